@@ -1,1 +1,1 @@
-"""The command line: a file for each command, heavy imports inside functions."""
+"""The command line: a file for each group of commands; slow imports are inside the functions."""

@@ -15,30 +15,51 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 def argument(help: str, **settings: Any) -> Any:
-    """Return a typer argument whose default the help does not show."""
+    """Create a typer argument (a word of the command line by its place) whose default the help does not show.
+
+    help: text for the help.
+    settings: further arguments of `typer.Argument`.
+    """
     return typer.Argument(help=help, show_default=False, **settings)
 
 
 def option(help: str, **settings: Any) -> Any:
-    """Return a typer option, `--` and the parameter's name, whose default the help does not show."""
+    """Create a typer option, `--` and the parameter's name, whose default the help does not show.
+
+    help: text for the help.
+    settings: further arguments of `typer.Option`.
+    """
     return typer.Option(help=help, show_default=False, **settings)
 
 
 def number(help: str, *, name: str | None = None, show_default: bool = False, **settings: Any) -> Any:
-    """Return a typer option that takes a finite number."""
+    """Create a typer option that takes a finite number.
+
+    help: text for the help.
+    name: its name with `--`; None takes the parameter's name.
+    show_default: whether the help shows the default.
+    settings: further arguments of `typer.Option`.
+    """
     names = () if name is None else (name,)
     return typer.Option(*names, help=help, show_default=show_default, callback=check_finite, **settings)
 
 
 def check_finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
-    """Return the number of an option. Raises ConfigError if it is infinite or no number."""
+    """Return the number given for an option unchanged; a callback of typer.
+
+    Raises ConfigError if it is infinite or NaN.
+    """
     if value is not None and not math.isfinite(value):
         raise ConfigError(parameter.opts[0], found=value, expected="a finite number", fix="pass a number")
     return value
 
 
 def flag(name: str, help: str) -> Any:
-    """Return a typer option without a value."""
+    """Create a typer option without a value.
+
+    name: its name with `--`.
+    help: text for the help.
+    """
     return typer.Option(name, help=help, show_default=False)
 
 
@@ -73,12 +94,12 @@ VerboseOption = Annotated[bool, flag("--verbose", "Show all evidence, notes and 
 
 
 def add_options(options: type, *names: str) -> Callable[[CommandT], CommandT]:
-    """Return a decorator that gives a command the options which the fields of a dataclass define.
+    """Create a decorator that gives a command the options that the fields of a dataclass define.
 
     The command takes their values as `**options`; the help shows them before the command's own keyword options.
 
-    options: a class of `predict.options`, whose fields have type, default, unit and help.
-    names: the fields; all options of the class by default.
+    options: a class of `stadia.predict.options`, whose fields have type, default, unit and help.
+    names: names of the fields to add; none adds all fields that are options.
     """
     types = get_type_hints(options)
     chosen = [one for one in fields(options) if (one.name in names if names else "help" in one.metadata)]

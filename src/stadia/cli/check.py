@@ -14,7 +14,7 @@ from stadia.cli.results import STOPPED, describe_agreements, print_findings
 from stadia.core.errors import ConfigError, DataError
 
 NOT_CHECKED = 1
-"""`--strict` exits with this code if data were not checked."""
+"""Exit code of `--strict` if some data were not checked."""
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ def _choose_camera_free(only: Sequence[str]) -> list[str]:
 
 
 STATIC = "static"
-"""This folder of `--out` has masks for `data.ignore`."""
+"""Name of the folder in `--out` that gets masks for `data.ignore`."""
 
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_json: bool) -> None:
@@ -155,7 +155,7 @@ def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_js
 
 
 MAX_JUDGED_INPUTS, MAX_JUDGED_FRAMES = 4, 60
-"""`--network` judges at most this many inputs and frames."""
+"""Most frames of each input that `--network` judges (MAX_JUDGED_INPUTS: most inputs)."""
 
 
 def _judge_network(

@@ -20,7 +20,13 @@ Settings = Annotated[list[str] | None, argument("Other settings, such as train=5
 
 
 def split_counts(option: str, value: str | None) -> list[str]:
-    """Convert numbers such as "10,1,2" to settings of the splits."""
+    """Convert the numbers of worlds such as "10,1,2" to settings of the splits train, val and test.
+
+    option: name of the option, for the error.
+    value: the text; None gives no setting.
+
+    Raises ConfigError for anything but three numbers.
+    """
     from stadia.io.input_files import parse_integer
     from stadia.synthetic.config import MAX_SCENES, SPLITS
 
@@ -35,7 +41,12 @@ def split_counts(option: str, value: str | None) -> list[str]:
 
 
 def render(write: Callable[..., Path], title: str, total: int) -> None:
-    """Write a data set with its progress, and print its path. write: takes `advance(number of items)`."""
+    """Write a data set while its progress is shown, and print its path.
+
+    write: writes the data set and returns its path; it calls `advance` with the number of finished images.
+    title: name in the progress display.
+    total: number of images.
+    """
     done = 0
     with show_progress() as bars:
 

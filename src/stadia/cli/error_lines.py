@@ -11,7 +11,7 @@ from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
 SHARED_OPTIONS = ("--traceback", "--quiet", "--allow-code")
-"""Every command has these options, anywhere on the line."""
+"""Options that every command accepts, anywhere on the line."""
 
 UNUSABLE, MISTAKE, INTERNAL = 1, 2, 70  # exit codes
 
@@ -123,7 +123,14 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
 
 
 def describe_error(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
-    """Return the message of an error, and the exit code."""
+    """Return the text of an error for the user in one line, and the exit code.
+
+    error: the exception.
+    line: the words of the command line.
+
+    The exit code is 1 for unusable predictions, 2 for a mistake of the user, 70 for a bug of stadia, 130 for an
+    interruption.
+    """
     from stadia.core.signals import INTERRUPTED
 
     if hasattr(error, "format_message"):  # click's; empty if the help was printed

@@ -30,7 +30,11 @@ NETWORK = "CHECKPOINT DATA"
 
 
 def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
-    """Return the parts that frames are scored by. Raises ConfigError for classes, which they lack."""
+    """Return the groups of pixels ("distance", "region") in which frames are scored separately, from the text of
+    `--by`.
+
+    Raises ConfigError for "class", because frames have no classes of pixels.
+    """
     from stadia.evaluation.protocols import parse_parts
 
     parts = parse_parts(by)
@@ -43,7 +47,17 @@ def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
 def score_network(
     checkpoint: Path, data: Path, options: EvaluateOptions, settings: list[str], out: Path | None
 ) -> dict[str, Any]:
-    """Score a network with its recipe. Options are checked before heavy imports."""
+    """Predict and score labeled data with a network; return the scores by name. Options are checked before slow
+    imports.
+
+    checkpoint: run, checkpoint or name of the network.
+    data: the labeled data.
+    options: options of the evaluation.
+    settings: `network.KEY=VALUE` of a network without a run.
+    out: folder for the predictions; None takes the default of `stadia.predict.tasks.evaluate_network`.
+
+    Raises ConfigError for options that exclude each other.
+    """
     from stadia.evaluation.protocols import find_protocol
 
     if options.frames is not None and options.every != 1:
@@ -88,7 +102,15 @@ ErrorMapsOption = Annotated[Path | None, option("Draw the errors of the best and
 
 @dataclass(frozen=True, kw_only=True)
 class DepthMaps:
-    """Folders of depth maps and of their ground truth, and how to read them."""
+    """Folders of depth maps and of their ground truth, and how to read them.
+
+    depth: the depth maps to score.
+    reference: the ground truth.
+    depth_scale: name of the kind of scale of the maps; None takes metres or what a record says.
+    crop: name of the crop of the image that the maps show; None is the whole image.
+    depth_factor: for integer maps, their value per metre; None takes that of the protocol.
+    reference_factor: the same for the ground truth.
+    """
 
     depth: Path
     reference: Path
@@ -107,7 +129,17 @@ def score_depth_maps(
     error_maps: Path | None,
     scores: Path | None,
 ) -> dict[str, Any]:
-    """Score the maps, write the requested files, and return the scores. Raises ConfigError, DataError."""
+    """Score depth maps, write the requested files, and return the scores by name.
+
+    maps: the folders.
+    protocol: name of the depth protocol.
+    by: groups of pixels that are scored separately, as the text of `--by`; None for none.
+    classes: folder of classes of pixels for "class" in `by`; else None.
+    error_maps: new folder for drawings of the errors; None draws none.
+    scores: score file to write; None writes none.
+
+    Raises ConfigError for options that do not fit, DataError for maps that cannot be read.
+    """
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.predictions_folder import Predictions
@@ -166,7 +198,20 @@ def score_trajectory_file(
     image: Path | None,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Score the path, write the requested files, and return the scores. Raises ConfigError, DataError."""
+    """Score a camera trajectory in a file, write the requested files, and return the scores by name.
+
+    trajectory: file of the estimated poses.
+    reference: file of the true poses.
+    format, reference_format: names of the formats; None detects them.
+    align: alignment to the reference: none, scale, se3 or sim3.
+    max_difference_s: largest time difference of two poses that are compared, seconds.
+    rpe_interval_s: interval of the relative pose error, seconds; None compares successive frames.
+    scores: score file to write; None writes none.
+    image: drawing to write; None draws none.
+    as_json: whether the scores are printed as JSON, so that no headline is printed.
+
+    Raises ConfigError for a wrong option, DataError for a file that cannot be read.
+    """
     from stadia.evaluation.recording_scores import score_trajectory
     from stadia.io.trajectory_files import add_recorded_frames
     from stadia.io.trajectory_formats import TrajectoryFormat, read_trajectory
@@ -195,7 +240,14 @@ def score_trajectory_file(
 
 
 def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
-    """Return the path of the drawing. Raises ConfigError for an unknown format, StadiaError for a foreign file."""
+    """Return the file of the drawing, after a check that it may be written.
+
+    image: the file.
+    inputs: files that must not be overwritten.
+    force: whether a file that stadia did not write may be replaced.
+
+    Raises ConfigError for a format other than .png and .svg, StadiaError for a file that must not be replaced.
+    """
     from stadia.io.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):
@@ -225,7 +277,7 @@ DepthScaleOption = Annotated[
 
 
 def group_by_form(command: Callable[..., None]) -> Callable[..., None]:
-    """Group the options in the help by the form of the command that they belong to."""
+    """Group the options in the help of a command by the form of the call that they belong to."""
     for name, parameter in inspect.signature(command).parameters.items():
         forms = FORMS_OF.get(name, ())
         if len(forms) == 1:

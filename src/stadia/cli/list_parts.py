@@ -92,13 +92,13 @@ def parts(
 
 
 def list_rows(kind: str) -> Rows:
-    """Return name and one line of every part of a kind."""
+    """Return name and one line of description of every part of a kind."""
     source = PART_KINDS.load(kind)
     return [(name, read_first_line(source[name])) for name in source] if isinstance(source, Registry) else source()
 
 
 def read_first_line(where: str) -> str:
-    """Return the first docstring line of `"module:attribute"`, without an import."""
+    """Return the first docstring line of "module:attribute" without importing the module; "" without one."""
     from stadia.io.input_files import read_text
 
     module, attribute = where.split(":")
@@ -111,7 +111,7 @@ def read_first_line(where: str) -> str:
 
 
 def protocols() -> Rows:
-    """List every protocol: its alignments and its ground truth."""
+    """Yield the name of every depth protocol, with its alignments and its ground truth."""
     from stadia.evaluation.protocols import PROTOCOLS, Alignment
 
     def describe(scale: str, kind: Alignment) -> str:
@@ -122,7 +122,10 @@ def protocols() -> Rows:
 
 
 def networks() -> Rows:
-    """List the networks that predict without a training: state, size, licence, and what each is good at."""
+    """Yield the name of every network that predicts without a training.
+
+    The line of each says whether the network is on this machine, its size, its licence, and what it is good at.
+    """
     from stadia.networks.published_networks import list_network_rows
 
     for row in list_network_rows():
@@ -131,14 +134,14 @@ def networks() -> Rows:
 
 
 def published_networks() -> Rows:
-    """List units, training data, papers and scores of the published networks."""
+    """Return the name of every published network, with its unit, training data, paper and scores."""
     from stadia.networks.published_networks import PUBLISHED_NETWORKS
 
     return [(name, entry.title) for name, entry in PUBLISHED_NETWORKS.items()]
 
 
 def encoders() -> Rows:
-    """List every timm model, and whether it has weights."""
+    """Return the name of every timm model, and whether it has weights."""
     import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
@@ -149,7 +152,7 @@ def encoders() -> Rows:
 
 
 GAPS = 1
-"""The command exits with this code if a training misses something."""
+"""Exit code of `stadia doctor` if something that a training needs is missing."""
 
 
 EXTRAS, MARKS = "extras", {"note": "-", "gap": "!"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stadia.predict.live.live import LiveStatus
 
 LINE_S, LOG_S = 0.5, 5.0
-"""Pauses between status lines: on a terminal, and in a log."""
+"""Seconds between two status lines in a log file (LINE_S: on a terminal)."""
 
 
 @add_options(PredictOptions, "size", "backend", "precision")
@@ -79,7 +79,7 @@ def live(
 
 
 def describe_status(status: LiveStatus) -> str:
-    """Return the line about a live prediction."""
+    """Return the status line of a live prediction."""
     if not math.isfinite(status.latency_ms):
         return status.problem or "waiting for the first depth"
     parts = [f"depth {status.depth_hz:.1f}/s", f"path {status.path_hz:.1f}/s", f"latency {status.latency_ms:.0f} ms"]

@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Studies": (ablate, sweep),
     "App": (serve_app, view),
 }
-"""Commands by the group that the help shows, the most important first."""
+"""Functions of the commands, by the group under which the help shows them, the most important group first."""
 
 NAMES: dict[Callable[..., None], str] = {
     parts: "list", map_source: "map", serve_app: "app", import_network: "import"
@@ -109,12 +109,13 @@ _HOME = re.compile(r"(?P<option>(--[\w-]+=)?)(?P<path>~(/.*)?)", re.DOTALL)
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a finding, 2 a mistake of the user, 70 a bug of stadia, 130 interrupted.
+    """Run the command line and exit with a code.
 
-    A finding is a stop of `check` or `diagnose`, unusable predictions or unchecked data with `--strict`, a dry run
-    without time for its checks, or output that was not read to its end.
+    0: done. 1: a finding. 2: a mistake of the user. 70: a bug of stadia. 130: interrupted. A finding is a stop of
+        `check` or `diagnose`, unusable predictions or unchecked data with `--strict`, a dry run without time for its
+        checks, or output that was not read to its end.
 
-    arguments: the words after `stadia`; by default of this process.
+    arguments: the words after `stadia`; None takes those of this process.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     from stadia.core.signals import interrupt_on_termination

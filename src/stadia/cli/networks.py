@@ -73,7 +73,11 @@ def adapt(
 
 
 def print_adaptation(adapted: Adaptation, video: Path) -> None:
-    """Print how the errors changed, which network is kept, and how to use it."""
+    """Print how the errors changed by adapting a network, which network is kept, and how to use it.
+
+    adapted: the result.
+    video: the video to which the network was adapted.
+    """
     from stadia.training.keep import MAX_SHIFT, MEASURES
 
     for change in adapted.decision.changes:

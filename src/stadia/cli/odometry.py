@@ -74,7 +74,11 @@ def odometry(
 
 
 def describe_path(estimated: EstimatedPath, *, verbose: bool = True) -> list[str]:
-    """Return the lines about an estimated path; without `verbose`, the verdict has one reason."""
+    """Return lines of text about an estimated camera trajectory.
+
+    estimated: the trajectory.
+    verbose: whether every finding of the verdict is listed, instead of the main one.
+    """
     from stadia.core.types import DepthScale
     from stadia.predict.describe import summarize_verdict, verdict_lines
     from stadia.predict.verdict import describe_trust

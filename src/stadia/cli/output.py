@@ -1,4 +1,4 @@
-"""Print lines without control characters, and show progress: bars on a terminal, lines in a log."""
+"""Print lines without control characters, and show progress: bars on a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BEAT_S = 0.5
-"""The progress of a loop whose item takes long is looked at this often."""
+"""Pause, seconds, between two looks at the progress of a loop whose item takes long."""
 
 PHASE_S = 5.0
-"""A loop that begins this long after the last line of a log gets a line."""
+"""A loop gets a line at its start if the last line of the log file is this many seconds old."""
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
-    """Print text on stdout, or on stderr with `err`; control characters become escapes. Raises OutputClosedError."""
+    """Print text on stdout, or on stderr with `err`; control characters become escapes, `nl` ends the line.
+
+    Raises OutputClosedError if nobody reads the output any more.
+    """
     from stadia.core.shown_progress import SHOWN_PROGRESS
 
     SHOWN_PROGRESS.mark_shown()
@@ -44,7 +47,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
-    """Print results on stdout and notes on stderr; with `err` everything on stderr."""
+    """Print results on stdout and lines that start with "note: " on stderr; with `err` print everything on stderr."""
     for line in lines:
         echo(line, err=err or line.startswith("note: "))
 
@@ -53,7 +56,9 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 
 
 def make_tracker() -> TrackProgress:
-    """Return a `TrackProgress` with a display for each loop, for a command that also trains."""
+    """Create a `TrackProgress` that opens a progress display for each loop, for a command that also trains a
+    network.
+    """
     from stadia.core.shown_progress import SHOWN_PROGRESS
 
     lines = ProgressLines()
@@ -68,13 +73,17 @@ def make_tracker() -> TrackProgress:
 
 @dataclass(frozen=True)
 class ProgressBars:
-    """Progress bars of one display. The bar of a finished loop is removed."""
+    """Progress bars in one display; the bar of a finished loop is removed.
+
+    display: rich's progress display.
+    tasks: bars of `progress` by their name.
+    """
 
     display: Progress
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Show a bar for the items, as a `TrackProgress`."""
+        """Yield the items while a bar called `what` shows how many of `count` are done (None: unknown)."""
         bar = self.display.add_task(what, total=count)
         try:
             yield from self.display.track(items, task_id=bar)
@@ -82,14 +91,17 @@ class ProgressBars:
             self.display.remove_task(bar)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Show the bar's progress, as a `ReportProgress`."""
+        """Show in the bar called `what` that `done` of `total` items are done (None: unknown)."""
         if what not in self.tasks:
             self.tasks[what] = self.display.add_task(what, total=total)
         self.display.update(self.tasks[what], completed=done, total=total)
 
 
 class ProgressLines:
-    """The same progress as lines: one every `pause_s` (None for PAUSE_S), and one for a loop PHASE_S after the last."""
+    """Progress as lines in a log file: one at most every `pause_s` seconds (None: PAUSE_S).
+
+    A loop that begins PHASE_S seconds after the last line gets a line at its start.
+    """
 
     def __init__(self, pause_s: float | None = None) -> None:
         self.pause_s = pause_s
@@ -98,7 +110,9 @@ class ProgressLines:
         self._loops: list[_RunningLoop] = []
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Print lines for the items, as a `TrackProgress`, also while one item takes long."""
+        """Yield the items while lines say how many of `count` are done (None: unknown), also while one item
+        takes long.
+        """
         if (started := time.monotonic()) - self.last_line_s >= PHASE_S:
             self.last_line_s = started
             echo(f"{what} ...", err=True)
@@ -122,7 +136,7 @@ class ProgressLines:
                 self._print(running)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Print the progress, as a `ReportProgress`."""
+        """Print a line that `done` of `total` items of `what` are done, if the last line is old enough."""
         self._print(_RunningLoop(what, total, time.monotonic(), done))
 
     def _print(self, running: _RunningLoop) -> None:
@@ -156,19 +170,22 @@ class _RunningLoop:
 
 
 class NoProgress:
-    """The same interface, silent."""
+    """The methods of `ProgressLines`, which show nothing."""
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Return the items, as a `TrackProgress`."""
+        """Return the items unchanged."""
         return items
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """Show nothing, as a `ReportProgress`."""
+        """Show nothing."""
 
 
 @contextmanager
 def show_progress(pause_s: float | None = None) -> Iterator[ProgressBars | ProgressLines | NoProgress]:
-    """Yield bars on a terminal, lines elsewhere, nothing with `--quiet` and `--json`. pause_s: of `ProgressLines`."""
+    """Open a progress display: bars on a terminal, lines in a log file, nothing with `--quiet` and `--json`.
+
+    pause_s: seconds between two lines in a log file; None takes the default.
+    """
     from stadia.core.progress import make_progress
     from stadia.core.shown_progress import SHOWN_PROGRESS
     from stadia.core.terminal import Terminal

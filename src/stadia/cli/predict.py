@@ -42,7 +42,7 @@ BatchOut = Annotated[
 NetworkOption = Annotated[Path | None, option("The network, instead of the first argument: `stadia list networks`.")]
 
 BAG_SUFFIXES = (".mcap", ".bag", ".db3")
-"""Of `--out`: a bag instead of a folder."""
+"""Suffixes of `--out` for which a bag is written instead of a folder."""
 
 
 @add_options(PredictOptions)

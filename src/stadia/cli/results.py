@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from stadia.core.types import Recording
 
 STOPPED = 1
-"""Exit code if a finding stops training."""
+"""Exit code if a finding stops a training."""
 
 COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_finding(console: Console, finding: Finding, folder: Path | None, *, has_evidence: bool = True) -> None:
-    """Print a finding with cause, fix and evidence; one line if it was not checked.
+    """Print a finding with its cause, fix and evidence; one line if it says that something was not checked.
 
+    console: prints it.
+    finding: the finding.
     folder: folder of the evidence's image; None prints no path.
+    has_evidence: whether numbers and tables of the evidence are printed.
     """
     from rich.markup import escape
     from rich.padding import Padding
@@ -59,7 +62,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None, *, ha
 
 
 def format_headline(finding: Finding) -> str:
-    """Return severity, code, title and place, in rich's markup."""
+    """Return severity, code, title and place of a finding, in the markup of rich."""
     from rich.markup import escape
 
     from stadia.checks.catalog import CATALOG
@@ -71,12 +74,12 @@ def format_headline(finding: Finding) -> str:
 
 
 def format_place(finding: Finding) -> str:
-    """Return up to three recordings or files, in brackets."""
+    """Return up to three recordings or files of a finding in brackets; "" without any."""
     return f" ({', '.join(finding.where[:3])}{' ...' if len(finding.where) > 3 else ''})" if finding.where else ""
 
 
 MAX_SHOWN = 3
-"""The output without `--verbose` fits 20 lines with this many findings."""
+"""Most findings that are printed without `--verbose`, so that the output fits 20 lines."""
 
 
 def print_findings(
@@ -88,7 +91,15 @@ def print_findings(
     *,
     verbose: bool = False,
 ) -> None:
-    """Print the most severe findings in four lines each, or with `verbose` all with evidence; then the verdict."""
+    """Print the most severe findings in four lines each, or all with their evidence; then the verdict on the data.
+
+    console: prints them.
+    findings: the findings.
+    recordings: the recordings that were checked.
+    opened_text: words for what was checked.
+    out: folder of the images of findings; None if none were written.
+    verbose: whether all findings are printed with their evidence.
+    """
     from rich.markup import escape
 
     from stadia.checks.finding import WRONG_BASELINE, Family
@@ -151,7 +162,9 @@ def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int, left_
 
 
 def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
-    """Return a line for each baseline and each source that measures it: the widest interval over recordings."""
+    """Return a line for each stereo baseline and each source that measures it, with the widest interval over the
+    recordings.
+    """
     from stadia.checks.preflight.scale_errors import format_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
@@ -166,14 +179,21 @@ def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
 
 
 def check_score_file(path: Path | None, inputs: Iterable[Path | None], *, force: bool) -> Path | None:
-    """Return the score file to write, or None. Raises StadiaError for a file that is not stadia's."""
+    """Return the score file to write, after a check that it may be written; None if none is requested.
+
+    path: the file, or None.
+    inputs: files that must not be overwritten.
+    force: whether a file that stadia did not write may be replaced.
+
+    Raises StadiaError for a file that stadia did not write.
+    """
     from stadia.io.output_files import check_replaceable
 
     return None if path is None else check_replaceable(path, "score file", inputs=inputs, force=force)
 
 
 def write_score_file(path: Path, score: dict[str, Any]) -> None:
-    """Write a score file, and print the name of an earlier one that is kept."""
+    """Write a score file; if an earlier one is kept under another name, print that name."""
     from stadia.evaluation.recording_scores import write_score
 
     if kept := write_score(path, score):
@@ -181,7 +201,14 @@ def write_score_file(path: Path, score: dict[str, Any]) -> None:
 
 
 def check_choice(option: str, text: str, choices: Sequence[str]) -> str:
-    """Return the choice itself. Raise ConfigError with the nearest one."""
+    """Return the value of an option, if it is one of the choices.
+
+    option: name of the option.
+    text: the value.
+    choices: the allowed values.
+
+    Raises ConfigError, which suggests the most similar choice, for any other value.
+    """
     if text not in choices:
         near = find_nearest_name(text, list(choices))
         fix = f"did you mean '{near}'?" if near else "choose one of them"
@@ -192,11 +219,16 @@ def check_choice(option: str, text: str, choices: Sequence[str]) -> str:
 DETAILS = frozenset(
     ("sq_rel", "rmse_log", "silog", "log10", "mae", "d2", "d3", "scale_ratio_spread", "uncertainty", "by_alignment")
 )
-"""The table has these scores only with `--verbose`; JSON and score files always have them."""
+"""Scores that the table only has with `--verbose`; JSON and score files always have them."""
 
 
 def print_scores(summary: dict[str, Any], *, as_json: bool, verbose: bool) -> None:
-    """Print JSON on stdout and notes on stderr, or a table."""
+    """Print scores as a table; or as JSON on stdout, with the notes on stderr.
+
+    summary: the scores by name.
+    as_json: whether JSON is printed.
+    verbose: whether the table has all scores.
+    """
     if not as_json:
         shown = summary if verbose else _select_main_scores(summary)
         print_score_table(shown)

@@ -107,7 +107,7 @@ def diagnose(
 
 
 MAX_SHOWN = 3
-"""The output without `--verbose` fits 20 lines with this many findings of a kind."""
+"""Most findings of a kind that are printed without `--verbose`, so that the output fits 20 lines."""
 
 
 def _print_rest(console: Console, title: str, findings: Sequence[Finding], *, verbose: bool) -> None:
@@ -237,7 +237,7 @@ def _rank(networks: list[str], video: Path, settings: list[str], out: Path | Non
 
 
 def describe_conclusion(ranking: Ranking) -> str:
-    """Return which network is best, or that the video cannot tell."""
+    """Return one line that says which network is best, or that the video cannot tell."""
     tied, best = ranking.tied, ranking.rows[0]
     on = f"{ranking.frames} frames with {ranking.points} points each"
     if len(tied) == 1:
@@ -246,7 +246,7 @@ def describe_conclusion(ranking: Ranking) -> str:
 
 
 def list_notes(ranking: Ranking) -> list[str]:
-    """Return what limits a ranking."""
+    """Return notes about what limits a ranking of networks."""
     notes = []
     if ranking.map_grade != "usable":
         notes.append(f"the map is {ranking.map_grade}, and so is this order")

@@ -27,14 +27,22 @@ BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", m
 
 
 def make_settings(data: Path | None, words: Sequence[str]) -> list[str]:
-    """Return settings of every run, with `--data` as a setting."""
+    """Return the settings that all runs of a study share.
+
+    data: path of the option `--data`, which becomes a setting; or None.
+    words: further `KEY=VALUE` settings.
+    """
     from stadia.io.input_files import make_absolute
 
     return [*([f"data.path={make_absolute(data)}"] if data else []), *words]
 
 
 def resolve_run(recipe: str, words: list[str]) -> Any:
-    """Return the configuration of a recipe and `dotted.key=value` settings, with absolute paths."""
+    """Return the complete configuration of a run, with absolute paths.
+
+    recipe: kind of training.
+    words: `dotted.key=value` settings.
+    """
     from stadia.cli.train import resolve_recipe
     from stadia.training.recipes.base.config import make_paths_absolute
 
@@ -156,7 +164,7 @@ def _print_run(job: Job, code: int, row: Mapping[str, Any], left: int) -> None:
 
 
 MAX_LINES = 17
-"""The output without `--verbose` fits 20 lines."""
+"""Most verdicts that are printed without `--verbose`, so that the output fits 20 lines."""
 
 
 def _print_verdicts(name: str, better: str, judged: JudgedStudy, *, verbose: bool) -> None:

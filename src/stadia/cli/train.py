@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from stadia.training.time_budget import PlannedTraining
 
 NOT_CHECKED = 1
-"""Exit code of a dry run without time for its loss checks."""
+"""Exit code of a dry run that had no time for the checks of its loss."""
 
 EXAMPLE = "PATH"
-"""Placeholder of data.path for --dry-run without data."""
+"""Placeholder of data.path for `--dry-run` without data."""
 
 
 class TrainCommand(TyperCommand):
-    """`stadia train RECIPE --help` also prints every key of the recipe."""
+    """The command `stadia train`; `stadia train RECIPE --help` also prints every key of the recipe's configuration."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words of the command line."""
+        """Parse the words of the command line, and keep them for the help."""
         ctx.meta["words"] = list(args)
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with the keys of the recipe."""
+        """Write the help, followed by the keys of the recipe's configuration."""
         super().format_help(ctx, formatter)
         _print_keys(ctx.meta["words"])
 
@@ -278,13 +278,15 @@ def _check_encoders(config: RecipeConfig) -> None:
 def resolve_recipe(
     recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str], preset: str | None = None
 ) -> RecipeConfig:
-    """Resolve the configuration: defaults, then a preset, then a JSON file, then dotted overrides.
+    """Build the complete configuration of a training: defaults, then a preset, then a JSON file, then single settings.
 
-    overrides: `dotted.key=value`, later ones win.
-    example: defaults of `data` if it is not given.
-    preset: a name, or a YAML file.
+    recipe: kind of training.
+    base: JSON file with a configuration; None without.
+    overrides: `dotted.key=value` settings; later ones win.
+    example: values of `data` that are used if no data are given.
+    preset: name of a preset, or a YAML file; None without.
 
-    Raises ConfigError with all mistakes, or for a file of another recipe; DataError if it cannot be read.
+    Raises ConfigError with all mistakes, or for a file of another recipe; DataError if a file cannot be read.
     """
     from stadia.core.config import resolve_config
     from stadia.io.input_files import read_json

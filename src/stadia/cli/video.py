@@ -1,4 +1,6 @@
-"""Commands for your own video: its camera, map and masks, heights of the camera and of objects, metres of results."""
+"""Commands for your own video: its camera, map and masks; heights of camera and objects; metres for other programs'
+results.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -54,7 +56,9 @@ def camera(
 
 
 PAUSE_S = 4.0
-"""A log gets a line when the last one is this many seconds old: a map takes minutes, and five seconds are promised."""
+"""Seconds after the last line at which a log file gets the next one: a map takes minutes, and five seconds are
+promised.
+"""
 
 
 def map_source(

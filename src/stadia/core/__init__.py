@@ -1,1 +1,1 @@
-"""Types, errors, configuration, and tables of parts, which all other packages use."""
+"""Types, errors, configuration, and registries of interchangeable components, which all other packages use."""

@@ -18,10 +18,11 @@ from stadia.core.registry import Registry, find_nearest_name
 class StrictModel(BaseModel):
     """A strict, immutable configuration: unknown keys are errors, and defaults are validated.
 
-    The default of a field may be a configuration. A partial group of keys then changes these keys and keeps the others
-    from the default.
+    The default of a field may itself be a configuration. If a user sets only some of its keys, the others keep the
+    values of the default.
 
-    part_of_keys: by field, the part to which keys without a name belong; otherwise they belong to the default's part.
+    part_of_keys: for fields that choose a component (`PartConfig`): the component to which keys without a name belong.
+        Fields that are not listed use the component of their default.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {}
@@ -40,7 +41,10 @@ class StrictModel(BaseModel):
         return {**values, **{name: default.complete(given[name]) for name, default in groups.items()}}
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values that this configuration sets explicitly, with the given values in their place."""
+        """Return the values that this configuration sets explicitly, with the given values in their place.
+
+        given: new values by field; a mapping changes only its own keys of a group.
+        """
         explicit = {name: getattr(self, name) for name in self.model_fields_set}
         groups = {name: value for name, value in explicit.items() if isinstance(given.get(name), Mapping)}
         merged = {name: value.complete(given[name]) for name, value in groups.items() if isinstance(value, StrictModel)}
@@ -48,22 +52,26 @@ class StrictModel(BaseModel):
 
 
 class PartConfig(StrictModel):
-    """The configuration of one part of a table. Its `name` chooses the part, and with it the valid keys.
+    """The configuration of one interchangeable component, such as a network. Its `name` chooses its keys.
 
     A field that contains one is annotated `Annotated[SerializeAsAny[Base], BeforeValidator(Base.choose)]`. Its value is
-    a name or a group of keys. Without a name, the group belongs to the part of the default.
+    a name or a group of keys. Without a name, the group belongs to the component of the default.
     """
 
     name: str
 
     @classmethod
     def find_class(cls, name: str) -> type[Self]:
-        """Return the configuration class of the part with this name. Raises ConfigError for an unknown name."""
+        """Return the configuration class of the component with this name. Raises ConfigError for an unknown name."""
         raise NotImplementedError
 
     @classmethod
     def choose(cls, value: Any) -> Any:
-        """Return the configuration of the part that a name or a group of keys chooses, for `BeforeValidator`."""
+        """Convert a name or a group of keys to the configuration of the component that it chooses, for
+        `BeforeValidator`.
+
+        Other values are returned unchanged. Raises ValueError for an unknown name.
+        """
         values = {"name": value} if isinstance(value, str) else value
         if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
             return value  # pydantic names what it expected
@@ -95,16 +103,26 @@ def _is_completed_by(default: Any, given: Mapping[str, Any]) -> bool:
 
 
 def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
-    """Return the base class of the parts that a field can contain, or None."""
+    """Return the base class of the component configurations that a field can contain.
+
+    It is None if the field chooses no component.
+
+    model: configuration class.
+    name: name of the field.
+    """
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
     return sub if sub is not None and issubclass(sub, PartConfig) else None
 
 
 def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
-    """Return the configuration class of a field, or of the part that its value chooses.
+    """Return the configuration class of a field, which may depend on the component that the field's value chooses.
 
-    The result is None for a field without a configuration, and for an unknown name.
+    The result is None for a field that is no configuration, and for an unknown name of a component.
+
+    model: configuration class.
+    name: name of the field.
+    value: value of the field; None takes the component of the default.
     """
     field = model.model_fields.get(name)
     sub = None if field is None else get_submodel(field.annotation)
@@ -142,7 +160,10 @@ _COMMON_NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class RegisteredName:
-    """A check that a name is in a table, for `AfterValidator`."""
+    """A validator (for `AfterValidator`) that accepts only the names in a registry.
+
+    table: the registry.
+    """
 
     table: Registry
 
@@ -154,12 +175,12 @@ class RegisteredName:
 
 
 def check_registered(table: Registry) -> RegisteredName:
-    """Return the check that a name is in this table."""
+    """Return a validator (for `AfterValidator`) that accepts only the names in a registry."""
     return RegisteredName(table)
 
 
 def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
-    """Return the validator of a field (low, high) whose values must be within these limits."""
+    """Return a validator for fields (low, high): minimum <= low <= high <= maximum."""
 
     def check(limits: tuple[float, float]) -> tuple[float, float]:
         if not minimum <= limits[0] <= limits[1] <= maximum:
@@ -170,7 +191,10 @@ def check_range(minimum: float, maximum: float = math.inf) -> AfterValidator:
 
 
 def parse_value(text: str) -> Any:
-    """Parse `2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}` as JSON; return any other text unchanged."""
+    """Parse a value of the command line as JSON, such as `2e-4`, `true`, `null`, `[1,2]` and `{"a": 1}`.
+
+    Any other text is returned unchanged.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -224,7 +248,10 @@ def _find_annotation(model: type[StrictModel], parts: Sequence[str], values: Any
 
 
 def get_submodel(annotation: Any) -> type[StrictModel] | None:
-    """Return the StrictModel that an annotation contains (also `Model | None`); None for a list of them."""
+    """Return the StrictModel that a type annotation contains, also in `Model | None`.
+
+    It is None for other annotations, and for lists of configurations.
+    """
     if get_origin(annotation) in (tuple, list):
         return None
     candidates = (annotation, *get_args(annotation))
@@ -232,12 +259,18 @@ def get_submodel(annotation: Any) -> type[StrictModel] | None:
 
 
 def has_named_groups(annotation: Any) -> bool:
-    """Return whether the annotation is `dict[str, Model]`: groups whose names the user chooses."""
+    """Return whether a type annotation is `dict[str, Model]`: groups of keys whose names the user chooses."""
     return get_origin(annotation) is dict and get_submodel(annotation) is not None
 
 
 def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
-    """Return every dotted key of a configuration, leaves and groups. NAME stands for a name that the user chooses."""
+    """Return every dotted key of a configuration class, of single values and of groups.
+
+    NAME stands for a name that the user chooses.
+
+    model: configuration class.
+    prefix: text in front of every key.
+    """
     found = []
     for name, field in model.model_fields.items():
         found.append(prefix + name)
@@ -277,9 +310,13 @@ def _shorten(text: str) -> str:
 def merge_overrides(
     base: Mapping[str, Any], overrides: Iterable[str], model: type[StrictModel] | None = None
 ) -> dict[str, Any]:
-    """Apply overrides `a.b=value` to a nested mapping. Raises ConfigError for a text that is not `key=value`.
+    """Return a nested mapping in which the texts `a.b=value` replace or add values.
 
-    model: class of the configuration; it determines which keys contain lists.
+    base: nested values; not changed.
+    overrides: texts `dotted.key=value`.
+    model: class of the configuration; it determines which keys contain lists. None without a class.
+
+    Raises ConfigError for a text that is not `key=value`, or a key inside a single value.
     """
     merged: dict[str, Any] = json.loads(json.dumps(base, default=_to_json))
     pairs = [_split_override(override) for override in overrides]
@@ -338,12 +375,15 @@ def resolve_config(
     fix: str | None = None,
     missing: Mapping[str, str] | None = None,
 ) -> _M:
-    """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
+    """Build and validate a configuration from nested values and command-line texts.
 
+    model: class of the configuration.
     base: nested values (a preset, or a resolved config.json); they may contain configurations, paths and arrays.
     overrides: texts `dotted.key=value`. Later ones take precedence.
     fix: recommendation for mistakes that have no fix of their own.
     missing: recommendation if one of these dotted keys is missing.
+
+    Raises ConfigMistakes, one error that lists every mistake.
 
     Examples:
         >>> class Small(StrictModel):
@@ -418,7 +458,7 @@ def _find_key(model: type[StrictModel], place: Sequence[int | str]) -> str:
 
 
 def list_union_members(annotation: Any) -> list[Any]:
-    """Return the types of a union without None, or any other type as a list with one entry."""
+    """Return the types of a union annotation except None; for any other annotation a list with itself."""
     if get_origin(annotation) is Annotated:
         return list_union_members(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -427,7 +467,7 @@ def list_union_members(annotation: Any) -> list[Any]:
 
 
 def shorten(value: object) -> str:
-    """Return the repr of a value that a user gave, without its middle if it is long."""
+    """Return the repr of a value for a message, without its middle if it is long."""
     try:
         return _shorten(repr(value))
     except ValueError:  # a number of more than 4300 digits
@@ -438,10 +478,13 @@ ABSENT = "not there"
 
 _UNTRAINED = ("workers", "loggers", "checkpoint_every", "images_every", "histograms_every", "check_seconds")
 KEYS_WITHOUT_EFFECT = frozenset({"name", "model.checkpoint_gradients", *(f"training.{key}" for key in _UNTRAINED)})
-"""Keys that change no loss and no weight."""
+"""Configuration keys of a training that change no loss and no weight."""
 
 LOSS_METRICS = ("train/loss", "train/term/", "val/loss", "val/term/", "val/residual")
-"""Columns of metrics.csv that begin like this are in the unit of the loss. They are not compared if `loss` differs."""
+"""Columns of metrics.csv that begin like this are in the unit of the loss.
+
+They cannot be compared between trainings whose key `loss` differs.
+"""
 
 
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
@@ -449,7 +492,11 @@ _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{4,}\b")
 
 @dataclass(frozen=True)
 class ValueChange:
-    """One key whose values differ, both as text. A missing value is ABSENT."""
+    """A dotted key whose values differ between two configurations or records.
+
+    key: the dotted key.
+    before, now: both values as text; ABSENT if there is none.
+    """
 
     key: str
     before: str
@@ -461,12 +508,18 @@ class ValueChange:
         return f"{self.key}: {before} -> {now}"
 
     def is_within(self, keys: Iterable[str]) -> bool:
-        """Return whether the key is one of the given keys, or in one of the given groups."""
+        """Return whether the key is one of the given keys, or belongs to one of the given groups of keys."""
         return any(f"{self.key}.".startswith(f"{key}.") for key in keys)
 
 
 def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[ValueChange]:
-    """Return each dotted key that differs. A list, or a group that only one side has, counts as one change."""
+    """Compare two nested mappings; return a change for each dotted key whose values differ.
+
+    A list, or a group that only one of the mappings has, counts as one change.
+
+    before, now: the mappings.
+    prefix: text in front of every key.
+    """
     changes = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key, ABSENT), now.get(key, ABSENT)
@@ -478,14 +531,15 @@ def diff_mappings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str
 
 
 def shorten_hashes(change: ValueChange) -> ValueChange:
-    """Return a change in which hashes are shortened to 12 digits."""
+    """Return a change of values in whose texts hashes are shortened to 12 digits."""
     return ValueChange(change.key, *(_HASH.sub(r"\1…", text) for text in (change.before, change.now)))
 
 
 def select_relevant_changes(changes: Iterable[ValueChange], free: Iterable[str] = ()) -> list[ValueChange]:
-    """Return the changes that may alter the result of a training.
+    """Return only the changes of configuration keys that may alter the result of a training.
 
-    These are all changes except those of KEYS_WITHOUT_EFFECT, and of `free` keys or groups.
+    changes: changes between two configurations.
+    free: further keys or groups whose changes are left out, besides KEYS_WITHOUT_EFFECT.
     """
     ignored = {*KEYS_WITHOUT_EFFECT, *free}
     return [change for change in changes if not change.is_within(ignored)]

@@ -20,11 +20,12 @@ _NO_LIMIT = 1e9
 
 @dataclass(frozen=True)
 class KeyHelp:
-    """One key of a configuration.
+    """The help for one key of a configuration.
 
+    key: the dotted key.
     default: default as a user would type it; None if the key is required.
     allowed: description of its values.
-    sentence: its text in the docstring.
+    sentence: its text in the docstring of the configuration class.
     """
 
     key: str
@@ -34,9 +35,11 @@ class KeyHelp:
 
 
 def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictModel | None = None) -> Iterator[KeyHelp]:
-    """Yield the help of every key, in order. NAME stands for a name that the user chooses.
+    """Yield the help for every key of a configuration class, in order. NAME stands for a name that the user chooses.
 
-    defaults: values of this group in its configuration; None takes the defaults of the class.
+    model: configuration class.
+    prefix: text in front of every key.
+    defaults: a configuration whose values are shown as defaults; None takes the defaults of the class.
     """
     sentences = _read_sentences(model)
     for name, field in model.model_fields.items():
@@ -59,7 +62,7 @@ def _format_value(value: Any) -> str:
 
 
 def describe_values(annotation: Any) -> str:
-    """Return a text about the values that an annotation allows: "an integer, 1 to 512", "'32', 'bf16' or 'fp16'"."""
+    """Describe the values that a type annotation allows as text: "an integer, 1 to 512", "'32', 'bf16' or 'fp16'"."""
     of_annotation = list(get_args(annotation)[1:]) if get_origin(annotation) is Annotated else []
     inner = get_args(annotation)[0] if of_annotation else annotation
     members = list_union_members(inner)

@@ -10,14 +10,14 @@ _MAX_PATH = 4096
 
 
 def make_printable(text: str) -> str:
-    """Return the text with escapes in place of control characters and surrogates."""
+    r"""Return a text with escapes such as `\n` in place of control characters and lone surrogates."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def escape_controls(text: str) -> str:
-    """Return a text of several lines with escapes as in `make_printable`. Line ends and tabs stay."""
+    """Return a text of several lines with escapes in place of control characters; line ends and tabs stay."""
     return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
 
 
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|credential|
 
 
 def mask_secrets(text: str) -> str:
-    """Return the text without the users, passwords and tokens of the URLs in it.
+    """Return a text in which users, passwords and tokens in URLs are replaced by ***.
 
     Examples:
         >>> mask_secrets("https://me:a@b@host/drive.mp4?token=abc"), mask_secrets("s3://drives/a@2.mp4")
@@ -81,8 +81,11 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Raised if several keys or values are wrong. It contains an error for each; a single mistake gives its fields.
+    """Raised if one or several keys or values of a configuration are wrong. It lists an error for each.
 
+    If there is only one, `where`, `found` and so on are those of this error.
+
+    mistakes: the errors.
     fix: recommendation for mistakes that have no fix of their own.
     """
 
@@ -111,19 +114,19 @@ class GeometryError(StadiaError):
 
 
 class CheckpointError(StadiaError):
-    """Raised if a checkpoint belongs to another recipe or model, or is damaged."""
+    """Raised if a checkpoint or weight file is missing, damaged, or belongs to another model or kind of training."""
 
 
 class ProtocolError(StadiaError):
-    """Raised if predictions cannot be scored by the requested protocol."""
+    """Raised if predictions cannot be scored by the requested evaluation protocol."""
 
 
 class RunError(StadiaError):
-    """Raised if a run cannot be started, resumed or finished."""
+    """Raised if a training run cannot be started, resumed or finished."""
 
 
 class NotFiniteError(RunError):
-    """Raised if the loss or a gradient of a step is not finite. The weights are those from before the step."""
+    """Raised if the loss or a gradient of a training step is not finite. The weights are those from before the step."""
 
 
 class VerdictError(StadiaError):
@@ -131,7 +134,7 @@ class VerdictError(StadiaError):
 
 
 def summarize_exception(error: BaseException) -> str:
-    """Return the type and the first 300 characters of another library's exception, on one line.
+    """Return type and message of another library's exception on one line, at most 300 characters.
 
     Examples:
         >>> summarize_exception(ValueError("bad value"))

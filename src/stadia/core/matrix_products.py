@@ -3,16 +3,16 @@
 from functools import cache
 
 ROUNDING = 1e-5
-"""This is the largest relative error of an exact product: float32 has some 3e-7, rounding to bfloat16 2e-3."""
+"""A matrix product is exact if its relative error is below this. float32 has some 3e-7, rounding to bfloat16 2e-3."""
 
 _SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and outputs of the tested products
 
 
 @cache
 def choose_matrix_products() -> bool:
-    """Let torch compute products by oneDNN on an AMD processor without a GPU; return whether it does now.
+    """Let torch multiply matrices by oneDNN on an AMD processor without a GPU; return whether it does so now.
 
-    MKL, torch's default, has half the speed there. oneDNN may round to bfloat16; then MKL stays.
+    MKL, torch's default, has half the speed there. If oneDNN rounds to bfloat16, MKL stays.
     """
     import torch
 
@@ -26,7 +26,7 @@ def choose_matrix_products() -> bool:
 
 
 def find_product_error() -> float:
-    """Return the largest relative error of some products (Frobenius norms), compared with float64."""
+    """Return the largest relative error of some float32 matrix products compared with float64 (Frobenius norms)."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,7 @@
-"""Map names of parts to the modules that define them, without importing them."""
+"""Map names of interchangeable components (networks, losses, ...) to the modules that define them.
+
+Nothing is imported until a component is used.
+"""
 
 import difflib
 import importlib
@@ -11,7 +14,11 @@ from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
-    """Return the valid name closest to a misspelt one, or None.
+    """Return the valid name that is most similar to a misspelt one; None if none is similar enough.
+
+    name: the misspelt name.
+    valid: the valid names.
+    similarity: smallest similarity, from 0 to 1 (as of `difflib`).
 
     Examples:
         >>> find_nearest_name("optimser", ["optimizer", "schedule"])
@@ -22,14 +29,14 @@ def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, sim
 
 
 class Registry(Mapping[str, str]):
-    """A read-only table from the name of a part to `"module:attribute"`. Users can extend it with their own parts.
+    """A read-only mapping from the name of a component, such as a network, to its place "module:attribute".
 
     With `entry_points`, a name may also be an entry point of an installed package, or `module:attribute` of any module
     on Python's path. The current folder is on this path only with `PYTHONPATH=. stadia ...`.
 
-    kind: singular name of the parts for error messages ("loss", "dataset").
-    parts: `"package.module:attribute"` by the name of the part.
-    refused: names of known mistakes, with the reason.
+    kind: singular name of the components for error messages ("loss", "dataset").
+    parts: `"package.module:attribute"` by the name of the component.
+    refused: names that users give by mistake, with the reason why they are refused.
     entry_points: group of entry points of other packages, such as "stadia.depth_networks".
     """
 
@@ -60,7 +67,10 @@ class Registry(Mapping[str, str]):
         return len(self._parts)
 
     def check(self, name: str) -> str:
-        """Return the name. Raises ConfigError, with the nearest valid name, if it is unknown. Nothing is imported."""
+        """Return a name unchanged if the registry contains it. Nothing is imported.
+
+        Raises ConfigError, with the nearest valid name, for an unknown name.
+        """
         if name not in self._refused and (self._find(name) or self._is_own(name)):
             return name
         near = find_nearest_name(name, self._parts)
@@ -69,7 +79,10 @@ class Registry(Mapping[str, str]):
         raise ConfigError(self.kind, found=f"'{name}'", expected=f"one of {', '.join(self._parts)}{own}", fix=fix)
 
     def load(self, name: str) -> Any:
-        """Import the part with this name and return it. Raises ConfigError if your own part cannot be imported."""
+        """Import the component with this name and return it (a class, function or module attribute).
+
+        Raises ConfigError for an unknown name, or if a component of your own cannot be imported.
+        """
         module, _, attribute = self[name].partition(":")
         if self._find(name) in self._parts.values():
             return getattr(importlib.import_module(module), attribute)
@@ -107,22 +120,30 @@ class Registry(Mapping[str, str]):
 
 
 OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""Form of the name of your own part: `module:attribute`."""
+"""Form of the name of your own component: `module:attribute`."""
 
 
 ALLOWED_CODE = "STADIA_ALLOW_CODE"
-"""Environment variable with the own parts that files may name, separated by spaces, or `*` for any."""
+"""Environment variable with the names of your own components that files may name, separated by spaces, or `*` for any.
+"""
 
 
 def allow_code(names: Iterable[str]) -> None:
-    """Allow checkpoints and runs to name these parts, in this process and in processes that it starts."""
+    """Allow checkpoints and runs to name these components of your own.
+
+    This holds in this process and in processes that it starts.
+    """
     allowed = os.environ.get(ALLOWED_CODE, "").split()
     if new := [name for name in names if name not in allowed]:
         os.environ[ALLOWED_CODE] = " ".join([*allowed, *new])
 
 
 def refuse_code(path: object, values: Any) -> None:
-    """Raise CheckpointError if the configuration in a file names an own part that the user did not allow."""
+    """Raise CheckpointError if the configuration in a file names a component of your own that was not allowed.
+
+    path: the file, for the message.
+    values: the configuration.
+    """
     allowed, left = os.environ.get(ALLOWED_CODE, "").split(), [values]
     while left:
         value = left.pop()

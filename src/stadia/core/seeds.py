@@ -15,18 +15,26 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """Return a 63-bit seed that depends only on the seed and the names, and not on platform or PYTHONHASHSEED."""
+    """Return a 63-bit seed that depends only on a seed and on names, and not on platform or PYTHONHASHSEED.
+
+    seed: the seed of a training.
+    names: names of the random stream, such as its purpose and a number.
+    """
     text = "/".join([str(int(seed)), *map(str, names)]).encode("utf-8", "surrogateescape")  # of names of files too
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def make_generator(seed: int, *names: object) -> np.random.Generator:
-    """Return a NumPy generator for the random stream with these names."""
+    """Return a NumPy generator for the random stream with these names.
+
+    seed: the seed of a training.
+    names: names of the random stream; streams with different names are independent.
+    """
     return np.random.default_rng(derive_seed(seed, *names))
 
 
 def seed_generators(seed: int, *names: object) -> None:
-    """Seed each global generator with a stream of its own, derived from the seed and the names."""
+    """Seed the global generators of torch, NumPy and Python, each with its own stream derived from seed and names."""
     import torch
 
     torch.manual_seed(derive_seed(seed, *names, "torch"))
@@ -35,7 +43,7 @@ def seed_generators(seed: int, *names: object) -> None:
 
 
 def capture_generators() -> dict[str, Tensor]:
-    """Return the states of the global generators as tensors (N,) of fixed sizes."""
+    """Return the states of the global generators of torch, NumPy and Python as tensors (N,) of fixed sizes, by name."""
     import torch
 
     _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
@@ -69,7 +77,7 @@ def restore_generators(states: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def preserve_generators() -> Iterator[None]:
-    """Restore the global generators when the block ends."""
+    """Restore the global generators of torch, NumPy and Python when the `with` block ends."""
     states = capture_generators()
     try:
         yield

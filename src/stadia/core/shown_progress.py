@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass
 class ShownProgress:
-    """The output of bars and lines.
+    """The state of the progress bars and lines of this process.
 
-    is_silent: `--quiet` or `--json` silences them.
-    finding: the last finding of a training or check, as "warn K03".
+    is_silent: whether `--quiet` or `--json` silences them.
+    finding: the last finding of a training or check, its level and code such as "warn K03".
     shown_s: time.monotonic of the command's last line, or None.
     """
 

@@ -24,7 +24,11 @@ from numpy.typing import NDArray
 
 
 class DepthScale(StrEnum):
-    """The scale of predicted depth. A protocol refuses a scale that it cannot score."""
+    """What is known about the scale of predicted depth. An evaluation protocol refuses a scale that it cannot score.
+
+    The values are "metres"; "up-to-scale"; "affine-inverse", inverse depth up to scale and shift; and "affine-depth",
+    depth up to scale and shift.
+    """
 
     METRES = "metres"
     UP_TO_SCALE = "up-to-scale"
@@ -33,7 +37,7 @@ class DepthScale(StrEnum):
 
     @property
     def is_affine(self) -> bool:
-        """Return whether depth has an unknown shift, so that ratios of depths and points are undefined."""
+        """Return whether depth has an unknown shift, so that ratios of depths, and 3-D points, are undefined."""
         return self in (DepthScale.AFFINE_INVERSE, DepthScale.AFFINE_DEPTH)
 
 
@@ -63,7 +67,7 @@ class Camera:
             raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
-        """Return the camera with its K on another device or of another type."""
+        """Return the camera with K on another device or of another number type; arguments as of `Tensor.to`."""
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
 
     @property
@@ -91,7 +95,7 @@ class TensorDataclass:
     """Base class of dataclasses of tensors. `.to(...)` moves every tensor and camera in it, also in tuples."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Return a copy with every tensor, of any shape, on another device, or with floats of another type."""
+        """Return a copy with every tensor on another device or of another number type; arguments as of `Tensor.to`."""
 
         def moved(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -103,12 +107,15 @@ class TensorDataclass:
 
 @dataclass(frozen=True, slots=True)
 class Inputs(TensorDataclass):
-    """The inputs of a network for a video frame and its N sources.
+    """The inputs of networks for a batch of B target images with N source images each.
 
-    image: (B, 3, H, W) target image, RGB in [0, 1], with color augmentation.
-    sources: (B, N, 3, H, W) the other images, with the same color augmentation.
-    camera: camera of the target, with K (B, 3, 3).
-    T_source_target_rig: (B, N, 4, 4) motion in metres from the calibration of a stereo rig; NaN for temporal sources.
+    The sources of a target are its neighbors in the video, or the other image of the stereo pair.
+
+    image: (B, 3, H, W) target images, RGB in [0, 1], with color augmentation.
+    sources: (B, N, 3, H, W) source images, with the same color augmentation.
+    camera: camera of the target images, with K (B, 3, 3).
+    T_source_target_rig: (B, N, 4, 4) motion in metres from the target to the source camera, from the calibration of a
+        stereo rig; NaN for neighbors in the video.
     """
 
     image: Tensor
@@ -119,16 +126,17 @@ class Inputs(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class Targets(TensorDataclass):
-    """Data about a video frame and its N sources that only losses and metrics use.
+    """Data about a batch of B target images with N source images each that only losses and metrics use.
 
-    image: (B, 3, H, W) target image without augmentation, RGB in [0, 1].
-    sources: (B, N, 3, H, W) the other images without augmentation.
-    camera: camera of the target, with K (B, 3, 3).
-    source_camera: camera of the sources, with K (B, N, 3, 3).
-    T_source_target_true: (B, N, 4, 4) measured motion in metres; NaN if unknown.
+    image: (B, 3, H, W) target images without augmentation, RGB in [0, 1].
+    sources: (B, N, 3, H, W) source images without augmentation.
+    camera: camera of the target images, with K (B, 3, 3).
+    source_camera: camera of the source images, with K (B, N, 3, 3).
+    T_source_target_true: (B, N, 4, 4) measured motion from the target to the source camera in metres; NaN if unknown.
     depth_m: (B, 1, H, W) z in metres with 0 for unknown; or None.
-    ignored: (B, 1, H, W) bool, pixels that no loss or score counts, such as the hood; or None.
-    point_depth: (B, 1, H, W) z of map points in the unit of the map's motion, 0 without a point; or None.
+    ignored: (B, 1, H, W) bool, pixels that losses and scores ignore, such as the car's hood; or None.
+    point_depth: (B, 1, H, W) z of points of a map (from `stadia map`), in the unit of the map, 0 without a point; or
+        None.
     static: (B, 1, H, W) bool, false on everything that moves in the world or with the camera; None without a map.
     """
 
@@ -145,13 +153,14 @@ class Targets(TensorDataclass):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoadTargets(Targets):
-    """Targets of road videos with road and objects. M is the largest number of objects in an image of the batch.
+    """Targets of road videos with masks of road and objects. M is the largest number of objects in an image of the
+    batch.
 
-    road: (B, 1, H, W) bool.
+    road: (B, 1, H, W) bool, true on the road.
     objects: (B, 1, H, W) int16; 0 is no object, n is the n-th object of the image.
-    object_class: (B, M) int64 class of the n-th object in column n - 1; -1 is no object. The numbers are those of
-        `dataloading.road_samples.RoadSamples.classes`.
-    object_height_m: (B, M) mean of the height prior of each object; NaN if unknown.
+    object_class: (B, M) int64 class of the n-th object in column n - 1; -1 is no object. The attribute `classes` of
+        `RoadSamples` names the numbers.
+    object_height_m: (B, M) expected height of each object in metres; NaN if unknown.
     camera_group: (B,) int64 number that cameras with the same height above the road share.
     """
 
@@ -164,12 +173,14 @@ class RoadTargets(Targets):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The origin of a sample. It is unique within a set, so that validation counts each sample once.
+    """Where a sample of a batch comes from. It is unique within a set, so that validation counts each sample once.
 
-    recording, index, side: recording, frame and side of the image.
+    recording: name of the recording.
+    index: index of the video frame in the recording.
+    side: "left" or "right".
     mirrored: whether a mirrored left image is used as the right one.
     file: file of the image, for messages.
-    instance: object of the image, if each object is a sample.
+    instance: number of the object in the image, if each object is a sample.
     data: name of the data set, if several train together.
     """
 
@@ -183,7 +194,10 @@ class Meta:
 
 
 def is_temporal(source_name: str) -> bool:
-    """Return True if a source is a neighbor in time ("-1", "+1"), and False if it has the same time ("stereo")."""
+    """Return whether a source image is a neighbor in time ("-1", "+1"), and not "stereo".
+
+    The source "stereo" is the other image of a stereo pair.
+    """
     return source_name.lstrip("+-").isdigit()
 
 
@@ -193,12 +207,14 @@ TargetsT = TypeVar("TargetsT", bound=TensorDataclass, default=Targets)
 
 @dataclass(frozen=True, slots=True)
 class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
-    """A batch of B samples: inputs for networks, targets for losses and metrics, meta, and the names of the sources.
+    """A batch of B samples: inputs for networks, targets for losses and metrics, origins, and names of the sources.
 
     Data other than video derive their inputs and targets from TensorDataclass: `Batch[ObjectInputs, ObjectTargets]`.
 
+    inputs: inputs for networks.
+    targets: data for losses and metrics.
     meta: origin of each sample.
-    source_names: N names: "-1" and "+1" for neighbors in time, "stereo" for the other image of the same time.
+    source_names: N names: "-1" and "+1" for neighbors in time, "stereo" for the other image of a stereo pair.
     """
 
     inputs: InputsT
@@ -216,10 +232,12 @@ class Batch(TensorDataclass, Generic[InputsT, TargetsT]):
 class Prediction(TensorDataclass):
     """The outputs of the depth and pose networks for a batch. Outputs that are not predicted are None.
 
-    inverse_depth: one map (B, 1, H / 2^s, W / 2^s) per scale s, finest first, in 1/m if the recipe is metric.
-    T_source_target: (B, N, 4, 4) motion of the rig if it is known, otherwise that of the pose network.
-    inverse_depth_right: maps of the rig's other camera, in the pixels of the source "stereo".
-    log_uncertainty: one map per scale with log Sigma of the photometric residual (D3VO, arXiv 2003.01060, eq. 7).
+    inverse_depth: one map (B, 1, H / 2^s, W / 2^s) per scale s, finest first; in 1/m if metres are predicted.
+    T_source_target: (B, N, 4, 4) motion from the target to the source camera: that of the stereo rig if it is known,
+        otherwise that of the pose network.
+    inverse_depth_right: maps of the right camera of the stereo rig, in the pixels of the source "stereo".
+    log_uncertainty: one map per scale with log Sigma, the logarithm of the scale of the photometric residual (D3VO,
+        arXiv 2003.01060, eq. 7).
     brightness: (B, N, 2) gain a and offset b, for which a * target + b is as bright as the source (eq. 3). None means
         (1, 0).
     """
@@ -235,8 +253,10 @@ class Prediction(TensorDataclass):
 class PredictedMaps(TensorDataclass):
     """All maps that a network predicts for images, (B, 1, H, W) each, at the size of the images.
 
-    T_right_left: (4, 4) motion of the training rig to which `inverse_depth_right` belongs, in the unit of depth; None
-        if unknown.
+    inverse_depth: inverse depth, in 1/m if the network predicts metres.
+    inverse_depth_right: inverse depth of the right camera of a stereo rig, or None.
+    log_uncertainty: log Sigma, the logarithm of the scale of the photometric residual, or None.
+    T_right_left: (4, 4) motion from the left to the right camera of this rig, in the unit of depth; None if unknown.
     """
 
     inverse_depth: Tensor
@@ -246,12 +266,12 @@ class PredictedMaps(TensorDataclass):
 
 
 class Predictor(Protocol):
-    """The interface of a trained recipe for evaluation and `stadia predict`.
+    """The interface of a trained network, with or without a pose network, for evaluation and `stadia predict`.
 
-    depth_scale: scale of the predicted inverse depth and translations.
+    depth_scale: scale of the predicted depth and translations: metres, up to scale, or up to scale and shift.
     height, width: size of the images that its networks receive. `geometry.camera.resize` resizes images with their
         camera.
-    crop: a row of `geometry.numpy_camera.IMAGE_CROPS`, which is cut out before resizing.
+    crop: name of a crop in `geometry.numpy_camera.IMAGE_CROPS`, which is cut out before resizing.
     """
 
     depth_scale: DepthScale
@@ -268,12 +288,12 @@ class Predictor(Protocol):
         ...
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Return the motion (B, 4, 4) from the first camera's frame to the next one's, in the unit of depth.
+        """Predict the motion (B, 4, 4) from the earlier to the later camera's coordinate frame, in the unit of depth.
 
         The result is None if no motion is predicted.
 
         now, following: (B, 3, height, width) RGB in [0, 1], neighbors in time.
-        camera, next_camera: their cameras.
+        camera, next_camera: cameras of the two images.
         """
         ...
 
@@ -283,7 +303,11 @@ class MapsPredictor(Predictor, Protocol):
     """A Predictor whose network may predict more than depth."""
 
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Return all maps of images (B, 3, height, width) in one pass. The arguments are those of `inverse_depth`."""
+        """Return all maps that the network predicts for images, in one pass.
+
+        image: (B, 3, height, width) RGB in [0, 1].
+        camera: camera of these images at this size.
+        """
         ...
 
 
@@ -297,7 +321,11 @@ class TrackProgress(Protocol):
 
 
 def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-    """Return the items unchanged, and show nothing."""
+    """Return the items unchanged, without showing progress.
+
+    items: the items.
+    count, what: not used.
+    """
     return items
 
 
@@ -306,7 +334,7 @@ LEFT, RIGHT = "left", "right"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoadMasks:
-    """Semantic and instance masks of an image.
+    """Which class and which object each pixel of an image shows.
 
     semantic: (H, W) uint8 class numbers, which `MaskReader.classes` names.
     instance: (H, W) uint16 number of the object in this image; 0 is no object.
@@ -317,52 +345,67 @@ class RoadMasks:
 
 
 class MaskReader(Protocol):
-    """Reads the masks of a recording's images, by the name of the image file without its suffix."""
+    """The interface of readers of class and object masks. Images are named by their file name without suffix."""
 
     @property
     def classes(self) -> Mapping[int, str]:
         """Return the names of the classes by their numbers."""
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of an image at this size, or None. Raises DataError if they are damaged."""
+        """Return the masks of an image resized to `height` x `width`; None if the image has none.
+
+        stem: name of the image file without suffix.
+        side: "left" or "right".
+
+        Raises DataError if the masks are damaged.
+        """
         ...
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return mean and standard deviation in metres of the objects with known heights, by object number."""
+        """Return mean and standard deviation in metres of the height of an image's objects, by object number.
+
+        Only objects of known height are contained.
+
+        stem: name of the image file without suffix.
+        side: "left" or "right".
+        """
         ...
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of the content of the masks."""
+        """Return a hash of the content of all masks of a side ("left" or "right")."""
         ...
 
 
 class Rectification(Protocol):
-    """The rectification that a reader applied to a stereo pair. Its calibration may be wrong."""
+    """The rectification that a reader applied to a stereo pair, for checks whether its calibration is wrong."""
 
     def other_rows_px(
         self, left_px: NDArray[np.float64], right_px: NDArray[np.float64]
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Return y_left - y_right (N,) of matches after a usual mistake is corrected, for each such mistake.
+        """Return, for each usual mistake of a calibration, y_left - y_right (N,) of matches after correcting this
+        mistake.
 
-        The keys describe the mistakes.
+        In a correct pair these differences are near 0. The keys describe the mistakes.
 
-        left_px, right_px: (N, 2) matched pixels.
+        left_px, right_px: (N, 2) matched pixels in the rectified images.
         """
         ...
 
 
 class Recording(ABC):
-    """Consecutive frames of one camera or stereo rig (one drive, one video). Every call reads from disk.
+    """Consecutive video frames of one camera or stereo rig, such as a drive or a video. Every call reads from disk.
+
+    An `index` counts the frames from 0; a `side` is "left" or "right".
 
     name: name that is unique among the recordings of a training and stable between runs ("kitti_odometry/06").
     sides: ("left",) for one camera, ("left", "right") for a rectified pair.
-    T_right_left: (4, 4) float64 motion from the left to the right camera's frame in metres, with t_x = -baseline; None
-        for one camera.
+    T_right_left: (4, 4) float64 motion from the left to the right camera's coordinate frame in metres, with t_x =
+        -baseline; None for one camera.
     mount: name of the mount. Cameras of one mount are equally high above the road.
     has_metric_poses: whether poses are in metres, and not in the unit of a map or a scene.
     has_metric_depth: whether depth is in metres, and not relative.
-    is_part: whether it is a part of a longer video that was opened for checks of the data.
-    is_streamed: whether its frames come from shards, which have their own cache.
+    is_part: whether it is only a segment of a longer video, opened for checks of the data.
+    is_streamed: whether its frames come from shards (large files with many images), which have their own cache.
     has_stride: whether `data.stride` chooses its frames, as for a user's video. Other data sets refuse that option.
     rectification: the rectification that the reader applied to the pair; None if the files are rectified.
     mask_reader: reads masks of road and objects, or None. It may be set later.
@@ -385,7 +428,7 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """Return the name of the session.
+        """Return the name of the session in which the recording was made.
 
         Recordings of one session show the same places, even in different data sets.
         """
@@ -393,30 +436,41 @@ class Recording(ABC):
 
     @abstractmethod
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return the image (H, W, 3) RGB of a frame. Raises DataError with the file if it is missing or truncated."""
+        """Return the image (H, W, 3) uint8 RGB of a video frame.
+
+        Raises DataError with the file if it is missing or truncated.
+        """
 
     @abstractmethod
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of a frame: K (3, 3) float64 in pixels of `image(index, side)`, and that image's size."""
+        """Return the camera of a video frame: K (3, 3) float64 in pixels of `image(index, side)`, and that image's
+        size.
+        """
 
     def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of a frame before the video was resized for storing.
+        """Return the camera of a video frame as filmed, before frames were resized for the cache.
 
-        For other recordings it is `camera`.
+        For recordings that are not resized it is `camera`.
         """
         return self.camera(index, side)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return the K (3, 3) of a frame. Readers of files provide it without importing torch."""
+        """Return the intrinsics K (3, 3) of a video frame, in pixels.
+
+        Readers of files provide it without importing torch.
+        """
         K: NDArray[np.float64] = self.camera(index, side).K.numpy()
         return K
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth of a frame, (H, W) z in metres with 0 for unknown; None without ground truth."""
+        """Return the ground-truth depth z (H, W) in metres of a video frame; None without ground truth.
+
+        Pixels with unknown depth are 0.
+        """
         return None
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        """Return the files that `depth_m` tries to read, in order."""
+        """Return the files that `depth_m` tries to read for a video frame, in order."""
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
@@ -428,52 +482,61 @@ class Recording(ABC):
         return None
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
-        """Return the map points (M, 3) that the left camera sees, or None.
+        """Return the points (M, 3) of a map (from `stadia map`) that the left camera sees; None without a map.
 
-        x and y are in pixels of `image`, and z is in the unit of the poses.
+        x and y are in pixels of `image`, and z is depth in the unit of the poses.
         """
         return None
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
-        """Return the mask (H, W) of what can move in `image`, according to the masks of a map; None without masks."""
+        """Return a mask (H, W) bool of what can move in a video frame, according to a map; None without such masks."""
         return None
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the frame with which a frame is paired: `index + offset`, or by the parallax of a map; or None."""
+        """Return the index of the video frame with which a frame is paired for training; None if there is none.
+
+        It is `index + offset`, or with a map the nearest frame in this direction with enough parallax.
+
+        offset: -1 for a frame before, 1 for a frame after it; larger numbers for farther frames.
+        """
         return index + offset if 0 <= index + offset < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
-        """Return the road plane (4,) of a map in the frame of each camera, or None.
+        """Return the plane (4,) of the road in the coordinate frame of each camera; None if it is unknown.
 
-        It consists of the normal and the height, in the unit of the poses.
+        It consists of the unit normal and the camera height, in the unit of the poses, and comes from a map.
         """
         return None
 
     def timestamp_s(self, index: int) -> float | None:
-        """Return the time of a frame in seconds since any fixed moment; None if it is unknown."""
+        """Return the time of a video frame in seconds since any fixed moment; None if it is unknown."""
         return None
 
     def number(self, index: int) -> int:
-        """Return the number that the source gives to a frame."""
+        """Return the number that a video frame has in its source, from which frames may have been left out."""
         return index
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
-        """Return the image file of a frame, for messages and fingerprints; None for frames of a video."""
+        """Return the image file of a video frame, for messages and hashes; None for frames of a video file."""
         return None
 
     def stem(self, index: int, side: str = LEFT) -> str:
-        """Return the name of the image file without its suffix; for a video, the frame's number with six digits."""
+        """Return the name of the frame's image file without suffix; for a video file, the frame's number with six
+        digits.
+        """
         file = self.file(index, side)
         return f"{self.number(index):06d}" if file is None else file.stem
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return the region (H, W) of all images that no loss, check or score counts, or None."""
+        """Return the region (H, W) bool of all images that losses, checks and scores ignore; None if nothing is
+        ignored.
+        """
         return None
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Return the masks of road and objects of an image at its size, or None.
+        """Return the masks of road and objects of a video frame, at the size of its image; None without masks.
 
-        Raises DataError as `MaskReader.read` does.
+        Raises DataError if the masks are damaged.
         """
         if self.mask_reader is None:
             return None
@@ -481,26 +544,30 @@ class Recording(ABC):
         return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
 
     def shard_of(self, index: int) -> int:
-        """Return the shard of a frame of a streamed recording."""
+        """Return the number of the shard (file with many images) that contains a video frame.
+
+        It is 0 for recordings without shards.
+        """
         return 0
 
     def prefetch(self, index: int) -> None:  # noqa: B027 - most recordings are on this machine
-        """Copy the data of a frame from a store to this machine, in a thread before it is read."""
+        """Copy the data of a video frame from a remote store to this machine, in a thread before it is read."""
 
     @property
     def video_hash(self) -> str:
-        """Return a hash of the frames' video file; "" for image files."""
+        """Return a hash of the video file from which the frames come; "" for image files."""
         return ""
 
     def fingerprint(self) -> str:
-        """Return a hash of the content: it changes with the images or the camera, not with the folder."""
+        """Return a hash of the content: it changes with the images or the camera, not with the folder's path."""
         return self.name
 
 
 def name_ground_truth(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> str:
-    """Return the kinds of the frames' depth, joined by "+", or "".
+    """Return the kinds of ground-truth depth of some video frames, joined by "+"; "" if data sets have one kind only.
 
-    indices: frames by the recording's name.
+    recordings: the recordings.
+    indices: indices of the frames by the recording's name.
     """
     kinds = (recording.depth_kind(index) for recording in recordings for index in indices.get(recording.name, ()))
     return "+".join(sorted({*kinds} - {""}))

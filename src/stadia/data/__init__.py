@@ -41,4 +41,7 @@ IMAGE_LAYOUTS = Registry(
         "overlay": "stadia.overlay.world.composite_files:describe_layout",
     },
 )
-"""Functions by recipe, for data without recordings: each maps a path to the data set there, or to None."""
+"""For trainings on single images instead of recordings: functions, by recipe, that recognize a data set of that recipe.
+
+Each function maps a path to a description of the data set there, or to None.
+"""

@@ -28,7 +28,13 @@ MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, 2048x2048
 
 
 def check_format(formats: Registry, name: str) -> str:
-    """Return the name of a data set's format, or "auto". Raises ValueError for an unknown name."""
+    """Return the name of a data set's format unchanged if it is known or "auto".
+
+    formats: the known formats.
+    name: the name to check.
+
+    Raises ValueError for an unknown name.
+    """
     try:
         return name if name == "auto" else formats.check(name)
     except ConfigError as error:
@@ -70,7 +76,7 @@ class CameraConfig(StrictModel):
 
     @property
     def is_given(self) -> bool:
-        """Return whether the camera is given in one of these ways."""
+        """Return whether the configuration itself gives the camera, so that no file and no map is searched for it."""
         return self.model_copy(update={"undistort": True, "crop_bars": True}) != CameraConfig()
 
     @model_validator(mode="before")
@@ -107,7 +113,9 @@ class CacheConfig(StrictModel):
 
 
 def find_cache_folder(config: CacheConfig) -> Path:
-    """Return the configured folder, else $STADIA_CACHE, else the user's cache."""
+    """Return the folder of the cache: the configured folder, otherwise $STADIA_CACHE, otherwise the user's cache
+    folder.
+    """
     return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
@@ -215,7 +223,12 @@ class SplitConfig(StrictModel):
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
-    """Raise ConfigError for given options without effect."""
+    """Raise ConfigError if options were given that have no effect.
+
+    chosen: the options.
+    idle: names of the options that have no effect.
+    what: what does not use them, such as a data set's format, for the message.
+    """
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
         keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
@@ -223,13 +236,13 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 
 class FormatOptions(SourceOptions):
-    """`SourceOptions` and the format."""
+    """Options for reading a data set (`SourceOptions`), together with the name of its format."""
 
     format: str = "auto"
 
 
 class SourceKeys(StrictModel):
-    """The keys `data.KEY` that open an input."""
+    """The configuration keys `data.KEY` of commands that open an input."""
 
     data: FormatOptions = FormatOptions()
 

@@ -1,7 +1,7 @@
 """Resize images and depth to the network's size, and keep resized images in a file. This module does not import torch.
 
-A store is a file of raw planar uint8. Its name contains a hash of the content, so it is never outdated. One process
-writes it, atomically.
+A store is a file of raw planar (channel by channel) uint8 images. Its name contains a hash of the images' content, so
+it is never outdated. One process writes it, atomically.
 """
 
 import hashlib
@@ -44,7 +44,8 @@ _CHUNK = 32  # images decoded at a time
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize an image (h, w, 3) to (height, width, 3): by area averages if it shrinks, bilinearly if it grows.
 
-    Pixel x moves to (x + 0.5) s - 0.5, like the principal point in `geometry.camera.resize_camera`.
+    With the scale factor s along an axis, pixel x moves to (x + 0.5) s - 0.5, like the principal point in
+    `geometry.camera.resize_camera`.
 
     Examples:
         >>> resize_image(np.full((4, 4, 3), 7, np.uint8), 2, 2)[0, 0].tolist()
@@ -59,15 +60,19 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize depth (h, w) to (height, width) by the nearest pixel center, so that depths are not mixed."""
+    """Resize a depth map (h, w) to (height, width): each pixel takes the depth of the nearest pixel.
+
+    So near and far depths are not mixed.
+    """
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize single LiDAR returns (h, w), 0 without a return, to (height, width): each moves to the pixel that it hits.
+    """Resize a sparse depth map (h, w), such as projected LiDAR, to (height, width): each depth moves to the pixel it
+    hits.
 
-    If several returns hit one pixel, the nearest one is kept, because it occludes the others. `resize_depth` would drop
-    most returns.
+    0 means no depth. If several depths hit one pixel, the nearest is kept, because it occludes the others.
+    `resize_depth` would drop most depths.
 
     Examples:
         >>> depth_m = np.array([[0.0, 5.0], [0.0, 9.0]], np.float32)
@@ -85,7 +90,15 @@ def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -
 
 
 def read_resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return a frame of a recording as (height, width, 3) RGB. Raises DataError if image and camera differ in size."""
+    """Read an image of a recording and resize it to (height, width, 3) RGB.
+
+    recording: the recording.
+    index: index of the video frame in the recording.
+    side: "left" or "right".
+    height, width: the new size in pixels.
+
+    Raises DataError if the image and its camera differ in size.
+    """
     image, camera = recording.image(index, side), recording.camera(index, side)
     what = recording.file(index, side) or f"{recording.name}, frame {index}, {side}"
     fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera convert it)"
@@ -94,15 +107,18 @@ def read_resized_frame(recording: Recording, index: int, side: str, height: int,
 
 
 def name_sums(path: Path) -> Path:
-    """Return the file next to a store that contains the CRC-32 of each frame."""
+    """Return the path of the file next to a store that contains the CRC-32 checksum of each image."""
     return path.with_suffix(".sums")
 
 
 class FrameStore:
-    """Frames (N, 3, H, W) uint8 RGB in one file. Each process reads the file itself, so the object is cheap to pickle.
+    """N images (3, H, W) uint8 RGB in one file. Each process reads the file itself, so the object is cheap to pickle.
 
-    The file is not memory-mapped, because a process is killed if its mapped file is truncated. The first time that a
-    frame is read, it is compared with its checksum.
+    The file is not memory-mapped, because a process is killed if its mapped file is truncated. The first time that an
+    image is read, it is compared with its checksum.
+
+    path: the file.
+    height, width: size H and W of the images.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
@@ -122,7 +138,12 @@ class FrameStore:
         return self.__dict__ | {"_sums": None}
 
     def planar(self, index: int) -> NDArray[np.uint8]:
-        """Return a frame (3, H, W) uint8, read-only. Raises DataError if the file has changed."""
+        """Return an image (3, H, W) uint8 RGB, read-only.
+
+        index: index of the image in the store.
+
+        Raises DataError if the file has changed.
+        """
         index = range(self._frames)[index]
         with open_input(self.path, expected=_DECODED, fix=_REWRITE, max_bytes=_MAX_BYTES) as stream:
             stream.seek(index * self._frame_bytes)
@@ -136,7 +157,7 @@ class FrameStore:
         return np.frombuffer(frame, np.uint8).reshape(3, self.height, self.width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return an image (H, W, 3) uint8."""
+        """Return an image (H, W, 3) uint8 RGB. Raises DataError if the file has changed."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
 
 
@@ -152,9 +173,10 @@ def _read_sums(path: Path) -> list[int]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A recording whose frames exist only in a store.
+    """A recording whose images exist only in a store, such as those of a decoded video.
 
-    content: hash that identifies the source of the frames.
+    store: the store.
+    content: hash that identifies the source of the images.
     """
 
     store: FrameStore
@@ -164,7 +186,7 @@ class StoredRecording(CalibratedRecording):
         return len(self.store)
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return an image (H, W, 3) uint8."""
+        """Return the image (H, W, 3) uint8 RGB with this index."""
         return self.store.image(index)
 
     @property
@@ -178,12 +200,18 @@ class StoredRecording(CalibratedRecording):
 
 
 def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
-    """Return the bytes of an image (H, W, 3) as a store contains them."""
+    """Convert an image (H, W, 3) uint8 to the bytes of (3, H, W), as a store contains them."""
     return np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()
 
 
 def report_each(items: Iterable[ItemT], what: str, total: int, progress: ReportProgress | None) -> Iterator[ItemT]:
-    """Yield the items, and report each item as done when the next one is requested."""
+    """Yield the items unchanged, and report each as done when the next one is requested.
+
+    items: the items.
+    what: description of the activity.
+    total: number of items.
+    progress: function that is called with the description, the number of items done and their total; or None.
+    """
     for number, item in enumerate(items, start=1):
         yield item
         if progress is not None:
@@ -200,10 +228,13 @@ def _resize_frames(recording: Recording, side: str, height: int, width: int) -> 
 
 
 def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
-    """Write a store atomically. Raises StadiaError at once if the disk has too little space.
+    """Write a store of images atomically.
 
-    frames: bytes of each frame.
+    path: file of the store.
+    frames: bytes of each image, as `to_planar_bytes` returns them.
     most_bytes: largest possible size of the store.
+
+    Raises StadiaError at once if the disk has too little space.
     """
     free = shutil.disk_usage(path.parent).free
     if free < most_bytes:
@@ -220,7 +251,10 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
 
 
 def lock_beside(path: Path) -> FileLock:
-    """Return a lock that is a file next to the given one. Raises StadiaError if it cannot be created."""
+    """Return a lock whose file is next to the given file, so that one process at a time writes it.
+
+    Raises StadiaError if the folder cannot be created.
+    """
     try:
         if path.parent == Path(platformdirs.user_cache_dir("stadia")):
             make_closed_folder(path.parent)  # it also holds private folders
@@ -233,7 +267,11 @@ def lock_beside(path: Path) -> FileLock:
 
 
 def make_store_stem(name: str, *key: object) -> str:
-    """Return a file stem that is readable, and unique for this name and key."""
+    """Return a file name without suffix for a cached result: readable, and unique for a name and a key.
+
+    name: name of the recording.
+    key: everything on which the cached result depends.
+    """
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
 
@@ -254,7 +292,14 @@ def open_frame_store(
     config: CacheConfig | None = None,
     progress: ReportProgress | None = None,
 ) -> FrameStore:
-    """Open the store of one side of a recording at one size. If it is missing, it is written first."""
+    """Open the store of resized images of a recording. If it is missing, it is written first.
+
+    recording: the recording.
+    height, width: size of the resized images.
+    side: "left" or "right".
+    config: where the cache is; None takes the default.
+    progress: called while images are resized.
+    """
     while isinstance(recording, IgnoringRecording):  # its images are unchanged
         recording = recording.recording
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
@@ -267,7 +312,10 @@ def open_frame_store(
 
 
 def fill_frame_store(path: Path, height: int, width: int, count: int, frames: Iterable[bytes]) -> FrameStore:
-    """Open a store of `count` frames of (height, width). If it is missing, one process writes it first."""
+    """Open a store of `count` images (height, width). If it is missing or incomplete, one process writes it first.
+
+    frames: bytes of each image, which are computed only if the store must be written.
+    """
     needed = count * 3 * height * width
     with lock_beside(path):
         if not path.exists() or path.stat().st_size != needed or not name_sums(path).is_file():

@@ -11,11 +11,11 @@ from stadia.data.config import Share
 
 
 class HeightPrior(StrictModel):
-    """The heights of objects of one class.
+    """The heights of the objects of one class, such as cars, from which a training can learn metres.
 
     mean_m: mean height in metres; for a class with a long tail (vans among cars) the median.
-    spread_m: standard deviation in metres.
-    source: where the mean comes from, for the record of the run.
+    spread_m: standard deviation of the heights of different objects, in metres.
+    source: where the mean comes from, for the record of the training.
     datasets: data sets on which the heights were measured. A training that uses them must not be scored there.
     """
 
@@ -79,19 +79,30 @@ Priors = Annotated[
 
 
 def normalize_class(name: str) -> str:
-    """Return the name that a class has in `PRIORS`, such as person for Pedestrian."""
+    """Return the class name that `PRIORS` uses for a class of COCO, Cityscapes or KITTI.
+
+    For example, Pedestrian becomes person.
+    """
     name = name.strip().lower()
     return CLASS_ALIASES.get(name, name)
 
 
 def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
-    """Return the prior of a class, by its name in COCO, Cityscapes or KITTI; None if there is none."""
+    """Return the height prior of a class; None if there is none.
+
+    class_name: name of the class in COCO, Cityscapes or KITTI.
+    priors: height priors by class name.
+    """
     name = class_name.strip().lower()
     return priors.get(name) or priors.get(normalize_class(name))
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError if a prior was measured on one of the data sets that are scored."""
+    """Raise ConfigError if a height prior was measured on a data set on which the network will be scored.
+
+    priors: height priors by class name.
+    scored_on: names of the data sets for scores.
+    """
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
@@ -133,10 +144,13 @@ class RoadConfig(StrictModel):
 
     @property
     def height_priors(self) -> Mapping[str, HeightPrior]:
-        """Return the height priors by class name."""
+        """Return the height priors by class name that `priors` selects or contains."""
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """Raise ConfigError if a prior was measured on one of the data sets that are scored."""
+        """Raise ConfigError if a used height prior was measured on a data set on which the network will be scored.
+
+        formats: names of the formats of the data sets for scores.
+        """
         priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

@@ -20,7 +20,13 @@ MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and its i
 
 
 class IgnoringRecording(RecordingView):
-    """A recording in which a region (H, W) of all images has no depth, road or objects."""
+    """A recording in which a fixed region of all images has no depth, road or objects.
+
+    The images themselves are unchanged.
+
+    recording: the recording.
+    region: (H, W) bool, true for ignored pixels.
+    """
 
     def __init__(self, recording: Recording, region: NDArray[np.bool_]) -> None:
         super().__init__(recording)
@@ -28,11 +34,11 @@ class IgnoringRecording(RecordingView):
         self.selection = getattr(recording, "selection", None)
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return the ignored region (H, W) bool."""
+        """Return the ignored region (H, W) bool, which is the same for all images."""
         return self.region
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres with 0 in the ignored region, or None."""
+        """Return the depth (H, W) in metres with 0 (unknown) in the ignored region; None if the image has no depth."""
         depth_m = self.recording.depth_m(index, side)
         return None if depth_m is None else np.where(self.region, np.float32(0), depth_m)
 
@@ -46,7 +52,7 @@ class IgnoringRecording(RecordingView):
         return RoadMasks(semantic, np.where(kept, masks.instance, np.uint16(0)))
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return the K (3, 3) of a frame."""
+        """Return the intrinsics K (3, 3) of the image with this index."""
         return self.recording.K(index, side)
 
     def fingerprint(self) -> str:
@@ -55,12 +61,18 @@ class IgnoringRecording(RecordingView):
 
 
 def name_mask(recording: str) -> str:
-    """Return the file name of the mask of a recording or mount: kitti_00.png for kitti/00."""
+    """Return the file name of the mask of ignored pixels for a recording or mount: kitti_00.png for kitti/00."""
     return f"{recording.replace('/', '_')}.png"
 
 
 def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recording:
-    """Return the recording without the pixels of `data.ignore`. Raises DataError as `read_ignored_region` does."""
+    """Return the recording with a region of all images ignored, as the configuration key `data.ignore` describes it.
+
+    recording: the recording.
+    ignore: an image file, a folder of images, or boxes in pixels.
+
+    Raises DataError if an image or a box is wrong, or the region is more than 90 % of the image.
+    """
     stored, filmed = recording.camera(0), recording.filmed_camera(0)
     names = (recording.name, recording.name.rpartition("/")[2], recording.mount)
     sizes = {"size": (stored.height, stored.width), "filmed_size": (filmed.height, filmed.width)}
@@ -70,13 +82,15 @@ def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recordin
 def read_ignored_region(
     ignore: str | Sequence[Box], names: Sequence[str], *, size: tuple[int, int], filmed_size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return a mask (H, W) that is true for ignored pixels.
+    """Return a mask (H, W) bool that is true for ignored pixels.
 
-    ignore: an image, a folder of images, or boxes in pixels of the filmed frames.
-    names: names under which the recording's image is searched in the folder.
-    size, filmed_size: (height, width) of the frames, and of the frames before they were resized.
+    ignore: an image file in which pixels above 0 are ignored, a folder of such images, or boxes in pixels of the frames
+        as filmed.
+    names: names under which the recording's image is searched in the folder: those of the recording and of its mount.
+    size: (height, width) of the mask.
+    filmed_size: (height, width) of the frames before they were resized.
 
-    Raises DataError if an image or a box is wrong.
+    Raises DataError if an image or a box is wrong, or the region is more than 90 % of the image.
     """
     names = [name for name in names if name]
     region = (

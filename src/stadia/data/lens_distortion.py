@@ -1,4 +1,4 @@
-"""Lens distortion: the models, and the conversion of a distorted image to a pinhole camera's."""
+"""Lens distortion: the models, and the conversion of a distorted image to the image of a pinhole camera."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ _ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistortionModel:
-    """OpenCV's functions for one distortion model.
+    """The functions that compute with one distortion model of OpenCV.
 
     counts: possible numbers of coefficients.
-    rays: maps pixels (N, 2), K and coefficients to (N, 2) x / z and y / z. Beyond MAX_ANGLE_DEG only the direction is
-        right.
-    maps: maps K, coefficients, R, new K, (width, height) and a type to the maps of `cv2.remap`.
+    rays: function of distorted pixels (N, 2), K and coefficients that returns the viewing rays as (N, 2) x / z and y /
+        z. Beyond MAX_ANGLE_DEG (60 degrees from the axis) only their direction is right.
+    maps: function of K, coefficients, R, new K, (width, height) and a type that returns the maps of `cv2.remap`.
     """
 
     counts: tuple[int, ...]
@@ -97,18 +97,22 @@ class DistortedCamera:
     width: int
 
     def rays(self, pixels: Array, R: Array) -> Array:
-        """Return x / z and y / z, (N, 2), of raw pixels (N, 2), in axes rotated by R (3, 3)."""
+        """Return the viewing rays of distorted pixels as (N, 2) x / z and y / z.
+
+        pixels: (N, 2) pixels of the raw image.
+        R: (3, 3) rotation from the lens's axes to those in which the rays are returned.
+        """
         rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
         turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
         return np.asarray(turned[:, :2] / turned[:, 2:])
 
     def resized(self, height: int, width: int) -> "DistortedCamera":
-        """Return the camera of images resized to this size."""
+        """Return the camera for its images resized to `height` x `width` pixels."""
         known = Intrinsics(self.K, self.height, self.width).resized(height, width)
         return replace(self, K=known.K, height=height, width=width)
 
     def fingerprint(self) -> str:
-        """Return a digest that identifies the lens."""
+        """Return a hash of all numbers of the lens, as a key of caches."""
         digest = hashlib.blake2b(f"{self.model} {self.height} {self.width}".encode(), digest_size=8)
         for values in (self.K, self.coefficients):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
@@ -116,7 +120,7 @@ class DistortedCamera:
 
     @property
     def corner_shift_px(self) -> float:
-        """Return the largest shift of an image corner that the distortion causes, in pixels."""
+        """Return how far the distortion shifts the image corner that it shifts most, in pixels."""
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
         straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
         return float(np.linalg.norm(straight - corners, axis=1).max())
@@ -124,9 +128,10 @@ class DistortedCamera:
 
 @dataclass(frozen=True, eq=False)
 class Undistortion:
-    """Converts images of a lens to images of a pinhole camera.
+    """Converts images of a lens with distortion to images of a pinhole camera.
 
-    R_new_lens: (3, 3) rotation from the lens's to the pinhole's axes.
+    lens: the lens.
+    R_new_lens: (3, 3) rotation from the axes of the lens to those of the pinhole camera.
     new_K: (3, 3) intrinsics of the pinhole camera.
     """
 
@@ -142,7 +147,7 @@ class Undistortion:
 
     @property
     def intrinsics(self) -> Intrinsics:
-        """Return the new K (3, 3) with the image size."""
+        """Return K and image size of the pinhole camera."""
         return Intrinsics(self.new_K, self.lens.height, self.lens.width)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -154,7 +159,7 @@ class Undistortion:
         return np.asarray(remapped, dtype=np.uint8)
 
     def find_raw(self, pixels: Array) -> Array:
-        """Return the pixels (N, 2) of the raw image for pixels (N, 2) of the new image."""
+        """Return the pixels (N, 2) of the distorted image that appear at pixels (N, 2) of the undistorted image."""
         x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
         raw = [
             cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
@@ -163,17 +168,18 @@ class Undistortion:
         return np.column_stack(raw).astype(np.float64)
 
     def parameters(self) -> bytes:
-        """Return bytes that determine the result."""
+        """Return bytes that determine the conversion, as a key of caches."""
         numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
         return self.lens.model.encode() + b"".join(np.ascontiguousarray(n, dtype=np.float64).tobytes() for n in numbers)
 
 
 def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
-    """Return K (3, 3) of the pinhole camera with the smallest focal length whose image has no empty pixel.
+    """Return the K (3, 3) with the smallest focal length for which the undistorted images have no empty pixel.
 
-    Its principal point centers the corners.
+    The principal point is chosen so that the image corners are centered around it.
 
-    views: lenses of one size, each with the rotation (3, 3) from its own to the pinhole's axes.
+    views: one or two lenses of the same image size, each with the rotation (3, 3) from its axes to those of the pinhole
+        camera.
     """
     height, width = views[0][0].height, views[0][0].width
     last = np.array([width - 1.0, height - 1.0])
@@ -201,11 +207,12 @@ MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens a
 
 
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
-    """Return the conversion to a pinhole camera without empty pixels.
+    """Return the conversion of a lens's images to those of a pinhole camera without empty pixels.
 
-    where: file, for messages.
+    lens: the lens.
+    where: file that describes the lens, for messages.
 
-    Raises DataError for an impossible lens.
+    Raises DataError for an impossible lens, which would fold the image.
     """
     with np.errstate(all="ignore"):
         new_K = compute_pinhole_K([(lens, np.eye(3))])
@@ -228,9 +235,12 @@ INTRINSICS_EXCHANGED = "the intrinsics and distortion of the two cameras exchang
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RectifiedPair:
-    """A rectified stereo pair. Both sides have the same new_K.
+    """The rectification of a stereo pair to two parallel pinhole cameras with the same K.
 
     A point is in the same row of both images, and x_left - x_right = fx baseline_m / z.
+
+    left, right: conversion of each camera's images.
+    baseline_m: distance between the cameras in metres.
     """
 
     left: Undistortion
@@ -239,22 +249,27 @@ class RectifiedPair:
 
     @property
     def sides(self) -> dict[str, Undistortion]:
-        """Return the undistortion of each side."""
+        """Return the conversion of the images by side, "left" and "right"."""
         return {LEFT: self.left, RIGHT: self.right}
 
     @property
     def T_right_left(self) -> Array:
-        """Return the motion (4, 4) between the rectified cameras: t = (-baseline, 0, 0)."""
+        """Return the motion (4, 4) from the rectified left to the rectified right camera, in metres.
+
+        The translation is (-baseline, 0, 0).
+        """
         T = np.eye(4)
         T[0, 3] = -self.baseline_m
         return T
 
     def other_rows_px(self, left_px: Array, right_px: Array) -> dict[str, Array]:
-        """Return the row offsets (N,) that matches would have if images or lenses were exchanged.
+        """Return y_left - y_right (N,) of matches if the images, or the calibrations, of the two cameras were
+        exchanged.
 
-        left_px, right_px: (N, 2) matched pixels.
+        If one of them is nearer to 0 than the present difference, that mistake is likely. The keys describe the
+        mistakes.
 
-        See `core.recording.Rectification`.
+        left_px, right_px: (N, 2) matched pixels in the rectified images.
         """
         left, right = self.left, self.right
         raw = left.find_raw(left_px), right.find_raw(right_px)
@@ -273,16 +288,17 @@ class RectifiedPair:
 
 
 def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:
-    """Return the rectification of a stereo pair.
+    """Compute the rectification of a stereo pair.
 
     Each camera is rotated by half of their relative rotation, then both until the baseline is along x (Bouguet, as in
     OpenCV). The focal length is the smallest one without empty pixels, and the principal point centers the corners, as
     in EuRoC's published result.
 
-    T_right_left: (4, 4) motion in metres.
+    left, right: the two lenses.
+    T_right_left: (4, 4) motion from the left to the right camera's coordinate frame, in metres.
     where: file, for messages.
 
-    Raises DataError if the second lens is not to the right of the first, or looks elsewhere.
+    Raises DataError if the right camera is not to the right of the left one, or looks in another direction.
     """
     R, t = T_right_left[:3, :3], T_right_left[:3, 3]
     half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]
@@ -314,12 +330,12 @@ FITS = (TURNED_RIGHT, TURNED_LEFT, CROPPED, STRETCHED)
 
 
 def has_shape(known: Intrinsics, height: int, width: int) -> bool:
-    """Return whether images of this size have the aspect ratio of the camera's images."""
+    """Return whether images of `height` x `width` pixels have the aspect ratio of the camera's images, within 1 %."""
     return abs(width / height * known.height / known.width - 1) <= SHAPE_TOLERANCE
 
 
 def turn_right(known: Intrinsics) -> Intrinsics:
-    """Return the camera of images that are turned by 90 degrees to the right."""
+    """Return the camera for its images turned by 90 degrees to the right (clockwise)."""
     K = known.K.copy()
     K[..., 0, 0], K[..., 1, 1] = known.K[..., 1, 1], known.K[..., 0, 0]
     K[..., 0, 2], K[..., 1, 2] = known.height - 1 - known.K[..., 1, 2], known.K[..., 0, 2]
@@ -327,12 +343,16 @@ def turn_right(known: Intrinsics) -> Intrinsics:
 
 
 def turn_left(known: Intrinsics) -> Intrinsics:
-    """Return the camera of images that are turned by 90 degrees to the left."""
+    """Return the camera for its images turned by 90 degrees to the left (counterclockwise)."""
     return turn_right(turn_right(turn_right(known)))
 
 
 def crop(known: Intrinsics, height: int, width: int) -> Intrinsics:
-    """Return the camera of images that are cut from the middle to another shape and resized, as video modes do."""
+    """Return the camera for images that are cut from the middle of its images and resized, as for video.
+
+    known: camera of the whole images.
+    height, width: size of the cut and resized images, whose aspect ratio may differ.
+    """
     scale = max(width / known.width, height / known.height)
     whole = known.resized(round(known.height * scale), round(known.width * scale))
     K = whole.K.copy()
@@ -342,9 +362,11 @@ def crop(known: Intrinsics, height: int, width: int) -> Intrinsics:
 
 
 def fit_camera(known: Intrinsics, how: str, height: int, width: int) -> Intrinsics:
-    """Return the camera of images of this size, if they result from the known camera's images in the way `how`.
+    """Return the camera for images that were made from its images by turning, cropping or stretching.
 
-    how: one of `FITS`.
+    known: camera of the original images.
+    how: one of FITS: "turned-right", "turned-left", "cropped" or "stretched".
+    height, width: size of the images that were made.
     """
     if how == STRETCHED:
         return known.resized(height, width)
@@ -353,7 +375,11 @@ def fit_camera(known: Intrinsics, how: str, height: int, width: int) -> Intrinsi
 
 
 def turn_lens(coefficients: tuple[float, ...], how: str | None) -> tuple[float, ...]:
-    """Return the radial-tangential coefficients of turned images. p1 and p2 turn with the image; the others stay."""
+    """Return the radial-tangential distortion coefficients for turned images: p1 and p2 turn with the image.
+
+    coefficients: k1, k2, p1, p2 and more for the original images.
+    how: "turned-right" or "turned-left"; for any other value nothing changes.
+    """
     if how not in (TURNED_RIGHT, TURNED_LEFT) or len(coefficients) < 4:
         return coefficients
     k1, k2, p1, p2, *rest = coefficients
@@ -362,7 +388,15 @@ def turn_lens(coefficients: tuple[float, ...], how: str | None) -> tuple[float, 
 
 
 def make_shape_error(known: Intrinsics, source: Path, height: int, width: int, calibration: Path | None) -> DataError:
-    """Return the error for images of another shape, with possible reasons and the camera that each implies."""
+    """Return the error for images whose aspect ratio differs from the camera's, with possible reasons.
+
+    For each reason the message gives the camera that would follow.
+
+    known: the camera.
+    source: path of the images.
+    height, width: size of the images.
+    calibration: calibration file of the camera; None if there is none.
+    """
     command = f"stadia camera {source} --calibration {calibration or 'FILE'} --fit"
     turned = Intrinsics(np.swapaxes(known.K, -1, -2), known.width, known.height)
     is_turned = (known.width > known.height) != (width > height) and width != height
@@ -380,7 +414,7 @@ def make_shape_error(known: Intrinsics, source: Path, height: int, width: int, c
 
 
 def describe_K(known: Intrinsics) -> str:
-    """Return a text with the numbers of a camera.
+    """Return the focal lengths and principal point of a camera as text, such as "fx 707.1, cx 601.9, cy 183.1".
 
     Examples:
         >>> describe_K(Intrinsics(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 480, 640))
@@ -394,12 +428,14 @@ def describe_K(known: Intrinsics) -> str:
 
 
 def order_frames(known: Intrinsics, K_of_frames: dict[str, np.ndarray], stems: list[str], where: Path) -> Intrinsics:
-    """Return the intrinsics with one K per frame, (N, 3, 3).
+    """Return intrinsics with one K for each video frame, (N, 3, 3), in the order of the frames.
 
-    known: intrinsics of the camera.
+    known: intrinsics of the camera, with the image size.
     K_of_frames: K (3, 3) by the name of an image, or in the order of the frames.
-    stems: names of the frames.
+    stems: names of the frames' images without suffix.
     where: file, for messages.
+
+    Raises DataError if the names do not correspond and the numbers of frames differ.
     """
     if all(stem in K_of_frames for stem in stems):
         K = np.stack([K_of_frames[stem] for stem in stems])

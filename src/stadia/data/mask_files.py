@@ -55,7 +55,12 @@ _COCO_FIX = "add images and categories to a list of results; panopticapi convert
 
 
 class MaskFiles:
-    """The masks in a folder with the layout that this module describes. Raises DataError for invalid classes."""
+    """The masks in a folder with the layout that this module describes.
+
+    folder: the folder.
+
+    Raises DataError if classes.json is missing or has invalid classes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -65,14 +70,20 @@ class MaskFiles:
 
     @classmethod
     def open_beside(cls, recording: Path) -> "MaskFiles | None":
-        """Open a recording's own masks, in masks/ or in the folder itself; return None without masks."""
+        """Open the masks that belong to a recording, in its folder masks/ or in the folder itself; None without masks.
+
+        recording: folder of the recording.
+        """
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of one image, see `core.recording.MaskReader`.
+        """Return the masks of an image resized to `height` x `width`; None if the image has none.
 
-        Raises DataError for class numbers above 255.
+        stem: name of the image file without its suffix.
+        side: "left" or "right".
+
+        Raises DataError for a damaged mask, a different aspect ratio, or class numbers above 255.
         """
         path = self._file("semantic", side, stem)
         if not path.exists():
@@ -87,11 +98,11 @@ class MaskFiles:
         return remove_stuff(RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16)), self.classes)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return the known heights of an image's objects, see `core.recording.MaskReader`."""
+        """Return the known heights of an image's objects, mean and standard deviation in metres, by object number."""
         return self._heights.get(f"{side}/{stem}", {})
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of the masks of one side."""
+        """Return a hash of the masks of one side ("left" or "right"): of the names, sizes and times of their files."""
         digest = hashlib.blake2b(digest_size=16)
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
@@ -116,9 +127,12 @@ class MaskFiles:
 
 
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
-    """Attach masks to each recording that has none: FOLDER/NAME, or FOLDER if there is only one recording.
+    """Attach masks to each recording that has none: from FOLDER/NAME, or FOLDER if there is only one recording.
 
-    Raises DataError for missing or invalid masks.
+    recordings: changed in place.
+    folder: the folder.
+
+    Raises DataError if no recording gets masks, or masks belong to another video.
     """
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
@@ -134,15 +148,19 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
 
 
 def hash_frames(recording: Recording) -> str:
-    """Return a hash of a user's video or folder of images that does not depend on the camera, or ""."""
+    """Return a hash of the frames of a user's video or folder of images; "" for recordings of data sets.
+
+    It does not depend on the camera.
+    """
     file = recording.file(0) if recording.has_stride and len(recording) else None
     return recording.video_hash if file is None else hash_source(file.parent)
 
 
 def check_masks_of(folder: Path, content: str) -> None:
-    """Raise DataError if the masks in a folder were made by `stadia prepare` for other frames.
+    """Raise DataError if `stadia prepare` made the masks in a folder for a different video.
 
-    content: result of `hash_frames`.
+    folder: folder of masks.
+    content: hash of the recording's frames, the result of `hash_frames`.
     """
     path = folder / MASKS_RECORD
     made = read_json(path) if path.is_file() else None
@@ -171,7 +189,7 @@ def _check_shape(what: object, mask_height: int, mask_width: int, height: int, w
 
 
 def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
-    """Resize labels (h, w) to (height, width) by the nearest pixel center.
+    """Resize a map of class or object numbers (h, w) to (height, width) by the nearest pixel.
 
     Examples:
         >>> resize_labels(np.array([[0, 1], [2, 3]], np.int32), 4, 4)[0].tolist()
@@ -194,18 +212,26 @@ def select_classes(
 
 
 def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
-    """Return whether more than `MIN_ROAD_SHARE` of an image's class numbers (H, W) are road."""
+    """Return whether more than 1 % (MIN_ROAD_SHARE) of an image is road.
+
+    semantic: (H, W) class numbers.
+    classes: names of the classes by number.
+    """
     return bool(select_classes(semantic, classes, {ROAD}).mean() > MIN_ROAD_SHARE)
 
 
 def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Return masks (H, W) in which pixels of `STUFF_CLASSES` have object number 0."""
+    """Return masks in which pixels of ground, sky and buildings (`STUFF_CLASSES`) belong to no object.
+
+    masks: class and object numbers of an image.
+    classes: names of the classes by number.
+    """
     is_stuff = select_classes(masks.semantic, classes, STUFF_CLASSES)
     return RoadMasks(masks.semantic, np.where(is_stuff, 0, masks.instance).astype(np.uint16))
 
 
 def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
-    """Resize class numbers and object numbers with `resize_labels`."""
+    """Resize the class numbers and object numbers of an image to (height, width), without mixing numbers."""
     semantic, instance = (
         resize_labels(labels.astype(np.int32), height, width) for labels in (masks.semantic, masks.instance)
     )
@@ -225,10 +251,13 @@ def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
 
 
 def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
-    """Return masks that contain the measurable objects: the largest component of each object, with its commonest class.
+    """Return masks with the measurable objects only: the largest connected component of each, with its commonest class.
 
-    Objects that are too small or too occluded get number 0. Objects at the border stay, because mirrored and zoomed
-    samples have other borders.
+    Objects that are too small or too occluded get number 0. Objects at the image border stay, because mirrored and
+    zoomed samples have different borders.
+
+    masks: class and object numbers of an image.
+    config: limits of size and occlusion.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least, windows = config.min_object_share * semantic.size, find_windows(masks.instance)
@@ -246,11 +275,13 @@ def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
 
 
 def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
-    """Return the share of an object's outline that touches nearer objects. Nearer objects have a lower foot.
+    """Return the share of an object's outline that touches nearer objects, from 0 to 1.
+
+    An object counts as nearer if its lowest pixel is lower in the image.
 
     instance: (H, W) object numbers.
     number: number of the object.
-    windows: window of each object, if already known.
+    windows: window of each object (rows, columns), if already known.
     """
     windows = find_windows(instance) if windows is None else windows
     rows, columns = windows[number]
@@ -262,9 +293,9 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
 
 
 def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a mask (H, W) bool of the road as a rectangle (VADepth).
+    """Return a mask (H, W) bool that assumes the road in a fixed rectangle of the image (VADepth).
 
-    shares: left, top, right, bottom in shares of the image.
+    shares: left, top, right and bottom of the rectangle as shares of the image's width and height.
     size: (H, W) of the mask.
     """
     left, top, right, bottom = shares
@@ -331,7 +362,12 @@ class _Shape:
 
 
 class CocoMasks:
-    """Masks of left images in a COCO file (cocodataset.org/#format-data), matched by file name."""
+    """Masks of left images from a COCO file (cocodataset.org/#format-data), matched by the names of the images.
+
+    path: the COCO file.
+
+    Raises DataError for a damaged file or more than 255 categories.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = expand_home(path)
@@ -356,7 +392,13 @@ class CocoMasks:
         }
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of an image, or None if the image has no annotations."""
+        """Return the masks of an image resized to `height` x `width`; None if the file does not contain the image.
+
+        stem: name of the image file without its suffix.
+        side: only "left" has masks.
+
+        Raises DataError for a damaged mask or a different aspect ratio.
+        """
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
@@ -375,7 +417,7 @@ class CocoMasks:
         return {}
 
     def fingerprint(self, side: str) -> str:
-        """Return a digest of the annotations."""
+        """Return a hash of the COCO file, which is the same for both sides."""
         digest = hashlib.blake2b(digest_size=16)
         with open_input(self.path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
             while part := stream.read(1 << 20):
@@ -430,7 +472,10 @@ def decode_run_lengths(text: str) -> list[int]:
 
 
 REJECTED = ("disagrees with the others", "stands above the horizon")
-"""Verdicts that a training follows. It checks border, size and occlusion itself."""
+"""Judgements of `stadia camera-height` for which a training leaves an object out.
+
+The training itself checks the image border, size and occlusion of objects.
+"""
 
 
 class _Object(FileEntry):
@@ -463,9 +508,11 @@ class _HeightFile(FileEntry):
 
 @lru_cache(maxsize=4)
 def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
-    """Return the numbers of the objects that a camera_height.json rejects, by "RECORDING/STEM".
+    """Return the numbers of the objects that `stadia camera-height` rejected, by "RECORDING/STEM" of their image.
 
-    Raises DataError for a damaged file.
+    path: the camera_height.json that it wrote.
+
+    Raises DataError for a damaged file, or if its objects have no numbers.
     """
     file = expand_home(path)
     read: _HeightFile = read_typed_json(

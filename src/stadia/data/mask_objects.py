@@ -31,7 +31,10 @@ _CROP_MARGIN = 0.06  # share of the longer side
 
 
 def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
-    """Return the smallest window of each object in a map (H, W), by its ascending number; 0 is background."""
+    """Return the smallest window (rows, columns) around each object, by its number in ascending order.
+
+    instance: (H, W) object numbers; 0 is background.
+    """
     from scipy import ndimage
 
     windows = enumerate(ndimage.find_objects(instance), start=1)
@@ -39,9 +42,11 @@ def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
 
 
 def split_instances(mask: Mask, ground: Mask) -> Iterator[tuple[Window, Mask]]:
-    """Yield the window and the mask (h, w) of each object of a class.
+    """Split the pixels of a class, such as cars, into single objects; yield the window and the mask (h, w) in it of
+    each.
 
-    mask, ground: (H, W) pixels of the class, and of the ground.
+    mask: (H, W) bool, pixels of the class.
+    ground: (H, W) bool, pixels of road and other ground.
     """
     components = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     count, labels, stats, _ = components
@@ -140,12 +145,13 @@ def _measure_face(
 
 @dataclass(frozen=True, slots=True)
 class MaskBox:
-    """An object of a mask.
+    """The bounding box of an object in a mask.
 
     number: number of the object in the mask.
     class_name: class of most of its pixels.
-    box_px: left, top, right and bottom edge of its largest connected component, from first row - 0.5 to last row + 0.5.
-    hidden: whether another object occludes its foot, or a nearer one its top.
+    box_px: left, top, right and bottom edge in pixels of its largest connected component, from the first row - 0.5 to
+        the last row + 0.5.
+    hidden: whether another object occludes its foot, or a nearer object its top.
     cut: whether the image border may truncate the box.
     """
 
@@ -159,10 +165,15 @@ class MaskBox:
 def find_mask_boxes(
     masks: RoadMasks, classes: Mapping[int, str], *, min_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
-    """Return, by number, the objects of an image that have at least `min_px` pixels in one component.
+    """Return the bounding boxes of the objects of an image, in the order of their numbers.
 
-    A box within `margin_px` of the border counts as cut. An object counts as hidden if another one touches a quarter of
-    its edge.
+    An object counts as hidden if another one touches a quarter of the edge of its foot, or a nearer one that of its
+    top.
+
+    masks: class and object numbers of the image.
+    classes: names of the classes by number.
+    min_px: objects with fewer pixels in their largest component are left out.
+    margin_px: a box within this distance of the image border counts as cut.
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape
@@ -183,7 +194,12 @@ def find_mask_boxes(
 
 
 def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width: int, margin_px: float) -> bool:
-    """Return whether a box in pixels is within a margin of the image border."""
+    """Return whether a box is within a margin of the image border, and so may be truncated.
+
+    box_px: left, top, right and bottom in pixels.
+    height, width: size of the image in pixels.
+    margin_px: the margin in pixels.
+    """
     left, top, right, bottom = box_px
     return min(left + 0.5, top + 0.5, width - 0.5 - right, height - 0.5 - bottom) < margin_px
 
@@ -219,9 +235,11 @@ def _is_hidden(
 
 
 def crop_object(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
-    """Return an image (side, side, 3) RGB with the object centered on gray.
+    """Return an image (side, side, 3) RGB with an object, cut out by its mask, centered on gray.
 
-    mask: (H, W) bool mask of the object.
+    image: (H, W, 3) uint8 RGB.
+    mask: (H, W) bool, pixels of the object.
+    side: size of the result in pixels.
 
     Raises DataError for an empty mask.
     """

@@ -62,21 +62,36 @@ class DatasetFormat:
     opens_slowly: ClassVar[bool] = False
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the folder of each recording by its name. Only file names are read."""
+        """Return the folder or file of each recording in a data set, by the recording's name.
+
+        Only file names are read.
+        """
         raise NotImplementedError
 
     def open_recording(
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
-        """Open one of the recordings that `find_recordings` returned."""
+        """Open one recording.
+
+        name, folder: name and path of the recording, as `find_recordings` returned them.
+        options: options for reading.
+        progress: called while a video is decoded; or None.
+        """
         raise NotImplementedError
 
     def recognizes(self, path: Path) -> bool:
-        """Return whether the path has this layout, judged by file names only."""
+        """Return whether the data at a path have the layout of this format, judged by file names only."""
         return path.is_dir() and bool(self.find_recordings(path))
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        """Return the selected recordings. `progress` is called while videos are decoded."""
+        """Open the recordings of a data set that `options.recordings` selects, by default all.
+
+        path: path of the data set.
+        options: options for reading.
+        progress: called while videos are decoded.
+
+        Raises DataError if there is no recording or a name is unknown.
+        """
         found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
             raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
@@ -84,11 +99,11 @@ class DatasetFormat:
         return [self.open_recording(name, found[name], options, progress) for name in names]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return recordings for checks of the data: the selected ones, or segments of a video file."""
+        """Open recordings for a quick check of the data: by default all selected ones, of videos some segments."""
         return self.open(path, options)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the names of the recordings of each split that the data set itself defines."""
+        """Return the names of the recordings of each split that the data set itself defines, or nothing."""
         return {}
 
 
@@ -97,7 +112,8 @@ def open_recordings(
 ) -> list[Recording]:
     """Open the recordings of a data set, a video, or a folder of images. Images are decoded only if necessary.
 
-    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto".
+    path: path of the data set, video or folder.
+    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto", which finds the format.
     progress: called while a video is decoded.
     options: fields of `SourceOptions`.
 
@@ -107,9 +123,9 @@ def open_recordings(
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open recordings as `open_recordings` does, but decode only segments of a video.
+    """Open recordings as `open_recordings` does, but decode only some segments of a video.
 
-    With `frames`, all of it is decoded.
+    If the option `frames` is given, the whole video is decoded.
     """
     return _open(path, format, options, sample=True)
 
@@ -158,7 +174,11 @@ def _ignore_static(recording: Recording, path: Path, camera: CameraConfig) -> Re
 
 
 def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
-    """Return the names of the recordings of each split that the data set itself defines."""
+    """Return the names of the recordings of each split that a data set itself defines; empty if it defines none.
+
+    path: path of the data set.
+    format: name of its format, or "auto".
+    """
     return _find_reader(path, format)[1].splits(path)
 
 
@@ -169,7 +189,7 @@ def find_held_out_split(path: Path, format: str = "auto") -> str | None:
 
 
 def opens_slowly(path: Path, format: str = "auto") -> bool:
-    """Return whether opening the data set decodes a recording."""
+    """Return whether opening a data set decodes videos, which takes time."""
     return _find_reader(path, format)[1].opens_slowly
 
 
@@ -234,7 +254,7 @@ def _detect_format(path: Path) -> str:
 
 
 def recognize_format(path: Path) -> str | None:
-    """Return the first format that recognizes a path by file names, or None."""
+    """Return the name of the first format that recognizes the data at a path by file names; None if none does."""
     name = _read_signature(path)
     return name or next((name for name in DATASETS if DATASETS.load(name)().recognizes(path)), None)
 
@@ -336,9 +356,15 @@ def _describe_contents(path: Path) -> str:
 
 
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
-    """Return the available names that are selected, in full or by their end, in the order of the selection.
+    """Return those of the available names that the user selected, in the order of the selection.
 
-    Without a selection, all names are returned.
+    A selected name may be the whole name or its end. Without a selection, all names are returned.
+
+    available: names of all recordings.
+    selected: names that the user gave.
+    where: path of the data set, for messages.
+
+    Raises DataError for a selected name that is not available.
 
     Examples:
         >>> select_names(["kitti/06", "kitti/07"], ["06"], Path("kitti"))
@@ -365,7 +391,12 @@ _LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
 
 @dataclass(frozen=True)
 class TargetFrames:
-    """Frames of one side of a recording that are used as target images."""
+    """Video frames of one recording that a training uses as target images.
+
+    recording: the recording.
+    indices: indices of the frames.
+    side: "left" or "right".
+    """
 
     recording: Recording
     indices: Sequence[int]
@@ -374,24 +405,28 @@ class TargetFrames:
 
 @dataclass(frozen=True)
 class TrainValSplit:
-    """Target frames for training and for validation; `val` may be empty."""
+    """The target frames for training and for validation.
+
+    train: frames to train on.
+    val: frames to validate on; may be empty.
+    """
 
     train: list[TargetFrames]
     val: list[TargetFrames]
 
 
 def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
-    """Return every frame of those of the given sides that the recording has."""
+    """Return all video frames of a recording as target frames, for each of the given sides that the recording has."""
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
 def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
-    """Return the recordings of these frames in order, each once."""
+    """Return the recordings to which target frames belong, in order and each once."""
     return list({id(part.recording): part.recording for part in frames}.values())
 
 
 def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
-    """Return the indices of the frames by recording name, ascending and each once."""
+    """Return the indices of target frames by the name of their recording, ascending and each once."""
     indices: dict[str, set[int]] = {}
     for part in frames:
         indices.setdefault(part.recording.name, set()).update(part.indices)
@@ -399,7 +434,10 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
 
 
 def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
-    """Return the frames that have depth files. Of recordings without depth files all frames are returned."""
+    """Return only the target frames that have a ground-truth depth file.
+
+    All frames are returned of recordings whose depth is not in files.
+    """
     kept = []
     with ThreadPoolExecutor(READ_THREADS) as threads:
         for part in frames:
@@ -411,15 +449,24 @@ def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
 
 
 def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Draw the frames to validate on: blocks, whole recordings or places, as `config.unit` says."""
+    """Draw the frames to validate on: blocks of frames, whole recordings or whole places, as `config.unit` says.
+
+    recordings: recordings to split.
+    config: share of the frames, unit and seed.
+    sides: sides whose images are target images.
+    """
     split = split_blocks if config.unit == "frames" else split_recordings
     return split(recordings, config, sides)
 
 
 def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Validate on blocks of consecutive frames of every recording.
+    """Validate on blocks of consecutive frames of every recording, and train on the rest.
 
-    The frames within `gap` of a block, at most a tenth of a recording, are not used.
+    The frames within `config.gap` of a block, at most a tenth of the recording, are used for neither.
+
+    recordings: recordings to split.
+    config: share of the frames, gap and seed.
+    sides: sides whose images are target images.
     """
     split = TrainValSplit([], [])
     for recording in recordings:
@@ -455,7 +502,14 @@ def _draw_start(recording: Recording, segment: range, count: int, random: np.ran
 def split_recordings(
     recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)
 ) -> TrainValSplit:
-    """Validate on whole recordings or places, drawn by seed and name. Raises DataError if there is only one."""
+    """Validate on whole recordings or whole places, which are drawn by seed and name, and train on the rest.
+
+    recordings: recordings to split.
+    config: share of the frames, unit ("recordings" or "places") and seed.
+    sides: sides whose images are target images.
+
+    Raises DataError if there is only one recording or place.
+    """
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
         groups.setdefault(recording.session if config.unit == "places" else recording.name, []).append(recording)
@@ -486,7 +540,10 @@ def _shares(frames: int, total: int) -> list[range]:
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
     """Read target frames, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
 
-    The side is left by default. Raises DataError for invalid lines, and for missing frames with their number.
+    path: the file. The side is left by default.
+    recordings: recordings that the lines may name.
+
+    Raises DataError for invalid lines, and if a named frame does not exist.
     """
     by_name = {recording.name: recording for recording in recordings}
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
@@ -525,7 +582,7 @@ def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> R
 
 
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
-    """Return the index of each frame by the number in its image's name, or by its number in the video."""
+    """Return the index of each video frame by its number: that in the name of its image, or that in the video."""
     files = [recording.file(index) for index in range(len(recording))]
     named = [None if file is None or not file.stem.isdecimal() else int(file.stem) for file in files]
     return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}
@@ -536,9 +593,10 @@ def map_frame_numbers(recording: Recording) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class FrameList:
-    """Frames to score: ascending indices by recording name.
+    """A list of video frames to score.
 
-    file, sha256: file and hash that identify the list.
+    file, sha256: name and hash of the file that contains the list.
+    indices: ascending indices of the frames by recording name.
     """
 
     file: str
@@ -546,14 +604,17 @@ class FrameList:
     indices: Mapping[str, Sequence[int]]
 
     def to_json(self) -> dict[str, str | int]:
-        """Return the metadata for a score file."""
+        """Return file name, hash and number of frames, to be recorded in a file with scores."""
         return {"file": self.file, "sha256": self.sha256, "count": sum(map(len, self.indices.values()))}
 
 
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
-    """Read the frames to score, as `read_split_file` does.
+    """Read a list of video frames to score, in the format of `read_split_file`.
 
-    Raises DataError for repeated frames and for right images.
+    path: the file.
+    recordings: recordings that the lines may name.
+
+    Raises DataError for an empty list, repeated frames and right images.
     """
     data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     indices: dict[str, Sequence[int]] = {}

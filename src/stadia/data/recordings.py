@@ -33,20 +33,21 @@ FLOW_WIDTH = 320  # of the image in which motion is measured
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the gray image, FLOW_WIDTH wide, in which motion is measured, of an image (H, W, 3) RGB."""
+    """Convert an image (H, W, 3) RGB to the small gray image, FLOW_WIDTH pixels wide, in which motion is measured."""
     height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
 @dataclass
 class FrameSelection:
-    """The numbers of the kept frames of a video, and how many others were dropped for which reason.
+    """The numbers of the video frames that were kept, and how many of the rest were dropped for which reason.
 
-    standing: the camera stood still.
-    close: too little motion since the last kept frame.
-    skipped: left out by a given stride.
-    lost: truncated or damaged.
-    unpaired: without the other image of a stereo pair.
+    kept: numbers of the kept frames.
+    standing: number of frames dropped because the camera stood still.
+    close: number of frames dropped because of too little motion since the last kept frame.
+    skipped: number of frames left out by a fixed stride.
+    lost: number of frames that are truncated or damaged.
+    unpaired: number of frames without the second image of a stereo pair.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -58,7 +59,7 @@ class FrameSelection:
 
     @property
     def total(self) -> int:
-        """Return the number of all frames, including lost ones."""
+        """Return the number of all frames of the video: kept, dropped and lost ones."""
         return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
 
     def __str__(self) -> str:
@@ -76,9 +77,10 @@ class FrameSelection:
 
 
 class FrameSelector:
-    """Selects frames of a video in order: by motion ("auto"), or every n-th.
+    """Decides frame by frame, in order, which frames of a video are kept.
 
-    lists_kept: whether `selection` lists the numbers of kept frames.
+    stride: "auto" keeps a frame after enough motion; a number n keeps every n-th frame.
+    lists_kept: whether the attribute `selection` lists the numbers of the kept frames.
     """
 
     def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:
@@ -89,9 +91,11 @@ class FrameSelector:
         self._moved = 0.0  # from the last kept frame to the one before this
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Return whether to keep the next frame (H, W, 3) RGB.
+        """Return whether to keep the next video frame.
 
-        number: number of the frame. If it is given, missing frames before it count as lost.
+        image: (H, W, 3) RGB.
+        number: number of the frame in the video; numbers between the last frame and this one count as lost. None means
+            the next number.
         """
         number = self._next if number is None else number
         self.selection.lost += number - self._next
@@ -122,21 +126,21 @@ MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 class ImageRemap(Protocol):
-    """Remaps images as they are read, like `lens_distortion.Undistortion`."""
+    """The interface of functions that change images when they are read, like `lens_distortion.Undistortion`."""
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the remapped image, of the same size."""
 
     def parameters(self) -> bytes:
-        """Return bytes that determine the result."""
+        """Return bytes that determine how images are changed, as a key of caches."""
 
 
 @dataclass(frozen=True)
 class FrameCrop:
-    """The window of frames that shows the picture without black bars.
+    """The window of video frames that shows the picture without black bars.
 
     window: the window.
-    height, width: size of the whole frames.
+    height, width: size of the whole frames in pixels.
     """
 
     window: CropWindow
@@ -144,7 +148,7 @@ class FrameCrop:
     width: int
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the picture of a frame (H, W, ...)."""
+        """Cut the picture without black bars out of a video frame (H, W, ...)."""
         return np.ascontiguousarray(self.window.cut(image))
 
     def __str__(self) -> str:
@@ -156,14 +160,14 @@ class CalibratedRecording(Recording):
     """A recording with cameras, and optional poses and times. Subclasses add images and depth.
 
     name: unique and stable name, such as "kitti_odometry/06".
-    intrinsics: intrinsics by side.
-    T_right_left: (4, 4) motion from the left to the right camera's frame in metres, or None.
-    numbers: the source's number of each frame, if frames were left out.
-    poses: (N, 4, 4) T_world_camera of the left side; NaN for frames without a pose.
+    intrinsics: K and image size by side ("left" or "right").
+    T_right_left: (4, 4) motion from the left to the right camera's coordinate frame in metres, or None.
+    numbers: the number of each video frame in its source; None if no frames were left out.
+    poses: (N, 4, 4) T_world_camera of the left camera; NaN for frames without a pose; None without poses.
     times_s: (N,) times in seconds, or None.
-    selection: the kept frames of the source; None if every frame is kept.
+    selection: which frames of the source were kept; None if every frame is kept.
     filmed_size: (height, width) of the frames before they were resized for storing; None if they were not.
-    place: name that recordings share if they may show the same things; "" if the place is unique.
+    place: name that recordings share if they may show the same things; "" if no other recording shows them.
     geometry: the map that `poses` come from, if any.
     is_scene: whether `poses` have the arbitrary unit of a reconstructed scene.
     """
@@ -216,14 +220,17 @@ class CalibratedRecording(Recording):
         return self.poses[index]
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
-        """Return the map points (M, 3) that a frame sees: x and y in pixels, z in the unit of the poses; or None."""
+        """Return the map points (M, 3) that a video frame sees; None without a map.
+
+        x and y are in pixels, z is in the unit of the poses.
+        """
         if self._trained_points is None:
             return None
         inside, K = self._trained_points.points_in_camera(index), self.K(index)
         return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
-        """Return the mask (H, W) of what can move in a frame, according to the map; None without masks."""
+        """Return a mask (H, W) bool of what can move in a video frame, according to the map; None without masks."""
         if self.geometry is None or (movable := self.geometry.movable) is None:
             return None
         import cv2  # only a training needs it
@@ -242,7 +249,10 @@ class CalibratedRecording(Recording):
         return self.geometry.find_neighbor(index, offset)
 
     def map_road(self) -> NDArray[np.float64] | None:
-        """Return the map's road plane (4,) in the frame of each camera, normal and height, or None."""
+        """Return the road plane (4,) in the camera's coordinate frame; None if it is unknown.
+
+        It consists of the unit normal and the camera height.
+        """
         return None if self.geometry is None else self.geometry.road
 
     def number(self, index: int) -> int:
@@ -254,12 +264,13 @@ class CalibratedRecording(Recording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageRecording(CalibratedRecording):
-    """A recording whose frames are image files. Readers with depth derive from it.
+    """A recording whose frames are image files. Readers of data sets with depth derive from it.
 
-    images: files of each side.
+    images: image files of each side ("left", "right").
     undistortion: removes the lens distortion of all images; None for a pinhole camera.
     crop: cuts black bars off the images; None without bars.
-    pairs_by_name: whether the images of a pair must have the same name. Otherwise they are paired by time.
+    pairs_by_name: whether the left and right image of a stereo pair must have the same name. Otherwise they are paired
+        by time.
     size_origin: where the image size comes from, for error messages.
     """
 
@@ -296,12 +307,14 @@ class ImageRecording(CalibratedRecording):
     def read_depth(
         self, path: Path, side: str, *, units_per_metre: float, invalid: Iterable[int] = (0,)
     ) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of a uint16 PNG; None without the file.
+        """Read depth (H, W) in metres from a uint16 PNG, 0 where it is unknown; None without the file.
 
-        units_per_metre: integers per metre.
-        invalid: integers that mean unknown.
+        path: the file.
+        side: "left" or "right": the camera whose image size the map must have.
+        units_per_metre: integers per metre in the file.
+        invalid: integers that mean unknown depth.
 
-        Raises DataError for a wrong file.
+        Raises DataError for a file of a different kind or size.
         """
         if not path.exists():
             image_files.refuse_jpeg_depth(path)
@@ -311,7 +324,11 @@ class ImageRecording(CalibratedRecording):
         return image_files.check_depth_map(path, depth_m, size.height, size.width)
 
     def select_frames(self, kept: Sequence[int], selection: FrameSelection | None = None) -> Self:
-        """Return the recording with only these frames."""
+        """Return the recording with only the video frames of these indices, in this order.
+
+        kept: indices of the frames.
+        selection: how they were selected, for reports; or None.
+        """
         return replace(
             self,
             images={side: [files[index] for index in kept] for side, files in self.images.items()},
@@ -363,7 +380,7 @@ def _of_recording(name: str) -> Any:
 
 
 class RecordingView(Recording):
-    """A recording that reads its frames from another recording."""
+    """A recording that reads its frames from an underlying recording. Subclasses change some of the results."""
 
     session = _of_recording("session")
     video_hash = _of_recording("video_hash")
@@ -395,14 +412,14 @@ class RecordingView(Recording):
         self.is_streamed = recording.is_streamed
 
     def source_index(self, index: int) -> int:
-        """Return the index that a frame has in the other recording."""
+        """Return the index in the underlying recording of the video frame with this index."""
         return index
 
     def __len__(self) -> int:
         return len(self.recording)
 
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
-        """Return the ignored region (H, W) of the images, or None."""
+        """Return the region (H, W) bool of all images that losses and scores ignore, or None."""
         return self.recording.ignored(side)
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
@@ -411,12 +428,15 @@ class RecordingView(Recording):
         return found - start if found is not None and 0 <= found - start < len(self) else None
 
     def map_road(self) -> NDArray[np.float64] | None:
-        """Return the map's road plane (4,) in the frame of each camera, or None."""
+        """Return the road plane (4,) in the camera's coordinate frame; None if it is unknown.
+
+        It consists of the unit normal and the camera height.
+        """
         return self.recording.map_road()
 
 
 class FrameRange(RecordingView):
-    """The frames [start, stop) of a recording. Raises DataError if the recording is shorter."""
+    """The video frames [start, stop) of a recording, as a recording. Raises DataError if the recording is shorter."""
 
     def __init__(self, recording: Recording, start: int, stop: int) -> None:
         super().__init__(recording)
@@ -442,7 +462,13 @@ class FrameRange(RecordingView):
 
 
 class CroppedRecording(RecordingView):
-    """A recording whose images are cropped. Raises DataError if the images are smaller than the crop."""
+    """A recording whose images, depth and cameras are cropped to a window.
+
+    recording: the whole recording.
+    crop: name of the crop in `geometry.numpy_camera.IMAGE_CROPS`.
+
+    Raises DataError if the images are smaller than the crop.
+    """
 
     def __init__(self, recording: Recording, crop: str) -> None:
         super().__init__(recording)
@@ -490,7 +516,7 @@ class CroppedRecording(RecordingView):
         return None if points is None else points - (box.left, box.top, 0)
 
     def map_movable(self, index: int) -> NDArray[np.bool_] | None:
-        """Return the mask (H, W) of what can move in a cropped frame; None without masks."""
+        """Return a mask (H, W) bool of what can move in a cropped video frame; None without such masks."""
         movable = self.recording.map_movable(index)
         return None if movable is None else np.ascontiguousarray(self._box(index, LEFT).cut(movable))
 
@@ -504,7 +530,10 @@ class CroppedRecording(RecordingView):
 
 
 def crop_recording(recording: Recording, crop: str) -> Recording:
-    """Return the cropped recording, or the recording itself for "none"."""
+    """Return the recording with cropped images.
+
+    crop: name of the crop in `geometry.numpy_camera.IMAGE_CROPS`; "none" returns the recording itself.
+    """
     return recording if crop == "none" else CroppedRecording(recording, crop)
 
 

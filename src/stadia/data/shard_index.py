@@ -1,4 +1,7 @@
-"""The index of a sharded data set: which shard contains each image, at which offset (docs/reference/shards.md)."""
+"""The index of a sharded data set (one whose images are packed into large files, the shards).
+
+It tells which shard contains each image, and at which offset (docs/reference/shards.md).
+"""
 
 import hashlib
 import json
@@ -37,7 +40,7 @@ class _Entry(BaseModel):
 
 
 class ShardEntry(_Entry):
-    """A shard with its size in bytes and its hash."""
+    """A shard in the index: its file name, size in bytes and SHA-256."""
 
     name: str
     bytes: Annotated[int, Field(ge=1, le=1 << 34)]
@@ -45,9 +48,10 @@ class ShardEntry(_Entry):
 
 
 class CameraEntry(_Entry):
-    """A camera.
+    """A camera in the index.
 
-    K: 9 numbers row by row; one K for all frames, or one per frame.
+    K: 9 numbers in row-major order; one K for all video frames, or one per frame.
+    height, width: size of the images in pixels.
     """
 
     K: Annotated[list[_Row], Field(min_length=1)]
@@ -56,7 +60,17 @@ class CameraEntry(_Entry):
 
 
 class RecordingEntry(_Entry):
-    """A recording of the index: file and hash of its frame table, cameras by side, and whether depth is in metres."""
+    """A recording in the index.
+
+    name: name of the recording.
+    file, sha256: file with its frames (`FrameTable`), and the hash of this file.
+    frames: number of video frames.
+    cameras: camera of each side.
+    T_right_left: 16 numbers of the motion from the left to the right camera in metres; None for one camera.
+    mount: name of the mount, or "".
+    place: name that recordings share if they show the same things, or "".
+    has_metric_depth: whether depth is in metres.
+    """
 
     name: str
     file: Annotated[str, Field(pattern=r"^recordings/[0-9]{6,9}\.json$")]
@@ -81,10 +95,13 @@ class ShardIndex(_Entry):
 
 
 class FrameTable(_Entry):
-    """The frames of a recording.
+    """The video frames of a recording in the index.
 
-    images, depth: (shard, offset, length, CRC-32) of each frame, by side; null for a frame without depth.
-    poses: 12 numbers of the camera-to-world matrix; null for a frame without a pose.
+    numbers: number of each frame in its source.
+    times_s: time of each frame in seconds, or None.
+    poses: 12 numbers of each frame's camera-to-world matrix (3, 4); null for a frame without a pose.
+    images, depth: by side, where each frame's data are: (shard, offset, length, CRC-32); null for a frame without
+        depth.
     """
 
     numbers: list[_Count]
@@ -95,7 +112,12 @@ class FrameTable(_Entry):
 
 
 def read_index(store: RemoteStore) -> ShardIndex:
-    """Read and check shards.json. Raises DataError if it is missing or damaged."""
+    """Read and check the index of a sharded data set, shards.json.
+
+    store: folder or URL of the data set.
+
+    Raises DataError if it is missing or damaged.
+    """
     text = store.read(INDEX, max_bytes=MAX_INDEX_BYTES)
     content = _parse(store.join(INDEX), text)
     version = content.get("version") if isinstance(content, dict) else None
@@ -113,7 +135,14 @@ def read_index(store: RemoteStore) -> ShardIndex:
 
 
 def read_frames(store: RemoteStore, index: ShardIndex, entry: RecordingEntry) -> FrameTable:
-    """Read the frames of a recording, and check that each is inside its shard. Raises DataError otherwise."""
+    """Read the table of a recording's frames, and check that all their data are inside the shards.
+
+    store: folder or URL of the data set.
+    index: the whole index.
+    entry: the recording's entry in it.
+
+    Raises DataError if the table is damaged or does not fit the index.
+    """
     where = store.join(entry.file)
     text = store.read(entry.file, max_bytes=MAX_INDEX_BYTES)
     if hashlib.sha256(text).hexdigest() != entry.sha256:
@@ -156,7 +185,7 @@ def _parse(where: str, data: bytes) -> Any:
 
 
 def format_content(value: BaseModel) -> bytes:
-    """Return the JSON bytes of an index or of a frame table."""
+    """Convert an index or a table of frames to JSON bytes."""
     return json.dumps(value.model_dump(mode="json"), allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -164,7 +193,10 @@ def format_content(value: BaseModel) -> bytes:
 
 
 def encode_image(image: NDArray[np.uint8], encoding: Encoding) -> bytes:
-    """Return the bytes of an image (H, W, 3) RGB."""
+    """Encode an image (H, W, 3) RGB for a shard.
+
+    encoding: "png", "jpeg" or "raw".
+    """
     if encoding == "raw":
         return np.ascontiguousarray(image).tobytes()
     suffix, parameters = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -175,9 +207,14 @@ def encode_image(image: NDArray[np.uint8], encoding: Encoding) -> bytes:
 
 
 def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width: int) -> NDArray[np.uint8]:
-    """Return the image (H, W, 3) RGB that the bytes contain. Raises DataError if it has another size.
+    """Decode an image of a shard to (height, width, 3) RGB.
 
     what: name of the image, for messages.
+    data: its bytes.
+    encoding: "png", "jpeg" or "raw".
+    height, width: expected size.
+
+    Raises DataError if the data are damaged or the size differs.
     """
     if encoding == "raw":
         image = np.frombuffer(data, np.uint8) if len(data) == 3 * height * width else np.empty(0, np.uint8)
@@ -194,14 +231,18 @@ def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width:
 
 
 def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Return the bytes of a depth map (H, W) in metres."""
+    """Compress a depth map (H, W) in metres, as float32, for a shard."""
     return zlib.compress(np.ascontiguousarray(depth_m, "<f4").tobytes(), 1)
 
 
 def decode_depth(what: str, data: bytes, height: int, width: int) -> NDArray[np.float32]:
-    """Return the depth map (H, W) in metres that the bytes contain. Raises DataError if it has another size.
+    """Decompress a depth map of a shard to (height, width), in metres.
 
     what: name of the map, for messages.
+    data: its bytes.
+    height, width: expected size.
+
+    Raises DataError if the data are damaged or the size differs.
     """
     size = 4 * height * width
     try:

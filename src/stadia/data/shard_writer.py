@@ -73,16 +73,17 @@ def write_shards(
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
 ) -> shard_index.ShardIndex:
-    """Write every frame with camera, pose, time and depth, then write the index and return it.
+    """Write all video frames with camera, pose, time and depth as shards; then write and return the index.
 
     recordings: opened one by one, with unique names.
-    store: must not contain a data set. Leftovers of an interrupted call, which has written UNFINISHED, are overwritten.
+    store: folder or URL. It must not contain a data set. Leftovers of an interrupted call are overwritten.
     splits: names of recordings by split. Names of recordings that are not written are removed.
     size: (height, width) to which images, cameras and depth are resized; None keeps the size of each recording.
     encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
     shard_bytes: size of a shard in bytes.
+    progress: called for each frame.
 
-    Raises StadiaError if the store already contains a data set, and DataError without any frame.
+    Raises StadiaError if the store already contains a data set, and DataError if there is no frame.
     """
     there = [name for name in (shard_index.INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
     if there and (there[0] == shard_index.INDEX or not store.exists(UNFINISHED)):
@@ -205,12 +206,16 @@ def shard_dataset(
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
 ) -> Iterator[str]:
-    """Write a data set as shards. Yield a summary, and a note about what shards do not contain.
+    """Write a data set as shards. Yield lines for the user: a summary, and a note about what shards do not contain.
 
     source: path of the data set.
-    url: folder or store of the shards.
+    url: folder or URL for the shards.
+    format: name of the source's format, or "auto".
     options: options of `open_recordings` for the source.
     size: (height, width) of all images; None keeps the size of each recording.
+    encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
+    shard_bytes: size of a shard in bytes.
+    progress: called for each video frame.
     """
     source, store = expand_home(source), RemoteStore(expand_home(url))
     given = dict(options or {})

@@ -33,12 +33,16 @@ class DamagedShardError(DataError):
 
 
 class ShardReader:
-    """Reads images and depth from shards. It is cheap to pickle, and processes on one machine share the copies.
+    """Reads images and depth from shards, which it copies from a URL to this machine when needed.
 
-    A new copy is compared with its hash in the index, and each part that is read with its CRC-32. A damaged copy is
-    downloaded once more. The least recently used copies are removed first.
+    It is cheap to pickle, and processes on one machine share the copies. A new copy is compared with its hash in the
+    index, and each piece that is read with its CRC-32. A damaged copy is downloaded once more. The least recently used
+    copies are removed first.
 
-    files: shards in a folder, by number; empty for a store.
+    store: folder or URL of the data set.
+    index: its index.
+    cache: where copies are kept, and how many.
+    files: shards in a local folder, by number; empty for a URL.
     """
 
     def __init__(self, store: RemoteStore, index: shard_index.ShardIndex, cache: CacheConfig) -> None:
@@ -52,11 +56,18 @@ class ShardReader:
 
     @property
     def folder(self) -> Path:
-        """Return the folder that contains the copies."""
+        """Return the folder on this machine that contains the copies of shards."""
         return Path(self._copies)
 
     def read(self, shard: int, offset: int, length: int, crc: int) -> bytes:
-        """Return a part of a shard. Raises DamagedShardError if the shard is missing or damaged."""
+        """Return `length` bytes of a shard from an offset on.
+
+        shard: number of the shard.
+        offset, length: position and number of bytes.
+        crc: expected CRC-32 of these bytes.
+
+        Raises DamagedShardError if the shard is missing or damaged.
+        """
         name = self.store.join(self.shards[shard].name)
         if shard in self.damaged:
             raise DamagedShardError(
@@ -74,7 +85,10 @@ class ShardReader:
         raise self._note_damage(shard, found)
 
     def prefetch(self, shard: int) -> None:
-        """Copy a shard of a store before its first sample is read. Errors are raised later, by that sample."""
+        """Copy a shard from a URL to this machine before its first image is read.
+
+        Errors are not raised here but when the image is read.
+        """
         if not self.is_local and shard not in self.damaged:
             with suppress(StadiaError):
                 self._fetch(shard)
@@ -153,7 +167,7 @@ Places = NDArray[np.int64]  # (N, 4) shard, offset, length and CRC-32 of each fr
 
 
 class ShardedDataset(DatasetFormat):
-    """Shards in a folder or a store, written by `stadia data shard`."""
+    """The reader of shards that `stadia data shard` wrote to a folder or URL."""
 
     layout = "shards.json of `stadia data shard`, or the URL of its folder"
     options = frozenset({"damaged"})
@@ -179,9 +193,12 @@ class ShardedDataset(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ShardRecording(CalibratedRecording):
-    """A recording whose frames are in shards.
+    """A recording whose images and depth are in shards.
 
-    content: hash of its frame table.
+    reader: reads the shards.
+    encoding: encoding of the images.
+    places, depth_places: by side, (N, 4) shard, offset, length and CRC-32 of each frame's data; length 0 without data.
+    content: hash of the table of its frames.
     """
 
     reader: ShardReader
@@ -195,14 +212,14 @@ class ShardRecording(CalibratedRecording):
         return len(self.places[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return the image (H, W, 3) RGB of a frame."""
+        """Return the image (H, W, 3) RGB with this index."""
         size = self.intrinsics[side]
         what = f"{self.name}, frame {index}, {side}"
         data = self.reader.read(*map(int, self.places[side][index]))
         return shard_index.decode_frame(what, data, self.encoding, size.height, size.width)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of a frame, or None."""
+        """Return the depth (H, W) in metres of the image with this index, 0 where it is unknown; None without depth."""
         places = self.depth_places.get(side)
         if places is None or not places[index, 2]:
             return None

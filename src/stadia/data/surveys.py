@@ -32,20 +32,22 @@ MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # sampled frames of a recording, and in
 
 @dataclass(slots=True)
 class MaskSurvey:
-    """The survey of one recording's masks.
+    """What was found in the masks of some sampled video frames of one recording.
 
+    recording: name of the recording.
     frames: number of sampled frames.
-    without_masks: numbers of the frames without masks.
-    unusable: reason why masks are invalid, by frame.
-    without_road: frames with too little road.
+    without_masks: numbers of the frames that have no masks.
+    unusable: reason why the masks of a frame are invalid, by the frame's number.
+    without_road: numbers of the frames with too little road.
     road_in_lower_half: share of all road pixels that are in the lower half of the image.
-    upside_down: frames with less than half of their road in the lower half.
-    without_object: frames with a road but without an object of known height.
+    upside_down: numbers of the frames with less than half of their road in the lower half of the image.
+    without_object: numbers of the frames with a road but without an object of known height.
     objects: number of objects of known height.
-    no_prior: frames with objects of configured classes that have no prior, by class.
-    as_they_are: for each frame, log ratio of the image gradient along the outlines of masks to that along mirrored
-        outlines.
-    others: number of objects of other classes, by class.
+    no_prior: numbers of the frames with objects of a class that should give the scale but has no known height, by
+        class.
+    as_they_are: for each frame, the logarithm of the image gradient along the outlines of masks over that along the
+        outlines of mirrored masks; it is negative if the masks seem to be mirrored.
+    others: number of objects of classes that do not give the scale, by class.
     """
 
     recording: str
@@ -63,7 +65,11 @@ class MaskSurvey:
 
 
 def survey_masks(recordings: Sequence[Recording], config: RoadConfig) -> list[MaskSurvey]:
-    """Survey the masks of some frames of each recording."""
+    """Examine the masks of some video frames of each recording before a training.
+
+    recordings: the recordings.
+    config: which classes give the scale.
+    """
     frames = max(min(MAX_FRAMES, MAX_FRAMES_IN_ALL // max(len(recordings), 1)), 2)
     return [_survey_recording(recording, config, frames) for recording in recordings]
 
@@ -133,8 +139,19 @@ MAX_FAULTS = 10  # faults in a summary; the table has all
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """A row of a survey of videos; unknown values are None.
+    """A row of a survey of videos; values that are unknown are None.
 
+    name, path: name and path of the video.
+    frames: number of frames.
+    width, height: size of the frames in pixels.
+    rate_hz: frame rate.
+    duration_s: duration in seconds.
+    fx_px: focal length in pixels.
+    rig: name of the mount, or "".
+    split: name of the split, or "".
+    place: name of the place, or "".
+    masks: whether masks are listed for the video.
+    track: whether poses are listed for the video.
     fault: why the video cannot be used; "" if it can.
     """
 
@@ -157,7 +174,15 @@ class VideoFacts:
 def survey_videos(
     entries: Sequence[VideoEntry], options: SourceOptions, *, workers: int, progress: ReportProgress | None = None
 ) -> list[VideoFacts]:
-    """Return a row for each video, in order. Rows of videos that cannot be used have a fault."""
+    """Read the header and camera of each video of a list, in parallel; return one row per video, in order.
+
+    Rows of videos that cannot be used have a fault.
+
+    entries: the videos.
+    options: options for reading, such as the camera.
+    workers: number of threads.
+    progress: called for each video.
+    """
     rows = list[VideoFacts]()
     with ThreadPoolExecutor(workers) as threads:
         for row in threads.map(partial(_survey_video, options=options), entries):
@@ -221,7 +246,7 @@ def _read_folder(path: Path, options: SourceOptions) -> VideoHeader:
 
 
 def format_table(rows: Sequence[VideoFacts]) -> str:
-    """Return the rows as the text of a CSV file."""
+    """Format the rows of a survey of videos as the text of a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(VideoFacts)], lineterminator="\n")
     writer.writeheader()
@@ -232,7 +257,7 @@ def format_table(rows: Sequence[VideoFacts]) -> str:
 
 
 def summarize_survey(rows: Sequence[VideoFacts]) -> Iterator[str]:
-    """Yield lines with totals, sizes, cameras, splits, places and faults."""
+    """Yield lines of text with the totals, sizes, cameras, splits, places and faults of a survey of videos."""
     usable = [row for row in rows if not row.fault]
     frames = sum(row.frames or 0 for row in usable)
     hours = sum(row.duration_s or 0.0 for row in usable) / 3600

@@ -20,7 +20,7 @@ BACKENDS = Registry(
 )
 
 PRECISIONS = ("float32", "bf16")
-"""What the networks compute in. Each backend lists those that it can run."""
+"""Number formats in which networks can compute. Each backend lists those of them that it can run."""
 
 TORCH = "torch"  # runs a checkpoint without an export
 ONNXRUNTIME = "onnxruntime"  # runs an exported file without torch
@@ -29,7 +29,11 @@ EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """A row of BACKENDS and one of PRECISIONS."""
+    """Choose the runtime that runs a network, and the number format in which it computes.
+
+    backend: key of BACKENDS: "torch", "onnxruntime" or "openvino".
+    precision: one of PRECISIONS: "float32" or "bf16".
+    """
 
     backend: str = TORCH
     precision: str = "float32"
@@ -150,9 +154,12 @@ def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
 
 
 def median_relative_difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
-    """Return the median over all elements of |found - expected| / |expected|, for arrays of the same shape.
+    """Return the median over all elements of |found - expected| / |expected|, without unit.
 
-    The denominator is at least a hundredth of the largest |expected|.
+    The denominator is at least a hundredth of the largest |expected|, so that values near 0 do not dominate.
+
+    found: array of any shape.
+    expected: array of the same shape with which it is compared.
     """
     floor = np.abs(expected).max() / 100
     return float(np.median(np.abs(found - expected) / np.maximum(np.abs(expected), floor)))

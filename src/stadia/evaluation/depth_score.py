@@ -38,7 +38,10 @@ from stadia.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap, find_
 from stadia.metrics.depth_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
-"""Functions that read ground truth, by name: (H, W) z in metres with 0 for unknown, or None if a frame has none."""
+"""Functions that read the true depth of an image, by the name of the image.
+
+Each returns (H, W) z in metres with 0 for unknown depth, or None if there is no true depth for the image.
+"""
 
 
 class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
@@ -110,12 +113,15 @@ ASPECT_TOLERANCE = 0.04  # 1024x320 for 1242x375 (3.4 %) is resized; 1216x352 (4
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """The scores of a set of images: means over the images, and the score of each image.
+    """Hold the depth scores of a set of images: the score of each image, from which the means are computed.
 
-    per_image: score of each image.
-    without_truth: names of the images without scored pixels.
-    notes: sentences about suspicious results.
-    factors: integers per metre of predictions and ground truth, if they are integers.
+    protocol: name of the evaluation protocol, such as "kitti-eigen".
+    depth_scale: scale of the predicted depth (metres, up to scale, ...).
+    alignment: what was fitted to the ground truth before depths were compared.
+    per_image: score of each image with scored pixels.
+    without_truth: names of the images without a scored pixel.
+    notes: sentences about suspicious results, such as depth in a wrong unit.
+    factors: integers per metre of the files of "predictions" and of ground truth, where files contain integers.
     """
 
     protocol: str
@@ -140,18 +146,28 @@ class DepthScore:
 
     @property
     def scale_ratio_median(self) -> float | None:
-        """Return the median over images of median(truth) / median(prediction), or None if depth has a shift."""
+        """Return the median over images of median(true depth) / median(predicted depth), 1 for the right scale.
+
+        The result is None if predictions have an unknown shift, for which such a ratio has no meaning.
+        """
         return float(np.median(self._scale_ratios)) if self._scale_ratios else None
 
     @property
     def scale_ratio_spread(self) -> float | None:
-        """Return the standard deviation of the scale ratio over images, divided by its median."""
+        """Return how much the scale of depth varies between images, without unit; 0 for the same scale in all images.
+
+        It is the standard deviation over images of median(true depth) / median(predicted depth), after these ratios
+        are divided by their median. The result is None if predictions have an unknown shift.
+        """
         ratios = self._scale_ratios
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     @property
     def by_alignment(self) -> dict[str, dict[str, float]]:
-        """Return the means over images of COMPARED_METRICS, by alignment."""
+        """Return AbsRel, RMSE and d1 as means over images, for each kind of alignment to the ground truth.
+
+        The result is empty if no alignments were compared.
+        """
         first = self.per_image[0].by_alignment
         return {
             alignment: {
@@ -163,7 +179,10 @@ class DepthScore:
 
     @property
     def uncertainty(self) -> UncertaintyScores:
-        """Return the uncertainty scores by error: means over the images that have an uncertainty."""
+        """Return the scores of the uncertainty by the depth error ("abs_rel", "rmse", "d1") that it should predict.
+
+        They are means over the images that have an uncertainty. The result is empty if none has one.
+        """
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
         return (
             {name: average_uncertainty([scores[name] for scores in scored]) for name in DEPTH_ERRORS} if scored else {}
@@ -372,7 +391,10 @@ MAX_AVERAGED_FRAMES = 200  # of a training, spread over it
 
 
 class MeanDepthPredictor:
-    """A predictor that returns the same depth (H, W) in metres, positive everywhere, for every image."""
+    """Predict the same depth map for every image, as a baseline that a network has to beat.
+
+    depth_m: (H, W) predicted z in metres, positive everywhere.
+    """
 
     def __init__(self, depth_m: Tensor) -> None:
         self.depth_m, self.depth_scale, self.crop = depth_m, DepthScale.METRES, "none"
@@ -387,11 +409,14 @@ class MeanDepthPredictor:
 
 
 def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
-    """Return the predictor of each pixel's mean depth, resized to (height, width).
+    """Build a baseline that predicts, at each pixel, the mean of true depth maps, resized to (height, width).
 
-    A pixel without depth, such as sky, gets the mean of its row, or of all pixels if its row has none.
+    A pixel that has no depth in any map, such as sky, gets the mean of its image row, or of all pixels if its row has
+    none.
 
-    depths_m: maps (h, w) of any size, z in metres; 0 means unknown.
+    depths_m: true maps (h, w) of any size, z in metres; 0 means unknown.
+    height: height of the predicted maps in pixels.
+    width: width of the predicted maps in pixels.
 
     Raises DataError if no map has depth.
     """
@@ -471,7 +496,10 @@ def score_mean_depth(
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the largest absolute difference of the three channels, (H, W) uint8, between two images (H, W, 3) uint8.
+    """Return the largest absolute difference of the red, green and blue values at each pixel, (H, W) uint8.
+
+    image: (H, W, 3) uint8.
+    background: (H, W, 3) uint8 image with which it is compared.
 
     Examples:
         >>> max_channel_difference(np.full((1, 1, 3), 9, np.uint8), np.array([[[9, 5, 2]]], np.uint8)).tolist()

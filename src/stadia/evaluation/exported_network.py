@@ -31,7 +31,11 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class TrainingCamera(StrictModel):
-    """The one camera that trained a network: K (3, 3) in pixels, and size (height, width) of its images."""
+    """Describe the camera of the training images, if a network was trained with a single camera.
+
+    K: (3, 3) intrinsics in pixels of images of `size`.
+    size: (height, width) of its images in pixels.
+    """
 
     K: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
     size: tuple[Annotated[int, Field(ge=1, le=1 << 16)], Annotated[int, Field(ge=1, le=1 << 16)]]

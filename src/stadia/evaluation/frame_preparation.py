@@ -27,13 +27,20 @@ MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios (in the logarit
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image to predict.
+    """Hold a video frame, or a single image, for which depth is to be predicted.
 
-    image: (H, W, 3) uint8 RGB.  K: (3, 3).  time_s: None if unknown.
-    frames_since: number of frames since the one before; None if that one shows another place.
-    on_path: motion is predicted between such frames. False for frames with too little motion to train.
-    skipped: reads the frames before the next one, which are not predicted but show motion.
-    ignored: (H, W), true for pixels without depth (`data.ignore`).
+    name: name of the files that are written for it.
+    image: (H, W, 3) uint8 RGB.
+    K: (3, 3) intrinsics in pixels.
+    time_s: time of the video frame in seconds; None if unknown.
+    frames_since: number of video frames since the previous predicted one (1 if none was skipped); None if the
+        previous one shows another place.
+    on_path: whether camera motion is predicted to and from this video frame. False for one that was left out of a
+        training because the camera hardly moved.
+    skipped: function that reads the video frames between this and the next predicted one. They get no depth, but
+        motion is followed through them.
+    ignored: (H, W) bool, true for pixels that never get depth, such as the own car's hood (`data.ignore`); None for
+        no such pixels.
     """
 
     name: str
@@ -47,22 +54,29 @@ class Frame:
 
     @property
     def is_neighbor(self) -> bool:
-        """Whether it follows the frame before: motion is predicted only between neighbors."""
+        """Return whether this video frame directly follows the previous predicted one, so that motion is predicted."""
         return self.frames_since == 1
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedFrame:
-    """A frame with the network's prediction.
+    """Hold a video frame with the depth and the camera pose that were predicted for it.
 
-    frame: cropped for the network.
-    inverse_depth: (h, w) float32 at the network's size, in the unit of `depth_scale`.  K: (3, 3) of that size.
-    T_world_camera: (4, 4) in the unit of depth, the world is the first camera; None off the path and after its end.
-    image_size: (height, width) before the crop.  box: position of the crop.
-    log_uncertainty: (h, w) float32, log Sigma of the photometric residual.
-    is_aligned: whether direct alignment found the motion to this frame; None if it was not used.
-    starts_path: the path begins at this frame, because nothing connects the poses of earlier frames with it.
-    max_depth: depth beyond it is far, 0 in the depth maps; None keeps all values.
+    frame: the video frame, cropped as the network needs it, with the K of the crop.
+    depth_scale: whether depth is in metres, up to scale, or affine.
+    inverse_depth: (h, w) float32 predicted 1 / depth at the network's size, in the unit of `depth_scale`.
+    K: (3, 3) intrinsics in pixels of the network's size.
+    T_world_camera: (4, 4) camera-to-world pose, translation in the unit of depth. The world is the camera of the
+        first video frame. None if no pose is known.
+    image_size: (height, width) of the image before the crop, in pixels.
+    box: rows and columns of the crop in that image.
+    log_uncertainty: (h, w) float32 logarithm of the predicted scale Sigma of the photometric residual, larger for
+        less certain depth; None without uncertainty.
+    is_aligned: True if direct image alignment found the motion to this video frame, False if it failed; None if it
+        was not used.
+    starts_path: True if the camera trajectory starts again at this video frame, because no known motion connects it
+        with earlier ones.
+    max_depth: depth beyond it is written as 0 (unknown, far); None keeps all depths.
     """
 
     frame: Frame
@@ -78,7 +92,11 @@ class PredictedFrame:
     max_depth: float | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
-        """Return depth (H, W) at the image's size, bilinear in inverse depth; 0 outside the crop."""
+        """Return depth, (H, W) at the size of the original image, in the unit of `depth_scale`; 0 means unknown.
+
+        It is interpolated bilinearly in inverse depth. It is 0 outside the network's crop, at ignored pixels, and
+        beyond max_depth.
+        """
         depth, box = np.zeros(self.image_size, np.float32), self.box
         inside = cv2.resize(self.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
         np.divide(1, inside, out=depth[box.rows, box.columns])
@@ -89,7 +107,7 @@ class PredictedFrame:
         return depth
 
     def depth(self) -> NDArray[np.float32]:
-        """Return depth (h, w) at the network's size: metres, or up to scale."""
+        """Return depth, (h, w) at the network's size, in metres or up to scale; 0 if ignored or beyond max_depth."""
         known = self.inverse_depth > NEAR
         if (ignored := self.frame.ignored) is not None:
             known &= ~_find_inside(ignored, known.shape)
@@ -118,7 +136,14 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparedFrame:
-    """A frame as the network's input: cropped, and resized to (3, h, w) float32 RGB in [0, 1] with its K (3, 3)."""
+    """Hold a video frame in the form that the network takes.
+
+    frame: the video frame after the network's crop.
+    image: (3, h, w) float32 RGB in [0, 1], resized to the network's size.
+    K: (3, 3) intrinsics in pixels of the network's size.
+    image_size: (height, width) of the original image in pixels.
+    box: rows and columns of the crop in the original image.
+    """
 
     frame: Frame
     image: NDArray[np.float32]
@@ -218,7 +243,12 @@ def _off_center_hint(K: NDArray[np.floating], height: int, width: int) -> str:
 
 @dataclass(frozen=True)
 class PaddedImage:
-    """An image (H + margins, W + margins, 3) with K (3, 3), and the window of the original in it."""
+    """Hold an image with margins around it.
+
+    image: (H, W, 3) uint8 RGB with the margins.
+    K: (3, 3) intrinsics for the image with the margins.
+    window: rows and columns of the original image in it.
+    """
 
     image: NDArray[np.uint8]
     K: NDArray[np.float64]
@@ -228,7 +258,17 @@ class PaddedImage:
 def compute_padded_size(
     size: tuple[int, int], K: NDArray[np.float64], height: int, width: int, pixel_ratio: float
 ) -> tuple[int, int]:
-    """Return (H, W) with margins so that fx / fy is about `pixel_ratio` after resizing to height x width."""
+    """Return an image's height and width with margins that give its pixels the training's aspect ratio.
+
+    After the image with margins is resized to height x width, fx / fy is about `pixel_ratio`. An image that fits
+    already keeps its size.
+
+    size: (height, width) of the image.
+    K: (3, 3) intrinsics of the image.
+    height: height of the network's input in pixels.
+    width: width of the network's input in pixels.
+    pixel_ratio: fx / fy of the training images at the network's size.
+    """
     wanted = width * K[0, 0] / (height * K[1, 1] * pixel_ratio)  # W / H
     h, w = size
     if abs(np.log(w / h / wanted)) < MAX_UNPADDED_RATIO:
@@ -237,13 +277,27 @@ def compute_padded_size(
 
 
 def needs_padding(frame: Frame, height: int, width: int, pixel_ratio: float) -> bool:
-    """Return whether an image gets margins."""
+    """Return whether `pad_to_aspect` would add margins to an image.
+
+    frame: the image with its K.
+    height: height of the network's input in pixels.
+    width: width of the network's input in pixels.
+    pixel_ratio: fx / fy of the training images at the network's size.
+    """
     size = frame.image.shape[0], frame.image.shape[1]
     return compute_padded_size(size, frame.K, height, width, pixel_ratio) != size
 
 
 def pad_to_aspect(frame: Frame, height: int, width: int, pixel_ratio: float) -> PaddedImage:
-    """Center an image on its mean color, and move the principal point with it."""
+    """Add margins of the image's mean color so that its pixels have the training's aspect ratio at the network's size.
+
+    The principal point of K moves with the image.
+
+    frame: the image with its K.
+    height: height of the network's input in pixels.
+    width: width of the network's input in pixels.
+    pixel_ratio: fx / fy of the training images at the network's size.
+    """
     size = frame.image.shape[0], frame.image.shape[1]
     rows, columns = compute_padded_size(size, frame.K, height, width, pixel_ratio)
     top, left = (rows - size[0]) // 2, (columns - size[1]) // 2
@@ -264,7 +318,12 @@ LARGE_BYTES = 16 << 20  # a larger item (4K has 25 MB) is alone in memory
 
 
 def bound_count(count: int, item_bytes: int) -> int:
-    """Return how many items of this size may wait: at most `count`, and none if the items are large."""
+    """Return how many items may wait in memory: at most `count`, fewer for larger items, and none for large ones.
+
+    count: largest number of waiting items.
+    item_bytes: size of an item in bytes. Above LARGE_BYTES no item waits. Otherwise waiting items have
+        MAX_WAITING_BYTES together, but one may always wait.
+    """
     return 0 if item_bytes > LARGE_BYTES else max(min(count, MAX_WAITING_BYTES // max(item_bytes, 1)), 1)
 
 

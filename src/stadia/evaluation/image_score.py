@@ -50,22 +50,31 @@ COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
     DepthScale.AFFINE_INVERSE: (Alignment.SCALE_SHIFT,),
     DepthScale.AFFINE_DEPTH: (Alignment.SCALE_SHIFT_DEPTH,),
 }
-"""Alignments that can be applied to depth of each scale. NONE interprets depth up to scale as metres."""
+"""Kinds of alignment with which scores are compared, for each scale of predicted depth.
+
+Alignment.NONE takes depth up to scale for metres.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyScore:
-    """How well uncertainty ranks pixels by one depth error.
+    """Tell how well a predicted uncertainty orders the pixels of an image by one depth error.
 
-    curves: sparsification curves, (51,) each.
-    spearman: rank correlation of uncertainty and error; None if one of them is constant.
+    curves: sparsification curves, (51,) each: error of the remaining pixels while the most uncertain ones are
+        removed.
+    spearman: rank correlation of uncertainty and error over pixels, from -1 to 1; None if one of them is constant.
     """
 
     curves: Sparsification
     spearman: float | None
 
     def numbers(self) -> dict[str, float | None]:
-        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None if all errors are equal) and `spearman`."""
+        """Return the numbers that summarize the sparsification curves, and the rank correlation, by name.
+
+        `ause` and `aurg` are the areas from the curve to that of the best order and to that of a random order of
+        pixels. `ause_of_random` is the AUSE of a random order. `below_random` is the share by which `ause` is smaller
+        than it, or None if all errors are equal. `spearman` is the rank correlation of uncertainty and error.
+        """
         curves = self.curves
         areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
         below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
@@ -83,22 +92,29 @@ UncertaintyScores = Mapping[str, UncertaintyScore]  # by the names of `metrics.u
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """The score of one image.
+    """Hold the depth score of one image. "Truth" is its ground truth depth.
 
-    metrics: metrics by name.
-    scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth up to scale and shift.
+    name: name of the image.
+    metrics: depth errors of the protocol by name, such as "abs_rel".
+    scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth with unknown scale and
+        shift.
     pixels: number of scored pixels.
-    outside_crop: number of pixels that the protocol scores but the prediction's crop does not cover.
-    at_clamp: share of scored pixels at either end of the protocol's clamp.
-    infinite: share of the protocol's pixels that are left out because the prediction is infinite there.
+    outside_crop: number of pixels that the protocol scores but that lie outside the image window of the prediction.
+    at_clamp: share of scored pixels whose depth lies at the smallest or largest depth to which the protocol clamps.
     labeled: share of the image's pixels with ground truth.
-    order: rank correlation of prediction and truth; None if one of them is constant.
-    uncertainty: uncertainty scores by error; None without an uncertainty, or with fewer than 2 scored pixels.
-    range_slope: slope of log(prediction / truth) over log(range / z), if it explains most of the error.
-    span: range of values of a prediction that was normalized for display, otherwise None.
-    parts: metrics and number of pixels of parts of the image, by name.
-    flip: key of `score_parts.FLIPS` for the flip after which the prediction fits the truth; "" if there is none.
-    by_alignment: COMPARED_METRICS by each alignment that the depth scale allows.
+    order: rank correlation of prediction and truth over pixels, 1 for the right order of depths; None if one is
+        constant.
+    uncertainty: scores of the predicted uncertainty by the depth error that it should predict; None without an
+        uncertainty, or for fewer than two scored pixels.
+    range_slope: slope of log(prediction / truth) over log(distance along the ray / z), about 1 if the prediction is
+        that distance instead of z; None unless the slope explains most of the error.
+    span: range of values of a prediction that was normalized for display, as text, otherwise None.
+    flip: key of `score_parts.FLIPS` for the flip ("rows", ...) after which the prediction fits the truth; "" for
+        none.
+    by_alignment: AbsRel, RMSE and d1 after each kind of alignment that the scale of the depth allows.
+    parts: depth errors and number of pixels of parts of the image (distances, regions or classes), by name of the
+        part.
+    infinite: share of the protocol's pixels that are left out because the prediction is infinite there.
     """
 
     name: str
@@ -255,10 +271,15 @@ def sample_prediction(
 def align_to_truth(
     predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, alignment: Alignment, clamp_m: tuple[float, float]
 ) -> tuple[Tensor, float | None]:
-    """Align and clamp the prediction at N pixels. Return depth in metres (1, N), and the scale ratio before alignment.
+    """Align predicted depth to the truth and clamp it; return it in metres, (1, N), and the scale ratio before that.
 
-    predicted, true_m: (1, N) prediction, and truth in metres.
-    clamp_m: limits of the aligned depth in metres.
+    The scale ratio is median(truth) / median(prediction), or None for predictions with an unknown shift.
+
+    predicted: (1, N) prediction at the N scored pixels: depth, or inverse depth for an affine scale.
+    true_m: (1, N) true z in metres at the same pixels.
+    depth_scale: scale of the prediction.
+    alignment: what is fitted: nothing, the ratio of medians, or scale and shift of inverse depth or of depth.
+    clamp_m: smallest and largest depth in metres after alignment.
     """
     near, far = clamp_m
     if alignment is Alignment.SCALE_SHIFT_DEPTH:
@@ -286,9 +307,11 @@ def _compare_alignments(
 
 
 FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
-"""Rank correlations with the truth: below the first one flips are tried, and a flip fits from the second one on.
+"""Limits of the rank correlation of predicted and true depth, from which flipped predictions are recognized.
 
-Road scenes correlate by .9 with their mirrored truth, too.
+FLIPPED_BELOW: below this correlation, flips of the prediction are tried.
+FLIPPED_FROM: a flip explains the prediction if the correlation after it is at least this. The limit is high, because
+    the depth of a road correlates by about 0.9 with its mirror image, too.
 """
 
 
@@ -330,7 +353,10 @@ def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> 
 
 
 def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
-    """Return the means over images of the curves and of Spearman's correlation."""
+    """Average the uncertainty scores of images: the mean of each sparsification curve and of Spearman's correlation.
+
+    scores: score of each image for the same depth error.
+    """
     curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
     ranks = [score.spearman for score in scores if score.spearman is not None]
     mean = Sparsification(*(torch.stack(of_images).mean(0) for of_images in curves))
@@ -338,9 +364,13 @@ def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
 
 
 def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
-    """Return Spearman's correlation of two maps at N pixels, (N,) each; None if one of them is constant.
+    """Return Spearman's rank correlation of predicted and true depth over pixels; None if one of them is constant.
 
-    Scale and shift do not change it.
+    Multiplying or shifting the prediction does not change it. Up to MAX_RANKED_PIXELS pixels, evenly spaced, are
+    used.
+
+    predicted: (N,) prediction at N pixels.
+    true: (N,) true depth at the same pixels.
     """
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     correlation = spearman(predicted[::step], true[::step])
@@ -447,13 +477,14 @@ def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dic
 
 @dataclass
 class MotionPairs:
-    """Predicted and true motions of the camera between neighboring frames of one validation.
+    """Collect predicted and true camera motions between neighboring video frames during one validation.
 
-    Motions are forward in time, so motion ahead has positive z. Each pair of frames counts once, because both
-    directions together would correlate even for a constant prediction. Translations up to scale are scaled to the truth
-    by one factor for each data set.
+    Motions are forward in time, so that driving ahead has positive z. Each pair of video frames counts once, because
+    both directions together would correlate even for a constant prediction. Translations up to scale are multiplied
+    by one factor for each data set, which fits them to the truth.
 
-    pairs: predicted and true motion, (6,) each, by pair.
+    depth_scale: scale of the predicted depth, and so of the translations.
+    pairs: predicted and true motion, (6,) each, by pair of video frames.
     """
 
     depth_scale: DepthScale
@@ -471,7 +502,10 @@ class MotionPairs:
             }
 
     def collect(self) -> tuple[Tensor, Tensor]:
-        """Return the predicted (scaled) and true motions of all processes, (N, 6) each. Every process must call it."""
+        """Return predicted motions, multiplied by their factors, and true motions of all processes, (N, 6) each.
+
+        Every process must call it.
+        """
         predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
         for part, true_part in self._parts().values():
             scale = 1.0 if self.depth_scale is DepthScale.METRES else median_length_ratio(part, true_part)
@@ -480,9 +514,9 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translations for each data set. Every process must call it.
+        """Return the factor from predicted to true translations by the name of the data set.
 
-        The result is empty for one data set without a name.
+        Every process must call it. The result is empty if there is only one data set, without a name.
         """
         moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
         return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
@@ -498,9 +532,14 @@ class MotionPairs:
 
 
 def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Return `motion_slope/AXIS`, `motion_correlation/AXIS` and `motion_along`; empty without known motion.
+    """Return scores of predicted camera motions by name; empty if no true motion is known.
 
-    predicted, true: (N, 6) motions.
+    `motion_slope/AXIS` and `motion_correlation/AXIS` are slope and correlation of predicted against true motion along
+    each axis (tx, ty, tz, rx, ry, rz). `motion_along` is the median length of predicted translations along the true
+    ones, as a share of the true length, 1 if right.
+
+    predicted: (N, 6) predicted motions: translation, and rotation vector in degrees.
+    true: (N, 6) true motions.
     """
     axes, along = fit_motion_axes(predicted, true), median_translation_ratio(predicted, true)
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}

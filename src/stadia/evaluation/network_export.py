@@ -23,9 +23,10 @@ from stadia.io.atomic_files import atomic_write
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported file on images (B, C, H, W)
 
 TOLERANCE = 1e-3
-"""Largest accepted difference between file and network, relative to the output and to its spread.
+"""Largest accepted difference between the outputs of an exported file and of the network.
 
-The output counts as at least a hundredth of its maximum.
+It holds for the difference relative to the output, where an output counts as at least a hundredth of its maximum, and
+for the difference relative to the spread of the output.
 """
 
 OPSET = 18  # of ONNX, the exporter's default
@@ -35,11 +36,14 @@ _MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf can have
 
 @dataclass(frozen=True, slots=True)
 class ExportComparison:
-    """The largest differences between a network's outputs and its file's, relative to the output and to its spread.
+    """Hold the largest differences between the outputs of an exported file and of the network that it was made from.
 
-    images, height, width: number and size of the compared images.
-    absolute: largest absolute difference.
-    relative, of_spread: largest differences relative to the output, and relative to the spread of the output.
+    images: number of compared images.
+    height: height of these images in pixels.
+    width: width of these images in pixels.
+    absolute: largest absolute difference, in the unit of the output.
+    relative: largest difference relative to the output.
+    of_spread: largest difference relative to the spread of the output's values.
     """
 
     images: int

@@ -27,7 +27,7 @@ MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error mo
 EDGE_RATIO = 0.06  # relative jump of depth to a neighbor, between two surfaces
 
 FindSky = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.bool_]]
-"""Function that returns the sky mask (h, w) of an image (H, W, 3) RGB with depth (h, w), as `geometry.find_far_sky`."""
+"""Type of a function that finds the sky: from an image (H, W, 3) RGB and its depth (h, w) to a bool mask (h, w)."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
@@ -89,13 +89,14 @@ def write_cloud_verdict(path: Path, verdict: str) -> None:
 def color_points(
     predicted: PredictedFrame, limit: int, find_sky: FindSky | None = None, *, without_edges: bool = False
 ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Return up to `limit` points (N, 3) of a frame in the world's frame, with colors (N, 3) RGB.
+    """Return points of a video frame in world coordinates, (N, 3) in the unit of depth, with colors (N, 3) RGB.
 
-    Far points and sky are left out.
+    Points that are far compared with the median depth, and points of the sky, are left out.
 
-    limit: largest number of points.
-    find_sky: finds the sky; None keeps it.
-    without_edges: also leave out pixels at depth edges.
+    predicted: video frame with depth and camera pose.
+    limit: largest number N of points.
+    find_sky: function that finds the sky; None keeps it.
+    without_edges: also leave out pixels where depth jumps.
     """
     depth = predicted.depth()
     pose = predicted.T_world_camera
@@ -144,8 +145,9 @@ class CloudFrames:
         self.count = self.due = 0
 
     def choose(self, predicted: PredictedFrame, points: int) -> int:
-        """Return the largest number of points to take from the next frame; 0 skips the frame.
+        """Return the largest number of points to take from the next video frame for the point cloud; 0 skips it.
 
+        predicted: the next video frame.
         points: number of points that were taken so far.
         """
         has_space = points + self.limit <= MAX_POINTS
@@ -314,13 +316,14 @@ _FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
 def encode_glb(
     points: NDArray[np.floating], colors: NDArray[np.uint8], path: NDArray[np.floating] | None = None
 ) -> bytes:
-    """Return the bytes of a .glb with colored points and the camera's path as a line.
+    """Return the bytes of a .glb file with colored points, and the camera trajectory as a line.
 
-    x is right, y down, z forward, in any unit. Source: glTF 2.0, Khronos Group, section 4 (GLB) and 3.6 (accessors).
+    Coordinates have x right, y down and z forward, in any unit. Source: glTF 2.0, Khronos Group, section 4 (GLB) and
+    3.6 (accessors).
 
     points: (N, 3) positions.
     colors: (N, 3) RGB.
-    path: (M, 3) positions of the camera, or None.
+    path: (M, 3) positions of the camera along its trajectory; None draws no line.
     """
     blocks: list[bytes] = []
     document: dict[str, Any] = {

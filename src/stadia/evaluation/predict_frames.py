@@ -44,12 +44,15 @@ MAX_PAIRS = 200  # pairs of neighbors that are compared, evenly spread
 
 @dataclass(frozen=True, slots=True)
 class FlickerScore:
-    """How much the depth of neighboring frames disagrees after the camera's motion is accounted for.
+    """Tell how much the depth of neighboring video frames disagrees after the camera's motion is accounted for.
 
-    warped_depth_error: median |ln z_2 / z_1|.
-    scale_change: the part of it that is common to all pixels of a frame.
-    pairs: number of compared pairs of frames.
-    unit_m: metres per unit of depth, estimated from the whole predicted path.
+    Points of one video frame are moved into the next by the camera motion. z_1 is their depth there, and z_2 the
+    depth that was predicted for the next one.
+
+    warped_depth_error: median of |ln z_2 / z_1| over pixels, and then over pairs; 0 for depth without flicker.
+    scale_change: median over pairs of the size of the part of it that all pixels share, a change of scale.
+    pairs: number of compared pairs of neighboring video frames.
+    unit_m: metres per unit of predicted depth, estimated from the whole predicted trajectory; 1 for metres.
     """
 
     warped_depth_error: float
@@ -161,10 +164,11 @@ def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> Predict
 
 
 MAX_DISAGREEMENT = 0.15
-"""A neighbor shows another surface at a pixel if its ln z differs by more than this from the median difference."""
+"""Difference of ln z from the median difference of two video frames up to which a pixel shows the same surface in both.
+"""
 
 MIN_SEEN = 0.05
-"""A neighboring frame must show at least this share of a frame's pixels."""
+"""Smallest share of a video frame's pixels that a neighboring one must show for their depths to be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +186,16 @@ class DepthView:
 def warped_log_ratio(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return ln(depth of the following frame / depth of this frame moved into it) at this frame's pixels, (H, W).
+    """Compare the depths of two video frames at the pixels of this one: return ln(z_2 / z_1) and a mask, (H, W) each.
 
-    Also returns a mask (H, W) that is true if the following frame shows the point. Elsewhere the logarithm is 0.
+    Each point of this video frame is moved into the following one. z_1 is its depth there, and z_2 the depth of the
+    following one at that pixel. The mask is true where the following one shows the point; elsewhere the logarithm is
+    0.
 
-    T_following_now: (4, 4) motion with a translation in the unit of both depths.
+    now: depth and K of this video frame.
+    following: depth and K of the following video frame.
+    T_following_now: (4, 4) motion, from the camera coordinates of this video frame to those of the following one,
+        with the translation in the unit of both depths.
     """
     height, width = now.depth.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -207,11 +216,15 @@ def warped_log_ratio(
 def measure_flicker(
     now: DepthView, following: DepthView, T_following_now: NDArray[np.float64]
 ) -> tuple[float, float] | None:
-    """Return the median of |ln ratio| and the median of ln ratio of two frames' depths; None if they hardly overlap.
+    """Return by how much the depths of two video frames disagree: medians over pixels of |ln ratio| and ln ratio.
 
-    The first median is the warped depth error. The second one is the error of the frame's scale.
+    The ratio is that of `warped_log_ratio`. The first median is the warped depth error. The second one is the part
+    that all pixels share, an error of the scale. The result is None if the video frames hardly overlap.
 
-    T_following_now: (4, 4) motion with a translation in the unit of both depths.
+    now: depth and K of this video frame.
+    following: depth and K of the following video frame.
+    T_following_now: (4, 4) motion, from the camera coordinates of this video frame to those of the following one,
+        with the translation in the unit of both depths.
     """
     ratio, seen = warped_log_ratio(now, following, T_following_now)
     if seen.mean() < MIN_SEEN:
@@ -241,10 +254,15 @@ def steady_depth(now: DepthView, neighbors: Sequence[tuple[DepthView, NDArray[np
 
 MIN_OVERLAP = 0.25  # smallest share of an image in the next one; with less, an alignment is unreliable
 GAIN_RANGE = (0.7, 1.4)
-"""Plausible brightness gains. Unrelated images are aligned with a gain near 0, which explains one by a constant."""
+"""Brightness gains between two video frames that are plausible, as a range.
+
+Two unrelated images are aligned with a gain near 0, which explains one of them as a constant.
+"""
 
 MAX_BATCH, MAX_BATCH_PIXELS = 4, 500_000
-"""Frames, and pixels, that pass the networks together. Larger batches gain nothing."""
+"""Largest batches of the networks: number of video frames, and number of pixels of all of them. Larger ones gain
+nothing.
+"""
 
 
 # -- the network of a recipe
@@ -406,7 +424,12 @@ def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class FrameMotion:
-    """The motion (4, 4) float64 of a pair of frames, None if unknown, and whether direct alignment found it."""
+    """Hold the camera motion between two video frames.
+
+    T_next_now: (4, 4) float64 motion, from the camera coordinates of this video frame to those of the next; None if
+        unknown.
+    is_aligned: True if direct image alignment found it, False if alignment failed; None if alignment was not used.
+    """
 
     T_next_now: Tensor | None
     is_aligned: bool | None = None
@@ -548,7 +571,10 @@ def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[Prepare
 
 
 def is_reliable(found: DirectAlignment) -> bool:
-    """Return whether an alignment of one pair is reliable."""
+    """Return whether the direct alignment of two video frames is reliable: enough overlap, and a plausible gain.
+
+    found: the alignment.
+    """
     return float(found.seen) >= MIN_OVERLAP and GAIN_RANGE[0] <= float(found.gain) <= GAIN_RANGE[1]
 
 
@@ -564,7 +590,15 @@ def _rank(found: DirectAlignment) -> tuple[bool, float]:
 def predict_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[FrameMotion]:
-    """Predict the motion of B pairs by the recipe's pose network, exact to float64; unknown without one."""
+    """Predict the camera motion of B pairs of video frames by the pose network; the motion is unknown without one.
+
+    The rotations are orthogonal to the precision of float64.
+
+    predictor: network with its pose network.
+    now: B video frames.
+    following: the B video frames that follow them.
+    T_before: motion of the pair before, which this function does not use.
+    """
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
         return [FrameMotion(None)] * len(now.image)
@@ -578,7 +612,16 @@ def predict_motion(
 def align_motion(
     predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
 ) -> list[FrameMotion]:
-    """Refine the network's motion, or the motion before, by direct alignment with depth, if it is reliable."""
+    """Find the camera motion of B pairs of video frames by direct image alignment with predicted depth.
+
+    It starts from the motion of the pose network, or else from the motion of the pair before. An unreliable result is
+    not taken.
+
+    predictor: network that predicts depth, and perhaps motion.
+    now: B video frames with their inverse depth.
+    following: the B video frames that follow them.
+    T_before: motion of the pair before, or None.
+    """
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale.is_affine:
         return predicted

@@ -242,7 +242,10 @@ class Predictions:
         return depth_files.PNG_PER_METRE if self.record is not None else self.factor or png_per_metre
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
-        """Return the log uncertainty of an entry, (h, w), or None if it has none."""
+        """Return the log uncertainty map of an image, (h, w), larger for less certain depth; None if it has none.
+
+        name: name of the image.
+        """
         path = self.files[name]
         return (
             depth_files.read_depth_map(path, key=depth_files.UNCERTAINTY_KEY)

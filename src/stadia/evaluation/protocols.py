@@ -22,7 +22,13 @@ from stadia.metrics import METRICS
 
 
 class Alignment(StrEnum):
-    """What is fitted to the ground truth before the prediction is compared with it."""
+    """Name what is fitted to the ground truth of an image before predicted depth is compared with it.
+
+    NONE ("none"): nothing.
+    MEDIAN ("median"): one factor, median(truth) / median(prediction).
+    SCALE_SHIFT ("scale and shift"): scale and shift of inverse depth, by least squares.
+    SCALE_SHIFT_DEPTH ("scale and shift of depth"): scale and shift of depth, by least squares.
+    """
 
     NONE = "none"
     MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
@@ -32,9 +38,14 @@ class Alignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A window in fractions of the image's height and width.
+    """Define a window of the image in which pixels are scored, as fractions of the image's height and width.
 
-    Rows and columns are rounded down, as in the reference scripts.
+    top: upper edge of the window, 0 at the top of the image.
+    bottom: lower edge, 1 at the bottom of the image.
+    left: left edge, 0 at the left side of the image.
+    right: right edge, 1 at the right side of the image.
+
+    In pixels, edges are rounded down, as in the reference scripts of KITTI.
     """
 
     top: float
@@ -61,7 +72,10 @@ ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
     DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
     DepthScale.AFFINE_DEPTH: Alignment.SCALE_SHIFT_DEPTH,
 }
-"""Default alignment for each depth scale: it fits what the scale leaves unknown."""
+"""What is fitted to the ground truth for each scale of predicted depth, unless a protocol says otherwise.
+
+Nothing is fitted for metres; otherwise the scale, or scale and shift, that the prediction leaves unknown.
+"""
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
 """Metrics that papers report: those of Eigen et al. 2014, with SILog, log10 and MAE."""
@@ -110,7 +124,10 @@ class Protocol:
         return self.alignments[depth_scale]
 
     def mask(self, true_m: Tensor) -> Tensor:
-        """Return the scored pixels, (H, W) bool, of true depth (H, W) in metres; 0 means unknown."""
+        """Return which pixels the protocol scores, (H, W) bool: those in its crop with true depth inside its limits.
+
+        true_m: (H, W) true z in metres; 0 means unknown.
+        """
         near, far = self.scored_m
         inside = torch.zeros_like(true_m, dtype=torch.bool)
         inside[CROPS[self.crop].box(*true_m.shape)] = True
@@ -234,9 +251,11 @@ Labels = tuple[NDArray[np.int64], Sequence[str]]  # part of each of N pixels, an
 
 
 def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Return the number of the part of each scored pixel by its true depth, and the names of the parts.
+    """Divide scored pixels by their true depth; return the number of each pixel's part, (N,), and the part names.
 
     true_m: (N,) true depth in metres at the scored pixels.
+    mask: (H, W) bool, true for the N scored pixels; not used here.
+    classes: (H, W) class numbers; not used here.
 
     Examples:
         >>> labels, names = split_by_distance(np.array([3.0, 90.0]), np.ones((1, 2), bool), None)
@@ -249,9 +268,11 @@ def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], clas
 
 
 def split_by_region(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Return the number of the part of each scored pixel by its ninth of the image, and the names of the parts.
+    """Divide scored pixels by the ninth of the image they lie in; return each pixel's part, (N,), and the part names.
 
+    true_m: (N,) true depth in metres at the scored pixels; not used here.
     mask: (H, W) bool, true for the N scored pixels.
+    classes: (H, W) class numbers; not used here.
 
     Examples:
         >>> labels, names = split_by_region(np.ones(9), np.ones((3, 3), bool), None)
@@ -264,10 +285,11 @@ def split_by_region(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classe
 
 
 def split_by_class(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Return the number of the part of each scored pixel by its class, and the names of the parts.
+    """Divide scored pixels by their class; return the number of each pixel's part, (N,), and the names of the parts.
 
+    true_m: (N,) true depth in metres at the scored pixels; not used here.
     mask: (H, W) bool, true for the N scored pixels.
-    classes: (H, W) integers.
+    classes: (H, W) class numbers.
 
     Raises ConfigError without classes.
 
@@ -336,7 +358,12 @@ def score_parts(
 
 
 def average_parts(images: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the mean score of each part over the images that show it, with the numbers of pixels and images."""
+    """Average the scores of image parts over images; return the means by the name of the part and of the metric.
+
+    Only images that show a part count for it. The result also has the numbers of pixels and of images of each part.
+
+    images: for each image, its scores by the name of the part.
+    """
     found: dict[str, list[Mapping[str, float]]] = {}
     for image in images:
         for part, scores in image.items():
@@ -383,7 +410,10 @@ STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for
 RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
-"""Integers per metre of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI and PointOdyssey."""
+"""Numbers of integers per metre in the depth files of known data sets.
+
+They are those of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI, centimetres and PointOdyssey.
+"""
 
 MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
 MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)  # share of images with range instead of z, and the slope's size
@@ -410,7 +440,7 @@ MISTAKES: Mapping[float, str] = {
     100: "centimetres taken as metres",
     1 / 100: "metres divided by 100",
 }
-"""Known mistakes of units, by the factor by which depth is too large."""
+"""Known mistakes of the unit of depth, as text, by the factor by which the depth is then too large."""
 
 
 TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
@@ -458,11 +488,11 @@ def note_of_infinity(shares: Sequence[float]) -> list[str]:
 
 
 def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
-    """Return a note if the scale ratio of depth in metres fits a known mistake of units.
+    """Return a note if the ratio of true to predicted depth fits a known mistake of units, such as millimetres.
 
-    ratio: median scale ratio.
-    spread: spread of the ratio over images.
-    factors: integers per metre of predictions and ground truth, if they are integers.
+    ratio: median over images of median(true depth) / median(predicted depth).
+    spread: standard deviation of this ratio over images, divided by its median. A mistake of units has a small one.
+    factors: integers per metre with which predictions and ground truth were read, if their files contain integers.
     """
     truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
@@ -489,11 +519,12 @@ def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | Non
 def note_of_scale(
     ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
 ) -> list[str]:
-    """Return a note if depth in metres differs from the truth by one unknown factor.
+    """Return a note if predicted depth in metres differs from the truth by one unknown factor, the same in all images.
 
-    ratio: median scale ratio.
-    spread: spread of the ratio over images.
-    factors: integers per metre of predictions and ground truth, if they are integers.
+    ratio: median over images of median(true depth) / median(predicted depth).
+    spread: standard deviation of this ratio over images, divided by its median.
+    alignment: what was fitted to the truth. The note is given only if nothing was.
+    factors: integers per metre with which predictions and ground truth were read, if their files contain integers.
     """
     if (
         alignment is not Alignment.NONE
@@ -524,9 +555,12 @@ def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
 
 
 def note_of_range(slopes: Sequence[float | None]) -> list[str]:
-    """Return a note if predictions are distances along the ray, which are not comparable with z.
+    """Return a note if predictions, or the ground truth, are distances along the viewing ray instead of z.
 
-    slopes: `ImageScore.range_slope` of each image.
+    Such distances are larger than z towards the corners of the image.
+
+    slopes: for each image, the slope of log(prediction / truth) over log(distance along the ray / z), or None if that
+        does not explain the error.
     """
     low, high = RANGE_SLOPE
     known = [slope for slope in slopes if slope is not None and low <= abs(slope) <= high]
@@ -552,9 +586,10 @@ def note_of_flips(flips: Sequence[str]) -> list[str]:
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
-    """Return a note if inverse depth is scored as depth, or the reverse.
+    """Return a note if inverse depth was scored as depth, or the reverse, so that near and far are exchanged.
 
-    orders: rank correlation of prediction and truth of each image.
+    orders: rank correlation of prediction and truth of each image; negative if near and far are exchanged.
+    depth_scale: scale that was assumed for the predictions.
     """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []

@@ -62,7 +62,10 @@ PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {
     DepthScale.AFFINE_INVERSE: PathAlignment.SIM3,
     DepthScale.AFFINE_DEPTH: PathAlignment.SIM3,
 }
-"""Alignment of paths for each depth scale. If depth is not in metres, the scale is aligned too."""
+"""How a predicted trajectory is aligned with the reference, for each scale of depth.
+
+If depth is not in metres, the scale of the trajectory is fitted, too.
+"""
 
 ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
     PathAlignment.NONE: "not aligned",
@@ -106,15 +109,18 @@ def score_measured_path(
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryScore:
-    """The errors of a path.
+    """Hold the errors of an estimated trajectory compared with a reference trajectory.
 
-    metrics: rows of TRAJECTORY_METRICS; None if the path is too short for a metric.
-    alignment: what was fitted to the reference.
-    scale: factor that the alignment applied to the estimate.
-    estimated, reference: (N, 4, 4) camera-to-world poses, as they were compared.
-    gaps: rows before a gap in time, where drawings do not join the poses.
-    length_ratio: length of the estimated path divided by the reference's, if the scale is not aligned.
-    rpe_interval: seconds and number of pairs of `rpe_interval_trans_m`.
+    metrics: errors by name, such as "ate_rmse_m"; None for a metric for which the trajectory is too short.
+    alignment: kind of transform that was fitted to the reference before the comparison.
+    scale: factor by which this transform multiplied the estimated translations.
+    estimated: (N, 4, 4) estimated camera-to-world poses after the alignment.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+    notes: sentences about suspicious results and their likely causes.
+    gaps: indices of poses after which there is a gap in time. Drawings do not join such a pose with the next one.
+    length_ratio: length of the estimated trajectory divided by the reference's; None if the alignment fits the scale.
+    rpe_interval: interval in seconds, and number of pairs of poses, of the relative pose error
+        `rpe_interval_trans_m`.
     """
 
     metrics: dict[str, float | None]
@@ -141,7 +147,7 @@ class TrajectoryScore:
 
     @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
-        """Return both paths (N, 4, 4) in the frame of the reference's first camera, by name."""
+        """Return the "estimated" and the "true" trajectory, (N, 4, 4), in coordinates of the first reference camera."""
         T_start_world = np.linalg.inv(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
@@ -269,12 +275,14 @@ def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[st
 
 
 def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_difference_s: float) -> str:
-    """Return a sentence about how many poses have a partner.
+    """Return a sentence about how many estimated and reference poses could be associated by their times.
 
-    If they are few, it adds what a larger difference would give.
+    If there are few, it adds how many a larger time difference would give.
 
+    estimated: estimated trajectory.
+    reference: reference trajectory.
     count: number of associated poses.
-    max_difference_s: largest time difference between associated poses.
+    max_difference_s: largest accepted time difference between associated poses in seconds.
     """
     shorter = min(len(estimated), len(reference))
     text = f"{count} of {shorter} poses have a partner within {max_difference_s:g} s"
@@ -336,17 +344,20 @@ MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows
 
 
 PreparePredictor = Callable[[Recording, Sequence[int]], tuple[Predictor, Provenance]]
-"""Function that returns the predictor and the provenance for the frames of a recording."""
+"""Type of a function that returns the predictor, and the origin of its predictions, for some video frames of a
+recording.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingScores:
-    """The scores of several recordings.
+    """Hold the scores of several recordings.
 
-    depth: scores of the depth maps of all recordings; None without ground truth.
-    odometry: score of the path, by recording.
-    ground_truth: kind of the true depth.
-    flicker: flicker of the depth, by recording.
+    depth: scores of the depth maps of all recordings together; None without true depth.
+    odometry: score of the camera trajectory, by name of the recording.
+    notes: sentences about suspicious results.
+    ground_truth: kind of the true depth, such as single LiDAR scans.
+    flicker: how much the depth of neighboring video frames disagrees, by name of the recording.
     """
 
     depth: DepthScore | None
@@ -476,7 +487,13 @@ def _write_middle_image(predictions: Predictions, recording: Recording, indices:
 
 
 def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
-    """Return whether a frame has true depth, or the first frames have enough poses for a path."""
+    """Return whether a recording can be scored: a chosen video frame has true depth, or there are true camera poses.
+
+    Enough of the first video frames must have a pose for a trajectory.
+
+    recording: the recording.
+    indices: indices of the chosen video frames.
+    """
     if _poses_in_a_row(recording, indices) >= MIN_POSES:
         return True
     return any(recording.depth_m(index) is not None for index in indices)

@@ -49,7 +49,10 @@ AXES_BY_NAME = {
     "the axes of a LiDAR or a body (x forward, y left, z up)": np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]),
     "the axes of a body in north-east-down (x forward, y right, z down)": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
 }
-"""R_camera_named of camera axes other than x right, y down, z forward."""
+"""Conventions of camera axes other than x right, y down, z forward, by their description.
+
+Each value is the rotation, (3, 3), from the described camera axes to x right, y down, z forward.
+"""
 
 OPENGL = next(iter(AXES_BY_NAME))
 
@@ -133,11 +136,14 @@ def _angles_deg(R: Array) -> Array:
 
 
 def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
-    """Return the larger one of the relative errors of translation and rotation; None if the camera does not move.
+    """Return the relative error of motions between poses: of translation or of rotation, whichever is larger.
 
-    Each error is a median over pairs, divided by the median of the true motion.
+    Each is the median error over the pairs, divided by the median size of the true motion. The result is None if the
+    camera does not move.
 
-    P, Q: (N, 4, 4) estimated and true poses.
+    P: (N, 4, 4) estimated camera-to-world poses.
+    Q: (N, 4, 4) true camera-to-world poses.
+    pairs: indices of the first and of the second poses of the pairs between which motions are compared.
     """
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     errors = []
@@ -161,7 +167,9 @@ def _with_rotations(T: Array, R: Array) -> Array:
 
 
 def multiply_motions(T: Array) -> Array:
-    """Return the path (N, 4, 4) of motions (N, 4, 4) from frame to frame: T[k] = T[k - 1] @ motion[k].
+    """Chain motions between consecutive video frames to a trajectory, (N, 4, 4): T[k] = T[k - 1] @ motion[k].
+
+    T: (N, 4, 4) motions.
 
     Examples:
         >>> T = np.tile(np.eye(4), (3, 1, 1))
@@ -397,9 +405,13 @@ def _shift(path: Trajectory, offset: float) -> Trajectory:
 
 
 def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: float) -> float | None:
-    """Return the offset of the estimate's times, or frames, for which the speeds of both paths agree best.
+    """Return the clock offset of an estimated trajectory for which its speeds agree best with the reference's.
 
-    The result is None if the offset is unclear.
+    The offset is in the unit of the times, seconds or video frames, and None if no offset is clearly the best.
+
+    estimated: estimated trajectory with its times.
+    reference: reference trajectory with its times.
+    max_offset: largest offset that is tried, in either direction.
     """
     instants = [_instants(path) for path in (estimated, reference)]
     start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
@@ -430,11 +442,15 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
 
 
 def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
-    """Return the point (3,) in the estimated camera's frame that follows the reference path, and its ATE.
+    """Find the point, fixed to the estimated camera, that follows the reference trajectory best, and its remaining ATE.
 
-    P, Q: (N, 4, 4) estimated and true poses.
+    The point is (3,) in coordinates of the estimated camera. It is where a second sensor of the same rig may be.
 
-    Raises GeometryError if the paths cannot be aligned.
+    P: (N, 4, 4) estimated camera-to-world poses.
+    Q: (N, 4, 4) true camera-to-world poses.
+    iterations: number of rounds, each of which aligns the trajectories and improves the point.
+
+    Raises GeometryError if the trajectories cannot be aligned.
     """
     lever, moved = np.zeros(3), P.copy()
     for _ in range(iterations):

@@ -13,10 +13,10 @@ from stadia.geometry.se3 import matmul
 
 @dataclass(frozen=True, slots=True)
 class SimilarityTransform:
-    """A similarity transform from source to target: target = scale * R @ source + t.
+    """A similarity transform of 3-D points between coordinate frames: p_target = scale * R p_source + t.
 
-    scale: (...) scale factors.
-    R: (..., 3, 3) rotations.
+    scale: (...) scale factors, target units per source unit.
+    R: (..., 3, 3) rotations from the source to the target coordinate frame.
     t: (..., 3) translations in the unit of the target.
     """
 
@@ -25,14 +25,16 @@ class SimilarityTransform:
     t: Tensor
 
     def apply(self, points: Tensor) -> Tensor:
-        """Transform points (..., N, 3) from the source frame to the target frame."""
+        """Transform points (..., N, 3) from the source coordinate frame to the target coordinate frame."""
         rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
     def transform_poses(self, T_world_camera: Tensor) -> Tensor:
-        """Transform camera-to-world poses (..., N, 4, 4) to the target frame.
+        """Transform camera-to-world poses (..., N, 4, 4) from the source frame as world to the target frame as world.
 
         Positions are scaled, rotated and moved. Rotation blocks are only rotated, so they stay rotations.
+
+        T_world_camera: (..., N, 4, 4) poses from the camera to the source coordinate frame.
         """
         moved = T_world_camera.clone()
         moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
@@ -43,11 +45,12 @@ class SimilarityTransform:
 def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform:
     """Return the least-squares transform from source points to target points (Umeyama, PAMI 13(4), 1991).
 
-    source, target: (..., N, 3) points with N >= 3; row i of the source corresponds to row i of the target.
-    kind: "se3" fits rotation and translation; "sim3" fits the scale too.
+    source, target: (..., N, 3) points with N >= 3; source point i corresponds to target point i.
+    kind: "se3" fits rotation and translation and sets the scale to 1; "sim3" fits the scale too.
 
-    Raises GeometryError if the shapes differ or all source points are equal. If the points are on a straight line, the
-    rotation about this line is arbitrary.
+    If the points are on a straight line, the rotation about this line is arbitrary.
+
+    Raises GeometryError if the shapes differ, if all source points are equal, or for another `kind`.
 
     Examples:
         >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
@@ -83,10 +86,11 @@ def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
 
 
 def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the median (...) of the known values among values (..., N).
+    """Return the median (...) along the last axis of those values (..., N) that the mask `known` selects.
 
     For an even count this is the mean of the two middle values. The median is NaN if no value is known.
 
+    values: (..., N) numbers; those outside the mask are ignored and may be NaN.
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
@@ -102,11 +106,14 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
 
 
 def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the median t and the mean absolute deviation s = mean |x - t| of known values x (..., N), each (...).
+    """Return the median t and the mean absolute deviation s = mean |x - t| of x (..., N), each (...).
 
-    Both are NaN if no value is known. (x - t) / s does not change if x is scaled and shifted (Ranftl et al., PAMI
-    44(3), 2022, eq. 5 and 6).
+    Both are taken along the last axis.
 
+    Both are NaN if no value is known. The normalized value (x - t) / s does not change if all x are multiplied by a
+    positive scale and shifted (Ranftl et al., PAMI 44(3), 2022, eq. 5 and 6).
+
+    values: (..., N) numbers x; those outside the mask are ignored and may be NaN.
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
@@ -128,9 +135,10 @@ def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> t
 
 
 def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the scale factors median(target) / median(prediction), (...), over known values (..., N).
+    """Return the factors (...) = median(target) / median(prediction), which scale a prediction to its target.
 
-    This is the per-image median scaling of Zhou et al., CVPR 2017.
+    This is the per-image median scaling of depth of Zhou et al., CVPR 2017. Both medians are taken along the last axis
+    and over the known values only.
 
     prediction, target: (..., N) values in any unit.
     known: (..., N) bool mask of the values to use; None uses all.
@@ -143,9 +151,9 @@ def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = 
 
 
 def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the scale (...) that minimizes sum (scale * prediction - target)^2 over known values (..., N).
+    """Return the factor (...) that minimizes sum (factor * prediction - target)^2 over known values.
 
-    prediction, target: (..., N) values in any unit.
+    prediction, target: (..., N) values in any unit; values that are not known may be NaN.
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
@@ -157,11 +165,14 @@ def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | 
 
 
 def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the scale and shift, each (...), that minimize sum (scale * prediction + shift - target)^2.
+    """Return scale and shift, each (...), that minimize sum (scale * prediction + shift - target)^2.
 
-    For depth, pass inverse depth and target = 1 / depth (Ranftl et al., PAMI 44(3), 2022).
+    The sum is over the known values of the last axis.
 
-    prediction, target: (..., N) values in any unit.
+    For a network with affine-invariant inverse depth, pass its output as the prediction and 1 / depth as the target
+    (Ranftl et al., PAMI 44(3), 2022). A constant prediction gets scale 0 and the target's mean as shift.
+
+    prediction, target: (..., N) values in any unit; values that are not known may be NaN.
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
@@ -187,14 +198,14 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
 
 @dataclass(frozen=True, slots=True)
 class ScaleShift:
-    """The scale and shift that fit a set of images: target = scale * prediction + shift.
+    """The scale and shift that convert predictions for a set of images: target = scale * prediction + shift.
 
-    scale, shift: means over the used images.
-    scale_spread, shift_spread: standard deviations over the used images.
-    images: number of used images.
-    unlabeled: number of images left out because they have too few known values, equal known values, or a constant
-        prediction.
-    falling: number of images left out because the target falls as the prediction grows.
+    scale, shift: means of the scales and of the shifts that were fitted to the single images.
+    scale_spread, shift_spread: standard deviations of these scales and shifts over the images.
+    images: number of images that were used.
+    unlabeled: number of images that were left out because they have too few values with known target, because these
+        targets are all equal, or because the prediction is constant.
+    falling: number of images that were left out because the target falls as the prediction grows.
     """
 
     scale: float
@@ -209,14 +220,16 @@ class ScaleShift:
 class ScaleShiftEstimator:
     """Fit one scale and shift that convert affine-invariant inverse depth to 1/m, over a stream of images.
 
-    For each image the estimator computes a = s_target / s_prediction and b = t_target - a * t_prediction, with t the
-    median and s = mean |x - t|. The result is the mean of a and the mean of b over all images. DPT's metric models were
-    calibrated the same way (Ranftl et al., ICCV 2021, arXiv 2103.13413).
+    Call `add` for each batch of images and then `result`. For each image the estimator computes the scale a = s_target
+    / s_prediction and the shift b = t_target - a * t_prediction, with t the median and s = mean |x - t| of the image's
+    values x. The result is the mean of a and the mean of b over all images. DPT's metric models were calibrated the
+    same way (Ranftl et al., ICCV 2021, arXiv 2103.13413).
     """
 
     MIN_VALUES = 10
     MIN_CORRELATION = -0.2
-    """The estimator refuses a set of images whose median correlation is lower.
+    """The estimator refuses a set of images if the median over the images of the correlation of prediction and target
+    is lower.
 
     The limit is below 0, because an untrained network has a correlation near 0.
     """
@@ -227,13 +240,13 @@ class ScaleShiftEstimator:
         self._unlabeled = 0
 
     def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
-        """Add B images of N pixels.
+        """Add B images of N pixels to the fit.
 
-        prediction: (B, N) predicted inverse depth.
+        prediction: (B, N) predicted inverse depth, known up to scale and shift.
         target: (B, N) inverse true depth, 1/m.
         known: (B, N) bool, true if the pixel has true depth.
 
-        Raises GeometryError if shapes differ, or a prediction is not finite at a known pixel.
+        Raises GeometryError if the three shapes differ, or a prediction is not finite at a known pixel.
         """
         if prediction.ndim != 2 or not prediction.shape == target.shape == known.shape:
             found = ", ".join(str(tuple(x.shape)) for x in (prediction, target, known))
@@ -256,9 +269,10 @@ class ScaleShiftEstimator:
         self._found += zip(a[rising].tolist(), (t_target - a * t_prediction)[rising].tolist(), strict=True)
 
     def result(self) -> ScaleShift:
-        """Return the fitted scale and shift.
+        """Return the scale and shift fitted to all images that were added.
 
-        Raises GeometryError if no image has labels, or if the prediction grows with depth instead of inverse depth.
+        Raises GeometryError if no image has enough true depth, or if the prediction grows with depth instead of inverse
+        depth.
         """
         if not self._correlations:
             found = f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a varying prediction"
@@ -283,9 +297,9 @@ _MIN_INLIER_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class RobustAlignment:
-    """The result of a robust alignment.
+    """The transform that `umeyama_ransac` found, with the pairs of points that agree with it.
 
-    similarity: the float64 least-squares fit to the inliers.
+    similarity: the float64 transform from source to target points, a least-squares fit to the inliers.
     inlier: (N,) bool, true for each pair of points that is an inlier.
     """
 
@@ -302,12 +316,13 @@ def umeyama_ransac(
     generator: torch.Generator,
     iterations: int = 128,
 ) -> RobustAlignment:
-    """Return the transform with the most inliers (RANSAC; Fischler and Bolles, CACM 24(6), 1981).
+    """Return the transform from source to target points with the most inliers (RANSAC; Fischler and Bolles, CACM 1981).
 
-    source, target: (N, 3) points; row i of the source corresponds to row i of the target.
-    kind: "se3" or "sim3", as in `umeyama`.
-    inlier_distance: largest distance between an inlier and its transformed partner, in the unit of the target.
-    generator: a CPU generator that draws the samples.
+    source, target: (N, 3) points; source point i corresponds to target point i.
+    kind: "se3" fits rotation and translation; "sim3" fits the scale too.
+    inlier_distance: largest distance between a transformed source point and its target point that makes the pair an
+        inlier, in the unit of the target.
+    generator: a random generator on the CPU that draws the samples.
     iterations: number of random samples; each has five points.
 
     Raises GeometryError for fewer than five points, for values that are not finite, or if less than a tenth of the

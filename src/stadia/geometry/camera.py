@@ -18,11 +18,12 @@ from stadia.geometry.se3 import matmul, transform
 def intrinsics(
     fx: float, fy: float, cx: float, cy: float, *, height: int, width: int, dtype: torch.dtype = torch.float64
 ) -> Camera:
-    """Return a camera with the given focal lengths and principal point, all in pixels.
+    """Return a pinhole camera with the given focal lengths and principal point, all in pixels.
 
     fx, fy: focal lengths along x and y.
     cx, cy: principal point; (0, 0) is the center of the top-left pixel.
     height, width: image size in pixels.
+    dtype: number type of the matrix K.
 
     Raises GeometryError if a number is not finite or a focal length is not positive.
 
@@ -40,7 +41,10 @@ def intrinsics(
 def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Camera:
     """Return a camera with square pixels and a centered principal point, from its horizontal field of view in degrees.
 
+    horizontal_deg: angle between the left and right edges of the image, above 0 and below 180 degrees.
     height, width: image size in pixels.
+
+    Raises GeometryError if the angle is outside this range.
 
     Examples:
         >>> round(float(from_field_of_view(90, height=48, width=64).fx), 4)
@@ -65,7 +69,13 @@ def _moved(
 
 
 def resize_camera(camera: Camera, height: int, width: int) -> Camera:
-    """Return the camera of the resized image: f' = f s and c' = (c + 0.5) s - 0.5, with s the ratio along x or y.
+    """Return the camera for its image resized to `height` x `width`: f' = f s and c' = (c + 0.5) s - 0.5.
+
+    Here s is the ratio of the new to the old image size along x or y, f a focal length and c a coordinate of the
+    principal point.
+
+    camera: the camera of the image before it is resized.
+    height, width: image size after it, in pixels.
 
     Examples:
         >>> small = resize_camera(intrinsics(100, 100, 49.5, 39.5, height=80, width=100), 40, 50)
@@ -77,7 +87,11 @@ def resize_camera(camera: Camera, height: int, width: int) -> Camera:
 
 
 def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) -> Camera:
-    """Return the camera of a window of the image, `height` x `width` pixels with its top-left pixel at (left, top).
+    """Return the camera for a window cut from the image, `height` x `width` pixels at (left, top).
+
+    camera: the camera of the whole image.
+    left, top: column and row of the window's top-left pixel in the whole image.
+    height, width: size of the window in pixels.
 
     Raises GeometryError if the window reaches beyond the image.
 
@@ -94,7 +108,9 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
 
 
 def mirror_camera(camera: Camera) -> Camera:
-    """Return the camera of the horizontally mirrored image: cx' = (W - 1) - cx. `se3.mirror_x` mirrors its poses.
+    """Return the camera of the image mirrored left to right: cx' = (W - 1) - cx, for an image of W columns.
+
+    Poses of a mirrored camera must be mirrored too, by `se3.mirror_x`.
 
     Examples:
         >>> float(mirror_camera(intrinsics(100, 100, 52, 40, height=81, width=101)).cx)
@@ -116,7 +132,13 @@ def _check_size(image: Tensor, camera: Camera) -> None:
 
 
 def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Resize images (B, C, H, W) bilinearly with antialiasing, and return them with the resized camera.
+    """Resize images (B, C, H, W) bilinearly with antialiasing, and return them with the camera for their new size.
+
+    image: (B, C, H, W) floating-point images.
+    camera: the camera of the images, with their size H x W.
+    height, width: the new size in pixels.
+
+    Raises GeometryError if the images and the camera differ in size.
 
     Examples:
         >>> cam = intrinsics(100, 100, 49.5, 39.5, height=80, width=100)
@@ -130,7 +152,14 @@ def resize(image: Tensor, camera: Camera, height: int, width: int) -> tuple[Tens
 
 
 def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width: int) -> tuple[Tensor, Camera]:
-    """Crop images (..., H, W) to a window with its top-left pixel at (left, top). Return them with the window's camera.
+    """Cut a window from images (..., H, W), and return it with its camera.
+
+    image: (..., H, W) images.
+    camera: the camera of the images, with their size H x W.
+    left, top: column and row of the window's top-left pixel in the image.
+    height, width: size of the window in pixels.
+
+    Raises GeometryError if the window reaches beyond the image, or the images and the camera differ in size.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -146,7 +175,10 @@ def crop(image: Tensor, camera: Camera, left: int, top: int, height: int, width:
 def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
     """Mirror images (..., H, W) left to right, and return them with the mirrored camera.
 
-    Depth maps are mirrored the same way. Mirror poses with `se3.mirror_x`, and swap the sides of a stereo pair.
+    Depth maps are mirrored the same way. Mirror poses with `se3.mirror_x`, and exchange the left and right images of a
+    stereo pair.
+
+    Raises GeometryError if the images and the camera differ in size.
 
     Examples:
         >>> image, cam = mirror(torch.tensor([[1.0, 2.0, 3.0]]), intrinsics(10, 10, 0.5, 0, height=1, width=3))
@@ -161,7 +193,10 @@ def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
 
 
 def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the coordinates (2, H, W) of every pixel's center: x, then y.
+    """Return the coordinates (2, H, W) of every pixel's center in an image: x (the column), then y (the row).
+
+    height, width: image size H and W in pixels.
+    dtype: number type of the coordinates.
 
     Examples:
         >>> pixel_grid(2, 3)[:, 1, 2].tolist()  # x, then y, of the bottom right pixel
@@ -172,7 +207,10 @@ def pixel_grid(height: int, width: int, *, dtype: torch.dtype = torch.float32) -
 
 
 def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
-    """Return the products (..., 3, H, W) of matrices (..., 3, 3) with (x, y, 1) at every pixel.
+    """Multiply matrices (..., 3, 3) by the vector (x, y, 1) of every pixel; return (..., 3, H, W).
+
+    matrix: (..., 3, 3), for example the inverse of K for the rays of all pixels, or a homography.
+    height, width: image size H and W in pixels.
 
     Examples:
         >>> apply_to_pixels(torch.eye(3), 2, 3)[:, 1, 2].tolist()  # (x, y, 1)
@@ -186,7 +224,9 @@ def apply_to_pixels(matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def inverse_intrinsics(K: Tensor) -> Tensor:
-    """Return the inverse (..., 3, 3) of upper-triangular intrinsics K (..., 3, 3).
+    """Return the inverse matrices (..., 3, 3) of intrinsics K (..., 3, 3), in closed form.
+
+    K must be upper triangular with K[2, 2] = 1; it may contain skew.
 
     Examples:
         >>> K = torch.tensor([[2.0, 0, 4], [0, 2, 6], [0, 0, 1]])
@@ -201,11 +241,16 @@ def inverse_intrinsics(K: Tensor) -> Tensor:
 
 
 def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
-    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's frame, in the unit of depth.
+    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's coordinate frame.
+
+    The points are in the unit of depth.
 
     Unknown depth, 0, gives the camera's center (0, 0, 0).
 
+    depth_m: (..., 1, H, W) depth along the optical axis (z).
     camera: its K is (3, 3), or has the leading axes of depth.
+
+    Raises GeometryError if the depth map and the camera differ in size.
 
     Examples:
         >>> cam = intrinsics(100, 100, 1, 0, height=1, width=3)
@@ -218,9 +263,13 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
 
 
 def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Project points (..., 3, H, W) in the camera's frame to pixels (..., 2, H, W), and return z (..., 1, H, W) too.
+    """Project points to pixels; return pixels (..., 2, H, W) and depth z (..., 1, H, W).
 
-    Pixels of points with z <= NEAR are finite but invalid. `warp.inside_frame` finds the valid ones.
+    Pixels of points behind the camera, with z <= NEAR (1e-6), are finite but meaningless. `warp.inside_frame` tells
+    which pixels are valid.
+
+    points: (..., 3, H, W) points x, y, z in the camera's coordinate frame.
+    camera: its K is (3, 3), or has the leading axes of the points.
 
     Examples:
         >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
@@ -259,10 +308,14 @@ def inverse_from_depth(depth_m: Tensor) -> Tensor:
 
 
 def resize_map(values: Tensor, height: int, width: int) -> Tensor:
-    """Resize a dense map (B, C, H, W) bilinearly, so that the outer edges of both sizes coincide.
+    """Resize dense maps (B, C, h, w), such as predicted depth, bilinearly to (B, C, height, width).
 
-    Do not resize sparse depth, because its zeros would be mixed in. Do not resize disparity in pixels, because its
-    values scale with the width.
+    The outer edges of both sizes coincide (align_corners=False). Do not resize sparse depth this way, because zeros for
+    unknown depth would be mixed in. Do not resize disparity in pixels, because its values must be multiplied by the
+    ratio of the widths too.
+
+    values: (B, C, h, w) maps.
+    height, width: the new size in pixels.
 
     Examples:
         >>> resize_map(torch.tensor([[[[1.0, 3.0]]]]), 1, 4).tolist()
@@ -278,9 +331,14 @@ def _check_range(min_depth_m: float, max_depth_m: float) -> None:
 
 
 def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: float) -> Tensor:
-    """Return the inverse depth 1/max + (1/min - 1/max) * sigmoid(logit) in 1/m, with the shape of the logit.
+    """Convert a network's raw output to inverse depth in 1/m: 1/max + (1/min - 1/max) * sigmoid(logit).
 
-    The logit may have any shape. Source: Monodepth2, arXiv 1806.01260, section 3.3.
+    Source: Monodepth2, arXiv 1806.01260, section 3.3.
+
+    logit: raw outputs of any shape; the result has the same shape.
+    min_depth_m, max_depth_m: smallest and largest possible depth in metres.
+
+    Raises GeometryError unless 0 < min_depth_m < max_depth_m.
 
     Examples:
         >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(0.0), 0.1, 100).item(), 2)  # metres
@@ -291,7 +349,12 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
 
 
 def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """Return the logit for which `sigmoid_to_inverse_depth` gives depth init_depth_m: the initial bias of a depth head.
+    """Return the logit for which `sigmoid_to_inverse_depth` gives depth init_depth_m.
+
+    A depth head whose output layer has this bias predicts about init_depth_m everywhere before training.
+
+    init_depth_m: depth in metres at the start of training.
+    min_depth_m, max_depth_m: range of depth of the head, in metres.
 
     Raises GeometryError unless min_depth_m < init_depth_m < max_depth_m.
 
@@ -309,9 +372,12 @@ def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float)
 
 
 def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
-    """Return the inverse depth 1 / (min_depth_m + softplus(logit)) in 1/m, with the shape of the logit.
+    """Convert a network's raw output to inverse depth in 1/m: 1 / (min_depth_m + softplus(logit)).
 
-    The logit may have any shape. This depth has no upper limit.
+    This depth has no upper limit.
+
+    logit: raw outputs of any shape; the result has the same shape.
+    min_depth_m: smallest possible depth in metres.
 
     Examples:
         >>> round(1 / softplus_to_inverse_depth(torch.tensor(1000.0), 0.5).item(), 1)
@@ -322,6 +388,13 @@ def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
 
 def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
     """Return the logit for which `softplus_to_inverse_depth` gives depth init_depth_m.
+
+    A depth head whose output layer has this bias predicts about init_depth_m everywhere before training.
+
+    init_depth_m: depth in metres at the start of training, above min_depth_m.
+    min_depth_m: smallest depth of the head, in metres.
+
+    Raises GeometryError unless 0 < min_depth_m < init_depth_m.
 
     Examples:
         >>> bias = init_softplus_bias(20, 0.5)
@@ -334,11 +407,18 @@ def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
 
 
 def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the point of every pixel (..., H W, 3), row by row, and a mask (..., H W) of the pixels with known depth.
+    """Back-project depth maps to 3-D points; return points (..., H*W, 3) and the mask of known ones.
+
+    Pixels are in row-major order.
+
+    The mask (..., H*W) bool is true where depth is known.
 
     depth_m: (..., 1, H, W) z in metres; 0 means unknown.
     camera: its K is (3, 3), or has the leading axes of depth.
-    T_world_camera: (..., 4, 4) camera-to-world poses; None leaves the points in the camera's frame.
+    T_world_camera: (..., 4, 4) camera-to-world poses, which move the points to the world frame; None leaves the points
+        in the camera's coordinate frame.
+
+    Raises GeometryError if the depth map and the camera differ in size.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -354,10 +434,10 @@ def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | No
 
 @dataclass(frozen=True, slots=True)
 class SynthesizedViews:
-    """The target image, synthesized from each of N sources.
+    """The view of the target camera, synthesized from each of N source images.
 
-    image: (B, N, 3, H, W) RGB in [0, 1].
-    valid: (B, N, 1, H, W) bool, true if depth is known and the source image shows the point.
+    image: (B, N, 3, H, W) RGB in [0, 1], as the target camera would see it.
+    valid: (B, N, 1, H, W) bool, true if the target pixel's depth is known and the source image shows its point.
     """
 
     image: Tensor
@@ -365,9 +445,12 @@ class SynthesizedViews:
 
 
 def sample_image(image: Tensor, pixels: Tensor) -> Tensor:
-    """Sample images (B, C, H, W) bilinearly at pixels (B, 2, h, w), x then y. Outside, the nearest edge pixel is used.
+    """Sample images (B, C, H, W) bilinearly at positions; return (B, C, h, w). Outside the image, its edge is repeated.
 
     With `align_corners=False`, the normalized coordinate of pixel x is (2x + 1) / W - 1.
+
+    image: (B, C, H, W) images.
+    pixels: (B, 2, h, w) positions x, then y, in pixels of the image.
 
     Examples:
         >>> image = torch.tensor([[[[0.0, 1.0]]]])
@@ -389,9 +472,11 @@ def _to_powers_of_two(image: Tensor) -> Tensor:
 
 
 def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
-    """Return whether pixels (..., 2, H, W) are inside the camera's image and have z > NEAR, (..., 1, H, W) bool.
+    """Return whether projected points are inside the camera's image and in front of it, as (..., 1, H, W) bool.
 
-    z: (..., 1, H, W) depth of the pixels in this camera.
+    pixels: (..., 2, H, W) positions x, then y, in pixels of this camera's image.
+    z: (..., 1, H, W) depth of the points in this camera; it must be above NEAR (1e-6).
+    camera: the camera to whose image the points were projected.
 
     Examples:
         >>> from stadia.geometry.camera import intrinsics
@@ -406,13 +491,15 @@ def inside_frame(pixels: Tensor, z: Tensor, camera: Camera) -> Tensor:
 
 
 def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the homography of infinity K_s R K_t^-1 (..., 3, 3) and the epipole K_s t (..., 3).
+    """Return the homography at infinity (..., 3, 3) and the epipole (..., 3) of target and source image.
 
-    For a target pixel x, x_source ~ K_s R K_t^-1 x + K_s t / depth. Both are float64 if the device supports it, because
-    rounding errors here would move whole images.
+    They are K_s R K_t^-1 and K_s t.
 
-    camera, source_camera: cameras of the target and of the source.
-    T_source_target: (..., 4, 4) motion.
+    A target pixel x with depth d appears in the source image at x_source ~ K_s R K_t^-1 x + K_s t / d. Both results are
+    float64 if the device supports it, because rounding errors here would move whole images.
+
+    camera, source_camera: cameras of the target image and of the source image, with intrinsics K_t and K_s.
+    T_source_target: (..., 4, 4) motion from the target camera to the source camera, with rotation R and translation t.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -428,16 +515,18 @@ def infinity_and_epipole(camera: Camera, source_camera: Camera, T_source_target:
 
 
 def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor) -> tuple[Tensor, Tensor]:
-    """Project the target's pixels to a source image.
+    """Find where the points seen in the target image appear in a source image.
 
     With depth d, x_source ~ (K_s R K_t^-1) x + (K_s t) / d (Hartley and Zisserman, eq. 9.7). In this form the identity
     motion is exact.
 
-    depth_m: (..., 1, H, W) z of the target; 0 means unknown.
-    camera, source_camera: cameras of the target and of the source, with K (..., 3, 3).
-    T_source_target: (..., 4, 4) motion. All leading axes broadcast.
+    depth_m: (..., 1, H, W) depth z of the target image; 0 means unknown.
+    camera, source_camera: cameras of the target image and of the source image, with K (..., 3, 3).
+    T_source_target: (..., 4, 4) motion from the target camera to the source camera, in the unit of depth. All leading
+        axes broadcast.
 
-    Returns pixels (..., 2, H, W) and nearness (..., 1, H, W) = z_source / z_target, which is 0 without depth.
+    Returns for each target pixel its position (..., 2, H, W) in the source image, x then y, and the ratio z_source /
+    z_target (..., 1, H, W), which is 0 if depth is unknown or the point is behind the source camera.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -460,12 +549,14 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
 def warp_image(
     source_image: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Synthesize the target's view (B, C, H, W) from one source image; return it with its valid pixels (B, 1, H, W).
+    """Synthesize the target camera's view (B, C, H, W) from one source image, with its valid pixels.
+
+    The mask (B, 1, H, W) is true if the target pixel's depth is known and the source image shows its point.
 
     source_image: (B, C, Hs, Ws).
-    depth_m: (B, 1, H, W) z of the target, in the unit of the motion's translation; 0 means unknown.
-    camera, source_camera: cameras of the target and of the source, with K (3, 3) or (B, 3, 3).
-    T_source_target: (B, 4, 4) motion, p_source = T_source_target p_target.
+    depth_m: (B, 1, H, W) depth z of the target image, in the unit of the motion's translation; 0 means unknown.
+    camera, source_camera: cameras of the target image and of the source image, with K (3, 3) or (B, 3, 3).
+    T_source_target: (B, 4, 4) motion from the target to the source camera, p_source = T_source_target p_target.
 
     Raises GeometryError if an image and its camera differ in size.
 
@@ -484,13 +575,13 @@ def warp_image(
 def synthesize_views(
     sources: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_target: Tensor
 ) -> SynthesizedViews:
-    """Synthesize the target image from every source, with one call of the sampler.
+    """Synthesize the target camera's view from every one of N source images, with one call of the sampler.
 
-    sources: (B, N, 3, Hs, Ws) RGB images.
-    depth_m: (B, 1, H, W) z of the target; 0 means unknown.
-    camera: camera of the target, with K (3, 3) or (B, 3, 3).
-    source_camera: camera of the sources, with K (3, 3) or (B, N, 3, 3).
-    T_source_target: (B, N, 4, 4) motions.
+    sources: (B, N, 3, Hs, Ws) RGB source images.
+    depth_m: (B, 1, H, W) depth z of the target image; 0 means unknown.
+    camera: camera of the target image, with K (3, 3) or (B, 3, 3).
+    source_camera: camera of the source images, with K (3, 3) or (B, N, 3, 3).
+    T_source_target: (B, N, 4, 4) motions from the target camera to each source camera, in the unit of depth.
 
     Raises GeometryError if an image and its camera differ in size, or the number of source cameras is wrong.
 
@@ -513,7 +604,12 @@ def synthesize_views(
 
 
 def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: Camera) -> None:
-    """Raise GeometryError if depth (..., H, W) or a source image (..., Hs, Ws) differs in size from its camera.
+    """Raise GeometryError if the depth map or the source image differs in size from its camera.
+
+    source: (..., Hs, Ws) source image.
+    depth_m: (..., H, W) depth map of the target image.
+    camera, source_camera: cameras of the target image, which must be H x W, and of the source image, which must be Hs x
+        Ws.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view
@@ -528,7 +624,7 @@ def check_sizes(source: Tensor, depth_m: Tensor, camera: Camera, source_camera: 
 
 
 def invert_brightness(brightness: Tensor) -> Tensor:
-    """Return gain and offset (..., 2) of the inverse brightness change: y = a x + b gives x = y / a - b / a.
+    """Invert a brightness change y = a x + b of an image: return gain and offset (..., 2) of x = y / a - b / a.
 
     brightness: (..., 2) gain a and offset b.
 

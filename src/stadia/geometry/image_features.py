@@ -11,18 +11,18 @@ MAX_FEATURES = 2000
 WORDS = 32  # words of the visual vocabulary
 WORD_SAMPLES = 20_000  # descriptors from which the vocabulary is learned
 MIN_TRACKED_CORNERS = 10
-"""Fewer tracked corners do not measure motion."""
+"""Image motion is measured only if at least this many corners are tracked from one video frame to the other."""
 
 MIN_CONTRAST = 0.02  # OpenCV's SIFT threshold; its default, twice this, finds too few features on roads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameFeatures:
-    """The SIFT features of one frame.
+    """The N SIFT features of one image.
 
-    xy: (N, 2) float32 positions in pixels.
-    descriptors: (N, 128) uint8.
-    colors: (N, 3) uint8 RGB at the positions.
+    xy: (N, 2) float32 positions x, y in pixels.
+    descriptors: (N, 128) uint8 RootSIFT descriptors.
+    colors: (N, 3) uint8 RGB of the image at the positions.
     """
 
     xy: NDArray[np.float32]
@@ -30,11 +30,14 @@ class FrameFeatures:
     colors: NDArray[np.uint8]
 
     def select(self, rows: NDArray[np.bool_]) -> "FrameFeatures":
-        """Return the features that the mask `rows` (N,) selects."""
+        """Return only those features for which the boolean mask `rows` (N,) is true."""
         return FrameFeatures(self.xy[rows], self.descriptors[rows], self.colors[rows])
 
     def outside(self, mask: NDArray[np.bool_]) -> "FrameFeatures":
-        """Return the features whose pixel is outside a mask (H, W) bool."""
+        """Return only the features outside an image mask, for example one of moving objects.
+
+        mask: (H, W) bool; a feature is dropped if the mask is true at its pixel.
+        """
         column, row = self.xy.round().astype(int).T
         return self.select(~mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)])
 
@@ -58,9 +61,13 @@ def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8], max_feature
 
 
 def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: float = 0.8) -> NDArray[np.int64]:
-    """Return the matches (M, 2) of two frames: rows of features that are mutual nearest neighbors.
+    """Match the features of two images; return index pairs (M, 2): feature of the first image, feature of the second.
 
-    ratio: a match's distance is less than this share of the distance to the second-nearest feature (Lowe's ratio test).
+    The two features of a match are the nearest neighbors of each other among the descriptors.
+
+    first, second: the features of the two images.
+    ratio: a match is kept only if its descriptor distance is below this share of the distance to the second-nearest
+        feature (Lowe's ratio test).
     """
     if min(len(first.xy), len(second.xy)) < 2:
         return np.empty((0, 2), np.int64)
@@ -75,9 +82,12 @@ def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: floa
 
 
 def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float64]:
-    """Return one VLAD vector of unit length per frame, (N, WORDS * 128), for place recognition (Jegou, CVPR 2010).
+    """Return one VLAD vector of unit length per image, (N, 32 * 128), to find images of the same place.
 
-    The vocabulary is built from the features of these frames.
+    The product of two vectors is larger the more alike the images are (Jegou, CVPR 2010). The vocabulary of 32 visual
+    words is built from the features of these images, so vectors of different calls cannot be compared.
+
+    frames: the features of each of N images. With fewer than 32 features in all, every vector is zero.
     """
     every = np.concatenate([frame.descriptors for frame in frames]).astype(np.float32)
     if len(every) < WORDS:
@@ -96,13 +106,23 @@ def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float64]:
 
 
 def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (N, 1, 2) corners; N may be 0."""
+    """Return the corners (N, 1, 2) of a gray image, at most 200, whose motion can be tracked; N may be 0.
+
+    gray: (H, W) uint8 image. Coordinates are x, y in pixels, as OpenCV's tracker expects them.
+    """
     found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
     return np.empty((0, 1, 2), np.float32) if found is None else found
 
 
 def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """Return the median displacement of `points`, divided by the image width; infinite if too few are tracked."""
+    """Return how far corners move from one video frame to another: the median displacement divided by the image width.
+
+    It is infinite if fewer than MIN_TRACKED_CORNERS corners are tracked there and back with an error below 0.5 pixels.
+
+    before: (H, W) uint8 gray video frame.
+    points: (N, 1, 2) float32 corners of `before`, as `find_corners` returns them.
+    after: (H, W) uint8 gray video frame to which the corners are tracked.
+    """
     if len(points) < MIN_TRACKED_CORNERS:
         return float("inf")
     tracked, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, winSize=(15, 15), maxLevel=3)

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from stadia.core.types import Camera
 
 NEAR = 1e-6
-"""Points whose z is not larger are behind the camera."""
+"""Points whose z is not larger than this are taken as behind the camera; depths not larger than this are unknown."""
 
 _MAX_VALUES = 1 << 22  # columns resized at once: SciPy copies them as float32, which is 400 MB for an 8K image
 
 
 def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
     """Return the focal length in pixels of an image `width` pixels wide, from its horizontal field of view in degrees.
+
+    horizontal_deg: angle between the left and right edges of the image.
+    width: image width in pixels.
 
     Raises GeometryError unless the field of view is between 0 and 180 degrees.
 
@@ -39,9 +42,11 @@ def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
 def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> float:
     """Return the focal length in pixels, from the focal length and the sensor's width in millimetres.
 
-    For a "35 mm equivalent" focal length, pass a sensor width of 36 mm.
+    focal_mm: focal length of the lens. For a "35 mm equivalent" focal length, pass a sensor width of 36 mm.
+    sensor_width_mm: width of the part of the sensor that the image covers.
+    width: image width in pixels.
 
-    Raises GeometryError if a number is not positive.
+    Raises GeometryError if a length is not positive.
 
     Examples:
         >>> focal_px_from_lens(26, 36, 1080)
@@ -54,7 +59,10 @@ def focal_px_from_lens(focal_mm: float, sensor_width_mm: float, width: int) -> f
 
 
 def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return intrinsics K (3, 3) with square pixels and the principal point at the image's center.
+    """Return intrinsics K (3, 3) in pixels with square pixels and the principal point at the image's center.
+
+    focal_px: focal length in pixels.
+    height, width: image size in pixels.
 
     Examples:
         >>> centered_K(500, 48, 64).tolist()
@@ -64,9 +72,10 @@ def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
 
 
 def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
-    """Return the relative focal lengths sqrt(fx fy / (height width)), (...), of K (..., 3, 3).
+    """Return focal lengths relative to the image size, sqrt(fx fy / (height width)), which do not change by resizing.
 
-    They do not change if the image is resized.
+    K: (..., 3, 3) intrinsics in pixels; the result has the leading axes (...).
+    height, width: image size in pixels.
 
     Examples:
         >>> float(relative_focal(centered_K(32, 64, 64), 64, 64))
@@ -76,7 +85,10 @@ def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[
 
 
 def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
-    """Return the intrinsics (..., 3, 3) of a window with its top-left pixel at (left, top), from the image's K.
+    """Return the intrinsics (..., 3, 3) for a window cut from an image, with its top-left pixel at (left, top).
+
+    K: (..., 3, 3) intrinsics of the whole image, in pixels.
+    left, top: column and row of the window's top-left pixel in the whole image.
 
     Examples:
         >>> crop_K(centered_K(500, 48, 64), left=10, top=4)[:2, 2].tolist()
@@ -88,9 +100,14 @@ def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
 
 
 def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
-    """Return the intrinsics (..., 3, 3) of an image resized from `size` (height, width) to `height` x `width`.
+    """Return the intrinsics (..., 3, 3) of an image resized from `size` to `height` x `width` pixels.
 
-    They are f' = f s and c' = (c + 0.5) s - 0.5, with s the ratio of the sizes along x or y.
+    They are f' = f s and c' = (c + 0.5) s - 0.5, with s the ratio of new to old size along x or y, f a focal length and
+    c a coordinate of the principal point.
+
+    K: (..., 3, 3) intrinsics of the image before it is resized, in pixels.
+    size: (height, width) of the image before it is resized.
+    height, width: image size afterwards.
 
     Examples:
         >>> resize_K(centered_K(500, 48, 64), (48, 64), 24, 32).tolist()
@@ -149,7 +166,11 @@ kb: the crop of the KITTI benchmark (Uhrig et al., 3DV 2017, arXiv 1708.06500), 
 
 @dataclass(frozen=True, slots=True)
 class CropWindow:
-    """A window of an image, in pixels."""
+    """A rectangular window of an image.
+
+    top, left: row and column of the window's top-left pixel in the image.
+    height, width: size of the window in pixels.
+    """
 
     top: int
     left: int
@@ -158,16 +179,16 @@ class CropWindow:
 
     @property
     def rows(self) -> slice:
-        """Return the rows of the image that the window covers."""
+        """Return the range of image rows that the window covers, as a slice."""
         return slice(self.top, self.top + self.height)
 
     @property
     def columns(self) -> slice:
-        """Return the columns of the image that the window covers."""
+        """Return the range of image columns that the window covers, as a slice."""
         return slice(self.left, self.left + self.width)
 
     def cut(self, array: Any) -> Any:
-        """Return the window of a NumPy array or torch tensor (H, W, ...)."""
+        """Cut the window out of an image-sized NumPy array or torch tensor (H, W, ...)."""
         return array[self.rows, self.columns]
 
 
@@ -202,13 +223,13 @@ def register_depth(
     K_color: NDArray[np.float64],
     T_color_depth: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Return the depth map (H, W) of a depth camera at the pixels of a color camera with the same image size.
+    """Move the depth map of a depth camera to the pixels of a color camera, in metres of its z, (H, W).
 
-    Each depth moves to the nearest pixel. If several depths reach one pixel, the nearest surface is kept. Pixels that
-    no depth reaches are 0.
+    Both cameras have images of the same size. Each depth moves to the nearest pixel of the color image. If several
+    depths reach one pixel, the nearest surface is kept. Pixels that no depth reaches are 0.
 
-    depth_m: (H, W) z in metres; 0 or a value that is not finite means unknown.
-    K_depth, K_color: (3, 3) intrinsics.
+    depth_m: (H, W) z in metres of the depth camera; 0 or a value that is not finite means unknown.
+    K_depth, K_color: (3, 3) intrinsics in pixels.
     T_color_depth: (4, 4) motion from the depth camera's frame to the color camera's frame, in metres.
 
     Examples:
@@ -234,31 +255,38 @@ def register_depth(
 # -- intrinsics with the size of their images
 
 MAX_FOCAL_PX = 1e7
-"""The longest lenses have 1e6 px, and float32 holds squares of this."""
+"""Intrinsics with a larger absolute value are refused.
+
+The longest lenses have 1e6 px, and float32 holds squares of this limit.
+"""
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """K (3, 3), or one per frame (N, 3, 3), float64 pixels, of images of this size."""
+    """Pinhole intrinsics of the images of a recording, which all have the same size.
+
+    K: float64 intrinsics in pixels: (3, 3) for all images, or (N, 3, 3), one matrix for each of N images.
+    height, width: size of the images in pixels.
+    """
 
     K: NDArray[np.float64]
     height: int
     width: int
 
     def select_K(self, index: int) -> NDArray[np.float64]:
-        """Return a copy of K (3, 3) of one frame."""
+        """Return a copy of the matrix K (3, 3) of the image with this index."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
     def select_frames(self, kept: Sequence[int]) -> Intrinsics:
-        """Return these frames only."""
+        """Return the intrinsics of the images with these indices only, in this order."""
         return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
 
     def resized(self, height: int, width: int) -> Intrinsics:
-        """Return the intrinsics of images resized to this size."""
+        """Return the intrinsics that hold after all images are resized to `height` x `width` pixels."""
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
     def make_camera(self, index: int) -> Camera:
-        """Return the camera of a frame."""
+        """Return a torch camera with K and image size, for the image with this index."""
         import torch  # exported networks run on recordings without torch
 
         from stadia.core.types import Camera
@@ -267,7 +295,13 @@ class Intrinsics:
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return K. Raises DataError if it cannot be intrinsics in pixels.
+    """Return K unchanged if it can be pinhole intrinsics in pixels.
+
+    what: what K belongs to, for the error message, such as a file.
+    K: matrix to check.
+
+    Raises DataError if the shape is not (3, 3), a value is not finite or too large, the matrix is normalized (focal
+    lengths below 2) or transposed, or it is not upper triangular with last row (0, 0, 1).
 
     Examples:
         >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
@@ -292,11 +326,17 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 MAX_CENTER_OUTSIDE = 0.5
-"""Largest distance of a principal point from the image, as a share of its size: a crop moves it by less."""
+"""Largest accepted distance of a principal point from the image, as a share of the image size. Crops move it by less.
+"""
 
 
 def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
-    """Return the intrinsics, or raise DataError for a principal point far outside the image.
+    """Return the intrinsics unchanged if no principal point is far outside its image.
+
+    what: what the intrinsics belong to, for the error message, such as a file.
+    intrinsics: one or several matrices K with the image size.
+
+    Raises DataError if a principal point is outside the image by more than MAX_CENTER_OUTSIDE times the image size.
 
     Examples:
         >>> K = np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]])
@@ -316,5 +356,12 @@ def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
 
 
 def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
-    """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`."""
+    """Return the intrinsics K (3, 3) built from focal lengths and principal point in pixels.
+
+    what: what K belongs to, for the error message, such as a file.
+    fx, fy: focal lengths.
+    cx, cy: principal point.
+
+    Raises DataError if the numbers cannot be intrinsics in pixels, as `check_K` does.
+    """
     return check_K(what, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))

@@ -21,13 +21,16 @@ GROWTH = 1.4  # growth of the inverse convexity each round (Yang et al.)
 
 @dataclass(frozen=True, slots=True)
 class PoseEdges:
-    """E measured motions, each between a pair of key frames.
+    """E measured relative motions, each between a pair of key frames (the edges of a pose graph).
 
-    first, second: (E,) int64 indices of the two key frames.
-    T_first_second: (E, 4, 4) pose of the second camera in the frame and unit of the first.
-    scale: (E,) unit of the second key frame divided by the unit of the first.
-    information: (E, 7, 7) inverse covariance of translation, rotation and ln scale, in the second camera's axes.
-    is_doubted: (E,) bool, true for motions that may be wrong, such as loop closures.
+    Each key frame may have its own unit of length, as in monocular SLAM, whose scale drifts.
+
+    first, second: (E,) int64 indices of the two key frames of each edge.
+    T_first_second: (E, 4, 4) motion from the second key frame's camera to the first one's, in the unit of the first.
+    scale: (E,) unit of length of the second key frame divided by the unit of the first.
+    information: (E, 7, 7) inverse covariance of the errors of translation, rotation (radians) and ln scale, in the axes
+        of the second camera.
+    is_doubted: (E,) bool, true for motions that may be wrong, such as loop closures; the optimization may reject them.
     """
 
     first: Tensor
@@ -43,11 +46,11 @@ class PoseEdges:
 
 @dataclass(frozen=True, slots=True)
 class PoseGraph:
-    """The N key frames after the optimization of E edges.
+    """The poses of the N key frames after optimization, and the final weights of the E edges.
 
     T_world_camera: (N, 4, 4) camera-to-world poses.
-    scale: (N,) unit of each key frame divided by the world's unit.
-    weight: (E,) final weight of each edge; 0 means that the edge was rejected.
+    scale: (N,) unit of length of each key frame divided by the world's unit.
+    weight: (E,) final weight of each edge (measured relative motion), from 0 to 1; 0 means that the edge was rejected.
     """
 
     T_world_camera: Tensor
@@ -56,15 +59,19 @@ class PoseGraph:
 
 
 def make_similarity(T: Tensor, scale: Tensor) -> Tensor:
-    """Return similarities (..., 4, 4) that rotate points, multiply them by `scale` (...) and then translate them.
+    """Return similarity matrices (..., 4, 4) that rotate points, multiply them by `scale` and then translate them.
 
     T: (..., 4, 4) rigid motions, which give rotation and translation.
+    scale: (...) positive factors.
     """
     return from_rotation_translation(scale[..., None, None] * T[..., :3, :3], T[..., :3, 3])
 
 
 def split_similarity(S: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rigid motions (..., 4, 4) and the scales (...) of similarities S (..., 4, 4)."""
+    """Split similarity matrices S (..., 4, 4) into rigid motions (..., 4, 4) and scale factors (...).
+
+    This inverts `make_similarity`.
+    """
     scale = S[..., :3, 0].norm(dim=-1)
     return from_rotation_translation(S[..., :3, :3] / scale[..., None, None], S[..., :3, 3]), scale
 
@@ -80,14 +87,16 @@ def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tens
 
 
 def solve_pose_graph(T_world_camera: Tensor, edges: PoseEdges, *, has_scale: bool = False) -> PoseGraph:
-    """Return the poses that fit the edges best. The first pose does not change.
+    """Optimize the poses of key frames so that they fit the measured relative motions best.
 
-    The cost of doubted edges changes from a convex to a truncated one, so that wrong edges lose all weight. The other
-    edges must connect all key frames.
+    The first pose does not change.
+
+    The cost of doubted edges changes from a convex to a truncated one (graduated non-convexity), so that wrong edges
+    lose all weight. The edges that are not doubted must connect all key frames.
 
     T_world_camera: (N, 4, 4) initial camera-to-world poses.
-    edges: E measured motions.
-    has_scale: whether each key frame has its own unit of length, which is then estimated too.
+    edges: E measured relative motions between pairs of key frames.
+    has_scale: whether each key frame has its own unit of length, which is then estimated too; if not, all scales are 1.
     """
     start = T_world_camera.double()
     weight = torch.ones(len(edges), dtype=torch.float64)

@@ -25,7 +25,13 @@ NO_TRIANGLE = -1
 
 
 class RasterCamera(NamedTuple):
-    """Intrinsics in pixels, the image size, and the number of samples per pixel along each axis."""
+    """A pinhole camera that draws with S x S samples in each pixel.
+
+    fx, fy: focal lengths in pixels.
+    cx, cy: principal point in pixels.
+    height, width: image size in pixels.
+    samples: number S of samples per pixel along each axis.
+    """
 
     fx: float
     fy: float
@@ -37,9 +43,10 @@ class RasterCamera(NamedTuple):
 
 
 def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArray[np.float64]:
-    """Return intrinsics K (3, 3) with square pixels and the principal point at the image's center.
+    """Return intrinsics K (3, 3) in pixels with square pixels and the principal point at the image's center.
 
     field_of_view_deg: horizontal field of view in degrees.
+    height, width: image size in pixels.
 
     Examples:
         >>> make_intrinsics(90, 48, 64).round(3).tolist()
@@ -50,12 +57,12 @@ def make_intrinsics(field_of_view_deg: float, height: int, width: int) -> NDArra
 
 @compile_loops
 def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray, out: NDArray) -> None:
-    """Transform vertices from the frames of their bodies to the camera's frame.
+    """Transform vertices of rigid bodies from each body's coordinate frame to the camera's coordinate frame.
 
-    vertices: (N, 3) positions, each in the frame of its body.
-    body: (N,) index of each vertex's body.
-    T_camera_body: (B, 4, 4) motion of each of the B bodies.
-    out: (N, 3), overwritten with the positions in the camera's frame.
+    vertices: (N, 3) positions, each in the coordinate frame of its body.
+    body: (N,) index of the body to which each vertex belongs.
+    T_camera_body: (B, 4, 4) motion from each of the B bodies to the camera.
+    out: (N, 3), overwritten with the positions in the camera's coordinate frame.
     """
     for i in range(vertices.shape[0]):
         T = T_camera_body[body[i]]
@@ -131,13 +138,17 @@ def _fill(
 def rasterize_triangles(
     vertices: NDArray, triangles: NDArray, lens: RasterCamera, inverse_depth: NDArray, index: NDArray
 ) -> None:
-    """Rasterize triangles (M, 3) of camera-frame vertices (N, 3). Both faces of a triangle are visible.
+    """Rasterize triangles: write inverse depth and triangle index at every sample of the image. Both faces are visible.
 
-    inverse_depth: (H S, W S), overwritten with 1/z in 1/m; 0 means that no triangle covers the sample.
-    index: (H S, W S), overwritten with the number of the triangle, or NO_TRIANGLE.
+    With S = lens.samples samples per pixel and axis, sample (row, column) is at the pixel position ((column + 0.5) / S
+    - 0.5, (row + 0.5) / S - 0.5).
 
-    S is the number of samples per pixel and axis. Sample (row, column) is at the pixel ((column + 0.5) / S - 0.5, (row
-    + 0.5) / S - 0.5).
+    vertices: (N, 3) positions in the camera's coordinate frame, in metres.
+    triangles: (M, 3) indices of each triangle's three vertices.
+    lens: the camera and the number of samples.
+    inverse_depth: (H S, W S), overwritten with 1/z in 1/m of the nearest triangle; 0 means that no triangle covers the
+        sample.
+    index: (H S, W S), overwritten with the index of this triangle, or NO_TRIANGLE.
     """
     inverse_depth[:] = 0.0
     index[:] = NO_TRIANGLE
@@ -194,10 +205,10 @@ def rasterize_triangles(
 def draw(
     vertices: NDArray, triangles: NDArray[np.int32], lens: RasterCamera
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Return the inverse depth and the triangle index of every sample, each (H S, W S).
+    """Rasterize triangles; return inverse depth (1/m) and triangle index of every sample, each (H S, W S).
 
-    vertices: (N, 3) in the camera's frame.
-    triangles: (M, 3) rows of vertices.
+    vertices: (N, 3) positions in the camera's coordinate frame, in metres.
+    triangles: (M, 3) indices of each triangle's three vertices.
     lens: the camera, with S samples per pixel and axis.
     """
     grid = (lens.height * lens.samples, lens.width * lens.samples)
@@ -208,10 +219,11 @@ def draw(
 
 @compile_loops
 def rasterize_depth_along_light(vertices: NDArray, triangles: NDArray, depth: NDArray) -> None:
-    """Rasterize the depth of triangles (M, 3) along the sun's parallel rays, for shadow maps.
+    """Rasterize the distance of triangles along the sun's parallel rays into a shadow map.
 
-    vertices: (N, 3) column, row and depth along the light.
-    depth: (R, C) float32; an element is lowered if a triangle there is nearer to the sun.
+    vertices: (N, 3) column and row on the shadow map, and depth along the light's direction.
+    triangles: (M, 3) indices of each triangle's three vertices.
+    depth: (R, C) float32 shadow map; an element is lowered if a triangle there is nearer to the sun.
     """
     rows, columns = depth.shape
     for t in range(triangles.shape[0]):
@@ -244,14 +256,15 @@ def compute_depth_and_normals(
     depth: NDArray,
     out: NDArray,
 ) -> None:
-    """Compute depth and normals at pixel centers. Both are 0 in pixels that no triangle covers.
+    """Compute depth and surface normals at pixel centers. Both are 0 in pixels that no triangle covers.
 
     index, inverse_depth: (H, W) result of `rasterize_triangles` with one sample per pixel.
-    normal: (M, 3) unit normals of the triangles, each in the frame of its body.
-    body: (M,) index of each triangle's body.
-    T_camera_body: (B, 4, 4) motion of each of the B bodies.
-    depth: (H, W), overwritten with z.
-    out: (H, W, 3), overwritten with unit normals that face the camera.
+    lens: the camera that they were drawn with.
+    normal: (M, 3) unit normals of the triangles, each in the coordinate frame of its body.
+    body: (M,) index of the rigid body to which each triangle belongs.
+    T_camera_body: (B, 4, 4) motion from each of the B bodies to the camera.
+    depth: (H, W), overwritten with depth z in metres.
+    out: (H, W, 3), overwritten with unit normals in the camera's coordinate frame that face the camera.
     """
     for row in range(index.shape[0]):
         for column in range(index.shape[1]):
@@ -272,9 +285,9 @@ def compute_depth_and_normals(
 
 @dataclass(frozen=True, slots=True)
 class Silhouette:
-    """The pixels of one object, in a window that may exceed the image.
+    """The inverse depth of one object, drawn alone, in a window that may extend beyond the image.
 
-    left, top: position of the window's top-left pixel in the image.
+    left, top: column and row of the window's top-left pixel in the image; they may be negative.
     inverse_depth: (h, w) inverse depth in 1/m at pixel centers; 0 outside the object.
     """
 
@@ -288,7 +301,10 @@ class Silhouette:
         return int((self.inverse_depth > 0).sum())
 
     def windows(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return the overlap of image and window: its rows and columns in the image, then in the window."""
+        """Return where window and image overlap: (rows, columns) as slices in the image, then as slices in the window.
+
+        height, width: image size in pixels.
+        """
         h, w = self.inverse_depth.shape
         top, left = max(self.top, 0), max(self.left, 0)
         bottom, right = max(min(self.top + h, height), top), max(min(self.left + w, width), left)
@@ -314,11 +330,11 @@ def _find_lens(vertices: Points, K: Points, height: int, width: int) -> tuple[in
 
 
 def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, height: int, width: int) -> Silhouette:
-    """Rasterize the silhouette of one mesh. Its window ends one image size beyond each edge of the image.
+    """Rasterize one mesh alone, in a window that ends one image size beyond each edge of the image.
 
-    vertices: (N, 3) metres in the camera's frame.
-    triangles: (M, 3) rows of vertices.
-    K: (3, 3) intrinsics.
+    vertices: (N, 3) positions in the camera's coordinate frame, in metres.
+    triangles: (M, 3) indices of each triangle's three vertices.
+    K: (3, 3) intrinsics in pixels.
     height, width: size of the image in pixels.
     """
     left, top, lens = _find_lens(vertices, K, height, width)
@@ -326,7 +342,11 @@ def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, h
 
 
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
-    """Return the masks (N, height, width) of N silhouettes, each true where its object is the nearest."""
+    """Return the masks (N, height, width) of the visible pixels of N objects: true where the object is the nearest one.
+
+    silhouettes: the inverse depth of each object, drawn alone.
+    height, width: image size in pixels.
+    """
     nearest, owner = np.zeros((height, width)), np.full((height, width), -1, np.int32)
     for number, silhouette in enumerate(silhouettes):
         inside, window = silhouette.windows(height, width)

@@ -14,22 +14,26 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 
 WITHIN = 1.25
-"""The ratio of an inlier to the fitted length is within this factor, as in the metric d1."""
+"""A measurement is an inlier if its length and the fitted length differ by less than this factor, as in the metric d1.
+"""
 
 USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
-"""Largest relative standard deviations of a usable and of a doubtful scale."""
+"""Largest relative standard deviation of a scale that is called "usable", and of one that is called "doubtful"."""
 
 HEIGHT_DEVIATION = 0.02
 """Relative standard deviation of a camera height that a user measures."""
 
 MIN_INLIERS = 0.5
-"""A usable scale has at least this share of inliers."""
+"""A scale is called "usable" only if at least this share of its measurements are inliers."""
 
 MAX_PARTS = 24
-"""The measurements of one image, in row order, are divided into at most this many parts."""
+"""The measurements of an image, in row order, form at most this many groups with independent errors."""
 
 CONTRADICTION = 3.0
-"""Two scales contradict each other if they differ by more than this many standard deviations, and by over 5 %."""
+"""Two scales contradict each other if their logarithms differ by more than this many standard deviations.
+
+They must also differ by more than MIN_CONTRADICTION.
+"""
 
 MIN_CONTRADICTION = math.log(1.05)
 
@@ -43,15 +47,17 @@ Lengths = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 @dataclass(frozen=True, slots=True)
 class ScaleFit:
-    """A fitted scale with its uncertainty.
+    """A fitted scale of predicted depth, with its uncertainty.
 
-    factor: metres per predicted unit; in a fit with shift, the scale of inverse depth.
-    deviation: relative standard deviation of the factor.
-    residual: relative standard deviation of a single measurement.
-    inliers: share of the measurements that are within a factor of WITHIN of the fit.
-    count, images: number of measurements, and number of images with measurements.
+    factor: metres per predicted unit of length; in a fit with shift, the scale of inverse depth in 1/m per unit of
+        output.
+    deviation: relative standard deviation of the factor, an estimate of its error.
+    residual: relative standard deviation of a single measurement from the fit.
+    inliers: share of the measurements that are within a factor of WITHIN of the fit, from 0 to 1.
+    count: number of measurements.
+    images: number of images with measurements.
     shift: shift of inverse depth in 1/m, or None for a fit without shift.
-    by_image: factor of each image.
+    by_image: the factor fitted to each image alone; empty for a fit with shift.
     """
 
     factor: float
@@ -65,20 +71,23 @@ class ScaleFit:
 
     @property
     def verdict(self) -> str:
-        """Return "usable", "doubtful" or "unusable", by the deviation and the share of inliers."""
+        """Return whether the scale can be trusted: "usable", "doubtful" or "unusable".
+
+        It depends on the deviation (USABLE_DEVIATION, DOUBTFUL_DEVIATION) and, for "usable", on the share of inliers.
+        """
         if self.deviation <= USABLE_DEVIATION and self.inliers >= MIN_INLIERS:
             return "usable"
         return "doubtful" if self.deviation <= DOUBTFUL_DEVIATION else "unusable"
 
 
 def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit:
-    """Return the factor from predicted to measured lengths: the median over images of each image's median ratio.
+    """Fit the factor from predicted to measured lengths: the median over images of each image's median ratio.
 
-    images: predicted and measured lengths of each image, (N,) each and positive.
-    systematic: relative standard deviation of an error that all measurements share, such as the error of a known
-        height.
+    images: for each image the pair of predicted and measured lengths, (N,) each and positive.
+    systematic: relative standard deviation of an error that all measurements share, such as the error of a camera
+        height from which all of them are computed.
 
-    Raises GeometryError without a measurement.
+    Raises GeometryError if no image has a measurement.
     """
     ratios = [_log_ratios(*lengths) for lengths in images]
     ratios = [ratio for ratio in ratios if len(ratio)]
@@ -102,10 +111,10 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
 
 
 def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
-    """Return scale and shift of inverse depth, 1 / metres = scale * output + shift, fitted robustly over all images.
+    """Fit scale and shift of inverse depth, 1 / metres = scale * output + shift, robustly over all images.
 
     images: for each image the network's output (N,), which is larger for nearer points, and the measured depth in
-        metres (N,).
+        metres (N,) of the same points.
 
     Raises GeometryError if the output varies too little or does not grow with nearness.
     """
@@ -135,10 +144,11 @@ def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
 
 @dataclass(frozen=True, slots=True)
 class FusedScale:
-    """One scale factor, fused from several sources.
+    """One scale factor, fused from the factors of several sources, such as a camera height and LiDAR.
 
-    factor, deviation: mean weighted by the sources' uncertainties, and its relative standard deviation.
-    contradictions: pairs of sources that differ by more than their uncertainties allow.
+    factor: mean of the sources' factors, weighted by their uncertainties, in metres per predicted unit.
+    deviation: relative standard deviation of this mean.
+    contradictions: pairs of names of sources whose factors differ by more than their uncertainties allow.
     """
 
     factor: float
@@ -147,14 +157,16 @@ class FusedScale:
 
 
 def fuse_scales(fits: Mapping[str, ScaleFit], *, of_height: Collection[str] = ()) -> FusedScale:
-    """Return the geometric mean of several factors, weighted by inverse variances.
+    """Fuse several scale factors to their geometric mean, weighted by inverse variances.
 
-    If two contradict each other, the deviation is at least half of the largest difference.
+    If two factors contradict each other, the deviation is at least half of the largest difference of contradicting
+    factors.
 
+    fits: the fitted scale of each source, by the source's name.
     of_height: names of fits that share the error of one measured camera height. Together they weigh at most as much as
-        one fit of HEIGHT_DEVIATION.
+        one fit with relative standard deviation HEIGHT_DEVIATION.
 
-    Raises GeometryError without a fit.
+    Raises GeometryError if there is no fit.
 
     Examples:
         >>> fit = ScaleFit(2.0, 0.02, 0.1, 1.0, 9, 3)
@@ -214,7 +226,7 @@ def _deviation_of_median(medians: NDArray[np.float64]) -> float:
 def count_independent(values: NDArray[np.float64]) -> float:
     """Return the effective number of independent values among N correlated values (N,) in time order.
 
-    It is N (1 - r) / (1 + r), with r the correlation of neighboring values.
+    It is N (1 - r) / (1 + r), at least 1, with r the correlation of neighboring values, limited to [0, 0.95].
     """
     centered = values - np.median(values)
     variance = float(np.mean(centered**2))

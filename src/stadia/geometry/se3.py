@@ -90,7 +90,7 @@ def so3_exp(w: Tensor) -> Tensor:
 
 
 def so3_log(R: Tensor) -> Tensor:
-    """Convert rotation matrices (..., 3, 3) to axis-angle vectors (..., 3) with angles in [0, pi].
+    """Convert rotation matrices (..., 3, 3) to axis-angle vectors (..., 3) in radians, with angles in [0, pi].
 
     The result is accurate near 0 and near pi.
 
@@ -109,7 +109,11 @@ def so3_log(R: Tensor) -> Tensor:
 
 
 def se3_exp(twist: Tensor) -> Tensor:
-    """Convert twists (..., 6), v then w, to motions (..., 4, 4) with R = exp([w]x) and t = V v.
+    """Convert twists (..., 6) to rigid motions (..., 4, 4) by the exponential map of SE(3).
+
+    The motion has the rotation R = exp([w]x) and the translation t = V v, with V the left Jacobian of SO(3) at w.
+
+    twist: (..., 6), v (translational part) and then w (axis-angle vector in radians).
 
     Examples:
         >>> se3_exp(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 0.0]))[:3, 3].tolist()  # without rotation t = v
@@ -127,7 +131,9 @@ def se3_exp(twist: Tensor) -> Tensor:
 
 
 def se3_log(T: Tensor) -> Tensor:
-    """Convert motions (..., 4, 4) to twists (..., 6), v then w. This inverts `se3_exp` for angles up to pi.
+    """Convert rigid motions (..., 4, 4) to twists (..., 6), v and then w. This inverts `se3_exp` for angles up to pi.
+
+    In the twist, v is the translational part and w the axis-angle vector in radians.
 
     Examples:
         >>> twist = torch.tensor([1.0, 2.0, 3.0, 0.1, 0.2, 0.3], dtype=torch.float64)
@@ -172,7 +178,9 @@ def inverse(T: Tensor) -> Tensor:
 
 
 def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
-    """Return T_c_a = T_c_b T_b_a, (..., 4, 4) each. The neighboring frame names of the factors must be equal.
+    """Compose motions: return T_c_a = T_c_b T_b_a, from frame a over frame b to frame c, (..., 4, 4) each.
+
+    The inner frame names of the two factors must be equal: here both are b.
 
     Examples:
         >>> step = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
@@ -183,7 +191,10 @@ def compose(T_c_b: Tensor, T_b_a: Tensor) -> Tensor:
 
 
 def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Transform points (..., N, 3) of frame a to frame b by T_b_a (..., 4, 4).
+    """Transform points (..., N, 3) from coordinate frame a to coordinate frame b.
+
+    T: (..., 4, 4) motions T_b_a from frame a to frame b.
+    points: (..., N, 3) in frame a.
 
     Examples:
         >>> T_b_a = from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0.0, -1.0]))
@@ -196,9 +207,11 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
 
 
 def mirror_x(T: Tensor) -> Tensor:
-    """Return the motions (..., 4, 4) between mirrored images: S T S with S = diag(-1, 1, 1, 1).
+    """Return the motions (..., 4, 4) between two cameras after both images are mirrored left to right.
 
-    Use it with `camera.mirror` of both images.
+    The result is S T S with S = diag(-1, 1, 1, 1). Mirror both images with `camera.mirror`.
+
+    T: (..., 4, 4) motions between the cameras of the images that are not mirrored.
 
     Examples:
         >>> T_right_left = from_rotation_translation(torch.eye(3), torch.tensor([-0.5, 0.0, 0.0]))
@@ -266,10 +279,13 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
 
 
 def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
-    """Convert Euler angles (..., 3) in radians to rotation matrices (..., 3, 3), with the axis order of SciPy.
+    """Convert Euler angles (..., 3) in radians to rotation matrices (..., 3, 3), with SciPy's names of axis orders.
 
-    order: a lower-case order rotates about fixed axes: "xyz" is Rz Ry Rx. An upper-case order rotates about moving
-        axes: "XYZ" is Rx Ry Rz.
+    angles: (..., 3) angles, in the order of the letters of `order`.
+    order: three of the letters x, y, z. A lower-case order rotates about fixed axes: "xyz" is Rz Ry Rx. An upper-case
+        order rotates about moving axes: "XYZ" is Rx Ry Rz.
+
+    Raises GeometryError for another order, or if neighboring letters are equal.
 
     Examples:
         >>> R = matrix_from_euler(torch.tensor([0.0, 0.0, torch.pi / 2]), "xyz")
@@ -290,7 +306,9 @@ def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
 
 
 def quaternion_conjugate(quaternion: Tensor) -> Tensor:
-    """Return the conjugate quaternions (..., 4): the inverse rotation, with the same length.
+    """Return the conjugate quaternions (..., 4), which describe the inverse rotation and have the same length.
+
+    quaternion: (..., 4) w, x, y, z.
 
     Examples:
         >>> quaternion_conjugate(torch.tensor([0.5, 0.5, 0.5, 0.5])).tolist()
@@ -319,10 +337,12 @@ def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:
 
 
 def quaternion_from_ray(ray: Tensor) -> Tensor:
-    """Return the shortest rotation (..., 4) that turns the optical axis to a ray (..., 3) of any length with z > 0.
+    """Return the shortest rotation, as quaternions (..., 4), that turns the optical axis (0, 0, 1) into a viewing ray.
 
-    With it, q_camera = quaternion_of_ray * q_ray separates the rotation relative to the ray, on which an object's
-    appearance depends (Kundu et al., 3D-RCNN, CVPR 2018, section 3.3).
+    The orientation of an object relative to the camera is q_camera = q_of_ray * q_relative_to_ray, with q_of_ray this
+    rotation. The object's appearance depends on the second factor only (Kundu et al., 3D-RCNN, CVPR 2018, section 3.3).
+
+    ray: (..., 3) directions of any length, with z > 0.
 
     Examples:
         >>> quaternion_from_ray(torch.tensor([0.0, 0.0, 3.0])).abs().tolist()  # straight ahead: no rotation
@@ -335,13 +355,13 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
 def quaternion_mean_by_segment(
     quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Tensor:
-    """Return the mean rotation (count, 4) with w >= 0 of the pixels of each object.
+    """Return the mean rotation of each object over its pixels, as quaternions (count, 4) with w >= 0.
 
     The mean is the principal eigenvector of sum w q q^T (Markley et al., JGCD 30(4), 2007). It is zero for an object
     without pixels. The square of a quaternion's length acts as a further weight.
 
-    quaternions: (P, 4) of the pixels.
-    segment: (P,) number of each pixel's object.
+    quaternions: (P, 4) w, x, y, z: the rotation at each pixel.
+    segment: (P,) number of the object to which each pixel belongs, from 0 to count - 1.
     count: number of objects.
     weights: (P,) weights that are not negative; None weighs all pixels equally.
 

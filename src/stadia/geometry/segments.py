@@ -9,12 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The P pixels of the M objects of a batch. Objects are numbered by image, then by their number in the image.
+    """The P pixels of the M objects of a batch of images.
+
+    Objects are numbered from 0 to M - 1 over the whole batch: by image, then by their number in the image's instance
+    map.
 
     pixel: (P,) index of each pixel in the flattened batch (B, H, W).
-    segment: (P,) number of each pixel's object, from 0 to M - 1.
-    image: (M,) index of each object's image in the batch.
-    instance: (M,) number of each object in its instance map, above 0.
+    segment: (P,) number of the object to which each pixel belongs, from 0 to M - 1.
+    image: (M,) index in the batch of the image that shows each object.
+    instance: (M,) number of each object in the instance map of its image, above 0.
     """
 
     pixel: Tensor
@@ -24,17 +27,19 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """Return the number of objects M."""
+        """Return the number M of objects in the batch."""
         return len(self.image)
 
     def gather(self, maps: Tensor) -> Tensor:
-        """Return the values (P, C) of maps (B, C, H, W) at the objects' pixels."""
+        """Return the values (P, C) of maps (B, C, H, W) at the P pixels of the objects."""
         channels = maps.shape[1]
         return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]
 
 
 def segments_from_instances(instances: Tensor) -> Segments:
-    """Return the objects of integer instance maps (B, H, W); 0 means no object.
+    """Collect the objects of a batch of instance maps, with the pixels of each.
+
+    instances: (B, H, W) integer maps, each with the number of the object at every pixel; 0 means no object.
 
     Examples:
         >>> found = segments_from_instances(torch.tensor([[[0, 1, 1], [0, 0, 2]]]))
@@ -52,7 +57,9 @@ def segments_from_instances(instances: Tensor) -> Segments:
 
 
 def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
-    """Return the same objects with at most `max_pixels` pixels each, evenly spaced in the order of pixels.
+    """Return the same objects with at most `max_pixels` pixels each.
+
+    The pixels that stay are evenly spaced among the pixels of the object.
 
     Examples:
         >>> found = segments_from_instances(torch.ones(1, 2, 4, dtype=torch.long))
@@ -64,9 +71,11 @@ def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
 
 
 def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
-    """Return indices into `segment` (P,) that keep at most `max_pixels` evenly spaced pixels of each object.
+    """Choose at most `max_pixels` evenly spaced pixels of each object; return their indices into `segment`.
 
+    segment: (P,) number of the object to which each pixel belongs.
     count: number of objects.
+    max_pixels: largest number of pixels that are kept per object.
 
     Examples:
         >>> subsample_evenly(torch.zeros(6, dtype=torch.long), 1, 3).tolist()
@@ -81,7 +90,8 @@ def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
     """Return the sums (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without pixels.
 
-    segment: (P,) number of each pixel's object, below `count`.
+    segment: (P,) number of the object to which each pixel belongs, below `count`.
+    count: number of objects.
 
     Examples:
         >>> segment_sums(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
@@ -91,9 +101,10 @@ def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
 
 
 def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
-    """Return the means (count, ...) of values (P, ...) over each object; 0 for an object without weight.
+    """Return the means (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without weight.
 
-    segment: (P,) number of each pixel's object, below `count`.
+    segment: (P,) number of the object to which each pixel belongs, below `count`.
+    count: number of objects.
     weights: (P,) weights of the pixels; None weighs all pixels equally.
 
     Examples:
@@ -108,13 +119,15 @@ def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor |
 
 
 def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
-    """Return quantiles (len(quantiles), count) of values (P,) over each object.
+    """Return quantiles (len(quantiles), count) of the values (P,) of each object's pixels.
 
-    A quantile is NaN if the object has no pixel, or if one of its values is NaN. Gradients reach the one or two values
-    from which a quantile is computed.
+    A quantile is NaN if the object has no pixel, or if one of its values is NaN. A quantile between two values is
+    interpolated linearly. Gradients reach only the one or two values from which a quantile is computed.
 
-    segment: (P,) number of each pixel's object, below `count`.
-    quantiles: shares from 0 to 1.
+    values: (P,) value of each pixel.
+    segment: (P,) number of the object to which each pixel belongs, below `count`.
+    count: number of objects.
+    quantiles: shares from 0 (minimum) to 1 (maximum).
 
     Examples:
         >>> segment_quantiles(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2, (0.5,)).tolist()
@@ -137,12 +150,14 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
 
 
 def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
-    """Return bilinear values (P, C) of maps (N, C, h, w) at pixels of images that are `stride` times as large.
+    """Sample coarse maps bilinearly at pixels of images that are `stride` times as large; return the values (P, C).
 
     The result equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` at these pixels.
 
-    index: (P,) number of the map for each pixel.
-    place: (P, 2) x and y in the large image; NaN gives NaN.
+    maps: (N, C, h, w) coarse maps, such as features of a network.
+    index: (P,) which of the N maps is sampled for each pixel.
+    place: (P, 2) x and y of each pixel in the large image (h * stride, w * stride); NaN gives NaN.
+    stride: size of the image divided by the size of its map.
 
     Examples:
         >>> maps = torch.tensor([[[[0.0, 1.0]]]])  # one map of 1x2, of an image of 2x4

@@ -5,24 +5,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_LIGHT, MAX_CONTRAST = 0.45, 0.02
-"""Smallest brightness and largest gradient of sky, in images with values in [0, 1]."""
+"""Smallest brightness and largest gradient (per pixel) of pixels that can be sky, in gray images with values in [0, 1].
+"""
 
 MIN_EVENNESS = 0.75
-"""Smallest ratio of the 10 % quantile of the sky's brightness to its median. Ceilings with lamps are below it."""
+"""Smallest ratio of the 10 % quantile to the median of the brightness of the sky. Ceilings with lamps are below it."""
 
 LOWEST_ROW = 0.55
-"""Largest row of sky, as a share of the image's height. The horizon of a level camera is at 0.5."""
+"""A bright, even region that reaches below this share of the image's height, from the top, is not sky.
+
+The horizon of a level camera is at 0.5.
+"""
 
 MIN_DEPTH_QUANTILE = 0.75
-"""The median depth of sky is above this quantile of the depth of the other pixels."""
+"""A region is sky only if its median depth is at least this quantile of the depth of the remaining pixels."""
 
 
 def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the sky mask (h, w) bool of an image (H, W, 3) uint8 RGB.
+    """Find the sky in an image by brightness alone; return its mask (h, w) bool, which may be empty.
 
     Sky touches the upper edge of the image, is bright and even, and does not reach into the lower part of the image. An
     even ceiling looks the same; if you have depth, use `find_far_sky`.
 
+    image: (H, W, 3) uint8 RGB.
     size: (h, w) of the mask.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
@@ -41,7 +46,11 @@ def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool
 
 
 def find_far_sky(image: NDArray[np.uint8], depth: NDArray[np.floating], *, margin_px: int = 2) -> NDArray[np.bool_]:
-    """Return the mask (h, w) bool of sky that is also farther than most of the image.
+    """Find the sky in an image with depth: return the mask (h, w) of what looks like sky and is far.
+
+    Far means farther than most of the rest of the image.
+
+    The mask is empty if nothing looks like sky, if no depth is known there, or if it is not far.
 
     image: (H, W, 3) uint8 RGB.
     depth: (h, w) depth of the same image, in any unit; 0 means unknown.

@@ -3,4 +3,4 @@
 from typing import Literal
 
 VideoDecoder = Literal["cpu", "cuda"]
-"""What decodes a video: FFmpeg on the processor, or the GPU of this machine."""
+"""What decodes a video: "cpu" is FFmpeg on the processor, "cuda" the GPU of this machine."""

@@ -39,12 +39,13 @@ _DIRECTORY_BYTES = 1 << 20  # largest list of members of a zip archive
 def read_npy(
     path: Path, *, shape: tuple[int, ...] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> NDArray[np.generic]:
-    """Return the numbers of an .npy file, an array of any shape.
+    """Read the array of an .npy file that others wrote; it may have any shape.
 
-    shape: required shape, or None.
-    max_bytes: largest accepted size.
+    path: the file.
+    shape: required shape; None accepts any.
+    max_bytes: largest accepted size in bytes.
 
-    Raises DataError for a damaged file, values that are not numbers, or another shape.
+    Raises DataError for a damaged file, values that are not numbers, or a shape that differs from the required one.
     """
     expected = "an .npy array of numbers"
     with open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream:
@@ -92,12 +93,15 @@ MAX_STACK_BYTES = 1 << 38
 
 @dataclass(frozen=True, slots=True)
 class StackedArray:
-    """An array (N, ...) in a file that is read part by part.
+    """An array (N, ...) in a file, of which one element (...) at a time is read.
 
     The file is not memory-mapped, because a truncated mapped file would kill the process.
 
-    start: offset of the data in the file.
-    values: the whole array if it is compressed or in Fortran order, otherwise None.
+    path: the file.
+    shape: shape of the whole array.
+    dtype: type of its numbers.
+    start: offset of the numbers in the file, in bytes.
+    values: the whole array if it is compressed or in Fortran order; otherwise None.
     """
 
     path: Path
@@ -110,7 +114,7 @@ class StackedArray:
         return self.shape[0]
 
     def read(self, index: int) -> NDArray[np.generic]:
-        """Return one part, with the shape (...) that follows N. Raises DataError if the file is truncated."""
+        """Return the element with this index along the first axis. Raises DataError if the file is truncated."""
         import numpy as np
 
         if self.values is not None:
@@ -126,7 +130,10 @@ class StackedArray:
 
 
 def open_npy(path: Path) -> StackedArray:
-    """Open an .npy file. Raises DataError for damaged files, and for values that are not numbers."""
+    """Open an .npy file to read one element along its first axis at a time.
+
+    Raises DataError for a damaged file, and for values that are not numbers.
+    """
     expected = "an .npy array of numbers"
     with (
         open_input(path, expected=expected, max_bytes=MAX_STACK_BYTES) as stream,
@@ -140,7 +147,15 @@ def open_npy(path: Path) -> StackedArray:
 
 
 def open_npz(path: Path, name: str) -> StackedArray:
-    """Open one array of an .npz archive. A compressed array is unpacked. Raises DataError for damaged files."""
+    """Open one array of an .npz archive to read one element along its first axis at a time.
+
+    A compressed array is unpacked.
+
+    path: the archive.
+    name: name of the array.
+
+    Raises DataError for a damaged file.
+    """
     with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
         member = members[name]
         shape, is_fortran, dtype, data_bytes = _read_header(f"{path}, array '{name}'", stream, member.file_size)
@@ -162,7 +177,10 @@ _ZIP_NAME_SIZES = 26  # offset of the lengths of name and extra field in a zip m
 
 
 def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:
-    """Return the names of the arrays in an .npz archive."""
+    """Return the names of the arrays in an .npz archive. Raises DataError for a damaged file.
+
+    max_bytes: largest accepted size of the file.
+    """
     with _open_npz(path, max_bytes) as (_, members):
         return tuple(members)
 
@@ -170,9 +188,13 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays, of any shape, of an .npz archive by name, or `only` the named ones.
+    """Read the arrays of an .npz archive that others wrote; return them by name.
 
-    Raises DataError for damaged files.
+    path: the archive.
+    only: names of the arrays to read; None reads all.
+    max_bytes: largest accepted size of the file.
+
+    Raises DataError for a damaged file.
     """
     with _open_npz(path, max_bytes) as (archive, members):
         arrays = {}
@@ -185,11 +207,12 @@ def read_npz(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout that an array in a file must have.
+    """The shape and values that an array in a file must have.
 
-    shape: numbers, and names of sizes that several arrays have in common.
+    shape: for each axis a number, or a name of a size that several arrays have in common.
     kind: "f" for numbers, "F" for finite numbers, "i" for whole numbers, "b" for true or false.
-    below: name of the size, or one name per column, that all values are below. Indices are at least 0.
+    below: name of a size that all values must be below, or one such name per column; values are then indices of at
+        least 0. Empty for no limit.
     least: smallest number of rows.
     """
 
@@ -205,12 +228,14 @@ _KINDS = {"f": "biuf", "F": "biuf", "i": "iu", "b": "b"}
 def read_arrays(
     path: Path, layouts: Mapping[str, Layout], *, fix: str = COPY_AGAIN, sizes: Mapping[str, int] | None = None
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive that stadia wrote, in the shapes of their layouts.
+    """Read arrays that stadia wrote to an .npz archive, and check their shapes and values; return them by name.
 
-    layouts: layout of each required array.
+    path: the archive.
+    layouts: the layout of each required array, by name.
+    fix: what the user can do about a wrong file, for the message.
     sizes: known sizes by name. Other named sizes must be equal in all arrays.
 
-    Raises DataError for another layout.
+    Raises DataError if an array is missing or does not have its layout.
     """
     import numpy as np
 
@@ -285,7 +310,16 @@ class FileEntry(BaseModel):
 
 
 def validate_content(path: object, content: Any, kind: Any, *, expected: str, fix: str) -> Any:
-    """Return the content of a file, converted to a type. Raises DataError with the file and the first wrong key."""
+    """Convert the parsed content of a file to a type.
+
+    path: the file, for messages.
+    content: its content, such as parsed JSON.
+    kind: the type, such as a pydantic model.
+    expected: description of a valid file, for messages.
+    fix: what the user can do, for messages.
+
+    Raises DataError, with the file and the first wrong key, if the content does not fit.
+    """
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
@@ -295,12 +329,15 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
 
 
 def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
-    """Read a JSON file and convert it to a type. Raises DataError with the file and the first wrong key."""
+    """Read a JSON file and convert its content to a type, such as a pydantic model.
+
+    The arguments and exceptions are those of `validate_content`.
+    """
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 
 
 def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
-    """Return the words as numbers (N,). The result is empty if one of them is not a finite number."""
+    """Convert words to numbers (N,). The result is empty if one of the words is not a finite number."""
     try:
         numbers = np.array([float(word) for word in words])
     except ValueError:
@@ -309,9 +346,13 @@ def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
-    """Return finite numbers (N, columns), one row per line. Raises DataError with the file and the line.
+    """Read a text file with the same number of finite numbers in each line, as (N, columns). Lines with # are comments.
 
-    expected: description of a row, for messages.
+    path: the file.
+    columns: numbers per line.
+    expected: description of a line, for messages.
+
+    Raises DataError with the file and the line.
     """
     lines = [line for line in read_lines(path, expected=expected) if not line.lstrip().startswith("#")]
     rows = np.empty((len(lines), columns))
@@ -327,12 +368,13 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
 
 
 def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Return camera-to-world poses (N, 4, 4) of a file with 3x4 rows.
+    """Read camera-to-world poses (N, 4, 4) from a file with one 3x4 matrix [R | t], 12 numbers, per line.
 
+    path: the file.
     frames: number N of images.
-    numbers: row of each image; None for one row per image.
+    numbers: line of each image, from 0, if the file has more lines than images; None for one line per image.
 
-    Raises DataError for a damaged file or missing rows.
+    Raises DataError for a damaged file, missing lines, or matrices R that are no rotations.
     """
     rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -349,7 +391,10 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
 
 
 def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
-    """Return the times (N,) in seconds; None without the file. Rows are selected as in `read_kitti_poses`."""
+    """Read times (N,) in seconds from a file with one number per line; None if the file does not exist.
+
+    The arguments and exceptions are those of `read_kitti_poses`.
+    """
     if not path.exists():
         return None
     return _select_rows(path, read_rows(path, 1, "seconds")[:, 0], frames, numbers, "times")
@@ -381,11 +426,11 @@ _CHECK = "check the file"
 
 @dataclass(frozen=True)
 class PoseList:
-    """Poses that were read from a file.
+    """Camera poses that were read from a file.
 
-    matrices: (N, 4, 4) T_world_camera; NaN for an image without a pose.
-    names: names of the images; None if row k is frame k.
-    note: what was converted.
+    matrices: (N, 4, 4) T_world_camera with OpenCV's camera axes; NaN for an image without a pose.
+    names: names of the images; None if pose k belongs to video frame k.
+    note: sentence for the user about what was converted.
     """
 
     matrices: Array
@@ -394,7 +439,7 @@ class PoseList:
 
 
 def make_matrices(R: Array, t: Array) -> Array:
-    """Return motions (N, 4, 4) with rotations R (N, 3, 3) and translations t (N, 3)."""
+    """Return rigid motions (N, 4, 4) with rotations R (N, 3, 3) and translations t (N, 3)."""
     T = np.tile(np.eye(4), (len(t), 1, 1))
     T[:, :3, :3], T[:, :3, 3] = R, t
     return T
@@ -420,7 +465,15 @@ def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Arra
 
 
 def read_json_poses(path: Path, content: Any) -> PoseList | None:
-    """Return the poses of Record3D's metadata, OpenSfM's reconstruction.json or Meshroom's cameras.sfm, or None."""
+    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json) or Meshroom (cameras.sfm).
+
+    The result is None for other content.
+
+    path: the file, for messages.
+    content: its parsed content.
+
+    Raises DataError for damaged poses.
+    """
     if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
         return _read_opensfm(path, content[0])
     if isinstance(content, dict) and "views" in content and "poses" in content:
@@ -466,12 +519,18 @@ def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
 
 
 def is_g2o(lines: Sequence[str]) -> bool:
-    """Return whether the lines are a g2o graph."""
+    """Return whether the lines of a text file are a pose graph in the format g2o."""
     return any(line.startswith(("VERTEX_SE3", "VERTEX_SE2", "EDGE_SE3", "EDGE_SE2")) for line in lines[:50])
 
 
 def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
-    """Return the vertices of a g2o graph by their number, from lines VERTEX_SE3:QUAT id x y z qx qy qz qw."""
+    """Return the poses of a g2o pose graph in the order of their numbers: lines VERTEX_SE3:QUAT id x y z qx qy qz qw.
+
+    path: the file, for messages.
+    lines: its lines.
+
+    Raises DataError if there is no such line or a number is wrong.
+    """
     rows = [line.split() for line in lines if line.startswith("VERTEX_SE3:QUAT")]
     if not rows:
         found, expected = "no VERTEX_SE3:QUAT", "poses in three dimensions"
@@ -487,9 +546,12 @@ def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
 
 
 def read_npy_poses(path: Path) -> PoseList:
-    """Return the poses of an .npy file.
+    """Read the poses of an .npy file.
 
-    The rows are matrices, 12 or 16 numbers, x y z qx qy qz qw, or those of LLFF's poses_bounds.npy.
+    Each pose is a matrix (3, 4) or (4, 4), its 12 or 16 numbers, x y z qx qy qz qw, or 17 numbers of LLFF's
+    poses_bounds.npy.
+
+    Raises DataError for an array of a different shape.
     """
     stored = np.asarray(read_npy(path), np.float64)
     shape = stored.shape
@@ -536,9 +598,12 @@ def _are_units(quaternions: Array) -> bool:
 
 
 def read_seven_columns(path: Path, values: Array) -> PoseList | None:
-    """Return the poses of rows with seven values (N, 7), or None for other content.
+    """Return the poses of text rows with seven numbers; None if they are no poses.
 
-    The rows contain a quaternion and a position, or are ARKitScenes' world-to-camera poses.
+    A row contains a quaternion and a position, or a world-to-camera pose of ARKitScenes.
+
+    path: the file, for messages.
+    values: (N, 7) numbers.
     """
     if _are_units(values[:, 3:]) or _are_units(values[:, :4]):
         return PoseList(*_from_seven(path, values))
@@ -555,15 +620,18 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
 
 
 def list_pose_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that may each contain a pose, in natural order."""
+    """Return the files of a folder that may contain one pose each, in natural order."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in _POSE_SUFFIXES and file.is_file()]
     return sorted(files, key=natural_sort_key)[: MAX_POSE_FILES + 1]
 
 
 def read_pose_folder(folder: Path, expected: str) -> PoseList | None:
-    """Return the poses of a folder with one 4x4 or 3x4 matrix per file; None if the first file contains no matrix.
+    """Read the poses of a folder with one 4x4 or 3x4 matrix per file; None if the first file contains no matrix.
 
-    expected: description of a valid folder, for errors.
+    folder: the folder.
+    expected: description of a valid folder, for messages.
+
+    Raises DataError if a later file contains no matrix.
     """
     files = list_pose_files(folder)
     if not files or len(files) > MAX_POSE_FILES or _read_matrix(files[0]) is None:

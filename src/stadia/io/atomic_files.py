@@ -24,10 +24,10 @@ from filelock import FileLock, Timeout
 from stadia.core.errors import StadiaError, summarize_exception
 
 IS_WINDOWS = sys.platform == "win32"
-"""Windows cannot sync folders, or files that are open for reading only."""
+"""Whether this is Windows, which cannot sync folders, or files that are open for reading only."""
 
 SYNC_THREADS = 8
-"""Number of parallel syncs. A journaling file system commits waiting syncs together, so parallel syncs are faster."""
+"""Number of files that are synced to disk in parallel. A journaling file system commits waiting syncs together."""
 
 _SYNC_BATCH = 1024
 _STALE_S = 24 * 3600.0  # after a day, no process of another machine still writes a temporary file
@@ -36,10 +36,10 @@ _CLEANED: set[str] = set()
 """Folders from which this process has removed stale temporary files."""
 
 THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-"""Part of temporary names, because process ids of another machine have no meaning here."""
+"""Component of temporary file names that identifies the machine, because process ids have no meaning on others."""
 
 FULL_DISK = "a full disk"
-"""Start of the text `found` in the error for a full disk. A sweep stops at this error."""
+"""The `found` text of the error for a full disk starts with this. A sweep over many trainings stops at this error."""
 
 _TEMPORARY_NAME = re.compile(
     r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL
@@ -49,14 +49,17 @@ _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIS
 _PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")  # numpy's OSError, which has no number
 
 LOCK_FILE = ".lock"
-"""Name of the lock. It is inside the folder, because the folder's parent may be read-only."""
+"""Name of the file in an output folder that shows that a process is writing there.
+
+It is inside the folder, because the folder's parent may be read-only.
+"""
 
 PROBE_S = 0.5
-"""Seconds to wait for a lock. A program that only looks, such as `stadia app`, holds a lock for a moment."""
+"""Seconds to wait for a lock. A program that only reads, such as `stadia app`, holds a lock for a moment."""
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file for appending. Raises OSError for links and pipes."""
+    """Open a file to append bytes. Raises OSError if the path is a link or a pipe."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # some systems lack them
         flags |= getattr(os, name, 0)
@@ -65,9 +68,10 @@ def open_to_append(path: Path) -> BinaryIO:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder. On success it is synced and renamed to `path`, otherwise removed.
+    """Yield a temporary path; when the `with` block ends without an error, its file is synced and renamed to `path`.
 
-    The first write into a folder removes the temporary files of killed processes. `sync_later` delays the sync.
+    After an error it is removed. The first write into a folder removes the temporary files of killed processes.
+    `sync_later` delays the sync.
 
     Raises StadiaError if the disk is full or the folder is read-only.
 
@@ -85,7 +89,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """Yield a stream whose content replaces `path` when the block ends, as `atomic_write` does."""
+    """Yield a binary stream; when the `with` block ends without an error, what was written replaces the file `path`.
+
+    Raises StadiaError if the disk is full or the folder is read-only.
+    """
     with _replace_whole(os.fspath(path)) as temporary, open(temporary, "wb") as stream:
         yield stream
 
@@ -120,7 +127,7 @@ _SYNCED_LATER: set[str] = set()
 
 @contextmanager
 def sync_later(folder: Path) -> Iterator[None]:
-    """Sync all files that `atomic_write` writes into a folder once, when the block ends without an error."""
+    """Delay the disk syncs of `atomic_write` in a folder: all its files are synced once, when the `with` block ends."""
     prefix = os.path.join(os.path.abspath(folder), "")
     _SYNCED_LATER.add(prefix)
     try:
@@ -143,7 +150,12 @@ def _make_temporary(folder: str, name: str) -> str:
 
 
 def make_temporary_folder(folder: Path, name: str) -> Path:
-    """Create an empty folder whose name contains this process, and return it."""
+    """Create an empty folder for temporary files, and return it. Its name contains this process, so leftovers can be
+    removed.
+
+    folder: the parent of the new folder.
+    name: start of its name.
+    """
     remove_stale_files(folder)
     stem = name.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
     temporary = Path(folder, f"{_make_prefix(stem)}{secrets.token_hex(4)}.partial")
@@ -156,9 +168,9 @@ def _make_prefix(stem: str) -> str:
 
 
 def remove_stale_files(folder: str | Path) -> None:
-    """Remove the temporary files of killed processes, and day-old ones of other machines.
+    """Remove the temporary files that killed processes left in a folder, and day-old ones of other machines.
 
-    This happens once per process.
+    A process does this only once for a folder.
     """
     absolute = os.path.abspath(folder)
     if absolute in _CLEANED:
@@ -182,10 +194,12 @@ def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder. On success it is synced and renamed to `path`, otherwise removed.
+    """Yield an empty temporary folder; when the `with` block ends without an error, it is synced and renamed to `path`.
 
-    path: must be new or empty.
-    replace: remove an earlier folder on success.
+    After an error it is removed.
+
+    path: must not exist, or be empty.
+    replace: accept an existing folder, which is removed on success.
 
     Raises StadiaError if the disk is full, the place is read-only, or another process writes there.
     """
@@ -235,20 +249,20 @@ def _sync_folder(folder: str | Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write a UTF-8 text file atomically: it is complete under its name or unchanged."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write lines of UTF-8 text atomically; they are generated one at a time."""
+    """Write lines to a UTF-8 text file atomically. The lines may come from a generator, and are not kept in memory."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(f"{line}\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically. Raises ValueError for NaN."""
+    """Write a value to an indented JSON file atomically. Raises ValueError if the value contains NaN or infinity."""
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))
         stream.write("\n")
@@ -258,7 +272,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def match_temporary_name(name: str) -> re.Match[str] | None:
-    """Return a match with the groups `machine` and `process` if a name is that of a temporary file, or None.
+    """Return a match with the groups `machine` and `process` if a file name is that of a temporary file; otherwise
+    None.
 
     Examples:
         >>> match_temporary_name(".last.0a1b2c3d-12.x1y2z3_4.partial.safetensors")["process"]
@@ -268,7 +283,13 @@ def match_temporary_name(name: str) -> re.Match[str] | None:
 
 
 def explain_write_error(error: OSError, path: str | Path) -> None:
-    """Raise StadiaError for an error that occurred when writing `path`. Return for errors of other files."""
+    """Raise StadiaError with an explanation if an error occurred because `path` could not be written.
+
+    Returns without an exception if the error belongs to another file.
+
+    error: the error of the operating system.
+    path: the file that was being written.
+    """
     reason = error.strerror or summarize_exception(error)
     if error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error))):
         expected, fix = "free space for the file", "free some disk space, or raise the limit of `ulimit -f`"
@@ -296,11 +317,11 @@ def _explain_write_errors(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> Iterator[None]:
-    """Hold a lock file during the block, which writes an output. The lock of a killed process is released.
+    """Hold a lock file while the `with` block writes an output. The lock of a killed process is released.
 
     path: path of the lock file.
-    output: output of the block, for messages.
-    refusal: raised instead of the usual error if another process holds the lock.
+    output: what the block writes, for messages.
+    refusal: error to raise, instead of the usual one, if another process holds the lock.
 
     Raises StadiaError if another process holds the lock, or the lock file cannot be created.
     """
@@ -328,7 +349,10 @@ def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> I
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Create an output folder if needed, and hold its lock during the block, as `hold_lock` does."""
+    """Create an output folder if needed, and hold its lock while the `with` block writes into it.
+
+    Raises StadiaError if another process holds the lock, or the folder cannot be created.
+    """
     with _explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(folder / LOCK_FILE, folder):
@@ -336,5 +360,5 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Return whether a folder contains nothing but perhaps a lock."""
+    """Return whether a folder contains nothing; a lock file (LOCK_FILE) does not matter."""
     return all(path.name == LOCK_FILE for path in folder.iterdir())

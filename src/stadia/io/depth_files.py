@@ -29,7 +29,7 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.AFFINE_INVERSE: "inverse_depth",
     DepthScale.AFFINE_DEPTH: "affine_depth",
 }
-"""Name of the map in an .npz, for each depth scale."""
+"""Name of the depth array in an .npz of predictions, by the scale of the depth."""
 
 MAX_MAPS = 1_000_000  # maps of one file, since a header may claim any number
 UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of the photometric residual
@@ -41,7 +41,11 @@ _ROWS = 64  # rows of a map that are scaled at once, to save memory
 
 @dataclass(frozen=True, slots=True)
 class StackedMap:
-    """One of the maps in a file with an array (N, H, W)."""
+    """One depth map of a file that contains an array (N, H, W) of maps.
+
+    stack: the array.
+    index: index of the map.
+    """
 
     stack: array_files.StackedArray
     index: int
@@ -51,29 +55,31 @@ class StackedMap:
 
     @property
     def suffix(self) -> str:
-        """Return the suffix of the file."""
+        """Return the suffix of the file that contains the map, such as ".npy"."""
         return self.stack.path.suffix
 
     @property
     def is_integer(self) -> bool:
-        """Return whether the maps are integers, for which a factor gives the unit."""
+        """Return whether the maps are stored as integers, which must be divided by a number of integers per metre."""
         return self.stack.dtype.kind in "iu"
 
 
 DepthFile = Path | StackedMap
 
 OF_DEPTH = ".depth"
-"""Ending of the stems of depth maps in folders that contain color images too."""
+"""In folders that contain color images too, file names of depth maps end with this before their suffix."""
 
 
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
-    """Return the depth maps of a folder, or of its subfolder `depth`, by stem, sorted by name.
+    """Find the depth maps in a folder, its subfolder `depth`, or one file; return them by name, sorted.
 
-    The maps of a single file are named by their number, as "000000". If there are names such as 7-Scenes'
-    frame-000000.depth.png, only these files count, as frame-000000. Of two files with one stem, the more precise one
-    counts.
+    The name is that of the file without its suffix. The maps of a single file are named by their number, as "000000".
+    If some files have names such as 7-Scenes' frame-000000.depth.png, only these are returned, as frame-000000. Of two
+    files with one name, the more precise one is returned.
 
-    Raises DataError without depth maps.
+    folder: the folder or file.
+
+    Raises DataError if there is no depth map.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
@@ -104,7 +110,7 @@ CONVERSIONS = {
     ".csv": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE, delimiter=','))",
     ".pkl": "write each as .npy with numpy.save: a pickle may run code, and is not read",
 }
-"""How to convert files of other programs, by suffix."""
+"""Advice how to convert depth files that cannot be read, by suffix."""
 
 
 def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
@@ -151,11 +157,15 @@ def _list_maps(path: Path) -> dict[str, DepthFile]:
 def pair_stacks(
     predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
 ) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
-    """Return predictions and ground truth with equal names, and a note about it.
+    """Give predictions and ground truth the same names, if one of them is a single file with many maps.
 
-    The maps of a stack take the names of the other side's files.
+    Returns predictions, ground truth, and a note about the names, or "". The maps of the file take the names of the
+    other side's files, in natural order.
 
-    Raises DataError if their numbers differ.
+    predicted: predicted depth maps by name.
+    truth: ground-truth depth maps by name.
+
+    Raises DataError if the numbers of maps differ.
     """
     of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
     if (stack := of_predicted or of_truth) is None:
@@ -189,13 +199,14 @@ def _make_count_error(stack: array_files.StackedArray, other: int) -> DataError:
 def read_depth_map(
     path: DepthFile, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE, is_truth: bool = False
 ) -> NDArray[np.floating]:
-    """Return the values (H, W) of a file, or of one map of a stack, in the precision of the file.
+    """Read the values (H, W) of a depth file, or of one map of a file with many maps, in the precision of the file.
 
+    path: the file or the map.
     key: name of the array in an .npz.
-    png_per_metre: integers per metre: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
-    is_truth: allow NaN, and read 65535 as unknown.
+    png_per_metre: integers per metre in files of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
+    is_truth: the map is ground truth, in which NaN is allowed and the integer 65535 means unknown.
 
-    Raises DataError for a file that is missing, damaged, 8-bit or not a map.
+    Raises DataError for a file that is missing, damaged, 8-bit or not a depth map.
     """
     values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
@@ -246,7 +257,13 @@ def _make_stack_error(path: Path, found: str) -> DataError:
 
 
 def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
-    """Return the range of a map (H, W) that spans exactly 0 to 1, 255 or 65535, as display images do, or None."""
+    """Return the range if a map spans exactly 0 to 1, 255 or 65535, as images made for display do; otherwise None.
+
+    Such a map has lost its scale.
+
+    values: (H, W) depth.
+    png_per_metre: integers per metre by which a file of integers was divided.
+    """
     low, high = float(values.min()), float(values.max())
     tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}
     span = next((span for span, top in tops.items() if abs(high - top) <= 1e-6 * top), None)
@@ -258,7 +275,10 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
 
 
 def list_arrays(path: DepthFile) -> tuple[str, ...]:
-    """Return the names of the arrays in an .npz; other formats have none. Raises DataError if the file is damaged."""
+    """Return the names of the arrays in an .npz of depth maps; other formats have none.
+
+    Raises DataError if the file is damaged.
+    """
     if isinstance(path, StackedMap) or path.suffix.lower() != ".npz":
         return ()
     return array_files.list_npz_arrays(path, max_bytes=MAX_BYTES)
@@ -297,9 +317,9 @@ def _read_npz(path: Path, key: str) -> NDArray[np.generic]:
 
 
 def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> None:
-    """Write depth (H, W) as a uint16 PNG with the integers round(depth * png_per_metre), from 1 to 65535.
+    """Write a depth map (H, W) as a uint16 PNG with the integers round(depth * png_per_metre), from 1 to 65535.
 
-    Unknown depth, 0, is written as 0. The largest depth is 256 m for 256 integers per metre.
+    Unknown depth, 0, is written as 0. The largest depth is 256 m for 256 integers per metre; larger ones are clamped.
     """
     stored = np.empty(depth.shape, np.uint16)
     is_exact = depth.dtype == np.float32 and math.frexp(png_per_metre)[0] == 0.5  # a power of two rounds nothing
@@ -313,6 +333,6 @@ def write_depth_png(path: str | Path, depth: NDArray[np.floating], png_per_metre
 
 
 def write_depth_map(path: str | Path, **arrays: NDArray) -> None:
-    """Write named arrays (H, W) as an .npz. It is not compressed, because compression would save only a tenth."""
+    """Write named maps (H, W) to an .npz atomically. It is not compressed, which would save only a tenth."""
     with open_atomic(path) as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]

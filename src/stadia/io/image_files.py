@@ -29,9 +29,12 @@ READ_THREADS = 16  # disks serve many small reads in parallel
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the image files of a folder in natural order.
+    """Return the image files of a folder in natural order (frame2 before frame10).
 
-    Raises DataError if there are none, or if two have one stem.
+    folder: the folder.
+    pattern: pattern of the file names.
+
+    Raises DataError if there are none, or if two differ only in their suffix.
     """
     listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
     files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
@@ -91,7 +94,10 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
 
 @contextmanager
 def open_photo(path: Path) -> Iterator[Image.Image]:
-    """Open an image to read its size and metadata, without decoding it. Raises DataError for another file."""
+    """Open an image with Pillow to read its size and metadata, without decoding it.
+
+    Raises DataError if the file is no image.
+    """
     with (
         name_parser_errors(path, expected="a complete image"),
         open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream,
@@ -108,7 +114,7 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
 
 
 def read_upright_size(path: Path) -> tuple[int, int]:
-    """Return the (height, width) of an image as `read_rgb` returns it, without decoding it."""
+    """Return the (height, width) of an image after its EXIF orientation is applied, without decoding it."""
     with open_photo(path) as image:
         width, height = image.size
         is_turned = image.format in ("JPEG", "WEBP", "AVIF") and image.getexif().get(_ORIENTATION) in _TURNED
@@ -119,7 +125,7 @@ KIND_SAMPLES = 64  # images of a folder whose headers are read
 
 
 def check_one_kind(images: Sequence[Path]) -> None:
-    """Raise DataError if a folder contains both color images and 16-bit depth."""
+    """Raise DataError if the images of a folder are a mixture of color images and 16-bit depth maps."""
     head = list(images[: KIND_SAMPLES // 2])
     kinds: dict[tuple[int, int], Path] = {}
     for image in dict.fromkeys([*head, *images[:: max(len(images) // (KIND_SAMPLES // 2), 1)]]):
@@ -134,7 +140,10 @@ def check_one_kind(images: Sequence[Path]) -> None:
 
 
 def parse_frame_number(image: Path) -> int:
-    """Return the frame number that is the name of an image. Raises DataError if the name is not a number."""
+    """Return the video frame number that is the name of an image file (000012.png gives 12).
+
+    Raises DataError if the name is not a number.
+    """
     if not image.stem.isdecimal():
         found = f"the name '{image.stem}'"
         raise DataError(image, found=found, expected="a frame number (000000.png)", fix="rename the file")
@@ -165,7 +174,7 @@ def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Return an image as (H, W, 3) uint8 RGB, with the EXIF orientation applied.
+    """Read an image as (H, W, 3) uint8 RGB, with the EXIF orientation applied.
 
     Raises DataError for a damaged file.
     """
@@ -176,7 +185,10 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
-    """Return a PNG as (H, W, 4): RGB and straight alpha. Raises DataError if alpha is missing or constant."""
+    """Read a PNG as (H, W, 4) uint8: RGB and alpha (opacity), with colors that are not multiplied by alpha.
+
+    Raises DataError if alpha is missing or the same everywhere.
+    """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     fix = "cut the object out: save a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
@@ -190,7 +202,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 
 def check_image_ends(path: Path) -> None:
-    """Raise DataError if an image file is missing, truncated or of another kind."""
+    """Raise DataError if an image file is missing, truncated or no image. Usually only its ends are read."""
     with open_input(path, expected="a complete image", max_bytes=image_io.MAX_IMAGE_BYTES, fix=_COPY) as stream:
         format = image_io.find_image_format(stream.read(image_io.SIGNATURE_BYTES))
         end = image_io.ENDS.get(format, b"")
@@ -201,9 +213,13 @@ def check_image_ends(path: Path) -> None:
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
-    """Return the depth (H, W) in metres of a uint16 PNG; `invalid` values become 0.
+    """Read a depth map (H, W) in metres from a one-channel uint16 PNG.
 
+    path: the file.
     units_per_metre: integers per metre.
+    invalid: integers that mean unknown depth; they become 0.
+
+    Raises DataError for another kind of image.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     if image_io.find_image_format(data) == "JPEG":
@@ -220,14 +236,14 @@ OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # not read in 
 
 
 def refuse_jpeg_depth(path: Path) -> None:
-    """Raise DataError if the depth that is missing at `path` exists there in a format that cannot be used."""
+    """Raise DataError if a depth PNG is missing, but a depth map exists there in a format that cannot be used."""
     for candidate in list_depth_images(path)[1:]:
         if candidate.exists():
             raise _make_depth_error(candidate)
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:
-    """Return the PNG of a depth map, and the names it would have in formats that are refused."""
+    """Return the path of a depth PNG, followed by the paths it would have in formats that cannot be used."""
     return path, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", *OTHER_DEPTH_SUFFIXES))
 
 
@@ -243,7 +259,10 @@ def _make_depth_error(path: Path) -> DataError:
 
 
 def read_raw_depth_png(path: Path) -> NDArray:
-    """Return a depth PNG as stored: (H, W) uint16, or (H, W, 3) uint8 BGR."""
+    """Read a PNG that encodes depth without converting it: (H, W) uint16, or (H, W, 3) uint8 BGR.
+
+    Raises DataError for another kind of image.
+    """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     kind = stored.dtype.name, *stored.shape[2:]
     if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(image_io.PNG_SIGNATURE):
@@ -253,7 +272,7 @@ def read_raw_depth_png(path: Path) -> NDArray:
 
 
 def read_label_png(path: Path) -> NDArray[np.int32]:
-    """Return the integers (H, W) of a one-channel PNG.
+    """Read the integers (H, W) of a one-channel PNG, such as class or object numbers.
 
     Raises DataError for JPEG, which blurs labels, and for palettes.
     """
@@ -267,23 +286,33 @@ def read_label_png(path: Path) -> NDArray[np.int32]:
 
 
 class ImageSizeError(DataError):
-    """Raised if the size of an image differs from its camera's."""
+    """Raised if the size of an image differs from the image size of its camera."""
 
 
 def check_image_size(
     path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
 ) -> None:
-    """Raise DataError if an image (H, W, ...) does not have this height and width.
+    """Raise DataError if an image (H, W, ...) does not have the expected size.
 
-    like: end of the message about the expected size.
-    fix: what the user can do.
+    path: the file, for the message.
+    image: the image.
+    height, width: expected size in pixels.
+    like: what follows the expected size in the message, such as ", the size of its camera".
+    fix: what the user can do, for the message.
     """
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 
 
 def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Return the depth (H, W) unchanged. Raises DataError if it has another size or impossible values."""
+    """Return a depth map (H, W) unchanged if its size and values are possible.
+
+    path: the file, for messages.
+    depth_m: depth in metres; 0 means unknown.
+    height, width: expected size.
+
+    Raises DataError if the size differs, or a value is negative or not finite.
+    """
     check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
@@ -299,7 +328,10 @@ def encode_name(name: str) -> bytes:
 
 
 def hash_file(file: Path) -> str:
-    """Return HASH_DIGITS hexadecimal digits that depend on a file's size, middle and end. Raises DataError."""
+    """Return a hash of a file as HASH_DIGITS hexadecimal digits. It depends on the file's size, middle and end only.
+
+    Raises DataError for a missing file.
+    """
     with open_input(file, expected="an image", max_bytes=MAX_ARRAY_BYTES, fix=_COPY) as stream:
         size = stream.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(str(size).encode(), digest_size=HASH_DIGITS // 2)
@@ -310,18 +342,27 @@ def hash_file(file: Path) -> str:
 
 
 def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) -> dict[int, str]:
-    """Return the hash of each frame that has a file, by index."""
+    """Return the hash of the image file of each video frame, by the frame's index; frames without a file are left out.
+
+    recording: the recording.
+    indices: indices of the frames.
+    side: "left" or "right".
+    """
     return hash_files({index: file for index in indices if (file := recording.file(index, side)) is not None})
 
 
 def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
-    """Return the hash of each file, by index."""
+    """Return the hash of each file, by the file's key in `files`."""
     with ThreadPoolExecutor(READ_THREADS) as threads:
         return dict(zip(files, threads.map(hash_file, files.values()), strict=True))
 
 
 def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
-    """Return a hash of the depth files of frames (index, side), or None if there are none."""
+    """Return one hash of the depth files of video frames; None if there are none.
+
+    recording: the recording.
+    frames: index and side of each frame.
+    """
     frames = list(frames)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
@@ -334,7 +375,7 @@ def _hash_first_file(files: Iterable[Path]) -> str:
 
 
 def join_hashes(digits: Sequence[str]) -> str:
-    """Join hashes to one string, which `split_hashes` splits again."""
+    """Join hashes of equal length to one string, which `split_hashes` splits again."""
     return "".join(digits)
 
 

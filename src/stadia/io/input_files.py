@@ -51,7 +51,7 @@ PARSER_ERRORS = (
     SyntaxError,  # largest header of an .npy file
     tokenize.TokenError,
 )
-"""Errors that parsers raise for damaged content."""
+"""Exceptions that parsers (of JSON, NumPy files, archives and so on) raise for damaged content."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -65,11 +65,14 @@ _KINDS = (
 def check_input_file(
     path: Path, *, expected: str, max_bytes: int | None = None, fix: str | None = "check the path"
 ) -> int:
-    """Return the size of a regular file in bytes. Raises DataError if it is missing, special, or too large.
+    """Return the size of a regular file in bytes, after checking that it can be read.
 
+    path: the file.
     expected: description of a valid file, for messages.
-    max_bytes: largest accepted size.
-    fix: what the user can do.
+    max_bytes: largest accepted size; None for no limit.
+    fix: what the user can do, for messages.
+
+    Raises DataError if the file is missing, a folder or device, too large, or a pointer of Git LFS.
     """
     with _name_os_errors(path, expected, fix):
         status = os.stat(path)
@@ -84,7 +87,10 @@ def check_input_file(
 
 @contextmanager
 def open_input(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> Iterator[BinaryIO]:
-    """Open a regular file for reading. Raises DataError as `check_input_file` does."""
+    """Open a regular file to read bytes, in a `with` block.
+
+    The arguments and exceptions are those of `check_input_file`.
+    """
     check_input_file(path, expected=expected, max_bytes=max_bytes, fix=fix)
     with _name_os_errors(path, expected, fix), open(path, "rb", opener=_open_without_waiting) as stream:
         _check_status(path, os.fstat(stream.fileno()), expected, max_bytes, fix)  # it may have changed
@@ -105,7 +111,12 @@ def _check_status(path: Path, status: os.stat_result, expected: str, max_bytes: 
 
 
 def make_size_error(path: Path, found: str, max_bytes: int) -> DataError:
-    """Return the error for a file that is too large."""
+    """Return the error for a file that is too large.
+
+    path: the file.
+    found: description of its size.
+    max_bytes: largest accepted size.
+    """
     return DataError(path, found=found, expected=f"at most {max_bytes} bytes", fix="check that this is the right file")
 
 
@@ -126,7 +137,12 @@ def _name_os_errors(path: Path, expected: str, fix: str | None) -> Iterator[None
 
 @contextmanager
 def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) -> Iterator[None]:
-    """Convert errors that a parser raises for damaged content to DataError."""
+    """Convert exceptions that a parser raises for damaged content, in the `with` block, to DataError.
+
+    path: the file that is parsed, for the message.
+    expected: description of a valid file.
+    fix: what the user can do.
+    """
     try:
         yield
     except StadiaError:
@@ -137,7 +153,10 @@ def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) ->
 
 
 def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> bytes:
-    """Return the bytes of a regular file. Reading stops at `max_bytes`."""
+    """Read the bytes of a regular file; reading stops if there are more than `max_bytes`.
+
+    The arguments and exceptions are those of `check_input_file`.
+    """
     with open_input(path, expected=expected, max_bytes=max_bytes, fix=fix) as stream:
         chunks = [stream.read(os.fstat(stream.fileno()).st_size + 1)]
         size = len(chunks[0])
@@ -152,7 +171,15 @@ def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "
 def read_text(
     path: Path, *, expected: str, fix: str | None = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
 ) -> str:
-    """Return the text of a UTF-8 file without its byte order mark."""
+    """Read the text of a UTF-8 file, without its byte order mark.
+
+    path: the file.
+    expected: description of a valid file, for messages.
+    fix: what the user can do, for messages.
+    max_bytes: largest accepted size.
+
+    Raises DataError if the file cannot be read or is not UTF-8.
+    """
     data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)
     try:
         return data.decode("utf-8-sig")
@@ -162,17 +189,26 @@ def read_text(
 
 
 def read_lines(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[str]:
-    """Return the lines of a text file that are not blank."""
+    """Read the lines of a UTF-8 file that are not blank. Raises DataError as `read_text` does."""
     return [line for line in read_text(path, expected=expected, max_bytes=max_bytes).splitlines() if line.strip()]
 
 
 def read_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, each by column. Raises DataError for incomplete rows."""
+    """Read the rows of a CSV file with a header, each as a mapping from column name to text.
+
+    Raises DataError for rows that are shorter or longer than the header.
+    """
     return parse_csv(path, read_text(path, expected=expected, max_bytes=max_bytes), expected)
 
 
 def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
-    r"""Return the rows of CSV text, as `read_csv` does. `path` is used in messages.
+    r"""Parse CSV text with a header; return its rows, each as a mapping from column name to text.
+
+    path: the file, for messages.
+    text: its content.
+    expected: description of a valid file, for messages.
+
+    Raises DataError for rows that are shorter or longer than the header.
 
     Examples:
         >>> parse_csv("rows.csv", "step,loss\n1,0.5\n", "a table")
@@ -187,7 +223,9 @@ def parse_csv(path: object, text: str, expected: str) -> list[dict[str, str]]:
 
 
 def iterate_csv(path: Path, *, expected: str, max_bytes: int = MAX_TEXT_BYTES) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file, each by column. Damaged rows are left out."""
+    """Yield the rows of a CSV file with a header, each as a mapping from column name to text. Damaged rows are left
+    out.
+    """
     text = read_text(path, expected=expected, max_bytes=max_bytes)
     return (row for row in _iterate_rows(path, text, expected, strict=False) if not _is_damaged(row))
 
@@ -207,18 +245,18 @@ def _is_damaged(row: dict[str, str]) -> bool:
 
 
 MAX_INTEGER_DIGITS = 308
-"""A longer integer cannot be converted to float."""
+"""Integers with more digits are refused, because they cannot be converted to float."""
 
 LONG_INTEGER = f"a whole number of more than {MAX_INTEGER_DIGITS} digits"
 
 
 def parse_integer(text: str, *, most: int) -> int | None:
-    """Return the number that ASCII digits give, from 0 to `most`; None for any other text, such as '²'."""
+    """Convert ASCII digits to a number from 0 to `most`; return None for any other text, such as '²'."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and int(text) <= most else None
 
 
 def is_existing_path(path: str | Path) -> bool:
-    """Return whether a path exists. Impossible names do not."""
+    """Return whether a file or folder exists at a path. It is false for names that no file can have."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):
@@ -240,7 +278,7 @@ def check_path_exists(path: Path) -> None:
 
 
 def is_glob(path: str | Path) -> bool:
-    """Return whether a path is a pattern, such as `drives/*/front.mp4`, and not an existing file.
+    """Return whether a path is a pattern of file names, such as `drives/*/front.mp4`, and no file of this name exists.
 
     Examples:
         >>> is_glob("drives/*/front.mp4"), is_glob("drives")
@@ -250,7 +288,7 @@ def is_glob(path: str | Path) -> bool:
 
 
 def find_glob(pattern: str | Path) -> list[Path]:
-    """Return the paths that match a pattern, in natural order."""
+    """Return the paths that match a pattern such as `drives/*/front.mp4`, in natural order (drive2 before drive10)."""
     return sorted(
         map(Path, glob.glob(str(pattern), recursive=True)), key=lambda path: natural_sort_key(path, whole=True)
     )
@@ -269,7 +307,10 @@ def make_absolute(path: str | Path) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise StadiaError if `folder` cannot be created or written to. Nothing is created."""
+    """Raise StadiaError if a folder cannot be written to, or does not exist and cannot be created.
+
+    Nothing is created.
+    """
     folder = expand_home(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -298,7 +339,10 @@ def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
 
 
 def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key of a name, or of the `whole` path, that puts `frame2` before `frame10`.
+    """Return a key for sorting paths so that `frame2` comes before `frame10`.
+
+    path: the path.
+    whole: compare the whole path, not only the file name.
 
     Examples:
         >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
@@ -309,7 +353,12 @@ def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int
 
 
 def join_name(folder: str | Path, name: str) -> str:
-    """Return the path of a file in a folder as text. Raises DataError if `name` leads out of the folder.
+    """Return the path of a file in a folder as text.
+
+    folder: the folder.
+    name: name of the file.
+
+    Raises DataError if `name` leads out of the folder, or no file can have this name.
 
     Examples:
         >>> join_name("depth", "frame.000001.npz")
@@ -328,7 +377,12 @@ def join_name(folder: str | Path, name: str) -> str:
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError if this leads out of the folder, or if no file can have this name.
+    """Return the path of a file below a folder, whose name comes from a file that others wrote.
+
+    folder: the folder.
+    name: relative path in it.
+
+    Raises DataError if the path leads out of the folder, or if no file can have this name.
 
     Examples:
         >>> safe_join(Path("run"), "images/0.png").name
@@ -353,17 +407,19 @@ CLOSED_MODE = 0o755
 
 
 def make_closed_folder(folder: Path) -> None:
-    """Create a folder to which only this user can write."""
+    """Create a folder, if it is missing, to which only this user can write."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=CLOSED_MODE)
 
 
 def find_private_folder(name: str) -> Path | None:
-    """Return the folder `stadia/NAME` in the user's cache, which is created if missing, or None if it is not private.
+    """Return the folder `stadia/NAME` in the user's cache, created if missing, or None if not private.
 
     Only this user may write to `stadia` and read `stadia/NAME`. No link and no folder above them may allow others to
     rename them.
+
+    name: name of the folder.
     """
     parent = Path(platformdirs.user_cache_dir()).absolute()
     shared, private = parent / "stadia", parent / "stadia" / name
@@ -397,17 +453,20 @@ def _is_open_to_others(folder: Path) -> bool:
 
 _URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
 SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
-"""Schemes that mark a URL. A folder may be a plain path."""
+"""Schemes by which a path is recognized as a URL. All other paths are local folders."""
 
 
 def is_url(path: str | Path) -> bool:
-    """Return whether a path is the URL of a store, even if `Path` has joined its slashes."""
+    """Return whether a path is the URL of a store, such as s3://BUCKET/NAME.
+
+    It is also recognized if `Path` has joined its two slashes.
+    """
     match = _URL.fullmatch(str(path))
     return match is not None and match[1] in SCHEMES
 
 
 def restore_url(path: str | Path) -> str:
-    """Return the URL that a path contains, with both slashes."""
+    """Return a URL as text with both slashes, of which `Path` removes one; other paths are returned unchanged."""
     match = _URL.fullmatch(str(path))
     return str(path) if match is None else f"{match[1]}://{match[2]}"
 
@@ -425,18 +484,37 @@ _LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
 def read_json(
     path: Path, *, expected: str = "a JSON file", fix: str = "check the path", max_bytes: int = MAX_TEXT_BYTES
 ) -> Any:
-    """Return the content of a JSON file. Raises DataError with the name of the file."""
+    """Read a JSON file and return its content.
+
+    path: the file.
+    expected: description of a valid file, for messages.
+    fix: what the user can do, for messages.
+    max_bytes: largest accepted size.
+
+    Raises DataError, with the name of the file, for a missing or damaged file.
+    """
     return parse_json(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected)
 
 
 def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Any:
-    """Return the value of JSON text. Raises DataError for invalid text; `path` is used in its message."""
+    """Parse JSON text and return its value.
+
+    path: the file, for messages.
+    text: its content.
+    expected: description of a valid file, for messages.
+    fix: what the user can do, for messages.
+
+    Raises DataError for invalid text, or if there are too many values.
+    """
     check_json_values(path, text)
     return _parse_json(path, text, expected, fix)
 
 
 def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
-    """Yield the value of each line of JSON text, or its DataError. Raises DataError if there are too many values."""
+    """Parse text with one JSON value per line; yield each value, or the DataError of an invalid line.
+
+    The arguments are those of `parse_json`. Raises DataError if there are too many values.
+    """
     check_json_values(path, text)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
@@ -446,7 +524,7 @@ def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_
 
 
 def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
-    """Return the objects in the lines of a JSON lines file. Raises DataError for an invalid line."""
+    """Read a file with one JSON object per line; return the objects in order. Raises DataError for an invalid line."""
     text = "\n".join(read_lines(path, expected=expected))
     rows = list[dict[str, Any]]()
     for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
@@ -459,7 +537,7 @@ def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, 
 
 
 def replace_nan(value: Any) -> Any:
-    """Return the value with None instead of numbers that are not finite, also in nested values.
+    """Return a copy of a nested value in which None stands for numbers that are not finite, as JSON requires.
 
     Examples:
         >>> replace_nan({"rmse": [1.5, float("nan")]})
@@ -473,14 +551,17 @@ def replace_nan(value: Any) -> Any:
 
 
 def check_json_values(path: object, text: str) -> None:
-    """Raise DataError if JSON text has too many values."""
+    """Raise DataError if JSON text has more than MAX_JSON_VALUES values, which would take too much memory."""
     if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:
         found, fix = f"about {values} values", "check that this is the right file"
         raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
 
 
 def load_json(text: str, **hooks: Any) -> Any:
-    """Return the result of `json.loads`. Raises ValueError for integers that are too long."""
+    """Parse JSON text like `json.loads`, but raise ValueError for integers that are too long.
+
+    hooks: arguments of `json.loads`.
+    """
     if _LONG_NUMBER.search(text):  # the hook doubles the time, so it is used only for long digits
         hooks["parse_int"] = _parse_integer
     return json.loads(text, **hooks)
@@ -551,16 +632,27 @@ class _JsonWindow:
 def stream_json_lists(
     path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = COPY_AGAIN
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (name, entry) of the named lists of a JSON object, one entry at a time.
+    """Yield the entries of some lists of a JSON object, one at a time, as pairs (name of the list, entry).
 
-    Raises DataError if a list is missing.
+    The file may be larger than memory.
+
+    path: the file.
+    names: names (keys) of the lists.
+    expected: description of a valid file, for messages.
+    max_bytes: largest accepted size.
+    fix: what the user can do, for messages.
+
+    Raises DataError for damaged content, or if a list is missing.
     """
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_lists(_JsonWindow(stream), names), expected, fix)
 
 
 def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON list, one at a time. Raises DataError for damaged content."""
+    """Yield the objects of a JSON list, one at a time; the file may be larger than memory.
+
+    The arguments are those of `stream_json_lists`. Raises DataError for damaged content.
+    """
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)
 

@@ -37,7 +37,7 @@ from stadia.io.run_facts import RUN_FILES
 _END_BYTES = 1 << 16  # bytes at each end of a file that may contain its mark
 
 PREVIEWED = ("roadworld", "tableworld", "cutouts")
-"""Kinds of rendered data sets that have a preview.png."""
+"""Names of the kinds of rendered data sets that have a preview.png."""
 
 MARKS: Mapping[str, bytes] = {
     "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
@@ -72,16 +72,21 @@ RECORDS: Mapping[str, str] = {
     "camera_height.json": "a measured camera height",
     "findings.jsonl": "findings of a data check",
 }
-"""Files that mark the folders of commands. No other command writes into such a folder."""
+"""Record file of each kind of output folder, with a description of the folder. No other command writes into it."""
 
 
 def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
-    """Return the path to write to, with `~` expanded. Raises StadiaError if a foreign file or a link is there.
+    """Return the path of an output file if writing there destroys nothing foreign to stadia.
 
-    kind: key of MARKS.
+    In the path `~` is expanded.
+
+    path: path of the output.
+    kind: kind of the output, a key of MARKS. An earlier output of this kind may be replaced.
     inputs: paths that are never replaced. In an input folder, only empty files and outputs of this kind are replaced.
-        In a run, files that the run did not write are replaced, too.
+        In the folder of a training run, files that the run did not write are replaced, too.
     force: replace any file or link, but no folder or device.
+
+    Raises StadiaError if a link, or a file of another kind, is there, or the place is not writable.
     """
     path, inputs = expand_home(path), list(inputs)
     for given in inputs:
@@ -121,17 +126,20 @@ def check_output_folder(
     force: bool = False,
     fix: str = "choose another folder",
 ) -> Path:
-    """Return a folder to write to, with `~` expanded. It must be new, empty, or an earlier output of stadia.
+    """Return the path of an output folder if writing there destroys nothing foreign to stadia.
 
-    The folder of an earlier result may contain other files, but no links, except for the images of a map. It must not
-    contain the inputs.
+    In the path `~` is expanded.
 
-    record: file that marks the folder. It contains the mark of its kind if MARKS has one.
-    kind: kind of the output.
+    It must be new, empty, or the folder of an earlier result. Such a folder may contain other files, but no links,
+    except for the images of a map. It must not contain the inputs.
+
+    folder: path of the output folder.
+    record: name of the record file that marks such folders. It contains the mark of its kind if MARKS has one.
+    kind: kind of the output, for messages and as a key of MARKS.
     inputs: paths that the output must not replace.
-    names: names of other files that such a folder may contain without a record; None for no names.
+    names: only files with these names make a folder without a record unacceptable; None means all names.
     force: also accept a folder without a record.
-    fix: what the user can do.
+    fix: what the user can do, for messages.
 
     Raises StadiaError for any other folder.
     """
@@ -161,7 +169,10 @@ def check_output_folder(
 
 
 def check_foreign_folder(folder: Path, *own: str) -> None:
-    """Raise StadiaError if a folder contains the record of a command other than `own`."""
+    """Raise StadiaError if a folder contains the record file of another command.
+
+    own: names of the record files that are accepted.
+    """
     for record, content in RECORDS.items():
         if record not in own and os.path.lexists(folder / record):
             found, expected = f"{content} in it ({record})", "a folder of this command"
@@ -170,9 +181,9 @@ def check_foreign_folder(folder: Path, *own: str) -> None:
 
 @contextmanager
 def hold_new_folder(out: Path) -> Iterator[Path]:
-    """Hold the lock of a new or empty folder during the block, and sync its files at the end.
+    """Hold the lock of a new or empty folder while the `with` block writes into it, and sync its files at the end.
 
-    Raises StadiaError if the folder is not empty.
+    Raises StadiaError if the folder is not empty, or another process writes there.
     """
     with hold_folder(out):
         _check_empty(out)
@@ -182,9 +193,9 @@ def hold_new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def fill_new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder whose content becomes the content of `path` on success.
+    """Yield a temporary folder whose content is moved to `path` when the `with` block ends without an error.
 
-    An existing folder is not replaced itself, because it may be the current folder, a link, or a disk.
+    An existing empty folder is not replaced itself, because it may be the current folder, a link, or a disk.
 
     Raises StadiaError if `path` is not new or empty, is read-only, or another process fills it.
     """
@@ -244,12 +255,15 @@ def _is_of_another_run(path: Path, inputs: Iterable[Path | None]) -> bool:
 
 
 def is_own_file(path: Path, kind: str) -> bool:
-    """Return whether a file is an output of this kind, and not a link."""
+    """Return whether a file is an earlier output of this kind (a key of MARKS), and not a link."""
     return path.is_file() and not path.is_symlink() and has_mark(path, kind)
 
 
 def has_mark(path: Path, kind: str) -> bool:
-    """Return whether stadia wrote a file as an output of this kind. Raises DataError for an unreadable file."""
+    """Return whether a file has the mark that stadia writes into outputs of this kind (a key of MARKS).
+
+    Raises DataError for an unreadable file.
+    """
     with open_input(path, expected=f"a {kind}", max_bytes=1 << 50) as stream:
         ends = stream.read(_END_BYTES)
         size = stream.seek(0, 2)
@@ -259,7 +273,12 @@ def has_mark(path: Path, kind: str) -> bool:
 
 
 def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
-    """Write an image (H, W) or (H, W, 3) BGR as a PNG with a text chunk `Software`, atomically."""
+    """Write an image (H, W) or (H, W, 3) BGR as a PNG, atomically, with a mark that identifies it as stadia's output.
+
+    path: the file.
+    image: the image.
+    mark: text of the chunk `Software`.
+    """
     is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
     if not is_encoded:
         raise OSError(f"{path} could not be encoded")

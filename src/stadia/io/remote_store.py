@@ -13,10 +13,10 @@ from stadia.io.input_files import restore_url
 T = TypeVar("T")
 
 ATTEMPTS = 6
-"""Number of attempts. The waits between them add up to 6 s, longer than most refusals (503)."""
+"""Number of attempts to reach a store. The waits between them add up to 6 s, longer than most refusals (HTTP 503)."""
 
 FIRST_WAIT_S = 0.2
-"""Seconds before the second attempt. The wait doubles with each attempt; half of it is random."""
+"""Seconds to wait before the second attempt to reach a store. The wait doubles each time; half of it is random."""
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 
@@ -30,6 +30,8 @@ class RemoteStore:
 
     Calls that fail for a temporary reason are repeated after growing waits. Other failures raise DataError with the
     file.
+
+    url: the URL or folder.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -88,11 +90,11 @@ class RemoteStore:
         raise AssertionError("the last attempt returns or raises")
 
     def join(self, name: str) -> str:
-        """Return the URL of a file."""
+        """Return the URL of the file with this name in the store."""
         return f"{self.url}/{name}" if name else self.url
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file. Raises DataError if it is missing or too large."""
+        """Return the content of a file of the store. Raises DataError if it is missing or larger than `max_bytes`."""
         size = self.size(name)
         if size > max_bytes:
             expected, fix = f"at most {max_bytes} bytes", "check that this is the right file"
@@ -100,11 +102,14 @@ class RemoteStore:
         return self.fetch(name, max_bytes=size) if size else b""
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes. Raises DataError if it is missing."""
+        """Return the size in bytes of a file of the store. Raises DataError if it is missing."""
         return int(self._call(name, lambda system, path: system.info(path)["size"]) or 0)
 
     def fetch(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file whose size is known. Raises DataError if it is missing or too large."""
+        """Return the first `max_bytes` bytes of a file of the store, without asking for its size first.
+
+        Raises DataError if the file is missing.
+        """
 
         def fetch(system: Any, path: str) -> bytes:
             try:
@@ -117,7 +122,7 @@ class RemoteStore:
         return self._call(name, fetch)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write or replace a file."""
+        """Write or replace a file of the store."""
 
         def write(system: Any, path: str) -> None:
             _make_parent(system, path)
@@ -126,7 +131,7 @@ class RemoteStore:
         self._call(name, write)
 
     def upload(self, file: Path, name: str) -> None:
-        """Copy a local file into the store."""
+        """Copy a local file into the store under a name."""
 
         def put(system: Any, path: str) -> None:
             _make_parent(system, path)
@@ -135,11 +140,11 @@ class RemoteStore:
         self._call(name, put)
 
     def remove(self, name: str) -> None:
-        """Remove a file."""
+        """Remove a file from the store."""
         self._call(name, lambda system, path: system.rm_file(path))
 
     def exists(self, name: str) -> bool:
-        """Return whether a file exists."""
+        """Return whether the store contains a file with this name."""
         return bool(self._call(name, lambda system, path: system.exists(path)))
 
 

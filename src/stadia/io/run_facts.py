@@ -1,4 +1,4 @@
-"""The record of a run, `run.json`, and messages about missing files and runs."""
+"""The record of a training run, `run.json`, and messages about missing files and runs."""
 
 import dataclasses
 import math
@@ -23,7 +23,7 @@ RUN_FILES = (
     *("config.json", "run.json", "metrics.csv", "histograms.csv", "findings.jsonl"),
     *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
 )
-"""Files of a run's folder next to `report.html`. All other files are in subfolders."""
+"""Files in the folder of a training run next to `report.html`. All other files are in subfolders."""
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 Count = Annotated[int, Field(ge=0)]
@@ -36,9 +36,10 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class CodeVersion:
-    """The git commit that trained, and whether it had changes (see diff.patch).
+    """The version of stadia's code that trained. Both fields are None for an installed package.
 
-    Both are None for an installed package.
+    commit: git commit.
+    dirty: whether files differed from this commit; diff.patch contains the differences.
     """
 
     commit: str | None = None
@@ -47,7 +48,13 @@ class CodeVersion:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Environment:
-    """Versions and properties of the machine that influence numbers."""
+    """Versions and properties of the machine that influence the numbers of a training.
+
+    python: version of Python.
+    platform: operating system and processor.
+    cores: number of processor cores, or None.
+    packages: version of each relevant Python package.
+    """
 
     python: str = ""
     platform: str = ""
@@ -59,10 +66,11 @@ class Environment:
 class TrainingTimes:
     """How a training used its time, from its first step on, without pauses.
 
-    device, threads: the device, and the number of torch's threads on the CPU.
+    device: device that trained, such as "cpu" or "cuda".
+    threads: number of torch's threads on the CPU.
     steps: number of steps.
     wall_s: total seconds.
-    phases_s: seconds of each phase.
+    phases_s: total seconds of each phase of a step, such as loading data.
     step_s: median seconds per step of each phase, without warm-up.
     """
 
@@ -76,7 +84,11 @@ class TrainingTimes:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TimeLimitEnd:
-    """The end of a training by `training.max_minutes`: last step, and seconds of all steps."""
+    """When the time limit `training.max_minutes` ended a training.
+
+    step: last step.
+    seconds: seconds of all steps.
+    """
 
     step: Count
     seconds: Seconds
@@ -84,10 +96,14 @@ class TimeLimitEnd:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class StageFacts:
-    """A stage of progressive resizing. `StageConfig` documents its fields.
+    """A stage of progressive resizing: a period of a training with one image size.
 
+    height, width: image size of the stage in pixels.
+    share: share of all samples of the training that the stage uses.
+    batch_size: number of samples per step.
     first_step: first step of the stage; the first step of the training is 1.
     steps: number of updates.
+    lr_factor: factor on the learning rate in this stage.
     """
 
     height: int
@@ -101,11 +117,11 @@ class StageFacts:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class JudgedTraining:
-    """The training whose predictions the verdict is about.
+    """Facts about the training whose predictions were judged by the prediction checks.
 
     steps: number of updates of the evaluated checkpoint.
     trained_steps: number of updates of the whole training.
-    warped_over_unwarped: residual of warped training images divided by that of unwarped ones.
+    warped_over_unwarped: photometric residual of training images after warping divided by that without warping.
     has_trained_frames: whether training frames were evaluated too, because there are few validation frames.
     """
 
@@ -117,7 +133,11 @@ class JudgedTraining:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainedCamera:
-    """The camera of the training images: K (3, 3) and (height, width) as filmed."""
+    """The camera of the training images as filmed, before they were resized.
+
+    K: 3x3 intrinsics in pixels.
+    size: (height, width) of the images in pixels.
+    """
 
     K: tuple[Row, Row, Row]
     size: tuple[Side, Side]
@@ -125,16 +145,16 @@ class TrainedCamera:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RecipeFacts:
-    """What a recipe records about its training.
+    """What a recipe (the kind of training) records about a training.
 
-    depth_scale: a value of `DepthScale`.
-    scale_from: source of the metres.
-    rests_on: known lengths from which the recipe learns metres.
+    depth_scale: a value of `DepthScale`: metres, up to scale, or up to scale and shift.
+    scale_from: source of the metres, such as a stereo baseline.
+    rests_on: known lengths from which metres are learned.
     no_metres: why depth is only up to scale.
     model: description of the network.
     licence: licence of its published weights.
     camera: camera of the training images; None if there are several.
-    own: further facts of this recipe.
+    own: further facts that only this recipe records.
     """
 
     depth_scale: str | None = None
@@ -149,21 +169,31 @@ class RecipeFacts:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RunFacts:
-    """The record of a run.
+    """The record of a training run.
 
-    recipe_class: the user's class, if there is one.
-    data: facts that identify the data, for a resume.
+    name: name of the run.
+    recipe: name of the recipe (the kind of training).
+    recipe_class: the user's class, if the recipe is the user's own.
+    command: the command that started it.
+    version: version of stadia.
+    code: commit of stadia's code.
+    environment: versions and properties of the machine.
+    seed: seed of all random numbers.
+    data: facts that identify the data, which a resumed run compares.
     started, finished, resumed: times in ISO 8601, with the offset from UTC.
     status, error: how the run ended. A killed run is "running".
     weights: initial weights of each network, or under `weights of` the checkpoint and its step.
-    start_steps: number of updates of the start weights.
-    worse_than_start: whether the start weights score better than all later ones; None without start weights.
-    depth_gain: share of the depth error, at map points or matches, that the best checkpoint removed.
+    start_steps: number of updates of the weights from which the training started.
+    worse_than_start: whether these weights score better than all later ones; None if it started from none.
+    depth_gain: share of the initial depth error, at map points or stereo matches, that the best checkpoint removed.
+    stages: stages of progressive resizing.
     time: how time was used until the latest checkpoint.
     ended_by_time: set if `training.max_minutes` ended the training.
+    best_checkpoint: facts about the best checkpoint.
     predictions: verdict of the prediction checks.
     judged: the training that this verdict is about.
-    own_values: numbers, flags and short texts of the user's class, or None.
+    recipe_facts: what the recipe records.
+    own_values: numbers, flags and short texts that the user's class records, or None.
     """
 
     name: str
@@ -213,11 +243,16 @@ UNKNOWN_FACTS = RunFacts(
     started="",
     status="running",
 )
-"""Record with which a report shows the other files of a run, if run.json is missing or unreadable."""
+"""A record without content, with which a report shows the other files of a run if run.json is missing or unreadable."""
 
 
 def read_run_facts(folder: Path) -> RunFacts:
-    """Return the record of a run. Raises DataError with the file and the field."""
+    """Read the record of a training run, run.json.
+
+    folder: folder of the run.
+
+    Raises DataError, with the file and the field, if it is missing or damaged.
+    """
     path = folder / RUN_FILE
     expected = "the record of a run"
     text = read_text(path, expected=expected)
@@ -239,7 +274,7 @@ def read_run_facts(folder: Path) -> RunFacts:
 
 
 def find_run_facts(folder: Path) -> RunFacts | None:
-    """Return the record of a run, or None if it is missing or unreadable."""
+    """Return the record of a training run from its folder; None if it is missing or unreadable."""
     try:
         return read_run_facts(folder) if (folder / RUN_FILE).is_file() else None
     except (StadiaError, OSError):  # OSError: the text may be too long for a path
@@ -247,28 +282,34 @@ def find_run_facts(folder: Path) -> RunFacts | None:
 
 
 def write_run_facts(folder: Path, facts: RunFacts) -> None:
-    """Write run.json atomically."""
+    """Write the record of a training run to run.json in its folder, atomically."""
     write_json(folder / RUN_FILE, facts.to_json())
 
 
 # -- the data of a run, compared with their state now
 
 MEASURED_FACTS = ("poses", "depth")
-"""Facts that are hashes or sums of files. Their values mean nothing to a reader."""
+"""Keys of data facts that are hashes or sums of files. Messages leave out their values, which mean nothing to a reader.
+"""
 
 ROUNDING = 1e-6
-"""Sums of poses in metres are equal if they differ by less, because processors differ in the last digits."""
+"""Sums of poses in metres count as equal if they differ by at most this, because processors differ in the last digits.
+"""
 
 
 def match_facts(facts: Any, recorded: Any) -> Any:
-    """Return the facts of data, with the recorded number for each number that differs by at most ROUNDING."""
+    """Return the facts of data as they are now, with the recorded number in place of each number that is nearly equal.
+
+    facts: facts as they are now.
+    recorded: facts as they were recorded.
+    """
     if isinstance(facts, Mapping) and isinstance(recorded, Mapping):
         return {key: match_facts(fact, recorded.get(key)) for key, fact in facts.items()}
     return recorded if _is_close(facts, recorded) else facts
 
 
 def describe_change(change: ValueChange) -> str:
-    """Return a text about a change of facts, without the values of measured facts."""
+    """Return a text about a change of a data fact. Values of hashes and sums (MEASURED_FACTS) are left out."""
     if not set(MEASURED_FACTS).intersection(change.key.split(".")):
         return str(shorten_hashes(change))
     absent = ("None", ABSENT)
@@ -288,10 +329,10 @@ def _is_close(now: Any, before: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class LostFile:
-    """A file that the folder of a run has lost.
+    """A file that is missing in the folder of a training run.
 
     name: path in the folder.
-    reason: why it must have existed ("the run is finished").
+    reason: why it must have existed, such as "the run is finished".
     effect: the consequence for the report.
     is_needed: whether a resume without it would lose or overwrite something.
     is_empty: whether an empty file is in its place.
@@ -308,7 +349,12 @@ class LostFile:
 
 
 def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) -> Iterator[LostFile]:
-    """Yield the files that the folder of a run has lost."""
+    """Yield the files that must have existed in the folder of a training run and are missing.
+
+    folder: folder of the run.
+    facts: record of the run.
+    config: configuration of the run, or an empty mapping.
+    """
     for name in ("run.json", "config.json"):
         if not (folder / name).is_file():
             yield LostFile(name, "every run has one")
@@ -331,7 +377,13 @@ def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) ->
 
 
 def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, without: Path | None = None) -> str:
-    """Return "pass a run: A, B (N more)" with the newest runs of the first folder that contains runs, or ""."""
+    """Return advice such as "pass a run: A, B (N more)" with the newest training runs of a folder; "" if there are
+    none.
+
+    folders: folders to search; the first that contains runs is used.
+    need_checkpoint: list only runs with a checkpoint.
+    without: a run that is not listed.
+    """
     pattern, kind = (
         ("*/checkpoints/*.safetensors", "run with a checkpoint") if need_checkpoint else ("*/run.json", "run")
     )
@@ -348,7 +400,7 @@ CHECKPOINT_KINDS = "a run's folder, a .safetensors checkpoint, or for some comma
 
 
 def check_network_exists(path: Path) -> None:
-    """Raise CheckpointError if a run or checkpoint does not exist. Loads no torch."""
+    """Raise CheckpointError if there is no training run or checkpoint at a path. This does not load torch."""
     if not os.path.lexists(path):
         near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
         fix = "check the path" + (f", or {near}" if near else "")
@@ -356,7 +408,10 @@ def check_network_exists(path: Path) -> None:
 
 
 def describe_place(folder: Path, *, inside: str) -> str:
-    """Return a text about what is at the path of a run: `inside` for a folder, "a file", or "no such folder"."""
+    """Return a text about what is at the path where a run was expected: "a file", "no such folder", or `inside`.
+
+    inside: text for a folder.
+    """
     if folder.is_dir():
         return inside
     return "a file" if folder.is_file() else "no such folder"

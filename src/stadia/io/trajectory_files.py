@@ -13,10 +13,10 @@ from stadia.io.atomic_files import write_lines
 from stadia.io.input_files import read_json
 
 TRAJECTORY = "trajectory.txt"
-"""The path of a prediction, as KITTI rows."""
+"""Name of the file with a predicted camera trajectory, one 3x4 camera-to-world matrix of KITTI's format per line."""
 
 TRAJECTORY_TUM = "trajectory_tum.txt"
-"""The same path as TUM rows, if every frame has a time."""
+"""Name of the file with the same trajectory in TUM's format, if every video frame has a time."""
 
 MAX_FRAMES = 1 << 40
 _FRAME_NAME = re.compile(r"[0-9]{1,12}")
@@ -29,13 +29,13 @@ MAX_DURATION_GAP = 0.1  # difference of the log10 of two durations of one record
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The poses of one camera.
+    """A camera trajectory: the poses of one camera over time.
 
     T_world_camera: (N, 4, 4) camera-to-world poses.
-    times_s: (N,) rising times in seconds; None if rows are frames.
-    name: name for messages.
-    notes: what the reader left out or converted.
-    frames: (N,) rising frame numbers; None if row k is frame k.
+    times_s: (N,) rising times in seconds; None if poses have no times.
+    name: name of the file, for messages.
+    notes: sentences for the user about what the reader left out or converted.
+    frames: (N,) rising numbers of the video frames; None if pose k belongs to frame k.
     w_first: whether quaternions were read with w first; None if the file contains matrices.
     """
 
@@ -50,22 +50,23 @@ class Trajectory:
         return len(self.T_world_camera)
 
     def rows(self, indices: NDArray[np.intp]) -> "Trajectory":
-        """Return the trajectory with the poses at these indices (M,)."""
+        """Return the trajectory with only the poses at these indices (M,)."""
         times = None if self.times_s is None else self.times_s[indices]
         frames = None if self.frames is None else self.frames[indices]
         return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times, frames=frames)
 
     @property
     def frame_numbers(self) -> NDArray[np.intp]:
-        """Return the frame number of each row, (N,)."""
+        """Return the number of the video frame to which each pose belongs, (N,)."""
         return np.arange(len(self)) if self.frames is None else self.frames
 
 
 def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames: Sequence[int]) -> Trajectory:
-    """Return the trajectory with the time of each pose, or with frame numbers if a time is unknown or does not rise.
+    """Return a trajectory with the time of each pose, or with frame numbers if a time is unknown or does not rise.
 
-    times_s: time of each pose in seconds, None if unknown.
-    frames: frame number of each pose.
+    trajectory: trajectory without times.
+    times_s: time of each pose in seconds; None if unknown.
+    frames: number of each pose's video frame.
 
     Examples:
         >>> add_instants(Trajectory(np.tile(np.eye(4), (2, 1, 1))), [0.1, None], [4, 9]).frame_numbers.tolist()
@@ -78,7 +79,9 @@ def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames
 
 
 def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
-    """Return the rows (G,) after which there is a gap: an interval above MIN_GAP times the median, in time or frames.
+    """Return the indices (G,) of the poses after which a trajectory has a gap.
+
+    A gap is an interval in time, or in frame numbers, of more than 10 times (MIN_GAP) the median interval.
 
     Examples:
         >>> times_s = np.array([0.0, 0.1, 0.2, 5.2, 5.3])
@@ -90,13 +93,16 @@ def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
 
 
 def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """Write the poses as KITTI rows of 12 numbers with 9 decimals."""
+    """Write the poses of a trajectory in KITTI's format: 12 numbers, the 3x4 camera-to-world matrix, per line."""
     rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
     write_lines(path, (" ".join(f"{value:.9e}" for value in row) for row in rows))
 
 
 def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """Write the poses as TUM rows `t x y z qx qy qz qw`. A row without a time gets its number as the time."""
+    """Write the poses of a trajectory in TUM's format, `t x y z qx qy qz qw` per line.
+
+    A trajectory without times gets the number of the line as time.
+    """
     import torch  # slow to import
 
     from stadia.geometry.se3 import quaternion_wxyz_from_matrix
@@ -108,14 +114,19 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
 
 
 FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
-"""Records next to a path of `stadia predict` or `stadia odometry`, and their key for the names of the path's frames."""
+"""Record files next to a trajectory of `stadia predict` or `stadia odometry`, and their key for the frames' names."""
 
 
 def add_recorded_frames(path: Path, estimated: Trajectory, reference: Trajectory) -> Trajectory:
-    """Return a path of stadia that leaves out frames with frame numbers, read from the record next to its file.
+    """Return a predicted trajectory of stadia that leaves out video frames with the numbers of its frames.
 
-    If the reference has a pose for each image, the frame number is the place of the image. Otherwise frames of a video
-    have the numbers of their names.
+    They are read from the record file next to the trajectory. If the reference has a pose for each image, the number is
+    the place of the image. Otherwise frames of a video have the numbers in their names. Trajectories that need no
+    numbers are returned unchanged.
+
+    path: file of the predicted trajectory.
+    estimated: the predicted trajectory.
+    reference: the ground-truth trajectory.
     """
     is_timed = estimated.times_s is not None or reference.times_s is not None
     if is_timed or estimated.frames is not None or len(estimated) == len(reference):
@@ -154,11 +165,16 @@ def _parse_frame_names(names: Sequence[object]) -> NDArray[np.intp] | None:
 def associate_trajectories(
     estimated: Trajectory, reference: Trajectory, max_difference_s: float = 0.01
 ) -> tuple[Trajectory, Trajectory]:
-    """Return the associated poses of two trajectories: by frame numbers, by times, or otherwise by rows.
+    """Return the poses of two trajectories that belong to the same instants, as two trajectories of equal length.
 
-    Each pose is associated with the nearest pose that is still free, within max_difference_s seconds.
+    They are associated by frame numbers, by times, or otherwise by their order. By times, each pose is associated with
+    the nearest pose that is still free.
 
-    Raises DataError if no pair is found.
+    estimated: the predicted trajectory.
+    reference: the ground-truth trajectory.
+    max_difference_s: largest difference of associated times in seconds.
+
+    Raises DataError if no pair is found, or the numbers of poses differ without times and frame numbers.
     """
     if estimated.frames is not None or reference.frames is not None:
         return _associate_frames(estimated, reference)
@@ -204,6 +220,8 @@ def _find_nearest(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -
 
 def nearest_differences_s(estimated: Trajectory, reference: Trajectory) -> NDArray[np.float64]:
     """Return for each pose of the shorter trajectory the time in seconds to the nearest pose of the longer one, (N,).
+
+    estimated, reference: two trajectories with times.
 
     Examples:
         >>> paths = [Trajectory(np.tile(np.eye(4), (len(t), 1, 1)), np.array(t)) for t in ([0.1, 1.0], [0.0, 1.0, 2.0])]

@@ -36,10 +36,10 @@ MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
 MAX_HEADER_LINES = 5  # lines of words before the first row
 
 TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
-"""Smallest first time in each unit, for clocks that count from 1970. Times in seconds have 10 digits."""
+"""Smallest first time of a trajectory that means each unit, for clocks that count from 1970. Seconds have 10 digits."""
 
 UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
-"""Unit by the ending of a column's name, such as tracking_timestamp_us."""
+"""Unit of times by the ending of the column's name, such as tracking_timestamp_us."""
 
 SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
 MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
@@ -63,7 +63,7 @@ CONVERSIONS = {
     ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
     ".npz": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
 }
-"""How to convert files that cannot be read, by suffix."""
+"""Advice how to convert trajectory files that cannot be read, by suffix."""
 
 
 COLMAP_IMAGES = ("images.txt", "images.bin")
@@ -108,19 +108,20 @@ FORMAT_OF_COLUMNS = {
     **dict.fromkeys((11, 17), TrajectoryFormat.EUROC),
     **dict.fromkeys((12, 13, 16), TrajectoryFormat.KITTI),
 }
-"""Format by the number of columns, for files without a header."""
+"""Format of a trajectory by the number of columns, for files without a header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The numbers of a text file, and what its text shows about them.
+    """The numbers of a trajectory's text file, and what its text shows about them.
 
-    values: (N, C) rows of numbers.
-    lines: line number of each row.
+    path: the file.
+    values: (N, C) numbers, one row per pose.
+    lines: line number of each row in the file.
     header: the words before the first row.
     first_words: words of the first row.
     has_commas, ends_in_comma: whether the first row has commas, and whether it ends in one.
-    rows: place of each row among all rows of the file.
+    rows: place of each row among all rows of the file, including those left out.
     lost: number of rows that are left out because they have inf or NaN.
     has_decimal_commas: whether numbers use a comma as decimal sign.
     """
@@ -137,21 +138,22 @@ class Table:
     has_decimal_commas: bool = False
 
     def line(self, row: int) -> str:
-        """Return file and line of a row, for messages."""
+        """Return the file and the line of a row as text, for messages."""
         return f"{self.path}, line {self.lines[row]}"
 
 
 def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
-    """Read a trajectory in the format that the content of the file shows.
+    """Read a camera trajectory in the format that the content of the file shows.
+
+    The size of the times determines their unit. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
 
     path: file or folder.
     format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note tells if the file has
         another format.
-    is_reference: a duplicated timestamp is an error in an estimate, because its pose is ambiguous. In a reference the
-        first pose counts.
+    is_reference: whether the trajectory is ground truth. A duplicated timestamp is an error in a predicted trajectory,
+        because its pose is ambiguous. In ground truth the first pose is used.
 
-    The size of the times determines their unit. Raises DataError with file and line. Example:
-    `read_trajectory(Path("groundtruth.txt")).times_s`.
+    Raises DataError with file and line.
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
     models = (path / name for name in COLMAP_IMAGES)
@@ -230,7 +232,10 @@ def _find_inside(path: Path, format: TrajectoryFormat | None) -> list[Path]:
 
 
 def read_kitti_trajectory(path: Path) -> Trajectory:
-    """Read rows of 12 numbers, or of 13 with the frame number first. Raises DataError with file and line."""
+    """Read a trajectory in KITTI's format: 12 numbers per line, or 13 with the number of the video frame first.
+
+    Raises DataError with file and line.
+    """
     return read_trajectory(path, TrajectoryFormat.KITTI)
 
 

@@ -41,9 +41,10 @@ _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than vid
 
 
 def holds_frames_alone(path: Path) -> bool:
-    """Return whether a path is a video file, or a folder with nothing but images and their K file.
+    """Return whether a path is a video file, or a folder with nothing but images and perhaps a file with their K.
 
-    Such a path is no data set: each layout has folders, lists or records, or images of several kinds (7-Scenes).
+    Such a folder is not the folder of a data set, which has subfolders, lists or records, or images of several kinds
+    (7-Scenes).
     """
     if os.path.isfile(path):  # noqa: PTH113 - also of names too long
         return path.suffix.lower() in VIDEO_SUFFIXES
@@ -59,10 +60,10 @@ def holds_frames_alone(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """A decoded frame.
+    """A decoded video frame.
 
-    index: number of the frame in the video.
-    time_s: time since the start in seconds.
+    index: number of the frame in the video, from 0.
+    time_s: time since the start of the video in seconds.
     image: (H, W, 3) RGB, upright.
     """
 
@@ -73,7 +74,13 @@ class VideoFrame:
 
 @contextmanager
 def open_video_file(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
-    """Open the container and its video stream. Raises DataError if FFmpeg refuses the file, or if frames are huge."""
+    """Open a video with FFmpeg in a `with` block, and yield its container and its largest video stream.
+
+    path: the file.
+    decoder: "cpu" decodes on the processor, "cuda" on the GPU.
+
+    Raises DataError if FFmpeg refuses the file, or if frames are huge; ConfigError if the decoder is missing.
+    """
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
     with ExitStack() as opened:
         with _name_decoder_errors(path):
@@ -188,13 +195,13 @@ def _list_mp4_boxes(path: Path) -> list[str]:
 
 
 def count_indexed_frames(path: Path) -> int | None:
-    """Return the number of frames that the header gives, or None."""
+    """Return the number of video frames that the file's header states; None if it states none."""
     with open_video_file(path) as (_, stream):
         return stream.frames or None
 
 
 def estimate_frame_count(path: Path) -> int | None:
-    """Return the number of frames from the header or from the duration, or None."""
+    """Return the number of video frames from the header, or from duration and frame rate, or None."""
     with open_video_file(path) as (container, stream):
         if stream.frames or not (container.duration and stream.average_rate):
             return stream.frames or None
@@ -203,7 +210,12 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """Number of frames and mean rate (None if unknown) and upright size in pixels, from header and first frame."""
+    """What the header and the first frame of a video tell.
+
+    frames: number of frames, or None if unknown.
+    height, width: size of upright frames in pixels.
+    rate_hz: mean frame rate, or None if unknown.
+    """
 
     frames: int | None
     height: int
@@ -212,36 +224,41 @@ class VideoHeader:
 
 
 def read_video_header(path: Path) -> VideoHeader:
-    """Read the header and the first frame of a video. Raises DataError if the second half of the file is missing."""
+    """Read the header and the first frame of a video.
+
+    Raises DataError if the file is unreadable, or the second half of it is missing.
+    """
     height, width = next(stream_video(path)).image.shape[:2]
     return VideoHeader(estimate_frame_count(path), height, width, read_frame_rate_hz(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the texts that a camera wrote into its file. Raises DataError for an unreadable file."""
+    """Return the metadata that a camera wrote into its video file, by key. Raises DataError for an unreadable file."""
     with open_video_file(path) as (container, stream):
         return {**container.metadata, **stream.metadata}
 
 
 def read_frame_rate_hz(path: Path) -> float | None:
-    """Return the mean frame rate that the header gives, or None."""
+    """Return the mean frame rate in Hz that the video's header states; None if it states none."""
     with open_video_file(path) as (_, stream):
         return float(stream.average_rate) if stream.average_rate else None
 
 
 def count_lost_frames(path: Path, decoded: int) -> int:
-    """Return how many frames are missing in a file of which `decoded` frames could be decoded."""
+    """Return how many frames of a video file are missing, given how many could be decoded."""
     expected = estimate_frame_count(path) or decoded
     lost = max(expected - decoded, 0)
     return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
 
 
 def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
-    """Yield every complete frame in order, and log how many frames are lost.
+    """Yield every complete frame of a video in order, and log how many frames are lost.
 
-    decoder: "cuda" decodes on a GPU (NVDEC).
+    path: the file.
+    decoder: "cpu" decodes on the processor, "cuda" on a GPU (NVDEC).
 
-    Raises DataError for another file, or if less than half of it can be decoded; ConfigError without the decoder.
+    Raises DataError if the file is no video, or if less than half of it can be decoded; ConfigError if the decoder is
+    missing.
     """
     _check_middle(path)
     decoded = 0
@@ -286,15 +303,18 @@ def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoF
 
 
 def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]:
-    """Yield only the frames with these indices."""
+    """Yield only the frames of a video whose index is in `wanted`, in order."""
     with open_video_file(path) as (container, stream):
         yield from _take_undamaged(path, _decode_frames(path, container, stream, wanted=wanted))
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield the frames from the last key frame before this share of the video on.
+    """Yield the frames of a video from the last key frame before a share of it on.
 
-    Indices are exact if the frame rate is constant.
+    Indices of the frames are exact if the frame rate is constant.
+
+    path: the file.
+    share: start, from 0 (start of the video) to 1 (its end).
     """
     with open_video_file(path) as (container, stream):
         index = -1
@@ -388,7 +408,10 @@ def _interpolate_field(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def describe_display(path: Path) -> tuple[str, ...]:
-    """Return what changes the frames of a video between decoding and display; empty for most videos."""
+    """Return what changes the frames of a video between decoding and display, as texts; empty for most videos.
+
+    The texts are "interlaced", "matrix" (turned or mirrored), the aspect ratio of pixels, and the number of the stream.
+    """
     with open_video_file(path) as (container, stream):
         frame = next(_take_undamaged_raw(container, stream), None)
         facts = []
@@ -425,7 +448,7 @@ _SAMPLED_BYTES = 1 << 20
 
 
 def hash_video(path: Path) -> str:
-    """Return a hash of the size, start, middle and end of a file."""
+    """Return a hash of a video file's size, start, middle and end."""
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
         size = stream.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(str(size).encode(), digest_size=16)
@@ -436,7 +459,7 @@ def hash_video(path: Path) -> str:
 
 
 def hash_source(source: Path) -> str:
-    """Return a hash of a video, or of the names and sizes of a folder's images."""
+    """Return a hash of the content of a video file, or of the names and sizes of the images of a folder."""
     return _hash_source(source, source.stat().st_mtime_ns)
 
 

@@ -68,12 +68,28 @@ _StrictLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path, *, expected: str, fix: str | None = None, max_bytes: int = MAX_YAML_BYTES) -> Any:
-    """Return the content of a YAML file. Dates stay text. Raises DataError for repeated keys and endless aliases."""
+    """Read a YAML file of numbers, strings, lists and maps, and return its content. Dates stay text.
+
+    path: the file.
+    expected: description of a valid file, for messages.
+    fix: what the user can do, for messages.
+    max_bytes: largest accepted size.
+
+    Raises DataError for repeated keys, too many values and other damage.
+    """
     return parse_yaml(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected, fix=fix)
 
 
 def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None) -> Any:
-    """Return the content of YAML text, as `read_yaml` does. `path` is used in messages."""
+    """Parse YAML text as `read_yaml` does, and return its content.
+
+    path: the file, for messages.
+    text: its content.
+    expected: description of a valid file, for messages.
+    fix: what the user can do, for messages.
+
+    Raises DataError as `read_yaml` does.
+    """
     loader = None
     try:
         loader = _StrictLoader(text)

@@ -1,7 +1,10 @@
-"""Depth errors of images and of a set's pooled pixels, and signs of failed depth of road video.
+"""Compute depth errors of each image or of all pixels of a data set, and signs that the depth of road video has failed.
 
-Every metric takes `predicted_m` and `true_m`, (..., H, W) z in metres, and `mask`, (..., H, W) bool, true for scored
-pixels, and returns (...). Both depths must be positive under the mask. An image without a scored pixel gives NaN.
+Unless stated otherwise, a metric takes predicted depth p as `predicted_m`, true depth g as `true_m`, both (..., H, W)
+z
+coordinates in metres, and `mask`, (..., H, W) bool, which is true for the scored pixels. It returns one value per
+image,
+(...). Both depths must be positive at scored pixels. An image without a scored pixel gives NaN.
 
 Sources: Eigen et al., NeurIPS 2014, arXiv 1406.2283, section 4.2; KITTI depth benchmark (arXiv 1708.06500).
 
@@ -44,43 +47,92 @@ def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
 
 
 def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return AbsRel (...): the mean of |p - g| / g over the scored pixels, without unit.
+    """Return the absolute relative error AbsRel of each image: the mean of |p - g| / g over scored pixels (no unit).
 
-    predicted_m, true_m: (..., H, W) depths p and g in metres.
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
     mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
     return _mean((predicted_m - true_m).abs() / true_m, mask)
 
 
 def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return SqRel (...): the mean of (p - g)^2 / g in metres. KITTI's `sq_error_rel_percent` is a different metric."""
+    """Return the squared relative error SqRel of each image: the mean of (p - g)^2 / g over scored pixels, in metres.
+
+    KITTI's `sq_error_rel_percent`, which divides by g^2, is a different metric.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _mean((predicted_m - true_m).square() / true_m, mask)
 
 
 def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root mean square error (...): the root of the mean of (p - g)^2 in metres."""
+    """Return the root mean square depth error of each image: the root of the mean of (p - g)^2, in metres.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _mean((predicted_m - true_m).square(), mask).sqrt()
 
 
 def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root mean square log error (...): the root of the mean of (ln p - ln g)^2, without unit."""
+    """Return the root mean square log error of each image: the root of the mean of (ln p - ln g)^2, without unit.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
 
 
 def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return SILog (...): 100 times the standard deviation of ln p - ln g. A common factor does not change it."""
+    """Return the scale-invariant log error SILog of each image: 100 times the standard deviation of ln p - ln g.
+
+    It does not change if all predicted depths of an image are multiplied by one factor.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
     return 100 * _mean((difference - mean).square(), mask).sqrt()
 
 
 def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |log10 p - log10 g| (...), without unit."""
+    """Return the mean log10 error of each image: the mean of |log10 p - log10 g| over scored pixels, without unit.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
 
 
 def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean absolute error (...): the mean of |p - g| in metres."""
+    """Return the mean absolute depth error of each image: the mean of |p - g| over scored pixels, in metres.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _mean((predicted_m - true_m).abs(), mask)
 
 
@@ -90,39 +142,90 @@ def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) ->
 
 
 def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share (...) of pixels whose prediction is within a factor of 1.25 of the truth."""
+    """Return the share of scored pixels of each image whose prediction is within a factor of 1.25 of the truth.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _within(predicted_m, true_m, mask, 1.25)
 
 
 def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share (...) of pixels whose prediction is within a factor of 1.25^2 of the truth."""
+    """Return the share of scored pixels of each image whose prediction is within a factor of 1.25^2 of the truth.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _within(predicted_m, true_m, mask, 1.25**2)
 
 
 def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share (...) of pixels whose prediction is within a factor of 1.25^3 of the truth."""
+    """Return the share of scored pixels of each image whose prediction is within a factor of 1.25^3 of the truth.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return _within(predicted_m, true_m, mask, 1.25**3)
 
 
 def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's absErrorRel (...): 100 times AbsRel."""
+    """Return KITTI's absErrorRel of each image in percent: 100 times the mean of |p - g| / g over scored pixels.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return 100 * abs_rel(predicted_m, true_m, mask)
 
 
 def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's sqErrorRel (...): 100 times the mean of (p - g)^2 / g^2, without unit. SqRel divides by g only."""
+    """Return KITTI's sqErrorRel of each image in percent: 100 times the mean of (p - g)^2 / g^2 over scored pixels.
+
+    The usual SqRel (`sq_rel`) divides by g instead of g^2.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
 
 
 def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's iRMSE (...): the root of the mean of (1/p - 1/g)^2 in 1/km."""
+    """Return KITTI's iRMSE of each image: the root of the mean of (1/p - 1/g)^2 over scored pixels, in 1/km.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
+    """
     return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
 
 
 def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return median(g) / median(p) (...), the factor of per-image median scaling (arXiv 1704.07813).
+    """Return median(g) / median(p) of each image: the factor that gives predicted depths the true median.
 
-    It is 1 if the predicted scale is right.
+    Evaluations with median scaling multiply predictions by this factor (arXiv 1704.07813). It is 1 if the predicted
+    scale is right.
+
+    predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
+    true_m: (..., H, W) true depths g in metres, positive at scored pixels.
+    mask: (..., H, W) bool, true for scored pixels.
+
+    The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
     return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
 
@@ -138,12 +241,15 @@ _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d
 
 
 def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return the summed errors of each image over its scored pixels, (B,) float64 by name.
+    """Return the sums of depth errors over the scored pixels of each image, as (B,) float64 tensors by name.
 
-    `depth_pixels` is the number of scored pixels. `mse` and the other entries are sums, which `pooled_depth_scores`
-    divides. A prediction that is not finite has an infinite error.
+    `depth_pixels` is the number of scored pixels of each image. The other entries (`abs_rel`, `mae`, `log10`, `d1`,
+    `d2`, `d3`, and `mse` for squared errors) are sums over these pixels, which `pooled_depth_scores` divides by their
+    number. For an image with a prediction that is not finite at a scored pixel, error sums are infinite, and sums of
+    `d1` to `d3` are 0.
 
-    predicted, true: (B, H, W) depths in metres, positive under the mask.
+    predicted: (B, H, W) predicted depths in metres, positive under the mask.
+    true: (B, H, W) true depths in metres, positive under the mask.
     mask: (B, H, W) bool, true for scored pixels.
 
     Examples:
@@ -162,9 +268,12 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return the scores of all pixels together, from the sums of `depth_error_sums`: `rmse`, `abs_rel`, `d1` etc.
+    """Compute depth scores in which each pixel of a data set counts the same, from error sums over all pixels.
 
-    The result is empty if no pixel was scored.
+    Return `rmse` and `mae` in metres, `mse` in square metres, `abs_rel`, `log10`, and the shares `d1`, `d2`, `d3`, by
+    name. The result is empty if no pixel was scored.
+
+    sums: the sums of `depth_error_sums`, added over all images (see `sum_over_images`).
 
     Examples:
         >>> pooled_depth_scores({})  # no scored pixel
@@ -177,7 +286,12 @@ def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
 
 
 def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the sum of each named value over images. The sum is exact, so the order of the images does not matter.
+    """Add up named values over images, and return the sum for each name.
+
+    The sums are exact before the final rounding, so the order of the images does not matter. An image without a value
+    of some name adds nothing to that sum.
+
+    images: for each image, its values by name.
 
     Examples:
         >>> sum_over_images([{"mse": 1.0}, {"mse": 2.0}])
@@ -191,22 +305,24 @@ def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
 # -- signs of failed depth of road video: ratios that need no ground truth
 
 MIN_ROW_PIXELS = 8
-"""A row needs this many pixels for a meaningful mean; an object needs its square."""
+"""Smallest number of road pixels of an image row whose mean depth is used; an object needs the square of this number.
+"""
 
 MAX_ROW_RATIO = 0.99
-"""A row of road is out of order if its depth is below this share of the depth of the row below it."""
+"""An image row of road is out of order if its mean depth is below this share of the mean depth of the row below it."""
 
 LIMIT_SHARE = 0.95
-"""Depth beyond this share of the network's largest depth counts as being at the limit."""
+"""Depth beyond this share of the largest depth that the network can predict counts as being at that limit."""
 
 
 def object_extent(depth: Tensor, objects: Segments) -> Tensor:
-    """Return the relative extent in depth of each object, (M,): its 90 % minus its 10 % quantile, over its median.
+    """Return how deep each object is along the camera's z axis, relative to its distance, (M,) without unit.
 
-    The extent is 0 for a plane that faces the camera, and NaN for an object with too few pixels.
+    It is the 90 % quantile minus the 10 % quantile of the depths of the object's pixels, divided by their median. It
+    is 0 for a plane that faces the camera, and NaN for an object with fewer than MIN_ROW_PIXELS^2 pixels.
 
-    depth: (B, 1, H, W) z in any unit.
-    objects: pixels of the M objects.
+    depth: (B, 1, H, W) predicted z in any unit.
+    objects: the pixels of the M objects in the B images.
 
     Examples:
         >>> from stadia.geometry.segments import segments_from_instances
@@ -222,10 +338,14 @@ def object_extent(depth: Tensor, objects: Segments) -> Tensor:
 
 
 def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """Return the share (B,) of road rows that are nearer than the row below them; NaN without neighboring road rows.
+    """Return the share of road rows of each image, (B,), that are wrongly nearer to the camera than the row below.
 
-    depth: (B, 1, H, W) z in any unit.
-    road: (B, 1, H, W) bool.
+    On a road, depth grows from the bottom of the image upwards. The mean depths of the road pixels of neighboring
+    image rows are compared, where both rows have at least MIN_ROW_PIXELS of them. The share is NaN for an image
+    without such a pair of rows.
+
+    depth: (B, 1, H, W) predicted z in any unit.
+    road: (B, 1, H, W) bool, true for pixels that show road.
 
     Examples:
         >>> depth = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 3, 1).expand(1, 1, 3, 40)  # deeper upwards
@@ -240,11 +360,14 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
 
 
 def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor) -> Tensor:
-    """Return the share, a scalar, of the given pixels whose depth is near the largest; NaN without pixels.
+    """Return the share of given pixels whose depth is at the largest depth that the network can predict, as a scalar.
+
+    A depth beyond LIMIT_SHARE of the largest depth is at it. The share is NaN if no pixels are given.
 
     depth: (B, 1, H, W) predicted depth.
-    pixels: (B, 1, H, W) bool.
-    max_depth: largest depth that the network can predict, a number or a tensor that broadcasts.
+    pixels: (B, 1, H, W) bool, true for the pixels that are counted.
+    max_depth: largest depth that the network can predict, in the unit of depth; a number, or a tensor that broadcasts
+        to the shape of depth.
 
     Examples:
         >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)
@@ -255,15 +378,16 @@ def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor)
 
 
 INTERVALS = 50
-"""Number of steps of a sparsification curve. As in Poggi et al., each step removes 2 % of the pixels."""
+"""Number of steps of a sparsification curve. As in Poggi et al. (CVPR 2020), each step removes 2 % of the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DepthError:
-    """A depth error that is a function of a mean over pixels.
+    """Define a depth error as a function of the mean of a per-pixel quantity, as RMSE is of squared errors.
 
-    of_pixel: maps (predicted_m, true_m) of any shape to the error of each pixel, with the same shape.
-    of_mean: maps the mean of these errors to the metric; it increases.
+    of_pixel: function (predicted_m, true_m) of depth tensors of equal shape in metres, to the quantity at each pixel,
+        with the same shape.
+    of_mean: increasing function from the mean of this quantity over pixels to the depth error.
     """
 
     of_pixel: Callable[[Tensor, Tensor], Tensor]
@@ -275,19 +399,22 @@ DEPTH_ERRORS: Mapping[str, DepthError] = {
     "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
     "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
 }
-"""Errors by the name of their metric. `d1` stands for 1 - d1, the share of pixels wrong by more than a factor of 1.25.
+"""Depth errors that sparsification can use, by the name of their metric: "abs_rel", "rmse" and "d1".
+
+"d1" stands for 1 - d1, the share of pixels whose predicted depth is wrong by a factor of 1.25 or more.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsification:
-    """Mean errors of the remaining pixels while the most uncertain ones are removed in 50 steps, (..., 51) each.
+    """Hold sparsification curves: errors of the remaining pixels while pixels are removed in 50 steps, (..., 51) each.
 
-    by_uncertainty: pixels are removed in the order of their predicted uncertainty.
-    oracle: pixels are removed in the order of their true error.
-    random: expected error if pixels are removed in random order.
+    by_uncertainty: error if the pixels of largest predicted uncertainty are removed first.
+    oracle: error if the pixels of largest true error are removed first, which is the best order.
+    random: expected error if pixels are removed in random order. It stays constant until the last step.
 
-    After the last step no pixel is left, and the error is 0.
+    Entry k is the error after the share k / 50 of the pixels was removed. After the last step no pixel is left, and
+    the error is set to 0.
     """
 
     by_uncertainty: Tensor
@@ -296,27 +423,35 @@ class Sparsification:
 
     @property
     def ause(self) -> Tensor:
-        """Return AUSE (...): the area between this curve and the oracle's, in the unit of the error. 0 is best."""
+        """Return AUSE, the area between the curves by_uncertainty and oracle, (...), one value per image.
+
+        It has the unit of the depth error, because the removed share is from 0 to 1. It is 0 for the best order of
+        pixels.
+        """
         return _area(self.by_uncertainty - self.oracle)
 
     @property
     def aurg(self) -> Tensor:
-        """Return AURG (...): the area between the random curve and this one.
+        """Return AURG, the area between the curves random and by_uncertainty, (...), one value per image.
 
-        It is 0 if the uncertainty is no better than random, and negative if it is worse.
+        It has the unit of the depth error. It is positive if the uncertainty tells which pixels are wrong, 0 if it
+        does so no better than a random order, and negative if it is worse than that.
         """
         return _area(self.random - self.by_uncertainty)
 
     @property
     def ause_of_random(self) -> Tensor:
-        """Return the AUSE (...) of a random order, which is the sum of AUSE and AURG."""
+        """Return the area between the curves random and oracle, (...): the AUSE of a random order of pixels.
+
+        It is the sum of `ause` and `aurg`, in the unit of the depth error.
+        """
         return _area(self.random - self.oracle)
 
     @property
     def below_random(self) -> Tensor:
-        """Return the share (...) by which AUSE is below that of a random order: 1 for the oracle, 0 for random order.
+        """Return the share by which AUSE is smaller than for a random order of pixels, (...): 1 is best, 0 is random.
 
-        It is NaN if all errors are equal.
+        It is negative for an uncertainty worse than random, and NaN if all pixels have the same error.
         """
         return self.aurg / self.ause_of_random
 
@@ -324,11 +459,14 @@ class Sparsification:
 def sparsification(
     predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
 ) -> Sparsification:
-    """Return the sparsification curves of one depth error, one of DEPTH_ERRORS.
+    """Compute how a depth error falls while the pixels of largest uncertainty are removed from each image.
 
-    predicted_m, true_m: (..., H, W) positive depths in metres, with the prediction already aligned.
-    uncertainty: (..., H, W) predicted uncertainty; only its order matters.
+    predicted_m: (..., H, W) positive predicted depths in metres, already aligned with the true scale if that is
+        wanted.
+    true_m: (..., H, W) positive true depths in metres.
+    uncertainty: (..., H, W) predicted uncertainty in any unit; only the order of its values matters.
     mask: (..., H, W) bool, true for scored pixels.
+    error: name of the depth error, a key of DEPTH_ERRORS: "abs_rel", "rmse" or "d1" (for 1 - d1).
 
     Examples:
         >>> true = torch.full((1, 4), 10.0)
@@ -346,12 +484,15 @@ def sparsification(
 
 
 def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean error (..., 51) without the share k / 50 of the most uncertain pixels, for k from 0 to 50.
+    """Return the mean error, (..., 51), of the pixels that remain as the most uncertain ones are removed in 50 steps.
 
-    Of n pixels, ceil(k (n - 1) / 50) are removed (Poggi et al.). Pixels of equal uncertainty all get their mean error.
-    The last value is 0.
+    Entry k of the last dimension belongs to the share k / 50, k from 0 to 50. Of n scored pixels, ceil(k (n - 1) /
+    50) are removed (Poggi et al., CVPR 2020). Pixels of equal uncertainty all count with their mean error, so that
+    their order does not matter. The last entry is set to 0. The curve of an image with fewer than two scored pixels
+    is NaN.
 
-    error, uncertainty: (..., H, W).
+    error: (..., H, W) error of each pixel.
+    uncertainty: (..., H, W) predicted uncertainty of each pixel; only the order of its values matters.
     mask: (..., H, W) bool, true for scored pixels.
     """
     scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
@@ -379,7 +520,10 @@ def _area(curve: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> float:
-    """Return Spearman's rank correlation of two maps of the same shape, from -1 to 1; NaN if one of them is constant.
+    """Return Spearman's rank correlation of the values of two maps, from -1 to 1; NaN if one of them is constant.
+
+    a: map of any shape, e.g. the predicted uncertainty of each pixel.
+    b: map of the same shape, e.g. the error of each pixel.
 
     Examples:
         >>> a = torch.tensor([[1.0, 2.0, 3.0]])
@@ -395,22 +539,28 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 
 def laplace_width(share: float) -> float:
-    """Return half the width of the interval around 0 that has this share of a Laplace distribution with scale 1."""
+    """Return w so that [-w, w] has a given probability under a Laplace distribution of mean 0 and scale 1.
+
+    share: probability of the interval, in [0, 1).
+    """
     return -math.log1p(-share)
 
 
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
-"""Nominal coverages of the evaluated intervals: 5 % to 95 %."""
+"""Nominal coverages at which calibration is evaluated: the intervals should hold 5 %, 10 %, ..., 95 % of residuals."""
 
 
 def calibration_curve(residual: Tensor, sigma: Tensor, mask: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
-    """Return the share of residuals inside the interval of each level, (..., L). It equals the level for a right sigma.
+    """Return the share of residuals that are inside the predicted interval of each nominal coverage, (..., L).
 
-    residual: (..., H, W) residuals of either sign. The loss r / Sigma + log Sigma is the negative log-likelihood of a
-        Laplace distribution with scale Sigma.
-    sigma: (..., H, W) scale of the distribution at each pixel, in the unit of the residual.
+    The interval of a coverage is symmetric around 0 and belongs to a Laplace distribution with scale sigma. The share
+    equals the nominal coverage if sigma is right. It is smaller if sigma is too small (overconfident). The loss r /
+    Sigma + log Sigma is the negative log-likelihood of this distribution.
+
+    residual: (..., H, W) residuals of either sign.
+    sigma: (..., H, W) predicted scale of the Laplace distribution at each pixel, in the unit of the residual.
     mask: (..., H, W) bool, true for scored pixels.
-    levels: L shares in (0, 1).
+    levels: L nominal coverages in (0, 1).
     """
     widths = residual.new_tensor([laplace_width(level) for level in levels], dtype=torch.float64)
     ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)

@@ -15,26 +15,33 @@ from scipy import stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
-"""Up to this many pairs, every combination of signs is tested. For more pairs, 2^MAX_EXACT_PAIRS are drawn."""
+"""Largest number of pairs for which the sign-flip test tries every combination of signs of the differences.
+
+For more pairs, 2^MAX_EXACT_PAIRS random combinations are drawn.
+"""
 
 NO_SPREAD = 1e-12
-"""Differences whose relative standard deviation is smaller differ by rounding only."""
+"""Differences with a standard deviation below this share of their mean count as equal: they differ by rounding."""
 
 TARGET_POWER = 0.8
-"""The planned share of studies that find an effect of the expected size. Four of five is usual."""
+"""Statistical power for which studies are planned: the probability that a study finds an effect of the expected size.
+"""
 
 MAX_PAIRS = 10_000
-"""Largest number of pairs that `pairs_needed` tries."""
+"""Largest number of pairs of runs that `pairs_needed` tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Statistics of n differences between a changed run and its base run with the same seed.
+    """Hold statistics of n differences, each between a metric of a changed run and of the base run with the same seed.
 
-    mean, sd: mean and standard deviation of changed minus base.
-    low, high: Student's confidence interval of the mean.
-    p: two-sided p value of the paired t test, or p_signs if all differences are equal.
-    p_signs: p value of the sign-flip test; it is at least 2 / 2^n.
+    n: number of differences.
+    mean: mean of the differences, changed minus base.
+    sd: sample standard deviation of the differences.
+    low: lower end of Student's confidence interval of the mean.
+    high: upper end of this interval.
+    p: two-sided p value of the paired t test of mean 0. If all differences are equal, it is p_signs.
+    p_signs: two-sided p value of the sign-flip test (see `sign_flip_p`); it is at least 2 / 2^n.
     """
 
     n: int
@@ -47,7 +54,12 @@ class PairedDifference:
 
 
 def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> PairedDifference:
-    """Return the confidence interval and the tests of the mean of (n,) finite differences, n >= 2 (Student's t).
+    """Test whether the mean of paired differences is 0, by Student's paired t test and by the sign-flip test.
+
+    differences: n >= 2 finite differences, changed run minus base run of the same seed.
+    confidence: confidence level of the interval of the mean, in (0, 1).
+
+    Raises ValueError for fewer than two differences, or if one is not finite.
 
     Examples:
         >>> round(paired_t_test([0.01, 0.012, 0.008, 0.011, 0.009]).p, 5)
@@ -65,12 +77,15 @@ def paired_t_test(differences: Sequence[float], *, confidence: float = 0.95) -> 
 
 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Return the two-sided p value of the mean under random signs of the differences (R. A. Fisher, 1935).
+    """Return the two-sided p value of the sign-flip permutation test of mean 0 (R. A. Fisher, 1935).
 
-    It is exact for up to MAX_EXACT_PAIRS pairs. For more pairs, 2^MAX_EXACT_PAIRS combinations of signs are drawn.
+    It is the share of combinations of signs that give the differences a mean at least as far from 0 as the observed
+    one. The test is exact for up to MAX_EXACT_PAIRS differences. For more, 2^MAX_EXACT_PAIRS combinations are drawn.
 
-    differences: (n,) differences, one per seed.
-    seed: seed of the drawn combinations.
+    differences: n >= 2 finite differences, changed run minus base run, one per seed.
+    seed: seed of the random numbers that draw the combinations of signs.
+
+    Raises ValueError for fewer than two differences, or if one is not finite.
 
     Examples:
         >>> sign_flip_p([0.01, 0.012, 0.008, 0.011, 0.009])  # never below 2 / 2^5
@@ -88,25 +103,42 @@ def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> float:
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float:
-    """Return the p value of the hypothesis that |mean| is at least the margin (D. J. Schuirmann, 1987).
+    """Return the p value of the null hypothesis that the mean difference reaches the margin, |mean| >= margin.
 
-    It is the larger p value of two one-sided t tests. A small value shows that the runs are equivalent.
+    It is the larger p value of two one-sided t tests (TOST; D. J. Schuirmann, 1987). A small value shows that changed
+    and base runs are equivalent up to the margin.
+
+    differences: two or more finite differences, changed run minus base run, one per seed.
+    margin: smallest difference that matters, in the unit of the differences.
+
+    Raises ValueError for fewer than two differences, or if one is not finite.
     """
     d = _check_differences(differences)
     return max(_one_sided_p(d, -margin), _one_sided_p(-d, -margin))
 
 
 def beyond_p(differences: Sequence[float], margin: float) -> float:
-    """Return the p value of the hypothesis that the mean is in [-margin, margin].
+    """Return the p value of the null hypothesis that the mean difference is within [-margin, margin].
 
-    A small value shows that the mean is beyond the margin on one side.
+    A small value shows that changed and base runs differ by more than the margin, in either direction.
+
+    differences: two or more finite differences, changed run minus base run, one per seed.
+    margin: smallest difference that matters, in the unit of the differences.
+
+    Raises ValueError for fewer than two differences, or if one is not finite.
     """
     d = _check_differences(differences)
     return min(1.0, 2 * min(_one_sided_p(d, margin), _one_sided_p(-d, margin)))
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p values of several tests, so that any false finding is as rare as in one test (S. Holm, 1979)."""
+    """Adjust the p values of several tests for multiple testing by the method of S. Holm (1979).
+
+    Return the adjusted p values in the order of the given ones. If each is compared with a level alpha, the
+    probability of any false finding among all tests is at most alpha.
+
+    p_values: p value of each test.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
@@ -115,12 +147,12 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compute_power(difference: float, sd: float, n: float, *, alpha: float = 0.05) -> float:
-    """Return the probability that a paired t test of n differences finds a true mean difference (J. Cohen, 1988).
+    """Return the power of a paired t test: the probability that it finds a given true mean difference (J. Cohen, 1988).
 
-    difference: the true mean difference.
-    sd: standard deviation of the differences.
-    n: number of pairs.
-    alpha: significance level.
+    difference: true mean of the differences, changed run minus base run.
+    sd: true standard deviation of the differences, in the same unit.
+    n: number of pairs of runs.
+    alpha: significance level of the two-sided test.
     """
     if sd == 0:
         return 1.0 if difference else alpha
@@ -131,7 +163,11 @@ def compute_power(difference: float, sd: float, n: float, *, alpha: float = 0.05
 
 
 def detectable_difference(sd: float, n: int, *, alpha: float = 0.05) -> float:
-    """Return the true mean difference that a paired t test of n pairs finds with probability TARGET_POWER.
+    """Return the true mean difference that a paired t test of n pairs finds with probability TARGET_POWER (80 %).
+
+    sd: standard deviation of the differences, changed run minus base run. The result has the same unit.
+    n: number of pairs of runs.
+    alpha: significance level of the two-sided test.
 
     Examples:
         >>> round(detectable_difference(1.0, 5), 2) > round(detectable_difference(1.0, 10), 2)
@@ -146,9 +182,13 @@ def _find_detectable_effect(n: int, alpha: float) -> float:
 
 
 def pairs_needed(difference: float, sd: float, *, alpha: float = 0.05) -> int | None:
-    """Return the number of pairs with which a paired t test finds a true mean difference with probability TARGET_POWER.
+    """Return how many pairs of runs a paired t test needs to find a true difference with probability TARGET_POWER.
 
-    The result is None if more than MAX_PAIRS would be needed.
+    difference: true mean of the differences, changed run minus base run.
+    sd: standard deviation of the differences, in the same unit.
+    alpha: significance level of the two-sided test.
+
+    The result is None if more than MAX_PAIRS pairs would be needed.
     """
 
     def missing_power(n: float) -> float:
@@ -185,28 +225,42 @@ Decision = Literal["confirmed", "refuted", "undecided", "not comparable"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""Smaller relative differences are rounding, because metrics are computed in single precision."""
+"""Relative difference of two metrics up to which they are identical: they are computed in single precision."""
 
 MIN_SEEDS = 3
-"""A verdict needs this many pairs. With two pairs Student's factor is 12.7, with three it is 4.3."""
+"""Smallest number of pairs of runs for which a verdict is given.
+
+With two pairs, a 95 % confidence interval is 12.7 standard errors to each side; with three pairs it is 4.3.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeVerdict:
-    """The verdict on one change compared with the base run, over the seeds that both have.
+    """Hold the verdict on one change of an ablation: the comparison of its runs with the base runs of the same seeds.
 
-    base, changed: means of the metric.
-    difference: statistics of changed minus base; None for fewer than MIN_SEEDS pairs.
-    p_holm: p value of the paired t test, adjusted for the number of changes.
-    p_same, p_beyond: adjusted p values of the hypotheses that the mean difference is outside, or inside, the margin.
-        None without a margin.
-    expected, decision: the expectation and whether it was met; "not comparable" if the metrics are measured
-        differently.
-    shown: "identical" if the runs differ by rounding only, "better", "worse", or "" if nothing is shown.
-    within_margin: whether the data show that the difference is smaller than the margin.
-    without: seeds for which one of the two runs has no value. If there are any, nothing is decided.
-    detectable: the difference that this number of pairs finds in four of five studies.
-    needed: number of seeds that would detect the margin; None without a margin, or above MAX_PAIRS.
+    change: name of the change.
+    seeds: seeds for which both the base run and the changed run have a finite metric.
+    base: mean metric of the base runs over these seeds.
+    changed: mean metric of the changed runs over these seeds.
+    difference: statistics of the differences changed minus base; None for fewer than MIN_SEEDS seeds, or if the runs
+        are not comparable.
+    p_holm: p value of the paired t test, adjusted for the number of tested changes by Holm's method.
+    p_same: adjusted p value of the null hypothesis that the mean difference is outside the margin; None without a
+        margin.
+    p_beyond: adjusted p value of the null hypothesis that the mean difference is inside the margin; None without a
+        margin.
+    expected: the expected effect of the change: "different", "better", "worse" or "same".
+    decision: "confirmed" or "refuted" if the data show that the expectation is right or wrong, "undecided" if they
+        show neither, or "not comparable" if the metrics of the two runs are measured differently.
+    shown: the effect that the data show: "better", "worse", "identical" if the runs differ by rounding only, or "" if
+        no effect is significant.
+    within_margin: True if the data show that the mean difference is smaller than the margin.
+    without: seeds of both runs for which one of the two metrics is missing or not finite. If there are any, the
+        decision is "undecided".
+    detectable: true mean difference that this number of pairs would find in four of five studies; NaN without
+        statistics.
+    needed: number of seeds with which a difference as large as the margin would be found in four of five studies;
+        None without a margin, without statistics, or if more than MAX_PAIRS are needed.
     """
 
     change: str
@@ -236,15 +290,17 @@ def judge_changes(
     alpha: float = 0.05,
     not_comparable: Collection[str] = (),
 ) -> list[ChangeVerdict]:
-    """Return a verdict for each change, in the order of the changes.
+    """Compare the runs of each change of an ablation with the base runs; return a verdict per change, in their order.
 
-    base: the base run's metric by seed; NaN or infinite if missing.
-    changes: the metric by seed of each change. Only seeds that both runs have are compared.
-    better: the direction in which the metric improves.
-    expected: the expectation for each change, "different" by default. The expectation "same" needs a margin.
-    margin: the smallest difference that matters, in the unit of the metric.
-    alpha: the accepted rate of false findings over all changes (Holm).
-    not_comparable: changes whose metric is measured differently from the base run's.
+    base: metric of the base run by seed; NaN or infinite where a run has no valid metric.
+    changes: for each name of a change, the metric of the changed run by seed. Only seeds of both base and change are
+        compared.
+    better: "lower" if a smaller metric is better, "higher" if a larger one is.
+    expected: for each name of a change, the expected effect "different", "better", "worse" or "same". The default is
+        "different". The expectation "same" can be confirmed by a test only with a margin.
+    margin: smallest difference that matters, in the unit of the metric; None if there is no such limit.
+    alpha: accepted probability of any false finding among all changes.
+    not_comparable: names of the changes whose metric is measured differently from that of the base run.
     """
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     usable = {

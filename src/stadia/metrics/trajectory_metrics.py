@@ -1,7 +1,10 @@
-"""Trajectory errors (KITTI's t_err and r_err, ATE, RPE) and the agreement of predicted motions.
+"""Compute trajectory errors (KITTI's t_err and r_err, ATE, RPE) and compare predicted with true camera motions.
 
-Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, at the same instants. Errors between poses are
-E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P.
+A trajectory is a float64 tensor (N, 4, 4) of camera-to-world poses in metres. The estimated and the reference
+trajectory
+have a pose at the same N instants. With the reference poses Q and the estimated poses P, the error of the relative
+motion
+between the poses i and j is E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j), a 4 x 4 motion that is the identity without error.
 
 Examples:
     >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
@@ -34,20 +37,34 @@ SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI
 
 LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
-"""Segments of `length_ratio` have this share of the reference's path length, but at most this length."""
+"""`length_ratio` compares trajectory segments as long as this share of the reference trajectory, at most this many
+metres.
+"""
 
 MIN_STRAIGHTNESS = 0.3
-"""A length ratio needs segments whose straight distances add up to more than this share of the path length.
+"""Smallest share of straight distance in the distance traveled for which `length_ratio` is defined.
 
-The noise of a standing camera has less.
+The straight distances between the ends of the reference's segments are summed and divided by the summed lengths along
+the
+reference trajectory. The noisy positions of a standing camera give a smaller share, and then the ratio is None.
 """
 
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
-"""Largest relative errors of the interval between two poses, and of an interval that ends at the last pose."""
+"""Tolerances of `pose_pairs_at_interval`, as shares of the wanted time interval between the two poses of a pair.
+
+MAX_INTERVAL_ERROR: the actual interval may differ from the wanted one by this share.
+INTERVAL_ROUNDING: the wanted time of the second pose may be later than the last pose by this share, for rounding.
+"""
 
 
 class PathAlignment(StrEnum):
-    """The kind of transform that aligns an estimated path with the reference before the two are compared."""
+    """Select the transform that aligns an estimated trajectory with the reference trajectory before they are compared.
+
+    NONE ("none"): no alignment.
+    SCALE ("scale"): one factor of all translations, about the estimate's first position.
+    SE3 ("se3"): a rotation and a translation of the whole trajectory.
+    SIM3 ("sim3"): a rotation, a translation and one factor of the whole trajectory.
+    """
 
     NONE = "none"
     SCALE = "scale"
@@ -57,10 +74,10 @@ class PathAlignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlignedPath:
-    """An estimated path, aligned with the reference.
+    """Hold an estimated trajectory after its alignment with the reference trajectory.
 
-    T_world_camera: (N, 4, 4) poses in the reference's frame.
-    scale: factor by which the translations were multiplied.
+    T_world_camera: (N, 4, 4) aligned camera-to-world poses, in the world coordinates of the reference.
+    scale: factor by which the alignment multiplied the estimated translations; 1 without a fitted factor.
     """
 
     T_world_camera: Tensor
@@ -82,12 +99,16 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
 
 
 def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
-    """Align the estimated poses (N, 4, 4) with the reference poses (N, 4, 4).
+    """Transform an estimated trajectory so that its positions match those of a reference trajectory.
 
-    alignment: "none" changes nothing. "scale" fits one factor about the first position. "se3" and "sim3" fit the rigid
-        or similarity transform with the least ATE (Umeyama, PAMI 1991).
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+    alignment: "none" leaves the estimate unchanged. "scale" multiplies translations by one factor about the
+        estimate's first position. "se3" applies a rigid transform and "sim3" a similarity transform to the whole
+        trajectory. The factor or transform is the one with the least absolute trajectory error (Umeyama, PAMI 1991).
 
-    Raises GeometryError if the path stands still or has fewer than three poses.
+    Raises GeometryError if the estimated camera stands still or moves against the reference, so that no positive
+    factor fits, and for "se3" and "sim3" with fewer than three poses.
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
@@ -99,17 +120,24 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
 
 
 def path_length_m(T_world_camera: Tensor) -> float:
-    """Return the length in metres of the path of poses (N, 4, 4)."""
+    """Return the length of a trajectory in metres: the sum of the distances between consecutive camera positions.
+
+    T_world_camera: (N, 4, 4) camera-to-world poses in metres.
+    """
     return float(_distances_m(T_world_camera)[-1])
 
 
 def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the length of the estimated path divided by the reference's; None if the reference stands still.
+    """Return the length of an estimated trajectory divided by the reference's length; 1 for the right scale.
 
-    estimated, reference: (N, 4, 4) poses.
+    Both lengths are sums of the straight distances between the ends of the same long, overlapping segments. Sums of
+    the steps between consecutive poses would be too long, because noise lengthens each step.
 
-    Both lengths are sums of straight distances over the same segments, because noise lengthens the steps between
-    neighboring poses.
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+
+    The result is None if the reference camera stands still, or moves back and forth so that its segments are hardly
+    longer than noise.
     """
     distance = _distances_m(reference)
     length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
@@ -123,9 +151,13 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
 
 
 def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
-    """Return the absolute trajectory error: the root mean square distance of aligned positions in metres.
+    """Return the absolute trajectory error (ATE) in metres: the root mean square distance between camera positions.
 
-    estimated, reference: (N, 4, 4) poses.
+    The distance at each instant is between the estimated and the reference position. This function aligns nothing;
+    call `align_path` before.
+
+    estimated: (N, 4, 4) estimated camera-to-world poses, already aligned with the reference.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
 
     Source: Sturm et al., IROS 2012.
     """
@@ -138,14 +170,17 @@ def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Te
 
 
 def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:
-    """Return the indices (P,) of the first and of the second pose of all pairs that are interval_s apart.
+    """Return the indices of first and of second poses, (P,) each, of all pairs that are interval_s apart in time.
 
-    Each pose is paired with the pose nearest to interval_s later. A pair is left out if its interval is wrong by more
-    than MAX_INTERVAL_ERROR, or would end after the last pose.
+    Each pose is paired with the pose whose time is nearest to interval_s later. A pair is left out if its actual
+    interval differs from interval_s by more than the share MAX_INTERVAL_ERROR, or if the trajectory ends before
+    interval_s has passed.
 
-    times_s: (N,) rising times of the poses in seconds.
+    times_s: (N,) increasing times of the poses in seconds.
+    interval_s: wanted time between the two poses of a pair, in seconds.
 
-    Source: `evaluate_rpe.py --fixed_delta` of the TUM RGB-D benchmark, which has no limit at gaps.
+    Source: `evaluate_rpe.py --fixed_delta` of the TUM RGB-D benchmark, which also keeps pairs whose actual interval
+        is wrong because poses are missing between them.
 
     Examples:
         >>> first, second = pose_pairs_at_interval(torch.tensor([0.0, 0.5, 1.0, 1.5, 9.0]), 1.0)
@@ -165,10 +200,15 @@ def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, 
 def relative_pose_errors(
     estimated: Tensor, reference: Tensor, first: Tensor, second: Tensor
 ) -> tuple[float, float] | None:
-    """Return the root mean square errors of relative motions in metres and degrees, or None without pairs.
+    """Return the root mean square errors of relative motions between poses: translation in metres, rotation in degrees.
 
-    estimated, reference: (N, 4, 4) poses.
-    first, second: (P,) indices of the poses of each pair.
+    Each pair of poses has an estimated and a reference motion from its first to its second pose. The error of a pair
+    is the motion between these two motions. The result is None if there are no pairs.
+
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+    first: (P,) index of the first pose of each pair.
+    second: (P,) index of the second pose of each pair.
 
     Source: Sturm et al., IROS 2012.
     """
@@ -185,18 +225,24 @@ def _frame_errors(estimated: Tensor, reference: Tensor) -> tuple[float, float] |
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between neighboring poses: root mean square translation in metres.
+    """Return the translational relative pose error (RPE) in metres: the root mean square over consecutive poses.
 
-    estimated, reference: (N, 4, 4) poses. The result is None for fewer than two.
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+
+    The result is None for fewer than two poses.
     """
     errors = _frame_errors(estimated, reference)
     return None if errors is None else errors[0]
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between neighboring poses: root mean square rotation in degrees.
+    """Return the rotational relative pose error (RPE) in degrees: the root mean square over consecutive poses.
 
-    estimated, reference: (N, 4, 4) poses. The result is None for fewer than two.
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+
+    The result is None for fewer than two poses.
     """
     errors = _frame_errors(estimated, reference)
     return None if errors is None else errors[1]
@@ -208,12 +254,13 @@ def _distances_m(T_world_camera: Tensor) -> Tensor:
 
 
 def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the segments of KITTI's odometry metric: first frames, last frames, and lengths in metres, (S,) each.
+    """Return the segments of KITTI's odometry benchmark: indices of first and last poses, and lengths, (S,) each.
 
-    Segments begin at every tenth frame and are 100, 200, ..., 800 m long on the reference path (Geiger et al., CVPR
-    2012, evaluate_odometry.cpp). There are none if the path is shorter than 100 m.
+    A segment begins at every tenth pose for each of the lengths 100, 200, ..., 800 m, measured along the reference
+    trajectory (Geiger et al., CVPR 2012, evaluate_odometry.cpp). Segments that would end after the last pose are left
+    out, so S is 0 for a trajectory shorter than 100 m. The lengths are in metres.
 
-    reference: (N, 4, 4) poses.
+    reference: (N, 4, 4) reference camera-to-world poses in metres.
     """
     distance = _distances_m(reference)
     first = torch.arange(0, len(reference), SEGMENT_STEP).repeat_interleave(len(SEGMENT_LENGTHS_M))
@@ -224,9 +271,14 @@ def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return KITTI's translation error in percent: the mean over segments of translation error / length.
+    """Return KITTI's translation error in percent: the error at a segment's end / its length, mean over segments.
 
-    estimated, reference: (N, 4, 4) poses. The result is None if the path is shorter than 100 m.
+    The segments are those of `kitti_segments`, of 100 to 800 m.
+
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+
+    The result is None if the reference trajectory is shorter than 100 m.
     """
     first, last, length = kitti_segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
@@ -234,9 +286,14 @@ def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
 
 
 def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return KITTI's rotation error in degrees per 100 m: the mean over segments of rotation angle / length.
+    """Return KITTI's rotation error in degrees per 100 m: the error at a segment's end / its length, segment mean.
 
-    estimated, reference: (N, 4, 4) poses. The result is None if the path is shorter than 100 m.
+    The segments are those of `kitti_segments`, of 100 to 800 m.
+
+    estimated: (N, 4, 4) estimated camera-to-world poses.
+    reference: (N, 4, 4) reference camera-to-world poses at the same instants.
+
+    The result is None if the reference trajectory is shorter than 100 m.
     """
     first, last, length = kitti_segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
@@ -247,16 +304,26 @@ def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
 
 AXES = ("tx", "ty", "tz", "rx", "ry", "rz")
 MIN_SPREAD = 1e-6
-"""An axis is evaluated only if the true motion along it spreads more, in the unit of translation or in degrees."""
+"""Smallest spread of true motion along an axis with which `fit_motion_axes` evaluates that axis.
+
+The spread is the standard deviation over the motions, in the unit of translation or in degrees.
+`median_translation_ratio` also takes shorter true translations for no motion.
+"""
 
 MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
-"""A frame counts as standing if its motion is shorter than this share of this quantile of all lengths."""
+"""The camera counts as standing in a motion whose translation is shorter than MIN_LENGTH_SHARE of a typical large one.
+
+The typical large translation is the quantile LENGTH_QUANTILE of the lengths of all true translations.
+"""
 
 
 def motion_components(T_b_a: Tensor) -> Tensor:
-    """Convert motions (..., 4, 4) to components (..., 6) in the order of AXES: translation, and rotation in degrees.
+    """Convert 4 x 4 motions to six numbers each: translation along x, y, z, and rotation vector in degrees.
 
-    The rotation is a rotation vector.
+    The result is (..., 6), in the order of AXES. The translation keeps its unit.
+
+    T_b_a: (..., 4, 4) motions, which map points from the camera coordinates of video frame a to those of video frame
+        b.
 
     Examples:
         >>> motion_components(torch.eye(4)[None]).tolist()
@@ -266,9 +333,13 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the factor, a scalar, from predicted to true translations by their median lengths; 1 if undefined.
+    """Return the median length of true translations divided by that of predicted translations, as a scalar.
 
-    predicted, true: (N, 6) motion components.
+    Predicted translations must be multiplied by this factor to have the true size. It is 1 where the division is
+    undefined, because the predicted camera stands still.
+
+    predicted: (N, 6) components of the predicted motions, as `motion_components` returns them.
+    true: (N, 6) components of the true motions.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -281,12 +352,14 @@ def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
-    """Return the median projection of predicted translations on the true ones, as a share of the true lengths.
+    """Return how far predicted translations go in the true direction, as a share of the true length (median).
 
-    The right value is 1. A prediction of no motion gives 0, and the inverse motion gives -1. Standing frames are left
-    out. The result is None if the true camera stands still.
+    Each predicted translation is projected on the true translation, and divided by the length of the true one. The
+    right value is 1. A prediction of no motion gives 0, and the inverse motion gives -1. Motions in which the true
+    camera stands still (see MIN_LENGTH_SHARE) are left out. The result is None if it always stands still.
 
-    predicted, true: (N, 6) motion components.
+    predicted: (N, 6) components of the predicted motions, as `motion_components` returns them.
+    true: (N, 6) components of the true motions.
 
     Examples:
         >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
@@ -302,12 +375,14 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
 
 
 def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
-    """Return slope and correlation of predicted and true motion for each axis. Axes without true motion are left out.
+    """Return (slope, correlation) of a line of predicted against true motion, by the name of the axis (one of AXES).
 
-    The slope is 1 for the right size of motion, and 0 for a constant prediction. The correlation is Pearson's; it is 0
-    for a constant prediction.
+    The slope of the line is 1 if predicted motions have the right size, and 0 for a constant prediction. The
+    correlation is Pearson's; it is 0 for a constant prediction. An axis along which the true motion does not vary is
+    left out, and so are all axes for fewer than three motions.
 
-    predicted, true: (N, 6) motion components.
+    predicted: (N, 6) components of the predicted motions, as `motion_components` returns them.
+    true: (N, 6) components of the true motions.
     """
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)

@@ -19,10 +19,10 @@ DEPTH_NETWORKS = Registry(
     },
     entry_points="stadia.depth_networks",
 )
-"""Depth networks by name. `model.network` chooses one of these subclasses of `DepthNetwork` in every depth recipe."""
+"""Depth networks by name. `model.network` of a configuration chooses one of these classes."""
 
 DEFAULT_NETWORK = "base"
-"""The network of commands that name none. Its weights are part of the package."""
+"""Name of the depth network that commands use if none is given. Its weights are part of the package."""
 
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
@@ -36,7 +36,10 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "midas": "stadia.networks.config:MidasConfig",
     },
 )
-"""Configurations of the depth networks, which do not import torch. Your own network has the attribute `Config`."""
+"""Configuration class of each depth network, by the network's name. Loading one does not import torch.
+
+The class of your own depth network is found by its attribute `Config` instead.
+"""
 
 ATTENTIONS = Registry(
     "attention",
@@ -85,7 +88,7 @@ ROTATIONS = Registry(
 )
 
 ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
-"""Number of values from which a rotation is computed. Rotations that are not listed take 3 values."""
+"""Number of values from which a function of ROTATIONS computes a rotation, if it is not 3."""
 
 ACTIVATIONS = Registry(
     "activation",

@@ -1,8 +1,8 @@
-"""Attention cores of `models.ATTENTIONS`: exact attention and approximations.
+"""Attention implementations of a vision transformer (`networks.ATTENTIONS`): exact attention and approximations.
 
-A core is created by `(config: AttentionConfig, heads, head_dim)`. It maps queries, keys and values, (B, heads, N, d)
-each, to an output of the same shape. `grid` is the (height, width) of the last height * width tokens; the class token
-before them has no position.
+Each is created by `(config: AttentionConfig, heads, head_dim)`. It maps queries, keys and values, (B, heads, N, d)
+each, to an output of the same shape. `grid` is the (height, width) of the patch tokens, which are the last height *
+width tokens; the class token before them has no position.
 """
 
 import math
@@ -23,9 +23,10 @@ class SdpaAttention(nn.Module):
         self.config = config
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+        """Return the attention output (B, H, N, D) for H heads of size D.
 
-        grid: (height, width) of the last height * width tokens.
+        q, k, v: (B, H, N, D) queries, keys and values.
+        grid: (height, width) of the patch tokens, which are the last height * width of the N tokens.
         """
         return functional.scaled_dot_product_attention(q, k, v)
 
@@ -34,15 +35,18 @@ class ExplicitAttention(SdpaAttention):
     """Compute exact attention step by step. This is the readable reference implementation."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+        """Return the attention output (B, H, N, D) for H heads of size D.
 
-        grid: (height, width) of the last height * width tokens.
+        q, k, v: (B, H, N, D) queries, keys and values.
+        grid: (height, width) of the patch tokens, which are the last height * width of the N tokens.
         """
         return compute_attention_map(q, k) @ v
 
 
 def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
-    """Return softmax(Q K^T / sqrt(d)), (B, heads, N, N), for plots (arXiv 1706.03762, eq. 1).
+    """Return the attention weights softmax(Q K^T / sqrt(d)), (B, heads, N, N), for example to plot them.
+
+    Each row of a map sums to 1 (arXiv 1706.03762, eq. 1).
 
     q, k: (B, heads, N, d) queries and keys.
     """
@@ -53,11 +57,11 @@ def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
 
 
 class MemoryCompressedAttention(nn.Module):
-    """Compute exact attention to a grid of keys and values that is `factor` times smaller.
+    """Compute exact attention to fewer keys and values: `factor` neighboring patch tokens share one key and one value.
 
-    A strided convolution per head compresses each window of the token grid to one key and one value. It is initialized
-    to the mean. The logarithm of a window's token count is added to its logits (arXiv 2210.09461, eq. 1), so factor 1
-    is exact.
+    A strided convolution per head compresses each window of the token grid to one key and one value. Initially it takes
+    their mean. The logarithm of a window's token count is added to its attention logits (arXiv 2210.09461, eq. 1), so
+    factor 1 is exact attention.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -68,9 +72,10 @@ class MemoryCompressedAttention(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads * head_dim))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+        """Return the attention output (B, H, N, D) for H heads of size D.
 
-        grid: (height, width) of the last height * width tokens.
+        q, k, v: (B, H, N, D) queries, keys and values.
+        grid: (height, width) of the patch tokens, which are the last height * width of the N tokens.
         """
         first = k.shape[-2] - grid[0] * grid[1]
         counts = torch.cat([k.new_ones(first), count_window_tokens(grid, self.window).to(k)])
@@ -89,12 +94,12 @@ class MemoryCompressedAttention(nn.Module):
 
 
 def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
-    """Return the number of tokens in each window of the grid, (windows,) in row order.
+    """Return how many tokens each window of the token grid contains, (windows,) in row-major order of the windows.
 
-    Windows at the right and lower edge have fewer tokens.
+    Windows at the right and lower edge of the grid may have fewer tokens than the others.
 
-    grid: (height, width) of the tokens.
-    window: (height, width) of a window.
+    grid: (height, width) of the grid in tokens.
+    window: (height, width) of a window in tokens.
     """
     count = torch.arange
     sizes = zip(grid, window, strict=True)
@@ -112,10 +117,11 @@ FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums
 
 
 class PerformerAttention(nn.Module):
-    """Approximate attention by positive random features (FAVOR+). The average over draws of features is exact.
+    """Approximate attention by positive random features (FAVOR+), in time linear in the number of tokens.
 
-    `features` (m, d) is a buffer. In training it is drawn again after every `redraw_every` forward passes. The
-    computation runs in float32.
+    The approximation is unbiased: its average over random draws of the features is exact. The buffer `features` (m, d)
+        has the m features of the last draw. In training they are drawn again after every `redraw_every` forward passes.
+        The computation runs in float32.
     """
 
     features: Tensor
@@ -127,9 +133,10 @@ class PerformerAttention(nn.Module):
         self._passes = 0  # forward passes in training
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the approximate attention output for queries, keys and values (B, H, N, D), with H heads of size D.
+        """Return the approximate attention output (B, H, N, D) for H heads of size D.
 
-        grid: (height, width) of the last height * width tokens.
+        q, k, v: (B, H, N, D) queries, keys and values.
+        grid: (height, width) of the patch tokens; this attention does not use it.
         """
         if self.training:
             if self._redraw_every and self._passes and self._passes % self._redraw_every == 0:
@@ -139,28 +146,29 @@ class PerformerAttention(nn.Module):
             return favor_attention(q.float(), k.float(), v.float(), self.features.float()).to(v.dtype)
 
     def redraw(self) -> None:
-        """Draw new features into a new tensor. A pending backward pass still needs the old tensor."""
+        """Draw new random features into a new tensor. The old one stays valid for a pending backward pass."""
         self.features = orthogonal_features(*self.features.shape).to(self.features)
 
     def checksum(self) -> int:
-        """Return the CRC-32 of the features."""
+        """Return the CRC-32 checksum of the random features, which tells whether two networks have the same ones."""
         return zlib.crc32(self.features.detach().float().cpu().numpy().tobytes())
 
     def get_extra_state(self) -> Tensor:
-        """Return the number of training passes, a scalar tensor."""
+        """Return the number of forward passes in training so far, a scalar tensor that the state_dict stores."""
         return torch.tensor(self._passes)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the number of training passes from a scalar tensor."""
+        """Restore the number of forward passes in training from a scalar tensor of a state_dict."""
         self._passes = int(state)
 
 
 def orthogonal_features(count: int, dim: int) -> Tensor:
-    """Draw random features (M, D): blocks of `dim` orthogonal, Haar-distributed rows with Gaussian lengths.
+    """Draw random features (count, dim) for Performer attention: blocks of `dim` orthogonal rows with Gaussian lengths.
 
     Each row alone is a standard Gaussian vector. Orthogonal rows lower the variance of the approximation.
 
-    count, dim: number of features M, and their size D.
+    count: number of features (rows).
+    dim: size of an attention head (columns).
     """
     blocks = math.ceil(count / dim)
     q, r = torch.linalg.qr(torch.randn(blocks, dim, dim))
@@ -170,22 +178,27 @@ def orthogonal_features(count: int, dim: int) -> Tensor:
 
 
 def log_random_features(x: Tensor, features: Tensor) -> Tensor:
-    """Return log(sqrt(m) phi(x)) = W x' - |x'|^2 / 2 with x' = x / d^(1/4), (..., N, m).
+    """Return the logarithms (..., N, m) of m positive random features of queries or keys, without the factor 1 /
+    sqrt(m).
 
-    The mean of exp(log phi(q) + log phi(k)) over draws of the features is exp(q . k / sqrt(d)) (Lemma 1).
+    They are log(sqrt(m) phi(x)) = W x' - |x'|^2 / 2 with x' = x / d^(1/4). The mean of exp(log phi(q) + log phi(k))
+    over draws of W is exp(q . k / sqrt(d)) (Choromanski et al., arXiv 2009.14794, Lemma 1).
 
     x: (..., N, d) queries or keys.
-    features: (m, d) rows of W.
+    features: (m, d) random matrix W.
     """
     x = x * x.shape[-1] ** -0.25
     return x @ features.T - x.square().sum(dim=-1, keepdim=True) / 2
 
 
 def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor:
-    """Return the attention (..., N, d) of q, k, v (..., N, d) approximated by random features (m, d) (appendix B.1).
+    """Return the attention output (..., N, d), approximated by random features (arXiv 2009.14794, appendix B.1).
 
     Maxima are subtracted before exp, so that nothing overflows: one per query and one for all keys. They cancel in the
-    result.
+        result.
+
+    q, k, v: (..., N, d) queries, keys and values.
+    features: (m, d) random matrix, as `orthogonal_features` draws it.
     """
     scale = features.shape[0] ** -0.5
     of_q, of_k = log_random_features(q, features), log_random_features(k, features)
@@ -202,17 +215,19 @@ def favor_attention(q: Tensor, k: Tensor, v: Tensor, features: Tensor) -> Tensor
 
 
 class TokenMergingAttention(SdpaAttention):
-    """Compute exact attention between fewer tokens: the share `merge` of the grid's tokens is merged, then unmerged.
+    """Compute exact attention between fewer tokens: similar patch tokens are merged, and unmerged afterwards.
 
-    The mean key over the heads decides which tokens merge. A group has the mean query, key and value of its tokens, and
-    the logarithm of its size is added to its logits (arXiv 2210.09461, eq. 1). Tokens are compared in float32, because
-    tokens of flat regions are equal in bfloat16.
+    The share `merge` of the patch tokens is merged into others. The mean key over the heads decides which tokens merge.
+    A group of merged tokens has their mean query, key and value, and the logarithm of its size is added to its
+    attention logits (arXiv 2210.09461, eq. 1). Tokens are compared in float32, because tokens of flat image regions are
+    equal in bfloat16.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the attention output for queries q, keys k and values v, all (B, H, N, D) for H heads of size D.
+        """Return the attention output (B, H, N, D) for H heads of size D.
 
-        grid: (height, width) of the last height * width tokens.
+        q, k, v: (B, H, N, D) queries, keys and values.
+        grid: (height, width) of the patch tokens, which are the last height * width of the N tokens.
         """
         places = grid[0] * grid[1]
         if self.config.merge == 0 or places < 2:
@@ -235,14 +250,14 @@ class TokenMergingAttention(SdpaAttention):
 
 
 def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
-    """Return the group of each token, (B, N) with values below N - removed (arXiv 2210.09461, section 3).
+    """Group similar tokens: return the number of each token's group, (B, N), from 0 to N - removed - 1.
 
-    Bipartite soft matching: every other token from `first` on is paired with the most similar one of the tokens in
-    between. The `removed` most similar pairs merge.
+    Bipartite soft matching (arXiv 2210.09461, section 3): from token `first` on, every second token is paired with the
+    most similar one of the tokens in between. The `removed` most similar pairs merge into one group each.
 
     metric: (B, N, d) vectors by which tokens are compared.
-    removed: number of merged tokens, at most half of the tokens from `first` on.
-    first: index of the first token that may merge.
+    removed: number of tokens that join another one, at most half of the tokens from `first` on.
+    first: index of the first token that may merge; earlier ones, such as the class token, stay alone.
     """
     batch, tokens, dim = metric.shape
     pairs = (tokens - first) // 2

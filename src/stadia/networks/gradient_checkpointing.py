@@ -15,9 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Sequence[nn.Module] = ()) -> Any:
-    """Return `function(*inputs)`, and store only the inputs, tensors of any shape, for the backward pass.
+    """Return `function(*inputs)`, but store only the inputs for the backward pass, which computes the function again.
 
-    modules: modules that the function uses. Their running statistics are updated only once.
+    inputs: tensors of any shape.
+    modules: modules that the function uses. Their buffers, such as running statistics of batch normalization, are
+        updated only by the first computation.
     """
     if not torch.is_grad_enabled():
         return function(*inputs)
@@ -31,7 +33,7 @@ def run_checkpointed(function: Callable[..., Any], *inputs: Tensor, modules: Seq
 
 @contextlib.contextmanager
 def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Restore all buffers of these modules when the block ends."""
+    """Restore all buffers of these modules to their present values when the `with` block ends."""
     kept = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     try:
         yield
@@ -42,9 +44,14 @@ def keep_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def compute_features(backbone: nn.Module, image: Tensor) -> list[Tensor]:
-    """Return the features (B, C, H / stride, W / stride) of a timm extractor for images (B, 3, H, W), with checkpoints.
+    """Return the feature maps (B, C, H / stride, W / stride) of a timm backbone, storing only these for the backward
+    pass.
 
-    Each feature is a checkpoint, from which the next one is recomputed. Transformers are recomputed as a whole.
+    Activations between two feature maps are computed again in the backward pass. Transformers are computed again as a
+    whole.
+
+    backbone: timm model created with `features_only=True`.
+    image: (B, 3, H, W) normalized images.
     """
     if not isinstance(backbone, FeatureDictNet):
         whole: list[Tensor] = run_checkpointed(backbone, image, modules=[backbone])

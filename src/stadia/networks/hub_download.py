@@ -17,7 +17,7 @@ from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.core.shown_progress import SHOWN_PROGRESS
 
 UNFINISHED = ".stadia-part"
-"""Suffix of an unfinished download, which can resume. The hub's client deletes its own unfinished files."""
+"""Suffix of an unfinished download, which can resume. (The client of the hub would delete its own unfinished files.)"""
 
 MEGABYTE = 1e6
 
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository, and its path in the cache.
+    """A file of a repository on the Hugging Face hub, and its place in the local cache.
 
-    name: path in the repository.
+    name: name of the file in the repository.
     size: number of bytes.
-    digest: SHA-256 of a large file, or git's hash of a small one.
-    blob: path in the cache, named by the digest.
+    digest: SHA-256 of a large file, or git's SHA-1 hash of a small one.
+    blob: path in the cache, whose file name is the digest.
     """
 
     name: str
@@ -41,11 +41,11 @@ class HubFile:
 
     @property
     def partial(self) -> Path:
-        """Return the path of the unfinished download."""
+        """Return the path of the file's unfinished download."""
         return self.blob.with_name(self.blob.name + UNFINISHED)
 
     def matches(self, path: Path) -> bool:
-        """Return whether the content of a file has the digest."""
+        """Return whether the content of the file at `path` has the checksum that the hub announced."""
         is_large = len(self.digest) == hashlib.sha256().digest_size * 2
         hasher = hashlib.sha256() if is_large else hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
         with path.open("rb") as stream:
@@ -53,24 +53,26 @@ class HubFile:
 
 
 def find_cache(repository: str) -> Path:
-    """Return the folder in the hub's cache that belongs to a repository."""
+    """Return the folder of a repository in the local cache of the Hugging Face hub; it may not exist."""
     return Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
 
 def count_downloaded_bytes(repository: str) -> int:
-    """Return how many bytes of a repository's files are in the cache, including unfinished downloads."""
+    """Return how many bytes of a repository are in the local cache, including unfinished downloads."""
     return sum(path.stat().st_size for path in (find_cache(repository) / "blobs").glob("*"))
 
 
 def fetch_missing_files(source: str, repository: str, revision: str | None, patterns: Sequence[str]) -> None:
-    """Download the files of a repository that the cache lacks. After that, `snapshot_download` finds them.
+    """Download the files of a repository that the local cache lacks, so that `snapshot_download` finds them.
 
-    source: the source as the user wrote it, for messages.
-    repository: name of the repository on the hub.
+    If the hub does not reply, nothing is downloaded.
+
+    source: the network's name as the user wrote it, for messages.
+    repository: name of the repository on the hub, ORG/NAME.
     revision: commit, or None for the newest.
-    patterns: patterns of file names.
+    patterns: wildcard patterns of the names of needed files.
 
-    Raises CheckpointError if the connection breaks or a checksum differs, and HfHubHTTPError as the hub's client does.
+    Raises CheckpointError if the connection breaks or a checksum differs, and HfHubHTTPError if the hub refuses.
     """
     try:
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)

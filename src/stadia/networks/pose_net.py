@@ -30,10 +30,13 @@ Grid = tuple[int, int]
 
 
 def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor:
-    """Return the correlations (B, (2 reach + 1)^2, h, w) of two images' features (B, C, h, w) within `reach` pixels.
+    """Correlate the features of two images at shifts of up to `reach` pixels: return (B, (2 reach + 1)^2, h, w).
 
-    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy). It is 0 outside the image
-    (FlowNet, arXiv 1504.06852, eq. 1).
+    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0 where the shifted
+    position is outside the image (FlowNet, arXiv 1504.06852, eq. 1).
+
+    one, other: (B, C, h, w) feature maps of the two images.
+    reach: largest shift along x and y, in pixels of the feature maps.
     """
     height, width = one.shape[-2:]
     around = F.pad(other, (reach, reach, reach, reach))
@@ -42,9 +45,11 @@ def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor
 
 
 def compute_expected_shift(alike: Tensor, reach: int) -> Tensor:
-    """Return the mean shift (B, 2, h, w), dx and dy in pixels, from the likelihood of each shift.
+    """Return the mean shift (B, 2, h, w) of each pixel, dx and dy, from the probabilities of all shifts.
 
-    alike: (B, (2 reach + 1)^2, h, w) likelihoods, in the order of `compute_correlation_volume`.
+    alike: (B, (2 reach + 1)^2, h, w) probabilities, which sum to 1 over the channels, in the channel order of
+        `compute_correlation_volume`.
+    reach: largest shift along x and y, in pixels of the feature maps.
     """
     steps = torch.arange(-reach, reach + 1, dtype=alike.dtype, device=alike.device)
     dy, dx = torch.meshgrid(steps, steps, indexing="ij")
@@ -54,9 +59,9 @@ def compute_expected_shift(alike: Tensor, reach: int) -> Tensor:
 class CorrelationPoseEncoder(nn.Module):
     """Map image pairs (B, 6, H, W), RGB in [0, 1], to features (B, 128, H / 32, W / 32), with sides rounded up.
 
-    The encoder normalizes the images itself. It correlates features at 1/4 of the size within 4 pixels. If a frame
-    belongs to several pairs, encode it once: pass two results of `encode_frames`, concatenated to (B, 2 FEATURES, H /
-    4, W / 4).
+    The encoder normalizes the images itself. It correlates feature maps of 1/4 of the image size within 4 of their
+        pixels. If a video frame belongs to several pairs, encode it once: instead of images, pass the results of
+        `encode_frames` for both frames of a pair, concatenated to (B, 2 FEATURES, H / 4, W / 4).
     """
 
     REACH, FEATURES = 4, 16
@@ -76,11 +81,15 @@ class CorrelationPoseEncoder(nn.Module):
         self.channels, self.strides = [128], [32]
 
     def encode_frames(self, images: Tensor) -> Tensor:
-        """Return the features (B, FEATURES, H / 4, W / 4) of images (B, 3, H, W)."""
+        """Return the feature maps (B, FEATURES, H / 4, W / 4) of single images (B, 3, H, W), RGB in [0, 1]."""
         return self._directions((images - self.MEAN) / self.STD)
 
     def forward(self, pair: Tensor) -> list[Tensor]:
-        """Return the features of image pairs (B, 6, H, W), or of pairs from `encode_frames`, as a list of one map."""
+        """Return the features of image pairs as a list of one map (B, 128, H / 32, W / 32).
+
+        pair: (B, 6, H, W) the earlier and the later image, RGB in [0, 1]; or the results of `encode_frames` for both,
+            concatenated to (B, 2 FEATURES, H / 4, W / 4).
+        """
         if pair.shape[1] == 6:
             pair = torch.cat([self.encode_frames(pair[:, :3]), self.encode_frames(pair[:, 3:])], dim=1)
         earlier, later = pair.chunk(2, dim=1)
@@ -102,24 +111,38 @@ def _places(like: Tensor) -> Tensor:
 
 
 def make_resnet_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> Encoder:
-    """Return a separate encoder: ResNet-18, or any timm model by `pose_encoder` (Monodepth2, arXiv 1806.01260)."""
+    """Create a separate encoder for image pairs, the timm model `config.pose_encoder` (Monodepth2).
+
+    depth_encoder: not used.
+    """
     checkpoints = config.checkpoint_gradients
     return Encoder(config.pose_encoder, images=2, pretrained=config.pretrained, checkpoint_gradients=checkpoints)
 
 
 def make_d3vo_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> "D3voPoseEncoder":
-    """Return seven random convolutions of stride 2 on the image pair (D3VO, arXiv 2003.01060, supplement)."""
+    """Create the encoder of D3VO's pose network: seven convolutions of stride 2 on the image pair, with random weights.
+
+    Source: arXiv 2003.01060, supplement.
+
+    depth_encoder: not used.
+    """
     return D3voPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
 def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> "SharedPoseEncoder":
-    """Return the depth network's encoder for both images. Only the head has weights of its own."""
+    """Create the encoder that passes on the depth encoder's features of both images. It has no weights of its own.
+
+    depth_encoder: encoder of the depth network.
+    """
     assert depth_encoder is not None, "the configuration refuses a network without an encoder"
     return SharedPoseEncoder(depth_encoder)
 
 
 def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> CorrelationPoseEncoder:
-    """Return small networks on feature correlations of the image pair. They learn best from little data."""
+    """Create the encoder that correlates small networks' features of the two images. It learns best from little data.
+
+    depth_encoder: not used.
+    """
     return CorrelationPoseEncoder(ACTIVATIONS.load(config.activation))
 
 
@@ -143,19 +166,25 @@ class D3voPoseEncoder(nn.Module):
         self.channels, self.strides = [self.CHANNELS[-1]], [2 ** len(self.CHANNELS)]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
-        """Return the features (B, 1024, H / 128, W / 128) of image pairs (B, 6, H, W), as a list of one map."""
+        """Return the features of image pairs as a list of one map (B, 1024, H / 128, W / 128).
+
+        pair: (B, 6, H, W) the earlier and the later image, RGB in [0, 1].
+        """
         return [self.layers((pair - self.MEAN) / self.STD)]
 
 
 class SharedPoseEncoder(nn.Module):
-    """Return the depth encoder's coarsest features of both images, concatenated to (B, 2 C, h, w)."""
+    """Pass on the depth encoder's coarsest features of both images, concatenated to (B, 2 C, h, w), to the head."""
 
     def __init__(self, depth_encoder: Encoder) -> None:
         super().__init__()
         self.channels, self.strides = [2 * depth_encoder.channels[-1]], depth_encoder.strides[-1:]
 
     def forward(self, pair: Tensor) -> list[Tensor]:
-        """Return the given features (B, 2 C, h, w) unchanged, as a list of one map."""
+        """Return the given features (B, 2 C, h, w) unchanged, as a list of one map.
+
+        pair: the depth encoder's coarsest features of the earlier and the later image, concatenated along the channels.
+        """
         return [pair]
 
 
@@ -163,7 +192,13 @@ class SharedPoseEncoder(nn.Module):
 
 
 class PoolHead(nn.Sequential):
-    """Global average pooling and one linear layer, for any image size (D3VO, arXiv 2003.01060)."""
+    """Map features to motion values by global average pooling and one linear layer; any image size (D3VO).
+
+    channels: channels of the features.
+    outputs: number of values.
+    activation: not used.
+    grid: not used.
+    """
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         super().__init__(nn.Linear(channels, outputs))
@@ -175,7 +210,13 @@ class PoolHead(nn.Sequential):
 
 
 class ConvHead(nn.Sequential):
-    """Four convolutions and global average pooling, for any image size (Monodepth2, arXiv 1806.01260)."""
+    """Map features to motion values by four convolutions and global average pooling; any image size (Monodepth2).
+
+    channels: channels of the features.
+    outputs: number of values.
+    activation: function that creates the layer after each convolution but the last.
+    grid: not used.
+    """
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
         layers: list[nn.Module] = [nn.Conv2d(channels, 256, 1), activation()]
@@ -190,9 +231,14 @@ class ConvHead(nn.Sequential):
 
 
 class LinearHead(nn.Sequential):
-    """One linear layer over all pixels of the feature map, for the training image size only.
+    """Map features to motion values by one linear layer over all pixels of the feature map; training image size only.
 
-    Raises ConfigError if this size is unknown, or for an input of another size.
+    channels: channels of the features.
+    outputs: number of values.
+    activation: not used.
+    grid: (height, width) of the feature map for training images.
+
+    Raises ConfigError if `grid` is None, or for features of another size.
     """
 
     def __init__(self, channels: int, outputs: int, activation: Activation, grid: Grid | None = None) -> None:
@@ -203,7 +249,10 @@ class LinearHead(nn.Sequential):
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features (B, C, h, w) of the training size to values (B, outputs)."""
+        """Map features (B, C, h, w) of images of the training size to values (B, outputs).
+
+        Raises ConfigError for features of images of another size.
+        """
         if (size := tuple(x.shape[-2:])) != self.grid:
             expected = f"{self.grid[1]}x{self.grid[0]}, as in training"
             found = f"a map of {size[1]}x{size[0]}"
@@ -224,9 +273,12 @@ MIN_IMAGE_STD = 1 / 255  # an image in [0, 1] with a smaller standard deviation,
 
 
 def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
-    """Return log a and c, (B, 2), that give the earlier images the mean and standard deviation of the later ones.
+    """Estimate the brightness change between two images from their moments: return log a and c, (B, 2).
 
-    They approximate the brightness change of one scene. Swapping the images negates both. Uniform images have gain 1.
+    The moments are the mean and the standard deviation of each image.
+
+    Gain a and offset sqrt(a) c change the earlier image so that it has the mean and standard deviation of the later
+    one. Swapping the images negates both results. Uniform images have gain 1.
 
     earlier, later: (B, 3, H, W) RGB in [0, 1].
     """
@@ -239,9 +291,12 @@ def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
 
 
 def decode_brightness(logits: Tensor, scale: float) -> Tensor:
-    """Convert logits (..., 2) of gain and offset to brightness (a, b), (..., 2). Zeros give exactly (1, 0).
+    """Convert a network's values (..., 2) to brightness changes (a, b), (..., 2). Zeros give (1, 0).
 
-    scale: slope of log a and of b at logit 0.
+    The gain a is between 1/2 and 2, the offset b between -1/2 and 1/2.
+
+    logits: (..., 2) raw values.
+    scale: slope of log a and of b at value 0.
     """
     bounds = (math.log(MAX_GAIN), MAX_OFFSET / math.sqrt(MAX_GAIN))
     log_gain, offset = (bound * torch.tanh(logits[..., i] * (scale / bound)) for i, bound in enumerate(bounds))
@@ -249,10 +304,12 @@ def decode_brightness(logits: Tensor, scale: float) -> Tensor:
 
 
 class PairMotion(NamedTuple):
-    """The motion from the earlier image of a pair to the later one.
+    """The camera motion and the brightness change from the earlier image of a pair to the later one.
 
-    T_later_earlier: (B, 4, 4) float32.
-    brightness: (B, 2) a and b, for which a * earlier + b matches the later image; or None.
+    T_later_earlier: (B, 4, 4) float32 motion from the earlier to the later camera's coordinate frame, in the unit of
+        depth.
+    brightness: (B, 2) gain a and offset b, for which a * earlier + b matches the later image; or None if it is not
+        predicted.
     """
 
     T_later_earlier: Tensor
@@ -263,12 +320,14 @@ MOMENT_SCALE = 10  # weights of 0.1 map the scaled moments to brightness: 100 st
 
 
 class PoseNet(nn.Module):
-    """An encoder of image pairs and a motion head; with `config.brightness` also heads for a and b.
+    """The pose network: an encoder of image pairs, a motion head, and optional heads for gain and offset.
 
-    config: configuration, of which `pose_net`, `pose_head`, `rotation` and the scales are used. Rotations are in
-        radians, translations in the unit of depth.
-    depth_encoder: the depth network's encoder, which a `pose_net` may share, or None.
-    size: (height, width) of the training images; some heads require it.
+    The heads for gain and offset exist with `config.brightness`.
+
+    config: configuration, of which `pose_net`, `pose_head`, `rotation` and the scales are used. Predicted rotations are
+        in radians, translations in the unit of depth.
+    depth_encoder: the depth network's encoder, which the `pose_net` "shared" uses, or None.
+    size: (height, width) of the training images, which the head "linear" requires.
     """
 
     def __init__(
@@ -298,11 +357,12 @@ class PoseNet(nn.Module):
         self.brightness_scale = config.brightness_scale
 
     def forward(self, earlier: Tensor, later: Tensor, moments: Tensor | None = None) -> PairMotion:
-        """Predict the motion between images (B, 3, H, W) in temporal order.
+        """Predict the camera motion, and optionally the brightness change, between two images in temporal order.
 
-        earlier, later: (B, 3, H, W) RGB in [0, 1]; for `SharedPoseEncoder`, the depth network's coarsest features (B,
-            C, h, w) of each image.
-        moments: (B, 2) `compare_image_moments` of the two images, from which brightness is predicted.
+        earlier, later: (B, 3, H, W) RGB in [0, 1]; for the `pose_net` "shared", the depth encoder's coarsest features
+            (B, C, h, w) of each image.
+        moments: (B, 2) result of `compare_image_moments` for the two images, from which brightness is predicted; None
+            predicts no brightness.
         """
         features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
         T_later_earlier = self.transform(self.head(features).float())
@@ -313,7 +373,9 @@ class PoseNet(nn.Module):
         return PairMotion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return the output (B, n + 3) of the motion head, which is the input of `transform`.
+        """Return the raw output (B, n + 3) of the motion head, which `transform` converts to a motion.
+
+        n is the number of values of a rotation, 3, 6 or 9.
 
         earlier, later: images (B, 3, H, W) or features, as in `forward`.
         """
@@ -321,22 +383,23 @@ class PoseNet(nn.Module):
         return values
 
     def transform(self, values: Tensor) -> Tensor:
-        """Return the motions T_later_earlier (B, 4, 4) for outputs (B, n + 3) of the motion head in float32.
+        """Convert raw outputs of the motion head to motions (B, 4, 4) from the earlier to the later camera.
 
-        The first n values are the rotation, and the last three are the translation.
+        values: (B, n + 3) float32; the first n values give the rotation, and the last three the translation.
         """
         rotation = self.rotation(self.rotation_scale * values[:, : self.rotation_numbers])
         return from_rotation_translation(rotation, self.translation_scale * values[:, self.rotation_numbers :])
 
 
 POLAR_STEPS = 12
-"""Number of Newton steps of `matrix9d`. The error squares in each step, from a condition number of a thousand on."""
+"""Number of Newton steps by which `matrix9d` computes a rotation; enough for condition numbers up to 1000."""
 
 
 def euler_to_matrix(angles: Tensor, order: str = "xyz") -> Tensor:
     """Convert angles (..., 3) in radians about the fixed axes x, y and z to rotations (..., 3, 3).
 
-    order: order in which the rotations about the axes are applied.
+    angles: (..., 3) angles about x, about y and about z, always in this order.
+    order: order in which the rotations about the axes are applied, such as "xyz".
     """
     return matrix_from_euler(angles[..., ["xyz".index(axis) for axis in order]], order)
 
@@ -369,15 +432,15 @@ def euler_zxy(angles: Tensor) -> Tensor:
 def euler_zyx(angles: Tensor) -> Tensor:
     """Convert angles (..., 3) about z, then y, then x to rotations Rx Ry Rz, (..., 3, 3).
 
-    These are roll, pitch and yaw of R_roll R_pitch R_yaw.
+    The order is that of R = R_roll R_pitch R_yaw.
     """
     return euler_to_matrix(angles, "zyx")
 
 
 def matrix6d(values: Tensor) -> Tensor:
-    """Convert values (..., 6), the first two columns of R - I, to rotations (..., 3, 3) by Gram-Schmidt.
+    """Convert values (..., 6) to rotations (..., 3, 3): the first two columns of R minus those of the identity.
 
-    Source: arXiv 1812.07035, eq. 15.
+    The columns are made orthonormal by Gram-Schmidt (arXiv 1812.07035, eq. 15). Zeros give the identity.
     """
     identity = torch.eye(3, dtype=values.dtype, device=values.device)
     x = F.normalize(identity[0] + values[..., :3], dim=-1)
@@ -387,11 +450,13 @@ def matrix6d(values: Tensor) -> Tensor:
 
 
 def matrix9d(values: Tensor) -> Tensor:
-    """Convert values (..., 9), a matrix minus the identity row by row, to the nearest rotations (..., 3, 3).
+    """Convert values (..., 9), a 3x3 matrix minus the identity, to the nearest rotations (..., 3, 3).
 
-    They are U V^T of the singular value decomposition (arXiv 2006.14616). The decomposition has an infinite derivative
-    at the identity. Therefore Newton steps X <- (X + X^-T) / 2 compute them (Higham, SIAM 1986). A reflection becomes
-    its negative.
+    The values are in row-major order.
+
+    The nearest rotation is U V^T of the singular value decomposition (arXiv 2006.14616). Because the decomposition has
+    an infinite derivative at the identity, Newton steps X <- (X + X^-T) / 2 compute it instead (Higham, SIAM 1986). If
+    the result is a reflection, its negative is returned.
     """
     identity = torch.eye(3, dtype=values.dtype, device=values.device)
     R = identity + values.reshape(*values.shape[:-1], 3, 3)
@@ -401,12 +466,14 @@ def matrix9d(values: Tensor) -> Tensor:
 
 
 class DepthPoseNet(nn.Module):
-    """Apply the depth network to the target image, and the pose network to each pair of neighboring frames.
+    """Apply the depth network to the target image, and the pose network to each pair of neighboring video frames.
 
-    The pose network receives pairs in temporal order. For a source before the target its output is inverted. The motion
-    of a stereo source comes from the calibration; with `brightness` the pose network predicts its brightness too.
+    The pose network receives pairs in temporal order. For a source image before the target its output is inverted. The
+    motion between the cameras of a stereo pair comes from the calibration; with `brightness` the pose network predicts
+    the brightness change of a stereo pair too.
 
-    motion: create a pose network. Without temporal neighbors nothing would train it.
+    config: configuration of both networks.
+    motion: create a pose network. Without pairs of video frames nothing would train it.
     size: (height, width) of the training images; some pose heads require it.
     """
 
@@ -420,16 +487,21 @@ class DepthPoseNet(nn.Module):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the initial weights of the depth network and of the pose network's encoder, by name."""
+        """Return where the initial weights of both networks come from, by the name of the component."""
         encoder = self.pose.encoder if self.pose else None
         return self.depth.weights | ({"pose_encoder": encoder.weights} if isinstance(encoder, Encoder) else {})
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """Return the modules whose forward pass a training step calls."""
+        """Return the modules that torch.compile compiles: those whose forward pass a training step calls."""
         return [*self.depth.modules_to_compile(), *([] if self.pose is None else [self.pose])]
 
     def forward(self, batch: Batch) -> Prediction:
-        """Predict inverse depth, the motions T_source_target, and the optional outputs of the configuration."""
+        """Predict inverse depth of the target image, the motions from it to each source image, and more.
+
+        The configuration decides about the right camera's inverse depth, log uncertainty and brightness changes.
+
+        batch: target and source images with their cameras.
+        """
         if self.pose is not None and isinstance(self.pose.encoder, SharedPoseEncoder):
             features = self._shared.encoder(batch.inputs.image)
             maps = self._shared.decode(features, batch.inputs.image, batch.inputs.camera)
@@ -447,7 +519,10 @@ class DepthPoseNet(nn.Module):
         return self.depth
 
     def motion(self, earlier: Tensor, later: Tensor) -> PairMotion | None:
-        """Predict the motion between images (B, 3, H, W) in temporal order; None without a pose network."""
+        """Predict the motion from the earlier to the later of two images; None without a pose network.
+
+        earlier, later: (B, 3, H, W) RGB in [0, 1], in temporal order.
+        """
         if self.pose is None:
             return None
         moments = compare_image_moments(earlier, later) if self.brightness else None
@@ -455,9 +530,11 @@ class DepthPoseNet(nn.Module):
         return motion
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return the pose head's output (B, n + 3) for images (B, 3, H, W) in temporal order, for `PoseNet.transform`.
+        """Return the raw output (B, n + 3) of the pose head for two images in temporal order, for `PoseNet.transform`.
 
         n is the number of values of a rotation. This needs a pose network.
+
+        earlier, later: (B, 3, H, W) RGB in [0, 1].
         """
         assert self.pose is not None
         return self.pose.motion_values(*self._pose_inputs(earlier, later))

@@ -18,17 +18,20 @@ from stadia.io.input_files import check_input_file, expand_home, read_json, read
 from stadia.networks import DEFAULT_NETWORK, DEPTH_NETWORKS
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
-"""A licence is non-commercial if its name contains one of these."""
+"""A licence forbids commercial use if its name contains one of these texts."""
 
 PACKAGES: Mapping[str, str] = {
     "moge": "pip install git+https://github.com/microsoft/MoGe.git",
     "depth_anything_3": "pip install depth-anything-3",
 }
-"""Packages that run their authors' networks, with the command that installs each. transformers runs the others."""
+"""Python packages of authors that run their own networks, with the command that installs each.
+
+The package transformers runs all other published networks.
+"""
 
 
 BYTES_PER_PARAMETER = 4
-"""Size of a weight: published weights are float32, except for a few large networks."""
+"""Assumed size of a weight in bytes: published weights are float32, except for a few large networks."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt")
 """Suffixes of weight files. Packages read the .pt files of their authors."""
@@ -36,7 +39,20 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt")
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
-    """A published network. published_networks.toml describes the fields."""
+    """A published depth network, as published_networks.toml lists it.
+
+    repository: repository on the Hugging Face hub, ORG/NAME.
+    millions: number of parameters in millions.
+    output: scale of the predicted depth: metres, up to scale, or up to scale and shift.
+    licence: licence of the weights.
+    use: what the network is good at.
+    data: data on which it was trained.
+    paper: arXiv number of the paper.
+    focal: fx / width of the images for which its metres hold, or None.
+    score: published or measured accuracy, as text, or "".
+    package: Python package that runs the network, or "" for the package transformers.
+    focal_unit_px: if the output must be multiplied by the focal length in pixels and divided by a number, this number.
+    """
 
     repository: str
     millions: float
@@ -57,7 +73,7 @@ class PublishedNetwork:
 
     @property
     def size(self) -> str:
-        """Return the size of the weights as text."""
+        """Return the approximate size of the weights as text, such as "99 MB"."""
         megabytes = self.weight_bytes / 1e6
         return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
@@ -70,7 +86,7 @@ class PublishedNetwork:
 
     @property
     def title(self) -> str:
-        """Return the network's line in `stadia list published-networks`."""
+        """Return the text about the network that `stadia list published-networks` shows."""
         focal = "" if self.focal is None else f" at fx / width {self.focal:.3g}"
         if self.focal_unit_px is not None:
             focal = f": output times the focal length in pixels over {self.focal_unit_px:g}"
@@ -89,18 +105,18 @@ def _read_networks() -> dict[str, PublishedNetwork]:
 
 
 PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
-"""Published networks by the name that commands accept."""
+"""Published depth networks by the names that commands accept."""
 
 
 @dataclass(frozen=True)
 class NetworkRow:
-    """A network as `stadia list networks` and the app show it.
+    """A depth network as `stadia list networks` and the app show it.
 
     name: name that commands accept.
     use: what the network is good at.
-    size: size of its weights.
+    size: size of its weights, as text.
     licence: licence of its weights.
-    is_here: whether it needs no download.
+    is_here: whether its weights are on this machine, so that it needs no download.
     """
 
     name: str
@@ -111,7 +127,7 @@ class NetworkRow:
 
 
 def list_network_rows() -> list[NetworkRow]:
-    """Return the packaged network, then the published ones."""
+    """Return the networks that commands accept by name: the packaged one first, then the published ones."""
     base = NetworkRow(DEFAULT_NETWORK, "metres of rooms and streets, fast", "10 MB", "Apache-2.0")
     published = PUBLISHED_NETWORKS.items()
     return [
@@ -121,7 +137,7 @@ def list_network_rows() -> list[NetworkRow]:
 
 
 def find_by_repository(repository: str) -> PublishedNetwork | None:
-    """Return the entry of the table with this repository of the hub, or None."""
+    """Return the listed network with this repository of the hub (ORG/NAME), or None."""
     return next((entry for entry in PUBLISHED_NETWORKS.values() if entry.repository == repository), None)
 
 
@@ -131,7 +147,7 @@ def is_non_commercial(licence: str) -> bool:
 
 
 def describe_licence(licence: str) -> str:
-    """Return a line about the licence of weights, or "" if it is unknown."""
+    """Return a sentence about the licence of weights and whether it forbids commercial use; "" if it is unknown."""
     if not licence:
         return ""
     ban = ": it forbids commercial use" if is_non_commercial(licence) else ""
@@ -141,10 +157,10 @@ def describe_licence(licence: str) -> str:
 # -- their files: in a folder, or on the Hugging Face hub
 
 HUB = "hf:"
-"""Prefix of a repository's name: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+"""Prefix by which users name a repository of the Hugging Face hub: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
-"""Files with the architecture of a network of transformers, and with the preparation of its images."""
+"""Names of the files with the architecture of a network of the package transformers, and with its image preparation."""
 
 ARCHITECTURES = (
     "chmv2",
@@ -156,7 +172,7 @@ ARCHITECTURES = (
     "tipsv2_dpt",
     "zoedepth",
 )
-"""Supported values of `model_type`."""
+"""Supported values of the key `model_type` in config.json."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
@@ -170,11 +186,11 @@ _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The files of a published network.
+    """The local files of a published network.
 
     folder: folder with config.json and safetensors.
-    entry: the network's entry of the table, or None.
-    revision: commit on the hub; "" for a folder.
+    entry: the network's entry in PUBLISHED_NETWORKS, or None if it is not listed.
+    revision: commit on the hub; "" for a user's folder.
     """
 
     folder: Path
@@ -193,7 +209,10 @@ class PublishedFiles:
         raise CheckpointError(self.folder, found=found, expected="model.safetensors", fix=fix)
 
     def list_weight_files(self) -> list[Path]:
-        """Return the weight files. Raises CheckpointError or DataError if one is missing or outside the folder."""
+        """Return the paths of all weight files.
+
+        Raises CheckpointError or DataError if a file is missing or would be outside the folder.
+        """
         first = self.weights
         if first.suffix == ".safetensors":
             names = {first.name}
@@ -213,7 +232,9 @@ class PublishedFiles:
 
 
 def find_repository(source: str) -> tuple[str, str | None] | None:
-    """Return repository and revision for a short name or hf:ORG/NAME[@REVISION]; None for a folder.
+    """Return repository (ORG/NAME) and revision (or None) for a network's name; None if the source is a folder.
+
+    source: a name of PUBLISHED_NETWORKS, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder.
 
     Raises ConfigError for a malformed name.
     """
@@ -229,9 +250,11 @@ def find_repository(source: str) -> tuple[str, str | None] | None:
 
 
 def find_published_files(source: str) -> PublishedFiles:
-    """Return the files for a short name, hf:ORG/NAME[@REVISION], or a folder. Files of the hub are downloaded once.
+    """Return the local files of a published network. Files of the Hugging Face hub are downloaded once.
 
-    Raises ConfigError for another source, and CheckpointError as `download_repository` does.
+    source: a name of PUBLISHED_NETWORKS, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder.
+
+    Raises ConfigError for any other source, and CheckpointError as `download_repository` does.
     """
     repository = find_repository(source)
     if repository is not None:
@@ -250,12 +273,12 @@ def find_published_files(source: str) -> PublishedFiles:
 def download_repository(
     source: str, repository: str, revision: str | None = None, patterns: Sequence[str] = _FILES
 ) -> Path:
-    """Return the local folder of a repository's files, named by the commit. The files are downloaded once.
+    """Return the local folder with a repository's files, named by the commit. The files are downloaded once.
 
-    source: the source as the user wrote it, for messages.
-    repository: name of the repository on the hub.
+    source: the network's name as the user wrote it, for messages.
+    repository: name of the repository on the hub, ORG/NAME.
     revision: commit, or None for the newest.
-    patterns: patterns of file names.
+    patterns: wildcard patterns of the names of needed files.
 
     Raises CheckpointError if the hub lacks the repository, is unreachable, or requires accepting a licence.
     """
@@ -296,7 +319,10 @@ def download_repository(
 
 
 def read_settings(files: PublishedFiles) -> dict[str, Any]:
-    """Return the contents of a network's JSON files as `architecture` and `preprocessing`, without keys that name code.
+    """Return the contents of config.json and preprocessor_config.json, under the keys `architecture` and
+    `preprocessing`.
+
+    Keys that name code are left out.
 
     Raises DataError for damaged JSON, and CheckpointError for an architecture outside ARCHITECTURES.
     """
@@ -333,7 +359,8 @@ _ELSEWHERE = re.compile(r"(hf[-_]hub|local-dir):.*", re.DOTALL)
 _FILE_HERE = re.compile(r"[A-Za-z0-9_-]+\.json")
 _COUNTS = re.compile(r".*(size|sizes|dim|channels|layers|heads|depths|stride|strides)")
 MAX_COUNT = 1 << 18
-"""Largest accepted vocabulary, because layers take memory before the first weight is read."""
+"""Largest accepted size, such as of a vocabulary, in config.json. Layers take memory before the first weight is read.
+"""
 
 
 def list_values(values: Any) -> Iterator[tuple[str, Any]]:
@@ -349,7 +376,10 @@ def list_values(values: Any) -> Iterator[tuple[str, Any]]:
 
 
 def find_foreign_files(values: Any) -> list[str]:
-    """Return the entries of a configuration that name code, or files outside their folder."""
+    """Return the keys of a configuration whose values name code, or files outside the configuration's folder.
+
+    values: content of config.json.
+    """
     found = []
     for key, value in list_values(values):
         is_file = key == "class_info_file" and value is not None
@@ -363,7 +393,10 @@ def find_foreign_files(values: Any) -> list[str]:
 
 
 def check_architecture(values: Any) -> None:
-    """Raise ValueError if a configuration names code or files elsewhere, or has impossible counts."""
+    """Raise ValueError if a configuration names code or files elsewhere, or has impossible sizes or counts.
+
+    values: content of config.json.
+    """
     if found := find_foreign_files(values):
         raise ValueError(f"the architecture names code or files elsewhere: {', '.join(found[:3])}")
     for key, value in list_values(values):
@@ -373,7 +406,10 @@ def check_architecture(values: Any) -> None:
 
 
 def is_network_folder(path: Path) -> bool:
-    """Return whether a folder contains a network of transformers: a config.json with a model_type."""
+    """Return whether a folder contains a network of the package transformers: a config.json with the key model_type.
+
+    It is also true if config.json is damaged, so that opening it later reports the fault.
+    """
     try:
         values = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
     except Exception as error:  # damaged: opening it later names the mistake
@@ -385,9 +421,11 @@ def is_network_folder(path: Path) -> bool:
 
 
 def is_network_name(text: str) -> bool:
-    """Return whether a text names a published network, a folder of transformers, or module:Class.
+    """Return whether a text names a depth network: a listed one, hf:ORG/NAME, a folder of transformers, or
+    module:Class.
 
-    A run or a file with a network's name takes precedence. Any other folder with this name does not hide the network.
+    A training run or a file whose path is this text takes precedence, and the result is false. Any other folder with
+    this name does not hide the network.
     """
     path, is_listed = Path(text), text in PUBLISHED_NETWORKS or text in DEPTH_NETWORKS
     if path.is_dir():

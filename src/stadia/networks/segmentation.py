@@ -41,7 +41,7 @@ class Segmenter(Protocol):
 
     @property
     def classes(self) -> Mapping[int, str]:
-        """Return the names of the classes by their numbers."""
+        """Return the names of the classes by their numbers in the class map."""
 
     @property
     def identity(self) -> str:
@@ -52,7 +52,13 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class PanopticSegmenter:
-    """A Mask2Former or OneFormer of transformers, together with its processor."""
+    """A Mask2Former or OneFormer network of the package transformers, together with its image processor.
+
+    network: the network.
+    processor: prepares images and converts outputs.
+    identity: text that identifies the network and its weights.
+    task: whether the network is a OneFormer, which must be told its task.
+    """
 
     network: Any
     processor: Any
@@ -77,9 +83,10 @@ class PanopticSegmenter:
 def split_panoptic_segments(
     segmentation: NDArray[np.integer], label_of: Mapping[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """Split a panoptic map (H, W) into classes (H, W), counted from 1, and object ids (H, W).
+    """Split a panoptic map into class numbers (H, W), counted from 1, and object numbers (H, W); 0 is unknown.
 
-    label_of: label of each segment, counted from 0.
+    segmentation: (H, W) number of the segment at each pixel.
+    label_of: class of each segment, counted from 0, by the segment's number.
     """
     semantic, instance = np.zeros(segmentation.shape, np.uint8), np.zeros(segmentation.shape, np.uint16)
     for number, (segment, label) in enumerate(sorted(label_of.items()), start=1):
@@ -89,9 +96,11 @@ def split_panoptic_segments(
 
 
 def load_panoptic_model(name: str) -> PanopticSegmenter:
-    """Load a panoptic network from a folder, or from the hub by NAME or NAME@REVISION (a commit hash).
+    """Load a panoptic network from a folder, or from the Hugging Face hub.
 
     Only safetensors are loaded, and no code.
+
+    name: a folder, or a repository as NAME or NAME@REVISION (a commit hash).
 
     Raises CheckpointError if the network is unavailable or needs code.
     """
@@ -153,10 +162,12 @@ def _check_no_code(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class TiledSegmenter:
-    """Run a square network on tiles as high as the image. Each pixel takes the tile with the nearest center.
+    """Run a network with square input on overlapping tiles as high as the image, and join the class maps.
+
+    Each pixel takes its class from the tile with the nearest center.
 
     run: maps an image (side, side, 3) uint8 RGB to class numbers (side, side), counted from 0.
-    side: side of a tile in pixels.
+    side: side of the network's input in pixels.
     names: class names.
     first: class number of the first name.
     identity: text that identifies the network and its weights.
@@ -197,17 +208,24 @@ class TiledSegmenter:
 
 
 def compute_tile_starts(length: int, side: int) -> list[int]:
-    """Return evenly spaced starts of tiles that cover the length and overlap by at least a quarter."""
+    """Return the first pixel of evenly spaced tiles that cover an image side and overlap by at least a quarter.
+
+    length: length of the image side in pixels.
+    side: side of a tile in pixels.
+    """
     count = 1 if length <= side else 1 + int(np.ceil((length - side) / (_TILE_STEP * side)))
     return [round(start) for start in np.linspace(0, length - side, count)] if count > 1 else [0]
 
 
 def load_tflite_model(path: Path) -> TiledSegmenter:
-    """Load a TFLite model that maps uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C).
+    """Load a TFLite segmentation model of road images.
 
-    Its classes are CITYSCAPES_CLASSES, after a background class if there is one more.
+    It must map uint8 images (1, S, S, 3) to class numbers (1, S, S) or scores (1, S, S, C). Its classes are
+    CITYSCAPES_CLASSES, after a background class if there is one more.
 
-    Raises CheckpointError if ai-edge-litert is not installed, or for another file.
+    path: the .tflite file.
+
+    Raises CheckpointError if ai-edge-litert is not installed, or if the file is no such model.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:

@@ -32,11 +32,13 @@ _MAX_BYTES = 1 << 30
 
 
 class SizePrior(nn.Module):
-    """ConvNeXt V2 (Woo et al., CVPR 2023) and two layers that map crops to mean and deviation of the log height.
+    """A network that predicts an object's height in metres from its image crop, with an uncertainty.
 
-    mean_m: mean of the training heights in metres. Predictions stay within a factor of 1.7 of it.
+    It is a ConvNeXt V2 (Woo et al., CVPR 2023) and two layers.
+
+    mean_m: mean height of the training objects in metres. Predictions stay within a factor of 1.7 of it.
     side: side of a crop in pixels.
-    encoder: timm model.
+    encoder: name of the timm model.
     """
 
     def __init__(self, mean_m: float, *, side: int = 64, encoder: str = "convnextv2_atto") -> None:
@@ -55,7 +57,10 @@ class SizePrior(nn.Module):
         self.register_buffer("_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """Map crops (B, 3, side, side), RGB in [0, 1], to ln of the height in metres and its deviation, (B,) each."""
+        """Map crops of objects to the logarithm of the height in metres and its standard deviation, (B,) each.
+
+        crops: (B, 3, side, side) RGB in [0, 1].
+        """
         output = self.head(self.encoder((crops - self._mean) / self._std))
         reach = float(np.log(_MAX_FACTOR))
         deviation = _MIN_DEVIATION + 0.1 * nn.functional.softplus(output[:, 1])
@@ -80,11 +85,12 @@ class SizePrior(nn.Module):
 
 
 def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tensor:
-    """Return the mean absolute log error plus a Laplace likelihood that trains the deviation, a scalar.
+    """Return the training loss, a scalar: mean absolute error of ln height plus a Laplace likelihood for its deviation.
 
-    The error in the likelihood is detached.
+    In the likelihood the error is detached, so that it trains only the predicted deviation.
 
-    log_m, deviation: (B,) predicted ln of the height and its standard deviation.
+    log_m: (B,) predicted ln of the height in metres.
+    deviation: (B,) predicted standard deviation of this logarithm.
     height_m: (B,) true heights in metres.
     """
     error = (log_m - height_m.log()).abs()
@@ -93,13 +99,16 @@ def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tenso
 
 
 def save_size_prior(prior: SizePrior, path: Path) -> None:
-    """Save the weights together with the arguments that rebuild the network, atomically."""
+    """Save a size prior to a safetensors file, atomically, with the arguments that rebuild the network."""
     with open_atomic(path) as stream:
         stream.write(safetensors.torch.save(prior.state_dict(), {"size_prior": json.dumps(prior.about)}))
 
 
 def load_size_prior(path: Path) -> SizePrior:
-    """Load a saved size prior. Raises CheckpointError for a damaged file or another kind of file."""
+    """Load a network that `save_size_prior` saved, in evaluation mode.
+
+    Raises CheckpointError for a damaged file, or if the file is no size prior.
+    """
     path, expected, fix = expand_home(path), "a learnt size prior", "train one: stadia prior train DATA"
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:

@@ -1,7 +1,8 @@
-"""Compare oriented 3D boxes and rotations of objects: symmetries, angles, corners, shared volume and IoU.
+"""Compare oriented 3D boxes and rotations of objects: symmetries, rotation angles, box corners, shared volume and IoU.
 
-Boxes are given by T (..., 4, 4), from the box's frame to the camera's, and size_m (..., 3), the extents along their
-axes in metres.
+A box is given by its pose T (..., 4, 4), which maps points from the box's coordinates (origin at the center, axes
+along
+the edges) to camera coordinates in metres, and by size_m (..., 3), its edge lengths along x, y and z in metres.
 """
 
 import math
@@ -20,10 +21,11 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Symmetry(TensorDataclass):
-    """The rotations in their own frames that leave M objects unchanged.
+    """Hold the symmetry of M objects: the rotations, in each object's own coordinates, that leave its shape unchanged.
 
-    revolution: (M,) bool, true if every rotation about y does.
-    turns: (M, K, 4) single rotations as quaternions w, x, y, z; the identity comes first.
+    revolution: (M,) bool, true for a body of revolution about y, which any rotation about y leaves unchanged.
+    turns: (M, K, 4) unit quaternions w, x, y, z of single rotations that leave the object unchanged. The identity
+        comes first, and also fills up the rows of objects with fewer than K rotations.
     """
 
     revolution: Tensor
@@ -31,7 +33,13 @@ class Symmetry(TensorDataclass):
 
     @classmethod
     def parse(cls, objects: Sequence[str | Sequence[str | Sequence[float]]]) -> "Symmetry":
-        """Return symmetries from one entry per object: "none", "revolution", or a list of quaternions w, x, y, z."""
+        """Convert one symmetry label per object to a Symmetry.
+
+        objects: for each object "none", "revolution" (a body of revolution about y), or a list of unit quaternions w,
+            x, y, z, which may also contain the word "revolution".
+
+        Raises ValueError for any other word.
+        """
         parts = [[entry] if isinstance(entry, str) else entry for entry in objects]
         words = [part for entry in parts for part in entry if isinstance(part, str)]
         if wrong := [word for word in words if word not in ("none", "revolution")]:
@@ -47,15 +55,18 @@ class Symmetry(TensorDataclass):
 
 
 def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> tuple[Tensor, Tensor]:
-    """Return sine and cosine (...) of half the angle between rotations, both >= 0, times the length of `quaternion`.
+    """Return sine and cosine, (...) each and both >= 0, of half the angle between predicted and true rotations.
 
-    With d = true^-1 q they are |(d_x, d_y, d_z)| and |d_w|. Rotations about y mix only (d_w, d_y). So the least angle
-    over all of them has the sine |(d_x, d_z)| and the cosine |(d_w, d_y)|. Over a finite set of rotations, all are
-    tried. Both values are exact near 0, and their gradients are finite everywhere.
+    Both are multiplied by the length of the predicted quaternion. The angle is the smallest one over all rotations
+    that the symmetry makes equivalent to the true one. With d = true^-1 q, sine and cosine are |(d_x, d_y, d_z)| and
+    |d_w|. A rotation about y mixes only d_w and d_y, so for a body of revolution the smallest angle has the sine
+    |(d_x, d_z)| and the cosine |(d_w, d_y)|. Of a finite set of rotations, all are tried. Both values are exact near
+    0, and their gradients are finite everywhere.
 
-    quaternion: (..., 4) w, x, y, z of any length.
-    true: (..., 4) of length 1.
-    symmetry: symmetry of the objects, with the same leading axes; None for none.
+    quaternion: (..., 4) predicted quaternions w, x, y, z of any length.
+    true: (..., 4) true quaternions w, x, y, z of length 1.
+    symmetry: symmetry of the objects, with the same leading dimensions as the quaternions; None if no object is
+        symmetric.
     """
     dtype = torch.promote_types(torch.promote_types(quaternion.dtype, true.dtype), torch.float32)
     left = se3.quaternion_multiply(se3.quaternion_conjugate(true.to(dtype)), quaternion.to(dtype))
@@ -71,10 +82,15 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
 
 
 def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return the angle (...) in degrees between rotations (..., 4), the least over the symmetry of the object.
+    """Return the angle in degrees, (...), between predicted and true rotations, the least over the symmetry.
 
-    It is 2 atan2(sine, cosine) of `half_angle_sin_cos`, which is exact and never NaN. For the zero quaternion it is
-    180.
+    It is 2 atan2(sine, cosine) of `half_angle_sin_cos`, which is exact near 0 and never NaN. For a zero quaternion it
+    is 180.
+
+    quaternion: (..., 4) predicted quaternions w, x, y, z of any length.
+    true: (..., 4) true quaternions w, x, y, z of length 1.
+    symmetry: symmetry of the objects, with the same leading dimensions as the quaternions; None if no object is
+        symmetric.
 
     Examples:
         >>> upright, turned = torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0.6, 0, 0.8, 0]])  # about y
@@ -91,29 +107,34 @@ def symmetric_angle_deg(quaternion: Tensor, true: Tensor, symmetry: Symmetry | N
 CORNERS = tuple(product((-0.5, 0.5), repeat=3))  # corners of the box of size 1: x varies slowest, z fastest
 
 EDGES = tuple((i, i | bit) for bit in (4, 2, 1) for i in range(8) if not i & bit)
-"""Pairs of indices into CORNERS: edges along x, then along y, then along z."""
+"""The twelve edges of a box, as pairs of indices into CORNERS: four along x, then four along y, then four along z."""
 
 FACES = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
-"""Indices into CORNERS of the sides -x, +x, -y, +y, -z and +z, counter-clockwise as seen from outside."""
+"""The six faces of a box, -x, +x, -y, +y, -z, +z, as indices of their corners in CORNERS.
+
+The corners of a face are in counter-clockwise order as seen from outside the box.
+"""
 
 ROTATIONS = 20  # rotations about y that the published NOCS evaluation tries for a body of revolution
 
 
 def compute_box_corners(T_camera_object: Tensor, size_m: Tensor) -> Tensor:
-    """Return the corners (..., 8, 3) of boxes in the camera's frame, in the order of CORNERS.
+    """Return the eight corners of boxes in camera coordinates, (..., 8, 3) in metres, in the order of CORNERS.
 
-    T_camera_object: (..., 4, 4) poses.
-    size_m: (..., 3) extents in metres.
+    T_camera_object: (..., 4, 4) poses, from box to camera coordinates.
+    size_m: (..., 3) edge lengths of the boxes along their x, y and z axes, in metres.
     """
     unit = torch.tensor(CORNERS, dtype=size_m.dtype, device=size_m.device)
     return se3.transform(T_camera_object, unit * size_m[..., None, :])
 
 
 def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the exact intersection over union (...) of oriented boxes a and b; 0 for boxes that do not meet.
+    """Return the exact intersection over union of oriented boxes a and b, (...); 0 for boxes that do not overlap.
 
-    T_a, T_b: (..., 4, 4) poses.
-    size_a_m, size_b_m: (..., 3) extents in metres.
+    T_a: (..., 4, 4) poses of the boxes a, from box to camera coordinates.
+    size_a_m: (..., 3) edge lengths of the boxes a in metres.
+    T_b: (..., 4, 4) poses of the boxes b.
+    size_b_m: (..., 3) edge lengths of the boxes b in metres.
     """
     shared = intersection_volume(T_a, size_a_m, T_b, size_b_m)
     joint = size_a_m.double().prod(-1) + size_b_m.double().prod(-1) - shared
@@ -121,10 +142,14 @@ def box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Ten
 
 
 def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the IoU (...) of the axis-aligned hulls of boxes a and b in the camera's frame, as NOCS does.
+    """Return the IoU, (...), of the axis-aligned boxes that enclose the oriented boxes a and b in camera coordinates.
 
-    T_a, T_b: (..., 4, 4) poses.
-    size_a_m, size_b_m: (..., 3) extents in metres.
+    The NOCS benchmark computes its IoU so. It differs from the IoU of the oriented boxes themselves (`box_iou`).
+
+    T_a: (..., 4, 4) poses of the boxes a, from box to camera coordinates.
+    size_a_m: (..., 3) edge lengths of the boxes a in metres.
+    T_b: (..., 4, 4) poses of the boxes b.
+    size_b_m: (..., 3) edge lengths of the boxes b in metres.
     """
     a, b = compute_box_corners(T_a.double(), size_a_m.double()), compute_box_corners(T_b.double(), size_b_m.double())
     (a_low, a_high), (b_low, b_high) = a.aminmax(dim=-2), b.aminmax(dim=-2)
@@ -134,11 +159,13 @@ def box_hull_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -
 
 
 def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, symmetry: Symmetry) -> Tensor:
-    """Return the largest exact IoU (...) over the rotations that do not change box b.
+    """Return the exact IoU of oriented boxes a and b, (...), the largest over all equivalent rotations of b's object.
 
-    T_a, T_b: (..., 4, 4) poses.
-    size_a_m, size_b_m: (..., 3) extents in metres.
-    symmetry: symmetry of b.
+    T_a: (..., 4, 4) poses of the boxes a, from box to camera coordinates.
+    size_a_m: (..., 3) edge lengths of the boxes a in metres.
+    T_b: (..., 4, 4) poses of the boxes b.
+    size_b_m: (..., 3) edge lengths of the boxes b in metres.
+    symmetry: symmetry of the objects in the boxes b, which says which rotations leave them unchanged.
     """
     R = se3.matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = se3.compose(T_b.double()[..., None, :, :], se3.from_rotation_translation(R, torch.zeros_like(R[..., 0])))
@@ -148,11 +175,15 @@ def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tens
 
 
 def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor, revolution: Tensor) -> Tensor:
-    """Return the largest `box_hull_iou` (...) over ROTATIONS turns of box a about y, for boxes with `revolution`.
+    """Return the `box_hull_iou` of boxes a and b, (...), the largest over turns of a for bodies of revolution.
 
-    T_a, T_b: (..., 4, 4) poses.
-    size_a_m, size_b_m: (..., 3) extents in metres.
-    revolution: (...) bool; other boxes are not turned.
+    The published NOCS evaluation does so. The turns are about the y axis of box a and evenly spaced.
+
+    T_a: (..., 4, 4) poses of the boxes a, from box to camera coordinates.
+    size_a_m: (..., 3) edge lengths of the boxes a in metres.
+    T_b: (..., 4, 4) poses of the boxes b.
+    size_b_m: (..., 3) edge lengths of the boxes b in metres.
+    revolution: (...) bool, true if the object is a body of revolution. Only boxes of such objects are turned.
     """
     turn = _rotation_about_y(2 * math.pi / ROTATIONS * torch.arange(ROTATIONS, dtype=torch.float64, device=T_a.device))
     given = (T_a.double(), size_a_m.double(), T_b.double(), size_b_m.double())
@@ -180,13 +211,16 @@ def _rotation_about_y(angle: Tensor) -> Tensor:
 
 
 def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the volume (...) that boxes a and b share, exact to rounding. It is exactly 0 if a plane separates them.
+    """Return the volume that oriented boxes a and b share, (...) in cubic metres, exact up to rounding.
 
-    The volume follows from the divergence theorem: with half sizes h of b, the field (clamp(x, -h_x, h_x), 0, 0) has
-    divergence 1 within b. Its flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z.
+    It is exactly 0 if a plane separates the boxes. The volume follows from the divergence theorem: with half edge
+    lengths h of b, the vector field (clamp(x, -h_x, h_x), 0, 0) in b's coordinates has the divergence 1 inside b. Its
+    flux out of a is a sum over the faces of a, clipped to |y| < h_y and |z| < h_z.
 
-    T_a, T_b: (..., 4, 4) poses.
-    size_a_m, size_b_m: (..., 3) extents in metres.
+    T_a: (..., 4, 4) poses of the boxes a, from box to camera coordinates.
+    size_a_m: (..., 3) edge lengths of the boxes a in metres.
+    T_b: (..., 4, 4) poses of the boxes b.
+    size_b_m: (..., 3) edge lengths of the boxes b in metres.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
     T_b_a = se3.compose(se3.inverse(T_b), T_a)
@@ -201,10 +235,11 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
 
 
 def are_separated(T_b_a: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
-    """Return whether a plane separates the boxes, (...) bool, along one of 15 directions.
+    """Return whether a plane separates boxes a and b, (...) bool, by the separating axis test in 15 directions.
 
-    T_b_a: (..., 4, 4) motion from the frame of box a to the frame of box b.
-    size_a, size_b: (..., 3) extents.
+    T_b_a: (..., 4, 4) motions, from the coordinates of box a to the coordinates of box b.
+    size_a: (..., 3) edge lengths of the boxes a.
+    size_b: (..., 3) edge lengths of the boxes b, in the same unit.
 
     Source: Gottschalk et al., SIGGRAPH 1996.
     """

@@ -1,4 +1,4 @@
-"""Group pixels into object instances, and vote for the centers of objects."""
+"""Group the pixels of an image into object instances, and find the objects' centers by votes of their pixels."""
 
 import math
 from dataclasses import dataclass
@@ -20,13 +20,14 @@ MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 tim
 
 
 def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1) -> Tensor:
-    """Return the number of the object at each pixel, (B, H, W) int64, counted from 1 in each image; 0 is no object.
+    """Group pixels into objects; return each pixel's object, (B, H, W) int64, from 1 in each image, or 0 for none.
 
-    Pixels whose directions lead to one place are one object (as in Stringer et al., "Cellpose", Nature Methods 2021).
-    Pixels of another class join an adjacent object of that class, or form their own object.
+    Pixels whose predicted directions lead to the same place form one object (as in Stringer et al., "Cellpose",
+    Nature Methods 2021). Pixels of it whose class clearly differs join an adjacent object of that class, or form
+    their own object.
 
-    class_logits: (B, C, H, W).
-    directions: (B, 2, h, w) x and y towards the center.
+    class_logits: (B, C, H, W) logits of C classes at each pixel; class 0 is the background.
+    directions: (B, 2, h, w) x and y of the direction from each cell of a coarser map towards its object's center.
     min_px: objects with fewer pixels are dropped.
     """
     images, classes, height, width = class_logits.shape
@@ -45,10 +46,14 @@ def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1
 
 
 def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: int) -> tuple[Tensor, int]:
-    """Return the destination (P,) that each pixel reaches along the directions, and the number of destinations.
+    """Follow the directions from each pixel to its destination; return destination numbers (P,), and their count.
 
-    directions: (B, 2, h, w) x and y towards the center.
-    pixel: (P,) indices into the flattened images (B, height, width).
+    Destinations in touching cells of the map are the same. They are numbered from 0 over all images.
+
+    directions: (B, 2, h, w) x and y of the direction from each cell towards its object's center.
+    pixel: (P,) indices of the pixels in the flattened batch of images (B, height, width).
+    height: height of the images in pixels, a multiple of h.
+    width: width of the images in pixels, a multiple of w.
     """
     images, _, rows, columns = directions.shape
     stride = height // rows
@@ -67,7 +72,10 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
 
 
 def follow_directions(towards: Tensor) -> Tensor:
-    """Return the cell (B h w,), y w + x, that each cell's path along unit vectors (B, 2, h, w) ends in."""
+    """Return the index y w + x of the map cell in which a walk along the directions from each cell ends, (B h w,).
+
+    towards: (B, 2, h, w) unit vectors, x and y, from each cell towards its object's center.
+    """
     rows, columns = towards.shape[-2:]
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     grid = torch.stack((x, y)).to(towards)
@@ -128,10 +136,10 @@ _MAX_SCORED = 1 << 22  # pixels times hypotheses that are scored at once
 
 @dataclass(frozen=True, slots=True)
 class VotedCenters:
-    """The centers of M objects.
+    """Hold the centers, in pixels, that the pixels of M objects have voted for.
 
-    pixel: (M, 2) x and y. If the lines of an object do not cross, this is the mean of its pixels.
-    known: (M,) bool, false if the lines do not cross.
+    pixel: (M, 2) x and y. If an object's lines do not cross, this is the mean position of its pixels.
+    known: (M,) bool, false if the lines from an object's pixels along their directions do not cross.
     """
 
     pixel: Tensor
@@ -139,22 +147,28 @@ class VotedCenters:
 
 
 def unit_directions(center: Tensor, pixels: Tensor) -> Tensor:
-    """Return unit vectors (..., 2) from pixels (..., 2) to centers (..., 2); 0 at the center itself."""
+    """Return unit vectors (..., 2) from pixels towards object centers; 0 for a pixel at the center itself.
+
+    center: (..., 2) x and y of the centers.
+    pixels: (..., 2) x and y of the pixels.
+    """
     return F.normalize(center - pixels, dim=-1)
 
 
 def vote_center(
     pixels: Tensor, directions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> VotedCenters:
-    """Return for each object the point nearest to all its lines, in closed form: min sum w |(I - d d^T) (c - p)|^2.
+    """Return for each object the image point nearest to the lines from all its pixels along their predicted directions.
 
-    This finds occluded centers, too (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR 2019). It is
-    differentiable.
+    It minimizes sum w |(I - d d^T) (c - p)|^2 over the point c, for pixels p with directions d and weights w, in
+    closed form. This also finds occluded centers (Xiang et al., "PoseCNN", RSS 2018; Peng et al., "PVNet", CVPR
+    2019). It is differentiable.
 
-    pixels: (P, 2) x and y.
-    directions: (P, 2) towards the center, of any length; 0 is no direction.
-    segment: (P,) number of each pixel's object, below `count`.
-    weights: (P,) weights that are not negative.
+    pixels: (P, 2) x and y of the pixels of all objects.
+    directions: (P, 2) direction from each pixel towards its object's center, of any length; 0 casts no vote.
+    segment: (P,) number of each pixel's object, from 0 to count - 1.
+    count: number of objects.
+    weights: (P,) weights of the pixels, at least 0; None weights all the same.
     """
     pixels, directions = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
     middle = segment_means(pixels, segment, count)
@@ -183,14 +197,19 @@ def vote_center_ransac(
     min_cosine: float = 0.99,
     voters: int = 512,
 ) -> VotedCenters:
-    """Return `vote_center` of the inliers of the best crossing of two pixels' lines. Only this fit is differentiable.
+    """Find object centers as `vote_center` does, but with RANSAC, so that pixels with wrong directions do not count.
 
-    pixels, directions: (P, 2) pixels, and directions towards the center.
-    segment: (P,) number of each pixel's object, below `count`.
-    generator: a CPU generator, which draws once for all objects.
+    Crossings of the lines of two random pixels are tried, and the one that most pixels point at is chosen.
+    `vote_center` of these pixels (the inliers) is returned. Only this last step is differentiable.
+
+    pixels: (P, 2) x and y of the pixels of all objects.
+    directions: (P, 2) direction from each pixel towards its object's center, of any length.
+    segment: (P,) number of each pixel's object, from 0 to count - 1.
+    count: number of objects.
+    generator: random generator on the CPU, from which all random pixels are drawn.
     hypotheses: number of crossings that are tried for each object.
-    min_cosine: smallest cosine between an inlier's direction and the direction to the center.
-    voters: number of pixels of each object that choose the crossing.
+    min_cosine: smallest cosine of the angle between an inlier's direction and the direction to the crossing.
+    voters: largest number of pixels of each object that choose among its crossings.
     """
     with torch.no_grad():
         where, towards = at_least_float32(pixels), F.normalize(at_least_float32(directions), dim=-1)
@@ -211,10 +230,11 @@ def vote_center_ransac(
 
 
 def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> Tensor:
-    """Return translations z K^-1 (u, v, 1), (..., 3) in metres, of centers at pixels (..., 2).
+    """Return the positions z K^-1 (u, v, 1), (..., 3) in camera coordinates in metres, of centers seen at (u, v).
 
-    depth_m: (...) z of the centers in metres.
-    camera: its K is (3, 3), or has the same leading axes.
+    center: (..., 2) pixels at which the object centers are seen.
+    depth_m: (...) z of the centers in camera coordinates, in metres.
+    camera: its K is (3, 3), or has the leading dimensions of the centers.
     """
     rays = inverse_intrinsics(camera.K).to(center.dtype)
     homogeneous = torch.cat((center, torch.ones_like(center[..., :1])), -1)
@@ -222,7 +242,11 @@ def translation_from_center(center: Tensor, depth_m: Tensor, camera: Camera) -> 
 
 
 def center_from_translation(t: Tensor, camera: Camera) -> Tensor:
-    """Return the pixels (..., 2) of translations (..., 3) with z > 0. This inverts `translation_from_center`."""
+    """Project object centers into the image, and return their pixels (..., 2). It inverts `translation_from_center`.
+
+    t: (..., 3) object centers in camera coordinates with z > 0.
+    camera: its K is (3, 3), or has the leading dimensions of t.
+    """
     projected = (camera.K.to(t.dtype) * t[..., None, :]).sum(-1)
     return projected[..., :2] / projected[..., 2:]
 

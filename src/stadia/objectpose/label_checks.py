@@ -32,10 +32,12 @@ MIN_OVERLAP = 0.15  # median IoU of the rectangles around mask and box; correct 
 
 @dataclass(frozen=True, slots=True)
 class BoxMaskFit:
-    """How well a projected box fits its object's mask.
+    """Describe how well an object's projected 3D box fits its mask.
 
-    inside: share of the mask that is inside the projected box.
-    overlap: IoU of the bounding rectangles of box and mask.
+    file: image file, as shown in messages.
+    object: number of the object in the image.
+    inside: share of the mask's pixels that are inside the projected box.
+    overlap: IoU of the upright rectangles that enclose the projected box and the mask.
     """
 
     file: str
@@ -135,7 +137,7 @@ def _short_name(file: Path) -> str:
 
 
 def check_object_labels(surveys: Mapping[str, ObjectSurvey]) -> list[Finding]:
-    """Return the findings D01, O01 to O05 and N02 about the splits.
+    """Return the findings (faults of the labels) of all splits, the most severe first; empty if nothing is wrong.
 
     surveys: survey of each split by name, with "train" among them.
     """

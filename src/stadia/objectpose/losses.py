@@ -36,7 +36,11 @@ def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> 
 
 
 def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return the angle (...) in radians between quaternions (..., 4), from 0 to pi. Its gradient has constant size.
+    """Return the angle in radians, (...), between predicted and true rotations; its gradient has constant size.
+
+    quaternion: (..., 4) predicted quaternions w, x, y, z of any length.
+    true: (..., 4) true unit quaternions.
+    symmetry: rotations that leave the objects unchanged; the angle is the smallest over them. None for no symmetry.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -47,9 +51,14 @@ def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None)
 
 
 def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
-    """Return log((1 - a^2 + eps) / eps) (...) with a = |q . q_true|, for quaternions (..., 4).
+    """Return the rotation loss log((1 - a^2 + eps) / eps), (...), with a = |q . q_true|, the cosine of half the angle.
 
-    It goes from 0 to log(1 + 1 / eps) and is steepest near the truth.
+    It goes from 0 at the true rotation to log(1 + 1 / eps) at 180 degrees, and is steepest near the true rotation.
+
+    quaternion: (..., 4) predicted quaternions w, x, y, z; their length does not matter.
+    true: (..., 4) true unit quaternions.
+    symmetry: rotations that leave the objects unchanged; the loss is the smallest over them. None for no symmetry.
+    eps: positive constant that bounds the loss and keeps its slope finite.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -60,9 +69,14 @@ def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = No
 
 
 def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
-    """Return log((1 - a + eps) / eps) (...) with a = |q . q_true|, for quaternions (..., 4).
+    """Return the rotation loss log((1 - a + eps) / eps), (...), with a = |q . q_true|, the cosine of half the angle.
 
-    It goes from 0 to log(1 + 1 / eps).
+    It goes from 0 at the true rotation to log(1 + 1 / eps) at 180 degrees.
+
+    quaternion: (..., 4) predicted quaternions w, x, y, z; their length does not matter.
+    true: (..., 4) true unit quaternions.
+    symmetry: rotations that leave the objects unchanged; the loss is the smallest over them. None for no symmetry.
+    eps: positive constant that bounds the loss and keeps its slope finite.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -73,9 +87,14 @@ def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, 
 
 
 def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
-    """Return -log((a + eps) / (1 + eps)) (...) with a = |q . q_true|, for quaternions (..., 4).
+    """Return the rotation loss -log((a + eps) / (1 + eps)), (...), with a = |q . q_true|, the cosine of half the angle.
 
-    It goes from 0 to log(1 + 1 / eps) and is steepest at 180 degrees.
+    It goes from 0 at the true rotation to log(1 + 1 / eps) at 180 degrees, where it is steepest.
+
+    quaternion: (..., 4) predicted quaternions w, x, y, z; their length does not matter.
+    true: (..., 4) true unit quaternions.
+    symmetry: rotations that leave the objects unchanged; the loss is the smallest over them. None for no symmetry.
+    eps: positive constant that bounds the loss and keeps its slope finite.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -92,7 +111,11 @@ def _one_minus_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) 
 
 
 def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return 1 - a^2 (...) with a = |q . q_true|, the squared sine of half the angle between quaternions (..., 4).
+    """Return 1 - a^2, (...), with a = |q . q_true|: the squared sine of half the angle between the rotations.
+
+    quaternion: (..., 4) predicted quaternions w, x, y, z; their length does not matter.
+    true: (..., 4) true unit quaternions.
+    symmetry: rotations that leave the objects unchanged; the loss is the smallest over them. None for no symmetry.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -104,7 +127,13 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return |q - q_true|^2 (...) to the nearest equivalent quaternion (..., 4). It also trains the length to be 1.
+    """Return |q - q_true|^2, (...), for the nearest of the quaternions that represent an equivalent true rotation.
+
+    In contrast to the losses that ignore the length of q, it also trains the length to be 1.
+
+    quaternion: (..., 4) predicted quaternions q, w, x, y, z of any length.
+    true: (..., 4) true unit quaternions.
+    symmetry: rotations that leave the objects unchanged. None for no symmetry, where still -q_true equals q_true.
 
     Examples:
         >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
@@ -116,9 +145,12 @@ def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = 
 
 
 def norm_penalty(quaternion: Tensor) -> Tensor:
-    """Return (|q| - 1)^2 (...) for quaternions (..., 4).
+    """Return the penalty (|q| - 1)^2, (...), on the length of predicted quaternions.
 
-    Losses that ignore the length of a quaternion only let it grow, which makes the steps smaller.
+    Without it, losses that ignore the length let it grow during training, which makes the steps of the rotation
+    smaller.
+
+    quaternion: (..., 4) predicted quaternions of any length.
 
     Examples:
         >>> norm_penalty(torch.tensor([2.0, 0.0, 0.0, 0.0])).item()
@@ -129,10 +161,12 @@ def norm_penalty(quaternion: Tensor) -> Tensor:
 
 
 def center_error(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the smooth L1 error (...) of directions to the center (..., 2) (Peng et al., "PVNet", CVPR 2019).
+    """Return the smooth L1 error, (...), of predicted directions from pixels to object centers, summed over x and y.
 
-    predicted: (..., 2) x and y. It is not normalized, so that its length is trained to be 1.
-    true: (..., 2) unit vectors (`unit_directions`).
+    predicted: (..., 2) predicted directions. They are not normalized, so that their length is trained to be 1.
+    true: (..., 2) true unit vectors from the pixels to the center (`unit_directions`).
+
+    Source: Peng et al., "PVNet", CVPR 2019.
 
     Examples:
         >>> center_error(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).item()
@@ -143,7 +177,10 @@ def center_error(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
-    """Return |log_depth - ln z_true| for tensors (...) of the same shape; 0 if true_m is 0, which means unknown.
+    """Return |ln z_predicted - ln z_true|, (...); 0 where the true depth is 0, which means unknown.
+
+    log_depth: (...) predicted natural logarithms of z in metres.
+    true_m: (...) true z in metres, or 0.
 
     Examples:
         >>> round(log_depth_error(torch.tensor(0.0), torch.tensor(torch.e)).item(), 4)
@@ -154,9 +191,10 @@ def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
 
 
 def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
-    """Return the mean of |size - size_true| over x, y and z, divided by the true diagonal, (...).
+    """Return the mean absolute error of the box's three edge lengths, divided by its true space diagonal, (...).
 
-    size_m, true_m: (..., 3) extents in metres.
+    size_m: (..., 3) predicted edge lengths in metres.
+    true_m: (..., 3) true edge lengths in metres.
 
     Examples:
         >>> round(size_error(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 1.0])).item(), 4)
@@ -167,15 +205,16 @@ def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPosePrediction(TensorDataclass):
-    """Predictions for B images that show M labeled objects, at the P pixels of their `Segments`.
+    """Hold predictions for B images that show M labeled objects, which cover P pixels together.
 
-    class_logits: (B, C, H, W) for C classes with the background.
-    place: (P, 2) x and y of the pixels.
-    pixel_quaternion: (P, 4) w, x, y, z of any length.
-    pixel_to_center: (P, 2) x and y towards the center, of any length.
-    quaternion: (M, 4) unit quaternions.
-    log_depth: (M,) ln z in metres.
-    size_m: (M, 3) extents in metres.
+    class_logits: (B, C, H, W) logits of C classes, including the background, at every pixel of the images.
+    place: (P, 2) x and y of the P object pixels.
+    pixel_quaternion: (P, 4) rotation predicted at each object pixel: quaternion w, x, y, z of any length, object to
+        camera.
+    pixel_to_center: (P, 2) predicted direction from each object pixel to its object's center, of any length.
+    quaternion: (M, 4) rotation of each object, the mean over its pixels, as a unit quaternion.
+    log_depth: (M,) natural logarithm of z of each object's center in metres.
+    size_m: (M, 3) edge lengths of each object's box in metres.
     """
 
     class_logits: Tensor
@@ -189,15 +228,16 @@ class ObjectPosePrediction(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectPoseLabels:
-    """Labels of B images that show M objects.
+    """Hold the labels of B images that show M objects.
 
-    class_map: (B, H, W) integers from 0 for the background to C - 1, or IGNORE_INDEX.
-    segments: the P pixels of the M objects.
-    quaternion: (M, 4) w, x, y, z of unit length.
-    center_px: (M, 2) x and y of the projected center.
-    depth_m: (M,) z of the center in metres.
-    size_m: (M, 3) extents in metres.
-    symmetry: symmetry of the M objects.
+    class_map: (B, H, W) class number of each pixel, from 0 for the background to C - 1; or IGNORE_INDEX for a pixel
+        that is not trained.
+    segments: the P pixels that show the M objects, grouped by object.
+    quaternion: (M, 4) true rotation from object to camera coordinates, as a unit quaternion w, x, y, z.
+    center_px: (M, 2) x and y at which the object's center is projected into the image.
+    depth_m: (M,) z of the object's center in metres.
+    size_m: (M, 3) edge lengths of the object's box in metres.
+    symmetry: rotations that leave each of the M objects unchanged.
     """
 
     class_map: Tensor
@@ -210,7 +250,12 @@ class ObjectPoseLabels:
 
 
 def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor, Symmetry | None], Tensor]:
-    """Return the weighted sum of the configured rotation losses: a function of q (..., 4), true (..., 4) and symmetry.
+    """Build the weighted sum of the rotation losses that a configuration names.
+
+    Return a function of predicted quaternions (..., 4), true unit quaternions (..., 4), and symmetry or None, to the
+    loss (...).
+
+    config: names and weights of the losses, and the constant eps of those that have one.
 
     Examples:
         >>> loss = build_rotation_loss(RotationLossConfig(name="geodesic", also={"squared_error": 0.5}))

@@ -1,4 +1,4 @@
-"""Match objects, and compute pose errors, 3D IoU and average precision."""
+"""Match predicted with true objects of an image, and compute pose errors, 3D IoU and average precision."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,12 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The result of matching predictions with objects.
+    """Hold the pairs of P predictions and G true objects of an image that were matched, and those that were not.
 
-    predicted, true: (K,) rows of the matched pairs.
-    false_positives: rows of predictions without an object.
-    false_negatives: rows of objects without a prediction.
+    predicted: (K,) index of the prediction in each of the K matched pairs.
+    true: (K,) index of the true object in each matched pair.
+    false_positives: indices of the predictions that no true object was matched with.
+    false_negatives: indices of the true objects that no prediction was matched with.
     """
 
     predicted: IndexArray
@@ -36,9 +37,12 @@ class Matches:
 
 
 def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> FloatArray:
-    """Return the IoU (P, G) of the objects in two instance maps (H, W) of one image.
+    """Return the mask IoU of every predicted with every true object of one image, (P, G).
 
-    In both maps 0 is no object, and n is the n-th object, counted from 1.
+    predicted: (H, W) predicted instance map: the number of the object at each pixel, counted from 1; 0 is no object.
+    true: (H, W) true instance map with numbers of the same kind.
+    predicted_count: number P of predicted objects.
+    true_count: number G of true objects.
     """
     seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
     shape = predicted_count + 1, true_count + 1
@@ -50,10 +54,11 @@ def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, tru
 
 
 def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float = 0.5) -> Matches:
-    """Return the pairs of one class with the largest sum of overlaps above the threshold (Hungarian method).
+    """Match predictions with true objects of the same class so that the sum of overlaps is largest (Hungarian method).
 
-    overlap: (P, G).
-    same_class: (P, G) bool.
+    overlap: (P, G) overlap of each prediction with each true object, such as the mask IoU.
+    same_class: (P, G) bool, true where prediction and true object have the same class.
+    threshold: smallest overlap of a pair.
     """
     from scipy.optimize import linear_sum_assignment  # slow to import
 
@@ -64,14 +69,14 @@ def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float
 
 
 def match_greedy(cost: FloatArray, allowed: BoolArray, score: FloatArray) -> IndexArray:
-    """Return the object that each prediction takes, (P,); -1 if it takes none.
+    """Match predictions with true objects in the order of falling scores; return each one's object, (P,), -1 for none.
 
-    In the order of their scores, predictions take the free and allowed object with the least cost. Predictions of equal
-    score choose together, so that the order of rows does not matter.
+    Each prediction takes the allowed object of least cost that no earlier prediction has taken. Predictions of equal
+    score choose together with the least sum of costs, so that their order in the arrays does not matter.
 
-    cost: (P, G).
-    allowed: (P, G) bool.
-    score: (P,).
+    cost: (P, G) cost of each pair of a prediction and a true object.
+    allowed: (P, G) bool, whether the pair may be matched.
+    score: (P,) score of each prediction.
     """
     taken = np.full(cost.shape[0], -1, dtype=np.int64)
     free = np.ones(cost.shape[1], dtype=bool)
@@ -107,12 +112,13 @@ def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...
 
 @dataclass(frozen=True, slots=True)
 class PosedObjects(TensorDataclass):
-    """M objects with their poses. True objects have a symmetry, predictions a score.
+    """Hold class, pose and size of M predicted or true objects.
 
-    class_id: (M,).
-    T_camera_object: (M, 4, 4) in metres.
-    size_m: (M, 3) extents in metres.
-    score: (M,).
+    class_id: (M,) class numbers; 0 is the background.
+    T_camera_object: (M, 4, 4) poses, from object to camera coordinates in metres.
+    size_m: (M, 3) edge lengths of each object's box along its x, y and z axes, in metres.
+    symmetry: rotations that leave the objects unchanged. It is known for true objects; predicted ones have none.
+    score: (M,) confidence of each prediction; 1 for true objects.
     """
 
     class_id: Tensor
@@ -130,36 +136,53 @@ class PosedObjects(TensorDataclass):
 
 
 def rotation_error_deg(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the angle (M,) in degrees between predicted and true rotations, the least over the symmetry."""
+    """Return the angle in degrees, (M,), between predicted and true rotations, the smallest over the symmetry.
+
+    predicted: M predicted objects.
+    true: the M true objects that they are compared with, in the same order. Their symmetry is used.
+    """
     q, q_true = (quaternion_wxyz_from_matrix(x.T_camera_object[..., :3, :3].double()) for x in (predicted, true))
     return symmetric_angle_deg(q, q_true, true.symmetry)
 
 
 def translation_error_cm(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the distance (M,) in centimetres between predicted and true centers."""
+    """Return the distance in centimetres, (M,), between the predicted and the true center of each object.
+
+    predicted: M predicted objects.
+    true: the M true objects that they are compared with, in the same order.
+    """
     predicted_m, true_m = (x.T_camera_object[..., :3, 3].double() for x in (predicted, true))
     return 100 * (predicted_m - true_m).norm(dim=-1)
 
 
 def iou_3d(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the exact IoU (M,) of the oriented boxes, the largest over the true symmetry."""
+    """Return the exact IoU, (M,), of predicted and true oriented boxes, the largest over the symmetry.
+
+    predicted: M predicted objects.
+    true: the M true objects that they are compared with, in the same order. Their symmetry is used.
+    """
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
     return boxes.symmetric_box_iou(*given, true.symmetry)
 
 
 def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
-    """Return the IoU (M,) of the axis-aligned hulls of both boxes, as evaluations of NOCS do.
+    """Return the IoU, (M,), of the axis-aligned boxes that enclose the predicted and the true box of each object.
 
-    It is usually too large.
+    The boxes are aligned with the axes of the camera, as in evaluations of NOCS. This IoU is usually larger than the
+    exact one of the oriented boxes (`iou_3d`).
+
+    predicted: M predicted objects.
+    true: the M true objects that they are compared with, in the same order. Their symmetry is used.
     """
     given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
     return boxes.max_hull_iou_over_turns(*given, true.symmetry.revolution)
 
 
 def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
-    """Return ADD (...): the mean distance in metres between a model's points moved by the predicted and the true pose.
+    """Return ADD in metres, (...): the mean distance between a model's points in the predicted and in the true pose.
 
-    T_predicted, T_true: (..., 4, 4) poses.
+    T_predicted: (..., 4, 4) predicted poses, from model to camera coordinates in metres.
+    T_true: (..., 4, 4) true poses.
     points: (N, 3) points of the model in metres.
 
     Source: Hinterstoisser et al., "Model based training, detection and pose estimation", ACCV 2012.
@@ -169,11 +192,13 @@ def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
 
 
 def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
-    """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one.
+    """Return ADD-S (ADI) in metres: the mean distance from model points in the true pose to the nearest predicted one.
 
-    It is meant for symmetric objects. Points that coincide are searched once, because a tree cannot separate them.
+    It is meant for symmetric objects, for which ADD would count equivalent poses as wrong. Points that coincide are
+    searched once, because a search tree cannot separate them, but count as often as they occur.
 
-    T_predicted, T_true: (4, 4) poses.
+    T_predicted: (4, 4) predicted pose, from model to camera coordinates in metres.
+    T_true: (4, 4) true pose.
     points: (N, 3) points of the model in metres.
     """
     from scipy.spatial import KDTree  # slow to import
@@ -196,17 +221,21 @@ def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0))
 ROTATION_THRESHOLDS = (5.0, 10.0)  # degrees, whatever the translation: "ap_5deg"
-"""Limits of the rotation error in degrees; the translation may have any error."""
+"""Limits in degrees of the rotation error for scores such as "ap_5deg", with any translation error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageComparison:
-    """The comparison of P predictions of one image with its G objects.
+    """Hold the comparison of every one of P predictions in an image with every one of its G true objects.
 
-    class_id, score: (P,) class and score of each prediction.
-    true_class_id: (G,) class of each object.
-    rotation_deg, translation_cm: (P, G) errors; infinite if the classes differ.
-    iou, hull_iou, mask_iou: (P, G) overlaps; 0 if the classes differ.
+    class_id: (P,) class number of each prediction.
+    score: (P,) score of each prediction.
+    true_class_id: (G,) class number of each true object.
+    rotation_deg: (P, G) rotation errors in degrees; infinite where the classes differ.
+    translation_cm: (P, G) translation errors in centimetres; infinite where the classes differ.
+    iou: (P, G) exact IoU of the oriented boxes; 0 where the classes differ.
+    hull_iou: (P, G) IoU of the enclosing axis-aligned boxes (see `iou_3d_hull`); 0 where the classes differ.
+    mask_iou: (P, G) IoU of the masks; 0 if masks were not compared.
     """
 
     class_id: IndexArray
@@ -220,13 +249,14 @@ class ImageComparison:
 
     @property
     def same_class(self) -> BoolArray:
-        """Return whether prediction and object have the same class, (P, G) bool."""
+        """Return for each prediction and each true object whether their classes are equal, (P, G) bool."""
         return self.class_id[:, None] == self.true_class_id[None]
 
     def part(self, rows: IndexArray, columns: IndexArray) -> "ImageComparison":
-        """Return the comparison of only some predictions with only some objects.
+        """Return the comparison restricted to some of the predictions and some of the true objects.
 
-        rows, columns: indices of predictions and of objects.
+        rows: indices of the predictions to keep.
+        columns: indices of the true objects to keep.
         """
         pairs = (self.rotation_deg, self.translation_cm, self.iou, self.hull_iou, self.mask_iou)
         chosen = (x[rows[:, None], columns] for x in pairs)
@@ -237,9 +267,11 @@ _TURNED_PAIRS_AT_ONCE = 1 << 14  # pairs times rotations of a symmetry: a quarte
 
 
 def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: FloatArray | None = None) -> ImageComparison:
-    """Compare every prediction of one image with every object of its class.
+    """Compare every prediction in one image with every true object of the same class in that image.
 
-    mask_iou: (P, G) overlap of the masks, or None.
+    predicted: the P predicted objects.
+    true: the G true objects.
+    mask_iou: (P, G) IoU of their masks (see `instance_mask_iou`); None sets it to 0.
     """
     pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
     shape = (len(predicted), len(true))
@@ -264,10 +296,11 @@ def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: Float
 
 @dataclass(frozen=True, slots=True)
 class ApRules:
-    """Rules for computing an average precision.
+    """Choose how average precision compares boxes and which objects it counts.
 
-    hull: whether axis-aligned boxes are compared.
-    gate: smallest overlap of a pose that is scored, or None.
+    hull: True compares the enclosing axis-aligned boxes, False the oriented boxes themselves.
+    gate: if given, the pose scores (limits of rotation and translation errors) count only predictions and objects
+        whose boxes overlap by more than this IoU. None counts all, so that a missed object lowers the pose scores.
     """
 
     hull: bool
@@ -277,14 +310,19 @@ class ApRules:
 ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)  # oriented boxes, and missed objects count
 
 NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
-"""Rules of the published scores on REAL275 (Wang et al., CVPR 2019): only poses of found objects are scored."""
+"""Rules of the scores published on REAL275 (Wang et al., CVPR 2019): axis-aligned boxes, and poses of found objects
+only.
+"""
 
 
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
-    """Return the area under the falling envelope of precision over recall (PASCAL VOC since 2010); NaN without objects.
+    """Return the average precision of predictions: the area under the falling envelope of precision over recall.
+
+    This is the definition of PASCAL VOC since 2010. Predictions of equal score count together. The result is NaN if
+    there are no true objects.
 
     score: (P,) score of each prediction.
-    right: (P,) bool, whether it is right.
+    right: (P,) bool, whether the prediction was matched with a true object.
     objects: number of true objects.
     """
     if objects == 0:
@@ -301,11 +339,16 @@ def average_precision(score: FloatArray, right: BoolArray, objects: int) -> floa
 def mean_average_precisions(
     images: Iterable[ImageComparison], classes: Sequence[int], rules: ApRules = ORIENTED_BOX_RULES
 ) -> dict[str, float]:
-    """Return average precisions from 0 to 1 by threshold ("ap_iou50", "ap_5deg_5cm", ...), averaged over classes.
+    """Return average precisions in [0, 1], averaged over classes, by name ("ap_iou50", "ap_5deg_5cm", ...).
 
-    Only classes with an object count. In the order of their scores, predictions take an object of their class
-    (`match_greedy`): the one with the largest overlap above the threshold, or with the least sum of degrees and
-    centimetres within the limits. The result is NaN without objects.
+    Predictions take true objects of their class in the order of falling scores (see `match_greedy`). For "ap_iou...",
+    a prediction takes the object with the largest overlap above the threshold. For "ap_...deg_...cm", it takes the
+    object with the least sum of degrees and centimetres of error, both within the limits. Classes without a true
+    object are left out. Without any object all values are NaN.
+
+    images: the comparison of predictions with true objects of each image.
+    classes: class numbers to average over.
+    rules: which boxes are compared and which objects count in pose scores.
     """
     images = list(images)
     of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
@@ -314,7 +357,7 @@ def mean_average_precisions(
 
 
 def score_names() -> list[str]:
-    """Return the names of the scores that `mean_average_precisions` returns."""
+    """Return the names of all scores of `mean_average_precisions`, such as "ap_iou50", "ap_5deg_2cm" and "ap_5deg"."""
     names = [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
     return names + [_pose_name(degrees) for degrees in ROTATION_THRESHOLDS]
 
@@ -365,11 +408,17 @@ def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageC
 
 
 def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
-    """Return the errors of objects with matched masks (`match_hungarian`), and their number.
+    """Match predicted with true objects by their masks; return counts, recalls and mean errors by name.
 
-    "recall" and "precision" are shares. "rotation_error_deg", "translation_error_cm" and "iou_3d" are means over the
-    found objects; there are medians, too. "recall_5deg_5cm" and others are shares of all objects that were found within
-    both limits. "rotation_error_deg_of_all" counts 180 degrees for a missed object. A mean over nothing is NaN.
+    "objects" is the number of true objects, "found" of those that were matched, and "false_alarms" of predictions
+    that were not. "recall" and "precision" are found / objects and found / predictions. "rotation_error_deg",
+    "translation_error_cm" and "iou_3d" are means over the found objects; the first two have medians, too
+    (..."_median"). "recall_5deg_5cm" and the like are the shares of all true objects that were found with errors
+    within both limits. "rotation_error_deg_of_all" is a mean over all true objects in which a missed object counts as
+    180 degrees. A mean or share of nothing is NaN.
+
+    images: the comparison of predictions with true objects of each image.
+    min_mask_iou: smallest mask IoU of a matched pair.
     """
     errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
     objects = predictions = 0
@@ -399,5 +448,8 @@ def _share(part: int, whole: int) -> float:
 
 
 def merge_comparisons(parts: Iterable[Mapping[object, ImageComparison]]) -> list[ImageComparison]:
-    """Return the comparisons of several processes, with each image once."""
+    """Merge the image comparisons of several processes into one list, which contains each image once.
+
+    parts: for each process, its comparisons by a key that identifies the image.
+    """
     return list({image: comparison for part in parts for image, comparison in part.items()}.values())

@@ -100,20 +100,25 @@ INIT_PIXEL_SIZE_M = 0.005  # initial size of a pixel at the object: an image 160
 INIT_SIZE_M = 0.1
 
 POSE_CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
-"""Channels per class. The translation has two for the direction to the center and one for depth."""
+"""Number of output channels per object class of each head; translation has two for the center's direction, one for
+depth.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectMaps(TensorDataclass):
-    """The output of the network for C classes, including the background.
+    """Hold the output maps of the object pose network for B images and C classes, including the background.
 
-    class_logits: (B, C, H, W) for each pixel.
+    The maps of poses are predicted for each of the C - 1 object classes, at the network's stride, where a map is h x
+    w.
 
-    The others are given for each class but the background, at the network's stride (h, w):
-    quaternion: (B, C - 1, 4, h, w) w, x, y, z of any length, in the frame that `rotation_frame` names.
-    to_center: (B, C - 1, 2, h, w) x and y towards the object's center, of any length.
-    log_pixel_m: (B, C - 1, 1, h, w) ln(z / fx): metres per pixel at the object.
-    log_size: (B, C - 1, 3, h, w) logarithms of the extents in metres.
+    class_logits: (B, C, H, W) class logits of each image pixel.
+    quaternion: (B, C - 1, 4, h, w) rotation as a quaternion w, x, y, z of any length: from object coordinates to
+        coordinates along the pixel's viewing ray, or to camera coordinates, as `rotation_frame` of the configuration
+        says ("ray" or "camera").
+    to_center: (B, C - 1, 2, h, w) x and y of the direction from the pixel towards its object's center, of any length.
+    log_pixel_m: (B, C - 1, 1, h, w) ln(z / fx): logarithm of the metres that one pixel covers at the object.
+    log_size: (B, C - 1, 3, h, w) natural logarithms of the edge lengths of the object's box in metres.
     """
 
     class_logits: Tensor
@@ -129,9 +134,9 @@ class ObjectMaps(TensorDataclass):
 
     @property
     def direction(self) -> Tensor:
-        """Return the direction to the center for any class, (B, 2, h, w).
+        """Return the direction from each map cell to its object's center whatever the class, (B, 2, h, w).
 
-        It is the sum of the classes' unit vectors, weighted by the probabilities of the classes.
+        It is the sum of the unit vectors predicted for the classes, weighted by the probabilities of the classes.
         """
         stride = self.class_logits.shape[-2] // self.to_center.shape[-2]
         probability = F.avg_pool2d(self.class_logits, stride).softmax(1)[:, 1:, None]
@@ -142,13 +147,13 @@ class ObjectMaps(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectPixels:
-    """Predictions at P pixels.
+    """Hold predictions at the P pixels that show objects.
 
-    place: (P, 2) x and y.
-    quaternion: (P, 4) in the camera's frame.
-    to_center: (P, 2) towards the center.
-    log_depth: (P,) ln z in metres.
-    log_size: (P, 3) logarithms of the extents in metres.
+    place: (P, 2) x and y of the pixels.
+    quaternion: (P, 4) rotation from object to camera coordinates, as a quaternion w, x, y, z of any length.
+    to_center: (P, 2) direction from the pixel to its object's center, of any length.
+    log_depth: (P,) natural logarithm of z of the object's center in metres.
+    log_size: (P, 3) natural logarithms of the edge lengths of the object's box in metres.
     """
 
     place: Tensor
@@ -195,10 +200,12 @@ class ObjectPoseNet(nn.Module):
         )
 
     def pixels(self, maps: ObjectMaps, segments: Segments, class_id: Tensor, camera: Camera) -> ObjectPixels:
-        """Interpolate the maps at the pixels of M objects.
+        """Interpolate the output maps at the pixels of M objects, for each object in the maps of its class.
 
-        class_id: (M,) class of each object, above 0.
-        camera: camera with K (B, 3, 3).
+        maps: output of the network for B images.
+        segments: the P pixels that show the M objects, grouped by object.
+        class_id: (M,) class number of each object, above 0.
+        camera: camera of the B images, with K (B, 3, 3).
         """
         height, width = maps.class_logits.shape[-2:]
         image_index, kind = segments.image[segments.segment], class_id[segments.segment] - 1
@@ -217,18 +224,23 @@ class ObjectPoseNet(nn.Module):
 
 
 CenterVote = Callable[[Tensor, Tensor, Tensor, int], VotedCenters]
-"""A function of pixels (P, 2), directions (P, 2), segment (P,) and count, such as `vote_center`."""
+"""Type of a function that finds object centers from votes of pixels, such as `vote_center`.
+
+Its arguments are pixels (P, 2), directions to the center (P, 2), the number of each pixel's object (P,), and the
+number of objects.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPoses(TensorDataclass):
-    """The poses of M objects.
+    """Hold the predicted poses of M objects.
 
-    quaternion_wxyz: (M, 4) unit quaternions.
-    T_camera_object: (M, 4, 4) in metres.
-    size_m: (M, 3) extents in metres.
-    center_known: (M,) bool, false if the directions of the object's pixels do not intersect.
-    log_depth: (M,) ln z in metres.
+    quaternion_wxyz: (M, 4) rotation from object to camera coordinates, as a unit quaternion w, x, y, z.
+    T_camera_object: (M, 4, 4) poses, from object to camera coordinates in metres.
+    size_m: (M, 3) edge lengths of the objects' boxes in metres.
+    center_known: (M,) bool, false if the directions from the object's pixels do not cross, so that their mean
+        position was used as the center.
+    log_depth: (M,) natural logarithm of z of the object's center in metres.
     """
 
     quaternion_wxyz: Tensor
@@ -240,11 +252,11 @@ class ObjectPoses(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeans(TensorDataclass):
-    """Means over the pixels of M objects.
+    """Hold means of the predictions over the pixels of each of M objects.
 
-    quaternion_wxyz: (M, 4), unit length, w >= 0.
-    log_depth: (M,) ln z in metres.
-    size_m: (M, 3) extents in metres.
+    quaternion_wxyz: (M, 4) mean rotation from object to camera coordinates, as a unit quaternion with w >= 0.
+    log_depth: (M,) mean natural logarithm of z of the object's center in metres.
+    size_m: (M, 3) geometric means of the edge lengths of the object's box in metres.
     """
 
     quaternion_wxyz: Tensor
@@ -253,9 +265,13 @@ class ObjectMeans(TensorDataclass):
 
 
 def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMeans:
-    """Average the predictions over each object's pixels: quaternions by eigenvector, depth and size as logarithms.
+    """Average the predictions over the pixels of each object; the result is differentiable.
 
-    The result is differentiable.
+    The mean quaternion is the leading eigenvector of the mean outer product, so that q and -q are the same. Depths
+    and sizes are averaged as logarithms.
+
+    pixels: predictions at the P pixels.
+    segments: which object each of these pixels shows.
     """
     segment, count = segments.segment, segments.count
     quaternion = quaternion_mean_by_segment(F.normalize(pixels.quaternion, dim=-1), segment, count)
@@ -266,10 +282,12 @@ def average_object_pixels(pixels: ObjectPixels, segments: Segments) -> ObjectMea
 def aggregate_objects(
     pixels: ObjectPixels, segments: Segments, camera: Camera, vote: CenterVote = vote_center
 ) -> ObjectPoses:
-    """Combine `average_object_pixels` with the centers for which the pixels vote.
+    """Compute the pose of each object: mean rotation, depth and size of its pixels, and the center that they vote for.
 
-    camera: camera with K (B, 3, 3).
-    vote: function that finds the centers.
+    pixels: predictions at the P pixels that show objects.
+    segments: which object and which image each of these pixels belongs to.
+    camera: camera of the B images, with K (B, 3, 3).
+    vote: function that finds the centers from the pixels' directions, such as `vote_center`.
     """
     means = average_object_pixels(pixels, segments)
     centers = vote(pixels.place, pixels.to_center, segments.segment, segments.count)
@@ -280,9 +298,11 @@ def aggregate_objects(
 
 
 def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) -> Tensor:
-    """Return the mean probability of each object's class over its pixels, (M,), from logits (B, C, H, W).
+    """Return the score of each object, (M,): the mean probability of the object's class over its pixels.
 
-    class_id: (M,) class of each object.
+    class_logits: (B, C, H, W) class logits of B images.
+    segments: the pixels of the M objects.
+    class_id: (M,) class number of each object.
     """
     probability = segments.gather(class_logits).softmax(-1)
     own = probability.gather(1, class_id[segments.segment][:, None])
@@ -290,9 +310,12 @@ def score_classes(class_logits: Tensor, segments: Segments, class_id: Tensor) ->
 
 
 def predict_object_class(class_logits: Tensor, segments: Segments) -> Tensor:
-    """Return for each object the foreground class with the largest product of pixel probabilities, (M,).
+    """Return each object's class number, (M,): the foreground class with the largest product of probabilities.
 
-    class_logits: (B, C, H, W).
+    The product is over the pixels of the object.
+
+    class_logits: (B, C, H, W) class logits of B images.
+    segments: the pixels of the M objects.
     """
     log_p = segments.gather(class_logits)[:, 1:].log_softmax(-1)
     return segment_sums(log_p, segments.segment, segments.count).argmax(1) + 1

@@ -29,13 +29,15 @@ _SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
 def draw_objects(
     image: Image, K: NDArray[np.float64], objects: PosedObjects, names: Sequence[str] = (), *, scores: bool = False
 ) -> Image:
-    """Return a copy of an image (H, W, 3) RGB with the boxes, axes, names and scores of its objects.
+    """Return a copy of an image with the boxes and axes of objects drawn in, and optionally their names and scores.
 
-    The color of a box is that of its class.
+    The color of a box is that of the object's class.
 
-    K: (3, 3) intrinsics.
-    names: names of the classes.
-    scores: whether scores are drawn.
+    image: (H, W, 3) RGB.
+    K: (3, 3) intrinsics in pixels.
+    objects: class, pose and size of the objects.
+    names: names of the classes by class number; empty draws no names.
+    scores: whether scores are drawn after the names.
     """
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
@@ -83,15 +85,17 @@ OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
 
 @dataclass(frozen=True)
 class ObjectPredictions:
-    """An image and its predicted objects.
+    """Hold an image with the objects that were predicted in it.
 
-    name: name of its files, unique in a folder.
-    image: (H, W, 3) RGB.
-    K: (3, 3) intrinsics.
-    instance: (H, W) object numbers; n is the n-th row of `objects`, counted from 1.
-    objects: the M predicted objects.
-    true: labeled objects, if known; they are drawn below.
-    center_known: (M,) bool, whether the pixels of each object agree on a center, if this was checked.
+    name: name of the files that are written for the image, unique in their folder.
+    image: (H, W, 3) uint8 RGB.
+    K: (3, 3) intrinsics in pixels.
+    instance: (H, W) number of the object at each pixel: n is the n-th of `objects`, counted from 1, and 0 is no
+        object.
+    objects: class, pose, size and score of the M predicted objects.
+    true: labeled objects, which are drawn in a second image below; None if unknown.
+    center_known: (M,) bool, whether the directions from the pixels of each object cross at one center; None if this
+        was not checked.
     """
 
     name: str
@@ -117,7 +121,10 @@ class ObjectPredictions:
         return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
 
     def entry(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return the image's entry in objects.json."""
+        """Return the description of the image and its objects that is written to objects.json.
+
+        classes: names of the classes by class number.
+        """
         objects, area = self.objects, np.bincount(self.instance.ravel(), minlength=len(self.objects) + 1)
         quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
         return {
@@ -169,6 +176,11 @@ def write_object_predictions(
 
 
 def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
-    """Resize an instance map (H, W) to (height, width) by the nearest pixel center."""
+    """Resize an instance map (object number of each pixel) by taking the number at the nearest pixel center.
+
+    instance: (H, W) object numbers.
+    height: new height in pixels.
+    width: new width in pixels.
+    """
     numbers = instance.cpu().numpy().astype(np.uint16)
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)

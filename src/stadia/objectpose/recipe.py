@@ -59,12 +59,20 @@ LOGITS = (-1.0, -0.2, 0.0, 0.2, 1.0)
 
 
 def ground_truth_objects(targets: ObjectTargets, segments: Segments) -> metrics.PosedObjects:
-    """Return the M objects that segments of `targets.instance` show, one per row."""
+    """Return class, pose and size of the M labeled objects that pixels of the batch show, in the order of the segments.
+
+    targets: labels of a batch of images.
+    segments: pixels of the objects, grouped from `targets.instance`.
+    """
     return _objects_at(targets, (segments.image, segments.instance - 1))
 
 
 def image_objects(targets: ObjectTargets, index: int) -> metrics.PosedObjects:
-    """Return all labeled objects of one image, even those without a pixel at the network's size."""
+    """Return class, pose and size of all labeled objects of one image, also of those without a visible pixel.
+
+    targets: labels of a batch of images.
+    index: index of the image in the batch.
+    """
     places = targets.known[index].nonzero()[:, 0]
     return _objects_at(targets, (torch.full_like(places, index), places))
 
@@ -77,7 +85,10 @@ def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> metrics.Po
 
 
 def label_object_poses(targets: ObjectTargets) -> tuple[metrics.PosedObjects, ObjectPoseLabels]:
-    """Return the M objects that pixels of `targets.instance` show, and their labels for the loss."""
+    """Return the M labeled objects that pixels of the batch show, and their labels in the form that the loss takes.
+
+    targets: labels of a batch of images.
+    """
     segments = segments_from_instances(targets.instance)
     true, camera = ground_truth_objects(targets, segments), targets.camera
     t_m = true.T_camera_object[:, :3, 3]
@@ -275,14 +286,15 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 
 @dataclass(frozen=True, slots=True)
 class FoundObjects:
-    """The M objects found in B images.
+    """Hold the M objects that the network found in a batch of B images.
 
-    instance: (B, H, W); 0 is no object, n is the n-th object of the image.
-    class_map: (B, H, W) class of each pixel's object.
-    image: (M,) image of each object. The rows of an image are contiguous and in the order of `instance`.
-    objects: poses of the objects.
-    center_known: (M,) bool, false if the directions of an object's pixels do not cross. Then its mean pixel is used as
-        the center.
+    instance: (B, H, W) number of the object at each pixel, counted from 1 in each image; 0 is no object.
+    class_map: (B, H, W) class number of the object at each pixel; 0 is the background.
+    image: (M,) index of the image that shows the object. Objects of one image are contiguous, in the order of their
+        numbers.
+    objects: class, pose, size and score of the M objects.
+    center_known: (M,) bool, false if the directions from an object's pixels do not cross, so that their mean position
+        is used as the object's center.
     """
 
     instance: Tensor
@@ -297,7 +309,13 @@ class FoundObjects:
 
 
 def group_pixels(network: ObjectPoseNet, maps: ObjectMaps, camera: Camera, config: DetectionConfig) -> FoundObjects:
-    """Group the pixels that point at one center into an object, and average class and pose over them."""
+    """Group the pixels whose directions lead to one center into an object, and average class and pose over its pixels.
+
+    network: network that predicted the maps.
+    maps: its output for B images.
+    camera: camera of these images, with K (B, 3, 3).
+    config: smallest number of pixels of an object, and how its pixels vote for the center.
+    """
     instance = group_instances(maps.class_logits, maps.direction, min_px=config.min_px)
     segments = subsample_segments(segments_from_instances(instance), config.pixels)
     class_id = predict_object_class(maps.class_logits, segments)
@@ -321,7 +339,14 @@ def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Te
 
 
 def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[metrics.ImageComparison]:
-    """Compare the found objects of each image with all labeled ones. Found objects on unlabeled ones are left out."""
+    """Compare the found objects in each image with all labeled objects in it; return one comparison per image.
+
+    Found objects that lie mostly on objects without a label are left out, because nobody knows whether they are
+    right.
+
+    found: objects found in B images.
+    targets: labels of the same images.
+    """
     comparisons = []
     labeled = found.instance.where(targets.class_map != IGNORE_INDEX, 0)
     for index, known in enumerate(targets.known.cpu().numpy()):
@@ -338,7 +363,12 @@ def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[metrics.
 
 
 def mean_mask_iou(comparison: metrics.ImageComparison) -> float:
-    """Return the mean mask IoU over the true objects of an image, with 0 for a missed object; NaN without objects."""
+    """Return the mean mask IoU over the true objects of an image; a missed object counts as 0.
+
+    comparison: comparison of the found with the true objects of the image.
+
+    The result is NaN for an image without true objects.
+    """
     pairs = metrics.match_hungarian(comparison.mask_iou, comparison.same_class)
     objects = len(comparison.true_class_id)
     return float(comparison.mask_iou[pairs.predicted, pairs.true].sum()) / objects if objects else math.nan

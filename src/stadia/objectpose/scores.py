@@ -41,19 +41,25 @@ ADD_THRESHOLD = 0.1  # threshold as a share of the diameter (Hinterstoisser et a
 
 
 def distance_m(model: BopModel, T_estimated: Points, T_true: Points) -> float:
-    """Return ADD in metres, or ADD-S for a symmetric model.
+    """Return the distance in metres between a model in two poses: ADD, or ADD-S if the model is symmetric.
 
-    T_estimated, T_true: (4, 4) poses T_camera_object.
+    model: mesh of the object and its symmetry.
+    T_estimated: (4, 4) estimated pose, from object to camera coordinates.
+    T_true: (4, 4) true pose.
     """
     given = torch.from_numpy(T_estimated), torch.from_numpy(T_true), torch.from_numpy(model.vertices_m)
     return float(add_m(*given) if model.symmetry == "none" else add_s_m(*given))
 
 
 def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> dict[str, Any]:
-    """Return the ADD(-S) recall: the share of targets that have an estimate within a tenth of the object's diameter.
+    """Return the ADD(-S) recall: the share of instances with an ADD(-S) below a tenth of the diameter.
 
-    As many estimates count as there are targets, those with the highest scores first. Returns "targets" (their number),
-    "add_recall", "add_median_mm" over the counted estimates (or None), and "class", the recall of each class.
+    For each object of an image, as many estimates count as instances are requested, those with the highest scores
+    first. The result has the entries "targets" (number of requested instances), "add_recall" (None without targets),
+    "add_median_mm" (median ADD(-S) in millimetres, or None without estimates), and "class" (recall by class name).
+
+    images: the BOP images with true poses.
+    found: for each image, the estimated boxes with their scores.
     """
     right: dict[str, list[bool]] = {}
     distances: list[float] = []
@@ -156,9 +162,10 @@ def image_name(meta: Meta) -> str:
 
 
 def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None = None) -> PosedObjects:
-    """Convert boxes to PosedObjects, for metrics and drawings.
+    """Convert labeled or estimated boxes to PosedObjects, the tensors that metrics and drawings take.
 
-    scores: score of each box; None gives 1 to each.
+    boxes: class, pose, size and symmetry of each object.
+    scores: score of each box; None gives every box the score 1.
     """
     return PosedObjects(
         torch.tensor([one.class_id for one in boxes], dtype=torch.int64),

@@ -47,10 +47,11 @@ MIN_HANDLE_PX = 4  # A cup with fewer visible pixels of its handle counts as a b
 
 @dataclass(frozen=True, slots=True)
 class PlacedObject:
-    """An object on the table.
+    """Describe an object that stands on a table.
 
-    number: its number in instance maps, from 1.
-    T_world_object: (4, 4) pose.
+    number: its number in instance maps, counted from 1.
+    shape: its shape.
+    T_world_object: (4, 4) pose, from the object's to world coordinates in metres.
     """
 
     number: int
@@ -93,9 +94,11 @@ def draw_shapes(seed: int, config: TableWorldConfig) -> list[household_objects.O
 
 
 def place_shapes(seed: int, shapes: Sequence[household_objects.ObjectShape], half: Points) -> list[PlacedObject]:
-    """Place objects close together on a table without overlap. Objects that find no space are left out.
+    """Place objects close together on a table without overlap; objects that find no space are left out.
 
-    half: (2,) half sizes of the table in metres.
+    seed: seed of the random places.
+    shapes: shapes of the objects, in the order in which they are placed.
+    half: (2,) half of the table's size along x and z in metres.
     """
     placed: list[PlacedObject] = []
     taken: list[Points] = []
@@ -122,9 +125,13 @@ def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
 
 
 def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
-    """Return a random camera pose T_world_camera (4, 4).
+    """Return a random camera pose, (4, 4) from camera to world coordinates in metres.
 
-    The camera looks at an object or near the middle of all objects, at a distance from all.
+    The camera looks at an object or near the middle of all objects, and keeps a minimum distance from each object.
+
+    random: random generator.
+    objects: the objects on the table.
+    config: ranges of the camera's elevation and distance.
     """
     middle = np.mean([placed.T_world_object[:3, 3] for placed in objects], 0)
     while True:
@@ -190,12 +197,13 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
 
 @dataclass(frozen=True, slots=True)
 class VisibleObject:
-    """An object with at least one visible pixel.
+    """Describe an object of which a rendered image shows at least one pixel.
 
-    T_camera_object: (4, 4) pose.
-    visible_px: number of its visible pixels.
-    full_px: number of its pixels without occlusion, including those beyond the image's edge.
-    symmetry: symmetry of its shape; for a cup with a visible handle "none".
+    placed: the object on the table.
+    T_camera_object: (4, 4) pose, from the object's to camera coordinates in metres.
+    visible_px: number of pixels that show the object.
+    full_px: number of pixels that would show it without occlusion and without the image's border.
+    symmetry: symmetry of its visible shape: that of its body, or "none" for a cup whose handle is visible.
     """
 
     placed: PlacedObject
@@ -207,13 +215,14 @@ class VisibleObject:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """One rendered image and its ground truth.
+    """Hold one rendered image of a table and its ground truth.
 
     image: (H, W, 3) uint8 RGB.
     depth_m: (H, W) float32 z in metres.
-    instance: (H, W) object number of each pixel, from 1; 0 is no object.
-    K: (3, 3) intrinsics.
-    T_world_camera: (4, 4) pose.
+    instance: (H, W) number of the object at each pixel, in the order of `objects` and from 1; 0 is no object.
+    objects: the visible objects.
+    K: (3, 3) intrinsics in pixels.
+    T_world_camera: (4, 4) camera pose, from camera to world coordinates in metres.
     """
 
     image: NDArray[np.uint8]

@@ -47,9 +47,9 @@ class OverlayInputs(Inputs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """The labels of a composite image: depth in the unit of the label (0 means unknown) and mask.
+    """Hold the labels of composite images: true depth, where 0 means unknown, and mask.
 
-    mask: (B, 1, H, W) pixels of the pasted object.
+    mask: (B, 1, H, W) bool, true for pixels of the pasted object.
     """
 
     mask: Tensor
@@ -57,13 +57,14 @@ class OverlayTargets(Targets):
 
 @dataclass(frozen=True, slots=True)
 class PackedComposite(PackedTensors):
-    """A sample of a composite image.
+    """Hold one sample of a composite image in compact types, as a loader passes it between processes.
 
-    images: (2, 3, H, W) uint8, the composite image and its background.
+    images: (2, 3, H, W) uint8 RGB: the composite image, then the background without the pasted object.
     K: (3, 3) intrinsics.
-    depth: (1, H, W) float32.
-    mask: (1, H, W) bool.
-    color: (3, 4) color matrix for the network's input, see `transforms.make_color_matrix`, or None.
+    depth: (1, H, W) float32 true z; 0 means unknown.
+    mask: (1, H, W) bool, true for pixels of the pasted object.
+    color: (3, 4) matrix of the color augmentation that is applied to the network's input only; None for none.
+    meta: name and number of the sample.
     """
 
     images: Tensor

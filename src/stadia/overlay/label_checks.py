@@ -30,10 +30,12 @@ DEPTHS = 4096  # labels of each image, about, that are held against the range th
 
 @dataclass(frozen=True, slots=True)
 class SharedFactor:
-    """One of SHARED_FACTORS.
+    """Describe what the splits have in common in one respect.
 
-    counts: number of different values in each split.
-    shared: names that two splits share.
+    name: the respect: "background" image, "world" (recording) of the background, "foreground" image, "object" of the
+        foreground, or "position" on the grid.
+    counts: number of different values in each split, such as of different backgrounds.
+    shared: names of values that occur in more than one split.
     """
 
     name: str
@@ -230,7 +232,13 @@ MAX_UNSCORED = 0.2  # share of the depth labels outside of the trained and score
 
 
 def check_composites(survey: CompositeSurvey) -> list[Finding]:
-    """Return the findings C01 to C09, C14, and D01 for unreadable images; empty if nothing is wrong."""
+    """Return the findings (faults) of composite images, the most severe first; empty if nothing is wrong.
+
+    They are about names that splits share, too few backgrounds, unreadable or lossy files, and labels of depth and
+    mask.
+
+    survey: what `survey_composites` found.
+    """
     factors = {factor.name: factor for factor in survey.factors}
     findings = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
     if survey.effective_backgrounds < MIN_BACKGROUNDS:

@@ -19,11 +19,13 @@ from stadia.overlay.config import OverlayLossConfig
 
 @dataclass(frozen=True, slots=True)
 class OverlayComparison:
-    """The input of every term, (B, 1, H, W) each.
+    """Hold predictions and labels in the form in which every loss term takes them, (B, 1, H, W) each.
 
-    depth, true: predicted and true depth, scaled so that the configured range becomes 0 to 1.
-    known: bool mask of the pixels with a depth label.
-    mask_logits, mask: predicted logits and true mask of the pasted object.
+    depth: predicted depth, scaled so that the configured range from min_depth to max_depth becomes 0 to 1.
+    true: true depth, scaled in the same way; 0 at unknown pixels.
+    known: bool, true for pixels whose true depth is known and inside the configured range.
+    mask_logits: predicted logits of the mask of the pasted object.
+    mask: true mask, 0 or 1.
     """
 
     depth: Tensor
@@ -66,29 +68,56 @@ def _mean_over(values: Tensor, where: Tensor) -> Tensor:
 
 
 def depth_mse(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean of d^2 over the known pixels, a scalar."""
+    """Return the mean squared error of depth, scaled to the range 0 to 1, over the pixels with known depth; a scalar.
+
+    given: scaled predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     return _mean_over(given.error.square(), given.known)
 
 
 def depth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean of |d| over the known pixels, a scalar."""
+    """Return the mean absolute error of depth, scaled to the range 0 to 1, over the pixels with known depth; a scalar.
+
+    given: scaled predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     return _mean_over(given.error.abs(), given.known)
 
 
 def depth_smooth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean of smooth L1, a scalar: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
+    """Return the mean smooth L1 error of scaled depth over the pixels with known depth; a scalar.
+
+    With the error d of a pixel, it is d^2 / (2 beta) up to |d| = beta, and |d| - beta / 2 beyond.
+
+    given: scaled predictions and labels.
+    config: configuration of the loss, which gives beta as smooth_l1_beta.
+    """
     values = F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta)
     return _mean_over(values, given.known)
 
 
 def depth_ssim(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean of 1 - SSIM over 3x3 windows in which all pixels are known, a scalar, for values in [0, 1]."""
+    """Return the mean of 1 - SSIM between predicted and true scaled depth; a scalar.
+
+    The mean is over all 3x3 windows in which the depth of every pixel is known.
+
+    given: scaled predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
     return _mean_over(2 * ssim_distance(given.depth, given.true), whole)
 
 
 def depth_gradient(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean of |dx d| plus the mean of |dy d| between neighbors that are both known, a scalar."""
+    """Return the mean absolute difference of the depth error between neighbors, along x plus along y; a scalar.
+
+    It compares slopes and edges of predicted and true scaled depth. Only neighbors that both have known depth are
+    used.
+
+    given: scaled predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     d, known = given.error, given.known
     along_x = _mean_over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
     along_y = _mean_over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
@@ -96,18 +125,30 @@ def depth_gradient(given: OverlayComparison, config: OverlayLossConfig) -> Tenso
 
 
 def mask_bce(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean binary cross-entropy over all pixels, a scalar."""
+    """Return the binary cross-entropy between the predicted and the true mask, the mean over all pixels; a scalar.
+
+    given: predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     values = F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none")
     return _mean_over(values, torch.ones_like(given.known))
 
 
 def mask_mse(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean squared error of the probability over all pixels, a scalar."""
+    """Return the squared error of the predicted mask probability, the mean over all pixels; a scalar.
+
+    given: predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     return _mean_over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
 
 
 def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
-    """Return the mean of 1 - Dice over the images with pasted objects, a scalar."""
+    """Return 1 - Dice between the predicted and the true mask, the mean over images with a pasted object; a scalar.
+
+    given: predictions and labels.
+    config: configuration of the loss, which this term does not use.
+    """
     # Two classes, whose softmax is the sigmoid.
     logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
     shown = given.mask.flatten(1).any(1)
@@ -153,9 +194,14 @@ class OverlayLoss:
 
     @torch.no_grad()
     def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
-        """Return each term of OVERLAY_LOSSES as the scalar "monitor/NAME", and its seconds as "monitor_s/NAME".
+        """Compute every term of OVERLAY_LOSSES, whatever its weight, to log it.
 
-        The arguments are maps (B, 1, H, W), as in `terms`.
+        Return each term as the scalar "monitor/NAME", and the seconds that it took as "monitor_s/NAME".
+
+        log_depth: (B, 1, H, W) predicted ln z.
+        mask_logits: (B, 1, H, W) predicted logits of the mask.
+        true: (B, 1, H, W) true z; 0 means unknown.
+        mask: (B, 1, H, W) true mask.
         """
         logged: dict[str, Tensor | float] = {}
         with torch.autocast(log_depth.device.type, enabled=False):
@@ -169,6 +215,11 @@ class OverlayLoss:
         return logged
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
-        """Return the weighted sum of scalar terms. `factors` multiply the weights by name."""
+        """Return the total loss, which is the weighted sum of terms, together with its weighted terms.
+
+        terms: unweighted scalar terms by name, from `terms`.
+        factors: additional factors of the weights by name, such as those that balance gradients; 1 for a missing
+            name.
+        """
         weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
         return LossReport.from_terms(weighted, {}, least=dict.fromkeys(weighted, 0.0))

@@ -15,19 +15,22 @@ TOLERANCE = 0.008  # largest boundary distance over the image's diagonal, rounde
 
 
 def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """Return counts of each image, (B,) float64, by name.
+    """Count pixels and sum errors of predicted masks; return (B,) float64 tensors by name, to be added over images.
 
-    mask_pixels: number of all pixels.
-    mask_both, mask_predicted, mask_true: number of pixels inside both masks, the predicted one, and the true one.
-    mask_absolute: sum of |p - t| for the probability p and the truth t.
-    mask_surprise: sum of the binary cross-entropy.
-    boundary_predicted, boundary_true: number of boundary pixels.
-    boundary_predicted_near, boundary_true_near: number of boundary pixels near the other boundary.
-
-    Predictions that are not finite count as outside, with the largest error.
-
-    logits: (B, 1, H, W), above 0 inside the predicted mask.
-    true: (B, 1, H, W) bool.
+    mask_pixels: number of pixels of the image.
+    mask_both: number of pixels inside both the predicted and the true mask.
+    mask_predicted: number of pixels inside the predicted mask.
+    mask_true: number of pixels inside the true mask.
+    mask_absolute: sum over pixels of |p - t|, for the predicted probability p and the truth t, 0 or 1.
+    mask_surprise: sum over pixels of the binary cross-entropy.
+    boundary_predicted: number of pixels on the boundary of the predicted mask.
+    boundary_true: number of pixels on the boundary of the true mask.
+    boundary_predicted_near: number of those of the predicted boundary that are near the true boundary
+        (`dilate_boundary`).
+    boundary_true_near: number of those of the true boundary that are near the predicted boundary.
+    logits: (B, 1, H, W) predicted logits, above 0 inside the predicted mask. A value that is not finite counts as
+        outside the mask, with the largest error.
+    true: (B, 1, H, W) bool true masks.
     """
     finite, truth = logits.isfinite(), true.double()
     predicted, x = (logits > 0) & finite, logits.double()
@@ -52,22 +55,35 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
 
 
 def mask_boundary(mask: Tensor) -> Tensor:
-    """Return the pixels of masks (B, 1, H, W) bool that have a neighbor outside the mask.
+    """Return the boundary of masks, (B, 1, H, W) bool: pixels inside the mask that have a neighbor outside of it.
 
-    The image's edge does not count.
+    Pixels beyond the image's edge are no such neighbors, so a mask that touches the edge has no boundary there.
+
+    mask: (B, 1, H, W) bool.
     """
     return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
 
 
 def dilate_boundary(boundary: Tensor) -> Tensor:
-    """Return the pixels within TOLERANCE of a boundary pixel in 8 directions, (B, 1, H, W) bool."""
+    """Widen boundaries: return all pixels near a boundary pixel, (B, 1, H, W) bool.
+
+    A pixel is near if it is at most TOLERANCE of the image's diagonal away, along rows and along columns.
+
+    boundary: (B, 1, H, W) bool.
+    """
     height, width = boundary.shape[-2:]
     reach = math.ceil(TOLERANCE * math.hypot(height, width))
     return F.max_pool2d(boundary.float(), 2 * reach + 1, stride=1, padding=reach) > 0
 
 
 def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Return IoU, Dice, boundary F score, mean error and cross-entropy from summed counts; empty without images."""
+    """Compute mask scores over all images from their added `mask_counts`; the result is empty if no image was counted.
+
+    Return IoU (mask_iou), Dice (mask_dice), F score of the boundary (mask_boundary_f), mean absolute error of the
+    probability (mask_mae), and mean binary cross-entropy (mask_bce).
+
+    sums: the values of `mask_counts`, added over images.
+    """
     if not sums.get("mask_pixels"):
         return {}
     both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]
@@ -88,7 +104,10 @@ def _share(part: float, whole: float, *, empty: float) -> float:
 
 
 def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two depth scales. At this scale both can be compared.
+    """Return the weaker of two depth scales (metres, up to scale, ...), at which prediction and label are comparable.
+
+    predicted: what is known about the scale of the predicted depth.
+    labeled: what is known about the scale of the labeled depth.
 
     Examples:
         >>> weaker_scale(DepthScale.METRES, DepthScale.UP_TO_SCALE)
@@ -101,13 +120,15 @@ def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
 def compute_image_sums(
     depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: tuple[float, float]
 ) -> list[dict[str, float]]:
-    """Return the sums of each image that can be added over a set.
+    """Return the sums of depth and mask errors of each image, by name, which can be added over a data set.
 
-    Depth up to scale is scaled by each image's ratio of medians, and clamped to the open range `scored`.
-
-    depth, mask_logits: (B, 1, H, W) predictions.
+    depth: (B, 1, H, W) predicted z.
+    mask_logits: (B, 1, H, W) predicted logits of the mask.
     true: (B, 1, H, W) true z; 0 means unknown.
     mask: (B, 1, H, W) true mask.
+    depth_scale: scale at which both depths are comparable. Unless it is metres, each predicted map is multiplied by
+        median(true) / median(predicted).
+    scored: limits of the true depth, exclusive, between which pixels are scored. Predictions are clamped to them.
     """
     known = (true > scored[0]) & (true < scored[1])
     if depth_scale is not DepthScale.METRES:

@@ -14,11 +14,11 @@ from stadia.overlay.config import OverlayNetConfig, check_overlay_size
 
 @dataclass(frozen=True, slots=True)
 class OverlayMaps(TensorDataclass):
-    """The output of the network for B images.
+    """Hold the output of the network for B composite images.
 
-    log_depth: (B, 1, H, W) ln z.
-    mask_logits: (B, 1, H, W), above 0 on pasted objects.
-    shared: features from which both heads predict.
+    log_depth: (B, 1, H, W) natural logarithm of z.
+    mask_logits: (B, 1, H, W) logits of the mask, above 0 on pasted objects.
+    shared: last features before the two heads, from which depth and mask are both predicted.
     """
 
     log_depth: Tensor

@@ -217,7 +217,10 @@ MAX_FACTOR = 10.0  # the largest factor (its inverse is the smallest): a learnt 
 
 
 class GradientBalance:
-    """Moving means of each term's gradient with respect to the shared features, as in GradNorm (arXiv 1711.02257)."""
+    """Balance loss terms by moving means of the size of their gradients, as in GradNorm (arXiv 1711.02257).
+
+    The gradients are taken with respect to the features that the depth head and the mask head share.
+    """
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -225,12 +228,13 @@ class GradientBalance:
         self._measured_at = -1
 
     def measure(self, step: int, terms: Mapping[str, Tensor], shared: Tensor) -> None:
-        """Measure |d term / d shared| of each unweighted term, if a measurement is due.
+        """Measure the size of each term's gradient at the shared features, if a measurement is due at this step.
 
         All processes must call it at the same steps.
 
-        terms: scalar terms by name.
-        shared: (B, C, h, w) features that both heads share.
+        step: number of the training step.
+        terms: unweighted scalar terms by name.
+        shared: (B, C, h, w) features from which both heads predict.
         """
         if step == self._measured_at or (self.sizes and step % self.every):
             return
@@ -247,14 +251,21 @@ class GradientBalance:
                 self.sizes[name] = MOMENTUM * self.sizes[name] + (1 - MOMENTUM) * size if name in self.sizes else size
 
     def factors(self) -> dict[str, float]:
-        """Return the factor of each term that makes all gradients equally large, within MAX_FACTOR."""
+        """Return the factor of each term, by name, that would make the gradients of all terms equally large.
+
+        Factors are limited to the range from 1 / MAX_FACTOR to MAX_FACTOR. The result is empty before the first
+        measurement.
+        """
         if not self.sizes:
             return {}
         mean = math.exp(fmean(map(math.log, self.sizes.values())))
         return {name: min(max(mean / size, 1 / MAX_FACTOR), MAX_FACTOR) for name, size in self.sizes.items()}
 
     def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """Return the share of each term in the sum of all gradients, with these weights."""
+        """Return each term's share in the sum of all gradient sizes, by name; empty before the first measurement.
+
+        weights: weight of each term by name, by which the size of its gradient is multiplied.
+        """
         sizes = {name: weights[name] * size for name, size in self.sizes.items() if name in weights}
         total = sum(sizes.values())
         return {name: size / total for name, size in sizes.items()} if total else {}

@@ -44,12 +44,13 @@ LOGITS_KEY = "mask_logits"
 
 @dataclass(frozen=True)
 class OverlayPrediction:
-    """The prediction for a composite image.
+    """Hold the prediction for one composite image.
 
     name: name of the image.
-    depth, logits: (h, w) predicted depth and mask logits.
+    depth: (h, w) predicted z at the network's size.
+    logits: (h, w) predicted logits of the mask of the pasted object.
     size: (height, width) of the image.
-    sheet: images (H, W, 3) RGB by their label, which are drawn side by side; or None.
+    sheet: images (H, W, 3) RGB by their caption, which are drawn side by side into one file; None draws nothing.
     """
 
     name: str
@@ -338,9 +339,13 @@ def _stem(number: int) -> str:
 def predict_pair(
     recipe: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return depth and mask logits, (h, w) each, of an image. The size has about as many pixels as in training.
+    """Predict depth and mask logits of a composite image from it and its background; return (h, w) float32 arrays.
 
-    background, image: (H, W, 3) uint8 RGB.
+    Both images are resized to (h, w), which has the image's aspect ratio and about as many pixels as training images.
+
+    recipe: trained network.
+    background: (H, W, 3) uint8 RGB without the pasted object.
+    image: (H, W, 3) uint8 RGB with it.
     """
     height, width = fit_network_size(
         image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
@@ -362,9 +367,14 @@ def _resize_network(recipe: OverlayRecipe, size: Size | None) -> OverlayRecipe:
 
 
 def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
-    """Return (h, w) with the aspect ratio of an image and about the number of pixels in training.
+    """Return the size (h, w) for the network: the image's aspect ratio, and about as many pixels as in training.
 
     Both are multiples of OVERLAY_STRIDE.
+
+    height: height of the image in pixels.
+    width: width of the image in pixels.
+    trained_height: height of the training images in pixels.
+    trained_width: width of the training images in pixels.
     """
     scale = (trained_height * trained_width / (height * width)) ** 0.5
     rows, columns = (max(round(side * scale / OVERLAY_STRIDE), 1) for side in (height, width))

@@ -1,9 +1,13 @@
-"""Predict and evaluate with any network."""
+"""Predict depth and camera motion with any network, and evaluate it."""
 
 from stadia.core.registry import Registry
 
 DEPTH_RECIPES = ("selfsup", "metric", "supervised")
-"""Networks of these recipes predict depth; `predict.run` predicts with them, and with published networks."""
+"""Names of the trainings ("recipes") whose networks predict depth: self-supervised, metric, and supervised by depth
+maps.
+
+`stadia.predict.run` predicts with these networks, and with published ones.
+"""
 
 TASKS = Registry(
     "task",
@@ -13,4 +17,6 @@ TASKS = Registry(
         "overlay": "stadia.overlay.task:OverlayTask",
     },
 )
-"""`stadia predict` and `stadia evaluate` run this subclass of `predict.tasks.Task` for each recipe."""
+"""For each recipe (kind of training), the subclass of `stadia.predict.tasks.Task` that `stadia predict` and `stadia
+evaluate` run.
+"""

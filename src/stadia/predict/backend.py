@@ -1,4 +1,6 @@
-"""Predict depth in another runtime or precision, and compare with float32."""
+"""Predict depth in another runtime (backend) than PyTorch or in another precision, and compare it with PyTorch in
+float32.
+"""
 
 import os
 import tempfile
@@ -22,23 +24,27 @@ from stadia.predict.inputs import PredictionInput
 from stadia.training.loop.checkpoint import Checkpoint
 
 Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
-"""Images (3, H, W) of the network's size, with K (3, 3)."""
+"""A sequence of images (3, H, W) of the network's size, each with its K (3, 3)."""
 
 NUM_COMPARED = 16
-"""This many frames of the input compare a precision with float32."""
+"""Number of frames of the input on which another precision is compared with float32."""
 
 MAX_READ_FRAMES = 1000
-"""Only the first frames of a video are read, because it is decoded from its start."""
+"""Only this many first frames of a video are read for the comparison, because a video is decoded from its start."""
 
 EXPORTS = "exports"
-"""This folder of a run has its exported networks, which are compared before each use. You may remove it."""
+"""Name of the folder in a run that keeps its exported networks; they are compared before each use, and you may remove
+it.
+"""
 
 
 class BackendPredictor(DepthPredictor):
-    """A trained DepthRecipe in a backend, or in torch with another precision than float32.
+    """A trained depth network that runs in another backend, or in PyTorch with another precision than float32.
 
-    backend, motion_backend: for depth and the pose network; None is torch.
-    precision_cost: as in `PredictionsRecord`.
+    backend: runs the depth network; None is PyTorch.
+    motion_backend: runs the pose network; None is PyTorch.
+    precision_cost: how much this precision changes depth: the median relative difference from float32 and the number of
+        compared frames; None if it was not measured.
     """
 
     def __init__(
@@ -82,15 +88,17 @@ def open_backend(
     choice: BackendChoice,
     open_frames: Callable[[], Sequence[PredictionInput]],
 ) -> BackendPredictor:
-    """Return a predictor of a checkpoint in another backend or precision.
+    """Open a trained network in another backend or precision.
 
-    For other backends than torch the network is exported into the run's folder once, and compared at each use.
+    For other backends than PyTorch the network is exported into the run's folder once, and compared at each use.
 
-    predictor: of this checkpoint.
-    choice: anything but torch in float32.
-    open_frames: opens the input, whose frames compare the precision with float32.
+    checkpoint: the trained network's file.
+    predictor: the predictor of this checkpoint in PyTorch and float32.
+    choice: the backend and precision, other than PyTorch in float32.
+    open_frames: opens the input, on whose frames the precision is compared with float32.
 
-    Raises StadiaError if the network cannot be exported, or float32 differs by more than TOLERANCE.
+    Raises StadiaError if the network cannot be exported, or its export in float32 differs from PyTorch by more than
+    TOLERANCE.
     """
     assert isinstance(predictor, DepthPredictor)
     if choice.is_torch:

@@ -1,4 +1,4 @@
-"""Write depth, camera, path and verdict as messages of ROS: an .mcap file, or a bag of ROS 1 or 2."""
+"""Write depth, camera, camera trajectory and verdict as ROS messages: an .mcap file, or a bag of ROS 1 or 2."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,13 @@ from stadia.io.input_files import check_writable
 from stadia.predict.run import Session
 
 ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""From the axes of a camera (x right, y down, z forward) to those of ROS (x forward, y left, z up), REP 103."""
+"""(4, 4) transform from the axes of a camera (x right, y down, z forward) to those of ROS (x forward, y left, z up; REP
+103).
+"""
 
 ODOMETRY_FRAME = "odom"
 LEVELS = {"usable": 0, "not judged": 1, "doubtful": 1, "unusable": 2}
-"""Level of diagnostic_msgs/DiagnosticStatus by verdict: OK, WARN, ERROR."""
+"""Level of a diagnostic_msgs/DiagnosticStatus (0 OK, 1 WARN, 2 ERROR) for each verdict on the predictions."""
 
 KINDS = {
     "depth/image": "sensor_msgs/msg/Image",
@@ -34,38 +36,50 @@ KINDS = {
     "diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 GLOBAL_TOPICS = ("tf", "diagnostics")
-"""Of KINDS; the other topics are below the camera's namespace."""
+"""Topics without the camera's namespace; the other topics of KINDS are below it."""
 
 
 class MessageMaker:
-    """Makes and serializes messages of ROS 1 or 2."""
+    """Create and serialize ROS messages.
+
+    is_ros1: whether messages are for ROS 1 instead of ROS 2.
+    """
 
     def __init__(self, *, is_ros1: bool) -> None:
         self.is_ros1, self.types = is_ros1, load_types(is_ros1)
 
     def make(self, kind: str, **fields: Any) -> Any:
-        """Return a message such as sensor_msgs/Image."""
+        """Create a message of a type such as "sensor_msgs/Image", with these values of its fields."""
         return self.types.types[kind.replace("/", "/msg/")](**fields)
 
     def serialize(self, message: Any, kind: str) -> bytes:
-        """Return the bytes of a message."""
+        """Return the bytes of a message of the type `kind`, such as "sensor_msgs/msg/Image"."""
         return bytes((self.types.serialize_ros1 if self.is_ros1 else self.types.serialize_cdr)(message, kind))
 
     def header(self, stamp: MessageStamp, frame_id: str | None = None) -> Any:
-        """Return the header with the recorded stamp, and the recorded frame by default."""
+        """Create a message header.
+
+        stamp: time stamp of the recorded image.
+        frame_id: name of the coordinate frame; None takes that of the recorded image.
+        """
         time = self.make("builtin_interfaces/Time", sec=stamp.sec, nanosec=stamp.nanosec)
         counted = {"seq": 0} if self.is_ros1 else {}
         return self.make("std_msgs/Header", stamp=time, frame_id=frame_id or stamp.frame_id, **counted)
 
     def depth(self, stamp: MessageStamp, depth: NDArray[np.float32]) -> Any:
-        """Return an Image of 32FC1; NaN is unknown (REP 118)."""
+        """Create an Image of encoding 32FC1 from depth (H, W), 0 = unknown, which becomes NaN (REP 118)."""
         (height, width), data = depth.shape, np.where(depth > 0, depth, np.nan).astype("<f4").tobytes()
         size = {"height": height, "width": width, "step": 4 * width, "is_bigendian": 0}
         pixels = np.frombuffer(data, np.uint8)
         return self.make("sensor_msgs/Image", header=self.header(stamp), encoding="32FC1", data=pixels, **size)
 
     def camera_info(self, stamp: MessageStamp, K: NDArray[np.float64], size: tuple[int, int]) -> Any:
-        """Return the camera of undistorted images of size (height, width)."""
+        """Create the CameraInfo of undistorted images.
+
+        stamp: time stamp of the image.
+        K: (3, 3), pixels.
+        size: (height, width), pixels.
+        """
         matrices = {"d": np.zeros(5), "k": K.ravel(), "r": np.eye(3).ravel(), "p": np.pad(K, ((0, 0), (0, 1))).ravel()}
         named = {name.upper() if self.is_ros1 else name: values for name, values in matrices.items()}
         region = dict.fromkeys(("x_offset", "y_offset", "height", "width"), 0)
@@ -74,7 +88,11 @@ class MessageMaker:
         return self.make("sensor_msgs/CameraInfo", header=self.header(stamp), roi=roi, **about, **named)
 
     def path(self, stamp: MessageStamp, T_world_camera: NDArray[np.float64]) -> dict[str, Any]:
-        """Return Odometry and TFMessage of the camera in the frame ODOMETRY_FRAME."""
+        """Create the messages of a camera pose, an Odometry and a TFMessage, in the coordinate frame ODOMETRY_FRAME.
+
+        stamp: time stamp of the image.
+        T_world_camera: (4, 4) pose, camera to world.
+        """
         T = ROS_AXES @ T_world_camera
         w, *turn = quaternion_wxyz_from_matrix(torch.from_numpy(T[None, :3, :3].copy()))[0].tolist()
         shapes = {"Point": T[:3, 3].tolist(), "Vector3": T[:3, 3].tolist(), "Quaternion": [*turn, w]}
@@ -94,7 +112,13 @@ class MessageMaker:
         return {"odometry": odometry, "tf": self.make("tf2_msgs/TFMessage", transforms=[stamped])}
 
     def diagnostics(self, stamp: MessageStamp, name: str, verdict: str, facts: Mapping[str, Any]) -> Any:
-        """Return a DiagnosticArray with the verdict and its facts."""
+        """Create a DiagnosticArray with the verdict on the predictions and the facts behind it.
+
+        stamp: time stamp.
+        name: name of the status.
+        verdict: usable, not judged, doubtful or unusable.
+        facts: values by name.
+        """
         values = [self.make("diagnostic_msgs/KeyValue", key=key, value=str(value)) for key, value in facts.items()]
         about = {"level": LEVELS.get(verdict, 1), "name": name, "message": verdict, "hardware_id": ""}
         status = self.make("diagnostic_msgs/DiagnosticStatus", values=values, **about)
@@ -102,20 +126,30 @@ class MessageMaker:
 
 
 class BagOutput:
-    """Writes messages of any cameras into an open bag. See `open_bag_output`."""
+    """Write messages of any number of cameras into an open bag, from `open_bag_output`."""
 
     def __init__(self, writer: Any, maker: MessageMaker) -> None:
         self.writer, self.maker = writer, maker
         self._connections: dict[str, Any] = {}
 
     def write(self, topic: str, kind: str, message: Any, log_ns: int) -> None:
-        """Write a message of a kind such as sensor_msgs/msg/Image."""
+        """Write one message.
+
+        topic: name of the topic.
+        kind: type of the message, such as "sensor_msgs/msg/Image".
+        message: the message.
+        log_ns: time at which it counts as recorded, nanoseconds.
+        """
         if topic not in self._connections:
             self._connections[topic] = self.writer.add_connection(topic, kind, typestore=self.maker.types)
         self.writer.write(self._connections[topic], log_ns, self.maker.serialize(message, kind))
 
     def add(self, namespace: str, stamp: MessageStamp, predicted: PredictedFrame) -> None:
-        """Write depth at the image's size, its camera, and the pose if the path reaches the frame.
+        """Write the depth of a frame at the size of its image, its camera, and its pose if it has one.
+
+        namespace: of the camera's topics.
+        stamp: time stamp of the recorded image.
+        predicted: the frame with its prediction.
 
         Raises ConfigError for depth with an unknown shift.
         """
@@ -133,16 +167,24 @@ class BagOutput:
             self.write(name, KINDS[topic], message, stamp.log_ns)
 
     def judge(self, namespace: str, stamp: MessageStamp, verdict: str, facts: Mapping[str, Any]) -> None:
-        """Write a verdict as diagnostics."""
+        """Write the verdict on the predictions of a camera as diagnostics.
+
+        namespace: of the camera's topics; "" for the only camera.
+        stamp: time stamp.
+        verdict: usable, not judged, doubtful or unusable.
+        facts: values by name.
+        """
         message = self.maker.diagnostics(stamp, f"stadia: {namespace or 'camera'}", verdict, facts)
         self.write("/diagnostics", KINDS["diagnostics"], message, stamp.log_ns)
 
 
 @contextmanager
 def open_bag_output(path: Path) -> Iterator[BagOutput]:
-    """Open a new bag: .mcap or .db3 of ROS 2 (.db3: a folder of this name), .bag of ROS 1. It appears without an error.
+    """Open a new bag for writing; it appears at `path` only if the block ends without an error.
 
-    Raises StadiaError if the path exists, ConfigError without `rosbags`.
+    path: with the suffix .mcap or .db3 for ROS 2 (.db3: a folder of this name), or .bag for ROS 1.
+
+    Raises StadiaError if the file exists, ConfigError if the package `rosbags` is not installed.
     """
     rosbag1, rosbag2 = import_rosbags(path)
     if path.exists():
@@ -159,7 +201,10 @@ def open_bag_output(path: Path) -> Iterator[BagOutput]:
 
 
 def find_stamps(session: Session) -> tuple[str, Mapping[str, MessageStamp]]:
-    """Return the namespace of a session's camera, and the recorded stamp of each frame by its name."""
+    """Find the ROS namespace of the camera of a session, and the recorded time stamp of each frame by its name.
+
+    Returns "" and no stamps if the input is not a ROS bag.
+    """
     recording, source = session.input.recording, session.source
     if recording is None or source is None or not RosBag().recognizes(source):
         return "", {}
@@ -173,7 +218,14 @@ def find_stamps(session: Session) -> tuple[str, Mapping[str, MessageStamp]]:
 def predict_to_bag(
     sessions: Sequence[Session], out: Path, track: TrackProgress = no_progress
 ) -> Iterator[tuple[Session, Mapping[str, Any], int]]:
-    """Predict sessions into one bag, with the recorded stamps. Yield each with its verdict and number of frames."""
+    """Predict the inputs of sessions into one bag, with the time stamps of the recorded images.
+
+    sessions: the inputs.
+    out: path of the new bag.
+    track: shows progress.
+
+    Yields each session with the verdict on its predictions (as in predictions.json) and the number of its frames.
+    """
     used = set[str]()
     with open_bag_output(out) as bag:
         for session in sessions:
@@ -199,6 +251,6 @@ def predict_to_bag(
 
 
 def make_stamp(time_s: float) -> MessageStamp:
-    """Return the stamp of a time in seconds; frames of a video count from 0."""
+    """Create the time stamp of a frame from its time in seconds; frames of a video file count from 0."""
     ns = round(time_s * NS_PER_S)
     return MessageStamp(ns // NS_PER_S, ns % NS_PER_S, "camera", ns)

@@ -1,7 +1,7 @@
-"""Predict many videos: `stadia predict NETWORK LIST`. The same command resumes from its ledger.
+"""Predict many videos: `stadia predict NETWORK LIST`. The same command resumes an interrupted batch.
 
-OUT/batch.json has the shared options, OUT/ledger.jsonl a line for each attempt. OUT/NAME/predictions.json, written
-last, marks a video as done.
+OUT/batch.json has the shared options, OUT/ledger.jsonl a line for each attempt at a video. OUT/NAME/predictions.json,
+which is written last, marks a video as done.
 """
 
 from __future__ import annotations
@@ -55,23 +55,26 @@ FORMAT, VERSION = "stadia-batch", 1
 MAX_LEDGER_BYTES, MAX_RECORD_BYTES = 1 << 30, 1 << 28
 
 MAX_THREADS = 16
-"""So many threads look for finished videos at once."""
+"""Number of threads that look for finished videos."""
 
 UPLOAD_EVERY = 20
-"""Results between two uploads of the ledger, because a store rewrites the whole file."""
+"""Number of results between two uploads of the ledger to a remote store, because each upload writes the whole file."""
 
 LOST = "its process was killed, maybe by a lack of memory"
-"""The error of a video whose process died while it was predicted alone."""
+"""Error text of a video whose process died although it was predicted alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
     """The arguments of `stadia predict NETWORK LIST --out OUT`.
 
-    source: the list.  out: a folder, or the URL of a store.
+    network: run, checkpoint or name of the network.
+    source: the file that lists the videos.
+    options: options of the prediction.
+    out: a folder, or the URL of a remote store.
     settings: `network.KEY=VALUE` of a network without a run.
-    workers: processes; 0 predicts in this process.
-    threads: of torch in each process; None keeps the default.
+    workers: number of processes; 0 predicts in this process.
+    threads: number of PyTorch threads in each process; None keeps the default.
     """
 
     network: str
@@ -85,9 +88,12 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """Counts of a batch.
+    """Numbers of videos in a batch.
 
-    done: including `before`, done by earlier calls.  unusable: videos whose predictions are unusable.
+    done: videos with predictions, with those of earlier calls.
+    failed: videos that failed in this call.
+    before: videos that earlier calls had finished.
+    unusable: videos whose predictions are judged unusable.
     """
 
     done: int
@@ -98,7 +104,12 @@ class BatchSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoItem:
-    """A video to predict. name: of its output folder.  data: how to open it, such as its own camera."""
+    """One video to predict.
+
+    name: name of its output folder.
+    source: the video file or folder.
+    data: options for opening it, such as its own camera.
+    """
 
     name: str
     source: Path
@@ -106,7 +117,15 @@ class VideoItem:
 
 
 class VideoResult(StrictModel):
-    """A line of the ledger. state: "done" or "failed".  verdict: on its predictions; "" if not judged."""
+    """The result of one video: a line of the ledger.
+
+    video: name of the video.
+    state: "done" or "failed".
+    error: what failed; "" if nothing.
+    frames: number of predicted frames.
+    seconds: computing time, seconds.
+    verdict: on its predictions (usable, doubtful, unusable); "" if they were not judged.
+    """
 
     video: str
     state: str
@@ -117,11 +136,13 @@ class VideoResult(StrictModel):
 
 
 def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Callable[[str], None]) -> BatchSummary:
-    """Predict every video of a list that is not done, and return the counts.
+    """Predict every video of a list that is not done yet; videos that failed before are tried again.
 
-    Failed videos are tried again. Raises DataError for a wrong list, RunError if the output belongs to another batch.
+    request: the arguments.
+    track: shows progress.
+    on_failure: called with a line of text for each failed video.
 
-    on_failure: called with a line for each failed video.
+    Raises DataError for a wrong list, RunError if the output folder belongs to another batch.
     """
     entries = read_entries(expand_home(request.source))
     out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
@@ -161,7 +182,7 @@ def _make_item(entry: VideoEntry) -> VideoItem:
 
 
 class VideoWorker:
-    """Predicts videos of a batch; the first one loads the network."""
+    """Predict videos of a batch one after the other; the first one loads the network."""
 
     def __init__(self, request: BatchRequest) -> None:
         self.request = request
@@ -172,7 +193,7 @@ class VideoWorker:
             torch.set_num_threads(request.threads)
 
     def predict(self, item: VideoItem) -> VideoResult:
-        """Predict one video. Errors of any kind become its result."""
+        """Predict one video; any error becomes part of its result."""
         started_s = time.perf_counter()
         try:
             result = self._predict(item)
@@ -213,7 +234,13 @@ class VideoWorker:
 
 
 def find_finished(out: str, name: str) -> VideoResult | None:
-    """Return the result of a video whose predictions are complete; else None."""
+    """Find the result of a video in the output of a batch.
+
+    out: folder or URL of the batch.
+    name: name of the video.
+
+    Returns None if its predictions are not complete.
+    """
     if is_url(out):
         store, file = RemoteStore(out), f"{name}/{RECORD}"
         where = store.join(file)
@@ -239,10 +266,15 @@ def _describe_finished(name: str, record: PredictionsRecord | None) -> VideoResu
 def predict_videos(
     request: BatchRequest, items: Iterable[VideoItem], make_worker: Callable[[BatchRequest], VideoWorker] = VideoWorker
 ) -> Iterator[VideoResult]:
-    """Predict videos in `request.workers` processes, or in this one if it is 0, and yield the result of each.
+    """Predict videos in `request.workers` processes, or in this process if that is 0, and yield the results in any
+    order.
 
-    If a process dies, every video that was handed out then is predicted again, each in a process of its own. A video
-    whose own process dies fails with the error LOST. Results come in any order.
+    If a process dies, each video that was in work then is predicted again in a process of its own. A video whose own
+    process dies too fails with the error LOST.
+
+    request: the arguments of the batch.
+    items: the videos.
+    make_worker: creates what predicts the videos in a process.
     """
     if request.workers == 0:
         worker = make_worker(request)
@@ -311,7 +343,12 @@ def _predict_in_process(item: VideoItem) -> VideoResult:
 
 
 class Ledger:
-    """Results of a batch by video, appended to a local file or written whole to a store."""
+    """The results of a batch by video, appended to a local file, or uploaded whole to a remote store.
+
+    out: folder or URL of the batch.
+    results: results of earlier calls.
+    is_resumed: whether an earlier call began this batch.
+    """
 
     def __init__(self, out: str, results: Sequence[VideoResult], *, is_resumed: bool) -> None:
         self.results = {result.video: result for result in results}
@@ -322,7 +359,7 @@ class Ledger:
         self._added = 0
 
     def add(self, result: VideoResult) -> None:
-        """Write a result."""
+        """Record the result of a video; to a remote store it is uploaded with the next UPLOAD_EVERY results."""
         line = result.model_dump_json()
         self.results[result.video] = result
         self._lines.append(line)
@@ -334,7 +371,7 @@ class Ledger:
             self.close()
 
     def close(self) -> None:
-        """Write the ledger of a store."""
+        """Upload the ledger if it is in a remote store."""
         if self._store is not None:
             self._store.write(LEDGER, "".join(f"{line}\n" for line in self._lines).encode())
 

@@ -34,13 +34,16 @@ WIDE_IMAGES = "note: for images wider than 3:2, a 35 mm equivalent is exact to 5
 
 @dataclass(frozen=True, kw_only=True)
 class CameraRequest:
-    """`stadia camera INPUT`, with at most one source of the camera; without any, the file's metadata.
+    """The arguments of `stadia camera INPUT`, with at most one source of the camera; without any, the file's metadata
+    is used.
 
-    fov_deg: from the left to the right edge of the displayed image.
-    focal_px: pixels.  focal_mm: the "35 mm equivalent".
-    calibration: a file of one of the formats of `read_calibration`, or a matrix K.
-    name: of the camera in `calibration`; None = its first one.
-    fit: one of `FITS` for images of another shape than the calibration's; None if they have its shape.
+    source: the video, image or folder of images.
+    fov_deg: field of view from the left to the right edge of the displayed image, degrees.
+    focal_px: focal length, pixels.
+    focal_mm: 35 mm equivalent focal length, millimetres.
+    calibration: a calibration file in one of the formats of `read_calibration`, or a matrix K.
+    name: name of the camera in `calibration`; None takes its first one.
+    fit: how a calibration for another image shape is applied, a name in `FITS`; None if the images have its shape.
     force: whether to replace a file that stadia did not write.
     """
 
@@ -55,9 +58,10 @@ class CameraRequest:
 
 
 def write_camera_file(request: CameraRequest) -> list[str]:
-    """Write the camera's file, which every command then reads; return lines for people.
+    """Write the camera file next to the input, which every command then reads; return lines of text about the camera.
 
-    Raises ConfigError for options that contradict each other, DataError if no camera is known, or K is mixed up.
+    Raises ConfigError for options that contradict each other, DataError if no camera is known or the entries of K are
+    mixed up.
     """
     source = expand_home(request.source)
     check_path_exists(source)
@@ -99,16 +103,18 @@ def _find_distortion(request: CameraRequest, known: Intrinsics, notes: list[str]
 
 
 MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.15, 6.0
-"""fx over the width of any pinhole camera, 147 to 10 degrees; outside, the unit is wrong."""
+"""Largest fx over the image width of a plausible pinhole camera (MIN_FOCAL_SHARE: smallest); 10 and 147 degrees of
+view. Outside, the focal length is in another unit.
+"""
 
 MAX_FOCAL_RATIO = 1.15
-"""fy over fx, or the inverse; pixels of old video are 1.09 times as high as wide."""
+"""Largest plausible ratio of fy and fx, either way; pixels of old video are 1.09 times as high as wide."""
 
 MIN_SIZE_FACTOR = 1.4  # twice the principal point over the image's size; above, K is for larger images
 
 
 def describe_focal_lengths(camera: Intrinsics) -> list[str]:
-    """Return notes for impossible focal lengths: in millimetres, swapped, or of images of another shape.
+    """Return notes about implausible intrinsics: in millimetres, with fx and fy swapped, or for images of another size.
 
     Examples:
         >>> describe_focal_lengths(Intrinsics(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 480, 640))
@@ -142,7 +148,7 @@ def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, 
 
 
 def describe_camera_file(path: Path) -> str | None:
-    """Return the origin of the intrinsics in a file of `stadia camera`; None without a file."""
+    """Return where the intrinsics in a file of `stadia camera` come from, in words; None without a readable file."""
     try:
         values = read_json(path)
     except (OSError, StadiaError):
@@ -151,9 +157,13 @@ def describe_camera_file(path: Path) -> str | None:
 
 
 def find_camera_output(source: Path, calibration: Path | None, *, force: bool) -> Path:
-    """Return the file to write, which is not the calibration.
+    """Return the camera file to write for an input.
 
-    Raises StadiaError if another camera's file has priority, or would be lost.
+    source: the video, image or folder.
+    calibration: the calibration file that is read, which must not be overwritten; or None.
+    force: whether a file that stadia did not write may be replaced.
+
+    Raises StadiaError if another camera file has priority over this one, or would be lost.
     """
     *before, path = camera_file_names(source)
     if existing := next((file for file in before if file.exists()), None):
@@ -234,9 +244,13 @@ def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
 
 
 def choose_camera(path: Path, name: str | None, size: tuple[int, int] | None = None) -> CalibratedCamera:
-    """Return the camera with this name or this end of its name, or the first one. Raises DataError.
+    """Choose a camera in a calibration file.
 
-    Without a name, a camera of images of this size (height, width) is preferred.
+    path: the file.
+    name: name of the camera, or the end of it; None takes one for images of this size, or else the first.
+    size: (height, width) of the images, pixels; None if unknown.
+
+    Raises DataError if no or several cameras have this name.
     """
     cameras = read_calibration(path)
     if name is None:
@@ -256,7 +270,12 @@ def choose_camera(path: Path, name: str | None, size: tuple[int, int] | None = N
 
 
 def describe_camera_choice(path: Path, name: str | None, chosen: CalibratedCamera) -> list[str]:
-    """Return a note if one of several cameras is used because no name was given."""
+    """Return a note if the calibration file has several cameras and no name chose one of them; otherwise an empty list.
+
+    path: the calibration file.
+    name: the name that the user gave, or None.
+    chosen: the camera that was chosen.
+    """
     cameras = read_calibration(path)
     names = [camera.name for camera in cameras if camera.name not in (chosen.name, chosen.raw_name)]
     if name is not None or not names:
@@ -266,7 +285,9 @@ def describe_camera_choice(path: Path, name: str | None, chosen: CalibratedCamer
 
 
 def describe_projection(camera: CalibratedCamera) -> list[str]:
-    """Return a note if the projection is for rectified images."""
+    """Return a note if the camera's matrix is that of rectified images although a raw one exists; otherwise an empty
+    list.
+    """
     coefficients = ", ".join(f"{value:.3g}" for value in camera.raw_distortion[:5])
     lens = f" (distortion: {coefficients})" if any(camera.raw_distortion) else ""
     if not (camera.raw_name or lens):

@@ -1,4 +1,4 @@
-"""Open data for `stadia check`, assume an unknown camera, and find what never moves."""
+"""Open data for `stadia check`, assume a camera if none is known, and find image regions that never change."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,17 @@ from stadia.io.input_files import expand_home
 from stadia.predict.inputs import choose_input_camera, is_own_video
 
 CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "splits")
-"""Checks that need no camera, or hold for any plausible one."""
+"""Names of the checks that need no camera, or give the same result for any plausible one."""
 
 
 @dataclass(frozen=True)
 class CheckedData:
-    """Recordings of all data sets, their joined splits by name, and the recordings with `data.stereo=false`."""
+    """The data that `stadia check` examines.
+
+    recordings: the recordings of all data sets.
+    splits: for each split ("train", "val", ...), its frames of all data sets.
+    one_camera: recordings whose second camera is switched off by `data.stereo=false`.
+    """
 
     recordings: Sequence[Recording]
     splits: Mapping[str, list[SplitFrames]]
@@ -39,7 +44,12 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class StaticPart:
-    """A part that never moves in a recording, such as a hood. share: of the image."""
+    """An image region that shows the same all along, such as a car's hood.
+
+    recording: name of the recording.
+    share: share of the image, 0 to 1.
+    region: (H, W), true in the region.
+    """
 
     recording: str
     share: float
@@ -47,7 +57,9 @@ class StaticPart:
 
 
 def assume_camera(config: DataConfig) -> CameraConfig | None:
-    """Return an assumed camera for your own video with an unknown one; else None."""
+    """Return an assumed camera for your own video whose camera is unknown; None if the camera is known or it is a data
+    set.
+    """
     path = expand_home(config.path)
     if config.extra_datasets or not path.exists() or not is_own_video(path, config.format):
         return None
@@ -59,7 +71,7 @@ def assume_camera(config: DataConfig) -> CameraConfig | None:
 
 
 def open_checked_data(config: DataConfig) -> CheckedData:
-    """Open every data set of a configuration; of a video file a few parts are enough."""
+    """Open every data set of a configuration; of a video file, only a few stretches are opened."""
     recordings: list[Recording] = []
     one_camera: list[Recording] = []
     splits: dict[str, list[SplitFrames]] = {}
@@ -97,12 +109,16 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 
 
 def is_composite(data: Path) -> bool:
-    """Return whether the data are composite images, not recordings."""
+    """Return whether the data are composite images (objects pasted onto backgrounds) instead of recordings."""
     return IMAGE_LAYOUTS.load("overlay")(expand_home(data)) is not None
 
 
 def draw_ignored(recordings: Sequence[Recording], out: Path) -> list[tuple[Path, float]]:
-    """Write a picture of each ignored region; return paths and shares of the image."""
+    """Write a picture of each region that a mask excludes; return its file and its share of the image.
+
+    recordings: the recordings.
+    out: folder for the pictures.
+    """
     drawn = []
     for number, (share, picture) in enumerate(draw_ignored_regions(recordings)):
         path = out / f"ignored{f'-{number}' if number else ''}.png"
@@ -114,11 +130,13 @@ def draw_ignored(recordings: Sequence[Recording], out: Path) -> list[tuple[Path,
 
 MAX_SEARCHED = 4
 MIN_STATIC_SHARE = 0.005
-"""Number of searched recordings, and smallest reported share of the image."""
+"""Smallest share of the image of a reported region that never changes; MAX_SEARCHED is the number of recordings
+searched.
+"""
 
 
 def search_static_parts(recordings: Sequence[Recording]) -> list[StaticPart]:
-    """Return parts that never move, of the first recordings without an ignored region."""
+    """Find image regions that never change, in the first recordings that have no mask of ignored pixels yet."""
     found = []
     for recording in recordings[:MAX_SEARCHED]:
         try:
@@ -133,7 +151,12 @@ def search_static_parts(recordings: Sequence[Recording]) -> list[StaticPart]:
 
 
 def write_static_masks(recordings: Sequence[Recording], parts: Sequence[StaticPart], folder: Path) -> None:
-    """Write a mask of each recording for `data.ignore`: white is ignored."""
+    """Write a mask of each recording as `data.ignore` reads it: white pixels are ignored.
+
+    recordings: the recordings.
+    parts: the regions found in them.
+    folder: folder for the masks.
+    """
     found: dict[str, NDArray[np.bool_]] = {}
     names = {recording.name: _name_whole(recording) for recording in recordings}
     for part in parts:
@@ -153,7 +176,7 @@ def _name_whole(recording: Recording) -> str:
 
 
 def describe_opened(recordings: Sequence[Recording]) -> str:
-    """Describe how much of the data was opened."""
+    """Return words for how much of the data was opened: a number of recordings, or frames and stretches of a video."""
 
     def is_stretch(recording: Recording) -> bool:
         if isinstance(recording, RecordingView):

@@ -1,4 +1,4 @@
-"""Lines for people about networks, sessions, results and verdicts. Imports no torch."""
+"""Describe networks, sessions, results and verdicts in lines of text. Does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -30,42 +30,51 @@ if TYPE_CHECKING:
     from stadia.predict.scale.sources import RoadLean
 
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
-"""This is the error of the package's network on the real samples of docs/reference/base-network.md."""
+"""Text on the error of the package's own network `base`, measured on the real samples of
+docs/reference/base-network.md.
+"""
 
 UNFAMILIAR = "The picture is unlike those that the metres of base were measured on, so its depth is relative."
-"""Without a known length, such a picture has no metres."""
+"""Text for a photo unlike those on which the metres of `base` were measured; without a known length it has no
+metres.
+"""
 
 NINETY_PERCENT = 1.645  # deviations that hold 90 % of a normal distribution
 MAX_PRECISION_COST = 0.02
-"""A larger median relative difference from float32 prints a note."""
+"""Median relative difference of depth from float32 above which a note is printed."""
 
 MAX_UNIT = 2.0  # factor on the metres of a network, from which a warning is printed
 MAX_LEAN = 1.2
-"""A larger ratio of the heights over the far and near road prints a warning."""
+"""Ratio of the camera heights over the far and the near road (or its inverse) above which a warning is printed."""
 
 VERDICTS = ("usable", "not judged", "doubtful", "unusable")
-"""The best verdict is first."""
+"""The possible verdicts on predictions, the best first."""
 
 
 @singledispatch
 def describe(thing: Any) -> Iterator[str]:
-    """Yield the lines about a session before its first frame, or about its result; other tasks register theirs."""
+    """Yield the lines about a session before its first frame, or about its result.
+
+    Each type has its own function (`singledispatch`), which the tasks register.
+    """
     raise TypeError(f"nothing describes a {type(thing).__name__}")
 
 
 @singledispatch
 def describe_end(result: Any) -> Iterator[str]:
-    """Yield the meaning of predictions, after the last result of a command; other tasks register theirs."""
+    """Yield what the predictions mean, as lines after the last result of a command; each type registers its own
+    function.
+    """
     raise TypeError(f"nothing describes the end of a {type(result).__name__}")
 
 
 def describe_closing(results: Iterable[Any]) -> Iterator[str]:
-    """Yield the meaning of a command's predictions, each line once."""
+    """Yield what all predictions of a command mean, each line once."""
     yield from dict.fromkeys(line for result in results for line in describe_end(result))
 
 
 def describe_network(network: Network) -> Iterator[str]:
-    """Yield the network's name, image size, and licence."""
+    """Yield lines with the network's name, image size and licence."""
     from stadia.networks.published_networks import describe_licence
 
     size = trained_size(network.trained_with)
@@ -78,7 +87,12 @@ def describe_network(network: Network) -> Iterator[str]:
 
 
 def describe_opened(network: Network, counts: Iterable[int | None], options: PredictOptions) -> Iterator[str]:
-    """Yield notes about the network for an input with recordings of so many frames."""
+    """Yield notes about the limits of a network for an input.
+
+    network: the network.
+    counts: number of frames of each recording; None if unknown.
+    options: options of the prediction.
+    """
     trained = network.trained_with
     yield from (f"note: {note}" for note in network_size_notes(requested_size(options.size, trained), trained))
     yield from (f"note: {note}" for note in network.list_limits(list(counts)))
@@ -86,7 +100,7 @@ def describe_opened(network: Network, counts: Iterable[int | None], options: Pre
 
 @describe.register
 def describe_session(session: Session) -> Iterator[str]:
-    """Yield the camera, the backend, the receipt of the scale, and why no map gives the path."""
+    """Yield lines with the camera, the backend, how the scale was measured, and why no map gives the trajectory."""
     session.start()
     yield from session.input.camera_lines()
     if session.is_first:
@@ -112,14 +126,18 @@ def _describe_backend(session: Session) -> Iterator[str]:
 
 
 def describe_backend_choice(choice: BackendChoice) -> str:
-    """Return the note about another runtime or precision."""
+    """Return the note that another runtime or precision is used."""
     if choice.is_torch:
         return f"note: the networks compute in {choice.precision}"
     return f"note: {choice.backend} runs the networks in {choice.precision}"
 
 
 def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
-    """Yield a precision's difference from float32."""
+    """Yield a note with how much depth in this precision differs from float32; nothing if it was not measured.
+
+    precision: name of the precision.
+    cost: median relative difference and number of compared frames, or None.
+    """
     if cost is None:
         return
     difference = cost["median_relative_difference"]
@@ -130,7 +148,9 @@ def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[
 
 
 def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
-    """Yield a line for each source of the scale and each contradiction."""
+    """Yield a line for each source of metres with its scale, and for each pair of sources that contradict each
+    other.
+    """
     for name, fit in receipt.fits.items():
         shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
         unit = "inverse depth is" if fit.shift is not None else "one unit is"
@@ -175,19 +195,21 @@ def _describe_lean(name: str, lean: RoadLean | None, *, is_photo: bool) -> Itera
 
 @singledispatch
 def summarize(result: Any) -> Iterator[str]:
-    """Yield the short lines about a result; `describe` has all."""
+    """Yield the short lines about a result, while `describe` yields all lines; each type may register its own
+    function.
+    """
     yield from describe(result)
 
 
 @summarize.register
 def summarize_result(result: WrittenPrediction) -> Iterator[str]:
-    """Yield the short lines about a prediction: its verdict with one reason."""
+    """Yield the short lines about a prediction: the verdict with its main reason."""
     yield from _describe_prediction(result, summarize_verdict)
 
 
 @describe.register
 def describe_result(result: WrittenPrediction) -> Iterator[str]:
-    """Yield the written files, their verdict, and notes."""
+    """Yield all lines about a written prediction: the files, the verdict with every finding, and notes."""
     yield from _describe_prediction(result, verdict_lines)
 
 
@@ -218,7 +240,7 @@ def _describe_limit_of_scale(receipt: ScaleReceipt, verdict: str) -> Iterator[st
 
 
 def list_files(folder: Path) -> str:
-    """Return the line with the files and folders in a folder."""
+    """Return a line that lists the files and folders in a folder."""
     names = (f"{path.name}/" if path.is_dir() else path.name for path in sorted(folder.iterdir()))
     return f"files: {', '.join(names)}"
 
@@ -230,9 +252,12 @@ def prediction_lines(
     *,
     photo: PredictedFrame | None = None,
 ) -> Iterator[str]:
-    """Yield the number of predicted frames, the path's end, and the verdict, by default all of `verdict_lines`.
+    """Yield the number of predicted frames, where the trajectory ends, and the verdict.
 
-    photo: the prediction, if there is one; otherwise it is read from the folder.
+    folder: folder of the predictions.
+    predictions: the predictions in it.
+    describe_verdict: yields the lines of the verdict; None takes `verdict_lines`.
+    photo: the prediction of the only image if it is in memory; otherwise it is read from the folder.
     """
     posed = len(predictions.record.path) if predictions.record else 0
     frames = len(predictions.files)
@@ -252,9 +277,11 @@ def prediction_lines(
 
 
 def describe_range(depth: NDArray[np.floating], depth_scale: DepthScale) -> str:
-    """Return the range of nine tenths of the known depth, widened to contain the middle pixel.
+    """Return words for the range of the depth: from the 5th to the 95th percentile, widened to contain the middle
+    pixel.
 
-    depth: (h, w), 0 = none.
+    depth: (h, w), 0 where unknown.
+    depth_scale: kind of scale, which gives the unit.
 
     Examples:
         >>> describe_range(np.array([[4.0, 4, 4], [4, 2, 4], [4, 4, 8]]), DepthScale.METRES)
@@ -292,18 +319,21 @@ def _describe_middle(session: Session) -> Iterator[str]:
 
 @describe_end.register
 def describe_trust_of(result: WrittenPrediction) -> Iterator[str]:
-    """Yield what users can rely on."""
+    """Yield the line about what users can rely on in a prediction."""
     yield trust_line(result.predictions)
 
 
 def trust_line(predictions: Predictions) -> str:
-    """Return what users can rely on: by the depth scale and the verdict."""
+    """Return a line about what users can rely on, given the kind of scale and the verdict."""
     record = predictions.record
     return f"depth scale: {record.trust if record else describe_trust(predictions.depth_scale, None)}"
 
 
 def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the verdict of predictions.json, and a line for each finding and each check that was not made."""
+    """Yield the verdict in predictions.json, and a line for each finding and for each check that could not be made.
+
+    checks: the entry `checks` of predictions.json.
+    """
     yield f"predictions: {checks['verdict']}"
     code_of_fix: dict[str, str] = {}
     for finding in checks["findings"]:
@@ -320,7 +350,11 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
 
 
 def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Iterator[str]:
-    """Yield the verdict of predictions.json with its main reason and fix. more: where users find the others."""
+    """Yield the verdict in predictions.json with its main reason and how to fix it.
+
+    checks: the entry `checks` of predictions.json.
+    more: words for where the other reasons are found.
+    """
     severe = [finding for finding in checks["findings"] if finding["severity"] != "note"]
     main = next((finding for finding in severe if finding["severity"] == "stop"), severe[0] if severe else None)
     if main is None:

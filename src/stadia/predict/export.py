@@ -1,4 +1,4 @@
-"""Export the networks of a trained depth recipe: to a file, and for backends into the run's folder."""
+"""Export a trained depth network to a file, or into the run's folder for another backend."""
 
 import hashlib
 import json
@@ -47,32 +47,37 @@ _DIGITS = 16  # digits of a hash in a file's name
 
 
 class InverseDepthNetwork(nn.Module):
-    """The inverse depth of a recipe as a network."""
+    """The inverse depth of a trained recipe as a module without a camera input, which can be exported."""
 
     def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any] | NetworkRecipe) -> None:
         super().__init__()
         self.recipe = recipe
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predict (B, 3, H, W) to (B, 1, H, W), at the focal length of the training."""
+        """Predict inverse depth (B, 1, H, W) of images (B, 3, H, W), for the focal length of the training."""
         return self.recipe.inverse_depth(image)
 
 
 class MotionNetwork(nn.Module):
-    """The pose network of a recipe up to the output of its motion head."""
+    """The pose network of a trained recipe up to the six numbers of its output, which can be exported."""
 
     def __init__(self, net: DepthPoseNet) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Predict (B, 6, H, W), two images in temporal order, to (B, 6) for `PoseNet.transform`."""
+        """Return (B, 6) numbers, which `PoseNet.transform` turns into a motion, from two images (B, 6, H, W) in order
+        of time.
+        """
         earlier, later = pair.chunk(2, dim=1)
         return self.net.motion_values(earlier, later)
 
 
 def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescription, InverseDepthNetwork]:
-    """Return the description of an exported file, and the network in it.
+    """Return the description that is stored in an exported file, and the network to export.
+
+    checkpoint: the trained network's file.
+    recipe: the recipe with the weights of the checkpoint.
 
     Raises CheckpointError for a recipe that predicts no depth or was never trained.
     """
@@ -108,15 +113,17 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
 def export_checkpoint(
     checkpoint: Checkpoint, out: Path, on_step: Callable[[str], object] = lambda step: None, *, force: bool = False
 ) -> tuple[ExportDescription, list[ExportComparison]]:
-    """Export a checkpoint, and compare the file with it before it is kept.
+    """Export a checkpoint to a file, and compare the file's predictions with the checkpoint's before it is kept.
 
-    out: new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
-    on_step: called with a line before each slow step.
-    force: replace any other file, too.
+    checkpoint: the trained network's file.
+    out: the new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
+    on_step: called with a line of text before each slow step.
+    force: whether any other file is replaced, too.
 
-    Returns the description in the file, and its differences from the checkpoint at two sizes.
-    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, or for a recipe without
-    depth; StadiaError if `out` cannot be replaced or written, or the file differs.
+    Returns the description in the file, and its differences from the checkpoint at two image sizes.
+
+    Raises ConfigError for another suffix or a missing package; CheckpointError if the checkpoint cannot be loaded or
+    predicts no depth; StadiaError if `out` cannot be written, or the file predicts differently.
     """
     out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
     if out.suffix not in formats:
@@ -136,14 +143,18 @@ def export_checkpoint(
 
 
 def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any] | NetworkRecipe) -> bool:
-    """Return whether its export takes one size and one image at a time."""
+    """Return whether an export of this recipe's network takes only one image size, and one image at a time."""
     return recipe.depth_network is not None and recipe.depth_network.exports_one_size
 
 
 class NetworkExports:
-    """The exported networks of a checkpoint in a folder: each is written once, and checked at each use.
+    """The exported networks of a checkpoint in a folder: each is written once, and compared with PyTorch at each use.
 
-    A damaged or differing export is written again.
+    An export that is damaged or predicts differently is written again.
+
+    checkpoint: the trained network's file.
+    predictor: its predictor in PyTorch, whose image size is exported.
+    folder: folder for the exports.
     """
 
     def __init__(self, checkpoint: Checkpoint, predictor: DepthPredictor, folder: Path) -> None:
@@ -160,7 +171,12 @@ class NetworkExports:
         }
 
     def open_float32(self, backend: str) -> Backend:
-        """Return a backend that predicts like the checkpoint. Raises StadiaError if a new export differs."""
+        """Open the depth network in a backend, in float32.
+
+        backend: name of the backend.
+
+        Raises StadiaError if even a new export predicts differently from PyTorch.
+        """
 
         def open_file(path: Path) -> Backend:
             opened = self._open_depth(backend, path, "float32")
@@ -171,7 +187,10 @@ class NetworkExports:
         return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
 
     def open_precision(self, choice: BackendChoice) -> Backend:
-        """Return a backend that computes in another precision."""
+        """Open the depth network in a backend, in another precision.
+
+        choice: names of the backend and of the precision.
+        """
 
         def open_file(path: Path) -> Backend:
             return self._open_depth(choice.backend, path, choice.precision)
@@ -179,9 +198,9 @@ class NetworkExports:
         return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
 
     def open_motion(self, choice: BackendChoice) -> Backend | None:
-        """Return a backend of the pose network; None if torch runs it.
+        """Open the pose network in a backend.
 
-        Torch runs it if your own class predicts motion, or the network cannot be exported exactly.
+        Returns None if PyTorch must run it: if your own class predicts motion, or it cannot be exported exactly.
         """
         net = self.predictor.recipe.depth_pose_net
         if net is None or net.pose is None or _has_own_motion(self.predictor.recipe, net, net.pose):

@@ -1,4 +1,6 @@
-"""Open the input of a prediction, an image, a folder, a video or a data set, and choose the camera of your images."""
+"""Open the input of a prediction (an image, a folder, a video or a data set), and choose the camera of your
+own images.
+"""
 
 import itertools
 import math
@@ -47,27 +49,35 @@ from stadia.training.loop.checkpoint import Checkpoint
 # -- the camera of your own images
 
 ASSUMED_FOV_DEG = 60.0
-"""Phones have 65 to 70 degrees across the longer side, and 50 mm lenses 40."""
+"""Field of view across the longer side, degrees, that is assumed if nothing states it; phones have 65 to 70, 50 mm
+lenses 40.
+"""
 
 MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
-"""Usual cameras have these fields of view across the longer side; others mostly have another unit."""
+"""Largest usual field of view across the longer side, degrees (MIN_FOV_DEG: smallest); outside, a focal length mostly
+has another unit.
+"""
 
 MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
 
 SHAPE_TOLERANCE = 0.02
-"""The aspect ratio of images may differ by this much from that of the training's camera."""
+"""Largest difference, in natural logarithms, between the aspect ratio of images and that of the training's camera with
+which they may share that camera.
+"""
 
 SET_CAMERA = "set it with data.camera.horizontal_fov_deg=DEGREES"
 
 
 @dataclass(frozen=True)
 class InputCamera:
-    """The camera of your own images, and its origin.
+    """The camera of your own images, and where it comes from.
 
-    config: opens the images.
-    origin: for people, such as "33 mm lens of EXIF".
-    is_assumed: nothing about these images states it.
-    doubt: the word for an assumed camera; of a map that does not determine it, the word in the map's record.
+    config: options that open the images with this camera.
+    origin: where it comes from, in words, such as "33 mm lens of EXIF".
+    is_assumed: whether nothing about these images states it.
+    warnings: texts of warnings about it.
+    doubt: for an assumed camera, the word for it: "assumed", or that in the record of a map whose images do not
+        determine the camera.
     """
 
     config: CameraConfig
@@ -77,11 +87,14 @@ class InputCamera:
     doubt: str = "assumed"
 
     def describe_origin(self) -> str:
-        """Return its origin for people."""
+        """Return where the camera comes from, in words."""
         return f"{self.doubt}, {self.origin}" if self.is_assumed else self.origin
 
     def lines(self, intrinsics: Intrinsics) -> list[str]:
-        """Return lines for people, for frames with these intrinsics."""
+        """Return lines of text about the camera: where it comes from, its field of view, and warnings.
+
+        intrinsics: of the frames.
+        """
         across_deg, down_deg = find_field_of_view(intrinsics)
         angles = f"{across_deg:.1f} x {down_deg:.1f} degrees"
         longest = max(across_deg, down_deg)
@@ -98,14 +111,15 @@ class InputCamera:
 
 
 def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig | None = None) -> InputCamera:
-    """Return the camera of a photo, a video or a folder of images.
+    """Choose the camera of a photo, a video or a folder of images.
 
-    The order is: the given one, a file next to the images, a map that determines it, the lens in the metadata, the
-    training's, a map that does not determine it, and ASSUMED_FOV_DEG.
+    The first that exists is taken: the camera given by the user, a camera file next to the images, a map whose images
+        determine the camera, the lens in the metadata, the camera of the network's training, a map that does not
+        determine the camera, and a field of view of ASSUMED_FOV_DEG.
 
-    given: `data.camera`.
+    given: the options `data.camera` of the user.
     source: the images.
-    trained: the one camera of the network's training, or None.
+    trained: the one camera of the network's training; None if it had several or is unknown.
 
     Raises DataError for images that cannot be read.
     """
@@ -178,7 +192,10 @@ def _wraps_around(source: Path) -> bool:
 
 
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
-    """Return the line about a camera that a data set states.
+    """Return the line of text about the camera of a data set, in a list.
+
+    origin: where the camera comes from, in words.
+    intrinsics: of the frames.
 
     Examples:
         >>> import numpy as np
@@ -189,7 +206,7 @@ def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
 
 
 def find_field_of_view(intrinsics: Intrinsics) -> tuple[float, float]:
-    """Return the horizontal and vertical angles, degrees, of the first frame.
+    """Return the horizontal and vertical field of view, degrees, of the first frame.
 
     Examples:
         >>> import numpy as np
@@ -236,16 +253,19 @@ DATA_SET_CAMERA = "of the data set"
 
 @dataclass(frozen=True)
 class PredictionInput:
-    """Frames to predict, in order.
+    """The frames of one input to predict, in order.
 
-    count: None if the video file does not state it.
-    recording: of a data set, or None.
-    video_hash: of a video file, or "".
-    has_frame_numbers: the frames are named by their number in a video.
-    indices: of the frames in the recording.
-    names: of all frames; empty if a video file does not state their number.
-    camera: of your own images; None for a data set, which has its own.
-    intrinsics: of these images.
+    name: name of the input.
+    frames: the frames; those of a video can be read only once.
+    count: number of frames; None if the video file does not state it.
+    rate_hz: frames per second.
+    recording: the recording that the frames are of; None for an image or a video file.
+    video_hash: hash of a video file; "" for other inputs.
+    has_frame_numbers: whether the frames are named by their number in a video.
+    indices: indices of the frames in the recording.
+    names: names of all frames; empty if a video file does not state their number.
+    camera: camera of your own images and its origin; None for a data set, which has a camera of its own.
+    intrinsics: of your own images; None for a data set.
     """
 
     name: str
@@ -262,15 +282,17 @@ class PredictionInput:
 
     @property
     def camera_is_assumed(self) -> bool:
-        """Return whether nothing states the camera of your own images."""
+        """Return whether these are your own images, and nothing states their camera."""
         return self.camera is not None and self.camera.is_assumed
 
     def describe_camera_origin(self) -> str:
-        """Return the origin of the camera, as in predictions.json."""
+        """Return where the camera comes from, in the words of predictions.json."""
         return DATA_SET_CAMERA if self.camera is None else self.camera.describe_origin()
 
     def camera_lines(self) -> list[str]:
-        """Return the camera and its origin, for people; of a data set by its first frame."""
+        """Return lines of text about the camera: where it comes from and its field of view (of a data set, at the first
+        frame).
+        """
         if self.camera is not None and self.intrinsics is not None:
             return self.camera.lines(self.intrinsics)
         if self.recording is None or not len(self.indices):
@@ -279,22 +301,25 @@ class PredictionInput:
 
     @property
     def is_photo(self) -> bool:
-        """Return whether this is one image, which can be read repeatedly."""
+        """Return whether this is one image, whose frame can be read repeatedly."""
         return isinstance(self.frames, PhotoFrames | tuple)
 
 
 def open_inputs(
     path: Path, *, every: int = 1, format: str = "auto", trained_camera: CameraConfig | None = None, **options: Any
 ) -> list[PredictionInput]:
-    """Open an image, a video file, a folder of images, or a data set (left cameras).
+    """Open an image, a video file, a folder of images, or a data set (its left cameras); returns one input for each
+    recording.
 
-    every: take each `every`-th frame.
-    format: a name of `stadia.data.DATASETS`, or "auto".
-    trained_camera: the camera of the network's training, for images without a known camera.
-    options: fields of `datasets.config.SourceOptions`; an image uses `camera` and `ignore`.
+    A video file is read while it is predicted. Every frame gets depth, but the camera trajectory uses only frames that
+    a training with the same `stride` selects. Photos of several sizes or lenses in a folder are one input each.
 
-    A video file is streamed. Every frame gets depth, but the trajectory uses only frames that a training with the same
-    `stride` selects. Photos of several sizes or lenses in a folder are one input each.
+    path: the image, video, folder or data set.
+    every: take each n-th frame.
+    format: a name in `stadia.data.DATASETS`, or "auto" to detect it.
+    trained_camera: the camera of the network's training, for images whose camera is unknown; or None.
+    options: fields of `stadia.data.config.SourceOptions`; an image uses `camera` and `ignore`.
+
     Raises DataError if there is nothing to read, ConfigError for a wrong option.
     """
     path = expand_home(path)
@@ -342,13 +367,13 @@ def _find_unlike_photos(folder: Path, options: SourceOptions) -> list[Path]:
 def make_image_input(
     image: NDArray[np.uint8], *, K: NDArray[np.floating] | None = None, fov_deg: float | None = None
 ) -> PredictionInput:
-    """Return an image in memory as an input.
+    """Create the input of a prediction from an image in memory.
 
     image: (H, W, 3) uint8 RGB.
-    K: (3, 3), pixels.
-    fov_deg: horizontal field of view, degrees, instead of K; without both it is assumed.
+    K: (3, 3) of the image, pixels.
+    fov_deg: horizontal field of view, degrees, instead of K. Without both, a usual field of view is assumed.
 
-    Raises DataError for another array, ConfigError for a wrong camera.
+    Raises DataError for another kind of array, ConfigError for a wrong camera.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         found = f"{image.dtype} of shape {image.shape}"
@@ -371,7 +396,11 @@ def make_image_input(
 
 
 def make_recording_input(recording: Recording, indices: Sequence[int]) -> PredictionInput:
-    """Return frames of a recording, by rising indices, as an input."""
+    """Create the input of a prediction from frames of a recording.
+
+    recording: the recording.
+    indices: indices of the frames, rising.
+    """
     every = indices[1] - indices[0] if len(indices) > 1 else 1
     return PredictionInput(
         recording.name,
@@ -386,17 +415,25 @@ def make_recording_input(recording: Recording, indices: Sequence[int]) -> Predic
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether this is one image, by its suffix."""
+    """Return whether the path is a file with the suffix of an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def is_own_file(path: Path, format: str) -> bool:
-    """Return whether this is a photo or a video file."""
+    """Return whether the path is a photo or a video file.
+
+    path: the path.
+    format: name of the data's format, or "auto".
+    """
     return format in ("auto", "video") and path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
 
 
 def is_own_video(path: Path, format: str) -> bool:
-    """Return whether this is your own video or images, not a data set; only folders and other files are opened."""
+    """Return whether the path is your own video, photo or folder of images, as opposed to a data set.
+
+    path: the path; only folders and unknown files are opened to find out.
+    format: name of the data's format, or "auto".
+    """
     if is_own_file(path, format):
         return True
     if format == "auto":
@@ -412,7 +449,13 @@ def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Ite
 
 @dataclass(frozen=True)
 class PhotoFrames:
-    """The frame of a photo, decoded on demand, because a folder of photos would not fit into memory."""
+    """The one frame of a photo, which is decoded when it is read, because all photos of a folder would not fit into
+    memory.
+
+    path: the photo.
+    camera: its camera.
+    ignored: (H, W), true on pixels that do not show the scene; None without such pixels.
+    """
 
     path: Path
     camera: UserCamera
@@ -496,10 +539,16 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
 
 
 def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` of `open_inputs` with the stride and camera of the training, for your own images.
+    """Complete the options for opening your own images by the frame stride and the camera of a network's training.
 
-    The video that trained the network keeps its camera. The camera counts as given only if it differs from the one that
-    `choose_input_camera` returns for the video.
+    A video that the network was trained on keeps the camera of that training; it counts as given by the user only if it
+    differs from the one that `choose_input_camera` returns for the video.
+
+    checkpoint: the network.
+    path: the input.
+    options: options of `open_inputs` from the user, which win.
+
+    Returns the completed options; for a data set they are unchanged.
     """
     path = expand_home(path)
     format = options.get("format", "auto")
@@ -517,7 +566,12 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
 
 
 def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], InputCamera | None]:
-    """Return `options` for `open_recordings`, and the camera of your own images."""
+    """Return options for `open_recordings` with the chosen camera, and this camera with its origin (None for a data
+    set).
+
+    path: the input.
+    options: options of `open_inputs`.
+    """
     chosen = {key: value for key, value in options.items() if key != "trained_camera"}
     if not is_own_video(path, options.get("format", "auto")):
         return chosen, None
@@ -527,16 +581,21 @@ def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dic
 
 
 def describe_recording_camera(recording: Recording, frame: int, camera: InputCamera | None = None) -> list[str]:
-    """Return the camera of a frame and its origin, for people. camera: of your own images."""
+    """Return lines of text about the camera of a recording's frame.
+
+    recording: the recording.
+    frame: index of the frame.
+    camera: the chosen camera, for your own images; None for a data set.
+    """
     height, width = recording.image(frame).shape[:2]
     intrinsics = Intrinsics(recording.K(frame), height, width)
     return describe_camera(DATA_SET_CAMERA, intrinsics) if camera is None else camera.lines(intrinsics)
 
 
 def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
-    """Return the one camera of a training, K and size; None if it had several or is unknown.
+    """Return the one camera (K and image size) of a network's training; None if it had several or is unknown.
 
-    Raises DataError for an invalid K.
+    Raises DataError if the recorded K is invalid.
     """
     run = checkpoint.run_folder
     camera = read_run_facts(run).recipe_facts.camera if (run / RUN_FILE).is_file() else None
@@ -551,7 +610,13 @@ def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:
 
 
 def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]:
-    """Return (height, width) of the first frame of an input. Raises the errors of opening it."""
+    """Return (height, width) of the first frame of an input, pixels.
+
+    source: the input.
+    options: options of `open_inputs`.
+
+    Raises the errors of opening the input.
+    """
     path = expand_home(source)
     if is_own_file(path, options.get("format", "auto")):
         return read_picture_size(CameraConfig(), path)  # needs no camera

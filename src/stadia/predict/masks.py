@@ -1,4 +1,4 @@
-"""Make masks of road and objects for your own video; resume; write a check sheet."""
+"""Make masks of the road and of objects for your own video (resumable), with a sheet of pictures to check them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,9 @@ RECORD = MASKS_RECORD
 HEIGHTS = "heights.json"
 CLASSES = "classes.json"
 WRITTEN = (CLASSES, "semantic", "instance", SHEET, HEIGHTS)
-"""A folder that has these without the record belongs to another program."""
+"""Names of the files and folders that belong to a folder of masks; with these but without its record, the folder
+belongs to another program.
+"""
 
 _SHEET_IMAGES = 12
 _MIN_HEIGHT_PX = 20  # of an object that can give a height
@@ -47,17 +49,21 @@ COLOR_GROUPS = (
     ("bicycle", "motorcycle"),
     ("train", "tram"),
 )
-"""Groups of classes with one color in the sheet."""
+"""Groups of class names that share one color in the sheet of pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MasksRequest:
-    """`stadia prepare SOURCE --masks`.
+    """The arguments of `stadia prepare SOURCE --masks`.
 
-    by: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.
-    out: folder of the masks, with one folder for each of several recordings.
-    heights: a learned size prior that writes the height of each car to heights.json.
-    road_by: like `by`, for the road alone.
+    source: the video, images or data set.
+    by: what makes the masks: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.
+    out: folder of the masks, with one folder in it for each of several recordings.
+    options: options for opening the source.
+    every: take each n-th frame.
+    heights: file of a network that predicts object heights; the height of each car is then written to heights.json.
+        None writes none.
+    road_by: like `by`, for the road alone; None takes the road from `by`.
     """
 
     source: Path
@@ -70,15 +76,17 @@ class MasksRequest:
 
 
 Masks = tuple[NDArray[np.uint8], NDArray[np.uint16] | None]
-"""Classes (H, W), and instances (H, W) if available."""
+"""Class numbers (H, W), and object numbers (H, W) or None."""
 
 
 @dataclass(frozen=True)
 class MaskMaker:
-    """Source of masks.
+    """Something that makes masks: a network, or masks of another program.
 
-    classes: names of the class numbers.  identity: for the record of the folder.
-    make: returns the masks of a frame, or None.  kind: what it finds, for people.
+    classes: name of each class number.
+    identity: name and hash, for the record of the folder.
+    make: returns the masks of a recording's frame, or None.
+    kind: what it finds, in words.
     """
 
     classes: Mapping[int, str]
@@ -88,7 +96,10 @@ class MaskMaker:
 
 
 def create_mask_maker(by: str) -> MaskMaker:
-    """Return the source of masks that `--by` names. Raises CheckpointError, DataError."""
+    """Open what the option `--by` names.
+
+    Raises CheckpointError or DataError if it cannot be opened.
+    """
     path = expand_home(by)
     is_coco = path.suffix.lower() == ".json"
     if is_coco or (path / "semantic").is_dir():
@@ -103,9 +114,12 @@ def create_mask_maker(by: str) -> MaskMaker:
 
 
 def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
-    """Return the masks of one source with the road of another one; objects cover the road.
+    """Combine the objects of one mask maker with the road of another one; objects cover the road.
 
-    A road of the first source is dropped. Raises DataError if the second source has no road.
+    objects: makes the masks of objects; a road in its masks is dropped.
+    road: makes the mask of the road.
+
+    Raises DataError if `road` has no class "road".
     """
     names = [name.lower() for name in road.classes.values()]
     if ROAD not in names:
@@ -146,7 +160,7 @@ def _segment(segmenter: Segmenter, recording: Recording, index: int) -> Masks:
 
 
 def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> list[str]:
-    """Make the masks of every frame that has none; return lines for people."""
+    """Make the masks of every frame that has none; return lines of text about them."""
     check_writable(request.out)
     check_path_exists(request.source)
     maker = create_mask_maker(request.by)
@@ -161,7 +175,7 @@ def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> 
 
 
 class MixedImages(Recording):
-    """Images of any sizes, which only masks are made of."""
+    """Images of any sizes as a recording; only masks can be made of it, since its camera is made up."""
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self.name, self.files = name, files
@@ -279,7 +293,16 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> list
 def estimate_car_heights(
     recording: Recording, indices: range, prior: SizePrior, track: TrackProgress = no_progress
 ) -> dict[str, dict[str, list[float]]]:
-    """Return mean and spread of the height of every whole car, metres, by image and object."""
+    """Estimate the height of every fully visible car by a network.
+
+    recording: a recording with masks.
+    indices: the frames.
+    prior: the network.
+    track: shows progress.
+
+    Returns, for each image by its name and each object by its number, the expected height and its standard deviation,
+    metres.
+    """
     heights: dict[str, dict[str, list[float]]] = {}
     reader = recording.mask_reader
     for index in track(indices, len(indices), f"heights of {recording.name}"):
@@ -299,7 +322,12 @@ def estimate_car_heights(
 
 
 def draw_road_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping[int, str]) -> NDArray[np.uint8]:
-    """Draw masks (H, W, 3) RGB: one color for the road, one for each kind of object, gray for removed objects."""
+    """Draw masks over an image: one color for the road, one for each kind of object, gray for objects without a number.
+
+    image: (H, W, 3) uint8 RGB.
+    masks: the masks of the image.
+    classes: name of each class number.
+    """
     number = np.zeros(256, np.int64)
     for value, name in classes.items():
         number[value] = next((at for at, names in enumerate(COLOR_GROUPS, start=1) if name in names), 0)

@@ -1,4 +1,6 @@
-"""Open a network once and predict any number of inputs with it: `open_network` and `Network`. Imports no torch."""
+"""Open a network once and predict any number of inputs with it: `open_network` and `Network`. Does not import
+PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +51,17 @@ if TYPE_CHECKING:
     from stadia.training.recipes.base.training_overlap import TrainedInput
 
 MAX_FITTED = 8
-"""An opened network keeps this many image sizes."""
+"""Number of image sizes for which an opened network is kept."""
 
 MAX_FAMILIAR_FRAMES, FAMILIAR_STEP = 5, 10
-"""So many frames, each so far from the one before, show whether a network's metres hold."""
+"""Distance in frames between the MAX_FAMILIAR_FRAMES frames that show whether a network's metres hold for an input."""
 
 MAX_FOCAL_FRAMES = 8
-"""A network predicts the field of view of this many first frames."""
+"""Number of first frames of an input whose focal length a network predicts."""
 
 
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
-    """Open a network that predicts; its weights are loaded on demand.
+    """Open a network for prediction; its weights are loaded when they are needed.
 
     network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
         transformers, a model.onnx of `stadia export`, or your own module:Class.
@@ -84,11 +86,11 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
 
 @dataclass(eq=False, repr=False)
 class Network:
-    """A network that predicts: trained, published, or your own; `ExportedFile` is an exported one.
+    """A network for prediction: trained, published, or your own. `ExportedFile` is an exported one.
 
     name: as the user typed it.
-    checkpoint: of a run, or of a network without a run.
-    max_pixels: of its images, if no training chose their size; None keeps each image's size.
+    checkpoint: of a run, or of a published network, which has no run.
+    max_pixels: most pixels of its images, if no training chose their size; None keeps each image's size.
     """
 
     name: str
@@ -111,14 +113,21 @@ class Network:
 
     @classmethod
     def of_recipe(cls, recipe: AnyRecipe, checkpoint: Checkpoint) -> Self:
-        """Return the network of a recipe that has the weights of the checkpoint."""
+        """Create the network of a recipe that is in memory with the weights of a checkpoint.
+
+        recipe: the recipe.
+        checkpoint: its checkpoint.
+        """
         network = cls(str(checkpoint.path), checkpoint)
         network.recipe = recipe
         return network
 
     @cached_property
     def recipe(self) -> AnyRecipe:
-        """Return the recipe with its weights, in evaluation mode. Raises CheckpointError if they do not fit."""
+        """Return the recipe (the network with its training's code) with its weights, in evaluation mode.
+
+        Raises CheckpointError if the weights do not fit.
+        """
         if (built := self.checkpoint.built_recipe) is not None:
             return built
         from stadia.training.recipes.base.build_recipe import load_recipe
@@ -127,7 +136,7 @@ class Network:
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of its depth."""
+        """Return the kind of scale of its depth: metres, up to scale, or up to scale and shift."""
         recipe: Any = self.recipe
         return DepthScale(recipe.depth_scale)
 
@@ -138,33 +147,35 @@ class Network:
 
     @property
     def label(self) -> str:
-        """Return the last part of its name, without folders."""
+        """Return a short name: the last part of `name`, without folders."""
         return self.name if self.name.startswith(HUB) else Path(self.name).name
 
     @property
     def has_own_size(self) -> bool:
-        """Return whether a training chose its image size."""
+        """Return whether a training chose the size of its images."""
         return self.checkpoint.header.recipe != NETWORK_RECIPE
 
     @property
     def predicts_depth(self) -> bool:
-        """Return whether it predicts depth: not a network of another task, such as object poses."""
+        """Return whether it predicts depth; a network of another task, such as object poses, does not."""
         return self.is_exported or not self.has_own_size or self.checkpoint.header.recipe in DEPTH_RECIPES
 
     @property
     def trained_with(self) -> Mapping[str, Any]:
-        """Return the configuration of its training; without one, its settings."""
+        """Return the configuration of its training; for a network without a training, its settings."""
         return self.checkpoint.header.config
 
     @property
     def run_folder(self) -> Path | None:
-        """Return the folder of the run that trained it, or None."""
+        """Return the folder of the run that trained it; None for a network without a run."""
         folder = self.checkpoint.run_folder
         return folder if (folder / RUN_FILE).is_file() else None
 
     @cached_property
     def relative_error(self) -> float | None:
-        """Return AbsRel of its validation, or of `base` on real samples, or None."""
+        """Return its relative depth error AbsRel: on its validation data, or of the network `base` on real samples;
+        None if unknown.
+        """
         from stadia.networks.depth.unet import REAL_ERROR
 
         if self.name == DEFAULT_NETWORK:
@@ -223,11 +234,16 @@ class Network:
     ) -> Iterator[Prediction]:
         """Predict the frames of a video, a folder of images or a data set, one by one.
 
-        source: opened at once.
-        K, fov_deg, scale_from, options: as in `predict`.
-        every: predict each n-th frame.
+        source: the input, which is opened at once.
+        K: (3, 3) of the frames, pixels.
+        fov_deg: horizontal field of view, degrees, instead of K. Without both, the camera comes from a camera file next
+            to the input, its metadata, or an assumption, which the verdict mentions.
+        every: predict each n-th frame; None predicts all.
+        scale_from: texts of `stadia predict --scale-from` (known lengths that set the scale), such as "height=1.5".
+        options: further options of `stadia predict`.
 
-        Yields a prediction for each frame, with `T_world_camera` if the path reaches it.
+        Yields a prediction for each frame, with `T_world_camera` if the camera trajectory reaches it.
+
         Raises the errors of opening the input.
         """
         chosen = _add_camera(_merge_options(options, scale_from=scale_from, every=every), K, fov_deg)
@@ -235,7 +251,10 @@ class Network:
         return (Prediction(predicted, session) for session in sessions for predicted in session.frames())
 
     def open(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Session]:
-        """Open an image, a folder, a video or a data set: one session for each recording.
+        """Open an image, a folder, a video or a data set; returns one session for each recording.
+
+        source: the input.
+        options: options of the prediction; None takes the defaults.
 
         Raises ConfigError for unused options or a network that predicts no depth, and the errors of opening the input.
         """
@@ -246,7 +265,9 @@ class Network:
         return sessions
 
     def open_any(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Any]:
-        """Open an input like `open`, also for a network of another task, with its own sessions."""
+        """Open an input as `open` does, but also for a network of another task than depth, which has sessions of its
+        own kind.
+        """
         _refuse_others("image", source, (str, Path), "a path, or an array (H, W, 3) uint8: numpy.asarray(image)")
         options = options or PredictOptions()
         if self.predicts_depth:
@@ -260,9 +281,11 @@ class Network:
     def open_input(
         self, given: PredictionInput, options: PredictOptions | None = None, *, source: Path | None = None
     ) -> Session:
-        """Return the session of an open input: images in memory, or your own frames.
+        """Return the session of an input that is already open, such as images in memory or your own frames.
 
-        source: path of the input, if a map may be next to it.
+        given: the input.
+        options: options of the prediction; None takes the defaults.
+        source: path of the input if a map may be next to it; else None.
         """
         options, network = options or PredictOptions(), self
         refuse_unused(options, self.list_used_options(options), self.describe_kind())
@@ -273,7 +296,9 @@ class Network:
     # -- what a session needs of its network
 
     def fit(self, height: int, width: int) -> Network:
-        """Return the network for images of (height, width); a trained one keeps its own size. Threads may call it."""
+        """Return the network for images of (height, width); a trained network keeps its own size. Several threads may
+        call it.
+        """
         from stadia.training.recipes.base.build_recipe import NetworkCheckpoint
 
         if not isinstance(self.checkpoint, NetworkCheckpoint):
@@ -288,11 +313,20 @@ class Network:
             return self._fitted[height, width]
 
     def fit_source(self, source: Path, data: Mapping[str, Any]) -> Network:
-        """Return the network for the images of an input, opened with `data`."""
+        """Return the network for the image size of an input.
+
+        source: the input.
+        data: options for opening it.
+        """
         return self if self.has_own_size else self.fit(*read_input_size(source, data))
 
     def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
-        """Return the predictor of images in torch. Raises CheckpointError if the recipe predicts no depth."""
+        """Create the predictor of images in PyTorch.
+
+        options: options of the prediction, such as another image size; None takes the defaults.
+
+        Raises CheckpointError if the network predicts no depth.
+        """
         from stadia.evaluation.predict_frames import make_predictor
 
         options = options or PredictOptions()
@@ -303,14 +337,24 @@ class Network:
     def stream_frames(
         self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions, *, in_threads: bool = True
     ) -> Iterator[PredictedFrame]:
-        """Predict frames, and chain their motions to a path."""
+        """Predict frames one by one, and chain the motions between them to a camera trajectory.
+
+        predictor: of this network.
+        frames: the frames.
+        options: options of the prediction.
+        in_threads: whether reading and predicting run in several threads.
+        """
         from stadia.evaluation import MOTIONS
         from stadia.evaluation.predict_frames import stream_predictions
 
         return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
 
     def is_unfamiliar(self, predictor: Predictor, frames: Iterable[Frame]) -> bool:
-        """Return whether most of the first frames are unlike the photos that the metres of `base` were measured on."""
+        """Return whether most of the first frames are unlike the photos on which the metres of the network `base` were
+        measured.
+
+        False for any other network.
+        """
         import torch
 
         from stadia.networks.depth.unet import BaseNetwork, pool_features
@@ -327,7 +371,9 @@ class Network:
         return bool(scores) and float(np.median(scores)) > 0
 
     def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
-        """Return the median focal length that the network predicts for the first frames; [] if it predicts none."""
+        """Return the median focal length that the network predicts for the first frames; an empty list if it predicts
+        none.
+        """
         import torch
 
         from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
@@ -348,7 +394,12 @@ class Network:
     def run_backend(
         self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
     ) -> Predictor:
-        """Return the predictor in the backend and precision of the options."""
+        """Return a predictor in the backend and precision of the options.
+
+        predictor: in PyTorch and float32.
+        options: options of the prediction.
+        open_inputs: opens the inputs, on which another precision is compared with float32.
+        """
         if options.has_default_backend:
             return predictor
         from stadia.predict.backend import open_backend
@@ -360,7 +411,7 @@ class Network:
         return self._running[key]
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
-        """Return the network and its options for predictions.json."""
+        """Return what predictions.json records about the network and its options."""
         from stadia.evaluation.predictions_folder import Provenance
 
         size = requested_size(options.size, self.trained_with)
@@ -369,7 +420,7 @@ class Network:
         return provenance.model_copy(update={**used, "precision": options.precision})
 
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
-        """Return the record of its training, and the frames of the input that trained it."""
+        """Return the record of its training, and which frames of an input were used in that training."""
         from stadia.predict.verdict import read_training_record
         from stadia.training.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
@@ -385,22 +436,29 @@ class Network:
         return read_training_record(self.checkpoint, of_trained=bool(trained.names)), trained
 
     def list_used_options(self, options: PredictOptions) -> Collection[str]:
-        """Return the options that have an effect."""
+        """Return the names of the prediction options that have an effect with this network."""
         return {one.name for one in fields(options)} - {"background"}
 
     def describe_kind(self) -> str:
-        """Return the network's kind, for the error about an unused option."""
+        """Return words for the kind of network, for the error about an unused option."""
         return f"recipe '{self.checkpoint.header.recipe}'"
 
     def require_weights(self) -> None:
-        """Raise CheckpointError for an exported network, which torch cannot run."""
+        """Raise CheckpointError for an exported network, which PyTorch cannot run."""
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
-        """Return notes about its limits with recordings of so many frames."""
+        """Return notes about what the network cannot do.
+
+        counts: number of frames of each recording; None if unknown.
+        """
         return ()
 
     def complete_data_options(self, source: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how to open an input, with the stride and camera of the training."""
+        """Return the options for opening an input, completed by the frame stride and the camera of the training.
+
+        source: the input.
+        data: options that the user gave.
+        """
         return add_training_options(self.checkpoint, source, data)
 
 
@@ -410,7 +468,10 @@ USED_OPTIONS = ("data", "every", "size", "video", "backend")
 
 
 class ExportedFile(Network):
-    """A network that `stadia export` wrote. It predicts depth only."""
+    """A network in a file that `stadia export` wrote (model.onnx); it predicts depth only.
+
+    file: the file.
+    """
 
     predicts_motion = False
     writes_clouds = False
@@ -426,7 +487,7 @@ class ExportedFile(Network):
         self._opened: ExportedNetwork | None = None
 
     def make_predictor(self, options: PredictOptions | None = None) -> Any:
-        """Return the graph for an image size."""
+        """Open the file for an image size and a backend; returns its graph."""
         options = options or PredictOptions()
         backend = options.backend or ONNXRUNTIME
         check_backend(BackendChoice(backend), is_exported=True)
@@ -435,7 +496,7 @@ class ExportedFile(Network):
 
     @property
     def about(self) -> ExportDescription:
-        """Return the description in the file."""
+        """Return the description that is stored in the file."""
         if self._opened is None:
             self._opened = ExportedNetwork(self.file)
         return self._opened.about
@@ -547,7 +608,7 @@ def _prepare_images(predictor: Predictor, frames: Iterable[Frame], network: nn.M
 
 
 def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
-    """Return (height, width) of the same shape with at most `max_pixels`."""
+    """Return (height, width) of the same aspect ratio with at most `max_pixels` pixels."""
     factor = min(1.0, math.sqrt(max_pixels / (height * width)))
     return max(round(height * factor), 1), max(round(width * factor), 1)
 

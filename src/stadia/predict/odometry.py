@@ -1,4 +1,4 @@
-"""Estimate, write and score the path of a camera: `stadia odometry`."""
+"""Estimate, write and score the trajectory of a camera: `stadia odometry`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,16 +43,20 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 MAX_LENGTH_DIFFERENCE = 0.03
-"""The refined path's length usually differs from the pose network's by half of this."""
+"""Relative difference between the lengths of the refined trajectory and that of the pose network above which a note is
+given; usually it is half of this.
+"""
 
 
 @dataclass(frozen=True)
 class MeasuredPath:
-    """Poses of an input to score by, and the frames that trained the network.
+    """Measured poses of an input, against which the estimated trajectory is scored.
 
-    poses: (4, 4) T_world_camera by the frame's name.
-    trained_on, of_trained_drives: frames that trained, and other frames of drives that trained; None if unknown.
-    is_metric: the poses are in metres.
+    poses: pose T_world_camera (4, 4) of each frame, by its name.
+    trained_on: number of the input's frames that trained the network; None if unknown.
+    of_trained_drives: number of further frames, of drives of which other frames trained it; None if unknown.
+    notes: lines of text.
+    is_metric: whether the poses are in metres.
     """
 
     poses: Mapping[str, Any]
@@ -64,16 +68,20 @@ class MeasuredPath:
 
 @dataclass(frozen=True)
 class EstimatedPath:
-    """The estimated and written path of one input.
+    """The estimated trajectory of one input, as it was written into a folder.
 
-    given: the input, whose frames are consumed.
-    folder: has RECORD, the trajectory, a drawing, and POINTS of the refined method.
-    depth_scale: unit of the path.
-    network_size: height and width of the network's images.
-    receipt: of a measured scale.
-    score: against measured poses, if there are enough.
-    points: number of points in the method's map, or None.
+    given: the input; its frames have been read.
+    folder: has odometry.json, the trajectory, a drawing of it, and the points of the method `refined`.
+    path: the trajectory.
+    depth_scale: kind of scale of the trajectory, which is that of the depth.
+    network_size: (height, width) of the network's images, pixels.
+    method: name of the odometry method.
+    receipt: how the scale was measured; None for the network's own scale.
+    measured: measured poses.
+    score: of the trajectory against the measured poses; None if there are too few.
+    points: number of points that the method mapped; None for a method without a map.
     checks: the verdict on the predicted depth.
+    notes: lines of text.
     """
 
     given: PredictionInput
@@ -91,16 +99,16 @@ class EstimatedPath:
 
     @property
     def length(self) -> float:
-        """Return the length of the path, in the unit of the depth."""
+        """Return the length of the trajectory, in the unit of the depth."""
         return path_length_m(torch.from_numpy(self.path.T_world_camera))
 
     @property
     def left_out(self) -> int:
-        """Return the number of almost still frames that the path leaves out."""
+        """Return the number of frames that the trajectory leaves out because the camera hardly moves there."""
         return 0 if self.path.ends else len(self.given.names) - len(self.path.names)
 
     def to_json(self) -> dict[str, Any]:
-        """Return this input's entry of RECORD."""
+        """Return what odometry.json records about this input."""
         return {
             "depth_scale": str(self.depth_scale),
             "method": self.method,
@@ -125,11 +133,15 @@ class EstimatedPath:
 
 @dataclass(frozen=True)
 class Odometry:
-    """The estimation of the path of each recording of an input: `open_odometry`.
+    """The estimation of the camera trajectory of each recording of an input, from `open_odometry`.
 
-    poses: of a video, by the frame's name, to score by.
-    sessions: with the folder of each.
-    about: facts of RECORD that are the same for every input.
+    network: predicts depth and motion.
+    source: path of the input.
+    method: name of the odometry method.
+    poses: measured poses of a video, by frame name, to score by; None without.
+    sessions: a session for each recording, with the folder for its result.
+    notes: lines of text.
+    about: entries of odometry.json that are the same for every recording.
     """
 
     network: Network
@@ -141,7 +153,12 @@ class Odometry:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def estimate_path(self, session: Session, folder: Path, track: TrackProgress = no_progress) -> EstimatedPath:
-        """Estimate the path of one recording into its folder, which appears complete or not at all."""
+        """Estimate the trajectory of one recording and write it into a folder, which appears complete or not at all.
+
+        session: the recording.
+        folder: the new folder.
+        track: shows progress.
+        """
         session.measure()
         given, scale = session.input, session.predictor.depth_scale
         with atomic_folder(folder) as new:
@@ -214,13 +231,16 @@ class Odometry:
 def open_odometry(
     network: Network, source: Path, options: PredictOptions, *, method: str = "refined", out: Path | None = None
 ) -> Odometry:
-    """Open an input to follow its camera. Raises StadiaError if a folder is not empty.
+    """Open an input to estimate its camera trajectory.
 
     network: predicts depth.
-    source: of the frames.
-    options: of the depth; `options.data["poses"]` of a video file are the poses to score by.
-    method: of `ODOMETRY_METHODS`.
-    out: folder for the path; None = into the network's run.
+    source: the video, folder of images or data set.
+    options: options of the prediction; `options.data["poses"]` names a file of measured poses of a video file to score
+        by.
+    method: a name in `ODOMETRY_METHODS`: refined, graph, aligned or network.
+    out: folder for the result; None takes a folder in the network's run.
+
+    Raises StadiaError if the folder is not empty.
     """
     ODOMETRY_METHODS.check(method)
     network.require_weights()

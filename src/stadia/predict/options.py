@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
 
 def about(help: str, *, unit: str = "", least: float | None = None) -> dict[str, Any]:
-    """Return the metadata of a field that is an option of the command line, `--` and its name.
+    """Return the metadata that makes a dataclass field an option of the command line (`--` and its name).
 
-    A `bool` that is False by default is a flag; other `bool` options have a `--no-` form; a tuple can be repeated.
+    A `bool` that is False by default becomes a flag; any other `bool` gets a `--no-` form; a tuple can be repeated.
 
-    help: for the command line and the reference.
-    unit: of the value, printed in the help as its placeholder.
-    least: the smallest value that is allowed.
+    help: text for the command line and the reference.
+    unit: of the value, which the help shows as its placeholder.
+    least: smallest allowed value.
     """
     return {"help": help, "unit": unit, "least": least}
 
 
 class CheckedOptions:
-    """Options whose values are at least `least` of their field. Raises ConfigError for others."""
+    """Options that check, when they are created, that no number is below the `least` of its field.
+
+    Raises ConfigError otherwise.
+    """
 
     def __post_init__(self) -> None:
         for one in fields(self):  # type: ignore[arg-type]
@@ -44,9 +47,9 @@ class CheckedOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(CheckedOptions):
-    """The network's options for an input, with the names of the command line.
+    """Options for running a network on an input, with the names of the command line.
 
-    data: how to open the input, from `parse_source_options`.
+    data: options for opening the input, from `parse_source_options`.
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -72,10 +75,11 @@ class NetworkOptions(CheckedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(NetworkOptions):
-    """Options of a prediction: `stadia predict`, `Network.open`, `Network.stream`.
+    """Options of a prediction: of `stadia predict`, `Network.open`, `Network.stream`. Each field's help text says what
+    it does.
 
     backend, precision: names in `stadia.evaluation.backends.BACKENDS` and `PRECISIONS`.
-    cloud: None writes the point cloud if the network predicts points.
+    cloud: whether to write a point cloud; None writes it if the network predicts points.
     """
 
     max_depth: float | None = field(
@@ -102,20 +106,20 @@ class PredictOptions(NetworkOptions):
 
     @property
     def backend_choice(self) -> BackendChoice:
-        """Return the backend and its precision."""
+        """Return the backend and the precision."""
         from stadia.evaluation.backends import TORCH, BackendChoice
 
         return BackendChoice(self.backend or TORCH, self.precision)
 
     @property
     def has_default_backend(self) -> bool:
-        """Return whether torch runs the network in float32."""
+        """Return whether PyTorch runs the network in float32."""
         from stadia.evaluation.backends import TORCH
 
         return self.backend in (None, TORCH) and self.precision == "float32"
 
     def check_backend(self) -> None:
-        """Raise ConfigError for an unknown backend or precision, or a missing package."""
+        """Raise ConfigError for an unknown backend or precision, or a package that is not installed."""
         if not self.has_default_backend:
             from stadia.evaluation.backends import check_backend
 
@@ -126,11 +130,11 @@ class PredictOptions(NetworkOptions):
 class EvaluateOptions(NetworkOptions):
     """Options of `stadia evaluate NETWORK DATA` and `stadia.evaluate`.
 
-    protocol: of depth.
-    by: also score parts of the images, `score_parts.PARTS` except "class".
-    frames: file with a frame list.
-    held_out: only frames that did not train.
-    motion: method of the trajectory.
+    protocol: how depth is scored, a name of `stadia list protocols`.
+    by: groups of pixels that are scored separately, too: names in `score_parts.PARTS` except "class".
+    frames: file with a list of the frames to score; None scores all.
+    held_out: whether frames that trained the network are left out.
+    motion: how the camera trajectory is estimated: "aligned" or "network".
     """
 
     protocol: str = "metric"
@@ -141,20 +145,23 @@ class EvaluateOptions(NetworkOptions):
 
     @property
     def suffix(self) -> str:
-        """Return the suffix of output names, which other frames or methods change."""
+        """Return the suffix of output names, so that other frames or methods do not overwrite earlier results."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
         method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.steady
         return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
 
 
 def as_predict_options(options: EvaluateOptions) -> PredictOptions:
-    """Return the options of the scored predictions."""
+    """Return the prediction options for an evaluation."""
     shared = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
     return PredictOptions(**shared, motion=options.motion)
 
 
 def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the sources of `--scale-from`. Raises ConfigError; loads no torch."""
+    """Check the texts of `--scale-from` and return them as a tuple; does not load PyTorch.
+
+    Raises ConfigError for an invalid text.
+    """
     if texts:
         from stadia.predict.scale.grammar import parse_scale
 
@@ -166,11 +173,16 @@ def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
 def take_default_network(
     network: Path, source: Path | None, settings: list[str] | None, named: Path | None = None
 ) -> tuple[Path, Path, list[str] | None]:
-    """Return network, input and settings of a line that may name the input alone: the network is base then.
+    """Sort out network, input and settings of a command line that may name the input alone; the network is `base` then.
 
-    named: the network of `--network`; the line then has no other.
+    network: the first argument.
+    source: the second argument, or None.
+    settings: `KEY=VALUE` arguments, or None.
+    named: the network of the option `--network`, or None; the command line then has no other network.
 
-    Raises ConfigError, CheckpointError or DataError if the network or the input does not exist. Loads no torch.
+    Returns network, input and settings. Does not load PyTorch.
+
+    Raises ConfigError, CheckpointError or DataError if the network or the input does not exist.
     """
     from stadia.io.input_files import check_path_exists, expand_home
     from stadia.networks import DEFAULT_NETWORK
@@ -192,7 +204,7 @@ def take_default_network(
 
 
 def refuse_finished(out: Path) -> None:
-    """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
+    """Raise StadiaError for an output folder with a finished prediction, before slow imports begin."""
     from stadia.evaluation.predictions_folder import RECORD
     from stadia.io.input_files import read_json
 
@@ -209,10 +221,11 @@ def refuse_finished(out: Path) -> None:
 
 
 def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> None:
-    """Raise ConfigError for options that are set and have no effect.
+    """Raise ConfigError for options that are set but have no effect.
 
-    used: fields of the options that have an effect.
-    what: the recipe or network that runs.
+    options: the options.
+    used: names of the options that have an effect.
+    what: words for the network that runs.
     """
     optional = [option for option in fields(options) if option.name != "data"]
     given = [option.name for option in optional if getattr(options, option.name) not in (option.default, False)]
@@ -228,7 +241,10 @@ def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> 
 
 
 def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return keyword arguments of `open_recordings` from `data.key=value` options. Raises ConfigError."""
+    """Convert `data.key=value` arguments to keyword arguments of `open_recordings`.
+
+    Raises ConfigError for an invalid one.
+    """
     if not overrides:
         return {}
     from stadia.core.config import resolve_config
@@ -238,11 +254,11 @@ def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 NETWORK_KEY = "network."
-"""A setting of a network without a run starts with this."""
+"""Start of an argument that is a setting of a network without a run."""
 
 
 def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Return the `data.key=value` options, and the `network.key=value` settings.
+    """Split arguments into the `data.key=value` options and the `network.key=value` settings.
 
     Examples:
         >>> split_settings(["data.stride=2", "network.weights=meter.pt"])
@@ -253,7 +269,13 @@ def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str
 
 
 def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
-    """Return the data configuration of `data.key=value` options. Raises ConfigError.
+    """Convert `data.key=value` arguments to a data configuration.
+
+    path: the data.
+    format: name of the data's format, or "auto".
+    overrides: the arguments.
+
+    Raises ConfigError for an invalid argument.
 
     Examples:
         >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
@@ -266,13 +288,16 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
 
 
 Size = tuple[int, int]
-"""Height and width, pixels."""
+"""Height and width of an image, pixels, in this order."""
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
 def parse_size(text: str) -> Size:
-    """Return height and width of "1216x352", width first. Raises ConfigError."""
+    """Return (height, width) from a text such as "1216x352", which has the width first.
+
+    Raises ConfigError for anything else, or too many pixels.
+    """
     from stadia.data.config import MAX_NETWORK_PIXELS
 
     found = _SIZE.fullmatch(text.strip())
@@ -286,12 +311,12 @@ def parse_size(text: str) -> Size:
 
 
 def size_text(size: Size) -> str:
-    """Return "WIDTHxHEIGHT"."""
+    """Return a size (height, width) as the text "WIDTHxHEIGHT"."""
     return f"{size[1]}x{size[0]}"
 
 
 def trained_size(config: Mapping[str, Any]) -> Size | None:
-    """Return the training size in a checkpoint's configuration, or None."""
+    """Return the image size (height, width) in the configuration of a training; None if it has none."""
     data = config.get("data")
     if not isinstance(data, Mapping) or not {"height", "width"} <= data.keys():
         return None
@@ -299,13 +324,17 @@ def trained_size(config: Mapping[str, Any]) -> Size | None:
 
 
 def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | None:
-    """Return the requested size if it differs from the training size, else None."""
+    """Return the image size that the user requested, if it differs from that of the training; otherwise None.
+
+    requested: text such as "1216x352", or None.
+    config: configuration of the training.
+    """
     size = None if requested is None else parse_size(requested)
     return None if size == trained_size(config) else size
 
 
 def network_size_notes(size: Size | None, config: Mapping[str, Any]) -> list[str]:
-    """Return a note about predictions and scores at another size."""
+    """Return a note if a network runs at another image size than it was trained at; otherwise an empty list."""
     trained = trained_size(config)
     if size is None or trained is None:
         return []

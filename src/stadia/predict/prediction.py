@@ -1,4 +1,4 @@
-"""The prediction of one image in Python: depth, camera, pose, verdict, scale receipt, distances."""
+"""The prediction of one image in Python: depth, camera, pose, verdict, how the scale was measured, distances."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Prediction:
     """The prediction of one image, from `Network.predict` or `Network.stream`.
 
+    predicted: the image with its inverse depth and pose.
+    session: the input that it belongs to.
+
     Examples:
         >>> from stadia.predict.network import open_network
         >>> photo = open_network("base").predict(np.full((96, 128, 3), 127, np.uint8), fov_deg=60)
@@ -41,17 +44,17 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """Return the name of the frame."""
+        """Return the name of the image or video frame."""
         return self.predicted.frame.name
 
     @property
     def time_s(self) -> float | None:
-        """Return the time of the frame in its video, seconds, or None."""
+        """Return the time of the video frame, seconds; None if unknown."""
         return self.predicted.frame.time_s
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """Return the part (h, w, 3) RGB of the image that the network used."""
+        """Return the crop (h, w, 3) RGB of the image that the network used."""
         return self.predicted.frame.image
 
     @property
@@ -63,14 +66,15 @@ class Prediction:
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of the depth."""
+        """Return the kind of scale of the depth: metres, up to scale, or up to scale and shift."""
         return self.predicted.depth_scale
 
     @cached_property
     def depth(self) -> NDArray[np.float32]:
-        """Return depth (H, W) of the whole image in the unit of `depth_scale`, 0 = unknown.
+        """Return the depth (H, W) of the whole image along the optical axis, in the unit of `depth_scale`; 0 where
+        unknown.
 
-        Raises GeometryError if depth is only known up to a shift.
+        Raises GeometryError if the network's output is only known up to a shift.
         """
         if self.depth_scale.is_affine:
             fix = 'use `predicted.inverse_depth`, or pass scale_from=["reference=DEPTHS"]'
@@ -82,7 +86,10 @@ class Prediction:
 
     @property
     def depth_m(self) -> NDArray[np.float32]:
-        """Return depth (H, W) of the whole image in metres, 0 = unknown. Raises GeometryError without metres."""
+        """Return the depth (H, W) of the whole image in metres; 0 where unknown.
+
+        Raises GeometryError if the depth is not in metres.
+        """
         if self.depth_scale is not DepthScale.METRES:
             fix = 'pass a known length, scale_from=["height=1.5"], or use `depth`'
             raise GeometryError("depth_m", found=f"depth {self.depth_scale}", expected="depth in metres", fix=fix)
@@ -90,30 +97,38 @@ class Prediction:
 
     @property
     def T_world_camera(self) -> NDArray[np.float64] | None:
-        """Return the pose (4, 4) in the unit of depth; None off the path. The world is the first camera."""
+        """Return the pose (4, 4), camera to world, in the unit of depth; None if the trajectory does not reach this
+        frame.
+
+        The world is the camera of the first frame.
+        """
         return self.predicted.T_world_camera
 
     @property
     def verdict(self) -> PredictionVerdict:
-        """Return the verdict on the input so far, with its findings."""
+        """Return the verdict on the predictions of the input so far, with its findings."""
         return self.session.verdict
 
     @property
     def receipt(self) -> ScaleReceipt | None:
-        """Return the receipt of the measured scale; None for the network's own scale."""
+        """Return how the scale was measured; None if the network's own scale is kept."""
         return self.session.receipt
 
     @property
     def relative_error(self) -> float | None:
-        """Return the relative error of depth, from the network and the scale; None if unknown."""
+        """Return the relative standard error of the depth, from the network's error and that of the scale; None if both
+        are unknown.
+        """
         errors = [self.session.network.relative_error, None if self.receipt is None else self.receipt.deviation]
         known = [error for error in errors if error is not None]
         return math.hypot(*known) if known else None
 
     def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance between two pixels (x, y), in the unit of depth.
+        """Return the distance in space between the scene points at two pixels (x, y), in the unit of depth.
 
-        Its deviation combines the spread of depth around both pixels with `relative_error`, and is NaN without it.
+        Its standard deviation combines the spread of depth around both pixels with `relative_error`; it is NaN if the
+        latter is unknown.
+
         Raises GeometryError if a pixel is outside the image or has no depth.
         """
         first, second = ((round(x), round(y)) for x, y in (first, second))
@@ -121,20 +136,23 @@ class Prediction:
         return found if self.relative_error is not None else replace(found, deviation=math.nan)
 
     def save(self, folder: str | Path) -> WrittenPrediction:
-        """Write the files of `stadia predict` for the whole input into a new folder."""
+        """Predict the whole input again and write the files of `stadia predict` into a new folder."""
         return self.session.renew().write(Path(folder))
 
 
 WINDOW_PX = 2
-"""Depth spreads within this radius of a pixel, because a pointer is not more exact."""
+"""Radius, pixels, of the window around a pixel whose spread of depth counts as uncertainty, since pointing is not more
+exact.
+"""
 
 
 @dataclass(frozen=True)
 class MeasuredDistance:
-    """The distance between the points of two pixels, in the unit of depth.
+    """The distance in space between the scene points at two pixels.
 
-    deviation: standard deviation from the local spread of depth and the relative error.
-    depths: z of both points.
+    distance: in the unit of depth.
+    deviation: its standard deviation, from the spread of depth around the pixels and the relative error of depth.
+    depths: depth of both points along the optical axis.
     """
 
     distance: float
@@ -149,12 +167,14 @@ def measure_distance(
     second: tuple[int, int],
     relative_error: float = 0.0,
 ) -> MeasuredDistance:
-    """Return the distance between two pixels. Raises GeometryError for a pixel outside the map or without depth.
+    """Measure the distance in space between the scene points at two pixels.
 
-    depth: (H, W) z, 0 = none.
-    K: (3, 3).
-    first, second: (x, y), pixels.
-    relative_error: relative standard deviation of depth, shared by all pixels.
+    depth: (H, W) along the optical axis, 0 where unknown.
+    K: (3, 3), pixels.
+    first, second: the pixels (x, y).
+    relative_error: relative standard deviation of depth that all pixels share.
+
+    Raises GeometryError for a pixel outside the image or without depth.
     """
     points, gradients = [], []
     for x, y in (first, second):
@@ -170,7 +190,14 @@ def measure_distance(
 
 
 def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: int) -> NDArray[np.float64]:
-    """Return the point (3,) of a pixel. Raises GeometryError as `measure_distance`."""
+    """Return the point (3,) in the camera's axes that the pixel (x, y) shows.
+
+    depth: (H, W) along the optical axis, 0 where unknown.
+    K: (3, 3), pixels.
+    x, y: the pixel.
+
+    Raises GeometryError for a pixel outside the image or without depth.
+    """
     height, width = depth.shape
     if not (0 <= x < width and 0 <= y < height):
         found, expected = f"pixel {x}, {y}", f"one of an image of {width}x{height}"

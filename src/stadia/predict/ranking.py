@@ -1,4 +1,4 @@
-"""Rank networks on a video without ground truth: by the points of its map, which no network made."""
+"""Rank networks on a video without ground truth, by the points of its map, which no network made."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,17 +28,21 @@ Map = NDArray[np.float32]
 Array = NDArray[np.float64]
 
 MAX_FRAMES = 60
-"""Frames that are compared, evenly spread."""
+"""Number of video frames that are compared, evenly spread."""
 
 MIN_POINTS, MIN_FRAMES = 30, 6
-"""Points of a frame, and frames with so many points, that a ranking needs."""
+"""Fewest frames with at least MIN_POINTS visible map points that a ranking needs."""
 
 GRID, MAX_SIDE, MAX_RATIO = 48, 0.2, 2.0
-"""Points gather at texture, so depth is compared at GRID times GRID places, inside triangles of points whose sides
-are at most MAX_SIDE of the width, and whose depths differ by at most MAX_RATIO."""
+"""Limits for the places of comparison. Map points gather at texture, so depth is compared on a grid of GRID times GRID
+places inside triangles of map points, whose sides are at most MAX_SIDE of the image width, and whose depths differ
+by at most this factor.
+"""
 
 EDGE_SHARE, EDGE_PX = 0.03, 2
-"""Share of the pixels where depth changes most, and their largest distance from an edge of the image."""
+"""Depth edges are the EDGE_SHARE of the pixels where depth changes most; they count as right within this distance,
+pixels, of an edge of the image.
+"""
 
 MATCH_WIDTH = 640  # of the images to whose pixels match residuals refer
 RESAMPLES, CONFIDENCE = 1000, 0.95  # of the bootstrap over blocks of neighboring frames
@@ -47,7 +51,11 @@ SAME_SHARE = 0.02  # of the best error: two networks that differ by less are equ
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Depth of a frame. inverse_depth: (h, w), 0 = unknown. K: (3, 3) of its pixels."""
+    """The predicted depth of a frame.
+
+    inverse_depth: (h, w), 0 where unknown.
+    K: (3, 3) for its pixels.
+    """
 
     inverse_depth: Map
     K: Array
@@ -55,7 +63,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A network, or depth maps of another program. is_affine: inverse depth also has an unknown shift."""
+    """A network, or a folder of depth maps of another program, that takes part in a ranking.
+
+    name: as the user typed it.
+    predict: returns the depth of a frame, or None if it has none.
+    licence: of the weights; "" if unknown.
+    weights_mb: size of the weights, megabytes; None if unknown.
+    is_affine: whether inverse depth has an unknown shift besides the scale.
+    """
 
     name: str
     predict: Callable[[Frame], View | None]
@@ -73,12 +88,16 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "edges": ("edges", "share of depth edges at edges of the image over chance; more is better"),
     "ms": ("time, ms", "time for a frame on this machine"),
 }
-"""Title and meaning of each column. The first one decides the order; all but `ms` have intervals."""
+"""Title and meaning of each column of the ranking. The first one decides the order; all but `ms` have intervals."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over frames with its interval of CONFIDENCE."""
+    """The mean of a measure over the frames.
+
+    value: the mean.
+    low, high: its 95 % interval.
+    """
 
     value: float
     low: float
@@ -87,7 +106,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RankedCandidate:
-    """A row of the table. is_tied: noise does not tell it from the best one."""
+    """A row of the ranking.
+
+    candidate: the network or depth maps.
+    estimates: its measures by column name.
+    is_tied: whether noise does not tell it from the best candidate.
+    """
 
     candidate: Candidate
     estimates: Mapping[str, Estimate]
@@ -95,13 +119,22 @@ class RankedCandidate:
 
     @property
     def name(self) -> str:
-        """Return the candidate's name."""
+        """Return the name of the candidate."""
         return self.candidate.name
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Candidates on a video. frames: compared. points: of a frame, median. map_grade: verdict on the map."""
+    """Candidates in order of their error on a video.
+
+    video: name of the video.
+    rows: the candidates, the best first.
+    frames: number of compared frames.
+    points: median number of visible map points in a frame.
+    map_grade: verdict on the map: usable, doubtful or not judged.
+    shown: for pictures: inverse depth by frame name and candidate name.
+    images: the images of these frames by name.
+    """
 
     video: str
     rows: Sequence[RankedCandidate]
@@ -118,9 +151,13 @@ class Ranking:
 
 
 def open_candidate(text: str, size: tuple[int, int], names: Sequence[str]) -> Candidate:
-    """Open a network, or a folder of depth maps with the names (or the number) of the frames.
+    """Open a network, or a folder of depth maps that has the names (or the number) of the frames.
 
-    size: height and width of the images. Raises CheckpointError, ConfigError and DataError.
+    text: name or path.
+    size: (height, width) of the images, pixels.
+    names: names of the frames.
+
+    Raises CheckpointError, ConfigError and DataError if it cannot be opened.
     """
     path = Path(text)
     is_stack = path.is_file() and path.suffix.lower() in (".npy", ".npz")
@@ -167,7 +204,14 @@ def open_candidate(text: str, size: tuple[int, int], names: Sequence[str]) -> Ca
 
 @dataclass(frozen=True, eq=False)
 class PointView:
-    """Points of the map in a frame. rows: in the map. xy: (M, 2) pixels. z: (M,). places, depth: between points."""
+    """The map points that a frame shows.
+
+    rows: (M,) rows of the points in the map.
+    xy: (M, 2) their pixels.
+    z: (M,) their depth in the map's unit.
+    places: (G, 2) pixels between points, at which depth is compared.
+    depth: (G,) depth there, interpolated between points.
+    """
 
     rows: NDArray[np.int64]
     xy: Array
@@ -177,7 +221,14 @@ class PointView:
 
 
 def locate_points(geometry: MapGeometry, name: str, view: View) -> PointView | None:
-    """Return the points that a frame shows, in the pixels of a view; None for too few."""
+    """Find the map points that a frame shows, in the pixels of a predicted depth map.
+
+    geometry: poses and points of the map.
+    name: name of the frame.
+    view: predicted depth of the frame.
+
+    Returns None for a frame without a pose, or with fewer than MIN_POINTS points.
+    """
     row, K, (height, width) = geometry.row_of_name.get(name), view.K, view.inverse_depth.shape
     if row is None or not np.isfinite(geometry.poses[row]).all():
         return None
@@ -192,7 +243,14 @@ def locate_points(geometry: MapGeometry, name: str, view: View) -> PointView | N
 
 
 def interpolate_points(xy: Array, z: Array, height: int, width: int) -> tuple[Array, Array]:
-    """Return places (G, 2) of a grid between points, pixels, and their depth (G,), linear in inverse depth."""
+    """Interpolate depth between map points on a grid, linearly in inverse depth.
+
+    xy: (M, 2) pixels of the points.
+    z: (M,) their depth.
+    height, width: of the image, pixels.
+
+    Returns places (G, 2), pixels, and their depth (G,).
+    """
     triangles = Delaunay(xy)
     x, y = np.meshgrid((np.arange(GRID) + 0.5) / GRID * width - 0.5, (np.arange(GRID) + 0.5) / GRID * height - 0.5)
     places = np.stack([x.ravel(), y.ravel()], 1)
@@ -209,7 +267,16 @@ def interpolate_points(xy: Array, z: Array, height: int, width: int) -> tuple[Ar
 def score_frame(
     view: View, points: PointView, image: NDArray[np.uint8], *, is_affine: bool = False
 ) -> tuple[dict[str, float], dict[int, float]]:
-    """Return the measurements of a frame, and ln of predicted over true depth by the row of each point."""
+    """Compare the predicted depth of a frame with the map.
+
+    view: predicted depth.
+    points: the map points in the frame.
+    image: (H, W, 3) RGB.
+    is_affine: whether scale and shift of inverse depth are fitted, instead of the scale alone.
+
+    Returns the measures by column name, and for each map point by its row, the natural logarithm of predicted over
+    mapped depth. Both are empty if too few points have depth.
+    """
     inverse, between = (_sample(view.inverse_depth, xy) for xy in (points.xy, points.places))
     if is_affine and len(points.depth):
         A = np.stack([between, np.ones_like(between)], 1) * points.depth[:, None]
@@ -237,7 +304,11 @@ def _sample(values: Map, xy: Array) -> Array:
 
 
 def measure_edges(inverse_depth: Map, image: NDArray[np.uint8]) -> float:
-    """Return the share of depth edges near an edge of the image, over that of all pixels; NaN without edges."""
+    """Return how much more often depth edges lie near edges of the image than any pixels do; NaN without edges.
+
+    inverse_depth: (h, w).
+    image: (H, W, 3) RGB.
+    """
     small = cv2.resize(image, inverse_depth.shape[::-1], interpolation=cv2.INTER_AREA)
     kernel = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
     near = cv2.dilate(cv2.Canny(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), 60, 150), kernel) > 0
@@ -258,7 +329,14 @@ def rank_candidates(
     map_grade: str = "usable",
     shown: int = 6,
 ) -> Ranking:
-    """Score candidates on frames of a mapped video, and order them. shown: number of frames kept for pictures.
+    """Score candidates on the frames of a mapped video, and order them by their error.
+
+    candidates: networks or depth maps.
+    frames: the frames.
+    geometry: poses and points of the map.
+    video: name of the video.
+    map_grade: verdict on the map.
+    shown: number of frames that are kept for pictures.
 
     Raises DataError if too few frames show points of the map.
     """
@@ -349,7 +427,12 @@ def _estimate(value: float, draws: Array) -> Estimate:
 def rank_networks(
     texts: Sequence[str], source: Path, data: Mapping[str, Any] | None = None, track: TrackProgress = no_progress
 ) -> Ranking:
-    """Rank networks and folders of depth maps on a video, or a folder of images, with its map next to it.
+    """Rank networks and folders of depth maps on a video, or a folder of images, that has its map next to it.
+
+    texts: names or paths of the candidates.
+    source: the video or folder.
+    data: options for opening it.
+    track: shows progress.
 
     Raises DataError without a usable map, and the errors of opening the candidates.
     """

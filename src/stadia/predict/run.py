@@ -54,7 +54,11 @@ PATH_DRAWING = "trajectory.png"
 
 
 def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[Session]:
-    """Open an image, a folder, a video or a data set for a `predict.network.Network`: one session for each recording.
+    """Open an image, a folder, a video or a data set for a network; returns one session for each recording.
+
+    network: a `stadia.predict.network.Network`.
+    source: the input.
+    options: options of the prediction.
 
     Raises ConfigError for options that have no effect, and the errors of opening the input.
     """
@@ -78,9 +82,11 @@ def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[S
 def predict_to_folders(
     sessions: Sequence[Any], out: Path, track: TrackProgress = no_progress
 ) -> Iterator[tuple[Any, Any]]:
-    """Start each session and yield it with None; then predict it, and yield it with its result.
+    """Predict sessions into folders: each session is first started and yielded with None, then yielded with its result.
 
-    Several inputs get a folder each in `out`.
+    sessions: the inputs.
+    out: the folder; with several inputs, each gets a folder in it.
+    track: shows progress.
     """
     for session in sessions:
         session.start()
@@ -92,9 +98,12 @@ def predict_to_folders(
 class WrittenPrediction:
     """A finished prediction of one input.
 
+    name: name of the input.
+    predictions: the written depth maps.
     checks: the verdict, as in predictions.json.
-    trained: number of frames of the input that trained the network.
-    unrecorded: why the verdict could not be added to the run, or "".
+    session: the input and its network.
+    trained: number of frames of the input that were used in training the network.
+    unrecorded: why the verdict could not be added to the network's run; "" if it could.
     """
 
     name: str
@@ -106,26 +115,29 @@ class WrittenPrediction:
 
     @property
     def folder(self) -> Path:
-        """Return the folder with the files."""
+        """Return the folder with the written files."""
         return self.predictions.folder
 
 
 class Session:
-    """Predict one input with one network. `frames` yields the predictions, `write` writes them into a folder.
+    """Predict one input with one network: `frames` yields the predictions, `write` writes them into a folder.
 
-    network: a `predict.network.Network`, which imports this file.
-    predictor: of the network for this input; sessions of one command share it.
+    network: a `stadia.predict.network.Network`.
+    given: the input.
+    options: options of the prediction.
+    predictor: of the network for this input; the sessions of one command share it.
     source: path of the input; None for images in memory.
     reopen: opens all inputs of the source again, with another `every`; None if the frames can be read repeatedly.
-    is_first: it is the first session of a command, which describes the backend.
+    is_first: whether it is the first session of a command, which then describes the backend.
 
     Attributes:
-        receipt: of the measured scale; None if the network's own scale is kept.
-        mapped: the path of the map next to a video, in the unit of the depth, or None.
-        map_problem: why a map next to the video is not used, or "".
-        lacks_map: a map would give this video a path that does not depend on predicted depth.
-        trained: the frames of the input that trained the network.
-        is_unfamiliar: depth is not claimed to be metres, because the images are unlike those of its measurements.
+        receipt: how the scale was measured; None if the network's own scale is kept.
+        mapped: the camera trajectory of the map next to a video, in the unit of the depth; None if none is used.
+        map_problem: why a map next to the video is not used; "" if it is used or there is none.
+        lacks_map: whether a map would give this video a trajectory that does not depend on predicted depth.
+        trained: the frames of the input that were used in training the network.
+        is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that depth is
+            not claimed to be in metres.
         photo: the prediction of a photo, once it was predicted; None for other inputs.
     """
 
@@ -171,9 +183,10 @@ class Session:
     # -- prepare: backend, scale, judge, path
 
     def start(self) -> None:
-        """Measure the scale, and find the input's path in the map next to the video.
+        """Measure the scale, and look for the camera trajectory in a map next to the video; other methods call this
+        first.
 
-        The other methods call it. Raises StadiaError if no source gives a scale.
+        Raises StadiaError if no source of metres gives a scale.
         """
         self.measure()
         if not self._has_path:
@@ -181,7 +194,10 @@ class Session:
             self._find_path()
 
     def measure(self) -> None:
-        """Open the backend, measure the scale and open the gate. Raises StadiaError without a scale."""
+        """Open the backend, measure the scale, and create the judge of the predictions; a second call does nothing.
+
+        Raises StadiaError if no source of metres gives a scale.
+        """
         if self._gate is not None:
             return
         open_all = (lambda: [self.input]) if self._reopen is None else self._reopen
@@ -201,7 +217,10 @@ class Session:
             self._gate.beliefs += self.network.find_focals(own, self.open_again().frames)
 
     def open_again(self, every: int | None = None) -> PredictionInput:
-        """Open the input again, because its frames can be read once. every: instead of the option's."""
+        """Open the input again, because its frames can be read only once.
+
+        every: take each n-th frame; None takes the option's value.
+        """
         if self.input.is_photo or self._reopen is None:
             return self.input
         opened = self._reopen(every=self.options.every if every is None else every)
@@ -267,7 +286,7 @@ class Session:
     # -- predict and judge
 
     def frames(self, track: TrackProgress = no_progress) -> Iterator[PredictedFrame]:
-        """Predict the input frame by frame: depth, and the pose if the path reaches the frame."""
+        """Predict the input frame by frame: depth, and the pose if the trajectory reaches the frame."""
         self.start()
         for predicted in self._predict(track):
             self.gate(predicted)
@@ -293,7 +312,7 @@ class Session:
         return self.input.frames
 
     def renew(self) -> Session:
-        """Return a new session of the same input. A session reads its frames once."""
+        """Return a new session of the same input, because a session reads its frames only once."""
         predictor = self.network.make_predictor(self.options)
         given = self.open_again()
         return Session(self.network, given, self.options, predictor, source=self.source, reopen=self._reopen)
@@ -307,16 +326,20 @@ class Session:
 
     @property
     def verdict(self) -> PredictionVerdict:
-        """Return the verdict on the frames so far."""
+        """Return the verdict on the frames predicted so far."""
         return self.gate.judge()
 
     def judge(self, most: int | None = None, track: TrackProgress = no_progress) -> PredictionVerdict:
-        """Return the verdict on the first `most` frames (None: all). Nothing is written."""
+        """Predict frames without writing anything, and return the verdict on them.
+
+        most: number of first frames; None takes all.
+        track: shows progress.
+        """
         deque(self.observe(islice(track(self._read_frames(), self.input.count, "frames measured"), most)), maxlen=0)
         return self.verdict
 
     def observe(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Yield the frames unchanged, and judge predictions of some of them."""
+        """Yield the frames unchanged, and let the judge take some of them with their prediction."""
         from stadia.predict.verdict import observe_frames
 
         return observe_frames(self.gate, self.predictor, frames)
@@ -326,12 +349,14 @@ class Session:
     def write(
         self, folder: Path, track: TrackProgress = no_progress, *, record_verdict: bool = True
     ) -> WrittenPrediction:
-        """Predict into a folder: depth, colored depth, video, point cloud, path and its drawing.
+        """Predict into a folder: depth, colored depth, video, point cloud, camera trajectory and its drawing.
 
         folder: new, empty, or with the same prediction unfinished, which starts again.
-        record_verdict: add a verdict that is worse than the known one to the findings of the network's run.
+        track: shows progress.
+        record_verdict: whether a verdict that is worse than the known one is added to the findings of the network's
+            run.
 
-        Raises the errors of `evaluation.io.predictions_folder.write_predictions`.
+        Raises the errors of `stadia.evaluation.predictions_folder.write_predictions`.
         """
         self.start()
         with ExitStack() as files:
@@ -402,7 +427,7 @@ class Session:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """Return the session's entry of predictions.json."""
+        """Return what predictions.json records about the network, the camera and the scale."""
         self.start()
         about: dict[str, Any] = {"camera_origin": self.input.describe_camera_origin()}
         if self.receipt is not None:

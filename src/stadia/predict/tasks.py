@@ -1,4 +1,4 @@
-"""Open an input for a network, and score labeled data."""
+"""The tasks of networks, such as depth: how an input is opened for prediction, and how labeled data are scored."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ ScoreT = TypeVar("ScoreT", bound="Score")
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledSet:
-    """Labeled data to score; a task adds its samples.
+    """Labeled data to score; each task adds its samples in a subclass.
 
-    name: of the score file.
-    about: metadata for the score file.
-    summary: printed before the scores.
-    notes: for a reader of the score.
+    name: name of the score file.
+    about: entries of the score file that describe the evaluation.
+    summary: values that are printed before the scores.
+    notes: lines of text for a reader of the score.
     """
 
     name: str
@@ -92,27 +92,37 @@ class LabeledSet:
 
 @dataclass(frozen=True)
 class ScoreOutput:
-    """The folder and the provenance of the predictions of an evaluation."""
+    """Where the predictions of an evaluation are written.
+
+    predictions: the folder.
+    provenance: the network and options that made them.
+    """
 
     predictions: Path
     provenance: Provenance
 
 
 class Score(Protocol):
-    """Scores of a labeled set."""
+    """The scores of a labeled set."""
 
     def summary(self) -> dict[str, Any]:
-        """Return what is printed."""
+        """Return the values that are printed."""
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write NAME.json, and files next to it, into a folder; return the files."""
+        """Write NAME.json, and files next to it, into a folder; return the files.
+
+        folder: the folder.
+        name: NAME.
+        about: entries of the file that describe the evaluation.
+        """
 
 
 class Task:
-    """A network's predictions and scores. The default predicts and scores nothing.
+    """What a network predicts, and how it is scored. This base class predicts and scores nothing; each task overrides
+    it.
 
-    reuse_predictions: score finished predictions of an earlier evaluation again, instead of replacing them.
-    network: opened; its recipe is in evaluation mode.
+    reuse_predictions: whether finished predictions of an earlier evaluation are scored again instead of being replaced.
+    network: the opened network; its recipe is in evaluation mode.
     """
 
     reuse_predictions: ClassVar[bool] = False
@@ -122,33 +132,38 @@ class Task:
 
     @property
     def recipe(self) -> Any:
-        """Return the recipe of the network."""
+        """Return the network's recipe, which has its weights and its training's code."""
         return self.network.recipe
 
     def open(self, source: Path, options: PredictOptions) -> Sequence[Any]:
-        """Open the images to predict: a session for each output folder. Default: raises CheckpointError."""
+        """Open images to predict: returns a session for each output folder. This base class raises CheckpointError."""
         raise self._unsupported("predicts nothing of an image")
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> Any:
-        """Open labeled data, without the frames that trained if excluded. Default: raises CheckpointError."""
+        """Open labeled data to score. This base class raises CheckpointError.
+
+        data: path of the data.
+        options: options of the evaluation; they may leave out the frames that trained the network.
+        progress: called while images are decoded.
+        """
         raise self._unsupported("scores nothing")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
-        """Return a labeled set for each data set of a training that has validation data."""
+        """Return the validation data of a training as labeled sets, one for each data set that has any."""
         return []
 
     def score(self, labeled: Any, out: ScoreOutput, track: TrackProgress) -> Any:
-        """Predict to disk, and score from there."""
+        """Predict a labeled set into files, and score the files."""
         raise NotImplementedError
 
     def finish_validation(self, labeled: Any, score: Any, run: Run, console: Console) -> None:
-        """Write files next to the scores of a training. Default: nothing."""
+        """Write further files next to the scores of a training; this base class writes none."""
 
     def check_predictions(self, data: Any, run: Run, console: Console) -> None:
-        """Judge the predictions of a finished training, and record the findings. Default: nothing."""
+        """Judge the predictions of a finished training and record the findings; this base class does nothing."""
 
     def refuse_unused(self, options: NetworkOptions, used: Collection[str]) -> None:
-        """Raise ConfigError for options that are set and that this recipe does not use."""
+        """Raise ConfigError for options that are set but that this task does not use."""
         refuse_unused(options, used, f"recipe '{self.recipe.recipe}'")
 
     def _unsupported(self, what: str) -> CheckpointError:
@@ -157,7 +172,7 @@ class Task:
 
 
 def find_task(network: Network) -> Task:
-    """Return a network's task: depth without a run, the default for a recipe without a task."""
+    """Return the task of a network: depth for a network without a run; for a recipe without a task, the base class."""
     recipe = network.checkpoint.header.recipe if network.has_own_size and not network.is_exported else "selfsup"
     task: type[Task] = TASKS.load(recipe) if recipe in TASKS else Task
     return task(network)
@@ -168,7 +183,7 @@ def find_task(network: Network) -> Task:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a network on labeled data.
+    """The scores of a network on labeled data.
 
     summary: scores by name, the split, the number of images, and "notes".
     files: the written files.
@@ -186,15 +201,16 @@ def evaluate(
     out: str | Path | None = None,
     options: EvaluateOptions | None = None,
 ) -> Evaluation:
-    """Predict labeled data with a network, and score depth and path.
+    """Predict labeled data with a network, and score depth and camera trajectory.
 
     network: opened, or its name.
     data: recordings with ground truth, or labeled data of another task.
-    protocol: a name of `stadia list protocols`; metric by default.
-    out: folder for the predictions; by default the network's run, or a temporary folder.
+    protocol: how depth is scored, a name of `stadia list protocols`; None takes that of the options ("metric" by
+        default).
+    out: folder for the predictions; None takes the network's run, or a temporary folder for a network without a run.
     options: further options of `stadia evaluate`.
 
-    Returns the scores (`summary`) and their files. Raises the errors of opening network and data.
+    Returns the scores and their files. Raises the errors of opening network and data.
     """
     opened = network if isinstance(network, Network) else open_network(network)
     chosen = options or EvaluateOptions()
@@ -214,12 +230,17 @@ def evaluate_network(
     track: TrackProgress = no_progress,
     progress: ReportProgress | None = None,
 ) -> Evaluation:
-    """Predict labeled data and score the predictions from disk.
+    """Predict labeled data, and score the written predictions.
 
-    out: folder for the predictions; None = into the run, or DATA-scores for a network without a run.
+    network: the network.
+    data: path of the data.
+    options: options of the evaluation.
+    out: folder for the predictions; None takes a folder in the network's run, or DATA-scores for a network without a
+        run.
+    track: shows progress.
     progress: called while images are decoded.
 
-    Raises CheckpointError for a recipe without a task, and the errors of opening data.
+    Raises CheckpointError for a network that cannot be scored, and the errors of opening the data.
     """
     network.require_weights()
     network = network.fit_source(data, options.data)
@@ -251,9 +272,13 @@ def evaluate_network(
 
 
 def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
-    """Score the validation data of a training, if any, into its run.
+    """Score the validation data of a training, if it has any, and write the scores into its run.
 
     recipe: with the weights of the checkpoint, in evaluation mode and without gradients.
+    checkpoint: the checkpoint.
+    data: the data of the training.
+    run: the run.
+    console: prints the scores.
     """
     recipe.finish_training(run, console)
     task = find_task(Network.of_recipe(recipe, checkpoint))
@@ -270,7 +295,14 @@ def score_split(
     provenance: Provenance,
     console: Console,
 ) -> ScoreT:
-    """Score labeled data into a run's folder: predictions/NAME and scores/NAME.json."""
+    """Score a labeled set into a run's folder: predictions/NAME and scores/NAME.json.
+
+    score: predicts and scores the set.
+    labeled: the set.
+    run: the run.
+    provenance: the network and options.
+    console: shows progress.
+    """
     folder = safe_join(run.folder / "predictions", labeled.name)
     _take_back(folder, run.folder)  # of this run before it was resumed, or half-written when it was killed
     scored = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
@@ -304,12 +336,15 @@ MAX_SCORED_FRAMES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledRecordings(LabeledSet):
-    """Recordings to score.
+    """Recordings with ground truth to score.
 
-    indices: frames, ascending, by recording name.
-    reuse: score finished predictions in the folder again.
-    trained_on: frames that trained, by recording, for the baseline of mean depth.
-    scale_from: sources of metres, measured on each recording.
+    predictor: the network or a baseline.
+    recordings: the recordings.
+    indices: for each recording by its name, the frames to score, ascending.
+    protocol: how depth is scored.
+    reuse: whether finished predictions in the folder are scored again instead of being replaced.
+    trained_on: frames of the training, by recording; their mean depth is a baseline.
+    scale_from: texts of `--scale-from` (sources of metres), which are measured on each recording.
     """
 
     predictor: Predictor
@@ -322,7 +357,12 @@ class LabeledRecordings(LabeledSet):
 
 
 def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
-    """Predict recordings to disk and score them from there."""
+    """Predict recordings into files, and score the files.
+
+    labeled: the recordings.
+    out: folder of the predictions, and their provenance.
+    track: shows progress.
+    """
     receipts: dict[str, ScaleReceipt] = {}
 
     def prepare(recording: Recording, indices: Sequence[int]) -> tuple[Predictor, Provenance]:
@@ -357,14 +397,20 @@ def score_recordings(
     *,
     indices: Mapping[str, Sequence[int]] | None = None,
 ) -> RecordingScores | None:
-    """Score recordings by the protocol that fits the predictor's scale; None without ground truth.
+    """Score recordings by the protocol that fits the scale of the predicted depth.
 
     Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; for a checkpoint
-    also clouds/NAME/, the middle frame of the first recording.
+    also clouds/NAME/, the middle frame of the first recording as points.
 
-    predictor: trained, or a baseline.
-    name: of the split ("val", "test").
-    indices: frames to score, ascending, by recording name; default: all, at most MAX_SCORED_FRAMES.
+    predictor: a trained network, or a baseline.
+    recordings: the recordings.
+    run: the training's run.
+    name: name of the split ("val", "test").
+    provenance: what made the predictions.
+    console: prints the scores.
+    indices: for each recording by its name, the frames to score, ascending; None takes all, at most MAX_SCORED_FRAMES.
+
+    Returns None if no recording has ground truth.
     """
     labeled = label_split(predictor, recordings, run, name, indices)
     if labeled is None:
@@ -382,7 +428,16 @@ def label_split(
     name: str,
     indices: Mapping[str, Sequence[int]] | None,
 ) -> LabeledRecordings | None:
-    """Return the recordings with ground truth, or None."""
+    """Collect those recordings of a split that have ground truth, with the frames to score.
+
+    predictor: the network or a baseline.
+    recordings: the recordings.
+    run: the training's run.
+    name: name of the split.
+    indices: for each recording by its name, the frames to score, ascending; None takes all.
+
+    Returns None if no recording has ground truth.
+    """
     every = {recording.name: range(len(recording)) for recording in recordings}
     chosen = thin_frames(indices or every, MAX_SCORED_FRAMES)
     known = [recording for recording in recordings if has_ground_truth(recording, chosen[recording.name])]
@@ -401,7 +456,7 @@ def label_split(
 
 
 def write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
-    """Write the middle frame of the first recording as colored points, without its sky."""
+    """Write the middle frame of the first recording as a colored point cloud, without its sky."""
     predictor, recording = labeled.predictor, labeled.recordings[0]
     if predictor.depth_scale.is_affine:
         return
@@ -417,11 +472,13 @@ def write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """Return at most `most` frames: the first frames of each block, because motion is scored too.
+    """Reduce frames to at most `most`: of each block of consecutive frames the first ones, because motion is scored
+    too.
 
-    A block is a range of consecutive frames; each keeps its share. Of single frames every n-th stays.
+    Each block keeps its share of the frames; of single frames every n-th stays.
 
-    indices: ascending, by recording name.
+    indices: for each recording by its name, frame indices, ascending.
+    most: largest number of frames in total.
     """
     total, before = max(sum(map(len, indices.values())), 1), 0
     kept: dict[str, list[int]] = {}
@@ -435,14 +492,18 @@ def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, li
 
 
 class DepthTask(Task):
-    """Depth, and motion if the network predicts it."""
+    """The task of networks that predict depth, and camera motion if they do."""
 
     reuse_predictions = True
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledRecordings:
-        """Open recordings, by default the held-out split of a data set.
+        """Open recordings with ground truth to score; of a data set by default its held-out split.
 
-        Raises ConfigError if the object heights that gave the scale were measured on this data set.
+        data: the data set or video.
+        options: options of the evaluation.
+        progress: called while images are decoded.
+
+        Raises ConfigError if the object heights that gave the network its scale were measured on this data set.
         """
         protocol = protocols.find_protocol(options.protocol, options.by)
         if any(text.partition("=")[0] == "map" for text in options.scale_from):
@@ -500,7 +561,12 @@ class DepthTask(Task):
         )
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
-        """Return the validation frames of each data set, at its own size and crop."""
+        """Return the validation frames of each data set of a training, each to be scored at its own image size and
+        crop.
+
+        data: the data of the training.
+        run: the training's run.
+        """
         labeled = []
         for name, dataset in data.data_sets.items():
             config, split = dataset.config, dataset.split
@@ -519,7 +585,13 @@ class DepthTask(Task):
         return score_labeled_recordings(labeled, out, track)
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
-        """Judge predictions of validation frames, and of training frames if these are few."""
+        """Judge the predictions of validation frames, and of training frames if there are few; record the verdict in
+        the run.
+
+        data: the data of the training.
+        run: the training's run.
+        console: prints the verdict.
+        """
         training = read_training_record(self.network.checkpoint)
         count = sum(map(len, frame_indices(next(iter(data.data_sets.values())).split.val).values()))
         has_few = count < MIN_CHECKED_FRAMES
@@ -530,7 +602,14 @@ class DepthTask(Task):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
-        """Write a point cloud and the score of the mean depth; print the notes."""
+        """Write a point cloud of one frame, and the score that a constant mean depth would reach; print the notes of
+        the score.
+
+        labeled: the scored recordings.
+        score: their score.
+        run: the training's run.
+        console: prints the notes.
+        """
         write_middle_cloud(labeled, run)
         if score.depth is not None:
             baseline = score_mean_depth(

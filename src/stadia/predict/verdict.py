@@ -1,4 +1,4 @@
-"""Judge predictions, and keep the verdict in the network's run. Imports no torch."""
+"""Judge predictions without ground truth, and keep the verdict in the network's run. Does not import PyTorch."""
 
 import bisect
 from collections import deque
@@ -43,7 +43,8 @@ from stadia.training.recipes.base.config import NETWORK_RECIPE
 from stadia.training.recipes.base.video_data import VideoData
 
 MAX_SAMPLES = 16
-"""This many frames are judged. At twice as many, every second one is dropped and later ones are sampled half as often.
+"""Number of frames that are judged. At twice as many, every second one is dropped, and later frames are sampled half as
+often.
 """
 
 UNRELIABLE_PARTS = {
@@ -51,28 +52,36 @@ UNRELIABLE_PARTS = {
     "M38": "their lengths in metres",
     **dict.fromkeys(("K30", "K31"), "their lengths, angles or points"),
 }
-"""If one of these findings is the only warning, just this part is unreliable."""
+"""What is unreliable about predictions if this finding is the only warning, by the finding's code.
+
+M32: sky is nearer than the road. M38: metric scale is uncertain. K30: the camera differs from the training's. K31: the
+    focal length contradicts the network or the scale.
+"""
 
 MIN_FLOW_PX = FLOW_WIDTH / 50
-"""A sample is compared with the first frame that moved this far, or the last one within MAX_WAIT frames."""
+"""A sampled frame is compared with the first later frame whose image moved this far, pixels, or the last one within
+MAX_WAIT frames.
+"""
 
 MAX_WAIT = MAX_FRAMES_APART
-"""Later frames show another part of the scene."""
+"""Most frames between a sampled frame and the one it is compared with; later frames show another part of the scene."""
 
 FINDINGS = "findings.jsonl"
 
 OF_TRAINING = "T40"
-"""A run has this finding about the training once."""
+"""Code of the finding about the training itself, which a run records only once."""
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
 
 
 class PredictionGate:
-    """Judge predictions of one input, frame by frame, with few frames in memory.
+    """Judge the predictions of one input, frame by frame, with few frames in memory.
 
-    camera_is_assumed: nothing about the frames states their camera.
-    is_of_training: the input's recording or session trained the network.
-    has_trained_frames: frames of the input trained the network.
+    depth_scale: kind of scale of the predicted depth.
+    training: record of the network's training.
+    camera_is_assumed: whether nothing about the frames states their camera.
+    is_of_training: whether the input's recording or session was used in training the network.
+    has_trained_frames: whether frames of the input were used in training the network.
     mapped: the map next to the input, or None.
     """
 
@@ -109,7 +118,11 @@ class PredictionGate:
             self._before = predicted
 
     def take(self, frame: Frame, predict: Callable[[], NDArray[np.float32]]) -> None:
-        """Take a frame, cropped for the network. `predict` is called for samples: inverse depth (h, w)."""
+        """Take a frame, cropped for the network, and sample it if it is due.
+
+        frame: the frame.
+        predict: returns its inverse depth (h, w); called only if the frame is sampled.
+        """
         if not frame.on_path:
             return
         self._judged = None
@@ -154,7 +167,7 @@ class PredictionGate:
             self._waited = waited
 
     def judge(self) -> PredictionVerdict:
-        """Return the verdict on all frames so far; it is computed once."""
+        """Return the verdict on all frames so far."""
         if self._judged is not None:
             return self._judged
         has_ratios = not self.depth_scale.is_affine
@@ -171,19 +184,23 @@ class PredictionGate:
         return self._judged
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the verdict as in predictions.json, with the `flicker` between neighboring frames."""
+        """Return the verdict as predictions.json records it, with `flicker`, the relative difference of depth between
+        successive frames.
+        """
         judged = self.judge().to_json()
         return {**judged, "flicker": float(np.median(self.flicker))} if self.flicker else judged
 
     def describe_trust(self) -> str:
-        """Return what users can rely on after the verdict."""
+        """Return words for what users can rely on after the verdict."""
         return describe_trust(self.depth_scale, self.to_json(), has_own_path=self.has_own_path)
 
 
 def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:
-    """Return the training that a checkpoint and its run's files record.
+    """Return what a checkpoint and the files of its run record about the training.
 
-    of_trained: frames that trained are judged, so the verdict at the training's end counts too.
+    checkpoint: the checkpoint.
+    of_trained: whether frames are judged that trained the network, so that the verdict at the end of the training
+        counts too.
     """
     is_start = checkpoint.path.stem == "best" and checkpoint.header.step == 0  # it is better than the trained weights
     if checkpoint.header.recipe == NETWORK_RECIPE or is_start:  # published weights
@@ -207,10 +224,11 @@ _ANY_PART, _ANY_OF_DEPTH = "their depth, ratios or path", "their depth or ratios
 
 
 def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *, has_own_path: bool = False) -> str:
-    """Return what users can rely on, after the verdict on the predictions.
+    """Return words for what users can rely on in predictions.
 
-    checks: as in predictions.json; None if nothing was checked.
-    has_own_path: a map gives the path, with its own scale.
+    depth_scale: kind of scale of the depth.
+    checks: the verdict, as in predictions.json; None if nothing was checked.
+    has_own_path: whether a map gives the camera trajectory, so that it does not depend on the predictions.
     """
     text = SCALE_DESCRIPTIONS[depth_scale]
     if checks is None:
@@ -245,7 +263,10 @@ def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: s
 
 
 def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise VerdictError for inputs with unusable predictions. checks: of predictions.json, by input."""
+    """Raise VerdictError if any input has unusable predictions.
+
+    checks: for each input by its name, the verdict as in predictions.json.
+    """
     unusable = {name: judged for name, judged in checks.items() if judged["verdict"] == Verdict.UNUSABLE}
     if unusable:
         codes = dict.fromkeys(finding["code"] for judged in unusable.values() for finding in judged["findings"])
@@ -266,9 +287,15 @@ def _read_findings(folder: Path) -> list[Finding]:
 def replace_verdict(
     run: Run, judged: PredictionVerdict, training: TrainingRecord, *, has_trained_frames: bool = False
 ) -> None:
-    """Replace the verdict at an earlier end of the same run by the verdict at a training's end.
+    """Record the verdict at the end of a training in its run, in place of the verdict at an earlier end of the same
+    run.
 
-    run.json gets it as `predictions`, and its subject as `judged`.
+    run.json gets it as `predictions`, and what was judged as `judged`.
+
+    run: the run.
+    judged: the verdict.
+    training: record of the training.
+    has_trained_frames: whether training frames were judged, too.
     """
     if not run.writes:
         return
@@ -283,9 +310,10 @@ def replace_verdict(
 
 
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
-    """Return the codes of an unusable verdict at a training's end, or ().
+    """Return the codes of the findings that made the predictions unusable at the end of a training; () if they were
+    not.
 
-    A verdict on frames that trained does not count.
+    A verdict on frames that trained the network is ignored.
     """
     facts = find_run_facts(folder)
     if facts is None or facts.predictions != Verdict.UNUSABLE or (facts.judged and facts.judged.has_trained_frames):
@@ -297,7 +325,7 @@ def find_unusable_codes(folder: Path) -> tuple[str, ...]:
 
 
 def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | None:
-    """Return the worst recorded verdict of a run with the codes of its findings, or None."""
+    """Return the worst verdict that a run records, with the codes of its findings; None without a verdict."""
     facts, findings = find_run_facts(folder), _read_findings(folder)
     verdict = read_verdict(facts, findings) if facts else None
     if verdict is None:
@@ -307,9 +335,15 @@ def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | Non
 
 
 def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> str:
-    """Add the verdict on the input `name` to a run's findings if it is worse than the recorded one.
+    """Add the verdict on an input to a run's findings, if it is worse than the recorded verdict.
 
-    A finding about another camera (K30) is not recorded. Returns why the run cannot be written, or "".
+    The finding that the camera differs from the training's (K30) is not recorded, since it is about the input only.
+
+    folder: the run.
+    judged: the verdict.
+    name: name of the input.
+
+    Returns why the run cannot be written; "" if it can.
     """
     recorded = [finding for finding in judged.findings if finding.code in VERDICT_CODES]
     found = [finding if finding.code == OF_TRAINING else replace(finding, where=(name,)) for finding in recorded]
@@ -331,7 +365,7 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
 
 
 def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None:
-    """Return the worst verdict on record, of a training's end or a later prediction, or None."""
+    """Return the worst verdict among those in a run's facts and its findings; None without one."""
     recorded = [finding for finding in findings if finding.code in VERDICT_CODES]
     verdicts = [find_verdict(recorded)] if recorded else []
     verdicts += [verdict for verdict in Verdict if verdict == facts.predictions]
@@ -339,17 +373,26 @@ def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None
 
 
 MIN_CHECKED_FRAMES = 30
-"""With fewer validation frames, training frames are judged too, because pairs with motion need frames in a row."""
+"""Fewest validation frames that are judged alone; with fewer, training frames are judged too, because pairs of frames
+with motion between them must follow each other.
+"""
 
 MAX_CHECKED_RECORDINGS = 4
-"""This many recordings are judged at a training's end; each takes seconds."""
+"""Number of recordings that are judged at the end of a training; each takes seconds."""
 
 MAX_CHECKED_FRAMES = 60
-"""This many frames are judged in each recording."""
+"""Most frames that are judged in each recording."""
 
 
 def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
-    """Return the gate after predictions of validation frames, and of training frames if these are few."""
+    """Judge the predictions of a training's validation frames, and of training frames if there are few.
+
+    predictor: the trained network.
+    data: the data of the training.
+    training: record of the training.
+
+    Returns the judge, which has taken the frames and gives the verdict.
+    """
     split = next(iter(data.data_sets.values())).split
     validated = frame_indices(split.val)
     has_few = sum(map(len, validated.values())) < MIN_CHECKED_FRAMES
@@ -369,7 +412,12 @@ def observe_training_data(predictor: Predictor, data: VideoData, training: Train
 
 
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Yield the frames unchanged, and let the gate judge some of them."""
+    """Yield the frames unchanged, and let the judge take some of them with their prediction.
+
+    gate: the judge.
+    predictor: the network.
+    frames: the frames.
+    """
     for frame in frames:
         prepared = PreparedFrame.prepare(predictor, frame)
         gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))
@@ -377,9 +425,11 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
 
 
 def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
-    """Return at most `most` neighboring ascending indices, around the first ones in `middle`.
+    """Return at most `most` successive entries of `indices`, around the first entries of `middle`.
 
-    middle: part of `indices`, ascending; if empty, the first indices are returned.
+    indices: ascending frame indices.
+    middle: a part of `indices`, ascending; if it is empty, the first indices are returned.
+    most: largest number of indices.
     """
     if not middle:
         return indices[:most]

@@ -1,4 +1,7 @@
-"""Find an unknown camera: map from several fields of view, and keep the best. Photos of several shapes have several."""
+"""Estimate an unknown camera: map some key frames from several fields of view, and keep the camera of the best map.
+
+Photos of several image shapes have one camera for each shape.
+"""
 
 from __future__ import annotations
 
@@ -34,50 +37,67 @@ from stadia.sfm.sparse_map import Array, LensCamera, SparseMap, from_reconstruct
 PARAMETERS = ("focal_px", "center_x_px", "center_y_px", "k1", "k2", "p1", "p2")
 
 INFLATION = 4.0
-"""Factor of the deviations by residuals: neighboring residuals err together, and no lens fits its model."""
+"""Factor by which standard deviations from the residuals are enlarged: nearby residuals are correlated, and no real
+lens fits the distortion model exactly.
+"""
 
 MAX_FOCAL_DEVIATION = 0.04
-"""Largest relative deviation of a claimed focal length."""
+"""Largest relative standard deviation of a focal length that is reported as estimated."""
 
 MIN_FOCAL_DEVIATION = 0.005
-"""Relative deviation that every focal length has in addition."""
+"""Relative standard deviation that is added (in squares) to that of every focal length."""
 
 MAX_USED_DEVIATION = 0.1
-"""Largest relative deviation of a focal length that a map uses without claiming it."""
+"""Largest relative standard deviation of a focal length that a map uses; above it, an assumed field of view is better.
+"""
 
 MIN_TURN_DEG = 15.0
-"""A focal length is claimed from this turn on; below, rolling shutters and unusual lenses weigh more."""
+"""Smallest rotation between two key frames, degrees, with which a focal length is reported as estimated. With less
+rotation, rolling shutter and unusual lenses influence it more.
+"""
 
 _STEP = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class LensIntervals:
-    """Standard deviations of the camera's parameters, by name in PARAMETERS; infinite if unknown.
+    """Standard deviations of the parameters of a camera.
 
-    turn_deg: largest turn between two key frames.
+    deviations: standard deviation by the names in PARAMETERS; 0 for a parameter that was held fixed, very large for one
+        that the images do not determine.
+    turn_deg: largest rotation between two key frames, degrees.
     """
 
     deviations: dict[str, float]
     turn_deg: float
 
     def widen_focal(self, deviation_px: float) -> LensIntervals:
-        """Return the intervals with one more deviation of the focal length."""
+        """Return a copy in which an independent standard deviation, in pixels, is added (in squares) to that of the
+        focal length.
+        """
         focal_px = float(np.hypot(self.deviations["focal_px"], deviation_px))
         return replace(self, deviations={**self.deviations, "focal_px": focal_px})
 
     def is_focal_usable(self, camera: LensCamera) -> bool:
-        """Return whether the focal length is more accurate than an assumed one."""
+        """Return whether the estimated focal length of `camera` is more accurate than an assumed one (see
+        MAX_USED_DEVIATION).
+        """
         return self.deviations["focal_px"] <= MAX_USED_DEVIATION * camera.focal_px
 
     def is_focal_determined(self, camera: LensCamera) -> bool:
-        """Return whether the motion determines the focal length."""
+        """Return whether the focal length of `camera` is accurate enough, and the camera turned enough, to report it as
+        estimated.
+        """
         deviation = self.deviations["focal_px"] / camera.focal_px
         return deviation <= MAX_FOCAL_DEVIATION and self.turn_deg >= MIN_TURN_DEG
 
 
 def measure_lens(sparse: SparseMap, free: tuple[str, ...] = ("focal_px", "k1", "k2")) -> LensIntervals:
-    """Return the deviations of the `free` parameters, with all poses and points free."""
+    """Estimate the standard deviations of camera parameters in a map, while all poses and points are free too.
+
+    sparse: the map.
+    free: names of the parameters that were adjusted; all other parameters get the deviation 0.
+    """
     information, _ = eliminate_scene(sparse, differentiate_lens(sparse, free))
     deviations = dict.fromkeys(PARAMETERS, 0.0)
     deviations |= dict(zip(free, np.sqrt(np.diag(invert_information(information))).tolist(), strict=True))
@@ -85,9 +105,12 @@ def measure_lens(sparse: SparseMap, free: tuple[str, ...] = ("focal_px", "k1", "
 
 
 def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
-    """Return the information (L, L) about parameters and their gradient (L,), with all poses and points free.
+    """Eliminate poses and points from the normal equations of a bundle adjustment, so that only L parameters remain.
 
-    J: (M, 2, L), derivatives of the projected pixels by the parameters.
+    sparse: the map.
+    J: (M, 2, L), derivatives of the M projected pixels with respect to the L parameters.
+
+    Returns the information matrix (L, L) of the parameters and the gradient (L,) of the cost.
     """
     J_pose, J_point = _differentiate_poses(sparse)
     residuals = sparse.residuals_px()
@@ -115,7 +138,10 @@ def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
 
 
 def invert_information(information: Array) -> Array:
-    """Return the covariance (L, L) of parameters, with INFLATION; very large if undetermined."""
+    """Return the covariance (L, L) of parameters from their information matrix (L, L), enlarged by INFLATION squared.
+
+    Undetermined parameters get a very large variance.
+    """
     scale = np.sqrt(np.maximum(np.diag(information), 1e-30))
     values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
     return INFLATION**2 * (vectors / np.maximum(values, 1e-9)) @ vectors.T / np.outer(scale, scale)
@@ -137,9 +163,10 @@ def _place(J: Array, rows: NDArray[np.int64], column: NDArray[np.int64], size: i
 
 
 def differentiate_lens(sparse: SparseMap, names: tuple[str, ...]) -> Array:
-    """Return the derivatives (M, 2, N) of M projected pixels with respect to N camera parameters.
+    """Differentiate the M projected pixels of a map with respect to N camera parameters; returns (M, 2, N).
 
-    names: names of the parameters.
+    sparse: the map.
+    names: names of the parameters, from PARAMETERS.
     """
     inside = sparse.in_camera()
     x, y = inside[:, 0] / inside[:, 2], inside[:, 1] / inside[:, 2]
@@ -177,33 +204,44 @@ def _differentiate_poses(sparse: SparseMap) -> tuple[Array, Array]:
 
 
 def measure_turn_deg(sparse: SparseMap) -> float:
-    """Return the largest turn between two key frames, degrees."""
+    """Return the largest rotation angle between any two key frames of a map, degrees."""
     R = sparse.T_camera_world[:, :3, :3]
     cosine = (np.einsum("aij,bij->ab", R, R) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine.min(initial=1.0), -1, 1))))
 
 
 MIN_READOUT_FRAMES = 0.15
-"""Least readout time of the rows, in frames, that counts as a rolling shutter."""
+"""Smallest time from the readout of the first image row to the last, in frame intervals, that is reported as a rolling
+shutter.
+"""
 
 MIN_DEVIATIONS = 3.0
 MIN_READOUT_FRAMES, MAX_READOUT_FRAMES = 4, 120
 MIN_DEPTH_SHARE = 0.25
-"""Least depth of a point in the neighboring frames, relative to its own: nearer ones leave the image."""
+"""Smallest depth of a point in the frames before and after, as a share of its depth in the key frame; a point that
+comes nearer leaves the image.
+"""
 
 _LENS = ("focal_px", "k1", "k2")
 
 
 @dataclass(frozen=True, slots=True)
 class RowReadout:
-    """Time from the first row to the last, in frames, and its standard deviation."""
+    """Time that the sensor takes from the readout of the first image row to the last (rolling shutter).
+
+    frames: this time in frame intervals; negative if the last row is read first.
+    deviation: standard deviation of `frames`.
+    """
 
     frames: float
     deviation: float
 
     @property
     def is_rolling(self) -> bool:
-        """Return whether the shutter rolls: the time is long, and certain."""
+        """Return whether the shutter rolls.
+
+        It does if the readout time exceeds MIN_READOUT_FRAMES and MIN_DEVIATIONS standard deviations.
+        """
         return abs(self.frames) > max(MIN_READOUT_FRAMES, MIN_DEVIATIONS * self.deviation)
 
 
@@ -232,9 +270,13 @@ def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | No
 
 
 def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
-    """Return (M, 2), derivatives of the projected pixels by the readout time in frames; 0 next to unknown frames.
+    """Differentiate the M projected pixels of a map with respect to the readout time in frame intervals; returns (M,
+    2).
 
-    T_camera_world: (N, 4, 4) of all frames, NaN if unknown.
+    The derivative is 0 where the frame before or after has no pose.
+
+    sparse: the map.
+    T_camera_world: (N, 4, 4) of all video frames, NaN if unknown.
     """
     points, depth = sparse.points[sparse.observed[:, 1]], sparse.in_camera()[:, 2]
     frames = sparse.frames[sparse.observed[:, 0]]
@@ -251,43 +293,58 @@ def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
 
 
 SEARCH_FRAMES = 30
-"""Key frames that a start is tried with."""
+"""Number of key frames, from the middle of the video, on which each start value of the focal length is tried."""
 
 MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
-"""A focal length is claimed if two starts lead to it, and all starts of up to MAX_RIVAL_COST times the least cost,
-since the cost has several minima.
+"""Largest relative difference of two focal lengths that count as the same result.
+
+A focal length is claimed only if at least two starts end there, and if all starts end there whose cost is at most
+MAX_RIVAL_COST times the least cost; the cost has several minima.
 """
 
 AGAIN_FACTORS = 0.8, 1.25
-"""Of the best focal length, in further starts if others contradict it."""
+"""Factors on the best focal length found so far: further starts begin there if other starts ended elsewhere."""
 
 MAX_FOCAL_STEP = 0.01
 MAX_ROUNDS = 4
-"""Points are triangulated again until the focal length stays within MAX_FOCAL_STEP."""
+"""Most rounds of triangulation and adjustment; the rounds end when the focal length changes by less than MAX_FOCAL_STEP
+(relative).
+"""
 
 START_ANGLES_DEG = (2.0, 6.0, 16.0)
-"""Least angles of triangulation of the first pair, in this order: a wrong pair bends the path."""
+"""Smallest triangulation angles, degrees, of the image pair from which COLMAP starts a model; tried in this order.
+
+A wrong first pair bends the camera trajectory, and another angle selects another pair.
+"""
 
 GIVEN_FACTOR = 0.8  # of a given focal length in a second start, which finds another first pair
 LAST_FACTOR = 1.25
-"""Used if no start explains the images: a camera that moves little can stay in one minimum."""
+"""Factor on the focal length of one last start if no earlier start explains the images.
+
+The adjustment of a camera that moves little can stay in one local minimum.
+"""
 GOOD_REGISTERED, GOOD_COST = 0.8, 0.2
 FAIR_COST = 0.3  # of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0
-"""Field of view of a camera that the motion does not determine: between dashcams and phones."""
+"""Horizontal field of view, degrees, that is assumed if the images do not determine it: between those of dashcams and
+phones.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundCamera:
-    """A camera of the small frames with its deviations.
+    """A camera estimated from some key frames, with its uncertainty and the model it comes from.
 
-    registered: share of the tried key frames that were placed.  cost: of `measure_cost`.
-    model: the pycolmap.Reconstruction of the tried key frames, which the other frames continue.
-    starts_agree: whether other starts with similar cost lead to this focal length.
-    start_spread: their largest relative difference.
+    camera: intrinsics and distortion, for the small frames (the frames shrunk to at most 800 px, as used for features).
+    intervals: standard deviations of the parameters of `camera`.
+    registered: share (0 to 1) of the tried key frames that got a pose.
+    cost: mean robust reprojection cost of an observation, from `measure_cost`.
+    model: the pycolmap.Reconstruction of the tried key frames; the remaining key frames are added to it later.
+    starts_agree: whether other starts of similar cost ended at the same focal length.
+    start_spread: largest relative difference between `camera.focal_px` and the focal lengths of those starts.
     """
 
     camera: LensCamera
@@ -300,17 +357,21 @@ class FoundCamera:
 
     @property
     def is_good(self) -> bool:
-        """Return whether nearly all images are placed, so well that no other start is needed."""
+        """Return whether nearly all tried key frames have a pose at so low a cost that no other start needs to be
+        tried.
+        """
         return self.registered >= GOOD_REGISTERED and self.cost < GOOD_COST
 
     @property
     def does_turn(self) -> bool:
-        """Return whether the camera turns enough to claim a focal length."""
+        """Return whether the largest rotation between two key frames suffices to claim a focal length."""
         return self.intervals.turn_deg >= MIN_TURN_DEG
 
     @property
     def is_fair(self) -> bool:
-        """Return whether nearly all images are placed, with the residuals of a right first pair."""
+        """Return whether nearly all tried key frames have a pose, at a cost that only a right first pair of images
+        reaches.
+        """
         return self.registered >= GOOD_REGISTERED and self.cost < FAIR_COST
 
 
@@ -324,11 +385,18 @@ def find_camera(
     workers: Workers,
     before: FoundCamera | None = None,
 ) -> FoundCamera | None:
-    """Return camera and model of SEARCH_FRAMES key frames; None if no start places three of them.
+    """Estimate the camera from SEARCH_FRAMES key frames, by mapping them from several focal lengths.
 
-    frames: indices of the key frames; the middle ones are tried.
-    given: a known camera: then only the structure is searched, since the first pair can be wrong.
-    before: found with fewer matches; if starts agreed on it, and one more comes out the same, no other is tried.
+    database: COLMAP database with the verified matches of the key frames.
+    frames: indices of all key frames, rising; the SEARCH_FRAMES in the middle are tried.
+    height, width: of the small frames, pixels.
+    given: the camera if the user gave it; then only poses and points are searched, since the first image pair can still
+        be wrong.
+    workers: number of threads, and how progress is shown.
+    before: the camera that an earlier search with fewer matches found. If its starts agreed, and one start with the new
+        matches ends at its focal length again, no further start is tried.
+
+    Returns the camera with the model of the tried key frames; None if no start gives a pose to three of them.
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
     every = [f"{index:08d}" for index in frames]
@@ -408,7 +476,18 @@ def try_start(
     angle_deg: float,
     workers: Workers,
 ) -> FoundCamera | None:
-    """Map the frames from one camera and angle, and return the refined camera, or None if too little is mapped."""
+    """Map key frames from one start camera, and refine that camera by bundle adjustment.
+
+    database: COLMAP database with the verified matches.
+    names: image names of the key frames in the database (8-digit indices).
+    start: the camera that the mapping starts from.
+    given: the camera if the user gave it, which is then kept instead of refined; else None.
+    angle_deg: smallest triangulation angle of the first image pair, degrees.
+    workers: number of threads, and how progress is shown.
+
+    Returns None if fewer than 3 images or MIN_POINTS points were reconstructed, or the focal length left the plausible
+    range.
+    """
     camera, fov_deg = start.to_pycolmap(), math.degrees(2 * math.atan(start.width / 2 / start.focal_px))
     told = replace(workers, what=f"mapping, a try with {fov_deg:.0f} degrees")
     model = map_frames(database, names, camera, refine=False, workers=told, init_angle_deg=angle_deg)
@@ -449,14 +528,20 @@ def _adjust_camera(model: Any, database: Path, threads: int) -> Any:
 
 
 MAX_PAIRS = 24
-"""Pairs that are tried, with the largest motion: parallax grows with it."""
+"""Number of image pairs that are tested for a pure rotation: those with the largest motion, since parallax grows with
+it.
+"""
 
 MIN_MOTION = 0.05
-"""Least median motion of a pair, as a share of the width: below, noise hides parallax."""
+"""Smallest median motion of the matches of a tested image pair, as a share of the image width; below it, noise hides
+parallax.
+"""
 
 MIN_MATCHES, MIN_PAIRS = 30, 3
 MAX_RESIDUAL_PX = 0.7
-"""Rotations explain EXPLAINED of the matches of a turning camera within this distance."""
+"""Largest residual, pixels, of the share EXPLAINED of the matches for which a pure rotation counts as their
+explanation.
+"""
 
 EXPLAINED = 0.8
 _FOVS_DEG = np.geomspace(22.0, 135.0, 12)
@@ -464,13 +549,16 @@ _KABSCH_ROUNDS, _KEPT = 3, 0.7
 
 
 def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width: int) -> float | None:
-    """Return the focal length, pixels, of a camera that only turns; None if the matches have parallax.
+    """Find the focal length of a camera that only rotates, by fitting a rotation to the matches of each image pair.
 
-    A camera that moves along a wall resembles a very long lens that turns, so the ends of the range do not count.
+    A camera that moves sideways along a wall looks like a rotating camera with a very long lens. So None is returned if
+    the best focal length is at an end of the tested range of fields of view.
 
-    pairs: pixels of the matches of two images, (N, 2) each.
-    height: of the images.
-    width: of the images.
+    pairs: for each image pair, the matched pixels in the first and in the second image, (N, 2) each.
+    height, width: of the images, pixels.
+
+    Returns the focal length in pixels; None if rotations do not explain the matches (there is parallax) or too few
+    pairs move.
     """
     center = np.array([(width - 1) / 2, (height - 1) / 2])
     centered = [(first - center, second - center) for first, second in _choose_pairs(pairs, width)]
@@ -515,22 +603,30 @@ def _measure_rotation_px(first: Array, second: Array, focal_px: float) -> Array:
 # -- photos of several shapes, each with a camera of its own
 
 FOCAL_SHARE = 1.2
-"""Focal length over the longer side that a camera starts from, as in COLMAP."""
+"""Focal length over the longer image side from which an unknown photo camera starts, as in COLMAP."""
 
 MAX_RETURN_PX = 0.5
-"""Difference after a way to the first camera and back, from which a place is beyond a lens."""
+"""Largest distance, pixels, between a feature and itself after it was moved into the first camera's image and back. A
+feature with a larger distance lies outside the range in which the first lens is known.
+"""
 
 ENOUGH = 0.95
-"""Share of the photos from which no other first pair is tried."""
+"""Share of the photos with a pose from which no other first image pair is tried."""
 
 
 def unify_photo_cameras(
     stream: FrameStream, files: Mapping[int, Path], work: Path, workers: Workers
 ) -> tuple[dict[int, Path], list[LensCamera]]:
-    """Return the features of photos of several shapes as the first camera would see them, and all cameras.
+    """Move the features of photos of several image shapes to where the camera of the first shape would see them.
 
-    files: features by photo.
-    work: a folder for the features and a first map.
+    Afterwards one camera model fits all photos.
+
+    stream: the photos.
+    files: feature file of each photo, by the photo's index.
+    work: folder for the moved features and a first map.
+    workers: number of threads, and how progress is shown.
+
+    Returns the new feature files by photo index, without photos whose camera is unknown, and the cameras of all shapes.
 
     Raises DataError if too few photos can be mapped.
     """
@@ -552,13 +648,17 @@ def find_photo_cameras(
     work: Path,
     workers: Workers,
 ) -> list[LensCamera | None]:
-    """Return the camera of each shape by a first map in which all are free; None if none of its photos was placed.
+    """Estimate one camera for each image shape among the photos, by a first map in which all cameras are free
+    parameters.
 
-    files: features by photo.
-    cameras: rows of `sizes`, of all photos.
-    sizes: height and width of the small images of each camera.
-    photos: whose EXIF may have the focal length to start from.
-    work: a folder for the first map.
+    files: feature file of each photo, by the photo's index.
+    cameras: for every photo, the number of its shape (an index into `sizes`).
+    sizes: (height, width) of the small images of each shape, pixels.
+    photos: image files of all photos; the focal length in their EXIF data is the start value if present.
+    work: folder for the database of the first map.
+    workers: number of threads, and how progress is shown.
+
+    Returns a camera for each shape; None for a shape of which no photo got a pose.
     """
     pycolmap, database = import_pycolmap(), work / "photos.db"
     starts = list[Any]()
@@ -587,11 +687,17 @@ def find_photo_cameras(
 def move_features(
     files: Mapping[int, Path], cameras: Sequence[int], lenses: Sequence[LensCamera], work: Path
 ) -> dict[int, Path]:
-    """Write features as the first camera would see them, and return their files.
+    """Write features as the camera of the first shape would see them.
 
-    Features that would not come back are left out: the first camera's lens is known only within its own image.
+    Features that do not come back to their place when moved to the first camera and back are left out, since the first
+    lens is known only within its own image.
 
-    cameras: rows of `lenses`, of all photos.
+    files: feature file of each photo, by the photo's index.
+    cameras: for every photo, the number of its shape (an index into `lenses`).
+    lenses: the camera of each shape.
+    work: folder for the new files.
+
+    Returns the new files by photo index.
     """
     moved = dict[int, Path]()
     for index, file in files.items():
@@ -604,7 +710,11 @@ def move_features(
 
 
 def move_places(xy: Array, source: LensCamera, target: LensCamera) -> Array:
-    """Return where another camera sees what a camera sees at places (N, 2), pixels."""
+    """Return the pixels (N, 2) at which the camera `target` sees the rays that the camera `source` sees at pixels xy
+    (N, 2).
+
+    Both cameras have the same position and orientation.
+    """
     if source == target:
         return xy
     rays = cv2.undistortPoints(xy[:, None], source.K, np.array(source.distortion), criteria=(3, 50, 1e-9))[:, 0]

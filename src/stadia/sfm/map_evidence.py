@@ -1,4 +1,4 @@
-"""Measure how far the matches of key frames agree with a map, and whether the camera moves."""
+"""Measure how well the matches between key frames agree with a map, and whether the camera really moves."""
 
 from __future__ import annotations
 
@@ -17,42 +17,60 @@ from stadia.sfm.road_sweep import find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MAX_ERROR = 0.005
-"""Distance of a point from a match, as a share of the longer side, from which the match contradicts the map."""
+"""Distance between a projected map point and its match, as a share of the longer image side, above which the match
+contradicts the map.
+"""
 
 MIN_CROSSING = 15
-"""Matches across a place of the path that must show its scale; with fewer, the scale is not determined there."""
+"""Fewest matches between key frames before and after a place of the trajectory that must fix the scale across it; with
+fewer, the scale is undetermined there.
+"""
 
 END_FRAMES = 7
-"""Last key frames of a path, which move too little from each place before them to show its scale."""
+"""Number of last key frames of a trajectory whose matches are not asked to fix the scale, since the camera moves too
+little after them.
+"""
 
 MIN_GROUP = 3
-"""Key frames of a group that is a wrong join; fewer are single frames with a wrong pose."""
+"""Fewest key frames of a group that can be a wrongly joined part; fewer are single key frames with a wrong pose."""
 
 SCALE_CHANGE = 1.3
-"""A match shows the scale if it contradicts a path that is so much longer from there on."""
+"""A match fixes the scale at a place if it would contradict the map were the trajectory after this place this many
+times as long.
+"""
 
 MAX_STILL = 0.0015
-"""Motion of a match between distant key frames, as a share of the width, below which it stands."""
+"""Motion of a match between distant key frames, as a share of the image width, below which it counts as not moving."""
 
 MIN_MATCHES = 20
 MAX_TURNS = 80
-"""Pairs of neighbors whose rotation is measured."""
+"""Most pairs of key frames on which rotations, planes and zoom are measured."""
 
 MOTION_PX = 1.0
-"""Distance of a match from the motion between two frames that it fits."""
+"""Largest Sampson distance, pixels, of a match that fits the epipolar geometry of a pair of key frames."""
 
 FAR_ERROR = 0.1
-"""Of the longer side: a point so far from its match is another one."""
+"""Distance of a projected map point from its match, as a share of the longer image side, above which the match is taken
+for another place that looks alike.
+"""
 
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
-"""Change of size, in logarithms, and turn in radians between two frames of a zoom."""
+"""A pair of images is a zoom if its size changes by more than MIN_ZOOM (natural logarithm), and it turns in the image
+plane by less than MAX_ZOOM_TURN radians.
+"""
 
 _PLANE_PX, _BEHIND_PX = 2.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
 
 
 def measure_errors(sparse: SparseMap, pair: FramePair) -> Array:
-    """Return (N,), how far the points of a pair's matches fall from the other image, pixels; NaN without a point."""
+    """Measure how far the map points of a pair's matches project from the matched pixels.
+
+    sparse: the map.
+    pair: matches between two of its key frames.
+
+    Returns (N,) distances in pixels, the larger of both directions; NaN for a match without a map point.
+    """
     rows = np.searchsorted(sparse.frames, (pair.first, pair.second))
     ends = ((rows[0], pair.xy_first, rows[1], pair.xy_second), (rows[1], pair.xy_second, rows[0], pair.xy_first))
     errors = [np.full(len(pair.xy_first), np.nan) for _ in range(2)]
@@ -90,13 +108,15 @@ def _encode(xy: Array) -> NDArray[np.int64]:
 
 
 def select_pairs(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[FramePair]:
-    """Return the pairs whose frames are both key frames of the map."""
+    """Return those pairs of matched key frames of which both have a pose in the map."""
     placed = set(sparse.frames.tolist())
     return [pair for pair in pairs if pair.first in placed and pair.second in placed]
 
 
 def measure_epipolar(sparse: SparseMap, pair: FramePair) -> Array:
-    """Return (N,), the Sampson distance of a pair's matches from the motion between its frames, pixels."""
+    """Return (N,), the Sampson distances in pixels of a pair's matches from the epipolar geometry of the map's two
+    poses.
+    """
     first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
     T = second @ np.linalg.inv(first)
     x, y, z = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
@@ -122,11 +142,13 @@ def _measure_sampson(first: Array, second: Array, E: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchAgreement:
-    """How the matches of key frames agree with a map.
+    """How many matches between F key frames agree with a map or contradict it.
 
-    fits, misses: (F, F), matches between two key frames that agree with the map, and that contradict it.
-    showing: (F,), matches across the place after a key frame that show the scale of the path there.
-    held: errors of the matches that are held out, pixels.
+    fits: (F, F), number of matches between key frame i and key frame j (row i, column j, i < j) that agree with the
+        map.
+    misses: (F, F), number of those that contradict the map.
+    showing: (F,), number of matches across the place after each key frame that fix the scale of the trajectory there.
+    held: errors in pixels of the matches that were held out, that is not used to compute the map.
     """
 
     fits: Array
@@ -135,14 +157,18 @@ class MatchAgreement:
     held: Array
 
     def usual(self) -> float:
-        """Return the share of contradicting matches of the median pair: traffic contradicts everywhere."""
+        """Return the median over pairs of key frames of the share of contradicting matches.
+
+        Moving traffic contradicts the map everywhere, so only a share above this one is a sign of a fault.
+        """
         total = self.fits + self.misses
         return float(np.median((self.misses / np.maximum(total, 1))[total > 0])) if total.any() else 0.0
 
     def shares(self) -> Array:
-        """Return (F - 1,), the share of contradicting matches across each place between two key frames.
+        """Return (F - 1,), how contradicting the matches across each place between two successive key frames are.
 
-        It is above the median share of the path, and NaN if too few matches show the scale.
+        The value is the share of contradicting matches minus the median of these shares over the trajectory, at least
+        0; NaN where too few matches fix the scale.
         """
         count = len(self.showing)
         wrong, crossing = (
@@ -156,10 +182,14 @@ class MatchAgreement:
 
 
 def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgreement:
-    """Return how the matches agree with a map.
+    """Count the matches between key frames that agree with a map, and those that contradict it.
 
-    The scale of a path goes through the points that both sides see. Where they were joined wrongly, matches across
-    the place fall far from each other's points, or lost their points and contradict the rotation.
+    The scale of the trajectory is carried by points that key frames on both sides of a place see. Where two parts were
+    joined wrongly, matches across the place fall far from each other's points, or lost their points and contradict the
+    rotation.
+
+    sparse: the map.
+    pairs: matches of pairs of key frames.
     """
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
     count = len(sparse.frames)
@@ -186,10 +216,16 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
 
 
 def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np.int64]]:
-    """Return groups of key frames, each as rows (G,), that matches hold together; the largest group comes first.
+    """Group the key frames of a map that matches hold together.
 
-    Groups join while at least MIN_CROSSING matches agree, and at most `max_share` of all contradict. A group may lie
-    between the frames of another, whose loops pass it, so that no place of the path shows the fault.
+    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of those
+    that contradict is at most `max_share` above the usual one. A group may lie between the frames of another group,
+    whose loops pass it, so that no single place of the trajectory shows the fault.
+
+    agreement: of the map, from `measure_agreement`.
+    max_share: largest allowed share of contradicting matches, above the usual one.
+
+    Returns the rows (G,) of the key frames of each group; the largest group comes first.
     """
     fits, misses = (counts + counts.T for counts in (agreement.fits, agreement.misses))
     members = [[row] for row in range(len(fits))]
@@ -216,7 +252,13 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
 
 
 def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:
-    """Return the largest share of contradicting matches, across a place or around a group, and the key frame's row."""
+    """Find the place or the group of key frames across which the largest share of matches contradicts the map.
+
+    agreement: of the map, from `measure_agreement`.
+    max_share: as for `group_frames`.
+
+    Returns that share (0 to 1), and the row of the key frame before the place or group.
+    """
     shares = np.nan_to_num(agreement.shares(), nan=1.0)
     found = [(float(share), row) for row, share in enumerate(shares)] or [(0.0, 0)]
     for group in group_frames(agreement, max_share)[1:]:
@@ -231,9 +273,10 @@ def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[flo
 
 
 def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
-    """Return the map of only some of its frames, and of the points that at least two of these frames see.
+    """Reduce a map to some of its key frames, and to the points that at least two of these see.
 
-    rows: (K,) rows of the frames to keep.
+    sparse: the map.
+    rows: (K,) rows of the key frames to keep.
     """
     kept = np.isin(sparse.observed[:, 0], rows)
     counts = np.bincount(sparse.observed[kept, 1], minlength=len(sparse.points))
@@ -251,7 +294,13 @@ def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
 
 
 def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Return (N,), degrees between the rotation of neighboring key frames in the map and that of their matches."""
+    """Compare the rotation between successive key frames in the map with the rotation from their matches alone.
+
+    sparse: the map.
+    pairs: matches of pairs of key frames.
+
+    Returns (N,) angles between both rotations, degrees.
+    """
     neighbors = set(list_neighbors(sparse.frames.tolist(), 1))
     found = [pair for pair in pairs if (pair.first, pair.second) in neighbors and len(pair.is_held) >= MIN_MATCHES]
     differences = []
@@ -274,11 +323,19 @@ def _find_motion(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array, Arra
 
 
 def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Return (N,), the share of the matches of distant key frames that only the motion by matches fits, in order.
+    """Measure, for pairs of distant key frames, how many matches fit an essential matrix of their own but not the map's
+    poses.
 
-    A turn and a motion to the side move distant points alike. So a path that traffic pulls aside can fit the rotations
-    of neighbors and its own points, which have a wrong depth. The motion between two of its frames does not fit. Two
-    places that look alike, so that most points fall far away, are left out.
+    A rotation and a sideways motion shift distant points alike. So a trajectory that traffic pulls aside can fit the
+    rotations between successive key frames and its own points, whose depth is then wrong; but it does not fit the
+    epipolar geometry of distant key frames. Pairs of which most points fall far away are left out: these are two places
+    that look alike.
+
+    sparse: the map.
+    pairs: matches of pairs of key frames.
+
+    Returns (N,) differences between the share of matches that fit the essential matrix and the share that fit the map,
+    in order of the trajectory.
     """
     shares, far = [], FAR_ERROR * max(sparse.camera.height, sparse.camera.width)
     for pair in _select_wide(select_pairs(sparse, pairs)):
@@ -289,9 +346,9 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
 
 
 def find_worst_place(values: Array, window: int = 7) -> float:
-    """Return the largest median of `window` neighboring values; 0 if there are fewer values.
+    """Return the largest median over `window` successive values; 0 if there are fewer than `window` values.
 
-    values: (N,) values in the order of the path.
+    values: (N,) values in the order of the trajectory.
     """
     if len(values) < window:
         return 0.0
@@ -299,7 +356,12 @@ def find_worst_place(values: Array, window: int = 7) -> float:
 
 
 def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
-    """Return the median share of matches that do not move between distant key frames; 0 without any."""
+    """Return the share of matches that do not move between distant key frames (median over the pairs); 0 without such
+    pairs.
+
+    pairs: matches of pairs of key frames.
+    width: of the images, pixels.
+    """
     shares = [0.0]
     gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
     for pair in pairs:
@@ -310,7 +372,10 @@ def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
 
 
 def measure_plane(pairs: Sequence[FramePair]) -> float:
-    """Return the median share of matches of distant key frames that one plane, or a turn, explains; 0 without any."""
+    """Return the share of matches of distant key frames that one homography (a plane or a pure rotation) explains.
+
+    The median over the pairs; 0 without such pairs.
+    """
     shares = [0.0]
     for pair in _select_wide(pairs):
         cv2.setRNGSeed(0)
@@ -320,9 +385,10 @@ def measure_plane(pairs: Sequence[FramePair]) -> float:
 
 
 def measure_zoom(pairs: Sequence[FramePair]) -> float:
-    """Return the median share of matches of distant key frames that a change of focal length alone explains.
+    """Return the share of matches of distant key frames that a change of focal length alone explains (median over the
+    pairs).
 
-    It scales the image about a point without a turn. Parallax of a camera that moves forward does not fit.
+    Such a change scales the image about a point without rotation; parallax of a camera that moves forward does not fit.
     """
     shares = [0.0]
     for pair in _select_wide(pairs):
@@ -342,7 +408,13 @@ def _select_wide(pairs: Sequence[FramePair]) -> list[FramePair]:
 
 
 def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:
-    """Return the steps of a path (N, 3) that reverse the one before, and the steps that count, not the shortest."""
+    """Count the steps of a trajectory that go back against the step before.
+
+    centers: (N, 3) camera positions in order.
+    min_share: steps shorter than this share of the longest step are ignored.
+
+    Returns the number of reversing steps, and the number of steps that were not ignored.
+    """
     steps = np.diff(centers, axis=0)
     lengths = np.linalg.norm(steps, axis=1)
     steps = steps[lengths > min_share * lengths.max(initial=1e-12)]
@@ -350,13 +422,14 @@ def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:
 
 
 STANDING_PX = 1.0
-"""Median movement of the points between two key frames, of a camera that stands."""
+"""Median motion of the map points between two key frames, pixels, up to which the camera counts as standing."""
 
 
 def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
-    """Return the largest change of speed at a key frame: the factor between medians over `window` steps.
+    """Return the largest factor by which the camera's speed changes at a key frame.
 
-    Steps of a camera that stands in the images are left out: people stop, and start again.
+    The speeds before and after are medians over `window` steps between key frames. Steps in which the camera stands are
+    left out, since people stop and start again. 1 for a trajectory that is too short.
     """
     T = np.linalg.inv(sparse.T_camera_world)
     speeds = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / np.diff(sparse.frames)
@@ -379,7 +452,12 @@ def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
 
 
 class MapGrade(StrEnum):
-    """usable: nothing found.  doubtful: part of the frames or one sign is missing.  unusable: nothing uses it."""
+    """How far a map can be relied on.
+
+    usable: no sign of a fault.
+    doubtful: few frames have a pose, or one sign speaks against the map.
+    unusable: the map is wrong; no command of stadia uses it.
+    """
 
     USABLE = "usable"
     DOUBTFUL = "doubtful"
@@ -388,21 +466,26 @@ class MapGrade(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MapEvidence:
-    """What the images show about a map.
+    """Measurements from the images that speak for or against a map. Shares are between 0 and 1.
 
-    placed: share of the frames with a pose.
-    held_out_px: median error of held-out matches, of the small frames.  held_out_within: share within MAX_ERROR.
-    contradicted: largest share of matches that contradict, across one place of the path or around a group of frames.
-    contradicted_frame: the key frame before that place.
-    turn_deg: upper quartile of the rotations of neighbors against those by their matches.
-    unexplained: share of matches of distant key frames that fit their motion but not the path's, where it is worst.
-    reversing: share of the steps of a camera that drives forward which reverse; 0 for other cameras.
-    speed_jump: largest factor between the speeds before and after a key frame.
-    standing: share of matches of distant key frames that do not move.
-    planar: share of them that one plane explains.
-    zoomed: share of them that a change of focal length alone explains.
-    has_camera: whether the camera was given.
-    road_drift: factor by which the camera's height over the road changes along the path.
+    placed: share of the frames that have a pose.
+    held_out_px: median error in pixels (of the small frames) of matches that were held out of the mapping; NaN if there
+        are none.
+    held_out_within: share of these matches whose error is below MAX_ERROR (.005 of the longer image side).
+    contradicted: largest share of matches that contradict the map, across one place of the trajectory or around a group
+        of key frames.
+    contradicted_frame: index of the key frame before that place or group.
+    turn_deg: upper quartile of the angles, degrees, between the rotation of successive key frames in the map and that
+        from their matches alone.
+    reversing: share of the steps that go back against the step before, if the camera otherwise drives forward; else 0.
+    speed_jump: largest factor between the camera's speed before and after a key frame.
+    standing: share of the matches of distant key frames that do not move.
+    planar: share of the matches of distant key frames that one plane, or a pure rotation, explains.
+    zoomed: share of the matches of distant key frames that a change of focal length alone explains.
+    has_camera: whether the user gave the camera.
+    road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
+    unexplained: share of the matches of distant key frames that fit an essential matrix of their own but not the map's
+        poses, at the worst place.
     """
 
     placed: float
@@ -423,7 +506,13 @@ class MapEvidence:
 
 @dataclass(frozen=True, slots=True)
 class MapReason:
-    """A field of the evidence beyond its limit, and the resulting grade."""
+    """One measurement of `MapEvidence` that is beyond its limit.
+
+    field: name of the field of `MapEvidence`.
+    value: the measurement.
+    limit: its limit.
+    grade: the grade that a map with this fault gets at best.
+    """
 
     field: str
     value: float
@@ -433,7 +522,12 @@ class MapReason:
 
 @dataclass(frozen=True, slots=True)
 class MapVerdict:
-    """The grade of a map with its reasons and the evidence."""
+    """The grade of a map, why it got it, and all measurements.
+
+    grade: usable, doubtful or unusable.
+    reasons: the measurements beyond their limit, the most serious first; empty for a usable map.
+    evidence: all measurements.
+    """
 
     grade: MapGrade
     reasons: tuple[MapReason, ...]
@@ -443,27 +537,40 @@ class MapVerdict:
 MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.1
 MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL = 0.8, 0.5
 MAX_CONTRADICTED = 0.4
-"""Wrong joins of `walk` have .85 to 1; right maps of it and of other videos up to .2."""
+"""Largest share of contradicting matches (`MapEvidence.contradicted`) of a usable map.
+
+Wrong joins in the test video `walk` have .85 to 1; right maps of it and of other videos up to .2.
+"""
 
 MAX_TURN_ERROR_DEG = 3.0
-"""Right maps of `walk` have up to 1.5; a drive whose path points 39 degrees past its view has 3.7."""
+"""Largest rotation error (`MapEvidence.turn_deg`) of a usable map, degrees.
+
+Right maps of the test video `walk` have up to 1.5; a drive whose trajectory points 39 degrees past its view has 3.7.
+"""
 
 MAX_UNEXPLAINED = 0.5
-"""Right maps have up to .1, with a focal length 1 % off .46; drives that traffic pulls 20 to 50 degrees aside .62."""
+"""Largest share `MapEvidence.unexplained` of a usable map.
+
+Right maps have up to .1, and .46 with a focal length 1 % off; drives whose trajectory traffic pulls 20 to 50 degrees
+aside have .62.
+"""
 
 MAX_REVERSING = 0.1
 MAX_SPEED_JUMP = 12.0
 MAX_STANDING = 0.5
 MAX_ZOOMED = 0.9
 MAX_PLANAR = 0.95
-"""If one plane explains the images, it does not determine an unknown camera."""
+"""Largest share of matches on one plane with which an unknown camera is determined."""
 
 MAX_ROAD_DRIFT = 1.15
-"""KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fits its matches by .4 px."""
+"""Largest factor by which the height over the road may change along the trajectory of a usable map.
+
+KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fits its matches by .4 px.
+"""
 
 
 def judge_map(evidence: MapEvidence) -> MapVerdict:
-    """Return the verdict on a map. The worst reason decides."""
+    """Compare the measurements on a map with their limits; the worst reason decides on the grade."""
     found = evidence
     unusable, doubtful = MapGrade.UNUSABLE, MapGrade.DOUBTFUL
     planar = 0.0 if found.has_camera else found.planar
@@ -503,9 +610,13 @@ def judge_map(evidence: MapEvidence) -> MapVerdict:
 def measure_evidence(
     sparse: SparseMap, pairs: Sequence[FramePair], T_world_camera: Array, *, has_camera: bool, road_drift: float = 1.0
 ) -> MapEvidence:
-    """Return the evidence on a map by the matches of its key frames.
+    """Measure, by the matches of its key frames, what speaks for or against a map.
 
-    T_world_camera: (N, 4, 4) of all frames of the video, NaN for lost ones.
+    sparse: the map.
+    pairs: all matches of pairs of key frames, with the held-out ones.
+    T_world_camera: (N, 4, 4) poses of all video frames, NaN for lost ones.
+    has_camera: whether the user gave the camera.
+    road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
     """
     agreement = measure_agreement(sparse, pairs)
     contradicted, worst = find_contradiction(agreement, MAX_CONTRADICTED)

@@ -1,4 +1,4 @@
-"""Write a map into its folder."""
+"""Write a map into its folder: map.json, points, camera trajectory, masks, and files for other programs."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from stadia.sfm.road_sweep import RoadPlane
 from stadia.sfm.sparse_map import Array, LensCamera, PlacedFrame, SparseMap, import_pycolmap, stack_poses
 
 PredictDepth = Callable[[NDArray[np.uint8], Array], NDArray[np.float32]]
-"""Depth (H, W) up to scale of an image (H, W, 3) RGB with K (3, 3)."""
+"""A function of an image (H, W, 3) RGB and its intrinsics K (3, 3) that returns its depth (H, W), up to scale."""
 
 DEPTH_UNIT = 1000.0
-"""Depth files hold this many times the depth in the map's unit: nerfstudio multiplies them by .001."""
+"""Depth files store the depth in the map's unit times this number; nerfstudio multiplies the stored values by .001."""
 
 MAX_DEPTH_SIDE_PX = 640
-"""Longer side of depth files, which show no more detail than a network."""
+"""Longer side of the depth files, pixels; a network's depth shows no more detail."""
 
 MIN_DEPTH_POINTS = 20
-"""Points of the map that scale the depth of a view."""
+"""Fewest map points visible in a view from which the scale of its predicted depth is measured."""
 
 
 def to_lens(camera: MapCamera) -> LensCamera:
-    """Return the camera of a record as the one that projects points."""
+    """Convert the camera stored in a map's map.json (`MapCamera`) to a `LensCamera`, which can project points."""
     return LensCamera(camera.focal_px, camera.center_px, camera.distortion, camera.height, camera.width)
 
 
@@ -63,13 +63,14 @@ def write_colmap(
     names: Mapping[int, str],
     residuals_px: Array,
 ) -> None:
-    """Write a map as COLMAP's text and binary files.
+    """Write cameras, poses and points of a map as COLMAP's text and binary model files.
 
-    sparse: poses and pixels of the frames as filmed; its camera is not used.
-    cameras: of each key frame.
-    T_first: (4, 4), from the map's world to that of the files.
-    names: file names of the key frames by their index.
-    residuals_px: (M, 2) of the observations.
+    folder: an existing folder for the files.
+    sparse: poses, points and pixels in the images as filmed; `sparse.camera` is ignored.
+    cameras: the camera of each key frame, in the order of `sparse.frames`.
+    T_first: (4, 4), from the world of `sparse` to the world of the files.
+    names: image file name of each key frame, by frame index.
+    residuals_px: (M, 2) reprojection error of each observation of `sparse`, pixels.
     """
     pycolmap = import_pycolmap()
     number_of, lines = dict[LensCamera, int](), list[str]()
@@ -126,13 +127,16 @@ def write_views(
     residuals_px: Array,
     predict_depth: PredictDepth | None,
 ) -> None:
-    """Write the key frames without bars and distortion, COLMAP's model of them, and nerfstudio's transforms.json.
+    """Write the key frames as undistorted images without black bars, COLMAP's model of them, and nerfstudio's
+    transforms.json.
 
-    filmed: the map with poses and pixels of the frames as filmed.
-    cameras_filmed: of each key frame.
-    T_first: (4, 4), from the world of `filmed` to the axes of the first placed frame.
-    residuals_px: (M, 2) of the observations.
-    predict_depth: of the views, which then get depth in the map's unit; or None.
+    folder: an existing folder for the files.
+    stream: the frames that were mapped.
+    filmed: the map, with poses and pixels of the frames as filmed.
+    cameras_filmed: the camera of each key frame as filmed, in the order of `filmed.frames`.
+    T_first: (4, 4), from the world of `filmed` to the camera axes of the first frame with a pose.
+    residuals_px: (M, 2) reprojection error of each observation, pixels.
+    predict_depth: predicts depth of a view, which is written in the map's unit; None writes no depth.
     """
     undistortions = dict[tuple[int, int], Undistortion | None]()
     names, depths, inside = dict[int, str](), dict[int, dict[str, str]](), filmed.in_camera()
@@ -182,9 +186,14 @@ def _describe_view(camera: LensCamera) -> dict[str, float]:
 
 
 def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[np.float32] | None:
-    """Return depth (H, W) as in a file, scaled by its median ratio to points (N, 3) in the camera's axes.
+    """Scale predicted depth (H, W) to the unit of the map, by the median ratio of the map points' depth to it.
 
-    None if it shows too few of them.
+    depth: (H, W), up to scale.
+    points: (N, 3) map points in the axes of this view's camera.
+    K: (3, 3) of `depth`, pixels.
+
+    Returns the depth as stored in a file (times DEPTH_UNIT, at most MAX_DEPTH_SIDE_PX wide or high); None if fewer than
+    MIN_DEPTH_POINTS points lie in the image.
     """
     points = points[points[:, 2] > 0]
     x, y = np.rint((points / points[:, 2:]) @ K.T)[:, :2].astype(int).T
@@ -202,19 +211,27 @@ FOLDERS = (COLMAP, VIEWS, IMAGES, f"{VIEWS}/images", f"{VIEWS}/depth", f"{VIEWS}
 
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
-"""A frame rotates only if it turns by more than ROTATING_DEG and moves less than this share of the points' distance."""
+"""A video frame counts as rotating in place if its camera turns by more than ROTATING_DEG from the frame before, and
+moves by less than this share of the median distance of the map points.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoMap:
     """All that was found in a video.
 
-    placed: every frame, in order.
-    static: (h, w), true on what never moves, or None.
-    road: below the camera, in the unit of the path, or None.
-    readout: of the rows of a frame; None for very short videos.
-    parts: frames of further parts that could not be joined, each with poses and a scale of its own.
-    lenses: of the small images of photos of several shapes; the map is in the images of the first.
+    estimate: the camera.
+    sparse: key frames and points of the largest map.
+    placed: every video frame in order, with its pose in `sparse` if it has one.
+    keys: the key frames and what was noticed when they were chosen.
+    static: (h, w), true on pixels that show the same all along (hood, logo); None without such a mask.
+    road: the road plane below the camera, in the map's unit of length; None if no road was found.
+    readout: rolling-shutter readout time of a frame; None for very short videos.
+    parts: for each further part of the video that could not be joined, its frames, with poses in a world and scale of
+        that part.
+    verdict: whether the map can be relied on, with reasons; None if it was not judged.
+    lenses: the camera of each image shape, for photos of several shapes; else empty. Poses and pixels of `sparse` are
+        those of the first camera.
     """
 
     estimate: CameraEstimate
@@ -231,9 +248,10 @@ class VideoMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapPoses:
-    """Poses of all frames; the first placed one is the world.
+    """Poses of all N frames, with the first frame that has a pose as world.
 
-    T_world_camera: (N, 4, 4), NaN if a frame is lost.  T_first: (4, 4), the old world to the new one.
+    T_world_camera: (N, 4, 4), camera to world; NaN if a frame is lost.
+    T_first: (4, 4), from the world of the reconstruction to this world.
     """
 
     T_world_camera: Array
@@ -241,14 +259,20 @@ class MapPoses:
 
 
 def collect_poses(stream: FrameStream, found: VideoMap) -> MapPoses:
-    """Return the pose of each frame as filmed, in the axes of the first placed one."""
+    """Return the camera poses of all frames as filmed, with the first frame that has a pose as world.
+
+    stream: the frames that were mapped.
+    found: the map.
+    """
     T = stack_poses(restore_frames(stream, found.placed))
     T_first = T[np.isfinite(T).all((1, 2))][0]
     return MapPoses(T_first @ np.linalg.inv(T), T_first)
 
 
 def restore_frames(stream: FrameStream, frames: Sequence[PlacedFrame]) -> list[PlacedFrame]:
-    """Return frames with the poses of the photos as filmed, not of the turned ones."""
+    """Convert poses from the images that were mapped to the photos as filmed: photos in portrait format are mapped
+    turned.
+    """
     poses = [
         None if (T := frame.T_camera_world) is None else stream.find_photo(frame.index)[1].T @ T for frame in frames
     ]
@@ -256,7 +280,11 @@ def restore_frames(stream: FrameStream, frames: Sequence[PlacedFrame]) -> list[P
 
 
 def restore_map(stream: FrameStream, found: VideoMap) -> SparseMap:
-    """Return a map with poses and pixels of the frames as filmed; its camera is not theirs."""
+    """Return a map with poses and pixels of the frames as filmed, instead of the turned and resized images that were
+    mapped.
+
+    The `camera` of the result does not belong to these pixels; use the camera of each frame.
+    """
     sparse = found.sparse
     photos, xy = [stream.find_photo(int(index)) for index in sparse.frames], sparse.xy.copy()
     for photo in set(photos):
@@ -269,9 +297,13 @@ def restore_map(stream: FrameStream, found: VideoMap) -> SparseMap:
 
 
 def check_map_folder(folder: Path, source: Path, content: str) -> None:
-    """Raise StadiaError if a folder holds anything but an earlier map of the source, as it was written.
+    """Check that a folder may be overwritten: it is absent, empty, or an unchanged earlier map of the same source.
 
-    content: the source's hash.
+    folder: folder of the new map.
+    source: the input, for the error message.
+    content: hash of the input's content.
+
+    Raises StadiaError if the folder holds anything else.
     """
     fix = "choose another --out, or move it away"
     check_output_folder(folder, RECORD, "map", fix=fix)
@@ -299,7 +331,9 @@ def _digest(path: Path) -> str:
 
 
 MOVABLE_SIDE_PX = 160
-"""Longer side of the stored masks of what can move: those of MAX_FRAMES fit into the 2 GiB of a zip archive."""
+"""Longer side, pixels, of the stored masks of things that can move; at this size those of 200,000 frames fit into the 2
+GiB of a zip archive.
+"""
 
 
 def write_map(
@@ -310,9 +344,13 @@ def write_map(
     has_views: bool = False,
     predict_depth: PredictDepth | None = None,
 ) -> MapPoses:
-    """Write all files of a map, and replace an earlier map. Returns the poses.
+    """Write all files of a map into a folder, and replace an earlier map in it; return the poses that were written.
 
-    has_views: whether to write VIEWS.  predict_depth: of the views, which then get depth in the map's unit.
+    folder: the folder.
+    stream: the frames that were mapped.
+    found: the map.
+    has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
+    predict_depth: predicts depth of these images, which is written in the map's unit; None writes no depth.
     """
     poses, filmed = collect_poses(stream, found), restore_map(stream, found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
@@ -343,9 +381,13 @@ def write_map(
 
 
 def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each free parameter, in pixels of the filmed frames.
+    """Return the 95 % interval (low, high) of each camera parameter that was estimated, in pixels of the frames as
+    filmed.
 
-    scale: width of the filmed over the small frames.
+    found: the map.
+    scale: width of the frames as filmed over the width of the small frames.
+
+    Returns an empty mapping if the camera was given or assumed.
     """
     if found.estimate.intervals is None or found.estimate.origin == "assumed":
         return {}
@@ -377,7 +419,11 @@ def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -
 
 
 def find_photo_lens(found: VideoMap, lens: LensCamera) -> LensCamera:
-    """Return the camera of photos of another shape, whose focal length changes as that of the first camera did."""
+    """Return the final camera of photos of one further shape.
+
+    lens: its camera from the first map. Its focal length is changed by the factor by which the focal length of the
+        first shape's camera changed in the final map.
+    """
     return replace(lens, focal_px=lens.focal_px * found.estimate.camera.focal_px / found.lenses[0].focal_px)
 
 
@@ -459,7 +505,7 @@ def _describe_road(road: RoadPlane) -> dict[str, object]:
 
 
 def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
-    """Return rows of frames whose camera turned without moving."""
+    """Return the indices of the video frames at which the camera turned without moving, against the frame before."""
     T, distance = poses.T_world_camera, float(np.median(found.sparse.in_camera()[:, 2]))
     step = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
     cosine = (np.einsum("nij,nij->n", T[1:, :3, :3], T[:-1, :3, :3]) - 1) / 2

@@ -1,4 +1,4 @@
-"""Map matched key frames, in parts if they cannot be joined, and find the camera."""
+"""Map matched key frames and find their camera; if the key frames cannot be joined into one map, make several."""
 
 from __future__ import annotations
 
@@ -46,21 +46,30 @@ from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, jo
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
 
 CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
-"""Key frames mapped together, and shared by two chunks: time and memory grow linearly."""
+"""Number of key frames that are mapped together ("chunk"); successive chunks share CHUNK_OVERLAP of them.
+
+So time and memory grow linearly with the video's length.
+"""
 
 COST_SHARE = 0.5
-"""Share of the difference between focal lengths by the wide and the narrow cost that counts as a deviation."""
+"""The focal length is estimated with a wide and with a narrow robust cost; this share of the difference between both
+results is added to its standard deviation.
+"""
 
 MIN_CONTINUED = 0.5
-"""Share of a chunk's new key frames that must be placed from the shared ones; below, a new scene begins."""
+"""Share of a chunk's new key frames that must get a pose from the key frames shared with the chunk before; with less, a
+new part begins.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraEstimate:
-    """The camera of a map, of the small frames.
+    """The camera of a map.
 
-    origin: "given", "estimated", "uncertain" if it is not claimed, or "assumed" if the motion does not determine it.
-    intervals: None for a given camera.
+    camera: intrinsics and distortion, for the small frames.
+    origin: "given" by the user; "estimated"; "uncertain" if it was estimated but its interval is too wide to report it;
+        "assumed" (a usual field of view) if the images do not determine it.
+    intervals: standard deviations of the parameters; None for a given camera.
     """
 
     camera: LensCamera
@@ -69,18 +78,19 @@ class CameraEstimate:
 
 
 COMPLETE = 0.95
-"""Share of the key frames from which no further attempt is made."""
+"""Share of the key frames with a pose from which no further way of matching or mapping is tried."""
 
 MIN_PART, MAX_PARTS = 4, 8
-"""Key frames of a further part, and parts of a video."""
+"""Fewest key frames of a further part of a video (MAX_PARTS: most parts)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedParts:
-    """Parts of a video with one camera, the largest first; each has its own frame of reference and scale.
+    """Maps of the parts of a video, all with one camera; each part has its own world and scale.
 
-    estimate: None if no part could be mapped.
-    search: from which the estimate comes.
+    estimate: the camera; None if no part could be mapped.
+    parts: the maps, the largest first.
+    search: the search of the camera from which `estimate` comes; None if it failed.
     """
 
     estimate: CameraEstimate | None
@@ -88,15 +98,15 @@ class MappedParts:
     search: FoundCamera | None = None
 
     def count(self) -> int:
-        """Return the number of key frames with a pose."""
+        """Return the number of key frames with a pose in any part."""
         return sum(len(part.frames) for part in self.parts)
 
     def is_complete(self, count: int) -> bool:
-        """Return whether one part has nearly all of the key frames."""
+        """Return whether there is one part only, and nearly all of the `count` key frames have a pose in it."""
         return len(self.parts) == 1 and self.count() >= COMPLETE * count
 
     def rank(self) -> int:
-        """Return what is larger for few large parts: the pairs of frames whose motion is known."""
+        """Return the number of pairs of key frames whose relative pose is known; larger for fewer and larger parts."""
         return sum(len(part.frames) ** 2 for part in self.parts)
 
 
@@ -109,17 +119,22 @@ def map_key_frames(
     static: NDArray[np.bool_] | None,
     workers: Workers,
 ) -> tuple[CameraEstimate, list[SparseMap], list[FramePair]]:
-    """Match key frames, find the camera, and reconstruct; return the camera, the parts, and all matches.
+    """Match the key frames, find the camera, and reconstruct poses and points.
 
-    The largest part comes first.
+    Each key frame is matched with the key frames after it. If poses are missing then, it is matched with more of them
+    and with key frames that look similar; and at last by learned features where the best map breaks, if they are
+    installed.
 
-    Each key frame is matched with neighbors. If frames are missing, it is matched wider and with similar ones, and last
-    by learned features where the best map breaks, if they are installed.
+    stream: the frames.
+    files: feature file of each key frame, by frame index.
+    work: folder for finished stages; a call with the same folder resumes after an interruption.
+    given: the camera of the small frames, if the user gave it; else None.
+    static: (h, w), true on pixels that show the same all along in the small frames, whose features are left out; or
+        None.
+    workers: number of threads, and how progress is shown.
 
-    files: features by key frame.
-    work: a folder for finished stages; the same folder resumes after an interruption.
-    given: the camera of the small frames, if known.
-    static: (h, w), true on what never moves in the small frames; or None.
+    Returns the camera; the maps of the parts of the video, the largest first; and the matches of all pairs of key
+    frames.
 
     Raises DataError with the reason if the matches show no motion, or no two frames can be mapped.
     """
@@ -195,14 +210,16 @@ def map_parts(
     is_last: bool,
     before: FoundCamera | None = None,
 ) -> MappedParts:
-    """Return the parts of a matched video, split where matches contradict a join.
+    """Map a matched video, and split each map where matches contradict that its key frames belong together.
 
-    database: of COLMAP, without the matches that are held out.
-    files: features by key frame.
-    pairs: all matches.
-    size: height and width of the small frames.
-    is_last: whether a global mapping is tried too if frames are missing.
-    before: the camera that fewer matches gave.
+    database: COLMAP database without the held-out matches.
+    files: feature file of each key frame, by frame index.
+    pairs: all matches, with the held-out ones.
+    given: the camera if the user gave it; else None.
+    size: (height, width) of the small frames, pixels.
+    workers: number of threads, and how progress is shown.
+    is_last: whether this is the last attempt, so that a global mapping is tried too if poses are missing.
+    before: the camera found in an earlier attempt with fewer matches, or None.
     """
     frames = sorted(files)
     mapped = _map_in_chunks(database, files, given, size, workers, before)

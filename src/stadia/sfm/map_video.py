@@ -1,4 +1,4 @@
-"""Recover the camera, the path and sparse points of a video: `stadia map`, `stadia.map_video`."""
+"""Recover the camera, the camera trajectory and sparse points of a video: `stadia map`, `stadia.map_video`."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 
 VERSION = 4
-"""Of the stored stages; a new version discards earlier ones."""
+"""Version of the files of finished stages; stages of another version are not read."""
 
 
 @dataclass(frozen=True)
 class MappedVideo:
-    """The map of a video, from `map_video`.
+    """The map of a video, as returned by `map_video`.
 
-    folder: with its files; `datasets.video.video_map.read_map` reads them again.
+    folder: the map's folder; `stadia.data.video.video_map.read_map` reads its files again.
     stream: the frames that were mapped.
-    found: camera, key frames, points, and every frame's place.
+    found: camera, key frames, points, and the pose of every frame.
+    poses: the poses of all frames, with the first frame that has one as world.
     """
 
     folder: Path
@@ -55,22 +56,24 @@ class MappedVideo:
 
     @property
     def K(self) -> NDArray[np.float64]:
-        """Return the intrinsics (3, 3) of the frames without their distortion, pixels."""
+        """Return the intrinsics (3, 3) of the frames once their lens distortion is removed, pixels."""
         return self.found.estimate.camera.resized(self.stream.height, self.stream.width).K
 
     @property
     def T_world_camera(self) -> NDArray[np.float64]:
-        """Return the poses (N, 4, 4) of all frames, up to scale; NaN if a frame is lost."""
+        """Return the poses (N, 4, 4) of all frames, camera to world, with translations up to scale; NaN if a frame is
+        lost.
+        """
         return self.poses.T_world_camera
 
     @property
     def names(self) -> list[str]:
-        """Return the names of all frames."""
+        """Return the names of all frames, in the order of `T_world_camera`."""
         return self.stream.stems()[: len(self.found.placed)]
 
     @property
     def points(self) -> NDArray[np.float64]:
-        """Return the points (P, 3) in the axes of the first placed frame, up to scale."""
+        """Return the map points (P, 3) in the world of `T_world_camera` (the first frame with a pose), up to scale."""
         points, T = self.found.sparse.points, self.poses.T_first
         return np.asarray(points @ T[:3, :3].T + T[:3, 3])
 
@@ -88,19 +91,24 @@ def map_video(
     cache: CacheConfig | None = None,
     track: TrackProgress = no_progress,
 ) -> MappedVideo:
-    """Recover the camera, the path and sparse points of a video, and write them. The same call resumes.
+    """Recover the camera, the camera trajectory and sparse points of a video, and write them into a folder.
 
-    source: a video, photos, a folder of videos of one place, a bag, or a data set.
-    camera: of the frames; None takes the file next to them, or estimates it. Data sets have their own.
-    format: of the data set.
+    An interrupted call is resumed by the same call.
+
+    source: a video, a folder of photos, a folder of videos of one place, a ROS bag, or a data set.
+    camera: the camera of the frames; None takes it from a file next to the source, or else estimates it. Data sets have
+        their own camera.
+    format: name of the data set's format, or "auto" to detect it.
     options: further fields of `SourceOptions`, such as frames and recordings.
-    out: the folder of the map; None puts it next to the source.
-    masks: a folder of `stadia prepare`, to leave out what moves.
-    has_views: whether to write undistorted key frames with COLMAP's model and transforms.json.
-    predict_depth: returns depth up to scale of an image and its K; the views then get depth maps in the map's unit.
-    cache: where finished stages are kept.
+    out: folder of the map; None puts it next to the source.
+    masks: folder of masks from `stadia prepare`; features on things that can move are left out.
+    has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
+    predict_depth: a function of an image and its K that returns depth up to scale; with it, these images get depth maps
+        in the map's unit.
+    cache: folder in which finished stages are kept; None takes the default.
+    track: shows progress.
 
-    Raises DataError with the reason if a video has no map; nothing is written then.
+    Raises DataError with the reason if no map can be made of the video; nothing is written then.
     """
     import_pycolmap()
     source, camera, cache = expand_home(Path(source)), camera or CameraConfig(), cache or CacheConfig()
@@ -176,9 +184,12 @@ def _name_stages(stream: FrameStream, given: LensCamera | None, cache: CacheConf
 
 @contextmanager
 def hold_stages(work: Path) -> Iterator[Path]:
-    """Hold a folder for finished stages: an interruption or a full disk leaves them, so that the same call resumes.
+    """Hold a folder for finished stages of a map while the map is made, and remove it at the end.
 
-    Any other error removes them, since they may be damaged. Raises StadiaError for a full disk.
+    An interruption or a full disk leaves the folder, so that the same call resumes; any other error removes it, since
+    its files may be damaged.
+
+    Raises StadiaError if the disk is full.
     """
     with hold_folder(work):
         try:

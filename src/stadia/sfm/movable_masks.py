@@ -1,4 +1,4 @@
-"""Read the masks of `stadia prepare`, which leave out what moves."""
+"""Read the masks that `stadia prepare` writes for a video, to leave out things that can move."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ from stadia.data.video.photo_fit import PhotoFit
 from stadia.io.input_files import expand_home
 
 MAX_DISTANCE = 5
-"""A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""
+"""A frame without a mask takes that of a frame at most this many frames away, since `stadia prepare` skips frames in
+which the camera hardly moves.
+"""
 
 GROWN_SHARE, GROWN_SHARE_OF_NEAR = 0.005, 0.015
-"""Growth of a mask, and of a near frame's mask, over the width: features at an outline move with it."""
+"""How far a mask is enlarged, as a share of the image width: by GROWN_SHARE for the frame's own mask, by
+GROWN_SHARE_OF_NEAR for a mask taken from a nearby frame. Features at the outline of a moving thing move with it.
+"""
 
 MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse", "sheep", "cow", "boat"}
 
 
 @dataclass(frozen=True, eq=False)
 class MovableMasks:
-    """The masks of `stadia prepare` of a video.
+    """The masks that `stadia prepare` wrote for a video.
 
-    stems, frames: names and indices of the frames with masks, ascending.
-    height, width: of the frames as filmed.
+    files: the mask files.
+    stems: names of the frames that have a mask, in order.
+    frames: indices of these frames, rising.
+    height, width: of the frames as filmed, pixels.
     """
 
     files: MaskFiles
@@ -42,9 +48,14 @@ class MovableMasks:
 
     @classmethod
     def open(cls, folder: Path, stems: Sequence[str], height: int, width: int, content: str = "") -> MovableMasks:
-        """Open a folder with semantic/left/STEM.png. stems: of all frames of the video, in order. content: its hash.
+        """Open the masks of a video in a folder (files semantic/left/STEM.png).
 
-        Raises DataError for masks of another video, without a mask of these frames, or without a class that moves.
+        folder: the folder.
+        stems: names of all frames of the video, in order.
+        height, width: of the frames as filmed, pixels.
+        content: hash of the video's content, which is compared with the hash stored in the folder; "" compares nothing.
+
+        Raises DataError for masks of another video, without a mask of these frames, or without a class that can move.
         """
         folder = expand_home(folder)
         if not (folder / "semantic" / LEFT).is_dir():
@@ -64,7 +75,7 @@ class MovableMasks:
         return cls(files, [stems[index] for index in masked], np.array(masked), height, width)
 
     def has_near(self, index: int, max_distance: int = MAX_DISTANCE) -> bool:
-        """Return whether a frame has its own mask or a near one."""
+        """Return whether the frame `index`, or one at most `max_distance` frames away, has a mask."""
         return abs(int(self.frames[self._find_nearest(index)]) - index) <= max_distance
 
     def _find_nearest(self, index: int) -> int:
@@ -73,12 +84,16 @@ class MovableMasks:
     def read(
         self, index: int, height: int, width: int, lens: Undistortion | None = None, fit: PhotoFit | None = None
     ) -> NDArray[np.bool_] | None:
-        """Return (height, width), true on what can move in a frame; None without a near mask.
+        """Read the mask of a frame, true on things that can move.
 
-        lens: of the frames as filmed, which is removed from the mask too.
-        fit: of a photo of another size than most.
+        index: number of the frame.
+        height, width: of the returned mask, pixels.
+        lens: removes the lens distortion of the frames, and so of the mask; None leaves it.
+        fit: how a photo is turned and padded to the size of most photos; None for a plain resize.
 
-        Raises DataError for a mask that cannot be read, or has another shape.
+        Returns (height, width); None if no frame within MAX_DISTANCE has a mask.
+
+        Raises DataError for a mask file that cannot be read, or has another size than the frames.
         """
         if not self.has_near(index):
             return None
@@ -96,5 +111,5 @@ class MovableMasks:
         return np.asarray(cv2.dilate(marked, np.ones((side, side), np.uint8)) > 0)
 
     def fingerprint(self) -> str:
-        """Return a hash of the files."""
+        """Return a hash of the mask files."""
         return self.files.fingerprint(LEFT)

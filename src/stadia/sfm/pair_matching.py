@@ -1,4 +1,4 @@
-"""Find the features of key frames, match them by COLMAP, and hold out a part of the matches."""
+"""Find the features of key frames, match them by COLMAP, and hold out a part of the matches to check the map with."""
 
 from __future__ import annotations
 
@@ -20,38 +20,50 @@ from stadia.sfm.reconstruction import MAX_ERROR_PX, Workers
 from stadia.sfm.sparse_map import Array, import_pycolmap
 
 OVERLAP, WIDE_OVERLAP = 7, 15
-"""Key frames that each one is matched with, at first and if the map misses some."""
+"""Number of following key frames with which each key frame is matched: OVERLAP at first, WIDE_OVERLAP if the first map
+leaves out key frames.
+"""
 
 SIMILAR = 4
-"""Most similar key frames beyond the neighbors that each one is matched with if the map misses some."""
+"""Number of key frames with the most similar appearance, beyond the neighbors, with which each is matched if the first
+map leaves out key frames.
+"""
 
 MAX_EXHAUSTIVE = 120
-"""Photos without order are matched with each other up to this number; more are matched by similarity."""
+"""Most photos without order that are matched all with each other; of more, each is matched with SIMILAR_PHOTOS similar
+ones.
+"""
 
 SIMILAR_PHOTOS = 20
 MIN_ORDERED = 0.5
-"""Share of neighbors that match in images with an order."""
+"""Share of the pairs of successive images that must match for images to count as ordered (a video)."""
 
 MIN_BRIDGE = 15
-"""Matches across a cut, of COLMAP's default, below which no pair is used."""
+"""Fewest verified matches of a pair of key frames that connects them; with no such pair across a place, it is a cut.
+COLMAP's default.
+"""
 
 MIN_FEATURES = 60
-"""Fewer features in the median frame cannot be matched."""
+"""Fewest features of the median key frame from which a map is tried."""
 
 MATCHES = "matches.db"
 
 BATCH = 64
-"""Pairs that are matched between two lines of progress."""
+"""Number of pairs that are matched between two updates of the progress."""
 
 HELD_FEATURES = 0.1056
-"""Share of each frame's features that take no part in mapping: (1 - .1056)^2 leaves four fifths of the matches."""
+"""Share of each key frame's features that take no part in mapping, so that their matches can check the map; (1 -
+.1056)^2 leaves four fifths of the matches.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramePair:
-    """Verified matches of two key frames.
+    """Geometrically verified matches of two key frames.
 
-    first, second: indices of the frames.  xy_first, xy_second: (N, 2) pixels.  is_held: (N,), not used for the map.
+    first, second: frame indices of both key frames.
+    xy_first, xy_second: (N, 2) pixels of the matches in the first and in the second key frame.
+    is_held: (N,), true for matches that were held out of the mapping.
     """
 
     first: int
@@ -62,19 +74,32 @@ class FramePair:
 
 
 def write_features(path: Path, features: FrameFeatures) -> None:
-    """Write the features of a frame as .npz."""
+    """Write the features of a frame (pixels, descriptors, colors) as an .npz file."""
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, xy=features.xy, descriptors=features.descriptors, colors=features.colors)
 
 
 def read_features(path: Path) -> FrameFeatures:
-    """Read what `write_features` wrote. Raises DataError for any other file."""
+    """Read the features of a frame that `write_features` wrote.
+
+    Raises DataError for any other file.
+    """
     arrays: dict[str, Any] = read_npz(path, only=("xy", "descriptors", "colors"))
     return FrameFeatures(arrays["xy"], arrays["descriptors"], arrays["colors"])
 
 
 def collect_features(stream: FrameStream, keys: Sequence[int], work: Path, track: TrackProgress) -> dict[int, Path]:
-    """Return the file of each key frame's features, in the folder `work`. Raises DataError if they are too few."""
+    """Find the features of all key frames, and write them into files; existing files are kept.
+
+    stream: the frames.
+    keys: indices of the key frames.
+    work: folder for the files.
+    track: shows progress.
+
+    Returns the file of each key frame by its index.
+
+    Raises DataError if the median key frame has fewer than MIN_FEATURES features.
+    """
     files = {index: work / f"features-{index:08d}.npz" for index in keys}
     missing = {index for index, file in files.items() if not file.is_file()}
     for frame in track(stream.select(missing), len(missing), "features") if missing else ():
@@ -95,12 +120,17 @@ def match_key_frames(
     *,
     is_wide: bool,
 ) -> list[FramePair]:
-    """Return the verified matches of key frames, and keep them in COLMAP's database `work/MATCHES`.
+    """Match key frames, and store the verified matches in COLMAP's database `work/MATCHES`.
 
-    files: features by key frame.
+    work: folder of the database.
+    files: feature file of each key frame, by frame index.
     lens: the pycolmap.Camera of all key frames.
-    static: (h, w), true on what never moves, whose features are left out; or None.
-    is_wide: whether to match further neighbors and similar key frames too. Call it without first.
+    static: (h, w), true on pixels that show the same all along, whose features are left out; or None.
+    workers: number of threads, and how progress is shown.
+    is_wide: false for the first call, which matches neighbors; true for a second call, which adds farther neighbors and
+        key frames of similar appearance.
+
+    Returns all verified matches in the database.
     """
     keys, database, done = sorted(files), work / MATCHES, work / f"matched-{int(is_wide)}.json"
     if not done.is_file():
@@ -117,10 +147,12 @@ def match_key_frames(
 def write_database(
     database: Path, files: Mapping[int, Path], cameras: Sequence[Any], mask: NDArray[np.bool_] | None
 ) -> None:
-    """Write the features of key frames, in the order of the video, into a new database of COLMAP.
+    """Create a COLMAP database with the features of key frames, in the order of the video.
 
-    files: of `write_features`, by the index of each key frame.  cameras: pycolmap.Camera of each, in order.
-    mask: (h, w), true outside the scene.
+    database: path of the file; an existing one is replaced.
+    files: feature file of each key frame, by frame index.
+    cameras: the pycolmap.Camera of each key frame, in the order of the indices.
+    mask: (h, w), true on pixels whose features are left out; or None.
     """
     pycolmap = import_pycolmap()
     database.unlink(missing_ok=True)
@@ -141,7 +173,12 @@ def write_database(
 
 
 def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], workers: Workers) -> None:
-    """Match and verify pairs of key frames, by their indices; pairs that were matched before are skipped."""
+    """Match pairs of key frames and verify the matches geometrically; pairs that the database has already are skipped.
+
+    database: COLMAP database with the features.
+    pairs: pairs of frame indices.
+    workers: number of threads, and how progress is shown.
+    """
     pycolmap = import_pycolmap()
     listed, wanted = database.with_suffix(".pairs"), sorted(set(pairs))
     matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
@@ -155,7 +192,7 @@ def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], workers: Worke
 
 
 def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:
-    """Return each key frame with the next ones.
+    """Pair each key frame with the `overlap` key frames after it.
 
     Examples:
         >>> list_neighbors([0, 4, 9], 1)
@@ -165,7 +202,12 @@ def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:
 
 
 def list_similar(files: Mapping[int, Path], count: int) -> list[tuple[int, int]]:
-    """Return each key frame with the `count` most similar ones by VLAD that are no neighbors."""
+    """Pair each key frame with the `count` key frames of most similar appearance (VLAD) that lie more than WIDE_OVERLAP
+    apart.
+
+    files: feature file of each key frame, by frame index.
+    count: number of similar key frames for each.
+    """
     keys = sorted(files)
     places = describe_places([read_features(files[key]) for key in keys])
     similarity = places @ places.T
@@ -177,21 +219,26 @@ def list_similar(files: Mapping[int, Path], count: int) -> list[tuple[int, int]]
 
 
 def list_photo_pairs(files: Mapping[int, Path]) -> list[tuple[int, int]]:
-    """Return the pairs to match of images without order."""
+    """List the pairs of photos to match if the photos have no order: all pairs of few photos, similar ones of many.
+
+    files: feature file of each photo, by its index.
+    """
     keys = sorted(files)
     every = list_neighbors(keys, len(keys))
     return every if len(keys) <= MAX_EXHAUSTIVE else list_similar(files, SIMILAR_PHOTOS)
 
 
 def is_ordered(pairs: Sequence[FramePair], keys: Sequence[int]) -> bool:
-    """Return whether most neighbors match, as in a video."""
+    """Return whether at least half of the pairs of successive key frames match, as in a video."""
     matched = {(pair.first, pair.second) for pair in pairs if len(pair.is_held) >= MIN_BRIDGE}
     neighbors = list_neighbors(keys, 1)
     return sum(pair in matched for pair in neighbors) >= MIN_ORDERED * len(neighbors)
 
 
 def find_cuts(pairs: Sequence[FramePair], keys: Sequence[int]) -> list[int]:
-    """Return the key frames that no match connects with those before."""
+    """Return the key frames that no pair of matching key frames connects with those before them: the first ones of a
+    scene.
+    """
     ends = np.searchsorted(keys, [(pair.first, pair.second) for pair in pairs if len(pair.is_held) >= MIN_BRIDGE])
     bridged = np.zeros(len(keys), bool)
     for first, second in ends.reshape(-1, 2):
@@ -200,7 +247,9 @@ def find_cuts(pairs: Sequence[FramePair], keys: Sequence[int]) -> list[int]:
 
 
 def read_matches(database: Path) -> list[FramePair]:
-    """Return the verified matches of a database of COLMAP."""
+    """Read the verified matches of all pairs from a COLMAP database; the same features are marked as held out at each
+    call.
+    """
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
         images = {image.image_id: image for image in store.read_all_images()}
@@ -223,7 +272,7 @@ def _hold_features(image_id: int, count: int) -> NDArray[np.bool_]:
 
 
 def hold_out(database: Path, reduced: Path) -> None:
-    """Write a copy of the database without the matches that `read_matches` marks as held."""
+    """Copy a COLMAP database to `reduced`, without the matches that `read_matches` marks as held out."""
     pycolmap = import_pycolmap()
     shutil.copyfile(database, reduced)
     with pycolmap.Database.open(str(reduced)) as store:

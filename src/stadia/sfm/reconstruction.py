@@ -18,17 +18,21 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.sfm.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)
-"""Horizontal fields of view that an unknown camera starts from: the cost has several minima."""
+"""Horizontal fields of view, degrees, from which the estimation of an unknown camera starts: the cost has several
+minima.
+"""
 
 MAX_FRAME_S = 3.0
-"""Longest time for each key frame: without it, wrong matches are added and removed for minutes."""
+"""Longest computing time per key frame, seconds; without it, COLMAP adds and removes wrong matches for minutes."""
 
 MIN_POINTS = 30
-"""Of a map. A camera that turns on the spot gives fewer."""
+"""Fewest points of a model; a camera that rotates on the spot gives fewer."""
 
 MAX_ERROR_PX, MAX_POSE_ERROR_PX = 1.5, 4.0
-"""Largest error of a match or point, and of a match that places a frame. COLMAP's 4 and 12 px keep matches of traffic,
-which pull the path of a drive 20 to 50 degrees aside.
+"""Largest reprojection errors, pixels: MAX_ERROR_PX of a match or point, MAX_POSE_ERROR_PX of a match that gives a new
+frame its pose.
+
+COLMAP's 4 and 12 px keep matches of traffic, which pull the trajectory of a drive 20 to 50 degrees aside.
 """
 
 MAX_LENS = 1.0  # largest coefficient of distortion
@@ -38,7 +42,12 @@ NOISE_SHARE = 0.5  # of the noise, where a robust cost ends that determines a le
 
 @dataclass(frozen=True)
 class Workers:
-    """threads: that map.  track: shows the progress of each mapping, which is called `what`."""
+    """How COLMAP is run.
+
+    threads: number of threads.
+    track: shows progress.
+    what: name of the step in the progress display.
+    """
 
     threads: int
     track: TrackProgress = no_progress
@@ -46,7 +55,7 @@ class Workers:
 
     @contextmanager
     def count_steps(self, count: int, what: str) -> Iterator[Callable[[], None]]:
-        """Yield a function to call after each of `count` steps."""
+        """Show the progress of `count` steps called `what`; yields a function to call after each step."""
         steps = iter(self.track(range(count + 1), count, what))
         next(steps)
         yield lambda: (next(steps, None), None)[1]
@@ -64,11 +73,18 @@ def map_frames(
     init_angle_deg: float = 2.0,
     start: Any = None,
 ) -> Any | None:
-    """Return the largest pycolmap.Reconstruction of these images; None if no two of them can be placed.
+    """Run COLMAP's incremental mapping on some images of a database.
 
+    database: COLMAP database with the verified matches.
+    names: names of the images (8-digit frame indices).
     camera: the pycolmap.Camera to start from; it is written into the database.
     refine: whether focal length and distortion are adjusted.
-    start: a pycolmap.Reconstruction of some of the images with this camera, which is extended.
+    workers: number of threads, and how progress is shown.
+    init_angle_deg: smallest triangulation angle of the first image pair, degrees.
+    start: a pycolmap.Reconstruction of some of the images with this camera, to which the others are added; None starts
+        anew.
+
+    Returns the largest pycolmap.Reconstruction; None if no two images get a pose.
     """
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
@@ -102,11 +118,15 @@ def map_frames(
 
 
 def map_globally(database: Path, camera: Any, *, threads: int) -> list[Any]:
-    """Return a pycolmap.Reconstruction of each connected set of images, solved at once (Pan, GLOMAP, ECCV 2024).
+    """Reconstruct each connected set of images at once (global mapping: Pan, GLOMAP, ECCV 2024).
 
-    It passes places where incremental mapping ends, and may join them wrongly.
+    It passes places where incremental mapping ends, but may join parts wrongly.
 
-    camera: a pycolmap.Camera, which stays as it is.
+    database: COLMAP database with the verified matches.
+    camera: a pycolmap.Camera, which is not adjusted.
+    threads: number of threads.
+
+    Returns a pycolmap.Reconstruction of each set.
     """
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
@@ -134,7 +154,16 @@ def adjust(
     iterations: int = 30,
     threads: int = 2,
 ) -> Any:
-    """Adjust all frames and points in place with a robust cost from `robust_px` on; return the adjuster."""
+    """Run a bundle adjustment of all poses and points of a pycolmap.Reconstruction in place.
+
+    refine_focal: whether to adjust the focal length.
+    refine_lens: whether to adjust the distortion.
+    robust_px: residual, pixels, from which the (Cauchy) cost grows slower than a square.
+    iterations: most iterations.
+    threads: number of threads.
+
+    Returns pycolmap's bundle adjuster.
+    """
     pycolmap = import_pycolmap()
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
@@ -153,9 +182,9 @@ def adjust(
 
 
 def adjust_camera(model: Any, *, threads: int) -> None:
-    """Adjust frames, points, focal length and distortion in place, first with a wide, then with a narrow robust cost.
+    """Adjust poses, points, focal length and distortion in place, first with a wide, then with a narrow robust cost.
 
-    Wrong matches within a pixel outweigh the distortion, so the last cost is narrower than the noise.
+    Wrong matches of up to a pixel outweigh the distortion, so the second cost is robust from below the noise on.
     """
     adjust(model, refine_focal=True, refine_lens=True, threads=threads)
     robust_px = NOISE_SHARE * from_reconstruction(model, {}).measure_noise_px()
@@ -164,7 +193,12 @@ def adjust_camera(model: Any, *, threads: int) -> None:
 
 
 def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
-    """Return a reconstruction of the same frames and camera, with new points from all matches."""
+    """Return a reconstruction with the same poses and camera, whose points are triangulated anew from all matches.
+
+    model: a pycolmap.Reconstruction.
+    database: COLMAP database with the verified matches.
+    threads: number of threads.
+    """
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
         store.update_camera(next(iter(model.cameras.values())))
@@ -179,7 +213,7 @@ def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
 
 
 def keep_frames(model: Any, names: Sequence[str]) -> Any:
-    """Return a copy of a pycolmap.Reconstruction with only these images, and the points they see."""
+    """Return a copy of a pycolmap.Reconstruction with only the images of these names, and the points that they see."""
     kept = import_pycolmap().Reconstruction(model)
     for image_id in kept.reg_image_ids():
         if kept.images[image_id].name not in names:
@@ -188,7 +222,10 @@ def keep_frames(model: Any, names: Sequence[str]) -> Any:
 
 
 def change_model(model: Any, name: str) -> None:
-    """Change the lens model of a reconstruction's one camera in place; missing coefficients are 0."""
+    """Change the lens model of a reconstruction's only camera in place; coefficients that it did not have become 0.
+
+    name: of COLMAP's camera model, such as "RADIAL" or "OPENCV".
+    """
     pycolmap = import_pycolmap()
     (camera,) = model.cameras.values()
     if camera.model_name == name:
@@ -203,17 +240,23 @@ def change_model(model: Any, name: str) -> None:
 
 
 SMALL_PATH = 0.6
-"""Extent of the path over the median distance of the points, below which the mirrored scene is tried."""
+"""Extent of the camera trajectory over the median distance of the points, below which the depth-reversed scene is
+tried.
+"""
 
 _MIN_IN_FRONT = 0.98  # share of the observed points before the camera
 _BETTER = 0.97  # cost of the mirrored scene over that of the scene, from which it is taken
 
 
 def mirror_if_better(model: Any, *, threads: int) -> Any:
-    """Return the model, or its mirror image (near and far exchanged) if that explains the images better.
+    """Return the model, or the same with near and far exchanged if that explains the images better.
 
-    If a camera moves little, the first two images can choose the wrong one (the Necker reversal, Kanatani, Geometric
-    Computation for Machine Vision, 1993). Both are adjusted with a fixed camera, and the smaller cost decides.
+    If a camera moves little, the first two images can lead to the depth-reversed scene (the Necker reversal; Kanatani,
+    Geometric Computation for Machine Vision, 1993). Both are adjusted with a fixed camera, and the smaller cost
+    decides.
+
+    model: a pycolmap.Reconstruction.
+    threads: number of threads.
     """
     pycolmap = import_pycolmap()
     images = [model.images[image_id] for image_id in model.reg_image_ids()]
@@ -243,6 +286,8 @@ def _depths(model: Any) -> Array:
 
 
 def measure_cost(model: Any) -> float:
-    """Return the mean robust cost of an observation of a pycolmap.Reconstruction, which `adjust` minimizes."""
+    """Return the mean robust reprojection cost of an observation in a pycolmap.Reconstruction, which `adjust`
+    minimizes.
+    """
     squared = (from_reconstruction(model, {}).residuals_px() ** 2).sum(1)
     return float(np.log1p(squared / _ROBUST_PX**2).mean())

@@ -1,6 +1,7 @@
-"""Measure a camera's height above the road by a plane sweep: at the right height, two frames agree on the road.
+"""Measure a camera's height above the road by a plane sweep over pairs of video frames.
 
-A plane below the camera maps one image onto the other (a homography). Its normal is perpendicular to the travel.
+Each tried height of the road plane maps one image onto the other (a homography); at the right height the road agrees.
+The plane's normal is taken perpendicular to the direction of travel.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 Gray = NDArray[np.floating]
 
 HEIGHTS = np.geomspace(0.15, 6.0, 76)
-"""Tried heights over the motion between two frames: 5 % apart."""
+"""Tried camera heights, as multiples of the distance that the camera moves between two frames; 5 % apart."""
 
 NEAR, FAR, SIDE = 2.5, 12.0, 1.5
-"""Compared part of the road, over the height: distances ahead, and to each side."""
+"""Part of the road that is compared, in multiples of the camera's height: from NEAR to FAR ahead, and up to SIDE to
+each side.
+"""
 
 PLACES = 16  # of a path, at which pairs of frames are compared
 MIN_KEY_STEP = 0.2  # of the mean distance of two key frames: below, the camera stands, and the traffic moves
@@ -41,17 +44,22 @@ BLOCK_PX = 16
 MIN_BLOCKS = 6  # of a road with texture
 STEPS = 40  # of a path whose directions are compared
 LEVEL_DEG = 0.15
-"""Standard deviation of the direction of travel against the road, degrees."""
+"""Standard deviation of the angle between the direction of travel and the road plane, degrees."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RoadPlane:
-    """The road below a camera, in its axes: normal . X + height = 0 for its points.
+    """The road plane below a camera, in the camera's axes: normal . X + height = 0 for points X of the road.
 
-    normal: (3,) unit, towards the camera.  height, deviation: in the unit of the path.
-    pitch_deg, pitch_deviation_deg: angle of the camera above the direction of travel.
-    pairs: number of agreeing pairs of frames.  agreement: their median correlation on the road.
-    drift: height of the last third of the path over that of the first, 1 if their difference is uncertain.
+    normal: (3,) unit vector, from the road towards the camera.
+    height: of the camera over the road, in the unit of the trajectory.
+    deviation: standard deviation of `height`.
+    pitch_deg: angle by which the camera points above the direction of travel, degrees.
+    pitch_deviation_deg: standard deviation of `pitch_deg`.
+    pairs: number of frame pairs that agree on the height.
+    agreement: mean correlation of the road over the pairs, at the best height (1: equal images).
+    drift: height in the last third of the trajectory over the height in the first third; 1 if the difference is not
+        significant.
     """
 
     normal: Array
@@ -66,14 +74,23 @@ class RoadPlane:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StraightFrame:
-    """A gray image (h, w) without distortion. shown: (h, w) uint8, 255 on the scene."""
+    """A gray image without lens distortion, and which of its pixels show the scene.
+
+    gray: (h, w) image.
+    shown: (h, w) uint8, 255 on pixels that show the scene, 0 on others.
+    """
 
     gray: NDArray[np.uint8]
     shown: NDArray[np.uint8]
 
     @classmethod
     def straighten(cls, gray: NDArray[np.uint8], hidden: NDArray[np.bool_] | None, camera: LensCamera) -> StraightFrame:
-        """Remove the lens distortion from a gray image (H, W) and from its mask (H, W) of hidden pixels."""
+        """Remove the lens distortion from a gray image and from its mask.
+
+        gray: (H, W) image.
+        hidden: (H, W), true on pixels that do not show the scene; or None.
+        camera: camera of the image with its distortion.
+        """
         shown = np.full(gray.shape, 255, np.uint8) if hidden is None else np.where(hidden, np.uint8(0), np.uint8(255))
         return cls(camera.undistort(gray), camera.undistort(shown)) if any(camera.distortion) else cls(gray, shown)
 
@@ -85,13 +102,16 @@ def find_road_plane(
     camera: LensCamera,
     hidden: Mapping[int, NDArray[np.bool_]] | None = None,
 ) -> RoadPlane | None:
-    """Return the road below the camera; None if the camera follows no road, or the road has too little texture.
+    """Find the road plane below the camera from pairs of images.
 
-    frames: gray images (h, w) by index, of all pairs.
-    pairs: indices of two frames, from `choose_pairs`.
-    T_world_camera: (N, 4, 4) of all frames, NaN if unknown.
-    camera: of the images, whose distortion is removed.
-    hidden: (h, w) by index, true outside the scene: a hood, or moving things.
+    frames: gray images (h, w) by frame index, of all pairs.
+    pairs: pairs of frame indices, from `choose_pairs`.
+    T_world_camera: (N, 4, 4) poses of all frames, NaN if unknown.
+    camera: camera of the images; its distortion is removed.
+    hidden: masks (h, w) by frame index, true on pixels that do not show the static scene, such as a hood or moving
+        things.
+
+    Returns None if the camera does not travel along a road, or the road has too little texture.
     """
     direction = find_travel_direction(T_world_camera)
     if direction is None or len(pairs) < MIN_PAIRS:
@@ -155,12 +175,16 @@ def find_road(
     static: NDArray[np.bool_] | None,
     track: TrackProgress,
 ) -> RoadPlane | None:
-    """Return the road below the camera of a drive; None for photos, other motions, or if no road is found.
+    """Find the road plane below the camera of a drive.
 
-    sparse: with the key frames that are compared.
-    camera: of the small frames.
-    T_world_camera: (N, 4, 4) of all frames, NaN for lost ones.
-    static: (h, w), true on what never moves; or None.
+    stream: the video frames.
+    sparse: the map, whose key frames set the distance between compared frames.
+    camera: camera of the small frames.
+    T_world_camera: (N, 4, 4) poses of all frames, NaN for lost ones.
+    static: (h, w), true on pixels that show the same all along; or None.
+    track: shows progress.
+
+    Returns None for photos, for a camera that does not travel forward, or if no road is found.
     """
     if stream.photos is not None or find_travel_direction(T_world_camera) is None:
         return None
@@ -175,11 +199,13 @@ def find_road(
 
 
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:
-    """Return the direction of travel in the camera's axes (3,), its angle below the camera's axis, and its deviation.
+    """Find the common direction of travel in the axes of the camera.
 
-    The angle in degrees is positive if the camera points above the travel. None without a common forward direction.
+    T_world_camera: (N, 4, 4) poses, NaN if unknown.
 
-    T_world_camera: (N, 4, 4), NaN if unknown.
+    Returns the direction (3,) as a unit vector; the angle in degrees by which the camera's optical axis points above
+    the direction of travel; and the standard deviation of this angle in degrees. None if the camera has no common
+    direction, or it is not forward.
 
     Examples:
         >>> T = np.tile(np.eye(4), (5, 1, 1)); T[:, 2, 3] = range(5)
@@ -216,7 +242,13 @@ def _thin_path(T_world_camera: Array) -> list[int]:
 
 
 def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of frames at PLACES of the path, half and whole the distance of two key frames apart.
+    """Choose pairs of frames to compare at PLACES places of the trajectory.
+
+    At each place, a frame is paired with those that are half and once the median distance between two key frames ahead
+    of it.
+
+    T_world_camera: (N, 4, 4) poses of all frames, NaN if unknown.
+    key_frames: indices of the key frames.
 
     Examples:
         >>> T = np.tile(np.eye(4), (9, 1, 1)); T[:, 2, 3] = range(9)
@@ -242,11 +274,13 @@ def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple
 def sweep_road(
     pairs: Sequence[tuple[StraightFrame, StraightFrame, Array]], K: Array, normal: Array
 ) -> tuple[Array, Array]:
-    """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
+    """Measure how well the road agrees between the images of each pair, at each tried height of the camera.
 
-    pairs: two images, and T_second_first (4, 4) between them.
-    K: (3, 3) of the images.
-    normal: (3,) of the road in the camera's axes, towards the camera.
+    pairs: for each pair, both images and T_second_first (4, 4), from the first camera to the second.
+    K: (3, 3) of the images, pixels.
+    normal: (3,) unit normal of the road in the camera's axes, towards the camera.
+
+    Returns the correlations (P, len(HEIGHTS)), and the distances (P,) between the cameras of each pair.
     """
     curves, lengths = list[Array](), list[float]()
     height, width = pairs[0][0].gray.shape

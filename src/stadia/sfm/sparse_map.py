@@ -1,4 +1,4 @@
-"""The result of structure from motion as arrays."""
+"""The result of structure from motion (camera, poses, points, observations) as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ Array = NDArray[np.float64]
 
 
 def import_pycolmap() -> Any:
-    """Return the module pycolmap without its log. Raises StadiaError if it is not installed."""
+    """Import the package pycolmap, silence its log, and keep the signal handlers of Python; return the module.
+
+    Raises StadiaError if it is not installed.
+    """
     is_first = "pycolmap" not in sys.modules
     try:
         import pycolmap
@@ -42,9 +45,12 @@ def import_pycolmap() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class LensCamera:
-    """A pinhole camera with OpenCV's distortion, for one image size. Pixel centers are at integers.
+    """A pinhole camera with square pixels and OpenCV's distortion, for one image size. Pixel centers are at integers.
 
-    focal_px: of both axes.  center_px: x, y.  distortion: k1, k2, p1, p2.
+    focal_px: focal length, pixels.
+    center_px: principal point (x, y), pixels.
+    distortion: coefficients k1, k2, p1, p2.
+    height, width: of the images, pixels.
     """
 
     focal_px: float
@@ -55,11 +61,11 @@ class LensCamera:
 
     @property
     def K(self) -> Array:
-        """Return (3, 3), pixels."""
+        """Return the intrinsics (3, 3), pixels."""
         return np.array([[self.focal_px, 0, self.center_px[0]], [0, self.focal_px, self.center_px[1]], [0, 0, 1]])
 
     def project(self, points: Array) -> Array:
-        """Return pixels (N, 2) of points (N, 3) in the camera's axes.
+        """Project points (N, 3) in the camera's axes to pixels (N, 2), with distortion.
 
         Examples:
             >>> LensCamera(100, (50, 40), (0, 0, 0, 0), 81, 101).project(np.array([[1.0, 0, 2]])).tolist()
@@ -78,19 +84,21 @@ class LensCamera:
         return self.focal_px * distorted + np.array(self.center_px)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an image (h, w) as a pinhole with the same K sees it; 0 outside the lens."""
+        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 where the lens sees nothing."""
         import cv2
 
         return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
 
     def resized(self, height: int, width: int) -> LensCamera:
-        """Return the camera of images resized to this size, of the same shape within a pixel."""
+        """Return the camera of the same images resized to (height, width), whose aspect ratio is the same within a
+        pixel.
+        """
         across, down = width / self.width, height / self.height
         center = (self.center_px[0] + 0.5) * across - 0.5, (self.center_px[1] + 0.5) * down - 0.5
         return LensCamera(self.focal_px * math.sqrt(across * down), center, self.distortion, height, width)
 
     def to_pycolmap(self) -> Any:
-        """Return a pycolmap.Camera of the model OPENCV; COLMAP's first pixel has its center at one half."""
+        """Convert to a pycolmap.Camera of the model OPENCV; in COLMAP, the center of the first pixel is at one half."""
         camera = import_pycolmap().Camera.create_from_model_name(1, "OPENCV", self.focal_px, self.width, self.height)
         x, y = self.center_px
         camera.params = np.array([self.focal_px, self.focal_px, x + 0.5, y + 0.5, *self.distortion])
@@ -99,13 +107,17 @@ class LensCamera:
 
     @classmethod
     def from_fov(cls, fov_deg: float, height: int, width: int) -> LensCamera:
-        """Return the pinhole camera of a horizontal field of view, with its axis in the image's middle."""
+        """Create a pinhole camera without distortion, whose principal point is in the middle of the image.
+
+        fov_deg: horizontal field of view, degrees.
+        height, width: of the image, pixels.
+        """
         focal_px = focal_px_from_fov(fov_deg, width)
         return cls(focal_px, ((width - 1) / 2, (height - 1) / 2), (0.0, 0.0, 0.0, 0.0), height, width)
 
     @classmethod
     def from_pycolmap(cls, camera: Any) -> LensCamera:
-        """Return the camera of a pycolmap.Camera: PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV."""
+        """Convert a pycolmap.Camera of the model PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV."""
         names = [name.strip() for name in camera.params_info.split(",")]
         values: dict[str, float] = dict(zip(names, map(float, camera.params), strict=True))
         k1 = values.get("k", values.get("k1", 0.0))
@@ -116,12 +128,15 @@ class LensCamera:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseMap:
-    """Key frames and points in one frame of reference, up to scale.
+    """F key frames and P points in one world, up to scale, with M observations of points in key frames.
 
-    camera: of the small frames.
-    frames: (F,) int, indices of the key frames, rising.  T_camera_world: (F, 4, 4).
-    points: (P, 3).  colors: (P, 3) uint8 RGB.
-    observed: (M, 2) int, rows of `frames` and `points` of each observation.  xy: (M, 2), its pixels.
+    camera: the camera of the small frames.
+    frames: (F,) frame indices of the key frames, rising.
+    T_camera_world: (F, 4, 4) poses of the key frames, world to camera.
+    points: (P, 3) in the world.
+    colors: (P, 3) uint8 RGB.
+    observed: (M, 2), for each observation the row of its key frame in `frames` and the row of its point in `points`.
+    xy: (M, 2), pixel of each observation.
     """
 
     camera: LensCamera
@@ -133,24 +148,28 @@ class SparseMap:
     xy: Array
 
     def in_camera(self) -> Array:
-        """Return (M, 3), the point of each observation in its camera's axes."""
+        """Return (M, 3), for each observation its point in the axes of its key frame's camera."""
         T = self.T_camera_world[self.observed[:, 0]]
         return np.einsum("mij,mj->mi", T[:, :3, :3], self.points[self.observed[:, 1]]) + T[:, :3, 3]
 
     def residuals_px(self) -> Array:
-        """Return (M, 2), projected minus observed, pixels."""
+        """Return (M, 2), for each observation the projected minus the observed pixel."""
         return self.camera.project(self.in_camera()) - self.xy
 
     def measure_noise_px(self) -> float:
-        """Return the robust deviation of an observation's x or y, pixels."""
+        """Return a robust standard deviation of the residuals in x or y, pixels (1.4826 times the median absolute
+        residual).
+        """
         return float(1.4826 * np.median(np.abs(self.residuals_px())))
 
     def track_lengths(self) -> NDArray[np.int64]:
-        """Return (P,), the number of key frames that observe each point."""
+        """Return (P,), for each point the number of key frames that observe it."""
         return np.bincount(self.observed[:, 1], minlength=len(self.points))
 
     def point_deviations(self) -> tuple[Array, float]:
-        """Return the covariances (P, 3, 3) of the points with fixed cameras, and the robust deviation of pixels."""
+        """Return the covariances (P, 3, 3) of the points for fixed cameras, and the robust standard deviation of pixels
+        used.
+        """
         noise_px = max(self.measure_noise_px(), 1e-3)
         inside = self.in_camera()
         z = inside[:, 2]
@@ -167,7 +186,11 @@ class SparseMap:
         return np.linalg.pinv(information / scale, rcond=1e-12, hermitian=True) / scale, noise_px
 
     def relative_deviations(self) -> Array:
-        """Return (P,), each point's deviation along its nearest camera's ray over its distance."""
+        """Return (P,), for each point its relative standard deviation of depth.
+
+        This is the standard deviation along the ray of the key frame in which it is largest, over the distance to that
+        key frame.
+        """
         covariance, _ = self.point_deviations()
         centers = -np.einsum("fji,fj->fi", self.T_camera_world[:, :3, :3], self.T_camera_world[:, :3, 3])
         rays = self.points[self.observed[:, 1]] - centers[self.observed[:, 0]]
@@ -181,9 +204,10 @@ class SparseMap:
 
 
 def from_reconstruction(model: Any, colors: Mapping[int, NDArray[np.uint8]]) -> SparseMap:
-    """Return the arrays of a pycolmap.Reconstruction with one camera, whose images are named by frame index.
+    """Convert a pycolmap.Reconstruction with one camera, whose images are named by frame index, to arrays.
 
-    colors: of the features of each key frame (N, 3), by the frame's index.
+    model: the reconstruction.
+    colors: for each key frame by its index, the colors (N, 3) of its features; points without a color are black.
     """
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
     row_of_point = {point_id: row for row, point_id in enumerate(sorted(model.points3D))}
@@ -216,9 +240,9 @@ MIN_SHARED_FRAMES = 3
 
 
 def join_maps(maps: list[SparseMap]) -> list[SparseMap]:
-    """Return the parts of consecutive maps: those that share key frames are moved onto the one before.
+    """Join maps of successive parts of a video: a map that shares key frames with the one before is moved onto it.
 
-    The part with most key frames comes first.
+    Returns the maps that could not be joined with each other; the one with most key frames comes first.
     """
     joined = [maps[0]]
     for following in maps[1:]:
@@ -256,9 +280,14 @@ def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) ->
 
 
 def align_cameras(T_source: Array, T_target: Array) -> tuple[float, Array, Array]:
-    """Return (s, R, t) that moves the world of cameras T_camera_world (N, 4, 4) onto another: x' = s R x + t.
+    """Find the similarity transform (s, R, t) between two worlds in which the same N cameras have known poses.
 
-    The rotation is the mean over the cameras, since places on a straight line do not determine it.
+    The rotation is the mean over the cameras, since positions on a straight line do not determine it.
+
+    T_source: (N, 4, 4) poses T_camera_world in the source world.
+    T_target: (N, 4, 4) poses T_camera_world in the target world.
+
+    Returns scale s, rotation R (3, 3) and translation t (3,): x_target = s R x_source + t.
 
     Examples:
         >>> T = np.tile(np.eye(4), (2, 1, 1)); T[1, 2, 3] = -1
@@ -282,16 +311,21 @@ MAX_BACK_PX = 0.7  # distance of a point that is tracked forward and back
 MAX_RESIDUAL_PX = 3.0
 MIN_INLIERS = 0.5
 PRIOR_SHARE = 0.25
-"""Deviation of a position from the line between two key frames, as a share of their distance."""
+"""Standard deviation of a camera position about the straight line between the two surrounding key frames, as a share of
+the distance between these key frames.
+"""
 
 _WINDOW = (21, 21)
 
 
 class FrameStatus(StrEnum):
-    """How the pose of a frame was found.
+    """How the pose of a video frame was found.
 
-    key: in the bundle adjustment.  tracked: from tracked points.  standing: like the frame before.
-    interpolated: between its key frames, since its image gives no pose.  lost: no pose.
+    key: a key frame; its pose is a variable of the bundle adjustment.
+    tracked: from map points that were tracked into this image.
+    standing: the camera stands, so the pose of the previous video frame is taken.
+    interpolated: between the poses of the surrounding key frames, since the image itself gives no pose.
+    lost: no pose.
     """
 
     KEY = "key"
@@ -303,7 +337,14 @@ class FrameStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedFrame:
-    """A frame with its pose T_camera_world (4, 4); None if it is lost."""
+    """A video frame with its pose.
+
+    index: number of the frame in the input.
+    name: name of the frame in the files.
+    time_s: time in the video, seconds; None if unknown.
+    status: how the pose was found.
+    T_camera_world: (4, 4), world of the map to camera; None if the frame is lost.
+    """
 
     index: int
     name: str
@@ -332,13 +373,13 @@ class _Tracks:
 
 
 def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
-    """Return T_camera_world (N, 4, 4) of frames, NaN for lost ones."""
+    """Stack the poses of N video frames as T_camera_world (N, 4, 4); all entries of a lost frame are NaN."""
     unknown = np.full((4, 4), np.nan)
     return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
 
 
 def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
-    """Return the number of frames of each status."""
+    """Count the frames of each status; a status without frames is absent."""
     statuses = [frame.status for frame in frames]
     return {status: statuses.count(status) for status in FrameStatus if status in statuses}
 
@@ -346,10 +387,17 @@ def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
 def place_all_frames(
     stream: FrameStream, keys: KeyFrames, maps: Sequence[SparseMap], track: TrackProgress
 ) -> list[list[PlacedFrame]]:
-    """Return every frame of the input in the largest map, and the frames of each further map that are lost there.
+    """Find the pose of every video frame in the largest map, and in each further map the poses of frames lost before
+    it.
 
-    keys: with its cuts.
-    maps: parts of the input, the largest first.
+    stream: the video frames.
+    keys: the key frames, with the cuts between scenes.
+    maps: maps of parts of the input that could not be joined, the largest first; each has a world and a scale of its
+        own.
+    track: shows progress.
+
+    Returns a list with one entry per map: first all frames of the input, with their poses in the largest map; then, for
+        each further map, only the frames that have a pose in it and are lost in the largest map.
     """
     standing, names = frozenset(keys.standing), stream.stems()
     cuts = [frozenset(keys.cuts) | _list_other_frames(part, maps) for part in maps]
@@ -381,11 +429,13 @@ def place_frames(
     cuts: frozenset[int],
     names: Sequence[str] = (),
 ) -> Iterator[PlacedFrame]:
-    """Yield every frame with its pose, in order and without a gap; two images are in memory.
+    """Yield every video frame with its pose in one map, in order and without gaps; at most two images are in memory.
 
-    frames: all of the video; missing (damaged) ones are lost.
-    standing: indices of frames without motion since the frame before.  cuts: first frames of another scene.
-    names: of all frames of the input, for lost ones.
+    frames: the video frames; an index that is missing (a damaged frame) is yielded as lost.
+    sparse: the map.
+    standing: indices of frames that show no motion against the frame before.
+    cuts: indices of frames at which another scene begins; no pose is carried or interpolated across them.
+    names: names of all frames of the input, used for the lost ones.
     """
     row_of = {int(index): row for row, index in enumerate(sparse.frames)}
     camera = sparse.camera.to_pycolmap()
@@ -435,7 +485,7 @@ def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.i
 
 
 MAX_FRAMES_BETWEEN = 60
-"""Poses are interpolated between key frames at most this far apart."""
+"""Most video frames between two key frames for which poses in between are interpolated."""
 
 
 def _interpolate(sparse: SparseMap, index: int, cuts: frozenset[int]) -> tuple[Array, float] | None:

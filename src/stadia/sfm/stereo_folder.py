@@ -1,4 +1,4 @@
-"""Write stadia's folder layout from a rectified stereo pair: `stadia init LEFT RIGHT CALIB --out FOLDER`."""
+"""Write stadia's folder layout of a recording from a stereo pair: `stadia init LEFT RIGHT CALIB --out FOLDER`."""
 
 import contextlib
 import math
@@ -35,33 +35,36 @@ from stadia.io.video_decoding import (
 )
 
 MAX_ROTATION = 1e-3
-"""Largest entry of R - I between two rectified cameras."""
+"""Largest entry of R - I for the rotation R between two cameras that count as rectified."""
 MAX_OFF_AXIS = 0.02
-"""Largest share of the baseline across it."""
+"""Largest vertical or forward component of the baseline of two rectified cameras, as a share of its length."""
 MIN_BASELINE_M, MAX_BASELINE_M = 1e-4, 10.0
-"""Above, the calibration is in millimetres."""
+"""Distance between the cameras, metres, above which the calibration is taken to be in millimetres."""
 SAME_BASELINE = 0.005
-"""Relative difference that counts as rounding."""
+"""Relative difference up to which a given and a calibrated baseline count as equal."""
 SAME_RATE = 0.001
-"""Relative difference that counts as rounding."""
+"""Relative difference up to which a given frame rate and that of a video count as equal."""
 MIN_SYNCED = 8
-"""Frames of a hand-held pair that show one moment."""
+"""Fewest pairs of frames taken at one moment that two hand-started videos must have."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StereoRequest:
-    """`stadia init LEFT RIGHT CALIB...`.
+    """The arguments of `stadia init LEFT RIGHT CALIB...`.
 
-    left, right: two videos, or two folders of images, rectified and of equal length.
+    left, right: two videos, or two folders of images; rectified and of equal length, unless `sync` is given.
     calibrations: one file with both cameras, or one file for each.
-    cameras: names of the left and the right camera in the file; None = its first two.
-    baseline_m: distance of the cameras; None = as calibrated.
-    fps: frames a second of the input; None = as the videos have.
-    poses: camera-to-world poses of the left camera, a KITTI or TUM row for each frame. TUM rows give the times.
-    sync: for two videos that were started by hand: auto, sound, motion, or the seconds by which the right one is later.
-        The pair is then rectified by its matches.
+    out: the folder to write.
+    cameras: names of the left and the right camera in the calibration file; None takes its first two.
+    baseline_m: distance between the cameras, metres; None takes the calibrated one.
+    every: take each n-th frame.
+    fps: frames per second of the input; None takes the rate of the videos.
+    poses: file of poses of the left camera (camera to world) with a KITTI or TUM row for each frame; TUM rows also give
+        the times.
+    sync: for two videos that were started by hand: "auto", "sound", "motion", or the seconds by which the right video
+        is later. The pair is then rectified from its matches.
     """
 
     left: Path
@@ -77,10 +80,14 @@ class StereoRequest:
 
 
 def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[str]:
-    """Write a recording of the stadia layout (docs/reference/stadia-folder.md); return lines for people.
+    """Write a recording in stadia's folder layout (docs/reference/stadia-folder.md); return lines of text about it.
 
-    Images are hard links if the disk allows them; frames of a video become PNG files. Raises DataError if the pair does
-    not fit together, StadiaError if `out` has files.
+    Images are hard links if the disk allows them; frames of a video become PNG files.
+
+    request: the arguments.
+    track: shows progress.
+
+    Raises DataError if the pair does not fit together, StadiaError if the output folder has files.
     """
     sources = [expand_home(path) for path in (request.left, request.right)]
     for source in sources:
@@ -134,9 +141,15 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[st
 def write_hand_held_folder(
     request: StereoRequest, sources: Sequence[Path], size: tuple[int, int], out: Path, track: TrackProgress
 ) -> list[str]:
-    """Write a recording from two videos that were started by hand; return lines for people.
+    """Write a recording from two videos that were started by hand; return lines of text about it.
 
-    Raises ConfigError for options that do not fit, DataError if no offset or no rectification is found.
+    request: the arguments.
+    sources: the left and the right video.
+    size: (height, width) of the frames, pixels.
+    out: the folder to write.
+    track: shows progress.
+
+    Raises ConfigError for options that do not fit, DataError if no time offset or no rectification is found.
     """
     from stadia.sfm import hand_held_pair as hand_held
 
@@ -175,9 +188,9 @@ def write_hand_held_folder(
 
 
 def read_poses(request: StereoRequest) -> Trajectory:
-    """Return the poses of --poses.
+    """Read the poses of the left camera from the file of `--poses`.
 
-    Raises DataError for invalid or missing rows, ConfigError if --fps competes with the times of TUM rows.
+    Raises DataError for invalid or missing rows, ConfigError if --fps is given although TUM rows have times.
     """
     assert request.poses is not None
     path = expand_home(request.poses)
@@ -203,7 +216,10 @@ def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total:
 
 
 def choose_cameras(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera]:
-    """Return the left and the right camera of the calibration. Raises ConfigError, DataError."""
+    """Return the left and the right camera of the calibration.
+
+    Raises ConfigError for a wrong number of files, DataError for cameras that the file does not have.
+    """
     if len(request.calibrations) == 2:
         left, right = (read_calibration(path)[0] for path in request.calibrations)
         return left, right
@@ -214,7 +230,10 @@ def choose_cameras(request: StereoRequest) -> tuple[CalibratedCamera, Calibrated
 
 
 def limit_baseline(request: StereoRequest) -> float | None:
-    """Return the given baseline in metres. Raises ConfigError for one in another unit."""
+    """Return the baseline that the user gave, metres; None if none was given.
+
+    Raises ConfigError if it is above MAX_BASELINE_M, so in another unit.
+    """
     if request.baseline_m is not None and request.baseline_m > MAX_BASELINE_M:
         found, expected = f"{request.baseline_m:g} m", f"at most {MAX_BASELINE_M:g} m"
         fix = f"pass metres: {_suggest_metres(request.baseline_m)}"
@@ -223,9 +242,9 @@ def limit_baseline(request: StereoRequest) -> float | None:
 
 
 def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera, float]:
-    """Return the left and the right camera, and the baseline in metres.
+    """Return the left camera, the right camera, and the baseline in metres.
 
-    Raises DataError if they are not rectified, or swapped.
+    Raises DataError if the cameras are not rectified, or left and right are swapped.
     """
     file = request.calibrations[0]
     left, right = choose_cameras(request)
@@ -238,7 +257,7 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
 
 
 def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: CalibratedCamera) -> list[str]:
-    """Return a note if the calibration has another baseline than the given one."""
+    """Return a note if the baseline that the user gave differs from the calibrated one; otherwise an empty list."""
     if request.baseline_m is None or left.T_camera_first is None or right.T_camera_first is None:
         return []
     T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)

@@ -38,14 +38,15 @@ HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 @dataclass(frozen=True, slots=True)
 class ObjectShape:
-    """The shape of one object, centered at the origin.
+    """Describe the shape of one object, whose bounding box is centered at the origin.
 
-    kind: name of the category.
-    mesh: parts of the body. Their materials are "label", "paint" or shared ones.
-    handle: parts that break a rotational symmetry, such as a cup's handle.
-    size_m: (3,) size of the bounding box in metres.
-    symmetry: "none", "revolution" for any turn about y, or a set of turns as quaternions w, x, y, z. For a cup it is
-        the symmetry without its handle.
+    kind: name of the category, such as "cup".
+    mesh: parts of the body. Their materials are "label" or "paint", which are drawn for each object, or ones that all
+        objects share.
+    handle: parts that break a rotational symmetry of the body, such as a cup's handle; empty for most objects.
+    size_m: (3,) edge lengths of the bounding box of body and handle along x, y and z, in metres.
+    symmetry: rotations that leave the body without its handle unchanged: "none", "revolution" for any rotation about
+        y, or single rotations as quaternions w, x, y, z.
     """
 
     kind: str
@@ -191,16 +192,22 @@ SHAPES: dict[str, Callable[[np.random.Generator], ObjectShape]] = {
 
 
 def compute_footprint(shape: ObjectShape, margin_m: float) -> Points:
-    """Return the corners (4, 2), x and z in metres, of the rectangle that a shape covers on the table, in its own
-    frame.
+    """Return the corners, (4, 2) x and z in metres, of the rectangle that an object covers on the table.
 
-    margin_m: metres by which the rectangle is larger on each side.
+    The rectangle is in the object's own coordinates.
+
+    shape: shape of the object.
+    margin_m: metres by which the rectangle is larger than the object on each side.
     """
     return (shape.size_m[[0, 2]] / 2 + margin_m) * [[-1, -1], [1, -1], [1, 1], [-1, 1]]
 
 
 def has_overlap(a: Points, b: Points) -> bool:
-    """Return whether two rectangles with corners (4, 2) overlap, by the separating axis theorem."""
+    """Return whether two rectangles overlap, by the separating axis theorem.
+
+    a: (4, 2) corners of one rectangle, in order around it.
+    b: (4, 2) corners of the second rectangle.
+    """
     for rectangle in (a, b):
         for edge in (rectangle[1] - rectangle[0], rectangle[2] - rectangle[1]):
             first, second = a @ edge, b @ edge
@@ -210,16 +217,25 @@ def has_overlap(a: Points, b: Points) -> bool:
 
 
 def make_upright_pose(yaw: float, x: float, z: float, height_m: float) -> Points:
-    """Return the pose T_world_object (4, 4) of an object that stands on the table at (x, z), turned by `yaw` radians.
+    """Return the pose of an object that stands upright on the table, (4, 4) from object to world coordinates in metres.
 
-    The object's y axis points up, the world's y axis points down.
+    The object's y axis points up, while the world's y axis points down and is 0 on the table.
+
+    yaw: angle in radians by which the object is turned about the vertical.
+    x: position of the object on the table along the world's x axis in metres.
+    z: position along the world's z axis in metres.
+    height_m: height of the object in metres.
     """
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, 0, -s, x], [0, -1.0, 0, -height_m / 2], [-s, 0, -c, z], [0, 0, 0, 1]])
 
 
 def name_object_textures(mesh: Mesh, number: int) -> Mesh:
-    """Return the parts of a mesh with the names of the textures that belong to object `number`."""
+    """Rename the materials "label" and "paint" of a mesh to those of one object, such as "label0"; return the new mesh.
+
+    mesh: parts of the object.
+    number: number of the object on its table, counted from 0.
+    """
     return [
         replace(part, material=f"{part.material}{number}" if part.material in ("label", "paint") else part.material)
         for part in mesh

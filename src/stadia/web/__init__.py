@@ -1,1 +1,3 @@
-"""The pages of `stadia app`: a server, its child process that decodes uploads, and static files without other hosts."""
+"""The pages of `stadia app`: the server, the prediction of uploads, and static files that load nothing from other
+hosts.
+"""

@@ -1,4 +1,4 @@
-"""What the routes of one server share: networks, sessions, a folder for uploads, and two queues."""
+"""What the request handlers ("routes") of one server share: networks, sessions, a folder for uploads, and queues."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from stadia.web.run_list import RunList
 
 CHECK_S = 0.2
-"""Pause between two checks whether the browser still waits for a prediction."""
+"""Pause, seconds, between two checks whether the browser still waits for a prediction."""
 
 EXAMPLES = ("street", "indoors", "people", "drone", "desk", "night")
-"""Pictures of the first page, by `website/app_examples.py`: static/examples/NAME.jpg."""
+"""Names of the example pictures of the first page, static/examples/NAME.jpg, which `website/app_examples.py` makes."""
 
 _FOLDER = "stadia-app-"
 _one_thread = partial(ThreadPoolExecutor, 1)
@@ -36,14 +36,19 @@ _one_thread = partial(ThreadPoolExecutor, 1)
 
 @dataclass
 class AppState:
-    """What the routes of one server share.
+    """What the request handlers of one server share.
 
-    folder: for uploads; it goes with the server.
-    runs: the folder whose runs are listed, or None.  data: the folder whose data may be checked, or None.
-    queue: runs pictures one by one.  video_queue: runs videos and checks, which take minutes.
-    adapt_queue: adapts networks to videos, which takes up to an hour.
-    examples: predicted pictures of the first page, by name.
-    is_warm: whether the first network is loaded, or about to be.
+    shelf: the networks that users choose from.
+    folder: for uploads; it is removed with the server.
+    runs: the folder whose training runs are listed; None lists none.
+    data: the folder whose data may be checked; None allows none.
+    sessions: the browsers' sessions.
+    queue: a thread that predicts pictures one by one.
+    video_queue: a thread that predicts videos and checks data, which takes minutes.
+    adapt_queue: a thread that adapts networks to videos, which takes up to an hour.
+    starter: starts trainings.
+    examples: predicted example pictures by name.
+    is_warm: whether the first network is loaded, or is being loaded.
     """
 
     shelf: NetworkShelf
@@ -60,18 +65,20 @@ class AppState:
 
     @cached_property
     def downloads(self) -> NetworkDownloads:
-        """Return the downloads of published networks."""
+        """Return the downloads of published networks that users started."""
         return NetworkDownloads(self.shelf)
 
     @cached_property
     def run_list(self) -> RunList | None:
-        """Return the runs of the server; None if it lists none."""
+        """Return the list of training runs of the server; None if it lists none."""
         from stadia.web.run_list import RunList
 
         return None if self.runs is None else RunList(self.runs)
 
     def warm_up(self) -> None:
-        """Load the first network and predict the examples once, in the queue of pictures."""
+        """Load the first network and predict the example pictures in the queue of pictures; a second call does
+        nothing.
+        """
         if not self.is_warm and self.shelf.names:
             self.is_warm = True
             self.queue.submit(self._prepare, EXAMPLES)
@@ -84,7 +91,7 @@ class AppState:
                 self.queue.submit(self._prepare, names[1:])
 
     def find_example(self, name: str) -> Any:
-        """Return an example with its prediction, from memory if it is there."""
+        """Return an example picture with its prediction, which is kept in memory."""
         from stadia.web.photo import predict_example
 
         if name not in self.examples:
@@ -92,7 +99,7 @@ class AppState:
         return self.examples[name]
 
     def close(self) -> None:
-        """End the threads, and remove the files."""
+        """End the threads of the server, and remove its files."""
         self.sessions.close()
         for queue in (self.queue, self.video_queue, self.adapt_queue):
             queue.shutdown(wait=False, cancel_futures=True)
@@ -102,13 +109,20 @@ class AppState:
 
 
 def get_state(request: Request) -> AppState:
-    """Return what the routes share."""
+    """Return what the request handlers of the server share."""
     state: AppState = request.app.state.shared
     return state
 
 
 async def run_in_turn(request: Request, job: Callable[[], Any], queue: ThreadPoolExecutor) -> Any:
-    """Return the result of a job. Raises ClientDisconnect if the browser has gone."""
+    """Run a job in a queue, and return its result.
+
+    request: the request that waits for the result.
+    job: the function to run.
+    queue: the thread that runs it.
+
+    Raises ClientDisconnect if the browser has gone meanwhile.
+    """
     future = queue.submit(job)
     waiting = asyncio.wrap_future(future)
     while not waiting.done():
@@ -120,7 +134,7 @@ async def run_in_turn(request: Request, job: Callable[[], Any], queue: ThreadPoo
 
 
 def make_upload_folder() -> Path:
-    """Return a new private folder for uploads, and remove the folders of killed servers."""
+    """Create a new private folder for uploads, and remove the folders of servers that were killed."""
     import psutil
 
     root = Path(tempfile.gettempdir())

@@ -1,4 +1,4 @@
-"""Decode uploaded pictures and videos, with limits of their size. Imports no torch."""
+"""Decode uploaded pictures and videos of limited size. Does not import PyTorch."""
 
 import contextlib
 import math
@@ -19,10 +19,12 @@ from stadia.io.video_decoding import estimate_frame_count, read_frame_rate_hz, s
 from stadia.web.forms import UPLOAD
 
 MAX_PHOTO_PIXELS = 50_000_000
-"""Largest photo: phones have 48 to 50 megapixels."""
+"""Most pixels of an uploaded picture; phones have 48 to 50 megapixels."""
 
 MIN_SIDE, MAX_SIDE, SMALL_SIDE = 16, 1600, 320
-"""Smallest side of an uploaded picture, and longest side after decoding and of a small one, in pixels."""
+"""Longest side of a small picture, pixels (MIN_SIDE: shortest allowed side of an upload; MAX_SIDE: longest side after
+decoding).
+"""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class DecodedPhoto:
     """A decoded picture.
 
     image: (H, W, 3) RGB, upright, with sides of at most MAX_SIDE pixels.
-    filmed_size: (height, width) as in the file, upright.
-    fov_deg: angle from left to right by its EXIF; None without a focal length.
+    filmed_size: (height, width) of the picture in the file, upright, pixels.
+    fov_deg: horizontal field of view from its EXIF data, degrees; None without a focal length.
     """
 
     image: NDArray[np.uint8]
@@ -41,7 +43,15 @@ class DecodedPhoto:
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """Each `every`-th frame, of a size (height, width). has_more: whether the video has frames beyond the limit."""
+    """What was decoded of a video.
+
+    count: number of decoded frames.
+    every: each n-th frame was taken.
+    size: (height, width) of the frames, pixels.
+    rate_hz: frame rate of the video; None if unknown.
+    fov_deg: horizontal field of view from the metadata, degrees; None if unknown.
+    has_more: whether the video has more frames than the limit.
+    """
 
     count: int
     every: int
@@ -65,9 +75,9 @@ def _hide_path() -> Iterator[None]:
 
 
 def decode_photo(path: Path) -> DecodedPhoto:
-    """Return the upright picture of a PNG or JPEG, and its field of view by its EXIF.
+    """Decode an uploaded PNG or JPEG, turned upright, with its field of view from the EXIF data.
 
-    Raises DataError, without the path, for a damaged file, or too few or too many pixels.
+    Raises DataError, which does not show the file's path, for a damaged file, or too few or too many pixels.
     """
     with _hide_path():
         header = read_image_header(path)
@@ -92,11 +102,17 @@ def decode_video(
     is_cancelled: Callable[[], bool],
     on_first: Callable[[NDArray[np.uint8]], None] = lambda image: None,
 ) -> DecodedVideo:
-    """Write every n-th frame of a video, without black bars, into a folder as numbered JPEGs.
+    """Write every n-th frame of an uploaded video, without black bars, into a folder as numbered JPEG files.
 
-    Raises DataError, without the path.
+    path: the video.
+    folder: for the frames.
+    every: n; None spreads at most `max_frames` over the whole video.
+    max_frames: most frames to write.
+    max_side: longest side of the frames, pixels.
+    is_cancelled: returns whether decoding is to stop.
+    on_first: called with the first frame, RGB.
 
-    every: None spreads at most `max_frames` over the whole video.  on_first: called with the first frame, RGB.
+    Raises DataError, which does not show the file's path.
     """
     written, size, has_more, crop = 0, (0, 0), False, None
     with _hide_path():
@@ -123,7 +139,8 @@ def decode_video(
 
 
 def shrink_image(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) with sides of at most `max_side` pixels, of the same shape within a pixel.
+    """Return an image (H, W, 3) resized to sides of at most `max_side` pixels, with its aspect ratio kept within a
+    pixel.
 
     Examples:
         >>> shrink_image(np.zeros((300, 400, 3), np.uint8), 200).shape
@@ -138,7 +155,7 @@ def shrink_image(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
 
 
 def find_field_of_view(path: Path, height: int, width: int) -> float | None:
-    """Return the angle from left to right of an upright photo or video, degrees; None if unknown."""
+    """Return the horizontal field of view of an upright photo or video from its metadata, degrees; None if unknown."""
     with contextlib.suppress(StadiaError):
         lens = read_lens(path)
         if lens is not None:

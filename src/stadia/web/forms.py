@@ -1,4 +1,4 @@
-"""Read what requests hold: uploads, JSON and numbers, each of a bounded size."""
+"""Read uploads, JSON and numbers from requests, all of limited size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 MAX_PHOTO_BYTES = 40 << 20
 
 MAX_VIDEO_BYTES = 512 << 20
-"""Two minutes of 1080p from a phone have 250 MB."""
+"""Largest uploaded video; two minutes of 1080p from a phone have 250 MB."""
 
 MAX_JSON_BYTES = 1 << 16
 
 UPLOAD = "the upload"
-"""What errors call a file, so that no page shows a folder of this machine."""
+"""What error texts call an uploaded file, so that no page shows a folder of this machine."""
 
 Kind = Literal["photo", "video"]
 
@@ -39,7 +39,9 @@ _FOLDERS = re.compile(r"(?<![\w:/])/(?:[^\s/'\",;:()]+/)+")
 
 
 def describe_error(error: StadiaError | str) -> str:
-    """Return an error, or its line on a terminal, for a page: without commands and without folders of this machine.
+    """Return the text of an error for a page: without commands to type, and without folders of this machine.
+
+    error: the error, or its line on a terminal.
 
     Examples:
         >>> describe_error(StadiaError("/data/a/run", found="no weights", expected="a run", fix="stadia train"))
@@ -51,7 +53,7 @@ def describe_error(error: StadiaError | str) -> str:
 
 
 def drop_commands(lines: Iterable[str]) -> list[str]:
-    """Return lines for a page: without the parts that name a command, and without folders of this machine.
+    """Return lines for a page: without the parts that name a command to type, and without folders of this machine.
 
     Examples:
         >>> drop_commands(["turn it (`stadia map A`); or wait; then stadia adapt NETWORK", "note: pass --scale-from"])
@@ -63,7 +65,7 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
 
 
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint whose errors are one line of JSON."""
+    """Wrap a request handler so that its errors become replies with one line of text in JSON."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -80,7 +82,9 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 
 
 def find_upload_kind(head: bytes) -> tuple[Kind, str]:
-    r"""Return the kind of a file from its first 16 bytes, and its suffix. Raises DataError.
+    r"""Return the kind of a file ("photo" or "video") and its suffix, from its first 16 bytes.
+
+    Raises DataError for any other kind of file.
 
     Examples:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
@@ -105,9 +109,13 @@ def _make_error(found: str, fix: str) -> DataError:
 
 
 async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) -> Path:
-    """Write the body of a request into a folder, as `upload` with the suffix of its kind; return the path.
+    """Write the body of a request into a folder, as a file `upload` with the suffix of its kind; return its path.
 
-    Raises DataError for another kind, or too many bytes.
+    request: the request.
+    folder: the folder.
+    kinds: allowed kinds, "photo" or "video".
+
+    Raises DataError for another kind of file, or too many bytes.
     """
     head, size, most, stream = b"", 0, MAX_PHOTO_BYTES, None
     path = folder / "upload"
@@ -142,7 +150,10 @@ def _name_upload(head: bytes, folder: Path, kinds: Sequence[Kind]) -> tuple[Path
 
 
 async def read_json_body(request: Request) -> Any:
-    """Return the JSON of a request. Raises DataError if it is too long or invalid."""
+    """Return the JSON value in the body of a request.
+
+    Raises DataError if it is too long or invalid.
+    """
     data = b""
     async for chunk in request.stream():
         data += chunk
@@ -154,7 +165,10 @@ async def read_json_body(request: Request) -> Any:
 
 
 def parse_form(model: type[StrictModel], values: Any) -> Any:
-    """Return the validated fields of a request. Raises ConfigError for the first wrong one."""
+    """Check the values of a request by a model, and return an instance of the model.
+
+    Raises ConfigError for the first wrong value.
+    """
     from pydantic import ValidationError
 
     try:
@@ -166,11 +180,11 @@ def parse_form(model: type[StrictModel], values: Any) -> Any:
 
 
 def read_query(request: Request) -> dict[str, str]:
-    """Return the values of a query that are not empty."""
+    """Return the values of a request's query string that are not empty."""
     return {key: text for key, text in request.query_params.items() if text}
 
 
 def send_page(page: str) -> Response:
-    """Return a page of HTML as a download."""
+    """Return a reply that the browser saves as an HTML file."""
     headers = {"content-disposition": 'attachment; filename="stadia-result.html"'}
     return Response(page, media_type="text/html", headers=headers)

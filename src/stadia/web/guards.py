@@ -1,4 +1,4 @@
-"""Refuse requests of other pages and other users: host names, a token, a session's secret."""
+"""Refuse requests from other sites and other users: by host name, a token, and a secret of the session."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -26,21 +26,22 @@ HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "cache-control": "no-store",
 }
-"""Of every reply: browsers refuse other hosts, inline scripts, and frames of other pages."""
+"""Headers of every reply, which make browsers refuse other hosts, inline scripts, and frames of other sites."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine, which no page of another host has (DNS rebinding)."""
+"""Names of this machine that no site of another host can have (against DNS rebinding)."""
 
 MAX_PATH = 1000
-"""Characters of a path; longer numbers in it are no numbers of frames."""
+"""Most characters of the path in a URL."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, Handler], Awaitable[Response]]:
-    """Return the middleware that checks every request.
+    """Create the middleware that checks every request before it is handled.
 
-    token: that a browser must have; None only on loopback, for every user of the machine.
+    sessions: the browsers' sessions.
+    token: secret that a browser must know; None (only on this machine's own address) lets every user of the machine in.
     """
 
     async def guard(request: Request, handle: Handler) -> Response:
@@ -100,7 +101,9 @@ def _has_token(request: Request, token: str) -> bool:
 
 
 def name_cookie(name: str, request: Request) -> str:
-    """Return the name of this server's cookie: browsers send cookies to all ports of a host."""
+    """Return the name of a cookie of this server; it contains the port, because browsers send cookies to all ports of a
+    host.
+    """
     return f"{name}_{request.url.port or 80}"
 
 
@@ -110,12 +113,15 @@ def set_cookie(response: Response, name: str, value: str) -> None:
 
 
 def is_cross_site(request: Request) -> bool:
-    """Return whether another site's page makes the browser send a request: it gets no session."""
+    """Return whether a page of another site made the browser send this request; such a request gets no session."""
     return request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
 
 
 def require_session(request: Request) -> Session:
-    """Return the session of a request. Raises ConfigError without one."""
+    """Return the session of a request.
+
+    Raises ConfigError if it has none.
+    """
     session: Session | None = request.state.session
     if session is None:
         raise ConfigError("session", found="none", expected="the session of this page", fix="reload the page")
@@ -123,5 +129,10 @@ def require_session(request: Request) -> Session:
 
 
 def refuse(message: str, status: int = 422, **about: Any) -> JSONResponse:
-    """Return an error of one line as JSON."""
+    """Return an error reply: one line of text, and further values, as JSON.
+
+    message: the text.
+    status: HTTP status code.
+    about: further values.
+    """
     return JSONResponse({"error": message, **about}, status)

@@ -1,4 +1,4 @@
-"""Networks of the app: opened at their first use, and kept in memory."""
+"""The networks of the app: each is opened at its first use and kept in memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from stadia.predict.network import Network
 
 MAX_NETWORK_PIXELS = 480 * 640
-"""Pixels of the network's image if no training chose its size."""
+"""Most pixels of the network's image if no training chose its size."""
 
 MAX_LISTED_RUNS = 30
 
 
 def load_network(name: str) -> Network:
-    """Open a run, a checkpoint, or a published network by its name. Raises StadiaError."""
+    """Open a run, a checkpoint, or a published network by its name, and load its weights.
+
+    Raises StadiaError if it cannot be opened.
+    """
     from stadia.predict.network import open_network
 
     network = open_network(name, max_pixels=MAX_NETWORK_PIXELS)
@@ -42,7 +45,7 @@ def load_network(name: str) -> Network:
 
 
 def find_label(name: str) -> str:
-    """Return the name of a network on a page: the last part of a path.
+    """Return the name by which a page shows a network: without folders.
 
     Examples:
         >>> find_label("runs/2026-01-02-030405-road"), find_label("hf:org/name")
@@ -52,7 +55,7 @@ def find_label(name: str) -> str:
 
 
 def list_runs_with_weights(folder: Path) -> list[str]:
-    """Return the newest runs of a folder that have a checkpoint, newest first."""
+    """Return the newest runs in a folder that have a checkpoint, newest first."""
     if not folder.is_dir():
         return []
     runs = sorted((path for path in folder.iterdir() if (path / "checkpoints").is_dir()), reverse=True)
@@ -61,9 +64,10 @@ def list_runs_with_weights(folder: Path) -> list[str]:
 
 
 class NetworkShelf:
-    """The networks that users choose from. Each is opened at its first use; the last ones stay in memory.
+    """The networks that users choose from. Each is opened at its first use; the last used ones stay in memory.
 
-    names: runs, checkpoints or published networks; the first is the default.
+    names: runs, checkpoints or published networks; the first one is the default.
+    max_open: number of networks that stay in memory.
     """
 
     def __init__(self, names: Iterable[str], max_open: int = 3) -> None:
@@ -73,20 +77,23 @@ class NetworkShelf:
         self._lock = threading.Lock()
 
     def labels(self) -> list[str]:
-        """Return their names on a page; the place in this list is the key."""
+        """Return the names by which a page shows the networks; the index in this list is a network's key."""
         return [find_label(name) for name in self.names]
 
     def find_key(self, label: str) -> int | None:
-        """Return the key of a label, or None."""
+        """Return the key (index) of the network that a page shows as `label`; None if there is none."""
         labels = self.labels()
         return labels.index(label) if label in labels else None
 
     def add(self, name: str) -> None:
-        """Add a network at the end."""
+        """Add a network to the end of the list."""
         self.names = tuple(dict.fromkeys((*self.names, name)))
 
     def find(self, key: int) -> Network:
-        """Return a network by its key. Raises ConfigError for an unknown key, and as `load_network`."""
+        """Return the network with this key (index), opened.
+
+        Raises ConfigError for an unknown key, and the errors of opening it.
+        """
         if not 0 <= key < len(self.names):
             found, fix = f"number {key}", "start stadia app RUN"
             raise ConfigError("network", found=found, expected=f"one of {len(self.names)} networks", fix=fix)
@@ -99,7 +106,10 @@ class NetworkShelf:
 
 
 class NetworkDownloads:
-    """Downloads of published networks that users started, one at a time."""
+    """Downloads of published networks that users started; one runs at a time.
+
+    shelf: gets each downloaded network.
+    """
 
     def __init__(self, shelf: NetworkShelf) -> None:
         self.shelf = shelf
@@ -107,7 +117,10 @@ class NetworkDownloads:
         self._queue = ThreadPoolExecutor(1)
 
     def start(self, name: str) -> None:
-        """Download a network, and add it to the shelf. Raises ConfigError for a name that is not in the table."""
+        """Start the download of a published network, which is then added to the shelf.
+
+        Raises ConfigError for a network that cannot be downloaded.
+        """
         entry = PUBLISHED_NETWORKS.get(name)
         if entry is None or entry.package:
             found, expected = "a network that the app cannot download", "a row with the button Download"
@@ -120,9 +133,9 @@ class NetworkDownloads:
         self.shelf.add(name)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return the networks of the server, `base` and the published ones, as rows of a table.
+        """Return the networks of the server, `base` and the published ones, as rows of a table in JSON.
 
-        The row of a download has its `progress` from 0 to 1, or its `error`.
+        The row of a running download has its `progress` from 0 to 1; that of a failed one its `error`.
         """
         listed = {row.name: row for row in list_network_rows()}
         names = self.shelf.names

@@ -1,4 +1,4 @@
-"""Predict the depth of one picture, and what a page shows and offers: maps, distances, clouds, files."""
+"""Predict the depth of one picture, and make what a page shows of it: maps, distances, point clouds, files."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,10 +38,10 @@ MAX_CLOUD_POINTS = 1_000_000
 EXAMPLE_FOLDER = Path(__file__).parent / "static" / "examples"
 
 SHOWN_SIDE = 640
-"""Longest side of the map of values under the pointer."""
+"""Longest side, pixels, of the map of depth values that the page shows under the pointer."""
 
 BAR_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
-"""Places of the labels of the color bar, as shares of the brightest inverse depth."""
+"""Places of the labels along the color bar, as shares of the inverse depth of the brightest color."""
 
 FovSource = Literal["photo", "you", "map", "network", "assumed"]
 
@@ -56,18 +56,23 @@ FOV_SOURCES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class PhotoCamera:
-    """The field of view of a picture from left to right, and its source."""
+    """The camera of a picture.
+
+    fov_deg: horizontal field of view, degrees.
+    source: where it comes from: photo (EXIF), you (chosen by hand), map (motion of the video), network (its training),
+        assumed.
+    """
 
     fov_deg: float
     source: FovSource
 
     @property
     def is_assumed(self) -> bool:
-        """Return whether nothing about the picture states it."""
+        """Return whether nothing about the picture states its field of view."""
         return self.source in ("network", "assumed")
 
     def make_K(self, height: int, width: int) -> NDArray[np.float64]:
-        """Return (3, 3) for images of a size.
+        """Return the intrinsics (3, 3) for pictures of (height, width), pixels.
 
         Examples:
             >>> PhotoCamera(90.0, "you").make_K(480, 640)[0, 0].round(6)
@@ -78,7 +83,14 @@ class PhotoCamera:
     def make_input(
         self, name: str, frames: Iterable[Frame], count: int, rate_hz: float, height: int, width: int
     ) -> PredictionInput:
-        """Return frames (height, width) of this camera as the input of a network. They are read several times."""
+        """Create the input of a network from frames of this camera.
+
+        name: name of the input.
+        frames: the frames, which are read several times.
+        count: their number.
+        rate_hz: their frame rate.
+        height, width: of the frames, pixels.
+        """
         camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", self.is_assumed)
         intrinsics = Intrinsics(self.make_K(height, width), height, width)
         return PredictionInput(name, frames, count, rate_hz, camera=camera, intrinsics=intrinsics)
@@ -87,12 +99,12 @@ class PhotoCamera:
 def choose_camera(
     chosen_deg: float | None, photo_deg: float | None, focal: Sequence[float], height: int, width: int
 ) -> PhotoCamera:
-    """Return the camera of a picture: as chosen, by its EXIF, by the network's training, or assumed.
+    """Choose the camera of a picture: as the user chose, by its EXIF data, by the network's training, or assumed.
 
-    chosen_deg: by the user, or None.
-    photo_deg: by the EXIF, or None.
-    focal: fx / width of the network's training; empty or 0 if unknown.
-    height: of the picture; only its ratio to the width counts.
+    chosen_deg: horizontal field of view that the user chose, degrees; None if not.
+    photo_deg: that of the EXIF data; None without.
+    focal: focal lengths over image width (fx / width) in the network's training; empty or 0 if unknown.
+    height, width: of the picture; only their ratio matters.
 
     Raises ConfigError for an angle that no picture has.
 
@@ -116,7 +128,7 @@ def choose_camera(
 
 
 def fov_deg_from_focal(focal: float) -> float:
-    """Return the angle from left to right, degrees, of a focal length in widths of the picture."""
+    """Return the horizontal field of view, degrees, for a focal length given in widths of the picture."""
     return round(math.degrees(2 * math.atan(0.5 / focal)), 2)
 
 
@@ -124,13 +136,18 @@ def fov_deg_from_focal(focal: float) -> float:
 class PhotoPrediction:
     """The prediction of one picture.
 
-    network: its label.  licence: of its weights, or "".
-    checks: the verdict, as in predictions.json.  trust: what users may rely on.
-    receipt: of the scale; None for the network's own scale.
-    network_error: relative, of its depth; None if not measured.
-    relative_error: of depth, network and scale together; None if not measured.
-    sky: (h, w) bool at the network's size.
-    is_unfamiliar: the network's metres are not claimed for such a picture.
+    predicted: the picture with its inverse depth.
+    camera: its camera.
+    network: name of the network on the page.
+    licence: of the network's weights; "" if unknown.
+    checks: the verdict, as in predictions.json.
+    trust: words for what users may rely on.
+    receipt: how the scale was measured; None for the network's own scale.
+    network_error: relative error of the network's depth; None if it was not measured.
+    relative_error: relative error of depth by network and scale together; None if it was not measured.
+    sky: (h, w) bool at the network's image size, true on sky.
+    is_unfamiliar: whether the picture is unlike those on which the network's metres were measured, so that they are not
+        claimed.
     """
 
     predicted: PredictedFrame
@@ -147,26 +164,29 @@ class PhotoPrediction:
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """Return the picture (H, W, 3), RGB, as the network crops it."""
+        """Return the picture (H, W, 3) RGB, as the network crops it."""
         return self.predicted.frame.image
 
     @property
     def K(self) -> NDArray[np.float64]:
-        """Return (3, 3) of the picture."""
+        """Return the intrinsics (3, 3) of `image`, pixels."""
         return self.predicted.frame.K
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return what the numbers mean."""
+        """Return the kind of scale of the depth: metres, up to scale, or up to scale and shift."""
         return self.predicted.depth_scale
 
     def resize_inverse_depth(self, height: int, width: int) -> NDArray[np.float32]:
-        """Return inverse depth (height, width)."""
+        """Return the inverse depth resized to (height, width)."""
         values = cv2.resize(self.predicted.inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(values, np.float32)
 
     def depth(self, height: int, width: int) -> NDArray[np.float32]:
-        """Return depth (height, width), 0 = none, such as sky. Raises GeometryError if a shift is unknown."""
+        """Return the depth resized to (height, width), 0 where there is none, such as sky.
+
+        Raises GeometryError for a network whose output has an unknown shift.
+        """
         if self.depth_scale.is_affine:
             fix = "choose a network that predicts depth, or metres"
             found = "values up to scale and shift"
@@ -178,7 +198,7 @@ class PhotoPrediction:
         return depth
 
     def measure(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance between two pixels (x, y) of the picture."""
+        """Return the distance in space between the scene points at two pixels (x, y) of the picture."""
         height, width = self.image.shape[:2]
         return measure_distance(self.depth(height, width), self.K, first, second, self.relative_error or 0.0)
 
@@ -186,11 +206,14 @@ class PhotoPrediction:
 def predict_photo(
     network: Network, image: NDArray[np.uint8], camera: PhotoCamera, scale_from: Sequence[str] = ()
 ) -> PhotoPrediction:
-    """Predict one picture (H, W, 3) RGB.
+    """Predict one picture.
 
-    scale_from: known lengths, as in `stadia predict`; without any, the scale is the network's own.
+    network: the network.
+    image: (H, W, 3) RGB.
+    camera: its camera.
+    scale_from: texts of `stadia predict --scale-from` (sources of metres); without any, the scale is the network's own.
 
-    Raises StadiaError if the network predicts no depth, or `scale_from` measures nothing.
+    Raises StadiaError if the network predicts no depth, or no source measures the scale.
     """
     height, width = image.shape[:2]
     frame = Frame("picture", image, camera.make_K(height, width))
@@ -223,7 +246,12 @@ def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
 
 
 class LengthForm(StrictModel):
-    """A known length: "height" of the camera above the ground, or depth of a "point" (x, y) of the picture."""
+    """A length that the user knows.
+
+    kind: "height" of the camera above the ground, or "point", the depth of a pixel.
+    metres: the length.
+    x, y: the pixel, for "point".
+    """
 
     kind: Literal["height", "point"]
     metres: Annotated[float, Field(gt=0, lt=1e5)]
@@ -231,7 +259,7 @@ class LengthForm(StrictModel):
     y: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
 
     def to_source(self) -> str:
-        """Return the text of `stadia predict --scale-from`.
+        """Return the same length as a text of `stadia predict --scale-from`.
 
         Examples:
             >>> LengthForm(kind="point", metres=2.5, x=10, y=20).to_source()
@@ -243,7 +271,12 @@ class LengthForm(StrictModel):
 
 
 class PredictForm(StrictModel):
-    """How a picture is predicted: the network's place in the list, the field of view, and known lengths."""
+    """How a picture is to be predicted.
+
+    network: index of the network in the list.
+    fov_deg: horizontal field of view that the user chose, degrees; None if not.
+    known: lengths that the user knows.
+    """
 
     network: Annotated[int, Field(ge=0)] = 0
     fov_deg: float | None = None
@@ -252,14 +285,21 @@ class PredictForm(StrictModel):
 
 @dataclass
 class KeptPhoto:
-    """A picture of a session, and its last prediction."""
+    """A picture that a session keeps.
+
+    decoded: the decoded picture.
+    prediction: its last prediction; None before the first.
+    """
 
     decoded: DecodedPhoto
     prediction: PhotoPrediction | None = None
 
 
 def predict_decoded(shelf: NetworkShelf, decoded: DecodedPhoto, form: PredictForm) -> PhotoPrediction:
-    """Predict a decoded picture. Raises what `predict_photo` raises."""
+    """Predict a decoded picture as a form says.
+
+    Raises the errors of `predict_photo`.
+    """
     network, image = shelf.find(form.network), decoded.image
     focal = network.checkpoint.buffer("focal")
     camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
@@ -267,7 +307,7 @@ def predict_decoded(shelf: NetworkShelf, decoded: DecodedPhoto, form: PredictFor
 
 
 def predict_example(shelf: NetworkShelf, name: str) -> tuple[DecodedPhoto, PhotoPrediction]:
-    """Return an example of the first page, and its prediction."""
+    """Return an example picture of the first page, and its prediction."""
     decoded = decode_photo(EXAMPLE_FOLDER / f"{name}.jpg")
     return decoded, predict_decoded(shelf, decoded, PredictForm())
 
@@ -276,7 +316,7 @@ def predict_example(shelf: NetworkShelf, name: str) -> tuple[DecodedPhoto, Photo
 
 
 def describe_expected_error(prediction: PhotoPrediction) -> str:
-    """Return one sentence about the error of depths and lengths."""
+    """Return one sentence about the error of depths and lengths in a prediction."""
     if prediction.depth_scale.is_affine:
         return "Near and far only: this network gives no depth."
     if prediction.is_unfamiliar:
@@ -288,20 +328,20 @@ def describe_expected_error(prediction: PhotoPrediction) -> str:
 
 
 def find_brightest(prediction: PhotoPrediction) -> float:
-    """Return the inverse depth of the brightest color: the 95th percentile."""
+    """Return the inverse depth that gets the brightest color: the 95th percentile of the picture."""
     return max(float(np.percentile(prediction.predicted.inverse_depth, 95)), 1e-9)
 
 
 def color_prediction(prediction: PhotoPrediction) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB of the picture's size: bright is near."""
+    """Draw the inverse depth in colors, (H, W, 3) RGB of the picture's size; bright is near."""
     height, width = prediction.image.shape[:2]
     return color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
 
 
 def describe_bar(prediction: PhotoPrediction) -> dict[str, Any]:
-    """Return the color bar: colors from near to far, and labels at shares of its length.
+    """Return the color bar as JSON: colors from near to far, and labels with their places (0 to 1).
 
-    Labels are metres, multiples of the nearest depth, or near and far.
+    The labels are metres, multiples of the nearest depth, or "near" and "far".
     """
     colors = color_inverse_depth(np.linspace(1, 0, 12, dtype=np.float32)[None], top=1.0)[0]
     gradient = [f"rgb({red}, {green}, {blue})" for red, green, blue in colors.tolist()]
@@ -319,9 +359,10 @@ def _format_depth(depth: float) -> str:
 
 
 def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
-    """Return the values under the pointer, (h, w) with sides of at most SHOWN_SIDE: depth, 0 = none.
+    """Return the values that the page shows under the pointer, (h, w) with sides of at most SHOWN_SIDE: depth, 0 =
+    none.
 
-    Inverse depth up to scale and shift goes from 0, far, to 1, near.
+    Inverse depth up to scale and shift is mapped to 0 (far) to 1 (near) instead.
     """
     height, width = prediction.image.shape[:2]
     factor = min(1.0, SHOWN_SIDE / max(height, width))
@@ -334,7 +375,11 @@ def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
 
 
 def choose_points(depth: NDArray[np.float32], edge_ratio: float = EDGE_RATIO) -> NDArray[np.bool_]:
-    """Return the pixels (H, W) of depth that a cloud shows: without sky, far points, and edges of depth."""
+    """Return the pixels (H, W) that a point cloud shows: without sky, very far points, and edges of depth.
+
+    depth: (H, W), 0 = none.
+    edge_ratio: largest relative difference of depth to a neighboring pixel.
+    """
     known = depth > 0
     if known.any():
         known &= depth < MAX_MEDIAN_DEPTHS * np.median(depth[known])
@@ -347,12 +392,14 @@ def make_cloud(
     edge_ratio: float = EDGE_RATIO,
     certain_share: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return points (N, 3), x right, y down, z forward, with colors (N, 3), by rows of the picture.
+    """Create a point cloud of the picture.
 
     prediction: with depth.
-    max_points: an even share of more points is kept.
-    edge_ratio: largest relative jump to a neighboring pixel.
-    certain_share: share of the pixels to keep, lowest predicted uncertainty first.
+    max_points: of more points, an even share is kept.
+    edge_ratio: largest relative difference of depth to a neighboring pixel.
+    certain_share: share of the pixels to keep, those of the lowest predicted uncertainty.
+
+    Returns points (N, 3) with x right, y down, z forward, and colors (N, 3), in order of the picture's rows.
     """
     height, width = prediction.image.shape[:2]
     depth = prediction.depth(height, width)
@@ -381,16 +428,16 @@ DOWNLOADS: Mapping[str, str] = {
     "cloud.glb": "model/gltf-binary",
     "verdict.json": "application/json",
 }
-"""Files of a prediction and their types."""
+"""Files of a prediction that users can download, with their media types."""
 
 
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
-    """Write one of DOWNLOADS into a folder; return its path.
+    """Write one of the files DOWNLOADS into a folder; return its path.
 
-    picture.png: the picture next to its depth in colors.  depth.png: 16 bits, 256 counts a metre or unit.
-    depth.npz: depth at the picture's size, and K.  cloud.ply, cloud.glb: points.  verdict.json: checks and camera.
+    picture.png is the picture next to its depth in colors; depth.png depth in 16 bits, 256 per metre or unit; depth.npz
+    depth at the picture's size, and K; cloud.ply and cloud.glb points; verdict.json the verdict and the camera.
 
-    Raises ConfigError for another name, GeometryError without depth.
+    Raises ConfigError for another name, GeometryError for a prediction without depth.
     """
     path, (height, width) = folder / name, prediction.image.shape[:2]
     scale = prediction.depth_scale
@@ -424,7 +471,7 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
 
 
 def describe_for_file(prediction: PhotoPrediction) -> dict[str, Any]:
-    """Return what verdict.json holds."""
+    """Return the content of verdict.json."""
     return {
         "network": prediction.network,
         "licence": prediction.licence,

@@ -1,4 +1,6 @@
-"""Routes of pictures: upload, examples, predict again, maps, cloud, distance, files, a page to share, a calibration."""
+"""Request handlers for pictures: upload, examples, prediction, maps, point cloud, distance, files, sharing,
+calibration.
+"""
 
 import math
 import shutil
@@ -45,7 +47,7 @@ Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
 class PairForm(StrictModel):
-    """Two pixels of the picture."""
+    """Two pixels (x1, y1) and (x2, y2) of the picture."""
 
     x1: Coordinate
     y1: Coordinate
@@ -54,7 +56,12 @@ class PairForm(StrictModel):
 
 
 class CloudForm(StrictModel):
-    """Limits of a cloud: largest relative jump to a neighbor, number of points, share of certain points."""
+    """Limits of a point cloud.
+
+    edges: largest relative difference of depth to a neighboring pixel.
+    points: most points.
+    certain: share of the pixels to keep, those of the lowest predicted uncertainty.
+    """
 
     edges: Annotated[float, Field(gt=0, le=10)] = EDGE_RATIO
     points: Annotated[int, Field(gt=0, le=photos.MAX_CLOUD_POINTS)] = photos.MAX_CLOUD_POINTS
@@ -62,7 +69,9 @@ class CloudForm(StrictModel):
 
 
 async def add_photo(request: Request) -> Response:
-    """Decode an uploaded picture and predict it; the query is a PredictForm."""
+    """Decode an uploaded picture and predict it; the query string holds a PredictForm. Replies with what the page
+    shows.
+    """
     session, state = require_session(request), get_state(request)
     form = parse_form(PredictForm, read_query(request))
     folder = Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder)))
@@ -76,7 +85,9 @@ async def add_photo(request: Request) -> Response:
 
 
 async def predict_again(request: Request) -> Response:
-    """Predict a kept picture by another network, with another field of view, or with a known length."""
+    """Predict a kept picture again, by another network, field of view, or known length; the body holds a
+    PredictForm.
+    """
     form = parse_form(PredictForm, await read_json_body(request))
     return await _predict(request, request.path_params["key"], _find(request), form)
 
@@ -93,7 +104,7 @@ async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictFor
 
 
 async def add_example(request: Request) -> Response:
-    """Keep an example as a picture of this session, with its prediction."""
+    """Keep an example picture in this session, with its prediction; replies with what the page shows."""
     session, state, name = require_session(request), get_state(request), request.path_params["name"]
     if name not in EXAMPLES:
         raise ConfigError("example", found="unknown name", expected="one of the page", fix="reload the page")
@@ -103,32 +114,32 @@ async def add_example(request: Request) -> Response:
 
 
 async def show_photo(request: Request) -> Response:
-    """Return what the page shows of a kept picture."""
+    """Reply with what the page shows of a kept picture."""
     return JSONResponse({"photo": request.path_params["key"], **describe_prediction(_find_prediction(request))})
 
 
 async def delete_photo(request: Request) -> Response:
-    """Forget a picture."""
+    """Remove a picture from the session."""
     _find(request)
     del require_session(request).photos[request.path_params["key"]]
     return JSONResponse({})
 
 
 async def show_networks(request: Request) -> Response:
-    """Return the table of networks."""
+    """Reply with the table of networks."""
     require_session(request)
     return JSONResponse({"networks": await run_in_threadpool(get_state(request).downloads.describe)})
 
 
 async def download_network(request: Request) -> Response:
-    """Start the download of a published network; `show_networks` has its progress."""
+    """Start the download of a published network; the replies of `show_networks` have its progress."""
     require_session(request)
     get_state(request).downloads.start(request.path_params["name"])
     return JSONResponse({})
 
 
 async def show_results(request: Request) -> Response:
-    """Return the pictures and videos of this session, newest first."""
+    """Reply with the keys of the pictures and videos of this session, newest first."""
     session = require_session(request)
     found = [("photo", key) for key, kept in session.photos.items() if kept.prediction is not None]
     found += [("video", key) for key, job in session.videos.items() if job.state not in ("failed", "cancelled")]
@@ -168,13 +179,13 @@ def _has_file(prediction: photos.PhotoPrediction, name: str) -> bool:
 
 
 async def show_image(request: Request) -> Response:
-    """Return a kept picture, or a small one, as JPEG."""
+    """Reply with a kept picture, or a small version of it, as JPEG."""
     image, is_small = _find(request).decoded.image, request.path_params["name"] == "small"
     return await run_in_threadpool(lambda: _encode(shrink_image(image, SMALL_SIDE) if is_small else image))
 
 
 async def show_colors(request: Request) -> Response:
-    """Return depth in colors."""
+    """Reply with the depth of a picture in colors, as JPEG."""
     prediction = _find_prediction(request)
     return await run_in_threadpool(lambda: _encode(photos.color_prediction(prediction)))
 
@@ -185,13 +196,13 @@ def _encode(image: Any) -> Response:
 
 
 async def show_values(request: Request) -> Response:
-    """Return the values under the pointer, float32 by rows, little endian."""
+    """Reply with the depth values of `shrink_values` as float32 in rows, little endian."""
     values = await run_in_threadpool(photos.shrink_values, _find_prediction(request))
     return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 async def show_cloud(request: Request) -> Response:
-    """Return points float32 (N, 3), then colors uint8 (N, 3); the query is a CloudForm."""
+    """Reply with points float32 (N, 3), followed by colors uint8 (N, 3); the query string holds a CloudForm."""
     prediction = _find_prediction(request)
     form = parse_form(CloudForm, read_query(request))
     points, colors = await run_in_threadpool(photos.make_cloud, prediction, form.points, form.edges, form.certain)
@@ -199,7 +210,9 @@ async def show_cloud(request: Request) -> Response:
 
 
 async def measure(request: Request) -> Response:
-    """Return the distance between two pixels, its deviation, and its unit; the query is a PairForm."""
+    """Reply with the distance between two pixels, its standard deviation, and its unit; the query string holds a
+    PairForm.
+    """
     prediction, form = _find_prediction(request), parse_form(PairForm, read_query(request))
     found = await run_in_threadpool(prediction.measure, (form.x1, form.y1), (form.x2, form.y2))
     is_metric = str(prediction.depth_scale) == "metres"
@@ -215,7 +228,7 @@ async def measure(request: Request) -> Response:
 
 
 async def download(request: Request) -> Response:
-    """Return one of the files of a prediction."""
+    """Reply with one of the files of a prediction."""
     prediction, name = _find_prediction(request), request.path_params["name"]
 
     def write() -> bytes:
@@ -229,7 +242,7 @@ async def download(request: Request) -> Response:
 
 
 async def share(request: Request) -> Response:
-    """Return the page to share, one file; the query is a PairForm, or empty."""
+    """Reply with a page to share, in one HTML file; the query string holds a PairForm or is empty."""
     prediction, given = _find_prediction(request), read_query(request)
     form = parse_form(PairForm, given) if given else None
     points = [] if form is None else [(form.x1, form.y1), (form.x2, form.y2)]
@@ -258,16 +271,20 @@ CALIBRATION = "the calibration"
 
 
 class CalibrationForm(StrictModel):
-    """A file as text; its suffix names the format."""
+    """A calibration file as text.
+
+    suffix: suffix of its name, which tells the format.
+    text: its content.
+    """
 
     suffix: Literal[".txt", ".yaml", ".yml", ".json", ".xml"]
     text: Annotated[str, Field(min_length=1, max_length=60_000)]
 
 
 def measure_field_of_view(path: Path) -> dict[str, Any]:
-    """Return the field of view of the first camera of a file, left to right in degrees, and what is assumed.
+    """Return the horizontal field of view, degrees, of the first camera in a calibration file, and what is assumed.
 
-    Raises DataError, without the path, for an invalid file.
+    Raises DataError, which does not show the file's path, for an invalid file.
     """
     try:
         camera = read_calibration(path)[0]
@@ -281,7 +298,7 @@ def measure_field_of_view(path: Path) -> dict[str, Any]:
 
 
 async def read_calibration_file(request: Request) -> Response:
-    """Return the field of view of a calibration file."""
+    """Reply with the field of view of an uploaded calibration file."""
     require_session(request)
     form = parse_form(CalibrationForm, await read_json_body(request))
 

@@ -1,4 +1,4 @@
-"""List the runs of a folder, and describe one or two of them for a page. Imports no torch."""
+"""List the training runs in a folder, and describe one or two of them for a page. Does not import PyTorch."""
 
 import math
 import os
@@ -34,7 +34,17 @@ MAX_SHOWN_CURVES = 8
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of the list. status, tone: of the training.  verdict: on its predictions, or "".  image: or ""."""
+    """One training run in the list.
+
+    name: of its folder.
+    recipe: kind of training.
+    started: when it started.
+    status: state of the training, in words.
+    tone: how the page shows the state: "good", "warn" or "stop".
+    verdict: on its predictions; "" if they were not judged.
+    is_training: whether a process trains there now.
+    image: name of its last sheet of images; "" without one.
+    """
 
     name: str
     recipe: str
@@ -47,12 +57,15 @@ class RunRow:
 
 
 def find_last_image(folder: Path) -> str:
-    """Return the name of the last image sheet of a run; "" without one."""
+    """Return the name of the last sheet of images in a run's folder; "" without one."""
     return max((path.name for path in folder.glob("images/*.png")), default="")
 
 
 class RunList:
-    """The runs of a folder. A record is read again only after a change."""
+    """The training runs in a folder; the record of a run is read again only after it changed.
+
+    folder: the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +83,10 @@ class RunList:
         return [self._describe(name, facts[name]) for name in ordered]
 
     def find(self, name: str) -> Path:
-        """Return the folder of a run by its name. Raises RunError for an unknown name."""
+        """Return the folder of a run by its name.
+
+        Raises RunError for a name that is not in the list.
+        """
         folder = self.folder / name
         if name not in (path.name for path in self.folder.iterdir()) or not is_run_folder(folder):
             raise RunError("run", found="unknown name", expected="one of the list", fix="reload the page")
@@ -100,7 +116,11 @@ class RunList:
 
 
 def describe_state(facts: RunFacts, *, is_training: bool) -> tuple[str, str]:
-    """Return how a run's state is shown, and its tone; a killed training still has the status running."""
+    """Return the state of a training in words, and the tone in which the page shows it.
+
+    facts: the run's record, in which a killed training still has the status "running".
+    is_training: whether a process trains there now.
+    """
     if facts.status == "running" and not is_training:
         return "ended without a record", "warn"
     return describe_status(facts.status)
@@ -112,7 +132,7 @@ ENDED = RunVerdict("not finished", "warn", "It was killed. Resume it, or do not 
 
 
 def judge_run(run: RunFiles) -> RunVerdict:
-    """Return whether a run's result may be used."""
+    """Return whether the result of a run may be used, with the reason."""
     is_killed = run.facts.status == "running" and not is_locked(run.folder)
     return ENDED if is_killed else make_verdict(run)
 
@@ -139,7 +159,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
 
 
 def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return what the page of two runs shows, as JSON."""
+    """Return what the page that compares two runs shows, as JSON."""
     first, second = map(read_run, folders)
     rows, difference = compare_key_scores(first, second), diff_runs(first, second)
     names = [first.folder.name, second.folder.name]
@@ -155,9 +175,10 @@ def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str, str, int | None]]:
-    """Return (name, first, second, better one) of common key validation scores, each at its best step.
+    """Return the key validation scores that two runs share, each at its best step.
 
-    The better one is 0, 1, or None.
+    Each row has the score's name, the value of the first run, that of the second run, and which run is better: 0, 1, or
+    None if they are equal.
     """
     rows: list[tuple[str, str, str, int | None]] = []
     for series, other in pair_series(first, second):
@@ -192,7 +213,7 @@ def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
 
 
 def draw_curves(run: RunFiles) -> list[str]:
-    """Return the curves of a run as HTML: validation first, then the loss."""
+    """Draw the curves of a run as HTML: validation scores first, then the loss."""
     from stadia.report.report_page import render_charts  # with OpenCV, for which the first page does not wait
 
     charts = (_draw_series([series]) for series in _choose_series(run).values())
@@ -200,7 +221,7 @@ def draw_curves(run: RunFiles) -> list[str]:
 
 
 def draw_pairs(first: RunFiles, second: RunFiles) -> list[str]:
-    """Return the curves that two runs share as HTML, both in each chart."""
+    """Draw the curves that two runs share as HTML, both runs in each chart."""
     from stadia.report.report_page import render_charts
 
     shown, others = _choose_series(first), _choose_series(second)

@@ -1,4 +1,4 @@
-"""Routes of runs and data: lists, one run, its report, two runs, start, stop and resume a training, check data."""
+"""Request handlers for training runs and data: list, show, compare, start, stop and resume runs; check data."""
 
 import base64
 import os
@@ -46,11 +46,11 @@ MAX_REPORT_BYTES = 64 << 20
 REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
-"""Of a report: its sandbox has no access to this page or its cookies."""
+"""Content security policy of a report: its sandbox has no access to this page or its cookies."""
 
 
 FieldOfView = Annotated[float, Field(gt=1, lt=170)] | None
-"""Degrees from left to right, of a video with an unknown camera; None for the camera of the data."""
+"""Horizontal field of view, degrees, of a video whose camera is unknown; None for the camera of the data."""
 
 
 def _get_runs(request: Request) -> RunList:
@@ -62,20 +62,20 @@ def _get_runs(request: Request) -> RunList:
 
 
 async def show_runs(request: Request) -> Response:
-    """Return the list."""
+    """Reply with the list of runs."""
     runs = _get_runs(request)
     rows = await run_in_threadpool(runs.rows)
     return JSONResponse({"folder": runs.folder.name, "runs": [asdict(row) for row in rows]})
 
 
 async def show_run(request: Request) -> Response:
-    """Return what the page of one run shows."""
+    """Reply with what the page of one run shows."""
     folder = _find(request)
     return JSONResponse(await run_in_threadpool(describe_run, folder))
 
 
 async def show_run_image(request: Request) -> Response:
-    """Return one of a run's image sheets."""
+    """Reply with one of a run's sheets of images."""
     folder, name = _find(request), request.path_params["image"]
 
     def read() -> bytes:
@@ -89,7 +89,7 @@ async def show_run_image(request: Request) -> Response:
 
 
 async def show_small_image(request: Request) -> Response:
-    """Return the last of a run's image sheets, small."""
+    """Reply with the last of a run's sheets of images, small."""
     folder = _find(request)
 
     def read() -> bytes:
@@ -101,7 +101,7 @@ async def show_small_image(request: Request) -> Response:
 
 
 async def delete_run(request: Request) -> Response:
-    """Remove the folder of a run that does not train."""
+    """Remove the folder of a run in which no process trains."""
     folder = _find(request)
     if folder.is_symlink() or is_locked(folder):
         raise RunError(folder.name, found="a training, or a link", expected="a run of this folder", fix="stop it first")
@@ -110,7 +110,7 @@ async def delete_run(request: Request) -> Response:
 
 
 async def show_report(request: Request) -> Response:
-    """Return the report of a run as it is now."""
+    """Build the report of a run as it is now, and reply with it."""
     folder = _find(request)
 
     def build() -> bytes:
@@ -123,14 +123,20 @@ async def show_report(request: Request) -> Response:
 
 
 async def compare(request: Request) -> Response:
-    """Return two runs side by side: `?first=` and `?second=`."""
+    """Reply with what the page that compares the runs `?first=` and `?second=` shows."""
     runs = _get_runs(request)
     folders = [runs.find(request.query_params.get(key, "")) for key in ("first", "second")]
     return JSONResponse(await run_in_threadpool(describe_pair, folders))
 
 
 class TrainingForm(StrictModel):
-    """A training: a name of the list of data, a preset, minutes, and the field of view of a video."""
+    """A training to start.
+
+    name: name in the list of data.
+    preset: name of the preset.
+    minutes: how long to train.
+    fov_deg: horizontal field of view of a video whose camera is unknown.
+    """
 
     name: Annotated[str, Field(max_length=255)]
     preset: Annotated[str, Field(max_length=100)]
@@ -139,7 +145,7 @@ class TrainingForm(StrictModel):
 
 
 async def show_start(request: Request) -> Response:
-    """Return the data and presets to start from, and the state of the last start."""
+    """Reply with the data and presets from which a training can start, and the state of the last start."""
     _get_runs(request)
     state = get_state(request)
     names, presets = await run_in_threadpool(lambda: (list_data(state.data), list_start_presets()))
@@ -163,7 +169,7 @@ def _describe_start(state: AppState) -> dict[str, Any]:
 
 
 async def stop(request: Request) -> Response:
-    """Interrupt a training."""
+    """Interrupt a training; it writes a checkpoint first."""
     await run_in_threadpool(stop_training, _find(request))
     return JSONResponse({"done": "Writing a checkpoint, then it stops."})
 
@@ -181,17 +187,21 @@ def _find(request: Request) -> Path:
 # -- checks of data
 
 NOT_CHECKED = "Not checked: "
-"""Of the line of `stadia check` about checks that need the camera."""
+"""Start of the line of `stadia check` that lists the checks which need a camera."""
 
 CHECK_S = 180.0
-"""Time limit of a check, seconds."""
+"""Longest time of a check of data, seconds."""
 
 MAX_LISTED = 200
 MAX_PICTURES, MAX_PICTURE_BYTES = 12, 1 << 20
 
 
 class CheckForm(StrictModel):
-    """A check: a name of the list, and the field of view of a video with an unknown camera."""
+    """Data to check.
+
+    name: name in the list of data.
+    fov_deg: horizontal field of view of a video whose camera is unknown.
+    """
 
     name: Annotated[str, Field(max_length=255)]
     fov_deg: FieldOfView = None
@@ -212,18 +222,25 @@ def list_data(folder: Path | None) -> list[str]:
 
 
 def find_data(state: AppState, name: str) -> Path:
-    """Return the path of listed data. Raises ConfigError for another name."""
+    """Return the path of data by its name in the list.
+
+    Raises ConfigError for a name that is not in the list.
+    """
     if state.data is None or name not in list_data(state.data):
         raise ConfigError("data", found="unknown name", expected="one of the list", fix="reload the page")
     return state.data / name
 
 
 def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]:
-    """Check data in a process of its own; return its findings with pictures, and the command, or `error`.
+    """Check data by `stadia check` in a process of its own.
 
+    path: the data.
+    fov_deg: horizontal field of view of a video whose camera is unknown; else None.
     folder: for temporary pictures.
 
-    Raises DataError after CHECK_S.
+    Returns the findings with their pictures, and the command; or an `error`.
+
+    Raises DataError after CHECK_S seconds.
     """
     words = ["check", str(path), *name_camera(fov_deg)]
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -259,13 +276,13 @@ def _embed(folder: Path, name: str) -> str:
 
 
 async def show_data(request: Request) -> Response:
-    """Return the names that may be checked."""
+    """Reply with the names of the data that may be checked."""
     require_session(request)
     return JSONResponse({"names": await run_in_threadpool(list_data, get_state(request).data)})
 
 
 async def check(request: Request) -> Response:
-    """Check one of the listed data."""
+    """Check one of the listed data, and reply with the findings."""
     require_session(request)
     state, form = get_state(request), parse_form(CheckForm, await read_json_body(request))
     job = partial(run_check, find_data(state, form.name), form.fov_deg, state.folder)

@@ -1,4 +1,6 @@
-"""Show a data set, a prediction, a map or a run in 3D in the browser (`stadia view`): one page that loads nothing."""
+"""Show a data set, a prediction, a map or a run in 3D in the browser (`stadia view`), as one page that loads nothing
+else.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,17 +27,20 @@ from stadia.web.video import find_centers, read_poses
 MAX_FRAMES, MAX_FRAME_POINTS = 60, 8_000
 
 SHOWN_WIDTH = 320
-"""Width of the images of cameras, pixels."""
+"""Width of the images shown at the cameras, pixels."""
 
 TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
 
 
 @dataclass(frozen=True)
 class SceneFrame:
-    """One frame in the world.
+    """One video frame in the scene.
 
-    image: (h, w, 3) RGB, small, or None.  K: (3, 3) of it.  T_world_camera: (4, 4).
-    points: (N, 3) in the world, with colors (N, 3); empty without depth.
+    name: of the frame.
+    image: (h, w, 3) RGB, small; None without one.
+    camera: its camera with its pose.
+    points: (N, 3) in the world; empty without depth.
+    colors: (N, 3) colors of the points.
     """
 
     name: str
@@ -47,7 +52,14 @@ class SceneFrame:
 
 @dataclass(frozen=True)
 class Scene:
-    """Frames, camera centers as predicted (N, 3) and true (M, 3) in the world of the first camera, verdict of a map."""
+    """Frames and camera trajectories in the world of the first camera.
+
+    frames: the frames.
+    path: (N, 3) predicted camera positions.
+    true_path: (M, 3) true camera positions; empty if unknown.
+    unit: of lengths.
+    verdict: on a map; "" for other scenes.
+    """
 
     frames: Sequence[SceneFrame]
     path: NDArray[np.float64]
@@ -57,9 +69,11 @@ class Scene:
 
 
 def collect_scene(recording: Recording, predictions: Path | None = None, max_frames: int = MAX_FRAMES) -> Scene:
-    """Return the scene of a recording.
+    """Collect the scene of a recording.
 
-    predictions: a folder of `stadia predict`; None takes the ground truth.  max_frames: evenly spread.
+    recording: the recording.
+    predictions: a folder of `stadia predict`; None takes the ground truth.
+    max_frames: most frames, evenly spread.
 
     Raises DataError if no frame has depth.
     """
@@ -88,7 +102,7 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
 
 
 def collect_map(mapped: StoredMap) -> Scene:
-    """Return the scene of a map: its points, and the cameras of at most MAX_FRAMES frames."""
+    """Collect the scene of a map: its points, and the cameras of at most MAX_FRAMES frames."""
     points = np.asarray(mapped.read_points()["points"], np.float32)
     height, width = mapped.camera.height, mapped.camera.width
     placed = np.flatnonzero(np.isfinite(mapped.poses).all((1, 2)))
@@ -118,7 +132,14 @@ def make_frame(
     T_world_camera: NDArray[np.float64],
     depth: NDArray[Any] | None,
 ) -> SceneFrame:
-    """Return a frame with at most MAX_FRAME_POINTS points of its depth (h, w), 0 = none."""
+    """Create a frame of a scene, with at most MAX_FRAME_POINTS points of its depth.
+
+    name: of the frame.
+    image: (H, W, 3) RGB.
+    K: (3, 3) of the image, pixels.
+    T_world_camera: (4, 4) pose.
+    depth: (h, w), 0 = none; None without depth.
+    """
     height, width = image.shape[:2]
     shown_height, shown_width = max(round(height * min(1.0, SHOWN_WIDTH / width)), 1), min(width, SHOWN_WIDTH)
     small = np.asarray(cv2.resize(image, (shown_width, shown_height), interpolation=cv2.INTER_AREA), np.uint8)
@@ -157,7 +178,14 @@ def render_scene(name: str, scene: Scene) -> str:
 
 
 def show_page(page: str, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve one page until it is interrupted. started: called with its address. Raises ConfigError for a used port."""
+    """Serve one page until the process is interrupted.
+
+    page: the HTML.
+    host, port: address to serve.
+    started: called with the address of the page.
+
+    Raises ConfigError if the port is used.
+    """
     data = page.encode()
 
     class _Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The application of `stadia app`, and the server that runs it."""
+"""The web application of `stadia app`, and the server that runs it."""
 
 import asyncio
 import contextlib
@@ -34,13 +34,13 @@ from stadia.web.guards import (
 from stadia.web.networks import NetworkShelf
 
 NO_PAGE_S = 5.0
-"""The first network loads after this time, even if no browser opened the page."""
+"""Seconds after which the first network is loaded even if no browser opened the page."""
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 SHARED_FOLDER = Path(report.__file__).parent / "shared"
-"""Files that the report uses too."""
+"""Folder of static files that the pages share with the report of a run."""
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
@@ -83,11 +83,11 @@ ROUTES = (
     ("GET", "/api/data", "stadia.web.run_routes:show_data"),
     ("POST", "/api/check", "stadia.web.run_routes:check"),
 )
-"""Method, path, and the function that replies; its module loads at its first request."""
+"""HTTP method, path, and the function that replies ("module:name"); its module is imported at its first request."""
 
 
 def load_endpoint(place: str) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that loads "module:name" at its first request."""
+    """Return a request handler that imports the function "module:name" at its first request."""
     module, _, name = place.partition(":")
 
     async def reply(request: Request) -> Response:
@@ -102,11 +102,12 @@ def load_endpoint(place: str) -> Callable[[Request], Awaitable[Response]]:
 def make_app(
     names: Sequence[str], *, runs: Path | None = None, data: Path | None = None, token: str | None = None
 ) -> Starlette:
-    """Return the application.
+    """Create the web application.
 
-    names: runs, checkpoints or published networks; the first is the default.
-    runs: a folder of runs to list.  data: a folder whose data may be checked.
-    token: that a browser must have; None only on loopback.
+    names: runs, checkpoints or published networks; the first one is the default.
+    runs: a folder of training runs to list; None lists none.
+    data: a folder whose data may be checked; None allows none.
+    token: secret that a browser must know; None only if the server is reachable from this machine alone.
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), runs, data)
 
@@ -138,7 +139,7 @@ async def _report_bug(request: Request, error: Exception) -> Response:
 
 
 async def show_page(request: Request) -> Response:
-    """Return the page, and start a session for a new browser."""
+    """Reply with the page, and start a session for a new browser."""
     return _start_session(request, FileResponse(STATIC / "index.html"))
 
 
@@ -150,7 +151,9 @@ def _start_session(request: Request, response: Response) -> Response:
 
 
 async def show_session(request: Request) -> Response:
-    """Return the session's secret, the networks, and the limits; the first network loads after the reply."""
+    """Reply with the session's secret, the networks, and the limits of uploads; the first network is loaded
+    afterwards.
+    """
     session, state = require_session(request), get_state(request)
     about = {
         "csrf": session.csrf,
@@ -171,8 +174,10 @@ def find_own_address() -> str:
 
 
 def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve an application until it is interrupted.
+    """Serve an application until the process is interrupted.
 
+    app: the application.
+    host, port: address to serve.
     started: called with the address of the page, once the port is open.
 
     Raises ConfigError if the port cannot be opened.

@@ -1,4 +1,4 @@
-"""Keep the pictures and videos of each browser, in memory of a bounded size."""
+"""Keep the pictures and videos of each browser in memory, up to a limit."""
 
 import secrets
 from collections import OrderedDict
@@ -8,14 +8,20 @@ from typing import Any
 from stadia.core.errors import ConfigError
 
 MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 4, 3
-"""Sessions, pictures and videos of each: at most half a gigabyte of memory. Empty ones go first, then the oldest."""
+"""Most videos of a session (MAX_PHOTOS: pictures; MAX_SESSIONS: sessions of a server): together at most half a gigabyte
+of memory. Of too many sessions, empty ones are dropped first, then the oldest.
+"""
 
 
 @dataclass
 class Session:
-    """What one browser has. key: of the cookie.  csrf: a secret that requests with an effect send.
+    """What the server keeps for one browser.
 
-    is_used: whether such a request came, so that a file may be on its way.
+    key: value of its cookie.
+    csrf: a secret that the page sends with requests that change something.
+    is_used: whether such a request came, so that an upload may be on its way.
+    photos: pictures by key.
+    videos: videos by key.
     """
 
     key: str
@@ -26,11 +32,11 @@ class Session:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether it never had anything."""
+        """Return whether the session never had a picture, a video, or a request that changes something."""
         return not (self.is_used or self.photos or self.videos)
 
     def keep_photo(self, photo: Any) -> str:
-        """Keep a picture under a new key, and drop the oldest of too many; return the key."""
+        """Keep a picture under a new key, and drop the oldest of too many pictures; return the key."""
         key = secrets.token_urlsafe(9)
         self.photos[key] = photo
         while len(self.photos) > MAX_PHOTOS:
@@ -38,7 +44,7 @@ class Session:
         return key
 
     def keep_video(self, job: Any) -> str:
-        """Keep a video under a new key, and remove the oldest of too many with its files; return the key."""
+        """Keep a video under a new key, and remove the oldest of too many videos with its files; return the key."""
         key = secrets.token_urlsafe(9)
         self.videos[key] = job
         while len(self.videos) > MAX_VIDEOS:
@@ -46,14 +52,21 @@ class Session:
         return key
 
     def close(self) -> None:
-        """Cancel the videos, and remove their files."""
+        """Cancel the videos of the session, and remove their files."""
         for job in self.videos.values():
             job.close()
         self.videos.clear()
 
 
 def find_kept(items: dict[str, Any], key: str, what: str) -> Any:
-    """Return what a session keeps under a key. Raises ConfigError if it is gone."""
+    """Return what a session keeps under a key.
+
+    items: pictures or videos by key.
+    key: the key.
+    what: word for the error.
+
+    Raises ConfigError if it is gone.
+    """
     item = items.get(key)
     if item is None:
         found, expected = "nothing at this address", "one of your last ones"
@@ -62,20 +75,23 @@ def find_kept(items: dict[str, Any], key: str, what: str) -> Any:
 
 
 class SessionStore:
-    """The sessions of a server. The least recently used one goes first, of the empty ones if there are any."""
+    """The sessions of a server; of too many, the least recently used one is dropped, an empty one first."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def find(self, key: str | None) -> Session | None:
-        """Return the session of a cookie; None for an unknown one."""
+        """Return the session whose cookie has this value; None for an unknown one."""
         session = self._sessions.get(key or "")
         if session is not None:
             self._sessions.move_to_end(session.key)
         return session
 
     def create(self) -> Session:
-        """Return a new session."""
+        """Create a session and return it.
+
+        If there are then too many sessions, the least recently used one is dropped, an empty one first.
+        """
         session = Session(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
         self._sessions[session.key] = session
         if len(self._sessions) > MAX_SESSIONS:

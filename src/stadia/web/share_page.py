@@ -29,7 +29,7 @@ from stadia.web.photo import (
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, read_cloud, read_poses
 
 MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 12
-"""Of the 3D view in a page of a video."""
+"""Most cameras in the 3D view of a shared page of a video (MAX_SHARED_POINTS: most points)."""
 
 PATH_COLOR = (240, 228, 66)
 
@@ -41,7 +41,12 @@ Pixel = tuple[int, int]
 
 @dataclass(frozen=True)
 class SceneCamera:
-    """A camera in the world: K (3, 3) of an image of a size, T_world_camera (4, 4)."""
+    """A camera in a 3D view.
+
+    K: (3, 3) of an image of this size, pixels.
+    height, width: of the image.
+    T_world_camera: (4, 4) pose, camera to world.
+    """
 
     K: NDArray[np.float64]
     height: float
@@ -49,7 +54,7 @@ class SceneCamera:
     T_world_camera: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the camera's values for the page's script."""
+        """Return the values of the camera for the script of the page."""
         fov_deg = math.degrees(2 * math.atan(0.5 * self.width / self.K[0, 0]))
         return {"fov_deg": fov_deg, "aspect": self.width / self.height, "T": self.T_world_camera[:3].tolist()}
 
@@ -63,9 +68,15 @@ def pack_scene(
     cameras: Sequence[SceneCamera],
     frames: Sequence[tuple[str, int, NDArray[np.uint8] | None]] = (),
 ) -> PointCloudFigure:
-    """Return points (N, 3) with colors (N, 3), lines with their colors, and cameras for a page.
+    """Pack a 3D view for a page.
 
-    frames: name, number of points and image (H, W, 3) RGB of each camera, for a timeline, in the order of the points.
+    points: (N, 3).
+    colors: (N, 3).
+    unit: of lengths.
+    lines: lines (M, 3), each with its RGB color.
+    cameras: the cameras.
+    frames: for a timeline, the name, the number of points and the image (H, W, 3) RGB or None of each camera, in the
+        order of the points.
     """
     view = {
         "count": len(points),
@@ -82,11 +93,12 @@ def pack_scene(
 
 
 def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) -> ResultPage:
-    """Return the page of a picture.
+    """Return the content of the shared page of a picture.
 
-    points: two pixels (x, y) with a measured distance, or none.
+    prediction: the prediction.
+    points: two pixels (x, y) whose distance is shown, or none.
 
-    Raises GeometryError if a point has no depth.
+    Raises GeometryError if a pixel has no depth.
     """
     image, bar, scale = prediction.image, describe_bar(prediction), prediction.depth_scale
     facts = _describe_network(prediction.network, prediction.licence) | _describe_camera(
@@ -129,7 +141,7 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
 
 
 def describe_video(job: VideoJob) -> ResultPage:
-    """Return the page of a predicted video, with the drawing of its path."""
+    """Return the content of the shared page of a predicted video, with a drawing of its camera trajectory."""
     about, drawing = job.about, job.predictions / PATH_DRAWING
     images = []
     if drawing.is_file():

@@ -1,4 +1,4 @@
-"""Start, stop and resume trainings, in processes that outlive the server. Imports no torch."""
+"""Start, stop and resume trainings in processes that outlive the server. Does not import PyTorch."""
 
 import itertools
 import os
@@ -22,22 +22,22 @@ from stadia.io.input_files import read_text
 from stadia.training.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
 
 RECIPE = "selfsup"
-"""Trains on video without labels."""
+"""Kind of training that the page starts: on video without labels."""
 
 MIN_FREE_BYTES = 3 << 30
-"""Free memory for a start."""
+"""Free memory, bytes, that the start of a training needs."""
 
 STARTED_S = 4.0
-"""Time in which a training with a wrong configuration ends."""
+"""Seconds within which a training with a wrong configuration ends."""
 
 TRAINING_COMMANDS = ("train", "demo", "adapt", "prior")
 
 STADIA = (sys.executable, "-P", "-m", "stadia")
-"""-P: no module of the current folder."""
+"""Words of a command line that start stadia; -P imports no module of the current folder."""
 
 
 def read_last_line(errors: bytes) -> str:
-    r"""Return the last line of standard error of a stadia command.
+    r"""Return the last line that a stadia command wrote to standard error.
 
     Examples:
         >>> read_last_line(b"loading ...\nstadia: drive.mp4: found nothing\n")
@@ -48,7 +48,10 @@ def read_last_line(errors: bytes) -> str:
 
 
 class TrainingProcess:
-    """A process that trains, and outlives this one. words: of its command."""
+    """A process that trains and outlives this one.
+
+    words: its command line.
+    """
 
     def __init__(self, words: Sequence[str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read after the process has ended
@@ -58,21 +61,21 @@ class TrainingProcess:
 
     @property
     def code(self) -> int | None:
-        """Return its exit code; None while it runs."""
+        """Return the exit code of the process; None while it runs."""
         return self._process.poll()
 
     def read_error(self) -> str:
-        """Return the last line of its errors."""
+        """Return the last line that the process wrote to standard error."""
         self._errors.seek(max(self._errors.seek(0, 2) - (1 << 14), 0))
         return read_last_line(self._errors.read())
 
     def forget(self) -> None:
-        """Close its log; the process continues."""
+        """Close the log of the process, which continues."""
         self._errors.close()
 
 
 def list_start_presets() -> list[tuple[str, str]]:
-    """Return the presets that a page offers: name, and its comment."""
+    """Return the presets from which a page can start a training: name and comment."""
     names = [name for name in preset_names() if read_preset(name)["recipe"] == RECIPE]
     return [(AUTO, "Measures steps on this machine, and chooses."), *((name, _read_comment(name)) for name in names)]
 
@@ -83,7 +86,7 @@ def _read_comment(name: str) -> str:
 
 
 def name_camera(fov_deg: float | None) -> list[str]:
-    """Return the words of a command that give the field of view.
+    """Return the words of a command line that give a horizontal field of view; none for None.
 
     Examples:
         >>> name_camera(69.0), name_camera(None)
@@ -93,7 +96,13 @@ def name_camera(fov_deg: float | None) -> list[str]:
 
 
 def make_training_command(data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None) -> list[str]:
-    """Return the words of `stadia train`.
+    """Return the words of a command line `stadia train`.
+
+    data: the video or data set.
+    preset: name of the preset.
+    minutes: how long to train.
+    runs: folder for the run.
+    fov_deg: horizontal field of view of a video whose camera is unknown; else None.
 
     Examples:
         >>> make_training_command(Path("drive.mp4"), "auto", 20, Path("runs"), 69)[5:]
@@ -112,7 +121,10 @@ def check_free_memory() -> None:
 
 
 class TrainingStarter:
-    """Starts one training at a time. stadia: words that start stadia."""
+    """Start trainings, one at a time.
+
+    stadia: words of a command line that start stadia.
+    """
 
     def __init__(self, stadia: Sequence[str] = STADIA) -> None:
         self.stadia = stadia
@@ -120,7 +132,10 @@ class TrainingStarter:
         self._lock = threading.Lock()
 
     def start(self, data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None = None) -> None:
-        """Start a training. Raises RunError if one runs, or if little memory is free."""
+        """Start a training; the arguments are those of `make_training_command`.
+
+        Raises RunError if a training runs already, or too little memory is free.
+        """
         with self._lock:
             if self._training is not None and self._training.code is None:
                 raise RunError("training", found="a running one", expected="none", fix="stop it, or wait")
@@ -131,7 +146,7 @@ class TrainingStarter:
             self._training = TrainingProcess([*self.stadia, *words])
 
     def describe(self) -> dict[str, Any]:
-        """Return the state of the last start: none, training, ended or failed with its last line."""
+        """Return the state of the last start: none, training, ended, or failed with the last line of its errors."""
         if self._training is None:
             return {"state": "none", "error": ""}
         code = self._training.code
@@ -148,7 +163,7 @@ class TrainingStarter:
 
 
 def is_locked(run: Path) -> bool:
-    """Return whether a process trains in a run's folder."""
+    """Return whether a process trains in the folder of a run."""
     path = run / LOCK_FILE
     if path.is_symlink() or not path.is_file():
         return False
@@ -162,7 +177,7 @@ def is_locked(run: Path) -> bool:
 
 
 def stop_training(run: Path) -> None:
-    """Interrupt the training of a run, as Ctrl-C does: it writes a checkpoint and ends.
+    """Interrupt the training of a run as Ctrl-C does: it writes a checkpoint and ends.
 
     Raises RunError if no process of this user trains there.
     """
@@ -189,7 +204,10 @@ def _is_stadia(words: Sequence[str]) -> bool:
 
 
 def resume_training(run: Path) -> None:
-    """Start a process that resumes a training. Raises RunError if it ends at once."""
+    """Start a process that resumes the training of a run.
+
+    Raises RunError if the process ends at once.
+    """
     if is_locked(run):
         raise RunError(run.name, found="a running training", expected="a stopped one", fix="stop it first")
     training = TrainingProcess([*STADIA, "train", "--resume", str(run.absolute())])

@@ -1,4 +1,4 @@
-"""Map and predict the frames of an uploaded video in a folder of its session: depth, path, points, a video."""
+"""Map and predict the frames of an uploaded video in a folder of its session: depth, trajectory, points, a video."""
 
 import errno
 import logging
@@ -37,19 +37,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_VIDEO_FRAMES = 300
-"""With the path they take about a minute."""
+"""Most frames of a video that are predicted; with the camera trajectory they take about a minute."""
 
 MAX_VIDEO_SIDE = 960
-"""Longest side of a frame, in pixels."""
+"""Longest side of a decoded frame, pixels."""
 
 DEFAULT_RATE_HZ = 10.0
-"""If the video has no frame rate."""
+"""Frame rate of a video that states none."""
 
 MAX_SHARED_BYTES = 64 << 20
-"""Largest video in a page to share."""
+"""Largest video in a page to share, bytes."""
 
 ADAPTED = "adapted.json"
-"""As `stadia.training.adapt.RECORD`, which imports torch."""
+"""Name of the record of an adapted network (`stadia.training.adapt.RECORD`, whose module imports PyTorch)."""
 
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB = "cloud.glb"
@@ -63,7 +63,7 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
     CLOUD_GLB: "model/gltf-binary",
     "predictions.json": "application/json",
 }
-"""Files of a predicted video and their types; a network may not give all of them."""
+"""Files of a predicted video that users can download, with their media types; a network may not give all of them."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 
@@ -74,13 +74,18 @@ class CancelledError(Exception):
 
 @dataclass
 class VideoJob:
-    """One video of a session.
+    """The work on one video of a session.
 
     folder: for its frames and predictions.
     state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled".
-    done, total: of what is counted since `began`.  error: one line.
-    preview: depth of the first frame in colors, JPEG.  process: that maps or adapts, or None.
-    mapped: what its frames are known by.  other: key of the video that another network predicted before, or "".
+    done, total: number of finished items, and of all items, of what is counted since `began`.
+    began: when counting began, on the clock `time.monotonic`, seconds.
+    error: one line of text; "" without an error.
+    preview: depth of the first frame in colors, as JPEG; empty before it is predicted.
+    process: the process that maps or adapts; None if none runs.
+    mapped: camera, rate and number of its frames once they are mapped; else None.
+    other: key of the video from which this one takes its frames to predict them by another network; "" for an upload.
+    about: what the page shows once the job is done.
     """
 
     folder: Path
@@ -106,7 +111,7 @@ class VideoJob:
         return self.folder / "predictions"
 
     def close(self) -> None:
-        """Cancel it, and remove its files."""
+        """Cancel the job, and remove its files."""
         if self.state not in ("done", "failed"):
             self.state = "cancelled"
         if self.process is not None:
@@ -114,12 +119,12 @@ class VideoJob:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fail(self, error: str) -> None:
-        """End it with an error, and remove its files."""
+        """End the job with an error, and remove its files."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.state, self.error = "failed", error
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
-        """Count the items, and stop if the job is cancelled; a `TrackProgress`."""
+        """Yield the items and count them for the progress; stop if the job is cancelled."""
         self.done, self.total, self.began = 0, count or 0, time.monotonic()
         for item in items:
             self.go_on(self.state)
@@ -127,13 +132,16 @@ class VideoJob:
             self.done += 1
 
     def go_on(self, state: str) -> None:
-        """Enter a state. Raises CancelledError if the job was cancelled."""
+        """Set the state.
+
+        Raises CancelledError if the job was cancelled.
+        """
         if self.state == "cancelled":
             raise CancelledError
         self.state = state
 
     def describe(self) -> dict[str, Any]:
-        """Return its progress, and its result once it is done, as JSON."""
+        """Return the progress of the job, and its result once it is done, as JSON."""
         elapsed_s = time.monotonic() - self.began if self.total else 0.0
         progress = {"state": self.state, "done": self.done, "total": self.total, "elapsed_s": elapsed_s}
         shown = {"error": self.error, "has_preview": bool(self.preview), "other": self.other}
@@ -142,7 +150,13 @@ class VideoJob:
 
 @dataclass(frozen=True)
 class MappedFrames:
-    """Frames of a video that were mapped. path_text: what the page says about their path."""
+    """The frames of a video after mapping.
+
+    camera: their camera.
+    rate_hz: frame rate.
+    count: number of frames.
+    path_text: what the page says about the origin of their camera trajectory.
+    """
 
     camera: PhotoCamera
     rate_hz: float
@@ -152,7 +166,7 @@ class MappedFrames:
 
 @dataclass(frozen=True)
 class UploadedFrames:
-    """The frames 000000.jpg and so on of a folder; frames with enough motion are on the path."""
+    """The frames 000000.jpg and so on in a folder; frames with enough motion are marked for the camera trajectory."""
 
     folder: Path
     camera: PhotoCamera
@@ -168,10 +182,15 @@ class UploadedFrames:
 
 
 def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> str:
-    """Run a command of stadia for a job; return the last line of its errors for the page, "" if it succeeds.
+    """Run a command of stadia for a job; its cache is removed with the job.
 
-    seconds: how long it is likely to take, for the progress of the job.  Its cache goes with the job.
-    Raises CancelledError.
+    job: the job, whose process it becomes.
+    words: the words of the command.
+    seconds: how long it probably takes, for the progress of the job.
+
+    Returns the last line of its errors for the page; "" if it succeeds.
+
+    Raises CancelledError if the job is cancelled.
     """
     env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache")}
     null = subprocess.DEVNULL
@@ -189,10 +208,16 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
 
 def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
-    """Map the frames of a job; return its camera, or the given one, and a sentence about the map.
+    """Map the frames of a job in a process of its own (pycolmap changes how its process ends).
 
-    The map gives the path if it is usable, and the camera if the video shows it. A process of its own finds it:
-    pycolmap changes how the process ends. Raises CancelledError.
+    The map gives the camera trajectory if it is usable, and the camera if the images determine it.
+
+    job: the job.
+    camera: camera of the frames.
+
+    Returns the camera of the map, or the given one, and a sentence about the map.
+
+    Raises CancelledError if the job is cancelled.
     """
     job.go_on("mapping")
     why = run_command(job, ["map", str(job.frames), *name_frames_camera(camera)])
@@ -209,12 +234,18 @@ def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
 
 
 def name_frames_camera(camera: PhotoCamera) -> list[str]:
-    """Return the words of a command on decoded frames: their bars are cut off, and their camera may be known."""
+    """Return the words of a command line on decoded frames: their black bars are cut off, and their camera if it is
+    known.
+    """
     return [*name_camera(None if camera.is_assumed else camera.fov_deg), "data.camera.crop_bars=false"]
 
 
 def copy_frames(job: VideoJob, made: VideoJob) -> None:
-    """Link the frames and the map of a predicted video into the folder of another job, which may outlive it."""
+    """Link the frames and the map of a predicted video into the folder of another job, which may outlive it.
+
+    job: the predicted video.
+    made: the other job.
+    """
     for path in job.folder.iterdir():
         if path.is_dir() and path not in (job.predictions, job.folder / "cache"):
             shutil.copytree(path, made.folder / path.name, copy_function=os.link, dirs_exist_ok=True)
@@ -222,9 +253,15 @@ def copy_frames(job: VideoJob, made: VideoJob) -> None:
 
 
 def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None) -> str:
-    """Adapt a network to the frames of a mapped job; return the run, which goes into the folder `runs`.
+    """Adapt a network to the frames of a mapped job; return the run with the adapted network.
 
-    Raises DataError if the network as it was is better, or if it cannot be adapted; CancelledError.
+    job: the job.
+    network: name of the network.
+    minutes: how long to train.
+    runs: folder for the run; None keeps it in the folder of the job.
+
+    Raises DataError if the network is not better afterwards or cannot be adapted, CancelledError if the job is
+    cancelled.
     """
     assert job.mapped is not None
     job.go_on("adapting")
@@ -246,8 +283,11 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
 def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
     """Predict the mapped frames of a job into its folder; set its state, and what the page shows.
 
-    name: of the network on the page; its own by default. Raises CancelledError if the job is cancelled meanwhile, and
-    errors of predicting.
+    job: the job.
+    network: the network.
+    name: name of the network on the page; "" takes its own.
+
+    Raises CancelledError if the job is cancelled meanwhile, and the errors of predicting.
     """
     mapped = job.mapped
     assert mapped is not None
@@ -285,7 +325,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
 
 
 def explain_error(error: Exception, job: VideoJob) -> str:
-    """Return one line of an error for the user, without folders of the server."""
+    """Return one line of text about an error for the user, without folders of the server."""
     if isinstance(error, StadiaError):
         return describe_error(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -303,14 +343,14 @@ def explain_not_shared(video: Path) -> str:
 
 
 def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return points (N, 3) and colors (N, 3) of a PLY file of `PlyWriter`."""
+    """Return points (N, 3) and colors (N, 3) in a PLY file that stadia wrote."""
     data = read_bytes(path, expected="a cloud", max_bytes=MAX_CLOUD_BYTES)
     vertices = np.frombuffer(data.partition(b"end_header\n")[2], _VERTEX)
     return np.ascontiguousarray(vertices["position"]), np.ascontiguousarray(vertices["color"])
 
 
 def read_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
-    """Return T_world_camera (4, 4) of predicted frames, by name; none without a path."""
+    """Return the poses T_world_camera (4, 4) in a folder of predictions, by frame name; empty without a trajectory."""
     record = Predictions.open(folder).record
     if record is None or not (folder / TRAJECTORY).is_file():
         return {}
@@ -319,10 +359,10 @@ def read_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the centers of cameras (N, 3)."""
+    """Return the camera positions (N, 3) of poses T_world_camera."""
     return np.array([T[:3, 3] for T in poses]).reshape(-1, 3)
 
 
 def encode_video_glb(folder: Path) -> bytes:
-    """Return points and path of a prediction as binary glTF."""
+    """Return points and camera trajectory in a folder of predictions as binary glTF."""
     return encode_glb(*read_cloud(folder / CLOUD), find_centers(read_poses(folder).values()))

@@ -1,4 +1,4 @@
-"""Routes of videos: upload, progress, frames, points, files, cancel."""
+"""Request handlers for videos: upload, progress, frames, points, files, cancel."""
 
 import tempfile
 from collections.abc import Iterator
@@ -48,7 +48,12 @@ MAX_SHOWN_POINTS = 300_000
 
 
 class VideoForm(StrictModel):
-    """How a video is predicted: the network's place in the list, field of view, each n-th frame (None: spread)."""
+    """How a video is to be predicted.
+
+    network: index of the network in the list.
+    fov_deg: horizontal field of view that the user chose, degrees; None if not.
+    every: take each n-th frame; None spreads frames over the whole video.
+    """
 
     network: Annotated[int, Field(ge=0)] = 0
     fov_deg: float | None = None
@@ -56,7 +61,7 @@ class VideoForm(StrictModel):
 
 
 async def add_video(request: Request) -> Response:
-    """Take an uploaded video, and decode and predict it after the reply; `show_video` has the progress."""
+    """Receive an uploaded video; it is decoded and predicted after the reply, and `show_video` has the progress."""
     session, state = require_session(request), get_state(request)
     form = parse_form(VideoForm, read_query(request))
     job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
@@ -74,7 +79,13 @@ async def add_video(request: Request) -> Response:
 
 
 def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
-    """Decode an uploaded video, and predict it."""
+    """Decode, map and predict an uploaded video.
+
+    state: what the request handlers share.
+    job: the job.
+    path: the uploaded file.
+    form: how to predict it.
+    """
     with ending(job):
         job.go_on("decoding")
         job.frames.mkdir()
@@ -104,7 +115,7 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
 
 @contextmanager
 def ending(job: VideoJob) -> Iterator[None]:
-    """Keep the error of a job, and remove the files of a cancelled one."""
+    """Record an error in the job, and remove the files of a cancelled job, when the `with` block ends."""
     try:
         yield
     except Exception as error:  # the page must not wait forever
@@ -116,14 +127,18 @@ def ending(job: VideoJob) -> Iterator[None]:
 
 
 class SecondForm(StrictModel):
-    """Another network for a predicted video: its place in the list, and minutes to adapt it to the video first."""
+    """Another network for a predicted video.
+
+    network: index of the network in the list.
+    minutes: how long to adapt it to the video first; None does not adapt it.
+    """
 
     network: Annotated[int, Field(ge=0)] = 0
     minutes: Annotated[float, Field(ge=1, le=60)] | None = None
 
 
 async def add_second(request: Request) -> Response:
-    """Predict the frames of a predicted video by another network, after the reply; both stay to be compared."""
+    """Predict the frames of a predicted video by another network, after the reply; both results stay to be compared."""
     session, state, job = require_session(request), get_state(request), _find_done(request)
     form = parse_form(SecondForm, await read_json_body(request))
     if form.minutes is not None:
@@ -139,7 +154,7 @@ async def add_second(request: Request) -> Response:
 
 
 def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
-    """Predict a video whose frames are mapped, by another network or by one that is adapted to it first."""
+    """Predict a video whose frames are mapped, by another network, which may be adapted to it first."""
     with ending(job):
         network, name = state.shelf.find(form.network), ""
         if form.minutes is not None:
@@ -150,19 +165,19 @@ def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
 
 
 def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form: VideoForm) -> None:
-    """Predict the first frame of a video before the others are decoded."""
+    """Predict the first frame of a video before the other frames are decoded, and keep the picture in the job."""
     decoded = DecodedPhoto(image, image.shape[:2], None)
     prediction = predict_decoded(state.shelf, decoded, PredictForm(network=form.network, fov_deg=form.fov_deg))
     job.preview = cv2.imencode(".jpg", color_prediction(prediction)[..., ::-1])[1].tobytes()
 
 
 async def show_video(request: Request) -> Response:
-    """Return the progress of a video, and its result."""
+    """Reply with the progress of a video, and its result once it is done."""
     return JSONResponse(_find(request).describe())
 
 
 async def preview(request: Request) -> Response:
-    """Return the depth of the first frame in colors."""
+    """Reply with the depth of the first frame in colors, as JPEG."""
     return Response(_find(request).preview, media_type="image/jpeg")
 
 
@@ -176,7 +191,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def show_frame(request: Request) -> Response:
-    """Return one frame, or its depth in colors."""
+    """Reply with one frame, or its depth in colors, as JPEG."""
     job, number = _find(request), request.path_params["number"]
     folder = job.frames if request.path_params["kind"] == "image" else job.predictions / DEPTH_COLOR
     path = folder / f"{number:06d}.jpg"
@@ -186,7 +201,7 @@ async def show_frame(request: Request) -> Response:
 
 
 async def show_video_cloud(request: Request) -> Response:
-    """Return at most MAX_SHOWN_POINTS points and colors, as `photo_routes.show_cloud`."""
+    """Reply with at most MAX_SHOWN_POINTS points float32 (N, 3), followed by colors uint8 (N, 3)."""
     job = _find_done(request)
     points, colors = await run_in_threadpool(read_cloud, _find_file(job, CLOUD))
     every = -(-len(points) // MAX_SHOWN_POINTS)
@@ -195,13 +210,13 @@ async def show_video_cloud(request: Request) -> Response:
 
 
 async def show_path(request: Request) -> Response:
-    """Return name and T_world_camera (3, 4) of the frames on the path."""
+    """Reply with name and pose T_world_camera (3, 4) of the frames that have a pose."""
     poses = await run_in_threadpool(read_poses, _find_done(request).predictions)
     return JSONResponse({"path": [[name, T[:3].tolist()] for name, T in poses.items()]})
 
 
 async def download_video(request: Request) -> Response:
-    """Return one of the files of a video."""
+    """Reply with one of the files of a video."""
     job, name = _find_done(request), request.path_params["name"]
     if name not in VIDEO_DOWNLOADS:
         expected = f"one of {', '.join(VIDEO_DOWNLOADS)}"
@@ -215,7 +230,7 @@ async def download_video(request: Request) -> Response:
 
 
 async def share_video(request: Request) -> Response:
-    """Return the page to share, one file."""
+    """Reply with a page to share, in one HTML file."""
     job = _find_done(request)
     queue = get_state(request).video_queue
     return send_page(await run_in_turn(request, lambda: render_result(share_page.describe_video(job)), queue))

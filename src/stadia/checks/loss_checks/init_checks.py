@@ -50,7 +50,10 @@ MAX_BATCH_DEPENDENCE = 1e-3  # relative change of an image's depth by its batch
 
 
 def check_image_range(start: TrainingStart) -> Iterator[Finding]:
-    """D40, D41: colors are in [0, 1], and the images of the batch differ."""
+    """Yield a stop if the values of images are outside [0, 1] (D40), or all images of the batch are the same (D41).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     image = getattr(start.batch.inputs, "image", None)
     if image is None:
         return
@@ -64,7 +67,12 @@ def check_image_range(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
-    """D42: no source equals the target."""
+    """Yield a stop if a source image equals the target image in every sample (D42).
+
+    Then warping one into the other teaches nothing.
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     targets = start.batch.targets
     if not start.batch.source_names or not hasattr(targets, "sources"):
         return
@@ -75,7 +83,12 @@ def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_camera(start: TrainingStart) -> Iterator[Finding]:
-    """K20: K is for images of the batch's size, or for larger ones that contain them."""
+    """Yield a stop if K does not match the size of the batch's images (K20).
+
+    K of larger images that contain them, of which they are a crop, is accepted.
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     camera = getattr(start.batch.inputs, "camera", None)
     if camera is None:
         return
@@ -96,7 +109,10 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
-    """T20, T21, T22: every trainable parameter is in the optimizer once, and one exists."""
+    """Yield a stop if trainable parameters are not in the optimizer (T20), are in it twice (T21), or none exist (T22).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     recipe = start.recipe
     names = {id(p): name for name, p in recipe.named_parameters()}
     trainable = {id(p) for p in recipe.parameters() if p.requires_grad}
@@ -118,7 +134,10 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
-    """T23: the first backward pass gives every trainable parameter a gradient."""
+    """Yield a warning if trainable parameters get no gradient in the first backward pass (T23).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     assert start.report is not None
     without = [name for name, p in start.recipe.named_parameters() if p.requires_grad and p.grad is None]
     if without:
@@ -127,7 +146,12 @@ def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
-    """M01, M02, M03: initial depth is near the data's and not at a bound; labels are within its range."""
+    """Yield findings if the initial depth is off the data (M01) or at a bound (M02), or labels are out of range (M03).
+
+    Labels are out of range (M03) if true depth is outside the range that the network can predict.
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     true_m = getattr(start.batch.targets, "depth_m", None)
     known = torch.zeros(0) if true_m is None else true_m[true_m > 0]
     if start.depth_range_m is not None and len(known):
@@ -166,7 +190,10 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
 
 
 def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
-    """M01, M03: a stereo pair's matches are near the initial depth, and in the depth range."""
+    """Yield warnings if stereo matches are far from the initial depth (M01) or outside the model's depth range (M03).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     pairs = find_unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
@@ -192,7 +219,12 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
 
 
 def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
-    """Return (sample, source) of the first MAX_MATCHED_PAIRS pairs with a known rig and without depth labels."""
+    """Return the indices (sample, source) of image pairs with a known camera motion and without labels of depth.
+
+    At most MAX_MATCHED_PAIRS pairs are returned, the first ones of the batch.
+
+    start: state of the training with its first batch.
+    """
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None:
         return []
@@ -203,7 +235,13 @@ def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
 
 
 def match_unlabeled_pairs(start: TrainingStart) -> Array:
-    """Match the images of unlabeled pairs: (M, 2) pixels of disparity at 1 m, and inverse depth in 1/m."""
+    """Match points between the images of unlabeled pairs, and triangulate them; return an array (M, 2).
+
+    Each row has the pixels of disparity that the pair has at a depth of 1 m, and the inverse depth of the point in
+    1/m.
+
+    start: state of the training with its first batch.
+    """
     targets = start.batch.targets
     matched = [np.zeros((0, 2))]
     for sample, source in find_unlabeled_pairs(start):
@@ -220,7 +258,14 @@ def match_unlabeled_pairs(start: TrainingStart) -> Array:
 
 
 def measure_range_excess_px(matches: Array, depth_range_m: tuple[float, float]) -> Array:
-    """Return (M, 2) pixels by which matches of `match_unlabeled_pairs` are too near, and too far; negative in range."""
+    """Return by how many pixels of disparity points are nearer or farther than the depth range of the network, (M, 2).
+
+    The first column is for the near end of the range, the second one for the far end. Negative values are within the
+    range.
+
+    matches: (M, 2) points from `match_unlabeled_pairs`.
+    depth_range_m: nearest and farthest depth that the network can predict, in metres.
+    """
     px_metres, inverse_depth = matches.T
     nearest, farthest = depth_range_m
     return np.column_stack([px_metres * (inverse_depth - 1 / nearest), px_metres * (1 / farthest - inverse_depth)])
@@ -235,7 +280,10 @@ def _to_numpy(matrix: Tensor) -> Array:
 
 
 def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
-    """P02: initial motion is small relative to depth, and rotation is small."""
+    """Yield a warning if the initial camera motion is large relative to depth, or its rotation is large (P02).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     names = [index for index, name in enumerate(start.batch.source_names) if is_temporal(name)]
     if not names or not isinstance(start.recipe, PredictsMotion) or start.inverse_depth is None:
         return
@@ -252,7 +300,10 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
-    """B02: brightness starts at gain 1 and offset 0."""
+    """Yield a warning if the correction of brightness does not start with gain 1 and offset 0 (B02).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     identity = {"gain": 1.0, "offset": 0.0}
     quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.logged}
     initial = {name: float(start.report.logged[name]) for name, quantity in quantities.items() if quantity in identity}
@@ -265,7 +316,10 @@ def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_visibility(start: TrainingStart) -> Iterator[Finding]:
-    """S01: at the initial depth and motion most pixels project into a source."""
+    """Yield a warning if most pixels project outside of all source images at the initial depth and motion (S01).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     winner = start.report.maps.get("winner")
     if winner is not None and (outside := float((winner < 0).float().mean())) > MAX_OUT_OF_VIEW:
         measured = f"{outside:.0%} of the pixels project into no source at the initial depth and motion"
@@ -273,7 +327,10 @@ def check_visibility(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
-    """R01: smoothness is a small part of the initial loss."""
+    """Yield a warning if the smoothness term is large relative to the photometric term of the initial loss (R01).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     by_name = {name.rpartition("/")[2]: float(value) for name, value in start.report.terms.items()}
     if not by_name.keys() >= {"smoothness", "photometric"} or by_name["photometric"] <= 0:
         return
@@ -283,7 +340,12 @@ def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
-    """T28: in evaluation an image's depth does not depend on its batch."""
+    """Yield a warning if the predicted depth of an image depends on the other images of its batch (T28).
+
+    Depth is predicted in evaluation mode.
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     initial = start.inverse_depth
     if initial is None or len(initial) < 2:
         return
@@ -295,7 +357,10 @@ def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
-    """T33: batch statistics use several images, or enough pixels."""
+    """Yield a warning if batch normalization computes its statistics over too few images and pixels (T33).
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     if start.batch_size >= MIN_BATCH_SAMPLES:
         return
     modules = start.recipe.named_modules()

@@ -33,7 +33,13 @@ class LossRaised(Exception):
 
 @dataclass(frozen=True)
 class ErrorAxis:
-    """A way in which outputs can be wrong: changed `outputs` by amount, `right` is correct. code: finding otherwise."""
+    """Describe a way in which the outputs of a network can be wrong by a varying amount, such as depth by a factor.
+
+    name: name of the amount, such as "depth, times the true one".
+    code: code of the finding if the loss is not smallest at the right amount.
+    right: amount at which the outputs are right, such as the factor 1.
+    outputs: outputs by name, for each amount.
+    """
 
     name: str
     code: str
@@ -43,18 +49,21 @@ class ErrorAxis:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss, and the outputs at which it must be smallest.
+    """Hold a loss and a scene with known right outputs, so that properties of the loss can be checked.
 
-    loss: a function of the outputs that returns a report.
-    right, off: the correct outputs, and moderately wrong ones for gradients.
-    shown: further inputs of the loss by name, which it must not change.
-    forms: variants of the scene by name.  hostile: scenes for which the loss must be finite.
-    unlabeled: bool masks of pixels without a label by output name: their gradient must be 0.
-    loose: relative tolerance of the gradient by output name, if some pixels have no gradient by design.
-    added: the case of what `change_loss` adds.
-    added_by_image: what `change_loss` adds to outputs, as a function of the image (B, 3, H, W).
-    added_at: what `change_loss` adds to outputs of any size.
-    left_out: terms that are 0 on the scene by design.
+    loss: function from outputs by name to a report of the loss.
+    right: the right outputs, at which the loss must be smallest.
+    off: moderately wrong outputs, at which gradients are checked.
+    axes: ways in which outputs are made wrong, along each of which the loss must rise.
+    shown: further inputs of the loss by name, such as images, which it must not modify.
+    forms: functions that make variants of the scene, such as "mirrored", by name.
+    hostile: functions that make scenes with extreme inputs, for which the loss must still be finite, by name.
+    unlabeled: for some outputs, bool masks of the pixels without a label, where the gradient must be 0.
+    loose: for some outputs, relative tolerance of the gradient, because some pixels have no gradient by design.
+    added: case of the term alone that `change_loss` adds to a loss; None for an unchanged loss.
+    added_by_image: function that returns, for given outputs, the added term as a function of the image (B, 3, H, W).
+    added_at: function that returns the added term for outputs of any size.
+    left_out: names of terms that are 0 on this scene by design.
     """
 
     loss: Callable[[Outputs], Any]
@@ -112,12 +121,12 @@ class LossCase:
 
     @cached_property
     def report_at_truth(self) -> Any:
-        """The loss at the correct outputs."""
+        """Return the report of the loss at the right outputs."""
         return self.report(self.right)
 
     @cached_property
     def report_at_wrong(self) -> Any:
-        """The loss at the wrong outputs."""
+        """Return the report of the loss at the moderately wrong outputs `off`."""
         return self.report(self.off)
 
     @cached_property
@@ -154,7 +163,7 @@ class LossCase:
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
-        """The total along each axis, by the name of the axis."""
+        """Return the total of the loss for each amount of error along each axis, by the name of the axis."""
 
         def find_total(outputs: Outputs) -> float:
             is_true = all(value is self.right.get(name) for name, value in outputs.items())
@@ -185,7 +194,11 @@ def total_of(report: Any) -> float:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a dataclass in which `change` is applied to every tensor, of any shape, also in nested dataclasses."""
+    """Return a copy of a dataclass in which a function was applied to every tensor, also in nested dataclasses.
+
+    value: dataclass, tensor, or any other value, which is returned unchanged.
+    change: function from tensor to tensor.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -195,7 +208,13 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float = 1.0) -> Tensor:
-    """Return (B, 1, H, W) depth in float64, 0 at every third pixel: a slanted plane with waves, 3 to 16 units."""
+    """Return depth labels (B, 1, H, W), float64, of a wavy slanted plane 3 to 16 units away; every third column is 0.
+
+    height: height H in pixels.
+    width: width W in pixels.
+    batch: number B of samples.
+    unit: length of a unit, in the unit of the labels.
+    """
     x = torch.linspace(0, 1, width, dtype=torch.float64)
     y = torch.linspace(0, 1, height, dtype=torch.float64)[:, None]
     phase = torch.rand(batch, 1, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 6

@@ -47,7 +47,13 @@ TILINGS = {"side by side": 3, "one above the other": 2}  # axis of two copies, b
 
 
 def check_added_loss(case: LossCase) -> Iterator[Finding]:
-    """L01, L03 to L05, L08, L10, L24: an added term has the properties of a loss."""
+    """Yield findings if a term that the user added to a loss lacks a property of losses.
+
+    The properties are a minimum at the true depth (L01), a right gradient (L03, L10), independent samples (L04), no
+    growth with the batch (L05), symmetry under mirroring (L08), and independence of the unit of depth (L24).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if (added := case.added) is None:
         return
     with torch.no_grad():
@@ -78,9 +84,10 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
 
 
 def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
-    """Return the outputs, of any shape, with random noise on the inverse depth.
+    """Return a copy of outputs in which the inverse depth was multiplied by random factors, equal for each call.
 
-    noise: standard deviation of the logarithm of the inverse depth.
+    outputs: outputs by name, of any shape.
+    noise: standard deviation of the natural logarithm of the factors.
     """
     generator, changed = torch.Generator().manual_seed(0), dict(outputs)
     for name in [name for name in outputs if name == "inverse_depth"]:
@@ -90,7 +97,12 @@ def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Te
 
 
 def check_edge_weights(case: LossCase) -> Iterator[Finding]:
-    """L26: an edge of depth costs least with an image edge in the same place, or half a pixel off."""
+    """Yield a warning if an added term does not allow depth edges where the image has edges (L26).
+
+    An edge of depth must cost least with an image edge in the same place, or half a pixel beside it.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if case.added_by_image is None or (given := case.right.get("inverse_depth")) is None:
         return
     with torch.no_grad():
@@ -123,7 +135,10 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
 
 
 def check_constant_depth(case: LossCase) -> Iterator[Finding]:
-    """L09: an added term is finite at constant depth, and so is the whole loss."""
+    """Yield a warning if an added term, or the whole loss with it, is not finite at constant depth (L09).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if (added := case.added) is None:
         return
     names = [name for name in added.right if name.startswith(("inverse_depth", "log_depth"))]
@@ -135,7 +150,12 @@ def check_constant_depth(case: LossCase) -> Iterator[Finding]:
 
 
 def check_tiles(case: LossCase) -> Iterator[Finding]:
-    """L06: an added term is the same for two copies of outputs and image: a mean over pixels."""
+    """Yield a warning if an added term changes when outputs and image are repeated side by side (L06).
+
+    A mean over pixels does not change, while a sum grows.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     added, depth = case.added_at, case.right.get("inverse_depth")
     if added is None or depth is None:
         return
@@ -214,7 +234,12 @@ PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
 
 def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> list[Finding]:
-    """Check losses, given by their names; N01 for losses that would start after `until` (time.monotonic())."""
+    """Check all properties of several losses; return the faults found, the most severe first.
+
+    losses: losses by name, each with a scene of known outputs.
+    until: time (time.monotonic()) after which no further loss is checked. A note (finding N01, not checked) names the
+        remaining losses.
+    """
     findings: list[Finding] = []
     for name, case in losses.items():
         basic = next(filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), [])
@@ -235,7 +260,12 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
 
 
 def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
-    """Check a training before it starts. After `seconds` networks stop, and checks that need one report N01."""
+    """Check a training before its first step; return the faults found, the most severe first.
+
+    start: copy of the training's state with its first batch.
+    seconds: time limit. Networks that run then are stopped, and a note (finding N01, not checked) replaces the result
+        of a check that needs them.
+    """
     findings: list[Finding] = []
     with stop_at(time.monotonic() + seconds):
         for check in (*INIT_CHECKS, check_bf16_loss, check_one_batch):
@@ -281,7 +311,12 @@ def _describe(check: Callable[..., Any]) -> str:
 
 
 def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return the findings of a check; a note if it cannot run."""
+    """Run a check and return its findings; if it cannot run, return a note that it was not made.
+
+    what: name of the check, for the note.
+    where: name of what is checked, such as a loss; "" for none.
+    check: the check, which yields findings.
+    """
     findings: list[Finding] = []
     try:
         findings.extend(check())

@@ -36,7 +36,10 @@ MIN_HALF_NOISE = 0.5  # of a term of similarity; SSIM has .75, with constants fo
 
 
 def check_output(case: LossCase) -> Iterator[Finding]:
-    """L11, L12: the loss can be called, and returns a scalar with a gradient."""
+    """Yield a stop if the loss raises an exception (L11), or does not return one number that has a gradient (L12).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     given = {name: value.detach().clone().requires_grad_() for name, value in case.off.items()}
     try:
         report = case.report(given)
@@ -57,7 +60,13 @@ def check_output(case: LossCase) -> Iterator[Finding]:
 
 
 def check_minimum(case: LossCase) -> Iterator[Finding]:
-    """L01, L17, P01, B01: the loss is smallest at the correct output."""
+    """Yield a stop if the loss is not smallest at the right output.
+
+    The code of the finding tells for which output: depth (L01), mask or pose of objects (L17), camera motion (P01),
+        or brightness (B01).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     for axis in case.axes:
         values = _along(case, axis)
         best, span = min(values, key=values.__getitem__), _range(values)
@@ -68,7 +77,10 @@ def check_minimum(case: LossCase) -> Iterator[Finding]:
 
 
 def check_monotonic(case: LossCase) -> Iterator[Finding]:
-    """L02: the loss rises with the distance from the true value."""
+    """Yield a warning if the loss decreases while an output moves away from its true value (L02).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     for axis in case.axes:
         values = _along(case, axis)
         if min(values, key=values.__getitem__) != axis.right:
@@ -86,7 +98,10 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
 
 
 def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
-    """L10: every output that can be wrong gets a gradient."""
+    """Yield a stop if an output that can be wrong gets no gradient from the loss (L10).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     wrong = [item for axis in case.axes for outputs in axis.outputs.values() for item in outputs.items()]
     moved = {name for name, value in wrong if value is not case.right[name]}
     flat = sorted(name for name in moved if not case.gradients[name].any())
@@ -95,7 +110,12 @@ def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
 
 
 def check_gradient(case: LossCase) -> Iterator[Finding]:
-    """L03: the gradient agrees with finite differences along a random direction, here or a little away from a kink."""
+    """Yield a warning if the gradient does not match finite differences along a random direction (L03).
+
+    If it does not, outputs a little away are tried, too, since the loss may have a kink.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if not (wrong := dict(_compare_gradients(case))):
         return
     generator = torch.Generator().manual_seed(1)
@@ -136,7 +156,10 @@ def _compare_gradients(case: LossCase) -> Iterator[tuple[str, Finding]]:
 
 
 def check_sample_independence(case: LossCase) -> Iterator[Finding]:
-    """L04: a sample's gradient does not depend on the other samples."""
+    """Yield a warning if the gradient of a sample depends on the other samples of the batch (L04).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     beside = case.gradients_at({name: torch.cat((value[:1], case.right[name][1:])) for name, value in case.off.items()})
     for name, gradient in case.gradients.items():
         if (change := _relative_change(gradient[0], beside[name][0])) > MAX_COUPLING:
@@ -145,7 +168,10 @@ def check_sample_independence(case: LossCase) -> Iterator[Finding]:
 
 
 def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
-    """L05, L06: the loss is equal for a batch twice, and about equal for images twice as large."""
+    """Yield a warning if the loss grows with the number of samples (L05), or with the size of the images (L06).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     ratio = _ratio(case, "twice the batch")
     if ratio and abs(ratio - 1) > MAX_BATCH_CHANGE:
         yield make_finding("L05", Severity.WARN, f"{ratio:.3g} times the loss for the same batch twice", "1")
@@ -156,21 +182,30 @@ def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
 
 
 def check_source_order(case: LossCase) -> Iterator[Finding]:
-    """L07: the loss does not depend on the order of the sources."""
+    """Yield a warning if the loss depends on the order of the source images (L07).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     ratio = _ratio(case, "sources in another order")
     if ratio and abs(ratio - 1) > MAX_ROUNDING_CHANGE:
         yield make_finding("L07", Severity.WARN, f"{ratio:.4g} times the loss", "1")
 
 
 def check_mirroring(case: LossCase) -> Iterator[Finding]:
-    """L08: the loss of the mirrored scene is the same."""
+    """Yield a warning if the loss of the mirrored scene is different (L08).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     ratio = _ratio(case, "mirrored")
     if ratio and abs(ratio - 1) > MAX_MIRROR_CHANGE:
         yield make_finding("L08", Severity.WARN, f"{ratio:.4g} times the loss", f"1 within {MAX_MIRROR_CHANGE:g}")
 
 
 def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
-    """L09: loss and gradient are finite at the truth, and for rare images and labels."""
+    """Yield a warning if loss or gradient is not finite at the right outputs, or for rare images and labels (L09).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     scenes = {"the true outputs": find_not_finite(case, case.right)}
     for name, make in case.hostile.items():
         scenes[name] = _not_finite(*make().total_and_gradients_at_wrong)
@@ -180,7 +215,10 @@ def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
 
 
 def check_term_sum(case: LossCase) -> Iterator[Finding]:
-    """L13: the total is the sum of its terms, and no term is below its minimum."""
+    """Yield a stop if the total of the loss is not the sum of its terms, or a term is below its minimum (L13).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     for report in (case.report_at_truth, case.report_at_wrong):
         terms = {name: float(value) for name, value in getattr(report, "terms", {}).items()}
         if broken := find_loss_errors(total_of(report), terms, getattr(report, "least", {}), torch.float32):
@@ -190,21 +228,32 @@ def check_term_sum(case: LossCase) -> Iterator[Finding]:
 
 
 def check_finite(case: LossCase) -> Iterator[Finding]:
-    """L09: loss and gradient are finite for usual images and moderately wrong outputs."""
+    """Yield a stop if the loss or its gradient is not finite for usual images and moderately wrong outputs (L09).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if wrong := _not_finite(*case.total_and_gradients_at_wrong):
         measured = f"{wrong} for usual images and moderately wrong outputs"
         yield make_finding("L09", Severity.STOP, measured, "finite numbers")
 
 
 def check_determinism(case: LossCase) -> Iterator[Finding]:
-    """L14: two calls return the same loss."""
+    """Yield a warning if two calls with the same outputs return different losses (L14).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     first, second = total_of(case.report_at_wrong), case.total_and_gradients_at_wrong[0]
     if abs(first - second) > MAX_ROUNDING_CHANGE * max(abs(first), abs(second)):
         yield make_finding("L14", Severity.WARN, f"{first:.6g}, then {second:.6g}", "the same")
 
 
 def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
-    """L15: the loss does not change its inputs. Runs first, since a second call may change nothing more."""
+    """Yield a stop if the loss modifies its inputs (L15).
+
+    This check runs first, because a second call might modify nothing more.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     shown = {**case.shown, **{f"the prediction's {name}": value for name, value in case.off.items()}}
     before = {name: value.clone() for name, value in shown.items()}
     with contextlib.suppress(Exception):  # `check_output` reports it
@@ -215,7 +264,10 @@ def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
 
 
 def check_locality(case: LossCase) -> Iterator[Finding]:
-    """L16: a change at one end of the image does not change gradients at the other end."""
+    """Yield a warning if a change at one end of the image alters gradients at its other end (L16).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if "first tenth changed" not in case.forms:
         return
     here, there = case.gradients, case.forms["first tenth changed"]().gradients
@@ -227,7 +279,10 @@ def check_locality(case: LossCase) -> Iterator[Finding]:
 
 
 def check_unlabeled(case: LossCase) -> Iterator[Finding]:
-    """L18: pixels without a label have no gradient."""
+    """Yield a stop if pixels without a label have a gradient (L18).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     for name, unknown in case.unlabeled.items():
         size = case.gradients[name].abs()
         if (share := float(size[unknown].sum() / size.sum().clamp(min=1e-30))) > 0:
@@ -236,7 +291,12 @@ def check_unlabeled(case: LossCase) -> Iterator[Finding]:
 
 
 def check_color_minimum(case: LossCase) -> Iterator[Finding]:
-    """L19: two inverted colors of three have a cost: the minimum is over sources, not colors."""
+    """Yield a warning if the minimum over source images is taken for each color channel by itself (L19).
+
+    Then inverting two of the three colors of all source images costs almost nothing.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if not (whole := _cost(case, "every source wrong")):
         return
     shares = {color: _extra_cost(case, f"every source wrong but for {color}") / whole for color in COLORS}
@@ -247,7 +307,12 @@ def check_color_minimum(case: LossCase) -> Iterator[Finding]:
 
 
 def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
-    """L16: sources that are wrong in one half each cost the mean of either wrong everywhere."""
+    """Yield a warning if the minimum over source images is taken over whole images instead of each pixel (L16).
+
+    Then two source images that are wrong in one half each cost more than the mean of either wrong everywhere.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
         return
     either = [_extra_cost(case, form) / whole for form in ("the first source wrong", "the other sources wrong")]
@@ -259,7 +324,10 @@ def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
 
 
 def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
-    """U07: uncertainty costs less on differing images than on matching ones."""
+    """Yield a stop if the loss rewards a high uncertainty where images match instead of where they differ (U07).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if "left half wrong" not in case.forms:
         return
     scene = case.forms["left half wrong"]()
@@ -270,7 +338,10 @@ def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
 
 
 def check_relief(case: LossCase) -> Iterator[Finding]:
-    """L06, L24: the cost of depth relief neither grows with the image nor changes with the unit."""
+    """Yield a warning if the cost of rough depth grows with the image (L06), or depends on the unit of depth (L24).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if "a camera that has not moved" not in case.forms:
         return
     relief, least = _relief_cost(case, "a camera that has not moved"), MIN_RELIEF * abs(total_of(case.report_at_wrong))
@@ -288,7 +359,13 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
 
 
 def check_similarity_range(case: LossCase) -> Iterator[Finding]:
-    """L25: a term of structural similarity is near its maximum for noise, and also for half as much noise."""
+    """Yield a warning if structural similarity (SSIM) is saturated (L25).
+
+    Then a similarity term is near its maximum for half as much noise as for noise alone, as with a wrong range of
+    pixel values.
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     if "noise" not in case.forms:
         return
     none, half, noise = (
@@ -303,7 +380,10 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
 
 
 def check_terms_measured(case: LossCase) -> Iterator[Finding]:
-    """N01: a term that is 0 for every output of this scene is not checked."""
+    """Yield a note for each term of the loss that is 0 for all outputs of the scene, so that it was not checked (N01).
+
+    case: the loss, with a scene of which the right outputs are known.
+    """
     outputs = [case.right, case.off, *(outputs for axis in case.axes for outputs in axis.outputs.values())]
     unseen = set(getattr(case.report_at_truth, "terms", {}))
     with torch.no_grad():
@@ -340,7 +420,11 @@ def _not_finite(value: float, gradients: Mapping[str, Tensor]) -> str:
 
 
 def find_not_finite(case: LossCase, outputs: Outputs) -> str:
-    """Describe what is not finite in the loss and its gradient at these outputs; empty if all is finite."""
+    """Describe what is NaN or infinite in a loss and its gradient at given outputs; "" if all is finite.
+
+    case: the loss.
+    outputs: outputs by name.
+    """
     return _not_finite(*case.total_and_gradients_at(outputs))
 
 
@@ -409,4 +493,4 @@ PROPERTIES = (  # for every loss, then for photometric ones
 )
 
 BASIC_PROPERTIES = (check_inputs_unchanged, check_output, check_finite, check_determinism)
-"""Checks that must pass before the others."""
+"""Checks of a loss that must pass before the remaining ones (PROPERTIES) are meaningful."""

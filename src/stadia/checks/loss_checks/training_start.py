@@ -98,7 +98,7 @@ class TrainingStart:
 
     @cached_property
     def report(self) -> LossReport:
-        """Report of the first step after backward."""
+        """Return the report of the loss of the first training step, after its gradients were computed."""
         self.recipe.zero_grad(set_to_none=True)
         report = self.recipe.training_step(self.batch)
         report.total.backward()
@@ -106,7 +106,7 @@ class TrainingStart:
 
     @cached_property
     def inverse_depth(self) -> Tensor | None:
-        """(B, 1, H, W) predicted for the batch; None if the recipe predicts no depth."""
+        """Return the initial inverse depth of the batch, (B, 1, H, W); None if the recipe predicts no depth."""
         return self.predict_inverse_depth(self.batch.inputs.image) if isinstance(self.recipe, PredictsDepth) else None
 
     @torch.no_grad()
@@ -121,7 +121,10 @@ class TrainingStart:
 
     @torch.no_grad()
     def count_statistics_values(self, layers: Collection[str]) -> dict[str, int]:
-        """Return the number of values per channel in a full batch, by the names of layers."""
+        """Return over how many values per channel each layer would compute statistics in a full batch, by layer name.
+
+        layers: names of layers that normalize by batch statistics.
+        """
         values: dict[str, int] = {}
 
         def count(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -138,7 +141,11 @@ class TrainingStart:
 
 
 def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
-    """Return the first samples of a batch."""
+    """Return a batch that contains only the first samples of a given one.
+
+    batch: the given batch.
+    count: largest number of samples.
+    """
 
     def cut(value: Tensor) -> Tensor:
         return value[:count] if value.ndim and len(value) == batch.size else value
@@ -148,7 +155,12 @@ def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
 
 
 def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
-    """T26, T29: on one batch the loss falls, and memory does not grow. T26 is skipped for trained weights."""
+    """Yield a warning if training on a single batch does not lower the loss (T26), or if memory grows (T29).
+
+    The first part is skipped for weights that are trained already.
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     recipe, batch, shuffled_loss = start.recipe, start.batch, 0.0
     optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
     losses: list[float] = []
@@ -182,7 +194,10 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
 
 
 def grows_steadily(memory_bytes: Sequence[int]) -> bool:
-    """Return whether memory grows by MAX_GROWTH_MB, and in every third of the steps."""
+    """Return whether memory grows throughout training: by more than MAX_GROWTH_MB, and in every third of the steps.
+
+    memory_bytes: memory in bytes after each step.
+    """
     last = len(memory_bytes) - 1
     ends = [memory_bytes[SETTLED_STEPS + (last - SETTLED_STEPS) * third // 3] for third in range(4)]
     growth = ends[-1] - ends[0]
@@ -204,7 +219,10 @@ def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
 
 
 def check_bf16_loss(start: TrainingStart) -> Iterator[Finding]:
-    """T27: the loss in bfloat16 equals the loss in float32."""
+    """Yield a warning if the loss in bfloat16 differs from the loss in float32 (T27), if the training uses bfloat16.
+
+    start: copy of the training's state before its first step, with some samples of its first batch.
+    """
     if start.precision != "bf16":
         return
     with torch.no_grad():

@@ -48,7 +48,15 @@ ALL = slice(None)
 
 @dataclass(frozen=True)
 class PlaneScene:
-    """Inputs of a video loss with true depth (B, 1, H, W) 1/m and T_source_target = se3_exp(twist) (B, N, 6)."""
+    """Hold the inputs of a video loss for rendered images of a plane, with the true depth and camera motion.
+
+    targets: target images, source images and cameras.
+    inverse_depth: (B, 1, H, W) true inverse depth of the target images in 1/m.
+    twist: (B, N, 6) true motions, T_source_target = se3_exp(twist), from target to source camera coordinates.
+    source_names: names of the N sources: "-1" and "+1" for the previous and the next video frame, "stereo" for a
+        second camera.
+    inverse_depth_of_sources: true inverse depth of the source images in 1/m.
+    """
 
     targets: Targets
     inverse_depth: Tensor
@@ -58,7 +66,7 @@ class PlaneScene:
 
     @property
     def brightness(self) -> Tensor:
-        """(B, N, 2) gain and offset of the sources, as `apply_exposures` applies them."""
+        """Return gain and offset of brightness, (B, N, 2), that `apply_exposures` applies to each source image."""
         exposures = [EXPOSURES[_find_motion_key(name)] for name in self.source_names]
         return torch.tensor(exposures, dtype=self.targets.image.dtype).expand(len(self.targets.image), -1, 2)
 
@@ -270,7 +278,10 @@ def render_plane(
 
 
 def apply_exposures(scene: PlaneScene) -> PlaneScene:
-    """Return the scene with sources of other exposures than the target."""
+    """Return the scene with the brightness of its source images changed by gain and offset, as by another exposure.
+
+    scene: scene whose sources have the exposure of the target.
+    """
     gain, offset = scene.brightness[..., None, None, None].unbind(2)
     return replace(scene, targets=replace(scene.targets, sources=gain * scene.targets.sources + offset))
 
@@ -301,7 +312,11 @@ def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneSc
 
 
 def fill_images(scene: PlaneScene, value: float) -> PlaneScene:
-    """Return the same cameras with images of one color."""
+    """Return the scene with the same cameras, in which all images have one color.
+
+    scene: the scene.
+    value: value of red, green and blue in [0, 1].
+    """
     targets = scene.targets
     return replace_images(scene, torch.full_like(targets.image, value), torch.full_like(targets.sources, value))
 
@@ -327,7 +342,10 @@ def reverse_sources(scene: PlaneScene) -> PlaneScene:
 
 
 def flip_first_tenth(scene: PlaneScene) -> PlaneScene:
-    """Return the scene with the first columns of the target upside down."""
+    """Return the scene with the first tenth of the target image's columns turned upside down.
+
+    scene: the scene.
+    """
     image = scene.targets.image.clone()
     columns = image.shape[-1] // 10
     image[..., :columns] = image[..., :columns].flip(-2)
@@ -335,7 +353,11 @@ def flip_first_tenth(scene: PlaneScene) -> PlaneScene:
 
 
 def invert_parts(scene: PlaneScene, *parts: Part) -> PlaneScene:
-    """Invert the sources in these parts, so that they match nothing there."""
+    """Invert the colors of the source images in some parts, so that they match the target nowhere there.
+
+    scene: the scene.
+    parts: indices of the parts into the source images (N, 3, H, W) of each sample.
+    """
     sources = scene.targets.sources.clone()
     for part in parts:
         sources[(ALL, *part)] = 1 - sources[(ALL, *part)]
@@ -356,13 +378,20 @@ def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
 
 
 def stop_camera(scene: PlaneScene) -> PlaneScene:
-    """Return the scene of a static camera, whose images equal the target."""
+    """Return the scene as a camera that does not move sees it: every source image equals the target.
+
+    scene: the scene.
+    """
     sources = scene.targets.image[:, None].expand_as(scene.targets.sources).clone()
     return replace(replace_images(scene, scene.targets.image, sources), twist=torch.zeros_like(scene.twist))
 
 
 def scale_lengths(scene: PlaneScene, metres: float) -> PlaneScene:
-    """Return the scene with every length multiplied: the same images."""
+    """Return the scene with every length multiplied by a factor: depths and translations change, images do not.
+
+    scene: the scene.
+    metres: the factor.
+    """
     targets = scene.targets
     assert targets.depth_m is not None
     T_source_target = targets.T_source_target_true.clone()
@@ -377,14 +406,22 @@ def scale_lengths(scene: PlaneScene, metres: float) -> PlaneScene:
 
 
 def add_noise(scene: PlaneScene, share: float) -> PlaneScene:
-    """Blend the sources with this share of noise."""
+    """Return the scene with source images that are partly replaced by noise.
+
+    scene: the scene.
+    share: weight of the noise, from 0 for none to 1 for noise alone.
+    """
     sources = scene.targets.sources
     noise = torch.rand(sources.shape, generator=torch.Generator().manual_seed(0), dtype=sources.dtype)
     return replace_images(scene, scene.targets.image, (1 - share) * sources + share * noise)
 
 
 def raise_left_half(log_uncertainty: Tensor, by: float) -> Tensor:
-    """Raise (B, 1, H, W) log Sigma in the left half by this much, and lower it in the right half."""
+    """Raise a log uncertainty in the left half of the image, and lower it by the same amount in the right half.
+
+    log_uncertainty: (B, 1, H, W) natural logarithm of Sigma.
+    by: the amount.
+    """
     half = log_uncertainty.shape[-1] // 2
     return torch.cat((log_uncertainty[..., :half] + by, log_uncertainty[..., half:] - by), -1)
 

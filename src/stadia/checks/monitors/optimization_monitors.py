@@ -53,17 +53,23 @@ TERM_RULES = (
     limit("L22", "gradient_share", "the share of the gradient is {:.1%}", at_least=MIN_GRADIENT_SHARE,
           note=" of each term"),
 )  # fmt: skip
-"""See `PersistentPartRule`."""
+"""Limits of values that are logged for each term of the loss; `PersistentPartRule` applies them to each term."""
 
 
 class LossSpikeMonitor:
-    """T01: compares the loss of each batch with the median of the batches before."""
+    """Warn of a batch whose loss is many times the median of the losses of the batches before (finding T01)."""
 
     def __init__(self) -> None:
         self.losses: deque[float] = deque(maxlen=SPIKE_BATCHES)
 
     def ratio_to_median(self, loss: float) -> float:
-        """Return loss / running median, and add the loss to the median; 0 without a spike or median."""
+        """Return the loss of a batch divided by the median loss of the batches before, and remember the loss.
+
+        The result is 0 if the loss is within the usual spread of losses, or if there are too few batches for a
+        median.
+
+        loss: loss of the batch.
+        """
         before = list(self.losses)
         self.losses.append(loss)
         median = statistics.median(before) if len(before) >= MIN_SPIKE_BATCHES else 0.0
@@ -75,7 +81,12 @@ class LossSpikeMonitor:
         return loss / median
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
-        """Return T01 for a loss many times its median."""
+        """Return a warning (T01) if the loss of a batch is more than MAX_SPIKE times the median before; otherwise None.
+
+        step: number of the training step.
+        loss: loss of the batch.
+        samples: names of the batch's samples, for the warning.
+        """
         times = self.ratio_to_median(loss)
         if times <= MAX_SPIKE:
             return None
@@ -84,7 +95,10 @@ class LossSpikeMonitor:
 
 
 class UpdateRatioMonitor(Monitor):
-    """T02: checks `train/update_ratio` of each logged step, and `train/loss` of the next one."""
+    """Warn of an update that is large relative to the weights and after which the loss rises (finding T02).
+
+    It reads `train/update_ratio` of each logged step, and `train/loss` of the next one.
+    """
 
     def __init__(self) -> None:
         self.first_loss: float | None = None
@@ -107,13 +121,20 @@ class UpdateRatioMonitor(Monitor):
 
 
 def report_not_finite(step: int, error: NotFiniteError) -> Finding:
-    """Return T08, the error that ended the training."""
+    """Return the finding (T08) about a number that is not finite and that ended the training.
+
+    step: number of the training step.
+    error: the error, which says where the number was found.
+    """
     measured, evidence = f"{error.where}: {error.found}", {"step": step}
     return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
 
 
 class StallMonitor(Monitor):
-    """T09, T10, T11: checks `train/lr`, `train/gradient_norm` and `train/loss` of logged steps."""
+    """Warn of a training that stands still: learning rate 0 (T09), all gradients 0 (T10), or a constant loss (T11).
+
+    It reads `train/lr`, `train/gradient_norm` and `train/loss` of logged steps.
+    """
 
     def __init__(self) -> None:
         self.zero_rate_rows = self.zero_gradient_rows = self.constant_rows = 0
@@ -140,7 +161,7 @@ class StallMonitor(Monitor):
 
 
 class LearningRateMonitor(Monitor):
-    """T14: checks `train/lr` of logged steps."""
+    """Warn if the learning rate is near 0 for a large part of the training (finding T14). It reads `train/lr`."""
 
     def __init__(self) -> None:
         self.highest = 0.0
@@ -161,7 +182,10 @@ class LearningRateMonitor(Monitor):
 
 
 class WeightChangeMonitor(PersistentMonitor):
-    """T15: checks `train/update_ratio` while the learning rate is not small."""
+    """Warn if updates hardly change the weights although the learning rate is not small (finding T15).
+
+    It reads `train/update_ratio`, the size of an update relative to the weights, and `train/lr`.
+    """
 
     highest = 0.0
 
@@ -177,7 +201,10 @@ class WeightChangeMonitor(PersistentMonitor):
 
 
 class DataLoadingMonitor(PersistentMonitor):
-    """T16: compares `time/loading_s` with `time/step_s` of logged steps."""
+    """Warn if training waits for data for a large part of each step (finding T16).
+
+    It compares `time/loading_s` with `time/step_s`, both in seconds.
+    """
 
     def read(self, row: Row) -> Reading | None:
         loading_s, step_s = row.get("time/loading_s"), row.get(STEP_TIME)
@@ -190,7 +217,10 @@ class DataLoadingMonitor(PersistentMonitor):
 
 
 class TimingMonitor(Monitor):
-    """T06: `time/...` are inconsistent: parts by the device clock, the step by the host clock."""
+    """Warn if the logged times of the parts of a step do not add up to the time of the step (finding T06).
+
+    The parts are measured by the clock of the device, the step by the clock of the computer.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
@@ -211,7 +241,10 @@ class TimingMonitor(Monitor):
 
 
 class ConstantTermMonitor(Monitor):
-    """L21: a `train/term/NAME` is constant and not 0 while the loss is not."""
+    """Warn of a term of the loss that stays constant, and not 0, while the loss changes (finding L21).
+
+    It reads the terms `train/term/NAME` and `train/loss`.
+    """
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
@@ -234,7 +267,10 @@ class ConstantTermMonitor(Monitor):
 
 
 class TermSumMonitor(Monitor):
-    """L23: compares `train/loss` with the sum of its `train/term/NAME`."""
+    """Warn if the logged loss is not the sum of its logged terms (finding L23).
+
+    It compares `train/loss` with the sum of `train/term/NAME`.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
@@ -252,7 +288,10 @@ class TermSumMonitor(Monitor):
 
 
 class ProportionalTermsMonitor(Monitor):
-    """C10: compares the unweighted terms of logged steps pairwise."""
+    """Warn of two terms of the loss that are proportional to each other, so that one is superfluous (finding C10).
+
+    It compares the terms without their weights.
+    """
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
@@ -296,7 +335,7 @@ OPTIMIZATION_MONITORS: tuple[type, ...] = (
     ConstantTermMonitor,
     TermSumMonitor,
 )
-"""One instance of each per run."""
+"""Classes of the monitors of the optimization. Each training creates one monitor of each class."""
 
 
 MAX_RMSE_GAP = 0.01  # between val/rmse and the root of val/mse, over the root
@@ -310,7 +349,7 @@ ERRORS = (
 ROUNDING = 1e-6  # rounding by which a score may leave its range
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
-"""Errors that judge a validation; the first available one counts."""
+"""Errors by which a validation is judged, in the order of preference: the first one that was computed counts."""
 
 RISING_VALIDATIONS = 3  # consecutive validations in which an error rises while the loss falls
 MIN_OVERFIT = 1.1  # error of the last validation over the run's minimum
@@ -338,7 +377,7 @@ VALIDATION_RULES = (
     Rule("U06", "residual_over_sigma", lambda value: not 1 / MAX_SIGMA_BIAS <= value <= MAX_SIGMA_BIAS,
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
-"""See `ValidationRule`."""
+"""Limits of validation scores, which `ValidationRule` applies."""
 
 MAX_FORGETTING = 1.1  # residual of a data set over its minimum in the run
 MAX_SCALE_SPREAD = 1.25  # largest over smallest factor from predicted to true motion
@@ -346,7 +385,7 @@ MAX_TRAINED_RESIDUAL = 0.8  # residual over the unwarped one: above it the scale
 
 
 class RmseMonitor(Monitor):
-    """C11: compares `val/rmse` with the root of `val/mse`."""
+    """Warn if `val/rmse` is not the root of `val/mse`, which means that one is averaged wrongly (finding C11)."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         rmse, mse = row.get("val/rmse"), row.get("val/mse")
@@ -360,7 +399,7 @@ class RmseMonitor(Monitor):
 
 
 class FrozenScoresMonitor(Monitor):
-    """C12: compares the scores of consecutive validations."""
+    """Warn if consecutive validations give equal scores, so that scores do not follow the weights (finding C12)."""
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
@@ -378,7 +417,11 @@ class FrozenScoresMonitor(Monitor):
 
 
 class ScoreRangeMonitor(Monitor):
-    """T12: fractions outside [0, 1], errors below 0, and accuracies that fall with a wider tolerance."""
+    """Warn of impossible validation scores (finding T12).
+
+    These are shares outside [0, 1], negative errors, and accuracies d1, d2, d3 that fall although their tolerance is
+    wider.
+    """
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         values = {name: value for name, value in row.items() if name.startswith("val/") and not math.isnan(value)}
@@ -397,7 +440,10 @@ class ScoreRangeMonitor(Monitor):
 
 
 class TrainingCourse:
-    """Pairs each validation with the median of a training value since the validation before."""
+    """Collect pairs of a training value and a validation error, to see whether one falls while the other rises.
+
+    The training value is the median since the validation before.
+    """
 
     def __init__(self) -> None:
         self.values: list[float] = []
@@ -421,7 +467,7 @@ class TrainingCourse:
 
 
 class OverfittingMonitor(Monitor):
-    """T13: the validation error rises repeatedly while the training loss falls."""
+    """Warn if the validation error rises in several validations while the training loss falls (finding T13)."""
 
     def __init__(self) -> None:
         self.course = TrainingCourse()
@@ -444,7 +490,7 @@ class OverfittingMonitor(Monitor):
 
 
 class RotationMonitor(Monitor):
-    """O20: the angle between predicted and true rotations rises while the rotation loss falls."""
+    """Warn if the angle between predicted and true rotations rises while the rotation loss falls (finding O20)."""
 
     def __init__(self) -> None:
         self.course = TrainingCourse()
@@ -466,7 +512,7 @@ class RotationMonitor(Monitor):
 
 
 class DetectionMonitor(ValidationMonitor):
-    """O21: validations with objects but without detections."""
+    """Warn of validations in which none of the labeled objects is found (finding O21)."""
 
     min_rows = EMPTY_VALIDATIONS
 
@@ -479,7 +525,10 @@ class DetectionMonitor(ValidationMonitor):
 
 
 class NanScoreMonitor(Monitor):
-    """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite."""
+    """Warn of validation scores that are NaN or infinite (finding T17).
+
+    They must be so in EMPTY_VALIDATIONS validations, or in one validation after they were finite.
+    """
 
     def __init__(self) -> None:
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(lambda: PersistenceCounter(EMPTY_VALIDATIONS))
@@ -507,7 +556,7 @@ def _lacks_objects(name: str, row: Row) -> bool:
 
 
 class MetricScaleMonitor(ValidationMonitor):
-    """H19: metric depth has the correct shape but the wrong scale, and does not improve."""
+    """Warn if predicted metric depth has the right shape but a wrong scale that does not improve (finding H19)."""
 
     before = math.nan
 
@@ -524,7 +573,10 @@ class MetricScaleMonitor(ValidationMonitor):
 
 
 class ForgettingMonitor(Monitor):
-    """T04: compares the `val/NAME/residual` of each data set with its minimum."""
+    """Warn if the residual of a data set rises above its minimum, as training on others makes it worse (finding T04).
+
+    It reads `val/NAME/residual` of each data set NAME.
+    """
 
     def __init__(self) -> None:
         self.least: dict[str, float] = {}
@@ -542,7 +594,11 @@ class ForgettingMonitor(Monitor):
 
 
 class DataSetScaleMonitor(Monitor):
-    """T05: compares the `val/NAME/motion_scale` of trained data sets, over two validations."""
+    """Warn if depth has a different scale for different data sets that are trained together (finding T05).
+
+    It compares `val/NAME/motion_scale`, the factor from predicted to true translations of data set NAME, in two
+    validations.
+    """
 
     def __init__(self) -> None:
         self.before = 1.0
@@ -566,7 +622,11 @@ class DataSetScaleMonitor(Monitor):
 
 
 def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
-    """Return `val/NAME/score` by the name of the data set."""
+    """Return a validation score of each data set, `val/NAME/SCORE`, by the name of the data set.
+
+    row: logged values by name.
+    score: name of the score, such as "residual".
+    """
     matches = ((re.fullmatch(f"val/([^/]+)/{score}", name), value) for name, value in row.items())
     return {match[1]: value for match, value in matches if match}
 
@@ -583,4 +643,4 @@ SCORE_MONITORS: tuple[type, ...] = (
     ForgettingMonitor,
     DataSetScaleMonitor,
 )
-"""One instance of each per run."""
+"""Classes of the monitors of validation scores. Each training creates one monitor of each class."""

@@ -18,7 +18,14 @@ Row = Mapping[str, float]  # logged values: `train/NAME` of a step, `val/NAME` o
 
 
 def rename_base_values(row: Row, base_recipe: str = "") -> Row:
-    """Rename `train/BASE/NAME` to `train/NAME`, and `train/term/BASE/NAME` to `train/term/NAME`."""
+    """Remove the name of the base recipe from logged names; return the row with new names.
+
+    `train/BASE/NAME` becomes `train/NAME`, and `train/term/BASE/NAME` becomes `train/term/NAME`, so that monitors
+    find the values of a recipe that contains another one, its base.
+
+    row: logged values by name.
+    base_recipe: name BASE; "" finds it in the logged names.
+    """
     base_recipe = base_recipe or _find_photometric_part(row)
     if not base_recipe:
         return row
@@ -37,19 +44,34 @@ def _find_photometric_part(row: Row) -> str:
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:
-    """Return `train/NAME/PART` by the part."""
+    """Return the logged values `train/NAME/PART` by PART, such as the values of a loss's terms.
+
+    row: logged values by name.
+    name: the name NAME, such as "term".
+    """
     start = f"train/{name}/"
     return {key.removeprefix(start): value for key, value in row.items() if key.startswith(start)}
 
 
 def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
-    """Return a warning about a step of the training."""
+    """Return a warning about a step of the training, as a finding.
+
+    step: number of the training step.
+    code: code of the finding, which determines its title and fix.
+    measured: what was measured, as text.
+    expected: what was expected, as text.
+    where: samples, terms or data sets that the warning is about.
+    evidence: measured numbers by name.
+    """
     evidence = {"step": step, **evidence}
     return make_finding(code, Severity.WARN, f"at step {step} {measured}", expected, where=where, evidence=evidence)
 
 
 class StartFilter:
-    """Ignores the first FROM_STEP steps, and rows with a rising learning rate."""
+    """Tell whether a logged row is past the start of the training, where values are not judged.
+
+    The start is the first FROM_STEP steps, and any later steps in which the learning rate rises.
+    """
 
     def __init__(self) -> None:
         self.rate = math.inf
@@ -60,7 +82,11 @@ class StartFilter:
 
 
 class PersistenceCounter:
-    """Counts consecutive bad rows after the start; true once `min_rows` rows span MIN_SPAN_STEPS steps."""
+    """Count consecutive bad rows (logged steps) after the start of the training, and tell when they persist.
+
+    Calling it with a step, its row and whether the row is bad returns True once `min_rows` consecutive bad rows span
+    MIN_SPAN_STEPS steps.
+    """
 
     def __init__(self, min_rows: int = ROWS) -> None:
         self.min_rows, self.rows, self.since = min_rows, 0, 0
@@ -77,7 +103,14 @@ class PersistenceCounter:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a row shows about one possible failure."""
+    """Hold what the logged values of one step show about one possible fault of the training.
+
+    code: code of the finding that reports the fault.
+    is_bad: whether the values show the fault.
+    measured: what was measured, as text.
+    expected: what was expected, as text.
+    evidence: measured numbers by name.
+    """
 
     code: str
     is_bad: bool
@@ -90,12 +123,16 @@ class Monitor:
     """Base of monitors of logged rows."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return a finding, or None."""
+        """Examine the values that were logged at a step; return a finding if they show a fault, otherwise None.
+
+        step: number of the training step.
+        row: logged values by name, such as "train/loss".
+        """
         raise NotImplementedError
 
 
 class PersistentMonitor(Monitor):
-    """Base of monitors that warn once `read` is bad in `min_rows` consecutive rows."""
+    """Base class of monitors that warn if logged values are bad in `min_rows` consecutive rows (logged steps)."""
 
     min_rows, unit = ROWS, "for {} rows"
 
@@ -103,7 +140,13 @@ class PersistentMonitor(Monitor):
         self.persists = PersistenceCounter(self.min_rows)
 
     def read(self, row: Row) -> Reading | None:
-        """Return the reading of a row; a row without a value gives None and does not count."""
+        """Return whether the values of a row (logged step) are bad, with the texts of the warning.
+
+        Return None if the row lacks the values. Such a row is skipped: it neither counts as bad nor ends a series of
+        bad rows.
+
+        row: logged values by name.
+        """
         raise NotImplementedError
 
     def on_row(self, step: int, row: Row) -> Finding | None:
@@ -115,14 +158,22 @@ class PersistentMonitor(Monitor):
 
 
 class ValidationMonitor(PersistentMonitor):
-    """Base of monitors of validation scores."""
+    """Base class of monitors that warn if a validation score is bad in VALIDATIONS consecutive validations."""
 
     min_rows, unit = VALIDATIONS, "in {} validations"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A threshold on one logged value, without `train/` or `val/`; texts have the value as `{}`."""
+    """Define a limit of one logged value, and the warning about a value beyond it.
+
+    code: code of the finding that reports the value.
+    name: name of the value, without "train/" or "val/".
+    is_bad: function that returns whether a value is beyond the limit.
+    message: text about the value, which stands in it as `{}`.
+    expected: text about the limit.
+    improves: function of the value and of the one before that returns whether it improves enough not to be reported.
+    """
 
     code: str
     name: str
@@ -148,14 +199,23 @@ def limit(
     note: str = "",
     improves: Callable[[float, float], bool] = lambda value, before: False,
 ) -> Rule:
-    """Return the rule that a value is at least or at most a limit, in the unit that its message shows. NaN passes."""
+    """Return the rule that a logged value must be at least or at most a limit. NaN is not reported.
+
+    code: code of the finding that reports the value.
+    name: name of the value, without "train/" or "val/".
+    message: text about the value, which stands in it as `{}`; with "%}" the limit is shown in percent, too.
+    at_least: smallest good value.
+    at_most: largest good value.
+    note: text that is appended to that about the limit.
+    improves: function of the value and of the one before that returns whether it improves enough not to be reported.
+    """
     unit = ".0%" if "%}" in message else "g"
     expected = f"at least {at_least:{unit}}" if at_most == math.inf else f"at most {at_most:{unit}}"
     return Rule(code, name, lambda v: v < at_least or v > at_most, message, expected + note, improves)
 
 
 class PersistentRule(Monitor):
-    """Reports a rule after ROWS consecutive bad rows."""
+    """Report a logged value that is beyond the limit of a rule in ROWS consecutive rows (logged steps)."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -175,14 +235,17 @@ class PersistentRule(Monitor):
 
 
 class PersistentPartRule(PersistentRule):
-    """Applies a rule to each `NAME/PART`: a mean over all sources hides one bad source."""
+    """Apply a rule to each of the values `train/NAME/PART`, such as one per source image.
+
+    A mean over all parts would hide a single bad one.
+    """
 
     def read(self, row: Row) -> dict[str, float]:
         return get_logged_parts(row, self.rule.name)
 
 
 class ValidationRule(Monitor):
-    """Reports a rule after VALIDATIONS consecutive bad validations that do not improve."""
+    """Report a validation score beyond the limit of a rule in VALIDATIONS validations in a row, without improvement."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule, self.persists, self.before = rule, PersistenceCounter(VALIDATIONS), math.nan

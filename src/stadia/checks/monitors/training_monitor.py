@@ -102,7 +102,7 @@ GEOMETRY_RULES = (
           "the predicted motions to the previous and the next frame have a mean cosine of {:.2f}",
           at_most=MAX_SAME_SIDE, note="; -1 ahead"),
 )  # fmt: skip
-"""See `PersistentRule`."""
+"""Limits of logged values of depth and motion; `PersistentRule` applies each of them."""
 
 HEIGHT_RULES = (
     limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=MIN_METRIC_DEPTH_SPREAD),
@@ -117,7 +117,7 @@ HEIGHT_RULES = (
           at_most=MAX_OBJECTS_AT_LIMIT),
     limit("T07", "auto_masked", "{:.0%} of the pixels are in the auto-mask", at_most=MAX_AUTO_MASKED),
 )  # fmt: skip
-"""See `PersistentRule`."""
+"""Limits of logged values of the camera height; `PersistentRule` applies each of them."""
 
 SOURCE_RULES = (
     limit("S22", "explained_by", "the share of the explained pixels is {:.1%}", at_least=MIN_EXPLAINED_SHARE,
@@ -127,11 +127,14 @@ SOURCE_RULES = (
     limit("P23", "motion/turn_deg", "the predicted rotation to the next image is {:.0f} degrees",
           at_most=MAX_PREDICTED_ROTATION_DEG),
 )  # fmt: skip
-"""See `PersistentPartRule`."""
+"""Limits of values that are logged for each source image; `PersistentPartRule` applies them to each source."""
 
 
 class ExposureMonitor(PersistentMonitor):
-    """B20: checks `train/gain/SOURCE` and `train/offset/SOURCE`, means of a batch."""
+    """Warn of implausible brightness gains or offsets that a network predicts between images (finding B20).
+
+    It reads the means over a batch `train/gain/SOURCE` and `train/offset/SOURCE`.
+    """
 
     def read(self, row: Row) -> Reading | None:
         logged = {name: value for name, value in row.items() if "/gain/" in name or "/offset/" in name}
@@ -146,7 +149,10 @@ class ExposureMonitor(PersistentMonitor):
 
 
 class GradientBalanceMonitor(PersistentMonitor):
-    """L20: compares `gradient/inverse_depth/0` with the larger of `gradient/translation` and `gradient/rotation`."""
+    """Warn if depth or motion gets a negligible gradient compared with the other one (finding L20).
+
+    It compares `gradient/inverse_depth/0` with the larger of `gradient/translation` and `gradient/rotation`.
+    """
 
     def read(self, row: Row) -> Reading | None:
         motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
@@ -160,7 +166,10 @@ class GradientBalanceMonitor(PersistentMonitor):
 
 
 class SmoothnessMonitor(PersistentMonitor):
-    """R20: compares `train/term/smoothness` with `train/term/photometric`."""
+    """Warn if the smoothness term is too large relative to the photometric term of the loss (finding R20).
+
+    It compares `train/term/smoothness` with `train/term/photometric`.
+    """
 
     def read(self, row: Row) -> Reading | None:
         smooth, photometric = row.get("train/term/smoothness"), row.get("train/term/photometric")
@@ -174,7 +183,12 @@ class SmoothnessMonitor(PersistentMonitor):
 
 
 class ValidationWarpMonitor(Monitor):
-    """S21 and P20: checks `val/warped_over_unwarped` and, if warping helps, `val/motion_along`."""
+    """Warn if warping does not reduce the validation error (S21), or predicted motion has the wrong sign (P20).
+
+    It reads `val/warped_over_unwarped`, the residual of source images warped by depth and motion divided by that of
+    unwarped ones. If warping helps, it also reads `val/motion_along`, the length of predicted translations along the
+    true ones, as a share of the true length.
+    """
 
     def __init__(self) -> None:
         self.no_warp_gain, self.backwards = PersistenceCounter(VALIDATIONS), PersistenceCounter(VALIDATIONS)
@@ -206,7 +220,10 @@ class ValidationWarpMonitor(Monitor):
 
 
 class DepthScaleMonitor(Monitor):
-    """M23: compares `depth/median` of the last ROWS logged steps with the first ones past the start."""
+    """Warn if the median of predicted depth drifts during the training (finding M23).
+
+    It compares `depth/median` in the last ROWS logged steps with its value soon after the start.
+    """
 
     def __init__(self) -> None:
         self.is_past_start = StartFilter()
@@ -232,7 +249,11 @@ class DepthScaleMonitor(Monitor):
 
 
 class MotionScaleMonitor(ValidationMonitor):
-    """P25: motion along z follows the true motion at another scale, and does not improve."""
+    """Warn if depth and motion have different units (finding P25).
+
+    Predicted motion along z then follows the true motion at a wrong scale, which does not improve between
+    validations.
+    """
 
     before = math.nan
 
@@ -250,7 +271,10 @@ class MotionScaleMonitor(ValidationMonitor):
 
 
 class ConstantUncertaintyMonitor(PersistentMonitor):
-    """U01: checks the percentiles of log Sigma once they have moved from 0."""
+    """Warn if the predicted uncertainty Sigma is almost equal for all pixels (finding U01).
+
+    It reads percentiles of log Sigma, once they have moved from their initial value 0.
+    """
 
     def read(self, row: Row) -> Reading | None:
         low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
@@ -263,7 +287,10 @@ class ConstantUncertaintyMonitor(PersistentMonitor):
 
 
 class UncertaintyOnlyMonitor(Monitor):
-    """U02: compares warped_over_unwarped with its value before Sigma moved."""
+    """Warn if the loss falls by a smaller uncertainty Sigma only, while depth and motion do not improve (finding U02).
+
+    It compares the residual of warped images, divided by that of unwarped ones, with its value before Sigma moved.
+    """
 
     def __init__(self) -> None:
         self.start: list[float] = []
@@ -291,7 +318,7 @@ class UncertaintyOnlyMonitor(Monitor):
 
 
 class UncertaintyBoundsMonitor(PersistentMonitor):
-    """U03: checks whether the outer tenths of log Sigma are at its bounds."""
+    """Warn if a tenth of the pixels has the smallest or the largest uncertainty that can be predicted (finding U03)."""
 
     def read(self, row: Row) -> Reading | None:
         low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
@@ -304,7 +331,10 @@ class UncertaintyBoundsMonitor(PersistentMonitor):
 
 
 class CameraHeightMonitor(PersistentMonitor):
-    """H09: checks `train/metric/off_camera_height`, ln(predicted / known camera height)."""
+    """Warn if depth gives a camera height above the ground that is far from the known one (finding H09).
+
+    It reads `train/metric/off_camera_height`, ln(predicted height / known height).
+    """
 
     def read(self, row: Row) -> Reading | None:
         off = row.get("train/metric/off_camera_height")
@@ -316,15 +346,15 @@ class CameraHeightMonitor(PersistentMonitor):
 
 
 class HeightEstimateResult(Protocol):
-    """Camera height of a group in an epoch (`recipes.metric.camera_heights.EpochEstimate`)."""
+    """Describe the camera height above the ground that was estimated for a group of cameras in an epoch."""
 
     @property
     def refused(self) -> str:
-        """Why the epoch's height is not used; empty if it is."""
+        """Return why the estimated height of this epoch is not used, as text; "" if it is used."""
 
     @property
     def apart(self) -> str:
-        """Why the group's cameras cannot have one height; empty if they can."""
+        """Return why the cameras of the group cannot all have one height, as text; "" if they can."""
 
     @property
     def locked_height(self) -> str:
@@ -338,7 +368,16 @@ def check_epoch(
     first_epoch: int,
     known_m: Mapping[str, float] | None = None,
 ) -> list[Finding]:
-    """Return H06, H07 and H17 of an epoch for each group of cameras, with the heights known before."""
+    """Return findings about the camera heights above the ground that were estimated in an epoch.
+
+    They report a group of cameras that cannot have one height (H07), an object filter that is locked to a wrong
+    height (H17), and an epoch that gives no height (H06).
+
+    epoch: number of the epoch.
+    estimates: estimated height by the name of the group of cameras.
+    first_epoch: epoch up to which a missing height is not reported.
+    known_m: heights in metres that were known before, by group. A group with one keeps it if the epoch gives none.
+    """
     findings = []
     for group, estimate in estimates.items():
         cameras = f" of the cameras '{group}'" if group else ""
@@ -360,7 +399,10 @@ def check_epoch(
 
 
 def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Return H08 for the heights after each epoch, by group of cameras."""
+    """Return a warning (finding H08) for each group of cameras whose estimated height drifts in one direction.
+
+    heights_m: height in metres after each epoch, by the name of the group of cameras.
+    """
     findings = []
     for group, heights in heights_m.items():
         logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]
@@ -387,13 +429,14 @@ PREDICTION_MONITORS: tuple[type, ...] = (
     UncertaintyBoundsMonitor,
     CameraHeightMonitor,
 )
-"""One instance of each per run."""
+"""Classes of the monitors of predictions. Each training creates one monitor of each class."""
 
 
 class TrainingMonitor(Callback):
-    """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
+    """Pass logged values to all monitors, and write their findings to findings.jsonl, each code once per run.
 
-    A monitor has `on_batch(step, loss, samples)` or `on_row(step, row)`, which return a Finding or None.
+    A monitor has a method `on_batch(step, loss, samples)` or `on_row(step, row)`, which returns a finding or None. A
+    severe finding stops the training, unless the user chose to go on.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
@@ -408,7 +451,10 @@ class TrainingMonitor(Callback):
         self.reported = {finding.code for finding in read_training_findings(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:
-        """Replay the logged rows of a resumed run."""
+        """Pass the rows that a resumed run has already logged to the monitors, so that they continue where they were.
+
+        loop: training loop.
+        """
         log = self.run.metrics_csv
         for cells in read_rows(log) if loop.step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
@@ -455,12 +501,20 @@ class TrainingMonitor(Callback):
 
 
 def read_kept_findings(folder: Path) -> list[Finding]:
-    """Return the findings of a run that a resume does not measure again: all but the data's."""
+    """Return the earlier findings of a run that stay valid when it is resumed: all but those about the data.
+
+    Findings about the data are made again when training resumes.
+
+    folder: folder of the run.
+    """
     path = folder / "findings.jsonl"
     findings = read_valid_findings(path)[0] if path.exists() else []
     return [finding for finding in findings if finding.stage is not Stage.DATA]
 
 
 def read_training_findings(folder: Path) -> list[Finding]:
-    """Return the findings of monitors in a run."""
+    """Return the findings that monitors have written during the training of a run.
+
+    folder: folder of the run.
+    """
     return [finding for finding in read_kept_findings(folder) if finding.stage is Stage.TRAINING]

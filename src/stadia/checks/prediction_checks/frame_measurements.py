@@ -41,7 +41,13 @@ MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over its nearest fifth; a
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointFrame:
-    """A predicted frame with points. K: (3, 3), size: (height, width) of its image. inverse_depth: (h, w), positive."""
+    """Hold the predicted depth of a video frame, with static points of a map whose depth was measured.
+
+    points: points that are seen in the video frame, with their measured depth.
+    K: (3, 3) intrinsics in pixels of the image.
+    inverse_depth: (h, w) predicted 1 / depth, positive.
+    size: (height, width) of the image in pixels.
+    """
 
     points: StandingPoints
     K: Array
@@ -51,21 +57,27 @@ class PointFrame:
 
 @dataclass(frozen=True, slots=True)
 class PointMeasurements:
-    """Predictions compared with static points; medians over the frames. None: not measured.
+    """Compare predicted depth z_p with the measured depth z of static points; medians over video frames.
 
-    frames: with enough points.
-    error: mean |ln z_predicted - ln z| after median scaling, over the error of constant depth.
-    correlation: rank correlation of predicted and measured depth.
-    row_correlation: the same within nearly equal rows; 0 for a vertical gradient.
-    own_correlation: rank correlation of what map and points add to the mean map of all frames; 0 for a network that
-        ignores its image.
-    side_ratio: predicted over measured depth, right over left.
-    hole_share: share of the image parts that are predicted BEHIND times as far as their points.
-    range_ratio: predicted over measured depth, farthest over nearest third.
-    road_frames: frames that show the road.
-    road_error: mean |ln z_predicted - ln z| on the road after median scaling.
-    road_error_constant: the same of constant depth.
-    behind_road: share of the road's pixels with more than BEHIND times its depth.
+    "Constant depth" is a prediction of the same depth at every pixel. A value is None if it could not be measured.
+
+    frames: number of video frames with enough points.
+    error: mean over points of |ln z_p - ln z| after median scaling, divided by the same error of constant depth;
+        below 1 is better than constant depth.
+    correlation: rank correlation of predicted and measured depth over points.
+    row_correlation: rank correlation within nearly equal image rows; 0 for a network that predicts only a vertical
+        gradient.
+    own_correlation: rank correlation of what prediction and points add to the mean map of all video frames; 0 for a
+        network that ignores its image.
+    side_ratio: ratio of predicted to measured depth in the right part of the image, divided by the ratio in the left
+        part.
+    range_ratio: ratio of predicted to measured depth of the farthest third of the points, divided by that of the
+        nearest third.
+    hole_share: share of the cells of an image grid that are predicted more than BEHIND times as far as their points.
+    road_frames: number of video frames in which the road was measured.
+    road_error: mean of |ln z_p - ln z| over the road after median scaling.
+    road_error_constant: the same error of constant depth.
+    behind_road: share of the road's pixels that are predicted more than BEHIND times as far as the road.
     """
 
     frames: int
@@ -83,7 +95,11 @@ class PointMeasurements:
 
 
 def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) -> PointMeasurements:
-    """Return measurements of frames with points. mean_map: (h, w) mean inverse depth; None for too few frames."""
+    """Compare the depth of video frames with static points of known depth; return medians over the video frames.
+
+    frames: video frames with predicted depth and points.
+    mean_map: (h, w) mean inverse depth over all video frames; None if there are too few.
+    """
     compared = [values for frame in frames if (values := compare_points(frame, mean_map)) is not None]
     roads = [on_road for frame in frames if (on_road := compare_road(frame)) is not None]
 
@@ -110,7 +126,14 @@ def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) 
 
 
 def compare_points(frame: PointFrame, mean_map: Array | None = None) -> dict[str, float | None] | None:
-    """Return error, correlations, and logarithms of the ratios of one frame; None with too few points."""
+    """Compare the predicted depth of one video frame with its points; return the measured values by name.
+
+    The names are those of error, correlations, and logarithms of ratios in `PointMeasurements`. The result is None if
+    too few points are seen.
+
+    frame: video frame with predicted depth and points.
+    mean_map: (h, w) mean inverse depth over all video frames; None if there are too few.
+    """
     height, width = frame.size
     points = frame.points
     x, y = points.xy[:, 0], points.xy[:, 1]
@@ -148,7 +171,12 @@ def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
 
 
 def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0) -> float | None:
-    """Return the rank correlation; 0 for constant predictions, None if measured values spread too little."""
+    """Return Spearman's rank correlation of measured and predicted values; 0 for constant predictions.
+
+    measured: (N,) measured values.
+    predicted: (N,) predicted values.
+    least_spread: smallest standard deviation of the measured values. Below it the result is None.
+    """
     from scipy.stats import spearmanr  # slow to import
 
     if float(measured.std()) < least_spread:
@@ -159,7 +187,11 @@ def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0
 
 
 def subtract_row_medians(rows: Array, values: Array) -> Array:
-    """Return values (N,) less the median of ROW_POINTS values in nearly the same row."""
+    """Subtract from each value the median of values in nearly the same image row; return (N,).
+
+    rows: (N,) image row of each value.
+    values: (N,) values. About ROW_POINTS neighbors in the order of rows share a median.
+    """
     order, less = np.argsort(rows, kind="stable"), values.copy()
     for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
         less[part] -= np.median(values[part])
@@ -183,7 +215,13 @@ def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -
 
 
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
-    """Return errors of depth and of constant depth on the road, and the share of farther pixels; None without road."""
+    """Compare predicted depth on the road with the measured depth of the road plane; None if no road was measured.
+
+    Return the mean of |ln z_predicted - ln z| after median scaling, the same error of constant depth, and the share
+    of the road's pixels that are predicted more than BEHIND times as far as the road.
+
+    frame: video frame with predicted depth, points and the plane of the road.
+    """
     road, K, inverse_depth = frame.points.road, frame.K, frame.inverse_depth
     if road is None:
         return None
@@ -233,12 +271,15 @@ MIN_SKY = 0.04  # share of an image that sky must cover
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledFrame:
-    """A predicted frame.
+    """Hold a video frame with its predicted depth, reduced in size for measurements.
 
-    image: (H, W, 3) uint8 RGB, at most MATCH_WIDTH pixels wide.  K: (3, 3).
-    inverse_depth: (h, w) float32 of the same view, positive unless it is known only up to scale and shift.
-    following: the next frame (H, W, 3) of the same camera, if the camera moved.  following_K: (3, 3).
-    points: static points of a map.
+    image: (H, W, 3) uint8 RGB, at most MATCH_WIDTH pixels wide.
+    K: (3, 3) intrinsics in pixels of this image.
+    inverse_depth: (h, w) float32 predicted 1 / depth for the same view; positive, unless known only up to scale and
+        shift.
+    following: (H, W, 3) next video frame of the same camera, if the camera moved; otherwise None.
+    following_K: (3, 3) intrinsics of the next video frame.
+    points: static points of a map that are seen in the video frame, with their measured depth; None without a map.
     """
 
     image: NDArray[np.uint8]
@@ -251,25 +292,35 @@ class SampledFrame:
 
 @dataclass(frozen=True, slots=True)
 class FrameMeasurements:
-    """What predictions show. None: not measured.
+    """Measure whether predicted depth depends on the image and agrees with the motion of image points.
 
-    frames: sampled frames; the other values are for the valid ones.
-    spread: median over frames of the ratio of the 95 % to the 5 % quantile of depth.
-    change: share of the variance of a map that is not in the mean map.  image_change: the same for brightness.
-    match_error: median distance of matches from their projections by depth and motion, over constant depth's.
-    match_pairs: pairs of frames with enough parallax.  followed: frames with a later one nearby.
-    mean_map_error: the distance for the map over the distance for the mean map (the median of each pixel's relative
-        inverse depth), median over pairs; 1 for a network that ignores its image.
-    own_correlation: median rank correlation of what map and matches add to the mean map; 0 for such a network.
-    row_correlation: median rank correlation of predicted and triangulated depth among matches of nearly the same row;
-        0 for a vertical gradient.
-    row_share: median share of the variance of a map that is between its rows.
-    sky_nearer: share of the frames with sky whose sky is nearer than the lowest fifth of the image.
-    invalid: frames with a value that is not finite or not positive.
-    has_ratios: False for affine inverse depth.
-    relative_range: for affine inverse depth, the median range from its 5 % to its 95 % quantile over its maximum.
-    foreground_far: share of the frames whose lowest fifth is as far as the map's farthest fifth.
-    mapped: the maps compared with points of a map.
+    "Matches" are points that were found in a video frame and in the next one. The "mean map" is the median over video
+    frames of each pixel's inverse depth relative to its image: a network that ignores its image predicts it always. A
+    value is None if it could not be measured.
+
+    frames: number of sampled video frames. The values below are for those with valid depth.
+    spread: 95 % quantile of depth divided by the 5 % quantile in a video frame, median over video frames.
+    change: share of the variance of a map's values that is not in the mean map.
+    image_change: the same share for the brightness of the images.
+    match_error: distance in pixels from matches to where predicted depth and motion project them, divided by that for
+        constant depth; median over pairs of video frames.
+    match_pairs: number of pairs of video frames in which points move enough for this.
+    sky_nearer: share of the video frames with sky in which the sky is predicted nearer than the lowest fifth of the
+        image.
+    invalid: number of video frames with a depth that is not finite or not positive.
+    has_ratios: False for inverse depth that is known only up to scale and shift, of which ratios have no meaning.
+    relative_range: for such inverse depth, its range from the 5 % to the 95 % quantile divided by its maximum, median
+        over video frames.
+    row_correlation: rank correlation of predicted and triangulated depth among matches of nearly the same image row,
+        median over pairs; 0 for a network that predicts only a vertical gradient.
+    row_share: share of the variance of a map that is between its rows, median over video frames.
+    mean_map_error: distance in pixels as in match_error, divided by that for the mean map, median over pairs; 1 for a
+        network that ignores its image.
+    own_correlation: rank correlation of what the map and the matches add to the mean map, median over pairs; 0 for a
+        network that ignores its image.
+    followed: number of video frames that a later one follows closely enough to be matched.
+    foreground_far: share of the video frames whose lowest fifth is predicted as far as the farthest fifth of the map.
+    mapped: comparison of predicted depth with points of a map.
     """
 
     frames: int
@@ -302,7 +353,11 @@ def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDAr
 
 
 def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -> FrameMeasurements:
-    """Measure predicted frames of one input, spread over it. has_ratios: False for affine inverse depth."""
+    """Measure the predicted depth of video frames that are spread over one input, such as a recording.
+
+    frames: the video frames with predicted depth.
+    has_ratios: False if inverse depth is known only up to scale and shift.
+    """
     valid = [frame for frame in frames if _is_valid(frame.inverse_depth, has_ratios=has_ratios)]
     inverse_depths = [frame.inverse_depth for frame in valid]
     maps = [np.log(values) if has_ratios else _normalize(values) for values in inverse_depths]

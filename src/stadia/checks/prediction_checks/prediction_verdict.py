@@ -32,7 +32,7 @@ LEARNING_CODES = {  # the network learns little or nothing
 }
 
 DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN, "K06": Severity.WARN}
-"""Findings of the data that explain why a network learned no depth, from this severity on."""
+"""Findings about the data that explain why a network learned no depth, with the smallest severity that does so."""
 
 MAX_LAST_ROWS = 10  # last logged rows up to the checkpoint, for medians
 
@@ -56,23 +56,34 @@ TERM = "train/term/"
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What is known about a training; None or empty if unknown.
+    """Hold what the files of a run tell about the training of a network; None or empty where unknown.
 
-    steps: updates up to the judged checkpoint.  trained_steps: updates of the whole training.
-    warped_over_unwarped: residual of warped training images, without auto-mask, over the unwarped ones.
-    auto_masked: share of pixels. Both are medians of the last logged rows up to the checkpoint.
-    validation_warped: warped_over_unwarped of the last validation up to the checkpoint.
-    turn_deg, motion_over_depth: largest predicted motion to a neighbor in time; medians as above.
-    codes: findings of its monitors up to the checkpoint that still hold.
-    focal: fx / width of each of its data sets.
-    data_causes: findings of its data that explain useless predictions.
-    folder, recipe: of the run.  recipe_class: of the user.  own_terms: loss terms that this class added.
-    unusable_codes: of an unusable verdict on validation frames, if the judged frames trained, which score better.
-    recorded_codes: of the same verdict, whatever is judged now.
-    is_worse_than_start: whether the weights that it started from score better on validation frames.
-    depth_gain: share of the start's error at points of a map, or at matches, that the training removed.
-    start_steps: updates behind the depth weights that it started from; MAX_STEPS for published ones.
-    checkpoint: file and step of the judged checkpoint.  other_checkpoint: best or last one of another step.
+    The "judged checkpoint" is the one whose predictions are judged. An unusable verdict has the codes of its
+    findings.
+
+    steps: number of updates of the weights up to the judged checkpoint.
+    warped_over_unwarped: residual of source images warped by depth and motion, without auto-mask, divided by that of
+        unwarped ones, on training images; median of the last logged rows up to the checkpoint.
+    auto_masked: share of pixels that the auto-mask excludes, the same median.
+    validation_warped: ratio like warped_over_unwarped of the last validation up to the checkpoint.
+    codes: codes of the findings of the training's monitors up to the checkpoint that still hold.
+    focal: fx / width of the cameras of each of the training's data sets.
+    trained_steps: number of updates of the whole training.
+    data_causes: findings about the data that explain useless predictions.
+    folder: folder of the run.
+    recipe: name of its recipe.
+    recipe_class: name of the user's own class, if one replaces the recipe.
+    own_terms: names of the loss terms that this class added.
+    unusable_codes: codes of an unusable verdict on validation images, if the images that are judged now were trained,
+        which makes them look better.
+    recorded_codes: codes of the same verdict, whatever is judged now.
+    turn_deg: largest predicted rotation in degrees to a neighboring video frame, median of the last logged rows.
+    motion_over_depth: largest predicted translation to a neighboring video frame, divided by depth, the same median.
+    is_worse_than_start: whether the weights from which the training started score better on validation images.
+    depth_gain: share of the start's depth error, at points of a map or at matches, that the training removed.
+    start_steps: number of updates behind the depth weights from which it started; MAX_STEPS for published weights.
+    checkpoint: file and step of the judged checkpoint.
+    other_checkpoint: best or last checkpoint, if it is of another step.
     is_published: whether the weights are published ones.
     """
 
@@ -213,7 +224,12 @@ BELIEF_SIGMAS = 3.0  # standard deviations of a belief
 
 @dataclass(frozen=True, slots=True)
 class FocalBelief:
-    """A focal length (fx / width) from another `source` than the camera, with its relative standard deviation."""
+    """Hold a focal length of the camera that was estimated independently of the given intrinsics.
+
+    focal: estimated focal length divided by the width of the image, fx / width.
+    source: what it was estimated from, for messages.
+    deviation: relative standard deviation of the estimate.
+    """
 
     focal: float
     source: str
@@ -221,7 +237,11 @@ class FocalBelief:
 
 
 def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
-    """Return K31 for each belief that contradicts the camera. focal: fx / width of the camera; None if unknown."""
+    """Return a warning (finding K31) for each independent estimate that contradicts the focal length of the camera.
+
+    focal: fx / width of the camera; None if unknown, which gives no warning.
+    beliefs: independently estimated focal lengths.
+    """
     findings = []
     for belief in beliefs if focal is not None and focal > 0 else ():
         assert focal is not None
@@ -249,13 +269,13 @@ FIX_OF_PHOTO = "give a second source: a measured distance, an object of known he
 def check_scale_verdict(
     verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
 ) -> list[Finding]:
-    """Return M38 if the scale is doubtful or unusable.
+    """Return a finding (M38) if the measured scale of depth, on which metres depend, is doubtful or unusable.
 
-    verdict: "usable", "doubtful" or "unusable".
-    sources: what the scale was measured by.
-    deviation: relative standard deviation.
-    has_map: whether the input has a map, which the fix then does not propose.
-    is_photo: whether one image was measured, which cannot have a map.
+    verdict: verdict on the scale: "usable", "doubtful" or "unusable".
+    sources: what the scale was measured by, for the message.
+    deviation: relative standard deviation of the scale.
+    has_map: whether the input has a map of static points, so that the proposed fix is not to make one.
+    is_photo: whether the input is a single photo, for which no map can be made.
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:
@@ -314,9 +334,13 @@ MAX_NAMED_TERMS = 3
 
 
 class Verdict(StrEnum):
-    """The verdict on predictions: usable (all checks passed), not judged, doubtful (warnings), or unusable.
+    """Name the verdict on predicted depth.
 
-    Not judged: depth could not be compared with motion (S30), or affine inverse depth with images (M31).
+    USABLE ("usable"): all checks passed.
+    NOT_JUDGED ("not judged"): the deciding check could not run, because depth could not be compared with motion, or
+    inverse depth of unknown scale and shift not with images.
+    DOUBTFUL ("doubtful"): a check warns.
+    UNUSABLE ("unusable"): a check found that the depth must not be used.
     """
 
     USABLE = "usable"
@@ -327,7 +351,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PredictionVerdict:
-    """The verdict with its findings, worst first, measurements, and code and reason of each check that did not run."""
+    """Hold the verdict on predicted depth with its reasons.
+
+    verdict: usable, not judged, doubtful or unusable.
+    findings: faults that the checks found, the worst first.
+    measured: what was measured on the predicted maps; None if only the training was judged.
+    not_checked: for each check that did not run, the reason by the code of its finding.
+    """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
@@ -345,7 +375,13 @@ class PredictionVerdict:
 
 
 def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
-    """Return unusable for a stop, doubtful for a warning. is_judged: whether the deciding check ran, otherwise."""
+    """Return the verdict that follows from findings: unusable if one is a stop, otherwise doubtful if one is a warning.
+
+    Without either it is usable, or not judged.
+
+    findings: findings about the predictions.
+    is_judged: whether the deciding check, the comparison of depth with motion, could run.
+    """
     severities = {finding.severity for finding in findings}
     if Severity.STOP in severities:
         return Verdict.UNUSABLE
@@ -515,7 +551,10 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
 
 
 def is_mapped(measured: FrameMeasurements) -> bool:
-    """Return whether points of a map were measured in enough frames."""
+    """Return whether predicted depth was compared with points of a map in enough video frames for a verdict.
+
+    measured: what was measured on the predicted maps.
+    """
     return measured.mapped is not None and measured.mapped.frames >= MIN_MAPPED_FRAMES
 
 

@@ -48,9 +48,11 @@ _OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
-    """Return the cameras of a calibration file: `read_calibration(Path("calib.txt"))[0].K` is (3, 3).
+    """Read the cameras of a calibration file of another program; the format is recognized by the content.
 
     Projections of rectified images take precedence over the matrix of the raw images (P before K in ROS).
+
+    path: a text, YAML, XML or JSON file of one of the programs that EXPECTED names, or a matrix K (3, 3).
 
     Raises DataError for an unreadable or unknown file.
     """

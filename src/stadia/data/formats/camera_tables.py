@@ -35,17 +35,19 @@ PANORAMAS = ("equirectangular", "spherical", "panorama")
 class CalibratedCamera:
     """One camera of a calibration file.
 
+    name: name of the camera in the file.
     K: (3, 3) intrinsics in pixels.
-    size: (height, width) of its images, if the file contains it.
-    distortion: coefficients as in the file; empty for rectified images.
-    raw_name, raw_distortion: for rectified images, the name of the camera of the raw images and its lens coefficients.
-        They are empty if raw images have this K without distortion, or the file lacks them.
-    model: distortion model, from the file or its format.
-    T_camera_first: (4, 4) motion from the file's first camera to this one in metres; None if unknown.
-    K_of_frames: K by the name of an image without its suffix, if frames have different K.
-    other_sizes: K by (height, width) of other images of this camera: those of the whole sensor, without region and
-        binning.
-    notes: sentences about what was used and what was left out.
+    size: (height, width) of its images; None if the file does not contain it.
+    distortion: lens distortion coefficients as in the file; empty if K belongs to rectified images.
+    T_camera_first: (4, 4) motion from the coordinate frame of the file's first camera to this camera's, in metres; None
+        if unknown.
+    raw_name, raw_distortion: if K belongs to rectified images, the name of the camera of the raw images and its
+        distortion coefficients. They are empty if raw images have this K without distortion, or the file lacks them.
+    model: name of the distortion model, from the file or its format.
+    K_of_frames: K by the name of an image without its suffix, if images have different K.
+    other_sizes: K by (height, width) of other images of this camera: those of the whole sensor, without the crop
+        (region of interest) and the binning that the file describes.
+    notes: sentences for the user about what was used and what was left out.
     """
 
     name: str
@@ -62,13 +64,14 @@ class CalibratedCamera:
 
     @property
     def is_distorted(self) -> bool:
-        """Return whether any distortion coefficient is large enough to matter."""
+        """Return whether any distortion coefficient is large enough to matter (above NEGLIGIBLE)."""
         return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
 
     def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
-        """Return a name of `DISTORTION_MODELS` and all coefficients; None without distortion.
+        """Return the distortion model, a name of `DISTORTION_MODELS`, and all its coefficients; None without
+        distortion.
 
-        where: file, for messages.
+        where: the file, for messages.
 
         Raises DataError for an unknown model or a wrong number of coefficients.
         """
@@ -94,23 +97,26 @@ MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS, nerfstudio and the pr
          "opencv_fisheye", "fisheye_opencv", "equidist", "fisheye4", "equidistant4"), EQUIDISTANT),
     FOV: FOV,
 }  # fmt: skip
-"""Distortion models of stadia by their names in other programs."""
+"""Distortion model ("radtan", "equidistant" or "fov", as stadia names them) by its name in other programs, in lower
+case.
+"""
 
 RADIAL, FISHEYE = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
 
 
 @dataclass(frozen=True)
 class CameraKeys:
-    """Which keys one program uses for the numbers of a camera.
+    """Which keys a program uses in its files for the numbers of a camera.
 
+    program: name of the program.
     K: keys of fx, fy, cx and cy. Empty keys of cx and cy mean the middle of the image.
     size: keys of width and height.
     lens: keys of the distortion coefficients in OpenCV's order.
-    model: distortion model.
-    model_key: key that contains the distortion model.
-    unit: unit of K, pixels or shares of the longer side.
-    center: origin of cx and cy in pixels: the first pixel's center ("pixel"), its corner ("corner"), or the middle of
-        the image ("middle").
+    model: distortion model of the program's cameras.
+    model_key: key whose value names the distortion model; "" if there is none.
+    unit: unit of the numbers of K: pixels, or shares of the longer image side.
+    center: the position to which cx = cy = 0 refers: the first pixel's center ("pixel"), its outer corner ("corner"),
+        or the middle of the image ("middle").
     """
 
     program: str
@@ -149,7 +155,9 @@ CAMERA_KEYS = (
     CameraKeys("Meshroom", ("pxFocalLength", "pxFocalLength", "principalPoint.0", "principalPoint.1"),
                ("width", "height"), ("distortionParams",), model_key="type"),
 )  # fmt: skip
-"""The programs that can be read. Entries with more specific keys come first."""
+"""The keys of each program whose files can be read. Entries with more specific keys come first, because the first fit
+counts.
+"""
 
 ZED_SIZES = {"2K": (2208, 1242), "FHD": (1920, 1080), "FHD1200": (1920, 1200), "QHDPLUS": (3200, 1800),
              "HD": (1280, 720), "SVGA": (960, 600), "VGA": (672, 376)}  # fmt: skip
@@ -160,7 +168,11 @@ _MAX_DEPTH, MAX_MAPPINGS = 8, 2000
 
 
 def refuse_panorama(where: object, model: str) -> None:
-    """Raise DataError if a camera model shows all directions, or has no focal length."""
+    """Raise DataError if a camera model is panoramic, or orthographic and so has no focal length.
+
+    where: the file, for the message.
+    model: name of the camera model in the file.
+    """
     name = model.lower()
     if any(word in name for word in (*PANORAMAS, "omnidirectional", "vr180")):
         raise DataError(where, found=f"the camera model {model[:40]}, which is no pinhole",
@@ -171,9 +183,14 @@ def refuse_panorama(where: object, model: str) -> None:
 
 
 def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
-    """Return the cameras in nested mappings, found by `CAMERA_KEYS`.
+    """Find the cameras in nested mappings, such as parsed JSON, by the keys that CAMERA_KEYS lists for each program.
 
-    The list is empty if no entry of the table fits.
+    The result is empty if no program's keys are present.
+
+    path: the file, for messages.
+    content: nested mappings and lists.
+
+    Raises DataError if a number of a camera is missing or wrong.
     """
     found = list[CalibratedCamera]()
     for name, values in _walk(content, "", 0):
@@ -226,7 +243,7 @@ def _flatten_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten_numbers(values: Any) -> list[Any]:
-    """Return the entries of nested lists as one list, in order."""
+    """Return the entries of arbitrarily nested lists as one list, in order; None gives an empty list."""
     if not isinstance(values, list | tuple):
         return [] if values is None else [values]
     return [number for value in values for number in flatten_numbers(value)]
@@ -295,7 +312,14 @@ def _read_lens(
 
 
 def parse_xml_tree(path: Path, text: str, expected: str) -> Any:
-    """Return XML as nested mappings: "@name" for attributes, lists for repeated tags, text for leaves."""
+    """Parse XML to nested mappings: keys "@name" for attributes, lists for repeated tags, text for leaves.
+
+    path: the file, for messages.
+    text: its content.
+    expected: what the file should be, for messages.
+
+    Raises DataError for invalid XML, or XML with a document type.
+    """
     if "<!" in text.replace("<!--", ""):  # entities of a document type may expand without end
         raise DataError(path, found="a document type in XML", expected=expected, fix="remove the line <!DOCTYPE ...>")
     try:
@@ -325,7 +349,13 @@ _DSO_MODELS = {"fov": (FOV, 1), "pinhole": (RADTAN, 0), "radtan": (RADTAN, 4), "
 
 
 def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
-    """Return the cameras of DSO's and LSD-SLAM's camera.txt, a .pincam, a ZED's .conf or RealSense's list; or none."""
+    """Read the cameras of a plain text file of DSO, LSD-SLAM (camera.txt), a .pincam, ZED (.conf) or RealSense.
+
+    The list is empty if the text has none of these forms.
+
+    path: the file, for messages.
+    text: its content.
+    """
     lines = [line.partition("#")[0].split() for line in text.splitlines()]
     rows = [words for words in lines if words]
     if len(rows) == 1 and len(row := parse_numbers(rows[0])) == 6 and row[0] > row[2] / 8 and row[0] == int(row[0]):

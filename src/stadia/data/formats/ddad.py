@@ -109,7 +109,7 @@ class _CalibrationFile(FileEntry):
 
 
 class Ddad(DatasetFormat):
-    """Scenes of DDAD. The path is the folder that contains ddad.json."""
+    """The reader of DDAD. The path of the data set is the folder that contains ddad.json; each scene is a recording."""
 
     layout = "ddad.json with SCENE/scene_*.json"
 
@@ -199,7 +199,10 @@ def _make_pose(path: Path, pose: _Pose) -> NDArray[np.float64]:
 
 
 def read_points(path: Path) -> NDArray[np.float32]:
-    """Return the points (N, 3) of a scan in the scanner's frame, in metres. Raises DataError for a damaged file."""
+    """Read the points (N, 3) of a LiDAR scan, in the scanner's coordinate frame and in metres.
+
+    Raises DataError for a damaged file.
+    """
     points = read_npz(path, only={POINTS}).get(POINTS)
     if points is None or points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind != "f":
         found = "no array 'data'" if points is None else f"{points.dtype} of shape {points.shape}"

@@ -48,7 +48,7 @@ _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 D3VO_TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
-"""Sequences on which D3VO was tested. D3VO_TRAIN trained its depth (Yang et al., CVPR 2020, section 4.1)."""
+"""Sequences on which D3VO was tested (Yang et al., CVPR 2020, section 4.1)."""
 
 MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair
 MAX_PAIR_GAP_SHARE = 0.25  # the same, divided by the median time between two left images
@@ -61,9 +61,12 @@ def _find_nearest(times: Timestamps, others: Timestamps) -> NDArray[np.intp]:
 
 
 def pair_stamps(left: Timestamps, right: Timestamps) -> NDArray[np.intp]:
-    """Return the indices (P, 2) of left and right images that belong together: each is the other's nearest in time.
+    """Find the stereo pairs: return indices (P, 2) of left and right images that were taken together.
 
-    left, right: times in nanoseconds, (N,) and (M,).
+    The two images of a pair are the nearest in time for each other, and at most 5 ms and a quarter of the usual time
+    between images apart.
+
+    left, right: times of the left and right images in nanoseconds, (N,) and (M,).
 
     Examples:
         >>> pair_stamps(np.array([0, 50_000_000]), np.array([2_000, 99_000_000])).tolist()
@@ -93,7 +96,7 @@ def _make_pair_error(path: Path, left: Timestamps, right: Timestamps) -> DataErr
 
 
 class Euroc(DatasetFormat):
-    """Sequences of EuRoC. The path is the folder of sequences (or groups), one sequence, or its mav0."""
+    """The reader of EuRoC. The path is the folder of sequences (or groups), one sequence, or its folder mav0."""
 
     layout = "SEQUENCE/mav0 with cam0 and cam1"
     options = frozenset({"standing"})
@@ -153,13 +156,20 @@ class Euroc(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EurocRecording(ImageRecording):
-    """A rectified sequence. Gray images are repeated to three channels."""
+    """A sequence of EuRoC, whose stereo pairs are rectified when read. Gray images are repeated to three channels.
+
+    rectification: removes the lens distortion of both cameras and rotates their images parallel.
+    """
 
     rectification: RectifiedPair
     pairs_by_name: ClassVar[bool] = False
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return the rectified image (H, W, 3) uint8 of a frame."""
+        """Return the rectified image (H, W, 3) uint8 of a video frame.
+
+        index: index of the frame in the recording.
+        side: "left" or "right".
+        """
         return self.rectification.sides[side](super().image(index, side))
 
     def fingerprint(self) -> str:
@@ -231,7 +241,9 @@ class _CameraYaml(_SensorYaml):
 class CameraFile:
     """The content of one camera's sensor.yaml.
 
-    T_body_lens: (4, 4) motion from the camera's frame to the body's (that of the IMU).
+    path: the file.
+    lens: intrinsics and lens distortion.
+    T_body_lens: (4, 4) motion from the camera's coordinate frame to the body's, which is that of the IMU, in metres.
     """
 
     path: Path
@@ -240,7 +252,10 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """Read a pinhole camera with one of `DISTORTION_MODELS`. Raises DataError with the file and the key."""
+    """Read the sensor.yaml of a pinhole camera whose distortion model is one of `DISTORTION_MODELS`.
+
+    Raises DataError, with the file and the key, for missing or impossible values.
+    """
     camera: _CameraYaml = _parse(_CameraYaml, path)
     if camera.camera_model != "pinhole":
         found = f"camera_model '{camera.camera_model}'"
@@ -305,9 +320,11 @@ def _parse(model: type[FileEntry], path: Path) -> Any:
 
 
 def list_camera_images(folder: Path) -> dict[int, Path]:
-    """Return a camera's images by timestamp, as data.csv lists them.
+    """Return the image files of a camera by their timestamps in nanoseconds, as data.csv lists them.
 
-    Raises DataError if data.csv or an image is wrong or missing.
+    folder: the camera's folder, such as cam0.
+
+    Raises DataError if data.csv is missing or wrong, or it and the image files do not correspond.
     """
     path = folder / "data.csv"
     stamps, rows = _read_csv(path, 2, "timestamp, filename")
@@ -330,11 +347,11 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruthStates:
-    """Ground truth poses T_world_sensor at N times.
+    """Ground-truth poses of the tracked sensor at N times.
 
     stamps: (N,) times in nanoseconds.
-    position: (N, 3) metres.
-    orientation: N rotations.
+    position: (N, 3) position of the sensor in the world, in metres.
+    orientation: N rotations from the sensor's to the world's coordinate frame.
     """
 
     stamps: Timestamps
@@ -342,9 +359,11 @@ class GroundTruthStates:
     orientation: Rotation
 
     def interpolate(self, stamps: Timestamps) -> Array:
-        """Return T_world_sensor (M, 4, 4) at M other times.
+        """Interpolate the poses: return T_world_sensor (M, 4, 4) at M given times.
 
-        A pose is NaN outside the known times, and in gaps longer than MAX_GAP_NS.
+        A pose is NaN outside the time of the ground truth, and in its gaps longer than MAX_GAP_NS (0.1 s).
+
+        stamps: (M,) times in nanoseconds.
         """
         from scipy.spatial.transform import Slerp  # slow to import
 
@@ -364,7 +383,7 @@ class GroundTruthStates:
 
 
 def read_states(path: Path) -> GroundTruthStates:
-    """Read state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z.
+    """Read ground-truth poses from state_groundtruth_estimate0/data.csv: timestamp, position, quaternion w x y z.
 
     Raises DataError for a damaged file.
     """

@@ -41,7 +41,7 @@ _MAX_SCAN_BYTES = 64 << 20
 
 
 class KittiRaw(DatasetFormat):
-    """Drives of KITTI raw. The path is the folder of dates, one date, or one drive."""
+    """The reader of KITTI raw; each drive is a recording. The path is the folder of dates, one date, or one drive."""
 
     layout = "DATE/DRIVE_sync/image_02/data with calib_cam_to_cam.txt next to the drives"
     options = frozenset({"ground_truth", "ground_truth_path"})
@@ -91,7 +91,7 @@ class KittiRaw(DatasetFormat):
 
 
 class KittiOdometry(DatasetFormat):
-    """Sequences of KITTI's odometry benchmark. The path may also be the folder of one sequence."""
+    """The reader of KITTI's odometry benchmark. The path is the folder with sequences/, or one sequence's folder."""
 
     layout = "sequences/NN with calib.txt and image_0 or image_2"
     options = frozenset({"color"})
@@ -133,20 +133,36 @@ class KittiOdometry(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ScannedRecording(ImageRecording):
-    """Images, each with a LiDAR scan STEM.bin.
+    """Images that each have a LiDAR scan, a file of the same name with the suffix .bin.
 
-    P_velo: (3, 4) projection from the scanner's frame to pixels, by side; None without calibration.
+    scan_folder: folder of the scans.
+    P_velo: (3, 4) projection from the scanner's coordinate frame to pixels, by side ("left" or "right"); None without
+        calibration.
     """
 
     scan_folder: Path
     P_velo: Mapping[str, Array] | None
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the frame's scan; None without a scan."""
+        """Return the depth (H, W) in metres of the LiDAR points in an image; None without a scan.
+
+        Pixels without a point are 0.
+
+        index: index of the image in the recording.
+        side: "left" or "right".
+        """
         return self.read_scan_depth(index, side)
 
     def read_scan_depth(self, index: int, side: str, *, scanner_depth: bool = False) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the frame's scan, see `project_scan`; None without a scan."""
+        """Project the LiDAR scan of an image and return its depth (H, W) in metres; None without a scan.
+
+        Pixels without a point are 0.
+
+        index: index of the image in the recording.
+        side: "left" or "right".
+        scanner_depth: return the scanner's x (forward) coordinate instead of the camera's z, as the Eigen protocol
+            does.
+        """
         path, size = self._scan_file(index, side), self.intrinsics[side]
         if self.P_velo is None or not path.exists():
             return None
@@ -161,7 +177,15 @@ class ScannedRecording(ImageRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DriveRecording(ScannedRecording):
-    """One drive of KITTI raw. Scores against different kinds of depth are not comparable."""
+    """One drive of KITTI raw.
+
+    Its depth may be of several kinds, scores against which are not comparable.
+
+    drive: folder of the drive.
+    ground_truth: the kind of depth to use, or "auto".
+    ground_truth_path: folder of the official depth maps (data_depth_annotated), or None if they are in the drive's
+        folder.
+    """
 
     drive: Path
     ground_truth: GroundTruth
@@ -182,9 +206,13 @@ class DriveRecording(ScannedRecording):
         return self.drive.resolve().name.removesuffix("_sync")
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the chosen kind, or None.
+        """Return the depth (H, W) in metres of the chosen kind, 0 where it is unknown; None if this image has none.
 
-        "auto" tries the improved map, the official projection, and the scan, in this order.
+        With ground_truth "auto" it is the first that exists of the improved depth map, the official projection of the
+        scan, and the scan.
+
+        index: index of the image in the recording.
+        side: "left" or "right".
         """
         found = (self._read_depth(kind, index, side) for kind in self._depth_kinds)
         return next((depth for depth in found if depth is not None), None)
@@ -223,7 +251,7 @@ class DriveRecording(ScannedRecording):
         return [folder / place for folder in self.list_depth_folders()]
 
     def list_depth_folders(self) -> list[Path]:
-        """Return the folders that may contain proj_depth/: the drive, or parts of data_depth_annotated."""
+        """Return the folders that may contain proj_depth/: the drive's, or its folders in data_depth_annotated."""
         if self.ground_truth_path is None:
             return [self.drive]
         return [self.ground_truth_path / part / self.drive.resolve().name for part in ("train", "val", "")]
@@ -244,12 +272,18 @@ class SequenceRecording(ScannedRecording):
 
     @property
     def session(self) -> str:
-        """Return the drive of KITTI raw that contains the sequence. 00, 04, 05 and 07 are among Eigen's test drives."""
+        """Return the drive of KITTI raw from which the sequence was taken.
+
+        Sequences 00, 04, 05 and 07 belong to drives of Eigen's test split.
+        """
         return _ODOMETRY_DRIVES.get(self.name.rpartition("/")[2], self.name)
 
 
 class KittiCalibration:
-    """A calibration file with lines `NAME: numbers`."""
+    """A calibration file of KITTI with lines `NAME: numbers`.
+
+    path: the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -261,9 +295,12 @@ class KittiCalibration:
         return name in self._lines
 
     def matrix(self, name: str, rows: int, columns: int) -> Array:
-        """Return the matrix (rows, columns) float64 of an entry.
+        """Return the numbers of an entry as a float64 matrix (rows, columns), in row-major order.
 
-        Raises DataError, with the file and the entry, if it is missing or has another size.
+        name: name of the entry.
+        rows, columns: size of the matrix.
+
+        Raises DataError, with the file and the entry, if it is missing or has a different number of values.
         """
         values = parse_numbers(self._lines.get(name, "").split())
         if values.size != rows * columns:
@@ -275,14 +312,24 @@ class KittiCalibration:
         return values.reshape(rows, columns)
 
     def rigid(self, rotation: str = "R", translation: str = "T") -> Array:
-        """Return the motion (4, 4) given by a rotation entry and a translation entry."""
+        """Return the rigid motion (4, 4) that two entries describe: a rotation (3, 3) and a translation (3,) in metres.
+
+        rotation, translation: names of the two entries.
+        """
         T = np.eye(4)
         T[:3, :3] = self.matrix(rotation, 3, 3)
         T[:3, 3] = self.matrix(translation, 3, 1)[:, 0]
         return T
 
     def projection(self, name: str) -> tuple[Array, Array]:
-        """Return K (3, 3) and T_camera_rectified (4, 4) of a projection matrix P = K [I | t]."""
+        """Split a projection matrix P = K [I | t] into K (3, 3) and T_camera_rectified (4, 4).
+
+        T_camera_rectified is the motion from the coordinate frame of the rectified camera 0 to this camera's.
+
+        name: name of the entry with P (3, 4).
+
+        Raises DataError if the entry is missing or K is impossible.
+        """
         P = self.matrix(name, 3, 4)
         K = check_K(f"{self.path} {name}", P[:, :3])
         T = np.eye(4)
@@ -292,10 +339,13 @@ class KittiCalibration:
 
 @dataclass(frozen=True)
 class KittiRig:
-    """The cameras of a recording, by side.
+    """The cameras of a recording of KITTI, each by its side ("left" or "right").
 
-    T_camera_rectified: (4, 4) motion from the frame of the rectified camera 0, by side.
-    numbers: numbers of the frames.
+    calibration: the calibration file.
+    images: image files of each camera.
+    intrinsics: K and image size of each camera.
+    T_camera_rectified: (4, 4) motion from the coordinate frame of the rectified camera 0 to each camera's, in metres.
+    numbers: numbers of the video frames, from the names of the left images.
     """
 
     calibration: KittiCalibration
@@ -308,7 +358,12 @@ class KittiRig:
     def read(
         cls, calibration_file: Path, images: Mapping[str, Sequence[Path]], entries: Mapping[str, str]
     ) -> "KittiRig":
-        """Return the rig that a calibration file describes."""
+        """Read the cameras of a recording from a calibration file.
+
+        calibration_file: the file.
+        images: image files by side.
+        entries: name of the projection matrix in the file, by side.
+        """
         numbers = [parse_frame_number(path) for path in images[LEFT]]
         calibration = KittiCalibration(calibration_file)
         intrinsics, T_camera_rectified = {}, {}
@@ -318,9 +373,10 @@ class KittiRig:
         return cls(calibration, images, intrinsics, T_camera_rectified, numbers)
 
     def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
-        """Return the fields of a `ScannedRecording` that follow from the calibration.
+        """Return the arguments of a `ScannedRecording` that follow from the calibration, by name.
 
-        T_rectified_velo: (4, 4) motion from the scanner's frame to the rectified frame; None without a scanner.
+        T_rectified_velo: (4, 4) motion from the scanner's coordinate frame to that of the rectified camera 0, in
+            metres; None without a scanner.
         """
         T, P_velo = self.T_camera_rectified, None
         if T_rectified_velo is not None:
@@ -337,9 +393,10 @@ class KittiRig:
 
 
 def read_scan(path: Path, values: int = _POINT_VALUES) -> NDArray[np.float32]:
-    """Return the points (N, 3) of a scan in the scanner's frame, in metres.
+    """Read the points (N, 3) of a LiDAR scan, in the scanner's coordinate frame and in metres.
 
-    values: number of float32 values per point in the file.
+    path: a file of float32 values.
+    values: number of values per point in the file; the first three are x, y and z.
 
     Raises DataError for a damaged file.
     """
@@ -363,12 +420,14 @@ def project_scan(
     scanner_depth: bool = False,
     first_pixel: int = 1,
 ) -> NDArray[np.float32]:
-    """Return the depth (height, width) of the nearest point at each pixel; 0 without a point.
+    """Project LiDAR points to an image: return the depth (height, width) of the nearest point at each pixel; 0 without
+    one.
 
-    points: (N, 3) in the scanner's frame, in metres.
-    P_velo: (3, 4) projection from that frame to pixels, which are round(u) - 1 as in KITTI's devkit.
+    points: (N, 3) points in the scanner's coordinate frame, in metres.
+    P_velo: (3, 4) projection from that frame to pixels; the column is round(u) - first_pixel, as in KITTI's devkit.
+    height, width: size of the image in pixels.
     scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol does.
-    first_pixel: index of the first pixel, which is 1 in KITTI.
+    first_pixel: coordinate of the first pixel's center, which is 1 in KITTI.
     """
     projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]
@@ -393,7 +452,11 @@ def _read_T_rectified_velo(calibration: KittiCalibration) -> Array | None:
 
 
 def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
-    """Return the packets (N, 30) of GPS and inertial unit of these frames, from oxts/data; None if one is missing."""
+    """Read the measurements (N, 30) of the GPS and inertial unit for video frames; None if one is missing.
+
+    folder: the folder oxts/data.
+    numbers: numbers of the N video frames.
+    """
     files = [folder / f"{number:010d}.txt" for number in numbers]
     if not all(file.exists() for file in files):
         return None
@@ -401,7 +464,12 @@ def read_oxts_packets(folder: Path, numbers: Sequence[int]) -> Array | None:
 
 
 def compute_imu_poses(packets: Array) -> Array:
-    """Return T_world_imu (N, 4, 4) from packets (N, >= 6), with the Mercator projection of the official devkit."""
+    """Compute poses T_world_imu (N, 4, 4), in metres, from GPS and inertial measurements.
+
+    Positions follow the Mercator projection of KITTI's official devkit.
+
+    packets: (N, >= 6) measurements, the result of `read_oxts_packets`.
+    """
     from scipy.spatial.transform import Rotation  # slow to import
 
     latitude, longitude, altitude = packets[:, :3].T
@@ -415,10 +483,10 @@ def compute_imu_poses(packets: Array) -> Array:
 
 
 def compute_camera_poses(packets: Array, T_camera_imu: Array) -> Array:
-    """Return camera-to-world poses (N, 4, 4) relative to the first camera.
+    """Compute the poses of the camera (N, 4, 4) as motions from each camera position to the first one, in metres.
 
-    packets: (N, >= 6) rows of `read_oxts_packets`.
-    T_camera_imu: (4, 4) motion.
+    packets: (N, >= 6) GPS and inertial measurements, the result of `read_oxts_packets`.
+    T_camera_imu: (4, 4) motion from the inertial unit's coordinate frame to the camera's.
     """
     T_earth_imu = compute_imu_poses(packets)
     T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres would cost precision

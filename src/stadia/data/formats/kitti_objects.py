@@ -1,8 +1,8 @@
 """Read boxes of KITTI's object data set (Geiger et al., CVPR 2012), and results in its format.
 
-Files contain a box's bottom center in the rectified frame of camera 0, and its rotation about y, which points down.
-stadia's object frame has its origin at the center of the box, y up, z to the object's front, and x to the right of a
-viewer who faces the object.
+The files contain the center of a box's bottom face in the coordinate frame of the rectified camera 0, and the box's
+rotation about y, which points down. stadia's object frame has its origin at the center of the box, y up, z to the
+object's front, and x to the right of a viewer who faces the object.
 """
 
 import math
@@ -32,15 +32,17 @@ _R_KITTI_OBJECT = np.array([[0.0, 0, 1], [0, -1, 0], [1, 0, 0]])
 
 @dataclass(frozen=True, slots=True)
 class KittiBox:
-    """One line of a label file, as written.
+    """One object of a label or result file, as written.
 
-    truncated: 0 to 1.
-    occluded: 0 to 3; 3 is unknown.
-    alpha: rotation relative to the viewing ray in radians. In results these three fields are -1, -1 and -10.
-    box_px: left, top, right, bottom in pixels.
+    kind: class name, such as Car.
+    truncated: share of the object outside the image, 0 to 1.
+    occluded: 0 (fully visible) to 2 (largely occluded); 3 is unknown.
+    alpha: rotation relative to the viewing ray in radians. In result files, truncated, occluded and alpha are -1, -1
+        and -10.
+    box_px: left, top, right and bottom of the 2-D box in pixels.
     size_hwl_m: (3,) height, width and length in metres.
-    bottom_m: (3,) bottom center in the rectified frame of camera 0, in metres.
-    rotation_y: rotation about y in radians.
+    bottom_m: (3,) center of the bottom face in the coordinate frame of the rectified camera 0, in metres.
+    rotation_y: rotation about that frame's y axis in radians.
     score: confidence of a result; higher is more certain. It is 1 in labels.
     """
 
@@ -56,7 +58,9 @@ class KittiBox:
 
     @property
     def T_rectified_object(self) -> Points:
-        """Return the motion (4, 4) from the object's frame to the rectified frame of camera 0."""
+        """Return the motion (4, 4) from stadia's object frame to the coordinate frame of the rectified camera 0, in
+        metres.
+        """
         c, s = math.cos(self.rotation_y), math.sin(self.rotation_y)
         T = np.eye(4)
         T[:3, :3] = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ _R_KITTI_OBJECT
@@ -65,12 +69,15 @@ class KittiBox:
 
     @property
     def size_m(self) -> Points:
-        """Return the size (3,) along the object's x, y and z in metres."""
+        """Return the size (3,) along x, y and z of stadia's object frame in metres: width, height, length."""
         return self.size_hwl_m[[1, 0, 2]]
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """Read the objects of a label file, or of a result file if `scored`, without DontCare.
+    """Read the objects of a label file or a result file; regions marked DontCare are left out.
+
+    path: the file.
+    scored: whether it is a result file, whose lines end with a confidence.
 
     Raises DataError for a damaged file.
     """
@@ -113,12 +120,17 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
 
 
 def list_box_splits(dataset: Path) -> list[str]:
-    """Return the sorted names of the splits with labels."""
+    """Return the sorted names of the splits of KITTI's object data set that have labels, such as "training".
+
+    dataset: folder of the data set.
+    """
     return sorted(labels.parent.name for labels in dataset.glob("*/label_2")) if dataset.is_dir() else []
 
 
 class KittiBoxImages:
-    """The labeled images of a split's left color camera, in the order of their numbers."""
+    """The labeled images of one split of KITTI's object data set, from the left color camera, in the order of their
+    numbers.
+    """
 
     def __init__(self, name: str, files: list[Path]) -> None:
         self.name, self._files = name, files
@@ -126,7 +138,13 @@ class KittiBoxImages:
 
     @classmethod
     def open(cls, dataset: Path, split: str = "training") -> Self:
-        """Open DATASET/SPLIT. Raises DataError if an image and a label file do not match."""
+        """Open the labeled images in the folder of a split.
+
+        dataset: folder of the data set.
+        split: name of the folder in it with image_2, label_2 and calib.
+
+        Raises DataError if the split has no labels, or an image lacks its label file or the reverse.
+        """
         dataset = expand_home(dataset)
         folder = dataset / split
         if not (folder / "label_2").is_dir():
@@ -145,29 +163,37 @@ class KittiBoxImages:
         return len(self._files)
 
     def file(self, index: int) -> Path:
-        """Return the file of an image."""
+        """Return the image file with this index."""
         return self._files[index]
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return an image (H, W, 3) uint8."""
+        """Read the image (H, W, 3) uint8 RGB with this index."""
         return read_rgb(self.file(index))
 
     def camera(self, index: int) -> Camera:
-        """Return the camera of an image."""
+        """Return the camera (K and image size) of the image with this index."""
         if index not in self._sizes:
             height, width = self.image(index).shape[:2]
             self._sizes[index] = height, width
         return Camera(torch.from_numpy(self.projection(index)[0]), *self._sizes[index])
 
     def projection(self, index: int) -> tuple[Points, Points]:
-        """Return K (3, 3) and T_camera_rectified (4, 4) of the left color camera."""
+        """Return K (3, 3) of the left color camera, and its motion T_camera_rectified (4, 4) from the rectified camera
+        0.
+
+        index: index of the image, whose calibration file is read.
+        """
         return KittiCalibration(self.label_path(index, "calib")).projection("P2")
 
     def label_path(self, index: int, kind: str = "label_2") -> Path:
-        """Return the text file of an image in the folder `kind`."""
+        """Return the text file that belongs to an image.
+
+        index: index of the image.
+        kind: folder of the text file: "label_2" or "calib".
+        """
         file = self.file(index)
         return file.parent.parent / kind / f"{file.stem}.txt"
 
     def written(self, index: int) -> list[KittiBox]:
-        """Return the labels of an image as written."""
+        """Read the labeled objects of the image with this index, as written in the file."""
         return read_boxes(self.label_path(index))

@@ -23,13 +23,15 @@ MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LidarFrame:
-    """One frame of an index.
+    """One image of a driving data set with its camera, pose and LiDAR scan.
 
     image: file of the image.
     time_s: time of the image in seconds.
     K: (3, 3) intrinsics in pixels.
     T_world_camera: (4, 4) camera-to-world pose at the time of the image, in metres.
-    scan, T_world_scan: file of the scan, and its pose (4, 4) at the time of the scan; None without a scan.
+    scan: file of the LiDAR scan; None without a scan.
+    T_world_scan: (4, 4) motion from the scanner's to the world's coordinate frame at the time of the scan, in metres;
+        None without a scan.
     """
 
     image: Path
@@ -44,8 +46,10 @@ class LidarFrame:
 class LidarRecording(ImageRecording):
     """A drive with LiDAR scans.
 
-    T_camera_scan: (4, 4) motion from the scanner's to the camera's frame for each frame. It includes the motion between
-        the times of scan and image.
+    scans: file of the scan of each image, or None.
+    T_camera_scan: (4, 4) motion from the scanner's to the camera's coordinate frame for each image, in metres. It
+        includes the car's motion between the times of scan and image.
+    read_points: function that reads the points (N, 3) of a scan file.
     """
 
     scans: Sequence[Path | None]
@@ -53,7 +57,14 @@ class LidarRecording(ImageRecording):
     read_points: ReadPoints
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the frame's scan; None without a scan."""
+        """Return the depth (H, W) in metres of the scan's points in an image, 0 where there is no point; None without a
+        scan.
+
+        Points nearer than 1 m, which hit the car itself, are left out.
+
+        index: index of the image in the recording.
+        side: "left", the only camera.
+        """
         scan, T_camera_scan, size = self.scans[index], self.T_camera_scan[index], self.intrinsics[side]
         if scan is None or T_camera_scan is None:
             return None
@@ -76,16 +87,18 @@ def make_lidar_recording(
     read_points: ReadPoints,
     place: str = "",
 ) -> LidarRecording:
-    """Return the recording of the frames of an index, ordered by time.
+    """Make a recording of images with LiDAR scans, ordered by time.
 
-    Frames have no depth if no scan was copied.
+    If none of the scan files exists, the recording has no depth.
 
-    index_file: file of the index, for messages.
-    size: (height, width) of the images.
-    read_points: reads the points (N, 3) of a scan.
-    place: name of the place.
+    index_file: file that lists the images, for messages.
+    name: name of the recording.
+    frames: the images with their cameras, poses and scans.
+    size: (height, width) of the images in pixels.
+    read_points: function that reads the points (N, 3) of a scan file, in the scanner's coordinate frame and in metres.
+    place: name of the place; recordings of one place are not separated into training and validation.
 
-    Raises DataError for missing files.
+    Raises DataError if there is no image, or a file is missing.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")
@@ -118,9 +131,13 @@ def make_lidar_recording(
 
 
 def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Sequence[float]) -> Array:
-    """Return the motion (4, 4) with a unit quaternion w x y z and a translation in metres.
+    """Return the rigid motion (4, 4) with a rotation given by a quaternion, and a translation in metres.
 
-    Raises DataError if the quaternion has another length.
+    what: what the motion belongs to, for messages.
+    quaternion_wxyz: unit quaternion w, x, y, z.
+    translation_m: translation x, y, z.
+
+    Raises DataError if the quaternion's length differs from 1 by more than 0.01.
 
     Examples:
         >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()

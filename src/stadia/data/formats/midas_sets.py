@@ -30,7 +30,8 @@ NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RelativeDepthRecording(ImageRecording):
-    """Single images of one size with relative inverse depth, which is larger for nearer points.
+    """Single images of one size whose stored inverse depth is known up to scale and shift; it is larger for nearer
+    points.
 
     maps: file of the inverse depth of each image.
     valid: file of the mask of valid depth of each image; empty without masks.
@@ -42,7 +43,11 @@ class RelativeDepthRecording(ImageRecording):
     valid: list[Path]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) that follows from the relative inverse depth, in an unknown unit; 0 means unknown."""
+        """Return a depth map (H, W) with the order of the stored inverse depth, in an arbitrary unit; 0 means unknown.
+
+        index: index of the image in the recording.
+        side: "left", the only camera.
+        """
         path, size = self.maps[index], self.intrinsics[side]
         if not path.exists():
             return None
@@ -106,14 +111,17 @@ class _WebImages(DatasetFormat):
 
 
 class ReDWeb(_WebImages):
-    """ReDWeb_V1: Imgs/*.jpg and RDs/*.png."""
+    """The reader of ReDWeb_V1, a folder with images Imgs/*.jpg and inverse depth RDs/*.png."""
 
     layout = "Imgs/*.jpg with RDs/*.png"
     images, maps, name = "Imgs", "RDs", "redweb"
 
 
 class Hrwsi(_WebImages):
-    """HRWSI: train and val, each with imgs, gts and valid_masks."""
+    """The reader of HRWSI: folders train and val, each with images, inverse depth and masks of valid depth.
+
+    The subfolders are imgs, gts and valid_masks.
+    """
 
     layout = "train/imgs/*.jpg with train/gts/*.png and train/valid_masks/*.png"
     images, maps, masks, name = "imgs", "gts", "valid_masks", "hrwsi"
@@ -121,14 +129,23 @@ class Hrwsi(_WebImages):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BlendedRecording(ImageRecording):
-    """One scene: images around an object or a place, with depth and poses in the scene's own unit."""
+    """One scene of BlendedMVS: images around an object or a place, with depth and poses in a unit that only this scene
+    has.
+
+    folder: folder of the scene.
+    """
 
     has_metric_depth = False
 
     folder: Path
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the rendered depth (H, W) in the scene's own unit; 0 means unknown."""
+        """Return the rendered depth (H, W) of an image in the scene's unit of length; 0 means unknown. None without the
+        file.
+
+        index: index of the image in the recording.
+        side: "left", the only camera.
+        """
         (path,), size = self.depth_files(index, side), self.intrinsics[side]
         if not path.exists():
             return None
@@ -141,7 +158,7 @@ class BlendedRecording(ImageRecording):
 
 
 class BlendedMvs(DatasetFormat):
-    """Scenes with blended_images, rendered_depth_maps and cams."""
+    """The reader of BlendedMVS, whose scenes have folders blended_images, rendered_depth_maps and cams."""
 
     layout = "PID/blended_images/*.jpg with PID/cams/*_cam.txt and PID/rendered_depth_maps/*.pfm"
 

@@ -91,7 +91,7 @@ RowT = TypeVar("RowT", bound=Any)
 
 
 class NuScenes(DatasetFormat):
-    """Scenes of nuScenes. The path is the folder with the tables and samples, or the folder of the tables."""
+    """The reader of nuScenes. The path is the folder with samples and v1.0-*, or the folder of tables."""
 
     layout = "v1.0-mini/sample_data.json next to samples"
 

@@ -23,10 +23,12 @@ _MAX_NUMBER = 1e6
 
 
 def full_frame_width_mm(height: int, width: int) -> float:
-    """Return the longer side in millimetres of the sensor to which "35 mm equivalent" refers, for this image shape.
+    """Return the longer side in millimetres of the sensor to which a "35 mm equivalent" focal length refers.
 
-    Sensors with the same diagonal are equivalent: the side is 36 mm for 3:2 and 34.6 mm for 4:3. For wider images it is
-    exact within 5 %. Source: CIPA DCG-001.
+    Sensors with the same diagonal are equivalent: the side is 36 mm for images of 3:2 and 34.6 mm for 4:3. For wider
+        images 36 mm is returned, which is exact within 5 %. Source: CIPA DCG-001.
+
+    height, width: size of the image in pixels.
     """
     longer, shorter = max(height, width), min(height, width)
     if longer / shorter >= _FULL_FRAME_MM[0] / _FULL_FRAME_MM[1]:
@@ -35,9 +37,14 @@ def full_frame_width_mm(height: int, width: int) -> float:
 
 
 def read_lens(source: Path) -> tuple[float, float] | None:
-    """Return focal length and sensor width in millimetres of a photo, a folder of photos, or a phone's video, or None.
+    """Return focal length and sensor width in millimetres from the metadata of a photo or video; None if they are
+    unknown.
 
-    Raises DataError for a damaged file. Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
+    Source: EXIF 2.32, sections 4.6.5 and 4.6.6; QuickTime metadata of Apple.
+
+    source: a photo, a folder of photos (the first is read), or a phone's video.
+
+    Raises DataError for a damaged file.
     """
     if source.is_dir():
         source = list_images(source)[0]
@@ -68,7 +75,7 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
 
 
 def describe_crop(source: Path) -> str | None:
-    """Return a sentence if EXIF gives another shape than the photo has, because the photo was cropped; otherwise None.
+    """Return a sentence that a photo was cropped, if its EXIF data state a different aspect ratio; otherwise None.
 
     source: a photo, or a folder, of which the first photo is examined.
     """

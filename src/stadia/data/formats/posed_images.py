@@ -44,7 +44,7 @@ class _TransformsFile(FileEntry):
 
 
 class Nerfstudio(DatasetFormat):
-    """A scene of nerfstudio, or a folder of scenes."""
+    """The reader of nerfstudio's scenes, folders with transforms.json. The path is one scene or a folder of scenes."""
 
     layout = "SCENE/transforms.json with its images"
 
@@ -74,7 +74,7 @@ def _find_image(folder: Path, file_path: str) -> Path:
 
 
 class ColmapModel(DatasetFormat):
-    """A text model of COLMAP with one camera and its images."""
+    """The reader of text models of COLMAP with one camera. The path is one scene or a folder of scenes."""
 
     layout = "SCENE/sparse/0/{cameras.txt, images.txt} and SCENE/images"
 
@@ -143,9 +143,17 @@ def _is_image_line(words: list[str]) -> bool:
 def make_recording(
     path: Path, name: str, images: list[Path], camera: CalibratedCamera, poses: NDArray[np.float64]
 ) -> Recording:
-    """Return the images of one camera, with camera-to-world poses (N, 4, 4), as a recording.
+    """Make a recording of images of one camera with known poses.
 
-    Raises DataError if an image has another size, or a pose is invalid.
+    Images are undistorted when read if the camera has a distortion.
+
+    path: file with the poses, for messages.
+    name: name of the recording.
+    images: image files.
+    camera: the camera, whose K is scaled to the size of the images.
+    poses: (N, 4, 4) camera-to-world poses.
+
+    Raises DataError if the images do not have the camera's aspect ratio, or a pose has no valid rotation.
     """
     height, width = read_rgb(images[0]).shape[:2]
     intrinsics, undistortion = Intrinsics(camera.K, *(camera.size or (height, width))), None

@@ -36,7 +36,7 @@ ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)  # the driver's default, for other seq
 
 
 class TumRgbd(DatasetFormat):
-    """Sequences of TUM RGB-D. The path is the folder of sequences, or one sequence."""
+    """The reader of TUM RGB-D. The path is the folder of sequences, or one sequence."""
 
     layout = "SEQUENCE/rgb.txt with rgb/TIME.png"
 
@@ -70,13 +70,18 @@ class TumRgbd(DatasetFormat):
 class TumRecording(ImageRecording):
     """A sequence of TUM RGB-D.
 
-    maps: depth image of each frame, or None.
+    maps: file of the depth image of each color image, or None if none was taken within 20 ms.
     """
 
     maps: list[Path | None]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of a frame; None without a depth image."""
+        """Return the depth (H, W) in metres at the pixels of a color image, 0 where it is unknown; None without a depth
+        image.
+
+        index: index of the image in the recording.
+        side: "left", the only camera.
+        """
         path = self.maps[index]
         return None if path is None else self.read_depth(path, side, units_per_metre=UNITS_PER_METRE)
 
@@ -86,9 +91,12 @@ class TumRecording(ImageRecording):
 
 
 def match_times(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return for each time the index of the nearest other time, (N,); -1 if it is more than MAX_APART_S away.
+    """Return for each time of a first list the index of the nearest time of a second list, (N,).
 
-    times_s, others_s: (N,) and (M,) seconds.
+    The index is -1 if the nearest time is more than MAX_APART_S (0.02 s) away.
+
+    times_s: (N,) first list, in seconds.
+    others_s: (M,) second list, in seconds.
     """
     order = np.argsort(others_s)
     right = np.clip(np.searchsorted(others_s[order], times_s), 1, max(len(order) - 1, 1))
@@ -136,7 +144,7 @@ def _read_poses(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def rotations_from_xyzw(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rotations (N, 3, 3) of quaternions (N, 4), x y z w."""
+    """Convert quaternions (N, 4) in the order x, y, z, w to rotation matrices (N, 3, 3)."""
     from scipy.spatial.transform import Rotation  # slow to import
 
     return np.asarray(Rotation.from_quat(quaternions).as_matrix())
@@ -144,14 +152,17 @@ def rotations_from_xyzw(quaternions: NDArray[np.float64]) -> NDArray[np.float64]
 
 DEPTH_K = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 COLOR_K = np.array([[525.0, 0, 320], [0, 525, 240], [0, 0, 1]])
-"""Intrinsics (3, 3) of the color camera (Brachmann et al., On the Limits of Pseudo Ground Truth, ICCV 2021)."""
+"""Intrinsics (3, 3) of the color camera of 7-Scenes, in pixels (Brachmann et al., ICCV 2021)."""
 
 T_COLOR_DEPTH = np.array([[1.0, 0, 0, -0.025], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-"""Motion (4, 4) from the depth to the color camera's frame: a Kinect's color camera is 25 mm further to the right."""
+"""Motion (4, 4) from the depth camera to the color camera of 7-Scenes, in metres.
+
+A Kinect's color camera is 25 mm to the right of its depth camera.
+"""
 
 
 class SevenScenes(DatasetFormat):
-    """Sequences of 7-Scenes. The path is one scene, a folder of scenes, or one sequence."""
+    """The reader of 7-Scenes; each sequence is a recording. The path is a scene, a folder of scenes, or a sequence."""
 
     layout = "SCENE/seq-NN with frame-*.color.png"
 
@@ -173,7 +184,9 @@ class SevenScenes(DatasetFormat):
         return SceneRecording(name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics=intrinsics, poses=poses)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the sequences in TrainSplit.txt and TestSplit.txt (lines `sequence1`), if all scenes have them."""
+        """Return the sequences of the official split by "train" and "test", if all scenes have TrainSplit.txt and
+        TestSplit.txt.
+        """
         parts = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
         folders = self.find_recordings(path).values() if path.is_dir() else ()
         scenes = sorted({folder.resolve().parent for folder in folders} - {path.resolve().parent})
@@ -184,12 +197,16 @@ class SevenScenes(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SceneRecording(ImageRecording):
-    """One sequence of color images. Depth and pose of the depth camera are converted to the color camera."""
+    """One sequence of 7-Scenes: color images, with depth and poses converted to the color camera."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres at the pixels of the color image, or None.
+        """Return the depth (H, W) in metres at the pixels of a color image, 0 where it is unknown; None without a depth
+        file.
 
         The file has uint16 millimetres, in which 0 and 65535 mean unknown.
+
+        index: index of the image in the recording.
+        side: "left", the only camera.
         """
         path, *_ = self.depth_files(index, side)
         depth_m = self.read_depth(path, side, units_per_metre=1000, invalid=(0, 65535))

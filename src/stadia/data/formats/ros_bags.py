@@ -49,17 +49,20 @@ ENCODINGS: dict[str, tuple[int, int | None]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
-"""Bytes per pixel and OpenCV's conversion for each encoding of sensor_msgs/Image (Bayer by second row and column)."""
+"""Bytes per pixel and OpenCV's color conversion for each encoding of sensor_msgs/Image.
+
+OpenCV names Bayer patterns by the second row and column, ROS by the first.
+"""
 
 LENS_MODELS = {"plumb_bob": RADTAN, "rational_polynomial": RADTAN, "equidistant": EQUIDISTANT, "fisheye": EQUIDISTANT}
-"""Names in `DISTORTION_MODELS` for the models of sensor_msgs/CameraInfo."""
+"""Distortion model as stadia names it, by its name in sensor_msgs/CameraInfo."""
 
 _EXPECTED = "a ROS 1 bag, or a ROS 2 bag (mcap or sqlite3)"
 _FIX = "record or copy it again (`rosbag reindex`, `ros2 bag reindex`)"
 
 
 class RosBag(DatasetFormat):
-    """The image topics of a bag."""
+    """The reader of ROS bags. Each topic of images is a recording."""
 
     layout = "a .bag of ROS 1, or a .mcap, .db3 or metadata.yaml of ROS 2"
     options = frozenset({"camera", "stride"})
@@ -92,7 +95,10 @@ class RosBag(DatasetFormat):
 
 @dataclass(frozen=True)
 class BagTopic(FrameSource):
-    """The images of one topic. The name of the recording is the topic without its first slash."""
+    """The images of one topic of a ROS bag, as a source of video frames.
+
+    topic: name of the topic without its first slash, which is also the name of the recording.
+    """
 
     topic: str
 
@@ -181,7 +187,7 @@ def _find_connections(bag: Any, topic: str, kinds: Sequence[str]) -> list[Any]:
 
 
 def find_info_topic(topic: str) -> str:
-    """Return the topic with the camera of an image topic, as image_transport names it.
+    """Return the topic that has the camera (CameraInfo) of an image topic, as image_transport names it.
 
     Examples:
         >>> find_info_topic("front/image_raw"), find_info_topic("front/image_rect/compressed")
@@ -194,7 +200,12 @@ def find_info_topic(topic: str) -> str:
 
 
 def import_rosbags(path: Path) -> tuple[Any, Any]:
-    """Return the modules that read bags of ROS 1 and of ROS 2. Raises ConfigError without the package `rosbags`."""
+    """Return the modules of the Python package `rosbags` that read bags of ROS 1 and of ROS 2.
+
+    path: the bag, for the message.
+
+    Raises ConfigError if `rosbags` is not installed.
+    """
     try:
         from rosbags import rosbag1, rosbag2
     except ImportError as error:
@@ -205,9 +216,12 @@ def import_rosbags(path: Path) -> tuple[Any, Any]:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Any]:
-    """Open a bag of either version.
+    """Open a ROS 1 or ROS 2 bag for the duration of a `with` block, and yield the reader of the Python package
+    `rosbags`.
 
-    Raises DataError for a damaged bag, and ConfigError without the package `rosbags`.
+    path: a .bag, .mcap or .db3 file, or the folder of a ROS 2 bag.
+
+    Raises DataError for a damaged bag, and ConfigError if `rosbags` is not installed.
     """
     rosbag1, rosbag2 = import_rosbags(path)
     if path.is_file():
@@ -225,7 +239,7 @@ def open_bag(path: Path) -> Iterator[Any]:
 
 @cache
 def load_types(is_ros1: bool) -> Any:
-    """Return the message types of ROS 1 (Noetic) or ROS 2 (Humble)."""
+    """Return the definitions of the message types of ROS 1 (Noetic) if `is_ros1`, otherwise of ROS 2 (Humble)."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     types = get_typestore(Stores.ROS1_NOETIC if is_ros1 else Stores.ROS2_HUMBLE)
@@ -235,7 +249,14 @@ def load_types(is_ros1: bool) -> Any:
 
 
 def deserialize(path: Path, kind: str, data: bytes) -> Any:
-    """Return the message that the bytes contain. Raises DataError for damaged bytes."""
+    """Convert the bytes of a message to a message object.
+
+    path: the bag, whose suffix tells ROS 1 from ROS 2.
+    kind: type of the message, such as sensor_msgs/msg/Image.
+    data: its bytes.
+
+    Raises DataError for damaged bytes.
+    """
     from rosbags.serde import SerdeError
 
     is_ros1 = path.suffix.lower() == ".bag"
@@ -249,8 +270,10 @@ def deserialize(path: Path, kind: str, data: bytes) -> Any:
 
 @dataclass(frozen=True)
 class MessageStamp:
-    """Time and frame in a message's header, as recorded.
+    """Time and coordinate frame in the header of a message, as recorded.
 
+    sec, nanosec: time of the header: seconds and nanoseconds.
+    frame_id: name of the sensor's coordinate frame.
     log_ns: time in nanoseconds at which the bag received the message.
     """
 
@@ -261,7 +284,13 @@ class MessageStamp:
 
 
 def read_stamps(path: Path, topic: str) -> list[MessageStamp]:
-    """Return the stamps of all images of a topic, in order. Raises DataError for a damaged bag."""
+    """Return the header times of all images of a topic of a bag, in order.
+
+    path: the bag.
+    topic: the topic without its first slash.
+
+    Raises DataError for a damaged bag.
+    """
     stamps = list[MessageStamp]()
     with open_bag(path) as bag:
         for connection, time_ns, data in bag.messages(connections=_find_connections(bag, topic, IMAGES)):
@@ -271,9 +300,12 @@ def read_stamps(path: Path, topic: str) -> list[MessageStamp]:
 
 
 def decode_message(what: object, message: Any) -> NDArray[np.uint8]:
-    """Return the image (H, W, 3) RGB of a sensor_msgs/Image or CompressedImage.
+    """Convert a message of sensor_msgs/Image or CompressedImage to an image (H, W, 3) uint8 RGB.
 
-    Raises DataError for an unknown encoding.
+    what: what the image is, for messages.
+    message: the message object.
+
+    Raises DataError for an unknown encoding or a damaged image.
     """
     if not hasattr(message, "encoding"):
         image = decode_image(what, bytes(message.data), cv2.IMREAD_COLOR)

@@ -60,7 +60,7 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 class StadiaFolder(DatasetFormat):
-    """A data set in stadia's own layout."""
+    """The reader of data sets in stadia's own layout. The path is a data set, or one recording."""
 
     layout = "dataset.json or recording.json of the stadia layout"
 
@@ -91,10 +91,11 @@ class StadiaFolder(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
-    """A folder with one recording.
+    """A recording in stadia's own layout.
 
-    camera_height_m: height of the camera above the road, if known.
-    depth_stacks: content of depth/SIDE.npy, (N, H, W) metres, by side.
+    folder: folder of the recording.
+    camera_height_m: height of the camera above the road in metres; None if unknown.
+    depth_stacks: content of depth/SIDE.npy, (N, H, W) metres, by side; empty if each image has a depth file.
     """
 
     size_origin: ClassVar[str] = "recording.json"
@@ -104,9 +105,12 @@ class FolderRecording(ImageRecording):
     depth_stacks: Mapping[str, StackedArray] = field(default_factory=dict)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of a frame, or None.
+        """Return the depth (H, W) in metres of an image, 0 where it is unknown; None if the image has no depth.
 
-        It is read from depth/SIDE/STEM.npy (float metres), STEM.png (uint16 / 256), or depth/SIDE.npy.
+        It is read from depth/SIDE/STEM.npy (float metres), depth/SIDE/STEM.png (uint16 / 256), or depth/SIDE.npy.
+
+        index: index of the image in the recording.
+        side: "left" or "right".
         """
         if (stack := self.depth_stacks.get(side)) is not None:
             depth_m = np.asarray(stack.read(self.number(index)), np.float32)

@@ -48,13 +48,18 @@ class _CameraFile(FileEntry):
 
 
 class CityscapesRecording(ImageRecording):
-    """A snippet of Cityscapes. The two images of a pair have different names."""
+    """A snippet of Cityscapes, 30 video frames. The left and the right image of a stereo pair have different file
+    names.
+    """
 
     pairs_by_name = False
 
 
 class Cityscapes(DatasetFormat):
-    """Snippets of Cityscapes by split, city and number."""
+    """The reader of Cityscapes sequences; each snippet of 30 video frames is a recording.
+
+    A recording is named by split, city and number.
+    """
 
     layout = "leftImg8bit_sequence/SPLIT/CITY/*_leftImg8bit.png with camera/SPLIT/CITY"
 
@@ -132,7 +137,7 @@ class _InfoFile(FileEntry):
 
 
 class Bdd100k(VideoList):
-    """Videos of BDD100K by split, with poses from GPS."""
+    """The reader of BDD100K; each video is a recording, named by its split and ID, with poses from GPS."""
 
     layout = "videos/100k/SPLIT/ID.mov"
 
@@ -143,7 +148,10 @@ class Bdd100k(VideoList):
         return is_named and any(next(path.glob(place), None) for place in VIDEO_PLACES)
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
-        """Return an entry for each video of the data set."""
+        """Return the videos of the data set with their names and splits.
+
+        Raises DataError if there is no video.
+        """
         videos = next((found for place in VIDEO_PLACES if (found := list(path.glob(place)))), [])
         if not videos:
             raise DataError(path, found="no video", expected=self.layout, fix="pass the folder that holds it")
@@ -191,14 +199,15 @@ def _read_info(path: Path) -> _InfoFile:
 
 
 def compute_gps_poses(times_s: Array, fixes: Array) -> Array | None:
-    """Return camera-to-world poses (N, 4, 4) of a camera that looks ahead, in a world with x east, y down and z north.
+    """Compute the poses of a forward-looking camera from GPS speeds and courses; None without any speed or course.
 
-    The path starts at the first fix. It is the integral of the speed along the course, because Doppler speeds are more
-    exact than positions. The world is level. A pose is NaN if no fix is near in time. The result is None without any
-    speed or course.
+    Returns camera-to-world poses (N, 4, 4) in a world with x east, y down and z north, in metres. The trajectory starts
+    at the first GPS measurement. It is the integral of the speed along the course, because Doppler speeds are more
+    exact than positions, and it stays level. A pose is NaN if no GPS measurement is within MAX_FIX_GAP_S (2.5 s).
 
-    times_s: (N,) times of the frames in seconds.
-    fixes: (M, 3) time in seconds, speed in m/s, and course in degrees from north to east; negative means unknown.
+    times_s: (N,) times of the video frames in seconds.
+    fixes: (M, 3) GPS measurements: time in seconds, speed in m/s, and course in degrees from north to east; a negative
+        speed or course means unknown.
     """
     fixes = fixes[np.argsort(fixes[:, 0], kind="stable")]
     fixes = fixes[fixes[:, 1] >= 0]

@@ -48,7 +48,10 @@ _FIX = "copy the official file again"
 
 
 class Waymo(DatasetFormat):
-    """Segments of the Waymo Open Dataset. The path is the folder of the splits, or of one split."""
+    """The reader of the Waymo Open Dataset v2; each segment is a recording.
+
+    The path is the folder of the splits, or of one split.
+    """
 
     layout = "training/camera_image/SEGMENT.parquet next to camera_calibration"
     options = frozenset({"stride"})
@@ -109,15 +112,17 @@ def _add_poses(recording: CalibratedRecording, segment: "WaymoSegment") -> Recor
 
 @dataclass(frozen=True)
 class WaymoSegment(FrameSource):
-    """The FRONT images of one segment. `path` is their file."""
+    """The images of one segment's FRONT camera, as a source of video frames. `path` is their parquet file."""
 
     @cached_property
     def moments(self) -> dict[str, list[Any]]:
-        """Return time and pose of each image by column, in the order of their times."""
+        """Return the times (microseconds) and poses of the images, by the names of the columns in the file, ordered by
+        time.
+        """
         return self._read_ordered(TIME_US, POSE)
 
     def read_images(self) -> list[bytes]:
-        """Return the JPEG bytes of each image, in the order of their times."""
+        """Return the undecoded JPEG bytes of each image, ordered by time."""
         images: list[bytes] = self._read_ordered(TIME_US, IMAGE)[IMAGE]
         return images
 
@@ -128,7 +133,10 @@ class WaymoSegment(FrameSource):
 
     @cached_property
     def calibration(self) -> dict[str, Any]:
-        """Return the calibration of the FRONT camera, by column."""
+        """Return the calibration of the FRONT camera: values by the names of the columns in the calibration file.
+
+        Raises DataError if the file does not have exactly one entry for this camera.
+        """
         rows = _read_front(self._calibration_file, (*PINHOLE, *DISTORTION, EXTRINSIC, *SIZE))
         if (count := len(rows[EXTRINSIC])) != 1:
             raise DataError(self._calibration_file, found=f"{count} rows of FRONT", expected="one", fix=_FIX)
@@ -170,7 +178,11 @@ class WaymoSegment(FrameSource):
         return DistortedCamera(K, RADTAN, coefficients, *(int(row[name]) for name in SIZE))
 
     def locate_camera(self) -> Array:
-        """Return the camera-to-world pose (N, 4, 4) of each image, with the pose of the car at its time."""
+        """Return the camera-to-world pose (N, 4, 4) of each image in metres, from the car's pose at the time of the
+        image.
+
+        Raises DataError if a pose is not a rigid motion.
+        """
         T_world_car = _check_rigid(self.path, self.moments[POSE])
         T_car_camera = _check_rigid(self._calibration_file, [self.calibration[EXTRINSIC]])[0]
         return T_world_car @ T_car_camera @ T_WAYMO_CAMERA

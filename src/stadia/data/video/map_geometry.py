@@ -1,4 +1,4 @@
-"""Motion, points and parallax of a map for the frames of a recording, in one common unit."""
+"""Camera poses, 3-D points and parallax of a map (from `stadia map`) for the video frames of a recording."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,10 @@ from stadia.io.array_files import StackedArray
 Array = NDArray[np.float64]
 
 MEDIAN_DEPTH = 10.0
-"""Median distance of the points, or distance in camera heights on a road: networks start near this depth."""
+"""Median depth to which the unit of a map is scaled, because depth networks start near this depth.
+
+On a road the height of the camera gives the unit; otherwise the median distance of the map's points.
+"""
 
 MIN_PARALLAX = 0.003  # smallest median displacement by translation, divided by the image width, of a pair of frames
 MAX_STEPS = 8  # frames between the two of a pair
@@ -22,11 +25,12 @@ REGION, HELD_OUT = 0.1, 5  # edge of a region of points, in median distances, an
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StandingPoints:
-    """Static map points that a frame sees.
+    """Map points that do not move in the world, as one video frame sees them.
 
-    xy: (M, 2) pixels.
-    z: (M,) depth in one unit for all frames.
-    road: (4,) road plane in the camera's frame, normal and height in that unit; None if unknown.
+    xy: (M, 2) positions in pixels.
+    z: (M,) depth in the map's unit, which is the same for all frames.
+    road: (4,) plane of the road in the camera's coordinate frame: unit normal, and height of the camera in the map's
+        unit; None if unknown.
     """
 
     xy: Array
@@ -36,16 +40,17 @@ class StandingPoints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapGeometry:
-    """A map as the frames of a recording see it.
+    """A map (camera poses and 3-D points) as the N video frames of a recording see it.
 
-    poses: (N, 4, 4) T_world_camera; NaN for lost frames.
-    points: (P, 3) in the world's frame.
-    seen: indices of the points that each frame sees.
+    poses: (N, 4, 4) T_world_camera in the map's unit; NaN for frames without a pose.
+    points: (P, 3) points in the world's coordinate frame.
+    seen: for each frame the indices of the points that it sees.
     focal: focal length divided by the image width.
-    road: (4,) road plane in the frame of each camera, normal and height; None if unknown.
-    row_of_name: row of each frame by its name.
+    road: (4,) plane of the road in the coordinate frame of each camera: unit normal, and height of the camera; None if
+        unknown.
+    row_of_name: index of each frame by its name.
     road_deviation: relative standard deviation of the camera height in the unit of the map.
-    movable: one bit for each pixel that can move, of all frames of the video by number; None without masks.
+    movable: one bit for each pixel that can move, for all frames of the video by number; None without masks.
     """
 
     poses: Array
@@ -58,7 +63,7 @@ class MapGeometry:
     movable: StackedArray | None = None
 
     def select_frames(self, kept: Sequence[int]) -> "MapGeometry":
-        """Return the geometry with only the given frames."""
+        """Return the map as only the frames with these indices see it, in this order."""
         new_row = {row: new for new, row in enumerate(kept)}
         return replace(
             self,
@@ -68,7 +73,7 @@ class MapGeometry:
         )
 
     def scale(self, factor: float) -> "MapGeometry":
-        """Return the geometry with all lengths multiplied by a factor."""
+        """Return the map in a different unit: all lengths are multiplied by a factor."""
         poses, road = self.poses.copy(), None if self.road is None else self.road.copy()
         poses[:, :3, 3] *= factor
         if road is not None:
@@ -76,10 +81,14 @@ class MapGeometry:
         return replace(self, poses=poses, points=self.points * factor, road=road)
 
     def select_points(self, *, is_held_out: bool) -> "MapGeometry":
-        """Return the geometry with about a fifth of the points, which no training uses, or with all others.
+        """Return the map with only the held-out points, about a fifth, or with only the remaining ones.
+
+        No training uses the held-out points.
 
         Whole regions are held out, because a network that learns a point also learns its neighbors. The choice does not
         depend on the unit.
+
+        is_held_out: true selects the held-out points, false the remaining ones.
         """
         centered = self.points - np.median(self.points, axis=0) if len(self.points) else self.points
         edge = REGION * float(np.median(np.linalg.norm(centered, axis=1))) if len(self.points) else 1.0
@@ -88,7 +97,10 @@ class MapGeometry:
         return replace(self, seen=tuple(rows[chosen[rows]] for rows in self.seen))
 
     def points_in_camera(self, index: int) -> Array:
-        """Return the points (M, 3) that a frame sees, in its camera's frame; empty for a lost frame."""
+        """Return the points (M, 3) that a video frame sees, in its camera's coordinate frame.
+
+        There are none for a frame without a pose.
+        """
         if not np.isfinite(self.poses[index]).all():
             return np.empty((0, 3))
         T = np.linalg.inv(self.poses[index])
@@ -96,9 +108,13 @@ class MapGeometry:
         return inside[inside[:, 2] > 1e-6]
 
     def find_points(self, name: str, focal: float, K: Array) -> StandingPoints | None:
-        """Return the points of a frame in pixels for this K (3, 3); None for an unknown frame or another focal length.
+        """Return the static points that a video frame sees, in pixels and depth.
 
-        focal: fx / width of the camera.
+        The result is None for an unknown frame, or if the focal length differs from the map's by more than 3 %.
+
+        name: name of the frame.
+        focal: focal length divided by image width, fx / width, of the camera.
+        K: (3, 3) intrinsics to which the pixels belong.
         """
         row = self.row_of_name.get(name)
         if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:
@@ -108,16 +124,25 @@ class MapGeometry:
         return StandingPoints(xy, inside[:, 2], self.road)
 
     def find_road_normal(self, focal: float) -> Array | None:
-        """Return the unit normal (3,) of the road, towards the camera, for a camera with this fx / width, or None."""
+        """Return the unit normal (3,) of the road in the camera's coordinate frame; None if it is unknown.
+
+        It points towards the camera.
+
+        focal: focal length divided by image width, fx / width, of the camera, which may differ from the map's.
+        """
         if self.road is None:
             return None
         turned = self.road[:3] * (focal / self.focal, focal / self.focal, 1)
         return np.asarray(turned / np.linalg.norm(turned))
 
     def measure_parallax(self, first: int, second: int) -> float | None:
-        """Return the median displacement between two frames that translation causes, divided by the image width.
+        """Return the median displacement between two video frames that translation causes.
 
-        The result is None if it is unknown.
+        It is a share of the image width.
+
+        The displacement by rotation is removed. The result is None if a pose is unknown or too few points are seen.
+
+        first, second: indices of the two frames.
         """
         inside = self.points_in_camera(first)
         if len(inside) < MIN_SEEN or not np.isfinite(self.poses[second]).all():
@@ -132,9 +157,10 @@ class MapGeometry:
         return self.focal * float(np.median(np.linalg.norm(shift, axis=1)))
 
     def find_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the nearest frame with enough parallax, or None.
+        """Return the index of the nearest video frame with enough parallax to a given one, or None.
 
-        offset: -1 searches before the frame and 1 after it; 2 takes the next such frame after that.
+        index: index of the given frame.
+        offset: -1 searches before the frame and 1 after it; with 2 the search continues from the frame found.
         """
         way, at = (1 if offset > 0 else -1), index
         for _ in range(abs(offset)):

@@ -1,4 +1,4 @@
-"""Turn and scale photos of one lens to one size, and convert results back to the original photo."""
+"""Turn and scale photos of one lens to one size for mapping, and convert positions back to the original photo."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +12,14 @@ Array = NDArray[np.float64]
 Size = tuple[int, int]
 
 MAX_ROUNDING_PX = 1.0
-"""A photo has another shape if a side differs by more pixels from that of the scaled camera."""
+"""A photo has the camera's aspect ratio if its sides differ by at most this many pixels from those of the scaled
+camera.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoFit:
-    """How a photo is brought to the size of a map's camera.
+    """How a photo is turned and scaled to the image size of a map's camera.
 
     height, width: size of the photo.
     turns: number of counterclockwise turns by 90 degrees before scaling, as `numpy.rot90` counts: 0, 1 or -1.
@@ -29,9 +31,12 @@ class PhotoFit:
 
     @classmethod
     def find(cls, photo: Size, camera: Size) -> "PhotoFit | None":
-        """Return how a photo of this (height, width) is brought to the camera's; None if it has another shape.
+        """Find how a photo is turned and scaled to the camera's image size; None if its aspect ratio differs.
 
         A portrait photo is turned counterclockwise for a landscape camera. Phones turn their pictures the other way.
+
+        photo: (height, width) of the photo.
+        camera: (height, width) of the camera's images.
 
         Examples:
             >>> PhotoFit.find((40, 30), (60, 80)), PhotoFit.find((40, 30), (90, 160))
@@ -45,27 +50,36 @@ class PhotoFit:
 
     @property
     def T(self) -> Array:
-        """Return T_photo_camera (4, 4): from the axes of the turned photo to those of the photo."""
+        """Return T_photo_camera (4, 4): the rotation from the axes of the turned photo to those of the original."""
         T = np.eye(4)
         T[:2, :2] = [[0, -self.turns], [self.turns, 0]] if self.turns else np.eye(2)
         return T
 
     def apply(self, image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """Return the photo, (H, W) or (H, W, 3), in the orientation and size of the camera."""
+        """Turn and scale a photo, (H, W) or (H, W, 3), to the orientation and image size of the camera.
+
+        height, width: image size of the camera.
+        """
         turned = np.ascontiguousarray(np.rot90(image, self.turns)) if self.turns else image
         if turned.shape[:2] == (height, width):
             return turned
         return np.asarray(cv2.resize(turned, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
     def find_scale(self, height: int, width: int) -> tuple[float, float]:
-        """Return the number of photo pixels per camera pixel along the camera's x and y, for a camera of this size."""
+        """Return how many photo pixels one camera pixel covers along the camera's x and y.
+
+        height, width: image size of the camera.
+        """
         across, down = (self.height, self.width) if self.turns else (self.width, self.height)
         return across / width, down / height
 
     def restore_xy(self, xy: Array, height: int, width: int) -> Array:
-        """Return the positions (N, 2) in the photo for positions xy (N, 2) in an image of the camera with this size.
+        """Convert positions in an image of the camera to positions (N, 2) in the original photo.
 
-        The corner of the first pixel is (0, 0).
+        In both images the outer corner of the first pixel is (0, 0).
+
+        xy: (N, 2) positions x, y in the camera's image.
+        height, width: image size of the camera.
         """
         x, y = (xy * self.find_scale(height, width)).T
         if not self.turns:
@@ -75,11 +89,11 @@ class PhotoFit:
 
 @dataclass(frozen=True)
 class PhotoFits:
-    """Photos by camera: those of one shape have one.
+    """Photos grouped by aspect ratio; each group shares one camera.
 
-    sizes: (height, width) of each camera, most photos first.
-    cameras: rows of `sizes`, of each photo.
-    fits: how each photo gets that size.
+    sizes: (height, width) of each camera, the one with most photos first.
+    cameras: index in `sizes` of the camera of each photo.
+    fits: how each photo is turned and scaled to the size of its camera.
     """
 
     sizes: Sequence[Size]
@@ -88,7 +102,12 @@ class PhotoFits:
 
 
 def fit_photos(sizes: Sequence[Size]) -> PhotoFits:
-    """Return the cameras of photos. Most photos decide about its orientation, then its size.
+    """Group photos by aspect ratio, and choose for each group the camera size to which its photos are turned and
+    scaled.
+
+    In each group the majority of the photos decides about the orientation first, then about the size.
+
+    sizes: (height, width) of each photo.
 
     Examples:
         >>> found = fit_photos([(30, 40), (40, 30), (60, 80), (60, 80), (90, 160)])

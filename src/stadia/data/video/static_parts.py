@@ -25,7 +25,11 @@ from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_s
 
 MIN_IMAGES = 12
 MIN_COHERENCE = 0.9
-"""An edge counts as static if the length of its mean gradient, over the root mean square, is at least this."""
+"""An edge counts as static if its gradient is almost the same in all images.
+
+The criterion is the length of the mean gradient over the root mean square of the gradients, which must reach this
+value.
+"""
 
 MIN_EDGE = 12.0  # gray levels of the mean gradient (Sobel / 8)
 MAX_CONSTANT = 2.0  # deviation of a pixel over time, gray levels, of a painted or black part
@@ -34,15 +38,22 @@ MIN_AREA = 0.001  # share of the image
 MAX_BLACK_GRAY = 30.0  # mean of a black bar, which may lie beside an even sky
 MIN_BAR_EDGE = 0.9  # share of the edge of a black bar that never moves
 MIN_SKY_GRAY = 90.0
-"""A brighter static region of the upper half of the image is sky or a bright frame, and is not marked."""
+"""A static region of the upper half of the image with a higher mean gray level is sky or a bright frame, and not
+marked.
+"""
 
 
 SEARCH_IMAGES, SEARCH_WIDTH = 40, 800
-"""Number of compared images, and their largest width. With half of this width, even skies look static."""
+"""Largest number of images that are compared, and width to which larger ones are shrunk.
+
+With half of this width, even skies look static.
+"""
 
 
 def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
-    """Return a mask (H, W) that is true for what never moves in the images of a recording; see `StaticParts.find`.
+    """Return a mask (H, W) bool that is true for what never moves in the images of a recording, such as the car's hood.
+
+    It is empty if there are fewer than 12 images or if little changes in them.
 
     Raises DataError for an image that cannot be read.
     """
@@ -59,7 +70,10 @@ def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
 
 
 class StaticParts:
-    """Sums over gray images (H, W) of a video, from which `find` computes the mask of what never moved."""
+    """Collects gray images of a video, and computes the mask of what never moves in them.
+
+    height, width: size of the images.
+    """
 
     def __init__(self, height: int, width: int) -> None:
         self.count = 0
@@ -69,7 +83,7 @@ class StaticParts:
         self._gradient_squares = np.zeros((height, width))
 
     def add(self, gray: NDArray[np.uint8]) -> None:
-        """Add a gray image (H, W)."""
+        """Add a gray image (H, W) of the video to the sums from which the mask is computed."""
         values = gray.astype(np.float64)
         gradient = np.stack([cv2.Sobel(values, cv2.CV_64F, *order) / 8 for order in ((1, 0), (0, 1))])
         self.count += 1
@@ -79,7 +93,7 @@ class StaticParts:
         self._gradient_squares += (gradient**2).sum(0)
 
     def find(self) -> NDArray[np.bool_]:
-        """Return a mask (H, W) that is true for what never moved.
+        """Return a mask (H, W) bool that is true for what never moved in the images that were added.
 
         It is empty for fewer than MIN_IMAGES images, or if little changes in the video.
         """
@@ -132,27 +146,36 @@ def _select_parts(
 BLACK_GRAY = 32  # of black bars, with the ripples that a video codec adds to them
 MIN_BRIGHT_FRAMES = 0.1  # share of the frames in which a pixel of the picture is brighter
 MAX_BLACK_SHARE, MIN_PICTURE_SHARE = 0.1, 0.5
-"""Largest share of brighter pixels in a line of a black bar, and smallest share in the line next to the bar."""
+"""Limits of the share of bright pixels in a line (row or column) of the image.
+
+A line of a black bar has at most the first share, MAX_BLACK_SHARE; the line of the picture next to the bar has at least
+the second, MIN_PICTURE_SHARE.
+"""
 
 MAX_WRITTEN_SHARE = 0.4  # of a bar that a time stamp or subtitles may cover
 MIN_BAR, MAX_BAR = 0.01, 0.45  # width of a bar over the side of the frame
 MAX_EDGE_PX, MARGIN_PX, MIN_BLURRED = 5, 2, 240
-"""Largest blur between bar and picture, lines of the picture that it affects, and smallest side of blurred frames."""
+"""Largest width of the blur between a black bar and the picture, in pixels.
+
+MARGIN_PX is the number of lines of the picture that the blur affects, and MIN_BLURRED the smallest side of frames in
+which blur is expected.
+"""
 
 MIN_PICTURE_PX = 64
 MAX_UNEVEN = 1.5  # ratio of the two bars of a photo, in which a dark scene may look like one bar
 MIN_STATIC_SHARE = 0.002  # of the image; a car that keeps its distance may look like less
 SHORT_VIDEO = 600  # frames that are decoded one after the other
 VERSION = 1
-"""Version of the stored results. A new version discards earlier results."""
+"""Version of the stored results. Results of earlier versions are discarded."""
 
 
 @dataclass(frozen=True, eq=False)
 class StaticContent:
-    """What never moves in a video.
+    """What never moves in a video of a moving camera.
 
-    crop: window without black bars, or None.
-    mask: (H, W) mask of other static parts, or None.
+    crop: window of the picture without black bars; None without bars.
+    mask: (H, W) bool, inside this window, true for other static parts such as a car's hood or a watermark; None without
+        them.
     """
 
     crop: FrameCrop | None = None
@@ -160,9 +183,11 @@ class StaticContent:
 
 
 def find_static_content(source: Path) -> StaticContent:
-    """Return what never moves in a video, an image or a folder of images.
+    """Return what never moves in a video, an image or a folder of images: black bars and other static parts.
 
-    The result is empty if they cannot be read.
+    The result is cached. It is empty if the images cannot be read.
+
+    source: path of the video, image or folder.
     """
     try:
         return _find_static_content(source, hash_source(source))
@@ -194,9 +219,13 @@ def _unpack(arrays: Mapping[str, NDArray[np.generic]]) -> StaticContent:
 
 
 def sample_frames(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield up to `count` frames (H, W, 3) of one size, spread over a video or a folder. An image yields one frame.
+    """Yield up to `count` images (H, W, 3) of one size, spread over a video or a folder of images. An image file yields
+    one.
 
-    Raises DataError for a frame that cannot be read.
+    source: path of the video, image or folder.
+    count: largest number of images.
+
+    Raises DataError for an image that cannot be read.
     """
     size: tuple[int, ...] | None = None
     for image in _sample_all(source, count):
@@ -223,7 +252,10 @@ def _sample_all(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def search_static_content(source: Path) -> StaticContent:
-    """Return what never moves, without using the cache. Raises DataError for images that cannot be read."""
+    """Return what never moves in a video, an image or a folder of images, without using the cache.
+
+    Raises DataError for images that cannot be read.
+    """
     bright, grays = np.zeros((0, 0), np.int64), list[NDArray[np.uint8]]()
     for image in sample_frames(source, SEARCH_IMAGES):
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -247,10 +279,10 @@ def search_static_content(source: Path) -> StaticContent:
 
 
 def find_bars(bright: NDArray[np.bool_], *, needs_both: bool = False) -> CropWindow | None:
-    """Return the window without black bars at the edges of frames; None without bars.
+    """Return the window of the picture between black bars at the edges of video frames; None without bars.
 
-    bright: (H, W) mask of the pixels that are brighter than black in some frames.
-    needs_both: whether a bar counts only if there is one about as wide at the opposite edge.
+    bright: (H, W) bool mask of the pixels that are brighter than black in some of the frames.
+    needs_both: whether a bar counts only if there is a bar about as wide at the opposite edge.
     """
     columns = _find_edges(bright.mean(0), needs_both=needs_both)
     rows = _find_edges(bright[:, slice(*columns)].mean(1), needs_both=needs_both)

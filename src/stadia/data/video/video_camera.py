@@ -1,4 +1,4 @@
-"""Find the camera of a user's video or folder of images: it is given, in a file next to it, or in its map."""
+"""Find the camera of a user's video or folder of images: from the configuration, a file next to it, or its map."""
 
 import logging
 import math
@@ -49,9 +49,11 @@ MAX_SHIFT_SHARE = 0.15  # of the width, by which the pictures of a stereo pair a
 
 
 def measure_seam(mean: NDArray[np.float64]) -> float:
-    """Return the share of rows of an image whose largest jump is at the middle column.
+    """Return the share of image rows whose largest brightness jump is at the middle column.
 
-    mean: (H, W) mean of several frames.
+    There two pictures side by side would meet.
+
+    mean: (H, W) mean of several gray video frames.
 
     Examples:
         >>> halves = np.tile(np.repeat([10.0, 90.0], 40), (8, 1))
@@ -66,7 +68,12 @@ def measure_seam(mean: NDArray[np.float64]) -> float:
 
 
 def find_layout(frames: Sequence[NDArray[np.uint8]]) -> str | None:
-    """Return "left-right", "top-bottom" or "four" if frames (H, W, 3) consist of several pictures, otherwise None."""
+    """Return how frames consist of several pictures: "left-right", "top-bottom", "four" or None.
+
+    None means single pictures.
+
+    frames: frames (H, W, 3) of one video.
+    """
     mean = np.mean([frame.mean(axis=2) for frame in frames], axis=0)
     if min(mean.shape) < 2 * BAND_PX + 4:
         return None
@@ -75,7 +82,7 @@ def find_layout(frames: Sequence[NDArray[np.uint8]]) -> str | None:
 
 
 def are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
-    """Return whether two pictures (H, W, 3) show one scene from neighboring positions, as a stereo camera's do."""
+    """Return whether two pictures (H, W, 3) show the same scene from neighboring positions, like stereo."""
     small = [
         cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (96, 64)).astype(np.float32) for image in (first, second)
     ]
@@ -85,12 +92,17 @@ def are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
 
 
 CROPS = {"left-right": "iw/2:ih:0:0", "top-bottom": "iw:ih/2:0:0", "four": "iw/2:ih/2:0:0"}
-"""Arguments of FFmpeg's filter `crop` that select the first picture of each layout."""
+"""Arguments of FFmpeg's filter `crop` that cut the first picture out of a frame, by the layout that `find_layout`
+returns.
+"""
 
 
 @cache  # warns once per video
 def warn_composite(source: Path) -> None:
-    """Log a warning if the frames of a video or folder consist of several pictures, with the command that crops one."""
+    """Log a warning if each frame of a video or folder consists of several pictures.
+
+    The warning gives a command that cuts out the first picture.
+    """
     try:
         frames = _sample(source)
     except StadiaError:
@@ -126,9 +138,9 @@ PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserCamera:
-    """The camera of a user's frames.
+    """The camera of a user's video, and the corrections of its frames.
 
-    intrinsics: intrinsics of the frames after `correct`.
+    intrinsics: K and image size of the frames after these corrections.
     undistortion: removes the lens distortion, or None.
     crop: cuts off black bars, or None.
     """
@@ -139,12 +151,17 @@ class UserCamera:
 
     @staticmethod
     def of_lens(lens: DistortedCamera, where: object, crop: FrameCrop | None = None) -> "UserCamera":
-        """Return the camera of undistorted frames of a lens."""
+        """Return the camera of a lens whose distortion is removed from the frames.
+
+        lens: the lens, for frames without black bars.
+        where: file that describes the lens, for messages.
+        crop: cuts off black bars, or None.
+        """
         undistortion = make_undistortion(lens, where)
         return UserCamera(undistortion.intrinsics, undistortion, crop)
 
     def correct(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a filmed frame (H, W, 3) without black bars and distortion."""
+        """Remove black bars and lens distortion from a video frame (H, W, 3), so that `intrinsics` apply to it."""
         image = image if self.crop is None else self.crop.cut(image)
         return image if self.undistortion is None else self.undistortion(image)
 
@@ -152,14 +169,17 @@ class UserCamera:
 def read_user_camera(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> UserCamera:
-    """Return the camera of upright images of this size.
+    """Find the camera of a user's video, image or folder of images.
 
-    A field of view means the picture from its left to its right edge.
+    A horizontal field of view in the configuration means the picture from its left to its right edge, without black
+    bars.
 
-    config: how the camera is given. Otherwise a K file next to `source`, or the map of `source`, gives it.
-    frames: number of frames. A K file with one matrix per frame must have this number; None does not check it.
+    config: how the camera is given. If it is not, a camera file next to `source`, or the map of `source`, gives it.
+    source: path of the video, image or folder.
+    height, width: size of the upright frames as filmed.
+    frames: number of frames. A camera file with one matrix per frame must have this number; None does not check it.
 
-    Raises DataError if there is no camera.
+    Raises DataError if there is no camera, or if it does not fit the frames.
     """
     if source.suffix.lower() not in IMAGE_SUFFIXES or source.is_dir():
         warn_composite(source)
@@ -178,7 +198,12 @@ def read_user_camera(
 
 
 def find_crop(config: CameraConfig, source: Path, height: int, width: int) -> FrameCrop | None:
-    """Return the window without black bars of frames of this size, or None. Logs it once."""
+    """Return the window of the picture without black bars, and log it once per video; None without bars.
+
+    config: its `crop_bars` switches the search off.
+    source: path of the video, image or folder.
+    height, width: size of the frames as filmed.
+    """
     if not config.crop_bars or not _may_have_bars(source):
         return None
     crop = find_static_content(source).crop
@@ -197,7 +222,11 @@ def _may_have_bars(source: Path) -> bool:
 
 
 def find_static_mask(camera: UserCamera, source: Path) -> NDArray[np.bool_] | None:
-    """Return a mask (H, W) of the parts of a user's corrected frames that never move, or None."""
+    """Return a mask (H, W) bool of the parts of a user's frames that never move, such as a hood, or None.
+
+    camera: camera of the frames, to whose corrected images the mask belongs.
+    source: path of the video, image or folder.
+    """
     mask = find_static_content(source).mask
     if mask is None or (camera.crop is None) != (find_static_content(source).crop is None):
         return None
@@ -226,7 +255,11 @@ def _report_undistortion(source: Path, model: str, shift_px: float, focal_px: fl
 
 
 def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
-    """Return the lens of a user's frames; None if the camera is a pinhole or unknown."""
+    """Return the lens with distortion of a user's frames; None if the camera is a pinhole or unknown.
+
+    config: how the camera is given. If it is not, a camera file next to `source`, or the map of `source`, is used.
+    source: path of the video, image or folder.
+    """
     if config.estimate:
         return read_mapped_camera(source).lens
     if config.K_file is not None:
@@ -271,9 +304,9 @@ def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | No
 def read_user_intrinsics(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> Intrinsics:
-    """Return the intrinsics of upright, undistorted images of this size.
+    """Return K and image size of a user's frames after black bars and lens distortion are removed.
 
-    The arguments are those of `read_user_camera`.
+    The arguments and exceptions are those of `read_user_camera`.
     """
     return read_user_camera(config, source, height, width, frames).intrinsics
 
@@ -358,9 +391,14 @@ def _read_camera_size(path: Path) -> tuple[int, int] | None:
 def fit_to_size(
     known: Intrinsics, source: Path, height: int, width: int, calibration: Path | None = None
 ) -> Intrinsics:
-    """Return intrinsics scaled to another size of the same shape.
+    """Scale intrinsics to images of a different size and the same aspect ratio.
 
-    Raises DataError for another shape, with an explanation of how the images may have been made.
+    known: intrinsics of the calibrated images.
+    source: path of the images, for the message.
+    height, width: size of the images.
+    calibration: calibration file, for the message; None if there is none.
+
+    Raises DataError if the aspect ratios differ, with an explanation of how the images may have been made.
     """
     if (known.height, known.width) == (height, width):
         return known
@@ -370,24 +408,27 @@ def fit_to_size(
 
 
 def camera_file_names(source: Path) -> list[Path]:
-    """Return the paths at which the camera file of a source may be."""
+    """Return the paths at which the camera file of a video, image or folder is searched."""
     return [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
 
 
 def find_camera_file(source: Path) -> Path | None:
-    """Return the camera file of a source, or None."""
+    """Return the path of the camera file of a video, image or folder; None if there is none."""
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
 def read_picture_size(config: CameraConfig, source: Path) -> tuple[int, int]:
-    """Return the (height, width) of a video, an image, or a folder's first image, without black bars."""
+    """Return the (height, width) of the frames of a video, image or folder, without black bars."""
     size = read_image_size(source)
     crop = find_crop(config, source, *size)
     return size if crop is None else (crop.window.height, crop.window.width)
 
 
 def read_image_size(source: Path) -> tuple[int, int]:
-    """Return the (height, width) of a video, an image, or a folder's first image, as filmed."""
+    """Return the (height, width) of the frames of a video, image or folder as filmed.
+
+    Of a folder the first image is read.
+    """
     if source.is_dir():
         source = list_images(source)[0]
     shape = (read_rgb(source) if source.suffix.lower() in IMAGE_SUFFIXES else next(stream_video(source)).image).shape
@@ -404,7 +445,11 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
 
 
 def describe_camera_fix(source: Path, height: int, width: int) -> str:
-    """Return a text that explains how to give the camera."""
+    """Return a text for error messages that tells a user how to give the camera.
+
+    source: path of the video, image or folder.
+    height, width: size of its frames.
+    """
     phone_deg = find_phone_fov_deg(height, width)
     fix = (
         f"set the field of view, for a phone data.camera.horizontal_fov_deg={phone_deg:.0f},"
@@ -418,14 +463,21 @@ def describe_camera_fix(source: Path, height: int, width: int) -> str:
 
 
 def find_phone_fov_deg(height: int, width: int) -> float:
-    """Return the horizontal field of view in degrees of a phone's main camera, for images of this size."""
+    """Return the horizontal field of view in degrees of a phone's main camera, a guess for images of unknown phones.
+
+    height, width: size of the upright images.
+    """
     return _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """Read K (3, 3), or one per frame (N, 3, 3), from text (3x3 or 9 numbers per line) or JSON.
+    """Read intrinsics from a text or JSON file: K (3, 3), or one per frame (N, 3, 3).
 
-    Raises DataError for a damaged file or a wrong number of matrices.
+    path: text with 3x3 numbers, or 9 numbers per line for each frame; or JSON with a matrix, alone or under the key
+        "K".
+    frames: expected number of matrices if there are several; None does not check it.
+
+    Raises DataError for a damaged file, impossible intrinsics or a wrong number of matrices.
     """
     if path.suffix.lower() == ".json":
         stored = read_json(path)

@@ -39,7 +39,7 @@ MAX_SIDE_PX = 1280  # of frames in memory: four segments then take at most 350 M
 
 
 class OwnVideo(DatasetFormat):
-    """One recording: a video file, decoded once into the cache, or a folder of images in natural order."""
+    """The reader of a user's video: a video file, decoded once into the cache, or a folder of images."""
 
     layout = "a video file, or a folder of png or jpg images"
     options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder"})
@@ -57,9 +57,9 @@ class OwnVideo(DatasetFormat):
         return [open_frames(VideoFile(f"video/{path.stem}", path), options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return segments spread over a video, each as a recording.
+        """Return some segments spread over a video, each as a recording, for checks of the data.
 
-        There is one segment for a short video, for given poses, and for one K per frame.
+        There is only one segment for a short video, for given poses, and for one K per frame.
         """
         if not path.is_file():
             return _sample_folder(path, options)
@@ -82,7 +82,14 @@ class OwnVideo(DatasetFormat):
 
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
-    """Return the segment that starts at the last key frame before this share of a video. Raises DataError."""
+    """Return a segment of a video as a recording. It starts at the last key frame before a given share of the video.
+
+    path: the video file.
+    options: options for reading.
+    share: start of the segment, from 0 (start) to 1 (end of the video).
+
+    Raises DataError if the video has no frame there, or no camera.
+    """
     first, total = next(video_decoding.stream_video(path)), video_decoding.estimate_frame_count(path)
     height, width = first.image.shape[:2]
     camera = read_user_camera(options.camera, path, height, width, total)
@@ -97,7 +104,10 @@ def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Re
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileVideo(frame_store.StoredRecording):
-    """A recording from a video file that is decoded into the cache."""
+    """A recording from a video file that is decoded into the cache.
+
+    filmed_size: (height, width) of the frames before they were resized for the cache.
+    """
 
     filmed_size: tuple[int, int]
     has_stride: bool = True
@@ -119,7 +129,7 @@ class ImageVideo(ImageRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageSegment(ImageVideo):
-    """A part of a folder of images, with frames selected as in training."""
+    """A recording of some images of a folder, spread over it or selected as in training, for checks of the data."""
 
     is_part: bool = True
 
@@ -181,7 +191,13 @@ def select_images(
     cache: CacheConfig,
     progress: frame_store.ReportProgress | None = None,
 ) -> FrameSelection:
-    """Return the selection of frames. An automatic selection is cached."""
+    """Decide which images of a folder are kept. An automatic selection is cached.
+
+    every: recording of all images of the folder.
+    stride: "auto" keeps an image after enough motion; a number n keeps every n-th.
+    cache: where selections are cached.
+    progress: called while images are examined.
+    """
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
@@ -201,7 +217,7 @@ def select_images(
 
 @dataclass(frozen=True)
 class FrameSource:
-    """Frames of a file that are decoded once into the cache.
+    """A file with video frames that are decoded once into the cache: a video, a topic of a ROS bag, and the like.
 
     name: name of the recording.
     path: the file.
@@ -215,27 +231,38 @@ class FrameSource:
         raise NotImplementedError
 
     def stream(self, options: SourceOptions) -> Iterator[video_decoding.VideoFrame]:
-        """Yield every frame in order. Raises DataError if the file is damaged."""
+        """Yield every video frame in order. Raises DataError if the file is damaged."""
         raise NotImplementedError
 
     def estimate_count(self) -> int | None:
-        """Return the number of frames that the header gives, or None."""
+        """Return the number of video frames according to the file's header; None if the header lacks it."""
         raise NotImplementedError
 
     def count_lost(self, decoded: int) -> int:
-        """Return how many frames are missing at the end."""
+        """Return how many frames are missing at the end of the file, given how many were decoded."""
         return 0
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
-        """Return the camera of frames of this size. Raises DataError if there is none."""
+        """Return the camera of the video frames.
+
+        options: options for reading, which may give the camera.
+        height, width: size of the frames.
+        frames: number of frames, which one K per frame must match; None does not check it.
+
+        Raises DataError if there is no camera.
+        """
         raise NotImplementedError
 
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
-        """Return texts that identify the removed distortion; empty for a pinhole camera."""
+        """Return texts that identify the corrections applied to frames (lens distortion, black bars), as a key of the
+        cache.
+
+        It is empty if frames are not corrected.
+        """
         raise NotImplementedError
 
     def sample(self, options: SourceOptions) -> "VideoSegment":
-        """Return the first frames as a recording, without the cache."""
+        """Return the first frames as a recording in memory, without the cache."""
         frames = self.stream(options)
         first = next(frames)
         camera = self.read_camera(options, *first.image.shape[:2])
@@ -269,7 +296,12 @@ class VideoFile(FrameSource):
 
 
 def open_frames(source: FrameSource, options: SourceOptions, progress: frame_store.ReportProgress | None) -> FileVideo:
-    """Open the recording of a file. If it is not in the cache, it is decoded into the cache first."""
+    """Open the recording of a file with video frames. If it is not in the cache, it is decoded into the cache first.
+
+    source: the file.
+    options: options for reading.
+    progress: called while frames are decoded.
+    """
     content, lens_key = source.hash_content(), source.describe_lens(options)
     stem = frame_store.make_store_stem(
         source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key
@@ -339,7 +371,7 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoSegment(CalibratedRecording):
-    """Consecutive frames of a video in memory.
+    """Consecutive frames of a video, held in memory.
 
     images: image (H, W, 3) of each kept frame.
     last_decoded: number of the last decoded frame, even if it was dropped.
@@ -367,10 +399,13 @@ class VideoSegment(CalibratedRecording):
 def read_segment(
     name: str, frames: Iterator[video_decoding.VideoFrame], user: UserCamera, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
-    """Read and select the next frames, as training does.
+    """Read the next frames of a video, correct and select them as a training does, and return them as a recording.
 
-    user: camera of the frames.
-    longer: factor on the number of frames.
+    name: name of the recording.
+    frames: iterator over the remaining frames of the video.
+    user: camera of the frames, with corrections.
+    options: stride and size of the kept frames.
+    longer: factor on the usual number of frames.
     """
     chooser, kept = FrameSelector(options.stride), list[tuple[NDArray[np.uint8], int, float]]()
     camera = user.intrinsics

@@ -49,16 +49,16 @@ _EXPECTED = f"a list of videos with the column video, and optionally {', '.join(
 
 @dataclass(frozen=True, kw_only=True)
 class VideoEntry:
-    """One video of a list.
+    """One video of a list of videos.
 
     name: unique name in the list.
     path: a video file, a folder of images, or a recording of the stadia layout.
-    camera: camera of the video; None for that of the data set, or of the file next to the video.
-    rig: name of the mount. Videos of one rig share a camera height.
-    masks: folder of masks.
-    track: file of camera-to-world poses, one KITTI row per frame.
-    split: "train", "val", "test" or another name, or "".
-    place: videos of one place show the same things; "" if the place is unique.
+    camera: camera of the video; None for the camera given for all videos, or by the file next to the video.
+    rig: name of the mount. Videos of one mount share a camera height.
+    masks: folder of masks of road and objects, or None.
+    track: file of camera-to-world poses, one row of KITTI's format (12 numbers) per video frame, or None.
+    split: "train", "val", "test" or another name; "" if no split is given.
+    place: name that videos share if they show the same things; "" if no other video shows them.
     """
 
     name: str
@@ -72,7 +72,10 @@ class VideoEntry:
 
 
 class VideoList(DatasetFormat):
-    """Many videos, opened in parallel: a folder, a quoted glob, a .txt of paths, or a .csv with one row per video."""
+    """The reader of many videos, which are opened in parallel.
+
+    They are given by a folder, a quoted glob, a .txt of paths, or a .csv with one row per video.
+    """
 
     layout = "a folder, a glob or a list (.txt, .csv with a column video) of videos"
     options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder", "damaged"})
@@ -93,11 +96,15 @@ class VideoList(DatasetFormat):
         return False
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
-        """Return an entry for each video of the list."""
+        """Return an entry for each video of the folder, glob or list."""
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Return an opened video with further facts that its data set contains."""
+        """Add facts that the data set contains, such as GPS poses, to an opened video. Subclasses override this.
+
+        recording: the opened video.
+        entry: its entry in the list.
+        """
         return recording
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -140,7 +147,10 @@ class VideoList(DatasetFormat):
 
 
 def read_entries(path: Path) -> list[VideoEntry]:
-    """Return the videos of a folder, a glob or a list, in order. Raises DataError for a wrong list."""
+    """Return an entry for each video of a folder, a glob, a .txt or a .csv, in order.
+
+    Raises DataError if there is no video, a name or path occurs twice, or a list is malformed.
+    """
     if path.is_file() and path.suffix.lower() == ".csv":
         entries = _read_table(path)
     else:
@@ -163,7 +173,14 @@ def read_entries(path: Path) -> list[VideoEntry]:
 
 
 def select_entries(entries: Sequence[VideoEntry], names: Sequence[str], path: Path) -> list[VideoEntry]:
-    """Return the entries with the selected names, in the order of the list."""
+    """Return the entries of the videos with the selected names, in the order of the list.
+
+    entries: all entries of the list.
+    names: selected names, in full or only their end; without names all entries are returned.
+    path: the list, for messages.
+
+    Raises DataError for an unknown name.
+    """
     chosen = set(select_names([entry.name for entry in entries], names, path))
     return [entry for entry in entries if entry.name in chosen]
 
@@ -287,7 +304,12 @@ def _own_options(entry: VideoEntry, options: SourceOptions) -> SourceOptions:
 
 
 def open_entry(entry: VideoEntry, options: SourceOptions, progress: ReportProgress | None = None) -> Recording:
-    """Open one video of a list."""
+    """Open one video of a list as a recording.
+
+    entry: the video.
+    options: options for all videos; the entry's own camera takes precedence.
+    progress: called while the video is decoded.
+    """
 
     def report(_: str, done: int, total: int | None) -> None:
         if progress is not None:
@@ -300,7 +322,7 @@ def open_entry(entry: VideoEntry, options: SourceOptions, progress: ReportProgre
 
 
 def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
-    """Return the recording with the facts of its entry."""
+    """Give an opened video the name, mount, masks, place and poses of its entry in the list, and return it."""
     recording.name = entry.name
     recording.mount = entry.rig or recording.mount
     if entry.masks is not None:
@@ -315,10 +337,14 @@ def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
 def open_all(
     path: Path, entries: Sequence[VideoEntry], open_one: Callable[[VideoEntry], ResultT], *, damaged: str
 ) -> dict[str, ResultT]:
-    """Open videos in parallel, and return the results by name.
+    """Open videos in parallel, and return the results by the videos' names.
 
-    open_one: opens one entry.
-    damaged: for a video that cannot be read, "stop" raises DataError and "skip" logs a warning.
+    path: the list, for messages.
+    entries: the videos to open.
+    open_one: function that opens one entry.
+    damaged: "stop" raises DataError if a video cannot be read; "skip" leaves it out with a warning.
+
+    Raises DataError if no video can be opened.
     """
     opened: dict[str, ResultT] = {}
     faults: dict[str, StadiaError] = {}

@@ -1,4 +1,4 @@
-"""Read what `stadia map` wrote next to a video or a folder of images: camera, path and static parts."""
+"""Read what `stadia map` wrote next to a video or a folder of images: camera, trajectory and static parts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -49,7 +49,12 @@ _Coefficient = Annotated[float, Field(gt=-1e3, lt=1e3)]
 
 
 class MapLens(FileEntry):
-    """The lens whose distortion was removed before mapping."""
+    """The lens whose distortion was removed before the video was mapped.
+
+    K: 3x3 intrinsics in pixels.
+    model: name of the distortion model.
+    coefficients: distortion coefficients.
+    """
 
     K: Matrix
     model: str
@@ -59,13 +64,15 @@ class MapLens(FileEntry):
 class MapCamera(FileEntry):
     """The camera of a map, for the frames that were mapped.
 
-    origin: "given", "estimated", "uncertain", or "assumed" if the motion does not determine it.
-    focal_px, center_px: focal length and principal point in pixels.
-    distortion: k1, k2, p1, p2 of OpenCV.
-    height, width: size of the frames.
+    origin: where its numbers come from: "given", "estimated", "uncertain", or "assumed" if the motion does not
+        determine it.
+    focal_px: focal length in pixels.
+    center_px: principal point x, y in pixels.
+    distortion: k1, k2, p1, p2 of OpenCV's model.
+    height, width: size of the frames in pixels.
     intervals_95: low and high end of the 95 % intervals of focal_px, center_x_px, center_y_px, k1 and k2; empty for a
         given camera.
-    filmed: the lens whose distortion was removed before; None if the frames were mapped as filmed.
+    filmed: the lens whose distortion was removed before mapping; None if the frames were mapped as filmed.
     """
 
     origin: str
@@ -79,18 +86,18 @@ class MapCamera(FileEntry):
 
     @property
     def is_determined(self) -> bool:
-        """Return whether the focal length is known."""
+        """Return whether the focal length is known: it was given, or the motion of the camera determined it."""
         return self.origin in ("given", "estimated")
 
     @property
     def intrinsics(self) -> Intrinsics:
-        """Return K of the frames as filmed, ignoring the distortion."""
+        """Return K and size of the mapped frames as they were filmed; the distortion is not included."""
         x, y = self.center_px
         return Intrinsics(np.array([[self.focal_px, 0, x], [0, self.focal_px, y], [0, 0, 1]]), self.height, self.width)
 
     @property
     def lens(self) -> DistortedCamera | None:
-        """Return the lens of the filmed frames; None if its distortion is not visible."""
+        """Return the lens of the filmed frames with its distortion; None if the distortion shifts no pixel visibly."""
         if self.filmed is not None:
             K = np.array(self.filmed.K)
             return DistortedCamera(K, self.filmed.model, np.array(self.filmed.coefficients), self.height, self.width)
@@ -99,7 +106,10 @@ class MapCamera(FileEntry):
         return lens if self.is_determined and lens.corner_shift_px >= MIN_CORNER_SHIFT_PX else None
 
     def fit_to_photo(self, height: int, width: int) -> "MapCamera | None":
-        """Return the camera of a mapped photo of this size; None if the photo has another shape."""
+        """Convert the camera to a mapped photo of a different size or orientation; None if its aspect ratio differs.
+
+        height, width: size of the photo.
+        """
         fit = PhotoFit.find((height, width), (self.height, self.width))
         if fit is None or (height, width) == (self.height, self.width):
             return None if fit is None else self
@@ -112,12 +122,12 @@ class MapCamera(FileEntry):
 
     @property
     def relative_focal(self) -> float:
-        """Return fx of the undistorted frames divided by their width."""
+        """Return the focal length fx after undistortion divided by the image width."""
         return float(self.undistorted.K[0, 0]) / self.width
 
     @property
     def undistorted(self) -> Intrinsics:
-        """Return K of the undistorted frames."""
+        """Return K and size of the frames after the distortion is removed."""
         lens = self.lens
         return self.intrinsics if lens is None else make_undistortion(lens, MAP_CAMERA).intrinsics
 
@@ -132,11 +142,13 @@ class _MapFrame(FileEntry):
 
 
 class MapRoad(FileEntry):
-    """The road below the camera of a map: normal . X + height = 0 in the frame of each camera.
+    """The road plane below the camera: normal . X + height = 0 for X in each camera's coordinate frame.
 
-    normal: unit normal of the road.
-    height, height_deviation: mean and standard deviation of the camera height in units of the path.
-    pitch_deg, pitch_deviation_deg: mean and standard deviation of the camera's pitch, positive upwards.
+    normal: unit normal of the road, towards the camera.
+    height: mean height of the camera above the road, in the unit of the map.
+    height_deviation: standard deviation of this height.
+    pitch_deg: mean pitch of the camera relative to the road in degrees, positive upwards.
+    pitch_deviation_deg: standard deviation of this pitch.
     """
 
     normal: tuple[float, float, float]
@@ -146,7 +158,10 @@ class MapRoad(FileEntry):
     pitch_deviation_deg: float
 
     def horizon_row(self, K: NDArray[np.float64]) -> float:
-        """Return the row of the horizon in pixels at the column of the principal point, for K (3, 3)."""
+        """Return the image row of the horizon, in pixels, at the column of the principal point.
+
+        K: (3, 3) intrinsics of the image.
+        """
         return float(K[1, 2] + K[1, 1] * np.tan(np.radians(self.pitch_deg)))
 
 
@@ -155,10 +170,10 @@ class _MapReason(FileEntry):
 
 
 class MapVerdictRecord(FileEntry):
-    """The verdict of `mapping.map_verdict`.
+    """Whether a map can be used, as `stadia map` judged it.
 
     grade: "usable", "doubtful" or "unusable".
-    reasons: the fields that determined the grade.
+    reasons: names of the measured values that determined the grade.
     """
 
     grade: str
@@ -180,14 +195,17 @@ class _MapRecord(FileEntry):
 
 @dataclass(frozen=True, eq=False)
 class StoredMap:
-    """A map in its folder.
+    """A map that `stadia map` wrote to a folder.
 
-    source, fingerprint: name of the video, and its `hash_source`.
+    folder: the folder.
+    source: name of the video.
+    fingerprint: hash of the video's content, which tells whether the map belongs to a video.
+    camera: camera of the mapped frames.
     names, status: name and status of all frames of the video; `mapping.frame_poses.FrameStatus` lists the states.
-    poses: (N, 4, 4) T_world_camera, up to scale; NaN for lost frames.
-    road: None if no road could be measured.
-    verdict: None for a map of an earlier version, which is used.
-    photos: cameras of the photos that differ from `camera`, by name.
+    poses: (N, 4, 4) T_world_camera, up to scale; NaN for frames without a pose.
+    road: plane of the road; None if no road could be measured.
+    verdict: whether the map can be used; None for a map of an earlier version, which is used.
+    photos: cameras of the photos whose camera differs from `camera`, by the photo's name.
     """
 
     folder: Path
@@ -203,15 +221,26 @@ class StoredMap:
 
     @property
     def is_usable(self) -> bool:
-        """Return whether the path and the points may be used."""
+        """Return whether poses and points of the map may be used (it was not judged "unusable")."""
         return self.verdict is None or self.verdict.grade != UNUSABLE
 
     def read_points(self) -> dict[str, NDArray[Any]]:
-        """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2) and frames (K,)."""
+        """Read the map's P points and their M observations in K key frames; return arrays by name.
+
+        They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in key frames,
+        observed (M, 2) with the key frame and point of each observation, and frames (K,), the numbers of the key
+        frames.
+
+        Raises DataError for a damaged file.
+        """
         return read_arrays(self.folder / POINTS, _POINTS, fix=_REMAKE, sizes={"N": len(self.names)})
 
     def open_movable(self) -> StackedArray | None:
-        """Return one bit for each pixel that can move, (N, h, w / 8); None if the map was made without masks."""
+        """Open the masks of what can move: one bit per pixel, (N, h, w / 8), for all frames; None if the map has no
+        masks.
+
+        Raises DataError if the file does not fit the map.
+        """
         if not (path := self.folder / MOVABLE).is_file():
             return None
         found = open_npz(path, "movable")
@@ -221,21 +250,24 @@ class StoredMap:
         return found
 
     def measure_movable(self) -> float:
-        """Return the share of the image that can move, measured in at most MAX_MEASURED frames; 0 without masks."""
+        """Return the mean share of the image that can move, over at most MAX_MEASURED frames; 0 without masks."""
         if (movable := self.open_movable()) is None:
             return 0.0
         rows = range(0, len(movable), 1 + len(movable) // MAX_MEASURED)
         return float(np.mean([np.unpackbits(np.asarray(movable.read(row), np.uint8)).mean() for row in rows]))
 
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
-        """Return T_world_camera (N, 4, 4) of the named frames; NaN for lost and for unknown frames."""
+        """Return T_world_camera (N, 4, 4) of the named frames; NaN for frames without a pose and for unknown names."""
         row_of_name = {name: row for row, name in enumerate(self.names)}
         lost = np.full((4, 4), np.nan)
         chosen = [self.poses[row_of_name[name]] if name in row_of_name else lost for name in names]
         return np.array(chosen).reshape(-1, 4, 4)
 
     def find_camera_mismatch(self, focal: float) -> str | None:
-        """Return a text about how the map's camera differs from one with this fx / width; None if they agree."""
+        """Compare the map's focal length with that of the data: return a text about the difference; None if they agree.
+
+        focal: focal length divided by image width, fx / width, of the data.
+        """
         ratio = self.camera.relative_focal / focal
         if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
             return None
@@ -243,13 +275,20 @@ class StoredMap:
 
     @cached_property
     def geometry(self) -> MapGeometry | None:
-        """Return the geometry of all frames; None if there are too few points."""
+        """Return poses and points of the map for all its frames; None if there are too few reliable points."""
         with suppress(StadiaError):
             return self.make_geometry(range(len(self.names)))
         return None
 
     def make_geometry(self, numbers: Sequence[int]) -> MapGeometry:
-        """Return the geometry of the frames with these numbers. Raises DataError without usable points."""
+        """Return poses and reliable points of the map for some frames, in a unit suitable for networks.
+
+        In this unit the median depth is about MEDIAN_DEPTH.
+
+        numbers: numbers of the frames in the video.
+
+        Raises DataError if there are too few reliable points or no pose.
+        """
         stored = self.read_points()
         observed = np.asarray(stored["observed"], np.int64)
         points = np.asarray(stored["points"], np.float64)
@@ -286,7 +325,10 @@ class StoredMap:
 
 
 def find_map_folder(source: Path) -> Path:
-    """Return the folder for the map of a video or a folder of images, such as drive.map next to drive.mp4."""
+    """Return the folder in which `stadia map` writes the map of a source, such as drive.map next to drive.mp4.
+
+    source: path of a video or a folder of images.
+    """
     if not source.is_dir():
         return source.with_suffix(".map")
     named = source if source.name else source.resolve()  # "." has no name, and "/" has none at all
@@ -294,9 +336,9 @@ def find_map_folder(source: Path) -> Path:
 
 
 def read_map(folder: Path) -> StoredMap:
-    """Read the record of a map. It is read again only after it changed.
+    """Read a map from its folder. The result is kept and read again only after the file changed.
 
-    Raises DataError if it is missing or damaged.
+    Raises DataError if the map is missing or damaged.
     """
     path = folder / RECORD
     status = path.stat() if path.is_file() else None
@@ -354,7 +396,10 @@ def _check_road(path: Path, road: MapRoad) -> None:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map of a video or folder of images, or None. Raises DataError if the map belongs to another video."""
+    """Return the map of a video or folder of images, of any grade; None if there is none.
+
+    Raises DataError if the map belongs to another video, or is damaged.
+    """
     folder = find_map_folder(source)
     is_photo = source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
     if is_photo or not source.exists() or not (folder / RECORD).is_file():
@@ -367,7 +412,10 @@ def find_map(source: Path) -> StoredMap | None:
 
 
 def find_usable_map(source: Path) -> StoredMap | None:
-    """Return the map as `find_map` does, or None if its verdict is unusable."""
+    """Return the map of a video or folder of images; None if there is none, or if its grade is "unusable".
+
+    Raises DataError if the map belongs to another video, or is damaged.
+    """
     mapped = find_map(source)
     return mapped if mapped is not None and mapped.is_usable else None
 
@@ -376,9 +424,11 @@ MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 
 
 def find_mapped_camera(source: Path) -> MapCamera | None:
-    """Return the camera of a source's map, or of a photo that was mapped with its folder, or None.
+    """Return the camera that the map of a video or folder determined, or None.
 
-    The result is None if the map does not determine the camera.
+    None means that there is no map, or that the motion determined no camera.
+
+    source: path of a video, of a folder of images, or of a photo in a mapped folder.
     """
     found = find_usable_map(source)
     camera = find_photo_camera(source) if found is None else found.camera
@@ -386,7 +436,7 @@ def find_mapped_camera(source: Path) -> MapCamera | None:
 
 
 def find_photo_camera(photo: Path) -> MapCamera | None:
-    """Return the camera of a photo that is placed in the usable map of its folder, or None."""
+    """Return the camera of a photo whose folder has a usable map in which the photo has a pose; otherwise None."""
     if photo.suffix.lower() not in IMAGE_SUFFIXES or not photo.is_file():
         return None
     with suppress(StadiaError):  # a map of other photos than the folder holds now
@@ -397,7 +447,10 @@ def find_photo_camera(photo: Path) -> MapCamera | None:
 
 
 def read_mapped_camera(source: Path) -> MapCamera:
-    """Return the camera of a source's map. Raises DataError if it is not determined."""
+    """Return the camera that the map of a video or folder determined.
+
+    Raises DataError if there is no usable map, or if the motion does not determine the camera.
+    """
     found = _require_map(source)
     camera = found.camera
     if not camera.is_determined:
@@ -416,8 +469,9 @@ BELOW_ROAD = 0.4  # points this many camera heights below the road belong to mov
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
-    """Return the geometry of the usable map of a source, or None.
+    """Return poses and points of the usable map of a video or folder; None without one or with too few points.
 
+    source: path of the video or folder.
     skip_damaged: return None for a damaged map instead of raising DataError.
     """
     try:
@@ -439,16 +493,20 @@ def _require_map(source: Path) -> StoredMap:
 
 
 def check_usable(mapped: StoredMap) -> None:
-    """Raise DataError if the verdict of a map is unusable."""
+    """Raise DataError if the grade of a map is "unusable"."""
     if not mapped.is_usable:
         fix = "map another part of the video, or go without the map: motion=network"
         raise DataError(mapped.folder, found=f"a map that is {mapped.verdict}", expected="a usable map", fix=fix)
 
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
-    """Return the map's geometry for the frames with these numbers.
+    """Return poses, points and masks of the map of a video for some of its frames.
 
-    Raises DataError if its fx / width is not `focal`.
+    source: path of the video or folder.
+    numbers: numbers of the frames in the video.
+    focal: focal length divided by image width, fx / width, of the data, which the map's must match within 3 %.
+
+    Raises DataError without a usable map, or if the focal lengths differ.
     """
     mapped = _require_map(source)
     if (why := mapped.find_camera_mismatch(focal)) is not None:

@@ -99,10 +99,11 @@ def select_blocks(stages: "Mapping[str, SelectedChannels]") -> "dict[str, Select
 
 @dataclass(frozen=True)
 class SelectedChannels:
-    """The k drawn channels of a stage.
+    """Name the k channels of a network stage that are drawn, and the range of values of each.
 
     numbers: (k,) channel numbers.
-    low, high: (k,) values of the darkest and of the brightest color.
+    low: (k,) value of each channel that gets the darkest color.
+    high: (k,) value of each channel that gets the brightest color.
     """
 
     numbers: Tensor

@@ -63,7 +63,11 @@ def draw_masks(
 
 
 def project_points(points: NDArray[np.float64], K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Project points (N, 3) in the camera's frame to pixels (N, 2) with intrinsics K (3, 3)."""
+    """Project points, (N, 3) in camera coordinates, into the image; return their pixels (N, 2).
+
+    points: (N, 3) points with z > 0.
+    K: (3, 3) intrinsics in pixels.
+    """
     projected = points @ K.T
     return np.asarray(projected[:, :2] / np.maximum(projected[:, 2:], NEAR_PLANE_M))
 
@@ -436,12 +440,14 @@ def draw_heights_over_frames(
 
 @dataclass(frozen=True, slots=True)
 class EpochHeight:
-    """The camera heights of a group after an epoch, in metres.
+    """Hold the camera heights above the ground, in metres, that were estimated for a group of images after an epoch.
 
-    estimated_m: median of the estimates.
-    low_m, high_m: their quartiles.
-    kept_m: the height that is kept.
-    refused: why the estimate was refused, or "".
+    epoch: number of the epoch.
+    estimated_m: median of the heights that the images of the group imply.
+    low_m: lower quartile of these heights.
+    high_m: upper quartile of these heights.
+    kept_m: height that training uses from then on.
+    refused: why the estimate was not used, as text, or "" if it was.
     """
 
     epoch: int

@@ -54,9 +54,12 @@ def color_inverse_depth(
 
 
 def describe_depth_range(inverse_depth: ArrayLike, *, is_metric: bool) -> str:
-    """Return the 5th and 95th percentile of depth as text: `3.2 to 41 m`, or `1 to 13, no metres` up to scale.
+    """Return the range of depth in a map as text: `3.2 to 41 m`, or `1 to 13, no metres` for depth up to scale.
 
-    inverse_depth: (H, W); the text is "" if no pixel has depth.
+    The range is from the 5 % to the 95 % quantile. The text is "" if no pixel has depth.
+
+    inverse_depth: (H, W) inverse depth; 0 for pixels without depth.
+    is_metric: whether the unit is 1/m.
     """
     values = np.asarray(inverse_depth, np.float32)
     known = values[np.isfinite(values) & (values > 0)]

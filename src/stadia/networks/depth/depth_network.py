@@ -1,4 +1,4 @@
-"""`DepthNetwork`: the interface through which recipes use every depth network."""
+"""`DepthNetwork`: the interface through which trainings and predictions use every depth network."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -16,18 +16,29 @@ from stadia.networks.encoders import InitialWeights
 
 
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
-    """Return the camera's relative focal length, sqrt(fx fy / (height width)), over the canonical one, (B, 1, 1, 1).
+    """Return the ratio of a camera's focal length to the canonical one, (B, 1, 1, 1).
 
-    An object at depth z and focal length f looks as it does at depth z f_canonical / f and the canonical focal length.
+    Both focal lengths are relative to the image size.
+
+    An object at depth z looks the same to a camera of focal length f as an object at depth z f_canonical / f to the
+    canonical camera. So depth in the canonical camera times this ratio is depth in metres.
+
+    camera: camera with K (B, 3, 3) or (3, 3). Its relative focal length is sqrt(fx fy / (height width)).
+    canonical_focal: relative focal length of the canonical camera.
     """
     focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
     return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
 
 
 def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
-    """Return the nearest and the farthest depth that the network can predict, (B, 1, 1, 1) each; None without bounds.
+    """Return the smallest and largest depth in metres that the network can predict, or None.
 
-    With a canonical camera the bounds grow with the focal length.
+    Each is (B, 1, 1, 1). None means that there are no bounds.
+
+    If the network predicts depth of a canonical camera, its bounds are multiplied by the ratio of the focal lengths.
+
+    config: configuration of the depth network.
+    camera: camera of the images.
     """
     limits, canonical = config.depth_range_m, getattr(config, "canonical_focal", None)
     if limits is None:
@@ -37,17 +48,18 @@ def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor
 
 
 def list_trainable(*modules: nn.Module | None) -> list[nn.Parameter]:
-    """Return the trainable parameters of the given modules."""
+    """Return the parameters of the given modules that require gradients; modules that are None are skipped."""
     every = (parameter for module in modules if module is not None for parameter in module.parameters())
     return [parameter for parameter in every if parameter.requires_grad]
 
 
 class DepthMaps(NamedTuple):
-    """The outputs of a depth network: one float32 map (B, 1, H / 2^s, W / 2^s) per scale s, finest first.
+    """The outputs of a depth network: tuples of float32 maps (B, 1, H / 2^s, W / 2^s), one per scale s, finest first.
 
-    inverse_depth: positive inverse depth, in 1/m for recipes in metres.
-    inverse_depth_right: inverse depth of the stereo rig's right camera, or None.
-    log_uncertainty: log Sigma of the photometric residual, or None.
+    inverse_depth: positive inverse depth, in 1/m if the network predicts metres.
+    inverse_depth_right: inverse depth of the stereo rig's right camera, or None if it is not predicted.
+    log_uncertainty: log Sigma, the logarithm of the predicted scale of the photometric residual, or None if it is not
+        predicted.
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -62,11 +74,13 @@ class DepthNetwork(nn.Module):
 
     Config: class of the network's configuration (`DepthNetworkConfig`), with the network's own keys.
     output: scale of the predicted depth before training: metres, up to scale, or up to scale and shift.
-    mean, std: mean and standard deviation of RGB in [0, 1], which `normalize` uses.
-    uses_camera: whether depth depends on the camera passed to `forward`. Otherwise recipes divide by the focal ratio.
+    mean, std: mean and standard deviation of RGB in [0, 1], with which `normalize` normalizes images.
+    uses_camera: whether the predicted depth depends on the camera passed to `forward`. If not, trainings on several
+        cameras correct the depth by the ratio of the focal lengths.
     exports_one_size: whether an exported network accepts one image of one size only.
     licence: licence of the published weights, or "".
-    source: the paper or the repository.
+    source: address of the paper or the repository.
+    keeps_statistics: whether batch normalization keeps its stored mean and variance during training.
     is_pretrained: whether weights that predict depth were loaded.
 
     Arguments of `__init__`:
@@ -107,9 +121,11 @@ class DepthNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict the depth maps of images (B, 3, H, W), RGB in [0, 1].
+        """Predict the depth maps of images.
 
-        camera: camera of the images with K (B, 3, 3), or None.
+        image: (B, 3, H, W) RGB in [0, 1].
+        camera: camera of the images with K (B, 3, 3), or None if it is unknown. Only networks with `uses_camera` use
+            it.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
@@ -119,21 +135,26 @@ class DepthNetwork(nn.Module):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the initial weights of each part of the network: "random", or "pretrained" with the source."""
+        """Return where the initial weights of each component of the network come from, by the component's name.
+
+        The values are "random", "pretrained", or "pretrained" with the source.
+        """
         return {"network": "pretrained" if self.is_pretrained else "random"}
 
     @property
     def predicts_depth_at_start(self) -> bool:
-        """Return whether the initial weights already predict depth."""
+        """Return whether the network predicts depth before any training, because depth weights were loaded."""
         return self.is_pretrained
 
     @property
     def has_depth_weights(self) -> bool:
-        """Return whether there are published weights that predict depth, even if they are not loaded."""
+        """Return whether weights that predict depth exist for this configuration, even if they were not loaded."""
         return self.predicts_depth_at_start
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters that come from published weights. They may have a lower learning rate."""
+        """Return the trainable parameters that come from published weights. A training may give them a lower learning
+        rate.
+        """
         return []
 
     def decoder_parameters(self) -> list[nn.Parameter]:
@@ -142,13 +163,16 @@ class DepthNetwork(nn.Module):
         return [parameter for parameter in list_trainable(self) if id(parameter) not in backbone]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the last layers; by default all of the decoder."""
+        """Return the trainable parameters of the last layers; by default those of the whole decoder."""
         return self.decoder_parameters()
 
     def choose_trained(self, config: DepthModelConfig) -> None:
-        """Freeze all parameters except those of the part that `model.trained` names.
+        """Freeze all parameters except those that the configuration key `model.trained` selects.
 
-        Raises ConfigError if the network lacks this part.
+        config: its `trained` is "all", "decoder", "head" or "adapters". Its `backbone_precision` "bf16" stores the
+            frozen backbone in bfloat16.
+
+        Raises ConfigError if the network has no backbone or no decoder to select.
         """
         if config.trained == "all":
             return
@@ -187,47 +211,58 @@ class DepthNetwork(nn.Module):
         return self
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """Return the modules that `training.compile` compiles."""
+        """Return the modules that torch.compile compiles if the configuration key `training.compile` is set."""
         return [child for child in self.children() if any(p.requires_grad for p in child.parameters())]
 
     def enable_gradient_checkpointing(self) -> None:
-        """Compute activations again in the backward pass, if the network supports it."""
+        """Compute activations again in the backward pass instead of storing them, if the network supports this."""
 
     @classmethod
     def check_config(cls, config: Any, *, height: int, width: int) -> None:
-        """Raise ConfigError if the network cannot be built for images of this size. No weights are created."""
+        """Raise ConfigError if the network cannot be built for images of a size. No weights are created.
+
+        config: configuration of the network.
+        height, width: image size in pixels.
+        """
         check_size_multiple(config.name, config.size_multiple, height=height, width=width)
 
     @classmethod
     def check_weights(cls, config: Any) -> None:
-        """Raise CheckpointError if a new training needs published weights that are unavailable."""
+        """Raise CheckpointError if the configuration requires published weights that this machine cannot get."""
 
     @property
     def min_inverse_depth(self) -> Tensor:
-        """Return the smallest inverse depth that the network can predict, a scalar.
+        """Return the smallest inverse depth that the network can predict, a scalar tensor; 0 if depth has no upper
+        limit.
 
-        The output may have no gradient there.
+        At this bound the output may have no gradient.
         """
         limits = self.config.depth_range_m
         return torch.tensor(0.0 if limits is None else 1 / limits[1])
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) at which the network predicts images of this size, if no training chose one."""
+        """Return the (height, width) to which an image is resized for a prediction if no training determined a size.
+
+        height, width: size of the image in pixels.
+        """
         multiple = self.config.size_multiple
         return max(round(height / multiple), 1) * multiple, max(round(width / multiple), 1) * multiple
 
     @property
     def training_focal(self) -> float | None:
-        """Return fx / width of the images on which the published weights were trained; None if unknown."""
+        """Return fx / width for which the published weights predict metres; None if it is unknown."""
         return None
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None if the network predicts none."""
+        """Return the focal length that the network predicts from images, as fx / width (B,); None if it predicts none.
+
+        image: (B, 3, H, W) RGB in [0, 1].
+        """
         return None
 
 
 class AffineDepthNetwork(DepthNetwork):
-    """A network whose raw output is inverse depth up to scale and shift: inverse depth is scale * raw + shift.
+    """A depth network whose raw output is inverse depth up to scale and shift: inverse depth = scale * raw + shift.
 
     A subclass defines `raw` and calls `register_scale`. `calibrate` sets scale and shift, which checkpoints store.
 
@@ -235,31 +270,38 @@ class AffineDepthNetwork(DepthNetwork):
     """
 
     MIN_INVERSE_DEPTH: ClassVar[float] = 1e-8
-    """Smaller predictions in 1/m are raised to this bound (isl-org/DPT)."""
+    """Predicted inverse depth that is smaller than this, in 1/m, is raised to it (as in isl-org/DPT)."""
 
     output: DepthScale = DepthScale.AFFINE_INVERSE
     scale: Tensor
     shift: Tensor
 
     def register_scale(self, scale: float, shift: float) -> None:
-        """Register scale and shift as buffers."""
+        """Create the buffers `scale` and `shift` with these initial values."""
         self.register_buffer("scale", torch.tensor(scale))
         self.register_buffer("shift", torch.tensor(shift))
 
     def raw(self, image: Tensor) -> Tensor:
-        """Return the head's output (B, 1, H, W) for images (B, 3, H, W), RGB in [0, 1].
+        """Return the raw output (B, 1, H, W), which is at least 0 and larger for nearer points.
 
-        The output is at least 0 and larger for nearer points.
+        image: (B, 3, H, W) RGB in [0, 1].
         """
         raise NotImplementedError(f"{type(self).__name__} defines no raw")
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict inverse depth max(scale * raw + shift, MIN_INVERSE_DEPTH) of images (B, 3, H, W), RGB in [0, 1]."""
+        """Predict inverse depth max(scale * raw + shift, MIN_INVERSE_DEPTH), as one map (B, 1, H, W).
+
+        image: (B, 3, H, W) RGB in [0, 1].
+        camera: not used.
+        """
         inverse_depth = (self.scale * self.raw(image).float() + self.shift).clamp(min=self.MIN_INVERSE_DEPTH)
         return DepthMaps((inverse_depth,))
 
     def calibrate(self, scale: float, shift: float) -> None:
-        """Set the scale and shift that convert raw output to 1/m. Raises ConfigError if the scale is not positive."""
+        """Set the scale and shift that convert raw output to inverse depth in 1/m.
+
+        Raises ConfigError if the scale is not positive or a number is not finite.
+        """
         if not (torch.tensor([scale, shift]).isfinite().all() and scale > 0):
             found = f"scale {scale:g} and shift {shift:g}"
             fix = "check the unit of the ground truth"
@@ -269,14 +311,14 @@ class AffineDepthNetwork(DepthNetwork):
 
     @property
     def min_inverse_depth(self) -> Tensor:
-        """Return the smallest inverse depth that the network can predict, a scalar."""
+        """Return the smallest inverse depth that the network can predict, a scalar tensor in the unit of its output."""
         return self.shift.clamp(min=self.MIN_INVERSE_DEPTH)
 
 
 def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
-    """Return the depth network of `model.network` with its initial weights.
+    """Build the depth network that `config.network` chooses, with its initial weights, in training mode.
 
-    Raises ConfigError if your own class is wrong.
+    Raises ConfigError if your own network class does not fit the interface of `DepthNetwork`.
     """
     name = config.network.name
     network_class = DEPTH_NETWORKS.load(name)
@@ -306,7 +348,10 @@ def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> Depth
 
 
 def check_trains(config: DepthModelConfig) -> None:
-    """Raise ConfigError if the network passes no gradients and so cannot train."""
+    """Raise ConfigError if the depth network passes no gradients and so cannot be trained.
+
+    Such networks are run by a Python package of their authors.
+    """
     if package := config.network.package:
         found, expected = f"a network of the package {package}, which passes no gradients", "one that trains"
         fix = f"let it teach: teacher={getattr(config.network, 'source', config.network.name)}"
@@ -314,9 +359,12 @@ def check_trains(config: DepthModelConfig) -> None:
 
 
 def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
-    """Raise ConfigError if the depth network cannot be built for one of these image sizes (height, width).
+    """Raise ConfigError if the depth network cannot be built for one of these image sizes.
 
-    Your own network is built with random weights and predicts one random image.
+    Your own network is built with random weights and predicts one random image of each size.
+
+    config: configuration of the depth network.
+    sizes: image sizes (height, width) in pixels.
     """
     name = config.network.name
     sizes = list(dict.fromkeys(sizes))
@@ -332,7 +380,13 @@ def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int
 
 @torch.no_grad()
 def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
-    """Raise ConfigError if the network's outputs for a random image contradict its configuration."""
+    """Raise ConfigError if the network's outputs for a random image contradict its configuration.
+
+    The number and sizes of the maps must be those that the configuration announces, and inverse depth must be finite
+    and positive.
+
+    height, width: size of the random image in pixels.
+    """
     config, was_training = network.config, network.training
     key, fix = f"model.network={config.name}", "docs/how-to/add-a-depth-network.md has an example"
     devices = {parameter.device for parameter in network.parameters()}
@@ -360,14 +414,16 @@ def check_outputs(network: DepthNetwork, height: int, width: int) -> None:
 
 
 ADAPTER_PREFIX = "lora_"
-"""Prefix that peft gives to parts of the names of adapter weights."""
+"""The Python package peft begins components of the names of adapter weights with this prefix."""
 
 BASE_LAYER = "base_layer"
-"""Name part that peft inserts into the name of a layer with an adapter."""
+"""The Python package peft inserts this component into the parameter names of a layer that has an adapter."""
 
 
 def import_peft() -> Any:
-    """Import and return the package peft. The import takes seconds."""
+    """Import the Python package peft, which takes seconds, and return the module. Raises ConfigError if it is not
+    installed.
+    """
     if find_spec("peft") is None:
         fix = "pip install 'stadia[adapters]'"
         raise ConfigError("model.trained=adapters", found="no package peft", expected="the extra 'adapters'", fix=fix)
@@ -389,9 +445,11 @@ def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
 
 
 def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
-    """Return the names of the layers that get an adapter.
+    """Return the names of the layers of a network that get a low-rank adapter.
 
-    These are the trainable linear layers and ungrouped convolutions that are wider than the rank.
+    These are the trainable linear layers and ungrouped convolutions with more input and output channels than the rank.
+
+    rank: rank of the adapters.
     """
     return [
         name
@@ -403,9 +461,12 @@ def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
 
 
 def add_adapters(network: nn.Module, rank: int) -> list[str]:
-    """Freeze a network, add trainable adapters to its layers in place, and return the names of these layers.
+    """Freeze a network and add trainable low-rank adapters to its layers; return the names of these layers.
 
     The output does not change at first, because one matrix of each adapter is zero.
+
+    network: changed in place.
+    rank: rank of the adapters.
 
     Raises ConfigError if no layer is wider than the rank.
     """
@@ -423,7 +484,7 @@ def add_adapters(network: nn.Module, rank: int) -> list[str]:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Add all adapters to the weights of their layers, in place."""
+    """Add the product of each low-rank adapter to the weights of its layer and remove the adapter, in place."""
     for name, module in list(network.named_modules()):
         if hasattr(module, "get_base_layer") and hasattr(module, "merge"):
             layer: Any = module
@@ -433,26 +494,30 @@ def merge_adapters(network: nn.Module) -> None:
 
 
 def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Return plain weights under the names that they have in a module with adapters.
+    """Rename the weights of a network without adapters to the names that they have in the same network with adapters.
 
-    The tensors, of any shape, do not change.
+    The tensors do not change.
 
-    weights: plain weights by name.
-    own: names in the module's state_dict.
+    weights: weights of the network without adapters, by name.
+    own: parameter names of the network with adapters.
     """
     plain = {name.replace(f".{BASE_LAYER}.", "."): name for name in own}
     return {plain.get(name, name): tensor for name, tensor in weights.items()}
 
 
 def list_adapter_names(names: Iterable[str]) -> list[str]:
-    """Return those of the names that belong to weights of adapters."""
+    """Return those of the parameter names that belong to low-rank adapters."""
     return [name for name in names if any(part.startswith(ADAPTER_PREFIX) for part in name.split("."))]
 
 
 def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> list[Any]:
-    """Store and run the frozen linear layers and convolutions that own the given parameters in bfloat16.
+    """Store and run the frozen linear layers and convolutions that have the given parameters in bfloat16.
 
-    The inputs and outputs of the layers stay in float32. Returns the handles of the hooks, for `restore_float32`.
+    The inputs and outputs of these layers stay in float32, by hooks. Returns the handles of the hooks, for
+    `restore_float32`.
+
+    parameters: parameters that may be stored in bfloat16, such as those of the backbone.
+    network: changed in place.
     """
     chosen = {id(parameter) for parameter in parameters}
     handles = []

@@ -38,13 +38,14 @@ _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Arguments from which the package transformers builds a network.
+    """The dimensions of a dense prediction transformer, from which the package transformers builds the network.
 
     settings: arguments of `transformers.DPTConfig`.
-    blocks, heads: number of transformer blocks, and of heads in each block.
+    blocks: number of transformer blocks.
+    heads: number of attention heads in each block.
     hooks: indices, from 0, of the blocks whose tokens the decoder receives. The decoder of a hybrid also receives two
         convolutional maps.
-    hub: repository of the published weights, or None.
+    hub: repository of the published weights on the Hugging Face hub, or None if there are none.
     """
 
     settings: dict[str, Any]
@@ -64,7 +65,7 @@ LICENCE = "Apache-2.0"
 
 
 class Dpt(AffineDepthNetwork):
-    """DPT-Hybrid, DPT-Large, or a smaller network that trains on two cores.
+    """The dense prediction transformer: DPT-Hybrid, DPT-Large, or a smaller network that trains on two cores.
 
     The tokens of four blocks of a vision transformer become maps of four sizes. A decoder without batch normalization
     fuses them.
@@ -130,7 +131,7 @@ class Dpt(AffineDepthNetwork):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return the kind of the initial weights. `load_report` lists each weight."""
+        """Return "random" or "pretrained" with the source of the initial weights. `load_report` lists each weight."""
         if self.load_report is None or self.config.weights is not None:
             return {"network": "random" if self.load_report is None else "pretrained"}
         return {"network": f"pretrained {self.arch.hub}@{Path(self.load_report.source).parent.name}"}
@@ -188,14 +189,14 @@ class Dpt(AffineDepthNetwork):
 
 
 def check_transformers_installed() -> None:
-    """Raise ConfigError if the optional package transformers is missing. This does not import it."""
+    """Raise ConfigError if the optional Python package transformers is missing. This does not import it."""
     if find_spec("transformers") is None:
         expected, fix = "the extra 'transformers'", "pip install 'stadia[transformers]'"
         raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
 
 
 def import_transformers() -> Any:
-    """Import and return the package transformers. The import takes seconds."""
+    """Import the Python package transformers, which takes seconds, and return the module."""
     import stadia.core.torchvision_operators  # noqa: F401
 
     # isort: split
@@ -206,7 +207,10 @@ def import_transformers() -> Any:
 
 
 def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
-    """Return the file of initial weights, configured or published, or None for random weights.
+    """Return the file with the initial weights of a DPT network, downloaded if needed; None for random weights.
+
+    config: its `weights` names a local file; otherwise the published weights are used.
+    arch: dimensions of the network, with the repository of its published weights.
 
     Raises CheckpointError if the file is unavailable.
     """
@@ -229,7 +233,7 @@ def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
 
 
 def build_transformer(arch: Architecture) -> Any:
-    """Return the network that the package transformers builds, with random weights."""
+    """Build the network of these dimensions by the package transformers, with random weights."""
     transformers = import_transformers()
     return transformers.DPTForDepthEstimation(transformers.DPTConfig(**arch.settings))
 
@@ -238,7 +242,9 @@ def build_transformer(arch: Architecture) -> Any:
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with the projections `query`, `key` and `value` of transformers, and an exchangeable core."""
+    """Self-attention with the layers `query`, `key` and `value` of the package transformers, and any of
+    `networks.ATTENTIONS`.
+    """
 
     def __init__(self, projections: nn.Module, heads: int, core: nn.Module) -> None:
         super().__init__()
@@ -246,9 +252,10 @@ class SelfAttention(nn.Module):
         self.heads, self.core = heads, core
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Map tokens (B, N, D) to tokens (B, N, D).
+        """Map tokens (B, N, D) to attended tokens (B, N, D).
 
-        grid: (height, width) of the last height * width tokens.
+        tokens: (B, N, D) class token and patch tokens.
+        grid: (height, width) of the patch tokens, which are the last height * width tokens.
         """
         shape = (*tokens.shape[:2], self.heads, -1)
         q, k, v = (project(tokens).view(shape).transpose(1, 2) for project in (self.query, self.key, self.value))
@@ -257,10 +264,11 @@ class SelfAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """A block of DPT's vision transformer that passes the token grid to its attention.
+    """A block of DPT's vision transformer that tells its attention the size of the token grid.
 
-    block: block of transformers, whose layers are moved into this module.
-    make_core: function that creates the block's attention core: `make_core(head_dim)`.
+    block: block of the package transformers, whose layers are moved into this module.
+    heads: number of attention heads.
+    make_core: function that creates the attention of `networks.ATTENTIONS`, from the size of a head.
     """
 
     def __init__(self, block: Any, heads: int, make_core: Callable[[int], nn.Module]) -> None:
@@ -274,7 +282,8 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map tokens (B, N, D) to tokens (B, N, D).
 
-        grid: (height, width) of the last height * width tokens.
+        tokens: (B, N, D) class token and patch tokens.
+        grid: (height, width) of the patch tokens, which are the last height * width tokens.
         """
         layers: Any = self
         normalized = layers.layernorm_before(tokens)
@@ -283,11 +292,12 @@ class TransformerBlock(nn.Module):
 
 
 def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resize position embeddings (1, 1 + n * n, D) to another grid, (1, 1 + height * width, D).
+    """Resize position embeddings from a square grid of tokens to another grid: (1, 1 + height * width, D).
 
     The embedding of the class token is kept.
 
-    grid: (height, width) in tokens.
+    positions: (1, 1 + n * n, D) embeddings of the class token and of n x n patches.
+    grid: (height, width) of the new grid in tokens.
     """
     side = math.isqrt(positions.shape[1] - 1)
     token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
@@ -296,9 +306,14 @@ def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tens
 
 
 def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
-    """Return the tokens (B, 1 + N, D) of images (B, 3, H, W), the (height, width) of their grid, and early maps.
+    """Convert images to tokens: return tokens (B, 1 + N, D), (height, width) of the grid of N patches, and early
+    feature maps.
 
-    The early maps are those of a hybrid's convolutions at 1/4 and 1/8 of the image size; other networks have none.
+    The early feature maps are those of a hybrid's convolutions at 1/4 and 1/8 of the image size; networks without
+    convolutions have none.
+
+    embeddings: the embedding layers of the network of transformers.
+    image: (B, 3, H, W) normalized images.
     """
     early: list[Tensor] = []
     if hasattr(embeddings, "backbone"):
@@ -317,9 +332,11 @@ def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int]
 
 
 def use_constant_padding(network: nn.Module) -> None:
-    """Replace "SAME" padding by constant padding, so that an exported network accepts any size.
+    """Replace "SAME" padding, which depends on the image size, by constant padding, so that exports accept any size.
 
     Both paddings are equal for even sides.
+
+    network: changed in place.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -332,7 +349,11 @@ def use_constant_padding(network: nn.Module) -> None:
 
 
 def make_sincos_positions(side: int, width: int) -> Tensor:
-    """Return position embeddings (side * side, width): sines and cosines of each position's row, then of its column."""
+    """Return position embeddings (side * side, width) of a square token grid: sines and cosines of row, then of column.
+
+    side: number of tokens along each side of the grid.
+    width: number of channels of a token.
+    """
     quarter = width // 4
     rates = 1.0 / 10_000 ** (torch.arange(quarter) / quarter)
     angles = torch.arange(side)[:, None] * rates
@@ -346,7 +367,17 @@ def make_sincos_positions(side: int, width: int) -> Tensor:
 def make_plain(
     *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
 ) -> Architecture:
-    """Return a vision transformer with patches of 16 pixels. Tokens of four blocks become maps at 1/4 to 1/32."""
+    """Return the dimensions of a DPT without convolutional stages: a vision transformer with patches of 16 pixels.
+
+    Tokens of four blocks become maps at 1/4 to 1/32 of the image size.
+
+    width: channels of a token.
+    blocks, heads: number of transformer blocks, and of attention heads in each.
+    hooks: indices of the four blocks whose tokens the decoder receives.
+    neck: channels of the four maps.
+    fusion: channels of the decoder.
+    hub: repository of the published weights, or None.
+    """
     decoder = {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
     settings = {**_vit(width, blocks, heads), "backbone_out_indices": list(hooks), **decoder}
     return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub)
@@ -365,9 +396,20 @@ def make_hybrid(
     fusion: int,
     hub: str | None,
 ) -> Architecture:
-    """Return a hybrid: three ResNet stages (BiT: standardized weights, group norm), then a vision transformer.
+    """Return the dimensions of a DPT hybrid: three ResNet stages, then a vision transformer.
 
-    Two of the stages pass their maps to the decoder.
+    The ResNet is BiT, with standardized weights and group normalization. Two of its stages pass their maps to the
+    decoder.
+
+    stem: channels of the first convolution.
+    stages: channels of the three ResNet stages.
+    depths: number of blocks of the three ResNet stages.
+    groups: number of groups of the group normalization.
+    width: channels of a token.
+    blocks, heads: number of transformer blocks, and of attention heads in each.
+    hooks: indices of the two blocks whose tokens the decoder receives.
+    fusion: channels of the decoder.
+    hub: repository of the published weights, or None.
     """
     trunk = {
         "model_type": "bit",
@@ -437,4 +479,4 @@ SIZES = {
         hub="Intel/dpt-large",
     ),
 }
-"""The architecture of each size. The published weights predict depth up to scale and shift."""
+"""The dimensions of each value of `DptConfig.size`. Published weights predict depth up to scale and shift."""

@@ -13,7 +13,7 @@ from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainab
 from stadia.networks.encoders import check_encoder, load_state_dict
 
 MAX_SIDE = 384
-"""Length of the longer side at which images are predicted, if no training chose one."""
+"""The longer side of an image is resized to this number of pixels for a prediction if no training determined a size."""
 
 HEAD_CHANNELS = 128, 32
 """Numbers of channels of the head's last convolutions."""
@@ -37,16 +37,17 @@ class ResidualUnit(nn.Module):
 
 
 class RefiningBlock(nn.Module):
-    """Join a coarser map with the encoder's map, and double the size."""
+    """Add the encoder's feature map to the map of the coarser level, refine the sum, and double its size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.resConfUnit1, self.resConfUnit2 = ResidualUnit(channels), ResidualUnit(channels)  # the published names
 
     def forward(self, coarser: Tensor | None, features: Tensor) -> Tensor:
-        """Return the joined map (B, C, 2h, 2w) of the encoder's features (B, C, h, w).
+        """Return the refined map (B, C, 2h, 2w).
 
-        coarser: (B, C, h, w) map of the coarser block; None in the coarsest block.
+        coarser: (B, C, h, w) output of the block at the next coarser level; None in the coarsest block.
+        features: (B, C, h, w) feature map of the encoder at this level.
         """
         joined = features if coarser is None else coarser + self.resConfUnit1(features)
         refined = self.resConfUnit2(joined)
@@ -122,7 +123,7 @@ class Midas(AffineDepthNetwork):
         return list_trainable(self.scratch["output_conv"])
 
     def raw(self, image: Tensor) -> Tensor:
-        """Return the head's output (B, 1, H, W) for images (B, 3, H, W), RGB in [0, 1]."""
+        """Return inverse depth up to scale and shift (B, 1, H, W) of images (B, 3, H, W), RGB in [0, 1]."""
         x, features = self.normalize(image), list[Tensor]()
         for layer in self.pretrained.values():
             x = layer(x)
@@ -140,5 +141,7 @@ class Midas(AffineDepthNetwork):
 
 
 def is_midas_file(names: Collection[str]) -> bool:
-    """Return whether the names of weights belong to MiDaS 2.1. DPT is MiDaS 3 and has others."""
+    """Return whether the names of the weights in a file show that it is a MiDaS 2.1 network. DPT, MiDaS 3, has other
+    names.
+    """
     return "pretrained.layer1.0.weight" in names

@@ -17,16 +17,16 @@ from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthMaps, l
 from stadia.networks.encoders import copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
-"""Mean and standard deviation with which the published networks normalize all channels."""
+"""Mean and standard deviation with which the published networks normalize all three channels of RGB in [0, 1]."""
 
 MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
 """Range of depth of the sigmoid output, in the unit of the published depth."""
 
 TRAINING_FOCAL = 0.58
-"""fx / width of the images on which the published networks were trained."""
+"""Focal length over image width (fx / width) of the images on which the published networks were trained."""
 
 UNIT_BASELINE, KITTI_BASELINE_M = 0.1, 0.54
-"""KITTI's stereo baseline in the networks' unit and in metres: one unit of a stereo network is 5.4 m."""
+"""Baseline of KITTI's stereo cameras in the unit of stereo-trained networks, and in metres: their unit is 5.4 m."""
 
 POSE_SCALE = 0.01
 """Factor by which the outputs of the pose decoder are multiplied."""
@@ -48,7 +48,7 @@ class ReflectedConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, outputs, h, w)."""
+        """Map features (B, inputs, h, w) to features (B, outputs, h, w)."""
         mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"  # one row has no reflection
         result: Tensor = self.conv(functional.pad(x, (1, 1, 1, 1), mode=mode))
         return result
@@ -62,13 +62,13 @@ class ConvBlock(nn.Module):
         self.conv = ReflectedConv(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, outputs, h, w)."""
+        """Map features (B, inputs, h, w) to features (B, outputs, h, w)."""
         result: Tensor = functional.elu(self.conv(x))
         return result
 
 
 class DisparityDecoder(nn.Module):
-    """The disparity decoder with five stages, whose modules are in the order of the published list."""
+    """The disparity decoder with five stages. Its modules are in the order of the published weights."""
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class ResnetEncoder(nn.Module):
 
 
 class PoseDecoder(nn.Module):
-    """Four convolutions on the coarsest features of an image pair."""
+    """Four convolutions that map the coarsest features of an image pair to the camera motion between the two images."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -180,7 +180,9 @@ class Monodepth2(AffineDepthNetwork):
         return list_trainable(self.depth)
 
     def raw(self, image: Tensor) -> Tensor:
-        """Return the finest sigmoid output as inverse depth (B, 1, H, W) of images (B, 3, H, W), RGB in [0, 1]."""
+        """Return the finest predicted inverse depth (B, 1, H, W), in the network's own unit, of images (B, 3, H, W) in
+        [0, 1].
+        """
         return sigmoid_to_inverse_depth(self.depth(self.encoder(image))[0].float(), MIN_DEPTH, MAX_DEPTH)
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
@@ -190,7 +192,11 @@ class Monodepth2(AffineDepthNetwork):
         return DepthMaps(tuple(self.scale * inverse_depth for inverse_depth in maps))
 
     def T_later_earlier(self, earlier: Tensor, later: Tensor) -> Tensor | None:
-        """Return the motion (B, 4, 4) between images (B, 3, H, W) in the unit of depth; None without a pose network."""
+        """Predict the motion (B, 4, 4) from the earlier to the later camera, in the unit of depth; None without a pose
+        network.
+
+        earlier, later: (B, 3, H, W) RGB in [0, 1], two images of a video in temporal order.
+        """
         if not self.config.motion:
             return None
         values = self.pose(self.pose_encoder(torch.cat([earlier, later], dim=1))[-1]).float()
@@ -198,9 +204,12 @@ class Monodepth2(AffineDepthNetwork):
 
 
 def load_monodepth2(network: Monodepth2, folder: Path) -> None:
-    """Copy the weights in the published files of a folder into a network.
+    """Copy the weights of the files that Monodepth2's authors publish into a network.
 
-    Raises CheckpointError if a weight is missing, left over or of another shape.
+    network: changed in place.
+    folder: folder with encoder.pth and depth.pth, and for a network with motion also pose_encoder.pth and pose.pth.
+
+    Raises CheckpointError if a file or a weight is missing, left over or has a shape that differs from the network's.
     """
     folder = expand_home(folder)
     tensors: dict[str, Tensor] = {}
@@ -216,21 +225,21 @@ def load_monodepth2(network: Monodepth2, folder: Path) -> None:
 
 
 PLAIN = ("height", "width", "use_stereo")
-"""Numbers that encoder.pth contains next to its tensors: the training size, and whether stereo video trained it."""
+"""Names of plain numbers in encoder.pth: height and width of the training images, and whether stereo video was used."""
 
 
 def read_part(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a published file by name, in the shapes of the network.
+    """Return the tensors of one published file, such as depth.pth, by name.
 
-    Raises CheckpointError for other content.
+    Raises CheckpointError if the file contains anything else.
     """
     return {name: tensor for name, tensor in read_tensors(path, PLAIN).items() if name not in PLAIN}
 
 
 def describe_monodepth2(folder: Path) -> dict[str, Any]:
-    """Return the keys of `Monodepth2Config` that follow from the files of a folder.
+    """Return the settings of `Monodepth2Config` that follow from the published files in a folder, as a dictionary.
 
-    Raises CheckpointError for a damaged encoder.pth.
+    Raises CheckpointError if encoder.pth is missing or damaged.
     """
     folder = expand_home(folder)
     if not (folder / "encoder.pth").is_file():

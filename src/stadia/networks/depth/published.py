@@ -29,9 +29,10 @@ MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
 
 
 class Published(AffineDepthNetwork):
-    """A depth network of transformers, which runs at the size of the image with its own normalization.
+    """A published depth network, run by transformers or its authors' package, with its own normalization.
 
-    Its raw output is inverse depth: 1 / metres, or 1 minus depth if depth is known up to scale and shift.
+    The raw output is 1 / depth if the network predicts metres or depth up to scale. It is inverse depth up to scale and
+    shift if the network predicts that, and 1 minus depth if the network predicts depth up to scale and shift.
     """
 
     Config: ClassVar[type[PublishedConfig]] = PublishedConfig
@@ -102,7 +103,7 @@ class Published(AffineDepthNetwork):
             self.network.gradient_checkpointing_enable()
 
     def raw(self, image: Tensor) -> Tensor:
-        """Return the network's inverse depth (B, 1, H, W) of images (B, 3, H, W), RGB in [0, 1]."""
+        """Return inverse depth, or a value that grows with it (B, 1, H, W), of images (B, 3, H, W), RGB in [0, 1]."""
         height, width = image.shape[-2:]
         inside, margins = image, (0, 0)
         if self.preprocessing.margins:
@@ -140,7 +141,10 @@ class Published(AffineDepthNetwork):
         return output
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return the predicted fx / width (B,) of images (B, 3, H, W), or None if the network predicts none."""
+        """Return the focal length that the network predicts from images, as fx / width (B,); None if it predicts none.
+
+        image: (B, 3, H, W) RGB in [0, 1].
+        """
         height, width = self.preprocessing.round_up(*image.shape[-2:])
         if self.config.package:
             resized = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
@@ -173,12 +177,18 @@ class DepthAnything(Published):
 
 
 def compute_margin(side: int) -> int:
-    """Return the margin in pixels that ZoeDepth adds at both ends of a side (arXiv 2302.12288)."""
+    """Return how many pixels of mirrored margin ZoeDepth adds at each end of an image side (arXiv 2302.12288).
+
+    side: height or width of the image in pixels.
+    """
     return math.floor(math.sqrt(side / 2) * 3)
 
 
 def build_published(config: PublishedConfig) -> Any:
-    """Return the network of an architecture with random weights. Raises CheckpointError if it cannot be built."""
+    """Build the network of a configuration by the package transformers, with random weights.
+
+    Raises CheckpointError if it cannot be built.
+    """
     transformers = import_transformers()
     try:
         return transformers.AutoModelForDepthEstimation.from_config(make_architecture(config))
@@ -195,9 +205,9 @@ def _refuse_architecture(config: PublishedConfig, error: Exception) -> Checkpoin
 
 
 def make_architecture(config: PublishedConfig) -> Any:
-    """Return the configuration object of transformers for an architecture.
+    """Return the configuration object of the package transformers for a published network.
 
-    Raises ConfigError if the installed version of transformers lacks it.
+    Raises ConfigError if the installed version of transformers does not know the architecture.
     """
     transformers = import_transformers()
     values = _without_downloads(config.architecture)
@@ -219,10 +229,10 @@ def _without_downloads(values: Any) -> Any:
 
 
 def load_published(config: PublishedConfig) -> Any:
-    """Return the network with the weights of its source.
+    """Build a published network and load the weights of its source, a folder or a repository of the hub.
 
-    Raises CheckpointError for damaged files, and for weights that are missing, superfluous, of another shape or not
-    finite.
+    Raises CheckpointError for damaged files, and for weights that are missing, superfluous, not finite, or of a shape
+    that differs from the network's.
     """
     transformers = import_transformers()
     files = find_published_files(config.source)
@@ -253,7 +263,10 @@ def load_published(config: PublishedConfig) -> Any:
 
 
 def count_numbers(files: PublishedFiles) -> int:
-    """Return how many numbers the weight files contain, according to their headers."""
+    """Return how many numbers the weight files contain in total, according to their headers.
+
+    Raises CheckpointError for a damaged file.
+    """
     import safetensors
 
     total = 0
@@ -285,7 +298,11 @@ def _refuse_partial(files: PublishedFiles, network: nn.Module, report: Any) -> N
 
 
 class MogeNetwork(nn.Module):
-    """MoGe (arXiv 2410.19115), up to scale, or MoGe-2 (arXiv 2507.02546), in metres. `name` gives the version."""
+    """MoGe (arXiv 2410.19115), whose depth is up to scale, or MoGe-2 (arXiv 2507.02546), whose depth is in metres.
+
+    folder: folder with model.pt.
+    name: name of the network; names that start with "moge-2" mean MoGe-2.
+    """
 
     files = ("model.pt",)
 
@@ -295,13 +312,20 @@ class MogeNetwork(nn.Module):
         self.network: Any = module.MoGeModel.from_pretrained(str(folder / "model.pt"))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return depth (B, H, W), infinite in the sky, and fx / width (B,) of images (B, 3, H, W), RGB in [0, 1]."""
+        """Predict depth (B, H, W), infinite in the sky, and focal length over image width, fx / width (B,).
+
+        image: (B, 3, H, W) RGB in [0, 1].
+        """
         found = self.network.infer(image, apply_mask=True, use_fp16=False)
         return found["depth"].clone(), found["intrinsics"][:, 0, 0].clone()  # infer has no gradients, but clones may
 
 
 class DepthAnything3Network(nn.Module):
-    """Depth Anything 3 (arXiv 2511.10647), applied to single images."""
+    """Depth Anything 3 (arXiv 2511.10647), applied to single images.
+
+    folder: folder with config.json and model.safetensors.
+    name: not used.
+    """
 
     files = ("config.json", "model.safetensors")
 
@@ -310,7 +334,11 @@ class DepthAnything3Network(nn.Module):
         self.network: Any = import_module("depth_anything_3.api").DepthAnything3.from_pretrained(str(folder))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return depth (B, H, W) and fx / width (B,), or None, of images (B, 3, H, W) in [0, 1]."""
+        """Predict depth (B, H, W) and focal length over image width, fx / width (B,), or None if there is no focal
+        length.
+
+        image: (B, 3, H, W) RGB in [0, 1].
+        """
         maps, focals = [], []
         for pixels in (image.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
             found = self.network.inference([pixels], process_res=max(pixels.shape[:2]))
@@ -326,11 +354,13 @@ NETWORKS: Mapping[str, type[MogeNetwork] | type[DepthAnything3Network]] = {
     "moge": MogeNetwork,
     "depth_anything_3": DepthAnything3Network,
 }
-"""Networks by the name of the package that runs them, a key of PACKAGES."""
+"""Class that runs a network by its authors' Python package, by the name of this package (a key of PACKAGES)."""
 
 
 def load_package_network(name: str) -> MogeNetwork | DepthAnything3Network:
-    """Return a network of PUBLISHED_NETWORKS that a package runs, with its published weights.
+    """Load a published network that its authors' Python package runs, with its published weights.
+
+    name: a name of PUBLISHED_NETWORKS that has a package.
 
     Raises ConfigError if the package is missing, and CheckpointError if it cannot load the weights.
     """

@@ -26,20 +26,21 @@ _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation by which RGB in [0, 1] is normalized."""
+"""Mean and standard deviation of each channel by which RGB in [0, 1] is normalized."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a network's input images are prepared.
+    """How an image is prepared for a published network.
 
     size: (height, width) after resizing; None keeps the image's size.
-    keep_aspect: resize both sides by one factor: of the two factors of `size`, the one nearer to 1.
-    multiple: both sides are rounded to multiples of this number.
+    keep_aspect: resize both sides by the same factor: the one of the two factors that `size` requires which is nearer
+        to 1.
+    multiple: both sides are rounded to multiples of this number of pixels.
+    mean, std: mean and standard deviation of each channel by which RGB in [0, 1] is normalized.
     is_fixed: the network accepts images of `size` only.
-    mean, std: mean and standard deviation of RGB in [0, 1].
-    margins: add mirrored margins, which are cut off the prediction (ZoeDepth).
-    is_bound: neither side exceeds `size`, and the aspect ratio is kept.
+    margins: add mirrored margins to the image, and cut them off the prediction (ZoeDepth).
+    is_bound: shrink or enlarge the image, with its aspect ratio, so that it just fits into `size`.
     """
 
     size: tuple[int, int] | None
@@ -52,7 +53,7 @@ class Preprocessing:
     is_bound: bool = False
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) to which the network's authors resize an image of this size."""
+        """Return the (height, width) to which the network's authors would resize an image of this height and width."""
         if self.size is None:
             return self.round_up(height, width)
         vertical, horizontal = self.size[0] / height, self.size[1] / width
@@ -67,7 +68,7 @@ class Preprocessing:
         return min(rows, MAX_SIDE), min(columns, MAX_SIDE)
 
     def round_up(self, height: int, width: int) -> tuple[int, int]:
-        """Return the next larger (height, width) that the network accepts."""
+        """Return the smallest (height, width), not below the given ones, that the network accepts."""
         if self.is_fixed and self.size is not None:
             return self.size
         return (height + self.multiple - 1) // self.multiple * self.multiple, (
@@ -91,10 +92,10 @@ _DEFAULTS: Mapping[str, tuple[tuple[int, int] | None, bool, int, Normalization]]
 
 
 def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, Any]) -> Preprocessing:
-    """Return how images are prepared for an architecture.
+    """Return how images are prepared for a published network of the package transformers.
 
     architecture: content of config.json.
-    settings: content of preprocessor_config.json. Missing keys take the defaults of the image processor.
+    settings: content of preprocessor_config.json. Missing keys take the defaults of the network's image processor.
 
     Raises ValueError for impossible sizes and normalizations.
     """
@@ -140,7 +141,12 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
 
 
 def find_output(architecture: Mapping[str, Any]) -> DepthScale:
-    """Return the scale of the depth that an architecture predicts."""
+    """Return the scale of the depth that an architecture predicts: metres, or (inverse) depth up to scale and shift.
+
+    architecture: content of config.json.
+
+    Raises ConfigError for a metric network without its largest depth.
+    """
     kind = architecture["model_type"]
     if kind in ("chmv2", "prompt_depth_anything"):  # heights above the ground; depth without a prompt
         return DepthScale.AFFINE_DEPTH
@@ -211,19 +217,21 @@ class PublishedConfig(DepthNetworkConfig):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Return the content of config.json."""
+        """Return a copy of the content of config.json, which describes the network's layers."""
         assert self.settings is not None
         return dict(self.settings["architecture"])
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Return how the network's input images are prepared."""
+        """Return how images are prepared for the network."""
         assert self.settings is not None
         return read_preprocessing(self.architecture, self.settings["preprocessing"])
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of the depth that the published weights predict."""
+        """Return the scale of the depth that the published weights predict: metres, up to scale, or up to scale and
+        shift.
+        """
         return self.output or find_output(self.architecture)
 
     @property

@@ -33,22 +33,25 @@ from stadia.networks.gradient_checkpointing import run_checkpointed
 
 
 def relu() -> nn.Module:
-    """Clamp negative values to 0."""
+    """Create the activation max(x, 0)."""
     return nn.ReLU()
 
 
 def leaky_relu() -> nn.Module:
-    """Scale negative values by 0.01, so that no unit dies."""
+    """Create the activation that multiplies negative values by 0.01, so that no unit dies."""
     return nn.LeakyReLU(0.01)
 
 
 def elu() -> nn.Module:
-    """Replace negative values by exp(x) - 1."""
+    """Create the activation that replaces negative values x by exp(x) - 1."""
     return nn.ELU()
 
 
 def rrelu() -> nn.Module:
-    """Scale negative values by random slopes between 1/8 and 1/3, and by their mean in evaluation."""
+    """Create the activation that multiplies negative values by random slopes, in evaluation by their mean.
+
+    The slopes are from 1/8 to 1/3.
+    """
     return nn.RReLU()
 
 
@@ -67,9 +70,9 @@ class Snake(nn.Module):
 
 
 class EdgePaddedConv(nn.Conv2d):
-    """A 3x3 convolution that repeats the edge, because padding with zeros would draw a frame around the depth.
+    """A 3x3 convolution that pads by repeating edge pixels, because zeros would disturb depth near the image's edges.
 
-    Compiled code pads by concatenation. torch.compile does not support the gradient of torch's own padding of
+    Compiled code pads by concatenation, because torch.compile does not support the gradient of torch's own padding of
     channels-last images (torch 2.13).
     """
 
@@ -77,7 +80,7 @@ class EdgePaddedConv(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1, padding_mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, outputs, H, W); outside, the nearest pixels are repeated.
+        """Map (B, inputs, H, W) to (B, outputs, H, W).
 
         Autocast is off, because on a CPU torch would convert the image to float32 and back.
         """
@@ -97,14 +100,16 @@ def repeat_edges(x: Tensor) -> Tensor:
 
 
 class DepthDecoder(nn.Module):
-    """The decoder of a U-Net.
+    """The decoder of a U-Net with one output per scale.
 
-    Each stage convolves, upsamples, concatenates the skip feature if there is one, and convolves.
+    Each stage convolves, upsamples, concatenates the encoder's feature map of the same stride if there is one, and
+    convolves.
 
-    channels_in: numbers of channels of the encoder's features, finest first; `strides` gives their strides.
+    channels_in: numbers of channels of the encoder's feature maps, finest first.
+    strides: strides of these feature maps in pixels.
     channels: numbers of channels of the decoder at strides 1, 2, 4, 8 and 16.
-    outputs: number of channels of each head.
-    scales: number of heads, at strides 1, 2, 4, ...
+    outputs: number of channels of each output.
+    scales: number of outputs, at strides 1, 2, 4, ...
     activation: function that creates the layer after each convolution.
     """
 
@@ -134,7 +139,7 @@ class DepthDecoder(nn.Module):
         self.checkpoint_gradients = False  # see `models.gradient_checkpointing`
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
-        """Map features to logits (B, outputs, H / 2^s, W / 2^s), one per scale s; both are finest first."""
+        """Map the encoder's feature maps to logits (B, outputs, H / 2^s, W / 2^s), one per scale s, finest first."""
         x, maps = features[-1], []
         for stride in self.strides:
             upsample = partial(self._upsample, stride)
@@ -153,9 +158,10 @@ class DepthDecoder(nn.Module):
 
 
 def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:
-    """Bound a logit of any shape to limits around 0 by tanh. Near 0 this is the identity.
+    """Limit values smoothly by tanh, separately above and below 0. Near 0 the values do not change.
 
-    limits: smallest and largest result.
+    logit: values of any shape.
+    limits: smallest (negative) and largest (positive) result.
     """
     least, largest = limits
     bound = torch.where(logit > 0, largest, -least)
@@ -163,7 +169,7 @@ def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCER
 
 
 class Unet(DepthNetwork):
-    """Any timm encoder, the decoder of Monodepth2, and the function from logits to inverse depth.
+    """A depth network with any timm encoder and the decoder of Monodepth2 (arXiv 1806.01260).
 
     An untrained network predicts `init_depth_m` and log uncertainty 0 at every pixel.
     """
@@ -189,7 +195,7 @@ class Unet(DepthNetwork):
                 nn.init.zeros_(head.bias[-1])  # type: ignore[index]
 
     def build_decoder(self) -> "DepthDecoder | SharpDecoder":
-        """Return the decoder for the features of the encoder, with random weights."""
+        """Create the decoder for the encoder's feature maps, with random weights."""
         return DepthDecoder(
             self.encoder.channels,
             self.encoder.strides,
@@ -200,9 +206,9 @@ class Unet(DepthNetwork):
         )
 
     def compute_logits(self, features: list[Tensor], image: Tensor) -> list[Tensor]:
-        """Return float32 logits (B, outputs, H / 2^s, W / 2^s), one per scale s, finest first.
+        """Return the decoder's float32 outputs (B, outputs, H / 2^s, W / 2^s), one per scale s, finest first.
 
-        features: the encoder's features, finest first.
+        features: the encoder's feature maps, finest first.
         image: (B, 3, H, W) RGB in [0, 1].
         """
         if isinstance(self.decoder, SharpDecoder):
@@ -219,15 +225,21 @@ class Unet(DepthNetwork):
         return self
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Predict the depth maps of images (B, 3, H, W), RGB in [0, 1]."""
+        """Predict the depth maps of images.
+
+        image: (B, 3, H, W) RGB in [0, 1].
+        camera: camera of the images; if the network has a canonical camera and this is None, depth is for the canonical
+            camera.
+        """
         return self.decode(self.encoder(image), image, camera)
 
     def decode(self, features: list[Tensor], image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        """Return the depth maps of an image from the encoder's features.
+        """Return the depth maps of images whose encoder features are already computed.
 
-        features: the encoder's features, finest first.
+        features: the encoder's feature maps, finest first.
         image: (B, 3, H, W) RGB in [0, 1].
-        camera: camera of the image; without one, depth is that of the canonical camera.
+        camera: camera of the images; if the network has a canonical camera and this is None, depth is for the canonical
+            camera.
         """
         canonical = self.config.canonical_focal
         ratio = 1.0 if canonical is None or camera is None else compute_focal_ratio(camera, canonical)
@@ -275,22 +287,28 @@ class Unet(DepthNetwork):
 # (sub-pixel convolution, arXiv 1609.05158).
 
 FINEST = 2
-"""The finest convolutions have this stride."""
+"""Stride of the finest convolutions of `SharpDecoder`."""
 
 
 def make_block(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
-    """Return a convolution, batch normalization and ReLU."""
+    """Create a convolution, batch normalization and ReLU.
+
+    inputs, outputs: numbers of channels.
+    size: side of the convolution's kernel.
+    """
     convolution = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class SharpDecoder(nn.Module):
-    """Map features of strides 2 to 32 and the image to logits at full resolution.
+    """A decoder that maps feature maps of strides 2 to 32 and the image itself to outputs at full resolution.
 
-    The coarsest feature gets its mean over the image, which has the scene's scale. Log uncertainty comes from stride 4.
+    To the coarsest feature map its mean over the image is added (after a linear layer), from which the scene's scale
+    can be learned. Log uncertainty is predicted at stride 4 and upsampled.
 
-    channels_in: channels of the encoder's features at strides 2, 4, 8, 16 and 32.
-    channels: channels of the decoder at stride 1, as 2x2 pixels of the head, and at 2, 4, 8 and 16.
+    channels_in: channels of the encoder's feature maps at strides 2, 4, 8, 16 and 32.
+    channels: channels of the decoder: first 4, the 2x2 pixels that the output layer predicts per position, then those
+        at strides 2, 4, 8 and 16.
     """
 
     def __init__(self, channels_in: list[int], channels: tuple[int, ...]) -> None:
@@ -317,9 +335,10 @@ class SharpDecoder(nn.Module):
         self.checkpoint_gradients = False  # see `models.gradient_checkpointing`
 
     def forward(self, features: list[Tensor], image: Tensor) -> Tensor:
-        """Map features, finest first, and the normalized image (B, 3, H, W) to logits (B, 2, H, W).
+        """Map feature maps and the image to logits (B, 2, H, W): of inverse depth, and log uncertainty.
 
-        The logits are of inverse depth and log uncertainty.
+        features: the encoder's feature maps, finest first.
+        image: (B, 3, H, W) normalized image.
         """
         context = self.context(features[-1].mean((-2, -1), keepdim=True))
         x = self.coarsest(features[-1]) + context
@@ -345,34 +364,44 @@ class SharpDecoder(nn.Module):
 
 
 FAMILIAR_FILE = Path(__file__).with_name("base_familiar.safetensors")
-"""Mean features of photos whose metres were measured, and of other images (experiments/familiar_photos.py)."""
+"""File with the regression of `BaseNetwork.measure_strangeness`: it tells photos like those of the metric evaluation
+apart.
+
+It was fitted to mean encoder features of such photos and of other images (experiments/familiar_photos.py).
+"""
 
 STANDARD_LIMIT = 4.0
-"""Standardized features are clamped to this absolute value."""
+"""Encoder features, minus their mean and divided by their standard deviation, are clamped to this absolute value."""
 
 TRAINED_PIXELS = 384 * 288
-"""Number of pixels of the images on which the network was trained. It predicts best at about this size."""
+"""Number of pixels of the images on which the network was trained. It predicts best if its input has about as many
+pixels.
+"""
 
 REAL_ERROR = 0.25
-"""Mean relative depth error in metres over the real samples of docs/reference/base-network.md."""
+"""Mean relative error of the predicted depth in metres, without alignment, over real data sets.
+
+docs/reference/base-network.md lists the data sets.
+"""
 
 INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH = 4.0, 1.9
-"""Numbers of predicted uncertainties within which ln z of 90 % of the pixels agrees with the truth.
+"""Factors on the predicted standard deviation of ln z, so that 90 % of the pixels have their true depth within it.
 
-The second number holds if a known length gave the scale.
+The first factor (INTERVAL_IN_METRES) holds for depth in metres as the network predicts it. The second
+(INTERVAL_WITH_A_LENGTH) holds if a known length gave the scale.
 """
 
 
 def find_depth_interval(
     depth_m: NDArray[np.floating], log_uncertainty: NDArray[np.floating], spread: float = INTERVAL_IN_METRES
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return the lower and upper ends (H, W) of the 90 % interval of each pixel's depth, in the unit of the depth.
-
-    The spread was measured on real recordings (docs/reference/base-network.md).
+    """Return the lower and upper ends, (H, W) each, of the 90 % interval of each pixel's depth, in the unit of the
+    depth.
 
     depth_m: (H, W) predicted depth.
-    log_uncertainty: (H, W) predicted log uncertainty.
-    spread: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the depth.
+    log_uncertainty: (H, W) logarithm of the predicted uncertainty of ln z.
+    spread: factor on the uncertainty: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the
+        depth. Both were measured on real recordings (docs/reference/base-network.md).
 
     Example:
         >>> near, far = find_depth_interval(np.array([[2.0]]), np.log([[0.1]]))
@@ -384,12 +413,18 @@ def find_depth_interval(
 
 
 def pool_features(features: Sequence[Tensor]) -> Tensor:
-    """Return the spatial means (B, C) of the encoder's two coarsest features (B, C_i, h, w), concatenated."""
+    """Return the mean over the image (B, C) of the encoder's two coarsest feature maps, concatenated along the
+    channels.
+
+    features: feature maps (B, C_i, h_i, w_i), finest first.
+    """
     return torch.cat([feature.mean((-2, -1)) for feature in features[-2:]], dim=1)
 
 
 class BaseNetwork(Unet):
-    """EfficientNet-Lite2 with a decoder at full resolution, a canonical camera, and weights that predict metres.
+    """The depth network of the package: EfficientNet-Lite2, a full-resolution decoder, and weights that predict metres.
+
+    It predicts the depth of a canonical camera and scales it by the focal length of the camera that is passed.
 
     Example:
         >>> network = BaseNetwork(BaseConfig()).eval()
@@ -408,12 +443,12 @@ class BaseNetwork(Unet):
             self.load_state_dict(load_base_weights())
 
     def measure_strangeness(self, pooled: Tensor) -> Tensor:
-        """Return a score (B,) that is above 0 for images unlike those on which the error in metres was measured.
+        """Return a score (B,) that is above 0 for images unlike the photos on which the error in metres was measured.
 
-        The score is a kernel ridge regression to 1 for paintings, maps, drone images and so on, and to -1 for rooms,
-        streets and people (docs/reference/base-network.md).
+        The score is a kernel ridge regression to 1 for paintings, maps, drone images and the like, and to -1 for photos
+        of rooms, streets and people (docs/reference/base-network.md).
 
-        pooled: (B, C) result of `pool_features`.
+        pooled: (B, C) mean encoder features of the images, the result of `pool_features`.
         """
         known = {name: value.float() for name, value in safetensors.torch.load_file(FAMILIAR_FILE).items()}
         standard = ((pooled.cpu() - known["mean"]) / known["spread"]).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
@@ -432,9 +467,12 @@ class BaseNetwork(Unet):
         return True
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the network's (height, width) for an image: multiples of 32 with about `TRAINED_PIXELS` pixels.
+        """Return the (height, width) at which the network runs on an image: multiples of 32 with about `TRAINED_PIXELS`
+        pixels.
 
         The aspect ratio of the image is kept as far as the multiples allow.
+
+        height, width: size of the image in pixels.
         """
         factor = math.sqrt(TRAINED_PIXELS / (height * width))
         return super().image_size(round(height * factor), round(width * factor))

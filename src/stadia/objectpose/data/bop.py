@@ -65,7 +65,10 @@ class _Image:
 
 
 def read_targets(dataset: Path) -> Targets:
-    """Return the number of instances by object that the benchmark requests, for each (scene, image)."""
+    """Return how many instances the BOP benchmark asks for, by (scene id, image id) and then by object id.
+
+    dataset: folder of the data set, which contains test_targets_bop19.json.
+    """
     targets: Targets = {}
     for entry in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
         targets.setdefault((entry.scene_id, entry.im_id), {})[entry.obj_id] = entry.inst_count
@@ -188,9 +191,14 @@ class BopImages(object_labels.ObjectImages):
         return found
 
     def requested_counts(self, index: int) -> dict[int, int]:
-        """Return the number of instances by object that the benchmark requests.
+        """Return how many instances of each object count as targets in an image, by object id.
 
-        Without a list, the visible ones count.
+        These are the instances that the benchmark lists in test_targets_bop19.json. Without that file, they are the
+        visible ones.
+
+        index: index of the image.
+
+        Raises DataError if the list asks for an object that is not annotated in the image.
         """
         poses = self._all[index].poses
         if self.targets is None:
@@ -229,10 +237,14 @@ class BopImages(object_labels.ObjectImages):
 
 @dataclass(frozen=True, slots=True)
 class BopResult:
-    """One estimated object.
+    """Describe one estimated object of a BOP csv file.
 
-    T_camera_model: (4, 4) pose of BOP's mesh in metres.
-    time_s: time that the image took; -1 if unknown.
+    scene_id: number of the scene.
+    im_id: number of the image in the scene.
+    obj_id: number of the object's mesh.
+    score: confidence of the estimate; only the order of scores matters.
+    T_camera_model: (4, 4) pose, from the coordinates of BOP's mesh to camera coordinates, in metres.
+    time_s: seconds that the whole image took; -1 if unknown.
     """
 
     scene_id: int
@@ -281,7 +293,11 @@ def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int],
 
 
 def format_numbers(numbers: Sequence[int], most: int = 12) -> str:
-    """Return a text with the first numbers, and how many more there are."""
+    """Return the first numbers as a text for messages, such as "1, 2, 3 and 5 more".
+
+    numbers: the numbers.
+    most: how many numbers are written out.
+    """
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return ", ".join(str(number) for number in numbers[:most]) + more
 

@@ -30,7 +30,14 @@ PlyProperty = tuple[str, str, str]  # name, type, and the type of its length; th
 
 
 def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
-    """Return vertices (N, 3) in the unit of the file, and triangles (M, 3). Raises DataError for a damaged file."""
+    """Read a triangle mesh from a PLY file; return vertices (N, 3), and the vertex indices of each triangle (M, 3).
+
+    Vertices have the unit of the file.
+
+    path: the file.
+
+    Raises DataError for a damaged file.
+    """
     data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the data set")
     fix = "copy it again, or triangulate it"
     with name_parser_errors(path, expected="a whole PLY file of triangles", fix=fix):
@@ -110,13 +117,19 @@ def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class BopModel:
-    """One object with its mesh.
+    """Describe one object of a BOP data set with its mesh.
 
-    vertices_m: (N, 3) vertices in metres in the frame of `ObjectLabel`.
-    triangles: (M, 3) rows of vertices.
-    size_m: (3,) extents of the box in metres.
-    T_object_model: (4, 4) motion from BOP's frame of the object to the frame of `ObjectLabel`, in metres.
-    diameter_m: largest distance between two vertices, as BOP gives it, in metres.
+    "Object coordinates" are stadia's: origin at the center of the object's box, y axis up and along an axis of
+    symmetry.
+
+    obj_id: number of the object in the data set.
+    file: PLY file of the mesh.
+    vertices_m: (N, 3) vertices in object coordinates in metres.
+    triangles: (M, 3) indices of the three vertices of each triangle.
+    size_m: (3,) edge lengths of the box along x, y and z in metres.
+    symmetry: rotations that leave the object unchanged.
+    T_object_model: (4, 4) motion, from the coordinates of BOP's mesh to object coordinates, in metres.
+    diameter_m: largest distance between two vertices in metres, as BOP gives it.
     """
 
     obj_id: int

@@ -30,11 +30,12 @@ MIN_HANDLE_PX = 4  # visible pixels of a handle that break the symmetry of a mug
 
 @dataclass(frozen=True)
 class NocsModel:
-    """A model in normalized coordinates: its box has the diagonal 1 and is centered at the origin.
+    """Describe a NOCS model in normalized coordinates, in which its box is centered at 0 and has the diagonal 1.
 
-    extent: (3,) size of its box.
-    axis_x, radius: for a mug, x of the axis of its body, and the radius of its body.
-    handle_side: side of the axis on which a mug's handle is, 1 or -1; 0 without a handle.
+    extent: (3,) edge lengths of its box, in these coordinates.
+    axis_x: x of the axis of a mug's body.
+    radius: radius of a mug's body.
+    handle_side: side of the axis on which a mug's handle is, 1 for +x or -1 for -x; 0 without a handle.
     """
 
     extent: object_labels.Points

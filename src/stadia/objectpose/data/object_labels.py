@@ -25,9 +25,10 @@ UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is 
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
-"""Rotations that do not change an object: none, all about y, or quaternions w, x, y, z without the identity.
+"""Rotations that leave an object unchanged: "none", "revolution" (any rotation about y), or single rotations.
 
-A tuple can contain both kinds.
+A single rotation is a unit quaternion w, x, y, z; the identity is not listed. The tuple may also contain the word
+"revolution".
 """
 
 _LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
@@ -36,12 +37,12 @@ _ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up t
 
 @dataclass(frozen=True, slots=True)
 class ObjectBox:
-    """One object as a box.
+    """Describe an object as an oriented box with a class.
 
-    class_id: its class, counted from 1.
-    T_camera_object: (4, 4) pose in metres.
-    size_m: (3,) extents along its x, y and z in metres.
-    symmetry: its symmetry.
+    class_id: class number, counted from 1; 0 is the background.
+    T_camera_object: (4, 4) pose, from the box's to camera coordinates in metres. The box's origin is its center.
+    size_m: (3,) edge lengths of the box along its x, y and z axes, in metres.
+    symmetry: rotations that leave the object unchanged.
     """
 
     class_id: int
@@ -55,10 +56,10 @@ EstimatedBox = tuple[ObjectBox, float]  # an estimated object and its score: hig
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabel(ObjectBox):
-    """One object of an image.
+    """Describe an object in an image, as a box and by its number of pixels.
 
-    visible_px: number of its visible pixels.
-    full_px: number of its pixels without occlusion, including those beyond the image's border; 0 if unknown.
+    visible_px: number of pixels that show the object.
+    full_px: number of pixels that would show it without occlusion and without the image's border; 0 if unknown.
     """
 
     visible_px: int
@@ -67,10 +68,11 @@ class ObjectLabel(ObjectBox):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLabels:
-    """The labels of one image.
+    """Hold the labels of one image.
 
-    instance: (H, W) int32; 0 is no object, n is the n-th object (from 1), UNLABELED is an object without a label.
-    objects: the objects.
+    instance: (H, W) int32 number of the object at each pixel: 0 is no object, n is the n-th entry of `objects`
+        counted from 1, and UNLABELED (-1) is an object without a label.
+    objects: class, pose and size of each labeled object.
     """
 
     instance: NDArray[np.int32]
@@ -79,7 +81,12 @@ class ObjectLabels:
 
 @dataclass(frozen=True, slots=True)
 class UnlabeledObject:
-    """An object of a known class that has no label, and the reason. Its visible pixels neither train nor score."""
+    """Describe an object that the data set shows but has no valid label for. Its pixels are neither trained nor scored.
+
+    number: number of the object in the files of the data set.
+    reason: why it has no label, as text for messages.
+    visible_px: number of pixels that show it.
+    """
 
     number: int
     reason: str
@@ -117,14 +124,29 @@ class ObjectImages(ABC):
 
     @abstractmethod
     def labels(self, index: int) -> ObjectLabels:
-        """Return the labels of an image. Raises DataError for an invalid pose, size or mask."""
+        """Return the labels of an image: the object at each pixel, and class, pose and size of each object.
+
+        index: index of the image.
+
+        Raises DataError for an invalid pose, size or mask.
+        """
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
-        """Return the visible objects of an image, without masks. Raises DataError as `labels` does."""
+        """Return the visible objects of an image as boxes with pose and size, without masks.
+
+        index: index of the image.
+
+        Raises DataError for an invalid pose, size or mask.
+        """
         return [label for label in self.labels(index).objects if label.visible_px]
 
     def left_out(self, index: int) -> Sequence[UnlabeledObject]:
-        """Return the objects of known classes that have no label. Raises DataError as `labels` does."""
+        """Return the objects of an image that belong to a known class but have no valid label.
+
+        index: index of the image.
+
+        Raises DataError for an invalid pose, size or mask.
+        """
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:

@@ -39,20 +39,23 @@ class ObjectInputs(TensorDataclass):
 
 @dataclass(frozen=True, slots=True)
 class ObjectTargets(TensorDataclass):
-    """The labels of B images with up to N objects each, for losses and metrics only.
+    """Hold the labels of B images with up to N objects each, which only losses and metrics read.
 
-    image: (B, 3, H, W) without augmentation.
-    camera: camera with K (B, 3, 3).
-    instance: (B, H, W) int64; 0 is no object, n is the object at index n - 1.
-    class_map: (B, H, W) int64; 0 is the background, IGNORE_INDEX is an object without a label (UNLABELED).
-    known: (B, N) bool; other entries are placeholders (class 0, the identity, size 1).
-    class_id: (B, N) int64.
-    quaternion_wxyz: (B, N, 4), unit length, w >= 0.
-    T_camera_object: (B, N, 4, 4) in metres.
-    size_m: (B, N, 3) extents along the object's x, y and z.
-    symmetry: its leading axes are (B, N).
-    visible_px: (B, N) int64, number of pixels in `instance`.
-    full_px: (B, N) int64, number of pixels without occlusion, in pixels of `instance`; 0 if unknown.
+    image: (B, 3, H, W) RGB in [0, 1], without color augmentation.
+    camera: camera of each image, with K (B, 3, 3).
+    instance: (B, H, W) int64 object at each pixel; 0 is no object, n is the object at index n - 1 of the fields
+        below.
+    class_map: (B, H, W) int64 class number of each pixel; 0 is the background, IGNORE_INDEX an object without a
+        label.
+    known: (B, N) bool, whether the image has an object at this index. Entries without one are placeholders (class 0,
+        the identity, size 1).
+    class_id: (B, N) int64 class number of each object.
+    quaternion_wxyz: (B, N, 4) rotation from object to camera coordinates, as a unit quaternion with w >= 0.
+    T_camera_object: (B, N, 4, 4) pose from object to camera coordinates in metres.
+    size_m: (B, N, 3) edge lengths of the object's box along its x, y and z axes, in metres.
+    symmetry: rotations that leave the objects unchanged; its leading dimensions are (B, N).
+    visible_px: (B, N) int64 number of pixels of the object in `instance`.
+    full_px: (B, N) int64 number of pixels that the object would have in `instance` without occlusion; 0 if unknown.
     """
 
     image: Tensor

@@ -22,7 +22,10 @@ from stadia.io.input_files import expand_home, safe_join
 from stadia.overlay.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
-"""Name of the depth in an .npz. Affine inverse depth is not listed, because it gives no distance for an object."""
+"""Name of the depth array in an .npz file, by the scale of the depth.
+
+Affine-invariant inverse depth is not listed, because it does not tell how far away a pasted object is.
+"""
 
 PREDICTIONS_RECORD = "predictions.json"
 KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
@@ -31,9 +34,10 @@ _CHECKED_FRAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class DepthLabel:
-    """Source and scale of the depth of a set of images.
+    """Describe the origin and the scale of the depth labels of a set of images.
 
-    source: "exact", or "teacher: NAME" for the prediction of a network.
+    source: "exact" for rendered or measured depth, or "teacher: NAME" for depth that a network predicted.
+    depth_scale: whether the depth is in metres or up to scale.
     """
 
     source: str = "exact"

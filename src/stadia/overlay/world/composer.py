@@ -25,10 +25,16 @@ from stadia.overlay.world.foregrounds import Cutout, Foreground, fingerprint_for
 MASK_MIN_ALPHA = 0.5  # alpha from which a pixel belongs to the cut-out, in mask and depth
 
 OCCLUDER_DEPTH_RATIO = 0.97
-"""Background stays in front if it is nearer than this share of the cut-out's depth, because objects are thick."""
+"""The background stays in front of a pasted cut-out where its depth is below this share of the cut-out's depth.
+
+The share is below 1, because the cut-out gets one depth although the object is thick.
+"""
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
-"""Sizes of the objects in the published images, nearest row first, as shares of a canvas of 150 pixels."""
+"""Longer sides of the pasted objects in the published data set, by row of its grid of positions, the nearest row first.
+
+They are shares of the image's shorter side, which is 150 pixels there.
+"""
 
 GRID_FEET = (1.0, 0.9, 0.8, 0.7)  # lower edge of each row, as a share of the height. Only the sizes are published.
 
@@ -36,7 +42,11 @@ GRID_COLUMNS = 5
 POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS  # 40: each place as it is, then mirrored
 
 MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
-"""A random place is drawn again if it shows less than this share of the cut-out, at most this often."""
+"""Limits for random places of a cut-out.
+
+MIN_VISIBLE_SHARE: a place is drawn again if less than this share of the cut-out would be visible.
+MAX_PLACEMENT_TRIES: largest number of places that are drawn.
+"""
 
 _CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
 
@@ -46,13 +56,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class CutoutPlacement:
-    """Position and size of a cut-out.
+    """Describe where and how large a cut-out is pasted into an image.
 
-    size: its longer side, as a share of the image's shorter side.
-    foot: its lower edge, as a share of the image's height.
-    across: horizontal position, 0 at the left edge of the image and 1 at the right one.
-    flipped: whether it is mirrored.
-    position: its number on the grid, from 0; -1 if it is not on the grid.
+    size: longer side of the cut-out, as a share of the image's shorter side.
+    foot: position of the cut-out's lower edge, as a share of the image's height from the top.
+    across: horizontal position, from 0 if the cut-out touches the image's left edge to 1 if it touches the right one.
+    flipped: whether the cut-out is mirrored.
+    position: number of the place among those of the published grid, counted from 0; -1 if it is not one of these.
     """
 
     size: float
@@ -62,7 +72,11 @@ class CutoutPlacement:
     position: int = -1
 
     def box(self, cutout: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return top, left, height and width in pixels, for these (height, width) of the cut-out and of the image."""
+        """Return the pixels that the cut-out covers: top row, left column, height and width.
+
+        cutout: (height, width) of the cut-out's file in pixels.
+        image: (height, width) of the background in pixels.
+        """
         (h, w), (H, W) = cutout, image
         scale = self.size * min(H, W) / max(h, w)
         height, width = max(1, round(scale * h)), max(1, round(scale * w))
@@ -92,12 +106,12 @@ def draw_placement(config: PlacementConfig, random: np.random.Generator) -> Cuto
 
 @dataclass(frozen=True, slots=True)
 class PasteResult:
-    """A composite image with its labels.
+    """Hold a composite image with its labels.
 
     image: (H, W, 3) uint8 RGB.
-    depth: (H, W) float32 in the unit of the background; 0 means unknown.
-    mask: (H, W) bool.
-    share: share of the cut-out's own mask that is visible.
+    depth: (H, W) float32 z in the unit of the background's depth; 0 means unknown.
+    mask: (H, W) bool, true for pixels that show the pasted object.
+    share: visible share of the cut-out's pixels; the rest is behind the background.
     """
 
     image: NDArray[np.uint8]
@@ -136,18 +150,19 @@ def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> 
 def paste_cutout(
     background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cutout, top: int, left: int
 ) -> PasteResult:
-    """Paste a cut-out upright onto a background. All of it gets the depth of the ground under its foot.
+    """Paste a cut-out object into a background image, as if it stood on the ground; return the image and its labels.
 
-    The image is (1 - alpha) background + alpha foreground, except where the background is nearer
-    (`OCCLUDER_DEPTH_RATIO`).
+    All pixels of the object get the depth of the ground under its foot, the middle of its lowest row. The image is (1
+    - alpha) background + alpha cut-out, except where the background is nearer than the object (OCCLUDER_DEPTH_RATIO).
 
-    background: (H, W, 3) RGB.
-    depth: (H, W); 0 means unknown.
-    cutout: (h, w, 4) with premultiplied alpha.
-    top, left: position of the cut-out's first pixel.
+    background: (H, W, 3) uint8 RGB.
+    depth: (H, W) z of the background; 0 means unknown.
+    cutout: (h, w, 4) RGB and alpha in [0, 1], with RGB multiplied by alpha.
+    top: image row of the cut-out's first row.
+    left: image column of the cut-out's first column.
 
-    Raises GeometryError for a cut-out that is too large or has its foot outside the image. Source: Porter and Duff,
-    SIGGRAPH 1984.
+    Raises GeometryError if the cut-out is larger than the image or has its foot outside of it. Source: Porter and
+    Duff, SIGGRAPH 1984.
     """
     H, W = depth.shape
     h, w = cutout.shape[:2]
@@ -175,11 +190,13 @@ def paste_cutout(
 
 @dataclass(frozen=True, slots=True)
 class CompositePair:
-    """The parts of a composite image.
+    """Name the background and the foreground of a composite image.
 
-    background, world: name of the background and of its recording.
-    foreground, object: name of the cut-out and of its object.
-    position: place on the grid; -1 if it is not on the grid.
+    background: name of the background image.
+    world: name of the recording that contains the background.
+    foreground: name of the cut-out image.
+    object: name of the object that the cut-out shows; several cut-outs may show it from different views.
+    position: number of the place on the published grid; -1 if it is not on the grid.
     """
 
     background: str
@@ -191,13 +208,14 @@ class CompositePair:
 
 @dataclass(frozen=True, slots=True)
 class CompositeSample:
-    """A composite image with its labels.
+    """Hold a composite image with its background and labels.
 
-    image, background: (H, W, 3) uint8.
-    depth: (H, W) float32; 0 means unknown.
-    mask: (H, W) bool.
+    image: (H, W, 3) uint8 RGB with the pasted object.
+    background: (H, W, 3) uint8 RGB without it.
+    depth: (H, W) float32 true z; 0 means unknown.
+    mask: (H, W) bool, true for pixels of the pasted object.
     K: (3, 3) intrinsics.
-    pair: the parts of the image.
+    pair: names of background and foreground.
     """
 
     image: NDArray[np.uint8]

@@ -32,7 +32,7 @@ from stadia.synthetic.rendering.surfaces import Texture, assemble_parts
 Cutout = NDArray[np.float32]
 
 LISTING, OBJECT_RECORD = "foregrounds.json", "object.json"
-"""Files of `stadia data foregrounds`: the list of its objects, and the description of one object."""
+"""Files that `stadia data foregrounds` writes: LISTING names all objects, OBJECT_RECORD describes one object."""
 
 
 def premultiply_alpha(rgba: NDArray[np.uint8]) -> Cutout:
@@ -62,10 +62,11 @@ def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
 
 @dataclass(frozen=True, slots=True)
 class Foreground:
-    """An image of a cut-out object.
+    """Name an image file of a cut-out object with transparency.
 
-    name: "OBJECT/VIEW" or "NAME".
-    object: name of the object, which all its views share.
+    file: PNG file with alpha.
+    name: unique name, "OBJECT/VIEW" for one of several views of an object, otherwise "NAME".
+    object: name of the shown object, which is equal for all its views.
     """
 
     file: Path

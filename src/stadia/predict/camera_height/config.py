@@ -16,29 +16,33 @@ Degrees = Annotated[float, Field(gt=-45, lt=45)]
 
 
 class CameraHeightConfig(StrictModel):
-    """How to estimate the camera height from objects.
+    """How to estimate the camera height over the road from objects of known height.
 
     data: how to open the source, as in a training.
     masks: a folder of `stadia prepare --masks`; null = next to the images.
-    objects: classes that stand on the road; empty = all with a prior. People stand on kerbs.
-    priors: heights of the classes: "mixed", "kitti", "roadworld" (`datasets.masks.height_priors`), or your own.
+    objects: classes of objects that stand on the road; empty = all classes with a known height. People stand on kerbs.
+    priors: mean and spread of the heights of the classes: "mixed", "kitti", "roadworld", or your own.
     horizon: "edges" = vanishing point of straight edges of each image; "travel" = direction of travel; "auto" = both,
         else "objects"; "objects" = fitted to near and far objects of a fixed camera; "given" = `pitch_deg`, `roll_deg`.
     pitch_deg, roll_deg: how far the camera points up from the road, and how far its right side is lower.
     horizon_deg: smallest standard deviation of a horizon, degrees. Objects correct a horizon within it.
-    tolerance: largest |ln| of an object's camera height over the estimate, of an accepted object.
-    sample: objects of a sample of RANSAC, for horizon=objects.
-    border_px: smallest distance of an object from the image border.  min_px: smallest height of an object.
+    tolerance: largest |ln| of the camera height by one object over the estimated height, for an object that is used.
+    sample: number of objects in a sample of RANSAC, for horizon=objects.
+    border_px: smallest distance of an object from the image border, for an object that is used.
+    min_px: smallest height of an object in the image, for an object that is used.
 
     With a depth (`--checkpoint`, `--depth`), which needs no horizon:
 
     object_depth: one depth of an object's pixels: "nearest", first "quartile", "median" or "mean", with the height of
         its box; or "silhouette", its height along the road's normal, which noise makes larger.
-    pool: how heights of frames become one: "median", "mean", "weighted" (largest variance minus own), "mode".
-    min_objects: smallest number of agreeing objects of a frame.
+    pool: how the heights by single frames become one: "median", "mean", "weighted" (weights: largest variance of a
+        frame minus its own), "mode".
+    min_objects: smallest number of objects of a frame that agree, for a frame that is used.
     grounded: leave out objects whose bottom or top does not fit the road.
-    time_window: average factors of neighboring frames with weights exp(-distance / window); 0 = each alone.
-    road: the road as a rectangle [left, top, right, bottom] in shares of the image (VADepth); null = the masks' road.
+    time_window: average the scale factors of neighboring frames with weights exp(-distance / window); 0 = each frame
+        alone.
+    road: the road as a rectangle [left, top, right, bottom] in shares of the image (VADepth); null = the road in the
+        masks.
     """
 
     data: FormatOptions = FormatOptions()
@@ -77,7 +81,7 @@ class CameraHeightConfig(StrictModel):
 
     @property
     def height_priors(self) -> Mapping[str, HeightPrior]:
-        """Return the priors of the requested classes, by class name."""
+        """Return the height priors (mean and spread of the heights) of the requested classes, by class name."""
         every = PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
         return {
             name: prior for name, prior in every.items() if not self.objects or normalize_class(name) in self.classes
@@ -85,18 +89,22 @@ class CameraHeightConfig(StrictModel):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Return the requested classes by the names of the priors; empty = all with a prior."""
+        """Return the requested classes by the names that the priors use; empty for all classes with a prior."""
         return tuple(normalize_class(name) for name in self.objects)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraHeightRequest:
-    """`stadia camera-height SOURCE`.
+    """The arguments of `stadia camera-height SOURCE`.
 
-    out: folder for the result and its images, or None.
-    checkpoint: a run, a checkpoint or a network whose depth is measured, or None.
-    depth: a folder of depth maps of any program, or None.  depth_factor: integers a metre; None = as their format.
-    labels: a new folder for the depth in metres as a data set, or None.
+    source: the images with masks.
+    config: how the height is estimated.
+    every: take each n-th frame.
+    out: folder for the result and its pictures; None writes none.
+    checkpoint: a run, a checkpoint or a network whose depth is used; None without.
+    depth: a folder of depth maps of any program; None without.
+    depth_factor: for integer depth maps, their value per metre; None as their format says.
+    labels: a new folder for the depth scaled to metres, as a data set; None writes none.
     """
 
     source: Path
@@ -110,7 +118,7 @@ class CameraHeightRequest:
 
 
 DEPTH_KEYS = ("object_depth", "pool", "min_objects", "grounded", "time_window", "road")
-"""Keys that need a depth."""
+"""Keys of the configuration that only have an effect with a depth."""
 
 
 def check_sources(request: CameraHeightRequest) -> None:
@@ -131,5 +139,8 @@ def check_sources(request: CameraHeightRequest) -> None:
 
 
 def parse_camera_height_config(overrides: Sequence[str]) -> CameraHeightConfig:
-    """Return the configuration of `key=value` options. Raises ConfigError with every mistake."""
+    """Convert `key=value` arguments to a configuration.
+
+    Raises ConfigError with every mistake.
+    """
     return resolve_config(CameraHeightConfig, {}, overrides)

@@ -1,6 +1,7 @@
-"""Camera height and metric scale from the depth of any network or program, and objects of known height.
+"""Estimate camera height and metric scale from the depth of any network or program, and objects of known height.
 
-In each image, objects give the factor to metres, and the road's plane times the factor gives the height.
+In each image, objects give the factor from depth to metres, and the road plane's distance times this factor is the
+height.
 """
 
 import math
@@ -42,19 +43,28 @@ FEW_FRAMES = 10  # below, a note
 MAX_SCATTER = 0.25  # robust, relative; above, a note
 
 ReadDepth = Callable[[Recording, int], NDArray[np.float32]]
-"""Returns depth (H, W) of a frame at the size of its image, in one unit for all frames; 0 = none."""
+"""A function that returns depth (H, W) of a frame at the size of its image, in one unit for all frames; 0 where
+unknown.
+"""
 
 
 @dataclass(frozen=True)
 class DepthSource:
-    """A depth and its name for people."""
+    """Where depth comes from.
+
+    name: of the network or folder, for people.
+    read: returns the depth of a frame.
+    """
 
     name: str
     read: ReadDepth
 
 
 def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recording]) -> DepthSource:
-    """Return the depth of a network, a run, or a folder of depth maps. Raises ConfigError for an unknown shift."""
+    """Open the depth of a network, a run, or a folder of depth maps, as the request names it.
+
+    Raises ConfigError for depth with an unknown shift.
+    """
     if request.checkpoint is not None:
         return _open_network(request.checkpoint, recordings)
     assert request.depth is not None
@@ -109,12 +119,17 @@ def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
 
 @dataclass(frozen=True)
 class FrameHeight:
-    """The measurement of one image.
+    """The measurement of one image with N objects.
 
-    normal: (3,) of the road in the camera; NaN without a road.
+    recording, name, index: of the image.
+    normal: (3,) road normal in the camera's axes; NaN without a road.
     unit_height: the camera's height over the road in the unit of depth; NaN without a road.
-    factor, variance: mean over the accepted objects, metres over unit; NaN for too few objects.
-    numbers: of the N objects in the masks.  boxes: (N, 4).  factors: (N,).  accepted: (N,) bool.
+    factor: metres per unit of depth, the mean over the accepted objects; NaN for too few.
+    variance: variance of `factor`.
+    numbers: object numbers in the masks.
+    boxes: (N, 4) left, top, right, bottom, pixels.
+    factors: (N,) metres per unit of depth by each object.
+    accepted: (N,) bool, whether the object is used.
     """
 
     recording: str
@@ -131,18 +146,20 @@ class FrameHeight:
 
     @property
     def height_m(self) -> float:
-        """Return the camera's height by this image; NaN without a road or without objects."""
+        """Return the camera's height over the road by this image, metres; NaN without a road or without objects."""
         return self.unit_height * self.factor
 
 
 @dataclass(frozen=True)
 class DepthHeight:
-    """The camera's height by the depth of all images.
+    """The camera's height over the road by the depth of all images.
 
-    source: of the depth, for people.  frames: images with a depth map.
-    pooled: over images with an accepted height.  pool: the row that counts.
-    unit_height: median of the accepted images' heights in the unit of depth.
-    max_difference: largest |ln| of an image's height over the common one.
+    source: where the depth comes from, in words.
+    frames: the measurements of all images.
+    pooled: heights by each way of combining images, with the uncertainty.
+    pool: the way that is used: median, mean, weighted or mode.
+    unit_height: median height of the accepted images in the unit of depth.
+    max_difference: largest |ln| of an accepted image's height over the median.
     """
 
     source: str
@@ -154,13 +171,14 @@ class DepthHeight:
 
     @property
     def height_m(self) -> float:
-        """Return the pooled height in metres."""
+        """Return the combined height in metres."""
         return self.pooled.by[self.pool]
 
     def factor(self, frame: FrameHeight) -> float:
-        """Return metres over the unit of an image's depth, by the common height; NaN for a rejected image.
+        """Return metres per unit of an image's depth, by the combined height.
 
-        An image is rejected if its height differs too much. An image without a road has the factor of all images.
+        NaN for an image whose height differs too much from the combined one. An image without a road has the factor of
+        all images.
         """
         if not math.isfinite(frame.unit_height):
             return self.height_m / self.unit_height
@@ -172,7 +190,15 @@ class DepthHeight:
 def measure_frame(
     recording: Recording, index: int, depth: NDArray[np.float32], config: CameraHeightConfig
 ) -> FrameHeight | None:
-    """Measure one image; None without masks. depth: (H, W) in any unit, 0 = none."""
+    """Measure one image.
+
+    recording: the recording with masks.
+    index: of the image.
+    depth: (H, W) in any unit, 0 where unknown.
+    config: limits.
+
+    Returns None for an image without masks.
+    """
     masks, reader = recording.masks(index), recording.mask_reader
     if masks is None or reader is None:
         return None
@@ -231,9 +257,13 @@ def _select_agreeing(factors: Tensor, tolerance: float) -> Tensor:
 
 
 def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, source: str = "") -> DepthHeight:
-    """Return the height of all images. Raises GeometryError without a road and enough objects.
+    """Combine the heights of all images, without those that differ from the median by more than twice the tolerance.
 
-    Images whose height differs from the median by more than twice the tolerance are left out.
+    frames: measurements of the images.
+    config: how they are combined.
+    source: where the depth comes from, in words.
+
+    Raises GeometryError if no image has a road and enough objects.
     """
     frames = _smooth_in_time(frames, config.time_window)
     has_height = np.array([math.isfinite(frame.height_m) for frame in frames], bool)
@@ -286,7 +316,9 @@ def _smooth_in_time(frames: Sequence[FrameHeight], window: float) -> list[FrameH
 
 
 def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> list[str]:
-    """Measure all images, write `request.out` and `request.labels`, and return lines about the result."""
+    """Measure all images, write the files to `request.out` and `request.labels`, and return lines of text about the
+    result.
+    """
     config = request.config
     recordings, indices = open_masked_recordings(request)
     source = open_depth_source(request, recordings)
@@ -321,7 +353,7 @@ def _road_views(recordings: Sequence[Recording], frames: Sequence[FrameHeight]) 
 
 
 def describe_depth_height(height: DepthHeight) -> list[str]:
-    """Return lines for people; warnings start with "note: "."""
+    """Return lines of text about the height; warnings start with "note: "."""
     heights = np.array([frame.height_m for frame in height.frames if math.isfinite(frame.height_m)])
     accepted = sum(int(frame.accepted.sum()) for frame in height.frames)
     seen = sum(len(frame.accepted) for frame in height.frames)
@@ -346,7 +378,7 @@ def describe_depth_height(height: DepthHeight) -> list[str]:
 
 
 def to_json(height: DepthHeight, config: CameraHeightConfig) -> Mapping[str, Any]:
-    """Return the result with each image and each object; lengths in metres, boxes in pixels."""
+    """Return the result with each image and each object as JSON; lengths in metres, boxes in pixels."""
 
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None

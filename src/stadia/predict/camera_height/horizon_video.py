@@ -1,4 +1,4 @@
-"""Draw the horizon of a depth's road and of the images, and accepted and rejected objects, as a video."""
+"""Draw a video: the horizon by the depth's road, a reference horizon, and accepted and rejected objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,11 @@ MIN_KNOWN = 0.5  # share of road pixels with true depth, for a horizon by it
 
 
 def draw_line(image: Image, horizon: NDArray[np.float64], color: tuple[int, int, int]) -> None:
-    """Draw a horizon (3,) into (H, W, 3) RGB; nothing for NaN or a vertical line.
+    """Draw a horizon into an image (H, W, 3) RGB; nothing for NaN or a vertical line.
+
+    image: changed in place.
+    horizon: (3,) line a x + b y + c = 0, pixels.
+    color: RGB.
 
     Examples:
         >>> image = np.zeros((9, 9, 3), np.uint8)
@@ -44,7 +48,9 @@ def draw_line(image: Image, horizon: NDArray[np.float64], color: tuple[int, int,
 
 
 def find_reference(recording: Recording, index: int) -> tuple[NDArray[np.float64], str]:
-    """Return the horizon (3,) to compare with, and its name: by true depth, else by edges."""
+    """Return a horizon line (3,) to compare with, and its name: by true depth if there is any, else by straight image
+    edges.
+    """
     camera, depth_m, masks = recording.camera(index), recording.depth_m(index), recording.masks(index)
     reader = recording.mask_reader
     if depth_m is not None and masks is not None and reader is not None:
@@ -64,7 +70,10 @@ def _to_numpy(horizon: Tensor) -> NDArray[np.float64]:
 class HorizonView:
     """One image of the video.
 
-    normal: (3,) of the depth's road in the camera, NaN without a road.  boxes: (N, 4) pixels.  accepted: (N,) bool.
+    recording, index: the image.
+    normal: (3,) normal of the depth's road in the camera's axes; NaN without a road.
+    boxes: (N, 4) left, top, right, bottom of the objects, pixels.
+    accepted: (N,) bool, whether each object was used.
     """
 
     recording: Recording
@@ -75,7 +84,7 @@ class HorizonView:
 
 
 def draw_view(view: HorizonView) -> Image:
-    """Return the image (H, W, 3) RGB with both horizons, the objects, and a line of text."""
+    """Return the image (H, W, 3) RGB with both horizons, the objects, and a line of text for each horizon."""
     image = view.recording.image(view.index).copy()
     horizon = _to_numpy(horizon_from_normal(torch.from_numpy(view.normal), view.recording.camera(view.index)))
     reference, name = find_reference(view.recording, view.index)
@@ -95,7 +104,7 @@ def draw_view(view: HorizonView) -> Image:
 
 
 def write_horizon_video(path: Path, views: Sequence[HorizonView]) -> None:
-    """Write an mp4 of the views with the size of the first one."""
+    """Write an mp4 video of the views that have the image size of the first one."""
     size = views[0].recording.camera(views[0].index)
     with open_video_file(path, RATE_HZ) as write:
         for view in views:

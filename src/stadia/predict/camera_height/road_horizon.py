@@ -45,10 +45,11 @@ _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 @dataclass(frozen=True)
 class RoadHorizons:
-    """Horizons of frames.
+    """Horizon lines of F frames.
 
-    lines: (F, 3) in the pixels of each image, NaN if unknown.
-    deviation_deg: common standard deviation.  by: method, for people.
+    lines: (F, 3), lines a x + b y + c = 0 in the pixels of each image; NaN if unknown.
+    deviation_deg: standard deviation that all lines have, degrees.
+    by: how they were found, in words.
     """
 
     lines: Tensor
@@ -59,11 +60,16 @@ class RoadHorizons:
 def choose_horizons(
     frames: Sequence[RoadFrame], config: CameraHeightConfig, track: TrackProgress, road: MapRoad | None = None
 ) -> RoadHorizons | None:
-    """Return horizons in each frame's pixels as `config.horizon` requests; None: fitted to the objects.
+    """Find the horizon of each frame in the way that `config.horizon` requests.
 
-    road: of the map next to the video, which gives the horizon if `config.horizon` is "auto".
+    frames: the frames.
+    config: the configuration.
+    track: shows progress.
+    road: the road of the map next to the video, which gives the horizon if `config.horizon` is "auto"; or None.
 
-    Raises DataError if a requested method finds none.
+    Returns None if the horizon is to be fitted to the objects.
+
+    Raises DataError if a requested way finds no horizon.
     """
     if config.horizon == "objects":
         return None
@@ -104,10 +110,15 @@ def find_road_horizons(
     roll_deg: float = 0.0,
     track: TrackProgress = no_progress,
 ) -> RoadHorizons:
-    """Find the horizon of each image.
+    """Find the horizon of each image from straight edges and from the direction of travel.
 
-    The frames of a drive share a row, the weighted mean of edges and travel; an image's own edges shift it. Images
-    without a drive use their edges alone.
+    The frames of a drive share one horizon, the weighted mean of edges and travel; an image's own edges shift it.
+    Images that belong to no drive use their edges alone.
+
+    frames: the frames.
+    edges, travel: whether to use each of the two.
+    roll_deg: roll of the camera, degrees.
+    track: shows progress.
     """
     lines, deviations, words = [], [], set[str]()
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
@@ -172,9 +183,13 @@ def _horizon_through_point(x: float, y: float, roll_deg: float) -> Tensor:
 
 
 def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
-    """Return the horizon (3,) of an image (H, W, 3) RGB from the vanishing point of its edges; NaN with too few edges.
+    """Find the horizon line (3,) of an image from the vanishing point of its straight edges; NaN with too few edges.
 
-    Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012). One point does not give the roll.
+    Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012). One vanishing point does not give the roll.
+
+    image: (H, W, 3) RGB.
+    camera: its camera.
+    roll_deg: roll of the camera, degrees.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     segments = cv2.createLineSegmentDetector().detect(gray)[0]
@@ -192,10 +207,11 @@ def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) ->
 
 
 def measure_travel_pitches_deg(drive: Sequence[RoadFrame], track: TrackProgress = no_progress) -> NDArray[np.float64]:
-    """Return the angle of travel below the camera axis, degrees, of up to 20 parts of a drive; NaN if unknown.
+    """Measure the angle between the direction of travel and the optical axis in up to 20 parts of a drive, degrees.
 
-    The direction is the translation of the essential matrix (Nister, PAMI 26, 2004) of corners tracked forward and
-    backward (Lucas and Kanade, IJCAI 1981). NaN for a camera that stands, turns, or points elsewhere.
+    Positive if the travel is below the axis. The direction is the translation of the essential matrix (Nister, PAMI 26,
+    2004) of corners tracked forward and backward (Lucas and Kanade, IJCAI 1981). NaN for a camera that stands, turns,
+    or does not point along the travel.
     """
     starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _DRIVE_PARTS).round().astype(int))
     cv2.setRNGSeed(0)

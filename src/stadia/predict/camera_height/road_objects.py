@@ -1,4 +1,4 @@
-"""Read boxes of road objects from masks or labels, and check that the requested classes occur."""
+"""Read the boxes of objects on the road from masks or labels, and check that the requested classes occur."""
 
 import math
 from collections import Counter
@@ -24,7 +24,7 @@ from stadia.io.input_files import expand_home
 from stadia.predict.camera_height.config import CameraHeightConfig, CameraHeightRequest
 
 MAX_SHARE_WITHOUT_ROAD = 0.5
-"""Largest share of frames without road, if the masks have a road class."""
+"""Largest share of the frames without road pixels, if the masks have a class "road"; above it, a note is given."""
 
 _MAX_NAMED = 5  # classes in a message
 
@@ -33,8 +33,11 @@ _MAX_NAMED = 5  # classes in a message
 class RoadObject:
     """An object in an image.
 
-    box_px: left, top, right, bottom.  hidden, cut: as in `geometry.ground.camera_height`.
-    number: the value of this object in the masks; 0 for labels without masks.
+    class_name: of the object.
+    box_px: left, top, right, bottom, pixels.
+    hidden: whether another object covers a part of it.
+    cut: whether the image border cuts it off.
+    number: value of the object in the masks; 0 for labels without masks.
     """
 
     class_name: str
@@ -48,9 +51,13 @@ class RoadObject:
 class RoadFrame:
     """An image and its objects.
 
-    image: reads it, (H, W, 3) uint8 RGB.  K: (3, 3).
-    drive: the same name for consecutive frames of one camera; empty for a single image.
-    road: whether it shows a road; None if unknown.
+    name: of the image.
+    image: returns it, (H, W, 3) uint8 RGB.
+    K: (3, 3), pixels.
+    height, width: of the image, pixels.
+    objects: the objects.
+    drive: the same name for all consecutive frames of one camera; "" for a single image.
+    road: whether the masks show a road; None if unknown.
     """
 
     name: str
@@ -64,12 +71,15 @@ class RoadFrame:
 
     @property
     def camera(self) -> Camera:
-        """Return the camera of the frame."""
+        """Return the camera (K and size) of the image."""
         return Camera(torch.from_numpy(self.K), self.height, self.width)
 
 
 def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
-    """Return every frame with masks or labels, in order. Raises DataError without any."""
+    """Read every frame with masks or labels, in order.
+
+    Raises DataError if no frame has any.
+    """
     if request.config.data.format == "auto" and list_box_splits(request.source):
         return list(_read_labeled(request))
     _, indices = open_masked_recordings(request)
@@ -83,7 +93,7 @@ def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list
 
 
 def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recording], list[tuple[Recording, int]]]:
-    """Return the recordings with their masks, and each n-th frame as (recording, index)."""
+    """Open the recordings with their masks; returns them, and each n-th frame as (recording, index)."""
     options = request.config.data.model_dump(exclude_unset=True)
     recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
     if request.config.masks is not None:
@@ -94,7 +104,7 @@ def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recor
 
 
 def make_missing_masks_error(request: CameraHeightRequest) -> DataError:
-    """Return the error of a source without any masks."""
+    """Create the error for a source without masks."""
     expected = "masks of road and objects next to the images, or masks=FOLDER"
     return DataError(request.source, found="no masks", expected=expected, fix="run stadia prepare VIDEO --masks")
 
@@ -137,7 +147,10 @@ def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
 
 
 def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tuple[BoxedObjects, list[int]]:
-    """Return objects of requested classes in the first frame's pixels, and the place of each in its frame's list."""
+    """Collect the objects of the requested classes of all frames, with boxes converted to the first frame's camera.
+
+    Returns the objects, and for each its index in the object list of its frame.
+    """
     found = [
         (
             number,
@@ -169,7 +182,7 @@ def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tu
 
 
 def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> None:
-    """Raise DataError if no object is of a requested class with a height."""
+    """Raise DataError if no object has a requested class whose height is known."""
     counts = _count_classes(frames)
     if any(find_prior(name, config.height_priors) for name in counts):
         return
@@ -190,7 +203,9 @@ def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> No
 
 
 def class_notes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> list[str]:
-    """Return notes about requested classes that are not used, and frames that show no road."""
+    """Return notes about requested classes that do not occur or have no known height, and about frames without
+    a road.
+    """
     counts, notes = _count_classes(frames), list[str]()
     for name in config.classes:
         if not counts[name]:

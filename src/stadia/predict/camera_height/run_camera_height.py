@@ -75,11 +75,14 @@ _CODES = {
 
 @dataclass(frozen=True)
 class EstimatedHeight:
-    """Result of the estimate.
+    """The estimated camera height over the road.
 
-    frames: those with a horizon.  found: the survey over all objects.
-    objects: N boxes in the pixels of the first frame's camera.  place: N indices, of each object in its frame's list.
-    horizon_by: method that found the horizon.
+    frames: the frames that have a horizon.
+    found: the estimate, and a verdict on each of the N objects.
+    objects: the N objects with boxes in the pixels of the first frame's camera.
+    place: N indices, of each object in the object list of its frame.
+    config: the configuration.
+    horizon_by: how the horizon was found, in words.
     """
 
     frames: Sequence[RoadFrame]
@@ -91,16 +94,16 @@ class EstimatedHeight:
 
     @property
     def is_inlier(self) -> list[bool]:
-        """Return whether each object is used for the estimate."""
+        """Return, for each object, whether the estimate uses it."""
         return [verdict is ObjectStatus.INLIER for verdict in self.found.verdict]
 
     def count_rejections(self) -> dict[ObjectStatus, int]:
-        """Return the number of objects that are not used, by reason."""
+        """Return the number of objects that the estimate does not use, by the reason."""
         counts = {reason: self.found.verdict.count(reason) for reason in ObjectStatus}
         return {reason: count for reason, count in counts.items() if count and reason is not ObjectStatus.INLIER}
 
     def median_tilt_deg(self) -> tuple[float, float]:
-        """Return pitch and roll in degrees, medians over frames."""
+        """Return pitch and roll of the camera against the road, degrees: medians over the frames."""
         camera = self.frames[0].camera
         tilts = [pitch_roll_deg(normal_from_horizon(line, camera)) for line in self.found.horizons]
         pitch, roll = torch.tensor(tilts, dtype=torch.float64).median(0).values.tolist()
@@ -115,15 +118,15 @@ def estimate_camera_height(
     road: MapRoad | None = None,
     track: TrackProgress = no_progress,
 ) -> EstimatedHeight:
-    """Estimate the camera height from all objects of the frames.
+    """Estimate the camera height over the road from all objects of the frames.
 
-    frames: in time order; boxes are converted to the first frame's camera.
-    config: priors, horizon and limits.
-    horizons: (F, 3) in each frame's pixels, if known.
-    road: of the map next to the video, if there is one.
+    frames: in order of time; boxes are converted to the first frame's camera.
+    config: height priors, way to find the horizon, and limits.
+    horizons: (F, 3) horizon lines in each frame's pixels, if known; None finds them.
+    road: the road of the map next to the video, or None.
     track: shows progress.
 
-    Raises DataError if no frame has an edge horizon, GeometryError as `survey_camera_height`.
+    Raises DataError if no frame has a horizon, GeometryError if the objects do not agree on a height.
     """
     horizon = RoadHorizons(horizons, config.horizon_deg, "given") if horizons is not None else None
     horizon = horizon or choose_horizons(frames, config, track, road)
@@ -200,7 +203,10 @@ def _convert_line(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64
 
 
 def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> list[str]:
-    """Estimate, write the files to `request.out`, and return lines. Raises DataError, ConfigError, GeometryError."""
+    """Estimate the camera height, write the files to `request.out`, and return lines of text about the result.
+
+    Raises DataError, ConfigError or GeometryError if it cannot be estimated.
+    """
     check_sources(request)
     if request.checkpoint is not None or request.depth is not None:
         return run_depth_height(request, track)
@@ -224,11 +230,13 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
 
 
 MAX_SIGMA = 3.0
-"""A larger difference of two horizons, in standard deviations of both, has a note."""
+"""Difference of two horizons, in standard deviations of both, above which a note is given."""
 
 
 def compare_with_map(estimated: EstimatedHeight, road: MapRoad) -> list[str]:
-    """Return a note if the estimated horizon contradicts the direction of travel of a map."""
+    """Return a note if the estimated horizon contradicts the direction of travel in the map; otherwise an
+    empty list.
+    """
     pitch, _ = estimated.median_tilt_deg()
     difference, allowed = (
         abs(pitch - road.pitch_deg),
@@ -241,7 +249,7 @@ def compare_with_map(estimated: EstimatedHeight, road: MapRoad) -> list[str]:
 
 
 def summary_lines(estimated: EstimatedHeight) -> list[str]:
-    """Return lines for people; warnings start with "note: "."""
+    """Return lines of text about the estimate; warnings start with "note: "."""
     found, config = estimated.found, estimated.config
     accepted = found.verdict.count(ObjectStatus.INLIER)
     pitch, roll = estimated.median_tilt_deg()
@@ -272,7 +280,7 @@ def summary_lines(estimated: EstimatedHeight) -> list[str]:
 
 
 def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
-    """Return the result with each object and its verdict; lengths in metres, boxes in pixels."""
+    """Return the result with each object and whether it was used as JSON; lengths in metres, boxes in pixels."""
     found, config = estimated.found, estimated.config
     pitch, roll = estimated.median_tilt_deg()
     rows = zip(
@@ -303,7 +311,9 @@ def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
 
 
 def draw_objects_sheet(estimated: EstimatedHeight) -> NDArray[np.uint8]:
-    """Draw frames (H, W, 3) RGB, evenly spaced, with horizon, road plane and verdicts."""
+    """Draw a sheet (H, W, 3) RGB of frames, evenly spaced, with horizon, road plane, and whether each object
+    was used.
+    """
     count = len(estimated.frames)
     accepted = estimated.objects.frame.numpy()[np.array(estimated.is_inlier, bool)]
     accepted_of_frame = np.bincount(accepted, minlength=count)
@@ -333,7 +343,9 @@ def _draw_over_frame(axes: Axes, estimated: EstimatedHeight, number: int) -> Non
 
 
 def draw_frame_heights(estimated: EstimatedHeight) -> NDArray[np.uint8]:
-    """Draw a chart (H, W, 3) RGB: the height from each object at its frame, and the band of the estimate."""
+    """Draw a chart (H, W, 3) RGB: the camera height by each object over its frame, and the 95 % interval of the
+    estimate.
+    """
     found = estimated.found
     positions, starts = _chart_positions(estimated.frames)
     return draw_heights_over_frames(
@@ -364,9 +376,11 @@ def _chart_positions(frames: Sequence[RoadFrame]) -> tuple[NDArray[np.int64], di
 
 
 def detect_moved_camera(estimated: EstimatedHeight) -> MountSplit | None:
-    """Return the two heights of a moved camera, and their places; None if one height explains all objects.
+    """Find whether the camera was moved to another height during the recording.
 
-    Each object counts once, rejected ones too: if the camera moved, half of them are rejected.
+    Each object counts once, rejected ones too: if the camera was moved, half of the objects are rejected.
+
+    Returns the two heights and where each holds; None if one height explains all objects.
     """
     places, found = np.array(_drive_parts(estimated.frames), dtype=np.str_), estimated.found
     has_height = torch.tensor([status in (ObjectStatus.INLIER, ObjectStatus.ODD) for status in found.verdict])
@@ -394,7 +408,7 @@ def _drive_parts(frames: Sequence[RoadFrame]) -> list[str]:
 
 
 def moved_camera_note(apart: MountSplit) -> str:
-    """Return a note for people."""
+    """Return a note that the camera was moved, with both heights and where each holds."""
 
     def join_names(names: Sequence[str]) -> str:
         shown = ", ".join(f"'{name}'" for name in sorted(names)[:_MAX_NAMED])

@@ -1,4 +1,4 @@
-"""Write depth of any program, scaled to metres, as a data set to train on."""
+"""Write depth of any program, scaled to metres, as a data set for training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,15 +24,17 @@ def write_scaled_labels(
     out: Path,
     track: TrackProgress,
 ) -> list[str]:
-    """Write a data set in the stadia layout: images, cameras, and depth times the factor of each frame; return lines.
+    """Write a data set in the stadia layout: images, cameras, and depth scaled to metres; return lines of text about
+    it.
 
-    Metric poses are kept; other poses are left out, with a note.
+    Poses in metres are kept; other poses are left out, with a note.
 
-    recordings: of one camera each.
-    every: each n-th frame.
-    read: returns depth (H, W) in any unit, 0 = none.
-    factors: metres over unit by the names of recording and frame; a frame without one has no depth.
+    recordings: each of one camera.
+    every: take each n-th frame.
+    read: returns the depth (H, W) of a frame in any unit, 0 where unknown.
+    factors: metres per unit of depth, by the names of recording and frame; a frame without a factor gets no depth.
     out: a new or empty folder.
+    track: shows progress.
 
     Raises DataError if the camera of a recording changes.
     """

@@ -1,1 +1,3 @@
-"""Predict a live stream: sources that reconnect, a path frame to frame, and a running verdict."""
+"""Predict a live stream: sources that reconnect, a camera trajectory tracked from frame to frame, and a running
+verdict.
+"""

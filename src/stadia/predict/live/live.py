@@ -1,4 +1,6 @@
-"""Predict depth, path and verdict of a live source at the machine's rate."""
+"""Predict depth, camera trajectory and verdict of a live source as fast as the machine can; images in between are
+dropped.
+"""
 
 import threading
 import time
@@ -29,27 +31,32 @@ from stadia.predict.options import PredictOptions
 from stadia.predict.verdict import PredictionGate, read_training_record
 
 WINDOW_S = 5.0
-"""Rates and latency are those of this time."""
+"""Length of the last period, seconds, over which frame rates and latency are measured."""
 
 JUDGED_EVERY_S, JUDGED_SHARE = 10.0, 0.1
-"""The verdict is renewed at most so often, and takes at most this share of the time, in a thread of its own."""
+"""The verdict is renewed at most every JUDGED_EVERY_S seconds, and takes at most this share of the time, in its own
+thread.
+"""
 
 NOT_JUDGED = "not judged"
 
 SAMPLED_EVERY = 10
-"""Frames between those that the verdict may sample."""
+"""Distance, in frames, between frames that the verdict may sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveStatus:
     """What a live prediction has reached.
 
-    depth_hz, path_hz: frames per second with depth, and with a pose, within the last WINDOW_S.
-    latency_ms: median time from the arrival of an image to its depth and pose; NaN before the second image.
-    dropped: share of the images that were not used.
-    length, lost: length of the path in the unit of depth, and number of frames without a pose.
-    verdict: of the frames so far, or "not judged".
-    problem: why the source gives no useful image, or "".
+    depth_hz: frames per second with depth, within the last WINDOW_S.
+    path_hz: frames per second with a pose, within the last WINDOW_S.
+    latency_ms: median time from the arrival of an image to its depth and pose, milliseconds; NaN before the second
+        image.
+    dropped: share of the arrived images that were not predicted.
+    length: length of the camera trajectory so far, in the unit of depth.
+    lost: number of frames without a pose.
+    verdict: on the frames so far: usable, doubtful, unusable or "not judged".
+    problem: why the source gives no useful image now; "" if it does.
     """
 
     depth_hz: float
@@ -64,7 +71,11 @@ class LiveStatus:
 
 @dataclass(frozen=True, eq=False)
 class LiveResult:
-    """The state of a live prediction. predicted: the newest frame with its pose; None without a new image."""
+    """One step of a live prediction.
+
+    predicted: the newest frame with its depth and pose; None if no new image came.
+    status: what the prediction has reached.
+    """
 
     predicted: PredictedFrame | None
     status: LiveStatus
@@ -122,9 +133,13 @@ class _Rates:
 
 
 def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) -> tuple[UserCamera, bool]:
-    """Return the camera of a source's images of this size, and whether it is assumed.
+    """Find the camera of a source's images.
 
-    The camera is the given one, that of a bag, or one of ASSUMED_FOV_DEG.
+    source: the source.
+    given: the camera that the user gave, if any.
+    height, width: of the images, pixels.
+
+    Returns the given camera, or that of a bag, or one with an assumed field of view; and whether it is assumed.
     """
     if given.is_given:
         return read_user_camera(given, Path(source.address), height, width), False
@@ -148,15 +163,15 @@ class _OpenedNetwork:
 
 @dataclass(eq=False)
 class LivePrediction:
-    """Depth, path and verdict of a source's newest images.
+    """Predict depth, camera trajectory and verdict of the newest images of a source.
 
     Args:
-        network: opened; a network without a run gets the size of the images.
-        address: of the source, as in `find_source`.
-        camera: of the source; see `open_lens`.
-        options: backend, precision, size and flip.
-        record: a new .mcap, .db3 or .bag for depth, camera, path and verdict.
-        with_path: whether to follow the camera.
+        network: the opened network; a network without a run gets the size of the images.
+        address: of the source, as `find_source` reads it: a camera's number, a URL, a video or a bag.
+        camera: camera of the source as the user gave it; see `open_lens`.
+        options: backend, precision, image size and flip.
+        record: a new .mcap, .db3 or .bag for depth, camera, trajectory and verdict; None records nothing.
+        with_path: whether camera poses are estimated.
     """
 
     network: Network
@@ -167,9 +182,9 @@ class LivePrediction:
     with_path: bool = True
 
     def run(self, seconds: float | None = None) -> Iterator[LiveResult]:
-        """Yield a result for each image that is used, and twice a second without one, until the source ends.
+        """Yield a result for each image that is predicted, and twice a second without one, until the source ends.
 
-        seconds: stop after this time, which counts from the opened network.
+        seconds: stop after this time, which counts from when the network is opened; None goes on.
 
         Raises DataError if no image came.
         """

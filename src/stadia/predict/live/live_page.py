@@ -1,4 +1,4 @@
-"""A page on loopback that shows a live prediction: images next to their depth, and the status line."""
+"""A web page on this machine that shows a live prediction: images next to their depth, and a status line."""
 
 import secrets
 import threading
@@ -13,10 +13,10 @@ from stadia.evaluation.frame_preparation import PredictedFrame
 from stadia.evaluation.plots.videos import draw_side_by_side
 
 WIDTH = 640
-"""Of the image and of the depth, pixels."""
+"""Width of the shown image, and of the shown depth, pixels."""
 
 NEAR_PERCENTILE = 95.0
-"""Of the inverse depth of an image; it is the brightest."""
+"""Percentile of the inverse depth of an image that gets the brightest color."""
 
 MAX_WATCHERS = 4
 WAIT_S = 1.0
@@ -33,14 +33,17 @@ PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 
 
 class LivePage:
-    """What the page shows. address: with a secret, so that no other user or page of this machine can open it."""
+    """What the page shows.
+
+    address: URL of the page, with a secret so that no other user or page of this machine can open it.
+    """
 
     def __init__(self, address: str) -> None:
         self.address, self.status, self.watchers = address, "", 0
         self._jpeg, self._number, self._ready = b"", 0, threading.Condition()
 
     def show(self, status: str, predicted: PredictedFrame | None) -> None:
-        """Take the newest status and prediction; it is drawn only if somebody watches."""
+        """Take the newest status line and prediction; the prediction is drawn only if somebody watches."""
         self.status = status
         if predicted is None or not self.watchers:
             return
@@ -52,7 +55,7 @@ class LivePage:
             self._ready.notify_all()
 
     def stream(self) -> Iterator[bytes]:
-        """Yield the newest image as JPEG as often as there is one; b"" after a second without."""
+        """Yield the newest image as JPEG whenever there is a new one; b"" after a second without one."""
         seen = 0
         while True:
             with self._ready:
@@ -64,7 +67,7 @@ class LivePage:
 
 @contextmanager
 def serve_live_page() -> Iterator[LivePage]:
-    """Serve a page on a free port of 127.0.0.1 until the block ends."""
+    """Serve the page on a free port of 127.0.0.1 while the `with` block lasts."""
     secret, ended = secrets.token_urlsafe(16), threading.Event()
 
     class _Handler(BaseHTTPRequestHandler):

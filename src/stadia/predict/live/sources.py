@@ -1,4 +1,6 @@
-"""Read the newest frame of a camera, a network stream, a video at its own pace, or a bag; reconnect if it ends."""
+"""Read the newest image of a camera, a network stream, a video at its own pace, or a bag; reconnect if a
+stream ends.
+"""
 
 import re
 import threading
@@ -21,19 +23,23 @@ from stadia.io.image_io import decode_image
 from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
 
 FROZEN_S, SILENT_S = 3.0, 2.0
-"""A source is frozen if its image stays equal, and silent if no image comes, for so long."""
+"""Seconds after which a source counts as silent because no image comes (FROZEN_S: as frozen because its image stays
+equal).
+"""
 
 BLACK_LEVEL, BLACK_SPREAD = 16.0, 4.0
-"""Largest mean and standard deviation of the gray levels of a black image."""
+"""Largest standard deviation of the gray levels of an image that counts as black (BLACK_LEVEL: largest mean)."""
 
 FIRST_WAIT_S, MAX_WAIT_S = 0.25, 5.0
-"""Pauses between attempts to connect: the first, and the longest after doubling."""
+"""Longest pause between two attempts to connect, seconds; the first pause is FIRST_WAIT_S, and each is twice the one
+before.
+"""
 
 TIMEOUT_S = 5.0
-"""Without an answer or an image for so long, a stream is opened again."""
+"""Seconds without an answer or an image after which a stream is opened again."""
 
 CHECK_SIZE = (32, 24)
-"""Images are compared and judged at this width and height."""
+"""Width and height, pixels, at which images are compared to find frozen and black ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +47,9 @@ class LiveFrame:
     """An image with the moment of its arrival.
 
     image: (H, W, 3) uint8 RGB.
-    arrived_s: of `time.monotonic`.
-    time_s: of the source's own clock, seconds.
-    number: of the image in the stream, with those that were dropped.
+    arrived_s: moment of its arrival on the clock `time.monotonic`, seconds.
+    time_s: time on the source's own clock, seconds.
+    number: number of the image in the stream, counting those that were dropped.
     """
 
     image: NDArray[np.uint8]
@@ -53,17 +59,17 @@ class LiveFrame:
 
 
 Images = Iterator[tuple[float, NDArray[np.uint8]]]
-"""Times in seconds and images (H, W, 3) uint8 RGB of one connection."""
+"""The images of one connection to a live source: times in seconds, and images (H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True)
 class SourceKind:
-    """A kind of source.
+    """A kind of live source, such as a camera or a video.
 
-    recognizes: whether a text names one.
-    open: returns the images; their end or an error closes the connection.
-    reconnects: whether it is opened again.
-    is_paced: whether images come faster than their times, and wait for them.
+    recognizes: returns whether a text names a source of this kind.
+    open: returns the images; when they end or an error occurs, the connection is closed.
+    reconnects: whether it is opened again then.
+    is_paced: whether images can be read faster than their times say, so that reading waits for them.
     """
 
     recognizes: Callable[[str], bool]
@@ -152,11 +158,14 @@ SOURCES: dict[str, SourceKind] = {
     ),
     "bag": SourceKind(_is_bag, _open_bag, reconnects=False, is_paced=True),
 }
-"""By the name that users read. The first that recognizes a text opens it."""
+"""Kinds of live sources by the name that users read; the first one that recognizes a text opens it."""
 
 
 def find_source(text: str) -> tuple[str, SourceKind]:
-    """Return the kind of a source. Raises ConfigError for anything else, DataError for a missing file."""
+    """Find the kind of source that a text names; returns its name and the kind.
+
+    Raises ConfigError if no kind recognizes the text, DataError for a missing file.
+    """
     found = next(((name, kind) for name, kind in SOURCES.items() if kind.recognizes(text)), None)
     if found is None:
         fix = "for example 0, rtsp://HOST/PATH, http://HOST/PATH, drive.mp4 or drive.mcap"
@@ -166,11 +175,14 @@ def find_source(text: str) -> tuple[str, SourceKind]:
 
 @dataclass
 class SourceState:
-    """What is known about a source.
+    """What is known about a live source.
 
-    problem: why no useful image comes, else "": "no connection (...)", "no image", "frozen" or "black".
-    arrived, taken: number of images that came, and that were used; the others were dropped.
-    connections: how often it was opened with success.
+    problem: why no useful image comes: "no connection (...)", "no image", "frozen" or "black"; "" if useful images
+        come.
+    arrived: number of images that came.
+    taken: number of images that were used; the others were dropped.
+    connections: number of successful connections.
+    has_ended: whether no further image will come.
     """
 
     problem: str = ""
@@ -181,7 +193,7 @@ class SourceState:
 
     @property
     def dropped(self) -> float:
-        """Return the share of the images that were not used."""
+        """Return the share (0 to 1) of the arrived images that were not used."""
         return 1 - self.taken / self.arrived if self.arrived else 0.0
 
 
@@ -204,9 +216,12 @@ class _Watch:
 
 @dataclass(eq=False)
 class LiveSource:
-    """Holds the newest image of a source, in a thread; older ones are dropped, never queued.
+    """Hold the newest image of a source, which a thread reads; older images are dropped, never queued.
 
-    Use it in a `with` block. A video or a bag waits after its first image until `begins` is set.
+    Use it in a `with` block. A video or a bag waits after its first image until the event `begins` is set.
+
+    address: text that names the source.
+    state: what is known about it.
     """
 
     address: str
@@ -232,7 +247,7 @@ class LiveSource:
         self._thread.join(timeout=2.0)  # a blocked read ends by its own timeout
 
     def take(self, wait_s: float = 0.5) -> LiveFrame | None:
-        """Return the newest image that was not taken yet; None if none comes in time."""
+        """Return the newest image that was not returned yet; None if none comes within `wait_s` seconds."""
         with self._ready:
             self._ready.wait_for(lambda: self._newest is not None or self.state.has_ended, wait_s)
             frame, self._newest = self._newest, None

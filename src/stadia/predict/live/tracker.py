@@ -1,4 +1,6 @@
-"""Follow a camera frame to frame: points that flow from a key frame, and their predicted depth."""
+"""Estimate camera poses frame by frame: image corners of a key frame are tracked, and its predicted depth gives their
+points.
+"""
 
 from dataclasses import dataclass
 
@@ -9,14 +11,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 CORNERS, MIN_CORNERS = 300, 40
-"""Points that are followed from a key frame, and the fewest that give a pose."""
+"""Fewest tracked points that give a pose (CORNERS: most points that are tracked from a key frame)."""
 
 MIN_SHARE, MAX_FLOW_SHARE = 0.5, 0.08
-"""A frame becomes a key frame if fewer points are left, or if they moved by this share of the width."""
+"""A frame becomes the next key frame if its points moved by more than this share of the image width, or if less than
+MIN_SHARE of them are left.
+"""
 
 MAX_ERROR_PX, RANSAC_STEPS = 1.5, 60
 STILL_PX = 0.3
-"""Median flow of a camera that stands."""
+"""Median motion of the points, pixels, up to which the camera counts as standing."""
 
 FLOW = {"winSize": (15, 15), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 0.03)}
 
@@ -33,10 +37,13 @@ class _KeyFrame:
 
 
 class FrameTracker:
-    """Estimates T_world_camera of each frame, in the unit of the depth; the world is the first camera.
+    """Estimate the pose T_world_camera of each frame, in the unit of the depth; the world is the first camera.
 
-    `lost` counts the frames without a pose. After them the path continues from the last pose, because the motion
-    meanwhile is unknown.
+    After frames without a pose the trajectory continues from the last pose, because the motion in between is unknown.
+
+    T_world_camera: (4, 4) last pose.
+    length: length of the trajectory so far.
+    lost: number of frames without a pose.
     """
 
     def __init__(self) -> None:
@@ -49,10 +56,10 @@ class FrameTracker:
         self._has_world = False
 
     def add(self, image: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> Array | None:
-        """Return the pose T_world_camera (4, 4) of an image, or None if the frame is lost.
+        """Return the pose T_world_camera (4, 4) of the next frame; None if too few points of the key frame are found in
+        it.
 
-        A frame is lost if too few points of the key frame are found in it. The first frame with enough corners is the
-        world.
+        The first frame with enough corners is the world.
 
         Args:
             image: (h, w, 3) uint8 RGB.

@@ -1,1 +1,1 @@
-"""Metres for any network: parse `--scale-from`, measure the scale, and keep a receipt."""
+"""Metres for any network: parse the sources of `--scale-from`, measure the scale, and record how it was measured."""

@@ -1,4 +1,4 @@
-"""Read results of other programs that lack metres, and write scaled copies in their formats."""
+"""Read results of other programs that are not in metres, and write copies scaled to metres in the same formats."""
 
 from __future__ import annotations
 
@@ -37,18 +37,26 @@ Array = NDArray[np.float64]
 MAX_BYTES = 4 << 30
 COLMAP_FILES = ("cameras.txt", "cameras.bin")
 COPY_TOLERANCE, COPY_TOLERANCE_OF_DEPTH = 1e-5, 0.01
-"""Largest relative differences of a copy from the scaled original: text has 6 digits or more, and PNG rounds depth."""
+"""Largest relative difference between a copy and the scaled original for depth maps, which PNG rounds; COPY_TOLERANCE
+for text, which has at least 6 digits.
+"""
 
 EXPECTED = "a COLMAP model, a trajectory (TUM, KITTI, EuRoC), a PLY file, a folder of depth maps, or transforms.json"
 
 
 @dataclass(frozen=True)
 class ForeignResult:
-    """What another program made, in its own unit.
+    """What another program reconstructed, in its own unit of length.
 
-    kind: name in FORMATS. names: of the images, without suffix, or the frames' numbers. T_world_camera: (N, 4, 4).
-    depths: by name. points: (P, 3) in the world. observed: the rows of points that each image shows, by name.
-    has_names: False if the names only count the rows.
+    path: the file or folder.
+    kind: name of its format in FORMATS.
+    names: N names of the images without suffix, or numbers of the frames.
+    T_world_camera: (N, 4, 4) poses, camera to world.
+    times_s: (N,) times of the poses, seconds; None if unknown.
+    depths: depth files by image name.
+    points: (P, 3) in the world.
+    observed: for each image by its name, the rows of the points that it shows.
+    has_names: whether the file states the names; False if they only count the rows.
     """
 
     path: Path
@@ -63,17 +71,20 @@ class ForeignResult:
 
     @property
     def has_depth(self) -> bool:
-        """Return whether it has depth in images."""
+        """Return whether it has depth in images: depth maps, or points that images observe."""
         return bool(self.depths or self.observed)
 
     def measure_size(self) -> Array:
-        """Return lengths (M,) that grow with the scale, to compare a copy with the original."""
+        """Return M lengths of the result that grow with its scale, to compare a copy with the original."""
         depths = [float(np.median(read_depth(file))) for file in islice(self.depths.values(), 5)]
         return np.concatenate([np.abs(self.T_world_camera[:, :3, 3]).ravel(), np.abs(self.points).ravel(), depths])
 
 
 def open_result(path: Path) -> ForeignResult:
-    """Read a result of another program, or the COLMAP model of a map. Raises DataError for anything else."""
+    """Read a result of another program, or the COLMAP model in the folder of a map.
+
+    Raises DataError for anything else.
+    """
     path = path / "colmap" if (path / "map.json").is_file() else path
     if not path.exists():
         raise DataError(path, found="no such file or folder", expected=EXPECTED, fix="check the path")
@@ -84,7 +95,14 @@ def open_result(path: Path) -> ForeignResult:
 
 
 def write_scaled(result: ForeignResult, out: Path, factor: float) -> None:
-    """Write a copy in metres if it agrees with the original. Raises StadiaError if it differs, or exists."""
+    """Write a copy of a result with all lengths multiplied by a factor, and check it against the original.
+
+    result: the original.
+    out: the new file or folder.
+    factor: metres per unit.
+
+    Raises StadiaError if the copy differs from the scaled original, or `out` exists.
+    """
     _, read, write = FORMATS[result.kind]
     check_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -279,7 +297,7 @@ _DISPARITY = re.compile(r"disp(arity|arities)?(?![a-z])")
 
 
 def read_depth(file: DepthFile) -> NDArray[np.floating]:
-    """Return the depth (H, W) of a file, also of inverse depth; 0 where it is unknown."""
+    """Return the depth (H, W) in a file, also if the file stores inverse depth or disparity; 0 where it is unknown."""
     key = _find_key(file)
     values = read_depth_map(file, key=key)
     return values if _POWERS[key] > 0 else np.divide(1, values, out=np.zeros_like(values), where=values > 0)
@@ -352,4 +370,6 @@ FORMATS: Mapping[str, _Format] = {
     ),
     "trajectory": (Path.is_file, _read_trajectory, _write_trajectory),
 }  # fmt: skip
-"""By kind: what recognizes, reads and scales it. The first that fits counts."""
+"""For each format by its name: functions that recognize, read and write it. The first one that recognizes a file is
+used.
+"""

@@ -1,4 +1,4 @@
-"""Parse `--scale-from`: a source of metres and its value. Imports no torch."""
+"""Parse the texts of `--scale-from`: the name of a source of metres and its value. Does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from stadia.io.image_io import PICTURE_SUFFIXES
 from stadia.io.input_files import expand_home, name_parser_errors, read_text
 
 GIVEN_SPREAD = 0.05
-"""A user's height of an object has this relative standard deviation."""
+"""Relative standard deviation that is assumed for an object height that the user gives."""
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom are pixels of the whole image."""
+"""Left, top, right and bottom of a box, pixels of the whole image."""
 
 
 @dataclass(frozen=True)
 class MeasuredPoint:
-    """A measured distance along the optical axis of one pixel.
+    """A measured distance from the camera plane to the scene point at one pixel (along the optical axis).
 
     x, y: pixel of the whole image.
-    frame: name of its frame; None for the first one.
+    metres: the distance.
+    frame: name of the video frame; None takes the first one.
     """
 
     x: float
@@ -44,10 +45,11 @@ class MeasuredPoint:
 
 @dataclass(frozen=True)
 class KnownDistance:
-    """A measured distance between two images, two points (x, y, z), or two pixels (x, y).
+    """A measured distance between two camera positions, two points in space, or the scene points at two pixels.
 
-    ends: names of images, or coordinates.
-    frame: name of the frame of two pixels; None for the first one.
+    ends: names of two images, two points (x, y, z), or two pixels (x, y).
+    metres: the distance.
+    frame: name of the video frame of the pixels; None takes the first one.
     """
 
     ends: tuple[str, str] | tuple[tuple[float, ...], tuple[float, ...]]
@@ -57,7 +59,11 @@ class KnownDistance:
 
 @dataclass(frozen=True)
 class PositionsFile:
-    """A file or folder of positions, and the seconds to add to their times."""
+    """A file or folder of measured positions.
+
+    path: the file or folder.
+    offset_s: seconds to add to the times of the positions, so that they fit the clock of the frames.
+    """
 
     path: Path
     offset_s: float = 0.0
@@ -67,10 +73,11 @@ class PositionsFile:
 class KnownObject:
     """Objects of known height.
 
-    name: of their class.
+    name: name of their class, such as "car".
+    height_m: their mean height, metres.
     spread: relative standard deviation of their height.
-    boxes: by frame name; None to use the data's masks.
-    detector: an ONNX network that finds the boxes instead, or None.
+    boxes: boxes of these objects by frame name; None takes the masks of the data.
+    detector: file of an ONNX network that finds the boxes instead; None without one.
     """
 
     name: str
@@ -82,16 +89,23 @@ class KnownObject:
 
 @dataclass(frozen=True)
 class ReferenceMaps:
-    """A folder of depth maps in metres; files by frame name."""
+    """A folder of depth maps in metres.
+
+    folder: the folder, as the user typed it.
+    files: the depth files by frame name.
+    """
 
     folder: str
     files: Mapping[str, Path | StackedMap]
 
 
 def parse_scale(text: str) -> tuple[str, Any]:
-    """Return the name of a source and its parsed value: None, metres, or one of the classes above.
+    """Split a text of `--scale-from` into the name of the source and its value.
 
-    It reads the files that the text names. Raises ConfigError for an unknown or incomplete source, and DataError.
+    The value is None, a number of metres, or an instance of one of the classes of this module; files that the text
+    names are read.
+
+    Raises ConfigError for an unknown or incomplete source, DataError for a wrong file.
 
     Examples:
         >>> parse_scale("height=1.5")
@@ -109,7 +123,8 @@ def parse_scale(text: str) -> tuple[str, Any]:
 
 
 def find_given_height(sources: Sequence[str]) -> float | None:
-    """Return the camera's height in metres from the sources `height` and `map`, or None.
+    """Return the camera's height over the road, metres, that the sources `height` and `map` give; None if neither is
+    given.
 
     Raises ConfigError for two different heights.
 
@@ -134,9 +149,11 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 def parse_number(text: str) -> float:
-    """Return the number of a plain decimal such as 1.5, -3 or 1e6.
+    """Return the number in a plain decimal text such as 1.5, -3 or 1e6.
 
-    Raises ValueError for anything else. Python's own `float` also reads 1_5 (as 15), nan, and digits of other scripts.
+    Python's own `float` also reads 1_5 (as 15), nan, and digits of other scripts.
+
+    Raises ValueError for anything else.
 
     Examples:
         >>> parse_number("1.5")
@@ -243,9 +260,13 @@ MAX_BOX_PX = 1e6
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels, or in another order.
+    """Read the boxes of objects from a CSV file with rows `name,left,top,right,bottom` in pixels, or in another order.
 
-    Names lose their folder and suffix. `fit_boxes` finds the order and the unit. Raises DataError that names the row.
+    `fit_boxes` finds out order and unit later. Names lose their folder and suffix.
+
+    Returns the boxes by frame name.
+
+    Raises DataError that names the row of a mistake.
     """
     expected = "rows name,left,top,right,bottom in pixels"
     boxes: dict[str, list[Box]] = {}
@@ -294,9 +315,14 @@ MAX_MISFIT_SHARE = 0.5  # another order has at most this share of the given rows
 
 
 def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tuple[dict[str, list[Box]], str]:
-    """Return boxes as left, top, right, bottom in pixels of images of this size, and a note if they were changed.
+    """Convert boxes to left, top, right, bottom in pixels, whatever order and unit they have.
 
-    The order and unit stay if they fit into the images; otherwise the best fit is used.
+    Order and unit are kept if the boxes then fit into the images; otherwise the order and unit that fit best are used.
+
+    boxes: boxes by frame name.
+    height, width: of the images, pixels.
+
+    Returns the boxes, and a note about a changed order or unit; "" if nothing was changed.
 
     Examples:
         >>> fit_boxes({"a": [(0.25, 0.5, 0.5, 0.75)]}, 100, 200)[0]
@@ -333,4 +359,4 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "lidar": _refuse_value,
     "reference": _parse_folder,
 }
-"""The parser of each name before "=" takes the whole text and its value."""
+"""For each source of `--scale-from` by its name before "=", the function that parses the whole text and its value."""

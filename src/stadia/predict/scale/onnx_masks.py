@@ -1,4 +1,6 @@
-"""Segment images by ONNX networks of other programs: classes of pixels, or boxes of objects, in a limited process."""
+"""Segment images by ONNX networks of other programs (classes of pixels, or boxes of objects), in a process
+with limits.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ EXPECTED = (
     " of a fixed size"
 )
 MEAN, DEVIATION = np.array((0.485, 0.456, 0.406), np.float32), np.array((0.229, 0.224, 0.225), np.float32)
-"""Of ImageNet, for networks of classes. YOLOX takes BGR from 0 to 255."""
+"""Standard deviation of the colors of ImageNet (MEAN: their mean), by which images are normalized for networks of pixel
+classes; YOLOX takes BGR values from 0 to 255 instead.
+"""
 
 COCO = """
     person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant stop_sign parking_meter bench
@@ -40,7 +44,9 @@ VOC = """
     pottedplant sheep sofa train tvmonitor
 """
 CLASSES = {names: CITYSCAPES_CLASSES + ("background",) * (names - 19) for names in (19, 20)} | {21: tuple(VOC.split())}
-"""Names by the number of scores, unless a file MODEL.txt next to the network has one in each line."""
+"""Class names by the number of classes of a network, unless a file MODEL.txt next to the network has one name in each
+line.
+"""
 
 STRIDES = (8, 16, 32)  # of YOLOX's grids
 GRAY = 114  # below and right of an image that YOLOX sees
@@ -51,9 +57,13 @@ _MAX_BYTES = 1 << 31
 
 @dataclass(frozen=True, eq=False)
 class OnnxSegmenter:
-    """A network of classes or boxes, a `models.segmentation.Segmenter`.
+    """An ONNX network that finds classes of pixels or boxes of objects.
 
-    size: (height, width) of its images.  output: shape of its output.  names: of its classes.
+    session: runs the network.
+    size: (height, width) of its input, pixels.
+    output: shape of its output.
+    names: names of its classes.
+    identity: file name and hash.
     """
 
     session: OnnxSession
@@ -64,12 +74,12 @@ class OnnxSegmenter:
 
     @property
     def classes(self) -> Mapping[int, str]:
-        """Return the class names from 1."""
+        """Return the class names by class number, which starts at 1."""
         return dict(enumerate(self.names, start=1))
 
     @property
     def kind(self) -> str:
-        """Return what the network finds, for people."""
+        """Return words for what the network finds."""
         what = "boxes of objects" if self.has_boxes else "classes of pixels"
         return f"{what}, {len(self.names)} names ({', '.join(self.names[:4])} ...), {self.size[1]}x{self.size[0]}"
 
@@ -78,7 +88,7 @@ class OnnxSegmenter:
 
     @property
     def has_boxes(self) -> bool:
-        """Return whether the network finds boxes, not classes of pixels."""
+        """Return whether the network finds boxes of objects instead of classes of pixels."""
         return len(self.output) == 3
 
     def _classify(self, image: Image) -> Masks:
@@ -90,7 +100,11 @@ class OnnxSegmenter:
         return np.asarray(whole, np.uint8), None
 
     def find_boxes(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Return boxes, scores and classes of an image (H, W, 3) RGB, as `decode_boxes`."""
+        """Find the objects in an image (H, W, 3) RGB.
+
+        Returns boxes (N, 4) left, top, right, bottom in pixels of the image, scores (N,), and class indices (N,) from
+        0.
+        """
         height, width = self.size
         scale = min(height / image.shape[0], width / image.shape[1])
         small = cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)))
@@ -104,9 +118,13 @@ class OnnxSegmenter:
 def decode_boxes(
     found: NDArray[np.float32], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-    """Return boxes (N, 4), left, top, right, bottom in pixels, scores (N,) and classes (N,) of YOLOX's output.
+    """Decode the output of a YOLOX network, with non-maximum suppression (as YOLOX's `demo_postprocess`,
+    `multiclass_nms`).
 
-    Source: YOLOX, `demo_postprocess` and `multiclass_nms`.
+    found: (boxes, 5 + classes), its output.
+    size: (height, width) of its input, pixels.
+
+    Returns boxes (N, 4) left, top, right, bottom in pixels of the input, scores (N,), and class indices (N,) from 0.
     """
     corners, strides = [], []
     for stride in STRIDES:
@@ -128,9 +146,14 @@ def decode_boxes(
 def draw_boxes(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], classes: NDArray[np.int64], size: tuple[int, ...]
 ) -> Masks:
-    """Return classes from 1 and object numbers (H, W) of filled boxes; small ones, which are nearer to a box's truth,
+    """Draw filled boxes as masks: class numbers (H, W) from 1, and object numbers (H, W) from 1; 0 outside.
 
-    cover large ones.
+    Small boxes, which fit their object more closely, cover large ones.
+
+    boxes: (N, 4) left, top, right, bottom, pixels.
+    scores: (N,), ignored.
+    classes: (N,) class indices from 0.
+    size: (height, width) of the masks.
     """
     semantic, instance = np.zeros(size, np.uint8), np.zeros(size, np.uint16)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -141,7 +164,10 @@ def draw_boxes(
 
 
 def load_onnx_segmenter(path: Path) -> OnnxSegmenter:
-    """Load an ONNX network of classes or boxes. Raises DataError for another one, ConfigError without onnxruntime."""
+    """Load an ONNX network that finds classes of pixels or boxes of objects.
+
+    Raises DataError for any other network, ConfigError if onnxruntime is not installed.
+    """
     path = expand_home(path)
     content = read_bytes(path, expected=EXPECTED, max_bytes=_MAX_BYTES)
     check_installed("onnx", "onnxruntime")

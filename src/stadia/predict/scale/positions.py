@@ -1,4 +1,4 @@
-"""Read positions in metres from GPX, NMEA, EXIF of photos or a trajectory, and fit a path to them."""
+"""Read measured positions from GPX, NMEA, EXIF of photos or a trajectory file, and fit a camera trajectory to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stadia.io.input_files import read_text
 from stadia.io.trajectory_formats import read_trajectory
 
 EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
-"""Semi-major axis and squared eccentricity of the ellipsoid WGS84."""
+"""Squared eccentricity of the ellipsoid WGS84 (EARTH_RADIUS_M: its semi-major axis)."""
 
 MAX_GPX_BYTES = 128 << 20
 GPS_EXIF = 0x8825
@@ -33,7 +33,12 @@ MIN_POSITIONS = 3
 
 @dataclass(frozen=True)
 class Positions:
-    """Measured positions (N, 3) in metres. times_s: (N,) of any clock, or None. names: of photos, or empty."""
+    """Measured positions.
+
+    metres: (N, 3), in a local frame with axes in metres.
+    times_s: (N,) times on any clock, seconds; None if unknown.
+    names: of the photos that have the positions; empty for other files.
+    """
 
     metres: NDArray[np.float64]
     times_s: NDArray[np.float64] | None = None
@@ -41,7 +46,10 @@ class Positions:
 
 
 def read_positions(path: Path) -> Positions:
-    """Read a GPX or NMEA file, the EXIF of a folder of photos, or a trajectory in metres. Raises DataError."""
+    """Read measured positions from a GPX or NMEA file, the EXIF of a folder of photos, or a trajectory file in metres.
+
+    Raises DataError if the file cannot be read or has too few positions.
+    """
     if path.is_dir():
         return _read_exif(path)
     if path.suffix.lower() == ".gpx":
@@ -65,7 +73,9 @@ def _make_positions(path: Path, rows: Sequence[Any], times: Sequence[float | Non
 
 
 def to_local_metres(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return east, north and up (N, 3) from the first of (N, 3) latitude, longitude (degrees) and altitude (m).
+    """Convert geographic to local coordinates: metres to the east, to the north and up, from the first position.
+
+    rows: (N, 3) latitude and longitude in degrees, altitude in metres.
 
     Examples:
         >>> to_local_metres(np.array([[0.0, 0, 0], [0.0, 0.001, 5.0]])).round(2).tolist()
@@ -151,9 +161,16 @@ def _read_exif(folder: Path) -> Positions:
 def associate_positions(
     positions: Positions, names: Sequence[str], times_s: NDArray[np.float64] | None, offset_s: float = 0.0
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return rows of a path, and their measured positions: by the photo's name, by time + `offset_s`, or row by row.
+    """Find the measured position of camera poses: by the photo's name, by time, or row by row.
 
-    Raises GeometryError if they cannot be associated.
+    positions: the measured positions.
+    names: names of the poses' images.
+    times_s: times of the poses, seconds; None if unknown.
+    offset_s: seconds to add to the times of the positions.
+
+    Returns the rows of the poses that have a position, and these positions (M, 3).
+
+    Raises GeometryError if neither names, times nor numbers fit.
     """
     if positions.names:
         place = {name: row for row, name in enumerate(positions.names)}
@@ -176,9 +193,14 @@ def associate_positions(
 
 
 def fit_positions(path: NDArray[np.float64], metres: NDArray[np.float64]) -> ScaleFit:
-    """Return the scale of a path (N, 3) by measured positions (N, 3), without outliers.
+    """Fit a camera trajectory to measured positions by a similarity transform, without outliers; returns its scale.
 
-    Residuals give the noise; residuals of neighbors that agree count as fewer. Raises GeometryError for fewer than 3.
+    The residuals give the uncertainty; successive residuals that are alike count as fewer measurements.
+
+    path: (N, 3) camera positions in any unit.
+    metres: (N, 3) measured positions, metres.
+
+    Raises GeometryError for fewer than 3 positions, or a camera that does not move.
     """
     kept = np.ones(len(path), np.bool_)
     for _ in range(3):

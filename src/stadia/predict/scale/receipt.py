@@ -1,4 +1,6 @@
-"""Measure the scale of a network's depth by sources, and predict in metres with it."""
+"""Measure the scale of a network's depth by sources of metres, record it in a "receipt", and predict in metres
+with it.
+"""
 
 from __future__ import annotations
 
@@ -31,27 +33,29 @@ from stadia.predict.scale.sources import (
 )
 
 MAX_FRAMES = 40
-"""This many frames of an input are measured, evenly spread."""
+"""Number of frames of an input, evenly spread, on which the scale is measured."""
 
 MIN_COMMON = 3
-"""Two sources must share this many images to be compared image by image."""
+"""Fewest images that two sources must both have measured to be compared image by image."""
 
 MAX_READ = 400
-"""Only the first frames of a video file are read."""
+"""Number of first frames of a video file from which the measured frames are taken."""
 
 
 @dataclass(frozen=True)
 class ScaleReceipt:
-    """The measurement of the scale of an input's depth.
+    """How the scale of an input's depth was measured, and the result.
 
-    fits: of each source, by its text.
-    missing: sources without a measurement, and why.
-    fused: of all sources; None with a shift, which one source fits.
-    growing: sources whose metres grow with the focal length.
-    focal: fx / width of the given camera.
-    by_image: metres per unit by image number, of each source.
-    systematic: relative deviation that all measurements of a source share.
-    leans: the lean of the road by each source that measures it; None without a horizon.
+    fits: the scale by each source, by the source's text in `--scale-from`.
+    missing: for each source without a measurement, why.
+    fused: the scale by all sources together; None if a shift was fitted too, which uses one source.
+    growing: texts of the sources whose metres grow with the assumed focal length.
+    focal: focal length over image width (fx / width) of the camera that was used; None if unknown.
+    by_image: for each source, metres per unit of depth by image number.
+    systematic: for each source, the relative standard deviation that all its measurements share.
+    leans: for each source that measures a road, how its height changes with distance; None without a known horizon.
+    has_map: whether a map is next to the input.
+    is_photo: whether the input is one image.
     """
 
     fits: Mapping[str, ScaleFit]
@@ -66,7 +70,8 @@ class ScaleReceipt:
     is_photo: bool = False
 
     def find_focal(self) -> FocalBelief | None:
-        """Return the focal length at which the sources that grow with it agree with the rest, or None.
+        """Return the focal length at which sources that grow with it agree with the other sources; None without such a
+        pair.
 
         Sources are compared in images that both measured, so errors of the predicted depth cancel.
         """
@@ -95,23 +100,25 @@ class ScaleReceipt:
 
     @property
     def factor(self) -> float:
-        """Return metres per unit of depth; with a shift, the scale of inverse depth."""
+        """Return metres per unit of depth; if a shift was fitted, the factor on inverse depth."""
         return self.fused.factor if self.fused else next(iter(self.fits.values())).factor
 
     @property
     def shift(self) -> float | None:
-        """Return the shift of inverse depth in 1/m, or None."""
+        """Return the shift that is added to scaled inverse depth, 1/m; None if none was fitted."""
         return None if self.fused else next(iter(self.fits.values())).shift
 
     @property
     def verdict(self) -> str:
-        """Return the best verdict of the sources, at most "doubtful" if two contradict each other."""
+        """Return the verdict on the scale: the best one of its sources, but "doubtful" at best if two sources
+        contradict each other.
+        """
         order = ("usable", "doubtful", "unusable")
         best = min((fit.verdict for fit in self.fits.values()), key=order.index)
         return "doubtful" if self.fused and self.fused.contradictions and best == "usable" else best
 
     def to_json(self) -> dict[str, Any]:
-        """Return `scale_from` of predictions.json."""
+        """Return the entry `scale_from` of predictions.json."""
         fits: dict[str, dict[str, Any]] = {
             name: {
                 "factor": fit.factor,
@@ -136,17 +143,23 @@ class ScaleReceipt:
 
     @property
     def deviation(self) -> float:
-        """Return the relative standard deviation of the factor."""
+        """Return the relative standard deviation of `factor`."""
         return self.fused.deviation if self.fused else next(iter(self.fits.values())).deviation
 
     def findings(self) -> list[Finding]:
-        """Return M38 if the scale is not usable."""
+        """Return the finding that the metric scale is uncertain (M38), if the scale is not usable; otherwise an empty
+        list.
+        """
         sources, is_photo = " and ".join(self.fits), self.is_photo
         return check_scale_verdict(self.verdict, sources, self.deviation, has_map=self.has_map, is_photo=is_photo)
 
 
 class ScaledPredictor:
-    """A predictor with its inverse depth scaled (and shifted) to 1/m."""
+    """A predictor whose inverse depth is scaled, and shifted if needed, to 1/m.
+
+    predictor: the network.
+    receipt: the measured scale.
+    """
 
     def __init__(self, predictor: Predictor, receipt: ScaleReceipt) -> None:
         self.predictor, self.receipt = predictor, receipt
@@ -155,11 +168,11 @@ class ScaledPredictor:
         self.precision_cost = getattr(predictor, "precision_cost", None)
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
+        """Predict inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
         return self.maps(image, camera).inverse_depth
 
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Return all maps of images (B, 3, H, W), in 1/m."""
+        """Predict all maps of images (B, 3, H, W): inverse depth in 1/m, and uncertainty if the network has it."""
         maps = predict_maps(self.predictor, image, camera)
         if self.receipt.shift is not None:
             values = self.receipt.factor * maps.inverse_depth + self.receipt.shift
@@ -169,7 +182,11 @@ class ScaledPredictor:
         return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Return the motion (B, 4, 4) with its translation in metres, or None."""
+        """Predict the motion (B, 4, 4) from the camera of the image `now` to that of the image `following`, translation
+        in metres.
+
+        None if the network predicts no motion, or a shift was fitted.
+        """
         T = self.predictor.T_next_now(now, camera, following, next_camera)
         if T is None or self.receipt.shift is not None:
             return None
@@ -187,11 +204,12 @@ def measure_scale(
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 
-    open_input: opens the input again; its frames are read once.
+    predictor: the network.
+    open_input: opens the input; it is called once, and the frames are read once.
     sources: texts of `--scale-from`.
     mapped: the map next to the input, or None.
 
-    Raises StadiaError if no source fits the input or the output's scale.
+    Raises StadiaError if no source fits the input, or the kind of depth.
     """
     parsed = [parse_scale_source(text) for text in sources]
     _refuse_unfit(parsed, predictor.depth_scale)
@@ -211,13 +229,15 @@ def measure_frames(
     mapped: MapGeometry | None = None,
     further: Mapping[str, ScaleFit | str] | None = None,
 ) -> ScaleReceipt:
-    """Measure the scale of depth on frames, for example of another program.
+    """Measure the scale of depth, from a network or another program, on frames.
 
-    is_affine: whether the depth also has an unknown shift.
+    frames: the frames with their depth.
+    parsed: the sources of metres.
+    is_affine: whether inverse depth has an unknown shift besides the scale.
     mapped: the map that the sources use, or None.
-    further: fits of sources that need no depth, or why they have none.
+    further: for sources that need no depth, their scale, or why they have none.
 
-    Raises StadiaError if no source fits.
+    Raises StadiaError if no source gives a scale.
     """
     lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
     focal: float | None = None
@@ -274,9 +294,9 @@ def measure_frames(
 
 
 def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
-    """Return the scale of all sources that are not unusable; of all sources if every one is.
+    """Combine the scales of all sources that are not unusable; if all are unusable, of all sources.
 
-    `height` and `map` share the error of one camera height, so they count as one source.
+    The sources `height` and `map` share the error of one given camera height, so they count as one source.
 
     Examples:
         >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)
@@ -308,7 +328,10 @@ def predict_measured_frames(
 ) -> Iterator[MeasuredFrame]:
     """Yield about MAX_FRAMES frames of an input with their predicted depth.
 
-    motion_s: also predict the motion to the first frame that is at least this many seconds later, by direct alignment.
+    predictor: the network.
+    given: the input.
+    motion_s: also estimate the motion to the first frame at least this many seconds later, by aligning both images;
+        None estimates none.
     """
     for frame, following, indices in _choose_frames(given, motion_s):
         shown = PreparedFrame.prepare(predictor, frame)
@@ -326,7 +349,7 @@ def predict_measured_frames(
 
 
 Pair = tuple[Frame, Frame | None, tuple[int | None, int | None]]
-"""A frame, a later one or None, and their indices in the recording."""
+"""A frame, a later frame or None, and the indices of both in the recording or None."""
 
 
 def _choose_frames(given: PredictionInput, motion_s: float | None) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Measure the scale of another program's result, and write a copy in metres with its receipt."""
+"""Measure the scale of another program's result, and write a copy in metres with a record of how it was measured."""
 
 from __future__ import annotations
 
@@ -31,27 +31,41 @@ from stadia.sfm.sparse_map import LensCamera
 Array = NDArray[np.float64]
 
 DISTANCE_DEVIATION, BASELINE_DEVIATION = 0.02, 0.01
-"""Relative errors of a distance between two picked points or images, and of the baseline of a stereo rig."""
+"""Relative standard error of the baseline of a stereo rig (DISTANCE_DEVIATION: of a distance between two points or
+images).
+"""
 
 SWEEP_WIDTH = 640
-"""Of the images in which the road is compared."""
+"""Width, pixels, of the images in which the road is compared."""
 
 KEY_STEPS = (1, 2, 4, 8)
-"""Frames between those that see the road from two places; the step with the smallest deviation counts."""
+"""Tried distances, in frames, between frames that see the road from two places; the one with the smallest deviation is
+used.
+"""
 
 
 @dataclass(frozen=True)
 class ResultImages:
-    """The images of a result. index_of: row of its names -> index in the recording."""
+    """The images that belong to a result of another program.
+
+    recording: the images.
+    index_of: for each row of the result's names, the image's index in the recording.
+    """
 
     recording: Recording
     index_of: Mapping[int, int]
 
 
 def find_images(result: ForeignResult, source: Path | None, data: Mapping[str, Any]) -> ResultImages | None:
-    """Return the images of a result by time, name or order: of `source`, or those next to a scene; else None.
+    """Find the images of a result of another program, by time, name or order.
 
-    Raises DataError if the images do not belong to it.
+    result: the result.
+    source: the images; None looks next to the result.
+    data: options for opening the source.
+
+    Returns None if there are no images.
+
+    Raises DataError if the images of `source` do not belong to the result.
     """
     if source is None:
         formats = {"COLMAP model": ("colmap", 2), "transforms.json": ("nerfstudio", 0)}
@@ -93,7 +107,10 @@ def _match(result: ForeignResult, recording: Recording, source: Path) -> ResultI
 
 
 def fit_gps(result: ForeignResult, given: PositionsFile | None, images: ResultImages | None) -> ScaleFit:
-    """Fit the path to the positions of a file."""
+    """Fit the camera trajectory of a result to measured positions; returns its scale.
+
+    Raises GeometryError if no file of positions is given or it does not fit.
+    """
     if given is None:
         raise GeometryError("gps", found="no positions", expected="a file, as gps=track.gpx")
     path, measured = result.T_world_camera[:, :3, 3], read_positions(given.path)
@@ -105,7 +122,11 @@ def fit_gps(result: ForeignResult, given: PositionsFile | None, images: ResultIm
 
 
 def fit_distance(result: ForeignResult, given: KnownDistance, images: ResultImages | None) -> ScaleFit:
-    """Compare a distance of two images, or of two points of the world, with a measured one."""
+    """Compare a distance in a result, between two images or two points of its world, with the measured one; returns its
+    scale.
+
+    Raises GeometryError for ends that the result does not have.
+    """
     ends = [result.T_world_camera[result.names.index(end), :3, 3] if end in result.names else end for end in given.ends]
     if any(isinstance(end, str) or len(end) != 3 for end in ends):
         found = f"{' and '.join(map(str, given.ends))}"
@@ -117,7 +138,15 @@ def fit_distance(result: ForeignResult, given: KnownDistance, images: ResultImag
 
 
 def fit_height(result: ForeignResult, height_m: float, images: ResultImages | None) -> ScaleFit:
-    """Compare the camera's height over the road, by a plane sweep over pairs of images, with the measured one."""
+    """Compare the camera's height over the road in a result, by a plane sweep over pairs of images, with the measured
+    height.
+
+    result: the result.
+    height_m: measured height, metres.
+    images: the images of the result.
+
+    Raises GeometryError without images or a road under a moving camera.
+    """
     if images is None:
         raise GeometryError("height", found="no images", expected="the images of the path: --images FOLDER")
     rows = sorted(images.index_of)
@@ -148,7 +177,10 @@ def fit_height(result: ForeignResult, height_m: float, images: ResultImages | No
 
 
 def fit_speed(result: ForeignResult, metres_per_s: float, images: ResultImages | None) -> ScaleFit:
-    """Compare steps of the path with a constant speed."""
+    """Compare the steps of a result's camera trajectory with a constant measured speed; returns its scale.
+
+    Raises GeometryError if the poses have no times.
+    """
     times = result.times_s
     if times is None:
         raise GeometryError("speed", found="no times", expected="times of the poses")
@@ -159,7 +191,10 @@ def fit_speed(result: ForeignResult, metres_per_s: float, images: ResultImages |
 
 
 def fit_baseline(result: ForeignResult, metres: float | None, images: ResultImages | None) -> ScaleFit:
-    """Compare the distance of images with one name in two folders with the baseline of the rig."""
+    """Compare the distance between the two cameras of a stereo rig in a result with the measured baseline.
+
+    A pair of images is two images of the same name in two folders. Raises GeometryError without such pairs.
+    """
     rows = defaultdict[str, list[int]](list)
     for row, name in enumerate(result.names):
         rows[name].append(row)
@@ -178,7 +213,9 @@ POSE_SOURCES: Mapping[str, Callable[[ForeignResult, Any, ResultImages | None], S
     "height": fit_height,
     "speed": fit_speed,
 }
-"""Sources of `--scale-from` that measure poses or points; they raise GeometryError without a measurement."""
+"""Functions for the sources of `--scale-from` that measure poses or points; they raise GeometryError without a
+measurement.
+"""
 
 
 # -- scale of depth
@@ -193,7 +230,7 @@ class _DepthSize:
 
 
 def read_depth_frames(result: ForeignResult, images: ResultImages) -> Iterator[MeasuredFrame]:
-    """Yield at most MAX_FRAMES frames with the depth of their map, or of the points that they show."""
+    """Yield at most MAX_FRAMES frames of a result with their depth map, or the depth of the points that they show."""
     rows = sorted(images.index_of)
     for number in np.unique(np.linspace(0, len(rows) - 1, MAX_FRAMES).round().astype(int)).tolist():
         row, name = rows[number], result.names[rows[number]]
@@ -224,7 +261,14 @@ def _project(result: ForeignResult, row: int, K: Array, size: tuple[int, int]) -
 
 
 def measure_result(result: ForeignResult, texts: Sequence[str], images: ResultImages | None) -> ScaleReceipt:
-    """Measure the scale of a result by sources of `--scale-from`. Raises StadiaError if none fits."""
+    """Measure the scale of a result by sources of metres.
+
+    result: the result.
+    texts: texts of `--scale-from`.
+    images: the images of the result, or None.
+
+    Raises StadiaError if no source gives a scale.
+    """
     further, of_depth = dict[str, ScaleFit | str](), list[str]()
     for text in texts:
         name, value = parse_scale(text)
@@ -245,7 +289,13 @@ def measure_result(result: ForeignResult, texts: Sequence[str], images: ResultIm
 
 @dataclass(frozen=True)
 class ScaledResult:
-    """A copy in metres, its receipt, and the receipt's file."""
+    """A copy in metres of another program's result.
+
+    result: the original.
+    copy: the file or folder of the copy.
+    receipt: how the scale was measured.
+    receipt_file: the JSON file with this.
+    """
 
     result: ForeignResult
     copy: Path
@@ -261,11 +311,15 @@ def scale_result(
     images: Path | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> ScaledResult:
-    """Measure the metres of another program's result, and write a copy in metres and its receipt.
+    """Measure the metres of another program's result, and write a copy in metres and a record of how it was measured.
 
-    scale_from: texts of `--scale-from`. images, data: as in `find_images` and `open_inputs`.
+    path: the result.
+    scale_from: texts of `--scale-from`.
+    out: the copy; None puts it next to the result.
+    images: the images of the result; None looks next to it.
+    data: options for opening the images.
 
-    Raises StadiaError if no source fits, or the copy exists.
+    Raises StadiaError if no source gives a scale, or the copy exists.
     """
     if not scale_from:
         fix = "for example --scale-from height=1.5, or --scale-from gps=track.gpx"

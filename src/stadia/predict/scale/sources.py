@@ -1,4 +1,4 @@
-"""Sources of metres for predicted depth: each source of `--scale-from` measures a frame."""
+"""Sources of metres for predicted depth: for each name of `--scale-from`, how a frame is measured."""
 
 from __future__ import annotations
 
@@ -35,55 +35,65 @@ from stadia.predict.scale.onnx_masks import OnnxSegmenter, load_onnx_segmenter
 log = logging.getLogger(__name__)
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
-"""Below two pixels of disparity, matching errs by an eighth of the depth."""
+"""Side of the blocks that are matched between stereo images, pixels. Disparities below MIN_DISPARITY_PX are not used
+(an eighth of depth error), nor above NUM_DISPARITIES.
+"""
 
 NEAREST_M, FARTHEST_M = 0.1, 80.0
-"""Measured depth outside this range does not count."""
+"""Largest measured depth that is compared with the prediction, metres (NEAREST_M: the smallest)."""
 
 MAX_POINTS = 4000
-"""One image has at most this many measurements, evenly spread over its rows."""
+"""Most measurements that are used of one image, evenly spread over its rows."""
 
 POINT_PX = 2
-"""Depth at a point is the median of a window with this radius in network pixels."""
+"""Radius, in pixels of the network's image, of the window whose median depth is the depth at a point."""
 
 WITHOUT_VALUE = ("baseline", "gps")
-"""Sources whose values are for results of other programs."""
+"""Sources that take no value for predicted depth; with a value they measure results of other programs."""
 
 POINT_DEVIATION = 0.15
-"""A network's depth at a single point has this relative error."""
+"""Relative standard error that is assumed for a network's depth at a single point."""
 
 SPEED_DEVIATION = 0.01
-"""A measured speed has this relative error."""
+"""Relative standard error that is assumed for a measured speed."""
 
 MIN_MOTION_M = 0.2
-"""A shorter motion is not compared with a predicted one, because its relative error is large."""
+"""Shortest motion, metres, that is compared with a predicted one; the relative error of shorter ones is too large."""
 
 MIN_ROAD_NORMAL = 0.9
-"""A road's normal points up at least this much."""
+"""Smallest upward component of the unit normal of a plane that counts as a road."""
 
 ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
-"""The height is measured in bands of distance with equal ratios, and at least this many pixels."""
+"""Fewest pixels of a band of distance in which the height over the road is measured; there are ROAD_BANDS bands, with
+equal ratios of distance.
+"""
 
 MIN_SLOPE = 0.025
-"""Flatter rays to the road depend too much on the horizon."""
+"""Smallest slope (height over distance) of rays to the road that are used; flatter ones depend too much on the
+horizon.
+"""
 
 UNKNOWN_LEAN_DEVIATION = 0.14
-"""A height without a horizon has this relative deviation, because a leaning road fits a plane, too."""
+"""Relative standard deviation of a height over the road if the horizon is unknown: a road that predicted depth tilts
+fits a plane too.
+"""
 
 MIN_SCORE, EDGE_PX = 0.4, 3
-"""Score of a detected object, and distance of its box from the image's edge, where objects are cut off."""
+"""Smallest distance, pixels, of a detected object's box from the image border, where objects are cut off (MIN_SCORE:
+smallest score of a detection).
+"""
 
 REAR_WIDTHS_M = {"car": 1.75}
 MAX_REAR_SHAPE = 1.35
-"""Width of detected objects from behind, and largest width over height of such a box."""
+"""Largest width over height of a box that shows an object from behind, whose width is in REAR_WIDTHS_M."""
 
 MIN_BOX_PX = 20.0
-"""One row of error is 5 % of an object of this height in pixels."""
+"""Smallest height, pixels, of an object that is measured; an error of one row is then 5 %."""
 
 
 @dataclass(frozen=True)
 class PredictedMotion:
-    """The predicted motion from a frame to a later one.
+    """The predicted motion of the camera from a frame to a later one.
 
     length: distance in the unit of predicted depth.
     seconds: time between the two frames; None if it is unknown.
@@ -97,12 +107,13 @@ class PredictedMotion:
 
 @dataclass(frozen=True)
 class MeasuredFrame:
-    """A frame with its predicted depth.
+    """A frame with its predicted depth, which sources of metres compare with measurements.
 
-    shown: the network's input.
+    shown: the frame as prepared for the network.
     inverse_depth: (h, w) as predicted, at the network's size.
-    recording, index: its origin; None for a video file or an image.
-    motion: to a later frame; None if it was not predicted or is unreliable.
+    recording: the recording that the frame is of; None for a video file or an image.
+    index: of the frame in the recording.
+    motion: predicted motion to a later frame; None if it was not predicted or is unreliable.
     mapped: the map next to the input, or None.
     """
 
@@ -115,11 +126,14 @@ class MeasuredFrame:
 
     @property
     def relative_focal(self) -> float:
-        """Return fx of the whole image over its width."""
+        """Return the focal length fx of the whole image over its width."""
         return float(self.shown.frame.K[0, 0]) / self.shown.image_size[1]
 
     def find_road_normal(self) -> NDArray[np.float64] | None:
-        """Return the road's normal (3,) by the map or measured poses, independent of depth, or None."""
+        """Return the road's unit normal (3,) in the camera's axes by the map or measured poses, not by predicted depth.
+
+        None if neither gives it.
+        """
         normal = None if self.mapped is None else self.mapped.find_road_normal(self.relative_focal)
         if normal is not None:
             return normal
@@ -137,28 +151,31 @@ class MeasuredFrame:
         return np.asarray(normal / np.linalg.norm(normal))
 
     def at_image(self) -> NDArray[np.float32]:
-        """Return the prediction (H, W) at the size of the crop of the image."""
+        """Return the predicted inverse depth resized to the crop (H, W) of the image that the network uses."""
         height, width = self.shown.frame.image.shape[:2]
         resized = cv2.resize(self.inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(resized, np.float32)
 
 
 Measure = Callable[[MeasuredFrame], Lengths | None]
-"""A function that returns predicted inverse depth (or 1 / length) and measured metres, or None."""
+"""A function that returns, for a frame, predicted inverse depths (or 1 / lengths) and the measured metres; None
+without.
+"""
 
 
 @dataclass(frozen=True)
 class ScaleSource:
-    """A source of metres.
+    """A source of metres: one text of `--scale-from`.
 
     text: as the user typed it.
-    systematic: relative standard deviation that its measurements share.
-    fits_shift: it measures several depths, which determine scale and shift.
-    motion_s: it compares motions that take at least this many seconds; None for sources that compare no motion.
-    grows_with_focal: its metres grow with the camera's focal length.
-    find_lean: returns the lean of a frame's road; None for sources without a road.
-    lacking: the error if no frame has a measurement.
-    uses_map: its metres use the camera's height over the map's road.
+    measure: measures a frame.
+    lacking: the error text if no frame has a measurement.
+    systematic: relative standard deviation that all its measurements share.
+    fits_shift: whether it measures several depths in an image, so that scale and shift of inverse depth can be fitted.
+    motion_s: for sources that compare motions, the shortest time between two frames, seconds; None for others.
+    grows_with_focal: whether its metres grow with the camera's focal length.
+    find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
+    uses_map: whether it uses the camera's height over the road of a map.
     """
 
     text: str
@@ -173,7 +190,9 @@ class ScaleSource:
 
 
 def parse_scale_source(text: str) -> ScaleSource:
-    """Return a source of `--scale-from`. Raises ConfigError for an unknown or incomplete one.
+    """Create the source of metres that a text of `--scale-from` describes.
+
+    Raises ConfigError for an unknown or incomplete text.
 
     Examples:
         >>> parse_scale_source("height=1.5").systematic
@@ -202,7 +221,7 @@ def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths
 
 
 def lidar(text: str, value: None) -> ScaleSource:
-    """Return measured depth of the data set, such as projected LiDAR points, as a source."""
+    """Create the source `lidar`: measured depth in the data set, such as projected LiDAR points."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
@@ -215,7 +234,7 @@ def lidar(text: str, value: None) -> ScaleSource:
 
 
 def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
-    """Return a folder of depth maps in metres, by frame name, as a source."""
+    """Create the source `reference`: a folder of depth maps in metres, by frame name."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         path = maps.files.get(frame.shown.frame.name)
@@ -231,7 +250,7 @@ def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
 
 
 def baseline(text: str, value: None) -> ScaleSource:
-    """Return the baseline of a rectified stereo pair, by semi-global matching, as a source."""
+    """Create the source `baseline`: depth of a rectified stereo pair of known baseline, by semi-global matching."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index = frame.recording, frame.index
@@ -248,7 +267,12 @@ def baseline(text: str, value: None) -> ScaleSource:
 def match_pair_depth(
     left: NDArray[np.uint8], right: NDArray[np.uint8], K: NDArray[np.float64], T_right_left: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return depth (H, W) in metres of a rectified pair by semi-global matching; 0 = unknown."""
+    """Compute depth (H, W) in metres of the left image of a rectified pair by semi-global matching; 0 where unknown.
+
+    left, right: (H, W, 3) RGB.
+    K: (3, 3) of both images, pixels.
+    T_right_left: (4, 4), left camera to right camera, metres.
+    """
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (left, right)]
     matcher = cv2.StereoSGBM_create(  # type: ignore[attr-defined]
         minDisparity=0,
@@ -267,7 +291,10 @@ def match_pair_depth(
 
 
 def height(text: str, height_m: float) -> ScaleSource:
-    """Return the camera's height over the road, by its mask or the lower middle of the image, as a source."""
+    """Create the source `height`: the camera's known height over the road.
+
+    The road is that of the masks, or else the lower middle of the image.
+    """
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         measured = measure_road_heights(frame)
@@ -282,7 +309,9 @@ def height(text: str, height_m: float) -> ScaleSource:
 
 
 def mapped_points(text: str, height_m: float) -> ScaleSource:
-    """Return the points of the map next to a video, scaled by the camera's height over its road, as a source."""
+    """Create the source `map`: the points of the map next to a video, scaled by the camera's known height over the
+    map's road.
+    """
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.mapped is None:
@@ -305,10 +334,10 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
 
 @dataclass(frozen=True)
 class RoadLean:
-    """The camera's height over the far part of a road, compared with the near part.
+    """How the camera's height over the road, by predicted depth, changes from the near to the far road.
 
-    ratio: far over near; 1 if predicted depth has the road's shape.
-    near_m, far_m: distances of the two parts.
+    ratio: height over the far part of the road over that over the near part; 1 if predicted depth has the road's shape.
+    near_m, far_m: distances of the two parts, metres.
     """
 
     ratio: float
@@ -318,11 +347,11 @@ class RoadLean:
 
 @dataclass(frozen=True)
 class RoadHeights:
-    """The camera's height over the road by bands of distance.
+    """The camera's height over the road by predicted depth, in N bands of distance.
 
     heights: (N,) in the unit of predicted depth, the nearest band first.
-    slopes: (N,) of the rays of each band down to the road: height over distance.
-    has_horizon: the road's direction is known without predicted depth.
+    slopes: (N,) slopes of the rays of each band down to the road: height over distance.
+    has_horizon: whether the road's direction is known without predicted depth.
     """
 
     heights: NDArray[np.float64]
@@ -330,7 +359,11 @@ class RoadHeights:
     has_horizon: bool
 
     def find_lean(self, height_m: float) -> RoadLean | None:
-        """Return the ratio of the heights by the far and the near third; None without a horizon or with few bands.
+        """Compare the heights over the nearest and the farthest third of the bands.
+
+        height_m: known height of the camera over the road, which turns slopes into distances.
+
+        Returns None without a known horizon, or with fewer than three bands.
 
         Examples:
             >>> heights = RoadHeights(np.array([1.0, 1.1, 1.5]), np.array([0.3, 0.15, 0.05]), has_horizon=True)
@@ -346,9 +379,11 @@ class RoadHeights:
 
 
 def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
-    """Return the camera's height over the road in bands of distance, or None.
+    """Measure the camera's height over the road of a frame in bands of distance.
 
-    The road's direction comes from the map or measured poses, or from the plane through predicted depth.
+    The road's direction comes from the map or measured poses, or else from the plane through predicted depth.
+
+    Returns None if the frame shows no road.
     """
     rows, columns = frame.inverse_depth.shape
     road = _read_road(frame)
@@ -389,7 +424,9 @@ def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
 
 
 def point(text: str, given: MeasuredPoint) -> ScaleSource:
-    """Return a measured distance along the optical axis of one pixel, of the first or a named frame, as a source."""
+    """Create the source `point`: a measured distance along the optical axis at one pixel, of the first or a named
+    frame.
+    """
     x, y = given.x, given.y
     first: list[str] = []
 
@@ -422,7 +459,9 @@ def _read_pixel(frame: MeasuredFrame, text: str, x: float, y: float) -> float | 
 
 
 def distance(text: str, given: KnownDistance) -> ScaleSource:
-    """A measured distance between the scene points at two pixels, of the first frame or a named one."""
+    """Create the source `distance`: a measured distance between the scene points at two pixels of the first or a named
+    frame.
+    """
     first: list[str] = []
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
@@ -445,7 +484,7 @@ def distance(text: str, given: KnownDistance) -> ScaleSource:
 
 
 def known_object(text: str, given: KnownObject) -> ScaleSource:
-    """Return the height of objects of a class, in boxes of a file or masks of the data, as a source."""
+    """Create the source `object`: objects of known height, in boxes of a file, detected boxes, or masks of the data."""
     detector = None if given.detector is None else load_onnx_segmenter(given.detector)
     if detector is not None and (not detector.has_boxes or given.name not in detector.names):
         expected = f"a detector with the class {given.name}, such as YOLOX"
@@ -533,7 +572,7 @@ def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
 
 
 def speed(text: str, metres_per_s: float) -> ScaleSource:
-    """Return a constant speed in m/s as a source; it is compared with predicted motions."""
+    """Create the source `speed`: a constant known speed in m/s, which is compared with predicted motions."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         motion = frame.motion
@@ -547,7 +586,7 @@ def speed(text: str, metres_per_s: float) -> ScaleSource:
 
 
 def gps(text: str, value: None) -> ScaleSource:
-    """Return the measured poses of the data as a source; they are compared with predicted motions."""
+    """Create the source `gps`: measured poses of the data set, which are compared with predicted motions."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index, motion = frame.recording, frame.index, frame.motion
@@ -575,4 +614,6 @@ SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "lidar": lidar,
     "reference": reference,
 }
-"""The source of each name before "=" takes the whole text and its value from `parse_scale`."""
+"""For each source by its name in `--scale-from`, the function that creates it from the whole text and the value of
+`parse_scale`.
+"""

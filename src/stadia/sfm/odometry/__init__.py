@@ -1,4 +1,4 @@
-"""Estimate the path of a camera with a trained network."""
+"""Estimate the trajectory of a camera with a trained network."""
 
 from stadia.core.registry import Registry
 

@@ -1,4 +1,4 @@
-"""Refine a path as `refined`, and close its loops: a pose graph over the key frames."""
+"""Close the loops of a trajectory from the method `refined`, by a pose graph over its key frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,12 @@ FLOOR_SHIFT, FLOOR_TURN_RAD, FLOOR_SCALE = 0.02, 0.003, 0.02  # smallest standar
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyframeView:
-    """Features of a key frame with depth: points (N, 3) in its camera; K: (3, 3)."""
+    """Image features of a key frame, with the 3-D point of each.
+
+    features: the N features.
+    points: (N, 3), their points by predicted depth, in the axes of the key frame's camera.
+    K: (3, 3) of the image, pixels.
+    """
 
     features: FrameFeatures
     points: Array
@@ -45,9 +50,12 @@ class KeyframeView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredMotion:
-    """Motion of a second camera in the axes of a first one, in the unit of the first depth.
+    """The relative pose of two key frames, measured by their matches.
 
-    scale: unit of the second depth over the first. information: (7, 7). depth: median of the points' depth.
+    T_first_second: (4, 4), second camera to first camera, in the unit of the first key frame's predicted depth.
+    scale: unit of the second key frame's depth over the unit of the first one's.
+    information: (7, 7), inverse covariance of translation, rotation and ln scale.
+    depth: median depth of the matched points in the first key frame.
     """
 
     T_first_second: Array
@@ -58,7 +66,12 @@ class MeasuredMotion:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Two key frames, by their rows, that show the same place; refused: why it does not count, else ""."""
+    """Two key frames that seem to show the same place.
+
+    first, second: their positions in the list of key frames.
+    motion: their measured relative pose.
+    refused: why the pose graph does not use this loop; "" if it does.
+    """
 
     first: int
     second: int
@@ -67,7 +80,13 @@ class Loop:
 
 
 def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32], depth_K: Array) -> KeyframeView:
-    """Return the features with depth. K: of their pixels.  depth: (h, w) with depth_K, 0 or NaN = none."""
+    """Give each feature of an image its 3-D point by predicted depth; features without depth are dropped.
+
+    features: features of the image.
+    K: (3, 3) of the image, pixels.
+    depth: (h, w) predicted depth, of any size; 0 or NaN where unknown.
+    depth_K: (3, 3) of `depth`, pixels.
+    """
     rays = np.column_stack((features.xy.astype(np.float64), np.ones(len(features.xy)))) @ np.linalg.inv(K).T
     column, row = np.rint(rays @ depth_K.T)[:, :2].astype(int).T
     z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)].astype(np.float64)
@@ -76,7 +95,12 @@ def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32],
 
 
 def propose_pairs(places: Array) -> list[tuple[int, int]]:
-    """Return each key frame with the most similar ones at least MIN_GAP before. places: (N, D) unit vectors."""
+    """Pair each key frame with the CANDIDATES most similar ones among those at least MIN_GAP key frames before it.
+
+    places: (N, D) unit vectors that describe the images of the key frames (similar images have a large dot product).
+
+    Returns pairs (earlier, later) of positions in the list of key frames.
+    """
     pairs = []
     for second in range(MIN_GAP, len(places)):
         similarity = places[: second - MIN_GAP + 1] @ places[second]
@@ -85,7 +109,12 @@ def propose_pairs(places: Array) -> list[tuple[int, int]]:
 
 
 def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion | None:
-    """Return the motion between two views by their matches; None if matches are few or both sides disagree."""
+    """Measure the relative pose of two key frames by their matches.
+
+    It is solved from points of the first in the image of the second, and the other way round.
+
+    Returns None if matches are few, or both solutions disagree.
+    """
     rows = match_sift_features(first.features, second.features)
     forward = _solve_pnp(first, second, rows)
     backward = _solve_pnp(second, first, rows[:, ::-1])
@@ -118,7 +147,12 @@ def _floor(length: float) -> Array:
 
 
 def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array) -> Array:
-    """Return the information (7, 7) of a known motion between neighbors, by how well matches fit it."""
+    """Return the information (7, 7) of the relative pose of two successive key frames, by how well their matches fit
+    it.
+
+    first, second: the two key frames.
+    T_first_second: (4, 4) relative pose, second camera to first camera.
+    """
     length = float(np.linalg.norm(T_first_second[:3, 3]))
     covariance = _floor(max(length, 1e-6))
     rows = match_sift_features(first.features, second.features)
@@ -170,7 +204,13 @@ def _turn_deg(first: Array, second: Array) -> float:
 
 
 def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loop]:
-    """Return the pairs of key frames that show one place. T_world_camera: (N, 4, 4) of the key frames in order."""
+    """Find the pairs of key frames that show the same place, by their looks and their matches.
+
+    views: the key frames in order.
+    T_world_camera: (N, 4, 4) poses of the key frames.
+
+    Returns all measured loops; `refused` tells those that are not to be trusted.
+    """
     if len(views) <= MIN_GAP:
         return []
     measured = [
@@ -182,9 +222,11 @@ def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loo
 
 
 def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
-    """Return the loops, with `refused` set if their drift is too large or no neighboring loop agrees.
+    """Set `refused` of each loop that would move the trajectory too far, or that no loop nearby confirms; return all
+    loops.
 
-    T_world_camera: (N, 4, 4) poses of the path.
+    loops: the loops.
+    T_world_camera: (N, 4, 4) poses of the key frames.
     """
     steps = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
@@ -220,7 +262,16 @@ MAX_FEATURES = 500  # of a key frame: 70 kB
 
 @dataclass(slots=True)
 class GraphOdometry:
-    """The refined path, bent so that key frames that show the same place agree; without metres in Sim(3)."""
+    """The trajectory of the method `refined`, bent so that key frames that show the same place agree.
+
+    The pose graph is solved in SE(3) if the predicted depth is in metres, else in Sim(3), since the scale then drifts.
+
+    predictor: the network.
+    take_points: receives the map points of each finished key frame.
+    refined: the sliding-window odometry.
+    views: features of the key frames so far.
+    loops: the loops, once `path` was called.
+    """
 
     predictor: Predictor
     take_points: TakePoints
@@ -233,21 +284,27 @@ class GraphOdometry:
 
     @property
     def keyframes(self) -> int:
-        """Return the number of keyframes so far."""
+        """Return the number of key frames so far."""
         return self.refined.keyframes
 
     @property
     def network_length(self) -> float | None:
-        """Return the length of the path of the pose network alone; None if unknown."""
+        """Return the length of the trajectory that the pose network's motions alone give; None if unknown."""
         return self.refined.network_length
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return lines about the loops, once the path is known."""
+        """Return lines of text about the loops; meaningful once `path` was called."""
         return describe_loops(self.loops)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
+        """Estimate the pose of the next video frame.
+
+        image: (1, 3, H, W) in [0, 1].
+        camera: its K (3, 3) and size.
+
+        Returns False if its motion from the frame before is unknown; the trajectory then ends before it.
+        """
         is_placed = self.refined.add(image, camera)
         if self.keyframes > len(self.views):
             _, depth, depth_camera = self.refined.window.keyframes[-1].small
@@ -259,7 +316,7 @@ class GraphOdometry:
         return is_placed
 
     def path(self) -> Tensor:
-        """Finish the window; return (N, 4, 4) float64 T_world_camera of the frames, with all loops closed."""
+        """Finish the trajectory: return T_world_camera (N, 4, 4) float64 of all frames, with the loops closed."""
         path, numbers = self.refined.path(), list(self.refined.window.numbers)
         T = path[numbers]
         self.loops = find_loops(self.views, T.numpy())
@@ -291,7 +348,13 @@ def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop])
 
 
 def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tensor:
-    """Return a path (N, 4, 4) with corrections (K, 4, 4) of key frames `numbers`, interpolated in between."""
+    """Apply corrections of key frames to a whole trajectory; frames between two key frames get an interpolated
+    correction.
+
+    path: (N, 4, 4) poses T_world_camera of all frames.
+    numbers: indices of the K key frames.
+    corrections: (K, 4, 4) similarity transforms of the world at each key frame.
+    """
     rows = torch.arange(len(path))
     keys = torch.tensor(list(numbers))
     before = torch.searchsorted(keys, rows, right=True) - 1
@@ -302,7 +365,7 @@ def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tens
 
 
 def describe_loops(loops: Sequence[Loop]) -> tuple[str, ...]:
-    """Return lines for people: how many loops were closed, and which were refused."""
+    """Return lines of text: how many loops were closed, and how many were refused and why."""
     refused = [loop for loop in loops if loop.refused]
     count = len(loops) - len(refused)
     if not loops:

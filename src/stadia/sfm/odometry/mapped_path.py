@@ -1,4 +1,4 @@
-"""The path of a map (`stadia map`) in the unit of predicted depth."""
+"""Use the trajectory of a map (`stadia map`) for odometry, in the unit of the predicted depth."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -25,26 +25,34 @@ MIN_POINTS = 20  # points of a key frame in its image that a ratio of depths nee
 MEASURED_FRAMES = 20  # key frames whose predicted depth is compared with the map
 
 MAX_DIFFERENCE = 0.05
-"""Difference of the paths, over their length, from which the path with more reversing steps is dropped."""
+"""RMS distance between the map's trajectory and the one from predicted depth, as a share of the length, above which the
+one with more reversing steps is dropped.
+"""
 
 MIN_PLACED = 0.5  # share of the path's frames that a map must place
 
 
 @dataclass(eq=False)
 class MapFollower:
-    """Follow the poses of a map, and continue with the motion by depth while the map is lost.
+    """Follow the poses of a map; while the map has none, continue by the motion from predicted depth.
 
-    The world is the frame of the first camera.
+    The world is the camera of the first frame.
 
-    T_world_map: (4, 4) motion from the map's frame to the world; None until the map places a frame.
-    before: poses (4, 4) on the path and by depth of the last frame that has both.
+    T_world_map: (4, 4), world of the map to this world; None until the first frame with a pose in the map.
+    before: poses (4, 4) of the last frame for which depth gave a motion: the returned one, and the one by depth alone.
     """
 
     T_world_map: Array | None = None
     before: tuple[Array, Array] | None = None
 
     def place(self, estimated: Array | None, mapped: Array) -> Array | None:
-        """Return T_world_camera (4, 4) of the next frame by depth or by the map (NaN if lost), or None."""
+        """Return the pose T_world_camera (4, 4) of the next frame.
+
+        estimated: its pose (4, 4) by predicted depth; None if unknown.
+        mapped: its pose (4, 4) in the map; NaN if the map has none.
+
+        Returns None if both are unknown.
+        """
         is_known = bool(np.isfinite(mapped).all())
         if estimated is None and not is_known:
             return None
@@ -61,13 +69,19 @@ class MapFollower:
 
 
 def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
-    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion if it has no pose."""
+    """Return the trajectory T_world_camera (N, 4, 4) of a map, and where the map has no pose the motion by predicted
+    depth.
+
+    estimated: (N, 4, 4) poses by predicted depth.
+    mapped: (N, 4, 4) poses of the map, NaN where it has none.
+    scale: units of predicted depth per unit of the map.
+    """
     follower = MapFollower()
     return np.array([follower.place(*poses) for poses in zip(estimated, scale_poses(mapped, scale), strict=True)])
 
 
 def scale_poses(poses: Array, scale: float) -> Array:
-    """Return poses (N, 4, 4) with their positions multiplied."""
+    """Return poses (N, 4, 4) whose translations are multiplied by `scale`."""
     scaled = poses.copy()
     scaled[:, :3, 3] *= scale
     return scaled
@@ -75,11 +89,17 @@ def scale_poses(poses: Array, scale: float) -> Array:
 
 @dataclass(eq=False)
 class MappedPath:
-    """The path of a map in the unit of predicted depth, and the path by that depth.
+    """The trajectory of a map in the unit of predicted depth, collected next to the trajectory that this depth gives.
 
-    height_m: over the map's road, gives the scale if both are known; else `scales`, predicted over mapped depth of key
-    frames. mismatch: how the camera of the frames differs from the map's. places: positions (3,) of all frames with a
-    pose. by_depth, by_map: positions (3,) of the frames with both motions.
+    mapped: the map as stored.
+    height_m: height of the camera over the road, metres, or None. With the height of the road in the map, it gives the
+        scale.
+    scales: predicted depth over depth in the map, one value per compared key frame; their median is the scale
+        otherwise.
+    mismatch: how the camera of the frames differs from the map's camera; "" if it does not.
+    places: positions (3,) of all frames so far that have a pose.
+    by_depth: positions (3,) by predicted depth alone, of the frames that depth and map both give.
+    by_map: positions (3,) of the same frames by the map.
     """
 
     mapped: StoredMap
@@ -92,31 +112,46 @@ class MappedPath:
 
     @classmethod
     def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> "MappedPath | None":
-        """Return the path of the map next to a video or a folder of images; None without one, or for affine depth."""
+        """Find the map next to a video or a folder of images.
+
+        source: the video or folder.
+        depth_scale: kind of scale of the predicted depth.
+        height_m: height of the camera over the road, metres, or None.
+
+        Returns None without a usable map, and for inverse depth up to scale and shift (which gives no scale).
+        """
         found = None if depth_scale.is_affine else find_usable_map(source)
         return None if found is None else cls(found, height_m)
 
     @property
     def has_road_scale(self) -> bool:
-        """Return whether the height over the road gives the scale."""
+        """Return whether the camera's height over the road gives the scale (both the height and the map's road are
+        known).
+        """
         return self.height_m is not None and self.mapped.road is not None
 
     @property
     def scale(self) -> float | None:
-        """Return units of depth per unit of the map; None if no key frame gives it."""
+        """Return units of predicted depth per unit of the map; None if neither the road nor a key frame gives the
+        scale.
+        """
         if self.height_m is not None and self.mapped.road is not None:
             return self.height_m / self.mapped.road.height
         return float(np.median(self.scales)) if self.scales else None
 
     @property
     def deviation(self) -> float | None:
-        """Return the relative standard deviation of the scale; None if predicted depth gives it."""
+        """Return the relative standard deviation of the scale from the road; None if predicted depth gives the
+        scale.
+        """
         if self.height_m is None or self.mapped.road is None:
             return None
         return math.hypot(self.mapped.road.height_deviation / self.mapped.road.height, HEIGHT_DEVIATION)
 
     def compare_camera(self, frame: Frame) -> str:
-        """Return how the camera of a frame differs from the map's, as `mismatch`."""
+        """Compare the focal length of a frame with the map's; return and store the difference in words as `mismatch`,
+        or "".
+        """
         ratio = float(frame.K[0, 0]) / frame.image.shape[1] / self.mapped.camera.relative_focal
         is_same = abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE
         again = "map again with this camera"
@@ -124,7 +159,11 @@ class MappedPath:
         return self.mismatch
 
     def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames, and compare the predicted depth of some key frames with the points of the map."""
+        """Yield the frames unchanged, and compare the predicted depth of some key frames with the map points they show.
+
+        predictor: the network.
+        frames: the video frames.
+        """
         points = self.mapped.read_points()
         keys: list[int] = np.asarray(points["frames"]).tolist()
         chosen = {keys[place] for place in np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int).tolist()}
@@ -146,9 +185,11 @@ class MappedPath:
             self.scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
-        """Yield predicted frames with the poses of the map, or the motion by depth if the map is lost.
+        """Yield predicted frames with the poses of the map; where the map has none, the motion by predicted depth
+        continues.
 
-        If the motion by depth ends before the map begins, nothing connects the two, and the path starts with the map.
+        If the motion by depth ends before the map begins, nothing connects the two, and the trajectory starts anew with
+        the map.
         """
         follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
         scaled = scale_poses(self.mapped.poses, math.nan if self.scale is None else self.scale)
@@ -172,7 +213,11 @@ class MappedPath:
             yield replace(frame, T_world_camera=pose, is_aligned=is_aligned, starts_path=starts_path)
 
     def replace_path(self, path: CameraPath) -> CameraPath:
-        """Return the path of the map in the unit of the depth, or the given one if the map does not fit; with notes."""
+        """Replace a trajectory by that of the map in the unit of the depth, unless the map does not fit; notes say
+        which and why.
+
+        path: the trajectory by predicted depth.
+        """
         mapped, scale = self.mapped.select_poses(path.names), self.scale
         known = np.asarray(np.isfinite(mapped).all((1, 2)), bool)
         why = self.mismatch
@@ -207,12 +252,16 @@ class MappedPath:
         return float(np.median(np.abs(np.array(self.scales) / scale - 1)))
 
     def describe_origin(self) -> str:
-        """Return the map and the origin of its scale, for people."""
+        """Return words for the map's folder and what gives its scale."""
         by = f"the height of {self.height_m:g} m over its road" if self.has_road_scale else "the predicted depth"
         return f"from {self.mapped.folder.name}, scaled by {by}"
 
     def lines(self, depth_scale: DepthScale) -> list[str]:
-        """Return the length of the followed path, and how the path by depth differs."""
+        """Return a line about the length of the trajectory, and how long the one by predicted depth is; empty without
+        poses.
+
+        depth_scale: kind of scale of the predicted depth, which tells the unit.
+        """
         if len(self.places) < 2:
             return []
         unit = " m" if depth_scale is DepthScale.METRES else ""
@@ -231,10 +280,13 @@ def _length(places: list[Array]) -> float:
 
 
 def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
-    """Return predicted over mapped depth of a key frame: the median over its points; NaN with fewer than MIN_POINTS.
+    """Return predicted depth over depth in the map at a key frame: the median over its map points.
 
-    inverse_depth: (h, w) of the network.  K: (3, 3) of that size.
-    points: (N, 3) of the map in the axes of the camera, up to scale.
+    inverse_depth: (h, w) predicted by the network.
+    K: (3, 3) for that size, pixels.
+    points: (N, 3) map points in the axes of the key frame's camera, in the map's unit.
+
+    Returns NaN if fewer than MIN_POINTS points lie in the image.
     """
     points = points[points[:, 2] > 0]
     x, y = (np.rint(K[row, row] * points[:, row] / points[:, 2] + K[row, 2]).astype(np.int64) for row in (0, 1))
@@ -246,7 +298,10 @@ def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
 
 
 def compare_paths(first: Array, second: Array) -> float:
-    """Return the RMS distance of two paths (N, 4, 4) after Sim(3) alignment, over the first one's length."""
+    """Return the RMS distance between two trajectories (N, 4, 4), over the length of the first.
+
+    The second is first aligned to the first by a similarity transform, Sim(3). NaN if the length is 0.
+    """
     source, target = (torch.from_numpy(T[:, :3, 3].copy()) for T in (second, first))
     length = float((target[1:] - target[:-1]).norm(dim=-1).sum())
     distance = umeyama(source, target, "sim3").apply(source) - target
@@ -255,6 +310,8 @@ def compare_paths(first: Array, second: Array) -> float:
 
 
 def count_reversing(T_world_camera: Array) -> NDArray[np.bool_]:
-    """Return (N - 2,), whether each step turns by more than 90 degrees from the one before."""
+    """Return (N - 2,) flags: whether each step between poses goes back (by more than 90 degrees) against the step
+    before.
+    """
     steps = np.diff(T_world_camera[:, :3, 3], axis=0)
     return np.asarray((steps[1:] * steps[:-1]).sum(1) < 0)

@@ -1,4 +1,4 @@
-"""Refine a path by bundle adjustment over a sliding window of keyframes."""
+"""Refine a camera trajectory by photometric bundle adjustment over a sliding window of key frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 
 
 class PoseList:
-    """Rigid poses (4, 4) float64, kept as unit quaternions and translations: a path can have 100,000."""
+    """A growing list of rigid poses (4, 4) float64, stored as unit quaternions and translations; it may hold
+    100,000.
+    """
 
     def __init__(self) -> None:
         self._values: array[float] = array("d")
@@ -46,13 +48,13 @@ class PoseList:
         return iter(self.stack())
 
     def append(self, T: Tensor) -> None:
-        """Add a pose (4, 4)."""
+        """Append a pose (4, 4)."""
         T = T.double()
         self._values.extend(se3.quaternion_wxyz_from_matrix(T[:3, :3]).tolist())
         self._values.extend(T[:3, 3].tolist())
 
     def stack(self) -> Tensor:
-        """Return all poses (N, 4, 4)."""
+        """Return all N poses as one tensor (N, 4, 4) float64."""
         return self._make_poses(self._values)
 
     @staticmethod
@@ -76,7 +78,12 @@ ColumnsT = TypeVar("ColumnsT", photometric_residuals.WindowFrames, photometric_r
 
 @dataclass(frozen=True, slots=True)
 class IncomingFrame:
-    """An incoming frame (1, 3, H, W) with K (3, 3). maps: predicts its maps, for keyframes only."""
+    """A video frame to be placed.
+
+    image: (1, 3, H, W) RGB in [0, 1].
+    camera: its K (3, 3) and size.
+    maps: predicts its depth and other maps; called for key frames only.
+    """
 
     image: Tensor
     camera: Camera
@@ -85,7 +92,11 @@ class IncomingFrame:
 
 @dataclass(frozen=True, slots=True)
 class MapPoints:
-    """Well-constrained points (P, 3) of a keyframe in the first camera, and their colors (P, 3) in [0, 1]."""
+    """Points of a key frame whose depth the window determines well.
+
+    position: (P, 3) in the axes of the first frame's camera.
+    color: (P, 3) RGB in [0, 1].
+    """
 
     position: Tensor
     color: Tensor
@@ -99,11 +110,17 @@ class _Keyframe:
 
 @dataclass(slots=True)
 class SlidingWindow:
-    """A sliding window of keyframes.
+    """A sliding window of key frames that are adjusted together, and the frames between them.
 
-    take_points: function that receives the points of every keyframe that leaves the window.
-    predicted: (4, 4) T_frame_keyframe of the last frame, by the predicted motions alone; or None.
-    step: (4, 4) T_frame_before of the last frame, or None.
+    take_points: receives the map points of every key frame that leaves the window.
+    keyframes: images of the key frames in the window.
+    bundle: poses, points and prior of the window; None before the first frame.
+    numbers: frame indices of all key frames so far.
+    settled: final T_camera_world of the key frames that have left the window.
+    hosts: for each frame, the frame index of its key frame.
+    links: for each frame, T_frame_keyframe (its key frame to the frame).
+    predicted: (4, 4) T_frame_keyframe of the last frame by the pose network's motions alone; None if unknown.
+    step: (4, 4) motion T_frame_before from the frame before to the last frame; None if unknown.
     """
 
     take_points: Callable[[MapPoints], None] = lambda points: None
@@ -118,7 +135,13 @@ class SlidingWindow:
 
     @torch.inference_mode()
     def add(self, frame: IncomingFrame, predicted: Tensor | None) -> bool:
-        """Place a frame by (4, 4) T_frame_before of a pose network, or None. Return False if its motion is unknown."""
+        """Estimate the pose of the next frame; it becomes a key frame if it shows enough change.
+
+        frame: the frame.
+        predicted: (4, 4) motion T_frame_before from the frame before to this one by a pose network, or None.
+
+        Returns False if its motion is unknown.
+        """
         number, identity = len(self.links), torch.eye(4, dtype=torch.float64)
         if self.bundle is None:
             self._link(0, identity)
@@ -146,7 +169,9 @@ class SlidingWindow:
         return True
 
     def path(self) -> Tensor:
-        """Return (N, 4, 4) T_world_camera, with each keyframe's correction distributed over the frames before."""
+        """Return T_world_camera (N, 4, 4) of all frames; the correction of each key frame is spread over the frames
+        before it.
+        """
         assert self.bundle is not None
         T_camera_world = torch.cat([self.settled.stack(), self.bundle.frames.T_camera_world])
         row = {number: k for k, number in enumerate(self.numbers)}
@@ -169,7 +194,7 @@ class SlidingWindow:
         self.links.append(T_frame_keyframe)
 
     def finish(self) -> None:
-        """Pass on the points of the remaining keyframes."""
+        """Pass the map points of the key frames that are still in the window to `take_points`."""
         for position in range(len(self.keyframes)):
             self.take_points(self._map_points(position))
 
@@ -248,7 +273,15 @@ class SlidingWindow:
 
 
 def relative_flow(points: photometric_residuals.HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
-    """Return the median flow of points whose host moved by T (4, 4), over the image's mean side; 1 without points."""
+    """Return how far points move in the image when their camera moves: the median flow over the mean image side.
+
+    points: points of a key frame.
+    K: (3, 3), pixels.
+    height, width: of the image, pixels.
+    T: (4, 4), from the key frame's camera to the moved camera.
+
+    Returns 1 if no point stays in the image.
+    """
     turned = photometric_residuals.rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
     moved = turned + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
     z = moved[:, 2]

@@ -1,4 +1,4 @@
-"""Track a camera through frames by one of the odometry methods."""
+"""Estimate a camera's trajectory frame by frame, by one of the odometry methods."""
 
 import math
 import time
@@ -25,34 +25,49 @@ TakePoints = Callable[[MapPoints], None]
 
 
 class OdometryMethod(Protocol):
-    """An odometry method that places frame after frame."""
+    """What an odometry method must provide: it gets video frames one by one, and gives a trajectory at the end."""
 
     @property
     def keyframes(self) -> int:
-        """Return the number of keyframes so far."""
+        """Return the number of key frames so far; 0 for a method without key frames."""
 
     @property
     def network_length(self) -> float | None:
-        """Return the length of the pose network's own path, if known and different."""
+        """Return the length of the trajectory that the pose network's motions alone give.
+
+        None if unknown, or if the method's trajectory is that one.
+        """
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return lines for people about the finished path."""
+        """Return lines of text about the finished trajectory."""
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3). Return False if the motion is unknown: the path ends before it."""
+        """Estimate the pose of the next video frame.
+
+        image: (1, 3, H, W) RGB in [0, 1].
+        camera: its K (3, 3) and size.
+
+        Returns False if its motion from the frame before is unknown; the trajectory then ends before it.
+        """
         ...
 
     def path(self) -> Tensor:
-        """Return (N, 4, 4) float64 T_world_camera; the world is the first frame. Called at the end."""
+        """Return T_world_camera (N, 4, 4) float64 of all frames; the world is the first camera. Called once, at the
+        end.
+        """
         ...
 
 
 @dataclass(slots=True)
 class FrameToFrameOdometry:
-    """Chain the motions from frame to frame that a method of `stadia.evaluation.MOTIONS` estimates.
+    """Chain the motions between successive frames that a method of `stadia.evaluation.MOTIONS` estimates.
 
-    T_next_now: (4, 4) last motion, or None.
+    predictor: the network.
+    motion: name of the method in MOTIONS: "aligned" or "network".
+    poses: T_world_camera of the frames so far.
+    before: the last frame; None before the first one.
+    T_next_now: (4, 4) motion from the frame before the last one to the last one; None if unknown.
     """
 
     predictor: Predictor
@@ -66,7 +81,13 @@ class FrameToFrameOdometry:
     notes: ClassVar[tuple[str, ...]] = ()
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
+        """Estimate the pose of the next video frame.
+
+        image: (1, 3, H, W) RGB in [0, 1].
+        camera: its K (3, 3) and size.
+
+        Returns False if its motion from the frame before is unknown.
+        """
         needs_depth = self.motion != "network"
         inverse_depth = self.predictor.inverse_depth(image, camera).float() if needs_depth else None
         now = FrameTensors(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
@@ -82,13 +103,22 @@ class FrameToFrameOdometry:
         return True
 
     def path(self) -> Tensor:
-        """Return (N, 4, 4) float64 T_world_camera of the frames so far."""
+        """Return T_world_camera (N, 4, 4) float64 of the frames so far; the world is the first camera."""
         return self.poses.stack()
 
 
 @dataclass(slots=True)
 class SlidingWindowOdometry:
-    """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end)."""
+    """Adjust poses, depths and exposure of a window of key frames so that their brightness agrees (back end of D3VO).
+
+    predictor: the network, which must predict depth.
+    take_points: receives the map points of each key frame that leaves the window.
+    window: the key frames.
+    before: the last frame; None before the first one.
+    network_length: length of the trajectory by the pose network's motions alone so far; None if one of them is unknown.
+
+    Raises StadiaError for a network that predicts inverse depth up to scale and shift.
+    """
 
     predictor: Predictor
     take_points: TakePoints
@@ -106,11 +136,17 @@ class SlidingWindowOdometry:
 
     @property
     def keyframes(self) -> int:
-        """Return the number of keyframes so far."""
+        """Return the number of key frames so far."""
         return len(self.window.numbers)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
+        """Estimate the pose of the next video frame.
+
+        image: (1, 3, H, W) RGB in [0, 1].
+        camera: its K (3, 3) and size.
+
+        Returns False if its motion from the frame before is unknown.
+        """
         now, before = FrameTensors(image, camera), self.before
         motion = None if before is None else predict_motion(self.predictor, before, now, None)[0].T_next_now
         self.before = now
@@ -121,27 +157,43 @@ class SlidingWindowOdometry:
         return is_placed
 
     def path(self) -> Tensor:
-        """Finish the window; return (N, 4, 4) float64 T_world_camera of the frames."""
+        """Finish the window, and return T_world_camera (N, 4, 4) float64 of all frames; the world is the first
+        camera.
+        """
         self.window.finish()
         return self.window.path()
 
 
 def create_aligned(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
-    """Align each frame to the one before by its predicted depth."""
+    """Create the method "aligned": each frame is aligned to the frame before by its predicted depth.
+
+    predictor: the network.
+    take_points: ignored, since this method makes no map.
+    """
     return FrameToFrameOdometry(predictor, "aligned")
 
 
 def create_network(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
-    """Chain the motions of the pose network."""
+    """Create the method "network", which chains the motions of the pose network.
+
+    predictor: the network.
+    take_points: ignored, since this method makes no map.
+    """
     return FrameToFrameOdometry(predictor, "network")
 
 
 @dataclass(frozen=True, slots=True)
 class CameraPath:
-    """A camera path T_world_camera (N, 4, 4), whose world is the first frame.
+    """The trajectory of a camera through N video frames.
 
-    ends: where and why the path stops before the last frame, else "". frame_ms: (N,) milliseconds without reading.
-    network_length: of the pose network's own path over the same frames, or None. notes: lines for people.
+    T_world_camera: (N, 4, 4), camera to world; the world is the first camera.
+    names: names of the frames.
+    times_s: times of the frames, seconds; None if unknown.
+    ends: where and why the trajectory stops before the last frame of the video; "" if it does not.
+    keyframes: number of key frames.
+    frame_ms: (N,) computing time of each frame, milliseconds, without reading it.
+    network_length: length of the trajectory that the pose network's motions alone give, or None.
+    notes: lines of text about the trajectory.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -154,7 +206,7 @@ class CameraPath:
     notes: tuple[str, ...] = ()
 
     def add_notes(self, *notes: str) -> "CameraPath":
-        """Return the path with further notes."""
+        """Return a copy of the trajectory with further lines of text."""
         return replace(self, notes=(*self.notes, *notes))
 
 
@@ -166,12 +218,17 @@ def track_camera(
     source: str,
     take_points: TakePoints = lambda points: None,
 ) -> CameraPath:
-    """Track the camera through frames, read one by one; those off the path are skipped.
+    """Estimate the trajectory of a camera through video frames, which are read one by one.
 
-    method: row of `stadia.sfm.odometry.ODOMETRY_METHODS`.
-    take_points: receives the map, part by part, if the method makes one.
+    Frames marked as not on the trajectory (such as those in which the camera stands) are skipped.
 
-    Raises DataError if fewer than two frames can be placed.
+    predictor: the network.
+    frames: the frames.
+    method: name in `stadia.sfm.odometry.ODOMETRY_METHODS`: refined, graph, aligned or network.
+    source: the input, for error messages.
+    take_points: receives the map points of each finished key frame, if the method makes a map.
+
+    Raises DataError if fewer than two frames get a pose.
     """
     odometry: OdometryMethod = ODOMETRY_METHODS.load(method)(predictor, take_points)
     names, times, frame_ms = list[str](), list[float | None](), list[float]()

@@ -126,7 +126,13 @@ class SceneFormat:
         return [SceneJob(out / self.name_scene(*place_and_seed), *place_and_seed) for place_and_seed in seeds]
 
     def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
-        """Return the values that determine a scene's images. Equal origins mean equal images."""
+        """Return the values that determine the images of a scene: version, split, index, seed and settings.
+
+        Scenes with equal values have equal images.
+
+        job: the scene.
+        config: configuration of the data set.
+        """
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         place = {"split": job.split, "index": job.index, "seed": job.seed}
         return {"version": self.version, **place, "config": settings}
@@ -186,7 +192,14 @@ class SceneWriter(Generic[ConfigT]):
 
 
 def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
-    """Return whether a finished scene with this origin exists. Raises DataError if its origin is different."""
+    """Return whether a scene has already been rendered completely with the wanted settings.
+
+    record: JSON file of the scene, which is written last.
+    key: entry of the file that contains its settings.
+    origin: the wanted settings, see `SceneFormat.origin`.
+
+    Raises DataError if the scene was rendered with other settings.
+    """
     if not record.parent.exists():
         return False
     if not os.path.lexists(record):

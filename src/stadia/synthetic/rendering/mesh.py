@@ -16,9 +16,10 @@ WHITE: Color = (1.0, 1.0, 1.0)
 
 
 def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
-    """Return the unit vector (3,) with an elevation above the horizon and an azimuth from z towards x, in radians.
+    """Return the unit vector, (3,), with a given elevation and azimuth. The y axis points down.
 
-    The y axis points down.
+    elevation_rad: angle above the horizontal plane in radians.
+    azimuth_rad: angle in the horizontal plane in radians, from the z axis towards the x axis.
 
     Examples:
         >>> make_direction(np.pi / 2, 0.0).round(6)[1].item()  # straight up
@@ -29,8 +30,10 @@ def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
 
 
 def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
-    """Return the pose T_world_camera (4, 4) of a camera at `eye` (3,) that looks at `target` (3,).
+    """Return the pose of a camera that looks at a point, (4, 4) camera to world. The world's y axis points down.
 
+    eye: (3,) position of the camera in the world.
+    target: (3,) point of the world at which it looks.
     roll: angle in radians by which the camera is turned about its optical axis.
     """
     z = (target - eye) / np.linalg.norm(target - eye)
@@ -45,13 +48,13 @@ def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
 
 @dataclass(frozen=True, slots=True)
 class MeshPart:
-    """Triangles with one material.
+    """Hold triangles that have one material.
 
     vertices: (N, 3) positions in metres.
-    triangles: (M, 3) rows of vertices.
-    uv: (N, 2) texture coordinates in metres on the surface.
+    triangles: (M, 3) indices of the three vertices of each triangle.
+    uv: (N, 2) texture coordinates of the vertices, in metres on the surface.
     material: name of the texture.
-    tint: linear RGB by which the texture is multiplied.
+    tint: linear RGB by which the texture's color is multiplied.
     """
 
     vertices: Points

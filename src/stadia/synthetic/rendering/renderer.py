@@ -26,9 +26,9 @@ _SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
 
 
 def make_sun_frame(towards_sun: Points) -> Points:
-    """Return the rotation T_sun_world (4, 4) whose z axis is the direction of sunlight. The sun must not be vertical.
+    """Return the rotation, (4, 4), from world coordinates to coordinates whose z axis is the direction of the sunlight.
 
-    towards_sun: (3,) unit vector.
+    towards_sun: (3,) unit vector towards the sun in the world. It must not be vertical.
     """
     along = -towards_sun
     across = np.cross(along, (0.0, 1.0, 0.0))
@@ -39,11 +39,11 @@ def make_sun_frame(towards_sun: Points) -> Points:
 
 
 def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
-    """Return the projection (3, 4) from the world to (column, row, depth) of a shadow map.
+    """Return the projection, (3, 4), from world coordinates to (column, row, depth) of a shadow map.
 
-    T_sun_world: (4, 4) rotation.
-    corner: (2,) position of the first texel in the sun's frame, in metres.
-    texel_m: size of a texel in metres.
+    T_sun_world: (4, 4) rotation from world coordinates to those of the sun (`make_sun_frame`).
+    corner: (2,) position of the map's first texel, x and y in the sun's coordinates, in metres.
+    texel_m: side of a texel (pixel of the map) in metres.
     """
     T = T_sun_world[:3].copy()
     T[:2] /= texel_m
@@ -54,13 +54,16 @@ def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) 
 def make_shadow_map(
     vertices: Points, casters: NDArray[np.int32], T_sun_world: Points, *, min_texel_m: float, max_texels: int
 ) -> tuple[NDArray[np.float32], Points]:
-    """Return the shadow map (R, C) of triangles at rest, and the projection (3, 4) from the world to the map.
+    """Render the depth of triangles at rest as seen from the sun; return this shadow map and the projection to it.
 
-    vertices: (N, 3) in the world.
-    casters: (M, 3) triangles that cast shadows.
-    T_sun_world: (4, 4) rotation.
-    min_texel_m: smallest size of a texel in metres.
-    max_texels: largest number of texels along a side.
+    The shadow map is (R, C), with depth along the light in metres. The projection is (3, 4), from world coordinates
+    to (column, row, depth) of the map.
+
+    vertices: (N, 3) positions in the world in metres.
+    casters: (M, 3) indices of the vertices of each triangle that casts a shadow.
+    T_sun_world: (4, 4) rotation from world coordinates to those of the sun (`make_sun_frame`).
+    min_texel_m: smallest side of a texel (pixel of the map) in metres.
+    max_texels: largest number of texels along a side of the map.
     """
     body = np.zeros(len(vertices), np.int32)
     points = transform_to_frame(vertices, body, T_sun_world[None])[np.unique(casters)]
@@ -105,12 +108,15 @@ def light_bodies(
 
 @dataclass(frozen=True)
 class RenderScene:
-    """The triangles of all parts of a scene.
+    """Hold the triangles of all parts of a scene. A body is a group of triangles that move together.
 
-    vertices: (N, 3) in the frame of their body.
+    vertices: (N, 3) positions in the coordinates of the vertex's body, in metres.
     body: (N,) index of each vertex's body.
-    triangles: (M, 3) rows of vertices.
-    part: (M,) index of each triangle's part.
+    triangles: (M, 3) indices of the three vertices of each triangle.
+    part: (M,) index of the mesh part to which each triangle belongs.
+    surfaces: texture coordinates, normals and tints of the triangles.
+    textures: all textures in one array.
+    sky_texture: index of the sky's texture.
     """
 
     vertices: Points
@@ -124,11 +130,11 @@ class RenderScene:
 
 @dataclass(frozen=True, slots=True)
 class RenderedImage:
-    """A rendered image with its ground truth at pixel centers.
+    """Hold a rendered image with its ground truth at the centers of the pixels.
 
     image: (H, W, 3) uint8 RGB.
-    inverse_depth: (H, W) 1/z in 1/m.
-    index: (H, W) triangle of each pixel, see `rasterize_triangles`.
+    inverse_depth: (H, W) 1 / z in 1/m; 0 for the sky.
+    index: (H, W) index of the triangle that each pixel shows; negative for the sky.
     """
 
     image: NDArray[np.uint8]
@@ -143,9 +149,13 @@ class RenderedImage:
 
 
 def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> Points:
-    """Transform all vertices (N, 3) from the frames of their bodies by T_target_body (B, 4, 4).
+    """Transform all vertices from the coordinates of their bodies to common ones, such as the camera's; return (N, 3).
 
     BLAS is not used, because its rounding may depend on its number of threads.
+
+    vertices: (N, 3) positions, each in the coordinates of its body.
+    body: (N,) index of each vertex's body.
+    T_target_body: (B, 4, 4) pose of each of B bodies in the common coordinates.
     """
     out = np.empty_like(vertices)
     transform_vertices(vertices, body, np.ascontiguousarray(T_target_body), out)
@@ -194,11 +204,13 @@ NO_CONTACT: tuple[NDArray[np.float32], Points] = (np.zeros((2, 2), np.float32), 
 
 @dataclass(frozen=True)
 class StillScene(RenderScene):
-    """A scene at rest, seen from V views.
+    """Hold a scene in which nothing moves, and the V camera views from which it is rendered.
 
-    T_world_camera: (V, 4, 4) pose of each view.
-    gains: (V,) exposure of each view.
-    K: (3, 3) intrinsics in pixels.
+    seed: seed from which the scene was drawn.
+    lamp: light of the scene.
+    T_world_camera: (V, 4, 4) camera pose of each view, from camera to world coordinates.
+    gains: (V,) exposure of each view, a factor on linear light.
+    K: (3, 3) intrinsics in pixels, equal for all views.
     """
 
     seed: int

@@ -36,11 +36,12 @@ class SurfaceTable(NamedTuple):
 
 
 class TextureAtlas(NamedTuple):
-    """All N textures with L levels of detail, each half as large as the one before, in one array.
+    """Hold N textures in one array, each at L levels of detail, of which each is half as large as the level before.
 
-    texels: (T, 4) uint8 square roots of linear RGB, and 0.
-    start: (N, L) first texel of each level of detail.
-    log2_height, log2_width: (N,) size of the finest level.
+    texels: (T, 4) uint8 pixels of all textures: square roots of linear RGB, and 0.
+    start: (N, L) index of the first pixel of each level of detail.
+    log2_height: (N,) base-2 logarithm of the height of the finest level in pixels.
+    log2_width: (N,) base-2 logarithm of its width.
     """
 
     texels: NDArray
@@ -50,11 +51,13 @@ class TextureAtlas(NamedTuple):
 
 
 class SunLight(NamedTuple):
-    """The light of a sun or a lamp.
+    """Describe the light of a sun or a lamp in a scene.
 
-    direction: (3,) unit vector towards it, in the world.
-    sun, sky, haze: (3,) linear RGB.
-    haze_per_m: extinction per metre.
+    direction: (3,) unit vector towards the light, in the world.
+    sun: (3,) linear RGB of the light itself.
+    sky: (3,) linear RGB of the diffuse light from above.
+    haze: (3,) linear RGB of the haze, to which far surfaces fade.
+    haze_per_m: share of light that is lost to the haze per metre (extinction coefficient).
     """
 
     direction: Points

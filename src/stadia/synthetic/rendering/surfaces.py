@@ -19,10 +19,10 @@ Image = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Texture:
-    """A periodic texture.
+    """Hold a periodic texture, which repeats without seams.
 
-    image: (H, W, 3) linear RGB; both sides are powers of two.
-    size_m: (height, width) in metres that one tile covers.
+    image: (H, W, 3) linear RGB; H and W are powers of two.
+    size_m: (height, width) in metres of the surface area that one repetition covers.
     """
 
     image: Image

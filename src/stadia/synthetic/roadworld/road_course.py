@@ -22,7 +22,14 @@ MIN_RADIUS_M = 17.0
 
 @dataclass(frozen=True, slots=True)
 class StreetSection:
-    """The cross-section of a street in metres, equal on both sides. Kerb, sidewalk and verge have the same height."""
+    """Describe the cross-section of a street in metres, which is equal on both sides of its center line.
+
+    lane_m: width of a lane.
+    half_width_m: distance from the center line to the kerb.
+    kerb_m: height of kerb, sidewalk and verge above the road.
+    sidewalk_m: width of the sidewalk.
+    verge_m: width of the verge beyond the sidewalk.
+    """
 
     lane_m: float
     half_width_m: float
@@ -43,14 +50,14 @@ class StreetSection:
 
 @dataclass(frozen=True, slots=True)
 class RoadCourse:
-    """The center line of a road, sampled every half metre at N points.
+    """Describe the center line of a road by N points, one every half metre.
 
-    s: (N,) arc length in metres.
-    position: (N, 3) in the world; y is down.
-    heading_rad: (N,) heading, positive to the right.
-    grade: (N,) metres up per metre.
-    curvature_per_m: (N,) curvature.
-    is_ring: whether the road closes to a ring.
+    s: (N,) arc length from the start in metres.
+    position: (N, 3) positions in the world in metres; y points down.
+    heading_rad: (N,) horizontal direction of the road in radians, from the z axis, positive to the right.
+    grade: (N,) metres up per metre along the road.
+    curvature_per_m: (N,) change of the heading in radians per metre.
+    is_ring: whether the end of the road joins its start.
     """
 
     s: Points

@@ -37,10 +37,11 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 @dataclass(frozen=True, slots=True)
 class CameraDrive:
-    """The drive of the camera over F frames.
+    """Describe the drive of a camera over F video frames.
 
-    T_world_camera: (F, 4, 4) poses.
-    road_plane: (F, 4) normal and height in the camera's frame: normal . p + height = 0.
+    T_world_camera: (F, 4, 4) camera poses, from camera to world coordinates in metres.
+    road_plane: (F, 4) plane of the road below the camera, in camera coordinates: unit normal n and height h above it
+        in metres, so that n . p + h = 0 for points p of the road.
     """
 
     T_world_camera: Points
@@ -59,9 +60,15 @@ def _draw_smooth_noise(
 def compute_drive_s(
     seed: int, course: RoadCourse, frames: int, speed_m_per_frame: tuple[float, float], frame_rate_hz: float
 ) -> Points:
-    """Return the arc length s (F,) of each frame, for a varying cruising speed that is lower before turns.
+    """Return the arc length along the road, (F,) in metres, that the camera has reached at each video frame.
 
-    speed_m_per_frame: range of the cruising speed in metres per frame.
+    The cruising speed varies and is lower before turns.
+
+    seed: seed of the random speeds.
+    course: center line of the road.
+    frames: number F of video frames.
+    speed_m_per_frame: smallest and largest cruising speed in metres per video frame.
+    frame_rate_hz: video frames per second.
     """
     random = make_generator(seed, "camera", "speed")
     cruise = random.uniform(*speed_m_per_frame)
@@ -97,10 +104,16 @@ def make_drive(
     frame_rate_hz: float,
     pitch_rad: tuple[float, float] = CAR_PITCH_RAD,
 ) -> CameraDrive:
-    """Return a drive in the middle of the right lane, on average `height_m` above the road.
+    """Return a drive in the middle of the right lane, with the camera on average `height_m` above the road.
 
-    s: (F,) arc length of each frame.
-    pitch_rad: range of the camera's mean pitch in radians.
+    seed: seed of the random swaying and pitch.
+    course: center line of the road.
+    s: (F,) arc length along the road at each video frame, in metres.
+    lane_m: width of a lane in metres.
+    height_m: mean height of the camera above the road in metres.
+    frame_rate_hz: video frames per second.
+    pitch_rad: smallest and largest mean pitch of the camera in radians, of which one value is drawn; positive is
+        upwards.
     """
     random = make_generator(seed, "camera", "motion")
     time = np.arange(len(s)) / frame_rate_hz
@@ -276,13 +289,14 @@ _SHADOW_BIAS_M = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RoadView:
-    """One rendered image and its ground truth.
+    """Hold one rendered image of a road and its ground truth.
 
     image: (H, W, 3) uint8 RGB.
     depth_m: (H, W) float32 z in metres; 0 for the sky.
-    normals: (H, W, 3) float32 normals towards the camera, in its frame; 0 for the sky.
-    semantic: (H, W) uint8, see `SemanticClass`.
-    instance: (H, W) uint16 object numbers; 0 for no object.
+    normals: (H, W, 3) float32 unit normals of the surfaces, towards the camera and in camera coordinates; 0 for the
+        sky.
+    semantic: (H, W) uint8 class of each pixel, a value of `SemanticClass`.
+    instance: (H, W) uint16 number of the object at each pixel; 0 for no object.
     """
 
     image: NDArray[np.uint8]

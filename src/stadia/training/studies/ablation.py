@@ -28,19 +28,26 @@ from stadia.training.studies.study_metric import DEPTH_METRICS, changed_evaluati
 Row = Mapping[str, Any]
 
 TIME_TOLERANCE = 0.05
-"""Largest relative difference of training times of one budget."""
+"""Largest relative difference between the training times of runs that count as runs of the same length."""
 MAX_PACE_RATIO = 1.5
-"""A change whose updates differ by a larger factor also changes the effective learning rate."""
+"""Factor between the numbers of updates of a changed run and of the base run above which a note warns.
+
+Such a change also alters the effective learning rate.
+"""
 
 
 def judge_study(
     study: StudyConfig, better: Better, metric: str, runs: Sequence[PlannedRun], rows: Sequence[Row]
 ) -> dict[str, Any]:
-    """Return the content of verdicts.json: the question, a verdict for each change, and notes.
+    """Judge every change of an ablation study; return the content of verdicts.json: question, verdicts and notes.
 
-    rows: of results.jsonl, one for each ended run, as of `report.study_report.make_result_row`.
+    study: configuration of the study.
+    better: "lower" if a smaller metric is better, "higher" if a larger one is.
+    metric: name of the compared metric.
+    runs: all planned runs.
+    rows: results of the runs that have ended, as results.jsonl contains them.
 
-    Raises RunError if runs had different budgets.
+    Raises RunError if the runs were trained for different numbers of samples, or for different times.
     """
     check_budgets(study, rows)
     values: dict[str, dict[int, float]] = {change: {} for change in (BASE, *study.changes)}
@@ -165,7 +172,12 @@ def _describe_choices(study: StudyConfig) -> list[str]:
 
 @dataclass(frozen=True)
 class JudgedStudy:
-    """The verdicts (content of verdicts.json), the written files, and the number of unfinished runs."""
+    """Hold the result of judging a study.
+
+    study: content of verdicts.json: question, a verdict for each change, and notes.
+    files: files that were written.
+    unfinished: number of begun runs that have not finished.
+    """
 
     study: dict[str, Any]
     files: Sequence[Path]
@@ -174,7 +186,14 @@ class JudgedStudy:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A study, its folder and planned runs, and its metric: the first of `metrics` that a run has."""
+    """Train and judge the runs of an ablation study.
+
+    config: configuration of the study.
+    folder: folder with the study's files.
+    runs: planned runs.
+    metrics: names of metrics, of which the first that a run has is compared.
+    better: "lower" if a smaller metric is better, "higher" if a larger one is.
+    """
 
     config: StudyConfig
     folder: StudyFolder
@@ -215,7 +234,12 @@ class Ablation:
         launch(jobs, end_job)
 
     def read_row(self, run: PlannedRun) -> dict[str, Any] | None:
-        """Return a run's row of results.jsonl; None if it never began. Raise RunError if its metric is missing."""
+        """Return the result of a run as a row of results.jsonl; None if the run never began.
+
+        run: the planned run.
+
+        Raises RunError if a finished run lacks the study's metric.
+        """
         folder = self.folder.find(run.name)
         if folder is None:
             return None

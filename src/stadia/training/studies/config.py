@@ -176,7 +176,8 @@ def _check_mapping(path: Path, values: Any, fix: str) -> dict[str, Any]:
 
 LENGTH_KEYS = ("max_epochs", "max_steps", "stages")
 SAMPLE_KEYS = ("batch_size", "grad_accumulation_steps", "devices")
-"""These keys of `training` set the number of samples."""
+"""Keys of the configuration section `training` whose product with the steps is the number of training samples.
+"""
 
 SAME_COUNT_KEYS = (
     "augmentation",
@@ -192,14 +193,20 @@ SAME_COUNT_KEYS = (
     "val_samples",
     "width",
 )
-"""These keys of `data` keep the number of samples of an epoch."""
+"""Keys of the configuration section `data` that do not alter the number of samples in an epoch."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: the name of its folder, its change ("base"), its seed and its configuration."""
+    """Describe one planned training of a study.
+
+    name: name of the run and of its folder.
+    change: name of the change that it tests, or "base".
+    seed: seed of its random numbers.
+    config: complete configuration of the training.
+    """
 
     name: str
     change: str
@@ -253,7 +260,13 @@ def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str,
 
 
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
-    """Return the keys that a change sets, without keys that cannot change a result."""
+    """Return the configuration keys in which a changed run differs from the base run, with their values.
+
+    Keys that cannot alter a result, such as the name, and the seed are left out.
+
+    base: configuration of the base run.
+    config: configuration of the changed run.
+    """
     return select_relevant_changes(diff_mappings(base, config), ("seed",))
 
 

@@ -19,7 +19,12 @@ _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
 
 @dataclass(frozen=True)
 class Job:
-    """`stadia WORDS...` of run `name`; its output goes to `log`."""
+    """Describe the process that trains one run: the command `stadia WORDS...`.
+
+    name: name of the run.
+    words: arguments of the command `stadia`.
+    log: file to which its output is written.
+    """
 
     name: str
     words: tuple[str, ...]
@@ -57,7 +62,10 @@ class Job:
 
 JobEnded = Callable[[Job, int], None]
 Launch = Callable[[Sequence[Job], JobEnded], None]
-"""Runs jobs and calls `ended` with each exit code. Ctrl-C raises KeyboardInterrupt."""
+"""Type of a function that trains jobs and calls a second function with each job and its exit code when it has ended.
+
+Ctrl-C raises KeyboardInterrupt in it.
+"""
 
 
 def run_here(jobs: Sequence[Job], ended: JobEnded, *, at_once: int = 1) -> None:
@@ -97,7 +105,10 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def count_cores_per_process(at_once: int) -> int:
-    """Return the number of threads for each of `at_once` processes."""
+    """Return how many CPU threads each process may use if several run in parallel on this machine; at least 1.
+
+    at_once: number of processes that run in parallel.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // at_once)
 

@@ -20,10 +20,11 @@ from stadia.training.studies.config import OTHER_STUDY, PlannedRun, StudyConfig,
 from stadia.training.studies.launch import Job
 
 VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "scores"}
-"""These keys of a study may change after its training: no run depends on them."""
+"""Keys of a study's configuration that may change after its runs were trained, because they only alter the judgement.
+"""
 
 WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
-"""A folder that has these names without study.yaml belongs to another program."""
+"""Names that a study writes into its folder. A folder that has them without study.yaml belongs to another program."""
 
 
 class StudyFolder:
@@ -72,7 +73,10 @@ class StudyFolder:
             raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
 
     def find(self, name: str) -> Path | None:
-        """Return the newest folder of a run, or None."""
+        """Return the folder of the run with this name, the newest of several; None if the run never began.
+
+        name: name of the run.
+        """
         starts = []
         for path in self.runs.glob(f"*{name}*/run.json"):
             facts = find_run_facts(path.parent)
@@ -81,9 +85,14 @@ class StudyFolder:
         return max(starts)[2] if starts else None
 
     def reuse(self, other: "StudyFolder", runs: Sequence[PlannedRun]) -> list[str]:
-        """Link finished runs of another study that have the same name and configuration; return their names.
+        """Link runs that another study has finished, if this study plans the same ones; return their names.
 
-        Raises RunError if the other folder has no study.
+        Runs are the same if name and configuration are equal.
+
+        other: folder of the other study.
+        runs: planned runs of this study.
+
+        Raises RunError if the other folder contains no study.
         """
         if not other.study_yaml.exists():
             expected, fix = "the folder of a study", "for example studies/NAME"
@@ -138,7 +147,11 @@ class StudyFolder:
 
 
 def find_post_hoc_choices(before: StudyConfig, study: StudyConfig) -> list[str]:
-    """Return phrases for what a study has and did not have before: seeds, changes, judgement, expectations."""
+    """Return sentences about what was chosen after results existed: added seeds or changes, another way of judging.
+
+    before: configuration of the study when it was last written.
+    study: its configuration now.
+    """
     choices = [f"seed {seed} added" for seed in study.seeds if seed not in before.seeds]
     choices += [f"change '{name}' added" for name in study.changes if name not in before.changes]
     kept = [name for name in before.changes if name in study.changes]
@@ -155,5 +168,9 @@ def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def add_line(path: Path, row: dict[str, Any]) -> None:
-    """Add a row, or replace the row of the same name."""
+    """Add a row to a file of JSON lines; a row with the same "name" is replaced.
+
+    path: the file.
+    row: the row, which has a "name".
+    """
     write_lines(path, [*(before for before in read_results(path.parent) if before.get("name") != row["name"]), row])

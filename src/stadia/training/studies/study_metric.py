@@ -24,11 +24,16 @@ NOT_IN_RESIDUAL = (
     "loss.right_view",
     "loss.left_right_consistency",
 )
-"""These keys of the loss do not change `val/residual` of a network."""
+"""Configuration keys of the loss that do not alter how the validation metric `val/residual` is computed."""
 
 
 def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueChange]) -> list[ValueChange]:
-    """Return the changes that alter how `metric` is measured."""
+    """Return changed configuration keys that alter how a metric is measured, so that it cannot compare the runs.
+
+    recipe: name of the recipe.
+    metric: name of the metric.
+    changes: configuration keys that a change sets, with their values.
+    """
     keys = CONFIGS.load(recipe).evaluation_keys
     if metric.startswith(LOSS_METRICS):
         keys = (*keys, "loss")
@@ -37,7 +42,11 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
 
 
 def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
-    """Return the first of `names` that a run with these data will log."""
+    """Return the first of several metrics that a run will log. Metrics that need true depth are passed over without it.
+
+    names: names of metrics; the last one is returned if none is expected.
+    config: configuration of the run, which names its data.
+    """
     return next((name for name in names if name not in DEPTH_METRICS or has_depth(config) is not False), names[-1])
 
 
@@ -64,7 +73,7 @@ def check_metric(recipe: str, metric: str) -> None:
 
 
 DEPTH_METRICS = ("val/abs_rel", "val/rmse", "val/d1")
-"""These metrics need depth as ground truth."""
+"""Validation metrics that are computed only if the data have true depth."""
 
 
 def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
@@ -77,7 +86,10 @@ def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
 
 
 def has_depth(config: Mapping[str, Any]) -> bool | None:
-    """Return whether the data of a run have ground-truth depth; None if unknown before the training."""
+    """Return whether the data of a run have true depth; None if that is unknown before the training.
+
+    config: configuration of the run.
+    """
     data = config.get("data", {})
     if data.get("path") is None or data.get("extra_datasets"):
         return None

@@ -44,7 +44,13 @@ Limit = Annotated[Number, Field(ge=-(10**15), le=10**15)]  # integers up to ther
 
 
 class SearchRange(StrictModel):
-    """Search range of one key: low to high, linear or logarithmic, integer if both ends are; or choices."""
+    """Define the values of one configuration key that a sweep searches: an interval, or a list of choices.
+
+    low: lower end of the interval.
+    high: upper end of the interval. If both ends are integers, only integers are searched.
+    log: search the logarithm of the value instead of the value.
+    choices: values to choose from, instead of an interval.
+    """
 
     low: Limit | None = None
     high: Limit | None = None
