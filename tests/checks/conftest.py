@@ -54,4 +54,4 @@ def _match_once() -> Callable[[SiftFeatures, SiftFeatures], FeatureMatches]:
 @pytest.fixture(autouse=True)
 def _matches_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most mutations leave the images alone, whose features tests/conftest.py keeps."""
-    monkeypatch.setattr(recording_survey.two_view_geometry, "match_features", _match_once())
+    monkeypatch.setattr(recording_survey, "match_features", _match_once())

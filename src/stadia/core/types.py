@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,14 +14,9 @@ from typing_extensions import TypeVar  # typing's own has a default only from Py
 from stadia.core.errors import GeometryError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor  # for readers only: an exported network works without torch
-
-
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 
 class DepthScale(StrEnum):
