@@ -18,7 +18,7 @@ from stadia.cli import output
 from stadia.cli.output import echo
 from stadia.core import progress
 from stadia.core.progress import make_progress
-from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.signals import SHOWN_PROGRESS
 from stadia.core.terminal import Terminal
 
 

@@ -160,8 +160,13 @@ def _check_locale(line: Sequence[str]) -> None:
 
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
-    from stadia.core.shown_progress import SHOWN_PROGRESS
-    from stadia.core.signals import INTERRUPTED, OutputClosedError, discard_closed_output, is_output_discarded
+    from stadia.core.signals import (
+        INTERRUPTED,
+        SHOWN_PROGRESS,
+        OutputClosedError,
+        discard_closed_output,
+        is_output_discarded,
+    )
 
     was_discarded = is_output_discarded()
     try:

@@ -35,7 +35,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
     Raises OutputClosedError if nobody reads the output any more.
     """
-    from stadia.core.shown_progress import SHOWN_PROGRESS
+    from stadia.core.signals import SHOWN_PROGRESS
 
     SHOWN_PROGRESS.mark_shown()
     try:
@@ -59,7 +59,7 @@ def make_tracker() -> TrackProgress:
     """Create a `TrackProgress` that opens a progress display for each loop, for a command that also trains a
     network.
     """
-    from stadia.core.shown_progress import SHOWN_PROGRESS
+    from stadia.core.signals import SHOWN_PROGRESS
 
     lines = ProgressLines()
 
@@ -187,7 +187,7 @@ def show_progress(pause_s: float | None = None) -> Iterator[ProgressBars | Progr
     pause_s: seconds between two lines in a log file; None takes the default.
     """
     from stadia.core.progress import make_progress
-    from stadia.core.shown_progress import SHOWN_PROGRESS
+    from stadia.core.signals import SHOWN_PROGRESS
     from stadia.core.terminal import Terminal
 
     console = Terminal(stderr=True)

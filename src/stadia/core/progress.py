@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.signals import SHOWN_PROGRESS
 
 PAUSE_S = 30.0
 """A log gets a line at most every this many seconds."""

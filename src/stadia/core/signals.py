@@ -1,6 +1,7 @@
 """End a command at Ctrl-C, SIGTERM, a closed terminal, or a closed pipe (`stadia list | head`).
 
-A training saves first. A command of `nohup` continues without output.
+A training saves first. A command of `nohup` continues without output. SHOWN_PROGRESS records what this process has
+printed. The module is light to import.
 """
 
 import errno
@@ -11,8 +12,10 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -125,3 +128,27 @@ def is_output_discarded() -> bool:
 def is_hangup_ignored() -> bool:
     """Return whether this process continues when its terminal closes, as `nohup` starts commands."""
     return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+# -- what was shown
+
+
+@dataclass
+class ShownProgress:
+    """The state of the progress bars and lines of this process.
+
+    is_silent: whether `--quiet` or `--json` silences them.
+    finding: the last finding of a training or check, its level and code such as "warn K03".
+    shown_s: time.monotonic of the command's last line, or None.
+    """
+
+    is_silent: bool = False
+    finding: str = ""
+    shown_s: float | None = None
+
+    def mark_shown(self) -> None:
+        """Record that a line is printed now."""
+        self.shown_s = time.monotonic()
+
+
+SHOWN_PROGRESS = ShownProgress()

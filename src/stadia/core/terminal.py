@@ -14,8 +14,13 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from stadia.core.errors import escape_controls
-from stadia.core.shown_progress import SHOWN_PROGRESS
-from stadia.core.signals import TERMINATIONS, OutputClosedError, discard_closed_output, handle_output_error
+from stadia.core.signals import (
+    SHOWN_PROGRESS,
+    TERMINATIONS,
+    OutputClosedError,
+    discard_closed_output,
+    handle_output_error,
+)
 
 
 class Terminal(Console):

@@ -39,7 +39,7 @@ from stadia.checks.monitors.persistence import (
     warn_at,
 )
 from stadia.core.errors import NotFiniteError, RunError
-from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.signals import SHOWN_PROGRESS
 from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.run_folder import Run

@@ -24,7 +24,7 @@ from stadia.checks.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_
 from stadia.checks.preflight.recording_survey import Array, RecordingSurvey
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.progress import PAUSE_S, make_progress
-from stadia.core.shown_progress import SHOWN_PROGRESS
+from stadia.core.signals import SHOWN_PROGRESS
 from stadia.core.types import Batch, Recording
 from stadia.data.config import POSES_OF_MAP, DataConfig, DatasetConfig
 from stadia.data.frame_store import ReportProgress
