@@ -51,9 +51,9 @@ def test_files_that_the_project_file_names_exist() -> None:
     named += [(ROOT, name) for name in (*tool["ruff"]["lint"]["per-file-ignores"], *tool["mypy"]["files"])]
     comments = " ".join(re.findall(r"#(.*)", text))
     named += [
-        (ROOT, name) for name in re.findall(r"[\w*/]+\.(?:py|txt|md)\b", comments) if not name.startswith("models/")
+        (ROOT, name) for name in re.findall(r"[\w*/]+\.(?:py|txt|md)\b", comments) if not name.startswith("networks/")
     ]
-    named += [(package, name) for name in re.findall(r"(?<!/)models/[\w*/]+\.py\b", comments)]
+    named += [(package, name) for name in re.findall(r"(?<!/)networks/[\w*/]+\.py\b", comments)]
     assert [name for folder, name in named if not any(folder.glob(name))] == []
 
 
