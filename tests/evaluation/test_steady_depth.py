@@ -13,10 +13,10 @@ import torch
 from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.evaluation.predict_frames import measure_frame_flicker, steady_frames
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
+from stadia.evaluation.steady_depth import measure_frame_flicker, steady_frames
 from stadia.geometry.numpy_camera import CropWindow
 from stadia.predict.describe import verdict_lines
 from stadia.predict.verdict import PredictionGate

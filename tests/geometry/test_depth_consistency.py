@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.evaluation.predict_frames import DepthView, measure_flicker, steady_depth, warped_log_ratio
+from stadia.evaluation.steady_depth import DepthView, measure_flicker, steady_depth, warped_log_ratio
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 
 K = centered_K(focal_px_from_fov(80, 48), 24, 48)

@@ -1,4 +1,4 @@
-"""Every file from outside is read by `files.input_files` and `files.image_io`: this finds a reader that does not."""
+"""Every file from outside is read by `io.input_files` and `io.image_io`: this finds a reader that does not."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -19,29 +19,29 @@ BOUNDARY = (
 )
 
 FORBIDDEN = {
-    "read_text": "read_text of files.input_files",
-    "read_bytes": "read_bytes of files.input_files",
-    "np.load": "read_npy or read_npz of files.array_files",
-    "np.loadtxt": "read_lines of files.input_files",
-    "np.genfromtxt": "read_lines of files.input_files",
-    "np.fromfile": "read_npy of files.array_files",
-    "cv2.imread": "read_image of files.image_io",
-    "cv2.imdecode": "decode_image of files.image_io",
-    "cv2.imwrite": "write_image of files.image_io",
-    "cv2.VideoCapture": "datasets.video",
-    "yaml.safe_load": "read_yaml of files.yaml_files",
-    "yaml.load": "read_yaml of files.yaml_files",
-    "json.load": "read_json of files.json_files",
-    "json.loads": "parse_json or parse_json_lines of files.json_files",
-    "csv.reader": "read_csv of files.input_files",
-    "csv.DictReader": "read_csv of files.input_files",
-    "zipfile.ZipFile": "read_npz of files.array_files",
-    "av.open": "datasets.video.video_decoding",
-    "open": "open_input of files.input_files",
+    "read_text": "read_text of io.input_files",
+    "read_bytes": "read_bytes of io.input_files",
+    "np.load": "read_npy or read_npz of io.array_files",
+    "np.loadtxt": "read_lines of io.input_files",
+    "np.genfromtxt": "read_lines of io.input_files",
+    "np.fromfile": "read_npy of io.array_files",
+    "cv2.imread": "read_image of io.image_io",
+    "cv2.imdecode": "decode_image of io.image_io",
+    "cv2.imwrite": "write_image of io.image_io",
+    "cv2.VideoCapture": "io.video_decoding",
+    "yaml.safe_load": "read_yaml of io.yaml_files",
+    "yaml.load": "read_yaml of io.yaml_files",
+    "json.load": "read_json of io.input_files",
+    "json.loads": "parse_json or parse_json_lines of io.input_files",
+    "csv.reader": "read_csv of io.input_files",
+    "csv.DictReader": "read_csv of io.input_files",
+    "zipfile.ZipFile": "read_npz of io.array_files",
+    "av.open": "io.video_decoding",
+    "open": "open_input of io.input_files",
     "typer.echo": "echo of cli.output",
-    "Console": "Terminal of process.terminal",
-    "expanduser": "expand_home of files.paths",
-    "os.path.expanduser": "expand_home of files.paths",
+    "Console": "Terminal of core.terminal",
+    "expanduser": "expand_home of io.input_files",
+    "os.path.expanduser": "expand_home of io.input_files",
 }
 """Call -> what to use instead. A method is named without its object."""
 
@@ -50,6 +50,7 @@ ALLOWED = {
     "cli/main.py:typer.echo": "its own help, in colors",
     "cli/output.py:typer.echo": "without control characters",
     "io/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
+    "core/memory.py:read_text": "files of the kernel about this process",
     "checks/catalog/__init__.py:read_text": "the catalog of findings ships with the package",
     "report/run_files.py:read_text": "the labels ship with the package",
     "training/loop/run_folder.py:json.loads": "a copy of values as JSON has them",

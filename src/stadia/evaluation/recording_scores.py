@@ -19,9 +19,10 @@ from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress, n
 from stadia.evaluation.depth_score import DepthScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.image_score import ImageScore
-from stadia.evaluation.predict_frames import FlickerScore, predict_to_folder, score_flicker
+from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.predictions_folder import Predictions, Provenance, read_record
 from stadia.evaluation.protocols import Alignment, Protocol
+from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import write_image

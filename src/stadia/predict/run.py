@@ -27,8 +27,8 @@ from stadia.evaluation.plots.videos import (
     write_image_verdict,
     write_video_verdict,
 )
-from stadia.evaluation.predict_frames import steady_frames
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
+from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
 from stadia.io.trajectory_files import TRAJECTORY

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,16 @@ from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
-from stadia.evaluation.predict_frames import measure_frame_flicker, predict_inverse_depth
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
+from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RunFacts, find_run_facts
 from stadia.training.loop.checkpoint import Checkpoint, read_steps
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.config import NETWORK_RECIPE
-from stadia.training.recipes.base.video_data import VideoData
+
+if TYPE_CHECKING:
+    from stadia.training.recipes.base.video_data import VideoData  # imports torch
 
 MAX_SAMPLES = 16
 """Number of frames that are judged. At twice as many, every second one is dropped, and later frames are sampled half as
@@ -384,7 +386,7 @@ MAX_CHECKED_FRAMES = 60
 """Most frames that are judged in each recording."""
 
 
-def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
+def observe_training_data(predictor: Predictor, data: "VideoData", training: TrainingRecord) -> PredictionGate:
     """Judge the predictions of a training's validation frames, and of training frames if there are few.
 
     predictor: the trained network.
@@ -418,6 +420,8 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
     predictor: the network.
     frames: the frames.
     """
+    from stadia.evaluation.predict_frames import predict_inverse_depth  # an exported network runs without torch
+
     for frame in frames:
         prepared = PreparedFrame.prepare(predictor, frame)
         gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))

@@ -15,6 +15,7 @@ from tests.sessions import write_bare
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
+from stadia.data.config import CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
@@ -144,7 +145,7 @@ def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path) -> No
 def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path, stride=3, path=str(source.parent / "." / source.name), camera=FOCAL)
     given = {"camera": {"focal_px": 9}}
-    assert add_training_options(checkpoint, source, {}) == {"stride": 3, "camera": FOCAL}
+    assert add_training_options(checkpoint, source, {}) == {"stride": 3, "camera": CameraConfig(**FOCAL)}
     assert add_training_options(checkpoint, source, given) == {"stride": 3, **given}
     other = source.rename(source.with_name(f"other{source.suffix}"))
     assert add_training_options(checkpoint, other, {}) == {"stride": 3}

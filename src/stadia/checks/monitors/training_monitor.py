@@ -38,6 +38,7 @@ from stadia.checks.monitors.persistence import (
     rename_base_values,
     warn_at,
 )
+from stadia.checks.prediction_checks.frame_measurements import MAX_AUTO_MASKED
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.signals import SHOWN_PROGRESS
 from stadia.training.loop.callbacks import read_rows
@@ -53,7 +54,6 @@ MIN_INVERSE_DEPTH_SPREAD = 0.05  # over its mean; learning .37 to .61, collapsed
 MAX_AT_NEAREST = 0.2  # share of pixels at the minimum depth; learning 0
 MAX_AT_FARTHEST = 0.8  # share of pixels at the maximum depth; learning 0, collapsed 1
 MAX_SAME_SIDE = 0.5  # mean cosine of the translations to the previous and next frame; learning -1
-MAX_AUTO_MASKED = 0.75  # share of pixels in the auto-mask
 MIN_EXPLAINED_SHARE = 0.02  # share of explained pixels by one source; learning .04 to .74
 MIN_TRANSLATION_OVER_DEPTH = 0.001  # learning .036 to .078, collapsed .001 to .003
 MAX_TRANSLATION_OVER_DEPTH = 1.0  # learning at most .08

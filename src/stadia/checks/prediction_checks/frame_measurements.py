@@ -254,6 +254,7 @@ def is_foreground_far(inverse_depth: Array) -> bool:
 
 Map = NDArray[np.float32]
 
+MAX_AUTO_MASKED = 0.75  # share of pixels that the auto-mask of a training leaves out
 MIN_FRAMES = 4  # frames for whether a map changes with its image
 MIN_RELATIVE_RANGE = 1e-4  # of inverse depth over its largest value; below, the map is flat
 MIN_IMAGE_CHANGE = 0.25  # share of the brightness variance outside the mean image; below, images are alike

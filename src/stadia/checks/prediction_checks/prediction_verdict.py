@@ -11,9 +11,9 @@ from typing import Any
 
 from stadia.checks.catalog import Case, describe_case, make_finding
 from stadia.checks.finding import Finding, Severity, Stage, read_valid_findings
-from stadia.checks.monitors.training_monitor import MAX_AUTO_MASKED
 from stadia.checks.prediction_checks.frame_measurements import (
     BEHIND,
+    MAX_AUTO_MASKED,
     MIN_FRAMES,
     MIN_IMAGE_CHANGE,
     MIN_MAPPED_FRAMES,
