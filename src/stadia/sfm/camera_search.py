@@ -216,7 +216,7 @@ shutter.
 """
 
 MIN_DEVIATIONS = 3.0
-MIN_READOUT_FRAMES, MAX_READOUT_FRAMES = 4, 120
+MIN_ROW_KEY_FRAMES, MAX_ROW_KEY_FRAMES = 4, 120
 MIN_DEPTH_SHARE = 0.25
 """Smallest depth of a point in the frames before and after, as a share of its depth in the key frame; a point that
 comes nearer leaves the image.
@@ -246,19 +246,19 @@ class RowReadout:
 
 
 def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | None:
-    """Return the readout time of the rows, of the first MAX_READOUT_FRAMES key frames.
+    """Return the readout time of the rows, of the first MAX_ROW_KEY_FRAMES key frames.
 
-    None for fewer than MIN_READOUT_FRAMES.
+    None for fewer than MIN_ROW_KEY_FRAMES.
 
     T_camera_world: (N, 4, 4) of all frames, NaN if unknown.
     """
-    if len(sparse.frames) < MIN_READOUT_FRAMES:
+    if len(sparse.frames) < MIN_ROW_KEY_FRAMES:
         return None
-    first = sparse.observed[:, 0] < MAX_READOUT_FRAMES
+    first = sparse.observed[:, 0] < MAX_ROW_KEY_FRAMES
     sparse = replace(
         sparse,
-        frames=sparse.frames[:MAX_READOUT_FRAMES],
-        T_camera_world=sparse.T_camera_world[:MAX_READOUT_FRAMES],
+        frames=sparse.frames[:MAX_ROW_KEY_FRAMES],
+        T_camera_world=sparse.T_camera_world[:MAX_ROW_KEY_FRAMES],
         observed=sparse.observed[first],
         xy=sparse.xy[first],
     )
