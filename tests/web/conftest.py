@@ -68,7 +68,7 @@ class RedNetwork(Network):
 
 def make_network(name: str) -> Network:
     """Return the network of a depth scale: `metres`, `up-to-scale` or `affine-inverse`."""
-    return Network(RedNetwork(DepthScale(name)))
+    return RedNetwork(DepthScale(name))
 
 
 def encode(image: np.ndarray, kind: str = "PNG", focal_mm: int | None = None, orientation: int | None = None) -> bytes:
