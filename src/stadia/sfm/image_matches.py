@@ -1,0 +1,269 @@
+"""Match images with each other, without any model of the cameras or poses, so that the matches can judge such a model.
+
+The matches are verified by the fundamental matrix of each pair, and the result is cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.types import TrackProgress, no_progress
+from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.geometry.image_features import find_features
+from stadia.io.array_files import read_npz
+from stadia.io.atomic_files import atomic_write, hold_folder
+from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_upright_size
+from stadia.io.input_files import natural_sort_key
+from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
+from stadia.sfm.pair_matching import (
+    FramePair,
+    is_ordered,
+    list_photo_pairs,
+    list_similar,
+    match_pairs,
+    read_matches,
+    write_database,
+    write_features,
+)
+from stadia.sfm.reconstruction import Workers
+from stadia.sfm.sparse_map import Array, LensCamera
+
+MAX_IMAGES = 200
+"""Most images that are matched; of more, MAX_IMAGES are taken at equal distances."""
+
+MAX_SIDE_PX = 640
+"""Longer side of the images in which features are found, pixels."""
+
+MAX_FEATURES = 1500
+OFFSETS = (1, 2, 3, 5, 8, 13, 21)
+"""Each image of a video is matched with the ones that follow at these distances: far ones show translation, near ones
+connect the images.
+"""
+
+SIMILAR = 3
+"""Number of images of most similar appearance, beyond the following ones, with which each image of a video is matched.
+"""
+
+MIN_IMAGES = 3
+
+VERSION = 1
+"""Version of the cached file; a file of another version is not read."""
+
+_FILE = "matches.npz"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageMatches:
+    """Matches between the images of a folder or video, found without a camera model.
+
+    names: M names of all images, paths relative to the folder; six-digit numbers for the frames of a video.
+    sizes: (M, 2) width and height of the images, pixels.
+    pairs: verified matches of pairs of images, in pixels of the images as they are. `first` and `second` count all
+        images; `is_held` marks matches that take no part in triangulation, so that they can check it.
+    times_s: (M,) times of the images, seconds; None if unknown.
+    is_ordered: whether successive images overlap, as in a video.
+    source: the folder or video; None for images that were not read from one.
+    """
+
+    names: tuple[str, ...]
+    sizes: NDArray[np.int64]
+    pairs: list[FramePair]
+    times_s: Array | None = None
+    is_ordered: bool = True
+    source: Path | None = None
+
+    def list_matched(self) -> NDArray[np.int64]:
+        """Return the indices (K,) of the images that have matches, rising."""
+        return np.unique([end for pair in self.pairs for end in (pair.first, pair.second)]).astype(np.int64)
+
+    def read_images(self, wanted: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
+        """Read some images again, (H, W, 3) RGB by their index.
+
+        Raises DataError if the matches have no source.
+        """
+        if self.source is None:
+            raise DataError("matches", found="no images", expected="a folder or a video", fix="match the images again")
+        return {index: image for index, _, image in _read_images(self.source, sorted(set(wanted)))}
+
+
+def match_images(
+    images: Path | str, work: Path | None = None, track: TrackProgress = no_progress, *, workers: int | None = None
+) -> ImageMatches:
+    """Match the images of a folder or the frames of a video with each other, by their pixels alone.
+
+    At most MAX_IMAGES are matched. A second call for the same images reads the cached matches.
+
+    images: a folder of images, which may have subfolders, or a video.
+    work: folder for the cached matches; None takes a folder in the user's cache.
+    track: shows progress.
+    workers: number of threads; None takes one for each processor.
+
+    Raises DataError if there are fewer than MIN_IMAGES images, or none of them match.
+    """
+    source = Path(images)
+    digest = hashlib.blake2b(f"{VERSION} {_hash_images(source)}".encode(), digest_size=12).hexdigest()
+    work = work or find_cache_folder(CacheConfig()) / f"matches-{digest}"
+    work.mkdir(parents=True, exist_ok=True)
+    with hold_folder(work):
+        if (work / _FILE).is_file() and (found := _read_matches(work / _FILE, source, digest)) is not None:
+            return found
+        with tempfile.TemporaryDirectory(dir=work) as stages:
+            found = _match(source, Path(stages), Workers(workers or os.cpu_count() or 1, track))
+        _write_matches(work / _FILE, found, digest)
+    return found
+
+
+def list_image_files(folder: Path) -> list[Path]:
+    """Return the image files of a folder in natural order; those of its subfolders if it has none itself."""
+    for listed in (folder.iterdir(), folder.rglob("*")):
+        files = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+        if any(".color." in file.name for file in files):  # 7-Scenes has depth maps next to them
+            files = [file for file in files if ".color." in file.name]
+        if files:
+            return sorted(files, key=lambda path: natural_sort_key(path.relative_to(folder), whole=True))
+    return []
+
+
+def _hash_images(source: Path) -> str:
+    if not source.is_dir():
+        return hash_source(source)
+    files = [(str(path.relative_to(source)), path.stat().st_size) for path in list_image_files(source)]
+    return hashlib.blake2b(repr(files).encode(), digest_size=16).hexdigest()
+
+
+def _read_images(
+    source: Path, wanted: Sequence[int]
+) -> Iterator[tuple[int, float | None, NDArray[np.uint8]]]:
+    """Yield index, time in seconds (None if unknown) and RGB image of the wanted images of a folder or video."""
+    if source.is_dir():
+        files = list_image_files(source)
+        yield from ((index, None, read_rgb(files[index])) for index in wanted)
+    else:
+        yield from ((frame.index, frame.time_s, frame.image) for frame in stream_selected(source, wanted))
+
+
+def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
+    """Find features, match pairs, and return the matches in pixels of the images as they are."""
+    files = list_image_files(source) if source.is_dir() else []
+    count = len(files)
+    if not source.is_dir():
+        count = estimate_frame_count(source) or sum(1 for _ in stream_video(source))
+    if count < MIN_IMAGES:
+        expected, fix = f"at least {MIN_IMAGES} images that overlap", "check the path"
+        raise DataError(source, found=f"{count} images", expected=expected, fix=fix)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(int)).tolist()
+    features, cameras, scales, times = dict[int, Path](), dict[int, Any](), dict[int, Array](), dict[int, float]()
+    sizes = [read_upright_size(file)[::-1] for file in files]
+    for index, time_s, image in workers.track(_read_images(source, chosen), len(chosen), "features"):
+        height, width = image.shape[:2]
+        shrink = min(1.0, MAX_SIDE_PX / max(height, width))
+        small = cv2.resize(image, (round(width * shrink), round(height * shrink)), interpolation=cv2.INTER_AREA)
+        features[index] = stages / f"features-{index:08d}.npz"
+        gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        write_features(features[index], find_features(np.asarray(small, np.uint8), gray, MAX_FEATURES))
+        cameras[index] = _make_camera(len(cameras) + 1, *gray.shape)
+        scales[index] = np.array([width / gray.shape[1], height / gray.shape[0]])
+        times.update({} if time_s is None else {index: time_s})
+        sizes = sizes or [(width, height)] * count
+    found, ordered = _match_features(stages, features, cameras, workers)
+    if not found:
+        fix = "check that the images show one scene from several places"
+        raise DataError(source, found="no two images that match", expected="images that overlap", fix=fix)
+    known = sorted(times)
+    return ImageMatches(
+        names=tuple(file.relative_to(source).as_posix() for file in files) or tuple(f"{i:06d}" for i in range(count)),
+        sizes=np.array(sizes, np.int64),
+        pairs=[_enlarge(pair, scales) for pair in found],
+        times_s=np.interp(np.arange(count), known, [times[index] for index in known]) if known else None,
+        is_ordered=ordered,
+        source=source,
+    )
+
+
+def _make_camera(camera_id: int, height: int, width: int) -> Any:
+    """Return a pycolmap.Camera that states no focal length, so that matches are verified by the fundamental matrix."""
+    camera = LensCamera.from_fov(60.0, height, width).to_pycolmap()
+    camera.camera_id, camera.has_prior_focal_length = camera_id, False
+    return camera
+
+
+def _match_features(
+    stages: Path, features: Mapping[int, Path], cameras: Mapping[int, Any], workers: Workers
+) -> tuple[list[FramePair], bool]:
+    """Match following images, then similar ones; of photos without order, all or similar ones.
+
+    Returns the matches, and whether the images have an order.
+    """
+    database, keys = stages / "matches.db", sorted(features)
+    write_database(database, features, [cameras[key] for key in keys], None)
+    match_pairs(database, list_following(keys, OFFSETS), workers)
+    ordered = is_ordered(read_matches(database), keys)
+    match_pairs(database, list_similar(features, SIMILAR) if ordered else list_photo_pairs(features), workers)
+    return read_matches(database), ordered
+
+
+def list_following(keys: Sequence[int], offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair each key with the keys that follow it at the given distances.
+
+    Examples:
+        >>> list_following([0, 4, 9], (1, 2))
+        [(0, 4), (0, 9), (4, 9)]
+    """
+    return [(keys[row], keys[row + step]) for row in range(len(keys)) for step in offsets if row + step < len(keys)]
+
+
+def _enlarge(pair: FramePair, scales: Mapping[int, Array]) -> FramePair:
+    first, second = (
+        ((xy + 0.5) * scales[end] - 0.5).astype(np.float32).astype(np.float64)
+        for end, xy in ((pair.first, pair.xy_first), (pair.second, pair.xy_second))
+    )
+    return FramePair(pair.first, pair.second, first, second, pair.is_held)
+
+
+def _write_matches(path: Path, found: ImageMatches, digest: str) -> None:
+    head = json.dumps({"digest": digest, "names": found.names, "is_ordered": found.is_ordered})
+    every = [np.column_stack((pair.xy_first, pair.xy_second)) for pair in found.pairs]
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            head=np.frombuffer(head.encode(), np.uint8),
+            sizes=found.sizes,
+            times_s=np.empty(0) if found.times_s is None else found.times_s,
+            ends=np.array([(pair.first, pair.second) for pair in found.pairs], np.int64),
+            counts=np.array([len(pair.is_held) for pair in found.pairs], np.int64),
+            xy=np.concatenate(every).astype(np.float32),
+            is_held=np.concatenate([pair.is_held for pair in found.pairs]),
+        )
+
+
+def _read_matches(path: Path, source: Path, digest: str) -> ImageMatches | None:
+    """Return cached matches; None if they are those of other images."""
+    arrays: dict[str, Any] = read_npz(path)
+    head = json.loads(arrays["head"].tobytes())
+    if head["digest"] != digest:
+        return None
+    stops = np.cumsum(arrays["counts"])[:-1]
+    xy, is_held = np.split(arrays["xy"].astype(np.float64), stops), np.split(arrays["is_held"], stops)
+    return ImageMatches(
+        names=tuple(head["names"]),
+        sizes=arrays["sizes"],
+        pairs=[
+            FramePair(first, second, places[:, :2], places[:, 2:], held)
+            for (first, second), places, held in zip(arrays["ends"].tolist(), xy, is_held, strict=True)
+        ],
+        times_s=arrays["times_s"] if len(arrays["times_s"]) else None,
+        is_ordered=head["is_ordered"],
+        source=source,
+    )
