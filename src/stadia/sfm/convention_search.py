@@ -37,7 +37,7 @@ SOFT_PX = 2.0
 NEAR = 1.3
 """A match with less parallax than SOFT_PX times this counts as in front, since its side is unknown."""
 
-MAX_PAIRS, MAX_MATCHES = 60, 80
+MAX_PAIRS, MAX_MATCHES = 96, 50
 """Most pairs of images, and most matches of each, that are scored."""
 
 MIN_MATCHES = 20
@@ -53,7 +53,7 @@ MAX_GIVEN, MAX_GIVEN_OF_RARE = 0.85, 0.7
 MAX_GIVEN_OF_RARE for a focal length, for rare mistakes, and for several mistakes at once.
 """
 
-MIN_SIGMA = 4.0
+MIN_SIGMA = 3.2
 """A convention is named if its gain over pairs of images is at least this many standard deviations of the mean."""
 
 CORRELATED = 3
@@ -70,6 +70,9 @@ SOFTNESSES_PX = (0.3, 0.5, 0.8, 1.2, 2.0)
 MIN_SHARP = 0.6
 """Distances are compared at the smallest of SOFTNESSES_PX at which the best convention fits this share of matches."""
 
+MIN_KNOWN = 0.35
+"""Share of the scored pairs to which a convention must give poses."""
+
 SAME_DEG = 0.5
 """Two conventions are the same for these images if they move the camera alike within this angle."""
 
@@ -82,6 +85,18 @@ MAX_SHIFT = 30
 MAX_OFFSET_S, OFFSET_STEPS = 3.0, 60
 FOCAL_FACTORS = np.exp(np.linspace(np.log(0.3), np.log(3.4), 49))
 """Factors of the focal length that are tried."""
+
+MIN_FOCAL_FAULT = 0.1
+"""Smallest difference of a focal length, as a natural logarithm, that is named as a mistake."""
+
+FOCAL_COST = 0.06
+"""Share of matches by which a focal length of its own must improve a convention."""
+
+FOCAL_RANGE, FOCAL_STEPS = 2.0, 57
+MAX_OFF_CENTER = 0.15
+"""Largest distance of a principal point from the middle, as a natural logarithm, with which K may belong to another
+size.
+"""
 
 OPENGL_FORMATS = frozenset({"transforms", "polycam", "record3d", "arkit"})
 """Formats whose camera axes are those of OpenGL."""
@@ -191,7 +206,8 @@ class Convention:
     shift: number of images by which the poses are late, for "shifted".
     offset_s: seconds by which the times of poses are late.
     camera: name in CAMERA_CHANGES.
-    focal_factor: factor of the focal length.
+    size_factor: factor by which all of K is scaled, since it belongs to images of another size.
+    focal_factor: factor of the focal length alone.
     """
 
     poses: str = "given"
@@ -200,6 +216,7 @@ class Convention:
     shift: int = 0
     offset_s: float = 0.0
     camera: str = "given"
+    size_factor: float = 1.0
     focal_factor: float = 1.0
 
     @property
@@ -226,6 +243,7 @@ class Convention:
             + 0.001 * abs(self.shift)
             + (self.offset_s != 0)
             + (self.camera != "given")
+            + (self.size_factor != 1)
             + 1.2 * (self.focal_factor != 1)
         )
 
@@ -262,15 +280,16 @@ class ConventionSearch:
     pairs: number of scored pairs of images.
     found: the convention that explains the matches; None if the reconstruction as given is as good, or none explains.
     undecided: what the file may have, since conventions explain the matches as well as the reconstruction as given.
-    focal_factor: factor of the focal length with which most matches fit.
-    fits_focal: share of the matches that fit with this factor.
+    focal_factors: factor of the focal length with which most matches fit, and the smallest and the largest one with
+        which nearly as many do; in addition to `found`.
+    fits_focal: share of the matches that fit with the first of these factors.
     """
 
     fits_given: float
     pairs: int
     found: ExplainedConvention | None
     undecided: tuple[str, ...]
-    focal_factor: float
+    focal_factors: tuple[float, float, float]
     fits_focal: float
 
 
@@ -298,7 +317,7 @@ class _Scorer:
 
     def view(self, convention: Convention) -> tuple[Array, Array, Array]:
         """Return rays (P, 3, M) of both ends of the matches, and the pixels (P,) of one unit, by a convention's camera."""
-        key = (convention.camera, convention.focal_factor, convention.is_mirrored)
+        key = _name_camera(convention)
         if key not in self._rays:
             K = change_camera(self.posed.K, self.sizes, convention)
             rays = []
@@ -337,7 +356,7 @@ class _Scorer:
         shares = np.full((len(conventions), len(self.sample.ends)), np.nan)
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, convention in enumerate(conventions):
-            key = (convention.camera, convention.focal_factor, convention.is_mirrored)
+            key = _name_camera(convention)
             groups.setdefault(key, []).append(number)
         poses: dict[tuple[Any, ...], tuple[Array, Array, NDArray[np.bool_]]] = {}
         size = max(_BATCH * every // max(self.sample.is_real.size, 1), 1)
@@ -367,6 +386,10 @@ class _Scorer:
         R, t, known = cached[key]
         turn = convention.R
         return turn @ R @ turn.T, t @ turn.T, known
+
+
+def _name_camera(convention: Convention) -> tuple[Any, ...]:
+    return convention.camera, convention.size_factor, convention.focal_factor, convention.is_mirrored
 
 
 def order_rows(count: int, convention: Convention, names: Sequence[str]) -> NDArray[np.intp]:
@@ -400,6 +423,8 @@ def change_camera(K: Array, sizes: Array, convention: Convention) -> Array:
     convention: the convention.
     """
     changed = CAMERA_CHANGES[convention.camera][2](K, sizes).copy()
+    if convention.size_factor != 1:
+        changed = scale_intrinsics(changed, np.full(sizes.shape, convention.size_factor))
     changed[:, (0, 1), (0, 1)] *= convention.focal_factor
     if convention.is_mirrored:
         changed[:, 0, 2] = sizes[:, 0] - 1 - changed[:, 0, 2]
@@ -480,8 +505,18 @@ def list_singles(scorer: _Scorer) -> list[Convention]:
     """List the conventions of one change, or of poses and axes together."""
     found = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_axes()]
     found += list_orders(scorer)
-    found += [Convention(camera=camera) for camera in CAMERA_CHANGES if camera != "given"]
-    return found
+    return found + list_cameras(scorer)
+
+
+def list_cameras(scorer: _Scorer) -> list[Convention]:
+    """List the conventions in which only K differs, but for its focal length alone."""
+    found = [Convention(camera=camera) for camera in CAMERA_CHANGES if camera != "given"]
+    implied = np.median(scorer.sizes / np.maximum(2 * scorer.posed.K[:, :2, 2] + 1, 1e-3), axis=0)
+    middle = float(np.sqrt(implied.prod()))
+    factors = {1 / 4, 1 / 3, 3 / 8, 2 / 5, 1 / 2, 5 / 8, 2 / 3, 3 / 4, 4 / 5, float(implied[0]), float(implied[1])}
+    factors |= {1 / factor for factor in factors}
+    near = [factor for factor in factors if abs(np.log(factor / middle)) < MAX_OFF_CENTER and abs(np.log(factor)) > 0.05]
+    return found + [Convention(size_factor=factor) for factor in sorted(near)]
 
 
 def list_orders(scorer: _Scorer) -> list[Convention]:
@@ -491,11 +526,11 @@ def list_orders(scorer: _Scorer) -> list[Convention]:
     if posed.how == "time":
         times_s = find_image_times(scorer.matches)
         gap = float(np.median(np.diff(times_s))) if times_s is not None else 0.1
-        most = min(MAX_OFFSET_S, len(posed.images) * gap / 3)
+        most = min(MAX_OFFSET_S, len(posed.images) * gap / 2)
         steps = np.linspace(-most, most, 2 * OFFSET_STEPS + 1)
         found += [Convention(offset_s=round(float(step), 4)) for step in steps if abs(step) > 1e-9]
     else:
-        most = min(MAX_SHIFT, len(posed.images) // 3)
+        most = min(MAX_SHIFT, len(posed.images) // 2)
         found += [Convention(order="shifted", shift=shift) for shift in range(-most, most + 1) if shift]
     names = [scorer.matches.names[index] for index in posed.images]
     if not np.array_equal(order_rows(len(names), Convention(order="by name"), names), np.arange(len(names))):
@@ -506,7 +541,11 @@ def list_orders(scorer: _Scorer) -> list[Convention]:
 def list_doubles(scorer: _Scorer) -> list[Convention]:
     """List the conventions of two changes: poses and axes with another camera, or with another order."""
     turned = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_axes()]
-    found = [replace(base, camera=camera) for base in turned for camera in CAMERA_CHANGES if camera != "given"]
+    found = [
+        replace(base, camera=other.camera, size_factor=other.size_factor)
+        for base in turned
+        for other in list_cameras(scorer)
+    ]
     known = [np.eye(3), MIRROR, *_NAMED_AXES]
     few = [base for base in turned if any(np.array_equal(base.R, axes) for axes in known)]
     for order in list_orders(scorer):
@@ -528,27 +567,32 @@ def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) ->
     scorer = _Scorer(reconstruction, matches)
     pairs = len(scorer.sample.ends)
     if pairs < MIN_PAIRS:
-        return ConventionSearch(float("nan"), pairs, None, (), 1.0, float("nan"))
+        return ConventionSearch(float("nan"), pairs, None, (), (1.0, 1.0, 1.0), float("nan"))
     shares = _Shares(scorer)
     shares.add(list_singles(scorer))
     if shares.find_best()[1] < ENOUGH:
         shares.add_by_sample(list_doubles(scorer))
-    shares.add([replace(base, focal_factor=float(factor)) for base in shares.list_best(4) for factor in FOCAL_FACTORS])
+    wrong = FOCAL_FACTORS[np.abs(np.log(FOCAL_FACTORS)) > MIN_FOCAL_FAULT].tolist()
+    shares.add([replace(base, focal_factor=factor) for base in shares.list_best(4) for factor in wrong])
     found, others, given, best = shares.choose()
-    factor, fits_focal = find_focal(scorer, found)
+    factors, fits_focal = find_focal(scorer, found)
     explained = None
     if found != GIVEN:
-        what, fix = describe_convention(found, reconstruction, scorer.posed)
+        what, fix = describe_convention(found, reconstruction, scorer.posed, scorer.sizes)
         explained = ExplainedConvention(found, what, fix, given, best, others)
-    return ConventionSearch(given, pairs, explained, () if explained else others, factor, fits_focal)
+    return ConventionSearch(given, pairs, explained, () if explained else others, factors, fits_focal)
 
 
-def find_focal(scorer: _Scorer, convention: Convention) -> tuple[float, float]:
-    """Return the factor of the focal length with which most matches fit, and their share."""
-    tried = [replace(convention, focal_factor=float(factor)) for factor in np.append(FOCAL_FACTORS, 1.0)]
-    mean = np.nanmean(scorer.score(tried), axis=1)
-    row = len(mean) - 1 if mean[-1] >= mean.max() - 0.5 * TIE else int(mean.argmax())
-    return tried[row].focal_factor, float(mean[row])
+def find_focal(scorer: _Scorer, convention: Convention) -> tuple[tuple[float, float, float], float]:
+    """Return the factor of the focal length with which most matches fit, the smallest and the largest one with which
+    nearly as many do, and the share of the first.
+    """
+    factors = convention.focal_factor * np.exp(np.linspace(-np.log(FOCAL_RANGE), np.log(FOCAL_RANGE), FOCAL_STEPS))
+    mean = _average(scorer.score([replace(convention, focal_factor=float(factor)) for factor in factors]))
+    row = int(mean.argmax())
+    near = np.flatnonzero(mean >= mean[row] - 0.5 * TIE)
+    relative = factors / convention.focal_factor
+    return (float(relative[row]), float(relative[near[0]]), float(relative[near[-1]])), float(mean[row])
 
 
 class _Shares:
@@ -587,7 +631,7 @@ class _Shares:
         shares, mean = scorer.score(listed), np.zeros(0)
         for soft_px in SOFTNESSES_PX:
             shares = scorer.score(listed, soft_px)
-            mean = _average(shares)
+            mean = _average(shares) - [FOCAL_COST * (convention.focal_factor != 1) for convention in listed]
             if mean.max() >= MIN_SHARP:
                 break
         tied = [row for row in range(len(listed)) if mean[row] >= mean.max() - TIE]
@@ -604,7 +648,7 @@ class _Shares:
         if not is_clear:
             chosen = 0
         others = [
-            describe_convention(listed[row], scorer.reconstruction, scorer.posed)[0]
+            describe_convention(listed[row], scorer.reconstruction, scorer.posed, scorer.sizes)[0]
             for row in tied
             if row != chosen and self._is_other(listed[row], listed[chosen])
         ]
@@ -614,7 +658,7 @@ class _Shares:
         """Return whether a convention is as simple as the chosen one, but moves the camera otherwise."""
         if convention.count_changes() > max(chosen.count_changes(), 1) + 0.5 or convention == GIVEN:
             return False
-        if convention.camera != chosen.camera or convention.focal_factor != chosen.focal_factor:
+        if _name_camera(convention)[:3] != _name_camera(chosen)[:3]:
             return False  # another camera, whose focal length has a line of its own
         if abs(convention.shift - chosen.shift) + abs(convention.offset_s - chosen.offset_s) > 0:
             return False  # neighbors in time
@@ -627,10 +671,10 @@ class _Shares:
 
 
 def _average(shares: Array) -> Array:
-    """Return the mean (H,) over pairs; 0 for a convention that gives poses to fewer than half of the pairs."""
+    """Return the mean (H,) over pairs; 0 for a convention that gives poses to too few pairs."""
     known = np.isfinite(shares)
     mean = np.where(known, shares, 0).sum(1) / np.maximum(known.sum(1), 1)
-    return np.where(known.mean(1) >= 0.5, mean, 0.0)
+    return np.where(known.mean(1) >= MIN_KNOWN, mean, 0.0)
 
 
 def _find_limit(convention: Convention) -> float:
@@ -638,13 +682,14 @@ def _find_limit(convention: Convention) -> float:
 
 
 def describe_convention(
-    convention: Convention, reconstruction: Reconstruction, posed: PosedImages
+    convention: Convention, reconstruction: Reconstruction, posed: PosedImages, sizes: Array
 ) -> tuple[str, str]:
     """Return what the file has according to a convention, and the fix.
 
     convention: the convention.
     reconstruction: cameras and poses as read.
     posed: its images.
+    sizes: (F, 2) their width and height.
     """
     parts = list[tuple[str, str]]()
     if convention.poses != "given":
@@ -670,6 +715,9 @@ def describe_convention(
         parts.append((what, f"add {-convention.offset_s:+.2f} s to the times of the poses"))
     if convention.camera != "given":
         parts.append(_describe_camera(convention, posed))
+    if convention.size_factor != 1:
+        width, height = (round(float(side / convention.size_factor)) for side in np.median(sizes, axis=0))
+        parts.append((f"{CAMERA_CHANGES['size'][0]}: {width}x{height}", CAMERA_CHANGES["size"][1]))
     if convention.focal_factor != 1:
         focal_px = float(np.median(posed.K[:, 0, 0])) * convention.focal_factor
         what = f"the focal length is wrong: {np.median(posed.K[:, 0, 0]):.0f} px"
@@ -726,7 +774,7 @@ def apply_convention(reconstruction: Reconstruction, matches: ImageMatches, conv
     if convention.is_mirrored:
         T[:, :3, :3] = T[:, :3, :3] @ MIRROR
     changed = replace(changed, T_camera_world=T)
-    if convention.camera != "given" or convention.focal_factor != 1 or convention.is_mirrored:
+    if _name_camera(convention) != _name_camera(GIVEN):
         sizes = np.tile(np.median(matches.sizes, axis=0).astype(np.int64), (len(changed), 1))
         known = np.where(changed.sizes > 0, changed.sizes, sizes)
         K = change_camera(scale_intrinsics(changed.K, sizes / known), sizes.astype(np.float64), convention)
