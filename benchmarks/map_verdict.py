@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -221,62 +221,68 @@ def jump_group(T: np.ndarray) -> np.ndarray:
     return place(T, centers)
 
 
-def list_right(seed: int) -> Iterator[tuple[str, Scene, Callable[[], MapVerdict]]]:
-    def judged(name: str, scene: Scene, T: np.ndarray | None = None):
-        return name, scene, lambda: judge(scene, scene.T if T is None else T)
+@dataclass(frozen=True)
+class Case:
+    """A map of a scene: its kind, its poses T_camera_world (F, 4, 4) and its camera."""
 
+    kind: str
+    scene: Scene
+    T: np.ndarray
+    camera: LensCamera
+
+
+def list_right(seed: int) -> Iterator[Case]:
     for number in range(5):
         for kind in ("car", "walk", "around"):
-            yield judged("plain", make_scene(kind, seed + number))
+            yield make_case("plain", make_scene(kind, seed + number))
     for number in range(4):
-        yield judged("traffic", make_scene("car", seed + 20 + number, traffic=0.1 + 0.05 * number))
-        yield judged("noise", make_scene("walk", seed + 30 + number, noise_px=0.8))
-        yield judged("plane", make_scene("walk", seed + 40 + number, is_plane=True))
+        yield make_case("traffic", make_scene("car", seed + 20 + number, traffic=0.1 + 0.05 * number))
+        yield make_case("noise", make_scene("walk", seed + 30 + number, noise_px=0.8))
+        yield make_case("plane", make_scene("walk", seed + 40 + number, is_plane=True))
         scene = make_scene("car", seed + 50 + number)
         scene.outside = COUNT // 2
-        yield judged("part of a video with cuts", scene)
+        yield make_case("part of a video with cuts", scene)
         small = np.random.default_rng(seed + number).normal(0, 0.002, (COUNT, 3))
         scene = make_scene("walk", seed + 60 + number)
-        yield judged("small errors", scene, place(scene.T, np.linalg.inv(scene.T)[:, :3, 3] + small))
+        yield make_case("small errors", scene, place(scene.T, np.linalg.inv(scene.T)[:, :3, 3] + small))
     for number in range(5):
         kind = ("car", "walk", "around")[number % 3]
         scene = make_scene(kind, seed + 70 + number)
-        lens = replace(LENS, focal_px=LENS.focal_px * (1.01, 0.99)[number % 2])
-        yield "focal length 1 % off", scene, lambda scene=scene, lens=lens: judge(scene, scene.T, lens)
+        yield make_case("focal length 1 % off", scene, factor=(1.01, 0.99)[number % 2])
 
 
-def list_wrong(seed: int) -> Iterator[tuple[str, Scene, Callable[[], MapVerdict]]]:
-    def judged(name: str, scene: Scene, T: np.ndarray):
-        return name, scene, lambda: judge(scene, T)
+def make_case(kind: str, scene: Scene, T: np.ndarray | None = None, factor: float = 1.0) -> Case:
+    """Return a map with poses T, and the scene's camera with its focal length times a factor."""
+    return Case(
+        kind, scene, scene.T if T is None else T, replace(scene.camera, focal_px=scene.camera.focal_px * factor)
+    )
 
+
+def list_wrong(seed: int) -> Iterator[Case]:
     for number in range(4):
         kind = ("car", "walk", "around")[number % 3]
         scene, other = make_scene(kind, seed + 100 + number), make_scene("walk", seed + 110 + number)
         random = np.random.default_rng(seed + number)
-        yield judged("scale jump", scene, scale_from(scene.T, COUNT // 2, (0.4, 2.5, 1.8, 0.55)[number]))
-        yield judged("wrong group", scene, jump_group(scene.T))
-        yield judged("swapped halves", scene, swap_halves(scene.T))
-        yield judged("shuffled", scene, scene.T[random.permutation(COUNT)])
-        yield judged("another video's path", scene, other.T if kind != "walk" else make_path("around", random))
-        yield judged("turns of its own", scene, bend(scene.T, (8, -8, 12, 20)[number]))
+        yield make_case("scale jump", scene, scale_from(scene.T, COUNT // 2, (0.4, 2.5, 1.8, 0.55)[number]))
+        yield make_case("wrong group", scene, jump_group(scene.T))
+        yield make_case("swapped halves", scene, swap_halves(scene.T))
+        yield make_case("shuffled", scene, scene.T[random.permutation(COUNT)])
+        yield make_case("another video's path", scene, other.T if kind != "walk" else make_path("around", random))
+        yield make_case("turns of its own", scene, bend(scene.T, (8, -8, 12, 20)[number]))
         back = np.linalg.inv(scene.T)[:, :3, 3]
         back[np.arange(COUNT) % 4 == 2] -= 3 * np.diff(back, axis=0).mean(0)
-        yield judged("steps back", make_scene("car", seed + 120 + number), place(scene.T, back))
+        yield make_case("steps back", make_scene("car", seed + 120 + number), place(scene.T, back))
         still = np.tile(np.eye(4), (COUNT, 1, 1))
         points = random.uniform((-12, -4, 3), (12, 4, 25), (POINTS, 3))
         standing = draw_matches(still, points, np.zeros((POINTS, 3)), random, noise_px=0.2)
-        yield judged(
-            "standing",
-            Scene(f"standing-{number}", still, standing),
-            place(still, 0.02 * random.standard_normal((COUNT, 3))),
-        )
+        shaken = place(still, 0.02 * random.standard_normal((COUNT, 3)))
+        yield make_case("standing", Scene(f"standing-{number}", still, standing), shaken)
         factor = np.linspace(1, 1.6, COUNT)
         zooming = draw_matches(still, points, np.zeros((POINTS, 3)), random, zoom=factor)
         ahead = still.copy()
         ahead[:, 2, 3] = -10 * (1 - 1 / factor)  # a plane 10 units away grows as much
-        yield judged("zoom", Scene(f"zoom-{number}", still, zooming, is_camera_given=False), ahead)
-        lens = replace(LENS, focal_px=LENS.focal_px * (0.6, 1.6, 0.7, 1.4)[number])
-        yield "wrong focal length", scene, lambda scene=scene, lens=lens: judge(scene, scene.T, lens)
+        yield make_case("zoom", Scene(f"zoom-{number}", still, zooming, is_camera_given=False), ahead)
+        yield make_case("wrong focal length", scene, factor=(0.6, 1.6, 0.7, 1.4)[number])
 
 
 def main() -> None:
@@ -286,14 +292,16 @@ def main() -> None:
     options = parser.parse_args()
     grades = {side: Counter[str]() for side in ("right", "wrong")}
     for side, listed in (("right", list_right), ("wrong", list_wrong)):
-        for name, scene, run in listed(options.seed):
-            if options.only and name not in options.only:
+        for case in listed(options.seed):
+            if options.only and case.kind not in options.only:
                 continue
-            verdict = run()
+            verdict = judge(case.scene, case.T, case.camera)
             grades[side][verdict.grade] += 1
             reasons = {reason.field: round(reason.value, 3) for reason in verdict.reasons}
             print(
-                json.dumps({"map": side, "kind": name, "scene": scene.name, "grade": verdict.grade, "by": reasons}),
+                json.dumps(
+                    {"map": side, "kind": case.kind, "scene": case.scene.name, "grade": verdict.grade, "by": reasons}
+                ),
                 flush=True,
             )
     print(json.dumps({side: dict(counts) for side, counts in grades.items()}))

@@ -229,6 +229,11 @@ class Convention:
         """Return whether images are mirrored."""
         return bool(np.linalg.det(self.R) < 0)
 
+    @property
+    def changes_camera(self) -> bool:
+        """Return whether K differs."""
+        return _name_camera(self)[:3] != _name_camera(GIVEN)[:3]
+
     def count_changes(self) -> float:
         """Return how many things differ from the format's own convention; rare ones count more."""
         is_turned = not np.array_equal(self.R, np.eye(3)) and not np.array_equal(self.R, MIRROR)
@@ -311,7 +316,7 @@ class _Scorer:
         self.matches = matches
         self.posed = pose_images(reconstruction, matches)
         self.native = AXES_BY_NAME[OPENGL] if reconstruction.format in OPENGL_FORMATS else np.eye(3)
-        self.sizes = matches.sizes[self.posed.images].astype(np.float64)
+        self.sizes = self.posed.sizes.astype(np.float64)
         self.sample = choose_sample(self.posed.images, matches)
         self._rays: dict[tuple[Any, ...], tuple[Array, Array, Array]] = {}
 
@@ -578,7 +583,7 @@ def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) ->
     factors, fits_focal = find_focal(scorer, found)
     explained = None
     if found != GIVEN:
-        what, fix = describe_convention(found, reconstruction, scorer.posed, scorer.sizes)
+        what, fix = describe_convention(found, reconstruction, scorer.posed)
         explained = ExplainedConvention(found, what, fix, given, best, others)
     return ConventionSearch(given, pairs, explained, () if explained else others, factors, fits_focal)
 
@@ -648,7 +653,7 @@ class _Shares:
         if not is_clear:
             chosen = 0
         others = [
-            describe_convention(listed[row], scorer.reconstruction, scorer.posed, scorer.sizes)[0]
+            describe_convention(listed[row], scorer.reconstruction, scorer.posed)[0]
             for row in tied
             if row != chosen and self._is_other(listed[row], listed[chosen])
         ]
@@ -682,14 +687,13 @@ def _find_limit(convention: Convention) -> float:
 
 
 def describe_convention(
-    convention: Convention, reconstruction: Reconstruction, posed: PosedImages, sizes: Array
+    convention: Convention, reconstruction: Reconstruction, posed: PosedImages
 ) -> tuple[str, str]:
     """Return what the file has according to a convention, and the fix.
 
     convention: the convention.
     reconstruction: cameras and poses as read.
     posed: its images.
-    sizes: (F, 2) their width and height.
     """
     parts = list[tuple[str, str]]()
     if convention.poses != "given":
@@ -716,7 +720,7 @@ def describe_convention(
     if convention.camera != "given":
         parts.append(_describe_camera(convention, posed))
     if convention.size_factor != 1:
-        width, height = (round(float(side / convention.size_factor)) for side in np.median(sizes, axis=0))
+        width, height = (round(float(side / convention.size_factor)) for side in np.median(posed.sizes, axis=0))
         parts.append((f"{CAMERA_CHANGES['size'][0]}: {width}x{height}", CAMERA_CHANGES["size"][1]))
     if convention.focal_factor != 1:
         focal_px = float(np.median(posed.K[:, 0, 0])) * convention.focal_factor

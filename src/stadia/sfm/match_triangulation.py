@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
-from stadia.io.reconstruction_files import Reconstruction, match_images_to_poses
+from stadia.io.reconstruction_files import Reconstruction, interpolate_poses, match_images_to_poses
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap
@@ -42,6 +41,7 @@ class PosedImages:
     T_camera_world: (F, 4, 4) their poses, world to camera.
     K: (F, 3, 3) intrinsics for the size of the image as it is, pixels.
     distortion: (F, 4) OpenCV's coefficients k1, k2, p1, p2.
+    sizes: (F, 2) width and height of the images, pixels.
     rows: (F,) the row of the reconstruction of each image; the nearest one in time if the pose is interpolated.
     how: how poses were assigned: "name", "stem", "number", "order" or "time".
     notes: sentences for the user.
@@ -51,6 +51,7 @@ class PosedImages:
     T_camera_world: Array
     K: Array
     distortion: Array
+    sizes: NDArray[np.int64]
     rows: NDArray[np.intp]
     how: str
     notes: tuple[str, ...] = ()
@@ -88,7 +89,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
             shift = reconstruction.times_s[0] - times_s[0]
             wanted = wanted + shift
             notes = (f"times of poses and images have different starts; {shift:+.3f} s was added to those of images",)
-        images, rows, T = _interpolate_poses(reconstruction, wanted)
+        images, rows, T = _pose_by_time(reconstruction, wanted)
         how = "time"
     else:
         found = match_images_to_poses(reconstruction.names, matches.names)
@@ -110,37 +111,31 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         width, height = sizes[0]
         notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
     distortion = reconstruction.distortion[rows]
-    return PosedImages(images, T, scale_intrinsics(K, scale), distortion, rows, how, notes)
+    return PosedImages(images, T, scale_intrinsics(K, scale), distortion, matches.sizes[images], rows, how, notes)
 
 
 def _share_inside(times_s: Array, known_s: Array) -> float:
     return float(((times_s >= known_s.min()) & (times_s <= known_s.max())).mean())
 
 
-def _interpolate_poses(
+def _pose_by_time(
     reconstruction: Reconstruction, wanted_s: Array
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Return the images that lie between two poses, the nearest row of each, and the interpolated poses."""
     order = np.argsort(reconstruction.times_s, kind="stable")
     known_s = np.asarray(reconstruction.times_s)[order]
-    keep = np.flatnonzero(np.diff(known_s, prepend=-np.inf) > 0)
-    order, known_s = order[keep], known_s[keep]
-    T_world_camera = np.linalg.inv(reconstruction.T_camera_world[order])
+    rising = np.flatnonzero(np.diff(known_s, prepend=-np.inf) > 0)
+    order, known_s = order[rising], known_s[rising]
     gap = float(np.median(np.diff(known_s))) if len(known_s) > 1 else 1.0
-    slack = 0.5 * gap
     after = np.clip(np.searchsorted(known_s, wanted_s), 1, len(known_s) - 1)
-    is_near = np.minimum(np.abs(known_s[after] - wanted_s), np.abs(known_s[after - 1] - wanted_s)) <= slack
-    is_between = (known_s[after] - known_s[after - 1] <= MAX_GAP * gap) & (wanted_s >= known_s[0] - slack)
-    inside = is_near | (is_between & (wanted_s <= known_s[-1] + slack))
-    images = np.flatnonzero(inside)
-    at = np.clip(wanted_s[images], known_s[0], known_s[-1])
-    T = np.tile(np.eye(4), (len(images), 1, 1))
-    if len(images):
-        turn = Slerp(known_s, Rotation.from_matrix(T_world_camera[:, :3, :3]))
-        T[:, :3, :3] = turn(at).as_matrix()
-        T[:, :3, 3] = np.stack([np.interp(at, known_s, T_world_camera[:, axis, 3]) for axis in range(3)], 1)
-    before_is_nearer = at - known_s[after[images] - 1] < known_s[after[images]] - at
-    return images, order[after[images] - before_is_nearer], np.linalg.inv(T)
+    is_near = np.minimum(np.abs(known_s[after] - wanted_s), np.abs(known_s[after - 1] - wanted_s)) <= 0.5 * gap
+    is_inside = (wanted_s >= known_s[0]) & (wanted_s <= known_s[-1])
+    images = np.flatnonzero(is_near | (is_inside & (known_s[after] - known_s[after - 1] <= MAX_GAP * gap)))
+    if not len(images):
+        return images, images, np.empty((0, 4, 4))
+    T = interpolate_poses(reconstruction.rows(order), wanted_s[images]).T_camera_world
+    is_before = wanted_s[images] - known_s[after[images] - 1] < known_s[after[images]] - wanted_s[images]
+    return images, order[after[images] - is_before], T
 
 
 def scale_intrinsics(K: Array, scale: Array) -> Array:
@@ -177,7 +172,7 @@ def normalize_points(xy: Array, K: Array, distortion: Array) -> Array:
 class VirtualView:
     """Matches between posed images, as one virtual pinhole camera sees them.
 
-    camera: the virtual camera, whose longer side is at most MAX_SIDE_PX.
+    camera: the virtual camera.
     pairs: the matches of pairs of posed images, in its pixels; `first` and `second` are indices of images.
     posed: the images.
     """
@@ -191,17 +186,18 @@ class VirtualView:
         return np.searchsorted(self.posed.images, (pair.first, pair.second))
 
 
-def view_matches(posed: PosedImages, matches: ImageMatches) -> VirtualView:
+def view_matches(posed: PosedImages, matches: ImageMatches, max_side_px: float = MAX_SIDE_PX) -> VirtualView:
     """Move the matches between posed images into one virtual pinhole camera.
 
     posed: the images with their cameras.
     matches: matches between images.
+    max_side_px: longest side of the virtual camera's image, pixels.
     """
     known = set(posed.images.tolist())
     pairs = [pair for pair in matches.pairs if pair.first in known and pair.second in known]
-    sizes = matches.sizes[posed.images]
+    sizes = posed.sizes
     width, height = np.median(sizes, axis=0)
-    shrink = min(1.0, MAX_SIDE_PX / max(width, height))
+    shrink = min(1.0, max_side_px / max(width, height))
     focal = np.sqrt(posed.K[:, 0, 0] * posed.K[:, 1, 1])
     focal_px = float(np.median(focal / sizes.max(1))) * max(width, height) * shrink
     h, w = max(round(height * shrink), 1), max(round(width * shrink), 1)
