@@ -185,7 +185,7 @@ def _make_images(path: Path, names: Sequence[str], rows: Array) -> ColmapImages:
     """Return images with rows qw qx qy qz tx ty tz camera."""
     if not len(rows):
         raise DataError(path, found="no image", expected=EXPECTED, fix="check that the reconstruction succeeded")
-    if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():  # noqa: PLR2004
+    if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():
         raise DataError(path, found="a quaternion without length", expected="a rotation for each image", fix=_FIX)
     R = Rotation.from_quat(rows[:, [1, 2, 3, 0]]).as_matrix()
     return ColmapImages(tuple(names), make_matrices(R, rows[:, 4:7]), rows[:, 7].astype(np.int64))
@@ -411,6 +411,8 @@ def _write_binary(
     with open_atomic(folder / "images.bin") as stream:
         stream.write(struct.pack("<Q", len(reconstruction)))
         for number, values, camera_id, name in _list_rows(reconstruction, ids):
-            stream.write(struct.pack("<i7di", number, *values, camera_id) + name.encode() + b"\0" + struct.pack("<Q", 0))
+            stream.write(
+                struct.pack("<i7di", number, *values, camera_id) + name.encode() + b"\0" + struct.pack("<Q", 0)
+            )
     with open_atomic(folder / "points3D.bin") as stream:
         stream.write(struct.pack("<Q", 0))
