@@ -639,21 +639,27 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
 # -- folders
 
 
-def list_pose_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that may contain one pose each, in natural order."""
+def list_pose_files(folder: Path, skip: Collection[str] = ()) -> list[Path]:
+    """Return the files of a folder that may contain one pose each, in natural order.
+
+    folder: the folder.
+    skip: names of files that contain no pose.
+    """
     files = [file for file in folder.iterdir() if file.suffix.lower() in _POSE_SUFFIXES and file.is_file()]
+    files = [file for file in files if file.name not in skip]
     return sorted(files, key=natural_sort_key)[: MAX_POSE_FILES + 1]
 
 
-def read_pose_folder(folder: Path, expected: str) -> PoseList | None:
+def read_pose_folder(folder: Path, expected: str, skip: Collection[str] = ()) -> PoseList | None:
     """Read the poses of a folder with one 4x4 or 3x4 matrix per file; None if the first file contains no matrix.
 
     folder: the folder.
     expected: description of a valid folder, for messages.
+    skip: names of files that contain no pose.
 
     Raises DataError if a later file contains no matrix.
     """
-    files = list_pose_files(folder)
+    files = list_pose_files(folder, skip)
     if not files or len(files) > MAX_POSE_FILES or _read_matrix(files[0]) is None:
         return None
     T, is_inverted = np.full((len(files), 4, 4), np.nan), False

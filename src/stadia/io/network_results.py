@@ -26,7 +26,7 @@ from stadia.io.array_files import (
     open_npz,
     read_npz,
 )
-from stadia.io.atomic_files import open_atomic
+from stadia.io.atomic_files import atomic_folder, open_atomic
 from stadia.io.input_files import name_parser_errors, natural_sort_key, parse_json, read_bytes
 from stadia.io.reconstruction_files import ReadDepth, Reconstruction, clean_depth
 
@@ -251,30 +251,48 @@ def _find_npz_depth(path: Path, layout: NpzLayout, count: int) -> ReadDepth | No
 def write_network_npz(reconstruction: Reconstruction, out: Path) -> None:
     """Write poses, intrinsics and depth as .npz, with the names and the direction of the original's arrays.
 
-    Other arrays are left out. Names of images are not part of the format.
+    Other arrays are left out. A folder gets the files that the original has.
 
     reconstruction: cameras and poses.
-    out: the new file; its suffix is .npz.
+    out: the new file if the original is a file, else the new folder.
     """
-    files = find_npz(reconstruction.path) if reconstruction.format == NPZ else []
-    names = list_npz_arrays(files[0], max_bytes=MAX_STACK_BYTES) if files else ("extrinsic", "intrinsic", "depth")
+    path, files = reconstruction.path, find_npz(reconstruction.path)
+    names = list_npz_arrays(files[0], max_bytes=MAX_STACK_BYTES)
+    if path.is_file():
+        _save(out, _collect_arrays(reconstruction, names))
+        return
+    with atomic_folder(out) as folder:
+        inner = folder / files[0].relative_to(path)
+        inner.parent.mkdir(parents=True, exist_ok=True)
+        if len(files) == 1:
+            _save(inner, _collect_arrays(reconstruction, names))
+        for row, name in enumerate(reconstruction.names if len(files) > 1 else ()):
+            arrays = _collect_arrays(reconstruction.rows([row]), names)
+            _save(inner.with_name(f"{name}.npz"), {key: values[0] for key, values in arrays.items()})
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with open_atomic(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _collect_arrays(reconstruction: Reconstruction, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a reconstruction, called as in a file with these names."""
     found = find_npz_layout(names)
     assert found is not None
     layout, pose_name = found
     T = reconstruction.T_camera_world
-    poses = invert_poses(T) if layout.is_camera_to_world else T
-    is_short = not layout.is_camera_to_world
-    arrays: dict[str, NDArray[Any]] = {pose_name: poses[:, :3] if is_short else poses}
+    poses = invert_poses(T) if layout.is_camera_to_world else T[:, :3]
+    arrays: dict[str, NDArray[Any]] = {pose_name: poses}
     if np.isfinite(reconstruction.K).all():
-        arrays[_first(layout.intrinsics, names) or layout.intrinsics[1]] = reconstruction.K
+        arrays[_first(layout.intrinsics, names) or "intrinsics"] = reconstruction.K
         if name := _first(layout.focals, names):
             arrays[name] = reconstruction.K[:, 0, 0]
     if reconstruction.depth is not None:
         maps = [reconstruction.depth(row) for row in range(len(reconstruction))]
         if len({one.shape for one in maps}) == 1:
             arrays[_first(layout.depth, names) or "depth"] = np.nan_to_num(np.stack(maps), nan=0.0)
-    with open_atomic(out) as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return arrays
 
 
 # -- glb

@@ -56,7 +56,7 @@ def _read_trajectory(path: Path) -> Reconstruction:
         tuple(f"{number:06d}" for number in found.frames.tolist()) if found.frames is not None else ("",) * len(found)
     )
     reconstruction = _make_reconstruction(path, names, found.T_world_camera, "trajectory", found.notes)
-    return _add_neighbors(replace(reconstruction, times_s=found.times_s), path if path.is_dir() else None)
+    return _add_neighbors(replace(reconstruction, times_s=found.times_s), *([path] if path.is_dir() else []))
 
 
 def _make_reconstruction(
@@ -75,19 +75,17 @@ def _make_reconstruction(
     )
 
 
-def _add_neighbors(reconstruction: Reconstruction, folder: Path | None) -> Reconstruction:
-    """Return the reconstruction with K and depth of a folder, if it has them."""
-    if folder is None:
-        return reconstruction
-    count = len(reconstruction)
-    if (file := _find_K_file(folder)) is not None:
-        K = _read_K(file, count)
+def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruction:
+    """Return the reconstruction with K and depth of the first folder that has them."""
+    if (file := next(filter(None, map(_find_K_file, folders)), None)) is not None:
         note = f"K is that of {file.name}"
+        K = _read_K(file, len(reconstruction))
         reconstruction = replace(reconstruction, K=K, notes=(*reconstruction.notes, note))
-    if not (folder / "depth").is_dir() and not any(folder.glob("*.depth.png")):
+    place = next((one for one in folders if (one / "depth").is_dir() or any(one.glob("*.depth.png"))), None)
+    if place is None:
         return reconstruction
     try:
-        return add_depth_folder(reconstruction, folder)
+        return add_depth_folder(reconstruction, place)
     except DataError as error:
         return replace(reconstruction, notes=(*reconstruction.notes, f"depth maps are left out: {error}"))
 
@@ -160,7 +158,7 @@ def _find_pose_folder(path: Path) -> Path | None:
     """Return the folder of 4x4 matrices: this one, or its subfolder pose, poses or cams."""
     folders = [path, *(path / name for name in ("pose", "poses", "cams", "cam", "extrinsics"))] if path.is_dir() else []
     for folder in folders:
-        if folder.is_dir() and len(files := [file for file in list_pose_files(folder) if file.name not in K_NAMES]) > 1:
+        if folder.is_dir() and len(files := list_pose_files(folder, K_NAMES)) > 1:
             first = read_lines(files[0], expected="a pose") if files[0].suffix.lower() in (".txt", ".pose") else []
             if len(first) in (1, 3, 4) or files[0].suffix.lower() == ".npy" or first[:1] == ["extrinsic"]:
                 return folder
@@ -171,7 +169,7 @@ def _read_poses(path: Path) -> Reconstruction:
     """Read one 4x4 matrix per image, as ScanNet and 7-Scenes store them; images without a pose are left out."""
     folder = _find_pose_folder(path)
     assert folder is not None
-    listed = read_pose_folder(folder, "one 4x4 matrix per file")
+    listed = read_pose_folder(folder, "one 4x4 matrix per file", K_NAMES)
     if listed is None or listed.names is None:
         raise DataError(folder, found="no 4x4 matrix in the first file", expected=EXPECTED, fix="check the folder")
     known = np.flatnonzero(np.isfinite(listed.matrices).all(axis=(1, 2)))
@@ -179,8 +177,7 @@ def _read_poses(path: Path) -> Reconstruction:
         raise DataError(folder, found="no pose", expected="at least one", fix="check the files")
     names = tuple(listed.names[row] for row in known)
     found = _make_reconstruction(path, names, listed.matrices[known], "folder of poses", (listed.note,))
-    place = path if _find_K_file(path) is not None or folder != path else path.parent
-    return _add_neighbors(found, place)
+    return _add_neighbors(found, path, path.parent)
 
 
 def _write_poses(reconstruction: Reconstruction, out: Path) -> None:
@@ -235,7 +232,6 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
         lambda path: bool(network_results.find_npz(path)),
         network_results.read_network_npz,
         network_results.write_network_npz,
-        ".npz",
     ),
     network_results.GLB: ReconstructionFormat(
         lambda path: path.is_file() and path.suffix.lower() == ".glb", network_results.read_glb, None

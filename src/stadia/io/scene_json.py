@@ -211,6 +211,8 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     """
     file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms.json" else None
     before = {} if file is None else read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
+    original = None if file is None else read_transforms(file)
+    row_of = {} if original is None else {name: row for row, name in enumerate(original.names)}
     own = {str(frame.get("file_path", row)): frame for row, frame in enumerate(before.get("frames", ()))}
     target = out if out.suffix.lower() == ".json" else out / "transforms.json"
     folders = (file or reconstruction.path).absolute().parent, target.absolute().parent
@@ -219,13 +221,21 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     for row, image in enumerate(reconstruction.names):
         name = image or f"{row:06d}"
         kept = {key: value for key, value in own.get(name, {}).items() if key not in _CAMERA_KEYS}
-        kept |= {"file_path": name, **_describe_camera(reconstruction, row), "transform_matrix": T[row].tolist()}
+        camera = _describe_camera(reconstruction, row)
+        if original is not None and name in row_of and _is_same_camera(reconstruction, row, original, row_of[name]):
+            camera = {key: {**before, **own[name]}[key] for key in _CAMERA_KEYS if key in {**before, **own[name]}}
+        kept |= {"file_path": name, **camera, "transform_matrix": T[row].tolist()}
         for key in PATHS_OF_FRAMES if file is not None else ():
             if isinstance(kept.get(key), str):
                 kept[key] = _move_path(kept[key], *folders)
         frames.append(kept)
     scene = {key: value for key, value in before.items() if key not in (*_CAMERA_KEYS, "frames")}
     write_json(target, {**scene, "frames": frames})
+
+
+def _is_same_camera(first: Reconstruction, row: int, second: Reconstruction, other: int) -> bool:
+    same = [np.allclose(first.K[row], second.K[other], equal_nan=True), (first.sizes[row] == second.sizes[other]).all()]
+    return all(same) and np.allclose(first.distortion[row], second.distortion[other])
 
 
 PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
