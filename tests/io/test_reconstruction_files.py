@@ -168,7 +168,8 @@ KINDS: dict[str, tuple[str, Callable[[Path], Path], np.ndarray | None, bool]] = 
     "3D Scanner App": ("phone JSON", write_scanner_app, KS, True),
     "Record3D": ("Record3D", write_record3d, None, True),
     "VGGT": ("npz of a network", save_npz("predictions.npz", extrinsic=W2C[:, :3].astype(np.float32),
-             depth=DEPTH[..., None], intrinsic=KS.astype(np.float32), images=np.zeros((COUNT, 3, HEIGHT, WIDTH), np.float32)), KS, False),
+             depth=DEPTH[..., None],
+             intrinsic=KS.astype(np.float32), images=np.zeros((COUNT, 3, HEIGHT, WIDTH), np.float32)), KS, False),
     "Depth Anything 3": ("npz of a network", save_npz("exports/mini_npz/results.npz", depth=DEPTH, conf=DEPTH,
                          extrinsics=W2C[:, :3], intrinsics=KS), KS, False),
     "MapAnything": ("npz of a network", save_npz("results.npz", camera_poses=T[:, None], intrinsics=KS[:, None],
@@ -482,6 +483,7 @@ def test_poses_are_matched_by_name_stem_number_and_order() -> None:
     cases: dict[str, tuple[list[str], list[int]]] = {
         "name": (["d/b/1.png", "d/b/2.png", "d/b/10.png"], [2, 0, 1]),
         "stem": (["10.jpg", "2.color.jpg", "1.jpg"], [1, 0, 2]),
+        "path": (["b/1.jpg", "b/2.jpg", "b/10.jpg"], [2, 0, 1]),
         "number": (["000001", "000002", "000010"], [2, 0, 1]),
         "order": (["", "", ""], [2, 0, 1]),
     }

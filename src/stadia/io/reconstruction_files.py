@@ -177,7 +177,7 @@ class ImageMatching:
 
     rows: (M,) rows of the reconstruction.
     images: (M,) index of the image of each row.
-    how: "name", "stem", "number" or "order".
+    how: "name", "path" (folder and stem), "stem", "number" or "order".
     notes: sentences for the user.
     """
 
@@ -189,6 +189,9 @@ class ImageMatching:
 
 MIN_MATCHED = 3
 """Smallest number of images with poses that can contradict each other."""
+
+MIN_SHARE = 0.9
+"""Smallest share of the most matches that a stricter comparison of names needs."""
 
 _IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp|heic|txt|npy|npz|json|pfm)$", re.IGNORECASE)
 _KIND = re.compile(r"[._-](?:pose|color|colour|rgb|cam|depth|image|frame)$", re.IGNORECASE)
@@ -209,7 +212,7 @@ def find_image_key(name: str) -> str:
 
 
 def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
-    """Match poses to images by name, by the name without folder and suffix, by number, or by order.
+    """Match poses to images by name, by folder and stem, by stem, by number, or by order.
 
     The order decides only if poses have no names, or none of them fits: pose k belongs to image k in natural order.
 
@@ -224,20 +227,26 @@ def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> I
     """
     tries: dict[str, Callable[[str], str]] = {
         "name": lambda name: name,
+        "path": lambda name: f"{PurePosixPath(name).parent.name}/{find_image_key(name)}" if name else "",
         "stem": find_image_key,
         "number": lambda name: _find_number(find_image_key(name)),
     }
-    for how, make_key in tries.items():
-        rows, images = _match_by_key([make_key(name) for name in names], [make_key(name) for name in image_names])
-        if len(rows) >= MIN_MATCHED:
-            notes = list[str]()
-            if how == "number":
-                notes.append("poses belong to the images with the same number in their names")
-            if len(rows) < len(names):
-                notes.append(f"{len(names) - len(rows)} of {len(names)} poses have no image")
-            if len(rows) < len(image_names):
-                notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
-            return ImageMatching(rows, images, how, tuple(notes))
+    found = {
+        how: _match_by_key([make_key(name) for name in names], [make_key(name) for name in image_names])
+        for how, make_key in tries.items()
+    }
+    most = max(len(rows) for rows, _ in found.values())
+    if most >= MIN_MATCHED:
+        how = next(how for how, (rows, _) in found.items() if len(rows) >= MIN_SHARE * most)
+        rows, images = found[how]
+        notes = list[str]()
+        if how == "number":
+            notes.append("poses belong to the images with the same number in their names")
+        if len(rows) < len(names):
+            notes.append(f"{len(names) - len(rows)} of {len(names)} poses have no image")
+        if len(rows) < len(image_names):
+            notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
+        return ImageMatching(rows, images, how, tuple(notes))
     return _match_by_order(names, image_names)
 
 

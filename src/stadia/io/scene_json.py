@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 MAX_BYTES = 512 << 20
 MAX_FILES = 100_000
+MAX_FILE_BYTES = 1 << 16  # of one pose
 TRANSFORMS = "transforms.json of nerfstudio or instant-ngp"
 PHONE = "one JSON file per image (Polycam, 3D Scanner App)"
 RECORD3D = "metadata of Record3D"
@@ -269,7 +270,11 @@ def find_phone_files(path: Path) -> list[Path]:
     for folder in (path / name for name in folders):
         files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES] if folder.is_dir() else []
         files = [file for file in files if file.name not in ("info.json", "mesh_info.json", "transforms.json")]
-        if files and _find_phone_layout(read_json(files[0], expected=PHONE)):
+        if (
+            files
+            and files[0].stat().st_size < MAX_FILE_BYTES
+            and _find_phone_layout(read_json(files[0], expected=PHONE))
+        ):
             return files
     return []
 
