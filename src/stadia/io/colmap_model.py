@@ -185,7 +185,7 @@ def _make_images(path: Path, names: Sequence[str], rows: Array) -> ColmapImages:
     """Return images with rows qw qx qy qz tx ty tz camera."""
     if not len(rows):
         raise DataError(path, found="no image", expected=EXPECTED, fix="check that the reconstruction succeeded")
-    if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():  # noqa: PLR2004
+    if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():
         raise DataError(path, found="a quaternion without length", expected="a rotation for each image", fix=_FIX)
     R = Rotation.from_quat(rows[:, [1, 2, 3, 0]]).as_matrix()
     return ColmapImages(tuple(names), make_matrices(R, rows[:, 4:7]), rows[:, 7].astype(np.int64))
@@ -248,8 +248,8 @@ def _check_count(path: Path, count: int, least_bytes: int, size: int) -> int:
 # -- lenses
 
 MAX_FIT_ERROR_PX = 0.5
-_GRID = 24  # rays per side to which coefficients are fitted
-_MAX_RADIUS = 2.0  # tangent of the largest angle of the fit: 63 degrees
+_GRID = 65  # rays per side to which coefficients are fitted
+_MAX_TANGENT = 2.0  # tangent of the largest angle of the fit: 63 degrees
 
 
 def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, float]:
@@ -274,8 +274,7 @@ def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, f
         fix = "undistort the images: colmap image_undistorter writes PINHOLE"
         raise DataError(where, found=f"the model {camera.model}", expected="a pinhole or radial model", fix=fix)
     distort = _LENSES[camera.model]
-    coefficients, error_px = fit_distortion(lambda xy: distort(xy, lens), K, (camera.width, camera.height))
-    return K, coefficients, error_px
+    return fit_distortion(lambda xy: distort(xy, lens), K, (camera.width, camera.height))
 
 
 def _distort_fisheye(xy: Array, lens: Sequence[float]) -> Array:
@@ -309,30 +308,35 @@ _LENSES: Mapping[str, Callable[[Array, Sequence[float]], Array]] = {
 """For each camera model of COLMAP, a function from rays (N, 2) with z = 1 and the coefficients to distorted rays."""
 
 
-def fit_distortion(distort: Callable[[Array], Array], K: Array, size: tuple[int, int]) -> tuple[Array, float]:
-    """Fit OpenCV's coefficients k1, k2, p1, p2 to another lens by linear least squares over the image.
+def fit_distortion(distort: Callable[[Array], Array], K: Array, size: tuple[int, int]) -> tuple[Array, Array, float]:
+    """Fit a focal length and OpenCV's coefficients k1, k2, p1, p2 to another lens by linear least squares.
 
     distort: function from rays (N, 2) with z = 1 to distorted rays (N, 2), which K maps to pixels.
     K: (3, 3) intrinsics in pixels.
     size: width and height of the image.
 
-    Returns the coefficients (4,) and the largest error inside the image in pixels.
+    Returns the new K (3, 3), the coefficients (4,), and the largest error inside the image in pixels.
     """
-    axis = np.linspace(-_MAX_RADIUS, _MAX_RADIUS, 4 * _GRID + 1)
-    xy = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    xy = xy[np.linalg.norm(xy, axis=1) <= _MAX_RADIUS]
-    bent = distort(xy)
     focal = np.array([K[0, 0], K[1, 1]])
-    pixels = bent * focal + K[:2, 2]
-    inside = ((pixels >= 0) & (pixels <= np.array(size) - 1)).all(axis=1)
-    xy, bent = xy[inside], bent[inside]
+    low, high = np.full(2, -_MAX_TANGENT), np.full(2, _MAX_TANGENT)
+    for _ in range(3):  # the grid shrinks to the rays of the image
+        axes = [np.linspace(low[axis], high[axis], _GRID) for axis in range(2)]
+        xy = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
+        xy = xy[np.linalg.norm(xy, axis=1) <= _MAX_TANGENT]
+        bent = distort(xy)
+        step = (high - low) / (_GRID - 1)
+        inside = ((bent * focal + K[:2, 2] >= -1) & (bent * focal + K[:2, 2] <= np.array(size))).all(axis=1)
+        xy, bent = xy[inside], bent[inside]
+        low, high = np.maximum(xy.min(axis=0) - step, low), np.minimum(xy.max(axis=0) + step, high)
     x, y, squared = xy[:, 0], xy[:, 1], (xy**2).sum(axis=1)
-    across = np.stack([x * squared, x * squared**2, 2 * x * y, squared + 2 * x**2], -1) * focal[0]
-    down = np.stack([y * squared, y * squared**2, squared + 2 * y**2, 2 * x * y], -1) * focal[1]
-    A = np.concatenate([across, down])
-    b = ((bent - xy) * focal).T.ravel()
-    coefficients = np.linalg.lstsq(A, b, rcond=None)[0]
-    return coefficients, float(np.abs(A @ coefficients - b).max(initial=0))
+    across = np.stack([x, x * squared, x * squared**2, 2 * x * y, squared + 2 * x**2], -1) * focal[0]
+    down = np.stack([y, y * squared, y * squared**2, squared + 2 * y**2, 2 * x * y], -1) * focal[1]
+    A, b = np.concatenate([across, down]), (bent * focal).T.ravel()
+    factor, *coefficients = np.linalg.lstsq(A, b, rcond=None)[0]
+    fitted = K.copy()
+    fitted[[0, 1], [0, 1]] *= factor
+    error_px = float(np.abs(A @ np.array([factor, *coefficients]) - b).max(initial=0))
+    return fitted, np.array(coefficients) / factor, error_px
 
 
 # -- writing
@@ -411,6 +415,8 @@ def _write_binary(
     with open_atomic(folder / "images.bin") as stream:
         stream.write(struct.pack("<Q", len(reconstruction)))
         for number, values, camera_id, name in _list_rows(reconstruction, ids):
-            stream.write(struct.pack("<i7di", number, *values, camera_id) + name.encode() + b"\0" + struct.pack("<Q", 0))
+            stream.write(
+                struct.pack("<i7di", number, *values, camera_id) + name.encode() + b"\0" + struct.pack("<Q", 0)
+            )
     with open_atomic(folder / "points3D.bin") as stream:
         stream.write(struct.pack("<Q", 0))

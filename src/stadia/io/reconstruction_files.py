@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
+from stadia.io.array_files import invert_poses
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
 
@@ -99,13 +100,23 @@ def clean_depth(values: NDArray[Any]) -> NDArray[np.float32]:
     return depth
 
 
+def read_one_depth(file: DepthFile, png_per_metre: float = MILLIMETRES) -> NDArray[np.float32]:
+    """Read a depth map (h, w) as float32, with NaN where it is unknown.
+
+    file: the depth file.
+    png_per_metre: integers per metre in a file of integers.
+    """
+    return clean_depth(read_depth_map(file, key="depth", png_per_metre=png_per_metre, is_truth=True))
+
+
 def add_depth_folder(
     reconstruction: Reconstruction, folder: Path, png_per_metre: float = MILLIMETRES
 ) -> Reconstruction:
     """Return the reconstruction with the depth maps of a folder, or of one file with N maps.
 
-    Maps belong to images of the same name without suffix; if there is no such name, map k belongs to pose k. Images
-    without a depth map get maps of shape (1, 1) with NaN.
+    Maps belong to images of the same name without suffix. Without names, map k belongs to pose k; if there are fewer
+    maps than poses, the number in the map's name is that of the pose. Images without a depth map get maps of shape
+    (1, 1) with NaN.
 
     folder: the folder, which may have a subfolder `depth`.
     png_per_metre: integers per metre in files of integers.
@@ -115,7 +126,10 @@ def add_depth_folder(
     files = find_depth_files(folder)
     by_key: dict[str, DepthFile] = {find_image_key(name): file for name, file in files.items()}
     found = [by_key.get(find_image_key(name)) if name else None for name in reconstruction.names]
-    if not any(found):
+    numbers = {int(key): file for key, file in by_key.items() if key.isdecimal()}
+    if not any(found) and not any(reconstruction.names) and len(numbers) == len(files) < len(reconstruction):
+        found = [numbers.get(row) for row in range(len(reconstruction))]
+    elif not any(found):
         if len(files) != len(reconstruction):
             expected = f"{len(reconstruction)}, one for each pose, or the names of the images"
             fix = "name the depth maps as the images"
@@ -126,7 +140,7 @@ def add_depth_folder(
         file = found[row]
         if file is None:
             return np.full((1, 1), np.nan, np.float32)
-        return clean_depth(read_depth_map(file, key="depth", png_per_metre=png_per_metre, is_truth=True))
+        return read_one_depth(file, png_per_metre)
 
     return replace(reconstruction, depth=read)
 
@@ -145,7 +159,7 @@ def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] |
         found, fix = "poses without rising times", "use a trajectory with times, such as TUM's"
         raise DataError(reconstruction.path, found=found, expected="a time for each pose", fix=fix)
     times = np.clip(np.asarray(times_s, np.float64), known[0], known[-1])
-    T_world_camera = np.linalg.inv(reconstruction.T_camera_world)
+    T_world_camera = invert_poses(reconstruction.T_camera_world)
     T = np.tile(np.eye(4), (len(times), 1, 1))
     T[:, :3, :3] = Slerp(known, Rotation.from_matrix(T_world_camera[:, :3, :3]))(times).as_matrix()
     T[:, :3, 3] = np.stack([np.interp(times, known, T_world_camera[:, axis, 3]) for axis in range(3)], -1)
@@ -153,7 +167,7 @@ def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] |
     nearest = np.where(times - known[after - 1] < known[after] - times, after - 1, after)
     at_times = reconstruction.rows(nearest)
     return replace(
-        at_times, names=("",) * len(times), T_camera_world=np.linalg.inv(T), times_s=np.asarray(times_s, np.float64)
+        at_times, names=("",) * len(times), T_camera_world=invert_poses(T), times_s=np.asarray(times_s, np.float64)
     )
 
 
@@ -163,7 +177,7 @@ class ImageMatching:
 
     rows: (M,) rows of the reconstruction.
     images: (M,) index of the image of each row.
-    how: "name", "stem", "number" or "order".
+    how: "name", "path" (folder and stem), "stem", "number" or "order".
     notes: sentences for the user.
     """
 
@@ -175,6 +189,9 @@ class ImageMatching:
 
 MIN_MATCHED = 3
 """Smallest number of images with poses that can contradict each other."""
+
+MIN_SHARE = 0.9
+"""Smallest share of the most matches that a stricter comparison of names needs."""
 
 _IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp|heic|txt|npy|npz|json|pfm)$", re.IGNORECASE)
 _KIND = re.compile(r"[._-](?:pose|color|colour|rgb|cam|depth|image|frame)$", re.IGNORECASE)
@@ -195,7 +212,7 @@ def find_image_key(name: str) -> str:
 
 
 def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
-    """Match poses to images by name, by the name without folder and suffix, by number, or by order.
+    """Match poses to images by name, by folder and stem, by stem, by number, or by order.
 
     The order decides only if poses have no names, or none of them fits: pose k belongs to image k in natural order.
 
@@ -208,22 +225,28 @@ def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> I
         >>> match_images_to_poses(["a/1.png", "a/2.png", "a/3.png"], ["3.jpg", "2.jpg", "1.jpg"]).images.tolist()
         [2, 1, 0]
     """
-    tries = {
+    tries: dict[str, Callable[[str], str]] = {
         "name": lambda name: name,
+        "path": lambda name: f"{PurePosixPath(name).parent.name}/{find_image_key(name)}" if name else "",
         "stem": find_image_key,
         "number": lambda name: _find_number(find_image_key(name)),
     }
-    for how, make_key in tries.items():
-        rows, images = _match_by_key([make_key(name) for name in names], [make_key(name) for name in image_names])
-        if len(rows) >= MIN_MATCHED:
-            notes = list[str]()
-            if how == "number":
-                notes.append("poses belong to the images with the same number in their names")
-            if len(rows) < len(names):
-                notes.append(f"{len(names) - len(rows)} of {len(names)} poses have no image")
-            if len(rows) < len(image_names):
-                notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
-            return ImageMatching(rows, images, how, tuple(notes))
+    found = {
+        how: _match_by_key([make_key(name) for name in names], [make_key(name) for name in image_names])
+        for how, make_key in tries.items()
+    }
+    most = max(len(rows) for rows, _ in found.values())
+    if most >= MIN_MATCHED:
+        how = next(how for how, (rows, _) in found.items() if len(rows) >= MIN_SHARE * most)
+        rows, images = found[how]
+        notes = list[str]()
+        if how == "number":
+            notes.append("poses belong to the images with the same number in their names")
+        if len(rows) < len(names):
+            notes.append(f"{len(names) - len(rows)} of {len(names)} poses have no image")
+        if len(rows) < len(image_names):
+            notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
+        return ImageMatching(rows, images, how, tuple(notes))
     return _match_by_order(names, image_names)
 
 
