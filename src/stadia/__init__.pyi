@@ -9,6 +9,7 @@ from .predict.options import PredictOptions as PredictOptions
 from .predict.prediction import Prediction as Prediction
 from .predict.tasks import Evaluation as Evaluation
 from .predict.tasks import evaluate as evaluate
+from .sfm.check_reconstruction import check_reconstruction as check_reconstruction
 from .sfm.map_video import MappedVideo as MappedVideo
 from .sfm.map_video import map_video as map_video
 from .training.adapt import Adaptation as Adaptation
@@ -29,6 +30,7 @@ __all__ = [
     "StadiaError",
     "adapt",
     "check",
+    "check_reconstruction",
     "configure",
     "evaluate",
     "map_video",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check(
-    data: Annotated[Path, argument("A dataset, a video, or a folder of images.")],
+    data: Annotated[Path, argument("A dataset, a video, a folder of images; or a result of any program, with --images.")],
     overrides: Annotated[
         list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
@@ -35,6 +35,10 @@ def check(
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA for this recipe: objectpose, overlay.")] = None,
     network: Annotated[Path | None, option("Also judge the predictions of this network.")] = None,
+    images: Annotated[Path | None, option("Images or video of the result DATA: judge its path, camera and depth.")] = None,
+    camera: Annotated[str | None, option("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")] = None,
+    fix: Annotated[Path | None, option("Write the result with the mistakes undone that --images shows.")] = None,
+    report: Annotated[Path | None, option("A folder for a page about the result, with --images.")] = None,
     strict: Annotated[
         bool, flag("--strict", "Exit with 1 if only a sample was checked, or a check of --only could not run.")
     ] = False,
@@ -44,8 +48,17 @@ def check(
 ) -> None:
     """Check data before training.
 
-    Cameras, poses, depth, frames and splits. Exits with 1 if a finding stops training.
+    Cameras, poses, depth, frames and splits. Exits with 1 if a finding stops training. With --images, judge the result
+    of any program by its images.
     """
+    if images is not None:
+        from stadia.cli.check_result import check_result
+
+        check_result(data, images, camera=camera, fix=fix, report=report, force=force, as_json=as_json, verbose=verbose)
+        return
+    if idle := [name for name, given in (("--camera", camera), ("--fix", fix), ("--report", report)) if given]:
+        advice = "add --images FOLDER, or leave it out"
+        raise ConfigError(idle[0], found="used without --images", expected="the images of a result", fix=advice)
     if out is not None:
         from stadia.io.output_files import check_output_folder
 

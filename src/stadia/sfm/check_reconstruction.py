@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.errors import ConfigError
 from stadia.core.types import TrackProgress, no_progress
+from stadia.data.formats.calibration_files import read_calibration
+from stadia.io.input_files import is_existing_path
 from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction
 from stadia.sfm.convention_search import ConventionSearch, apply_convention, search_conventions
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.map_evidence import (
@@ -28,9 +32,12 @@ from stadia.sfm.map_evidence import (
     group_frames,
     judge_map,
     measure_agreement,
+    measure_epipolar,
+    measure_errors,
     measure_evidence,
     measure_unexplained,
 )
+from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.match_triangulation import PosedImages, VirtualView, pose_images, triangulate_view, view_matches
 from stadia.sfm.sparse_map import Array, SparseMap
 
@@ -197,7 +204,7 @@ def check_reconstruction(
     The images are matched with each other without the result; neither its points nor its matches count as proof.
 
     path: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
-        `stadia.io.reconstruction_files.READERS`.
+        `stadia.io.reconstruction_formats.FORMATS`.
     images: the folder of images, or the video.
     camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, for formats without a camera.
     work: folder for the cached matches; None takes a folder in the user's cache.
@@ -205,10 +212,48 @@ def check_reconstruction(
 
     Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
     """
-    from stadia.io.reconstruction_formats import read_reconstruction
+    matches = match_images(images, work, track)
+    return judge_reconstruction(open_reconstruction(Path(path), matches, camera), matches)
 
-    reconstruction = read_reconstruction(Path(path), camera=camera)
-    return judge_reconstruction(reconstruction, match_images(images, work, track))
+
+def open_reconstruction(path: Path, matches: ImageMatches, camera: str | None = None) -> Reconstruction:
+    """Read the result of another program.
+
+    path: the file or folder.
+    matches: the images, whose size is that of a camera given as numbers.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, in place of the cameras of the result.
+
+    Raises DataError for an unknown result or camera file, ConfigError for wrong numbers.
+    """
+    reconstruction = read_reconstruction(path)
+    if camera is None:
+        return reconstruction
+    width, height = (int(side) for side in np.median(matches.sizes, axis=0))
+    if is_existing_path(camera):
+        known = read_calibration(Path(camera))[0]
+        lens = known.find_distortion(Path(camera))
+        coefficients = tuple(lens[1])[:4] if lens is not None else ()
+        size = (known.size[1], known.size[0]) if known.size else (width, height)
+        return reconstruction.with_camera(known.K, (*coefficients, *[0.0] * (4 - len(coefficients))), size)
+    numbers = _parse_numbers(camera)
+    fx = numbers["fx"]
+    K = np.array([[fx, 0, numbers.get("cx", (width - 1) / 2)], [0, numbers.get("fy", fx), 0], [0, 0, 1]])
+    K[1, 2] = numbers.get("cy", (height - 1) / 2)
+    return reconstruction.with_camera(K, [numbers.get(key, 0.0) for key in ("k1", "k2", "p1", "p2")], (width, height))
+
+
+CAMERA_NUMBERS = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")
+
+
+def _parse_numbers(text: str) -> dict[str, float]:
+    try:
+        numbers = {key.strip(): float(value) for key, _, value in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        numbers = {}
+    if "fx" not in numbers or not set(numbers) <= set(CAMERA_NUMBERS) or not np.isfinite(list(numbers.values())).all():
+        expected = f"a camera file, or numbers of {', '.join(CAMERA_NUMBERS)}"
+        raise ConfigError("--camera", found=text, expected=expected, fix="write --camera fx=700,fy=700,cx=640,cy=360")
+    return numbers
 
 
 def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) -> ReconstructionVerdict:
@@ -477,3 +522,83 @@ def _measure_rays(reconstruction: Reconstruction) -> Callable[[int, tuple[int, .
         return np.sqrt(1 + (x[None] / K[0, 0]) ** 2 + (y[:, None] / K[1, 1]) ** 2)
 
     return measure
+
+
+# -- pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownPair:
+    """The matches of two images, to be drawn.
+
+    first, second: indices of the images.
+    xy_first, xy_second: (N, 2) pixels of the matches in the images as they are.
+    agrees: (N,), whether each match agrees with the reconstruction.
+    shown: indices of the matches whose epipolar lines are given.
+    lines: for each of them the pixels (K, 2) of its epipolar line in the second image.
+    """
+
+    first: int
+    second: int
+    xy_first: Array
+    xy_second: Array
+    agrees: NDArray[np.bool_]
+    shown: tuple[int, ...]
+    lines: tuple[Array, ...]
+
+
+MAX_LINES = 6
+_LINE_STEPS = np.linspace(-4, 4, 200)
+
+
+def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, count: int = 4) -> list[ShownPair]:
+    """Return the pairs of images with most contradicting matches, of each image at most one pair, worst first.
+
+    reconstruction: cameras and poses.
+    matches: matches between the images.
+    count: most pairs.
+    """
+    posed = pose_images(reconstruction, matches)
+    view = view_matches(posed, matches)
+    sparse = triangulate_view(view)
+    limit = MAX_ERROR * max(view.camera.height, view.camera.width)
+    ranked = []
+    for pair in view.pairs:
+        if len(pair.is_held) >= MIN_SEEN:
+            by_point = measure_errors(sparse, pair)
+            errors = np.where(np.isnan(by_point), measure_epipolar(sparse, pair), by_point)
+            ranked.append((float((errors > limit).mean()), pair, errors <= limit))
+    of_images = {(pair.first, pair.second): pair for pair in matches.pairs}
+    found, used = list[ShownPair](), set[int]()
+    for _, pair, agrees in sorted(ranked, key=lambda entry: -entry[0]):
+        if len(found) < count and not {pair.first, pair.second} & used:
+            used |= {pair.first, pair.second}
+            original = of_images[pair.first, pair.second]
+            order = np.argsort(agrees, kind="stable")[:: max(len(agrees) // MAX_LINES, 1)][:MAX_LINES]
+            lines = tuple(_find_epipolar_line(view, pair, int(row)) for row in order)
+            found.append(
+                ShownPair(
+                    pair.first,
+                    pair.second,
+                    original.xy_first,
+                    original.xy_second,
+                    agrees,
+                    tuple(order.tolist()),
+                    lines,
+                )
+            )
+    return found
+
+
+def _find_epipolar_line(view: VirtualView, pair: FramePair, row: int) -> Array:
+    """Return pixels (K, 2) of the second image on the epipolar line of a match, in front of the camera."""
+    first, second = view.find_rows(pair)
+    T = view.posed.T_camera_world[second] @ np.linalg.inv(view.posed.T_camera_world[first])
+    ray = np.append((pair.xy_first[row] - view.camera.center_px) / view.camera.focal_px, 1.0)
+    a, b, c = np.cross(T[:3, 3], T[:3, :3] @ ray)
+    along = _LINE_STEPS
+    is_steep = abs(b) < abs(a)
+    points = np.column_stack(
+        (-(b * along + c) / (a or 1e-12), along) if is_steep else (along, -(a * along + c) / (b or 1e-12))
+    )
+    return _find_pixels(points, view.posed.K[second], view.posed.distortion[second])

@@ -98,7 +98,7 @@ MAX_OFF_CENTER = 0.15
 size.
 """
 
-OPENGL_FORMATS = frozenset({"transforms", "polycam", "record3d", "arkit"})
+OPENGL_FORMATS = frozenset({"transforms.json", "phone JSON", "Record3D"})
 """Formats whose camera axes are those of OpenGL."""
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])

@@ -1,0 +1,291 @@
+"""Make 40 mistakes of convention and 40 correct files of four recordings with truth, and count what is named.
+
+    python benchmarks/check_conventions.py [--seed 0] [--only kitchen] [--work FOLDER]
+
+The recordings lie in ../shared/data, or in the folder of STADIA_REAL_DATA. Each mistake is written into a file of a
+random format, read again, and searched by matches of the images. A mistake is named with the right cure if the cured
+cameras move as the true ones and see as they do. A correct file must not be accused.
+"""
+
+# mypy: disable-error-code="misc, no-untyped-def, var-annotated"
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from benchmarks.check_results import OPENGL, Scene, write_foreign
+from stadia.io.image_io import read_image
+from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, open_reconstruction
+from stadia.sfm.image_matches import ImageMatches, match_images
+from stadia.sfm.match_triangulation import pose_images
+from stadia.sfm.pair_matching import FramePair
+
+NED = np.eye(4)
+NED[:3, :3] = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+DESK_LENS = (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)
+MAX_TURN_DEG, MAX_DIRECTION_DEG, MAX_FOCAL = 1.0, 3.0, 0.06
+
+
+@dataclass
+class Recording:
+    """Images with true cameras.
+
+    dense: for some recordings, times and poses at a higher rate than that of the images.
+    """
+
+    scene: Scene
+    matches: ImageMatches
+    dense: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def open_recording(name: str, data: Path, work: Path | None) -> Recording:
+    images = {
+        "walk": data / "walk" / "images",
+        "desk": data / "tum_fr2_desk",
+        "kitchen": data / "sevenscenes" / "kitchen" / "seq-01",
+        "kitti": data / "kitti_odometry" / "sequences" / "06" / "image_0",
+    }[name]
+    matches = match_images(images, None if work is None else work / name)
+    names = [Path(image).name for image in matches.names]
+    matches = replace(matches, names=tuple(names))
+    count, size = len(names), tuple(matches.sizes[0].tolist())
+    if name == "walk":
+        T = np.loadtxt(data / "walk" / "poses.txt").reshape(-1, 4, 4)[:count]
+        depth = [data / "walk" / "depth" / f"{Path(image).stem}.png" for image in names]
+        scene = Scene(names, np.linalg.inv(T), np.loadtxt(data / "walk" / "K.txt"), size, depth=read_depths(depth))
+    elif name == "kitchen":
+        files = [images / image.replace(".color.jpg", ".pose.txt") for image in names]
+        T = np.stack([np.loadtxt(file) for file in files])
+        depth = [images / image.replace(".color.jpg", ".depth.png") for image in names]
+        K = np.array([[525.0, 0, 319.5], [0, 525, 239.5], [0, 0, 1]])
+        scene = Scene(names, np.linalg.inv(T), K, size, depth=read_depths(depth))
+    elif name == "kitti":
+        T = np.tile(np.eye(4), (count, 1, 1))
+        T[:, :3] = np.loadtxt(data / "kitti_odometry" / "poses" / "06.txt").reshape(-1, 3, 4)[:count]
+        numbers = (images.parent / "calib.txt").read_text().split()[1:13]
+        scene = Scene(names, np.linalg.inv(T), np.array(numbers, float).reshape(3, 4)[:, :3], size)
+    else:
+        return open_desk(names, matches, data)
+    scene.times_s = np.arange(count) / 10
+    return Recording(scene, replace(matches, times_s=scene.times_s))
+
+
+def open_desk(names: list[str], matches: ImageMatches, data: Path) -> Recording:
+    rows = np.loadtxt(data / "trajectories" / "fr2_desk_groundtruth.txt")
+    times = np.array([Path(name).stem for name in names], float)
+    rows = rows[(rows[:, 0] > times[0] - 2) & (rows[:, 0] < times[-1] + 2)]
+    dense = np.tile(np.eye(4), (len(rows), 1, 1))
+    dense[:, :3, :3], dense[:, :3, 3] = Rotation.from_quat(rows[:, 4:]).as_matrix(), rows[:, 1:4]
+    T = np.linalg.inv(dense[np.abs(rows[:, 0] - times[:, None]).argmin(1)])
+    K = np.array([[520.9, 0, 325.1], [0, 521.0, 249.7], [0, 0, 1]])
+    scene = Scene(names, T, K, (640, 480), fit_lens(K, (640, 480), DESK_LENS), times)
+    return Recording(scene, replace(matches, times_s=times), (rows[:, 0], np.linalg.inv(dense)))
+
+
+def fit_lens(K: np.ndarray, size: tuple[int, int], lens: tuple[float, ...]) -> tuple[float, ...]:
+    """Return k1, k2, p1, p2 that distort as five coefficients do, by least squares over the image."""
+    grid = np.stack(np.meshgrid(np.linspace(0, size[0] - 1, 30), np.linspace(0, size[1] - 1, 30)), -1).reshape(-1, 1, 2)
+    straight = cv2.undistortPointsIter(
+        grid, K, np.array(lens), None, None, (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-10)
+    )[:, 0]
+    seen = (grid[:, 0] - K[:2, 2]) / K[(0, 1), (0, 1)]
+    x, y = straight.T
+    squared = x**2 + y**2
+    A = np.stack(
+        [
+            np.stack([x * squared, x * squared**2, 2 * x * y, squared + 2 * x**2], -1),
+            np.stack([y * squared, y * squared**2, squared + 2 * y**2, 2 * x * y], -1),
+        ],
+        1,
+    ).reshape(-1, 4)
+    return tuple(np.linalg.lstsq(A, (seen - straight).reshape(-1), rcond=None)[0].tolist())
+
+
+def read_depths(files: list[Path]) -> np.ndarray:
+    """Return depth (N, H, W) in metres at half size, 0 where unknown."""
+    maps = []
+    for file in files:
+        values = read_image(file, cv2.IMREAD_UNCHANGED)[::2, ::2] if file.is_file() else None
+        maps.append(values)
+    shape = next(values.shape for values in maps if values is not None)
+    stacked = np.stack([np.zeros(shape, np.float32) if values is None else values.astype(np.float32) for values in maps])
+    stacked[stacked == 65535] = 0
+    return stacked / 1000
+
+
+# -- mistakes
+
+
+def turn_axes(scene: Scene, format: str, R: np.ndarray) -> Scene:
+    """Return the scene with camera axes from which R (4, 4) leads to OpenCV's, written into the file as they are."""
+    native = OPENGL if format == "transforms.json" else np.eye(4)
+    return replace(scene, T=native @ np.linalg.inv(R) @ scene.T)
+
+
+def invert(scene: Scene, format: str) -> Scene:
+    native = OPENGL if format == "transforms.json" else np.eye(4)
+    return replace(scene, T=native @ np.linalg.inv(scene.T) @ native)
+
+
+def scale_K(scene: Scene, factor: float) -> Scene:
+    K = scene.K.copy()
+    K[:2] *= factor
+    K[:2, 2] += 0.5 * factor - 0.5
+    return replace(scene, K=K)
+
+
+def move_center(scene: Scene) -> Scene:
+    K = scene.K.copy()
+    K[:2, 2] = 0
+    return replace(scene, K=K)
+
+
+def mirror(matches: ImageMatches) -> ImageMatches:
+    def flip(xy):
+        return np.column_stack((matches.sizes[0, 0] - 1 - xy[:, 0], xy[:, 1]))
+
+    pairs = [FramePair(p.first, p.second, flip(p.xy_first), flip(p.xy_second), p.is_held) for p in matches.pairs]
+    return replace(matches, pairs=pairs)
+
+
+FAULTS = ("inverse", "opengl", "ned", "quaternion", "shifted", "reversed", "K size", "mirrored", "corner", "disparity",
+          "time")  # fmt: skip
+FORMATS_OF = {"quaternion": ("COLMAP text", "COLMAP binary", "TUM"), "time": ("TUM",), "disparity": ("npz",),
+              "corner": ("COLMAP text", "COLMAP binary", "transforms.json", "TUM", "KITTI")}  # fmt: skip
+
+
+def make_fault(fault: str, format: str, recording: Recording, random: np.random.Generator):
+    """Return the scene with a mistake, the matches of its images, and what the mistake is in numbers."""
+    scene, matches = recording.scene, recording.matches
+    match fault:
+        case "inverse":
+            return invert(scene, format), matches, None
+        case "opengl":
+            return turn_axes(scene, format, np.eye(4) if format == "transforms.json" else OPENGL), matches, None
+        case "ned":
+            return turn_axes(scene, format, NED), matches, None
+        case "quaternion":
+            return replace(scene, is_w_misplaced=True), matches, None
+        case "shifted":
+            shift = int(random.choice([-5, -4, -3, -2, 2, 3, 4, 5]))
+            return replace(scene, T=np.roll(scene.T, shift, 0)), matches, shift
+        case "reversed":
+            return replace(scene, T=scene.T[::-1].copy()), matches, None
+        case "K size":
+            factor = float(random.choice([0.25, 0.5, 2 / 3, 1.5, 2]))
+            return scale_K(scene, factor), matches, factor
+        case "mirrored":
+            return scene, mirror(matches), None
+        case "corner":
+            return move_center(scene), matches, None
+        case "disparity":
+            depth = np.divide(1.0, scene.depth, out=np.zeros_like(scene.depth), where=scene.depth > 0)
+            return replace(scene, depth=depth), matches, None
+    late_s = float(random.choice([-0.5, -0.35, 0.3, 0.45]))
+    times, T = recording.dense if recording.dense is not None else (scene.times_s, scene.T)
+    return replace(scene, times_s=times + late_s, T=T), matches, late_s
+
+
+def list_faults(recording: Recording, name: str, random: np.random.Generator) -> list[tuple[str, str]]:
+    """Return ten mistakes and their formats; each mistake that the recording allows comes before one is repeated."""
+    allowed = [fault for fault in FAULTS if fault != "disparity" or recording.scene.depth is not None]
+    chosen = list(random.permutation(allowed))[:10]
+    return [(fault, choose_format(fault, name, random)) for fault in chosen]
+
+
+def choose_format(fault: str | None, name: str, random: np.random.Generator) -> str:
+    formats = FORMATS_OF.get(fault or "", ("COLMAP text", "COLMAP binary", "transforms.json", "TUM", "KITTI", "npz"))
+    no_lens = ("npz",) if name == "desk" else ()  # it has no lens distortion
+    return str(random.choice([format for format in formats if format not in no_lens]))
+
+
+def make_correct(format: str, recording: Recording, random: np.random.Generator) -> Scene:
+    """Return the scene in another world, at another scale, with K of the image size that the file names."""
+    scene = recording.scene
+    moved = np.eye(4)
+    moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=int(random.integers(1 << 30))).as_matrix(), random.normal(size=3)
+    T = scene.T @ np.linalg.inv(moved)
+    T[:, :3, 3] *= float(np.exp(random.normal()))
+    depth = None if format != "npz" or random.random() < 0.5 else scene.depth
+    changed = replace(scene, T=T, depth=depth)
+    if format in ("COLMAP text", "COLMAP binary", "transforms.json") and random.random() < 0.5:
+        changed = replace(scale_K(changed, 0.5), size=(scene.size[0] // 2, scene.size[1] // 2))
+    return changed
+
+
+def is_cured(fixed, matches: ImageMatches, truth: Scene, fault: str) -> bool:
+    """Return whether the cured cameras move as the true ones, and have their focal lengths and centers."""
+    posed = pose_images(fixed, matches)
+    T = truth.T[posed.images]
+    step = max(len(T) // 10, 1)
+    flip = np.diag([-1.0, 1, 1, 1]) if fault == "mirrored" else np.eye(4)
+    truth_motion = flip @ T[step:] @ np.linalg.inv(T[:-step]) @ flip
+    motion = posed.T_camera_world[step:] @ np.linalg.inv(posed.T_camera_world[:-step])
+    cosine = (np.einsum("nij,nij->n", truth_motion[:, :3, :3], motion[:, :3, :3]) - 1) / 2
+    turn = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    t, s = (m[:, :3, 3] / np.maximum(np.linalg.norm(m[:, :3, 3], axis=1, keepdims=True), 1e-12) for m in (truth_motion, motion))
+    direction = np.degrees(np.arccos(np.clip((t * s).sum(1), -1, 1)))
+    focal = abs(np.log(float(np.median(posed.K[:, 0, 0])) / truth.K[0, 0]))
+    return bool(np.median(turn) < MAX_TURN_DEG and np.median(direction) < MAX_DIRECTION_DEG and focal < MAX_FOCAL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="recordings")
+    parser.add_argument("--work", type=Path, help="folder for cached matches")
+    options = parser.parse_args()
+    data = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not data.is_dir():
+        print(f"skipped: no folder {data}; set STADIA_REAL_DATA")
+        sys.exit(0)
+    random, counts = np.random.default_rng(options.seed), Counter[str]()
+    for name in options.only or ("walk", "desk", "kitchen", "kitti"):
+        recording = open_recording(name, data, options.work)
+        cases = list_faults(recording, name, random)
+        cases += [("", choose_format(None, name, random)) for _ in range(10)]
+        for fault, format in cases:
+            start = time.perf_counter()
+            if fault:
+                scene, matches, amount = make_fault(fault, format, recording, random)
+            else:
+                scene, matches, amount = make_correct(format, recording, random), recording.matches, None
+            with tempfile.TemporaryDirectory() as folder:
+                path, camera = write_foreign(scene, format, Path(folder))
+                read = open_reconstruction(path, matches, camera)
+                verdict = judge_reconstruction(read, matches)
+                found, meaning = verdict.search.found, verdict.meaning
+                if not fault:
+                    good = found is None and (meaning is None or meaning.name == "depth")
+                elif fault == "disparity":
+                    good = meaning is not None and meaning.name == "disparity" and found is None
+                else:
+                    fixed = fix_reconstruction(read, matches, verdict)
+                    good = found is not None and fixed is not None
+                    good = good and is_cured(fixed, matches, recording.scene, fault)
+                    if fault == "shifted" and good:
+                        convention = found.convention
+                        good = convention.shift == amount or abs(convention.offset_s - 0.1 * amount) <= 0.05
+            counts[("named" if good else "missed") if fault else ("not accused" if good else "accused")] += 1
+            shown = {"recording": name, "fault": fault or "none", "amount": amount, "format": format, "right": good}
+            about = {"what": found and found.what, "others": found and found.others, "given": verdict.search.fits_given}
+            grades = {key: getattr(verdict, key).grade for key in ("path", "camera")}
+            seconds = round(time.perf_counter() - start, 1)
+            print(json.dumps({**shown, **about, **grades, "seconds": seconds}), flush=True)
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()

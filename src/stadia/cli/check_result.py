@@ -1,0 +1,171 @@
+"""`stadia check RESULT --images IMAGES`: judge the result of another program by its images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stadia.cli.output import echo, print_lines, show_progress
+from stadia.cli.results import STOPPED
+
+if TYPE_CHECKING:
+    from stadia.io.reconstruction_files import Reconstruction
+    from stadia.sfm.check_reconstruction import Judgement, ReconstructionVerdict
+    from stadia.sfm.image_matches import ImageMatches
+
+MAX_LISTED = 8
+"""Most contradicting images that are listed without --verbose."""
+
+
+def check_result(
+    result: Path,
+    images: Path,
+    *,
+    camera: str | None,
+    fix: Path | None,
+    report: Path | None,
+    force: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Print the verdict on the result of another program; exit with 1 if it is unusable."""
+    from stadia.io.input_files import check_path_exists, expand_home
+    from stadia.io.output_files import check_output_folder
+
+    result, images = expand_home(result), expand_home(images)
+    for given in (result, images):
+        check_path_exists(given)
+    if report is not None:
+        report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=force)
+
+    from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, open_reconstruction
+    from stadia.sfm.image_matches import match_images
+
+    with show_progress() as bars:
+        matches = match_images(images, track=bars.track)
+        reconstruction = open_reconstruction(result, matches, camera)
+        for _ in bars.track(range(1), 1, "judging"):
+            verdict = judge_reconstruction(reconstruction, matches)
+    record = describe_verdict(verdict)
+    if not as_json:
+        print_lines(list_lines(result, verdict, verbose=verbose))
+    if fix is not None:
+        record["fixed"] = None
+        if (fixed := fix_reconstruction(reconstruction, matches, verdict)) is None:
+            echo("Nothing to fix: no convention explains the images better", err=as_json)
+        else:
+            from stadia.io.reconstruction_formats import write_reconstruction
+
+            written = write_reconstruction(fixed, expand_home(fix))
+            again = judge_reconstruction(open_reconstruction(written, matches, camera), matches)
+            record["fixed"] = {"path": str(written), **describe_verdict(again)}
+            if not as_json:
+                print_lines(["", *list_lines(written, again, verbose=verbose)])
+    if report is not None:
+        write_page(report / PAGE, result.name, reconstruction, matches, verdict)
+        echo(report / PAGE, err=as_json)
+    if as_json:
+        from stadia.io.input_files import replace_nan
+
+        echo(json.dumps(replace_nan(record), indent=2, allow_nan=False))
+    if verdict.grade == "unusable":
+        raise typer.Exit(STOPPED)
+
+
+PAGE = "result.html"
+
+
+def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -> Iterator[str]:
+    """Yield the lines of a verdict: the grade, one line for each question, and the images that contradict."""
+    posed = len(verdict.images)
+    parts = 1 + max((image.part for image in verdict.images), default=0)
+    yield f"{result} is {verdict.grade}: {posed} of {verdict.count} images have a pose" + (
+        f", in {parts} parts that matches do not join" if parts > 1 else ""
+    )
+    for name, judgement in list_questions(verdict).items():
+        yield f"  {name + ':':13}{judgement.grade}: {judgement.reason} ({judgement.rests_on})"
+    if (found := verdict.search.found) is not None:
+        yield f"  fix: {found.fix}; then {found.fits:.0%} of the matches fit ({found.fits_given:.0%} now)"
+        yield from (f"  or: {other}; these images show no difference" for other in found.others)
+    contradicting = verdict.contradicting
+    if contradicting and found is None:
+        yield f"  {len(contradicting)} of {posed} images contradict their matches:"
+        for image in contradicting[: None if verbose else MAX_LISTED]:
+            yield f"    {image.name}: {image.share:.0%} of {image.agree + image.contradict} matches"
+        if len(contradicting) > MAX_LISTED and not verbose:
+            yield "    ... (--verbose lists all)"
+    yield from (f"  note: {note}" for note in verdict.notes)
+
+
+def write_page(
+    path: Path, title: str, reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
+) -> None:
+    """Write the page of `--report`."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from stadia.report.reconstruction_page import PairPicture, write_reconstruction_page
+    from stadia.sfm.check_reconstruction import show_worst_pairs
+    from stadia.sfm.match_triangulation import pose_images
+
+    shown = show_worst_pairs(reconstruction, matches)
+    images = matches.read_images([end for pair in shown for end in (pair.first, pair.second)])
+    pictures = [
+        PairPicture(
+            title=f"{matches.names[pair.first]} and {matches.names[pair.second]}: "
+            f"{(~pair.agrees).sum()} of {len(pair.agrees)} matches contradict",
+            first=images[pair.first],
+            second=images[pair.second],
+            xy_first=pair.xy_first,
+            xy_second=pair.xy_second,
+            agrees=pair.agrees,
+            lines=list(zip(pair.shown, pair.lines, strict=True)),
+        )
+        for pair in shown
+    ]
+    summary, *others = list_lines(Path(title), verdict, verbose=False)
+    questions = {name: asdict(judgement) for name, judgement in list_questions(verdict).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_reconstruction_page(
+        path,
+        title=title,
+        grade=verdict.grade,
+        summary=summary,
+        questions=questions,
+        positions=np.linalg.inv(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3],
+        rows=[{**asdict(image), "share": image.share} for image in verdict.images],
+        pictures=pictures,
+        notes=[line.strip() for line in others if line.startswith(("  fix", "  or", "  note"))],
+    )
+
+
+def list_questions(verdict: ReconstructionVerdict) -> dict[str, Judgement]:
+    """Return the verdict on each question by its name."""
+    questions = {"path": verdict.path, "camera": verdict.camera, "conventions": verdict.conventions}
+    return questions if verdict.depth is None else {**questions, "depth": verdict.depth}
+
+
+def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
+    """Return all fields of a verdict for JSON."""
+    from dataclasses import asdict
+
+    questions = {name: asdict(getattr(verdict, name)) for name in ("path", "camera", "conventions")}
+    return {
+        "grade": verdict.grade,
+        **questions,
+        "depth": None if verdict.depth is None else asdict(verdict.depth),
+        "search": asdict(verdict.search),
+        "meaning": None if verdict.meaning is None else asdict(verdict.meaning),
+        "evidence": None if verdict.evidence is None else asdict(verdict.evidence),
+        "reasons": [asdict(reason) for reason in verdict.reasons],
+        "images": [{**asdict(image), "share": image.share} for image in verdict.images],
+        "contradicting": [image.name for image in verdict.contradicting],
+        "pairs": [asdict(pair) for pair in verdict.pairs],
+        "count": verdict.count,
+        "notes": verdict.notes,
+    }
