@@ -114,7 +114,7 @@ def read_colmap(path: Path) -> Reconstruction:
         K=np.stack([lenses[number][0] for number in ids.tolist()]),
         distortion=np.stack([lenses[number][1] for number in ids.tolist()]),
         sizes=np.array([(cameras[number].width, cameras[number].height) for number in ids.tolist()], np.int64),
-        format="COLMAP model",
+        format="colmap",
         path=path,
         notes=tuple(notes),
     )

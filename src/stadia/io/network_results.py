@@ -32,8 +32,8 @@ from stadia.io.reconstruction_files import ReadDepth, Reconstruction, clean_dept
 
 Array = NDArray[np.float64]
 
-NPZ = "npz of a network"
-GLB = "glb with cameras"
+NPZ = "npz"
+GLB = "glb"
 EXPECTED_NPZ = "an .npz with poses, such as extrinsic (N, 3, 4) and intrinsic (N, 3, 3) of VGGT"
 
 
@@ -254,11 +254,11 @@ def write_network_npz(reconstruction: Reconstruction, out: Path) -> None:
     Other arrays are left out. A folder gets the files that the original has.
 
     reconstruction: cameras and poses.
-    out: the new file if the original is a file, else the new folder.
+    out: the new folder if the original is one, else the new file, which is like VGGT's without an original.
     """
     path, files = reconstruction.path, find_npz(reconstruction.path)
-    names = list_npz_arrays(files[0], max_bytes=MAX_STACK_BYTES)
-    if path.is_file():
+    names = list_npz_arrays(files[0], max_bytes=MAX_STACK_BYTES) if files else ("extrinsic", "intrinsic", "depth")
+    if not path.is_dir() or not files:
         _save(out, _collect_arrays(reconstruction, names))
         return
     with atomic_folder(out) as folder:

@@ -122,7 +122,7 @@ def read_transforms(path: Path) -> Reconstruction:
         distortion=distortion,
         sizes=sizes,
         depth=_find_transforms_depth(file, content),
-        format="transforms.json",
+        format="transforms",
         path=path,
         notes=tuple(notes),
     )
@@ -210,7 +210,7 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     reconstruction: cameras and poses.
     out: the new file; a folder gets a transforms.json.
     """
-    file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms.json" else None
+    file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms" else None
     before = {} if file is None else read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
     original = None if file is None else read_transforms(file)
     row_of = {} if original is None else {name: row for row, name in enumerate(original.names)}
@@ -327,7 +327,7 @@ def read_phone_files(path: Path) -> Reconstruction:
         distortion=np.zeros((len(files), 4)),
         sizes=sizes,
         times_s=np.array(times) if is_timed else None,
-        format="phone JSON",
+        format="arkit",
         path=path,
         notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
     )
@@ -425,7 +425,7 @@ def read_record3d(path: Path) -> Reconstruction:
         distortion=np.zeros((count, 4)),
         sizes=np.tile(np.array(size, np.int64), (count, 1)),
         times_s=np.array(times, np.float64) if is_timed else None,
-        format="Record3D",
+        format="record3d",
         path=path,
         notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
     )
