@@ -253,6 +253,7 @@ def make_path() -> np.ndarray:
 
 T = make_path()
 Q, P = Rotation.from_matrix(T[:, :3, :3]).as_quat(), T[:, :3, 3]
+GL = Rotation.from_matrix(T[:, :3, :3] * [1, -1, -1]).as_quat()
 INVERSE = np.linalg.inv(T)
 VECTORS = Rotation.from_matrix(INVERSE[:, :3, :3]).as_rotvec()
 
@@ -323,7 +324,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
         f / "a.traj", np.column_stack([np.arange(COUNT) / 10, VECTORS, INVERSE[:, :3, 3]])
     ),
     "seven numbers": lambda f: write_rows(f / "a.txt", np.column_stack([P, Q])),
-    "Record3D": dump("metadata.json", {"K": [1, 0, 0, 0, 1, 0, 1, 1, 1], "poses": np.column_stack([Q, P]).tolist()}),
+    "Record3D": dump("metadata.json", {"K": [1, 0, 0, 0, 1, 0, 1, 1, 1], "poses": np.column_stack([GL, P]).tolist()}),
     "OpenSfM": dump("reconstruction.json", OPENSFM),
     "Meshroom": dump("cameras.sfm", MESHROOM),
     "npy of 4x4": save("poses.npy", T),

@@ -185,6 +185,18 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
         return tuple(members)
 
 
+def read_npz_shape(path: Path, name: str) -> tuple[int, ...]:
+    """Return the shape of one array in an .npz archive, without reading its numbers.
+
+    path: the archive.
+    name: name of the array.
+
+    Raises DataError for a damaged file.
+    """
+    with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
+        return _read_header(f"{path}, array '{name}'", stream, members[name].file_size)[0]
+
+
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:
@@ -419,6 +431,7 @@ LLFF_AXES = np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]
 MAX_POSES = 400_000
 MAX_POSE_FILES = 100_000
 UNIT_TOLERANCE = 1e-2
+ROTATION_TOLERANCE = 1e-2  # files have at least 6 digits
 MIN_ROWS = 3  # from which lengths of 1 are no chance
 _POSE_SUFFIXES = (".txt", ".pose", ".npy", ".mat")
 _CHECK = "check the file"
@@ -445,7 +458,25 @@ def make_matrices(R: Array, t: Array) -> Array:
     return T
 
 
-def _invert(T: Array) -> Array:
+def find_nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation nearest to a matrix R (3, 3) that is nearly one.
+
+    what: what R belongs to, for the message.
+    R: the matrix.
+
+    Raises DataError if R differs from a rotation by more than ROTATION_TOLERANCE.
+    """
+    off = float(np.abs(R @ R.T - np.eye(3)).max())
+    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
+        fix = "check the order of the columns: R and t row by row"
+        found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
+        raise DataError(what, found=found, expected="a rotation", fix=fix)
+    U, _, Vt = np.linalg.svd(R)
+    return U @ Vt
+
+
+def invert_poses(T: Array) -> Array:
+    """Return the inverses of poses (N, 4, 4)."""
     return np.asarray(np.linalg.inv(T), np.float64)
 
 
@@ -482,7 +513,8 @@ def read_json_poses(path: Path, content: Any) -> PoseList | None:
         rows = _numbers(path, "poses", content["poses"], (-1, 7))
         _check_units(path, rows[:, :4])
         T = make_matrices(Rotation.from_quat(rows[:, :4]).as_matrix(), rows[:, 4:])
-        return PoseList(T, None, f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame")
+        note = f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame, with OpenGL's axes"
+        return PoseList(T @ OPENGL_AXES, None, note)
     return None
 
 
@@ -501,7 +533,7 @@ def _read_opensfm(path: Path, content: dict[str, Any]) -> PoseList:
     vectors = _numbers(path, "shots.rotation", [shot.get("rotation") for shot in values], (-1, 3))
     moves = _numbers(path, "shots.translation", [shot.get("translation") for shot in values], (-1, 3))
     T = make_matrices(Rotation.from_rotvec(vectors).as_matrix(), moves)
-    return PoseList(_invert(T), names, f"poses of {path.name} are inverted: OpenSfM writes world-to-camera")
+    return PoseList(invert_poses(T), names, f"poses of {path.name} are inverted: OpenSfM writes world-to-camera")
 
 
 def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
@@ -613,27 +645,33 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
     note = (
         f"poses of {path.name} are inverted: ARKitScenes writes time, rotation vector and translation, world-to-camera"
     )
-    return PoseList(_invert(T), None, note)
+    return PoseList(invert_poses(T), None, note)
 
 
 # -- folders
 
 
-def list_pose_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that may contain one pose each, in natural order."""
+def list_pose_files(folder: Path, skip: Collection[str] = ()) -> list[Path]:
+    """Return the files of a folder that may contain one pose each, in natural order.
+
+    folder: the folder.
+    skip: names of files that contain no pose.
+    """
     files = [file for file in folder.iterdir() if file.suffix.lower() in _POSE_SUFFIXES and file.is_file()]
+    files = [file for file in files if file.name not in skip]
     return sorted(files, key=natural_sort_key)[: MAX_POSE_FILES + 1]
 
 
-def read_pose_folder(folder: Path, expected: str) -> PoseList | None:
+def read_pose_folder(folder: Path, expected: str, skip: Collection[str] = ()) -> PoseList | None:
     """Read the poses of a folder with one 4x4 or 3x4 matrix per file; None if the first file contains no matrix.
 
     folder: the folder.
     expected: description of a valid folder, for messages.
+    skip: names of files that contain no pose.
 
     Raises DataError if a later file contains no matrix.
     """
-    files = list_pose_files(folder)
+    files = list_pose_files(folder, skip)
     if not files or len(files) > MAX_POSE_FILES or _read_matrix(files[0]) is None:
         return None
     T, is_inverted = np.full((len(files), 4, 4), np.nan), False
@@ -644,7 +682,7 @@ def read_pose_folder(folder: Path, expected: str) -> PoseList | None:
         T[index], is_inverted = found
     note = f"{len(files)} poses are read from the files of {folder.name}, camera-to-world"
     if is_inverted:
-        T, note = _invert(T), f"{len(files)} poses of {folder.name} are inverted: MVSNet writes world-to-camera"
+        T, note = invert_poses(T), f"{len(files)} poses of {folder.name} are inverted: MVSNet writes world-to-camera"
     lost = int((~np.isfinite(T)).any(axis=(1, 2)).sum())
     note += f"; {lost} files hold inf or NaN, and no pose" if lost else ""
     return PoseList(T, [file.name for file in files], note)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
 from stadia.io.array_files import (
-    OPENGL_AXES,
+    ROTATION_TOLERANCE,
     PoseList,
+    find_nearest_rotation,
     is_g2o,
     read_g2o,
     read_json_poses,
@@ -25,13 +26,14 @@ from stadia.io.array_files import (
     read_pose_folder,
     read_seven_columns,
 )
+from stadia.io.colmap_model import read_image_lines
 from stadia.io.input_files import natural_sort_key, read_json, read_text
+from stadia.io.scene_json import read_transform_poses
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
 MAX_BYTES = 128 << 20
 MAX_POSES = 400_000  # reading and scoring a million takes 81 s
 MAX_VALUE = 1e20  # also a time in nanoseconds
-ROTATION_TOLERANCE = 1e-2  # files have at least 6 digits
 MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
 MAX_HEADER_LINES = 5  # lines of words before the first row
 
@@ -212,7 +214,7 @@ def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | No
         raise DataError(path, found="no pose", expected="at least one", fix="check the file")
     poses = listed.matrices.copy()
     for index in np.flatnonzero(known):
-        poses[index, :3, :3] = _nearest_rotation(f"{path}, pose {index}", poses[index, :3, :3])
+        poses[index, :3, :3] = find_nearest_rotation(f"{path}, pose {index}", poses[index, :3, :3])
     if listed.names is not None:
         named = _order_by_name(path, listed.names, poses, listed.note)
         known = np.isfinite(named.T_world_camera).all(axis=(1, 2))
@@ -391,16 +393,6 @@ def _find_time_unit(times: NDArray[np.float64]) -> str:
     return "nanoseconds" if is_long else "seconds"
 
 
-def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
-    off = float(np.abs(R @ R.T - np.eye(3)).max())
-    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
-        fix = "check the order of the columns: R and t row by row"
-        found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
-        raise DataError(what, found=found, expected="a rotation", fix=fix)
-    U, _, Vt = np.linalg.svd(R)
-    return U @ Vt
-
-
 def _read_matrices(table: Table) -> Trajectory:
     """Return poses of rows of 12 or 16 numbers, which a frame number may precede."""
     count = table.values.shape[1]
@@ -416,7 +408,7 @@ def _read_matrices(table: Table) -> Trajectory:
             frames.append(_parse_frame_number(table.line(row), values[0], frames[-1] if frames else -1))
         T = values[count % 2 :].reshape(-1, 4)[:3] if count != 13 else values[1:].reshape(3, 4)
         poses[row, :3] = T
-        poses[row, :3, :3] = _nearest_rotation(table.line(row), T[:, :3])
+        poses[row, :3, :3] = find_nearest_rotation(table.line(row), T[:, :3])
     return Trajectory(poses, None, table.path.name, notes, frames=np.array(frames, np.intp) if frames else None)
 
 
@@ -506,50 +498,17 @@ def _is_colmap(lines: Sequence[str]) -> bool:
 
 
 def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
-    """Return the poses of COLMAP's images.txt, sorted by image name. A second line of each image has its points."""
-    names, rows, is_image = list[str](), list[list[float]](), True
-    for number, line in enumerate(lines, 1):
-        if line.lstrip().startswith("#") or (is_image and not line.strip()):
-            continue
-        if is_image:
-            words = line.split(maxsplit=9)
-            is_whole = len(words) == 10 and all(map(_is_number, words[:9]))
-            if not is_whole or not np.isfinite([*map(float, words[:9])]).all():
-                where, expected = f"{path}, line {number}", "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
-                raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix="copy it again")
-            rows.append([float(word) for word in words[1:8]])
-            names.append(words[9].strip())
-        is_image = not is_image
-    table = np.array(rows)
-    quaternions = table[:, :4] / np.maximum(np.linalg.norm(table[:, :4], axis=1), MIN_QUATERNION_LENGTH)[:, None]
-    T_camera_world = np.tile(np.eye(4), (len(rows), 1, 1))
-    T_camera_world[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions)).numpy()
-    T_camera_world[:, :3, 3] = table[:, 4:]
+    """Return the poses of COLMAP's images.txt, sorted by image name."""
+    images = read_image_lines(path, lines)
     note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
-    return _order_by_name(path, names, np.asarray(np.linalg.inv(T_camera_world), np.float64), note)
+    return _order_by_name(path, images.names, np.asarray(np.linalg.inv(images.T_camera_world), np.float64), note)
 
 
 def _read_transforms(path: Path, content: Any) -> Trajectory:
     """Return the poses of a transforms.json, sorted by image name, with OpenCV's camera axes."""
-    expected, fix = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS], "check the file"
-    frames: Any = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
-        raise DataError(path, found="no list 'frames'", expected=expected, fix=fix)
-    names, poses = list[str](), np.tile(np.eye(4), (len(frames), 1, 1))
-    for index, frame in enumerate(frames):
-        where = f"{path}, frame {index}"
-        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
-        try:
-            T = np.array(matrix, np.float64)
-        except (TypeError, ValueError):
-            T = np.empty(0)
-        if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= MAX_VALUE).all():
-            raise DataError(where, found="no 4x4 'transform_matrix'", expected=expected, fix=fix)
-        poses[index, :3] = T[:3]
-        poses[index, :3, :3] = _nearest_rotation(where, T[:3, :3])
-        names.append(str(frame.get("file_path", index)))
+    names, poses = read_transform_poses(path, content)
     note = f"poses of {path.name} are converted from the camera axes of OpenGL (y up, z backward) to OpenCV's"
-    return _order_by_name(path, names, np.asarray(poses @ OPENGL_AXES, np.float64), note)
+    return _order_by_name(path, names, poses, note)
 
 
 def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:

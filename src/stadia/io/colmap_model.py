@@ -1,0 +1,424 @@
+"""Read and write the cameras and poses of COLMAP's sparse models, as text and binary."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import DataError
+from stadia.io.array_files import make_matrices, parse_numbers
+from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
+from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
+from stadia.io.reconstruction_files import Reconstruction
+
+Array = NDArray[np.float64]
+
+MAX_BYTES = 8 << 30  # images.bin has the points of each image
+EXPECTED = "a COLMAP model: cameras and images as .txt or .bin"
+_FIX = "write it again: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
+
+FIRST_PIXEL = 0.5
+"""Position of the first pixel's center in COLMAP and nerfstudio; in OpenCV it is 0."""
+
+MODELS: Mapping[int, tuple[str, int]] = {
+    0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
+    5: ("OPENCV_FISHEYE", 8), 6: ("FULL_OPENCV", 12), 7: ("FOV", 5), 8: ("SIMPLE_RADIAL_FISHEYE", 4),
+    9: ("RADIAL_FISHEYE", 5), 10: ("THIN_PRISM_FISHEYE", 12), 11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    12: ("SIMPLE_DIVISION", 4), 13: ("DIVISION", 5), 14: ("SIMPLE_FISHEYE", 3), 15: ("FISHEYE", 4),
+}  # fmt: skip
+"""Name and number of parameters of COLMAP's camera models by their number in cameras.bin.
+
+Source: colmap/src/colmap/sensor/models.h.
+"""
+
+_IDS = {name: number for number, (name, _) in MODELS.items()}
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE",
+              "SIMPLE_DIVISION", "SIMPLE_FISHEYE")  # fmt: skip
+_MAX_NAME, _MAX_IMAGES = 4096, 400_000
+_MAX_SIDE_PX = 1 << 20
+
+
+@dataclass(frozen=True)
+class ColmapCamera:
+    """One camera of a COLMAP model: the model's name, the image size in pixels, and the parameters as written."""
+
+    model: str
+    width: int
+    height: int
+    params: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ColmapImages:
+    """The images of a COLMAP model.
+
+    names: N image names.
+    T_camera_world: (N, 4, 4) world-to-camera poses.
+    camera_ids: (N,) number of each image's camera.
+    """
+
+    names: tuple[str, ...]
+    T_camera_world: Array
+    camera_ids: NDArray[np.int64]
+
+
+def find_model(path: Path) -> Path | None:
+    """Return the folder of a COLMAP model: a folder, its sparse/0 or sparse, or the folder of a model's file."""
+    if path.is_file():
+        return path.parent if path.name in ("images.txt", "images.bin", "cameras.txt", "cameras.bin") else None
+    folders = (path, path / "sparse" / "0", path / "sparse", path / "0")
+    return next((folder for folder in folders if _find_suffix(folder)), None)
+
+
+def _find_suffix(folder: Path) -> str:
+    return next(
+        (end for end in (".bin", ".txt") if all((folder / f"{name}{end}").is_file() for name in ("cameras", "images"))),
+        "",
+    )
+
+
+def read_colmap(path: Path) -> Reconstruction:
+    """Read the cameras and poses of a COLMAP or GLOMAP model, sorted by image name.
+
+    Images of a rig have the pose that COLMAP writes for each of them. Lenses are converted to OpenCV's four
+    coefficients; a note names the largest error of the fit, if another model was fitted.
+
+    path: a folder with the model, a project folder with sparse/0, or a file of the model.
+
+    Raises DataError for a damaged model.
+    """
+    folder = find_model(path)
+    if folder is None:
+        raise DataError(path, found="no model", expected=EXPECTED, fix="check the path")
+    cameras, images = _read_files(folder)
+    order = sorted(range(len(images.names)), key=lambda row: natural_sort_key(Path(images.names[row]), whole=True))
+    lenses, notes = dict[int, tuple[Array, Array]](), [f"poses of {folder.name} are world-to-camera, in its own scale"]
+    for number in sorted(set(images.camera_ids.tolist())):
+        if number not in cameras:
+            found = f"an image of camera {number}, which is missing"
+            raise DataError(folder, found=found, expected=EXPECTED, fix="copy all files of the model")
+        K, distortion, error_px = convert_camera(folder, cameras[number])
+        lenses[number] = K, distortion
+        if error_px > MAX_FIT_ERROR_PX:
+            model = cameras[number].model
+            notes.append(f"camera {number} ({model}) is read as OpenCV's model, up to {error_px:.1f} px off")
+    ids = images.camera_ids[order]
+    return Reconstruction(
+        names=tuple(images.names[row] for row in order),
+        T_camera_world=images.T_camera_world[order],
+        K=np.stack([lenses[number][0] for number in ids.tolist()]),
+        distortion=np.stack([lenses[number][1] for number in ids.tolist()]),
+        sizes=np.array([(cameras[number].width, cameras[number].height) for number in ids.tolist()], np.int64),
+        format="colmap",
+        path=path,
+        notes=tuple(notes),
+    )
+
+
+def _read_files(folder: Path) -> tuple[dict[int, ColmapCamera], ColmapImages]:
+    suffix = _find_suffix(folder)
+    cameras_path, images_path = folder / f"cameras{suffix}", folder / f"images{suffix}"
+    if suffix == ".txt":
+        text = read_text(images_path, expected=EXPECTED, max_bytes=MAX_BYTES)
+        images = read_image_lines(images_path, text.splitlines())
+        return _read_camera_lines(cameras_path), images
+    with name_parser_errors(folder, expected=EXPECTED):
+        return _parse_cameras(cameras_path), _parse_images(images_path)
+
+
+# -- text
+
+
+def _read_camera_lines(path: Path) -> dict[int, ColmapCamera]:
+    cameras = {}
+    for number, line in enumerate(read_text(path, expected=EXPECTED).splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        values = parse_numbers([words[0], *words[2:]])
+        if len(values) < 4 or len(values) != len(words) - 1:
+            expected = "CAMERA_ID MODEL WIDTH HEIGHT PARAMS"
+            raise DataError(f"{path}, line {number}", found=f"'{line[:60]}'", expected=expected, fix="copy it again")
+        camera = ColmapCamera(words[1], int(values[1]), int(values[2]), tuple(values[3:].tolist()))
+        cameras[int(values[0])] = _check_camera(f"{path}, line {number}", camera)
+    return cameras
+
+
+def _check_camera(where: str, camera: ColmapCamera) -> ColmapCamera:
+    count = MODELS[_IDS[camera.model]][1] if camera.model in _IDS else 0
+    is_sized = min(camera.width, camera.height) >= 1 and max(camera.width, camera.height) <= _MAX_SIDE_PX
+    if len(camera.params) != count or not np.isfinite(camera.params).all() or not is_sized:
+        found = f"{len(camera.params)} parameters of {camera.model[:40]} at {camera.width}x{camera.height}"
+        raise DataError(where, found=found, expected="a camera model of COLMAP", fix=_FIX)
+    return camera
+
+
+def read_image_lines(path: Path, lines: Sequence[str]) -> ColmapImages:
+    """Parse the lines of COLMAP's images.txt, in the order of the file. Every second line has the image's points.
+
+    path: the file, for messages.
+    lines: its lines.
+
+    Raises DataError for a damaged line.
+    """
+    names, rows, is_image = list[str](), list[list[float]](), True
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith("#") or (is_image and not line.strip()):
+            continue
+        if is_image:
+            words = line.split(maxsplit=9)
+            values = parse_numbers(words[:9])
+            if len(words) < 10 or len(values) < 9:
+                where, expected = f"{path}, line {number}", "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
+                raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix="copy it again")
+            rows.append(values[1:].tolist())
+            names.append(words[9].strip())
+        is_image = not is_image
+    return _make_images(path, names, np.array(rows).reshape(-1, 8))
+
+
+def _make_images(path: Path, names: Sequence[str], rows: Array) -> ColmapImages:
+    """Return images with rows qw qx qy qz tx ty tz camera."""
+    if not len(rows):
+        raise DataError(path, found="no image", expected=EXPECTED, fix="check that the reconstruction succeeded")
+    if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():
+        raise DataError(path, found="a quaternion without length", expected="a rotation for each image", fix=_FIX)
+    R = Rotation.from_quat(rows[:, [1, 2, 3, 0]]).as_matrix()
+    return ColmapImages(tuple(names), make_matrices(R, rows[:, 4:7]), rows[:, 7].astype(np.int64))
+
+
+# -- binary
+
+
+class _Bytes:
+    """The bytes of a binary file, which are read one record after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.data = read_bytes(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+        self.at = 0
+
+    def take(self, layout: str) -> tuple[float, ...]:
+        values = struct.unpack_from(layout, self.data, self.at)
+        self.at += struct.calcsize(layout)
+        return values
+
+    def skip(self, size: int) -> None:
+        if self.at + size > len(self.data):
+            raise ValueError(f"cut off after {len(self.data)} of at least {self.at + size} bytes")
+        self.at += size
+
+    def take_name(self) -> str:
+        end = self.data.index(b"\0", self.at, self.at + _MAX_NAME)
+        name = self.data[self.at : end].decode("utf-8", "replace")
+        self.at = end + 1
+        return name
+
+
+def _parse_cameras(path: Path) -> dict[int, ColmapCamera]:
+    stream, cameras = _Bytes(path), dict[int, ColmapCamera]()
+    for _ in range(_check_count(path, int(stream.take("<Q")[0]), 48, len(stream.data))):
+        number, model, width, height = (int(value) for value in stream.take("<iiQQ"))
+        if model not in MODELS:
+            raise DataError(path, found=f"camera model {model}", expected="a camera model of COLMAP", fix=_FIX)
+        name, count = MODELS[model]
+        cameras[number] = _check_camera(str(path), ColmapCamera(name, width, height, stream.take(f"<{count}d")))
+    return cameras
+
+
+def _parse_images(path: Path) -> ColmapImages:
+    stream, names, rows = _Bytes(path), list[str](), list[list[float]]()
+    for _ in range(_check_count(path, int(stream.take("<Q")[0]), 72, len(stream.data))):
+        values = stream.take("<i7di")
+        rows.append(list(values[1:]))
+        names.append(stream.take_name())
+        stream.skip(24 * int(stream.take("<Q")[0]))
+    return _make_images(path, names, np.array(rows).reshape(-1, 8))
+
+
+def _check_count(path: Path, count: int, least_bytes: int, size: int) -> int:
+    if count > min(_MAX_IMAGES, size // least_bytes):
+        raise DataError(path, found=f"a header of {count} records", expected=EXPECTED, fix="copy it again")
+    return count
+
+
+# -- lenses
+
+MAX_FIT_ERROR_PX = 0.5
+_GRID = 65  # rays per side to which coefficients are fitted
+_MAX_TANGENT = 2.0  # tangent of the largest angle of the fit: 63 degrees
+
+
+def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, float]:
+    """Convert a camera of COLMAP to K with pixel centers at integers and OpenCV's coefficients.
+
+    where: the file, for messages.
+    camera: the camera.
+
+    Returns K (3, 3), the coefficients k1, k2, p1, p2 (4,), and the largest error of the fit in pixels, 0 if the model
+    is a special case of OpenCV's.
+
+    Raises DataError for a model that cannot be converted.
+    """
+    focals = 1 if camera.model in _ONE_FOCAL else 2
+    values = camera.params
+    fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2]
+    K = np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]])
+    lens = values[focals + 2 :]
+    if camera.model in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"):
+        return K, np.array((*lens, 0, 0, 0, 0)[:4]), 0.0
+    if camera.model not in _LENSES:
+        fix = "undistort the images: colmap image_undistorter writes PINHOLE"
+        raise DataError(where, found=f"the model {camera.model}", expected="a pinhole or radial model", fix=fix)
+    distort = _LENSES[camera.model]
+    return fit_distortion(lambda xy: distort(xy, lens), K, (camera.width, camera.height))
+
+
+def _distort_fisheye(xy: Array, lens: Sequence[float]) -> Array:
+    radius = np.maximum(np.linalg.norm(xy, axis=1, keepdims=True), 1e-12)
+    angle = np.arctan(radius)
+    bent = angle * (1 + sum(k * angle ** (2 * power) for power, k in enumerate(lens, 1)))
+    return np.asarray(xy * bent / radius)
+
+
+def _distort_full(xy: Array, lens: Sequence[float]) -> Array:
+    k1, k2, p1, p2, k3, k4, k5, k6 = lens
+    x, y, squared = xy[:, 0], xy[:, 1], (xy**2).sum(axis=1)
+    radial = (1 + squared * (k1 + squared * (k2 + squared * k3))) / (1 + squared * (k4 + squared * (k5 + squared * k6)))
+    across = x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2)
+    return np.stack([across, y * radial + 2 * p2 * x * y + p1 * (squared + 2 * y**2)], -1)
+
+
+def _distort_fov(xy: Array, lens: Sequence[float]) -> Array:
+    omega = max(abs(lens[0]), 1e-6)
+    radius = np.maximum(np.linalg.norm(xy, axis=1, keepdims=True), 1e-12)
+    return np.asarray(xy * np.arctan(2 * radius * np.tan(omega / 2)) / (omega * radius))
+
+
+_LENSES: Mapping[str, Callable[[Array, Sequence[float]], Array]] = {
+    **dict.fromkeys(
+        ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_FISHEYE", "FISHEYE"), _distort_fisheye
+    ),
+    "FULL_OPENCV": _distort_full,
+    "FOV": _distort_fov,
+}
+"""For each camera model of COLMAP, a function from rays (N, 2) with z = 1 and the coefficients to distorted rays."""
+
+
+def fit_distortion(distort: Callable[[Array], Array], K: Array, size: tuple[int, int]) -> tuple[Array, Array, float]:
+    """Fit a focal length and OpenCV's coefficients k1, k2, p1, p2 to another lens by linear least squares.
+
+    distort: function from rays (N, 2) with z = 1 to distorted rays (N, 2), which K maps to pixels.
+    K: (3, 3) intrinsics in pixels.
+    size: width and height of the image.
+
+    Returns the new K (3, 3), the coefficients (4,), and the largest error inside the image in pixels.
+    """
+    focal = np.array([K[0, 0], K[1, 1]])
+    low, high = np.full(2, -_MAX_TANGENT), np.full(2, _MAX_TANGENT)
+    for _ in range(3):  # the grid shrinks to the rays of the image
+        axes = [np.linspace(low[axis], high[axis], _GRID) for axis in range(2)]
+        xy = np.stack(np.meshgrid(*axes), -1).reshape(-1, 2)
+        xy = xy[np.linalg.norm(xy, axis=1) <= _MAX_TANGENT]
+        bent = distort(xy)
+        step = (high - low) / (_GRID - 1)
+        inside = ((bent * focal + K[:2, 2] >= -1) & (bent * focal + K[:2, 2] <= np.array(size))).all(axis=1)
+        xy, bent = xy[inside], bent[inside]
+        low, high = np.maximum(xy.min(axis=0) - step, low), np.minimum(xy.max(axis=0) + step, high)
+    x, y, squared = xy[:, 0], xy[:, 1], (xy**2).sum(axis=1)
+    across = np.stack([x, x * squared, x * squared**2, 2 * x * y, squared + 2 * x**2], -1) * focal[0]
+    down = np.stack([y, y * squared, y * squared**2, squared + 2 * y**2, 2 * x * y], -1) * focal[1]
+    A, b = np.concatenate([across, down]), (bent * focal).T.ravel()
+    factor, *coefficients = np.linalg.lstsq(A, b, rcond=None)[0]
+    fitted = K.copy()
+    fitted[[0, 1], [0, 1]] *= factor
+    error_px = float(np.abs(A @ np.array([factor, *coefficients]) - b).max(initial=0))
+    return fitted, np.array(coefficients) / factor, error_px
+
+
+# -- writing
+
+
+def write_colmap(reconstruction: Reconstruction, out: Path) -> None:
+    """Write a reconstruction as a folder with a COLMAP model, as text or binary like the original.
+
+    The model has cameras and poses, and no points: `colmap point_triangulator` adds them. A camera that equals the
+    original's keeps its model and parameters; others become PINHOLE or OPENCV.
+
+    reconstruction: cameras and poses, each with a name and a size.
+    out: the new folder.
+    """
+    folder = find_model(reconstruction.path)
+    suffix = (_find_suffix(folder) if folder is not None else "") or ".txt"
+    known = _read_files(folder) if folder is not None else None
+    original = {} if known is None else dict(zip(known[1].names, known[1].camera_ids.tolist(), strict=True))
+    cameras, ids = dict[ColmapCamera, int](), list[int]()
+    for row, name in enumerate(reconstruction.names):
+        camera = _make_camera(reconstruction, row)
+        if known is not None and name in original:
+            before = known[0][original[name]]
+            K, distortion, _ = convert_camera(folder, before)
+            is_same = np.allclose(K, reconstruction.K[row]) and np.allclose(distortion, reconstruction.distortion[row])
+            is_same &= (before.width, before.height) == tuple(reconstruction.sizes[row].tolist())
+            camera = before if is_same else camera
+        ids.append(cameras.setdefault(camera, len(cameras) + 1))
+    with atomic_folder(out) as made:
+        write = _write_text if suffix == ".txt" else _write_binary
+        write(made, reconstruction, cameras, ids)
+
+
+def _make_camera(reconstruction: Reconstruction, row: int) -> ColmapCamera:
+    K, lens = reconstruction.K[row], reconstruction.distortion[row]
+    width, height = reconstruction.sizes[row].tolist()
+    if not np.isfinite(K).all() or min(width, height) < 1 or not reconstruction.names[row]:
+        found, expected = f"image {row} without a name, intrinsics or a size", "all of them for a COLMAP model"
+        raise DataError(reconstruction.path, found=found, expected=expected, fix="pass the camera")
+    params = (K[0, 0], K[1, 1], K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL)
+    if lens.any():
+        return ColmapCamera("OPENCV", width, height, tuple(map(float, (*params, *lens))))
+    return ColmapCamera("PINHOLE", width, height, tuple(map(float, params)))
+
+
+def _list_rows(reconstruction: Reconstruction, ids: Sequence[int]) -> Iterator[tuple[int, list[float], int, str]]:
+    T = reconstruction.T_camera_world
+    quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()[:, [3, 0, 1, 2]]
+    for row, name in enumerate(reconstruction.names):
+        yield row + 1, [*quaternions[row].tolist(), *T[row, :3, 3].tolist()], ids[row], name
+
+
+def _write_text(
+    folder: Path, reconstruction: Reconstruction, cameras: Mapping[ColmapCamera, int], ids: Sequence[int]
+) -> None:
+    lines = ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS"]
+    for camera, number in cameras.items():
+        params = " ".join(map(repr, camera.params))
+        lines.append(f"{number} {camera.model} {camera.width} {camera.height} {params}")
+    write_lines(folder / "cameras.txt", lines)
+    lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line with its points"]
+    for number, values, camera_id, name in _list_rows(reconstruction, ids):
+        lines += [f"{number} {' '.join(map(repr, values))} {camera_id} {name}", ""]
+    write_lines(folder / "images.txt", lines)
+    write_lines(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
+
+
+def _write_binary(
+    folder: Path, reconstruction: Reconstruction, cameras: Mapping[ColmapCamera, int], ids: Sequence[int]
+) -> None:
+    with open_atomic(folder / "cameras.bin") as stream:
+        stream.write(struct.pack("<Q", len(cameras)))
+        for camera, number in cameras.items():
+            stream.write(struct.pack("<iiQQ", number, _IDS[camera.model], camera.width, camera.height))
+            stream.write(struct.pack(f"<{len(camera.params)}d", *camera.params))
+    with open_atomic(folder / "images.bin") as stream:
+        stream.write(struct.pack("<Q", len(reconstruction)))
+        for number, values, camera_id, name in _list_rows(reconstruction, ids):
+            stream.write(
+                struct.pack("<i7di", number, *values, camera_id) + name.encode() + b"\0" + struct.pack("<Q", 0)
+            )
+    with open_atomic(folder / "points3D.bin") as stream:
+        stream.write(struct.pack("<Q", 0))

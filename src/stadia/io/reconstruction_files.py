@@ -1,0 +1,287 @@
+"""Hold the cameras and poses that another program estimated, and match them to images."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+from stadia.core.errors import DataError
+from stadia.io.array_files import invert_poses
+from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
+from stadia.io.input_files import natural_sort_key
+
+Array = NDArray[np.float64]
+ReadDepth = Callable[[int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Cameras and poses of N images, as another program wrote them, with OpenCV's camera axes.
+
+    names: N image names as the file has them; "" for each if the format has no names. Then pose k belongs to the k-th
+        image in natural order, or to the image of its time.
+    T_camera_world: (N, 4, 4) world-to-camera poses, camera axes x right, y down, z forward.
+    K: (N, 3, 3) intrinsics in pixels, pixel centers at integers; NaN if the format has no intrinsics.
+    distortion: (N, 4) OpenCV's coefficients k1, k2, p1, p2.
+    sizes: (N, 2) width and height of the images that K belongs to, pixels; 0 if unknown.
+    times_s: (N,) times in seconds; None if poses have no times.
+    depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
+    format: name of the format, a key of `reconstruction_formats.FORMATS`.
+    path: the file or folder.
+    notes: sentences for the user about what the reader converted or left out.
+    """
+
+    names: tuple[str, ...]
+    T_camera_world: Array
+    K: Array
+    distortion: Array
+    sizes: NDArray[np.int64]
+    times_s: Array | None = None
+    depth: ReadDepth | None = None
+    format: str = "transforms"
+    path: Path = Path()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.T_camera_world)
+
+    def rows(self, indices: Sequence[int] | NDArray[np.intp]) -> Reconstruction:
+        """Return the reconstruction with only the images at these indices (M,), in this order."""
+        kept = np.asarray(indices, np.intp)
+        read = self.depth
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in kept),
+            T_camera_world=self.T_camera_world[kept],
+            K=self.K[kept],
+            distortion=self.distortion[kept],
+            sizes=self.sizes[kept],
+            times_s=None if self.times_s is None else self.times_s[kept],
+            depth=None if read is None else lambda row: read(int(kept[row])),
+        )
+
+    def with_camera(self, K: Array, distortion: Sequence[float], size: tuple[int, int]) -> Reconstruction:
+        """Return the reconstruction with one camera for all images.
+
+        K: (3, 3) intrinsics in pixels, pixel centers at integers.
+        distortion: OpenCV's coefficients k1, k2, p1, p2.
+        size: width and height of the images that K belongs to, pixels.
+        """
+        count = len(self)
+        return replace(
+            self,
+            K=np.tile(np.asarray(K, np.float64), (count, 1, 1)),
+            distortion=np.tile(np.asarray(distortion, np.float64), (count, 1)),
+            sizes=np.tile(np.asarray(size, np.int64), (count, 1)),
+        )
+
+
+MILLIMETRES = 1000.0
+"""Integers per metre in depth maps of phones, ScanNet and HoloLens."""
+
+
+def clean_depth(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a depth map (h, w) as float32, with NaN where it is not finite or not positive.
+
+    Examples:
+        >>> clean_depth(np.array([[2.0, 0.0]])).tolist()
+        [[2.0, nan]]
+    """
+    depth = np.array(values, np.float32)
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth
+
+
+def read_one_depth(file: DepthFile, png_per_metre: float = MILLIMETRES) -> NDArray[np.float32]:
+    """Read a depth map (h, w) as float32, with NaN where it is unknown.
+
+    file: the depth file.
+    png_per_metre: integers per metre in a file of integers.
+    """
+    return clean_depth(read_depth_map(file, key="depth", png_per_metre=png_per_metre, is_truth=True))
+
+
+def add_depth_folder(
+    reconstruction: Reconstruction, folder: Path, png_per_metre: float = MILLIMETRES
+) -> Reconstruction:
+    """Return the reconstruction with the depth maps of a folder, or of one file with N maps.
+
+    Maps belong to images of the same name without suffix. Without names, map k belongs to pose k; if there are fewer
+    maps than poses, the number in the map's name is that of the pose. Images without a depth map get maps of shape
+    (1, 1) with NaN.
+
+    folder: the folder, which may have a subfolder `depth`.
+    png_per_metre: integers per metre in files of integers.
+
+    Raises DataError if there is no depth map, or if names differ and so do the numbers of maps and poses.
+    """
+    files = find_depth_files(folder)
+    by_key: dict[str, DepthFile] = {find_image_key(name): file for name, file in files.items()}
+    found = [by_key.get(find_image_key(name)) if name else None for name in reconstruction.names]
+    numbers = {int(key): file for key, file in by_key.items() if key.isdecimal()}
+    if not any(found) and not any(reconstruction.names) and len(numbers) == len(files) < len(reconstruction):
+        found = [numbers.get(row) for row in range(len(reconstruction))]
+    elif not any(found):
+        if len(files) != len(reconstruction):
+            expected = f"{len(reconstruction)}, one for each pose, or the names of the images"
+            fix = "name the depth maps as the images"
+            raise DataError(folder, found=f"{len(files)} depth maps of other names", expected=expected, fix=fix)
+        found = [files[name] for name in sorted(files, key=lambda name: natural_sort_key(Path(name)))]
+
+    def read(row: int) -> NDArray[np.float32]:
+        file = found[row]
+        if file is None:
+            return np.full((1, 1), np.nan, np.float32)
+        return read_one_depth(file, png_per_metre)
+
+    return replace(reconstruction, depth=read)
+
+
+def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] | Array) -> Reconstruction:
+    """Return the reconstruction at other times: rotations by Slerp, positions linearly, cameras of the nearest pose.
+
+    Times outside of the reconstruction get the pose at its end.
+
+    times_s: (M,) times in seconds, of the clock of the reconstruction.
+
+    Raises DataError if the poses have no rising times.
+    """
+    known = reconstruction.times_s
+    if known is None or len(known) < 2 or not (np.diff(known) > 0).all():
+        found, fix = "poses without rising times", "use a trajectory with times, such as TUM's"
+        raise DataError(reconstruction.path, found=found, expected="a time for each pose", fix=fix)
+    times = np.clip(np.asarray(times_s, np.float64), known[0], known[-1])
+    T_world_camera = invert_poses(reconstruction.T_camera_world)
+    T = np.tile(np.eye(4), (len(times), 1, 1))
+    T[:, :3, :3] = Slerp(known, Rotation.from_matrix(T_world_camera[:, :3, :3]))(times).as_matrix()
+    T[:, :3, 3] = np.stack([np.interp(times, known, T_world_camera[:, axis, 3]) for axis in range(3)], -1)
+    after = np.searchsorted(known, times).clip(1, len(known) - 1)
+    nearest = np.where(times - known[after - 1] < known[after] - times, after - 1, after)
+    at_times = reconstruction.rows(nearest)
+    return replace(
+        at_times, names=("",) * len(times), T_camera_world=invert_poses(T), times_s=np.asarray(times_s, np.float64)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMatching:
+    """Which pose belongs to which image.
+
+    rows: (M,) rows of the reconstruction.
+    images: (M,) index of the image of each row.
+    how: "name", "path" (folder and stem), "stem", "number" or "order".
+    notes: sentences for the user.
+    """
+
+    rows: NDArray[np.intp]
+    images: NDArray[np.intp]
+    how: str
+    notes: tuple[str, ...] = ()
+
+
+MIN_MATCHED = 3
+"""Smallest number of images with poses that can contradict each other."""
+
+MIN_SHARE = 0.9
+"""Smallest share of the most matches that a stricter comparison of names needs."""
+
+_IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp|heic|txt|npy|npz|json|pfm)$", re.IGNORECASE)
+_KIND = re.compile(r"[._-](?:pose|color|colour|rgb|cam|depth|image|frame)$", re.IGNORECASE)
+_KIND_BEFORE = re.compile(r"^(?:pose|color|colour|rgb|cam|depth|image|frame|img)[._-]?(?=\d+$)", re.IGNORECASE)
+
+
+def find_image_key(name: str) -> str:
+    """Return the part of a file name that the files of one image have in common.
+
+    Folders, suffixes and words such as color, depth and pose are left out.
+
+    Examples:
+        >>> [find_image_key(name) for name in ("color/frame-000012.color.png", "frame-000012.pose.txt", "pose_7.txt")]
+        ['000012', '000012', '7']
+    """
+    stem = _IMAGE_SUFFIX.sub("", PurePosixPath(name.replace("\\", "/")).name)
+    return _KIND_BEFORE.sub("", _KIND.sub("", stem))
+
+
+def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
+    """Match poses to images by name, by folder and stem, by stem, by number, or by order.
+
+    The order decides only if poses have no names, or none of them fits: pose k belongs to image k in natural order.
+
+    names: N names of poses, or "" for each.
+    image_names: M names of images, which may have folders.
+
+    Raises DataError if fewer than 3 pairs are found, or if poses without names are more than the images.
+
+    Examples:
+        >>> match_images_to_poses(["a/1.png", "a/2.png", "a/3.png"], ["3.jpg", "2.jpg", "1.jpg"]).images.tolist()
+        [2, 1, 0]
+    """
+    tries: dict[str, Callable[[str], str]] = {
+        "name": lambda name: name,
+        "path": lambda name: f"{PurePosixPath(name).parent.name}/{find_image_key(name)}" if name else "",
+        "stem": find_image_key,
+        "number": lambda name: "" if (number := find_image_number(name)) is None else str(number),
+    }
+    found = {
+        how: _match_by_key([make_key(name) for name in names], [make_key(name) for name in image_names])
+        for how, make_key in tries.items()
+    }
+    most = max(len(rows) for rows, _ in found.values())
+    if most >= MIN_MATCHED:
+        how = next(how for how, (rows, _) in found.items() if len(rows) >= MIN_SHARE * most)
+        rows, images = found[how]
+        notes = list[str]()
+        if how == "number":
+            notes.append("poses belong to the images with the same number in their names")
+        if len(rows) < len(names):
+            notes.append(f"{len(names) - len(rows)} of {len(names)} poses have no image")
+        if len(rows) < len(image_names):
+            notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
+        return ImageMatching(rows, images, how, tuple(notes))
+    return _match_by_order(names, image_names)
+
+
+def find_image_number(name: str) -> int | None:
+    """Return the last number in the name of an image; None without a number.
+
+    Examples:
+        >>> find_image_number("cam0/frame-000012.color.png")
+        12
+    """
+    digits = re.search(r"([0-9]{1,18})[^0-9]*$", find_image_key(name))
+    return int(digits[1]) if digits else None
+
+
+def _match_by_key(keys: Sequence[str], image_keys: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and images with the same key; keys that are empty or repeated match nothing."""
+    counts, image_counts = Counter(keys), Counter(image_keys)
+    place = {key: index for index, key in enumerate(image_keys) if key and image_counts[key] == 1}
+    rows = [row for row, key in enumerate(keys) if counts[key] == 1 and key in place]
+    return np.array(rows, np.intp), np.array([place[keys[row]] for row in rows], np.intp)
+
+
+def _match_by_order(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
+    named = sum(bool(name) for name in names)
+    fix = "pass the images that were reconstructed, with their names"
+    if named and len(names) != len(image_names):
+        example = next(name for name in names if name)
+        found = f"names such as {example}, and fewer than {MIN_MATCHED} images of these names"
+        raise DataError("poses", found=found, expected=f"names such as {image_names[0]}", fix=fix)
+    count = min(len(names), len(image_names))
+    if count < MIN_MATCHED or len(names) > len(image_names):
+        found = f"{len(names)} poses without names, and {len(image_names)} images"
+        raise DataError("poses", found=found, expected=f"as many, at least {MIN_MATCHED}", fix=fix)
+    order = sorted(range(len(image_names)), key=lambda index: natural_sort_key(Path(image_names[index]), whole=True))
+    note = "pose k belongs to image k in natural order"
+    if len(names) < len(image_names):
+        note += f": {len(image_names) - len(names)} images at the end have no pose"
+    return ImageMatching(np.arange(count), np.array(order[:count], np.intp), "order", (note,))

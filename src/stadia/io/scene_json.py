@@ -1,0 +1,461 @@
+"""Read and write cameras and poses in JSON: nerfstudio, instant-ngp, Blender, Polycam, 3D Scanner App and Record3D."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import DataError
+from stadia.io.array_files import MAX_POSES, OPENGL_AXES, find_nearest_rotation, invert_poses, read_json_poses
+from stadia.io.atomic_files import atomic_folder, write_json
+from stadia.io.colmap_model import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
+from stadia.io.image_files import read_upright_size
+from stadia.io.input_files import natural_sort_key, read_json, safe_join
+from stadia.io.reconstruction_files import MILLIMETRES, ReadDepth, Reconstruction, add_depth_folder, read_one_depth
+
+Array = NDArray[np.float64]
+
+MAX_BYTES = 512 << 20
+MAX_FILES = 100_000
+MAX_FILE_BYTES = 1 << 16  # of one pose
+TRANSFORMS = "transforms.json of nerfstudio or instant-ngp"
+PHONE = "one JSON file per image (Polycam, 3D Scanner App)"
+RECORD3D = "metadata of Record3D"
+_CHECK = "check the file"
+
+
+# -- transforms.json
+
+
+def read_transform_poses(path: Path, content: Any) -> tuple[list[str], Array]:
+    """Return the names of the images of a transforms.json, and their poses with OpenCV's camera axes.
+
+    path: the file, for messages.
+    content: its parsed content.
+
+    Returns N names and T_world_camera (N, 4, 4), in the order of the file. Raises DataError for a damaged frame.
+
+    Source: nerfstudio, docs/quickstart/data_conventions.md: camera-to-world, +x right, +y up, +z back.
+    """
+    expected = "a transforms.json of nerfstudio"
+    frames: Any = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
+        raise DataError(path, found="no list 'frames'", expected=expected, fix=_CHECK)
+    names, poses = list[str](), np.tile(np.eye(4), (len(frames), 1, 1))
+    for index, frame in enumerate(frames):
+        where = f"{path}, frame {index}"
+        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
+        poses[index, :3] = _parse_matrix(where, matrix, "a 4x4 'transform_matrix'")
+        names.append(str(frame.get("file_path", index)))
+    return names, np.asarray(poses @ OPENGL_AXES, np.float64)
+
+
+_MAX_VALUE = 1e20
+_MAX_SIDE_PX = 1 << 20
+
+
+def _parse_matrix(where: str, values: Any, expected: str) -> Array:
+    """Return the upper (3, 4) of a pose with the nearest rotation."""
+    try:
+        T = np.array(values, np.float64)
+    except (TypeError, ValueError):
+        T = np.empty(0)
+    T = T.reshape(-1, 4) if T.shape in ((12,), (16,)) else T
+    if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= _MAX_VALUE).all():
+        raise DataError(where, found=f"no {expected.removeprefix('a ')}", expected=expected, fix=_CHECK)
+    return np.column_stack([find_nearest_rotation(where, T[:3, :3]), T[:3, 3]])
+
+
+def is_transforms(path: Path) -> bool:
+    """Return whether a path is a transforms.json, or a folder with one."""
+    return _find_transforms(path) is not None
+
+
+def _find_transforms(path: Path) -> Path | None:
+    names = ("transforms.json", "transforms_train.json")
+    file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), path)
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return None
+    content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
+    return file if isinstance(content, dict) and isinstance(content.get("frames"), list) else None
+
+
+def read_transforms(path: Path) -> Reconstruction:
+    """Read a transforms.json, whose camera belongs to all frames or to each one.
+
+    Without a size, it is read from the image that the frame names, as Blender's files need. Depth is that of
+    `depth_file_path`, integers in millimetres.
+
+    path: the file, or its folder.
+
+    Raises DataError for a damaged file.
+
+    Source: nerfstudio's data conventions, and instant-ngp's scripts/colmap2nerf.py.
+    """
+    file = _find_transforms(path)
+    assert file is not None
+    content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
+    names, T_world_camera = read_transform_poses(file, content)
+    K, distortion = np.full((len(names), 3, 3), np.nan), np.zeros((len(names), 4))
+    sizes, notes = np.zeros((len(names), 2), np.int64), ["camera axes are converted from OpenGL's to OpenCV's"]
+    known = dict[tuple[Any, ...], tuple[Array | None, Array, tuple[int, int], str]]()
+    for row, frame in enumerate(content["frames"]):
+        values = {**{key: value for key, value in content.items() if key != "frames"}, **frame}
+        key = tuple(str(values.get(name)) for name in _CAMERA_KEYS)
+        if key not in known:
+            known[key] = _read_camera(f"{file}, frame {row}", values, file.parent)
+        one, distortion[row], sizes[row], note = known[key]
+        if one is not None:
+            K[row] = one
+        if note and note not in notes:
+            notes.append(note)
+    return Reconstruction(
+        names=tuple(names),
+        T_camera_world=invert_poses(T_world_camera),
+        K=K,
+        distortion=distortion,
+        sizes=sizes,
+        depth=_find_transforms_depth(file, content),
+        format="transforms",
+        path=path,
+        notes=tuple(notes),
+    )
+
+
+_CAMERA_KEYS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye",
+                "k1", "k2", "k3", "k4", "p1", "p2")  # fmt: skip
+
+
+def _read_number(where: str, values: Mapping[str, Any], key: str, default: float = math.nan) -> float:
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (abs(value) < _MAX_VALUE or value != value):
+        raise DataError(where, found=f"{key} = {str(value)[:40]}", expected="a number", fix=_CHECK)
+    return float(value)
+
+
+def _read_size(where: str, values: Mapping[str, Any], keys: tuple[str, str]) -> tuple[int, int]:
+    """Return width and height; 0 if a key is missing."""
+    width, height = (_read_number(where, values, key, 0.0) for key in keys)
+    if not (0 <= width <= _MAX_SIDE_PX and 0 <= height <= _MAX_SIDE_PX):
+        raise DataError(where, found=f"images of {width:g}x{height:g}", expected="a size in pixels", fix=_CHECK)
+    return int(width), int(height)
+
+
+def _read_camera(
+    where: str, values: Mapping[str, Any], folder: Path
+) -> tuple[Array | None, Array, tuple[int, int], str]:
+    """Return K or None, the distortion, (width, height) and a note for the keys of one frame."""
+    size = _read_size(where, values, ("w", "h"))
+    if not all(size):
+        size = _find_image_size(folder, str(values.get("file_path", "")))
+    width, height = size
+    none = None, np.zeros(4), size
+    fx, fy = (_read_number(where, values, key) for key in ("fl_x", "fl_y"))
+    for focal, key, side in ((fx, "camera_angle_x", width), (fy, "camera_angle_y", height)):
+        angle = _read_number(where, values, key)
+        if math.isnan(focal) and 0 < angle < math.pi and side:
+            focal_px = side / 2 / math.tan(angle / 2)
+            fx, fy = (focal_px, fy) if key == "camera_angle_x" else (fx, focal_px)
+    fx, fy = (fy if math.isnan(fx) else fx), (fx if math.isnan(fy) else fy)
+    cx, cy = (_read_number(where, values, key, side / 2) for key, side in (("cx", width), ("cy", height)))
+    if math.isnan(fx) or not (cx and cy) or min(fx, fy) <= 0:
+        return *none, "no intrinsics, or an angle without the size of the images"
+    model = "OPENCV_FISHEYE" if values.get("is_fisheye") else str(values.get("camera_model", "OPENCV")).upper()
+    if model in ("EQUIRECTANGULAR", "ORTHOPHOTO", "VR180_L", "VR180_R", "OMNIDIRECTIONALSTEREO_L"):
+        fix = "cut perspective views out of the images"
+        raise DataError(where, found=f"the camera model {model}", expected="a perspective camera", fix=fix)
+    keys = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else ("k1", "k2", "p1", "p2", "k3")
+    lens = [_read_number(where, values, key, 0.0) for key in keys]
+    if model != "OPENCV_FISHEYE" and lens[4]:
+        model, lens = "FULL_OPENCV", [*lens, 0.0, 0.0, 0.0]
+    if model not in ("OPENCV_FISHEYE", "FULL_OPENCV"):
+        model, lens = "OPENCV", lens[:4]
+    K, distortion, error_px = convert_camera(where, ColmapCamera(model, *size, (fx, fy, cx, cy, *lens)))
+    note = f"the lens ({model}) is read as OpenCV's model, up to {error_px:.1f} px off"
+    return K, distortion, size, note if error_px > MAX_FIT_ERROR_PX else ""
+
+
+def _find_image_size(folder: Path, name: str) -> tuple[int, int]:
+    for suffix in ("", ".png", ".jpg"):
+        try:
+            file = safe_join(folder, name + suffix)
+            if name and file.is_file():
+                height, width = read_upright_size(file)
+                return width, height
+        except DataError:
+            continue
+    return 0, 0
+
+
+def _find_transforms_depth(file: Path, content: Mapping[str, Any]) -> ReadDepth | None:
+    paths = [frame.get("depth_file_path") for frame in content["frames"]]
+    if not any(isinstance(path, str) for path in paths):
+        return None
+    scale = content.get("depth_unit_scale_factor", 1 / MILLIMETRES)
+    per_metre = 1 / scale if isinstance(scale, float) and scale > 0 else MILLIMETRES
+
+    def read(row: int) -> NDArray[np.float32]:
+        path = paths[row]
+        if not isinstance(path, str):
+            return np.full((1, 1), np.nan, np.float32)
+        return read_one_depth(safe_join(file.parent, path), per_metre)
+
+    return read
+
+
+def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
+    """Write a reconstruction as a transforms.json, with the intrinsics in each frame.
+
+    Other keys of the original's frames and scene are kept, by the name of the image. Relative paths still lead to the
+    original's files.
+
+    reconstruction: cameras and poses.
+    out: the new file; a folder gets a transforms.json.
+    """
+    file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms" else None
+    before = {} if file is None else read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
+    original = None if file is None else read_transforms(file)
+    row_of = {} if original is None else {name: row for row, name in enumerate(original.names)}
+    own = {str(frame.get("file_path", row)): frame for row, frame in enumerate(before.get("frames", ()))}
+    target = out if out.suffix.lower() == ".json" else out / "transforms.json"
+    folders = (file or reconstruction.path).absolute().parent, target.absolute().parent
+    T = invert_poses(reconstruction.T_camera_world) @ OPENGL_AXES
+    frames = []
+    for row, image in enumerate(reconstruction.names):
+        name = image or f"{row:06d}"
+        kept = {key: value for key, value in own.get(name, {}).items() if key not in _CAMERA_KEYS}
+        camera = _describe_camera(reconstruction, row)
+        if original is not None and name in row_of and _is_same_camera(reconstruction, row, original, row_of[name]):
+            camera = {key: {**before, **own[name]}[key] for key in _CAMERA_KEYS if key in {**before, **own[name]}}
+        kept |= {"file_path": name, **camera, "transform_matrix": T[row].tolist()}
+        for key in PATHS_OF_FRAMES if file is not None else ():
+            if isinstance(kept.get(key), str):
+                kept[key] = _move_path(kept[key], *folders)
+        frames.append(kept)
+    scene = {key: value for key, value in before.items() if key not in (*_CAMERA_KEYS, "frames")}
+    write_json(target, {**scene, "frames": frames})
+
+
+def _is_same_camera(first: Reconstruction, row: int, second: Reconstruction, other: int) -> bool:
+    same = [np.allclose(first.K[row], second.K[other], equal_nan=True), (first.sizes[row] == second.sizes[other]).all()]
+    return all(same) and np.allclose(first.distortion[row], second.distortion[other])
+
+
+PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
+
+
+def _move_path(path: str, before: Path, after: Path) -> str:
+    """Return a path relative to a folder as one relative to another folder."""
+    if before == after or Path(path).is_absolute():
+        return path
+    return Path(os.path.relpath(before / path, after)).as_posix()
+
+
+def _describe_camera(reconstruction: Reconstruction, row: int) -> dict[str, Any]:
+    K, lens = reconstruction.K[row], reconstruction.distortion[row].tolist()
+    width, height = reconstruction.sizes[row].tolist()
+    size = {"w": width, "h": height} if width and height else {}
+    if not np.isfinite(K).all():
+        return size
+    focal = {"fl_x": float(K[0, 0]), "fl_y": float(K[1, 1])}
+    center = {"cx": float(K[0, 2]) + FIRST_PIXEL, "cy": float(K[1, 2]) + FIRST_PIXEL}
+    lenses = dict(zip(("k1", "k2", "p1", "p2"), lens, strict=True))
+    return {"camera_model": "OPENCV", **focal, **center, **size, **lenses}
+
+
+# -- one file per image
+
+
+def find_phone_files(path: Path) -> list[Path]:
+    """Return the JSON files of Polycam or the 3D Scanner App in a folder or its subfolders, in natural order."""
+    folders = ("keyframes/corrected_cameras", "keyframes/cameras", "corrected_cameras", "cameras", "")
+    for folder in (path / name for name in folders):
+        files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES] if folder.is_dir() else []
+        files = [file for file in files if file.name not in ("info.json", "mesh_info.json", "transforms.json")]
+        if (
+            files
+            and files[0].stat().st_size < MAX_FILE_BYTES
+            and _find_phone_layout(read_json(files[0], expected=PHONE))
+        ):
+            return files
+    return []
+
+
+_POLYCAM = tuple(f"t_{row}{column}" for row in range(3) for column in range(4))
+
+
+def _find_phone_layout(content: Any) -> str:
+    if not isinstance(content, dict):
+        return ""
+    if {*_POLYCAM, "fx", "fy", "cx", "cy"} <= content.keys():
+        return "Polycam"
+    return "3D Scanner App" if {"cameraPoseARFrame", "intrinsics"} <= content.keys() else ""
+
+
+def read_phone_files(path: Path) -> Reconstruction:
+    """Read the poses of ARKit in one JSON file per image, with the camera axes of OpenGL.
+
+    Polycam writes the rows of the camera-to-world matrix as t_00 to t_23 next to fx, fy, cx and cy. The 3D Scanner App
+    writes 16 numbers cameraPoseARFrame and 9 numbers intrinsics, row by row.
+
+    path: the folder of the files, or the folder of the export above it.
+
+    Raises DataError for a damaged file.
+
+    Source: nerfstudio/process_data/polycam_utils.py; files of the apps.
+    """
+    files = find_phone_files(path)
+    T, K = np.tile(np.eye(4), (len(files), 1, 1)), np.tile(np.eye(3), (len(files), 1, 1))
+    sizes, times = np.zeros((len(files), 2), np.int64), list[float]()
+    for row, file in enumerate(files):
+        content = read_json(file, expected=PHONE)
+        layout = _find_phone_layout(content)
+        if not layout:
+            raise DataError(file, found="no pose", expected=PHONE, fix="move other files to another folder")
+        if layout == "Polycam":
+            T[row, :3] = _parse_matrix(str(file), [_read_number(str(file), content, key) for key in _POLYCAM], "a pose")
+            K[row, [0, 1, 0, 1], [0, 1, 2, 2]] = [_read_number(str(file), content, key) for key in _FOCALS]
+            sizes[row] = _read_size(str(file), content, ("width", "height"))
+            times.append(math.nan)
+        else:
+            T[row, :3] = _parse_matrix(str(file), content["cameraPoseARFrame"], "a pose")
+            K[row] = _parse_K(str(file), content["intrinsics"])
+            times.append(_read_number(str(file), content, "time"))
+    is_timed = bool((np.diff(times) > 0).all())
+    found = Reconstruction(
+        names=tuple(file.stem for file in files),
+        T_camera_world=invert_poses(T @ OPENGL_AXES),
+        K=K,
+        distortion=np.zeros((len(files), 4)),
+        sizes=sizes,
+        times_s=np.array(times) if is_timed else None,
+        format="arkit",
+        path=path,
+        notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
+    )
+    depth = files[0].parent.parent / "depth"
+    return add_depth_folder(found, depth) if depth.is_dir() and any(depth.iterdir()) else found
+
+
+_FOCALS = ("fx", "fy", "cx", "cy")
+
+
+def _parse_K(where: str, values: Any) -> Array:
+    try:
+        K = np.array(values, np.float64).reshape(3, 3)
+    except (TypeError, ValueError):
+        K = np.full((3, 3), np.nan)
+    K = K.T if K[0, 2] == K[1, 2] == 0 else K
+    if not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
+        raise DataError(where, found="no K", expected="9 numbers", fix=_CHECK)
+    return K
+
+
+def write_phone_files(reconstruction: Reconstruction, out: Path) -> None:
+    """Write the JSON files of Polycam or of the 3D Scanner App again; other keys are those of the original's files.
+
+    reconstruction: cameras and poses, whose names are those of the original's files.
+    out: the new folder.
+    """
+    before = {file.stem: file for file in find_phone_files(reconstruction.path)}
+    T = invert_poses(reconstruction.T_camera_world) @ OPENGL_AXES
+    with atomic_folder(out) as folder:
+        for row, name in enumerate(reconstruction.names):
+            content = read_json(before[name], expected=PHONE) if name in before else {}
+            K, size = reconstruction.K[row], reconstruction.sizes[row].tolist()
+            if "cameraPoseARFrame" in content:
+                content |= {"cameraPoseARFrame": T[row].ravel().tolist(), "intrinsics": K.ravel().tolist()}
+            else:
+                content |= dict(zip(_POLYCAM, T[row, :3].ravel().tolist(), strict=True))
+                content |= dict(zip(_FOCALS, K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(), strict=True))
+                content |= dict(zip(("width", "height"), size, strict=True)) if all(size) else {}
+            write_json(folder / f"{name}.json", content)
+
+
+# -- Record3D
+
+
+def find_record3d(path: Path) -> Path | None:
+    """Return the metadata file of a Record3D export: a file, or `metadata` or `metadata.json` in a folder."""
+    names = ("metadata", "metadata.json", "metadata.txt")
+    file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
+    if file is None or file.suffix.lower() not in ("", ".json", ".txt") or not _starts_with_brace(file):
+        return None
+    content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES)
+    return file if isinstance(content, dict) and "poses" in content and "K" in content else None
+
+
+def _starts_with_brace(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(64).lstrip().startswith(b"{")
+
+
+def read_record3d(path: Path) -> Reconstruction:
+    """Read the metadata of a Record3D export: poses qx qy qz qw x y z with ARKit's camera axes, and K column by column.
+
+    Image k is k.jpg in the folder rgbd or rgb. The intrinsics of each frame (perFrameIntrinsicCoeffs) have priority
+    over K.
+
+    path: the file or its folder.
+
+    Raises DataError for a damaged file.
+
+    Source: nerfstudio/process_data/record3d_utils.py, which takes these poses as camera-to-world with OpenGL's axes.
+    """
+    file = find_record3d(path)
+    assert file is not None
+    content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES)
+    listed = read_json_poses(file, content)
+    if listed is None:
+        raise DataError(file, found="no poses", expected=RECORD3D, fix=_CHECK)
+    count = len(listed.matrices)
+    K = np.tile(_parse_K(str(file), content["K"]), (count, 1, 1))
+    rows = content.get("perFrameIntrinsicCoeffs")
+    if isinstance(rows, list) and len(rows) == count:
+        for row, values in enumerate(rows):
+            if not isinstance(values, list) or len(values) < 4:
+                raise DataError(file, found=f"perFrameIntrinsicCoeffs {row}", expected="fx, fy, cx, cy", fix=_CHECK)
+            numbers = dict(zip(_FOCALS, values, strict=False))
+            K[row, [0, 1, 0, 1], [0, 1, 2, 2]] = [_read_number(str(file), numbers, key) for key in _FOCALS]
+    times: Any = content.get("frameTimestamps")
+    is_timed = isinstance(times, list) and len(times) == count and all(isinstance(t, int | float) for t in times)
+    size = _read_size(str(file), content, ("w", "h"))
+    return Reconstruction(
+        names=tuple(map(str, range(count))),
+        T_camera_world=invert_poses(listed.matrices),
+        K=K,
+        distortion=np.zeros((count, 4)),
+        sizes=np.tile(np.array(size, np.int64), (count, 1)),
+        times_s=np.array(times, np.float64) if is_timed else None,
+        format="record3d",
+        path=path,
+        notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
+    )
+
+
+def write_record3d(reconstruction: Reconstruction, out: Path) -> None:
+    """Write the metadata of Record3D again, with poses and intrinsics by image; other keys are the original's.
+
+    reconstruction: cameras and poses of one image size.
+    out: the new file; a folder gets a file `metadata`.
+    """
+    file = find_record3d(reconstruction.path)
+    content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES) if file is not None else {}
+    T = invert_poses(reconstruction.T_camera_world) @ OPENGL_AXES
+    quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()
+    K = reconstruction.K
+    content["poses"] = np.hstack([quaternions, T[:, :3, 3]]).tolist()
+    content["K"] = K[0].T.ravel().tolist()
+    content["perFrameIntrinsicCoeffs"] = K[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    if (size := reconstruction.sizes[0].tolist()) and all(size):
+        content |= {"w": size[0], "h": size[1]}
+    if reconstruction.times_s is not None:
+        content["frameTimestamps"] = reconstruction.times_s.tolist()
+    write_json(out if out.suffix or not out.is_dir() else out / "metadata", content)
