@@ -17,7 +17,9 @@ from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
+    CAMERA,
     MAX_CONTRADICTED,
+    PATH,
     MapEvidence,
     MapGrade,
     judge_map,
@@ -189,7 +191,6 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("placed", 0.3, "doubtful"),
         ("placed", 0.05, "unusable"),
         ("speed_jump", 30.0, "doubtful"),
-        ("planar", 0.99, "doubtful"),
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),
         ("unexplained", 0.7, "unusable"),
@@ -200,16 +201,42 @@ def test_each_sign_decides_alone(field, value, grade):
     assert (verdict.grade, [reason.field for reason in verdict.reasons]) == (grade, [field])
     first, *rest = describe_verdict(verdict)
     assert first.startswith(f"verdict: {grade}: ")
-    assert bool(rest) == (grade == UNUSABLE)
+    assert len(rest) == 1 + (grade == UNUSABLE)
 
 
-def test_a_plane_does_not_hide_a_given_camera():
-    assert judge_map(replace(EVIDENCE, planar=0.99, has_camera=True)).grade == MapGrade.USABLE
+@pytest.mark.parametrize(
+    ("changes", "camera"),
+    [
+        ({"planar": 0.99}, "doubtful"),
+        ({"planar": 0.99, "view_turn_deg": 60.0}, "usable"),
+        ({"planar": 0.99, "has_camera": True}, "usable"),
+        ({"is_camera_determined": False}, "doubtful"),
+        ({"is_camera_determined": False, "has_camera": True}, "usable"),
+    ],
+)
+def test_an_open_camera_leaves_the_path_right(changes, camera):
+    verdict = judge_map(replace(EVIDENCE, **changes))
+    assert (verdict.path, verdict.grade, verdict.camera) == ("usable", "usable", camera)
+    assert verdict.list_reasons(PATH) == []
+    assert bool(verdict.list_reasons(CAMERA)) == (camera == "doubtful")
 
 
 def test_a_stored_verdict_names_its_reasons():
     record = MapVerdictRecord.model_validate({"grade": "unusable", "reasons": [{"field": "standing"}]})
     assert str(record) == "unusable (standing)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored", "grade"),
+    [
+        (["planar"], "doubtful", "usable"),
+        (["planar", "placed"], "doubtful", "doubtful"),
+        (["placed"], "doubtful", "doubtful"),
+    ],
+)
+def test_a_plane_in_a_map_of_an_earlier_version_speaks_against_the_camera(fields, stored, grade):
+    record = MapVerdictRecord.model_validate({"grade": stored, "reasons": [{"field": field} for field in fields]})
+    assert (record.grade, record.camera) == (grade, "doubtful" if "planar" in fields else None)
 
 
 def test_a_cut_is_where_no_pair_connects_both_sides():

@@ -12,7 +12,7 @@ from stadia.data.video.video_map import MASK, find_map_folder
 from stadia.sfm.camera_search import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
-from stadia.sfm.map_evidence import MapGrade, MapVerdict
+from stadia.sfm.map_evidence import CAMERA, PATH, MapGrade, MapVerdict
 from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, find_rotating
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction
@@ -116,7 +116,7 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
 
 
 def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
-    """Yield lines with the grade of a map (usable, doubtful or unusable) and the reasons for it."""
+    """Yield lines with the grades of a map's path and camera (usable, doubtful or unusable), and the reasons."""
     texts = {
         "standing": "the camera stands: {value:.0%} of the matches do not move",
         "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
@@ -131,13 +131,16 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "road_drift": "the camera's height over the road changes by a factor of {value:.2f} along the path: the lens"
         " zooms, or the scale drifts (data.frames=[0,100] maps a part in which the lens stays)",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
+        "is_camera_determined": "the video does not show it",
     }
-    reasons = [
-        texts[reason.field].format(value=reason.value, frame=verdict.evidence.contradicted_frame)
-        for reason in verdict.reasons
-    ]
-    shown = verdict.evidence
-    plain = f"matches held out of the map fit by {shown.held_out_px:.2f} px"
-    yield f"verdict: {verdict.grade}: {'; '.join(reasons) or plain}"
-    if verdict.grade == MapGrade.UNUSABLE:
+
+    def list_texts(of: str) -> list[str]:
+        frame = verdict.evidence.contradicted_frame
+        return [texts[reason.field].format(value=reason.value, frame=frame) for reason in verdict.list_reasons(of)]
+
+    plain = f"matches held out of the map fit by {verdict.evidence.held_out_px:.2f} px"
+    yield f"verdict: {verdict.path}: {'; '.join(list_texts(PATH)) or plain}"
+    known = "given" if verdict.evidence.has_camera else "the video shows it"
+    yield f"verdict of the camera: {verdict.camera}: {'; '.join(list_texts(CAMERA)) or known}"
+    if verdict.path == MapGrade.UNUSABLE:
         yield "note: predict, adapt and train do not use this map"

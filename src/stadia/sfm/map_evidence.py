@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.sfm.camera_search import measure_turn_deg
 from stadia.sfm.pair_matching import FramePair, list_neighbors
 from stadia.sfm.road_sweep import find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
@@ -451,12 +452,16 @@ def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
     return float(np.exp(ratios.max()))
 
 
+PATH, CAMERA = "path", "camera"
+"""The two parts of a map that are graded."""
+
+
 class MapGrade(StrEnum):
-    """How far a map can be relied on.
+    """How far the path or the camera of a map can be relied on.
 
     usable: no sign of a fault.
-    doubtful: few frames have a pose, or one sign speaks against the map.
-    unusable: the map is wrong; no command of stadia uses it.
+    doubtful: few frames have a pose, one sign speaks against the path, or the images do not determine the camera.
+    unusable: the path is wrong; no command of stadia uses the map.
     """
 
     USABLE = "usable"
@@ -486,6 +491,8 @@ class MapEvidence:
     road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
     unexplained: share of the matches of distant key frames that fit an essential matrix of their own but not the map's
         poses, at the worst place.
+    is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
+    view_turn_deg: largest rotation between two key frames, degrees.
     """
 
     placed: float
@@ -502,6 +509,8 @@ class MapEvidence:
     has_camera: bool
     road_drift: float = 1.0
     unexplained: float = 0.0
+    is_camera_determined: bool = True
+    view_turn_deg: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,27 +520,43 @@ class MapReason:
     field: name of the field of `MapEvidence`.
     value: the measurement.
     limit: its limit.
-    grade: the grade that a map with this fault gets at best.
+    grade: the grade that the path or the camera gets at best with this fault.
+    of: "path" or "camera", whichever the measurement speaks against.
     """
 
     field: str
     value: float
     limit: float
     grade: MapGrade
+    of: str = PATH
 
 
 @dataclass(frozen=True, slots=True)
 class MapVerdict:
-    """The grade of a map, why it got it, and all measurements.
+    """The grades of a map's path and of its camera, why they got them, and all measurements.
 
-    grade: usable, doubtful or unusable.
-    reasons: the measurements beyond their limit, the most serious first; empty for a usable map.
+    A path can be right although the images leave the camera open: in a straight drive or over flat ground.
+
+    path: grade of poses and points.
+    camera: grade of focal length and distortion: usable if the user gave them or the images determine them, else
+        doubtful.
+    reasons: the measurements beyond their limit, the most serious first; empty if both grades are usable.
     evidence: all measurements.
     """
 
-    grade: MapGrade
+    path: MapGrade
+    camera: MapGrade
     reasons: tuple[MapReason, ...]
     evidence: MapEvidence
+
+    @property
+    def grade(self) -> MapGrade:
+        """Return the grade of the whole map, which is that of its path."""
+        return self.path
+
+    def list_reasons(self, of: str) -> list[MapReason]:
+        """Return the reasons for the grade of the path (`of` is PATH) or of the camera (CAMERA)."""
+        return [reason for reason in self.reasons if reason.of == of]
 
 
 MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.1
@@ -559,8 +584,10 @@ MAX_REVERSING = 0.1
 MAX_SPEED_JUMP = 12.0
 MAX_STANDING = 0.5
 MAX_ZOOMED = 0.9
-MAX_PLANAR = 0.95
-"""Largest share of matches on one plane with which an unknown camera is determined."""
+MAX_PLANAR, MIN_PLANE_TURN_DEG = 0.95, 30.0
+"""Largest share of matches on one plane with which an unknown camera counts as determined, unless the view turns by
+MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, ECCV 1998).
+"""
 
 MAX_ROAD_DRIFT = 1.15
 """Largest factor by which the height over the road may change along the trajectory of a usable map.
@@ -570,53 +597,67 @@ KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fit
 
 
 def judge_map(evidence: MapEvidence) -> MapVerdict:
-    """Compare the measurements on a map with their limits; the worst reason decides on the grade."""
-    found = evidence
+    """Compare the measurements on a map with their limits; the worst reason decides on the grade of path and camera."""
+    reasons = {(reason.of, reason.field): reason for reason in reversed(list(_list_faults(evidence)))}
+    ordered = sorted(reasons.values(), key=lambda reason: reason.grade != MapGrade.UNUSABLE)
+
+    def find_grade(of: str) -> MapGrade:
+        grades = [reason.grade for reason in ordered if reason.of == of]
+        return grades[0] if grades else MapGrade.USABLE
+
+    return MapVerdict(find_grade(PATH), find_grade(CAMERA), tuple(ordered), evidence)
+
+
+def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
+    """Yield the measurements beyond their limit; of two limits of one measurement, the more serious one first."""
     unusable, doubtful = MapGrade.UNUSABLE, MapGrade.DOUBTFUL
-    planar = 0.0 if found.has_camera else found.planar
     drift = max(found.road_drift, 1 / found.road_drift)
     zoomed = doubtful if found.has_camera else unusable  # a camera that rises over flat ground zooms in appearance
-    checks = (
-        (found.standing > MAX_STANDING, MapReason("standing", found.standing, MAX_STANDING, unusable)),
-        (
-            found.contradicted > MAX_CONTRADICTED,
-            MapReason("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
-        ),
-        (
-            found.held_out_within < MIN_HELD_OUT_AT_ALL,
-            MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
-        ),
-        (found.turn_deg > MAX_TURN_ERROR_DEG, MapReason("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable)),
-        (found.unexplained > MAX_UNEXPLAINED, MapReason("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable)),
-        (found.zoomed > MAX_ZOOMED, MapReason("zoomed", found.zoomed, MAX_ZOOMED, zoomed)),
-        (math.isnan(found.held_out_px), MapReason("held_out_px", 0.0, 0.0, doubtful)),
-        (found.reversing > MAX_REVERSING, MapReason("reversing", found.reversing, MAX_REVERSING, unusable)),
-        (found.placed < MIN_PLACED_AT_ALL, MapReason("placed", found.placed, MIN_PLACED_AT_ALL, unusable)),
-        (
-            found.held_out_within < MIN_HELD_OUT,
-            MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
-        ),
-        (found.speed_jump > MAX_SPEED_JUMP, MapReason("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful)),
-        (drift > MAX_ROAD_DRIFT, MapReason("road_drift", drift, MAX_ROAD_DRIFT, doubtful)),
-        (planar > MAX_PLANAR, MapReason("planar", planar, MAX_PLANAR, doubtful)),
-        (found.placed < MIN_PLACED, MapReason("placed", found.placed, MIN_PLACED, doubtful)),
+    too_large = (
+        ("standing", found.standing, MAX_STANDING, unusable),
+        ("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
+        ("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable),
+        ("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable),
+        ("zoomed", found.zoomed, MAX_ZOOMED, zoomed),
+        ("reversing", found.reversing, MAX_REVERSING, unusable),
+        ("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful),
+        ("road_drift", drift, MAX_ROAD_DRIFT, doubtful),
     )
-    reasons = {reason.field: reason for failed, reason in reversed(checks) if failed}
-    grades = [reason.grade for reason in reasons.values()]
-    grade = next((grade for grade in (unusable, doubtful) if grade in grades), MapGrade.USABLE)
-    return MapVerdict(grade, tuple(sorted(reasons.values(), key=lambda reason: reason.grade != unusable)), evidence)
+    too_small = (
+        ("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
+        ("placed", found.placed, MIN_PLACED_AT_ALL, unusable),
+        ("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
+        ("placed", found.placed, MIN_PLACED, doubtful),
+    )
+    yield from (MapReason(*fault) for fault in too_large if fault[1] > fault[2])
+    yield from (MapReason(*fault) for fault in too_small if fault[1] < fault[2])
+    if math.isnan(found.held_out_px):
+        yield MapReason("held_out_px", 0.0, 0.0, doubtful)
+    if found.has_camera:
+        return
+    if not found.is_camera_determined:
+        yield MapReason("is_camera_determined", 0.0, 1.0, doubtful, CAMERA)
+    if found.planar > MAX_PLANAR and found.view_turn_deg < MIN_PLANE_TURN_DEG:
+        yield MapReason("planar", found.planar, MAX_PLANAR, doubtful, CAMERA)
 
 
 def measure_evidence(
-    sparse: SparseMap, pairs: Sequence[FramePair], T_world_camera: Array, *, has_camera: bool, road_drift: float = 1.0
+    sparse: SparseMap,
+    pairs: Sequence[FramePair],
+    T_world_camera: Array,
+    *,
+    has_camera: bool,
+    road_drift: float = 1.0,
+    is_camera_determined: bool = True,
 ) -> MapEvidence:
     """Measure, by the matches of its key frames, what speaks for or against a map.
 
     sparse: the map.
     pairs: all matches of pairs of key frames, with the held-out ones.
-    T_world_camera: (N, 4, 4) poses of all video frames, NaN for lost ones.
+    T_world_camera: (N, 4, 4) poses of all video frames, NaN for those that are lost or interpolated.
     has_camera: whether the user gave the camera.
     road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
+    is_camera_determined: whether the images determine a camera that the user did not give.
     """
     agreement = measure_agreement(sparse, pairs)
     contradicted, worst = find_contradiction(agreement, MAX_CONTRADICTED)
@@ -641,4 +682,6 @@ def measure_evidence(
         has_camera=has_camera,
         road_drift=road_drift,
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
+        is_camera_determined=is_camera_determined,
+        view_turn_deg=measure_turn_deg(sparse),
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.data.config import Matrix
@@ -167,20 +167,42 @@ class MapRoad(FileEntry):
 
 class _MapReason(FileEntry):
     field: str
+    of: str = "path"
 
 
 class MapVerdictRecord(FileEntry):
     """Whether a map can be used, as `stadia map` judged it.
 
-    grade: "usable", "doubtful" or "unusable".
-    reasons: names of the measured values that determined the grade.
+    grade: "usable", "doubtful" or "unusable": the grade of the whole map, which is that of its path.
+    camera: the grade of its camera; None in files of earlier versions, whose grade is of path and camera together.
+    reasons: names of the measured values that determined the grades, and whether of the "path" or the "camera".
     """
 
     grade: str
+    camera: str | None = None
     reasons: list[_MapReason] = Field(default_factory=list)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _split_grade(cls, record: Any) -> Any:
+        """Give the record of an earlier version a grade of the camera: there, `planar` made the whole map doubtful."""
+        reasons = record.get("reasons") if isinstance(record, dict) else None
+        if not isinstance(reasons, list) or record.get("camera") is not None:
+            return record
+        others = [reason for reason in reasons if not isinstance(reason, dict) or reason.get("field") != "planar"]
+        if len(others) == len(reasons):
+            return record
+        grade = record.get("grade") if others else "usable"
+        return {
+            **record,
+            "grade": grade,
+            "camera": "doubtful",
+            "reasons": [*others, {"field": "planar", "of": "camera"}],
+        }
+
     def __str__(self) -> str:
-        return f"{self.grade} ({', '.join(reason.field for reason in self.reasons) or 'all checks passed'})"
+        fields = [reason.field for reason in self.reasons if reason.of == "path"]
+        return f"{self.grade} ({', '.join(fields) or 'all checks passed'})"
 
 
 class _MapRecord(FileEntry):
@@ -223,6 +245,11 @@ class StoredMap:
     def is_usable(self) -> bool:
         """Return whether poses and points of the map may be used (it was not judged "unusable")."""
         return self.verdict is None or self.verdict.grade != UNUSABLE
+
+    @property
+    def placed(self) -> float:
+        """Return the share of the frames whose image gave the pose: neither lost nor interpolated."""
+        return sum(status not in ("lost", "interpolated") for status in self.status) / max(len(self.status), 1)
 
     def read_points(self) -> dict[str, NDArray[Any]]:
         """Read the map's P points and their M observations in K key frames; return arrays by name.

@@ -99,9 +99,8 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
     except StadiaError as error:
         return str(error)
     check_usable(mapped)
-    placed = sum(status != "lost" for status in mapped.status) / max(len(mapped.status), 1)
-    if placed < MIN_PLACED:
-        return f"{find_map_folder(path).name} places {placed:.0%} of the frames"
+    if mapped.placed < MIN_PLACED:
+        return f"{find_map_folder(path).name} places {mapped.placed:.0%} of the frames"
     return mapped.find_camera_mismatch(float(camera.select_K(0)[0, 0]) / camera.width)
 
 
