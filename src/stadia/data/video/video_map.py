@@ -319,7 +319,7 @@ class StoredMap:
         stored = self.read_points()
         observed = np.asarray(stored["observed"], np.int64)
         points = np.asarray(stored["points"], np.float64)
-        usable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
+        usable = find_reliable(stored)
         keys = np.asarray(stored["frames"], np.int64)
         poses = self.poses[np.clip(numbers, 0, len(self.poses) - 1)].copy()
         poses[np.asarray(numbers) >= len(self.poses)] = np.nan
@@ -348,6 +348,7 @@ class StoredMap:
             road,
             row_of_name={self.names[number]: row for row, number in enumerate(numbers) if number < len(self.names)},
             road_deviation=0.0 if self.road is None else self.road.height_deviation / self.road.height,
+            stored_unit=unit,
         )
 
 
@@ -493,6 +494,12 @@ MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
 MIN_TRACK = 3  # key frames that observe a used point
 HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
 BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
+
+
+def find_reliable(stored: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return which points (P,) of `StoredMap.read_points` are accurate, and seen by at least MIN_TRACK key frames."""
+    is_reliable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
+    return np.asarray(is_reliable, bool)
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
