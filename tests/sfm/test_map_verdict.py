@@ -18,12 +18,14 @@ from stadia.geometry.image_features import find_features
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
     CAMERA,
+    MAX_ASIDE_DEG,
     MAX_CONTRADICTED,
     PATH,
     MapEvidence,
     MapGrade,
     judge_map,
     measure_agreement,
+    measure_aside,
     measure_epipolar,
     measure_evidence,
     measure_speed_jump,
@@ -33,7 +35,7 @@ from stadia.sfm.map_evidence import (
     measure_zoom,
     select_frames,
 )
-from stadia.sfm.map_parts import _split_wrong_joins
+from stadia.sfm.map_parts import CameraEstimate, MappedParts, _split_wrong_joins
 from stadia.sfm.pair_matching import (
     FramePair,
     find_cuts,
@@ -163,6 +165,33 @@ def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, mo
     assert (judge_map(evidence).grade == MapGrade.UNUSABLE) == (aside_deg > 0)
 
 
+@pytest.mark.parametrize("aside_deg", [0.0, 20.0, 60.0])
+def test_expanding_images_show_a_path_beside_the_motion(aside_deg):
+    sparse, pairs = make_world(24)
+    R = Rotation.from_euler("y", aside_deg, degrees=True).as_matrix()
+    T = sparse.T_camera_world.copy()
+    T[:, :3, 3] = T[:, :3, 3] @ R.T
+    bent = replace(sparse, T_camera_world=T)
+    assert measure_aside(bent, pairs) == pytest.approx(aside_deg, abs=1)
+    largest_first = MappedParts.sort(
+        CameraEstimate(LENS, "given", None), [bent, select_frames(sparse, np.arange(12))], pairs, None
+    )
+    assert largest_first.along == (2 if aside_deg < MAX_ASIDE_DEG else 1)
+    assert len(largest_first.parts[0].frames) == (24 if aside_deg < MAX_ASIDE_DEG else 12)
+
+
+def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
+    random = np.random.default_rng(0)
+    points = np.column_stack((random.uniform(-4, 12, 900), random.uniform(-3, 3, 900), random.uniform(4, 12, 900)))
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    T[:, 0, 3] = -0.4 * np.arange(COUNT)
+    sparse = observe(LENS, T, points, random=random)
+    pairs = match_frames(sparse, list_neighbors(range(COUNT), 3))
+    T = T.copy()
+    T[:, :3, 3] = T[:, [2, 1, 0], 3]
+    assert measure_aside(replace(sparse, T_camera_world=T), pairs) == 0
+
+
 def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
     sparse, pairs = make_world(30)
     T = sparse.T_camera_world.copy()
@@ -194,6 +223,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),
         ("unexplained", 0.7, "unusable"),
+        ("aside_deg", 40.0, "unusable"),
     ],
 )
 def test_each_sign_decides_alone(field, value, grade):

@@ -60,6 +60,12 @@ MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
 plane by less than MAX_ZOOM_TURN radians.
 """
 
+EXPANSION, MIN_EXPANDING = 0.3, 10
+"""Least expansion of a pair of images, over the median motion of its matches, with which the images show the direction
+of motion (MIN_EXPANDING: fewest such pairs of a map).
+"""
+
+EXPANSION_ROUNDS, _SMALL_FLOW = 10, 1e-4
 _PLANE_PX, _BEHIND_PX = 2.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
 
@@ -346,6 +352,49 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     return np.array(shares)
 
 
+def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
+    """Measure how far the path points beside the motion that expanding images show.
+
+    If images expand about a point, the camera moves towards it: a drive, or a walk. That fixes the direction of motion
+    against the view, which rotations and sideways motion of a narrow image leave open; so matches of traffic, or of
+    figures that move, can bend a path by up to 90 degrees and yet fit it.
+
+    sparse: the map.
+    pairs: matches of pairs of key frames.
+
+    Returns the median angle, degrees, between the motion of a pair in the map and that of its essential matrix, over
+    the pairs that expand; without regard to the sign of both. 0 for fewer than MIN_EXPANDING such pairs.
+    """
+    angles = list[float]()
+    for pair in _select_wide(select_pairs(sparse, pairs)):
+        if (motion := _find_motion(sparse, pair)) is None or _measure_expansion(*motion[:2]) < EXPANSION:
+            continue
+        seen, moved, E, inliers = motion
+        _, R, t, _ = cv2.recoverPose(E, seen, moved, np.eye(3), mask=inliers)
+        first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
+        mapped = (first @ np.linalg.inv(second))[:3, 3]
+        length = float(np.linalg.norm(mapped))
+        if length > 0:
+            cosine = abs(float((R.T @ t)[:, 0] @ mapped)) / length
+            angles.append(math.degrees(math.acos(min(cosine, 1.0))))
+    return float(np.median(angles)) if len(angles) >= MIN_EXPANDING else 0.0
+
+
+def _measure_expansion(first: Array, second: Array) -> float:
+    """Return how fast an image expands between matches (N, 2) at a focal length of 1, over their median motion.
+
+    Pure motion along the view has about 3, motion at 45 degrees to it 1, sideways motion 0.
+    """
+    middle, flow = (first + second) / 2, second - first
+    A = np.column_stack((middle, np.ones(len(middle))))
+    weight = np.ones((len(middle), 1))
+    affine = np.zeros((3, 2))
+    for _ in range(EXPANSION_ROUNDS):  # least absolute differences
+        affine = np.linalg.lstsq(A * weight, flow * weight, rcond=None)[0]
+        weight = 1 / np.sqrt(np.maximum(np.linalg.norm(flow - A @ affine, axis=1, keepdims=True), _SMALL_FLOW))
+    return float((affine[0, 0] + affine[1, 1]) / 2 / max(np.median(np.linalg.norm(flow, axis=1)), _SMALL_FLOW))
+
+
 def find_worst_place(values: Array, window: int = 7) -> float:
     """Return the largest median over `window` successive values; 0 if there are fewer than `window` values.
 
@@ -493,6 +542,7 @@ class MapEvidence:
         poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
     view_turn_deg: largest rotation between two key frames, degrees.
+    aside_deg: angle between the path and the motion that expanding images show, degrees; 0 without such images.
     """
 
     placed: float
@@ -511,6 +561,7 @@ class MapEvidence:
     unexplained: float = 0.0
     is_camera_determined: bool = True
     view_turn_deg: float = 0.0
+    aside_deg: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,6 +631,12 @@ Right maps have up to .1, and .46 with a focal length 1 % off; drives whose traj
 aside have .62.
 """
 
+MAX_ASIDE_DEG = 25.0
+"""Largest angle `MapEvidence.aside_deg` of a usable map, degrees.
+
+Right parts of drives have .9 to 7; a part of a drive that slides sideways has 38, a cartoon 58.
+"""
+
 MAX_REVERSING = 0.1
 MAX_SPEED_JUMP = 12.0
 MAX_STANDING = 0.5
@@ -618,6 +675,7 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         ("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
         ("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable),
         ("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable),
+        ("aside_deg", found.aside_deg, MAX_ASIDE_DEG, unusable),
         ("zoomed", found.zoomed, MAX_ZOOMED, zoomed),
         ("reversing", found.reversing, MAX_REVERSING, unusable),
         ("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful),
@@ -684,4 +742,5 @@ def measure_evidence(
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
         is_camera_determined=is_camera_determined,
         view_turn_deg=measure_turn_deg(sparse),
+        aside_deg=measure_aside(sparse, pairs),
     )

@@ -27,10 +27,12 @@ from stadia.sfm.camera_search import (
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import (
+    MAX_ASIDE_DEG,
     MAX_CONTRADICTED,
     MAX_STANDING,
     group_frames,
     measure_agreement,
+    measure_aside,
     measure_standing,
     select_frames,
 )
@@ -105,25 +107,46 @@ class MappedParts:
     """Maps of the parts of a video, all with one camera; each part has its own world and scale.
 
     estimate: the camera.
-    parts: the maps, the largest first.
+    parts: the maps, the largest first; but those whose path goes beside the motion that the images show come last.
+    along: number of the other parts.
     search: the search of the camera from which `estimate` comes; None if it failed.
     """
 
     estimate: CameraEstimate
     parts: list[SparseMap]
+    along: int
     search: FoundCamera | None = None
+
+    @classmethod
+    def sort(
+        cls,
+        estimate: CameraEstimate,
+        parts: Sequence[SparseMap],
+        pairs: Sequence[FramePair],
+        search: FoundCamera | None,
+    ) -> MappedParts:
+        """Sort the parts; the matches `pairs` show which ones go beside the motion in the images."""
+        largest = sorted(parts, key=lambda part: -len(part.frames))
+        aside = [measure_aside(part, pairs) > MAX_ASIDE_DEG for part in largest]
+        order = sorted(range(len(largest)), key=lambda row: aside[row])
+        return cls(estimate, [largest[row] for row in order], aside.count(False), search)
 
     def count(self) -> int:
         """Return the number of key frames with a pose in any part."""
         return sum(len(part.frames) for part in self.parts)
 
     def is_complete(self, count: int) -> bool:
-        """Return whether there is one part only, and nearly all of the `count` key frames have a pose in it."""
-        return len(self.parts) == 1 and self.count() >= COMPLETE * count
+        """Return whether there is one part only, along the motion in the images, and nearly all of the `count` key
+        frames have a pose in it.
+        """
+        return len(self.parts) == self.along == 1 and self.count() >= COMPLETE * count
 
-    def rank(self) -> int:
-        """Return the number of pairs of key frames whose relative pose is known; larger for fewer and larger parts."""
-        return sum(len(part.frames) ** 2 for part in self.parts)
+    def rank(self) -> tuple[int, int]:
+        """Return the numbers of pairs of key frames whose relative pose is known, in the parts along the motion and in
+        all parts; larger for fewer and larger parts.
+        """
+        of_parts = [len(part.frames) ** 2 for part in self.parts]
+        return sum(of_parts[: self.along]), sum(of_parts)
 
 
 def map_key_frames(
@@ -262,12 +285,12 @@ def map_parts(
     before: the camera found in an earlier attempt with fewer matches, or None.
     """
     frames = sorted(files)
-    mapped = _map_in_chunks(database, files, given, size, workers, before)
-    found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs), mapped.search)]
-    if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
-        models = map_globally(database, mapped.estimate.camera.to_pycolmap(), threads=workers.threads)
+    estimate, parts, search = _map_in_chunks(database, files, given, size, workers, before)
+    found = [MappedParts.sort(estimate, _split_wrong_joins(parts, pairs), pairs, search)]
+    if (is_last and not found[0].is_complete(len(frames))) or len(found[0].parts) > 1:
+        models = map_globally(database, estimate.camera.to_pycolmap(), threads=workers.threads)
         maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
-        found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs), mapped.search))
+        found.append(MappedParts.sort(estimate, _split_wrong_joins(maps, pairs), pairs, search))
     return max(found, key=MappedParts.rank)
 
 
@@ -296,7 +319,8 @@ def _map_in_chunks(
     size: tuple[int, int],
     workers: Workers,
     before: FoundCamera | None,
-) -> MappedParts:
+) -> tuple[CameraEstimate, list[SparseMap], FoundCamera | None]:
+    """Return the camera, the maps of the parts, and the search of the camera."""
     frames = sorted(files)
     found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers, before=before)
     chunks = list(_split_chunks(frames))
@@ -312,13 +336,13 @@ def _map_in_chunks(
         camera = LensCamera.from_pycolmap(next(iter(first.cameras.values()))) if is_refined else camera
     maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, workers)]
     if not maps:
-        return MappedParts(_assume_camera(camera, given), [], found)
+        return _assume_camera(camera, given), [], found
     parts = join_maps(maps)
     if found is not None and is_usable and given is None:
         estimate = _judge_camera(found, maps[0], camera)
     else:
         estimate = _assume_camera(camera, given, maps[0])
-    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found)
+    return estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found
 
 
 def _assume_camera(camera: LensCamera, given: LensCamera | None, first: SparseMap | None = None) -> CameraEstimate:

@@ -33,7 +33,8 @@ MIN_PLACED = 0.5  # share of the path's frames that a map must place
 
 ROAD_AHEAD = 6.0, 20.0
 """Part of the road whose predicted depth is compared with the map, in heights of the camera: in reach of cameras with
-fields of view of 35 to 120 degrees.
+fields of view of 35 to 120 degrees. Points of a drive are compared up to its end, because networks see far things too
+near.
 """
 
 NETWORK_DEVIATION = 0.2
@@ -248,13 +249,18 @@ class MappedPath:
         of_frame = points["observed"][points["observed"][:, 0] == row, 1]
         seen = points["points"][of_frame[find_reliable(points)[of_frame]]].astype(np.float64)
         T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
-        scale = measure_scale(inverse_depth, prepared.K, seen @ T[:3, :3].T + T[:3, 3])
-        if np.isfinite(scale) and scale > 0:
-            self.scales.append(scale)
+        inside, grids = seen @ T[:3, :3].T + T[:3, 3], [self.scales]
+        compared = [inside]
         if (road := self.mapped.road) is not None:
-            scale = measure_scale(inverse_depth, prepared.K, spread_road(np.array([*road.normal, road.height])))
+            compared = [
+                inside[inside[:, 2] < ROAD_AHEAD[1] * road.height],
+                spread_road(np.array([*road.normal, road.height])),
+            ]
+            grids.append(self.road_scales)
+        for points_ahead, scales in zip(compared, grids, strict=True):
+            scale = measure_scale(inverse_depth, prepared.K, points_ahead)
             if np.isfinite(scale) and scale > 0:
-                self.road_scales.append(scale)
+                scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
         """Yield predicted frames with the poses of the map; where the map has none, the motion by predicted depth
