@@ -48,6 +48,7 @@ from stadia.sfm.pair_matching import (
     write_features,
 )
 from stadia.sfm.reconstruction import Workers
+from stadia.sfm.road_sweep import find_kink
 from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, import_pycolmap
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
@@ -180,6 +181,25 @@ def test_expanding_images_show_a_path_beside_the_motion(aside_deg):
     assert len(largest_first.parts[0].frames) == (24 if aside_deg < MAX_ASIDE_DEG else 12)
 
 
+@pytest.mark.parametrize(("moved", "expected"), [((0, 0, 0), 0.0), ((2.0, 0, 0), 79.0), ((0, 0, -3.0), 180.0)])
+def test_a_kink_of_a_drive_is_found_where_it_is(moved, expected):
+    """A car turns steadily; from frame 15 on its path is moved to the side, or back as by a replay."""
+    T = np.tile(np.eye(4), (30, 1, 1))
+    T[:, :3, :3] = Rotation.from_euler("y", 2.0 * np.arange(30)[:, None], degrees=True).as_matrix()
+    T[1:, :3, 3] = np.cumsum(0.4 * T[:-1, :3, 2], axis=0)
+    T[15:, :3, 3] += T[14, :3, :3] @ moved
+    angle_deg, frame = find_kink(T)
+    assert angle_deg == pytest.approx(expected, abs=2)
+    assert frame == (14 if expected else frame)
+
+
+def test_a_walk_that_looks_around_has_no_kink():
+    T = np.tile(np.eye(4), (60, 1, 1))
+    T[:, :3, :3] = Rotation.from_euler("y", 30.0 * np.sin(np.arange(60)[:, None] / 5), degrees=True).as_matrix()
+    T[:, 2, 3] = 0.1 * np.arange(60)
+    assert find_kink(T) == (0.0, 0)
+
+
 def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
     random = np.random.default_rng(0)
     points = np.column_stack((random.uniform(-4, 12, 900), random.uniform(-3, 3, 900), random.uniform(4, 12, 900)))
@@ -224,6 +244,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("road_drift", 0.7, "doubtful"),
         ("unexplained", 0.7, "unusable"),
         ("aside_deg", 40.0, "unusable"),
+        ("kink_deg", 80.0, "doubtful"),
     ],
 )
 def test_each_sign_decides_alone(field, value, grade):

@@ -124,6 +124,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
         "unexplained": "the path goes beside the motion in the images: {value:.0%} of the matches fit only the latter",
         "aside_deg": "the path goes {value:.0f} degrees beside the motion that the expanding images show",
+        "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
         "held_out_px": "too few matches to hold some out, so nothing checks it",
@@ -136,8 +137,8 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
     }
 
     def list_texts(of: str) -> list[str]:
-        frame = verdict.evidence.contradicted_frame
-        return [texts[reason.field].format(value=reason.value, frame=frame) for reason in verdict.list_reasons(of)]
+        frames = {"frame": verdict.evidence.contradicted_frame, "kink": verdict.evidence.kink_frame}
+        return [texts[reason.field].format(value=reason.value, **frames) for reason in verdict.list_reasons(of)]
 
     plain = f"matches held out of the map fit by {verdict.evidence.held_out_px:.2f} px"
     yield f"verdict: {verdict.path}: {'; '.join(list_texts(PATH)) or plain}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.sfm.camera_search import measure_turn_deg
 from stadia.sfm.pair_matching import FramePair, list_neighbors
-from stadia.sfm.road_sweep import find_travel_direction
+from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MAX_ERROR = 0.005
@@ -543,6 +543,8 @@ class MapEvidence:
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
     view_turn_deg: largest rotation between two key frames, degrees.
     aside_deg: angle between the path and the motion that expanding images show, degrees; 0 without such images.
+    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is no drive.
+    kink_frame: index of the frame at the start of this step.
     """
 
     placed: float
@@ -562,6 +564,8 @@ class MapEvidence:
     is_camera_determined: bool = True
     view_turn_deg: float = 0.0
     aside_deg: float = 0.0
+    kink_deg: float = 0.0
+    kink_frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -637,6 +641,9 @@ MAX_ASIDE_DEG = 25.0
 Right parts of drives have .9 to 7; a part of a drive that slides sideways has 38, a cartoon 58.
 """
 
+MAX_KINK_DEG = 45.0
+"""Largest angle `MapEvidence.kink_deg` of a usable map, degrees."""
+
 MAX_REVERSING = 0.1
 MAX_SPEED_JUMP = 12.0
 MAX_STANDING = 0.5
@@ -679,6 +686,7 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         ("zoomed", found.zoomed, MAX_ZOOMED, zoomed),
         ("reversing", found.reversing, MAX_REVERSING, unusable),
         ("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful),
+        ("kink_deg", found.kink_deg, MAX_KINK_DEG, doubtful),
         ("road_drift", drift, MAX_ROAD_DRIFT, doubtful),
     )
     too_small = (
@@ -707,6 +715,7 @@ def measure_evidence(
     has_camera: bool,
     road_drift: float = 1.0,
     is_camera_determined: bool = True,
+    first: int = 0,
 ) -> MapEvidence:
     """Measure, by the matches of its key frames, what speaks for or against a map.
 
@@ -716,6 +725,7 @@ def measure_evidence(
     has_camera: whether the user gave the camera.
     road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
+    first: index of the first of these frames in the video.
     """
     agreement = measure_agreement(sparse, pairs)
     contradicted, worst = find_contradiction(agreement, MAX_CONTRADICTED)
@@ -724,6 +734,7 @@ def measure_evidence(
     placed = np.isfinite(T_world_camera).all((1, 2))
     reversing, steps = count_reversing(T_world_camera[placed, :3, 3])
     drives = find_travel_direction(T_world_camera) is not None
+    kink_deg, kink_frame = find_kink(T_world_camera)
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
     return MapEvidence(
         placed=float(placed.mean()),
@@ -743,4 +754,6 @@ def measure_evidence(
         is_camera_determined=is_camera_determined,
         view_turn_deg=measure_turn_deg(sparse),
         aside_deg=measure_aside(sparse, pairs),
+        kink_deg=kink_deg,
+        kink_frame=first + kink_frame,
     )

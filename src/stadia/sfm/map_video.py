@@ -143,6 +143,7 @@ def map_video(
                 np.linalg.inv(stack_seen_poses(placed[stream.first :])),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
+                first=stream.first,
                 is_camera_determined=estimate.origin in ("given", "estimated"),
             )
             verdict, readout = judge_map(evidence), measure_readout(maps[0], T_camera_world)
