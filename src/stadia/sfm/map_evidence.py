@@ -388,9 +388,9 @@ def _measure_expansion(first: Array, second: Array) -> float:
     middle, flow = (first + second) / 2, second - first
     A = np.column_stack((middle, np.ones(len(middle))))
     weight = np.ones((len(middle), 1))
-    affine = np.zeros((3, 2))
+    affine: Array = np.zeros((3, 2))
     for _ in range(EXPANSION_ROUNDS):  # least absolute differences
-        affine = np.linalg.lstsq(A * weight, flow * weight, rcond=None)[0]
+        affine = np.asarray(np.linalg.lstsq(A * weight, flow * weight, rcond=None)[0], np.float64)
         weight = 1 / np.sqrt(np.maximum(np.linalg.norm(flow - A @ affine, axis=1, keepdims=True), _SMALL_FLOW))
     return float((affine[0, 0] + affine[1, 1]) / 2 / max(np.median(np.linalg.norm(flow, axis=1)), _SMALL_FLOW))
 

@@ -107,8 +107,8 @@ class MappedParts:
     """Maps of the parts of a video, all with one camera; each part has its own world and scale.
 
     estimate: the camera.
-    parts: the maps, the largest first; but those whose path goes beside the motion that the images show come last.
-    along: number of the other parts.
+    parts: the maps, the largest first.
+    along: number of the parts whose path goes along the motion that the images show: all, or none.
     search: the search of the camera from which `estimate` comes; None if it failed.
     """
 
@@ -125,11 +125,13 @@ class MappedParts:
         pairs: Sequence[FramePair],
         search: FoundCamera | None,
     ) -> MappedParts:
-        """Sort the parts; the matches `pairs` show which ones go beside the motion in the images."""
+        """Sort the parts, and leave out those that go beside the motion in the images by the matches `pairs`, unless
+        all do.
+        """
         largest = sorted(parts, key=lambda part: -len(part.frames))
         aside = [measure_aside(part, pairs) > MAX_ASIDE_DEG for part in largest]
-        order = sorted(range(len(largest)), key=lambda row: aside[row])
-        return cls(estimate, [largest[row] for row in order], aside.count(False), search)
+        along = [part for part, is_aside in zip(largest, aside, strict=True) if not is_aside]
+        return cls(estimate, along or largest, len(along), search)
 
     def count(self) -> int:
         """Return the number of key frames with a pose in any part."""
@@ -142,11 +144,11 @@ class MappedParts:
         return len(self.parts) == self.along == 1 and self.count() >= COMPLETE * count
 
     def rank(self) -> tuple[int, int]:
-        """Return the numbers of pairs of key frames whose relative pose is known, in the parts along the motion and in
-        all parts; larger for fewer and larger parts.
+        """Return the numbers of pairs of key frames whose relative pose is known, in parts along the motion and in all
+        parts; larger for fewer and larger parts.
         """
-        of_parts = [len(part.frames) ** 2 for part in self.parts]
-        return sum(of_parts[: self.along]), sum(of_parts)
+        of_parts = sum(len(part.frames) ** 2 for part in self.parts)
+        return of_parts * (self.along > 0), of_parts
 
 
 def map_key_frames(
@@ -237,8 +239,8 @@ def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: N
         one, two = (read_features(files[key]) for key in pair)
         one, two = (found if static is None else found.outside(static) for found in (one, two))
         rows = match_sift_features(one, two)
-        is_held = np.zeros(len(rows), bool)
-        matched.append(FramePair(*pair, one.xy[rows[:, 0]], two.xy[rows[:, 1]], is_held))
+        xy = [found.xy[row].astype(np.float64) for found, row in zip((one, two), rows.T, strict=True)]
+        matched.append(FramePair(*pair, *xy, np.zeros(len(rows), bool)))
     _refuse_standing(stream, matched)
 
 

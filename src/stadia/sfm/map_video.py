@@ -140,7 +140,7 @@ def map_video(
             evidence = measure_evidence(
                 maps[0],
                 pairs,
-                np.linalg.inv(stack_seen_poses(placed[stream.first :])),
+                np.asarray(np.linalg.inv(stack_seen_poses(placed[stream.first :])), np.float64),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
                 first=stream.first,
