@@ -1,0 +1,86 @@
+"""Map clips whose answer is known, and print how often the verdicts of path and camera are right.
+
+    python benchmarks/map_clips.py CLIPS.csv --out FOLDER [--split choose] [--frames 300]
+
+CLIPS.csv has the columns `file` (relative to the CSV), `is_mappable`, `camera_determined` and `split` ("choose" for
+clips by which thresholds are chosen, "judge" for the others). A path is judged right if it is usable for a clip that
+can be mapped, and unusable or refused for one that cannot. A camera is judged right if it is usable where the motion
+determines it, and doubtful elsewhere. Finished clips are in FOLDER, and are not mapped again.
+"""
+
+# mypy: disable-error-code="misc, no-untyped-def, var-annotated"
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+from stadia.core.errors import StadiaError
+from stadia.sfm.map_video import map_video
+
+REFUSED = "refused"
+
+
+def judge_clip(source: Path, out: Path, max_frames: int) -> dict[str, object]:
+    """Return the grades of a clip's path and camera, the fields that decided, and the seconds; kept in `out`."""
+    kept = out / f"{source.stem}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    start, found = time.monotonic(), {"clip": source.name}
+    options = {}
+    try:
+        for frames in ((0, max_frames), None):
+            options = {} if frames is None else {"frames": frames}
+            try:
+                verdict = map_video(source, options=options, out=out / f"{source.stem}.map").found.verdict
+                break
+            except StadiaError as error:
+                if frames is None or "change data.frames" not in str(error):
+                    raise
+        found |= {"path": verdict.path, "camera": verdict.camera}
+        found["by"] = {reason.field: round(reason.value, 3) for reason in verdict.reasons}
+    except StadiaError as error:
+        found |= {"path": REFUSED, "camera": REFUSED, "by": error.found}
+    found["seconds"] = round(time.monotonic() - start)
+    kept.write_text(json.dumps(found))
+    return found
+
+
+def compare(found: dict[str, object], *, is_mappable: bool, is_determined: bool) -> dict[str, str]:
+    """Return "right", "false alarm" or "missed fault" for the path, and for the camera of a path that is no fault."""
+    path = "usable" if found["path"] == "usable" else "doubtful" if found["path"] == "doubtful" else "unusable"
+    sides = {"path": "right" if (path == "usable") == is_mappable and path != "doubtful" else ""}
+    sides["path"] = sides["path"] or ("false alarm" if is_mappable else "missed fault")
+    if is_mappable and found["camera"] != REFUSED:
+        is_claimed = found["camera"] == "usable"
+        sides["camera"] = "right" if is_claimed == is_determined else "missed fault" if is_claimed else "false alarm"
+    return sides
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--split")
+    parser.add_argument("--frames", type=int, default=300)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    counts = {side: Counter() for side in ("path", "camera")}
+    with options.clips.open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if options.split in (None, row["split"])]
+    for row in rows:
+        found = judge_clip(options.clips.parent / row["file"], options.out, options.frames)
+        truth = {name: row[name].lower() in ("1", "true", "yes") for name in ("is_mappable", "camera_determined")}
+        sides = compare(found, is_mappable=truth["is_mappable"], is_determined=truth["camera_determined"])
+        for side, outcome in sides.items():
+            counts[side][outcome] += 1
+        print(json.dumps({**found, **truth, "judged": sides}), flush=True)
+    print(json.dumps({side: dict(count) for side, count in counts.items()}))
+
+
+if __name__ == "__main__":
+    main()
