@@ -49,7 +49,15 @@ from stadia.sfm.pair_matching import (
 )
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_kink
-from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, import_pycolmap
+from stadia.sfm.sparse_map import (
+    FrameStatus,
+    LensCamera,
+    PlacedFrame,
+    SparseMap,
+    from_reconstruction,
+    import_pycolmap,
+    stack_seen_poses,
+)
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
 COUNT = 16
@@ -308,6 +316,18 @@ def test_a_split_map_keeps_points_that_a_part_sees_twice():
     assert (len(first.frames), len(second.frames)) == (5, COUNT - 5)
     assert first.track_lengths().min() >= 2
     assert np.abs(second.residuals_px()).max() < 0.01
+
+
+def test_interpolated_frames_have_no_seen_pose():
+    placed = [
+        PlacedFrame(row, "", None, status, np.eye(4)) for row, status in enumerate(FrameStatus) if status != "lost"
+    ]
+    placed.append(PlacedFrame(len(placed), "", None, FrameStatus.LOST, None))
+    seen = np.isfinite(stack_seen_poses(placed)).all((1, 2))
+    assert [frame.status for frame, is_seen in zip(placed, seen, strict=True) if not is_seen] == [
+        "interpolated",
+        "lost",
+    ]
 
 
 def test_a_given_camera_that_rises_over_flat_ground_is_doubtful_and_unchecked_maps_too() -> None:

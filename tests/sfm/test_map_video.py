@@ -141,7 +141,7 @@ def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, cam
 STANDING, SKY = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), np.full((96, 128, 3), 200, np.uint8)
 
 
-@pytest.mark.parametrize(("image", "words"), [(STANDING, "a camera that hardly moves"), (SKY, "without detail")])
+@pytest.mark.parametrize(("image", "words"), [(STANDING, "images that hardly move"), (SKY, "without detail")])
 def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, image, words):
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     folder = write_images(tmp_path / "images", [image + number // 3 for number in range(6)])

@@ -27,7 +27,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
     folder, stream, found, poses = mapped.folder, mapped.stream, mapped.found, mapped.poses
     sparse, frames = found.sparse, found.placed[stream.first :]
     status = count_status(frames)
-    placed = len(frames) - status.get(FrameStatus.LOST, 0)
+    placed = len(frames) - status.get(FrameStatus.LOST, 0) - status.get(FrameStatus.INTERPOLATED, 0)
     yield (
         f"{folder}: {placed} of {len(frames)} frames placed, {len(sparse.frames)} key frames,"
         f" {len(sparse.points)} points, {sparse.point_deviations()[1]:.2f} px"
