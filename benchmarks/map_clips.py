@@ -19,6 +19,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from stadia.core.errors import StadiaError
 from stadia.sfm.map_video import map_video
@@ -26,14 +27,16 @@ from stadia.sfm.map_video import map_video
 REFUSED = "refused"
 
 
-def judge_clip(source: Path, out: Path) -> dict[str, object]:
+def judge_clip(source: Path, out: Path) -> dict[str, Any]:
     """Return the grades of a clip's path and camera, the fields that decided, and the seconds; kept in `out`."""
     kept = out / f"{source.stem}.json"
     if kept.is_file():
         return json.loads(kept.read_text())
-    start, found = time.monotonic(), {"clip": source.name}
+    start = time.monotonic()
+    found: dict[str, Any] = {"clip": source.name}
     try:
         verdict = map_video(source, out=out / f"{source.stem}.map").found.verdict
+        assert verdict is not None
         by = {reason.field: round(reason.value, 3) for reason in verdict.reasons}
         found |= {"path": verdict.path, "camera": verdict.camera, "by": by}
     except StadiaError as error:
@@ -43,7 +46,7 @@ def judge_clip(source: Path, out: Path) -> dict[str, object]:
     return found
 
 
-def compare(found: dict[str, object], *, is_mappable: bool, is_determined: bool) -> dict[str, str]:
+def compare(found: dict[str, Any], *, is_mappable: bool, is_determined: bool) -> dict[str, str]:
     """Return "right", "false alarm" or "missed fault" for the path, and for the camera of a clip with a map."""
     right_grades = ("usable",) if is_mappable else ("unusable", REFUSED)
     sides = {"path": "right" if found["path"] in right_grades else "false alarm" if is_mappable else "missed fault"}

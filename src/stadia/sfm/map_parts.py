@@ -239,8 +239,8 @@ def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: N
         one, two = (read_features(files[key]) for key in pair)
         one, two = (found if static is None else found.outside(static) for found in (one, two))
         rows = match_sift_features(one, two)
-        xy = [found.xy[row].astype(np.float64) for found, row in zip((one, two), rows.T, strict=True)]
-        matched.append(FramePair(*pair, *xy, np.zeros(len(rows), bool)))
+        seen, moved = (found.xy[row].astype(np.float64) for found, row in zip((one, two), rows.T, strict=True))
+        matched.append(FramePair(*pair, seen, moved, np.zeros(len(rows), bool)))
     _refuse_standing(stream, matched)
 
 
