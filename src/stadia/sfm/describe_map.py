@@ -123,7 +123,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "held_out_within": "only {value:.0%} of the matches that were held out fit",
         "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
         "unexplained": "the path goes beside the motion in the images: {value:.0%} of the matches fit only the latter",
-        "aside_deg": "the path goes {value:.0f} degrees beside the motion that the expanding images show",
+        "aside": "the path goes beside the motion that the images show in {value:.0%} of the places where they expand",
         "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",

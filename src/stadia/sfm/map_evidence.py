@@ -65,6 +65,11 @@ EXPANSION, MIN_EXPANDING = 0.3, 10
 of motion (MIN_EXPANDING: fewest such pairs of a map).
 """
 
+ASIDE_DEG, ASIDE_GAIN = 25.0, 0.05
+"""Smallest angle, degrees, between the path and the motion that a pair of images shows with which the path goes beside
+it, and the least share of matches by which this motion must fit better: a direction that is open fits equally.
+"""
+
 EXPANSION_ROUNDS, _SMALL_FLOW = 10, 1e-4
 _PLANE_PX, _BEHIND_PX = 2.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
@@ -353,7 +358,7 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
 
 
 def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
-    """Measure how far the path points beside the motion that expanding images show.
+    """Measure how many expanding images show another direction of motion than the path.
 
     If images expand about a point, the camera moves towards it: a drive, or a walk. That fixes the direction of motion
     against the view, which rotations and sideways motion of a narrow image leave open; so matches of traffic, or of
@@ -362,22 +367,23 @@ def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
     sparse: the map.
     pairs: matches of pairs of key frames.
 
-    Returns the median angle, degrees, between the motion of a pair in the map and that of its essential matrix, over
-    the pairs that expand; without regard to the sign of both. 0 for fewer than MIN_EXPANDING such pairs.
+    Returns the share of the pairs that expand whose essential matrix moves more than ASIDE_DEG beside the map's motion,
+    without regard to the sign of both, and explains more of the matches by ASIDE_GAIN. 0 for fewer than MIN_EXPANDING
+    pairs that expand.
     """
-    angles = list[float]()
+    is_aside = list[bool]()
     for pair in _select_wide(select_pairs(sparse, pairs)):
         if (motion := _find_motion(sparse, pair)) is None or _measure_expansion(*motion[:2]) < EXPANSION:
             continue
         seen, moved, E, inliers = motion
+        by_matches = _measure_sampson(seen, moved, E) * sparse.camera.focal_px
+        gain = (by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean()
         _, R, t, _ = cv2.recoverPose(E, seen, moved, np.eye(3), mask=inliers)
         first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
         mapped = (first @ np.linalg.inv(second))[:3, 3]
-        length = float(np.linalg.norm(mapped))
-        if length > 0:
-            cosine = abs(float((R.T @ t)[:, 0] @ mapped)) / length
-            angles.append(math.degrees(math.acos(min(cosine, 1.0))))
-    return float(np.median(angles)) if len(angles) >= MIN_EXPANDING else 0.0
+        cosine = abs(float((R.T @ t)[:, 0] @ mapped)) / max(float(np.linalg.norm(mapped)), 1e-12)
+        is_aside.append(bool(cosine < math.cos(math.radians(ASIDE_DEG)) and gain > ASIDE_GAIN))
+    return float(np.mean(is_aside)) if len(is_aside) >= MIN_EXPANDING else 0.0
 
 
 def _measure_expansion(first: Array, second: Array) -> float:
@@ -542,7 +548,7 @@ class MapEvidence:
         poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
     view_turn_deg: largest rotation between two key frames, degrees.
-    aside_deg: angle between the path and the motion that expanding images show, degrees; 0 without such images.
+    aside: share of the pairs of expanding images that show another direction of motion than the path.
     kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is no drive.
     kink_frame: index of the frame at the start of this step.
     """
@@ -563,7 +569,7 @@ class MapEvidence:
     unexplained: float = 0.0
     is_camera_determined: bool = True
     view_turn_deg: float = 0.0
-    aside_deg: float = 0.0
+    aside: float = 0.0
     kink_deg: float = 0.0
     kink_frame: int = 0
 
@@ -635,10 +641,10 @@ Right maps have up to .1, and .46 with a focal length 1 % off; drives whose traj
 aside have .62.
 """
 
-MAX_ASIDE_DEG = 25.0
-"""Largest angle `MapEvidence.aside_deg` of a usable map, degrees.
+MAX_ASIDE = 0.25
+"""Largest share `MapEvidence.aside` of a usable map.
 
-Right parts of drives have .9 to 7; a part of a drive that slides sideways has 38, a cartoon 58.
+Right parts of drives have 0 to .08; a part of a drive that slides sideways has .37, a cartoon .52.
 """
 
 MAX_KINK_DEG = 45.0
@@ -682,7 +688,7 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         ("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
         ("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable),
         ("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable),
-        ("aside_deg", found.aside_deg, MAX_ASIDE_DEG, unusable),
+        ("aside", found.aside, MAX_ASIDE, unusable),
         ("zoomed", found.zoomed, MAX_ZOOMED, zoomed),
         ("reversing", found.reversing, MAX_REVERSING, unusable),
         ("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful),
@@ -753,7 +759,7 @@ def measure_evidence(
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
         is_camera_determined=is_camera_determined,
         view_turn_deg=measure_turn_deg(sparse),
-        aside_deg=measure_aside(sparse, pairs),
+        aside=measure_aside(sparse, pairs),
         kink_deg=kink_deg,
         kink_frame=first + kink_frame,
     )

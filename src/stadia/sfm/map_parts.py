@@ -27,7 +27,7 @@ from stadia.sfm.camera_search import (
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import (
-    MAX_ASIDE_DEG,
+    MAX_ASIDE,
     MAX_CONTRADICTED,
     MAX_STANDING,
     group_frames,
@@ -129,7 +129,7 @@ class MappedParts:
         all do.
         """
         largest = sorted(parts, key=lambda part: -len(part.frames))
-        aside = [measure_aside(part, pairs) > MAX_ASIDE_DEG for part in largest]
+        aside = [measure_aside(part, pairs) > MAX_ASIDE for part in largest]
         along = [part for part, is_aside in zip(largest, aside, strict=True) if not is_aside]
         return cls(estimate, along or largest, len(along), search)
 
