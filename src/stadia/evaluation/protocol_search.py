@@ -222,7 +222,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Mean pixel errors from which each metric is computed."""
 
-PIXEL_ERRORS: Mapping[str, Callable[[Array, Array, Array], Array]] = {
+PIXEL_ERRORS: Mapping[str, Callable[[Array, Array, Array], NDArray[Any]]] = {
     "abs_rel": lambda ratio, log, true: np.abs(ratio - 1),
     "sq_rel": lambda ratio, log, true: (ratio - 1) ** 2 * true,
     "square": lambda ratio, log, true: ((ratio - 1) * true) ** 2,
@@ -237,8 +237,8 @@ PIXEL_ERRORS: Mapping[str, Callable[[Array, Array, Array], Array]] = {
 """Errors of pixels from prediction / truth, its logarithm, and the truth in metres."""
 
 
-def _is_within(ratio: Array, factor: float) -> Array:
-    return np.where(np.isfinite(ratio), (ratio < factor) & (ratio * factor > 1), np.nan)
+def _is_within(ratio: Array, factor: float) -> NDArray[np.bool_]:
+    return (ratio < factor) & (ratio > 1 / factor)
 
 
 def _finish(metric: str, means: Mapping[str, Array]) -> Array:
@@ -340,19 +340,28 @@ class ImagePixels:
         masks = {name: window.cut(mask) for name, mask in list_windows(*whole.shape).items()}
         cut = window.cut(whole)
         values = np.asarray(labeled.predicted, np.float64)
+        as_labeled = _sort_by_truth(cut, masks)
         for resize in resizes:
-            truth, shown = cut, masks
+            shape, (at, sorted_m, shown) = cut.shape, as_labeled
             if resize.mode == "truth":
-                rows, columns = (np.arange(n) * m // n for n, m in zip(values.shape, cut.shape, strict=True))
-                truth = cut[np.ix_(rows, columns)]
-                shown = {name: mask[np.ix_(rows, columns)] for name, mask in masks.items()}
-            resized = resize_prediction(values, truth.shape, resize, depth_scale)
-            at = np.flatnonzero(truth > 0)
-            at = at[np.argsort(truth.flat[at], kind="stable")]
-            true.append(truth.flat[at])
-            predicted.append(resized.flat[at])
-            inside.append({name: mask.flat[at] for name, mask in shown.items()})
+                shape = values.shape
+                grid = np.ix_(*(np.arange(n) * m // n for n, m in zip(shape, cut.shape, strict=True)))
+                at, sorted_m, shown = _sort_by_truth(cut[grid], {name: mask[grid] for name, mask in masks.items()})
+            resized = resize_prediction(values, shape, resize, depth_scale)
+            true.append(sorted_m)
+            predicted.append(resized.ravel()[at])
+            inside.append(shown)
         return cls(true, predicted, inside)
+
+
+def _sort_by_truth(
+    true_m: Array, masks: Mapping[str, NDArray[np.bool_]]
+) -> tuple[NDArray[np.intp], Array, dict[str, NDArray[np.bool_]]]:
+    """Return the places (N,) of pixels with truth in order of it, their truth (N,), and which are in each mask."""
+    flat = true_m.ravel()
+    at = np.flatnonzero(flat > 0)
+    at = at[np.argsort(flat[at], kind="stable")]
+    return at, flat[at], {name: mask.ravel()[at] for name, mask in masks.items()}
 
 
 def list_windows(height: int, width: int) -> dict[str, NDArray[np.bool_]]:
@@ -413,19 +422,17 @@ def sum_image(
     for (w, window), s in product(enumerate(windows), range(len(pixels.true))):
         chosen = pixels.inside[s][window]
         true, predicted = pixels.true[s][chosen], pixels.predicted[s][chosen]
-        done: dict[tuple[int, int], Array] = {}
+        done: dict[tuple[int, int, float], tuple[Array, Array]] = {}
         for r, limits in enumerate(RANGES):
             low, high = _find_slice(true, limits)
             counts[w, r, s] = high - low
-            if low == high:
+            p, g, ratio = predicted[low:high], true[low:high], float(set_ratios[w, r, s])
+            if low == high or not np.isfinite(p).all():
                 continue
-            g, ratio = true[low:high], set_ratios[w, r, s]
-            has_ratio = SET_MEDIAN in alignments
-            if (low, high) not in done:
-                done[low, high] = align_predictions(predicted[low:high], g, alignments, ratio)
-            elif has_ratio:
-                done[low, high][alignments.index(SET_MEDIAN)] = predicted[low:high] * ratio
-            sums[w, r, s] = _sum_clamped(done[low, high], g, alignments, parts, find_clamp(limits))
+            if (low, high, ratio) not in done:
+                aligned = align_predictions(p, g, alignments, ratio)
+                done[low, high, ratio] = aligned, sum_pixel_errors(aligned, g, parts)
+            sums[w, r, s] = _add_clamped(*done[low, high, ratio], g, alignments, parts, find_clamp(limits))
     return ErrorSums(sums, counts)
 
 
@@ -440,16 +447,19 @@ def find_clamp(scored_m: tuple[float, float]) -> tuple[float, float]:
     return max(near, NEAR_M[0]), far if math.isfinite(far) else ALL_CLAMP_M
 
 
-def _sum_clamped(
-    aligned: Array, true: Array, alignments: Sequence[str], parts: Sequence[str], clamp_m: tuple[float, float]
+def _add_clamped(
+    aligned: Array,
+    free_sums: Array,
+    true: Array,
+    alignments: Sequence[str],
+    parts: Sequence[str],
+    clamp_m: tuple[float, float],
 ) -> Array:
     """Return the sums (clamps, alignments, parts) with and without clamp. Affine alignments are always clamped."""
     near, far = clamp_m
-    is_affine = np.array([name in (Alignment.SCALE_SHIFT, Alignment.SCALE_SHIFT_DEPTH) for name in alignments])
+    is_affine = [name in (Alignment.SCALE_SHIFT, Alignment.SCALE_SHIFT_DEPTH) for name in alignments]
     is_cut = ~((aligned.min(1) >= near) & (aligned.max(1) <= far))
-    sums = np.full((2, len(alignments), len(parts)), np.nan)
-    free = ~is_affine | ~is_cut
-    sums[:, free] = sum_pixel_errors(aligned[free], true, parts)
+    sums = np.stack([free_sums, free_sums])
     sums[0, is_cut] = sum_pixel_errors(aligned[is_cut].clip(near, far), true, parts)
     sums[1, is_affine] = np.nan
     return sums
