@@ -1,0 +1,364 @@
+"""Measure whether a camera moved on its vehicle between two recordings: change of yaw, pitch, roll and height.
+
+Each recording gives the orientation of the camera relative to the vehicle by itself, so that the two need not show the
+same place. The direction of travel on straight road gives yaw and pitch, the plane of the road gives roll and height.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+from scipy.stats import chi2
+
+from stadia.core.errors import DataError
+from stadia.core.types import TrackProgress, no_progress
+from stadia.predict.camera_height.road_horizon import track_corners
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+MAX_STRETCHES = 40  # of a recording
+MAX_STEPS = 12  # images of a stretch
+MAX_FLOW, MIN_FLOW = 0.03, 0.01  # median motion of corners over image width: at which a stretch ends, and has no result
+MIN_CORNERS = 40
+MIN_INLIER_SHARE = 0.5
+MIN_ALONG = 0.85  # cosine between travel and optical axis
+ROBUST_PX = 0.3  # residual above which a corner counts less
+NEAR, FAR, SIDE = 2.0, 10.0, 1.5  # road that is used, in heights of the camera: ahead from NEAR to FAR, and to each side
+GRID_PX = 5  # between tracked points of the road
+MIN_ROAD_POINTS = 60
+MAX_ROAD_PX, ROAD_REFITS = 1.0, 8
+SOFT_CURVATURE = 0.004
+"""Turn of the camera in radians, per height of the camera that it travels, at which a stretch has half its weight."""
+
+MAX_DEVIATIONS = 3.5  # robust deviations from the median, beyond which a stretch is left out
+BLOCKS = 8  # neighboring stretches that the bootstrap draws together, since a vehicle sways slowly
+MIN_STRETCHES = 6
+BOOTSTRAPS = 400
+LEVEL_DEG = 0.05  # deviation of each angle that more stretches do not lower
+LEVEL_HEIGHT = 0.01  # the same of the height, as a share
+SIGNIFICANCE = 0.003  # probability of the measured change, or of a larger one, for a camera that did not move
+
+
+@dataclass(frozen=True, eq=False)
+class MountView:
+    """A frame of a recording of a mounted camera.
+
+    image: (H, W, 3) uint8 RGB, or (H, W) gray.
+    K: (3, 3), pixels.
+    position_m: (3,) of the camera in a fixed frame, metres; None if unknown.
+    """
+
+    image: Callable[[], Image]
+    K: Array
+    position_m: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """What two images of a straight stretch of road show about the mount.
+
+    travel: (3,) unit direction of travel, in the camera's axes.
+    up: (3,) unit normal of the road towards the camera; NaN if the road was not found.
+    height: of the camera over the road in distances between the two images; NaN if unknown.
+    height_m: the same in metres; NaN if unknown.
+    turn: angle by which the camera turned between the images, radians.
+    """
+
+    travel: Array
+    up: Array
+    height: float
+    height_m: float
+    turn: float
+
+    @property
+    def weight(self) -> float:
+        """Return the weight: lower on curved road, where a camera ahead of the rear axle moves sideways."""
+        curvature = self.turn * (self.height if math.isfinite(self.height) else 1.0)
+        return 1 / (1 + (curvature / SOFT_CURVATURE) ** 2)
+
+
+# -- one stretch
+
+
+def measure_stretch(views: Sequence[MountView]) -> Stretch | None:
+    """Measure travel and road between the first view and the one where the scene moved enough; None if that fails."""
+    first = views[0]
+    images = [_to_gray(view) for view in views]
+    width = images[0].shape[1]
+    before, after, last = track_corners(images, MAX_FLOW * width)
+    if len(before) < MIN_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < MIN_FLOW * width:
+        return None
+    motion = measure_motion(before.astype(np.float64), after.astype(np.float64), first.K)
+    if motion is None:
+        return None
+    R, t = motion
+    ahead, arrived = -R.T @ t, -t  # the direction of travel in the axes of the first and of the second camera
+    travel = _normalize(ahead + arrived)
+    if travel[2] < MIN_ALONG:
+        return None
+    turn = float(Rotation.from_matrix(R).magnitude())
+    up, height, height_m = np.full(3, np.nan), math.nan, math.nan
+    plane = measure_road(images[0], images[last], first.K, R, t)
+    if plane is not None:
+        height = float(1 / np.linalg.norm(plane))
+        normal = -plane * height
+        up = _normalize(normal + R @ normal)
+        start, end = first.position_m, views[last].position_m
+        if start is not None and end is not None:
+            height_m = height * float(np.linalg.norm(end - start))
+    return Stretch(travel, up, height, height_m, turn)
+
+
+def _to_gray(view: MountView) -> Image:
+    image = view.image()
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _normalize(vector: Array) -> Array:
+    return vector / np.linalg.norm(vector)
+
+
+def measure_motion(before: Array, after: Array, K: Array) -> tuple[Array, Array] | None:
+    """Return R (3, 3) and the unit t (3,) of X_after = R X_before + t, from pixels (N, 2); None if few points agree.
+
+    The essential matrix of RANSAC (Nister, PAMI 26, 2004) is refined by the robust sum of Sampson's distances.
+    """
+    E, agree = cv2.findEssentialMat(before, after, K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
+    if E is None or E.shape != (3, 3) or agree.mean() < MIN_INLIER_SHARE:
+        return None
+    _, R, t, mask = cv2.recoverPose(E, before, after, K, mask=agree)
+    inside = mask[:, 0] > 0
+    if inside.sum() < MIN_CORNERS:
+        return None
+    first, second = (_make_rays(points[inside], K) for points in (before, after))
+    R, t = np.asarray(R, np.float64), np.asarray(t, np.float64)[:, 0]
+    across = np.linalg.svd(t[None])[2][1:]  # (2, 3) directions perpendicular to t
+    focal = float(K[0, 0])
+
+    def change(step: Array) -> tuple[Array, Array]:
+        return Rotation.from_rotvec(step[:3]).as_matrix() @ R, _normalize(t + step[3:] @ across)
+
+    def residuals(step: Array) -> Array:
+        R_new, t_new = change(step)
+        E_new = _cross_matrix(t_new) @ R_new
+        lines, back = first @ E_new.T, second @ E_new
+        size = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
+        return focal * (second * lines).sum(1) / np.maximum(size, 1e-12)
+
+    fitted = least_squares(residuals, np.zeros(5), loss="soft_l1", f_scale=ROBUST_PX)
+    return change(fitted.x)
+
+
+def _make_rays(pixels: Array, K: Array) -> Array:
+    return np.column_stack((pixels, np.ones(len(pixels)))) @ np.linalg.inv(K).T
+
+
+def _cross_matrix(v: Array) -> Array:
+    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+
+
+def measure_road(first: Image, second: Image, K: Array, R: Array, t: Array) -> Array | None:
+    """Return the plane m (3,) of the road with m . X = 1 for its points X, in the unit of t; None if none is found.
+
+    The points of a plane move by X_second = (R + t m^T) X. Grid points of the road are tracked; given R and t, their
+    motion is linear in m, which is fitted robustly.
+
+    first, second: gray images (H, W).
+    K: (3, 3), pixels.
+    R, t: motion from the first camera to the second.
+    """
+    travel = _normalize(-R.T @ t)
+    down = _normalize(np.array([0.0, 1, 0]) - travel * travel[1])
+    at = _choose_road_points(first.shape[0], first.shape[1], K, down, travel)
+    if len(at) < MIN_ROAD_POINTS:
+        return None
+    moved, kept = _track_points(first, second, at)
+    x, u = _make_rays(at[kept].astype(np.float64), K), _make_rays(moved[kept].astype(np.float64), K)[:, :2]
+    if len(x) < MIN_ROAD_POINTS:
+        return None
+    turned = x @ R.T
+    slope = t[None, :2] - u * t[2]  # (N, 2): slope * s = target for s = m . x
+    target = u * turned[:, 2:] - turned[:, :2]
+    share = (slope * target).sum(1) / np.maximum((slope**2).sum(1), 1e-12)
+    falling = x @ down
+    inverse_height = float(np.median(share / falling))
+    if inverse_height <= 0:
+        return None
+    plane = down * inverse_height
+    focal, inside = float(K[0, 0]), np.ones(len(x), np.bool_)
+    for refit in range(ROAD_REFITS):
+        depth = turned[:, 2] + t[2] * (x @ plane)
+        error = focal * (slope * (x @ plane)[:, None] - target) / depth[:, None]
+        size = np.linalg.norm(error, axis=1)
+        limit = max(MAX_ROAD_PX, 4 * MAX_ROAD_PX / 2**refit)
+        inside = (size < limit) & (depth > 0)
+        if inside.sum() < MIN_ROAD_POINTS:
+            return None
+        weight = np.sqrt(1 / np.maximum(1, size / ROBUST_PX)) * focal / depth
+        rows = (slope * weight[:, None])[inside, :, None] * x[inside, None, :]
+        plane = np.linalg.lstsq(rows.reshape(-1, 3), (target * weight[:, None])[inside].ravel(), rcond=None)[0]
+    is_road = inside.mean() > MIN_INLIER_SHARE and _normalize(plane) @ down > MIN_ALONG
+    return plane if is_road else None
+
+
+def _choose_road_points(height: int, width: int, K: Array, down: Array, travel: Array) -> NDArray[np.float32]:
+    """Return grid points (N, 2) of the image that a road would cover."""
+    y, x = np.mgrid[GRID_PX : height - GRID_PX : GRID_PX, GRID_PX : width - GRID_PX : GRID_PX]
+    pixels = np.column_stack((x.ravel(), y.ravel())).astype(np.float32)
+    rays = _make_rays(pixels.astype(np.float64), K)
+    scale = 1 / np.maximum(rays @ down, 1e-9)  # to the plane of height 1
+    ahead, aside = scale * (rays @ travel), scale * (rays @ np.cross(down, travel))
+    return pixels[(ahead > NEAR) & (ahead < FAR) & (np.abs(aside) < SIDE)]
+
+
+def _track_points(
+    first: Image, second: Image, at: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return where points (N, 2) are in the second image, and which of them were tracked back to their start."""
+    options: dict[str, Any] = {"winSize": (15, 15), "maxLevel": 3}
+    moved, there, _ = cv2.calcOpticalFlowPyrLK(first, second, at[:, None], None, minEigThreshold=1e-4, **options)
+    back, again, _ = cv2.calcOpticalFlowPyrLK(second, first, moved, None, **options)
+    kept = (there[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm((back[:, 0] - at), axis=1) < 0.5)
+    return moved[:, 0], kept
+
+
+# -- one recording, and two
+
+
+def measure_stretches(views: Sequence[MountView], track: TrackProgress = no_progress) -> list[Stretch]:
+    """Measure up to MAX_STRETCHES stretches of a recording, in order; failed ones are left out."""
+    starts = np.unique(np.linspace(0, max(0, len(views) - 2), MAX_STRETCHES).round().astype(int))
+    cv2.setRNGSeed(0)
+    found = (measure_stretch(views[start : start + MAX_STEPS + 1]) for start in track(starts, len(starts), "mount"))
+    return [stretch for stretch in found if stretch is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class MountPose:
+    """The mean orientation of a camera on its vehicle.
+
+    R_camera_vehicle: (3, 3) rotation from the vehicle's axes (x right, y down, z along its travel) to the camera's.
+    height_m: height over the road in metres; NaN if unknown.
+    """
+
+    R_camera_vehicle: Array
+    height_m: float
+
+
+def average_stretches(stretches: Sequence[Stretch]) -> MountPose:
+    """Average stretches robustly. Roll is 0 without a road."""
+    weights = np.array([stretch.weight for stretch in stretches])
+    forward = _average(np.array([stretch.travel for stretch in stretches]), weights)
+    up = np.array([stretch.up for stretch in stretches])
+    has_road = np.isfinite(up).all(1)
+    down = -_average(up[has_road], weights[has_road]) if has_road.any() else np.array([0.0, 1, 0])
+    down = _normalize(down - forward * (down @ forward))
+    heights = np.array([stretch.height_m for stretch in stretches])
+    known = np.isfinite(heights)
+    height_m = float(np.exp(np.median(np.log(heights[known])))) if known.any() else math.nan
+    return MountPose(np.column_stack((np.cross(down, forward), down, forward)), height_m)
+
+
+def _average(vectors: Array, weights: Array) -> Array:
+    """Return the weighted mean of unit vectors (N, 3), without those far from the median."""
+    middle = _normalize(np.median(vectors, axis=0))
+    angles = np.arccos(np.clip(vectors @ middle, -1, 1))
+    near = angles <= MAX_DEVIATIONS * max(1.4826 * float(np.median(angles)), 1e-6)
+    return _normalize((vectors * weights[:, None])[near].sum(0))
+
+
+@dataclass(frozen=True)
+class MountChange:
+    """How a camera moved on its vehicle, from a first recording to a second.
+
+    yaw_deg: positive to the right.
+    pitch_deg: positive upwards.
+    roll_deg: positive with the right side down. NaN if the road was not found in one of them.
+    height_cm: positive upwards; NaN without positions in metres.
+    deviations: standard deviation of each of these four, by name.
+    p_value: probability of such a change of the angles, or a larger one, if the camera did not move.
+    stretches: numbers of stretches that were measured in the two recordings.
+    """
+
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+    height_cm: float
+    deviations: dict[str, float]
+    p_value: float
+    stretches: tuple[int, int]
+
+    @property
+    def has_moved(self) -> bool:
+        """Return whether the angles changed significantly."""
+        return self.p_value < SIGNIFICANCE
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the change as JSON values; unknown ones are None."""
+        names = ("yaw_deg", "pitch_deg", "roll_deg", "height_cm")
+        values = {name: getattr(self, name) for name in names}
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        deviations = {f"{name}_deviation": self.deviations[name] for name in names if known[name] is not None}
+        counts = {"stretches": list(self.stretches)}
+        return {"has_moved": self.has_moved, **known, **deviations, "p_value": self.p_value, **counts}
+
+
+def compare_mounts(first: Sequence[Stretch], second: Sequence[Stretch], names: tuple[str, str]) -> MountChange:
+    """Compare the mounts of two recordings. Deviations are those of a bootstrap over blocks of stretches.
+
+    names: of the recordings, for errors.
+
+    Raises DataError for fewer than MIN_STRETCHES stretches.
+    """
+    for name, stretches in zip(names, (first, second), strict=True):
+        if len(stretches) < MIN_STRETCHES:
+            expected = f"at least {MIN_STRETCHES} stretches in which the vehicle drives forward"
+            fix = "pass a longer recording of a drive, and its camera: data.camera.K_file=K.txt"
+            raise DataError(name, found=f"{len(stretches)} stretches of travel", expected=expected, fix=fix)
+    generator = np.random.default_rng(0)
+    has_road = all(any(math.isfinite(one.height) for one in stretches) for stretches in (first, second))
+    found = _subtract(average_stretches(first), average_stretches(second))
+    drawn = np.array(
+        [
+            _subtract(*(average_stretches(_draw_blocks(some, generator)) for some in (first, second)))
+            for _ in range(BOOTSTRAPS)
+        ]
+    )
+    floors = np.array([LEVEL_DEG] * 3 + [_floor_height(first, second)])
+    deviations = np.hypot(1.4826 * np.nanmedian(np.abs(drawn - np.nanmedian(drawn, 0)), 0), floors)
+    angles = 3 if has_road else 2
+    distance = float(((found[:angles] / deviations[:angles]) ** 2).sum())
+    values = [*found[:2].tolist(), float(found[2]) if has_road else math.nan, float(found[3])]
+    by_name = dict(zip(("yaw_deg", "pitch_deg", "roll_deg", "height_cm"), deviations.tolist(), strict=True))
+    return MountChange(
+        *values,
+        deviations=by_name,
+        p_value=float(chi2.sf(distance, angles)),
+        stretches=(len(first), len(second)),
+    )
+
+
+def _floor_height(first: Sequence[Stretch], second: Sequence[Stretch]) -> float:
+    return 100 * LEVEL_HEIGHT * float(np.hypot(*(average_stretches(some).height_m for some in (first, second))))
+
+
+def _draw_blocks(stretches: Sequence[Stretch], generator: np.random.Generator) -> list[Stretch]:
+    blocks = np.array_split(np.arange(len(stretches)), min(BLOCKS, len(stretches)))
+    chosen = generator.integers(len(blocks), size=len(blocks))
+    return [stretches[row] for block in chosen for row in blocks[block]]
+
+
+def _subtract(first: MountPose, second: MountPose) -> Array:
+    """Return yaw, pitch, roll in degrees, and height in cm, by which the second mount differs from the first."""
+    R_first_second = first.R_camera_vehicle @ second.R_camera_vehicle.T
+    yaw, pitch, roll = Rotation.from_matrix(R_first_second).as_euler("YXZ", degrees=True)
+    return np.array([yaw, pitch, roll, 100 * (second.height_m - first.height_m)])
