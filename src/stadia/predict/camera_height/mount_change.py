@@ -21,21 +21,27 @@ from scipy.stats import chi2
 from stadia.core.errors import DataError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.predict.camera_height.road_horizon import track_corners
+from stadia.sfm.road_sweep import HEIGHTS, StraightFrame, sweep_road
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-MAX_STRETCHES = 40  # of a recording
+MAX_STRETCHES = 32  # of a recording
 MAX_STEPS = 12  # images of a stretch
 MAX_FLOW, MIN_FLOW = 0.03, 0.01  # median motion of corners over image width: at which a stretch ends, and has no result
 MIN_CORNERS = 40
 MIN_INLIER_SHARE = 0.5
+CORNER_DISTANCE = 0.008  # between corners, over image width
+MAX_TURN_DEG = 2.0  # between the images of a stretch
 MIN_ALONG = 0.85  # cosine between travel and optical axis
 ROBUST_PX = 0.3  # residual above which a corner counts less
 NEAR, FAR, SIDE = 2.0, 10.0, 1.5  # road that is used, in heights of the camera: ahead from NEAR to FAR, and to each side
-GRID_PX = 5  # between tracked points of the road
-MIN_ROAD_POINTS = 60
-MAX_ROAD_PX, ROAD_REFITS = 1.0, 8
+MIN_ROAD_POINTS, MAX_ROAD_POINTS = 300, 20_000
+MIN_CORRELATION = 0.4  # of the road at its height
+MAX_HEIGHT_STEP = 0.12  # between the logarithms of the heights of the sweep and of the alignment
+MIN_UPRIGHT = 0.98  # cosine between the normal of the road and the direction across the travel
+BLUR_PX, ALIGN_STEPS = 1.0, 12
+MAX_UNEXPLAINED = 0.7  # deviation of brightness from the warped image, over that of the road's brightness
 SOFT_CURVATURE = 0.004
 """Turn of the camera in radians, per height of the camera that it travels, at which a stretch has half its weight."""
 
@@ -94,28 +100,24 @@ def measure_stretch(views: Sequence[MountView]) -> Stretch | None:
     first = views[0]
     images = [_to_gray(view) for view in views]
     width = images[0].shape[1]
-    before, after, last = track_corners(images, MAX_FLOW * width)
+    before, after, last = track_corners(images, MAX_FLOW * width, distance_px=max(3.0, CORNER_DISTANCE * width))
     if len(before) < MIN_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < MIN_FLOW * width:
         return None
-    motion = measure_motion(before.astype(np.float64), after.astype(np.float64), first.K)
-    if motion is None:
+    tracked = before.astype(np.float64), after.astype(np.float64)
+    motion = find_motion(*tracked, first.K)
+    if motion is None or not _is_straight(*motion):
         return None
     R, t = motion
-    ahead, arrived = -R.T @ t, -t  # the direction of travel in the axes of the first and of the second camera
-    travel = _normalize(ahead + arrived)
-    if travel[2] < MIN_ALONG:
-        return None
+    travel = _find_travel(R, t)
     turn = float(Rotation.from_matrix(R).magnitude())
-    up, height, height_m = np.full(3, np.nan), math.nan, math.nan
-    plane = measure_road(images[0], images[last], first.K, R, t)
-    if plane is not None:
-        height = float(1 / np.linalg.norm(plane))
-        normal = -plane * height
-        up = _normalize(normal + R @ normal)
-        start, end = first.position_m, views[last].position_m
-        if start is not None and end is not None:
-            height_m = height * float(np.linalg.norm(end - start))
-    return Stretch(travel, up, height, height_m, turn)
+    plane = find_road(images[0], images[last], first.K, R, t)
+    if plane is None:
+        return Stretch(travel, np.full(3, np.nan), math.nan, math.nan, turn)
+    height = float(1 / np.linalg.norm(plane))
+    normal = -plane * height
+    start, end = first.position_m, views[last].position_m
+    step_m = math.nan if start is None or end is None else float(np.linalg.norm(end - start))
+    return Stretch(travel, _normalize(normal + R @ normal), height, height * step_m, turn)
 
 
 def _to_gray(view: MountView) -> Image:
@@ -127,20 +129,33 @@ def _normalize(vector: Array) -> Array:
     return vector / np.linalg.norm(vector)
 
 
-def measure_motion(before: Array, after: Array, K: Array) -> tuple[Array, Array] | None:
+def _find_travel(R: Array, t: Array) -> Array:
+    """Return the unit direction of travel, the mean of it in the axes of the first and of the second camera."""
+    return _normalize(-R.T @ t - t)
+
+
+def _is_straight(R: Array, t: Array) -> bool:
+    turn = math.degrees(Rotation.from_matrix(R).magnitude())
+    return bool(turn < MAX_TURN_DEG and _find_travel(R, t)[2] > MIN_ALONG)
+
+
+def find_motion(before: Array, after: Array, K: Array) -> tuple[Array, Array] | None:
     """Return R (3, 3) and the unit t (3,) of X_after = R X_before + t, from pixels (N, 2); None if few points agree.
 
-    The essential matrix of RANSAC (Nister, PAMI 26, 2004) is refined by the robust sum of Sampson's distances.
+    Source: the essential matrix by RANSAC, Nister, PAMI 26, 2004.
     """
     E, agree = cv2.findEssentialMat(before, after, K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
     if E is None or E.shape != (3, 3) or agree.mean() < MIN_INLIER_SHARE:
         return None
     _, R, t, mask = cv2.recoverPose(E, before, after, K, mask=agree)
-    inside = mask[:, 0] > 0
-    if inside.sum() < MIN_CORNERS:
+    if (mask > 0).sum() < MIN_CORNERS:
         return None
-    first, second = (_make_rays(points[inside], K) for points in (before, after))
-    R, t = np.asarray(R, np.float64), np.asarray(t, np.float64)[:, 0]
+    return refine_motion(before, after, K, np.asarray(R, np.float64), np.asarray(t, np.float64)[:, 0])
+
+
+def refine_motion(before: Array, after: Array, K: Array, R: Array, t: Array) -> tuple[Array, Array]:
+    """Return the motion, from a start, with the least robust sum of Sampson's distances of pixels (N, 2)."""
+    first, second = (_make_rays(points, K) for points in (before, after))
     across = np.linalg.svd(t[None])[2][1:]  # (2, 3) directions perpendicular to t
     focal = float(K[0, 0])
 
@@ -154,8 +169,7 @@ def measure_motion(before: Array, after: Array, K: Array) -> tuple[Array, Array]
         size = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
         return focal * (second * lines).sum(1) / np.maximum(size, 1e-12)
 
-    fitted = least_squares(residuals, np.zeros(5), loss="soft_l1", f_scale=ROBUST_PX)
-    return change(fitted.x)
+    return change(least_squares(residuals, np.zeros(5), loss="cauchy", f_scale=ROBUST_PX).x)
 
 
 def _make_rays(pixels: Array, K: Array) -> Array:
@@ -166,69 +180,89 @@ def _cross_matrix(v: Array) -> Array:
     return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
 
 
-def measure_road(first: Image, second: Image, K: Array, R: Array, t: Array) -> Array | None:
-    """Return the plane m (3,) of the road with m . X = 1 for its points X, in the unit of t; None if none is found.
+def find_road(first: Image, second: Image, K: Array, R: Array, t: Array) -> Array | None:
+    """Return the plane m (3,) of the road with m . X = 1 for its points X, in the unit of t; None without a road.
 
-    The points of a plane move by X_second = (R + t m^T) X. Grid points of the road are tracked; given R and t, their
-    motion is linear in m, which is fitted robustly.
+    The height of the road is found by a plane sweep. Then the plane is fitted to all pixels of the road directly, by
+    the brightness of the second image that it warps to the first.
 
     first, second: gray images (H, W).
     K: (3, 3), pixels.
     R, t: motion from the first camera to the second.
     """
-    travel = _normalize(-R.T @ t)
+    travel = _find_travel(R, t)
     down = _normalize(np.array([0.0, 1, 0]) - travel * travel[1])
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t
+    shown = np.full(first.shape, 255, np.uint8)
+    pair = (StraightFrame(first, shown), StraightFrame(second, shown), T)
+    (curve,), _ = sweep_road([pair], K, -down)
+    if not np.isfinite(curve).any():
+        return None
+    best = int(np.nanargmax(curve))
+    if not 0 < best < len(curve) - 1 or curve[best] < MIN_CORRELATION:
+        return None
+    start = down / HEIGHTS[best]
     at = _choose_road_points(first.shape[0], first.shape[1], K, down, travel)
-    if len(at) < MIN_ROAD_POINTS:
+    plane = align_road(first, second, K, R, t, start, at)
+    if plane is None or _normalize(plane) @ down < MIN_UPRIGHT:
         return None
-    moved, kept = _track_points(first, second, at)
-    x, u = _make_rays(at[kept].astype(np.float64), K), _make_rays(moved[kept].astype(np.float64), K)[:, :2]
-    if len(x) < MIN_ROAD_POINTS:
-        return None
-    turned = x @ R.T
-    slope = t[None, :2] - u * t[2]  # (N, 2): slope * s = target for s = m . x
-    target = u * turned[:, 2:] - turned[:, :2]
-    share = (slope * target).sum(1) / np.maximum((slope**2).sum(1), 1e-12)
-    falling = x @ down
-    inverse_height = float(np.median(share / falling))
-    if inverse_height <= 0:
-        return None
-    plane = down * inverse_height
-    focal, inside = float(K[0, 0]), np.ones(len(x), np.bool_)
-    for refit in range(ROAD_REFITS):
-        depth = turned[:, 2] + t[2] * (x @ plane)
-        error = focal * (slope * (x @ plane)[:, None] - target) / depth[:, None]
-        size = np.linalg.norm(error, axis=1)
-        limit = max(MAX_ROAD_PX, 4 * MAX_ROAD_PX / 2**refit)
-        inside = (size < limit) & (depth > 0)
-        if inside.sum() < MIN_ROAD_POINTS:
+    is_near = abs(math.log(np.linalg.norm(plane) / np.linalg.norm(start))) < MAX_HEIGHT_STEP
+    return plane if is_near else None
+
+
+def align_road(
+    first: Image, second: Image, K: Array, R: Array, t: Array, plane: Array, at: NDArray[np.float32]
+) -> Array | None:
+    """Fit the plane m (3,) with m . X = 1 directly to the brightness of its pixels; None if the images disagree.
+
+    The plane is parallel to the direction of travel: its height and its roll are fitted. A point of a plane moves by X_second = (R + t m^T) X_first. The least robust sum of squared differences of
+    brightness, up to one gain and offset, is found by Gauss-Newton steps.
+
+    plane: the start.
+    at: pixels (N, 2) of the road in the first image.
+    """
+    images = [cv2.GaussianBlur(image.astype(np.float32), (0, 0), BLUR_PX) for image in (first, second)]
+    shown = images[0][at[:, 1].astype(int), at[:, 0].astype(int)].astype(np.float64)
+    slopes = [cv2.Sobel(images[1], cv2.CV_32F, dx, 1 - dx, ksize=3, scale=0.125) for dx in (1, 0)]
+    x = _make_rays(at.astype(np.float64), K)
+    height, width = first.shape
+    across = np.stack((plane, np.cross(plane, _find_travel(R, t))))  # (2, 3) directions in which the plane changes
+    error, seen = shown, np.zeros(len(x), np.bool_)
+    for _ in range(ALIGN_STEPS):
+        moved = x @ R.T + t * (x @ plane)[:, None]
+        z = moved[:, 2]
+        u = moved[:, :2] / z[:, None]
+        pixels = (u @ K[:2, :2].T + K[:2, 2]).astype(np.float32)
+        seen = (z > 0) & (pixels > 1).all(1) & (pixels[:, 0] < width - 2) & (pixels[:, 1] < height - 2)
+        if seen.sum() < MIN_ROAD_POINTS:
             return None
-        weight = np.sqrt(1 / np.maximum(1, size / ROBUST_PX)) * focal / depth
-        rows = (slope * weight[:, None])[inside, :, None] * x[inside, None, :]
-        plane = np.linalg.lstsq(rows.reshape(-1, 3), (target * weight[:, None])[inside].ravel(), rcond=None)[0]
-    is_road = inside.mean() > MIN_INLIER_SHARE and _normalize(plane) @ down > MIN_ALONG
-    return plane if is_road else None
+        there, gx, gy = (
+            cv2.remap(image, pixels[seen, None], None, cv2.INTER_LINEAR)[:, 0].astype(np.float64)
+            for image in (images[1], *slopes)
+        )
+        toward = t[:2] - u[seen] * t[2]
+        change = (gx * K[0, 0] * toward[:, 0] + gy * K[1, 1] * toward[:, 1]) / z[seen]
+        rows = np.column_stack((change[:, None] * (x[seen] @ across.T), there, np.ones(len(there))))
+        gain, offset = np.polyfit(there, shown[seen], 1)
+        error = shown[seen] - gain * there - offset
+        rows[:, :2] *= gain
+        weight = np.sqrt(1 / np.maximum(1, np.abs(error) / max(2.0 * float(np.median(np.abs(error))), 0.5)))
+        step = np.linalg.lstsq(rows * weight[:, None], error * weight, rcond=None)[0]
+        plane = plane + step[:2] @ across
+    spread = float(np.std(shown[seen]))
+    return plane if np.isfinite(plane).all() and np.std(error) < MAX_UNEXPLAINED * spread else None
 
 
 def _choose_road_points(height: int, width: int, K: Array, down: Array, travel: Array) -> NDArray[np.float32]:
-    """Return grid points (N, 2) of the image that a road would cover."""
-    y, x = np.mgrid[GRID_PX : height - GRID_PX : GRID_PX, GRID_PX : width - GRID_PX : GRID_PX]
+    """Return the pixels (N, 2) of the image that a road would cover, at most MAX_ROAD_POINTS of them."""
+    y, x = np.mgrid[:height, :width]
     pixels = np.column_stack((x.ravel(), y.ravel())).astype(np.float32)
     rays = _make_rays(pixels.astype(np.float64), K)
     scale = 1 / np.maximum(rays @ down, 1e-9)  # to the plane of height 1
     ahead, aside = scale * (rays @ travel), scale * (rays @ np.cross(down, travel))
-    return pixels[(ahead > NEAR) & (ahead < FAR) & (np.abs(aside) < SIDE)]
-
-
-def _track_points(
-    first: Image, second: Image, at: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return where points (N, 2) are in the second image, and which of them were tracked back to their start."""
-    options: dict[str, Any] = {"winSize": (15, 15), "maxLevel": 3}
-    moved, there, _ = cv2.calcOpticalFlowPyrLK(first, second, at[:, None], None, minEigThreshold=1e-4, **options)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(second, first, moved, None, **options)
-    kept = (there[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm((back[:, 0] - at), axis=1) < 0.5)
-    return moved[:, 0], kept
+    chosen = pixels[(ahead > NEAR) & (ahead < FAR) & (np.abs(aside) < SIDE)]
+    return chosen[:: max(1, len(chosen) // MAX_ROAD_POINTS)]
 
 
 # -- one recording, and two

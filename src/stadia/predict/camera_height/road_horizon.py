@@ -235,20 +235,21 @@ def _measure_travel_deg(stretch: Sequence[RoadFrame]) -> float:
 
 
 def track_corners(
-    images: Iterable[Image], flow_px: float
+    images: Iterable[Image], flow_px: float, distance_px: float = 8.0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
     """Track corners until their median motion exceeds `flow_px`, at most to the last image.
 
     Corners that cannot be tracked back from an image to the one before are left out.
 
     images: gray images (H, W).
+    distance_px: least distance of two corners.
 
     Returns the corners (N, 2) in the first image and in the last one that was used, and the number of that image.
     """
     rest = iter(images)
     shown = next(rest)
     nothing = np.zeros((0, 2), np.float32)
-    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, 8)
+    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, distance_px)
     if start is None:
         return nothing, nothing, 0
     at, number = start, 0
