@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,14 +20,19 @@ from scipy.stats import chi2
 
 from stadia.core.errors import DataError
 from stadia.core.types import TrackProgress, no_progress
+from stadia.geometry.numpy_camera import resize_K
 from stadia.predict.camera_height.road_horizon import track_corners
 from stadia.sfm.road_sweep import HEIGHTS, StraightFrame, sweep_road
+
+if TYPE_CHECKING:
+    from stadia.predict.inputs import PredictionInput
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 MAX_STRETCHES = 32  # of a recording
-MAX_STEPS = 12  # images of a stretch
+MAX_WIDTH = 832
+MAX_STEPS = 24  # images of a stretch
 MAX_FLOW, MIN_FLOW = 0.03, 0.01  # median motion of corners over image width: at which a stretch ends, and has no result
 MIN_CORNERS = 40
 MIN_INLIER_SHARE = 0.5
@@ -268,12 +273,58 @@ def _choose_road_points(height: int, width: int, K: Array, down: Array, travel: 
 # -- one recording, and two
 
 
+def choose_starts(count: int) -> list[int]:
+    """Return the first frames of up to MAX_STRETCHES stretches, spread over a recording of `count` frames."""
+    starts = np.linspace(0, max(0, count - 2), MAX_STRETCHES).round().astype(int)
+    return list(dict.fromkeys(starts.tolist()))
+
+
 def measure_stretches(views: Sequence[MountView], track: TrackProgress = no_progress) -> list[Stretch]:
-    """Measure up to MAX_STRETCHES stretches of a recording, in order; failed ones are left out."""
-    starts = np.unique(np.linspace(0, max(0, len(views) - 2), MAX_STRETCHES).round().astype(int))
+    """Measure the stretches of a recording, in order. Those that bend, stand or show no motion are left out.
+
+    views: all frames of the recording.
+    track: shows the progress.
+    """
+    starts = choose_starts(len(views))
     cv2.setRNGSeed(0)
     found = (measure_stretch(views[start : start + MAX_STEPS + 1]) for start in track(starts, len(starts), "mount"))
     return [stretch for stretch in found if stretch is not None]
+
+
+def measure_input(given: PredictionInput, track: TrackProgress = no_progress) -> list[Stretch]:
+    """Measure the stretches of a video, a folder of frames, or a recording of a data set.
+
+    Only the frames of stretches are kept, in gray and at most MAX_WIDTH wide.
+
+    Raises DataError for a single image, or a video whose number of frames is unknown.
+    """
+    count = len(given.names) or given.count or 0
+    if count < MIN_STRETCHES:
+        found, expected = f"{count} frames", "a video or the frames of a drive"
+        raise DataError(given.name, found=found, expected=expected, fix="pass the recording of a drive")
+    wanted = {frame for start in choose_starts(count) for frame in range(start, start + MAX_STEPS + 1)}
+    views = list[MountView]()
+    for number, frame in enumerate(track(given.frames, count, f"reading {given.name}")):
+        small, K = np.zeros((0, 0), np.uint8), frame.K
+        if number in wanted:
+            small, K = _shrink(frame.image, frame.K)
+        position_m = None
+        if given.recording is not None and given.recording.has_metric_poses:
+            T_world_camera = given.recording.T_world_camera(given.indices[number])
+            position_m = None if T_world_camera is None else T_world_camera[:3, 3]
+        views.append(MountView(lambda small=small: small, K, position_m))  # type: ignore[misc]
+    return measure_stretches(views[:count], track)
+
+
+def _shrink(image: Image, K: Array) -> tuple[Image, Array]:
+    """Return the gray image, at most MAX_WIDTH wide, and its intrinsics."""
+    gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    height, width = gray.shape
+    if width <= MAX_WIDTH:
+        return gray, K
+    new_height = round(height * MAX_WIDTH / width)
+    small = cv2.resize(gray, (MAX_WIDTH, new_height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), resize_K(K, (height, width), new_height, MAX_WIDTH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,8 +367,8 @@ class MountChange:
 
     yaw_deg: positive to the right.
     pitch_deg: positive upwards.
-    roll_deg: positive with the right side down. NaN if the road was not found in one of them.
-    height_cm: positive upwards; NaN without positions in metres.
+    roll_deg: positive with the right side down. NaN if the road was found in fewer than MIN_STRETCHES stretches.
+    height_cm: positive upwards; NaN without the road, or without positions in metres.
     deviations: standard deviation of each of these four, by name.
     p_value: probability of such a change of the angles, or a larger one, if the camera did not move.
     stretches: numbers of stretches that were measured in the two recordings.
@@ -359,7 +410,8 @@ def compare_mounts(first: Sequence[Stretch], second: Sequence[Stretch], names: t
             fix = "pass a longer recording of a drive, and its camera: data.camera.K_file=K.txt"
             raise DataError(name, found=f"{len(stretches)} stretches of travel", expected=expected, fix=fix)
     generator = np.random.default_rng(0)
-    has_road = all(any(math.isfinite(one.height) for one in stretches) for stretches in (first, second))
+    roads = [sum(math.isfinite(one.height) for one in stretches) for stretches in (first, second)]
+    has_road = min(roads) >= MIN_STRETCHES
     found = _subtract(average_stretches(first), average_stretches(second))
     drawn = np.array(
         [
@@ -371,7 +423,7 @@ def compare_mounts(first: Sequence[Stretch], second: Sequence[Stretch], names: t
     deviations = np.hypot(1.4826 * np.nanmedian(np.abs(drawn - np.nanmedian(drawn, 0)), 0), floors)
     angles = 3 if has_road else 2
     distance = float(((found[:angles] / deviations[:angles]) ** 2).sum())
-    values = [*found[:2].tolist(), float(found[2]) if has_road else math.nan, float(found[3])]
+    values = [*found[:2].tolist(), *(found[2:].tolist() if has_road else (math.nan, math.nan))]
     by_name = dict(zip(("yaw_deg", "pitch_deg", "roll_deg", "height_cm"), deviations.tolist(), strict=True))
     return MountChange(
         *values,
