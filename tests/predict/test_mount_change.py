@@ -30,7 +30,7 @@ def render(seed: int, angles_deg: tuple[float, float, float] = (0, 0, 0), up_m: 
     """A drive through a corridor with textured road and walls, seen by a camera whose mount is turned and raised."""
     rng = np.random.default_rng(seed)
     surfaces = [cv2.GaussianBlur(rng.uniform(0, 255, (2048, 512)).astype(np.float32), (0, 0), 1.5) for _ in range(3)]
-    surfaces = [(s - s.mean()) / s.std() * 40 + 128 for s in surfaces]
+    surfaces = [(surface - surface.mean()) / surface.std() * 40 + 128 for surface in surfaces]
     v, u = np.mgrid[:HEIGHT, :WIDTH]
     rays = np.stack([(u - K[0, 2]) / FOCAL, (v - K[1, 2]) / FOCAL, np.ones_like(u, float)], -1)
     rays = rays @ make_rotation(*angles_deg).T
@@ -49,8 +49,8 @@ def render(seed: int, angles_deg: tuple[float, float, float] = (0, 0, 0), up_m: 
             points = rays[inside] * depth[inside, None]
             along = (points[:, 2] + z) * 20 % 2000
             across = (points[:, 0] if number == 0 else points[:, 1] - height) * 20 + 250
-            sampled = cv2.remap(texture, across.astype(np.float32), along.astype(np.float32), cv2.INTER_LINEAR)
-            image[inside] = sampled[:, 0]
+            at = np.stack((across, along), -1).astype(np.float32)[:, None]
+            image[inside] = cv2.remap(texture, at, None, cv2.INTER_LINEAR)[:, 0]
         gray = np.clip(image, 0, 255).astype(np.uint8)
         views.append(MountView(lambda gray=gray: gray, K, np.array([0.0, -height, z])))  # type: ignore[misc]
     return views
@@ -181,7 +181,7 @@ class TestCommand:
     def test_two_recordings_are_needed(self, stadia: Stadia) -> None:
         from stadia.cli.runs import compare
 
-        with refuses(ConfigError, where="--mount", found="1"):
+        with refuses(ConfigError, found="1"):
             compare([Path("a.mp4")], mount=True)
         with refuses(ConfigError, where="--json"):
             compare([Path("a.mp4"), Path("b.mp4")], as_json=True)

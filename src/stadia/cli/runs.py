@@ -183,7 +183,7 @@ def compare(
     settings = [str(thing) for thing in things if "=" in str(thing) and not thing.exists()]
     paths = [thing for thing in things if str(thing) not in settings]
     if len(paths) < 2:
-        fix = "stadia compare RUN RUN, or stadia compare NET NET VIDEO"
+        fix = "stadia compare RUN RUN, stadia compare NET NET VIDEO, or stadia compare A.mp4 B.mp4 --mount"
         raise ConfigError("compare", found=f"{len(paths)} names", expected="two or more", fix=fix)
     if as_json and not mount:
         raise ConfigError("--json", found="without --mount", expected="--mount", fix="remove it")
@@ -234,6 +234,9 @@ def _compare_mounts(first: Path, second: Path, settings: list[str], *, as_json: 
         print_lines(describe_mount_change(change, first.name, second.name))
 
 
+MIN_SHOWN_P = 1e-4  # deviations are not known well enough for smaller probabilities
+
+
 def describe_mount_change(change: MountChange, first: str, second: str) -> list[str]:
     """Return lines that describe how a camera moved on its vehicle.
 
@@ -249,7 +252,8 @@ def describe_mount_change(change: MountChange, first: str, second: str) -> list[
     verdict = f"the camera moved: a calibration from {first} does not hold for {second}"
     if not change.has_moved:
         verdict = f"no change of the mount is measurable from {first} to {second}"
-    lines = [verdict, f"{', '.join(angles)} degrees (p = {change.p_value:.2g} without a change)"]
+    chance = f"p = {change.p_value:.2g}" if change.p_value >= MIN_SHOWN_P else f"p < {MIN_SHOWN_P:g}"
+    lines = [verdict, f"{', '.join(angles)} degrees ({chance} without a change)"]
     lines += [] if change.roll_deg == change.roll_deg else ["roll: not measured, no road with texture was found"]
     height = f"height {change.height_cm:+.1f} +- {change.deviations['height_cm']:.1f} cm"
     lines.append(height if change.height_cm == change.height_cm else "height: not measured, it needs positions in metres")

@@ -53,7 +53,7 @@ SOFT_CURVATURE = 0.004
 MAX_DEVIATIONS = 3.5  # robust deviations from the median, beyond which a stretch is left out
 BLOCKS = 8  # neighboring stretches that the bootstrap draws together, since a vehicle sways slowly
 MIN_STRETCHES = 6
-BOOTSTRAPS = 400
+BOOTSTRAPS = 200
 LEVEL_DEG = 0.05  # deviation of each angle that more stretches do not lower
 LEVEL_HEIGHT = 0.01  # the same of the height, as a share
 SIGNIFICANCE = 0.003  # probability of the measured change, or of a larger one, for a camera that did not move
@@ -420,7 +420,8 @@ def compare_mounts(first: Sequence[Stretch], second: Sequence[Stretch], names: t
         ]
     )
     floors = np.array([LEVEL_DEG] * 3 + [_floor_height(first, second)])
-    deviations = np.hypot(1.4826 * np.nanmedian(np.abs(drawn - np.nanmedian(drawn, 0)), 0), floors)
+    drawn = np.where(np.isfinite(drawn), drawn, found)  # without a height
+    deviations = np.hypot(1.4826 * np.median(np.abs(drawn - np.median(drawn, 0)), 0), floors)
     angles = 3 if has_road else 2
     distance = float(((found[:angles] / deviations[:angles]) ** 2).sum())
     values = [*found[:2].tolist(), *(found[2:].tolist() if has_road else (math.nan, math.nan))]
