@@ -114,7 +114,9 @@ def score_by_script(maps: Sequence[LabeledMap], scheme: Scheme) -> dict[str, flo
         true_m, depth = labeled.true_m.astype(np.float64), labeled.predicted.astype(np.float64)
         if scheme.resize.mode == "truth":
             size = depth.shape[::-1]
-            mask = cv2.resize(mask_by_script(true_m, scheme).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+            mask = (
+                cv2.resize(mask_by_script(true_m, scheme).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+            )
             true_m = np.asarray(cv2.resize(true_m, size, interpolation=cv2.INTER_NEAREST), np.float64)
         else:
             mask = mask_by_script(true_m, scheme)

@@ -44,6 +44,7 @@ Array = NDArray[np.float64]
 CONFIG = RoadWorldConfig(
     train=1, val=0, test=0, frames=60, height=128, width=416, stereo=False, supersampling=1, frame_rate_hz=10
 )
+DURATION_S = CONFIG.frames / CONFIG.frame_rate_hz
 ANGLES_DEG = (0.2, 5.0)  # smallest and largest rotation of a moved mount, evenly drawn in the logarithm
 MAX_HEIGHT_CM = 10.0
 BINS_DEG = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -123,7 +124,7 @@ def measure_worlds(seed: int, worlds: int, cache: Path) -> tuple[list[Mounted], 
 
 def compare(first: Mounted, second: Mounted) -> tuple[MountChange, Array]:
     """Return the measured change, and its errors in yaw, pitch, roll (degrees) and height (cm)."""
-    found = compare_mounts(first.stretches, second.stretches, ("A", "B"))
+    found = compare_mounts(first.stretches, second.stretches, durations_s=(DURATION_S, DURATION_S))
     measured = np.array([found.yaw_deg, found.pitch_deg, found.roll_deg, found.height_cm])
     return found, measured - np.array([*second.angles_deg, second.height_cm - first.height_cm])
 
@@ -154,7 +155,9 @@ def main() -> None:
             found = np.array([-one.p_value for one in some])
             area = ((found[:, None] > scores).mean() + (found[:, None] == scores).mean() / 2).item()
             detected = np.mean([one.has_moved for one in some])
-            print(f"moved by {low} to {high} degrees: {detected:.0%} of {len(some)} found, area under the ROC {area:.3f}")
+            print(
+                f"moved by {low} to {high} degrees: {detected:.0%} of {len(some)} found, area under the ROC {area:.3f}"
+            )
     compare_real(given.data)
 
 
@@ -166,7 +169,9 @@ def print_errors(name: str, compared: list[tuple[MountChange, Array]]) -> None:
     for column, value in enumerate(("yaw deg", "pitch deg", "roll deg", "height cm")):
         known = np.isfinite(errors[:, column])
         size, within = np.abs(errors[known, column]), np.abs(errors[known, column]) < 2 * deviations[known, column]
-        cells.append(f"{value} median {np.median(size):.2f}, 90 % {np.quantile(size, 0.9):.2f}, in 2 s {within.mean():.0%}")
+        cells.append(
+            f"{value} median {np.median(size):.2f}, 90 % {np.quantile(size, 0.9):.2f}, in 2 s {within.mean():.0%}"
+        )
     print(f"{name} ({len(compared)} pairs): {'; '.join(cells)}")
 
 
@@ -177,11 +182,13 @@ def compare_real(data: Path) -> None:
             (recording,) = open_recordings(data / name)
             middle, end = len(recording) // 2, len(recording)
             parts = (open_inputs(data / name, frames=[start, stop]) for start, stop in ((0, middle), (middle, end)))
-            halves = [measure_input(given) for (given,) in parts]
+            inputs = [given for (given,) in parts]
+            halves = [measure_input(given) for given in inputs]
+            first_s, second_s = ((given.count or 0) / given.rate_hz for given in inputs)
             if min(map(len, halves)) < MIN_STRETCHES:
                 print(f"{name}: {[len(part) for part in halves]} stretches, too few")
                 continue
-            print(f"{name}: {compare_mounts(*halves, ('first half', 'second half')).to_json()}", flush=True)
+            print(f"{name}: {compare_mounts(*halves, durations_s=(first_s, second_s)).to_json()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,9 @@ class TestFigures:
             assert every.figures[rows[option]] == pytest.approx(means, rel=1e-9)
 
     def test_equal_sizes_need_no_resize(self) -> None:
-        maps = [LabeledMap(one.name, np.repeat(np.repeat(one.predicted, 2, 0), 2, 1), one.true_m) for one in make_maps()]
+        maps = [
+            LabeledMap(one.name, np.repeat(np.repeat(one.predicted, 2, 0), 2, 1), one.true_m) for one in make_maps()
+        ]
         found = search_protocols(ASKED, lambda: maps, DepthScale.METRES)
         assert {scheme.resize for scheme in found.schemes} == {RESIZES[0]}
 

@@ -70,7 +70,7 @@ class TestRenderedDrives:
 
     def test_a_known_change_is_measured_within_its_deviation(self, straight: list[Stretch]) -> None:
         moved = measure_stretches(render(1, (1.0, -1.5, 2.0), 0.1))
-        change = compare_mounts(straight, moved, ("A", "B"))
+        change = compare_mounts(straight, moved, durations_s=(60, 60))
         assert change.has_moved
         truth = {"yaw_deg": 1.0, "pitch_deg": -1.5, "roll_deg": 2.0, "height_cm": 10.0}
         for name, true in truth.items():
@@ -78,7 +78,7 @@ class TestRenderedDrives:
         assert np.abs([change.yaw_deg - 1, change.pitch_deg + 1.5, change.roll_deg - 2]).max() < 0.4
 
     def test_another_street_is_no_change(self, straight: list[Stretch]) -> None:
-        change = compare_mounts(straight, measure_stretches(render(2)), ("A", "B"))
+        change = compare_mounts(straight, measure_stretches(render(2)), durations_s=(60, 60))
         assert not change.has_moved
         assert np.abs([change.yaw_deg, change.pitch_deg, change.roll_deg]).max() < 0.3
 
@@ -102,21 +102,29 @@ class TestComparison:
     @pytest.mark.parametrize("angles", [(0.0, 0, 0), (5, 0, 0), (0, -5, 0), (0, 0, 5), (3, -2, 4)])
     def test_the_change_is_that_of_the_second_camera_in_the_axes_of_the_first(self, angles: Sequence[float]) -> None:
         first, change = make_rotation(2, 8, -3), make_rotation(*angles)
-        found = compare_mounts(make_stretches(first, 1.5), make_stretches(first @ change, 1.6), ("A", "B"))
+        found = compare_mounts(make_stretches(first, 1.5), make_stretches(first @ change, 1.6), durations_s=(60, 60))
         measured = [found.yaw_deg, found.pitch_deg, found.roll_deg]
         assert measured == pytest.approx(angles, abs=0.15)
         assert found.height_cm == pytest.approx(10, abs=2)
         assert found.has_moved == any(angles)
 
+    def test_a_longer_recording_is_more_certain(self) -> None:
+        first, second = make_stretches(np.eye(3), 1.5), make_stretches(np.eye(3), 1.5, seed=1)
+        short, long = (compare_mounts(first, second, durations_s=(time_s, time_s)) for time_s in (5, 500))
+        assert all(short.deviations[name] > long.deviations[name] for name in short.deviations)
+
     def test_a_recording_against_itself_is_exactly_none(self) -> None:
         some = make_stretches(make_rotation(1, 2, 3), 1.5)
-        change = compare_mounts(some, some, ("A", "A"))
+        change = compare_mounts(some, some, durations_s=(60, 60))
         assert [change.yaw_deg, change.pitch_deg, change.roll_deg, change.height_cm] == pytest.approx([0] * 4, abs=1e-9)
         assert change.p_value == pytest.approx(1)
 
     def test_exchanged_recordings_give_the_inverse(self) -> None:
         first, second = make_stretches(np.eye(3), 1.5), make_stretches(make_rotation(1, 2, -1), 1.4, seed=1)
-        there, back = compare_mounts(first, second, ("A", "B")), compare_mounts(second, first, ("B", "A"))
+        there, back = (
+            compare_mounts(first, second, durations_s=(60, 60)),
+            compare_mounts(second, first, durations_s=(60, 60)),
+        )
         product = make_rotation(there.yaw_deg, there.pitch_deg, there.roll_deg) @ make_rotation(
             back.yaw_deg, back.pitch_deg, back.roll_deg
         )
@@ -125,7 +133,7 @@ class TestComparison:
 
     def test_without_a_road_roll_and_height_are_unknown(self) -> None:
         bare = [Stretch(one.travel, np.full(3, np.nan), np.nan, np.nan, 0.0) for one in make_stretches(np.eye(3), 1.5)]
-        change = compare_mounts(bare, make_stretches(make_rotation(1, 0, 0), 1.5), ("A", "B"))
+        change = compare_mounts(bare, make_stretches(make_rotation(1, 0, 0), 1.5), durations_s=(60, 60))
         assert change.to_json()["roll_deg"] is None
         assert change.to_json()["height_cm"] is None
         assert change.has_moved
@@ -133,7 +141,7 @@ class TestComparison:
     def test_few_stretches_are_refused(self) -> None:
         some = make_stretches(np.eye(3), 1.5)
         with refuses(DataError, where="B", found="3"):
-            compare_mounts(some, some[:3], ("A", "B"))
+            compare_mounts(some, some[:3], durations_s=(60, 60), names=("A", "B"))
 
 
 class TestGeometry:

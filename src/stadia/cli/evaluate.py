@@ -361,13 +361,7 @@ def evaluate(
             reference_factor=reference_factor or depth_factor,
         )
         summary = score_depth_maps(
-            maps,
-            protocol,
-            by,
-            classes=classes,
-            error_maps=error_maps,
-            scores=scores,
-            find_protocol=find_protocol,
+            maps, protocol, by, classes=classes, error_maps=error_maps, scores=scores, find_protocol=find_protocol
         )
     elif trajectory is not None:
         summary = score_trajectory_file(

@@ -170,7 +170,9 @@ def compare(
     ],
     image: Annotated[Path | None, option("Of two runs: draw their curves, a .svg or .png.")] = None,
     out: Annotated[Path | None, option("Of networks: the page, compare.html by default.")] = None,
-    mount: Annotated[bool, flag("--mount", "Of two drives: whether the camera moved on its vehicle between them.")] = False,
+    mount: Annotated[
+        bool, flag("--mount", "Of two drives: whether the camera moved on its vehicle between them.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -219,15 +221,19 @@ def _compare_mounts(first: Path, second: Path, settings: list[str], *, as_json: 
     from stadia.predict.options import parse_source_options
 
     options = parse_source_options(settings)
-    measured, assumed = [], []
+    measured, assumed, durations_s = [], [], list[float]()
     with show_progress() as bars:
         for path in (first, second):
             inputs = open_inputs(path, **options)
+            durations_s.append(sum((given.count or 0) / given.rate_hz for given in inputs))
             assumed += [str(path)] if any(given.camera_is_assumed for given in inputs) else []
             measured.append([stretch for given in inputs for stretch in measure_input(given, bars.track)])
-    change = compare_mounts(measured[0], measured[1], (str(first), str(second)))
+    lasting = durations_s[0], durations_s[1]
+    change = compare_mounts(measured[0], measured[1], durations_s=lasting, names=(str(first), str(second)))
     if assumed:
-        echo(f"note: the camera of {' and '.join(assumed)} is assumed: angles are wrong as its focal length is", err=True)
+        echo(
+            f"note: the camera of {' and '.join(assumed)} is assumed: angles are wrong as its focal length is", err=True
+        )
     if as_json:
         echo(json.dumps(change.to_json(), indent=2, allow_nan=False))
     else:
@@ -256,9 +262,14 @@ def describe_mount_change(change: MountChange, first: str, second: str) -> list[
     lines = [verdict, f"{', '.join(angles)} degrees ({chance} without a change)"]
     lines += [] if change.roll_deg == change.roll_deg else ["roll: not measured, no road with texture was found"]
     height = f"height {change.height_cm:+.1f} +- {change.deviations['height_cm']:.1f} cm"
-    lines.append(height if change.height_cm == change.height_cm else "height: not measured, it needs positions in metres")
+    lines.append(
+        height if change.height_cm == change.height_cm else "height: not measured, it needs positions in metres"
+    )
     counts = " and ".join(map(str, change.stretches))
-    return [*lines, f"from {counts} straight stretches; yaw is positive to the right, pitch upwards, roll right side down"]
+    return [
+        *lines,
+        f"from {counts} straight stretches; yaw is positive to the right, pitch upwards, roll right side down",
+    ]
 
 
 def _rank(networks: list[str], video: Path, settings: list[str], out: Path | None, *, force: bool) -> None:

@@ -283,7 +283,10 @@ def parse_protocol(text: str) -> Protocol:
     if "align" in given:
         kinds = {str(kind).replace(" ", "-"): kind for kind in Alignment}
         wanted = kinds[_choose("align", given["align"], kinds)]
-        scales = {Alignment.SCALE_SHIFT: DepthScale.AFFINE_INVERSE, Alignment.SCALE_SHIFT_DEPTH: DepthScale.AFFINE_DEPTH}
+        scales = {
+            Alignment.SCALE_SHIFT: DepthScale.AFFINE_INVERSE,
+            Alignment.SCALE_SHIFT_DEPTH: DepthScale.AFFINE_DEPTH,
+        }
         fitting = [DepthScale.METRES, *([] if wanted is Alignment.NONE else [DepthScale.UP_TO_SCALE])]
         fitting += [scales[wanted]] if wanted in scales else []
         alignments = dict.fromkeys(fitting, wanted)
