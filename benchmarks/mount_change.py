@@ -1,4 +1,4 @@
-"""Move cameras of rendered drives by .2 to 5 degrees, and measure the error and the ROC of `stadia compare A B --mount`.
+"""Move cameras of rendered drives by .2 to 5 degrees: error and ROC of `stadia compare A B --mount`.
 
     python benchmarks/mount_change.py --seed 0 --worlds 12 --cache FOLDER [--data FOLDER_OF_REAL_SAMPLES]
 
@@ -17,7 +17,7 @@ import os
 import pickle
 import time
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import cv2
@@ -149,7 +149,7 @@ def main() -> None:
     false = np.mean([found.has_moved for found, _ in unchanged])
     print(f"false alarms: {false:.1%} of {len(unchanged)} pairs at p < {SIGNIFICANCE}")
     scores = np.array([-found.p_value for found, _ in unchanged])
-    for low, high in zip(BINS_DEG, BINS_DEG[1:], strict=False):
+    for low, high in pairwise(BINS_DEG):
         some = [found for size, found, _ in changed if low <= size < high]
         if some:
             found = np.array([-one.p_value for one in some])

@@ -1,4 +1,4 @@
-"""The search of protocols: each of its figures is that of a paper's script and of `evaluate`, and it finds hidden ones."""
+"""The search of protocols: its figures are those of scripts and of `evaluate`, and it finds hidden protocols."""
 
 import json
 import random

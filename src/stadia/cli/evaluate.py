@@ -163,11 +163,11 @@ def score_depth_maps(
     truth = open_ground_truth_folder(maps.reference, rules, maps.reference_factor)
     with show_progress() as bars:
         score = score_depth(predictions, truth, rules, classes=classes, track=bars.track)
-        found = None
+        searched = None
         if published is not None:
             predictions, truth, _ = pair_with_truth(predictions, truth)
             maps_with_truth = partial(read_labeled_maps, [(predictions, truth)], rules)
-            found = search_protocols(
+            searched = search_protocols(
                 published, maps_with_truth, predictions.depth_scale, count=len(truth), track=bars.track
             )
     if scores is not None:
@@ -180,7 +180,7 @@ def score_depth_maps(
         with fill_new_folder(error_maps) as folder:
             drawn = write_error_maps(folder, predictions, truth, rules, score)
         echo(f"note: wrote {', '.join(path.name for path in drawn)} into {error_maps}", err=True)
-    return {**score.summary(), **({} if found is None else {"protocols": found.to_json()})}
+    return {**score.summary(), **({} if searched is None else {"protocols": searched.to_json()})}
 
 
 TRAJECTORY = "--trajectory EST --reference REF"

@@ -2,8 +2,8 @@
 
 Papers rarely state all of crop, depth cap, clamp, resizing, alignment and average. The grid has what their scripts do:
 
-- Monodepth2 (`evaluate_depth.py`): Garg's crop, .001 to 80 m, inverse depth resized bilinearly, median per image, clamp;
-  on annotated depth all pixels are scored, and the prediction is clamped to 80 m.
+- Monodepth2 (`evaluate_depth.py`): Garg's crop, .001 to 80 m, inverse depth resized bilinearly, median per image,
+  clamp; on annotated depth all pixels are scored, and the prediction is clamped to 80 m.
 - Zhou et al., CVPR 2017 (`eval_depth.py`), and Garg et al., ECCV 2016: caps of 80 m, and of 1 to 50 m.
 - BTS and AdaBins (`eval_with_pngs.py`): crop of Garg or Eigen, clamp, no alignment; ZoeDepth (`utils/misc.py`): depth
   resized bilinearly with aligned corners, after the crop of KITTI's benchmark, and limits of .1 to 10 m for rooms.
@@ -599,7 +599,10 @@ def search_protocols(
     )
     resizes = resizes if is_resized else resizes[:1]
     ratios = ratios[:, :, : len(resizes)]
-    by_image, images, by_pixel, pixels, shown = 0.0, 0.0, 0.0, 0.0, 0
+    grid = (*ratios.shape, len(CLAMPS), len(alignments))
+    by_image, images = np.zeros((*grid, len(published))), np.zeros((*grid, 1))
+    by_pixel, pixels = np.zeros((*grid, len(parts))), np.zeros((*grid, 1))
+    shown = 0
     with np.errstate(invalid="ignore", divide="ignore"):
         for labeled in track(maps(), count, "trying protocols"):
             sampled = ImagePixels.sample(labeled, resizes, depth_scale)
@@ -607,10 +610,10 @@ def search_protocols(
             scored = (found.counts > 0)[..., None, None, None]
             means = found.sums / found.counts[..., None, None, None]
             metrics = np.stack([_finish(one.metric, _by_part(means, parts)) for one in published], -1)
-            by_image = by_image + np.where(scored, metrics, 0)
-            images = images + scored
-            by_pixel = by_pixel + np.where(scored, found.sums, 0)
-            pixels = pixels + found.counts[..., None, None, None]
+            by_image += np.where(scored, metrics, 0)
+            images += scored
+            by_pixel += np.where(scored, found.sums, 0)
+            pixels += found.counts[..., None, None, None]
             shown += bool(scored.any())
         means = by_pixel / pixels
         over_pixels = np.stack([_finish(one.metric, _by_part(means, parts)) for one in published], -1)
@@ -646,7 +649,8 @@ def _collect_ratios(
     maps: Iterable[LabeledMap], resizes: Sequence[Resize], depth_scale: DepthScale, needs_ratios: bool
 ) -> tuple[Array, list[str], bool]:
     """Return the median ratio over images (windows, ranges, resizes), the windows of all images, and whether a
-    prediction has another size than its truth."""
+    prediction has another size than its truth.
+    """
     ratios, windows, is_resized = list[Array](), list(WINDOWS), False
     for labeled in maps:
         window = crop_window(labeled.crop, *labeled.true_m.shape)

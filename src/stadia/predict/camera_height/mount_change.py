@@ -231,8 +231,9 @@ def align_road(
 ) -> Array | None:
     """Fit the plane m (3,) with m . X = 1 directly to the brightness of its pixels; None if the images disagree.
 
-    The plane is parallel to the direction of travel: its height and its roll are fitted. A point of a plane moves by X_second = (R + t m^T) X_first. The least robust sum of squared differences of
-    brightness, up to one gain and offset, is found by Gauss-Newton steps.
+    The plane is parallel to the direction of travel: its height and its roll are fitted. A point of a plane moves by
+    X_second = (R + t m^T) X_first. The least robust sum of squared differences of brightness, up to one gain and
+    offset, is found by Gauss-Newton steps.
 
     plane: the start.
     at: pixels (N, 2) of the road in the first image.
@@ -445,10 +446,16 @@ def compare_mounts(
     deviations = np.hypot(1.4826 * np.median(np.abs(drawn - np.median(drawn, 0)), 0), floors)
     angles = 3 if has_road else 2
     distance = float(((found[:angles] / deviations[:angles]) ** 2).sum())
-    values = [*found[:2].tolist(), *(found[2:].tolist() if has_road else (math.nan, math.nan))]
+    yaw_deg, pitch_deg, roll_deg, height_cm = found.tolist()
     by_name = dict(zip(("yaw_deg", "pitch_deg", "roll_deg", "height_cm"), deviations.tolist(), strict=True))
     return MountChange(
-        *values, deviations=by_name, p_value=float(chi2.sf(distance, angles)), stretches=(len(first), len(second))
+        yaw_deg,
+        pitch_deg,
+        roll_deg if has_road else math.nan,
+        height_cm if has_road else math.nan,
+        deviations=by_name,
+        p_value=float(chi2.sf(distance, angles)),
+        stretches=(len(first), len(second)),
     )
 
 

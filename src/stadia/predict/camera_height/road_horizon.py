@@ -253,7 +253,8 @@ def track_corners(
     if start is None:
         return nothing, nothing, 0
     at, number = start, 0
-    for number, following in enumerate(rest, 1):
+    for following in rest:
+        number += 1
         moved, there, _ = cv2.calcOpticalFlowPyrLK(shown, following, at, None, winSize=(15, 15), maxLevel=3)
         back, again, _ = cv2.calcOpticalFlowPyrLK(following, shown, moved, None, winSize=(15, 15), maxLevel=3)
         kept = (there[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm((back - at)[:, 0], axis=1) < 0.7)
