@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, add_options, argument, flag, number, option
 from stadia.cli.data import WING_COMMANDS
-from stadia.cli.output import echo, show_progress
+from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
 from stadia.predict.options import (
@@ -128,6 +129,7 @@ def score_depth_maps(
     classes: Path | None,
     error_maps: Path | None,
     scores: Path | None,
+    find_protocol: str | None = None,
 ) -> dict[str, Any]:
     """Score depth maps, write the requested files, and return the scores by name.
 
@@ -137,16 +139,20 @@ def score_depth_maps(
     classes: folder of classes of pixels for "class" in `by`; else None.
     error_maps: new folder for drawings of the errors; None draws none.
     scores: score file to write; None writes none.
+    find_protocol: published figures whose protocol is searched; None searches none.
 
     Raises ConfigError for options that do not fit, DataError for maps that cannot be read.
     """
     from stadia.core.types import DepthScale
+    from stadia.evaluation import protocols
     from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.predictions_folder import Predictions
-    from stadia.evaluation.protocols import find_protocol, parse_parts
+    from stadia.evaluation.protocol_search import parse_published, search_protocols
+    from stadia.evaluation.recording_scores import read_labeled_maps
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
-    rules = find_protocol(protocol, parse_parts(by))
+    published = None if find_protocol is None else parse_published(find_protocol)
+    rules = protocols.find_protocol(protocol, protocols.parse_parts(by))
     if (classes is not None) != ("class" in rules.by):
         found = "--classes without --by class" if classes is not None else "--by class without --classes"
         raise ConfigError("stadia evaluate", found=found, expected="both or neither", fix="add the other one")
@@ -157,6 +163,13 @@ def score_depth_maps(
     truth = open_ground_truth_folder(maps.reference, rules, maps.reference_factor)
     with show_progress() as bars:
         score = score_depth(predictions, truth, rules, classes=classes, track=bars.track)
+        searched = None
+        if published is not None:
+            predictions, truth, _ = pair_with_truth(predictions, truth)
+            maps_with_truth = partial(read_labeled_maps, [(predictions, truth)], rules)
+            searched = search_protocols(
+                published, maps_with_truth, predictions.depth_scale, count=len(truth), track=bars.track
+            )
     if scores is not None:
         write_score_file(scores, score.to_json())
     if error_maps is not None:
@@ -167,7 +180,7 @@ def score_depth_maps(
         with fill_new_folder(error_maps) as folder:
             drawn = write_error_maps(folder, predictions, truth, rules, score)
         echo(f"note: wrote {', '.join(path.name for path in drawn)} into {error_maps}", err=True)
-    return score.summary()
+    return {**score.summary(), **({} if searched is None else {"protocols": searched.to_json()})}
 
 
 TRAJECTORY = "--trajectory EST --reference REF"
@@ -264,12 +277,19 @@ OPTIONS = {
     (DEPTH,): ("classes", "error_maps", "depth_scale", "crop", "depth_factor", "reference_factor"),
     (TRAJECTORY,): ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "image"),
     (OBJECTS,): ("split", "held_out_of"),
-    (NETWORK, DEPTH): ("protocol", "by"),
+    (NETWORK, DEPTH): ("protocol", "by", "find_protocol"),
     (DEPTH, TRAJECTORY, OBJECTS): ("reference", "scores", "force"),
 }
 FORMS_OF = {option: forms for forms, options in OPTIONS.items() for option in options}
 
 
+ProtocolOption = Annotated[
+    str | None,
+    option("Depth protocol, of `stadia list protocols`, or options such as crop=eigen,max=50; metric by default."),
+]
+FindProtocolOption = Annotated[
+    str | None, option("List the protocols that give a published score: .115 (AbsRel), or abs_rel=.115,a1=.877.")
+]
 DepthScaleOption = Annotated[
     str | None,
     option("Scale of other programs' maps: metres (default), up-to-scale, affine-inverse (disparity), affine-depth."),
@@ -298,7 +318,8 @@ def evaluate(
     reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
     split: Annotated[str | None, option("Split of the objects in --reference; test by default.")] = None,
     held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
-    protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
+    protocol: ProtocolOption = None,
+    find_protocol: FindProtocolOption = None,
     depth_scale: DepthScaleOption = None,
     depth_factor: DepthFactorOption = None,
     reference_factor: ReferenceFactorOption = None,
@@ -329,6 +350,7 @@ def evaluate(
     inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
     options["scale_from"] = check_scale_sources(options["scale_from"])
     scores = check_score_file(scores, inputs, force=force)
+    protocol = protocol or ("metric" if find_protocol is None else "relative")
     if depth is not None:
         maps = DepthMaps(
             depth=depth,
@@ -338,7 +360,9 @@ def evaluate(
             depth_factor=depth_factor,
             reference_factor=reference_factor or depth_factor,
         )
-        summary = score_depth_maps(maps, protocol, by, classes=classes, error_maps=error_maps, scores=scores)
+        summary = score_depth_maps(
+            maps, protocol, by, classes=classes, error_maps=error_maps, scores=scores, find_protocol=find_protocol
+        )
     elif trajectory is not None:
         summary = score_trajectory_file(
             trajectory,
@@ -363,10 +387,46 @@ def evaluate(
             by=parse_parts_of_frames(by),
             frames=frames,
             held_out=held_out,
+            find_protocol=find_protocol,
             **{**options, "motion": options["motion"] or "aligned"},
         )
         summary = score_network(checkpoint, truth, chosen, settings, out)
-    print_scores(summary, as_json=as_json, verbose=verbose)
+    if "protocols" in summary and not as_json:
+        print_lines(describe_protocol_search(summary["protocols"], has_all=verbose))
+    else:
+        print_scores(summary, as_json=as_json, verbose=verbose)
+
+
+MAX_LISTED_PROTOCOLS = 5
+"""Most protocols that are printed without `--verbose`."""
+
+
+def describe_protocol_search(found: Mapping[str, Any], *, has_all: bool) -> list[str]:
+    """Return lines about the protocols that reproduce published figures.
+
+    found: JSON of a `ProtocolSearch`.
+    has_all: whether all matches are listed, with the schemes that are equivalent to each.
+    """
+    wanted = ", ".join(f"{metric} {text}" for metric, text in found["published"].items())
+    matches = found["matches"]
+    tried = f"{found['tried']} protocols tried on {found['images']} images, {found['distinct']} distinct results"
+    lines = [f"{len(matches)} results give {wanted} ({tried}; {found['expected_by_chance']:.2g} expected by chance)"]
+    shown = matches if has_all else matches[:MAX_LISTED_PROTOCOLS]
+    if not matches:
+        lines[0] = f"no protocol gives {wanted} ({tried}); the nearest:"
+        shown = [found["nearest"]]
+    for match in shown:
+        figures = ", ".join(f"{metric} {match[metric]:.6g}" for metric in found["published"])
+        lines.append(f"{figures}: {match['protocol']}")
+        equal = match["equivalent"]
+        more = f"{len(equal)} equivalent" if equal else ""
+        option = match.get("option", "no option of stadia evaluate")
+        lines.append(f"  {'; '.join(filter(None, (option, more)))}")
+        lines += [f"    = {scheme}" for scheme in equal] if has_all else []
+    if len(matches) > len(shown):
+        lines.append(f"... and {len(matches) - len(shown)} more: --verbose shows them; another figure of the paper, "
+                     "such as rmse=4.8, excludes some")  # fmt: skip
+    return lines
 
 
 def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stadia.checks.finding import Finding
+    from stadia.predict.camera_height.mount_change import MountChange
     from stadia.predict.ranking import Ranking
 
 
@@ -163,22 +164,37 @@ RUN_RECORD = "run.json"
 
 
 def compare(
-    things: Annotated[list[Path], argument("Two runs; or networks and folders of depth, then a video.", metavar="A B")],
+    things: Annotated[
+        list[Path],
+        argument("Two runs; networks and folders of depth, then a video; or with --mount two drives.", metavar="A B"),
+    ],
     image: Annotated[Path | None, option("Of two runs: draw their curves, a .svg or .png.")] = None,
     out: Annotated[Path | None, option("Of networks: the page, compare.html by default.")] = None,
+    mount: Annotated[
+        bool, flag("--mount", "Of two drives: whether the camera moved on its vehicle between them.")
+    ] = False,
     force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare two runs, or rank networks on a video without ground truth.
+    """Compare two runs or two mounts of a camera, or rank networks on a video.
 
     `stadia compare NET NET ... VIDEO` ranks networks, and depth folders of other programs, by the map of the video.
-    Settings of the video such as data.camera.K_file=K.txt follow it.
+    `stadia compare A B --mount` measures by which angles the camera of drive B differs from the camera of drive A.
+    Settings of the videos such as data.camera.K_file=K.txt follow them.
     """
     settings = [str(thing) for thing in things if "=" in str(thing) and not thing.exists()]
     paths = [thing for thing in things if str(thing) not in settings]
     if len(paths) < 2:
-        fix = "stadia compare RUN RUN, or stadia compare NET NET VIDEO"
+        fix = "stadia compare RUN RUN, stadia compare NET NET VIDEO, or stadia compare A.mp4 B.mp4 --mount"
         raise ConfigError("compare", found=f"{len(paths)} names", expected="two or more", fix=fix)
-    if len(paths) == 2 and all((path / RUN_RECORD).is_file() or not path.exists() for path in paths):
+    if as_json and not mount:
+        raise ConfigError("--json", found="without --mount", expected="--mount", fix="remove it")
+    if mount:
+        if len(paths) != 2:
+            found, fix = f"{len(paths)} names", "stadia compare A.mp4 B.mp4 --mount data.camera.K_file=K.txt"
+            raise ConfigError("compare --mount", found=found, expected="two recordings of one camera", fix=fix)
+        _compare_mounts(paths[0], paths[1], settings, as_json=as_json)
+    elif len(paths) == 2 and all((path / RUN_RECORD).is_file() or not path.exists() for path in paths):
         _compare_runs(paths[0], paths[1], image, force=force)
     else:
         _rank([str(path) for path in paths[:-1]], paths[-1], settings, out, force=force)
@@ -197,6 +213,63 @@ def _compare_runs(first: Path, second: Path, image: Path | None, *, force: bool)
     echo(write_comparison(a, b), nl=False)
     if image is not None:
         echo(f"image: {image if draw_comparison(a, b, image) else 'no common curve'}")
+
+
+def _compare_mounts(first: Path, second: Path, settings: list[str], *, as_json: bool) -> None:
+    from stadia.predict.camera_height.mount_change import compare_mounts, measure_input
+    from stadia.predict.inputs import open_inputs
+    from stadia.predict.options import parse_source_options
+
+    options = parse_source_options(settings)
+    measured, assumed, durations_s = [], [], list[float]()
+    with show_progress() as bars:
+        for path in (first, second):
+            inputs = open_inputs(path, **options)
+            durations_s.append(sum((given.count or 0) / given.rate_hz for given in inputs))
+            assumed += [str(path)] if any(given.camera_is_assumed for given in inputs) else []
+            measured.append([stretch for given in inputs for stretch in measure_input(given, bars.track)])
+    lasting = durations_s[0], durations_s[1]
+    change = compare_mounts(measured[0], measured[1], durations_s=lasting, names=(str(first), str(second)))
+    if assumed:
+        echo(
+            f"note: the camera of {' and '.join(assumed)} is assumed: angles are wrong as its focal length is", err=True
+        )
+    if as_json:
+        echo(json.dumps(change.to_json(), indent=2, allow_nan=False))
+    else:
+        print_lines(describe_mount_change(change, first.name, second.name))
+
+
+MIN_SHOWN_P = 1e-4  # deviations are not known well enough for smaller probabilities
+
+
+def describe_mount_change(change: MountChange, first: str, second: str) -> list[str]:
+    """Return lines that describe how a camera moved on its vehicle.
+
+    change: the measured change.
+    first, second: names of the recordings.
+    """
+    values = {name: getattr(change, f"{name}_deg") for name in ("yaw", "pitch", "roll")}
+    angles = [
+        f"{name} {value:+.2f} +- {change.deviations[f'{name}_deg']:.2f}"
+        for name, value in values.items()
+        if value == value
+    ]
+    verdict = f"the camera moved: a calibration from {first} does not hold for {second}"
+    if not change.has_moved:
+        verdict = f"no change of the mount is measurable from {first} to {second}"
+    chance = f"p = {change.p_value:.2g}" if change.p_value >= MIN_SHOWN_P else f"p < {MIN_SHOWN_P:g}"
+    lines = [verdict, f"{', '.join(angles)} degrees ({chance} without a change)"]
+    lines += [] if change.roll_deg == change.roll_deg else ["roll: not measured, no road with texture was found"]
+    height = f"height {change.height_cm:+.1f} +- {change.deviations['height_cm']:.1f} cm"
+    lines.append(
+        height if change.height_cm == change.height_cm else "height: not measured, it needs positions in metres"
+    )
+    counts = " and ".join(map(str, change.stretches))
+    return [
+        *lines,
+        f"from {counts} straight stretches; yaw is positive to the right, pitch upwards, roll right side down",
+    ]
 
 
 def _rank(networks: list[str], video: Path, settings: list[str], out: Path | None, *, force: bool) -> None:

@@ -278,7 +278,8 @@ def align_to_truth(
     predicted: (1, N) prediction at the N scored pixels: depth, or inverse depth for an affine scale.
     true_m: (1, N) true z in metres at the same pixels.
     depth_scale: scale of the prediction.
-    alignment: what is fitted: nothing, the ratio of medians, or scale and shift of inverse depth or of depth.
+    alignment: what is fitted: nothing, a factor by medians or least squares, or scale and shift of inverse depth or of
+        depth.
     clamp_m: smallest and largest depth in metres after alignment.
     """
     near, far = clamp_m
@@ -290,8 +291,14 @@ def align_to_truth(
         scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
         return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
     ratio = scale_ratio(predicted, true_m, torch.ones_like(true_m, dtype=torch.bool))
-    depth = predicted * ratio if alignment is Alignment.MEDIAN else predicted
-    return depth.clamp(near, far), float(ratio)
+    factor = 1.0
+    if alignment is Alignment.MEDIAN:
+        factor = float(ratio)
+    elif alignment is Alignment.SCALE:
+        factor = float((predicted * true_m).sum() / predicted.square().sum())
+    elif alignment is Alignment.LOG_SCALE:
+        factor = float((true_m / predicted).log().mean().exp())
+    return (predicted * factor).clamp(near, far), float(ratio)
 
 
 def _compare_alignments(

@@ -26,12 +26,16 @@ class Alignment(StrEnum):
 
     NONE ("none"): nothing.
     MEDIAN ("median"): one factor, median(truth) / median(prediction).
+    SCALE ("scale"): one factor, by least squares of depth.
+    LOG_SCALE ("log scale"): one factor, by least squares of the logarithm of depth.
     SCALE_SHIFT ("scale and shift"): scale and shift of inverse depth, by least squares.
     SCALE_SHIFT_DEPTH ("scale and shift of depth"): scale and shift of depth, by least squares.
     """
 
     NONE = "none"
     MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
+    SCALE = "scale"  # one factor an image, least squares of depth
+    LOG_SCALE = "log scale"  # one factor an image, least squares of the logarithm
     SCALE_SHIFT = "scale and shift"  # of inverse depth, least squares, an image
     SCALE_SHIFT_DEPTH = "scale and shift of depth"  # least squares, an image
 
@@ -82,6 +86,7 @@ EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae
 
 
 _KITTI_CAP = (1e-3, 80.0)
+ANY_DEPTH_M = (1e-9, 1e9)  # a clamp that changes no prediction
 _KITTI_IMPROVED_SHARE = 0.08  # between one LiDAR scan (.03 to .05 of the pixels) and annotated depth (about .16)
 
 
@@ -225,21 +230,93 @@ PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _AL
 
 
 def find_protocol(name: str, by: tuple[str, ...] = ()) -> Protocol:
-    """Return the protocol with this name.
+    """Return the protocol with this name, or with the options in a text such as "crop=eigen,max=50,align=median".
 
     by: parts of the image that are scored separately, of `score_parts.PARTS`.
 
-    Raises ConfigError for an unknown name.
+    Raises ConfigError for an unknown name or option.
 
     Examples:
         >>> find_protocol("kitti-eigen").crop
         'garg'
     """
+    if "=" in name:
+        return replace(parse_protocol(name), by=by)
     if name not in PROTOCOLS:
         near = find_nearest_name(name, list(PROTOCOLS))
         fix = f"did you mean '{near}'?" if near else "docs/reference/protocols.md describes them"
         raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", fix=fix)
     return replace(PROTOCOLS[name], by=by) if by else PROTOCOLS[name]
+
+
+PROTOCOL_OPTIONS = ("crop", "min", "max", "clamp", "align")
+
+
+def parse_protocol(text: str) -> Protocol:
+    """Return the protocol with the options of a text.
+
+    text: "crop=NAME,min=METRES,max=METRES,clamp=METRES,align=NAME"; each is optional. `crop` is a row of CROPS. `min`
+        and `max` limit the scored true depth, by default .001 and 80; "max=inf" scores all. Predictions are clamped to
+        `min` and to `clamp`, by default `max` (80 for "max=inf"); "clamp=no" does not clamp. `align` is an `Alignment`
+        with hyphens for spaces, such as log-scale; by default what the depth scale leaves unknown.
+
+    Raises ConfigError for an unknown option or a wrong value.
+
+    Examples:
+        >>> parse_protocol("crop=eigen,max=50").scored_m
+        (0.001, 50.0)
+    """
+    given = dict[str, str]()
+    for part in text.replace(" ", "").split(","):
+        name, _, value = part.partition("=")
+        if name not in PROTOCOL_OPTIONS or name in given:
+            expected = f"each of {', '.join(PROTOCOL_OPTIONS)} at most once"
+            raise ConfigError("--protocol", found=f"'{part}'", expected=expected, fix="such as crop=eigen,max=50")
+        given[name] = value
+    crop = _choose("crop", given.get("crop", "none"), CROPS)
+    near, far = (_read_metres(name, given.get(name, default)) for name, default in (("min", "0.001"), ("max", "80")))
+    clamp = given.get("clamp", f"{far if math.isfinite(far) else _KITTI_CAP[1]}")
+    clamp_m = ANY_DEPTH_M if clamp == "no" else (max(near, ANY_DEPTH_M[0]), _read_metres("clamp", clamp))
+    if not (near < far and clamp_m[0] < clamp_m[1]):
+        raise ConfigError("--protocol", found=f"'{text}'", expected="a minimum below max and clamp")
+    alignments: Mapping[DepthScale, Alignment] = ALIGNMENT_BY_SCALE
+    if "align" in given:
+        kinds = {str(kind).replace(" ", "-"): kind for kind in Alignment}
+        wanted = kinds[_choose("align", given["align"], kinds)]
+        scales = {
+            Alignment.SCALE_SHIFT: DepthScale.AFFINE_INVERSE,
+            Alignment.SCALE_SHIFT_DEPTH: DepthScale.AFFINE_DEPTH,
+        }
+        fitting = [DepthScale.METRES, *([] if wanted is Alignment.NONE else [DepthScale.UP_TO_SCALE])]
+        fitting += [scales[wanted]] if wanted in scales else []
+        alignments = dict.fromkeys(fitting, wanted)
+    return Protocol(
+        name=text,
+        ground_truth="any in metres",
+        source="the options of --protocol",
+        crop=crop,
+        scored_m=(near, far),
+        clamp_m=clamp_m,
+        alignments=alignments,
+    )
+
+
+def _choose(name: str, value: str, known: Iterable[str]) -> str:
+    if value not in (names := list(known)):
+        near = find_nearest_name(value, names)
+        fix = f"did you mean '{near}'?" if near else "choose one of them"
+        raise ConfigError(f"--protocol {name}", found=f"'{value}'", expected=f"one of {', '.join(names)}", fix=fix)
+    return value
+
+
+def _read_metres(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise ConfigError(f"--protocol {name}", found=f"'{text}'", expected="metres", fix=f"such as {name}=50")
+    return value
 
 
 DISTANCES_M = (5.0, 10.0, 20.0, 40.0, 80.0)  # limits between the parts of true depth

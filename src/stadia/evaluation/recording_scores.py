@@ -1,7 +1,7 @@
 """Score depth and camera paths of recordings: predict to disk, then score from disk."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError, ProtocolError
 from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress, name_ground_truth, no_progress
-from stadia.evaluation.depth_score import DepthScore, collect_scores, score_images
+from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.image_score import ImageScore
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.predictions_folder import Predictions, Provenance, read_record
+from stadia.evaluation.protocol_search import LabeledMap, ProtocolSearch, PublishedFigure, search_protocols
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
@@ -359,6 +360,7 @@ class RecordingScores:
     notes: sentences about suspicious results.
     ground_truth: kind of the true depth, such as single LiDAR scans.
     flicker: how much the depth of neighboring video frames disagrees, by name of the recording.
+    protocols: the protocols that reproduce published figures; None if none were given.
     """
 
     depth: DepthScore | None
@@ -366,13 +368,15 @@ class RecordingScores:
     notes: tuple[str, ...] = ()
     ground_truth: str = ""
     flicker: Mapping[str, FlickerScore] = field(default_factory=dict)
+    protocols: ProtocolSearch | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of the depth scores, the notes, and `odometry` by recording."""
         depth: dict[str, Any] = self._name_truth(self.depth.summary()) if self.depth else {"images": 0, "notes": []}
         notes = [*self.notes, *depth["notes"]]
         odometry = {name: score.summary() for name, score in self.odometry.items()}
-        return {**depth, "notes": notes, "odometry": odometry, **self._list_flicker()}
+        found = {} if self.protocols is None else {"protocols": self.protocols.to_json()}
+        return {**depth, "notes": notes, "odometry": odometry, **self._list_flicker(), **found}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
         """Write the depth scores as NAME.json and the score of each path as NAME-RECORDING.json. Return the files.
@@ -411,6 +415,7 @@ def evaluate_recordings(
     indices: Mapping[str, Sequence[int]] | None = None,
     reuse: bool = False,
     prepare: PreparePredictor | None = None,
+    published: tuple[PublishedFigure, ...] = (),
     track: TrackProgress = no_progress,
 ) -> RecordingScores:
     """Predict each recording into its folder in `out`, then score what is on disk.
@@ -421,6 +426,7 @@ def evaluate_recordings(
     indices: rising indices of the frames to predict, by the recording's name; None takes all.
     reuse: score finished predictions in `out`, if provenance and frames match.
     prepare: returns the predictor for a recording, in metres that were measured on it, and the provenance.
+    published: also find the protocols that reproduce these figures.
     track: shows the progress.
 
     Raises ProtocolError if the protocol refuses the depth scale, if there is nothing to score, or if `out` has other
@@ -436,6 +442,7 @@ def evaluate_recordings(
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     flicker: dict[str, FlickerScore] = {}
+    predicted: list[tuple[Predictions, GroundTruthReaders]] = []
     for recording in recordings:
         chosen = frames.get(recording.name, ())
         if recording not in scorable:  # such as a benchmark's test sequences
@@ -459,6 +466,7 @@ def evaluate_recordings(
             )
             _write_middle_image(predictions, recording, chosen)
         truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
+        predicted.append((predictions, truth))
         for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
             scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
         if (path := _path_score(predictions, recording, chosen)) is not None:
@@ -475,7 +483,31 @@ def evaluate_recordings(
     kind = name_ground_truth(recordings, frames)
     if depth is not None and "+" in kind:
         notes.append(f"several kinds of ground truth, {kind}: choose one with data.ground_truth to compare scores")
-    return RecordingScores(depth, odometry, tuple(notes), kind, flicker)
+    protocols = None
+    if published:
+        protocols = search_protocols(
+            published,
+            partial(read_labeled_maps, predicted, protocol),
+            depth_scale,
+            count=sum(len(truth) for _, truth in predicted),
+            track=track,
+        )
+    return RecordingScores(depth, odometry, tuple(notes), kind, flicker, protocols)
+
+
+def read_labeled_maps(
+    predicted: Iterable[tuple[Predictions, GroundTruthReaders]], protocol: Protocol
+) -> Iterator[LabeledMap]:
+    """Yield the predictions that have ground truth, to try protocols.
+
+    predicted: predictions, each with functions that read their ground truth by name.
+    protocol: gives the unit of integer maps.
+    """
+    for predictions, truth in predicted:
+        for name, read_truth in truth.items():
+            if (true_m := read_truth()) is not None and name in predictions.files:
+                depth = predictions.read(name, png_per_metre=protocol.png_per_metre)
+                yield LabeledMap(name, depth, true_m, predictions.crop)
 
 
 def _write_middle_image(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> None:

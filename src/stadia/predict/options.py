@@ -135,6 +135,7 @@ class EvaluateOptions(NetworkOptions):
     frames: file with a list of the frames to score; None scores all.
     held_out: whether frames that trained the network are left out.
     motion: how the camera trajectory is estimated: "aligned" or "network".
+    find_protocol: published figures such as "abs_rel=.115,a1=.877", to find the protocols that reproduce them.
     """
 
     protocol: str = "metric"
@@ -142,6 +143,7 @@ class EvaluateOptions(NetworkOptions):
     frames: Path | None = None
     held_out: bool = False
     motion: str = "aligned"
+    find_protocol: str | None = None
 
     @property
     def suffix(self) -> str:

@@ -59,6 +59,7 @@ from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.point_clouds import write_cloud_sample
 from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.predictions_folder import Predictions
+from stadia.evaluation.protocol_search import PublishedFigure, parse_published
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import describe_receipt, summarize_verdict
@@ -345,6 +346,7 @@ class LabeledRecordings(LabeledSet):
     reuse: whether finished predictions in the folder are scored again instead of being replaced.
     trained_on: frames of the training, by recording; their mean depth is a baseline.
     scale_from: texts of `--scale-from` (sources of metres), which are measured on each recording.
+    published: figures of which the protocol is searched.
     """
 
     predictor: Predictor
@@ -354,6 +356,7 @@ class LabeledRecordings(LabeledSet):
     reuse: bool = False
     trained_on: Sequence[tuple[Recording, Sequence[int]]] = ()
     scale_from: tuple[str, ...] = ()
+    published: tuple[PublishedFigure, ...] = ()
 
 
 def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
@@ -380,6 +383,7 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
         indices=labeled.indices,
         reuse=labeled.reuse,
         prepare=prepare if labeled.scale_from else None,
+        published=labeled.published,
         track=track,
     )
     notes = list(labeled.notes)
@@ -558,6 +562,7 @@ class DepthTask(Task):
             protocol=protocol,
             reuse=True,
             scale_from=options.scale_from,
+            published=() if options.find_protocol is None else parse_published(options.find_protocol),
         )
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:

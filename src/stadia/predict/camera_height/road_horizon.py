@@ -5,7 +5,7 @@ point, and a car moves along its road.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -221,7 +221,8 @@ def measure_travel_pitches_deg(drive: Sequence[RoadFrame], track: TrackProgress 
 
 def _measure_travel_deg(stretch: Sequence[RoadFrame]) -> float:
     first = stretch[0]
-    before, after = _track_corners([frame.image for frame in stretch], first.width)
+    images = (cv2.cvtColor(frame.image(), cv2.COLOR_RGB2GRAY) for frame in stretch)
+    before, after, _ = track_corners(images, _FLOW_SHARE * first.width)
     if len(before) < _MIN_CORNERS or np.median(np.linalg.norm(after - before, axis=1)) < _MIN_FLOW_SHARE * first.width:
         return math.nan
     E, agree = cv2.findEssentialMat(before, after, first.K, method=cv2.RANSAC, prob=0.999, threshold=0.7)
@@ -233,21 +234,31 @@ def _measure_travel_deg(stretch: Sequence[RoadFrame]) -> float:
     return math.degrees(math.atan2(y, z)) if straight else math.nan
 
 
-def _track_corners(
-    images: Sequence[Callable[[], Image]], width: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return corners (N, 2) of the first image, and of the image where they moved enough, or the last one."""
-    shown = cv2.cvtColor(images[0](), cv2.COLOR_RGB2GRAY)
-    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, 8)
+def track_corners(
+    images: Iterable[Image], flow_px: float, distance_px: float = 8.0
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    """Track corners until their median motion exceeds `flow_px`, at most to the last image.
+
+    Corners that cannot be tracked back from an image to the one before are left out.
+
+    images: gray images (H, W).
+    distance_px: least distance of two corners.
+
+    Returns the corners (N, 2) in the first image and in the last one that was used, and the number of that image.
+    """
+    rest = iter(images)
+    shown = next(rest)
+    nothing = np.zeros((0, 2), np.float32)
+    start = cv2.goodFeaturesToTrack(shown, _MAX_CORNERS, 0.005, distance_px)
     if start is None:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    at = start
-    for image in images[1:]:
-        following = cv2.cvtColor(image(), cv2.COLOR_RGB2GRAY)
+        return nothing, nothing, 0
+    at, number = start, 0
+    for following in rest:
+        number += 1
         moved, there, _ = cv2.calcOpticalFlowPyrLK(shown, following, at, None, winSize=(15, 15), maxLevel=3)
         back, again, _ = cv2.calcOpticalFlowPyrLK(following, shown, moved, None, winSize=(15, 15), maxLevel=3)
         kept = (there[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm((back - at)[:, 0], axis=1) < 0.7)
         start, at, shown = start[kept], moved[kept], following
-        if not len(at) or np.median(np.linalg.norm((at - start)[:, 0], axis=1)) > _FLOW_SHARE * width:
+        if not len(at) or np.median(np.linalg.norm((at - start)[:, 0], axis=1)) > flow_px:
             break
-    return start[:, 0], at[:, 0]
+    return start[:, 0], at[:, 0], number
