@@ -27,7 +27,8 @@ from benchmarks.check_results import OPENGL, Scene, write_foreign
 from scipy.spatial.transform import Rotation
 
 from stadia.io.image_io import read_image
-from stadia.sfm.check_reconstruction import measure_depth, open_reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.sfm.check_reconstruction import measure_depth, replace_camera
 from stadia.sfm.convention_search import apply_convention, search_conventions
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import pose_images, triangulate_view, view_matches
@@ -273,7 +274,7 @@ def main() -> None:
                 scene, matches, amount = make_correct(format, recording, random), recording.matches, None
             with tempfile.TemporaryDirectory() as folder:
                 path, camera = write_foreign(scene, format, Path(folder))
-                read = open_reconstruction(path, matches, camera)
+                read = replace_camera(read_reconstruction(path), matches, camera)
                 search, meaning = search_conventions(read, matches), None
                 found = search.found
                 if read.depth is not None:

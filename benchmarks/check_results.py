@@ -22,7 +22,8 @@ import numpy as np
 from benchmarks.map_verdict import list_right, list_wrong
 from scipy.spatial.transform import Rotation
 
-from stadia.sfm.check_reconstruction import judge_reconstruction, open_reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.sfm.check_reconstruction import judge_reconstruction, replace_camera
 from stadia.sfm.image_matches import ImageMatches
 
 OPENGL = np.diag([1.0, -1, -1, 1])
@@ -150,7 +151,7 @@ def main() -> None:
             start = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 path, camera = write_foreign(Scene(names, case.T, case.camera.K, size), format, Path(folder))
-                verdict = judge_reconstruction(open_reconstruction(path, matches, camera), matches)
+                verdict = judge_reconstruction(replace_camera(read_reconstruction(path), matches, camera), matches)
             grades[side][verdict.grade] += 1
             shown = {"map": side, "kind": case.kind, "scene": case.scene.name, "format": format, "grade": verdict.grade}
             reasons = {name: getattr(verdict, name).reason for name in ("path", "camera", "conventions")}

@@ -21,12 +21,13 @@ import stadia
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction
 from stadia.sfm.check_reconstruction import (
     Grade,
     fix_reconstruction,
     judge_reconstruction,
     measure_depth,
-    open_reconstruction,
+    replace_camera,
     show_worst_pairs,
 )
 from stadia.sfm.convention_search import (
@@ -394,9 +395,11 @@ def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
     path = tmp_path / "path.txt"
     path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
     with refuses(DataError, where=str(path)):
-        judge_reconstruction(open_reconstruction(path, MATCHES), MATCHES)
+        judge_reconstruction(read_reconstruction(path), MATCHES)
     verdict = judge_reconstruction(
-        open_reconstruction(path, MATCHES, "fx=500,fy=500,cx=325.5,cy=195.5,k1=-0.05,k2=0.01,p1=0.001,p2=-0.001"),
+        replace_camera(
+            read_reconstruction(path), MATCHES, "fx=500,fy=500,cx=325.5,cy=195.5,k1=-0.05,k2=0.01,p1=0.001,p2=-0.001"
+        ),
         MATCHES,
     )
     assert verdict.grade == Grade.USABLE
@@ -406,8 +409,8 @@ def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
 def test_wrong_numbers_of_a_camera_are_refused(camera: str, tmp_path: Path) -> None:
     path = tmp_path / "path.txt"
     path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
-    with refuses(ConfigError, where="--camera", found=camera):
-        open_reconstruction(path, MATCHES, camera)
+    with refuses(ConfigError, where=camera):
+        replace_camera(read_reconstruction(path), MATCHES, camera)
 
 
 def test_images_that_do_not_match_are_refused(tmp_path: Path) -> None:

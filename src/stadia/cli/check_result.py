@@ -42,12 +42,14 @@ def check_result(
     if report is not None:
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=force)
 
-    from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, open_reconstruction
+    from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
+    from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, replace_camera
     from stadia.sfm.image_matches import match_images
 
     with show_progress() as bars:
+        reconstruction = read_reconstruction(result)  # a wrong file is found before the images are matched
         matches = match_images(images, track=bars.track)
-        reconstruction = open_reconstruction(result, matches, camera)
+        reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
             verdict = judge_reconstruction(reconstruction, matches)
     record = describe_verdict(verdict)
@@ -58,10 +60,8 @@ def check_result(
         if (fixed := fix_reconstruction(reconstruction, matches, verdict)) is None:
             echo("Nothing to fix: no convention explains the images better", err=as_json)
         else:
-            from stadia.io.reconstruction_formats import write_reconstruction
-
             written = write_reconstruction(fixed, expand_home(fix))
-            again = judge_reconstruction(open_reconstruction(written, matches, camera), matches)
+            again = judge_reconstruction(replace_camera(read_reconstruction(written), matches, camera), matches)
             record["fixed"] = {"path": str(written), **describe_verdict(again)}
             if not as_json:
                 print_lines(["", *list_lines(written, again, verbose=verbose)])

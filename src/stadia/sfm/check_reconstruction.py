@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError
 from stadia.core.types import TrackProgress, no_progress
-from stadia.data.formats.calibration_files import read_calibration
-from stadia.io.input_files import is_existing_path
+from stadia.data.formats.given_camera import read_given_camera
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import read_reconstruction
 from stadia.sfm.convention_search import ConventionSearch, apply_convention, search_conventions
@@ -213,48 +211,25 @@ def check_reconstruction(
 
     Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
     """
+    reconstruction = read_reconstruction(Path(path))  # a wrong file is found before the images are matched
     matches = match_images(images, work, track)
-    return judge_reconstruction(open_reconstruction(Path(path), matches, camera), matches)
+    return judge_reconstruction(replace_camera(reconstruction, matches, camera), matches)
 
 
-def open_reconstruction(path: Path, matches: ImageMatches, camera: str | None = None) -> Reconstruction:
-    """Read the result of another program.
+def replace_camera(reconstruction: Reconstruction, matches: ImageMatches, camera: str | None) -> Reconstruction:
+    """Return a result with the camera that the user gives in place of its own; unchanged if `camera` is None.
 
-    path: the file or folder.
-    matches: the images, whose size is that of a camera given as numbers.
-    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, in place of the cameras of the result.
+    reconstruction: the result.
+    matches: the images, whose median size is that of a camera without one.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360.
 
-    Raises DataError for an unknown result or camera file, ConfigError for wrong numbers.
+    Raises DataError for a wrong camera file, ConfigError for wrong numbers.
     """
-    reconstruction = read_reconstruction(path)
     if camera is None:
         return reconstruction
     width, height = (int(side) for side in np.median(matches.sizes, axis=0))
-    if is_existing_path(camera):
-        known = read_calibration(Path(camera))[0]
-        lens = known.find_distortion(Path(camera))
-        coefficients = tuple(lens[1])[:4] if lens is not None else ()
-        size = (known.size[1], known.size[0]) if known.size else (width, height)
-        return reconstruction.with_camera(known.K, (*coefficients, *[0.0] * (4 - len(coefficients))), size)
-    numbers = _parse_numbers(camera)
-    fx = numbers["fx"]
-    K = np.array([[fx, 0, numbers.get("cx", (width - 1) / 2)], [0, numbers.get("fy", fx), 0], [0, 0, 1]])
-    K[1, 2] = numbers.get("cy", (height - 1) / 2)
-    return reconstruction.with_camera(K, [numbers.get(key, 0.0) for key in ("k1", "k2", "p1", "p2")], (width, height))
-
-
-CAMERA_NUMBERS = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")
-
-
-def _parse_numbers(text: str) -> dict[str, float]:
-    try:
-        numbers = {key.strip(): float(value) for key, _, value in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        numbers = {}
-    if "fx" not in numbers or not set(numbers) <= set(CAMERA_NUMBERS) or not np.isfinite(list(numbers.values())).all():
-        expected = f"a camera file, or numbers of {', '.join(CAMERA_NUMBERS)}"
-        raise ConfigError("--camera", found=text, expected=expected, fix="write --camera fx=700,fy=700,cx=640,cy=360")
-    return numbers
+    K, distortion, size = read_given_camera(camera, (width, height))
+    return reconstruction.with_camera(K, distortion.tolist(), size)
 
 
 def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) -> ReconstructionVerdict:

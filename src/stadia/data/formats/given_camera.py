@@ -22,12 +22,14 @@ KEYS = ("fx", "fy", "cx", "cy", "width", "height", "k1", "k2", "p1", "p2")
 _MODELS = {EQUIDISTANT: ("OPENCV_FISHEYE", 4), FOV: ("FOV", 1)}
 
 
-def read_given_camera(given: str) -> tuple[Array, Array, tuple[int, int]]:
+def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array, Array, tuple[int, int]]:
     """Read a camera from a file, or from numbers such as fx=700,fy=700,cx=640,cy=360,width=1280,height=720,k1=0.1.
 
-    Without fy, it is fx. Other lenses than OpenCV's four coefficients are fitted by them.
+    Without fy, it is fx; without cx and cy, they are the middle of the image. Other lenses than OpenCV's four
+    coefficients are fitted by them.
 
     given: path of a calibration file that `read_calibration` reads, a file of `stadia camera`, or the numbers.
+    size: width and height that hold if `given` has none; (0, 0) if they are unknown.
 
     Returns K (3, 3), the coefficients k1, k2, p1, p2 (4,), and (width, height), which is (0, 0) if unknown: what
     `stadia.io.reconstruction_files.Reconstruction.with_camera` takes.
@@ -40,12 +42,12 @@ def read_given_camera(given: str) -> tuple[Array, Array, tuple[int, int]]:
     """
     path = Path(given)
     if "=" in given and not path.is_file():
-        values = _parse_numbers(given)
+        values = _parse_numbers(given, size)
         K = np.array([[values["fx"], 0, values["cx"]], [0, values["fy"], values["cy"]], [0, 0, 1]])
         lens = np.array([values.get(key, 0.0) for key in ("k1", "k2", "p1", "p2")])
-        return K, lens, (int(values.get("width", 0)), int(values.get("height", 0)))
+        return K, lens, (int(values["width"]), int(values["height"]))
     camera = read_calibration(path)[0]
-    size = (camera.size[1], camera.size[0]) if camera.size is not None else (0, 0)
+    size = (camera.size[1], camera.size[0]) if camera.size is not None else size
     found = camera.find_distortion(path)
     stored = read_json(path) if path.suffix.lower() == ".json" else None
     if isinstance(stored, dict) and stored.get("format") == "stadia-camera":
@@ -56,9 +58,9 @@ def read_given_camera(given: str) -> tuple[Array, Array, tuple[int, int]]:
     return *_convert(path, camera.K, model, coefficients, size), size
 
 
-def _parse_numbers(given: str) -> Mapping[str, float]:
+def _parse_numbers(given: str, size: tuple[int, int]) -> Mapping[str, float]:
     fix = "pass fx=700,fy=700,cx=640,cy=360, and width, height, k1, k2, p1, p2 if they are known"
-    values = dict[str, float]()
+    values = dict[str, float](width=size[0], height=size[1])
     for part in given.replace(" ", ",").split(","):
         key, _, text = part.partition("=")
         try:
@@ -69,6 +71,9 @@ def _parse_numbers(given: str) -> Mapping[str, float]:
             raise ConfigError(given, found=part, expected=f"{', '.join(KEYS)} = a number", fix=fix)
         values |= {key: number} if part else {}
     values.setdefault("fy", values.get("fx", math.nan))
+    for center, side in (("cx", "width"), ("cy", "height")):
+        if values[side]:
+            values.setdefault(center, (values[side] - 1) / 2)
     missing = [key for key in ("fx", "cx", "cy") if key not in values]
     if missing or min(values["fx"], values["fy"]) <= 0:
         found = f"no {' and '.join(missing)}" if missing else "a focal length that is not positive"
