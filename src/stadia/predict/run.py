@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stadia.checks.prediction_checks import Answer, Question, Verdict
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.data.video.video_map import find_map, find_map_geometry
@@ -35,7 +36,7 @@ from stadia.io.trajectory_files import TRAJECTORY
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
-from stadia.predict.verdict import PredictionGate, record_worse_verdict
+from stadia.predict.verdict import PredictionGate, answer_of_map, find_judging_map, record_worse_verdict
 from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
@@ -242,20 +243,43 @@ class Session:
 
     def _open_gate(self) -> PredictionGate:
         record, self.trained = self.network.read_training(self.input)
-        may_have_map = self.source is not None and not is_image_file(self.source)
+        mapped, unused_map = None, ""
+        if self.source is not None and not is_image_file(self.source):
+            mapped, unused_map = find_judging_map(self.source)
         gate = PredictionGate(
             self.predictor.depth_scale,
             record,
             camera_is_assumed=self.input.camera_is_assumed,
             is_of_training=self.trained.is_of_training,
             has_trained_frames=bool(self.trained.names),
-            mapped=find_map_geometry(self.source, skip_damaged=True) if self.source and may_have_map else None,
+            mapped=mapped,
+            unused_map=unused_map,
         )
+        gate.has_path_of_depth = self.network.predicts_motion and self.input.count != 1
         if self.receipt is not None:
             belief = self.receipt.find_focal()
             gate.beliefs += [] if belief is None else [belief]
             gate.of_scale += self.receipt.findings()
+            gate.asked.add(Question.SCALE)
+        if (answer := self._answer_scale()) is not None:
+            gate.answers[Question.SCALE] = answer
         return gate
+
+    def _answer_scale(self) -> Answer | None:
+        """Return what is known about the metres before the verdict; None without metres."""
+        if self.receipt is not None:
+            counts = [f"{fit.count} measurements by {name}" for name, fit in self.receipt.fits.items()]
+            reason = f"one unit is {self.receipt.factor:.4g} m, +- {self.receipt.deviation:.1%}"
+            return Answer(Verdict(self.receipt.verdict), reason, " and ".join(counts))
+        if self.is_unfamiliar:
+            reason = "the images are unlike those that the metres of base were measured on, so depth is relative"
+            return Answer(Verdict.NOT_JUDGED, reason)
+        if self.network.name == DEFAULT_NETWORK and self.predictor.depth_scale is DepthScale.METRES:
+            error = f"{self.network.relative_error:.0%}"
+            reason = f"metres of base were off by {error} on average in images like these"
+            reason += "; the camera is assumed" * self.input.camera_is_assumed
+            return Answer(Verdict.USABLE, reason, "features of the first frames")
+        return None
 
     def _find_path(self) -> None:
         options, source = self.options, self.source
@@ -281,6 +305,7 @@ class Session:
             self.map_problem = "no key frame gives its scale"
         if not self.map_problem:
             self.mapped = found
+            self.gate.answers[Question.PATH] = answer_of_map(found.mapped)
             self.gate.has_own_path = found.deviation is not None
 
     # -- predict and judge

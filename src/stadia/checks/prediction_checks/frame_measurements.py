@@ -21,7 +21,7 @@ from stadia.geometry.sky import find_sky
 
 Array = NDArray[np.float64]
 
-MIN_MAPPED_FRAMES = 4  # frames with points or road of a map
+MIN_MAPPED_FRAMES = 8  # frames with points or road of a map
 MIN_POINTS = 24  # of a frame
 MIN_POINT_SPREAD = 0.15  # mean |ln z - median| of a frame: below, its points are on one surface
 CELLS = 8, 6  # across and down: parts of an image that are searched for holes

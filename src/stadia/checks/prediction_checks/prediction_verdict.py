@@ -399,6 +399,7 @@ def judge_measurements(
     unused_map: str = "",
     answers: Mapping[Question, Answer] | None = None,
     asked: Collection[Question] = (),
+    has_path_of_depth: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
@@ -412,6 +413,7 @@ def judge_measurements(
     unused_map: why the map next to the input judges no depth; "" if it does, or if there is none.
     answers: answers about the scale, the path and the camera before the findings; a missing one is "not judged".
     asked: questions that count in the overall verdict, next to the depth and those that a warning is about.
+    has_path_of_depth: the camera trajectory is computed from predicted depth.
     """
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)
@@ -441,16 +443,22 @@ def judge_measurements(
         _describe_basis(measured),
     )
     of_camera = CAMERA_AGREES if beliefs and focal is not None else CAMERA_IS_UNCHECKED
+    of_depth_answer = worsen_answer(base, of_depth)
+    path_of_depth = replace(of_depth_answer, reason="it is computed from predicted depth")
     all_answers = {
-        Question.DEPTH: worsen_answer(base, of_depth),
+        Question.DEPTH: of_depth_answer,
         Question.SCALE: METRES_ARE_UNCHECKED,
-        Question.PATH: NO_PATH,
+        Question.PATH: path_of_depth if has_path_of_depth else NO_PATH,
         Question.CAMERA: Answer(Verdict.NOT_JUDGED, ASSUMED_CAMERA) if camera_is_assumed else of_camera,
         **(answers or {}),
     }
     for question in (Question.SCALE, Question.CAMERA):
         about = [finding for finding in findings if QUESTION_OF_CODE.get(finding.code) is question]
         all_answers[question] = worsen_answer(all_answers[question], about)
+    of_scale_answer, of_camera_answer = all_answers[Question.SCALE], all_answers[Question.CAMERA]
+    if of_scale_answer.verdict is Verdict.USABLE and of_camera_answer.verdict is Verdict.DOUBTFUL:
+        reason = f"metres are proportional to the focal length, which is doubtful ({of_camera_answer.reason})"
+        all_answers[Question.SCALE] = replace(of_scale_answer, verdict=Verdict.DOUBTFUL, reason=reason)
     found = {QUESTION_OF_CODE[code] for code in severe if code in QUESTION_OF_CODE}
     return PredictionVerdict(
         find_overall_verdict(all_answers, {Question.DEPTH, *asked, *found}),
@@ -580,6 +588,14 @@ def _confirms_depth(measured: FrameMeasurements) -> bool:
     return measured.match_error + (measured.match_deviation or 0.0) < GOOD_MATCH_ERROR
 
 
+def _is_explained(measured: FrameMeasurements) -> bool:
+    """Return whether points of a map or matches agree with the depth, which may yet be one map for all images."""
+    if measured.mapped is not None and is_mapped(measured):
+        return (measured.mapped.error or 0.0) <= MAX_DOUBTFUL_POINT_ERROR
+    error = measured.match_error
+    return error is not None and is_compared(measured) and error <= MAX_DOUBTFUL_MATCH_ERROR
+
+
 def _describe_match_error(measured: FrameMeasurements, *, is_of_training: bool) -> Finding:
     error, deviation = measured.match_error or 0.0, measured.match_deviation or 0.0
     text = f"this depth explains the motion {error:.2f} +- {deviation:.2f} times as badly as constant depth"
@@ -675,7 +691,8 @@ def _check_use_of_images(measured: FrameMeasurements) -> Iterator[Finding]:
     over_mean, over_rows = _compare_with(measured, "mean_map"), _compare_with(measured, "row")
     if over_mean is not None and over_mean.adds_nothing:
         text = f"the error at the {over_mean.what} is {over_mean.error:.2f} times the error of the mean map"
-        yield make_finding("M31", Severity.WARN, text, f"at most {MAX_BASELINE_ERROR:g}", evidence=over_mean.evidence)
+        severity = Severity.NOTE if _is_explained(measured) else Severity.WARN  # all frames may show the same road
+        yield make_finding("M31", severity, text, f"at most {MAX_BASELINE_ERROR:g}", evidence=over_mean.evidence)
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
