@@ -315,7 +315,7 @@ MIN_CHANGE_AT_ALL = 0.01
 MAX_MATCH_ERROR = 1.0
 """Largest error of matches over the error of constant depth: above, depth explains no motion."""
 
-MAX_DOUBTFUL_MATCH_ERROR = 0.8
+MAX_DOUBTFUL_MATCH_ERROR = 0.75
 """The same: above, depth explains little of the motion."""
 
 GOOD_MATCH_ERROR = 0.6
@@ -328,6 +328,15 @@ MAX_MATCH_DEVIATION = 0.3
 """Largest standard deviation of the error of matches that judges depth."""
 
 MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
+MIN_JUDGED_MATCHES = 500
+"""Fewest matches, over all pairs, of a comparison with constant depth.
+
+A clip of a highway with 409, most of them on cars that overtake, contradicted right depth.
+"""
+
+BASELINE_DEVIATIONS = 2.0
+"""Standard deviations by which an error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR."""
+
 MIN_JUDGED_PAIRS = 4  # pairs for a comparison with constant depth, row means or the mean map
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
 MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowest rows
@@ -518,6 +527,8 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
         elif measured.match_pairs < MIN_JUDGED_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
             yield "S30", f"{pairs} with enough parallax and matches; {MIN_JUDGED_PAIRS} are needed"
+        elif measured.matches < MIN_JUDGED_MATCHES:
+            yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
         elif not is_compared(measured):
             spread = f"the error of matches differs by {measured.match_deviation:.2f} between pairs of frames"
             yield "S30", f"{spread}; at most {MAX_MATCH_DEVIATION:g} is needed"
@@ -541,6 +552,8 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
     is_weak = measured.frames == 1 or _confirms_depth(measured)  # what single images suggest is then only a note
+    if _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR):
+        yield _describe_match_error(measured, is_of_training=is_of_training)
     if measured.mapped is not None and is_mapped(measured):
         yield from _check_points(measured.mapped, is_contradicted=_confirms_depth(measured))
     elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
@@ -561,8 +574,6 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         has_road = measured.mapped is not None and measured.mapped.road_frames >= MIN_MAPPED_FRAMES
         severity = Severity.WARN if has_road else Severity.NOTE  # without a road it may be a ceiling or a wall
         yield make_finding("M32", severity, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
-    if _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR):
-        yield _describe_match_error(measured, is_of_training=is_of_training)
 
 
 def is_compared(measured: FrameMeasurements) -> bool:
@@ -571,12 +582,13 @@ def is_compared(measured: FrameMeasurements) -> bool:
     measured: what was measured on the predicted maps.
     """
     deviation = measured.match_deviation or 0.0
-    return measured.match_pairs >= MIN_JUDGED_PAIRS and deviation <= MAX_MATCH_DEVIATION
+    has_enough = measured.match_pairs >= MIN_JUDGED_PAIRS and measured.matches >= MIN_JUDGED_MATCHES
+    return has_enough and deviation <= MAX_MATCH_DEVIATION
 
 
 def _explains_little(measured: FrameMeasurements, most: float) -> bool:
     """Return whether the error of matches is above `most` by more than its deviation."""
-    if measured.match_error is None or measured.match_pairs < MIN_JUDGED_PAIRS:
+    if measured.match_error is None or not is_compared(measured):
         return False
     return measured.match_error - (measured.match_deviation or 0.0) > most
 
@@ -665,11 +677,11 @@ class _BaselineError:
 
     @property
     def adds_nothing(self) -> bool:
-        return self.error - self.deviation > MAX_BASELINE_ERROR
+        return self.error - BASELINE_DEVIATIONS * self.deviation > MAX_BASELINE_ERROR
 
     @property
     def adds_something(self) -> bool:
-        return self.error + self.deviation < MAX_BASELINE_ERROR
+        return self.error + BASELINE_DEVIATIONS * self.deviation < MAX_BASELINE_ERROR
 
 
 def _compare_with(measured: FrameMeasurements, baseline: str) -> _BaselineError | None:
@@ -696,9 +708,10 @@ def _check_use_of_images(measured: FrameMeasurements) -> Iterator[Finding]:
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
         evidence = {"map": measured.change, "image": measured.image_change}
-        follows = _confirms_depth(measured) or (over_mean is not None and over_mean.adds_something)
         is_one_map = measured.change is not None and measured.change < MIN_CHANGE_AT_ALL
-        severity = Severity.NOTE if follows else Severity.stop_if(is_one_map)  # frames of a street may look alike
+        follows = over_mean is not None and over_mean.adds_something
+        follows |= _is_explained(measured) and not is_one_map  # frames of a street may look alike
+        severity = Severity.NOTE if follows else Severity.stop_if(is_one_map)
         yield make_finding("M31", severity, f"{text} images'", f"above {MIN_CHANGE:.1%}", evidence=evidence)
     if over_rows is not None and over_rows.adds_nothing:
         text = f"the error at the {over_rows.what} is {over_rows.error:.2f} times the error of the mean of each row"
