@@ -363,7 +363,7 @@ DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # the tr
 
 
 OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # a user's term may cause them
-OUTPUT_CODES = OWN_TERM_CODES | {"M33"}  # have their own fix for a published network
+OUTPUT_CODES = OWN_TERM_CODES | {"M32", "M33"}  # have their own fix for a published network
 MAX_NAMED_TERMS = 3
 
 
@@ -703,7 +703,8 @@ def _check_use_of_images(measured: FrameMeasurements) -> Iterator[Finding]:
     over_mean, over_rows = _compare_with(measured, "mean_map"), _compare_with(measured, "row")
     if over_mean is not None and over_mean.adds_nothing:
         text = f"the error at the {over_mean.what} is {over_mean.error:.2f} times the error of the mean map"
-        severity = Severity.NOTE if _is_explained(measured) else Severity.WARN  # all frames may show the same road
+        is_same_road = _is_explained(measured) and not _ignores_images(measured)  # all frames may show one scene
+        severity = Severity.NOTE if is_same_road else Severity.WARN
         yield make_finding("M31", severity, text, f"at most {MAX_BASELINE_ERROR:g}", evidence=over_mean.evidence)
     elif _ignores_images(measured):
         text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
