@@ -289,19 +289,7 @@ def judge(name: str, case: Case, out: Path, real: Path) -> dict[str, Any]:
 
 def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
     """Train, judge, print the table and a line of JSON; return the exit status."""
-    head = [
-        "case",
-        "label",
-        "verdict",
-        "codes",
-        "error / constant",
-        "spread",
-        "change",
-        "matches",
-        "in rows",
-        "own",
-        "mean map",
-    ]
+    head = ["case", "label", "verdict", "codes", "error / constant", "spread", "change", "matches", "rows", "mean map"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     rows = []
     for name, case in CASES.items():

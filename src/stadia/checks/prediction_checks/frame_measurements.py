@@ -355,7 +355,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     mapped = _measure_mapped(valid, mean_map) if has_ratios else None
     measured = [_measure_pair(frame, mean_map) for frame in valid] if has_ratios else []
     pairs = [pair for pair in measured if pair is not None]
-    over_constant, over_rows, over_mean = (compare_pairs(pairs, name) for name in (CONSTANT, ROWS, MEAN_MAP))
+    over_constant, over_rows, over_mean = (compare_pairs(pairs, name) for name in (BY_CONSTANT, BY_ROWS, BY_MEAN_MAP))
     spreads = list(map(_range, maps)) if has_ratios else []
     ranges = [] if has_ratios else list(map(_relative_range, inverse_depths))
     return FrameMeasurements(
@@ -461,7 +461,7 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     return bool(np.median(frame.inverse_depth[sky]) > np.median(lowest))
 
 
-CONSTANT, ROWS, MEAN_MAP = "constant", "rows", "mean map"
+BY_CONSTANT, BY_ROWS, BY_MEAN_MAP = "constant", "rows", "mean map"
 """Baselines of predicted depth: the same depth everywhere, the mean of each image row, and the mean map."""
 
 
@@ -472,9 +472,9 @@ def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> MeasuredPair | N
         return None
     first, second, motion = matched
     size = frame.image.shape[:2]
-    baselines = {CONSTANT: np.ones(len(first)), ROWS: sample_map(average_rows(frame.inverse_depth), first, size)}
+    baselines = {BY_CONSTANT: np.ones(len(first)), BY_ROWS: sample_map(average_rows(frame.inverse_depth), first, size)}
     if mean_map is not None:
-        baselines[MEAN_MAP] = sample_map(mean_map, first, size)
+        baselines[BY_MEAN_MAP] = sample_map(mean_map, first, size)
     return measure_pair(
         first,
         second,
