@@ -167,11 +167,12 @@ def _scatter(values: Array) -> float:
     return float(np.mean(np.abs(values - np.median(values))))
 
 
-def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
+def _sample_log_depth(inverse_depth: NDArray[np.floating], x: Array, y: Array) -> Array:
     """Return ln z (M,) of a map (h, w) at shares of its width and height."""
     rows, columns = inverse_depth.shape
     row, column = (y * rows).astype(int), (x * columns).astype(int)
-    return -np.log(inverse_depth[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)])
+    values = inverse_depth[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)].astype(np.float64)
+    return np.asarray(-np.log(values))
 
 
 def correlate_ranks(measured: Array, predicted: Array) -> float:
@@ -363,22 +364,22 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         spread=float(np.exp(np.median(spreads))) if spreads else None,
         change=_share_of_own([_resize(values, size) for values in maps]),
         image_change=_share_of_own([_brightness(frame.image, size) for frame in valid]),
-        match_error=over_constant and over_constant.error,
+        match_error=over_constant.error if over_constant else None,
         match_pairs=over_constant.pairs if over_constant else 0,
         sky_nearer=float(np.mean(skies)) if skies else None,
         invalid=len(frames) - len(valid),
         has_ratios=has_ratios,
         relative_range=float(np.median(ranges)) if ranges else None,
         row_share=float(np.median(list(map(_share_of_rows, maps)))) if maps else None,
-        match_deviation=over_constant and over_constant.deviation,
+        match_deviation=over_constant.deviation if over_constant else None,
         matches=over_constant.matches if over_constant else 0,
-        match_signal_px=over_constant and over_constant.signal_px,
+        match_signal_px=over_constant.signal_px if over_constant else None,
         followed_pairs=len(pairs),
-        row_error=over_rows and over_rows.error,
-        row_deviation=over_rows and over_rows.deviation,
+        row_error=over_rows.error if over_rows else None,
+        row_deviation=over_rows.deviation if over_rows else None,
         row_pairs=over_rows.pairs if over_rows else 0,
-        mean_map_error=over_mean and over_mean.error,
-        mean_map_deviation=over_mean and over_mean.deviation,
+        mean_map_error=over_mean.error if over_mean else None,
+        mean_map_deviation=over_mean.deviation if over_mean else None,
         mean_map_pairs=over_mean.pairs if over_mean else 0,
         followed=sum(frame.following is not None for frame in frames),
         foreground_far=_share_of_far_foregrounds(inverse_depths),

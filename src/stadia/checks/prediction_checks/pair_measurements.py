@@ -38,9 +38,6 @@ MIN_SIGNAL_PX = 0.4
 Below it the pair cannot distinguish depth from the baseline: matches are accurate to about .3 pixels.
 """
 
-MIN_COMPARED_PAIRS = 4
-"""Fewest pairs of a comparison with a baseline."""
-
 OF_SAMPSON_DISTANCE = 2.47
 """Median distance of matches from their true place over their median Sampson distance, for equal noise in both images.
 
@@ -88,14 +85,14 @@ class BaselineComparison:
 
     error: distance that predicted depth leaves beyond the noise, divided by the distance that the baseline leaves,
         both summed over pairs; 0 if depth explains all motion, 1 if it is no better than the baseline.
-    deviation: standard deviation of the error over pairs (jackknife).
+    deviation: standard deviation of the error over pairs (jackknife); None for one pair.
     pairs: number of pairs.
     matches: number of matches of these pairs.
     signal_px: distance that the baseline leaves beyond the noise, median over pairs.
     """
 
     error: float
-    deviation: float
+    deviation: float | None
     pairs: int
     matches: int
     signal_px: float
@@ -118,13 +115,13 @@ def compare_pairs(pairs: Iterable[MeasuredPair], baseline: str) -> BaselineCompa
     left = np.array([max(pair.error_px - pair.noise_px, MIN_LEFT_PX) for pair in told])
     signal = np.array([pair.find_signal(baseline) for pair in told])
     error = left.sum() / signal.sum()
-    deviation = np.inf
+    deviation = None
     if len(told) > 1:
         without = (left.sum() - left) / (signal.sum() - signal)
         deviation = float(np.sqrt((len(told) - 1) * np.mean((without - without.mean()) ** 2)))
     return BaselineComparison(
         error=float(error),
-        deviation=float(deviation),
+        deviation=deviation,
         pairs=len(told),
         matches=sum(pair.matches for pair in told),
         signal_px=float(np.median(signal)),
