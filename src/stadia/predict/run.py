@@ -51,6 +51,14 @@ DEPTH_COLOR = "depth_color"
 PATH_DRAWING = "trajectory.png"
 
 
+MAX_STRANGENESS = -0.35
+"""Largest strangeness of images whose metres are usable; above 0, depth is not claimed to be in metres.
+
+Of 30 clips with right metres, two are above; of 27 with wrong ones, 21 are above or have doubtful depth
+(benchmarks/clip_verdicts.py).
+"""
+
+
 # -- open the input for the network
 
 
@@ -137,6 +145,8 @@ class Session:
         map_problem: why a map next to the video is not used; "" if it is used or there is none.
         lacks_map: whether a map would give this video a trajectory that does not depend on predicted depth.
         trained: the frames of the input that were used in training the network.
+        strangeness: score of how unlike the images are those on which the network's metres were measured; None if it
+            was not measured.
         is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that depth is
             not claimed to be in metres.
         photo: the prediction of a photo, once it was predicted; None for other inputs.
@@ -163,6 +173,7 @@ class Session:
         self.mapped: MappedPath | None = None
         self.map_problem = ""
         self.lacks_map = False
+        self.strangeness: float | None = None
         self.is_unfamiliar = False
         self.trained = TrainedInput()
         self.photo: PredictedFrame | None = None
@@ -235,8 +246,12 @@ class Session:
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _withdraw_metres(self) -> None:
-        """Predict up to scale if the first frames are unlike those that the network's metres were measured on."""
-        self.is_unfamiliar = self.network.is_unfamiliar(self.predictor, self.open_again().frames)
+        """Predict up to scale if the frames are unlike those that the network's metres were measured on."""
+        from stadia.predict.network import MAX_FAMILIAR_FRAMES
+
+        every = max(self.options.every, (self.count or 1) // MAX_FAMILIAR_FRAMES)
+        self.strangeness = self.network.measure_strangeness(self.predictor, self.open_again(every).frames)
+        self.is_unfamiliar = self.strangeness is not None and self.strangeness > 0
         if self.is_unfamiliar:
             self.predictor = copy(self.predictor)
             self.predictor.depth_scale = DepthScale.UP_TO_SCALE
@@ -278,7 +293,13 @@ class Session:
             error = f"{self.network.relative_error:.0%}"
             reason = f"metres of base were off by {error} on average in images like these"
             reason += "; the camera is assumed" * self.input.camera_is_assumed
-            return Answer(Verdict.USABLE, reason, "features of the first frames")
+            verdict = Verdict.USABLE
+            if self.strangeness is not None and self.strangeness > MAX_STRANGENESS:
+                verdict, reason = (
+                    Verdict.DOUBTFUL,
+                    "the images are rather unlike those that the metres were measured on",
+                )
+            return Answer(verdict, reason, "features of frames spread over the input")
         return None
 
     def _find_path(self) -> None:

@@ -29,6 +29,7 @@ from stadia.checks.prediction_checks.question_verdicts import (
     Answer,
     Question,
     Verdict,
+    complete_answers,
     find_overall_verdict,
     find_verdict,
     worsen_answer,
@@ -452,22 +453,20 @@ def judge_measurements(
         _describe_basis(measured),
     )
     of_camera = CAMERA_AGREES if beliefs and focal is not None else CAMERA_IS_UNCHECKED
-    of_depth_answer = worsen_answer(base, of_depth)
-    path_of_depth = replace(of_depth_answer, reason="it is computed from predicted depth")
-    all_answers = {
-        Question.DEPTH: of_depth_answer,
-        Question.SCALE: METRES_ARE_UNCHECKED,
-        Question.PATH: path_of_depth if has_path_of_depth else NO_PATH,
-        Question.CAMERA: Answer(Verdict.NOT_JUDGED, ASSUMED_CAMERA) if camera_is_assumed else of_camera,
-        **(answers or {}),
-    }
-    for question in (Question.SCALE, Question.CAMERA):
-        about = [finding for finding in findings if QUESTION_OF_CODE.get(finding.code) is question]
-        all_answers[question] = worsen_answer(all_answers[question], about)
-    of_scale_answer, of_camera_answer = all_answers[Question.SCALE], all_answers[Question.CAMERA]
-    if of_scale_answer.verdict is Verdict.USABLE and of_camera_answer.verdict is Verdict.DOUBTFUL:
-        reason = f"metres are proportional to the focal length, which is doubtful ({of_camera_answer.reason})"
-        all_answers[Question.SCALE] = replace(of_scale_answer, verdict=Verdict.DOUBTFUL, reason=reason)
+    of_camera = Answer(Verdict.NOT_JUDGED, ASSUMED_CAMERA) if camera_is_assumed else of_camera
+    depth = worsen_answer(base, of_depth)
+    all_answers = complete_answers(
+        {
+            Question.DEPTH: depth,
+            Question.SCALE: METRES_ARE_UNCHECKED,
+            Question.PATH: replace(depth, reason="it is computed from predicted depth")
+            if has_path_of_depth
+            else NO_PATH,
+            Question.CAMERA: of_camera,
+            **(answers or {}),
+        },
+        findings,
+    )
     found = {QUESTION_OF_CODE[code] for code in severe if code in QUESTION_OF_CODE}
     return PredictionVerdict(
         find_overall_verdict(all_answers, {Question.DEPTH, *asked, *found}),

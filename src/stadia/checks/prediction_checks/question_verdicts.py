@@ -1,6 +1,6 @@
 """Answer each question about a prediction separately: the depth, its metres, the camera trajectory and the camera."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -96,7 +96,33 @@ def worsen_answer(answer: Answer, findings: Iterable[Finding]) -> Answer:
     verdict = find_verdict(severe)
     if not severe or WORST_FIRST.index(verdict) >= WORST_FIRST.index(answer.verdict):
         return answer
-    return Answer(verdict, f"{severe[0].code}: {severe[0].measured}", answer.basis)
+    main = next((finding for finding in severe if finding.severity is Severity.STOP), severe[0])
+    return Answer(verdict, f"{main.code}: {main.measured}", answer.basis)
+
+
+def complete_answers(answers: Mapping[Question, Answer], findings: Sequence[Finding]) -> dict[Question, Answer]:
+    """Return answers in which findings worsen scale and camera, and a wrong camera or wrong depth worsens the metres.
+
+    A wrong scale or path never worsens the depth.
+
+    answers: the answer to each question, in which findings about the depth count already.
+    findings: all findings, the worst first.
+    """
+    completed = dict(answers)
+    for question in (Question.SCALE, Question.CAMERA):
+        about = [finding for finding in findings if QUESTION_OF_CODE.get(finding.code) is question]
+        completed[question] = worsen_answer(completed[question], about)
+    causes = {
+        Question.CAMERA: "metres are proportional to the focal length, which is",
+        Question.DEPTH: "metres are no better than the depth, which is",
+    }
+    for question, text in causes.items():
+        scale, cause = completed[Question.SCALE], completed[question]
+        is_worse = WORST_FIRST.index(cause.verdict) < WORST_FIRST.index(scale.verdict)
+        if cause.verdict is not Verdict.NOT_JUDGED and scale.verdict is not Verdict.NOT_JUDGED and is_worse:
+            reason = f"{text} {cause.verdict} ({cause.reason})"
+            completed[Question.SCALE] = Answer(cause.verdict, reason, scale.basis)
+    return completed
 
 
 def find_overall_verdict(answers: Mapping[Question, Answer], asked: Collection[Question]) -> Verdict:
