@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 MAX_FITTED = 8
 """Number of image sizes for which an opened network is kept."""
 
-MAX_FAMILIAR_FRAMES = 5
-"""Most frames, spread over an input, that show whether a network's metres hold for it."""
 
 MAX_FOCAL_FRAMES = 8
 """Number of first frames of an input whose focal length a network predicts."""
@@ -354,7 +352,7 @@ class Network:
         network `base` were measured.
 
         predictor: of this network.
-        frames: frames spread over the input; the first MAX_FAMILIAR_FRAMES are used.
+        frames: frames spread over the input.
 
         Returns None for any other network, or without frames.
         """
@@ -365,11 +363,10 @@ class Network:
         network = getattr(self.recipe, "depth_network", None)
         if not isinstance(network, BaseNetwork):
             return None
-        chosen = islice(frames, MAX_FAMILIAR_FRAMES)
         with torch.no_grad():
             scores = [
                 float(network.measure_strangeness(pool_features(network.encoder(image))))
-                for image in _prepare_images(predictor, chosen, network)
+                for image in _prepare_images(predictor, frames, network)
             ]
         return float(np.median(scores)) if scores else None
 

@@ -51,6 +51,9 @@ DEPTH_COLOR = "depth_color"
 PATH_DRAWING = "trajectory.png"
 
 
+MAX_FAMILIAR_FRAMES = 5
+"""Most frames, spread over an input, that show whether a network's metres hold for it."""
+
 MAX_STRANGENESS = -0.35
 """Largest strangeness of images whose metres are usable; above 0, depth is not claimed to be in metres.
 
@@ -247,10 +250,9 @@ class Session:
 
     def _withdraw_metres(self) -> None:
         """Predict up to scale if the frames are unlike those that the network's metres were measured on."""
-        from stadia.predict.network import MAX_FAMILIAR_FRAMES
-
         every = max(self.options.every, (self.count or 1) // MAX_FAMILIAR_FRAMES)
-        self.strangeness = self.network.measure_strangeness(self.predictor, self.open_again(every).frames)
+        frames = islice(self.open_again(every).frames, MAX_FAMILIAR_FRAMES)
+        self.strangeness = self.network.measure_strangeness(self.predictor, frames)
         self.is_unfamiliar = self.strangeness is not None and self.strangeness > 0
         if self.is_unfamiliar:
             self.predictor = copy(self.predictor)
