@@ -1,8 +1,8 @@
 """Judge clips whose answer is known: python benchmarks/clip_verdicts.py FOLDER [--split choose] [--only ID ...].
 
 FOLDER has clips.csv with a line for each clip: id, file (a video or a folder of images), split, motion, and the answers
-depth_by_eye (0 to 10), is_mappable, camera_determined and metres_plausible (yes, partly or no). eye_depth.csv with id
-and depth_by_eye may complete them. Each clip is judged by one network without a map, unless a map is next to it. The
+depth_by_eye (0 to 10), is_mappable, camera_determined and metres_by_eye (yes, partly or no). eye_depth.csv with id,
+depth_by_eye and metres_by_eye may complete them. Metres are right if they fit the scene and the depth is good. Each clip is judged by one network without a map, unless a map is next to it. The
 result is kept in FOLDER/verdicts/ID.json; remove the file to judge the clip again. Prints for each question how often
 the verdict is right, the false alarms (a good result that is doubted), the missed faults, and every wrong verdict.
 """
@@ -43,12 +43,12 @@ class JudgedClip:
             text = self.row.get("depth_by_eye") or ""
             depth = float(text) if text else None
             return None if depth is None or BAD_DEPTH < depth < GOOD_DEPTH else depth >= GOOD_DEPTH
-        column = {
-            Question.SCALE: "metres_plausible",
-            Question.PATH: "is_mappable",
-            Question.CAMERA: "camera_determined",
-        }[question]
-        return {"yes": True, "no": False}.get(self.row.get(column, ""))
+        if question is Question.SCALE:
+            is_good = self.find_truth(Question.DEPTH)
+            fits = {"yes": True, "no": False}.get(self.row.get("metres_by_eye") or "")
+            return False if fits is False or is_good is False else is_good and fits
+        column = {Question.PATH: "is_mappable", Question.CAMERA: "camera_determined"}[question]
+        return {"yes": True, "no": False}.get(self.row.get(column) or "")
 
     def classify(self, question: Question) -> str | None:
         """Return "right", "false alarm", "missed" or "withheld"; None if the answer is unknown."""
@@ -65,13 +65,13 @@ class JudgedClip:
 
 
 def read_rows(folder: Path) -> Iterator[dict[str, str]]:
-    eye: dict[str, str] = {}
+    eye: dict[str, dict[str, str]] = {}
     if (folder / "eye_depth.csv").is_file():
         with (folder / "eye_depth.csv").open() as stream:
-            eye = {row["id"]: row["depth_by_eye"] for row in csv.DictReader(stream)}
+            eye = {row["id"]: row for row in csv.DictReader(stream)}
     with (folder / "clips.csv").open() as stream:
         for row in csv.DictReader(stream):
-            yield {**row, **({"depth_by_eye": eye[row["id"]]} if row["id"] in eye else {})}
+            yield {**row, **eye.get(row["id"], {})}
 
 
 def judge_clip(path: Path, network: str) -> dict[str, object]:
