@@ -1,10 +1,11 @@
 """Judge clips whose answer is known: python benchmarks/clip_verdicts.py FOLDER [--split choose] [--only ID ...].
 
-FOLDER has clips.csv with a line for each clip: id, file (a video or a folder of images), split, motion, and the answers
-depth_by_eye (0 to 10), is_mappable, camera_determined and metres_by_eye (yes, partly or no). eye_depth.csv with id,
-depth_by_eye and metres_by_eye may complete them. Metres are right if they fit the scene and the depth is good. Each clip is judged by one network without a map, unless a map is next to it. The
-result is kept in FOLDER/verdicts/ID.json; remove the file to judge the clip again. Prints for each question how often
-the verdict is right, the false alarms (a good result that is doubted), the missed faults, and every wrong verdict.
+FOLDER has clips.csv with a line for each clip: id, file (a video or a folder of images), split, motion, and the
+answers depth_by_eye (0 to 10), is_mappable, camera_determined and metres_by_eye (yes, partly or no). eye_depth.csv
+with id, depth_by_eye and metres_by_eye may complete them. Metres are right if they fit the scene and the depth is
+good. Each clip is judged by one network without a map, unless a map is next to it. The result is kept in
+FOLDER/verdicts/ID.json; remove the file to judge the clip again. Prints for each question how often the verdict is
+right, the false alarms (a good result that is doubted), the missed faults, and every wrong verdict.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class JudgedClip:
     def classify(self, question: Question) -> str | None:
         """Return "right", "false alarm", "missed" or "withheld"; None if the answer is unknown."""
         is_good, word = self.find_truth(question), self.questions[question]["verdict"]
-        if is_good is None:
+        has_map = self.questions[question]["basis"].startswith("a map")
+        if is_good is None or (question is Question.PATH and not has_map):
             return None
         if word == "not judged":
             is_open = question is Question.DEPTH and self.row["motion"] in UNCOMPARABLE

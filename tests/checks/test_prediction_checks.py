@@ -16,6 +16,7 @@ from stadia.checks.catalog import CATALOG, make_finding
 from stadia.checks.finding import Severity, write_findings
 from stadia.checks.prediction_checks import (
     FrameMeasurements,
+    PointMeasurements,
     PredictionVerdict,
     Question,
     SampledFrame,
@@ -24,6 +25,7 @@ from stadia.checks.prediction_checks import (
     judge_measurements,
     measure_frames,
 )
+from stadia.checks.prediction_checks.prediction_verdict import FALSE_ALARMS
 from stadia.checks.preflight.recording_survey import FeatureMatches
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 
@@ -239,7 +241,7 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({"match_error": 1.1}, Verdict.UNUSABLE, ["S30"]),
         ({"match_error": 1.1, "match_deviation": 0.11}, Verdict.DOUBTFUL, ["S30"]),
         # evidence that is too weak judges nothing
-        ({"match_error": 1.5, "match_deviation": 0.31}, Verdict.NOT_JUDGED, []),
+        ({"match_error": 1.5, "match_deviation": 0.41}, Verdict.NOT_JUDGED, []),
         ({"match_error": 1.5, "matches": 499}, Verdict.NOT_JUDGED, []),
         # KITTI 06 has the same trees and walls at the sides of each frame: the mean map is nearly the right one
         ({"change": 0.047}, Verdict.USABLE, ["M31"]),
@@ -267,6 +269,33 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
 def test_verdicts_change_at_their_thresholds(changes: dict[str, float], verdict: Verdict, codes: list[str]) -> None:
     judged = judge_measurements(replace(GOOD, **changes), LEARNED)
     assert (judged.verdict, [finding.code for finding in judged.findings]) == (verdict, codes)
+
+
+def test_a_finding_states_how_often_it_was_wrong() -> None:
+    judged = judge_measurements(replace(GOOD, match_error=1.1), LEARNED)
+    (finding,) = judged.findings
+    wrong, clips = FALSE_ALARMS["S30"]
+    assert (finding.evidence["false_alarms"], finding.evidence["of_good_clips"]) == (wrong, clips)
+    assert f"{wrong} of {clips}" in judged.answers[Question.DEPTH].reason
+
+
+def test_matches_that_confirm_the_depth_outweigh_a_map() -> None:
+    """A wrong map condemned good depth of a highway."""
+    wrong = PointMeasurements(frames=16, error=2.7, correlation=0.2, points=900)
+    for error, severity in ((0.5, Severity.WARN), (0.7, Severity.STOP)):
+        judged = judge_measurements(replace(GOOD, match_error=error, mapped=wrong), LEARNED)
+        assert [(finding.code, finding.severity) for finding in judged.findings] == [("M35", severity)]
+    few = judge_measurements(replace(GOOD, mapped=replace(wrong, frames=7)), LEARNED)
+    assert (few.verdict, few.findings) == (Verdict.USABLE, ()), "seven frames are too few"
+
+
+def test_a_path_from_usable_depth_is_checked_by_nothing() -> None:
+    answers = {
+        error: judge_measurements(replace(GOOD, match_error=error), LEARNED, has_path_of_depth=True).answers
+        for error in (0.5, 1.1)
+    }
+    assert answers[0.5][Question.PATH].verdict is Verdict.NOT_JUDGED
+    assert answers[1.1][Question.PATH].verdict is Verdict.UNUSABLE
 
 
 def test_few_pairs_with_motion_decide_nothing() -> None:

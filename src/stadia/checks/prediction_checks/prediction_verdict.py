@@ -25,7 +25,9 @@ from stadia.checks.prediction_checks.question_verdicts import (
     CAMERA_IS_UNCHECKED,
     METRES_ARE_UNCHECKED,
     NO_PATH,
+    PATH_OF_DEPTH,
     QUESTION_OF_CODE,
+    UNCHECKED_PATH,
     Answer,
     Question,
     Verdict,
@@ -325,8 +327,18 @@ GOOD_MATCH_ERROR = 0.6
 MAX_BASELINE_ERROR = 0.95
 """Largest error of matches or points over the error of the row means, or of the mean map: above, depth adds nothing."""
 
-MAX_MATCH_DEVIATION = 0.3
+MAX_MATCH_DEVIATION = 0.4
 """Largest standard deviation of the error of matches that judges depth."""
+
+FALSE_ALARMS: Mapping[str, tuple[int, int]] = {
+    "S30": (1, 36),
+    **dict.fromkeys(("M30", "M31", "M32", "M34", "M37"), (0, 36)),
+}
+"""Number of clips with good depth that a finding doubted, and number of those clips, by its code.
+
+Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M35 and M36 need
+a map, and M33, M38 and T40 state facts; their rates are not measured.
+"""
 
 MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
 MIN_JUDGED_MATCHES = 500
@@ -435,6 +447,7 @@ def judge_measurements(
         findings = [_add_own_term(finding, own) if finding.code in OWN_TERM_CODES else finding for finding in findings]
     if training.is_published:
         findings = [_name_published(finding) if finding.code in OUTPUT_CODES else finding for finding in findings]
+    findings = [*map(_state_false_alarms, findings)]
     severe = {finding.code for finding in findings if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:
         findings = [*map(_name_data_cause, training.data_causes), *findings]
@@ -459,9 +472,7 @@ def judge_measurements(
         {
             Question.DEPTH: depth,
             Question.SCALE: METRES_ARE_UNCHECKED,
-            Question.PATH: replace(depth, reason="it is computed from predicted depth")
-            if has_path_of_depth
-            else NO_PATH,
+            Question.PATH: _answer_path_of_depth(depth) if has_path_of_depth else NO_PATH,
             Question.CAMERA: of_camera,
             **(answers or {}),
         },
@@ -475,6 +486,19 @@ def judge_measurements(
         not_checked,
         all_answers,
     )
+
+
+def _answer_path_of_depth(depth: Answer) -> Answer:
+    """Return the answer about a camera trajectory that is computed from depth: doubted with it, otherwise unchecked."""
+    return UNCHECKED_PATH if depth.verdict is Verdict.USABLE else replace(depth, reason=PATH_OF_DEPTH)
+
+
+def _state_false_alarms(finding: Finding) -> Finding:
+    """Return a finding whose evidence states how often it was wrong, if this was measured."""
+    if finding.code not in FALSE_ALARMS:
+        return finding
+    wrong, clips = FALSE_ALARMS[finding.code]
+    return replace(finding, evidence={**finding.evidence, "false_alarms": wrong, "of_good_clips": clips})
 
 
 def _take_recorded_verdict(training: TrainingRecord) -> Finding:

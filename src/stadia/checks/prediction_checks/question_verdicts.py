@@ -65,6 +65,8 @@ class Answer:
 
 DEPTH_IS_RELATIVE = Answer(Verdict.NOT_JUDGED, "depth is relative; pass a known length for metres (--scale-from)")
 METRES_ARE_UNCHECKED = Answer(Verdict.NOT_JUDGED, "nothing in this input measures the network's metres")
+PATH_OF_DEPTH = "it is computed from predicted depth"
+UNCHECKED_PATH = Answer(Verdict.NOT_JUDGED, f"{PATH_OF_DEPTH}, and no map of the video checks it (`stadia map VIDEO`)")
 NO_PATH = Answer(Verdict.NOT_JUDGED, "no camera trajectory was estimated")
 CAMERA_IS_UNCHECKED = Answer(Verdict.NOT_JUDGED, "nothing in this input can be compared with the given camera")
 CAMERA_AGREES = Answer(Verdict.USABLE, "independent estimates of the field of view agree with it")
@@ -97,7 +99,11 @@ def worsen_answer(answer: Answer, findings: Iterable[Finding]) -> Answer:
     if not severe or WORST_FIRST.index(verdict) >= WORST_FIRST.index(answer.verdict):
         return answer
     main = next((finding for finding in severe if finding.severity is Severity.STOP), severe[0])
-    return Answer(verdict, f"{main.code}: {main.measured}", answer.basis)
+    reason = f"{main.code}: {main.measured}"
+    if "false_alarms" in main.evidence:
+        wrong, clips = main.evidence["false_alarms"], main.evidence["of_good_clips"]
+        reason += f" (this was wrong for {wrong} of {clips} videos with good depth)"
+    return Answer(verdict, reason, answer.basis)
 
 
 def complete_answers(answers: Mapping[Question, Answer], findings: Sequence[Finding]) -> dict[Question, Answer]:
