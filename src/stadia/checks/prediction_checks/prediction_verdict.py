@@ -336,8 +336,8 @@ FALSE_ALARMS: Mapping[str, tuple[int, int]] = {
 }
 """Number of clips with good depth that a finding doubted, and number of those clips, by its code.
 
-Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M35 and M36 need
-a map, and M33, M38 and T40 state facts; their rates are not measured.
+Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M35 and M36
+need a map, and M33, M38 and T40 state facts; their rates are not measured.
 """
 
 MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
