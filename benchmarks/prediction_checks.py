@@ -281,8 +281,7 @@ def judge(name: str, case: Case, out: Path, real: Path) -> dict[str, Any]:
         "spread": measured.spread,
         "change": measured.change,
         "match_error": measured.match_error,
-        "row_correlation": measured.row_correlation,
-        "own_correlation": measured.own_correlation,
+        "row_error": measured.row_error,
         "mean_map_error": measured.mean_map_error,
         "right": label == "between" or (str(judged.verdict) == "usable") == (label == "good"),
     }
@@ -290,19 +289,7 @@ def judge(name: str, case: Case, out: Path, real: Path) -> dict[str, Any]:
 
 def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
     """Train, judge, print the table and a line of JSON; return the exit status."""
-    head = [
-        "case",
-        "label",
-        "verdict",
-        "codes",
-        "error / constant",
-        "spread",
-        "change",
-        "matches",
-        "in rows",
-        "own",
-        "mean map",
-    ]
+    head = ["case", "label", "verdict", "codes", "error / constant", "spread", "change", "matches", "rows", "mean map"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     rows = []
     for name, case in CASES.items():
@@ -316,7 +303,7 @@ def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
             print(f"    {name}: {error}", file=sys.stderr)
             continue
         rows.append(row)
-        measured = ("error", "spread", "change", "match_error", "row_correlation", "own_correlation", "mean_map_error")
+        measured = ("error", "spread", "change", "match_error", "row_error", "mean_map_error")
         numbers = ["-" if row[key] is None else f"{row[key]:.2f}" for key in measured]
         cells = [name, row["label"], row["verdict"], " ".join(row["codes"]) or "-", *numbers]
         print(f"| {' | '.join(cells)} |{'' if row['right'] else ' wrong'}", flush=True)

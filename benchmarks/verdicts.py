@@ -165,7 +165,7 @@ def judge(scene: Scene, kind: str) -> dict[str, object]:
     row["judged_right"] = (judged.verdict == "usable") == is_right
     measured = judged.measured.mapped if judged.measured else None
     if measured is not None:
-        names = ("error", "correlation", "row_correlation", "side_ratio", "range_ratio", "road_error", "behind_road")
+        names = ("error", "correlation", "row_error", "side_ratio", "range_ratio", "road_error", "behind_road")
         row |= {key: None if (value := getattr(measured, key)) is None else round(value, 3) for key in names}
     return row
 

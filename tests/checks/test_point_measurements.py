@@ -19,7 +19,8 @@ H, W, FOCAL, HEIGHT = 96, 160, 110.0, 1.5
 K = np.array([[FOCAL, 0, (W - 1) / 2], [0, FOCAL, (H - 1) / 2], [0, 0, 1]])
 Y, X = np.mgrid[:H, :W].astype(np.float64)
 DOWN, ACROSS = (Y - K[1, 2]) / FOCAL, (X - K[0, 2]) / FOCAL
-GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 1.05, 12, 0.0)
+GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, None, 0, 0.0)
+MATCHED = replace(GOOD, match_error=0.65, match_pairs=12, match_deviation=0.02, matches=4000)
 
 
 def make_depth() -> np.ndarray:
@@ -63,8 +64,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("factor", [0.1, 1.0, 7.0])
-def test_right_depth_of_any_unit_is_usable_although_matches_contradict(factor):
-    mapped = measure_points([make_frame(factor * TRUE)] * 5)
+def test_right_depth_of_any_unit_is_usable(factor):
+    mapped = measure_points([make_frame(factor * TRUE)] * 8)
     assert mapped.error == pytest.approx(0, abs=0.02)
     assert mapped.correlation == pytest.approx(1, abs=0.01)
     assert (mapped.side_ratio, mapped.range_ratio) == (pytest.approx(1, abs=0.02), pytest.approx(1, abs=0.02))
@@ -77,7 +78,7 @@ def test_right_depth_of_any_unit_is_usable_although_matches_contradict(factor):
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_depth_has_its_finding(kind):
     depth, codes = WRONG[kind]
-    mapped = measure_points([make_frame(depth)] * 5)
+    mapped = measure_points([make_frame(depth)] * 8)
     judged = judge_measurements(replace(GOOD, mapped=mapped), TrainingRecord(steps=3000))
     assert judged.verdict in (Verdict.UNUSABLE, Verdict.DOUBTFUL)
     assert codes <= {finding.code for finding in judged.findings}
@@ -86,7 +87,7 @@ def test_wrong_depth_has_its_finding(kind):
 def test_maps_of_like_frames_follow_their_images_where_they_add_what_the_points_add():
     """Houses between frames differ by little; the mean map of all is the same, and says nothing of them."""
     random = np.random.default_rng(1)
-    scenes = [TRUE * np.exp(0.4 * random.normal() * np.sin(X / 9 + 6 * random.random())) for _ in range(5)]
+    scenes = [TRUE * np.exp(0.4 * random.normal() * np.sin(X / 9 + 6 * random.random())) for _ in range(8)]
     mean = np.median([1 / scene for scene in scenes], axis=0)
 
     def measure(maps: list[np.ndarray]) -> PointMeasurements:
@@ -95,10 +96,10 @@ def test_maps_of_like_frames_follow_their_images_where_they_add_what_the_points_
         moved = [replace(f, points=replace(f.points, z=z)) for f, z in zip(frames, true, strict=True)]
         return measure_points(moved, mean)
 
-    right, same = measure(scenes), measure([1 / mean] * 5)
-    assert right.own_correlation == pytest.approx(1, abs=0.02)
-    assert same.own_correlation == 0
-    assert measure_points([make_frame(TRUE)] * 5, 1 / TRUE).own_correlation is None, "all frames show the same"
+    right, same = measure(scenes), measure([1 / mean] * 8)
+    assert right.mean_map_error == pytest.approx(0, abs=0.1)
+    assert same.mean_map_error == pytest.approx(1, abs=0.02)
+    assert measure_points([make_frame(TRUE)] * 8, 1 / TRUE).mean_map_error is None, "all frames show the same"
     alike = replace(GOOD, change=0.02)
     codes = {
         name: [(finding.code, finding.severity) for finding in judged.findings]
@@ -112,10 +113,10 @@ def test_maps_of_like_frames_follow_their_images_where_they_add_what_the_points_
 def test_a_foreground_as_far_as_anything_is_a_warning_without_a_map():
     assert is_foreground_far(TRUE)
     assert not is_foreground_far(1 / TRUE)
-    judged = judge_measurements(replace(GOOD, match_error=0.5, foreground_far=0.9), TrainingRecord(steps=3000))
+    judged = judge_measurements(replace(MATCHED, foreground_far=0.9), TrainingRecord(steps=3000))
     assert judged.verdict is Verdict.DOUBTFUL
     assert [finding.code for finding in judged.findings] == ["M37"]
-    fine = judge_measurements(replace(GOOD, match_error=0.5, foreground_far=0.4), TrainingRecord(steps=3000))
+    fine = judge_measurements(replace(MATCHED, foreground_far=0.4), TrainingRecord(steps=3000))
     assert fine.verdict is Verdict.USABLE
 
 
@@ -127,5 +128,5 @@ def test_a_photo_of_a_network_whose_training_was_unusable_is_unusable():
     assert judged.verdict is Verdict.UNUSABLE
     assert [(finding.code, finding.severity) for finding in judged.findings] == [("T40", Severity.STOP)]
     assert "S30, M34" in judged.findings[0].measured
-    judged_by_itself = judge_measurements(replace(GOOD, match_error=0.5), bad)
+    judged_by_itself = judge_measurements(MATCHED, bad)
     assert judged_by_itself.verdict is Verdict.USABLE

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stadia.checks.prediction_checks import TrainingRecord, Verdict
+from stadia.checks.prediction_checks import Answer, Question, TrainingRecord, Verdict
 from stadia.checks.prediction_checks.prediction_verdict import (
     FocalBelief,
     check_focal_beliefs,
     check_scale_verdict,
     judge_measurements,
 )
+from stadia.checks.prediction_checks.question_verdicts import complete_answers, find_overall_verdict
 from stadia.core.types import DepthScale
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.predict.describe import verdict_lines
@@ -34,6 +35,51 @@ def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict)
     assert "height=1.23" in finding.measured
     assert "14.3%" in finding.measured
     assert "their lengths in metres (M38)" in gate.describe_trust()
+
+
+def make_answers(**verdicts: Verdict) -> dict[Question, Answer]:
+    usable = {question: Answer(Verdict.USABLE, "-") for question in Question}
+    return usable | {Question(name): Answer(verdict, "-") for name, verdict in verdicts.items()}
+
+
+@pytest.mark.parametrize("verdict", [Verdict.DOUBTFUL, Verdict.UNUSABLE])
+def test_metres_are_no_better_than_depth_and_camera_and_nothing_else_is_worsened(verdict: Verdict):
+    for cause in ("depth", "camera"):
+        completed = complete_answers(make_answers(**{cause: verdict}), [])
+        assert completed[Question.SCALE].verdict is verdict
+        assert completed[Question.SCALE].reason != "-"
+        assert completed[Question.PATH].verdict is Verdict.USABLE
+    for cause in ("scale", "path"):
+        completed = complete_answers(make_answers(**{cause: verdict}), [])
+        assert completed[Question.DEPTH].verdict is Verdict.USABLE
+        assert completed[Question.CAMERA].verdict is Verdict.USABLE
+    unknown = complete_answers(make_answers(depth=verdict, scale=Verdict.NOT_JUDGED), [])
+    assert unknown[Question.SCALE].verdict is Verdict.NOT_JUDGED, "there are no metres"
+
+
+def test_a_doubtful_scale_does_not_condemn_the_depth():
+    gate = PredictionGate(DepthScale.METRES, TrainingRecord(is_published=True))
+    gate.of_scale += check_scale_verdict("unusable", "height=1.23", 0.143)
+    judged = gate.judge()
+    assert judged.verdict is Verdict.UNUSABLE, "a length was asked for"
+    assert judged.answers[Question.DEPTH].verdict is Verdict.NOT_JUDGED
+    questions = gate.to_json()["questions"]
+    assert list(questions) == [str(question) for question in Question]
+    assert all(set(answer) == {"verdict", "reason", "basis"} and answer["reason"] for answer in questions.values())
+    lines = list(verdict_lines(gate.to_json()))
+    for question, answer in questions.items():
+        assert any(line.startswith(f"  {question}: {answer['verdict']}") for line in lines)
+    older = {name: value for name, value in gate.to_json().items() if name != "questions"}
+    assert len(list(verdict_lines(older))) == len(lines) - len(questions)
+
+
+def test_a_question_that_was_not_asked_does_not_count():
+    answers = make_answers(path=Verdict.UNUSABLE)
+    assert find_overall_verdict(answers, {Question.DEPTH}) is Verdict.USABLE
+    assert find_overall_verdict(answers, {Question.DEPTH, Question.PATH}) is Verdict.UNUSABLE
+    unknown = make_answers(path=Verdict.NOT_JUDGED)
+    assert find_overall_verdict(unknown, {Question.DEPTH, Question.PATH}) is Verdict.NOT_JUDGED, "it is not hidden"
+    assert find_overall_verdict(unknown | {Question.DEPTH: Answer(Verdict.DOUBTFUL, "-")}, Question) is Verdict.DOUBTFUL
 
 
 def test_with_a_map_the_fix_is_no_map():

@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 MAX_FITTED = 8
 """Number of image sizes for which an opened network is kept."""
 
-MAX_FAMILIAR_FRAMES, FAMILIAR_STEP = 5, 10
-"""Distance in frames between the MAX_FAMILIAR_FRAMES frames that show whether a network's metres hold for an input."""
 
 MAX_FOCAL_FRAMES = 8
 """Number of first frames of an input whose focal length a network predicts."""
@@ -349,11 +347,14 @@ class Network:
 
         return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
 
-    def is_unfamiliar(self, predictor: Predictor, frames: Iterable[Frame]) -> bool:
-        """Return whether most of the first frames are unlike the photos on which the metres of the network `base` were
-        measured.
+    def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
+        """Return the median score of frames that is above 0 if they are unlike the photos on which the metres of the
+        network `base` were measured.
 
-        False for any other network.
+        predictor: of this network.
+        frames: frames spread over the input.
+
+        Returns None for any other network, or without frames.
         """
         import torch
 
@@ -361,14 +362,13 @@ class Network:
 
         network = getattr(self.recipe, "depth_network", None)
         if not isinstance(network, BaseNetwork):
-            return False
-        chosen = islice(frames, 0, MAX_FAMILIAR_FRAMES * FAMILIAR_STEP, FAMILIAR_STEP)
+            return None
         with torch.no_grad():
             scores = [
                 float(network.measure_strangeness(pool_features(network.encoder(image))))
-                for image in _prepare_images(predictor, chosen, network)
+                for image in _prepare_images(predictor, frames, network)
             ]
-        return bool(scores) and float(np.median(scores)) > 0
+        return float(np.median(scores)) if scores else None
 
     def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
         """Return the median focal length that the network predicts for the first frames; an empty list if it predicts

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stadia.checks.prediction_checks import Question
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.frame_preparation import Frame, frame_name
@@ -32,6 +33,7 @@ from stadia.predict.options import PredictOptions, network_size_notes, requested
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.scale.grammar import find_given_height
 from stadia.predict.scale.receipt import ScaleReceipt
+from stadia.predict.verdict import answer_of_map
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.mapped_path import MappedPath
 from stadia.sfm.odometry.sliding_window_ba import MapPoints
@@ -160,6 +162,7 @@ class Odometry:
         track: shows progress.
         """
         session.measure()
+        session.gate.asked.add(Question.PATH)
         given, scale = session.input, session.predictor.depth_scale
         with atomic_folder(folder) as new:
             path, points = self._track(session, new, track)
@@ -190,7 +193,9 @@ class Odometry:
         if self.method == "refined" and is_own_video(self.source, options.data.get("format", "auto")):
             height_m = find_given_height(options.scale_from)
             mapped = MappedPath.find(expand_home(self.source), predictor.depth_scale, height_m)
-        frames = frames if mapped is None else mapped.observe(predictor, frames)
+        if mapped is not None:
+            session.gate.answers[Question.PATH] = answer_of_map(mapped.mapped)
+            frames = mapped.observe(predictor, frames)
         frames = track(frames, given.count, f"following {given.name}")
         if self.method != "refined":
             return track_camera(predictor, frames, self.method, source=given.name), None

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stadia.checks.prediction_checks import Answer, Question, Verdict
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.data.video.video_map import find_map, find_map_geometry
@@ -35,7 +36,7 @@ from stadia.io.trajectory_files import TRAJECTORY
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
-from stadia.predict.verdict import PredictionGate, record_worse_verdict
+from stadia.predict.verdict import PredictionGate, answer_of_map, find_judging_map, record_worse_verdict
 from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
 CLOUD = "cloud.ply"
 DEPTH_COLOR = "depth_color"
 PATH_DRAWING = "trajectory.png"
+
+
+MAX_FAMILIAR_FRAMES = 5
+"""Most frames, spread over an input, that show whether a network's metres hold for it."""
+
+MAX_STRANGENESS = -0.35
+"""Largest strangeness of images whose metres are usable; above 0, depth is not claimed to be in metres.
+
+Of 30 clips with right metres, two are above; of 27 with wrong ones, 21 are above or have doubtful depth
+(benchmarks/clip_verdicts.py).
+"""
 
 
 # -- open the input for the network
@@ -136,6 +148,8 @@ class Session:
         map_problem: why a map next to the video is not used; "" if it is used or there is none.
         lacks_map: whether a map would give this video a trajectory that does not depend on predicted depth.
         trained: the frames of the input that were used in training the network.
+        strangeness: score of how unlike the images are those on which the network's metres were measured; None if it
+            was not measured.
         is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that depth is
             not claimed to be in metres.
         photo: the prediction of a photo, once it was predicted; None for other inputs.
@@ -162,6 +176,7 @@ class Session:
         self.mapped: MappedPath | None = None
         self.map_problem = ""
         self.lacks_map = False
+        self.strangeness: float | None = None
         self.is_unfamiliar = False
         self.trained = TrainedInput()
         self.photo: PredictedFrame | None = None
@@ -234,28 +249,60 @@ class Session:
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _withdraw_metres(self) -> None:
-        """Predict up to scale if the first frames are unlike those that the network's metres were measured on."""
-        self.is_unfamiliar = self.network.is_unfamiliar(self.predictor, self.open_again().frames)
+        """Predict up to scale if the frames are unlike those that the network's metres were measured on."""
+        every = max(self.options.every, (self.count or 1) // MAX_FAMILIAR_FRAMES)
+        frames = islice(self.open_again(every).frames, MAX_FAMILIAR_FRAMES)
+        self.strangeness = self.network.measure_strangeness(self.predictor, frames)
+        self.is_unfamiliar = self.strangeness is not None and self.strangeness > 0
         if self.is_unfamiliar:
             self.predictor = copy(self.predictor)
             self.predictor.depth_scale = DepthScale.UP_TO_SCALE
 
     def _open_gate(self) -> PredictionGate:
         record, self.trained = self.network.read_training(self.input)
-        may_have_map = self.source is not None and not is_image_file(self.source)
+        mapped, unused_map = None, ""
+        if self.source is not None and not is_image_file(self.source):
+            mapped, unused_map = find_judging_map(self.source)
         gate = PredictionGate(
             self.predictor.depth_scale,
             record,
             camera_is_assumed=self.input.camera_is_assumed,
             is_of_training=self.trained.is_of_training,
             has_trained_frames=bool(self.trained.names),
-            mapped=find_map_geometry(self.source, skip_damaged=True) if self.source and may_have_map else None,
+            mapped=mapped,
+            unused_map=unused_map,
         )
+        gate.has_path_of_depth = self.network.predicts_motion and self.input.count != 1
         if self.receipt is not None:
             belief = self.receipt.find_focal()
             gate.beliefs += [] if belief is None else [belief]
             gate.of_scale += self.receipt.findings()
+            gate.asked.add(Question.SCALE)
+        if (answer := self._answer_scale()) is not None:
+            gate.answers[Question.SCALE] = answer
         return gate
+
+    def _answer_scale(self) -> Answer | None:
+        """Return what is known about the metres before the verdict; None without metres."""
+        if self.receipt is not None:
+            counts = [f"{fit.count} measurements by {name}" for name, fit in self.receipt.fits.items()]
+            reason = f"one unit is {self.receipt.factor:.4g} m, +- {self.receipt.deviation:.1%}"
+            return Answer(Verdict(self.receipt.verdict), reason, " and ".join(counts))
+        if self.is_unfamiliar:
+            reason = "the images are unlike those that the metres of base were measured on, so depth is relative"
+            return Answer(Verdict.NOT_JUDGED, reason)
+        if self.network.name == DEFAULT_NETWORK and self.predictor.depth_scale is DepthScale.METRES:
+            error = f"{self.network.relative_error:.0%}"
+            reason = f"metres of base were off by {error} on average in images like these"
+            reason += "; the camera is assumed" * self.input.camera_is_assumed
+            verdict = Verdict.USABLE
+            if self.strangeness is not None and self.strangeness > MAX_STRANGENESS:
+                verdict, reason = (
+                    Verdict.DOUBTFUL,
+                    "the images are rather unlike those that the metres were measured on",
+                )
+            return Answer(verdict, reason, "features of frames spread over the input")
+        return None
 
     def _find_path(self) -> None:
         options, source = self.options, self.source
@@ -281,6 +328,7 @@ class Session:
             self.map_problem = "no key frame gives its scale"
         if not self.map_problem:
             self.mapped = found
+            self.gate.answers[Question.PATH] = answer_of_map(found.mapped)
             self.gate.has_own_path = found.has_road_scale
 
     # -- predict and judge

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from stadia.checks.catalog import VERDICT_CODES
 from stadia.checks.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.checks.prediction_checks import (
+    WORST_FIRST,
+    Answer,
     PredictionVerdict,
+    Question,
     SampledFrame,
     TrainingRecord,
     Verdict,
@@ -25,13 +28,14 @@ from stadia.checks.prediction_checks import (
     reduce_image,
 )
 from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalBelief
+from stadia.checks.prediction_checks.question_verdicts import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED
 from stadia.checks.preflight.recording_survey import median_flow_px
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale, Predictor
 from stadia.data.open_dataset import frame_indices, unique_recordings
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.data.video.video_map import find_map_geometry
+from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
@@ -54,7 +58,7 @@ UNRELIABLE_PARTS = {
     "M38": "their lengths in metres",
     **dict.fromkeys(("K30", "K31"), "their lengths, angles or points"),
 }
-"""What is unreliable about predictions if this finding is the only warning, by the finding's code.
+"""What is unreliable about predictions if no warning is about their depth, by the finding's code.
 
 M32: sky is nearer than the road. M38: metric scale is uncertain. K30: the camera differs from the training's. K31: the
     focal length contradicts the network or the scale.
@@ -73,8 +77,6 @@ FINDINGS = "findings.jsonl"
 OF_TRAINING = "T40"
 """Code of the finding about the training itself, which a run records only once."""
 
-WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
-
 
 class PredictionGate:
     """Judge the predictions of one input, frame by frame, with few frames in memory.
@@ -84,7 +86,13 @@ class PredictionGate:
     camera_is_assumed: whether nothing about the frames states their camera.
     is_of_training: whether the input's recording or session was used in training the network.
     has_trained_frames: whether frames of the input were used in training the network.
-    mapped: the map next to the input, or None.
+    mapped: the usable map next to the input, or None.
+    unused_map: why the map next to the input judges no depth; "" if it does, or if there is none.
+
+    Attributes:
+        answers: answers about scale, path and camera that the input and the options give.
+        asked: questions that count in the overall verdict, next to the depth.
+        has_path_of_depth: whether the camera trajectory is computed from predicted depth.
     """
 
     def __init__(
@@ -96,8 +104,12 @@ class PredictionGate:
         is_of_training: bool = False,
         has_trained_frames: bool = False,
         mapped: MapGeometry | None = None,
+        unused_map: str = "",
     ) -> None:
-        self.mapped = mapped
+        self.mapped, self.unused_map = mapped, unused_map
+        self.answers: dict[Question, Answer] = {}
+        self.asked: set[Question] = set()
+        self.has_path_of_depth = False
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
         self.is_of_training, self.has_trained_frames = is_of_training, has_trained_frames
         self.samples: list[SampledFrame] = []
@@ -173,6 +185,7 @@ class PredictionGate:
         if self._judged is not None:
             return self._judged
         has_ratios = not self.depth_scale.is_affine
+        of_scale = METRES_ARE_UNCHECKED if self.depth_scale is DepthScale.METRES else DEPTH_IS_RELATIVE
         self._judged = judge_measurements(
             measure_frames(self.samples, has_ratios=has_ratios) if self.samples else None,
             self.training,
@@ -182,6 +195,10 @@ class PredictionGate:
             camera_is_assumed=self.camera_is_assumed,
             is_of_training=self.is_of_training,
             has_trained_frames=self.has_trained_frames,
+            unused_map=self.unused_map,
+            answers={Question.SCALE: of_scale, **self.answers},
+            asked=self.asked,
+            has_path_of_depth=self.has_path_of_depth,
         )
         return self._judged
 
@@ -195,6 +212,37 @@ class PredictionGate:
     def describe_trust(self) -> str:
         """Return words for what users can rely on after the verdict."""
         return describe_trust(self.depth_scale, self.to_json(), has_own_path=self.has_own_path)
+
+
+def find_judging_map(source: Path) -> tuple[MapGeometry | None, str]:
+    """Return the map next to a video or folder if it can judge depth, and otherwise why it cannot.
+
+    Only a map that was judged usable can: a doubtful one may be wrong where the depth is right. The reason is "" if
+    there is no map.
+
+    source: path of the video or folder.
+    """
+    try:
+        stored = find_usable_map(source)
+    except StadiaError:
+        return None, "the map next to the video cannot be read"
+    if stored is None:
+        return None, ""
+    if stored.verdict is not None and stored.verdict.grade != Verdict.USABLE:
+        return None, f"the map next to the video is {stored.verdict}"
+    return stored.geometry, ""
+
+
+def answer_of_map(stored: StoredMap) -> Answer:
+    """Return the answer about the camera trajectory that a map gives.
+
+    stored: the map.
+    """
+    placed = int(np.isfinite(stored.poses).all((1, 2)).sum())
+    basis = f"a map that places {placed} of {len(stored.poses)} frames"
+    if stored.verdict is None:
+        return Answer(Verdict.NOT_JUDGED, "the map was made by a version that judged no maps", basis)
+    return Answer(Verdict(stored.verdict.grade), f"the map is {stored.verdict}", basis)
 
 
 def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:
@@ -259,8 +307,8 @@ def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: s
     limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
     if checks["verdict"] == Verdict.NOT_JUDGED:
         return f"{limits}; these predictions could not be checked"
-    affected = UNRELIABLE_PARTS.get(codes[0]) if len(set(codes)) == 1 else None
-    affected = affected or _ANY_PART
+    parts = [UNRELIABLE_PARTS.get(code, _ANY_PART) for code in codes]
+    affected = _ANY_PART if _ANY_PART in parts else " and ".join(dict.fromkeys(parts))
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 

@@ -1,20 +1,19 @@
 """Measure predicted maps: spread, change with the image, sky, matches, and distances to static points."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.recording_survey import (
-    TwoViewMotion,
-    detect_features,
-    estimate_motion,
-    match_features,
-    pixel_rays,
-    triangulate,
+from stadia.checks.prediction_checks.pair_measurements import (
+    MATCH_WIDTH,
+    MeasuredPair,
+    compare_pairs,
+    match_images,
+    measure_pair,
+    sample_map,
 )
 from stadia.data.video.map_geometry import StandingPoints
 from stadia.geometry.numpy_camera import resize_K
@@ -22,15 +21,13 @@ from stadia.geometry.sky import find_sky
 
 Array = NDArray[np.float64]
 
-MIN_MAPPED_FRAMES = 4  # frames with points or road of a map
+MIN_MAPPED_FRAMES = 8  # frames with points or road of a map
 MIN_POINTS = 24  # of a frame
 MIN_POINT_SPREAD = 0.15  # mean |ln z - median| of a frame: below, its points are on one surface
 CELLS = 8, 6  # across and down: parts of an image that are searched for holes
 CELL_POINTS = 5  # of a part
 MIN_REGION_POINTS = 8  # on each side, near and far
 SIDE_SHARE = 0.4  # of the width that counts as left, and as right
-ROW_POINTS = 12  # points in nearly the same row
-MIN_MEASURED_SPREAD = 0.1  # of ln depth within rows, or beyond the mean map: below, the scene is a gradient
 ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
 MIN_ROAD_SHARE = 0.02  # of the image
 BEHIND = 2.0  # predicted depth over the road's, from which a pixel is behind it
@@ -65,10 +62,10 @@ class PointMeasurements:
     error: mean over points of |ln z_p - ln z| after median scaling, divided by the same error of constant depth;
         below 1 is better than constant depth.
     correlation: rank correlation of predicted and measured depth over points.
-    row_correlation: rank correlation within nearly equal image rows; 0 for a network that predicts only a vertical
-        gradient.
-    own_correlation: rank correlation of what prediction and points add to the mean map of all video frames; 0 for a
-        network that ignores its image.
+    row_error: error divided by the error of the mean of each row of the map; about 1 for a network that predicts only a
+        vertical gradient.
+    mean_map_error: error divided by the error of the mean map of all video frames; 1 for a network that ignores its
+        image.
     side_ratio: ratio of predicted to measured depth in the right part of the image, divided by the ratio in the left
         part.
     range_ratio: ratio of predicted to measured depth of the farthest third of the points, divided by that of the
@@ -83,8 +80,9 @@ class PointMeasurements:
     frames: int
     error: float | None = None
     correlation: float | None = None
-    row_correlation: float | None = None
-    own_correlation: float | None = None
+    row_error: float | None = None
+    mean_map_error: float | None = None
+    points: int = 0
     side_ratio: float | None = None
     range_ratio: float | None = None
     hole_share: float | None = None
@@ -113,8 +111,9 @@ def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) 
         frames=len(compared),
         error=middle("error"),
         correlation=middle("correlation"),
-        row_correlation=middle("row_correlation"),
-        own_correlation=middle("own_correlation"),
+        row_error=middle("row_error"),
+        mean_map_error=middle("mean_map_error"),
+        points=sum(int(values["points"] or 0) for values in compared),
         side_ratio=None if side is None else float(np.exp(side)),
         hole_share=middle("holes"),
         range_ratio=None if depth_range is None else float(np.exp(depth_range)),
@@ -144,58 +143,45 @@ def compare_points(frame: PointFrame, mean_map: Array | None = None) -> dict[str
     at = (x + 0.5) / width, (y + 0.5) / height
     predicted = _sample_log_depth(frame.inverse_depth, *at)
     residual = predicted - measured
-    constant = float(np.mean(np.abs(measured - np.median(measured))))
+    constant = _scatter(measured)
     if constant < MIN_POINT_SPREAD:
         return None
-    error = float(np.mean(np.abs(residual - np.median(residual))))
-    mean = None if mean_map is None else _sample_log_depth(mean_map, *at)
+    error = _scatter(residual)
+    of_rows = _scatter(_sample_log_depth(average_rows(frame.inverse_depth), *at) - measured)
+    of_mean = 0.0 if mean_map is None else _scatter(_sample_log_depth(mean_map, *at) - measured)
     third = np.quantile(measured, [1 / 3, 2 / 3])
-    in_rows = [subtract_row_medians(y, log_depth) for log_depth in (measured, predicted)]
-    beyond = None if mean is None else correlate_ranks(measured - mean, predicted - mean, MIN_MEASURED_SPREAD)
     return {
         "error": error / max(constant, 1e-6),
         "correlation": correlate_ranks(measured, predicted),
-        "row_correlation": correlate_ranks(in_rows[0], in_rows[1], MIN_MEASURED_SPREAD),
-        "own_correlation": beyond,
+        "row_error": error / of_rows if of_rows >= MIN_POINT_SPREAD else None,
+        "mean_map_error": error / of_mean if of_mean >= MIN_POINT_SPREAD else None,
+        "points": float(inside.sum()),
         "holes": _share_of_holes(residual - np.median(residual), x / width, y / height),
         "side": _gap(residual, x < SIDE_SHARE * width, x > (1 - SIDE_SHARE) * width),
         "range": _gap(residual, measured <= third[0], measured >= third[1]),
     }
 
 
-def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
+def _scatter(values: Array) -> float:
+    """Return the mean absolute difference from the median."""
+    return float(np.mean(np.abs(values - np.median(values))))
+
+
+def _sample_log_depth(inverse_depth: NDArray[np.floating], x: Array, y: Array) -> Array:
     """Return ln z (M,) of a map (h, w) at shares of its width and height."""
     rows, columns = inverse_depth.shape
     row, column = (y * rows).astype(int), (x * columns).astype(int)
-    return -np.log(inverse_depth[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)])
+    values = inverse_depth[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)].astype(np.float64)
+    return np.asarray(-np.log(values))
 
 
-def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0) -> float | None:
-    """Return Spearman's rank correlation of measured and predicted values; 0 for constant predictions.
-
-    measured: (N,) measured values.
-    predicted: (N,) predicted values.
-    least_spread: smallest standard deviation of the measured values. Below it the result is None.
-    """
+def correlate_ranks(measured: Array, predicted: Array) -> float:
+    """Return Spearman's rank correlation of measured and predicted values (N,) each; 0 for constant predictions."""
     from scipy.stats import spearmanr  # slow to import
 
-    if float(measured.std()) < least_spread:
-        return None
     if float(np.ptp(predicted)) < 1e-3:
         return 0.0
     return float(spearmanr(measured.round(3), predicted.round(3)).statistic)
-
-
-def subtract_row_medians(rows: Array, values: Array) -> Array:
-    """Subtract from each value the median of values in nearly the same image row; return (N,).
-
-    rows: (N,) image row of each value.
-    values: (N,) values. About ROW_POINTS neighbors in the order of rows share a median.
-    """
-    order, less = np.argsort(rows, kind="stable"), values.copy()
-    for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
-        less[part] -= np.median(values[part])
-    return less
 
 
 def _share_of_holes(residual: Array, x: Array, y: Array) -> float:
@@ -258,15 +244,6 @@ MAX_AUTO_MASKED = 0.75  # share of pixels that the auto-mask of a training leave
 MIN_FRAMES = 4  # frames for whether a map changes with its image
 MIN_RELATIVE_RANGE = 1e-4  # of inverse depth over its largest value; below, the map is flat
 MIN_IMAGE_CHANGE = 0.25  # share of the brightness variance outside the mean image; below, images are alike
-MIN_PAIR_PARALLAX_PX = 2.0  # median, beyond the rotation, at 640 pixels of width; noise is about 0.5
-MATCH_WIDTH = 640  # largest width of matched images
-MIN_MATCH_WIDTH = 128  # smallest width of matched images
-MIN_ROW_PAIRS = 5  # pairs that are compared within rows
-MIN_ROW_MATCHES = 30  # matches of such a pair
-MIN_ROW_PARALLAX_PX = 1.0  # parallax of such a match at MATCH_WIDTH
-MATCH_NOISE_PX = 0.5
-MIN_ROW_SPREAD = 2.0  # spread of log depth within rows over its noise: below, the scene is a gradient
-SCALES = np.geomspace(0.02, 50, 120)  # translations that are tried, in units of the median depth
 MIN_SKY = 0.04  # share of an image that sky must cover
 
 
@@ -303,22 +280,26 @@ class FrameMeasurements:
     spread: 95 % quantile of depth divided by the 5 % quantile in a video frame, median over video frames.
     change: share of the variance of a map's values that is not in the mean map.
     image_change: the same share for the brightness of the images.
-    match_error: distance in pixels from matches to where predicted depth and motion project them, divided by that for
-        constant depth; median over pairs of video frames.
-    match_pairs: number of pairs of video frames in which points move enough for this.
+    match_error: distance, beyond the noise, from matches to where predicted depth and the best motion project them,
+        divided by that distance for constant depth; summed over pairs of video frames. 0 if depth explains all motion,
+        1 if it is no better than constant depth.
+    match_pairs: number of pairs of video frames whose matches distinguish depth from constant depth.
     sky_nearer: share of the video frames with sky in which the sky is predicted nearer than the lowest fifth of the
         image.
     invalid: number of video frames with a depth that is not finite or not positive.
     has_ratios: False for inverse depth that is known only up to scale and shift, of which ratios have no meaning.
     relative_range: for such inverse depth, its range from the 5 % to the 95 % quantile divided by its maximum, median
         over video frames.
-    row_correlation: rank correlation of predicted and triangulated depth among matches of nearly the same image row,
-        median over pairs; 0 for a network that predicts only a vertical gradient.
+    match_deviation: standard deviation of match_error over its pairs.
+    matches: number of matches in these pairs.
+    match_signal_px: distance that constant depth leaves beyond the noise, pixels at MATCH_WIDTH, median over pairs.
+    followed_pairs: number of pairs of video frames with enough matches that agree with one motion.
+    row_error: the same as match_error, divided by the distance for the mean of each row of the map; about 1 for a
+        network that predicts only a vertical gradient.
+    row_deviation, row_pairs: its standard deviation and number of pairs.
     row_share: share of the variance of a map that is between its rows, median over video frames.
-    mean_map_error: distance in pixels as in match_error, divided by that for the mean map, median over pairs; 1 for a
-        network that ignores its image.
-    own_correlation: rank correlation of what the map and the matches add to the mean map, median over pairs; 0 for a
-        network that ignores its image.
+    mean_map_error: the same, divided by the distance for the mean map; 1 for a network that ignores its image.
+    mean_map_deviation, mean_map_pairs: its standard deviation and number of pairs.
     followed: number of video frames that a later one follows closely enough to be matched.
     foreground_far: share of the video frames whose lowest fifth is predicted as far as the farthest fifth of the map.
     mapped: comparison of predicted depth with points of a map.
@@ -334,10 +315,17 @@ class FrameMeasurements:
     invalid: int = 0
     has_ratios: bool = True
     relative_range: float | None = None
-    row_correlation: float | None = None
+    match_deviation: float | None = None
+    matches: int = 0
+    match_signal_px: float | None = None
+    followed_pairs: int = 0
+    row_error: float | None = None
+    row_deviation: float | None = None
+    row_pairs: int = 0
     row_share: float | None = None
     mean_map_error: float | None = None
-    own_correlation: float | None = None
+    mean_map_deviation: float | None = None
+    mean_map_pairs: int = 0
     followed: int | None = None
     foreground_far: float | None = None
     mapped: PointMeasurements | None = None
@@ -366,13 +354,9 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     skies = [is_nearer for is_nearer in map(_is_sky_nearer, valid) if is_nearer is not None]
     mean_map = _mean_map(inverse_depths, size) if has_ratios else None
     mapped = _measure_mapped(valid, mean_map) if has_ratios else None
-    has_map = mapped is not None and mapped.frames >= MIN_MAPPED_FRAMES  # its points decide
-    measured = (_measure_pair(frame, mean_map) for frame in valid) if has_ratios and not has_map else ()
+    measured = [_measure_pair(frame, mean_map) for frame in valid] if has_ratios else []
     pairs = [pair for pair in measured if pair is not None]
-    errors = [pair.error for pair in pairs]
-    over_mean = [pair.error_over_mean for pair in pairs if pair.error_over_mean is not None]
-    correlations = [pair.row_correlation for pair in pairs if pair.row_correlation is not None]
-    own = [pair.own_correlation for pair in pairs if pair.own_correlation is not None]
+    over_constant, over_rows, over_mean = (compare_pairs(pairs, name) for name in (BY_CONSTANT, BY_ROWS, BY_MEAN_MAP))
     spreads = list(map(_range, maps)) if has_ratios else []
     ranges = [] if has_ratios else list(map(_relative_range, inverse_depths))
     return FrameMeasurements(
@@ -380,16 +364,23 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         spread=float(np.exp(np.median(spreads))) if spreads else None,
         change=_share_of_own([_resize(values, size) for values in maps]),
         image_change=_share_of_own([_brightness(frame.image, size) for frame in valid]),
-        match_error=float(np.median(errors)) if errors else None,
-        match_pairs=len(errors),
+        match_error=over_constant.error if over_constant else None,
+        match_pairs=over_constant.pairs if over_constant else 0,
         sky_nearer=float(np.mean(skies)) if skies else None,
         invalid=len(frames) - len(valid),
         has_ratios=has_ratios,
         relative_range=float(np.median(ranges)) if ranges else None,
-        row_correlation=float(np.median(correlations)) if len(correlations) >= MIN_ROW_PAIRS else None,
         row_share=float(np.median(list(map(_share_of_rows, maps)))) if maps else None,
-        mean_map_error=float(np.median(over_mean)) if over_mean else None,
-        own_correlation=float(np.median(own)) if len(own) >= MIN_ROW_PAIRS else None,
+        match_deviation=over_constant.deviation if over_constant else None,
+        matches=over_constant.matches if over_constant else 0,
+        match_signal_px=over_constant.signal_px if over_constant else None,
+        followed_pairs=len(pairs),
+        row_error=over_rows.error if over_rows else None,
+        row_deviation=over_rows.deviation if over_rows else None,
+        row_pairs=over_rows.pairs if over_rows else 0,
+        mean_map_error=over_mean.error if over_mean else None,
+        mean_map_deviation=over_mean.deviation if over_mean else None,
+        mean_map_pairs=over_mean.pairs if over_mean else 0,
         followed=sum(frame.following is not None for frame in frames),
         foreground_far=_share_of_far_foregrounds(inverse_depths),
         mapped=mapped,
@@ -471,110 +462,33 @@ def _is_sky_nearer(frame: SampledFrame) -> bool | None:
     return bool(np.median(frame.inverse_depth[sky]) > np.median(lowest))
 
 
-@dataclass(frozen=True, slots=True)
-class _MeasuredPair:
-    """A frame and the following one, with parallax: its errors over constant depth's and over the mean map's."""
-
-    error: float
-    error_over_mean: float | None
-    row_correlation: float | None
-    own_correlation: float | None
+BY_CONSTANT, BY_ROWS, BY_MEAN_MAP = "constant", "rows", "mean map"
+"""Baselines of predicted depth: the same depth everywhere, the mean of each image row, and the mean map."""
 
 
-def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | None:
-    """Compare the map of a frame, and the mean map, with matches; None without parallax."""
-    if (matched := _match_pair(frame)) is None:
+def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> MeasuredPair | None:
+    """Compare the map of a frame and the baselines with matches; None if few matches agree with one motion."""
+    matched = None if frame.following is None else match_images(frame.image, frame.following, frame.K)
+    if matched is None:
         return None
     first, second, motion = matched
-    predicted = _sample_at_matches(frame.inverse_depth, frame, first)
-    own = _error_px(frame, first, second, motion, predicted)
-    constant = _error_px(frame, first, second, motion, np.ones(len(first)))
-    triangulated = _triangulate_pair(frame, first, second, motion)
-    over_mean = own_correlation = row_correlation = None
-    if triangulated is not None:
-        row_correlation = triangulated.correlate(
-            -np.log(predicted), partial(subtract_row_medians, first[triangulated.known, 1])
-        )
+    size = frame.image.shape[:2]
+    baselines = {BY_CONSTANT: np.ones(len(first)), BY_ROWS: sample_map(average_rows(frame.inverse_depth), first, size)}
     if mean_map is not None:
-        mean = _sample_at_matches(mean_map, frame, first)
-        over_mean = own / max(_error_px(frame, first, second, motion, mean), 1e-6)
-        if triangulated is not None:
-            of_mean = -np.log(mean)[triangulated.known]
-            own_correlation = triangulated.correlate(-np.log(predicted), lambda values: values - of_mean)
-    return _MeasuredPair(own / max(constant, 1e-6), over_mean, row_correlation, own_correlation)
+        baselines[BY_MEAN_MAP] = sample_map(mean_map, first, size)
+    return measure_pair(
+        first,
+        second,
+        K=frame.K,
+        K_second=frame.K if frame.following_K is None else frame.following_K,
+        motion=motion,
+        inverse_depth=sample_map(frame.inverse_depth, first, size),
+        baselines=baselines,
+        width=size[1],
+    )
 
 
-def _sample_at_matches(values: Map, frame: SampledFrame, matches: NDArray[np.float64]) -> NDArray[np.float64]:
-    height, width = values.shape
-    scale = np.array([width / frame.image.shape[1], height / frame.image.shape[0]])
-    return _sample(values, ((matches + 0.5) * scale - 0.5).astype(np.float32))
-
-
-@dataclass(frozen=True, slots=True)
-class _TriangulatedMatches:
-    """Matches of a pair: those with parallax (M,), their ln z up to a constant (N,), and its standard deviation."""
-
-    known: NDArray[np.bool_]
-    log_depth: NDArray[np.float64]
-    noise: float
-
-    def correlate(
-        self, log_depth: NDArray[np.float64], less: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-    ) -> float | None:
-        """Return the rank correlation of triangulated and predicted depth at all matches (M,), both `less` a part."""
-        return correlate_ranks(less(self.log_depth), less(log_depth[self.known]), MIN_ROW_SPREAD * self.noise)
-
-
-def _triangulate_pair(
-    frame: SampledFrame, first: NDArray[np.float64], second: NDArray[np.float64], motion: TwoViewMotion
-) -> _TriangulatedMatches | None:
-    """Return the depth of matches (M, 2); None with fewer than MIN_ROW_MATCHES of enough parallax."""
-    K = frame.K if frame.following_K is None else frame.following_K
-    T_second_first = np.eye(4)
-    T_second_first[:3, :3], T_second_first[:3, 3] = motion.R, motion.t
-    z, _ = triangulate(first, second, frame.K, K, T_second_first)
-    turned = pixel_rays(first, frame.K) @ motion.R.T @ K.T
-    parallax_px = np.linalg.norm(turned[:, :2] / turned[:, 2:] - second, axis=1) * MATCH_WIDTH / frame.image.shape[1]
-    known = (z > 0) & np.isfinite(z) & (parallax_px > MIN_ROW_PARALLAX_PX)
-    if known.sum() < MIN_ROW_MATCHES:
-        return None
-    noise = float(np.sqrt(np.mean((MATCH_NOISE_PX / parallax_px[known]) ** 2)))
-    return _TriangulatedMatches(known, np.log(z[known]), noise)
-
-
-def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], TwoViewMotion] | None:
-    """Return matches (N, 2) of a frame and the following one with the camera's motion; None without parallax."""
-    if frame.following is None or frame.image.shape[1] < MIN_MATCH_WIDTH:
-        return None
-    matches = match_features(detect_features(frame.image), detect_features(frame.following))
-    motion = estimate_motion(matches.first_px, matches.second_px, frame.K)
-    if (
-        motion is None
-        or motion.planar
-        or motion.parallax_px < MIN_PAIR_PARALLAX_PX * frame.image.shape[1] / MATCH_WIDTH
-    ):
-        return None
-    return matches.first_px[motion.inliers], matches.second_px[motion.inliers], motion
-
-
-def _sample(values: Map, spots: NDArray[np.float32]) -> NDArray[np.float64]:
-    read = cv2.remap(values, spots[:, 0:1], spots[:, 1:2], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(read, np.float64).ravel()
-
-
-def _error_px(
-    frame: SampledFrame,
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    motion: TwoViewMotion,
-    inverse_depth: NDArray[np.float64],
-) -> float:
-    """Return the median distance of matches from their projections, for the best length of the translation."""
-    K = frame.K if frame.following_K is None else frame.following_K
-    turned = pixel_rays(first, frame.K) @ motion.R.T
-    relative = inverse_depth / np.median(inverse_depth)
-    moved = turned[None] + (SCALES[:, None] * relative)[..., None] * motion.t
-    projected = moved @ K.T
-    ahead = projected[..., 2:] > 1e-3
-    pixels = np.where(ahead, projected[..., :2] / np.where(ahead, projected[..., 2:], 1), 1e4)
-    return float(np.median(np.linalg.norm(pixels - second, axis=-1), axis=1).min())
+def average_rows(inverse_depth: NDArray[np.floating]) -> Map:
+    """Return a map (h, w) that has in each row the geometric mean of a map's row."""
+    means = np.exp(np.log(inverse_depth).mean(axis=1, keepdims=True))
+    return np.asarray(np.broadcast_to(means, inverse_depth.shape), np.float32).copy()

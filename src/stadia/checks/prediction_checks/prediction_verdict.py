@@ -3,9 +3,8 @@
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,22 @@ from stadia.checks.prediction_checks.frame_measurements import (
     MIN_RELATIVE_RANGE,
     FrameMeasurements,
     PointMeasurements,
+)
+from stadia.checks.prediction_checks.question_verdicts import (
+    CAMERA_AGREES,
+    CAMERA_IS_UNCHECKED,
+    METRES_ARE_UNCHECKED,
+    NO_PATH,
+    PATH_OF_DEPTH,
+    QUESTION_OF_CODE,
+    UNCHECKED_PATH,
+    Answer,
+    Question,
+    Verdict,
+    complete_answers,
+    find_overall_verdict,
+    find_verdict,
+    worsen_answer,
 )
 from stadia.core.errors import DataError
 from stadia.geometry.scale_fit import USABLE_DEVIATION
@@ -294,16 +309,50 @@ def check_scale_verdict(
 
 
 MIN_SPREAD = 1.3  # 95 % over 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
-MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map
-MAX_MATCH_ERROR = 0.95  # error of matches over the error of constant depth: above, depth explains no motion
-MAX_DOUBTFUL_MATCH_ERROR = 0.85  # learned .29 to .73
-MIN_ROW_CORRELATION = 0.4  # rank correlation within rows: below, depth is little more than a vertical gradient
-GOOD_ROW_CORRELATION = 0.6  # from here on M31 is a note: good trainings .61 to .79, short ones -.11 to .56
-MAX_UNSURE_MATCH_ERROR = 0.75  # doubtful below GOOD_ROW_CORRELATION; good trainings at most .73
-MIN_OWN_CORRELATION = 0.05  # of what maps and matches add to the mean map; good .14 to .47, bad -.31 to .12
-GOOD_OWN_CORRELATION = 0.15  # from here on maps follow their images
+MIN_CHANGE = 0.055
+"""Smallest share of a map's variance that is not in the mean map, if the images differ."""
+
+MIN_CHANGE_AT_ALL = 0.01
+"""The same, below which one map is predicted for all images."""
+
+MAX_MATCH_ERROR = 1.0
+"""Largest error of matches over the error of constant depth: above, depth explains no motion."""
+
+MAX_DOUBTFUL_MATCH_ERROR = 0.75
+"""The same: above, depth explains little of the motion."""
+
+GOOD_MATCH_ERROR = 0.6
+"""The same: below, matches confirm the depth, and what single images suggest is only a note."""
+
+MAX_BASELINE_ERROR = 0.95
+"""Largest error of matches or points over the error of the row means, or of the mean map: above, depth adds nothing."""
+
+MAX_MATCH_DEVIATION = 0.4
+"""Largest standard deviation of the error of matches that judges depth."""
+
+FALSE_ALARMS: Mapping[str, tuple[int, int]] = {
+    "M31": (2, 50),
+    "M34": (1, 50),
+    "S30": (2, 50),
+    **dict.fromkeys(("M30", "M32", "M37"), (0, 50)),
+}
+"""Number of clips with good depth that a finding doubted, and number of those clips, by its code.
+
+Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M35 and M36
+need a map, and M33, M38 and T40 state facts; their rates are not measured.
+"""
+
 MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
-MIN_JUDGED_PAIRS = 4  # pairs for the median of S30
+MIN_JUDGED_MATCHES = 500
+"""Fewest matches, over all pairs, of a comparison with constant depth.
+
+A clip of a highway with 409, most of them on cars that overtake, contradicted right depth.
+"""
+
+BASELINE_DEVIATIONS = 2.0
+"""Standard deviations by which an error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR."""
+
+MIN_JUDGED_PAIRS = 4  # pairs for a comparison with constant depth, row means or the mean map
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
 MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowest rows
 MAX_TRAINED_FOCAL_RATIO = 1.15  # of this camera's focal length over its image width and the training's
@@ -329,65 +378,36 @@ DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # the tr
 
 
 OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # a user's term may cause them
-OUTPUT_CODES = OWN_TERM_CODES | {"M33"}  # have their own fix for a published network
+OUTPUT_CODES = OWN_TERM_CODES | {"M32", "M33"}  # have their own fix for a published network
 MAX_NAMED_TERMS = 3
-
-
-class Verdict(StrEnum):
-    """Name the verdict on predicted depth.
-
-    USABLE ("usable"): all checks passed.
-    NOT_JUDGED ("not judged"): the deciding check could not run, because depth could not be compared with motion, or
-    inverse depth of unknown scale and shift not with images.
-    DOUBTFUL ("doubtful"): a check warns.
-    UNUSABLE ("unusable"): a check found that the depth must not be used.
-    """
-
-    USABLE = "usable"
-    NOT_JUDGED = "not judged"
-    DOUBTFUL = "doubtful"
-    UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionVerdict:
-    """Hold the verdict on predicted depth with its reasons.
+    """Hold the verdict on a prediction with its reasons.
 
-    verdict: usable, not judged, doubtful or unusable.
+    verdict: the worst verdict on the questions that were asked.
     findings: faults that the checks found, the worst first.
     measured: what was measured on the predicted maps; None if only the training was judged.
     not_checked: for each check that did not run, the reason by the code of its finding.
+    answers: the verdict on each question.
     """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
     measured: FrameMeasurements | None
     not_checked: Mapping[str, str] = field(default_factory=dict)
+    answers: Mapping[Question, Answer] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "verdict": str(self.verdict),
+            "questions": {str(question): answer.to_json() for question, answer in self.answers.items()},
             "findings": [finding.to_dict() for finding in self.findings],
             "measured": self.measured and asdict(self.measured),
             "not_checked": dict(self.not_checked),
         }
-
-
-def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
-    """Return the verdict that follows from findings: unusable if one is a stop, otherwise doubtful if one is a warning.
-
-    Without either it is usable, or not judged.
-
-    findings: findings about the predictions.
-    is_judged: whether the deciding check, the comparison of depth with motion, could run.
-    """
-    severities = {finding.severity for finding in findings}
-    if Severity.STOP in severities:
-        return Verdict.UNUSABLE
-    if Severity.WARN in severities:
-        return Verdict.DOUBTFUL
-    return Verdict.USABLE if is_judged else Verdict.NOT_JUDGED
 
 
 def judge_measurements(
@@ -400,6 +420,10 @@ def judge_measurements(
     camera_is_assumed: bool = False,
     is_of_training: bool = False,
     has_trained_frames: bool = False,
+    unused_map: str = "",
+    answers: Mapping[Question, Answer] | None = None,
+    asked: Collection[Question] = (),
+    has_path_of_depth: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
@@ -410,6 +434,10 @@ def judge_measurements(
     camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
     is_of_training: frames of this input, its recording or its session trained the network.
     has_trained_frames: frames of this input trained the network.
+    unused_map: why the map next to the input judges no depth; "" if it does, or if there is none.
+    answers: answers about the scale, the path and the camera before the findings; a missing one is "not judged".
+    asked: questions that count in the overall verdict, next to the depth and those that a warning is about.
+    has_path_of_depth: the camera trajectory is computed from predicted depth.
     """
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)
@@ -421,17 +449,58 @@ def judge_measurements(
         findings = [_add_own_term(finding, own) if finding.code in OWN_TERM_CODES else finding for finding in findings]
     if training.is_published:
         findings = [_name_published(finding) if finding.code in OUTPUT_CODES else finding for finding in findings]
+    findings = [*map(_state_false_alarms, findings)]
     severe = {finding.code for finding in findings if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:
         findings = [*map(_name_data_cause, training.data_causes), *findings]
-    not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
+    not_checked = dict(_list_unchecked(measured, training)) | ({"M35": unused_map} if unused_map else {})
+    not_checked |= {"K30": ASSUMED_CAMERA} if camera_is_assumed else {}
     has_map = measured is not None and is_mapped(measured)
     deciding = "M35" if has_map else "S30" if measured is None or measured.has_ratios else "M31"
-    verdict = find_verdict(findings, is_judged=deciding not in not_checked)
-    if deciding in not_checked and training.recorded_codes and verdict is not Verdict.UNUSABLE:
-        findings = [_take_recorded_verdict(training), *findings]
-        verdict = Verdict.UNUSABLE
-    return PredictionVerdict(verdict, tuple(findings), measured, not_checked)
+    of_depth = [finding for finding in findings if finding.code not in QUESTION_OF_CODE]
+    is_judged = deciding not in not_checked
+    if not is_judged and training.recorded_codes and find_verdict(of_depth) is not Verdict.UNUSABLE:
+        recorded = _take_recorded_verdict(training)
+        findings, of_depth = [recorded, *findings], [recorded, *of_depth]
+    base = Answer(
+        Verdict.USABLE if is_judged else Verdict.NOT_JUDGED,
+        _explain_usable_depth(measured) if is_judged else not_checked[deciding],
+        _describe_basis(measured),
+    )
+    of_camera = CAMERA_AGREES if beliefs and focal is not None else CAMERA_IS_UNCHECKED
+    of_camera = Answer(Verdict.NOT_JUDGED, ASSUMED_CAMERA) if camera_is_assumed else of_camera
+    depth = worsen_answer(base, of_depth)
+    all_answers = complete_answers(
+        {
+            Question.DEPTH: depth,
+            Question.SCALE: METRES_ARE_UNCHECKED,
+            Question.PATH: _answer_path_of_depth(depth) if has_path_of_depth else NO_PATH,
+            Question.CAMERA: of_camera,
+            **(answers or {}),
+        },
+        findings,
+    )
+    found = {QUESTION_OF_CODE[code] for code in severe if code in QUESTION_OF_CODE}
+    return PredictionVerdict(
+        find_overall_verdict(all_answers, {Question.DEPTH, *asked, *found}),
+        tuple(findings),
+        measured,
+        not_checked,
+        all_answers,
+    )
+
+
+def _answer_path_of_depth(depth: Answer) -> Answer:
+    """Return the answer about a camera trajectory that is computed from depth: doubted with it, otherwise unchecked."""
+    return UNCHECKED_PATH if depth.verdict is Verdict.USABLE else replace(depth, reason=PATH_OF_DEPTH)
+
+
+def _state_false_alarms(finding: Finding) -> Finding:
+    """Return a finding whose evidence states how often it was wrong, if this was measured."""
+    if finding.code not in FALSE_ALARMS:
+        return finding
+    wrong, clips = FALSE_ALARMS[finding.code]
+    return replace(finding, evidence={**finding.evidence, "false_alarms": wrong, "of_good_clips": clips})
 
 
 def _take_recorded_verdict(training: TrainingRecord) -> Finding:
@@ -474,9 +543,7 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "M31", f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
         elif measured.image_change <= MIN_IMAGE_CHANGE:
             yield "M31", f"the images change by {measured.image_change:.0%}; more than {MIN_IMAGE_CHANGE:.0%} is needed"
-        if is_mapped(measured):
-            pass  # M35 replaces S30
-        elif not measured.has_ratios:
+        if not measured.has_ratios:
             yield "S30", "affine inverse depth has no ratios"
         elif measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
             pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
@@ -484,7 +551,12 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "S30", f"{pairs} ({apart}); {MIN_JUDGED_PAIRS} are needed"
         elif measured.match_pairs < MIN_JUDGED_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
-            yield "S30", f"{pairs} with enough motion and matches; {MIN_JUDGED_PAIRS} are needed"
+            yield "S30", f"{pairs} with enough parallax and matches; {MIN_JUDGED_PAIRS} are needed"
+        elif measured.matches < MIN_JUDGED_MATCHES:
+            yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
+        elif not is_compared(measured):
+            spread = f"the error of matches differs by {measured.match_deviation:.2f} between pairs of frames"
+            yield "S30", f"{spread}; at most {MAX_MATCH_DEVIATION:g} is needed"
         if (why := _explain_unchecked_holes(measured, valid)) is not None:
             yield "M37", why
     if training.steps is None and training.warped_over_unwarped is None:
@@ -504,50 +576,72 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
-    has_map, lenient = is_mapped(measured), Severity.NOTE if measured.frames == 1 else None
-    error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS and not has_map else None
-    if has_map and (mapped := measured.mapped) is not None:
-        own = mapped.own_correlation
-        measured = replace(measured, row_correlation=mapped.row_correlation, own_correlation=own)
-        yield from _check_points(mapped)
+    is_weak = measured.frames == 1 or _confirms_depth(measured)  # what single images suggest is then only a note
+    if _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR):
+        yield _describe_match_error(measured, is_of_training=is_of_training)
+    if measured.mapped is not None and is_mapped(measured):
+        yield from _check_points(measured.mapped, is_contradicted=_confirms_depth(measured))
     elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
         text = f"in {share:.0%} of the frames the lowest fifth is as far as the farthest fifth of the map"
         expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
-        yield make_finding("M37", Severity.WARN, text, expected, evidence={"share": share})
-    is_unsure = measured.row_correlation is not None and measured.row_correlation < GOOD_ROW_CORRELATION
-    allowed = MAX_UNSURE_MATCH_ERROR if is_unsure else MAX_DOUBTFUL_MATCH_ERROR
-    explains_little = error is not None and error > allowed
+        severity = Severity.NOTE if is_weak else Severity.WARN
+        yield make_finding("M37", severity, text, expected, evidence={"share": share})
     if flat := _describe_flat(measured):
         evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
-        is_constant = error is not None and error > MAX_DOUBTFUL_MATCH_ERROR
-        severity = Severity.stop_if(is_constant or _ignores_images(measured))
-        yield make_finding("M30", lenient or severity, *flat, evidence=evidence)  # one photo may show a wall
-    elif _ignores_images(measured):
-        text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
-        evidence = {"map": measured.change, "image": measured.image_change}
-        correlation = measured.row_correlation or 0.0  # frames of a street may look alike
-        severity = Severity.stop_if(correlation < MIN_ROW_CORRELATION)
-        is_note = correlation >= GOOD_ROW_CORRELATION and not _repeats_mean_map(measured)
-        is_note |= (measured.own_correlation or 0.0) >= GOOD_OWN_CORRELATION
-        severity = Severity.NOTE if is_note else severity
-        yield make_finding("M31", severity, f"{text} images'", f"above {MIN_CHANGE:.0%}", evidence=evidence)
-        if is_note and (finding := _check_use_of_images(measured)) is not None:
-            yield finding
-    elif (finding := _check_use_of_images(measured)) is not None:
-        yield finding
+        is_useless = _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR) or _ignores_images(measured)
+        severity = Severity.NOTE if is_weak else Severity.stop_if(is_useless)  # one photo may show a wall
+        yield make_finding("M30", severity, *flat, evidence=evidence)
+    else:
+        yield from _check_use_of_images(measured)
     if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
-        yield make_finding("M32", lenient or Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
-    if explains_little:
-        text = f"this depth explains the motion {error:.2f} times as badly as constant depth"
-        text += f" in {measured.match_pairs} pairs of frames"
-        evidence = {"match_error": error, "pairs": measured.match_pairs, "row_correlation": measured.row_correlation}
-        severity = Severity.stop_if(error is not None and error > MAX_MATCH_ERROR)
-        because = f" (the rank correlation within rows is below {GOOD_ROW_CORRELATION:g})" * is_unsure
-        expected = f"at most {allowed:g}{because}; above {MAX_MATCH_ERROR:g} predictions are unusable"
-        case = "own_data" if is_of_training else ""
-        yield make_finding("S30", severity, text, expected, case=case, evidence=evidence)
+        has_road = measured.mapped is not None and measured.mapped.road_frames >= MIN_MAPPED_FRAMES
+        severity = Severity.WARN if has_road else Severity.NOTE  # without a road it may be a ceiling or a wall
+        yield make_finding("M32", severity, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
+
+
+def is_compared(measured: FrameMeasurements) -> bool:
+    """Return whether predicted depth was compared with the motion of matches in enough pairs for a verdict.
+
+    measured: what was measured on the predicted maps.
+    """
+    deviation = measured.match_deviation or 0.0
+    has_enough = measured.match_pairs >= MIN_JUDGED_PAIRS and measured.matches >= MIN_JUDGED_MATCHES
+    return has_enough and deviation <= MAX_MATCH_DEVIATION
+
+
+def _explains_little(measured: FrameMeasurements, most: float) -> bool:
+    """Return whether the error of matches is above `most` by more than its deviation."""
+    if measured.match_error is None or not is_compared(measured):
+        return False
+    return measured.match_error - (measured.match_deviation or 0.0) > most
+
+
+def _confirms_depth(measured: FrameMeasurements) -> bool:
+    """Return whether matches confirm the depth, so that weaker evidence cannot condemn it."""
+    if measured.match_error is None or not is_compared(measured):
+        return False
+    return measured.match_error + (measured.match_deviation or 0.0) < GOOD_MATCH_ERROR
+
+
+def _is_explained(measured: FrameMeasurements) -> bool:
+    """Return whether points of a map or matches agree with the depth, which may yet be one map for all images."""
+    if measured.mapped is not None and is_mapped(measured):
+        return (measured.mapped.error or 0.0) <= MAX_DOUBTFUL_POINT_ERROR
+    error = measured.match_error
+    return error is not None and is_compared(measured) and error <= MAX_DOUBTFUL_MATCH_ERROR
+
+
+def _describe_match_error(measured: FrameMeasurements, *, is_of_training: bool) -> Finding:
+    error, deviation = measured.match_error or 0.0, measured.match_deviation or 0.0
+    text = f"this depth explains the motion {error:.2f} +- {deviation:.2f} times as badly as constant depth"
+    text += f" in {measured.match_pairs} pairs of frames"
+    evidence = {"match_error": error, "deviation": deviation, "pairs": measured.match_pairs}
+    severity = Severity.stop_if(_explains_little(measured, MAX_MATCH_ERROR))
+    expected = f"at most {MAX_DOUBTFUL_MATCH_ERROR:g}; above {MAX_MATCH_ERROR:g} predictions are unusable"
+    case = "own_data" if is_of_training else ""
+    return make_finding("S30", severity, text, expected, case=case, evidence=evidence)
 
 
 def is_mapped(measured: FrameMeasurements) -> bool:
@@ -558,14 +652,16 @@ def is_mapped(measured: FrameMeasurements) -> bool:
     return measured.mapped is not None and measured.mapped.frames >= MIN_MAPPED_FRAMES
 
 
-def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
+def _check_points(mapped: PointMeasurements, *, is_contradicted: bool) -> Iterator[Finding]:
     error, correlation = mapped.error or 0.0, 1.0 if mapped.correlation is None else mapped.correlation
     if error > MAX_DOUBTFUL_POINT_ERROR or correlation < MIN_DOUBTFUL_POINT_CORRELATION:
         text = f"at the points of the map the error is {error:.2f} times the error of constant depth, and the rank"
         text += f" correlation {correlation:.2f}, in {mapped.frames} frames"
         expected = f"at most {MAX_DOUBTFUL_POINT_ERROR:g}, and at least {MIN_DOUBTFUL_POINT_CORRELATION:g}"
-        severity = Severity.stop_if(error > MAX_POINT_ERROR or correlation < MIN_POINT_CORRELATION)
-        evidence = {"error": error, "correlation": correlation, "frames": mapped.frames}
+        is_useless = error > MAX_POINT_ERROR or correlation < MIN_POINT_CORRELATION
+        severity = Severity.stop_if(is_useless and not is_contradicted)
+        text += "; matches confirm the depth, so the map may be wrong" * is_contradicted
+        evidence = {"error": error, "correlation": correlation, "frames": mapped.frames, "points": mapped.points}
         yield make_finding("M35", severity, text, expected, evidence=evidence)
     ratios = {"right over left": mapped.side_ratio, "far over near": mapped.range_ratio}
     known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
@@ -595,30 +691,85 @@ def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
         yield make_finding("M37", Severity.WARN, text, f"at most {MAX_ROAD_ERROR:g}", evidence=evidence)
 
 
-def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
-    """Return M34 if depth within rows hardly follows the matches; M31 if the mean map would suffice."""
-    correlation = measured.row_correlation
-    if correlation is None or correlation >= MIN_ROW_CORRELATION:
-        return _check_mean_map(measured)
-    text = f"within rows, predicted depth and matches have a rank correlation of {correlation:.2f}"
-    if measured.row_share is not None:
-        text += f"; {measured.row_share:.0%} of a map's variance is between its rows"
-    evidence = {"row_correlation": correlation, "row_share": measured.row_share, "pairs": measured.match_pairs}
-    return make_finding("M34", Severity.WARN, text, f"at least {MIN_ROW_CORRELATION:g}", evidence=evidence)
+@dataclass(frozen=True, slots=True)
+class _BaselineError:
+    """The error of depth over that of a baseline, with its deviation, and what was compared."""
+
+    error: float
+    deviation: float
+    evidence: dict[str, Any]
+    what: str
+
+    @property
+    def adds_nothing(self) -> bool:
+        return self.error - BASELINE_DEVIATIONS * self.deviation > MAX_BASELINE_ERROR
+
+    @property
+    def adds_something(self) -> bool:
+        return self.error + BASELINE_DEVIATIONS * self.deviation < MAX_BASELINE_ERROR
 
 
-def _check_mean_map(measured: FrameMeasurements) -> Finding | None:
-    """Return M31 if the maps explain the matches no better than their mean map."""
-    if not _repeats_mean_map(measured):
+def _compare_with(measured: FrameMeasurements, baseline: str) -> _BaselineError | None:
+    """Return the error over the row means ("row") or the mean map ("mean_map"); None if too little was compared."""
+    error = getattr(measured.mapped, f"{baseline}_error") if is_mapped(measured) else None
+    if error is not None and measured.mapped is not None:
+        frames = measured.mapped.frames
+        return _BaselineError(error, 0.0, {f"{baseline}_error": error, "frames": frames}, f"points in {frames} frames")
+    error, pairs = getattr(measured, f"{baseline}_error"), getattr(measured, f"{baseline}_pairs")
+    deviation = getattr(measured, f"{baseline}_deviation") or 0.0
+    if error is None or pairs < MIN_JUDGED_PAIRS or deviation > MAX_MATCH_DEVIATION:
         return None
-    text = f"what maps and matches add to the mean map has a rank correlation of {measured.own_correlation:.2f}"
-    evidence = {"own_correlation": measured.own_correlation, "mean_map_error": measured.mean_map_error}
-    evidence |= {"pairs": measured.match_pairs}
-    return make_finding("M31", Severity.WARN, text, f"at least {MIN_OWN_CORRELATION:g}", evidence=evidence)
+    evidence = {f"{baseline}_error": error, "deviation": deviation, "pairs": pairs}
+    return _BaselineError(error, deviation, evidence, f"matches in {pairs} pairs of frames")
 
 
-def _repeats_mean_map(measured: FrameMeasurements) -> bool:
-    return measured.own_correlation is not None and measured.own_correlation < MIN_OWN_CORRELATION
+def _check_use_of_images(measured: FrameMeasurements) -> Iterator[Finding]:
+    """Yield M31 if one map would suffice for all images, otherwise M34 if the mean of each row would."""
+    over_mean, over_rows = _compare_with(measured, "mean_map"), _compare_with(measured, "row")
+    if over_mean is not None and over_mean.adds_nothing:
+        text = f"the error at the {over_mean.what} is {over_mean.error:.2f} times the error of the mean map"
+        is_same_road = _is_explained(measured) and not _ignores_images(measured)  # all frames may show one scene
+        severity = Severity.NOTE if is_same_road else Severity.WARN
+        yield make_finding("M31", severity, text, f"at most {MAX_BASELINE_ERROR:g}", evidence=over_mean.evidence)
+    elif _ignores_images(measured):
+        text = f"{measured.change:.1%} of a map's variance is not in the mean map, {measured.image_change:.0%} of the"
+        evidence = {"map": measured.change, "image": measured.image_change}
+        is_one_map = measured.change is not None and measured.change < MIN_CHANGE_AT_ALL
+        follows = over_mean is not None and over_mean.adds_something
+        follows |= _is_explained(measured) and not is_one_map  # frames of a street may look alike
+        severity = Severity.NOTE if follows else Severity.stop_if(is_one_map)
+        yield make_finding("M31", severity, f"{text} images'", f"above {MIN_CHANGE:.1%}", evidence=evidence)
+    if over_rows is not None and over_rows.adds_nothing:
+        text = f"the error at the {over_rows.what} is {over_rows.error:.2f} times the error of the mean of each row"
+        if measured.row_share is not None:
+            text += f"; {measured.row_share:.0%} of a map's variance is between its rows"
+        evidence = over_rows.evidence | {"row_share": measured.row_share}
+        yield make_finding("M34", Severity.WARN, text, f"at most {MAX_BASELINE_ERROR:g}", evidence=evidence)
+
+
+def _explain_usable_depth(measured: FrameMeasurements | None) -> str:
+    """Return what speaks for depth that no check doubts."""
+    if measured is None:
+        return ""
+    if measured.mapped is not None and is_mapped(measured):
+        error = measured.mapped.error or 0.0
+        return f"the error at the points of the map is {error:.2f} times the error of constant depth"
+    if measured.match_error is not None:
+        return f"the error of matches is {measured.match_error:.2f} times the error of constant depth"
+    return "the maps differ as the images do"
+
+
+def _describe_basis(measured: FrameMeasurements | None) -> str:
+    """Return how many frames, matches and points the verdict on depth rests on."""
+    if measured is None:
+        return ""
+    parts = [f"{measured.frames} frame{'s' * (measured.frames != 1)}"]
+    if measured.mapped is not None and is_mapped(measured):
+        parts.append(f"{measured.mapped.points} points of the map in {measured.mapped.frames} frames")
+    if measured.match_pairs:
+        signal = f", {measured.match_signal_px:.1f} px of parallax" if measured.match_signal_px else ""
+        parts.append(f"{measured.matches} matches in {measured.match_pairs} pairs{signal}")
+    return "; ".join(parts)
 
 
 def _describe_flat(measured: FrameMeasurements) -> tuple[str, str] | None:
