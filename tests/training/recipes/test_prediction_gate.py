@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,17 @@ from tests.refusals import refuses
 from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
+from stadia.data.video.video_map import MapVerdictRecord
 from stadia.evaluation.frame_preparation import Frame
 from stadia.predict import verdict
-from stadia.predict.verdict import MAX_SAMPLES, MIN_FLOW_PX, PredictionGate, describe_trust, refuse_unusable
+from stadia.predict.verdict import (
+    MAX_SAMPLES,
+    MIN_FLOW_PX,
+    PredictionGate,
+    describe_trust,
+    find_judging_map,
+    refuse_unusable,
+)
 
 K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
 
@@ -142,3 +152,14 @@ def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
     lens = checks("usable", "K30", severity="note")
     assert describe_trust(DepthScale.METRES, lens).endswith("(K30)")
     assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)
+
+
+@pytest.mark.parametrize(("grade", "judges"), [("usable", True), ("doubtful", False), (None, True)])
+def test_only_a_usable_map_judges_depth(grade: str | None, judges: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = None if grade is None else MapVerdictRecord(grade=grade)
+    stored = SimpleNamespace(verdict=record, geometry="points")
+    monkeypatch.setattr(verdict, "find_usable_map", lambda source: stored)
+    mapped, why = find_judging_map(Path("video.mp4"))
+    assert (mapped is not None, why == "") == (judges, judges)
+    judged = PredictionGate(DepthScale.UP_TO_SCALE, TrainingRecord(), unused_map=why).judge()
+    assert judged.not_checked.get("M35", "") == why
