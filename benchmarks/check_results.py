@@ -6,7 +6,7 @@ Each map is written in one of five formats in turn, or in those of `--formats`. 
 place of images. A right map is judged well unless it is unusable; a wrong one only if it is unusable.
 """
 
-# mypy: disable-error-code="misc, no-untyped-def, var-annotated"
+# mypy: disable-error-code="arg-type, dict-item, misc, no-untyped-def, var-annotated"
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.map_verdict import list_right, list_wrong
+from map_verdict import list_right, list_wrong
 from scipy.spatial.transform import Rotation
 
 from stadia.io.reconstruction_formats import read_reconstruction

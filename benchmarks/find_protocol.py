@@ -10,6 +10,8 @@ A protocol is named if it, or one with identical figures, is in a list of at mos
 for each hidden protocol, and the share that was named with the length of the lists.
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse

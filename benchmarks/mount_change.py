@@ -10,6 +10,8 @@ change. Recordings with too few straight stretches are counted as refused.
 KITTI raw and KITTI odometry 06 are compared with themselves: their first half with their second half.
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse
