@@ -10,9 +10,10 @@ from stadia.checks.prediction_checks.prediction_verdict import (
     FocalBelief,
     check_focal_beliefs,
     check_scale_verdict,
+    complete_answers,
+    find_overall_verdict,
     judge_measurements,
 )
-from stadia.checks.prediction_checks.question_verdicts import complete_answers, find_overall_verdict
 from stadia.core.types import DepthScale
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.predict.describe import verdict_lines

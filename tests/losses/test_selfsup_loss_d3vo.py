@@ -12,7 +12,7 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
-from stadia.checks.prediction_checks.prediction_verdict import PHOTOMETRIC_TERMS
+from stadia.checks.prediction_checks.training_record import PHOTOMETRIC_TERMS
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction
 from stadia.geometry.camera import invert_brightness

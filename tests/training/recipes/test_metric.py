@@ -16,7 +16,7 @@ from tests.refusals import refuses
 from stadia import training
 from stadia.checks.finding import OnStop
 from stadia.checks.loss_checks.loss_check_runner import check_losses
-from stadia.checks.prediction_checks.prediction_verdict import RECIPE_TERMS
+from stadia.checks.prediction_checks.training_record import RECIPE_TERMS
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta

@@ -6,10 +6,10 @@ from .frame_measurements import SampledFrame as SampledFrame
 from .frame_measurements import measure_frames as measure_frames
 from .frame_measurements import reduce_image as reduce_image
 from .prediction_verdict import PredictionVerdict as PredictionVerdict
-from .prediction_verdict import TrainingRecord as TrainingRecord
+from .prediction_verdict import find_verdict as find_verdict
 from .prediction_verdict import judge_measurements as judge_measurements
 from .question_verdicts import WORST_FIRST as WORST_FIRST
 from .question_verdicts import Answer as Answer
 from .question_verdicts import Question as Question
 from .question_verdicts import Verdict as Verdict
-from .question_verdicts import find_verdict as find_verdict
+from .training_record import TrainingRecord as TrainingRecord

@@ -356,7 +356,8 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     mapped = _measure_mapped(valid, mean_map) if has_ratios else None
     measured = [_measure_pair(frame, mean_map) for frame in valid] if has_ratios else []
     pairs = [pair for pair in measured if pair is not None]
-    over_constant, over_rows, over_mean = (compare_pairs(pairs, name) for name in (BY_CONSTANT, BY_ROWS, BY_MEAN_MAP))
+    baselines = (BY_CONSTANT, BY_ROWS, BY_MEAN_MAP)
+    over_constant, over_rows, over_mean = (compare_pairs(pairs, name) if pairs else None for name in baselines)
     spreads = list(map(_range, maps)) if has_ratios else []
     ranges = [] if has_ratios else list(map(_relative_range, inverse_depths))
     return FrameMeasurements(
