@@ -235,12 +235,13 @@ def triangulate_matches(reconstruction: Reconstruction, matches: ImageMatches) -
     return triangulate_view(view_matches(pose_images(reconstruction, matches), matches))
 
 
-def triangulate_view(view: VirtualView) -> SparseMap:
+def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> SparseMap:
     """Triangulate the matches of a view that are not held out; matches that miss their point are left out.
 
     The points minimize the algebraic error, weighted by depth, which is close to the reprojection error.
 
     view: matches in one virtual camera.
+    max_miss_px: largest distance of a match from its point, pixels.
     """
     frame, xy, track = join_tracks(view)
     T = view.posed.T_camera_world
@@ -262,13 +263,13 @@ def triangulate_view(view: VirtualView) -> SparseMap:
         weight = 1 / np.maximum(np.abs(inside[:, 2]), 1e-6)
         worst = np.zeros(count)
         np.maximum.at(worst, track[kept], missed[kept])
-        is_worst = kept & (missed >= worst[track]) & (worst[track] > MAX_MISS_PX)
+        is_worst = kept & (missed >= worst[track]) & (worst[track] > max_miss_px)
         if not is_worst.any():
             break
         kept &= ~is_worst
     worst = np.zeros(count)
     np.maximum.at(worst, track[kept], missed[kept])
-    kept &= (worst <= MAX_MISS_PX)[track] & (np.bincount(track[kept], minlength=count) >= 2)[track]
+    kept &= (worst <= max_miss_px)[track] & (np.bincount(track[kept], minlength=count) >= 2)[track]
     used, row_of_point = np.unique(track[kept], return_inverse=True)
     return SparseMap(
         camera=camera,
