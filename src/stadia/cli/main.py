@@ -31,6 +31,7 @@ from stadia.cli.networks import activations, adapt, export, import_network
 from stadia.cli.odometry import odometry
 from stadia.cli.output import echo
 from stadia.cli.predict import predict
+from stadia.cli.refine import refine
 from stadia.cli.runs import compare, diagnose, explain, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
@@ -53,7 +54,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
     "Your video": (camera, map_source, prepare, camera_height, init),
     "Train": (train, demo, parts),
-    "Check and score": (check, evaluate, report, diagnose, explain, compare, doctor),
+    "Check and score": (check, refine, evaluate, report, diagnose, explain, compare, doctor),
     "Studies": (ablate, sweep),
     "App": (serve_app, view),
 }

@@ -45,6 +45,7 @@ class PosedImages:
     rows: (F,) the row of the reconstruction of each image; the nearest one in time if the pose is interpolated.
     how: how poses were assigned: "name", "stem", "number", "order" or "time".
     notes: sentences for the user.
+    times_s: (F,) times on the clock of the reconstruction, seconds, if poses were assigned by time.
     """
 
     images: NDArray[np.intp]
@@ -55,6 +56,7 @@ class PosedImages:
     rows: NDArray[np.intp]
     how: str
     notes: tuple[str, ...] = ()
+    times_s: Array | None = None
 
 
 def find_image_times(matches: ImageMatches) -> Array | None:
@@ -83,6 +85,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     times_s = find_image_times(matches)
     named = any(reconstruction.names)
     notes: tuple[str, ...] = ()
+    wanted: Array | None = None
     if not named and reconstruction.times_s is not None and times_s is not None:
         wanted = times_s + offset_s
         if _share_inside(wanted, reconstruction.times_s) < 0.5:
@@ -110,17 +113,16 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     if (np.abs(scale - 1) > 1e-3).any():
         width, height = sizes[0]
         notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
-    distortion = reconstruction.distortion[rows]
-    return PosedImages(images, T, scale_intrinsics(K, scale), distortion, matches.sizes[images], rows, how, notes)
+    distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
+    K = scale_intrinsics(K, scale)
+    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s)
 
 
 def _share_inside(times_s: Array, known_s: Array) -> float:
     return float(((times_s >= known_s.min()) & (times_s <= known_s.max())).mean())
 
 
-def _pose_by_time(
-    reconstruction: Reconstruction, wanted_s: Array
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+def _pose_by_time(reconstruction: Reconstruction, wanted_s: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Return the images that lie between two poses, the nearest row of each, and the interpolated poses."""
     order = np.argsort(reconstruction.times_s, kind="stable")
     known_s = np.asarray(reconstruction.times_s)[order]

@@ -1,0 +1,621 @@
+"""Refine the poses of another program by bundle adjustment with independent matches.
+
+Poses start as given, or as the relative rotations of pairs of images give them, whichever explains matches better that
+took no part. A result is kept only if these matches fit better by more than their scatter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from stadia.core.types import TrackProgress, no_progress
+from stadia.io.reconstruction_files import Reconstruction
+from stadia.sfm.image_matches import ImageMatches
+from stadia.sfm.map_evidence import measure_epipolar, measure_errors
+from stadia.sfm.match_triangulation import (
+    MAX_MISS_PX,
+    PosedImages,
+    VirtualView,
+    join_tracks,
+    pose_images,
+    triangulate_view,
+    view_matches,
+)
+from stadia.sfm.reconstruction import adjust
+from stadia.sfm.sparse_map import Array, SparseMap, align_cameras, import_pycolmap
+
+MISSES_PX = (16.0, 8.0, MAX_MISS_PX)
+"""Largest distances of a match from its triangulated point in successive adjustments, pixels of 640; the first ones
+are wide, because poses may be off by degrees.
+"""
+
+ROBUST_SHARE = 0.25
+"""Share of the largest distance at which the robust cost starts to grow slower than a square."""
+
+MIN_EDGE = 30
+"""Fewest matches of a pair of images from which their relative rotation is taken."""
+
+EDGE_PX = 1.0
+"""Largest distance of a match from the epipolar line of its relative pose, pixels."""
+
+MIN_SEEN = 15
+"""Fewest observations of an image whose pose is refined; others keep the given pose."""
+
+MIN_PART = 3
+"""Fewest images that matches join and whose poses are refined."""
+
+HELD_PX = 1.0
+"""Error of a held-out match, pixels of 640, from which its cost grows slower than a square."""
+
+RESAMPLES = 1000
+SURE = 0.025
+"""Largest share of the resamples of the pairs of images in which a refined result may be no better."""
+
+MIN_GAIN = 0.01
+"""Least relative reduction of the cost of held-out matches."""
+
+MAX_FOCAL_DEVIATION = 0.01
+"""Largest relative standard deviation of a focal length that is refined."""
+
+MIN_FOCAL_CHANGE = 3.0
+"""Least change of a focal length that is refined, in its standard deviations."""
+
+STEPS = 20
+"""Most steps of the last adjustment; FEW_STEPS of those before it."""
+
+FEW_STEPS = 10
+MEDIAN_OF_STEPS = 2.175
+"""Median length of the difference of two vectors whose three coordinates have a standard deviation of 1."""
+
+MAX_UNEXPLAINED = 0.1
+"""Share of held-out matches farther than EXPLAINED_PX, above which the poses are also started from pairs of images."""
+
+EXPLAINED_PX = 2.0
+MIN_PRIOR = 1e-5
+"""Least deviation of given positions from refined ones that is assumed, as a share of the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutGain:
+    """How the errors of held-out matches changed.
+
+    before_px, after_px: median errors, pixels of images whose longer side is 640.
+    gain: relative reduction of the robust cost.
+    low: the reduction that SURE of the resamples do not reach.
+    count: number of matches.
+    """
+
+    before_px: float
+    after_px: float
+    gain: float
+    low: float
+    count: int
+
+    @property
+    def is_sure(self) -> bool:
+        """Return whether the matches fit better by more than their scatter."""
+        return self.low > 0 and self.gain >= MIN_GAIN
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefinedReconstruction:
+    """A refined result.
+
+    reconstruction: cameras and poses, in the world and scale of the given ones; the given one if nothing was better.
+    is_changed: whether poses were refined.
+    gain: how held-out matches fit before and after.
+    images: (F,) indices of the images with a pose.
+    rows: (F,) their rows in `reconstruction`.
+    deviations_deg: (F,) standard deviation of each rotation, degrees; NaN if matches do not determine the pose.
+    deviations: (F,) standard deviation of each position as a share of the path; NaN likewise.
+    moved_deg: (F,) how far each pose was turned, degrees.
+    moved: (F,) how far each position was moved, as a share of the path.
+    focal_factors: (F,) factor by which the focal length changed; 1 if the motion does not determine it.
+    sparse: points triangulated from the final poses, in the virtual camera of `view_matches`.
+    notes: sentences for the user.
+    """
+
+    reconstruction: Reconstruction
+    is_changed: bool
+    gain: HeldOutGain
+    images: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    deviations_deg: Array
+    deviations: Array
+    moved_deg: Array
+    moved: Array
+    focal_factors: Array
+    sparse: SparseMap
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """Poses and cameras that are compared by held-out matches.
+
+    posed: the images.
+    view: the matches in the virtual camera of `posed`.
+    sparse: points triangulated from the poses.
+    held: errors of held-out matches of each pair: epipolar distances, and distances from points, NaN without a point.
+    """
+
+    posed: PosedImages
+    view: VirtualView
+    sparse: SparseMap
+    held: list[tuple[Array, Array]] = field(default_factory=list)
+
+
+def _judge(posed: PosedImages, matches: ImageMatches) -> _Candidate:
+    view = view_matches(posed, matches)
+    sparse = triangulate_view(view)
+    held = [
+        (measure_epipolar(sparse, part), measure_errors(sparse, part))
+        for part in (
+            replace(pair, xy_first=pair.xy_first[rows], xy_second=pair.xy_second[rows], is_held=pair.is_held[rows])
+            for pair in view.pairs
+            for rows in [pair.is_held]
+        )
+    ]
+    return _Candidate(posed, view, sparse, held)
+
+
+def compare_held_out(before: Sequence[tuple[Array, Array]], after: Sequence[tuple[Array, Array]]) -> HeldOutGain:
+    """Compare the errors of held-out matches, and measure their scatter by resampling the pairs of images.
+
+    A match is compared by its distance from a triangulated point if it has one before and after, else by its distance
+    from the epipolar line.
+
+    before, after: for each pair of images, epipolar distances (N,) and distances from points (N,), pixels.
+    """
+    medians, costs = list[tuple[Array, Array]](), list[tuple[float, float]]()
+    for (line, point), (line_after, point_after) in zip(before, after, strict=True):
+        is_known = np.isfinite(point) & np.isfinite(point_after)
+        errors = np.where(is_known, point, line), np.where(is_known, point_after, line_after)
+        medians.append(errors)
+        first, second = (float(np.log1p((error / HELD_PX) ** 2).sum()) for error in errors)
+        costs.append((first, second))
+    count = sum(len(first) for first, _ in medians)
+    if not count:
+        return HeldOutGain(float("nan"), float("nan"), 0.0, 0.0, 0)
+    before_px, after_px = (float(np.median(np.concatenate(side))) for side in zip(*medians, strict=True))
+    sums = np.array(costs)
+    drawn = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES) @ sums
+    gains = 1 - drawn[:, 1] / np.maximum(drawn[:, 0], 1e-12)
+    total = sums.sum(0)
+    return HeldOutGain(
+        before_px, after_px, float(1 - total[1] / max(total[0], 1e-12)), float(np.quantile(gains, SURE)), count
+    )
+
+
+# -- bundle adjustment
+
+
+def _group_cameras(posed: PosedImages) -> NDArray[np.intp]:
+    """Return the number of the camera of each image; images with the same intrinsics share one."""
+    described = np.column_stack((posed.K.reshape(len(posed.K), -1), posed.distortion, posed.sizes))
+    return np.asarray(np.unique(described, axis=0, return_inverse=True)[1].ravel(), np.intp)
+
+
+def _build_model(candidate: _Candidate, sparse: SparseMap) -> Any:
+    """Return a pycolmap.Reconstruction: image and camera ids count from 1, in the order of the posed images."""
+    pycolmap = import_pycolmap()
+    model, camera, T = pycolmap.Reconstruction(), candidate.view.camera, candidate.posed.T_camera_world
+    groups = _group_cameras(candidate.posed)
+    x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
+    for number in range(groups.max() + 1):
+        params = [camera.focal_px, x, y]
+        model.add_camera_with_trivial_rig(
+            pycolmap.Camera(
+                camera_id=number + 1, model="SIMPLE_PINHOLE", width=camera.width, height=camera.height, params=params
+            )
+        )
+    place = np.zeros(len(sparse.observed), np.int64)
+    for row in range(len(T)):
+        seen = np.flatnonzero(sparse.observed[:, 0] == row)
+        place[seen] = np.arange(len(seen))
+        points = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in sparse.xy[seen] + 0.5])
+        image = pycolmap.Image(name=f"{row:08d}", camera_id=int(groups[row]) + 1, image_id=row + 1, points2D=points)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(T[row, :3]))
+    order = np.argsort(sparse.observed[:, 1], kind="stable")
+    starts = np.searchsorted(sparse.observed[order, 1], np.arange(len(sparse.points) + 1))
+    for point, (start, stop) in enumerate(pairwise(starts.tolist())):
+        elements = [pycolmap.TrackElement(int(sparse.observed[at, 0]) + 1, int(place[at])) for at in order[start:stop]]
+        model.add_point3D(sparse.points[point], pycolmap.Track(elements=elements))
+    return model
+
+
+def _read_poses(model: Any, count: int) -> Array:
+    T = np.tile(np.eye(4), (count, 1, 1))
+    for row in range(count):
+        T[row, :3] = model.images[row + 1].cam_from_world().matrix()
+    return T
+
+
+def find_parts(sparse: SparseMap) -> list[NDArray[np.intp]]:
+    """Return the rows of the images that points join, of each part with at least MIN_PART images.
+
+    Images with fewer than MIN_SEEN observations belong to no part.
+    """
+    count, points = len(sparse.frames), len(sparse.points)
+    seen = np.bincount(sparse.observed[:, 0], minlength=count)
+    kept = sparse.observed[seen[sparse.observed[:, 0]] >= MIN_SEEN]
+    graph = coo_matrix((np.ones(len(kept)), (kept[:, 0], count + kept[:, 1])), (count + points, count + points))
+    label = connected_components(graph, directed=False)[1][:count]
+    parts = (np.flatnonzero((label == number) & (seen >= MIN_SEEN)) for number in np.unique(label))
+    return [part for part in parts if len(part) >= MIN_PART]
+
+
+def keep_world(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> Array:
+    """Move the poses of each part by a similarity into the world of the given poses; images of no part get the given
+    ones.
+
+    T, T_given: (F, 4, 4) world-to-camera poses.
+    parts: rows of each part.
+    """
+    moved = T_given.copy()
+    for part in parts:
+        scale, R, t = align_cameras(T[part], T_given[part])
+        if not scale > 0:
+            continue
+        moved[part, :3, :3] = T[part, :3, :3] @ R.T
+        moved[part, :3, 3] = scale * T[part, :3, 3] - np.einsum("fij,j->fi", moved[part, :3, :3], t)
+    return moved
+
+
+def _adjust_rounds(candidate: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
+    """Triangulate and adjust several times, with ever smaller thresholds."""
+    for miss_px in MISSES_PX:
+        sparse = triangulate_view(candidate.view, miss_px)
+        parts = find_parts(sparse)
+        if not parts:
+            continue
+        model = _build_model(candidate, sparse)
+        steps = FEW_STEPS if miss_px > MAX_MISS_PX else STEPS
+        robust_px = ROBUST_SHARE * miss_px
+        adjust(model, refine_focal=False, refine_lens=False, robust_px=robust_px, iterations=steps, threads=threads)
+        T = keep_world(_read_poses(model, len(sparse.frames)), candidate.posed.T_camera_world, parts)
+        candidate = _replace_poses(candidate, T)
+    return _judge(candidate.posed, matches)
+
+
+def measure_position_noise(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> float:
+    """Measure how much given positions scatter about refined ones from image to image; slow drift does not count.
+
+    T, T_given: (F, 4, 4) world-to-camera poses in one world.
+    parts: rows of the images that matches join.
+
+    Returns the standard deviation of a coordinate, at least MIN_PRIOR of the path.
+    """
+    off = _find_centers(T_given) - _find_centers(T)
+    steps = np.concatenate([np.diff(off[part], axis=0) for part in parts])
+    length = sum(_measure_path(_find_centers(T[part])) for part in parts)
+    noise = float(np.median(np.linalg.norm(steps, axis=1))) / MEDIAN_OF_STEPS
+    return max(noise, MIN_PRIOR * length, 1e-12)
+
+
+def _adjust_near(
+    candidate: _Candidate, free: _Candidate, matches: ImageMatches, parts: Sequence[NDArray[np.intp]], threads: int
+) -> _Candidate:
+    """Adjust once more with the given positions as observations, which holds back the drift of a visual path.
+
+    candidate: the given poses.
+    free: poses that were adjusted without the given positions.
+    """
+    T_given, T = candidate.posed.T_camera_world, free.posed.T_camera_world
+    noise = measure_position_noise(T, T_given, parts)
+    model, centers = _build_model(free, free.sparse), _find_centers(T_given)
+    known = {int(row) + 1: centers[row] for part in parts for row in part}
+    adjust(
+        model,
+        refine_focal=False,
+        refine_lens=False,
+        iterations=STEPS,
+        threads=threads,
+        positions=known,
+        position_deviation=noise,
+    )
+    T = keep_world(_read_poses(model, len(T)), T_given, parts)
+    return _judge(replace(free.posed, T_camera_world=T), matches)
+
+
+def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) -> tuple[_Candidate, Array] | None:
+    """Adjust the focal length of each camera whose matches determine it.
+
+    Returns the candidate and the factor of each image's focal length; None if no camera changes.
+    """
+    model, groups = _build_model(candidate, candidate.sparse), _group_cameras(candidate.posed)
+    adjust(model, refine_focal=True, refine_lens=False, iterations=STEPS, threads=threads)
+    deviations = measure_deviations(candidate.sparse, groups)[2]
+    found = np.array([model.cameras[number + 1].focal_length for number in range(len(deviations))])
+    factors = found / candidate.view.camera.focal_px
+    is_sure = (deviations < MAX_FOCAL_DEVIATION) & (np.abs(factors - 1) > MIN_FOCAL_CHANGE * deviations)
+    factors = np.where(is_sure, factors, 1.0)[groups]
+    if (factors == 1).all():
+        return None
+    posed = scale_focal(candidate.posed, factors)
+    T = keep_world(_read_poses(model, len(groups)), posed.T_camera_world, find_parts(candidate.sparse))
+    start = _judge(replace(posed, T_camera_world=T), matches)
+    return _adjust_last(start, matches, threads), factors
+
+
+def _adjust_last(candidate: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
+    model = _build_model(candidate, candidate.sparse)
+    adjust(model, refine_focal=False, refine_lens=False, iterations=STEPS, threads=threads)
+    T_before = candidate.posed.T_camera_world
+    T = keep_world(_read_poses(model, len(T_before)), T_before, find_parts(candidate.sparse))
+    return _judge(replace(candidate.posed, T_camera_world=T), matches)
+
+
+def scale_focal(posed: PosedImages, factors: Array) -> PosedImages:
+    """Return the images with focal lengths multiplied by `factors` (F,), and with distortion that bends pixels alike.
+
+    The radius of a pixel at a focal length of 1 becomes smaller by the factor, so the coefficients grow by its powers.
+    """
+    K = posed.K.copy()
+    K[:, (0, 1), (0, 1)] *= factors[:, None]
+    return replace(posed, K=K, distortion=posed.distortion * factors[:, None] ** np.array([2.0, 4, 1, 1]))
+
+
+def _find_centers(T: Array) -> Array:
+    return np.asarray(np.linalg.inv(T)[:, :3, 3])
+
+
+def _measure_path(centers: Array) -> float:
+    return float(np.linalg.norm(np.diff(centers, axis=0), axis=1).sum())
+
+
+def _measure_noise_px(sparse: SparseMap) -> float:
+    """Return the robust standard deviation of a coordinate of the observations, pixels."""
+    return float(1.4826 * np.median(np.abs(sparse.residuals_px()))) if len(sparse.observed) else float("nan")
+
+
+def _replace_poses(candidate: _Candidate, T: Array) -> _Candidate:
+    posed = replace(candidate.posed, T_camera_world=T)
+    return _Candidate(posed, replace(candidate.view, posed=posed), candidate.sparse)
+
+
+# -- start without the given poses
+
+
+def _start_from_pairs(candidate: _Candidate, threads: int) -> _Candidate | None:
+    """Average the relative rotations of pairs of images, and place the images by their tracks.
+
+    Returns None if that fails.
+    """
+    pycolmap = import_pycolmap()
+    view, count = candidate.view, len(candidate.posed.images)
+    frame, xy, track = join_tracks(view)
+    first = np.unique(np.column_stack((track, frame)), axis=0, return_index=True)[1]  # one feature of an image a track
+    first = first[(np.bincount(track[first]) >= 2)[track[first]]]
+    tracks = np.unique(track[first], return_inverse=True)[1].ravel()
+    observed = np.column_stack((frame[first], tracks)).astype(np.int64)
+    points = np.random.default_rng(0).normal(size=(int(tracks.max(initial=-1)) + 1, 3))
+    every = replace(candidate.sparse, points=points, observed=observed, xy=xy[first], colors=np.zeros((0, 3), np.uint8))
+    model, graph = _build_model(candidate, every), pycolmap.PoseGraph()
+    for pair in view.pairs:
+        kept = ~pair.is_held
+        if kept.sum() < MIN_EDGE:
+            continue
+        start, end = (int(row) for row in view.find_rows(pair))
+        found = _find_relative_pose(view, pair.xy_first[kept], pair.xy_second[kept])
+        if found is not None:
+            edge = pycolmap.PoseGraphEdge(cam2_from_cam1=pycolmap.Rigid3d(found[0]), num_matches=found[1])
+            graph.add_edge(start + 1, end + 1, edge)
+    rotating = pycolmap.RotationEstimatorOptions()
+    rotating.random_seed, rotating.skip_initialization = 0, True
+    if not graph.num_edges or not pycolmap.run_rotation_averaging(rotating, graph, model, []):
+        return None
+    positioning = pycolmap.GlobalPositionerOptions()
+    positioning.random_seed, positioning.use_gpu, positioning.generate_random_positions = 0, False, True
+    positioning.min_num_view_per_track = 2 if count < 2 * MIN_SEEN else 3
+    if not pycolmap.run_global_positioning(positioning, graph, model):
+        return None
+    parts = find_parts(every)
+    T = keep_world(_read_poses(model, count), candidate.posed.T_camera_world, parts)
+    return _replace_poses(candidate, T) if np.isfinite(T).all() else None
+
+
+def _find_relative_pose(view: VirtualView, first: Array, second: Array) -> tuple[Array, int] | None:
+    """Return the pose (3, 4) of the second camera in the first one, and the number of matches that fit."""
+    cv2.setRNGSeed(0)
+    E, fits = cv2.findEssentialMat(first, second, view.camera.K, cv2.RANSAC, 0.999, EDGE_PX)
+    if E is None or E.shape != (3, 3):
+        return None
+    number, R, t, _ = cv2.recoverPose(E, first, second, view.camera.K, mask=fits.copy())
+    return (np.column_stack((R, t)), int(fits.sum())) if number >= MIN_EDGE // 2 else None
+
+
+# -- deviations
+
+
+def measure_deviations(sparse: SparseMap, cameras: NDArray[np.intp] | None = None) -> tuple[Array, Array, Array]:
+    """Measure the standard deviation of each pose from the residuals and the geometry of its observations.
+
+    The world is free: deviations are those after the best similarity alignment (the inner constraints of a free network
+    adjustment), so that no image is taken as exact.
+
+    sparse: an adjusted map.
+    cameras: (F,) the camera of each image, from 0; with it, focal lengths count as unknown too.
+
+    Returns (F,) rotations in degrees, (F,) positions in the unit of the map (both are root mean squares over the axes,
+    NaN for images of no part), and the relative deviation of the focal length of each camera.
+    """
+    count, lenses = len(sparse.frames), 0 if cameras is None else int(cameras.max()) + 1
+    degrees, positions, focal = np.full(count, np.nan), np.full(count, np.nan), np.full(lenses, np.inf)
+    parts = find_parts(sparse)
+    if not parts:
+        return degrees, positions, focal
+    S, unit = _eliminate_points(sparse, np.zeros(count, np.intp) if cameras is None else cameras, lenses)
+    for part in parts:
+        own = np.empty(0, np.intp) if cameras is None else np.unique(cameras[part])
+        at = np.concatenate(((6 * part[:, None] + np.arange(6)).ravel(), 6 * count + own))
+        values, vectors = np.linalg.eigh(S[np.ix_(at, at)])
+        inverse = vectors[:, FREEDOMS:] / np.maximum(values[FREEDOMS:], 1e-12 * values[-1])
+        variances = np.einsum("ij,ij->i", inverse, vectors[:, FREEDOMS:])
+        of_poses = variances[: 6 * len(part)].reshape(-1, 2, 3).sum(-1)
+        degrees[part], positions[part] = np.rad2deg(np.sqrt(of_poses[:, 0])), unit * np.sqrt(of_poses[:, 1])
+        focal[own] = np.minimum(focal[own], np.sqrt(variances[6 * len(part) :]))
+    return degrees, positions, focal
+
+
+def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lenses: int) -> tuple[Array, float]:
+    """Return the information matrix of poses and focal lengths without points (the Schur complement), and its unit.
+
+    Rows are 3 rotations (about the axes of the camera) and 3 positions in this unit of each image, then relative focal
+    lengths.
+    """
+    count, points = len(sparse.frames), len(sparse.points)
+    frame, point = sparse.observed.T
+    R, inside = sparse.T_camera_world[frame, :3, :3], sparse.in_camera()
+    unit = max(float(np.median(np.abs(inside[:, 2]))), 1e-12)
+    x, y, z = (inside / unit).T
+    zero = np.zeros(len(z))
+    project = np.stack([np.stack([1 / z, zero, -x / z**2], -1), np.stack([zero, 1 / z, -y / z**2], -1)], 1)
+    cross = np.stack([np.stack([zero, z, -y], -1), np.stack([-z, zero, x], -1), np.stack([y, -x, zero], -1)], 1)
+    noise = max(_measure_noise_px(sparse), MIN_NOISE_PX)
+    misses = np.linalg.norm(sparse.residuals_px(), axis=1) / noise
+    weight = sparse.camera.focal_px / noise / np.sqrt(1 + (misses / CAUCHY) ** 2)
+    along = weight[:, None, None] * project
+    J_point = along @ R
+    rotations, positions = along @ cross, -J_point
+    columns = [6 * frame[:, None] + np.arange(6)]
+    J = [rotations, positions]
+    if lenses:
+        J.append(weight[:, None, None] * np.stack((x / z, y / z), -1)[..., None])
+        columns.append(6 * count + cameras[frame][:, None])
+    J_camera, at_camera = np.concatenate(J, 2), np.concatenate(columns, 1)
+    by_camera = _stack_blocks(J_camera, at_camera, 6 * count + lenses)
+    H_point = np.zeros((points, 3, 3))
+    np.add.at(H_point, point, np.einsum("mki,mkj->mij", J_point, J_point))
+    H_point += 1e-9 * np.trace(H_point, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+    whitened = J_point @ np.linalg.cholesky(np.linalg.inv(H_point))[point]
+    mixed = by_camera.T @ _stack_blocks(whitened, 3 * point[:, None] + np.arange(3), 3 * points)
+    return np.asarray((by_camera.T @ by_camera - mixed @ mixed.T).toarray()), unit
+
+
+def _stack_blocks(blocks: Array, columns: NDArray[np.intp], width: int) -> Any:
+    """Return a sparse matrix whose rows are those of the blocks (M, 2, K), at the given columns (M, K)."""
+    rows = np.broadcast_to(np.arange(2 * len(blocks)).reshape(-1, 2, 1), blocks.shape)
+    at = rows.ravel(), np.broadcast_to(columns[:, None], blocks.shape).ravel()
+    return coo_matrix((blocks.ravel(), at), (2 * len(blocks), width)).tocsr()
+
+
+# -- the whole
+
+
+def refine_poses(
+    reconstruction: Reconstruction,
+    matches: ImageMatches,
+    *,
+    track: TrackProgress = no_progress,
+    threads: int | None = None,
+) -> RefinedReconstruction:
+    """Refine a reconstruction by matches between its images.
+
+    A change is kept only if held-out matches fit better by more than their scatter; each further freedom (positions far
+    from the given ones, focal lengths) must improve them once more.
+
+    reconstruction: cameras and poses.
+    matches: independent matches.
+    track: shows progress.
+    threads: number of threads; None takes one for each processor.
+
+    Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
+    """
+    threads = threads or os.cpu_count() or 1
+    steps = iter(track(range(STAGES), STAGES, "refining"))
+    next(steps, None)
+    given = best = _judge(pose_images(reconstruction, matches), matches)
+    free = _adjust_rounds(given, matches, threads)
+    next(steps, None)
+    if _measure_unexplained(free) > MAX_UNEXPLAINED:
+        started = _start_from_pairs(given, threads)
+        if started is not None:
+            other = _adjust_rounds(started, matches, threads)
+            free = other if compare_held_out(free.held, other.held).gain > 0 else free
+    next(steps, None)
+    parts, factors = find_parts(free.sparse), np.ones(len(given.posed.images))
+    if parts:
+        for tried in (_adjust_near(given, free, matches, parts, threads), free):
+            best = tried if compare_held_out(best.held, tried.held).is_sure else best
+        next(steps, None)
+        found = None if best is given else _adjust_focal(best, matches, threads)
+        if found is not None and compare_held_out(best.held, found[0].held).is_sure:
+            best, factors = found
+    for _ in steps:
+        pass
+    return _make_result(reconstruction, given, best, factors)
+
+
+STAGES = 5
+FREEDOMS = 7
+"""Number of parameters of a similarity, which matches do not determine."""
+
+MIN_NOISE_PX = 0.01
+CAUCHY = 2.0
+"""Residual, in standard deviations, from which observations weigh less in the deviations of poses."""
+
+
+def _measure_unexplained(candidate: _Candidate) -> float:
+    lines = np.concatenate([np.fmax(line, point) for line, point in candidate.held] or [np.empty(0)])
+    return float((lines > EXPLAINED_PX).mean()) if len(lines) else 0.0
+
+
+def _make_result(
+    reconstruction: Reconstruction, given: _Candidate, best: _Candidate, factors: Array
+) -> RefinedReconstruction:
+    posed, before = best.posed, given.posed
+    is_changed = best is not given
+    degrees, positions, _ = measure_deviations(best.sparse)
+    length = max(_measure_path(_find_centers(posed.T_camera_world)), 1e-12)
+    turn = np.einsum("fij,fkj->fik", posed.T_camera_world[:, :3, :3], before.T_camera_world[:, :3, :3])
+    angle = np.arccos(np.clip((np.trace(turn, axis1=1, axis2=2) - 1) / 2, -1, 1))
+    off = _find_centers(posed.T_camera_world) - _find_centers(before.T_camera_world)
+    result, rows = _insert_poses(reconstruction, posed, factors) if is_changed else (reconstruction, posed.rows)
+    notes = [*reconstruction.notes, *posed.notes]
+    if is_changed and (left := int(np.isnan(degrees).sum())):
+        notes.append(f"{left} of {len(degrees)} images have too few matches, and keep their pose")
+    if is_changed and len(result) > len(rows):
+        notes.append(f"{len(result) - len(rows)} poses belong to images that were not matched, and are as before")
+    return RefinedReconstruction(
+        reconstruction=result,
+        is_changed=is_changed,
+        gain=compare_held_out(given.held, best.held),
+        images=posed.images,
+        rows=rows,
+        deviations_deg=degrees,
+        deviations=positions / length,
+        moved_deg=np.rad2deg(angle),
+        moved=np.linalg.norm(off, axis=1) / length,
+        focal_factors=factors,
+        sparse=best.sparse,
+        notes=tuple(notes),
+    )
+
+
+def _insert_poses(
+    reconstruction: Reconstruction, posed: PosedImages, factors: Array
+) -> tuple[Reconstruction, NDArray[np.intp]]:
+    """Return the reconstruction with new poses and focal lengths, and the row of each image.
+
+    A trajectory whose poses were interpolated at the times of the images becomes one with these times.
+    """
+    rows = posed.rows
+    changed = reconstruction
+    if posed.how == "time":
+        changed, rows = replace(reconstruction.rows(rows), times_s=posed.times_s), np.arange(len(rows))
+    T, K, distortion = changed.T_camera_world.copy(), changed.K.copy(), changed.distortion.copy()
+    T[rows] = posed.T_camera_world
+    K[rows[:, None], (0, 1), (0, 1)] *= factors[:, None]
+    distortion[rows] *= factors[:, None] ** np.array([2.0, 4, 1, 1])
+    return replace(changed, T_camera_world=T, K=K, distortion=distortion), rows
