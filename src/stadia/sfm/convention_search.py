@@ -319,6 +319,7 @@ class _Scorer:
         self.sizes = self.posed.sizes.astype(np.float64)
         self.sample = choose_sample(self.posed.images, matches)
         self._rays: dict[tuple[Any, ...], tuple[Array, Array, Array]] = {}
+        self._moved: dict[float, tuple[Array, NDArray[np.bool_]]] = {}
 
     def view(self, convention: Convention) -> tuple[Array, Array, Array]:
         """Return rays (P, 3, M) of both ends of the matches, and the pixels (P,) of one unit, by a convention's camera."""
@@ -343,11 +344,13 @@ class _Scorer:
         return native @ changed, is_known
 
     def _order(self, convention: Convention) -> tuple[Array, NDArray[np.bool_]]:
-        posed = self.posed
-        if convention.offset_s:
-            moved = pose_images(self.reconstruction, self.matches, convention.offset_s)
-            at = np.searchsorted(moved.images, posed.images).clip(0, len(moved.images) - 1)
-            return moved.T_camera_world[at], moved.images[at] == posed.images
+        posed, offset_s = self.posed, convention.offset_s
+        if offset_s:
+            if offset_s not in self._moved:
+                moved = pose_images(self.reconstruction, self.matches, offset_s)
+                at = np.searchsorted(moved.images, posed.images).clip(0, len(moved.images) - 1)
+                self._moved[offset_s] = moved.T_camera_world[at], moved.images[at] == posed.images
+            return self._moved[offset_s]
         rows = order_rows(len(posed.images), convention, [self.matches.names[i] for i in posed.images])
         return posed.T_camera_world[rows.clip(0)], rows >= 0
 

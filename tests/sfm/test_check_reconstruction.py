@@ -1,0 +1,419 @@
+"""The result of another program is judged by its images: right ones are not accused, and each cure undoes its mistake."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from tests.refusals import refuses
+from tests.sfm.textured_room import HEIGHT, WIDTH, K, TexturedRoom, find_arc_pose, write_images
+from typer.testing import CliRunner
+
+import stadia
+from stadia.cli.main import app
+from stadia.core.errors import ConfigError, DataError
+from stadia.io.reconstruction_files import Reconstruction
+from stadia.sfm.check_reconstruction import (
+    Grade,
+    fix_reconstruction,
+    judge_reconstruction,
+    measure_depth,
+    open_reconstruction,
+    show_worst_pairs,
+)
+from stadia.sfm.convention_search import (
+    CAMERA_CHANGES,
+    GIVEN,
+    POSE_CHANGES,
+    Convention,
+    apply_convention,
+    list_axes,
+    search_conventions,
+)
+from stadia.sfm.image_matches import ImageMatches, list_following, match_images
+from stadia.sfm.match_triangulation import (
+    normalize_points,
+    pose_images,
+    scale_intrinsics,
+    triangulate_matches,
+    triangulate_view,
+    view_matches,
+)
+from stadia.sfm.pair_matching import FramePair
+
+Array = NDArray[np.float64]
+COUNT, POINTS = 16, 500
+SIZE = (640, 400)
+LENS = np.array([[500.0, 0, 325.5], [0, 500, 195.5], [0, 0, 1]])
+DISTORTION = np.array([-0.05, 0.01, 0.001, -0.001])
+
+
+def make_poses() -> Array:
+    """World-to-camera poses of a person who walks in a curve and looks around."""
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    for row in range(COUNT):
+        t = row / (COUNT - 1)
+        R = Rotation.from_euler("yxz", [40 * np.sin(5 * t), 10 * np.sin(4 * t + 1), 5 * np.sin(6 * t)], degrees=True)
+        center = np.array([0.25 * row, 0.2 * np.sin(3 * t), 1.2 * np.sin(2.5 * t)])
+        T[row, :3, :3], T[row, :3, 3] = R.as_matrix().T, -R.as_matrix().T @ center
+    return T
+
+
+def project(inside: Array) -> Array:
+    seen, _ = cv2.projectPoints(inside, np.zeros(3), np.zeros(3), LENS, DISTORTION)
+    return np.asarray(seen[:, 0], float)
+
+
+def make_matches(T: Array, *, noise_px: float = 0.3, seed: int = 0) -> ImageMatches:
+    random = np.random.default_rng(seed)
+    points = random.uniform((-5, -3, 2), (9, 3, 12), (POINTS, 3))
+    xy, seen = np.zeros((COUNT, POINTS, 2)), np.zeros((COUNT, POINTS), bool)
+    for row in range(COUNT):
+        inside = points @ T[row, :3, :3].T + T[row, :3, 3]
+        seen[row] = inside[:, 2] > 0.5
+        xy[row, seen[row]] = project(inside[seen[row]]) + noise_px * random.standard_normal((seen[row].sum(), 2))
+        seen[row] &= ((xy[row] > 0) & (xy[row] < SIZE)).all(1)
+    held = random.random((COUNT, POINTS)) < 0.1
+    pairs = []
+    for first, second in list_following(range(COUNT), (1, 2, 3, 5)):
+        both = np.flatnonzero(seen[first] & seen[second])
+        if len(both) >= 20:
+            is_held = held[first, both] | held[second, both]
+            pairs.append(FramePair(first, second, xy[first, both], xy[second, both], is_held))
+    return ImageMatches(tuple(f"{row:04d}.png" for row in range(COUNT)), np.tile(SIZE, (COUNT, 1)), pairs)
+
+
+T_TRUE = make_poses()
+MATCHES = make_matches(T_TRUE)
+RIGHT = Reconstruction(
+    names=MATCHES.names,
+    T_camera_world=T_TRUE,
+    K=np.tile(LENS, (COUNT, 1, 1)),
+    distortion=np.tile(DISTORTION, (COUNT, 1)),
+    sizes=MATCHES.sizes,
+    format="COLMAP model",
+)
+
+
+def measure_difference_deg(found: Reconstruction, true: Array) -> float:
+    """The largest angle between rotations or directions of motion between successive images."""
+    pair = [T[1:] @ np.linalg.inv(T[:-1]) for T in (found.T_camera_world, true)]
+    turn = [Rotation.from_matrix(a[:3, :3].T @ b[:3, :3]).magnitude() for a, b in zip(*pair, strict=True)]
+    t, s = (motion[:, :3, 3] / np.linalg.norm(motion[:, :3, 3], axis=1, keepdims=True) for motion in pair)
+    return float(np.degrees(max(np.max(turn), np.arccos(np.clip((t * s).sum(1), -1, 1)).max())))
+
+
+def move_world(T: Array, seed: int, scale: float) -> Array:
+    moved = np.eye(4)
+    moved[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+    moved[:3, 3] = np.random.default_rng(seed).normal(size=3)
+    changed = T @ moved
+    changed[:, :3, 3] *= scale
+    return np.asarray(changed)
+
+
+# -- right results
+
+
+@settings(max_examples=6, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
+def test_a_right_result_is_usable_in_any_world(seed: int, scale: float) -> None:
+    verdict = judge_reconstruction(replace(RIGHT, T_camera_world=move_world(T_TRUE, seed, scale)), MATCHES)
+    assert verdict.search.found is None
+    assert (verdict.grade, verdict.path.grade, verdict.camera.grade) == (Grade.USABLE,) * 3
+    assert not verdict.contradicting
+
+
+def test_the_order_of_rows_with_names_does_not_matter() -> None:
+    shuffled = RIGHT.rows(np.random.default_rng(0).permutation(COUNT))
+    here, there = (judge_reconstruction(result, MATCHES) for result in (RIGHT, shuffled))
+    assert [image.share for image in here.images] == [image.share for image in there.images]
+    assert here.evidence == there.evidence
+
+
+def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> None:
+    half = replace(RIGHT, K=scale_intrinsics(RIGHT.K, np.full((COUNT, 2), 0.5)), sizes=RIGHT.sizes // 2)
+    assert judge_reconstruction(half, MATCHES).grade == Grade.USABLE
+
+
+# -- mistakes and cures
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    poses=st.sampled_from(["given", "inverted", "transposed", "position"]),
+    axes=st.sampled_from([axes for axes in list_axes() if np.linalg.det(np.reshape(axes, (3, 3))) > 0]),
+)
+def test_the_cure_undoes_poses_and_axes(poses: str, axes: tuple[float, ...]) -> None:
+    wrong = Convention(poses=poses, axes=axes)
+    turn = np.eye(4)
+    turn[:3, :3] = wrong.R.T
+    T = turn @ T_TRUE
+    if poses == "inverted":
+        T = np.linalg.inv(T)
+    elif poses == "transposed":
+        T = POSE_CHANGES[poses][2](T)
+    elif poses == "position":
+        T = T.copy()
+        T[:, :3, 3] = np.linalg.inv(T)[:, :3, 3]
+    search = search_conventions(replace(RIGHT, T_camera_world=T), MATCHES)
+    if poses == "given" and np.array_equal(wrong.R, np.eye(3)):
+        assert search.found is None
+        return
+    assert search.found is not None
+    assert search.found.fits > 0.8
+    cured = apply_convention(replace(RIGHT, T_camera_world=T), MATCHES, search.found.convention)
+    assert measure_difference_deg(cured, T_TRUE) < 0.01
+
+
+@pytest.mark.parametrize("w_first", [True, False])
+@pytest.mark.parametrize("of_inverse", [True, False])
+def test_the_cure_undoes_the_order_of_quaternions(*, w_first: bool, of_inverse: bool) -> None:
+    def swap(T: Array) -> Array:
+        q = Rotation.from_matrix(T[:, :3, :3]).as_quat()
+        changed = T.copy()
+        changed[:, :3, :3] = Rotation.from_quat(q[:, [3, 0, 1, 2] if w_first else [1, 2, 3, 0]]).as_matrix()
+        return changed
+
+    T = np.linalg.inv(swap(np.linalg.inv(T_TRUE))) if of_inverse else swap(T_TRUE)
+    search = search_conventions(replace(RIGHT, T_camera_world=T), MATCHES)
+    assert search.found is not None
+    cured = apply_convention(replace(RIGHT, T_camera_world=T), MATCHES, search.found.convention)
+    assert measure_difference_deg(cured, T_TRUE) < 0.01
+
+
+@pytest.mark.parametrize("shift", [-4, -1, 2, 5])
+def test_a_shifted_list_is_named(shift: int) -> None:
+    search = search_conventions(replace(RIGHT, T_camera_world=np.roll(T_TRUE, shift, 0)), MATCHES)
+    assert search.found is not None
+    assert search.found.convention == Convention(order="shifted", shift=shift)
+
+
+def test_a_reversed_list_is_named() -> None:
+    wrong = replace(RIGHT, T_camera_world=T_TRUE[::-1].copy())
+    search = search_conventions(wrong, MATCHES)
+    assert search.found is not None
+    assert search.found.convention == Convention(order="reversed")
+    assert np.array_equal(apply_convention(wrong, MATCHES, search.found.convention).T_camera_world, T_TRUE)
+
+
+def test_an_offset_of_clocks_is_named() -> None:
+    times_s = 0.1 * np.arange(COUNT)
+    late = replace(RIGHT, names=("",) * COUNT, times_s=times_s + 0.25)
+    timed = replace(MATCHES, times_s=times_s)
+    search = search_conventions(late, timed)
+    assert search.found is not None
+    assert search.found.convention.offset_s == pytest.approx(0.25, abs=0.03)
+    cured = apply_convention(late, timed, search.found.convention)
+    assert cured.times_s is not None
+    np.testing.assert_allclose(cured.times_s, times_s, atol=0.03)
+
+
+@pytest.mark.parametrize(("factor", "changed"), [(0.5, "size"), (1.5, "size"), (1.0, "corner"), (1.0, "focal")])
+def test_a_wrong_camera_is_named(factor: float, changed: str) -> None:
+    K = scale_intrinsics(RIGHT.K, np.full((COUNT, 2), factor))
+    if changed == "corner":
+        K[:, :2, 2] = 0
+    elif changed == "focal":
+        K[:, (0, 1), (0, 1)] *= 1.4
+    search = search_conventions(replace(RIGHT, K=K), MATCHES)
+    assert search.found is not None
+    cured = apply_convention(replace(RIGHT, K=K), MATCHES, search.found.convention)
+    np.testing.assert_allclose(np.log(cured.K[:, 0, 0] / LENS[0, 0]), 0, atol=0.05)
+    np.testing.assert_allclose(cured.K[:, :2, 2], np.tile(LENS[:2, 2], (COUNT, 1)), atol=8)
+
+
+def test_mirrored_images_are_named() -> None:
+    def flip(xy: Array) -> Array:
+        return np.column_stack((SIZE[0] - 1 - xy[:, 0], xy[:, 1]))
+
+    pairs = [replace(pair, xy_first=flip(pair.xy_first), xy_second=flip(pair.xy_second)) for pair in MATCHES.pairs]
+    mirrored = replace(MATCHES, pairs=pairs)
+    search = search_conventions(RIGHT, mirrored)
+    assert search.found is not None
+    assert search.found.convention.is_mirrored
+    cured = apply_convention(RIGHT, mirrored, search.found.convention)
+    np.testing.assert_allclose(np.linalg.det(cured.T_camera_world), 1)
+    assert search_conventions(cured, mirrored).found is None
+
+
+def test_a_result_without_any_truth_gets_no_convention() -> None:
+    shuffled = T_TRUE[np.random.default_rng(3).permutation(COUNT)]
+    verdict = judge_reconstruction(replace(RIGHT, T_camera_world=shuffled), MATCHES)
+    assert verdict.search.found is None
+    assert verdict.grade == Grade.UNUSABLE
+    assert fix_reconstruction(replace(RIGHT, T_camera_world=shuffled), MATCHES, verdict) is None
+
+
+def test_a_wrong_image_is_listed() -> None:
+    T = T_TRUE.copy()
+    T[9, :3, 3] += (1.5, 0.5, 0)
+    verdict = judge_reconstruction(replace(RIGHT, T_camera_world=T), MATCHES)
+    assert [image.name for image in verdict.contradicting] == ["0009.png"]
+    assert 9 in {end for pair in show_worst_pairs(RIGHT, MATCHES, 1) + show_worst_pairs(
+        replace(RIGHT, T_camera_world=T), MATCHES, 1) for end in (pair.first, pair.second)}  # fmt: skip
+
+
+def test_changes_of_poses_and_cameras_have_words() -> None:
+    for name, (what, fix, _) in {**POSE_CHANGES, **CAMERA_CHANGES}.items():
+        assert bool(what and fix) == (name != "given")
+    assert GIVEN.count_changes() == 0
+
+
+# -- depth
+
+
+@pytest.mark.parametrize(
+    ("meaning", "values"),
+    [
+        ("depth", lambda z, length: 3 * z),
+        ("disparity", lambda z, length: 2 / z),
+        ("distance", lambda z, length: z * length),
+    ],
+)
+def test_the_meaning_of_depth_maps_is_found(meaning: str, values) -> None:  # type: ignore[no-untyped-def]
+    maps = draw_depth_maps(values)
+    result = replace(RIGHT, depth=lambda row: maps[row])
+    view = view_matches(pose_images(result, MATCHES), MATCHES)
+    found = measure_depth(result, view, triangulate_view(view))
+    assert found is not None
+    assert found.name == meaning
+    assert found.error < 0.05
+    verdict = judge_reconstruction(result, MATCHES)
+    fixed = fix_reconstruction(result, MATCHES, verdict)
+    again = judge_reconstruction(fixed or result, MATCHES)
+    assert again.depth is not None
+    assert again.depth.grade == Grade.USABLE
+
+
+def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-untyped-def]
+    """Maps of the values at the nearest triangulated point of each pixel; NaN far from points."""
+    sparse = triangulate_matches(RIGHT, MATCHES)
+    maps = []
+    for row in range(COUNT):
+        inside = sparse.points @ T_TRUE[row, :3, :3].T + T_TRUE[row, :3, 3]
+        inside = inside[inside[:, 2] > 0.5]
+        inside = inside[np.argsort(-inside[:, 2])]
+        image = np.full((SIZE[1], SIZE[0]), np.nan, np.float32)
+        z, length = inside[:, 2], np.linalg.norm(inside, axis=1) / inside[:, 2]
+        for (x, y), value in zip(project(inside), values(z, length), strict=True):
+            if 2 <= x < SIZE[0] - 2 and 2 <= y < SIZE[1] - 2:
+                image[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2] = value
+        maps.append(image)
+    return maps
+
+
+# -- triangulation
+
+
+def test_triangulated_points_agree_with_matches() -> None:
+    sparse = triangulate_matches(RIGHT, MATCHES)
+    assert len(sparse.points) > 200
+    assert np.median(np.linalg.norm(sparse.residuals_px(), axis=1)) < 0.6
+
+
+def test_points_without_distortion_agree_with_opencv() -> None:
+    xy = np.random.default_rng(0).uniform((0, 0), SIZE, (50, 2))
+    found = normalize_points(xy, np.tile(LENS, (50, 1, 1)), np.tile(DISTORTION, (50, 1)))
+    np.testing.assert_allclose(found, cv2.undistortPoints(xy[:, None], LENS, DISTORTION)[:, 0], atol=1e-5)
+
+
+# -- images and the command
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    view = TexturedRoom()
+    images = [view.draw(*find_arc_pose(index)) for index in range(0, 24, 2)]
+    return write_images(tmp_path_factory.mktemp("check") / "room", images)
+
+
+def write_result(path: Path, *, is_opengl: bool) -> Path:
+    """A transforms.json of the room; with the camera axes of OpenCV it is wrong."""
+    poses = []
+    for index in range(0, 24, 2):
+        R, center = find_arc_pose(index)
+        T = np.eye(4)
+        T[:3, :3], T[:3, 3] = R.T, center
+        poses.append(T @ np.diag([1, -1, -1, 1]) if is_opengl else T)
+    head = {"fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2] + 0.5, "cy": K[1, 2] + 0.5, "w": WIDTH, "h": HEIGHT}
+    frames = [{"file_path": f"{row:06d}.png", "transform_matrix": T.tolist()} for row, T in enumerate(poses)]
+    path.write_text(json.dumps({**head, "frames": frames}))
+    return path
+
+
+def test_the_command_names_and_undoes_a_mistake(room: Path, tmp_path: Path) -> None:
+    wrong, fixed, page = write_result(tmp_path / "wrong.json", is_opengl=False), tmp_path / "fixed.json", tmp_path / "page"
+    words = ["check", str(wrong), "--images", str(room), "--fix", str(fixed), "--report", str(page), "--json"]
+    run = CliRunner().invoke(app, words)
+    assert run.exit_code == 1
+    record = json.loads(run.stdout)
+    assert record["grade"] == "unusable"
+    assert record["search"]["found"]["fits"] > 0.8 > 0.3 > record["search"]["fits_given"]
+    assert record["fixed"]["grade"] == "usable"
+    text = (page / "result.html").read_text(encoding="utf-8")
+    assert text.count("<circle") == 12
+    assert "data:image/jpeg" in text
+    assert stadia.check_reconstruction(fixed, room).grade == Grade.USABLE
+
+
+def test_matches_of_the_same_images_are_cached(room: Path, tmp_path: Path) -> None:
+    steps = list[str]()
+
+    def track(items, count, what):  # type: ignore[no-untyped-def]
+        steps.append(what)
+        return items
+
+    first = match_images(room, tmp_path / "work", track)
+    assert "features" in steps
+    steps.clear()
+    second = match_images(room, tmp_path / "work", track)
+    assert not steps
+    assert first.names == second.names
+    for here, there in zip(first.pairs, second.pairs, strict=True):
+        np.testing.assert_array_equal(here.xy_first, there.xy_first)
+        np.testing.assert_array_equal(here.is_held, there.is_held)
+
+
+# -- errors
+
+
+def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "path.txt"
+    path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
+    with refuses(DataError, where=str(path)):
+        judge_reconstruction(open_reconstruction(path, MATCHES), MATCHES)
+    verdict = judge_reconstruction(
+        open_reconstruction(path, MATCHES, "fx=500,fy=500,cx=325.5,cy=195.5,k1=-0.05,k2=0.01,p1=0.001,p2=-0.001"),
+        MATCHES,
+    )
+    assert verdict.grade == Grade.USABLE
+
+
+@pytest.mark.parametrize("camera", ["fy=500", "fx=abc", "fx=nan", "fx=500,zoom=2"])
+def test_wrong_numbers_of_a_camera_are_refused(camera: str, tmp_path: Path) -> None:
+    path = tmp_path / "path.txt"
+    path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
+    with refuses(ConfigError, where="--camera", found=camera):
+        open_reconstruction(path, MATCHES, camera)
+
+
+def test_images_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    folder = write_images(tmp_path / "noise", [random.integers(0, 255, (64, 96), np.uint8) for _ in range(3)])
+    with refuses(DataError, where=str(folder)):
+        match_images(folder, tmp_path / "work")
+
+
+@pytest.mark.parametrize("option", ["--camera", "--fix", "--report"])
+def test_options_of_results_need_images(option: str, room: Path) -> None:
+    run = CliRunner().invoke(app, ["check", str(room), option, "x"])
+    assert isinstance(run.exception, ConfigError) or run.exit_code != 0
