@@ -161,28 +161,28 @@ EUROC = np.column_stack([np.rint(TIMES * 1e9), T[:, :3, 3], QUATERNIONS[:, [3, 0
 EUROC_HEAD = "#timestamp [ns],p_x [m],p_y [m],p_z [m],q_w [],q_x [],q_y [],q_z []"
 
 KINDS: dict[str, tuple[str, Callable[[Path], Path], np.ndarray | None, bool]] = {
-    "COLMAP": ("COLMAP model", write_colmap_text, K, True),
-    "transforms, one camera": ("transforms.json", write_transforms(is_global=True), K, True),
-    "transforms, own cameras": ("transforms.json", write_transforms(is_global=False), KS, True),
-    "Polycam": ("phone JSON", write_polycam, None, True),
-    "3D Scanner App": ("phone JSON", write_scanner_app, KS, True),
-    "Record3D": ("Record3D", write_record3d, None, True),
-    "VGGT": ("npz of a network", save_npz("predictions.npz", extrinsic=W2C[:, :3].astype(np.float32),
+    "COLMAP": ("colmap", write_colmap_text, K, True),
+    "transforms, one camera": ("transforms", write_transforms(is_global=True), K, True),
+    "transforms, own cameras": ("transforms", write_transforms(is_global=False), KS, True),
+    "Polycam": ("arkit", write_polycam, None, True),
+    "3D Scanner App": ("arkit", write_scanner_app, KS, True),
+    "Record3D": ("record3d", write_record3d, None, True),
+    "VGGT": ("npz", save_npz("predictions.npz", extrinsic=W2C[:, :3].astype(np.float32),
              depth=DEPTH[..., None],
              intrinsic=KS.astype(np.float32), images=np.zeros((COUNT, 3, HEIGHT, WIDTH), np.float32)), KS, False),
-    "Depth Anything 3": ("npz of a network", save_npz("exports/mini_npz/results.npz", depth=DEPTH, conf=DEPTH,
+    "Depth Anything 3": ("npz", save_npz("exports/mini_npz/results.npz", depth=DEPTH, conf=DEPTH,
                          extrinsics=W2C[:, :3], intrinsics=KS), KS, False),
-    "MapAnything": ("npz of a network", save_npz("results.npz", camera_poses=T[:, None], intrinsics=KS[:, None],
+    "MapAnything": ("npz", save_npz("results.npz", camera_poses=T[:, None], intrinsics=KS[:, None],
                     depth_z=DEPTH[:, None, :, :, None]), KS, False),
-    "DUSt3R": ("npz of a network", save_npz("results.npz", poses=T, focals=np.full((COUNT, 1), 50.0), depthmaps=DEPTH),
+    "DUSt3R": ("npz", save_npz("results.npz", poses=T, focals=np.full((COUNT, 1), 50.0), depthmaps=DEPTH),
                CENTERED, False),
-    "MegaSaM": ("npz of a network", save_npz("scene_droid.npz", cam_c2w=T, intrinsic=K, depths=DEPTH), K, False),
-    "CUT3R": ("npz of a network", write_cut3r, KS, True),
+    "MegaSaM": ("npz", save_npz("scene_droid.npz", cam_c2w=T, intrinsic=K, depths=DEPTH), K, False),
+    "CUT3R": ("npz", write_cut3r, KS, True),
     "TUM": ("trajectory", write_rows("a.txt", TUM), None, False),
     "EuRoC": ("trajectory", write_rows("data.csv", EUROC, EUROC_HEAD, ","), None, False),
     "KITTI": ("trajectory", write_rows("06.txt", T[:, :3].reshape(COUNT, 12)), None, False),
     "HoloLens": ("trajectory", write_hololens, K, False),
-    "ScanNet": ("folder of poses", write_scannet, K, True),
+    "ScanNet": ("poses", write_scannet, K, True),
 }  # fmt: skip
 """For each program: format, function that writes its layout, K (None: absent, or checked below), has names."""
 
@@ -387,7 +387,7 @@ def test_glb_camera_nodes_have_the_axes_of_opengl(tmp_path: Path) -> None:
     assert found.sizes[0].tolist() == [504, 252]
     assert found.K[0, 0, 0] == pytest.approx(252)
     written = read_reconstruction(write_reconstruction(found, tmp_path / "fixed"))
-    assert written.format == "transforms.json"
+    assert written.format == "transforms"
     np.testing.assert_allclose(written.T_camera_world, W2C, atol=1e-9)
 
 
@@ -472,7 +472,7 @@ def test_damaged_files_raise_data_errors(kind: str, tmp_path: Path) -> None:
 
 
 def test_every_format_has_a_test() -> None:
-    assert set(FORMATS) == {format for format, *_ in KINDS.values()} | {"glb with cameras"}
+    assert set(FORMATS) == {format for format, *_ in KINDS.values()} | {"glb"}
 
 
 # -- images, depth and times
@@ -534,3 +534,23 @@ def test_depth_maps_belong_to_images_of_their_name(tmp_path: Path) -> None:
     assert named.depth(0)[0, 0] == ord("b")
     assert np.isnan(named.depth(1)).all()
     assert named.rows([1, 0]).depth(1)[0, 0] == ord("b")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if FORMATS[name].writes is not None])
+def test_a_reconstruction_without_an_original_is_written_in_every_format(format: str, tmp_path: Path) -> None:
+    first = Reconstruction(
+        NAMES,
+        W2C,
+        KS,
+        np.zeros((COUNT, 4)),
+        np.tile([WIDTH, HEIGHT], (COUNT, 1)),
+        format=format,
+        path=tmp_path / "absent",
+    )
+    second = read_reconstruction(write_reconstruction(first, tmp_path / "new"))
+    assert second.format == format
+    np.testing.assert_allclose(second.T_camera_world, W2C, atol=1e-9)
+    if format != "trajectory":
+        np.testing.assert_allclose(second.K, KS, rtol=1e-9)
+    if any(second.names):
+        assert match_images_to_poses(second.names, NAMES).images.tolist() == list(range(COUNT))

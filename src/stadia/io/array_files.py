@@ -185,6 +185,18 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
         return tuple(members)
 
 
+def read_npz_shape(path: Path, name: str) -> tuple[int, ...]:
+    """Return the shape of one array in an .npz archive, without reading its numbers.
+
+    path: the archive.
+    name: name of the array.
+
+    Raises DataError for a damaged file.
+    """
+    with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
+        return _read_header(f"{path}, array '{name}'", stream, members[name].file_size)[0]
+
+
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:

@@ -41,6 +41,7 @@ _IDS = {name: number for number, (name, _) in MODELS.items()}
 _ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE",
               "SIMPLE_DIVISION", "SIMPLE_FISHEYE")  # fmt: skip
 _MAX_NAME, _MAX_IMAGES = 4096, 400_000
+_MAX_SIDE_PX = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def read_colmap(path: Path) -> Reconstruction:
         K=np.stack([lenses[number][0] for number in ids.tolist()]),
         distortion=np.stack([lenses[number][1] for number in ids.tolist()]),
         sizes=np.array([(cameras[number].width, cameras[number].height) for number in ids.tolist()], np.int64),
-        format="COLMAP model",
+        format="colmap",
         path=path,
         notes=tuple(notes),
     )
@@ -151,7 +152,8 @@ def _read_camera_lines(path: Path) -> dict[int, ColmapCamera]:
 
 def _check_camera(where: str, camera: ColmapCamera) -> ColmapCamera:
     count = MODELS[_IDS[camera.model]][1] if camera.model in _IDS else 0
-    if len(camera.params) != count or not np.isfinite(camera.params).all() or min(camera.width, camera.height) < 1:
+    is_sized = min(camera.width, camera.height) >= 1 and max(camera.width, camera.height) <= _MAX_SIDE_PX
+    if len(camera.params) != count or not np.isfinite(camera.params).all() or not is_sized:
         found = f"{len(camera.params)} parameters of {camera.model[:40]} at {camera.width}x{camera.height}"
         raise DataError(where, found=found, expected="a camera model of COLMAP", fix=_FIX)
     return camera

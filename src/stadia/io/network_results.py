@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from stadia.io.array_files import (
     list_npz_arrays,
     open_npz,
     read_npz,
+    read_npz_shape,
 )
 from stadia.io.atomic_files import atomic_folder, open_atomic
 from stadia.io.input_files import name_parser_errors, natural_sort_key, parse_json, read_bytes
@@ -32,8 +32,8 @@ from stadia.io.reconstruction_files import ReadDepth, Reconstruction, clean_dept
 
 Array = NDArray[np.float64]
 
-NPZ = "npz of a network"
-GLB = "glb with cameras"
+NPZ = "npz"
+GLB = "glb"
 EXPECTED_NPZ = "an .npz with poses, such as extrinsic (N, 3, 4) and intrinsic (N, 3, 3) of VGGT"
 
 
@@ -206,7 +206,7 @@ def _find_size(path: Path, layout: NpzLayout, names: Sequence[str], count: int) 
     """Return (width, height) of the depth maps, points or images of an .npz."""
     for keys in (layout.depth, layout.points, layout.images):
         if name := _first(keys, names):
-            shape = _open_shape(path, name)
+            shape = read_npz_shape(path, name)
             sides = [side for side in shape[1:] if side not in (1, 3)]
             if shape and shape[0] == count and len(sides) == 2:
                 return sides[1], sides[0]
@@ -216,21 +216,9 @@ def _find_size(path: Path, layout: NpzLayout, names: Sequence[str], count: int) 
     return None
 
 
-def _open_shape(path: Path, name: str) -> tuple[int, ...]:
-    with (
-        name_parser_errors(path, expected=EXPECTED_NPZ),
-        zipfile.ZipFile(path) as archive,
-        archive.open(f"{name}.npy") as stream,
-    ):
-        if (version := np.lib.format.read_magic(stream)) != (1, 0):
-            raise ValueError(f"version {version} of the format")
-        shape, _, _ = np.lib.format.read_array_header_1_0(stream)
-    return shape
-
-
 def _find_npz_depth(path: Path, layout: NpzLayout, count: int) -> ReadDepth | None:
     name = _first(layout.depth, list_npz_arrays(path, max_bytes=MAX_STACK_BYTES))
-    if not name or len(_open_shape(path, name)) < 3:
+    if not name or len(read_npz_shape(path, name)) < 3:
         return None
     opened = list[StackedArray]()
 
@@ -254,11 +242,11 @@ def write_network_npz(reconstruction: Reconstruction, out: Path) -> None:
     Other arrays are left out. A folder gets the files that the original has.
 
     reconstruction: cameras and poses.
-    out: the new file if the original is a file, else the new folder.
+    out: the new folder if the original is one, else the new file, which is like VGGT's without an original.
     """
     path, files = reconstruction.path, find_npz(reconstruction.path)
-    names = list_npz_arrays(files[0], max_bytes=MAX_STACK_BYTES)
-    if path.is_file():
+    names = list_npz_arrays(files[0], max_bytes=MAX_STACK_BYTES) if files else ("extrinsic", "intrinsic", "depth")
+    if not path.is_dir() or not files:
         _save(out, _collect_arrays(reconstruction, names))
         return
     with atomic_folder(out) as folder:

@@ -34,7 +34,7 @@ class Reconstruction:
     sizes: (N, 2) width and height of the images that K belongs to, pixels; 0 if unknown.
     times_s: (N,) times in seconds; None if poses have no times.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
-    format: name of the row in `reconstruction_formats.READERS`.
+    format: name of the format, a key of `reconstruction_formats.FORMATS`.
     path: the file or folder.
     notes: sentences for the user about what the reader converted or left out.
     """
@@ -229,7 +229,7 @@ def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> I
         "name": lambda name: name,
         "path": lambda name: f"{PurePosixPath(name).parent.name}/{find_image_key(name)}" if name else "",
         "stem": find_image_key,
-        "number": lambda name: _find_number(find_image_key(name)),
+        "number": lambda name: "" if (number := find_image_number(name)) is None else str(number),
     }
     found = {
         how: _match_by_key([make_key(name) for name in names], [make_key(name) for name in image_names])
@@ -250,9 +250,15 @@ def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> I
     return _match_by_order(names, image_names)
 
 
-def _find_number(key: str) -> str:
-    digits = re.search(r"([0-9]{1,18})[^0-9]*$", key)
-    return str(int(digits[1])) if digits else ""
+def find_image_number(name: str) -> int | None:
+    """Return the last number in the name of an image; None without a number.
+
+    Examples:
+        >>> find_image_number("cam0/frame-000012.color.png")
+        12
+    """
+    digits = re.search(r"([0-9]{1,18})[^0-9]*$", find_image_key(name))
+    return int(digits[1]) if digits else None
 
 
 def _match_by_key(keys: Sequence[str], image_keys: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

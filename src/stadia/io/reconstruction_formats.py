@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stadia.io import colmap_model, network_results, scene_json
 from stadia.io.array_files import invert_poses, list_pose_files, parse_numbers, read_pose_folder
 from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.input_files import check_writable, is_existing_path, read_lines
-from stadia.io.reconstruction_files import Reconstruction, add_depth_folder
+from stadia.io.reconstruction_files import Reconstruction, add_depth_folder, find_image_number
 from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory
 from stadia.io.trajectory_formats import read_trajectory
 
@@ -113,8 +114,7 @@ def _read_K(file: Path, count: int) -> Array:
 def _write_trajectory(reconstruction: Reconstruction, out: Path) -> None:
     """Write poses as rows of TUM, EuRoC or KITTI like the original's; a folder gets K.txt too."""
     source = _find_trajectory(reconstruction.path)
-    assert source is not None
-    if reconstruction.path.is_file():
+    if source is None or not reconstruction.path.is_dir():
         _write_rows(reconstruction, source, out)
         return
     with atomic_folder(out) as folder:
@@ -122,10 +122,10 @@ def _write_trajectory(reconstruction: Reconstruction, out: Path) -> None:
         _write_K(reconstruction, folder / "K.txt")
 
 
-def _write_rows(reconstruction: Reconstruction, source: Path, out: Path) -> None:
+def _write_rows(reconstruction: Reconstruction, source: Path | None, out: Path) -> None:
     T = invert_poses(reconstruction.T_camera_world)
     if reconstruction.times_s is not None:
-        is_w_first = read_trajectory(source, is_reference=True).w_first
+        is_w_first = source is not None and read_trajectory(source, is_reference=True).w_first
         quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()
         rows = np.hstack([T[:, :3, 3], quaternions[:, [3, 0, 1, 2]] if is_w_first else quaternions]).tolist()
         times = reconstruction.times_s.tolist()
@@ -135,8 +135,9 @@ def _write_rows(reconstruction: Reconstruction, source: Path, out: Path) -> None
             write_lines(out, [head, *lines])
         else:
             write_lines(out, (f"{t:.9f} {' '.join(map(repr, row))}" for t, row in zip(times, rows, strict=True)))
-    elif all(reconstruction.names):
-        numbers = [int(name) if name.isdecimal() else row for row, name in enumerate(reconstruction.names)]
+        return
+    numbers = [find_image_number(name) for name in reconstruction.names]
+    if None not in numbers and all(first < second for first, second in pairwise(numbers)):  # type: ignore[operator]
         rows = T[:, :3].reshape(-1, 12).tolist()
         write_lines(out, (f"{n} {' '.join(map(repr, row))}" for n, row in zip(numbers, rows, strict=True)))
     else:
@@ -176,7 +177,7 @@ def _read_poses(path: Path) -> Reconstruction:
     if not len(known):
         raise DataError(folder, found="no pose", expected="at least one", fix="check the files")
     names = tuple(listed.names[row] for row in known)
-    found = _make_reconstruction(path, names, listed.matrices[known], "folder of poses", (listed.note,))
+    found = _make_reconstruction(path, names, listed.matrices[known], "poses", (listed.note,))
     return _add_neighbors(found, path, path.parent)
 
 
@@ -203,26 +204,33 @@ class ReconstructionFormat:
     reads: function from the path to the reconstruction.
     writes: function that writes a reconstruction to a new path; None if the format cannot be written, then
         transforms.json is.
-    suffix: suffix of the written file; "" for a folder, None for that of the original.
+    suffix: suffix of the written file; "" for a folder.
+    is_like_original: whether a folder is written if the original is a folder, and a file with the original's suffix if
+        it is a file.
     """
 
     recognizes: Callable[[Path], bool]
     reads: Callable[[Path], Reconstruction]
     writes: Callable[[Reconstruction, Path], None] | None
-    suffix: str | None = None
+    suffix: str
+    is_like_original: bool = False
 
 
 FORMATS: Mapping[str, ReconstructionFormat] = {
-    "COLMAP model": ReconstructionFormat(
+    "colmap": ReconstructionFormat(
         lambda path: colmap_model.find_model(path) is not None, colmap_model.read_colmap, colmap_model.write_colmap, ""
     ),
-    "transforms.json": ReconstructionFormat(
+    "transforms": ReconstructionFormat(
         scene_json.is_transforms, scene_json.read_transforms, scene_json.write_transforms, ".json"
     ),
-    "Record3D": ReconstructionFormat(
-        lambda path: scene_json.find_record3d(path) is not None, scene_json.read_record3d, scene_json.write_record3d
+    "record3d": ReconstructionFormat(
+        lambda path: scene_json.find_record3d(path) is not None,
+        scene_json.read_record3d,
+        scene_json.write_record3d,
+        ".json",
+        True,
     ),
-    "phone JSON": ReconstructionFormat(
+    "arkit": ReconstructionFormat(
         lambda path: bool(scene_json.find_phone_files(path)),
         scene_json.read_phone_files,
         scene_json.write_phone_files,
@@ -232,16 +240,16 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
         lambda path: bool(network_results.find_npz(path)),
         network_results.read_network_npz,
         network_results.write_network_npz,
+        ".npz",
+        True,
     ),
     network_results.GLB: ReconstructionFormat(
-        lambda path: path.is_file() and path.suffix.lower() == ".glb", network_results.read_glb, None
+        lambda path: path.is_file() and path.suffix.lower() == ".glb", network_results.read_glb, None, ".json"
     ),
     "trajectory": ReconstructionFormat(
-        lambda path: _find_trajectory(path) is not None, _read_trajectory, _write_trajectory
+        lambda path: _find_trajectory(path) is not None, _read_trajectory, _write_trajectory, ".txt", True
     ),
-    "folder of poses": ReconstructionFormat(
-        lambda path: _find_pose_folder(path) is not None, _read_poses, _write_poses, ""
-    ),
+    "poses": ReconstructionFormat(lambda path: _find_pose_folder(path) is not None, _read_poses, _write_poses, ""),
 }
 """Formats by name. The first one that recognizes a path is used."""
 
@@ -272,11 +280,10 @@ def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
 
     Returns the path that was written. Raises StadiaError if it exists.
     """
-    format = FORMATS[reconstruction.format]
-    is_own = format.writes is not None
-    suffix = format.suffix if is_own else ".json"
-    if suffix is None:
-        suffix = reconstruction.path.suffix if reconstruction.path.is_file() else ""
+    format, path = FORMATS[reconstruction.format], reconstruction.path
+    suffix = format.suffix
+    if format.is_like_original and format.recognizes(path):
+        suffix = path.suffix if path.is_file() else ""
     out = out if out.suffix == suffix or not suffix else out.with_name(out.name + suffix)
     if is_existing_path(out):
         raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another --out")

@@ -58,6 +58,7 @@ def read_transform_poses(path: Path, content: Any) -> tuple[list[str], Array]:
 
 
 _MAX_VALUE = 1e20
+_MAX_SIDE_PX = 1 << 20
 
 
 def _parse_matrix(where: str, values: Any, expected: str) -> Array:
@@ -122,7 +123,7 @@ def read_transforms(path: Path) -> Reconstruction:
         distortion=distortion,
         sizes=sizes,
         depth=_find_transforms_depth(file, content),
-        format="transforms.json",
+        format="transforms",
         path=path,
         notes=tuple(notes),
     )
@@ -139,14 +140,22 @@ def _read_number(where: str, values: Mapping[str, Any], key: str, default: float
     return float(value)
 
 
+def _read_size(where: str, values: Mapping[str, Any], keys: tuple[str, str]) -> tuple[int, int]:
+    """Return width and height; 0 if a key is missing."""
+    width, height = (_read_number(where, values, key, 0.0) for key in keys)
+    if not (0 <= width <= _MAX_SIDE_PX and 0 <= height <= _MAX_SIDE_PX):
+        raise DataError(where, found=f"images of {width:g}x{height:g}", expected="a size in pixels", fix=_CHECK)
+    return int(width), int(height)
+
+
 def _read_camera(
     where: str, values: Mapping[str, Any], folder: Path
 ) -> tuple[Array | None, Array, tuple[int, int], str]:
     """Return K or None, the distortion, (width, height) and a note for the keys of one frame."""
-    width, height = (_read_number(where, values, key, 0.0) for key in ("w", "h"))
-    if not (width and height):
-        width, height = _find_image_size(folder, str(values.get("file_path", "")))
-    size = int(width), int(height)
+    size = _read_size(where, values, ("w", "h"))
+    if not all(size):
+        size = _find_image_size(folder, str(values.get("file_path", "")))
+    width, height = size
     none = None, np.zeros(4), size
     fx, fy = (_read_number(where, values, key) for key in ("fl_x", "fl_y"))
     for focal, key, side in ((fx, "camera_angle_x", width), (fy, "camera_angle_y", height)):
@@ -210,7 +219,7 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     reconstruction: cameras and poses.
     out: the new file; a folder gets a transforms.json.
     """
-    file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms.json" else None
+    file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms" else None
     before = {} if file is None else read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
     original = None if file is None else read_transforms(file)
     row_of = {} if original is None else {name: row for row, name in enumerate(original.names)}
@@ -313,7 +322,7 @@ def read_phone_files(path: Path) -> Reconstruction:
         if layout == "Polycam":
             T[row, :3] = _parse_matrix(str(file), [_read_number(str(file), content, key) for key in _POLYCAM], "a pose")
             K[row, [0, 1, 0, 1], [0, 1, 2, 2]] = [_read_number(str(file), content, key) for key in _FOCALS]
-            sizes[row] = [int(_read_number(str(file), content, key, 0.0)) for key in ("width", "height")]
+            sizes[row] = _read_size(str(file), content, ("width", "height"))
             times.append(math.nan)
         else:
             T[row, :3] = _parse_matrix(str(file), content["cameraPoseARFrame"], "a pose")
@@ -327,7 +336,7 @@ def read_phone_files(path: Path) -> Reconstruction:
         distortion=np.zeros((len(files), 4)),
         sizes=sizes,
         times_s=np.array(times) if is_timed else None,
-        format="phone JSON",
+        format="arkit",
         path=path,
         notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
     )
@@ -417,7 +426,7 @@ def read_record3d(path: Path) -> Reconstruction:
             K[row, [0, 1, 0, 1], [0, 1, 2, 2]] = [_read_number(str(file), numbers, key) for key in _FOCALS]
     times: Any = content.get("frameTimestamps")
     is_timed = isinstance(times, list) and len(times) == count and all(isinstance(t, int | float) for t in times)
-    size = [int(_read_number(str(file), content, key, 0.0)) for key in ("w", "h")]
+    size = _read_size(str(file), content, ("w", "h"))
     return Reconstruction(
         names=tuple(map(str, range(count))),
         T_camera_world=invert_poses(listed.matrices),
@@ -425,7 +434,7 @@ def read_record3d(path: Path) -> Reconstruction:
         distortion=np.zeros((count, 4)),
         sizes=np.tile(np.array(size, np.int64), (count, 1)),
         times_s=np.array(times, np.float64) if is_timed else None,
-        format="Record3D",
+        format="record3d",
         path=path,
         notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
     )
