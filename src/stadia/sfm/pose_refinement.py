@@ -31,10 +31,10 @@ from stadia.sfm.match_triangulation import (
     triangulate_view,
     view_matches,
 )
-from stadia.sfm.reconstruction import adjust
+from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust
 from stadia.sfm.sparse_map import Array, SparseMap, align_cameras, import_pycolmap
 
-MISSES_PX = (16.0, 8.0, MAX_MISS_PX)
+MISSES_PX = (16.0, 8.0, MAX_MISS_PX, MAX_ERROR_PX)
 """Largest distances of a match from its triangulated point in successive adjustments, pixels of 640; the first ones
 are wide, because poses may be off by degrees.
 """
@@ -64,6 +64,9 @@ SURE = 0.025
 MIN_GAIN = 0.01
 """Least relative reduction of the cost of held-out matches."""
 
+MIN_FOCAL_GAIN = 0.05
+"""The same for a change of focal lengths, which also takes up distortion that the cameras do not have."""
+
 MAX_FOCAL_DEVIATION = 0.01
 """Largest relative standard deviation of a focal length that is refined."""
 
@@ -73,7 +76,7 @@ MIN_FOCAL_CHANGE = 3.0
 STEPS = 20
 """Most steps of the last adjustment; FEW_STEPS of those before it."""
 
-FEW_STEPS = 10
+FEW_STEPS = 8
 MEDIAN_OF_STEPS = 2.175
 """Median length of the difference of two vectors whose three coordinates have a standard deviation of 1."""
 
@@ -101,10 +104,9 @@ class HeldOutGain:
     low: float
     count: int
 
-    @property
-    def is_sure(self) -> bool:
-        """Return whether the matches fit better by more than their scatter."""
-        return self.low > 0 and self.gain >= MIN_GAIN
+    def is_sure(self, min_gain: float = MIN_GAIN) -> bool:
+        """Return whether the matches fit better by more than their scatter, and by at least `min_gain`."""
+        return self.low > 0 and self.gain >= min_gain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,19 +274,43 @@ def keep_world(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> A
     return moved
 
 
+def _adjust(
+    candidate: _Candidate,
+    miss_px: float,
+    threads: int,
+    *,
+    refine_focal: bool = False,
+    positions: Array | None = None,
+    deviation: float = 1.0,
+) -> tuple[Any, Array]:
+    """Triangulate matches within `miss_px` of their points, and adjust poses and points.
+
+    positions: (F, 3) known positions with a standard deviation.
+
+    Returns pycolmap's model, and the poses (F, 4, 4) in the world of the candidate.
+    """
+    sparse = triangulate_view(candidate.view, miss_px)
+    parts, before = find_parts(sparse), candidate.posed.T_camera_world
+    model = _build_model(candidate, sparse)
+    if parts:
+        known = None if positions is None else {int(row) + 1: positions[row] for part in parts for row in part}
+        adjust(
+            model,
+            refine_focal=refine_focal,
+            refine_lens=False,
+            robust_px=ROBUST_SHARE * miss_px,
+            iterations=FEW_STEPS if miss_px > MAX_ERROR_PX else STEPS,
+            threads=threads,
+            positions=known,
+            position_deviation=deviation,
+        )
+    return model, keep_world(_read_poses(model, len(before)), before, parts)
+
+
 def _adjust_rounds(candidate: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
     """Triangulate and adjust several times, with ever smaller thresholds."""
     for miss_px in MISSES_PX:
-        sparse = triangulate_view(candidate.view, miss_px)
-        parts = find_parts(sparse)
-        if not parts:
-            continue
-        model = _build_model(candidate, sparse)
-        steps = FEW_STEPS if miss_px > MAX_MISS_PX else STEPS
-        robust_px = ROBUST_SHARE * miss_px
-        adjust(model, refine_focal=False, refine_lens=False, robust_px=robust_px, iterations=steps, threads=threads)
-        T = keep_world(_read_poses(model, len(sparse.frames)), candidate.posed.T_camera_world, parts)
-        candidate = _replace_poses(candidate, T)
+        candidate = _replace_poses(candidate, _adjust(candidate, miss_px, threads)[1])
     return _judge(candidate.posed, matches)
 
 
@@ -313,19 +339,8 @@ def _adjust_near(
     """
     T_given, T = candidate.posed.T_camera_world, free.posed.T_camera_world
     noise = measure_position_noise(T, T_given, parts)
-    model, centers = _build_model(free, free.sparse), _find_centers(T_given)
-    known = {int(row) + 1: centers[row] for part in parts for row in part}
-    adjust(
-        model,
-        refine_focal=False,
-        refine_lens=False,
-        iterations=STEPS,
-        threads=threads,
-        positions=known,
-        position_deviation=noise,
-    )
-    T = keep_world(_read_poses(model, len(T)), T_given, parts)
-    return _judge(replace(free.posed, T_camera_world=T), matches)
+    T = _adjust(free, MAX_ERROR_PX, threads, positions=_find_centers(T_given), deviation=noise)[1]
+    return _judge(replace(free.posed, T_camera_world=keep_world(T, T_given, parts)), matches)
 
 
 def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) -> tuple[_Candidate, Array] | None:
@@ -333,8 +348,8 @@ def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) ->
 
     Returns the candidate and the factor of each image's focal length; None if no camera changes.
     """
-    model, groups = _build_model(candidate, candidate.sparse), _group_cameras(candidate.posed)
-    adjust(model, refine_focal=True, refine_lens=False, iterations=STEPS, threads=threads)
+    groups = _group_cameras(candidate.posed)
+    model, T = _adjust(candidate, MAX_MISS_PX, threads, refine_focal=True)
     deviations = measure_deviations(candidate.sparse, groups)[2]
     found = np.array([model.cameras[number + 1].focal_length for number in range(len(deviations))])
     factors = found / candidate.view.camera.focal_px
@@ -342,18 +357,9 @@ def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) ->
     factors = np.where(is_sure, factors, 1.0)[groups]
     if (factors == 1).all():
         return None
-    posed = scale_focal(candidate.posed, factors)
-    T = keep_world(_read_poses(model, len(groups)), posed.T_camera_world, find_parts(candidate.sparse))
-    start = _judge(replace(posed, T_camera_world=T), matches)
-    return _adjust_last(start, matches, threads), factors
-
-
-def _adjust_last(candidate: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
-    model = _build_model(candidate, candidate.sparse)
-    adjust(model, refine_focal=False, refine_lens=False, iterations=STEPS, threads=threads)
-    T_before = candidate.posed.T_camera_world
-    T = keep_world(_read_poses(model, len(T_before)), T_before, find_parts(candidate.sparse))
-    return _judge(replace(candidate.posed, T_camera_world=T), matches)
+    start = _judge(replace(scale_focal(candidate.posed, factors), T_camera_world=T), matches)
+    T = _adjust(start, MAX_ERROR_PX, threads)[1]
+    return _judge(replace(start.posed, T_camera_world=T), matches), factors
 
 
 def scale_focal(posed: PosedImages, factors: Array) -> PosedImages:
@@ -547,10 +553,10 @@ def refine_poses(
     parts, factors = find_parts(free.sparse), np.ones(len(given.posed.images))
     if parts:
         for tried in (_adjust_near(given, free, matches, parts, threads), free):
-            best = tried if compare_held_out(best.held, tried.held).is_sure else best
+            best = tried if compare_held_out(best.held, tried.held).is_sure() else best
         next(steps, None)
-        found = None if best is given else _adjust_focal(best, matches, threads)
-        if found is not None and compare_held_out(best.held, found[0].held).is_sure:
+        found = _adjust_focal(best, matches, threads)
+        if found is not None and compare_held_out(best.held, found[0].held).is_sure(MIN_FOCAL_GAIN):
             best, factors = found
     for _ in steps:
         pass
@@ -576,7 +582,8 @@ def _make_result(
 ) -> RefinedReconstruction:
     posed, before = best.posed, given.posed
     is_changed = best is not given
-    degrees, positions, _ = measure_deviations(best.sparse)
+    sparse = triangulate_view(best.view, MAX_ERROR_PX)
+    degrees, positions, _ = measure_deviations(sparse)
     length = max(_measure_path(_find_centers(posed.T_camera_world)), 1e-12)
     turn = np.einsum("fij,fkj->fik", posed.T_camera_world[:, :3, :3], before.T_camera_world[:, :3, :3])
     angle = np.arccos(np.clip((np.trace(turn, axis1=1, axis2=2) - 1) / 2, -1, 1))
@@ -598,7 +605,7 @@ def _make_result(
         moved_deg=np.rad2deg(angle),
         moved=np.linalg.norm(off, axis=1) / length,
         focal_factors=factors,
-        sparse=best.sparse,
+        sparse=sparse,
         notes=tuple(notes),
     )
 

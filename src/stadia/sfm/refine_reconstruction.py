@@ -19,6 +19,7 @@ from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.image_io import write_image
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import write_reconstruction
+from stadia.io.scene_json import write_transforms
 from stadia.sfm.check_reconstruction import open_reconstruction
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
@@ -27,6 +28,8 @@ from stadia.sfm.sparse_map import Array, import_pycolmap
 
 DEVIATIONS = "deviations.csv"
 """File with the deviation of each pose."""
+
+TRANSFORMS = "transforms.json"
 
 MODEL = PurePosixPath("sparse/0")
 """Folder of the COLMAP model, as nerfstudio and Gaussian splatting look for it."""
@@ -93,11 +96,11 @@ def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Pa
         model.mkdir(parents=True)
         write_model(model, replace(seen, names=tuple(names)), refined, images)
         write_deviations(folder / DEVIATIONS, seen.names, refined)
-        source = refined.reconstruction.path
         own = write_reconstruction(refined.reconstruction, folder / name_result(refined.reconstruction))
-        if own.name != "transforms.json":
-            plain = replace(seen, names=tuple(paths), format="transforms.json", path=folder / source.name)
-            write_reconstruction(replace(plain, path=folder), folder / "transforms.json")
+        if own.name != TRANSFORMS:
+            write_transforms(
+                replace(seen, names=tuple(paths), format="", path=folder / TRANSFORMS), folder / TRANSFORMS
+            )
     return out / own.name
 
 
