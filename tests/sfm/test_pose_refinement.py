@@ -182,7 +182,7 @@ def test_deviations_are_those_of_trials() -> None:
     """Poses that are adjusted to noise of a known size scatter as far as measured."""
     from scipy.optimize import least_squares
 
-    T, points = T_TRUE[::3], np.random.default_rng(0).uniform((-3, -2, 4), (5, 2, 8), (12, 3))
+    T, points = T_TRUE[::3], np.random.default_rng(0).uniform((-3, -2, 4), (5, 2, 8), (18, 3))
     exact = make_map(T, points, np.zeros((len(T), len(points), 2)))
     exact = replace(exact, xy=exact.camera.project(exact.in_camera()))
 
