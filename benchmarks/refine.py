@@ -2,15 +2,20 @@
 
     python benchmarks/refine.py [--seed 0] [--only kitchen] [--work FOLDER]
 
-The recordings lie in ../shared/data, or in the folder of STADIA_REAL_DATA. Of the walk,
-every third image is taken, of the kitchen every fourth one, of the drive every second one. Errors of positions (ATE) are root mean
-squares after a similarity alignment.
+The recordings lie in ../shared/data, or in the folder of STADIA_REAL_DATA. Of the walk, every third image is taken, of
+the kitchen every fourth one, of the drive every second one. Errors of positions (ATE) are root mean squares after a
+similarity alignment.
 """
 
 # mypy: disable-error-code="misc, no-untyped-def, var-annotated"
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
