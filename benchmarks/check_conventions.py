@@ -23,9 +23,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from benchmarks.check_results import OPENGL, Scene, write_foreign
 from scipy.spatial.transform import Rotation
 
-from benchmarks.check_results import OPENGL, Scene, write_foreign
 from stadia.io.image_io import read_image
 from stadia.sfm.check_reconstruction import measure_depth, open_reconstruction
 from stadia.sfm.convention_search import apply_convention, search_conventions
@@ -121,7 +121,9 @@ def read_depths(files: list[Path]) -> np.ndarray:
         values = read_image(file, cv2.IMREAD_UNCHANGED)[::2, ::2] if file.is_file() else None
         maps.append(values)
     shape = next(values.shape for values in maps if values is not None)
-    stacked = np.stack([np.zeros(shape, np.float32) if values is None else values.astype(np.float32) for values in maps])
+    stacked = np.stack(
+        [np.zeros(shape, np.float32) if values is None else values.astype(np.float32) for values in maps]
+    )
     stacked[stacked == 65535] = 0
     return stacked / 1000
 
@@ -216,7 +218,10 @@ def make_correct(format: str, recording: Recording, random: np.random.Generator)
     """Return the scene in another world, at another scale, with K of the image size that the file names."""
     scene = recording.scene
     moved = np.eye(4)
-    moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=int(random.integers(1 << 30))).as_matrix(), random.normal(size=3)
+    moved[:3, :3], moved[:3, 3] = (
+        Rotation.random(random_state=int(random.integers(1 << 30))).as_matrix(),
+        random.normal(size=3),
+    )
     T = scene.T @ np.linalg.inv(moved)
     T[:, :3, 3] *= float(np.exp(random.normal()))
     depth = None if format != "npz" or random.random() < 0.5 else scene.depth
@@ -236,7 +241,10 @@ def is_cured(fixed, matches: ImageMatches, truth: Scene, fault: str) -> bool:
     motion = posed.T_camera_world[step:] @ np.linalg.inv(posed.T_camera_world[:-step])
     cosine = (np.einsum("nij,nij->n", truth_motion[:, :3, :3], motion[:, :3, :3]) - 1) / 2
     turn = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    t, s = (m[:, :3, 3] / np.maximum(np.linalg.norm(m[:, :3, 3], axis=1, keepdims=True), 1e-12) for m in (truth_motion, motion))
+    t, s = (
+        m[:, :3, 3] / np.maximum(np.linalg.norm(m[:, :3, 3], axis=1, keepdims=True), 1e-12)
+        for m in (truth_motion, motion)
+    )
     direction = np.degrees(np.arccos(np.clip((t * s).sum(1), -1, 1)))
     focal = abs(np.log(float(np.median(posed.K[:, 0, 0])) / truth.K[0, 0]))
     return bool(np.median(turn) < MAX_TURN_DEG and np.median(direction) < MAX_DIRECTION_DEG and focal < MAX_FOCAL)
@@ -283,7 +291,11 @@ def main() -> None:
                         good = convention.shift == amount or abs(convention.offset_s - 0.1 * amount) <= 0.05
             counts[("named" if good else "missed") if fault else ("not accused" if good else "accused")] += 1
             shown = {"recording": name, "fault": fault or "none", "amount": amount, "format": format, "right": good}
-            about = {"what": found and found.what, "others": found and found.others, "given": round(search.fits_given, 2)}
+            about = {
+                "what": found and found.what,
+                "others": found and found.others,
+                "given": round(search.fits_given, 2),
+            }
             seconds = round(time.perf_counter() - start, 1)
             print(json.dumps({**shown, **about, "seconds": seconds}), flush=True)
     print(json.dumps(counts))

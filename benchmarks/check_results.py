@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from benchmarks.map_verdict import list_right, list_wrong
 from scipy.spatial.transform import Rotation
 
-from benchmarks.map_verdict import list_right, list_wrong
 from stadia.sfm.check_reconstruction import judge_reconstruction, open_reconstruction
 from stadia.sfm.image_matches import ImageMatches
 

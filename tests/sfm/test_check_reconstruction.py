@@ -1,4 +1,4 @@
-"""The result of another program is judged by its images: right ones are not accused, and each cure undoes its mistake."""
+"""Results of other programs are judged by their images: right ones pass, and each cure undoes its mistake."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from stadia.sfm.match_triangulation import (
 from stadia.sfm.pair_matching import FramePair
 
 Array = NDArray[np.float64]
-COUNT, POINTS = 16, 500
+COUNT, POINTS = 16, 400
 SIZE = (640, 400)
 LENS = np.array([[500.0, 0, 325.5], [0, 500, 195.5], [0, 0, 1]])
 DISTORTION = np.array([-0.05, 0.01, 0.001, -0.001])
@@ -123,7 +123,7 @@ def move_world(T: Array, seed: int, scale: float) -> Array:
 # -- right results
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
 def test_a_right_result_is_usable_in_any_world(seed: int, scale: float) -> None:
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=move_world(T_TRUE, seed, scale)), MATCHES)
@@ -147,7 +147,7 @@ def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> Non
 # -- mistakes and cures
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     poses=st.sampled_from(["given", "inverted", "transposed", "position"]),
     axes=st.sampled_from([axes for axes in list_axes() if np.linalg.det(np.reshape(axes, (3, 3))) > 0]),
@@ -351,7 +351,11 @@ def write_result(path: Path, *, is_opengl: bool) -> Path:
 
 
 def test_the_command_names_and_undoes_a_mistake(room: Path, tmp_path: Path) -> None:
-    wrong, fixed, page = write_result(tmp_path / "wrong.json", is_opengl=False), tmp_path / "fixed.json", tmp_path / "page"
+    wrong, fixed, page = (
+        write_result(tmp_path / "wrong.json", is_opengl=False),
+        tmp_path / "fixed.json",
+        tmp_path / "page",
+    )
     words = ["check", str(wrong), "--images", str(room), "--fix", str(fixed), "--report", str(page), "--json"]
     run = CliRunner().invoke(app, words)
     assert run.exit_code == 1

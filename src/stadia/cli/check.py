@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def check(
-    data: Annotated[Path, argument("A dataset, a video, a folder of images; or a result of any program, with --images.")],
+    data: Annotated[
+        Path, argument("A dataset, a video, a folder of images; or a result of any program, with --images.")
+    ],
     overrides: Annotated[
         list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
@@ -35,7 +37,9 @@ def check(
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA for this recipe: objectpose, overlay.")] = None,
     network: Annotated[Path | None, option("Also judge the predictions of this network.")] = None,
-    images: Annotated[Path | None, option("Images or video of the result DATA: judge its path, camera and depth.")] = None,
+    images: Annotated[
+        Path | None, option("Images or video of the result DATA: judge its path, camera and depth.")
+    ] = None,
     camera: Annotated[str | None, option("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")] = None,
     fix: Annotated[Path | None, option("Write the result with the mistakes undone that --images shows.")] = None,
     report: Annotated[Path | None, option("A folder for a page about the result, with --images.")] = None,

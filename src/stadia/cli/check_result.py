@@ -137,7 +137,7 @@ def write_page(
         grade=verdict.grade,
         summary=summary,
         questions=questions,
-        positions=np.linalg.inv(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3],
+        positions=np.asarray(np.linalg.inv(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], np.float64),
         rows=[{**asdict(image), "share": image.share} for image in verdict.images],
         pictures=pictures,
         notes=[line.strip() for line in others if line.startswith(("  fix", "  or", "  note"))],

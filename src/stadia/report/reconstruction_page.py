@@ -1,4 +1,4 @@
-"""Write the page about the result of another program: its path from above, its images, and matches that contradict it."""
+"""Write the page about the result of another program: its path, its images, and matches that contradict it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ def draw_pair(picture: PairPicture) -> NDArray[np.uint8]:
     scales = [SIDE / max(image.shape[:2]) for image in (picture.first, picture.second)]
     small = [
         cv2.cvtColor(
-            cv2.resize(image, (round(image.shape[1] * scale), round(image.shape[0] * scale)), interpolation=cv2.INTER_AREA),
+            cv2.resize(
+                image, (round(image.shape[1] * scale), round(image.shape[0] * scale)), interpolation=cv2.INTER_AREA
+            ),
             cv2.COLOR_RGB2BGR,
         )
         for image, scale in zip((picture.first, picture.second), scales, strict=True)

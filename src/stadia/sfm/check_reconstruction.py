@@ -1,8 +1,8 @@
-"""Judge the result of another program by independent matches between its images: path, camera, conventions and depth."""
+"""Judge the result of another program by independent matches of its images: path, camera, conventions and depth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -37,8 +37,8 @@ from stadia.sfm.map_evidence import (
     measure_evidence,
     measure_unexplained,
 )
-from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.match_triangulation import PosedImages, VirtualView, pose_images, triangulate_view, view_matches
+from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MIN_SEEN = 15
@@ -48,7 +48,7 @@ MAX_FOCAL_ERROR, MAX_FOCAL_ERROR_AT_ALL = 0.05, 0.1
 """Largest relative error of a focal length that is usable, and largest one that is doubtful."""
 
 MAX_FOCAL_RANGE = 1.5
-"""Largest factor between the focal lengths with which the matches fit alike; above it the images do not determine it."""
+"""Largest factor between focal lengths with which the matches fit alike; above it, the images do not determine one."""
 
 DEPTH_IMAGES = 40
 MIN_DEPTH_POINTS = 100
@@ -184,7 +184,7 @@ class ReconstructionVerdict:
 
     @property
     def contradicting(self) -> tuple[ImageAgreement, ...]:
-        """Return the images of which more matches contradict than MAX_CONTRADICTED above the usual share, worst first."""
+        """Return the images of which more matches contradict than usual by MAX_CONTRADICTED, worst first."""
         known = [image for image in self.images if np.isfinite(image.share)]
         usual = float(np.median([image.share for image in known])) if known else 0.0
         limit = MAX_CONTRADICTED + min(usual, 1 - 2 * MAX_CONTRADICTED)
@@ -273,7 +273,7 @@ def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) 
     meaning = measure_depth(reconstruction, view, sparse)
     return ReconstructionVerdict(
         path=path,
-        camera=_judge_camera(search, posed, view, evidence, path),
+        camera=_judge_camera(search, posed),
         conventions=_judge_conventions(search),
         depth=None if reconstruction.depth is None else _judge_depth(meaning, path),
         search=search,
@@ -287,9 +287,7 @@ def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) 
     )
 
 
-def _list_images(
-    agreement: MatchAgreement, posed: PosedImages, matches: ImageMatches
-) -> tuple[ImageAgreement, ...]:
+def _list_images(agreement: MatchAgreement, posed: PosedImages, matches: ImageMatches) -> tuple[ImageAgreement, ...]:
     part = np.zeros(len(posed.images), int)
     for number, rows in enumerate(group_frames(agreement, MAX_CONTRADICTED)):
         part[rows] = number
@@ -303,7 +301,9 @@ def _list_images(
 def _list_pairs(agreement: MatchAgreement, posed: PosedImages) -> tuple[PairAgreement, ...]:
     first, second = np.nonzero(agreement.fits + agreement.misses)
     return tuple(
-        PairAgreement(int(posed.images[a]), int(posed.images[b]), int(agreement.fits[a, b]), int(agreement.misses[a, b]))
+        PairAgreement(
+            int(posed.images[a]), int(posed.images[b]), int(agreement.fits[a, b]), int(agreement.misses[a, b])
+        )
         for a, b in zip(first, second, strict=True)
     )
 
@@ -332,39 +332,39 @@ def _judge_path(
     ignored = _IGNORED if matches.is_ordered else _IGNORED | _OF_ORDER
     reasons = tuple(reason for reason in judge_map(evidence).reasons if reason.field not in ignored)
     if search.found is not None:
-        shares = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} with the cure"
-        return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {shares}", basis)
+        fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} with the cure"
+        return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {fits}", basis)
     if not reasons:
         within = f"{evidence.held_out_within:.0%} of the held-out matches are within {_format_limit(view)} px"
         return evidence, reasons, Judgement(Grade.USABLE, within, basis)
     worst = reasons[0]
     grade = Grade.UNUSABLE if worst.grade == MapGrade.UNUSABLE else Grade.DOUBTFUL
-    return evidence, reasons, Judgement(grade, PATH_REASONS[worst.field](evidence), basis)
+    return evidence, reasons, Judgement(grade, PATH_REASONS[worst.field](evidence, matches.names), basis)
 
 
 def _format_limit(view: VirtualView) -> str:
     return f"{MAX_ERROR * max(view.camera.height, view.camera.width):.1f}"
 
 
-PATH_REASONS: Mapping[str, Callable[[MapEvidence], str]] = {
-    "standing": lambda e: f"{e.standing:.0%} of the matches of distant images do not move: the camera stands",
-    "contradicted": lambda e: f"{e.contradicted:.0%} of the matches across image {e.contradicted_frame} contradict it",
-    "held_out_within": lambda e: f"only {e.held_out_within:.0%} of the held-out matches are near their points",
-    "turn_deg": lambda e: f"rotations between images are {e.turn_deg:.1f} degrees off their matches",
-    "unexplained": lambda e: f"{e.unexplained:.0%} of the matches of distant images fit another motion",
-    "zoomed": lambda e: f"a zoom alone explains {e.zoomed:.0%} of the matches",
-    "held_out_px": lambda e: "no held-out match has a point",
-    "reversing": lambda e: f"{e.reversing:.0%} of the steps of a drive go back",
-    "speed_jump": lambda e: f"the speed changes {e.speed_jump:.0f} times within a few images",
-    "road_drift": lambda e: f"the height over the road changes {e.road_drift:.2f} times",
+PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {
+    "standing": lambda e, names: f"{e.standing:.0%} of the matches of distant images do not move: the camera stands",
+    "contradicted": lambda e, names: (
+        f"{e.contradicted:.0%} of the matches after {names[e.contradicted_frame]} contradict it"
+    ),
+    "held_out_within": lambda e, names: f"only {e.held_out_within:.0%} of the held-out matches are near their points",
+    "turn_deg": lambda e, names: f"rotations between images are {e.turn_deg:.1f} degrees off their matches",
+    "unexplained": lambda e, names: f"{e.unexplained:.0%} of the matches of distant images fit another motion",
+    "zoomed": lambda e, names: f"a zoom alone explains {e.zoomed:.0%} of the matches",
+    "held_out_px": lambda e, names: "no held-out match has a point",
+    "reversing": lambda e, names: f"{e.reversing:.0%} of the steps of a drive go back",
+    "speed_jump": lambda e, names: f"the speed changes {e.speed_jump:.0f} times within a few images",
+    "road_drift": lambda e, names: f"the height over the road changes {e.road_drift:.2f} times",
 }
-"""For each field of `MapEvidence` beyond its limit, a sentence about it."""
+"""For each field of `MapEvidence` beyond its limit, a sentence about it; function of the evidence and image names."""
 
 
-def _judge_camera(
-    search: ConventionSearch, posed: PosedImages, view: VirtualView, evidence: MapEvidence | None, path: Judgement
-) -> Judgement:
-    best, low, high = search.focal_factors
+def _judge_camera(search: ConventionSearch, posed: PosedImages) -> Judgement:
+    _, low, high = search.focal_factors
     focal_px = float(np.median(posed.K[:, 0, 0]))
     basis = f"{search.pairs} pairs of images"
     if not np.isfinite(search.fits_focal) or search.fits_focal < 0.3:
@@ -392,7 +392,9 @@ def _judge_conventions(search: ConventionSearch) -> Judgement:
         return Judgement(Grade.USABLE, reason, basis)
     if search.fits_given < 0.3:
         return Judgement(Grade.NOT_JUDGED, f"no convention explains the matches ({search.fits_given:.0%} fit)", basis)
-    return Judgement(Grade.USABLE, f"{search.fits_given:.0%} of the matches fit as given, and no change fits more", basis)
+    return Judgement(
+        Grade.USABLE, f"{search.fits_given:.0%} of the matches fit as given, and no change fits more", basis
+    )
 
 
 # -- depth maps
@@ -402,8 +404,8 @@ DEPTH_MEANINGS: Mapping[str, tuple[str, Callable[[Array, Array], Array]]] = {
     "disparity": ("disparity or inverse depth", lambda values, length: 1 / values),
     "distance": ("distance from the camera (length of the ray)", lambda values, length: values / length),
 }
-"""What values of depth maps may mean: description, and function of the values (N,) and the lengths (N,) of the rays with
-z = 1 that returns depth up to one factor.
+"""What values of depth maps may mean: description, and function of the values (N,) and the lengths (N,) of the rays
+with z = 1 that returns depth up to one factor.
 """
 
 
@@ -454,7 +456,10 @@ def _find_pixels(ray: Array, K: Array, distortion: Array) -> Array:
     squared = x**2 + y**2
     radial = 1 + k1 * squared + k2 * squared**2
     bent = np.column_stack(
-        (x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2), y * radial + p1 * (squared + 2 * y**2) + 2 * p2 * x * y)
+        (
+            x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2),
+            y * radial + p1 * (squared + 2 * y**2) + 2 * p2 * x * y,
+        )
     )
     return bent * K[(0, 1), (0, 1)] + K[:2, 2]
 
@@ -482,7 +487,7 @@ def _judge_depth(meaning: DepthMeaning | None, path: Judgement) -> Judgement:
 def fix_reconstruction(
     reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
 ) -> Reconstruction | None:
-    """Return the reconstruction with the mistakes that the verdict names undone; None if it names no mistake with a cure.
+    """Return the reconstruction with the mistakes undone that the verdict names; None if it names none with a cure.
 
     reconstruction: cameras and poses as read.
     matches: the images.
@@ -578,13 +583,7 @@ def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, coun
             lines = tuple(_find_epipolar_line(view, pair, int(row)) for row in order)
             found.append(
                 ShownPair(
-                    pair.first,
-                    pair.second,
-                    original.xy_first,
-                    original.xy_second,
-                    agrees,
-                    tuple(order.tolist()),
-                    lines,
+                    pair.first, pair.second, original.xy_first, original.xy_second, agrees, tuple(order.tolist()), lines
                 )
             )
     return found

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.evaluation.trajectory_hypotheses import AXES_BY_NAME, OPENGL, reorder_quaternions
-from stadia.io.input_files import natural_sort_key
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.match_triangulation import (
@@ -83,7 +82,7 @@ MAX_SHIFT = 30
 """Most images by which a shifted list is searched."""
 
 MAX_OFFSET_S, OFFSET_STEPS = 3.0, 60
-FOCAL_FACTORS = np.exp(np.linspace(np.log(0.3), np.log(3.4), 49))
+FOCAL_FACTORS = np.exp(np.linspace(np.log(0.3), np.log(3.4), 33))
 """Factors of the focal length that are tried."""
 
 MIN_FOCAL_FAULT = 0.1
@@ -138,9 +137,11 @@ POSE_CHANGES: Mapping[str, tuple[str, str, Callable[[Array], Array]]] = {
     "w last": ("the quaternions have w last where the format has it first", "write them as the format has them",
                lambda T: reorder_quaternions(T, w_first=False)),
     "w first, inverse": ("the quaternions have w first where the format has it last",
-                         "write them as the format has them", _of_inverse(lambda T: reorder_quaternions(T, w_first=True))),
+                         "write them as the format has them",
+                         _of_inverse(lambda T: reorder_quaternions(T, w_first=True))),
     "w last, inverse": ("the quaternions have w last where the format has it first",
-                        "write them as the format has them", _of_inverse(lambda T: reorder_quaternions(T, w_first=False))),
+                        "write them as the format has them",
+                        _of_inverse(lambda T: reorder_quaternions(T, w_first=False))),
     "transposed": ("the rotations are transposed (conjugate quaternions) next to right translations",
                    "transpose each rotation, and keep the translation", _transpose),
     "transposed, inverse": ("the rotations are transposed (conjugate quaternions) next to right positions",
@@ -322,7 +323,7 @@ class _Scorer:
         self._moved: dict[float, tuple[Array, NDArray[np.bool_]]] = {}
 
     def view(self, convention: Convention) -> tuple[Array, Array, Array]:
-        """Return rays (P, 3, M) of both ends of the matches, and the pixels (P,) of one unit, by a convention's camera."""
+        """Return rays (P, 3, M) of both ends of matches, and the pixels (P,) of one unit, by a convention's camera."""
         key = _name_camera(convention)
         if key not in self._rays:
             K = change_camera(self.posed.K, self.sizes, convention)
@@ -373,7 +374,7 @@ class _Scorer:
             for start in range(0, len(members), size):
                 batch = members[start : start + size]
                 motions = [self._motion(conventions[number], poses) for number in batch]
-                R, t = (np.stack([motion[part] for motion in motions]) for part in (0, 1))
+                R, t = np.stack([motion[0] for motion in motions]), np.stack([motion[1] for motion in motions])
                 fits = score_matches(R, t, first[..., ::every], second[..., ::every], unit[:, None] / soft_px)
                 is_real = self.sample.is_real[:, ::every]
                 found = (fits * is_real).sum(2) / is_real.sum(1)
@@ -383,14 +384,14 @@ class _Scorer:
     def _motion(
         self, convention: Convention, cached: dict[tuple[Any, ...], tuple[Array, Array, NDArray[np.bool_]]]
     ) -> tuple[Array, Array, NDArray[np.bool_]]:
-        """Return rotations (P, 3, 3) and translations (P, 3) from the first to the second image, and which are known."""
+        """Return rotations (P, 3, 3) and translations (P, 3) from first to second images, and which are known."""
         key = (convention.poses, convention.order, convention.shift, convention.offset_s)
         if key not in cached:
             T, is_known = self.poses(convention)
             first, second = T[self.sample.ends[:, 0]], T[self.sample.ends[:, 1]]
             R = second[:, :3, :3] @ first[:, :3, :3].transpose(0, 2, 1)
             t = second[:, :3, 3] - np.einsum("pij,pj->pi", R, first[:, :3, 3])
-            cached[key] = R, t, is_known[self.sample.ends].all(1)
+            cached[key] = R, t, np.asarray(is_known[self.sample.ends].all(1))
         R, t, known = cached[key]
         turn = convention.R
         return turn @ R @ turn.T, t @ turn.T, known
@@ -452,7 +453,9 @@ def choose_sample(images: NDArray[np.intp], matches: ImageMatches) -> _Sample:
         if pair.first in known and pair.second in known and len(pair.is_held) >= MIN_MATCHES
     ]
     moving = [pair for pair in usable if _measure_motion(pair) >= MIN_MOTION * matches.sizes[pair.first].max()]
-    chosen = [moving[row] for row in np.unique(np.linspace(0, len(moving) - 1, MAX_PAIRS).astype(int))] if moving else []
+    chosen = (
+        [moving[row] for row in np.unique(np.linspace(0, len(moving) - 1, MAX_PAIRS).astype(int))] if moving else []
+    )
     first, second = np.zeros((2, len(chosen), MAX_MATCHES, 2))
     is_real = np.zeros((len(chosen), MAX_MATCHES), bool)
     for row, pair in enumerate(chosen):
@@ -523,7 +526,9 @@ def list_cameras(scorer: _Scorer) -> list[Convention]:
     middle = float(np.sqrt(implied.prod()))
     factors = {1 / 4, 1 / 3, 3 / 8, 2 / 5, 1 / 2, 5 / 8, 2 / 3, 3 / 4, 4 / 5, float(implied[0]), float(implied[1])}
     factors |= {1 / factor for factor in factors}
-    near = [factor for factor in factors if abs(np.log(factor / middle)) < MAX_OFF_CENTER and abs(np.log(factor)) > 0.05]
+    near = [
+        factor for factor in factors if abs(np.log(factor / middle)) < MAX_OFF_CENTER and abs(np.log(factor)) > 0.05
+    ]
     return found + [Convention(size_factor=factor) for factor in sorted(near)]
 
 
@@ -564,8 +569,8 @@ def list_doubles(scorer: _Scorer) -> list[Convention]:
 def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) -> ConventionSearch:
     """Search the convention that explains the matches, if the reconstruction as given does not.
 
-    A convention is named only if it explains at least MIN_EXPLAINED of the matches, the reconstruction as given explains
-    at most MAX_GIVEN of these, and no scatter over pairs of images makes this difference.
+    A convention is named only if it explains at least MIN_EXPLAINED of the matches, the reconstruction as given
+    explains at most MAX_GIVEN of these, and no scatter over pairs of images makes this difference.
 
     reconstruction: cameras and poses as read.
     matches: matches between the images.
@@ -674,8 +679,13 @@ class _Shares:
         R_chosen, t_chosen, known_chosen = self.scorer._motion(chosen, {})
         both = known & known_chosen
         turn = np.degrees(np.arccos(np.clip((np.einsum("pij,pij->p", R, R_chosen) - 1) / 2, -1, 1)))[both]
-        product_of_t = (t * t_chosen).sum(1) / np.maximum(np.linalg.norm(t, axis=1) * np.linalg.norm(t_chosen, axis=1), 1e-12)
-        return bool(np.median(turn) > SAME_DEG or np.median(np.degrees(np.arccos(np.clip(product_of_t[both], -1, 1)))) > SAME_DEG)
+        product_of_t = (t * t_chosen).sum(1) / np.maximum(
+            np.linalg.norm(t, axis=1) * np.linalg.norm(t_chosen, axis=1), 1e-12
+        )
+        return bool(
+            np.median(turn) > SAME_DEG
+            or np.median(np.degrees(np.arccos(np.clip(product_of_t[both], -1, 1)))) > SAME_DEG
+        )
 
 
 def _average(shares: Array) -> Array:
@@ -689,9 +699,7 @@ def _find_limit(convention: Convention) -> float:
     return MAX_GIVEN if convention.count_changes() < 1.15 and convention.focal_factor == 1 else MAX_GIVEN_OF_RARE
 
 
-def describe_convention(
-    convention: Convention, reconstruction: Reconstruction, posed: PosedImages
-) -> tuple[str, str]:
+def describe_convention(convention: Convention, reconstruction: Reconstruction, posed: PosedImages) -> tuple[str, str]:
     """Return what the file has according to a convention, and the fix.
 
     convention: the convention.

@@ -46,7 +46,7 @@ MAX_IMAGES = 200
 MAX_SIDE_PX = 640
 """Longer side of the images in which features are found, pixels."""
 
-MAX_FEATURES = 1500
+MAX_FEATURES = 1000
 OFFSETS = (1, 2, 3, 5, 8, 13, 21)
 """Each image of a video is matched with the ones that follow at these distances: far ones show translation, near ones
 connect the images.
@@ -143,9 +143,7 @@ def _hash_images(source: Path) -> str:
     return hashlib.blake2b(repr(files).encode(), digest_size=16).hexdigest()
 
 
-def _read_images(
-    source: Path, wanted: Sequence[int]
-) -> Iterator[tuple[int, float | None, NDArray[np.uint8]]]:
+def _read_images(source: Path, wanted: Sequence[int]) -> Iterator[tuple[int, float | None, NDArray[np.uint8]]]:
     """Yield index, time in seconds (None if unknown) and RGB image of the wanted images of a folder or video."""
     if source.is_dir():
         files = list_image_files(source)

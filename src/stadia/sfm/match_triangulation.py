@@ -29,7 +29,7 @@ ROUNDS = 5
 MAX_GAP = 2.0
 """An image takes a pose by its time only if the two poses around it are at most this many usual gaps apart."""
 
-_UNDISTORT_ROUNDS = 12
+_UNDISTORT_ROUNDS = 8
 _SUB_PIXELS = 64
 
 
@@ -124,8 +124,9 @@ def _share_inside(times_s: Array, known_s: Array) -> float:
 
 def _pose_by_time(reconstruction: Reconstruction, wanted_s: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Return the images that lie between two poses, the nearest row of each, and the interpolated poses."""
-    order = np.argsort(reconstruction.times_s, kind="stable")
-    known_s = np.asarray(reconstruction.times_s)[order]
+    times_s = np.asarray(reconstruction.times_s, np.float64)
+    order = np.argsort(times_s, kind="stable")
+    known_s = times_s[order]
     rising = np.flatnonzero(np.diff(known_s, prepend=-np.inf) > 0)
     order, known_s = order[rising], known_s[rising]
     gap = float(np.median(np.diff(known_s))) if len(known_s) > 1 else 1.0
