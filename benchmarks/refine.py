@@ -91,7 +91,7 @@ def open_recording(name: str, data: Path, work: Path) -> Recording:
     matches = match_images(folder, work / name / "matches")
     own = work / name / "own.npy"
     if not own.is_file():
-        height, width = cv2.imread(str(folder / "0000.png")).shape[:2]
+        width, height = matches.sizes[0].tolist()
         camera = CameraConfig(K=K.tolist(), size=(height, width))
         mapped = map_video(
             folder, camera=camera, out=work / name / "own", cache=CacheConfig(folder=str(work / "cache"))
@@ -194,7 +194,7 @@ def main() -> None:
                 row = run_case(recording, kind, size, np.random.default_rng((options.seed, number)))
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    disturbed = [row["of_own"] for row in rows if row["kind"] == "disturbed"]
+    disturbed = [float(str(row["of_own"])) for row in rows if row["kind"] == "disturbed"]
     worse = sum(bool(row["is_worse"]) for row in rows)
     print(json.dumps({"cases": len(rows), "worse": worse, "largest_of_own": max(disturbed, default=None)}))
 

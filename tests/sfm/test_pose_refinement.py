@@ -68,7 +68,7 @@ def make_matches(seed: int = 0, is_noise: bool = False) -> ImageMatches:
     held = random.random((COUNT, POINTS)) < 0.1
     pairs = []
     for first, second in list_following(range(COUNT), (1, 2, 3)):
-        both = np.flatnonzero(seen[first] & seen[second])
+        both = np.flatnonzero(seen[first] & seen[second])[:: 4 if is_noise else 1]
         is_held = held[first, both] | held[second, both]
         pairs.append(FramePair(first, second, xy[first, both], xy[second, both], is_held))
     return ImageMatches(tuple(f"{row:04d}.png" for row in range(COUNT)), np.tile(SIZE, (COUNT, 1)), pairs)
@@ -194,7 +194,7 @@ def test_deviations_are_those_of_trials() -> None:
         return replace(exact, T_camera_world=np.linalg.inv(changed), points=moved)
 
     turned, off, measured = [], [], []
-    for seed in range(10):
+    for seed in range(8):
         xy = exact.xy + NOISE_PX * np.random.default_rng(seed).standard_normal(exact.xy.shape)
         fit = least_squares(
             lambda values, xy=xy: replace(place(values), xy=xy).residuals_px().ravel(),

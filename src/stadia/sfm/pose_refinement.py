@@ -285,7 +285,8 @@ def _adjust(
 ) -> tuple[Any, Array]:
     """Triangulate matches within `miss_px` of their points, and adjust poses and points.
 
-    positions: (F, 3) known positions with a standard deviation.
+    positions: (F, 3) known positions.
+    deviation: standard deviation of their coordinates over that of a matched pixel.
 
     Returns pycolmap's model, and the poses (F, 4, 4) in the world of the candidate.
     """
@@ -338,7 +339,7 @@ def _adjust_near(
     free: poses that were adjusted without the given positions.
     """
     T_given, T = candidate.posed.T_camera_world, free.posed.T_camera_world
-    noise = measure_position_noise(T, T_given, parts)
+    noise = measure_position_noise(T, T_given, parts) / max(_measure_noise_px(free.sparse), MIN_NOISE_PX)
     T = _adjust(free, MAX_ERROR_PX, threads, positions=_find_centers(T_given), deviation=noise)[1]
     return _judge(replace(free.posed, T_camera_world=keep_world(T, T_given, parts)), matches)
 
