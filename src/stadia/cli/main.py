@@ -21,6 +21,7 @@ from stadia import __version__
 from stadia.cli.app import app as serve_app
 from stadia.cli.app import view
 from stadia.cli.check import check
+from stadia.cli.check_result import refine
 from stadia.cli.data import WING_COMMANDS, roadworld, shard, survey
 from stadia.cli.demo import demo
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
@@ -31,7 +32,6 @@ from stadia.cli.networks import activations, adapt, export, import_network
 from stadia.cli.odometry import odometry
 from stadia.cli.output import echo
 from stadia.cli.predict import predict
-from stadia.cli.refine import refine
 from stadia.cli.runs import compare, diagnose, explain, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train

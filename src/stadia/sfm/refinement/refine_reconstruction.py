@@ -23,7 +23,7 @@ from stadia.io.scene_json import write_transforms
 from stadia.sfm.check_reconstruction import open_reconstruction
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
-from stadia.sfm.pose_refinement import RefinedReconstruction, refine_poses
+from stadia.sfm.refinement.pose_refinement import RefinedReconstruction, refine_poses
 from stadia.sfm.sparse_map import Array, import_pycolmap
 
 DEVIATIONS = "deviations.csv"
