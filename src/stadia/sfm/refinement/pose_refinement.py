@@ -158,15 +158,12 @@ class _Candidate:
 
 def _judge(posed: PosedImages, matches: ImageMatches) -> _Candidate:
     view = view_matches(posed, matches)
-    sparse = triangulate_view(view)
-    held = [
-        (measure_epipolar(sparse, part), measure_errors(sparse, part))
-        for part in (
-            replace(pair, xy_first=pair.xy_first[rows], xy_second=pair.xy_second[rows], is_held=pair.is_held[rows])
-            for pair in view.pairs
-            for rows in [pair.is_held]
-        )
-    ]
+    sparse, held = triangulate_view(view), list[tuple[Array, Array]]()
+    for pair in view.pairs:
+        at = pair.is_held
+        if at.any():
+            out = replace(pair, xy_first=pair.xy_first[at], xy_second=pair.xy_second[at], is_held=at[at])
+            held.append((measure_epipolar(sparse, out), measure_errors(sparse, out)))
     return _Candidate(posed, view, sparse, held)
 
 
