@@ -32,6 +32,7 @@ from stadia.sfm.match_triangulation import (
 from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust
 from stadia.sfm.refinement.pose_deviations import (
     MIN_NOISE_PX,
+    MIN_PART,
     MIN_SEEN,
     find_parts,
     measure_deviations,
@@ -63,7 +64,12 @@ SURE = 0.025
 MIN_GAIN = 0.01
 """Least relative reduction of the cost of held-out matches."""
 
-MIN_FOCAL_GAIN = 0.05
+MIN_LIKENESS = 0.5
+"""Scale of the alignment with given positions over the ratio of the spreads, below which the given positions have
+another form, and the spreads alone give the scale.
+"""
+
+MIN_FOCAL_GAIN = 0.1
 """The same for a change of focal lengths, which also takes up distortion that the cameras do not have."""
 
 MAX_FOCAL_DEVIATION = 0.01
@@ -233,9 +239,11 @@ def _build_model(candidate: _Candidate, sparse: SparseMap) -> Any:
 
 
 def _read_poses(model: Any, count: int) -> Array:
+    """Return the poses (count, 4, 4) of the images; NaN for images that pycolmap left out."""
     T = np.tile(np.eye(4), (count, 1, 1))
     for row in range(count):
-        T[row, :3] = model.images[row + 1].cam_from_world().matrix()
+        image = model.images[row + 1]
+        T[row, :3] = image.cam_from_world().matrix() if image.has_pose else np.nan
     return T
 
 
@@ -246,11 +254,13 @@ def keep_world(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> A
     T, T_given: (F, 4, 4) world-to-camera poses.
     parts: rows of each part.
     """
-    moved = T_given.copy()
+    moved, centers, given = T_given.copy(), _find_centers(T), _find_centers(T_given)
     for part in parts:
-        scale, R, t = align_cameras(T[part], T_given[part])
-        if not scale > 0:
-            continue
+        scale, R, _ = align_cameras(T[part], T_given[part])
+        before, after = (np.linalg.norm(places[part] - places[part].mean(0)) for places in (given, centers))
+        spread = float(before / max(after, 1e-12))
+        scale = scale if scale > MIN_LIKENESS * spread else spread
+        t = given[part].mean(0) - scale * R @ centers[part].mean(0)
         moved[part, :3, :3] = T[part, :3, :3] @ R.T
         moved[part, :3, 3] = scale * T[part, :3, 3] - np.einsum("fij,j->fi", moved[part, :3, :3], t)
     return moved
@@ -404,9 +414,10 @@ def _start_from_pairs(candidate: _Candidate, threads: int) -> _Candidate | None:
     positioning.min_num_view_per_track = 2 if count < 2 * MIN_SEEN else 3
     if not pycolmap.run_global_positioning(positioning, graph, model):
         return None
-    parts = find_parts(every)
-    T = keep_world(_read_poses(model, count), candidate.posed.T_camera_world, parts)
-    return _replace_poses(candidate, T) if np.isfinite(T).all() else None
+    T = _read_poses(model, count)
+    placed = [part[np.isfinite(T[part]).all((1, 2))] for part in find_parts(every)]
+    placed = [part for part in placed if len(part) >= MIN_PART]
+    return _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed)) if placed else None
 
 
 def _find_relative_pose(view: VirtualView, first: Array, second: Array) -> tuple[Array, int] | None:
