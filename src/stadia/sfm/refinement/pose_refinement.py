@@ -64,6 +64,12 @@ SURE = 0.025
 MIN_GAIN = 0.01
 """Least relative reduction of the cost of held-out matches."""
 
+START_SHARE = 0.05
+"""Standard deviation of given positions that is assumed at first, as a share of the path."""
+
+NEAR_ROUNDS = 1
+"""Number of adjustments after the deviation of the given positions was measured."""
+
 MIN_LIKENESS = 0.5
 """Scale of the alignment with given positions over the ratio of the spreads, below which the given positions have
 another form, and the spreads alone give the scale.
@@ -300,13 +306,6 @@ def _adjust(
     return model, keep_world(_read_poses(model, len(before)), before, parts)
 
 
-def _adjust_rounds(candidate: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
-    """Triangulate and adjust several times, with ever smaller thresholds."""
-    for miss_px in MISSES_PX:
-        candidate = _replace_poses(candidate, _adjust(candidate, miss_px, threads)[1])
-    return _judge(candidate.posed, matches)
-
-
 def measure_position_noise(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> float:
     """Measure how much given positions scatter about refined ones from image to image; slow drift does not count.
 
@@ -323,17 +322,43 @@ def measure_position_noise(T: Array, T_given: Array, parts: Sequence[NDArray[np.
 
 
 def _adjust_near(
-    candidate: _Candidate, free: _Candidate, matches: ImageMatches, parts: Sequence[NDArray[np.intp]], threads: int
+    given: _Candidate, start: _Candidate, matches: ImageMatches, deviation: float, threads: int
 ) -> _Candidate:
-    """Adjust once more with the given positions as observations, which holds back the drift of a visual path.
+    """Triangulate and adjust several times, with ever smaller thresholds, and the given positions as observations.
 
-    candidate: the given poses.
-    free: poses that were adjusted without the given positions.
+    The given positions hold together what few matches join, and hold back the drift of a visual path.
+
+    deviation: standard deviation of the coordinates of given positions.
     """
-    T_given, T = candidate.posed.T_camera_world, free.posed.T_camera_world
-    noise = measure_position_noise(T, T_given, parts) / max(measure_noise_px(free.sparse), MIN_NOISE_PX)
-    T = _adjust(free, MAX_ERROR_PX, threads, positions=_find_centers(T_given), deviation=noise)[1]
-    return _judge(replace(free.posed, T_camera_world=keep_world(T, T_given, parts)), matches)
+    positions = _find_centers(given.posed.T_camera_world)
+    for miss_px in MISSES_PX:
+        over = max(measure_noise_px(start.sparse), MIN_NOISE_PX) if miss_px <= MAX_ERROR_PX else 1.0
+        T = _adjust(start, miss_px, threads, positions=positions, deviation=deviation / over)[1]
+        start = _replace_poses(start, T)
+    return _judge(start.posed, matches)
+
+
+def _adjust_free(start: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
+    """Adjust poses near their optimum without the given positions."""
+    for miss_px in (MAX_MISS_PX, MAX_ERROR_PX):
+        start = _replace_poses(start, _adjust(start, miss_px, threads)[1])
+    return _judge(start.posed, matches)
+
+
+def _search(given: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
+    """Return the given poses, adjusted near the given positions, from the start that explains held-out matches best."""
+    wide = START_SHARE * _measure_path(_find_centers(given.posed.T_camera_world))
+    starts, best = [given], given
+    for start in starts:
+        near = _adjust_near(given, start, matches, wide, threads)
+        for _ in range(NEAR_ROUNDS):
+            if parts := find_parts(near.sparse):
+                noise = measure_position_noise(near.posed.T_camera_world, given.posed.T_camera_world, parts)
+                near = _adjust_near(given, near, matches, noise, threads)
+        best = near if best is given or compare_held_out(best.held, near.held).gain > 0 else best
+        if start is given and _measure_unexplained(near) > MAX_UNEXPLAINED:
+            starts.extend(found for found in [_start_from_pairs(given, threads)] if found is not None)
+    return best
 
 
 def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) -> tuple[_Candidate, Array] | None:
@@ -456,28 +481,21 @@ def refine_poses(
     steps = iter(track(range(STAGES), STAGES, "refining"))
     next(steps, None)
     given = best = _judge(pose_images(reconstruction, matches), matches)
-    free = _adjust_rounds(given, matches, threads)
+    near = _search(given, matches, threads)
     next(steps, None)
-    if _measure_unexplained(free) > MAX_UNEXPLAINED:
-        started = _start_from_pairs(given, threads)
-        if started is not None:
-            other = _adjust_rounds(started, matches, threads)
-            free = other if compare_held_out(free.held, other.held).gain > 0 else free
+    factors = np.ones(len(given.posed.images))
+    for tried in (near, _adjust_free(near, matches, threads)):
+        best = tried if compare_held_out(best.held, tried.held).is_sure() else best
     next(steps, None)
-    parts, factors = find_parts(free.sparse), np.ones(len(given.posed.images))
-    if parts:
-        for tried in (_adjust_near(given, free, matches, parts, threads), free):
-            best = tried if compare_held_out(best.held, tried.held).is_sure() else best
-        next(steps, None)
-        found = _adjust_focal(best, matches, threads)
-        if found is not None and compare_held_out(best.held, found[0].held).is_sure(MIN_FOCAL_GAIN):
-            best, factors = found
+    found = _adjust_focal(best, matches, threads)
+    if found is not None and compare_held_out(best.held, found[0].held).is_sure(MIN_FOCAL_GAIN):
+        best, factors = found
     for _ in steps:
         pass
     return _make_result(reconstruction, given, best, factors)
 
 
-STAGES = 5
+STAGES = 3
 
 
 def _measure_unexplained(candidate: _Candidate) -> float:
