@@ -7,7 +7,7 @@ took no part. A result is kept only if these matches fit better by more than the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -66,6 +66,11 @@ MIN_GAIN = 0.01
 
 START_SHARE = 0.05
 """Standard deviation of given positions that is assumed at first, as a share of the path."""
+
+MAX_BEND = 1.4
+"""Largest deviation of given positions over the whole path, in that from image to image, with which poses that were
+started from pairs of images are taken.
+"""
 
 NEAR_ROUNDS = 1
 """Number of adjustments after the deviation of the given positions was measured."""
@@ -348,16 +353,17 @@ def _adjust_free(start: _Candidate, matches: ImageMatches, threads: int) -> _Can
 def _search(given: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
     """Return the given poses, adjusted near the given positions, from the start that explains held-out matches best."""
     wide = START_SHARE * _measure_path(_find_centers(given.posed.T_camera_world))
-    starts, best = [given], given
-    for start in starts:
+    best = given
+    for start in _list_starts(given, threads):
         near = _adjust_near(given, start, matches, wide, threads)
         for _ in range(NEAR_ROUNDS):
             if parts := find_parts(near.sparse):
                 noise = measure_position_noise(near.posed.T_camera_world, given.posed.T_camera_world, parts)
                 near = _adjust_near(given, near, matches, noise, threads)
-        best = near if best is given or compare_held_out(best.held, near.held).gain > 0 else best
-        if start is given and _measure_unexplained(near) > MAX_UNEXPLAINED:
-            starts.extend(found for found in [_start_from_pairs(given, threads)] if found is not None)
+        if best is given or (_is_path_alike(near, given) and compare_held_out(best.held, near.held).gain > 0):
+            best = near
+        if _measure_unexplained(best) < MAX_UNEXPLAINED:
+            break
     return best
 
 
@@ -406,11 +412,25 @@ def _replace_poses(candidate: _Candidate, T: Array) -> _Candidate:
 # -- start without the given poses
 
 
-def _start_from_pairs(candidate: _Candidate, threads: int) -> _Candidate | None:
-    """Average the relative rotations of pairs of images, and place the images by their tracks.
+def _is_path_alike(candidate: _Candidate, given: _Candidate) -> bool:
+    """Return whether positions differ from the given ones no more over the whole path than from image to image.
 
-    Returns None if that fails.
+    A path that breaks where few matches join the images differs far more over the whole path.
     """
+    T, T_given, parts = candidate.posed.T_camera_world, given.posed.T_camera_world, find_parts(candidate.sparse)
+    if not parts:
+        return False
+    off = np.concatenate([(_find_centers(T_given) - _find_centers(T))[part] for part in parts])
+    off -= off.mean(0)
+    noise = measure_position_noise(T, T_given, parts)
+    return bool(np.sqrt((off**2).mean()) < MAX_BEND * noise)
+
+
+def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
+    """Yield the given poses; these positions with rotations averaged over pairs of images; and poses without any given
+    position.
+    """
+    yield candidate
     pycolmap = import_pycolmap()
     view, count = candidate.view, len(candidate.posed.images)
     frame, xy, track = join_tracks(view)
@@ -433,16 +453,29 @@ def _start_from_pairs(candidate: _Candidate, threads: int) -> _Candidate | None:
     rotating = pycolmap.RotationEstimatorOptions()
     rotating.random_seed, rotating.skip_initialization = 0, True
     if not graph.num_edges or not pycolmap.run_rotation_averaging(rotating, graph, model, []):
-        return None
+        return
+    yield _replace_poses(candidate, keep_positions(_read_poses(model, count), candidate.posed.T_camera_world))
     positioning = pycolmap.GlobalPositionerOptions()
     positioning.random_seed, positioning.use_gpu, positioning.generate_random_positions = 0, False, True
     positioning.min_num_view_per_track = 2 if count < 2 * MIN_SEEN else 3
     if not pycolmap.run_global_positioning(positioning, graph, model):
-        return None
+        return
     T = _read_poses(model, count)
     placed = [part[np.isfinite(T[part]).all((1, 2))] for part in find_parts(every)]
     placed = [part for part in placed if len(part) >= MIN_PART]
-    return _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed)) if placed else None
+    yield _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed))
+
+
+def keep_positions(T: Array, T_given: Array) -> Array:
+    """Return poses with the rotations of `T`, turned as a whole as the given ones are, and the given positions.
+
+    T, T_given: (F, 4, 4) world-to-camera poses; the given ones stay where T is NaN.
+    """
+    moved, known = T_given.copy(), np.isfinite(T[:, :3, :3]).all((1, 2))
+    moved[known, :3, :3] = T[known, :3, :3]
+    moved[known, :3, :3] @= align_cameras(moved[known], T_given[known])[1].T
+    moved[:, :3, 3] = -np.einsum("fij,fj->fi", moved[:, :3, :3], _find_centers(T_given))
+    return moved
 
 
 def _find_relative_pose(view: VirtualView, first: Array, second: Array) -> tuple[Array, int] | None:
