@@ -67,6 +67,9 @@ MIN_GAIN = 0.01
 START_SHARE = 0.05
 """Standard deviation of given positions that is assumed at first, as a share of the path."""
 
+HOPELESS = 0.5
+"""Share of unexplained held-out matches above which nothing of the given positions is kept."""
+
 MAX_BEND = 1.4
 """Largest deviation of given positions over the whole path, in that from image to image, with which poses that were
 started from pairs of images are taken.
