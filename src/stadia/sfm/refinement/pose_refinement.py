@@ -67,16 +67,13 @@ MIN_GAIN = 0.01
 START_SHARE = 0.05
 """Standard deviation of given positions that is assumed at first, as a share of the path."""
 
-HOPELESS = 0.5
+HOPELESS = 0.3
 """Share of unexplained held-out matches above which nothing of the given positions is kept."""
 
 MAX_BEND = 1.4
 """Largest deviation of given positions over the whole path, in that from image to image, with which poses that were
 started from pairs of images are taken.
 """
-
-NEAR_ROUNDS = 1
-"""Number of adjustments after the deviation of the given positions was measured."""
 
 MIN_LIKENESS = 0.5
 """Scale of the alignment with given positions over the ratio of the spreads, below which the given positions have
@@ -346,25 +343,37 @@ def _adjust_near(
     return _judge(start.posed, matches)
 
 
-def _adjust_free(start: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
-    """Adjust poses near their optimum without the given positions."""
-    for miss_px in (MAX_MISS_PX, MAX_ERROR_PX):
+def _adjust_from(given: _Candidate, start: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
+    """Adjust poses near the given positions, whose deviation is measured on the way."""
+    T_given = given.posed.T_camera_world
+    near = _adjust_near(given, start, matches, START_SHARE * _measure_path(_find_centers(T_given)), threads)
+    if parts := find_parts(near.sparse):
+        noise = measure_position_noise(near.posed.T_camera_world, T_given, parts)
+        near = _adjust_near(given, near, matches, noise, threads)
+    return near
+
+
+def _adjust_free(
+    start: _Candidate, matches: ImageMatches, threads: int, misses_px: Sequence[float] = MISSES_PX[-2:]
+) -> _Candidate:
+    """Triangulate and adjust several times without the given positions."""
+    for miss_px in misses_px:
         start = _replace_poses(start, _adjust(start, miss_px, threads)[1])
     return _judge(start.posed, matches)
 
 
 def _search(given: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
-    """Return the given poses, adjusted near the given positions, from the start that explains held-out matches best."""
-    wide = START_SHARE * _measure_path(_find_centers(given.posed.T_camera_world))
+    """Return adjusted poses, from the start that explains held-out matches best."""
     best = given
-    for start in _list_starts(given, threads):
-        near = _adjust_near(given, start, matches, wide, threads)
-        for _ in range(NEAR_ROUNDS):
-            if parts := find_parts(near.sparse):
-                noise = measure_position_noise(near.posed.T_camera_world, given.posed.T_camera_world, parts)
-                near = _adjust_near(given, near, matches, noise, threads)
-        if best is given or (_is_path_alike(near, given) and compare_held_out(best.held, near.held).gain > 0):
-            best = near
+    for start, holds_positions in _list_starts(given, threads):
+        if holds_positions:
+            tried = _adjust_from(given, start, matches, threads)
+        else:
+            tried = _adjust_free(start, matches, threads, MISSES_PX)
+        is_first = best is given
+        is_possible = is_first or _measure_unexplained(best) > HOPELESS or _is_path_alike(tried, given)
+        if is_first or (is_possible and compare_held_out(best.held, tried.held).gain > 0):
+            best = tried
         if _measure_unexplained(best) < MAX_UNEXPLAINED:
             break
     return best
@@ -429,11 +438,11 @@ def _is_path_alike(candidate: _Candidate, given: _Candidate) -> bool:
     return bool(np.sqrt((off**2).mean()) < MAX_BEND * noise)
 
 
-def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
+def _list_starts(candidate: _Candidate, threads: int) -> Iterator[tuple[_Candidate, bool]]:
     """Yield the given poses; these positions with rotations averaged over pairs of images; and poses without any given
-    position.
+    position. The second value is whether given positions hold.
     """
-    yield candidate
+    yield candidate, True
     pycolmap = import_pycolmap()
     view, count = candidate.view, len(candidate.posed.images)
     frame, xy, track = join_tracks(view)
@@ -457,7 +466,7 @@ def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
     rotating.random_seed, rotating.skip_initialization = 0, True
     if not graph.num_edges or not pycolmap.run_rotation_averaging(rotating, graph, model, []):
         return
-    yield _replace_poses(candidate, keep_positions(_read_poses(model, count), candidate.posed.T_camera_world))
+    yield _replace_poses(candidate, keep_positions(_read_poses(model, count), candidate.posed.T_camera_world)), True
     positioning = pycolmap.GlobalPositionerOptions()
     positioning.random_seed, positioning.use_gpu, positioning.generate_random_positions = 0, False, True
     positioning.min_num_view_per_track = 2 if count < 2 * MIN_SEEN else 3
@@ -466,7 +475,7 @@ def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
     T = _read_poses(model, count)
     placed = [part[np.isfinite(T[part]).all((1, 2))] for part in find_parts(every)]
     placed = [part for part in placed if len(part) >= MIN_PART]
-    yield _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed))
+    yield _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed)), False
 
 
 def keep_positions(T: Array, T_given: Array) -> Array:
