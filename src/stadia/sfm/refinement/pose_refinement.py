@@ -268,8 +268,8 @@ def keep_world(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> A
     moved, centers, given = T_given.copy(), _find_centers(T), _find_centers(T_given)
     for part in parts:
         scale, R, _ = align_cameras(T[part], T_given[part])
-        before, after = (np.linalg.norm(places[part] - places[part].mean(0)) for places in (given, centers))
-        spread = float(before / max(after, 1e-12))
+        before, after = (float(np.linalg.norm(places[part] - places[part].mean(0))) for places in (given, centers))
+        spread = before / max(after, 1e-12)
         scale = scale if scale > MIN_LIKENESS * spread else spread
         t = given[part].mean(0) - scale * R @ centers[part].mean(0)
         moved[part, :3, :3] = T[part, :3, :3] @ R.T
