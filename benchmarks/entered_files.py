@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 import stadia
 
@@ -84,20 +85,31 @@ ROUTES = {
 
 
 class FileRecorder:
-    """A profile function that collects the files of stadia in which a function runs."""
+    """A trace function that collects the files of stadia in which a function runs."""
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
         """The first function that ran, by the file's path in the package."""
+        self._known = set[CodeType]()
         self._thread = threading.local()
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
         code = frame.f_code
-        importing = getattr(self._thread, "importing", 0)
+        if code in self._known:
+            return None
         if code.co_name == "<module>":  # what runs while a module is imported does not count
-            self._thread.importing = importing + {"call": 1, "return": -1}.get(event, 0)
-        elif event == "call" and not importing and code.co_filename.startswith(f"{PACKAGE}/"):
-            self.files.setdefault(code.co_filename.removeprefix(f"{PACKAGE}/"), code.co_qualname)
+            self._thread.importing = getattr(self._thread, "importing", 0) + 1
+            frame.f_trace_lines = False
+            return self._end_import
+        if not getattr(self._thread, "importing", 0):
+            self._known.add(code)
+            if code.co_filename.startswith(f"{PACKAGE}/"):
+                self.files.setdefault(code.co_filename.removeprefix(f"{PACKAGE}/"), code.co_qualname)
+        return None
+
+    def _end_import(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+        self._thread.importing -= event == "return"
+        return self._end_import
 
 
 def record_command(line: Sequence[str]) -> tuple[dict[str, str], int]:
@@ -105,15 +117,15 @@ def record_command(line: Sequence[str]) -> tuple[dict[str, str], int]:
     from stadia.cli.main import run
 
     recorder, code = FileRecorder(), 0
-    threading.setprofile(recorder)
-    sys.setprofile(recorder)
+    threading.settrace(recorder)
+    sys.settrace(recorder)
     try:
         run(list(line))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(None)
+        threading.settrace(None)
     return recorder.files, code
 
 

@@ -27,7 +27,13 @@ WINGS = {"objectpose", "overlay"}
 """Packages that tables name, and that no other package imports."""
 MAX_FILES = 20
 """Files of a package beside its `__init__.py`: a reader of the list finds the right one."""
-FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry", "stadia.predict.options"}
+FREE_FOR_CLI = {
+    "stadia.core.errors",
+    "stadia.core.progress",
+    "stadia.core.registry",
+    "stadia.core.signals",
+    "stadia.predict.options",
+}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
 HEAVY = {
     "torch",

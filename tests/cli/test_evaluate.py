@@ -93,7 +93,7 @@ class TestTrajectory:
         assert (code, json.loads(out)["rpe_interval_trans_m"]) == (0, None)
         assert "no RPE over the interval" in err
         assert "rpe_interval_s" not in json.loads(stadia(*words, "--json")[1])
-        mistake(stadia(*words, "--rpe-seconds", "0"), "invalid value for '--rpe-seconds'")
+        mistake(stadia(*words, "--rpe-seconds", "0"), "Invalid value for '--rpe-seconds'")
         write_kitti_trajectory(row, Trajectory(drifted))
         words = ("evaluate", "--rpe-seconds", "1", "--trajectory", row, "--reference")
         mistake(stadia(*words, row), "rows without times", "--format tum")

@@ -100,66 +100,49 @@ def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch
 @pytest.mark.parametrize(
     ("line", "found", "expected", "fix"),
     [
-        ("train selfsup --dat x", "train: found option '--dat'", "one of --data, --out,", "did you mean '--data'?"),
+        ("train selfsup --dat x", "train: No such option '--dat'", "one of --data, --out,", "did you mean '--data'?"),
         (
             "report x -q",
-            "report: found option '-q'",
+            "report: No such option '-q'",
             "one of --out, --private, --force, --help, --traceback, --quiet",
             "see `stadia report --help`",
         ),
         (
             "train selfsup --lr 1e-4",
-            "train: found option '--lr'",
+            "train: No such option '--lr'",
             "one of --data, --out,",
-            "write it as a key: optimizer.lr=1e-4",
+            "write a setting as KEY=VALUE; see `stadia train --help`",
         ),
         (
             "predict a b --fov 69 --out c",
-            "predict: found option '--fov'",
+            "predict: No such option '--fov'",
             "one of --out,",
-            "run once: stadia camera INPUT --fov 69",
-        ),
-        ("train metric --epochs=3", "train: found option '--epochs'", "", "write it as a key: training.max_epochs=3"),
-        *(
-            (f"train selfsup --{name} 2", f"train: found option '--{name}'", "", "see `stadia train --help`")
-            for name in ("weights", "size")  # each is a word of several keys
+            "run once: stadia camera INPUT --fov VALUE",
         ),
         ("train", "train: found no recipe", "stadia train RECIPE", "`stadia list recipes` lists them"),
-        ("report a b", "report: found extra argument(s) (b)", "stadia report [OPTIONS]", "see `stadia report --help`"),
-        (
-            "train selfsup --out",
-            "command line: found option '--out' without a value",
-            "a valid command",
-            "see `stadia --help`",
-        ),
-        (
-            "export x",
-            "export: found a line without option '--out'",
-            "stadia export [OPTIONS]",
-            "see `stadia export --help`",
-        ),
+        ("report a b", "report: Got unexpected extra", "stadia report [OPTIONS]", "see `stadia report --help`"),
+        ("train selfsup --out", "command line: Option '--out' requires an argument", "", "see `stadia --help`"),
+        ("export x", "export: Missing option '--out'", "stadia export [OPTIONS]", "see `stadia export --help`"),
         (
             "predict a b --every x",
-            "predict: found invalid value for '--every'",
+            "predict: Invalid value for '--every'",
             "stadia predict [OPTIONS]",
             "see `stadia predict --help`",
         ),
-        ("evalute", "command line: found command 'evalute'", "one of predict, live,", "did you mean 'evaluate'?"),
+        ("evalute", "command line: No such command 'evalute'", "one of predict, live,", "did you mean 'evaluate'?"),
         (
             "data.height=192",
-            "command line: found command 'data.height=192'",
+            "command line: No such command 'data.height=192'",
             "one of predict, live,",
             "see `stadia --help`",
         ),
-        ("data roadwrld", "data: found command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
+        ("data roadwrld", "data: No such command 'roadwrld'", "one of roadworld", "did you mean 'roadworld'?"),
     ],
 )
 def test_usage_error_is_one_line_with_the_fix(stadia, line, found, expected, fix):
     code, out, err = stadia(*line.split())
     assert (code, out) == (2, "")
-    assert re.fullmatch(
-        rf"stadia: {re.escape(found)}.*; expected .*{re.escape(expected)}.*\. Fix: {re.escape(fix)}\.?\n", err
-    ), err
+    assert re.fullmatch(rf"stadia: {re.escape(found)}.*{re.escape(expected)}.*\. Fix: {re.escape(fix)}\.?\n", err), err
 
 
 @pytest.mark.slow

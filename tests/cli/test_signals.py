@@ -1,4 +1,4 @@
-"""`stadia` itself at SIGTERM, at a closed terminal and with output that nobody reads."""
+"""`stadia` itself at Ctrl-C, SIGTERM and a closed terminal."""
 
 import signal
 import subprocess
@@ -11,27 +11,14 @@ from stadia.core.signals import INTERRUPTED, TERMINATIONS
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
 
 WAIT = """
-import os, signal, socket, sys, time
+import signal, time
 from stadia.cli import main
 
 def wait() -> None:
     print("busy", flush=True)
     time.sleep(600)
 
-def fail() -> None:
-    here, there = socket.socketpair()
-    there.close()
-    here.send(b"a")
-
-def end() -> None:
-    raise EOFError
-
-def name() -> None:
-    "r\\u00e9p.html".encode("ascii")
-
-for command in (wait, end, name):
-    main.app.command(command.__name__)(command)
-main.app.command("fail")(fail)
+main.app.command("wait")(wait)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
 main.run()
 """

@@ -1,26 +1,27 @@
-"""Free memory is that of the machine, or what a container's limit leaves."""
+"""Free memory is the machine's, or what the limit of a container leaves; the peak counts this process and others."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from stadia.core import memory
-from stadia.core.memory import available_memory_bytes, total_memory_bytes
+from stadia.core.memory import available_memory_bytes, peak_memory_bytes, reset_peak_memory, total_memory_bytes
 
 GB = 1 << 30
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    machine = SimpleNamespace(total=64 * GB, available=32 * GB)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: machine)
-    roots = {memory._VERSION_2: tmp_path, memory._VERSION_1: tmp_path / "memory"}
-    monkeypatch.setattr(memory, "_FILES", {roots[old]: names for old, names in memory._FILES.items()})
-    monkeypatch.setattr(memory, "_VERSION_2", tmp_path)
-    monkeypatch.setattr(memory, "_VERSION_1", tmp_path / "memory")
-    monkeypatch.setattr(memory, "_PROCESS_CGROUPS", tmp_path / "cgroup")
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 * GB, available=32 * GB))
+    (tmp_path / "proc" / "self").mkdir(parents=True)
     return tmp_path
+
+
+def write_group(system: Path, lines: str) -> None:
+    (system / "proc" / "self" / "cgroup").write_text(lines)
 
 
 def limit(folder: Path, files: dict[str, object]) -> None:
@@ -29,26 +30,43 @@ def limit(folder: Path, files: dict[str, object]) -> None:
         (folder / name).write_text(f"{value}\n")
 
 
-def test_without_a_container_the_machine_counts(machine: Path) -> None:
-    assert (available_memory_bytes(), total_memory_bytes()) == (32 * GB, 64 * GB)
-    (machine / "cgroup").write_text("0::/user.slice\n")
-    limit(machine / "user.slice", {"memory.max": "max", "memory.current": 5 * GB})
-    assert (available_memory_bytes(), total_memory_bytes()) == (32 * GB, 64 * GB)
+def test_without_a_container_the_machine_counts(system: Path) -> None:
+    assert (available_memory_bytes(system), total_memory_bytes(system)) == (32 * GB, 64 * GB)
+    write_group(system, "0::/user.slice\n")
+    limit(system / "sys/fs/cgroup/user.slice", {"memory.max": "max", "memory.current": 5 * GB})
+    assert (available_memory_bytes(system), total_memory_bytes(system)) == (32 * GB, 64 * GB)
 
 
 @pytest.mark.parametrize("group", ["/", "/pod/trainer"])
-def test_version_2_leaves_its_limit_less_what_is_used(machine: Path, group: str) -> None:
-    (machine / "cgroup").write_text(f"0::{group}\n")
+def test_version_2_leaves_its_limit_less_what_is_used(system: Path, group: str) -> None:
+    write_group(system, f"0::{group}\n")
     stat = f"anon {4 * GB}\ninactive_file {2 * GB}"
-    limit(machine, {"memory.max": 8 * GB, "memory.current": 6 * GB, "memory.stat": stat})
-    assert (available_memory_bytes(), total_memory_bytes()) == (4 * GB, 8 * GB)
+    limit(system / "sys/fs/cgroup", {"memory.max": 8 * GB, "memory.current": 6 * GB, "memory.stat": stat})
+    assert (available_memory_bytes(system), total_memory_bytes(system)) == (4 * GB, 8 * GB)
 
 
-def test_version_1_leaves_its_limit_less_what_is_used(machine: Path) -> None:
-    (machine / "cgroup").write_text("5:devices:/\n4:memory:/docker/0a1b\n0::/\n")
+def test_version_1_leaves_its_limit_less_what_is_used(system: Path) -> None:
+    write_group(system, "5:devices:/\n4:memory:/docker/0a1b\n0::/\n")
     stat = f"inactive_file 0\ntotal_inactive_file {1 * GB}"
     files = {"memory.limit_in_bytes": 8 * GB, "memory.usage_in_bytes": 6 * GB, "memory.stat": stat}
-    limit(machine / "memory", files)
-    assert (available_memory_bytes(), total_memory_bytes()) == (3 * GB, 8 * GB)
-    limit(machine / "memory", {"memory.limit_in_bytes": 9223372036854771712})
-    assert (available_memory_bytes(), total_memory_bytes()) == (32 * GB, 64 * GB)
+    limit(system / "sys/fs/cgroup/memory", files)
+    assert (available_memory_bytes(system), total_memory_bytes(system)) == (3 * GB, 8 * GB)
+    limit(system / "sys/fs/cgroup/memory", {"memory.limit_in_bytes": 9223372036854771712})
+    assert (available_memory_bytes(system), total_memory_bytes(system)) == (32 * GB, 64 * GB)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
+def test_the_peak_counts_what_was_freed_and_what_children_use() -> None:
+    megabytes = 1 << 20
+    reset_peak_memory()
+    before = peak_memory_bytes()
+    ballast = b"x" * (200 * megabytes)
+    del ballast
+    assert 150 * megabytes < peak_memory_bytes() - before < 400 * megabytes
+    reset_peak_memory()
+    assert peak_memory_bytes() - before < 100 * megabytes
+    holds = "held = b'x' * (400 << 20); print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        assert peak_memory_bytes() > psutil.Process().memory_info().rss + 350 * megabytes

@@ -17,11 +17,14 @@ from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
+    CAMERA,
     MAX_CONTRADICTED,
+    PATH,
     MapEvidence,
     MapGrade,
     judge_map,
     measure_agreement,
+    measure_aside,
     measure_epipolar,
     measure_evidence,
     measure_speed_jump,
@@ -31,7 +34,7 @@ from stadia.sfm.map_evidence import (
     measure_zoom,
     select_frames,
 )
-from stadia.sfm.map_parts import _split_wrong_joins
+from stadia.sfm.map_parts import CameraEstimate, MappedParts, _split_wrong_joins
 from stadia.sfm.pair_matching import (
     FramePair,
     find_cuts,
@@ -44,7 +47,16 @@ from stadia.sfm.pair_matching import (
     write_features,
 )
 from stadia.sfm.reconstruction import Workers
-from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, import_pycolmap
+from stadia.sfm.road_sweep import find_kink
+from stadia.sfm.sparse_map import (
+    FrameStatus,
+    LensCamera,
+    PlacedFrame,
+    SparseMap,
+    from_reconstruction,
+    import_pycolmap,
+    stack_seen_poses,
+)
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
 COUNT = 16
@@ -161,6 +173,51 @@ def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, mo
     assert (judge_map(evidence).grade == MapGrade.UNUSABLE) == (aside_deg > 0)
 
 
+@pytest.mark.parametrize(("aside_deg", "is_aside"), [(0.0, False), (20.0, False), (60.0, True)])
+def test_expanding_images_show_a_path_beside_the_motion(aside_deg, is_aside):
+    sparse, pairs = make_world(24)
+    R = Rotation.from_euler("y", aside_deg, degrees=True).as_matrix()
+    T = sparse.T_camera_world.copy()
+    T[:, :3, 3] = T[:, :3, 3] @ R.T
+    bent, camera = replace(sparse, T_camera_world=T), CameraEstimate(LENS, "given", None)
+    assert measure_aside(bent, pairs) == pytest.approx(float(is_aside), abs=0.05)
+    sound = select_frames(sparse, np.arange(12))
+    parts = MappedParts.sort(camera, [bent, sound], pairs, None).parts
+    assert [len(part.frames) for part in parts] == ([12] if is_aside else [24, 12])
+    assert MappedParts.sort(camera, [bent], pairs, None).along == (not is_aside)
+
+
+@pytest.mark.parametrize(("moved", "expected"), [((0, 0, 0), 0.0), ((2.0, 0, 0), 79.0), ((0, 0, -3.0), 180.0)])
+def test_a_kink_of_a_drive_is_found_where_it_is(moved, expected):
+    """A car turns steadily; from frame 15 on its path is moved to the side, or back as by a replay."""
+    T = np.tile(np.eye(4), (30, 1, 1))
+    T[:, :3, :3] = Rotation.from_euler("y", 2.0 * np.arange(30)[:, None], degrees=True).as_matrix()
+    T[1:, :3, 3] = np.cumsum(0.4 * T[:-1, :3, 2], axis=0)
+    T[15:, :3, 3] += T[14, :3, :3] @ moved
+    angle_deg, frame = find_kink(T)
+    assert angle_deg == pytest.approx(expected, abs=2)
+    assert frame == (14 if expected else frame)
+
+
+def test_a_walk_that_looks_around_has_no_kink():
+    T = np.tile(np.eye(4), (60, 1, 1))
+    T[:, :3, :3] = Rotation.from_euler("y", 30.0 * np.sin(np.arange(60)[:, None] / 5), degrees=True).as_matrix()
+    T[:, 2, 3] = 0.1 * np.arange(60)
+    assert find_kink(T) == (0.0, 0)
+
+
+def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
+    random = np.random.default_rng(0)
+    points = np.column_stack((random.uniform(-4, 12, 900), random.uniform(-3, 3, 900), random.uniform(4, 12, 900)))
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    T[:, 0, 3] = -0.4 * np.arange(COUNT)
+    sparse = observe(LENS, T, points, random=random)
+    pairs = match_frames(sparse, list_neighbors(range(COUNT), 3))
+    T = T.copy()
+    T[:, :3, 3] = T[:, [2, 1, 0], 3]
+    assert measure_aside(replace(sparse, T_camera_world=T), pairs) == 0
+
+
 def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
     sparse, pairs = make_world(30)
     T = sparse.T_camera_world.copy()
@@ -189,10 +246,11 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("placed", 0.3, "doubtful"),
         ("placed", 0.05, "unusable"),
         ("speed_jump", 30.0, "doubtful"),
-        ("planar", 0.99, "doubtful"),
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),
         ("unexplained", 0.7, "unusable"),
+        ("aside", 0.5, "unusable"),
+        ("kink_deg", 80.0, "doubtful"),
     ],
 )
 def test_each_sign_decides_alone(field, value, grade):
@@ -200,16 +258,42 @@ def test_each_sign_decides_alone(field, value, grade):
     assert (verdict.grade, [reason.field for reason in verdict.reasons]) == (grade, [field])
     first, *rest = describe_verdict(verdict)
     assert first.startswith(f"verdict: {grade}: ")
-    assert bool(rest) == (grade == UNUSABLE)
+    assert len(rest) == 1 + (grade == UNUSABLE)
 
 
-def test_a_plane_does_not_hide_a_given_camera():
-    assert judge_map(replace(EVIDENCE, planar=0.99, has_camera=True)).grade == MapGrade.USABLE
+@pytest.mark.parametrize(
+    ("changes", "camera"),
+    [
+        ({"planar": 0.99}, "doubtful"),
+        ({"planar": 0.99, "view_turn_deg": 60.0}, "usable"),
+        ({"planar": 0.99, "has_camera": True}, "usable"),
+        ({"is_camera_determined": False}, "doubtful"),
+        ({"is_camera_determined": False, "has_camera": True}, "usable"),
+    ],
+)
+def test_an_open_camera_leaves_the_path_right(changes, camera):
+    verdict = judge_map(replace(EVIDENCE, **changes))
+    assert (verdict.path, verdict.grade, verdict.camera) == ("usable", "usable", camera)
+    assert verdict.list_reasons(PATH) == []
+    assert bool(verdict.list_reasons(CAMERA)) == (camera == "doubtful")
 
 
 def test_a_stored_verdict_names_its_reasons():
     record = MapVerdictRecord.model_validate({"grade": "unusable", "reasons": [{"field": "standing"}]})
     assert str(record) == "unusable (standing)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored", "grade"),
+    [
+        (["planar"], "doubtful", "usable"),
+        (["planar", "placed"], "doubtful", "doubtful"),
+        (["placed"], "doubtful", "doubtful"),
+    ],
+)
+def test_a_plane_in_a_map_of_an_earlier_version_speaks_against_the_camera(fields, stored, grade):
+    record = MapVerdictRecord.model_validate({"grade": stored, "reasons": [{"field": field} for field in fields]})
+    assert (record.grade, record.camera) == (grade, "doubtful" if "planar" in fields else None)
 
 
 def test_a_cut_is_where_no_pair_connects_both_sides():
@@ -227,6 +311,18 @@ def test_a_split_map_keeps_points_that_a_part_sees_twice():
     assert (len(first.frames), len(second.frames)) == (5, COUNT - 5)
     assert first.track_lengths().min() >= 2
     assert np.abs(second.residuals_px()).max() < 0.01
+
+
+def test_interpolated_frames_have_no_seen_pose():
+    placed = [
+        PlacedFrame(row, "", None, status, np.eye(4)) for row, status in enumerate(FrameStatus) if status != "lost"
+    ]
+    placed.append(PlacedFrame(len(placed), "", None, FrameStatus.LOST, None))
+    seen = np.isfinite(stack_seen_poses(placed)).all((1, 2))
+    assert [frame.status for frame, is_seen in zip(placed, seen, strict=True) if not is_seen] == [
+        "interpolated",
+        "lost",
+    ]
 
 
 def test_a_given_camera_that_rises_over_flat_ground_is_doubtful_and_unchecked_maps_too() -> None:

@@ -34,7 +34,7 @@ from stadia.io.video_decoding import hash_source
 from stadia.sfm import map_parts
 from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, KeyFrames, SmallFrame
 from stadia.sfm.map_files import MOVABLE_SIDE_PX, VideoMap, write_map
-from stadia.sfm.map_parts import CameraEstimate
+from stadia.sfm.map_parts import STANDING_PAIRS, CameraEstimate, check_motion
 from stadia.sfm.map_video import hold_stages
 from stadia.sfm.sparse_map import FrameStatus, LensCamera, PlacedFrame, SparseMap, place_frames
 from stadia.training.recipes.selfsup.recipe import find_reason_against
@@ -141,7 +141,7 @@ def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, cam
 STANDING, SKY = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), np.full((96, 128, 3), 200, np.uint8)
 
 
-@pytest.mark.parametrize(("image", "words"), [(STANDING, "a camera that hardly moves"), (SKY, "without detail")])
+@pytest.mark.parametrize(("image", "words"), [(STANDING, "images that hardly move"), (SKY, "without detail")])
 def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, image, words):
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     folder = write_images(tmp_path / "images", [image + number // 3 for number in range(6)])
@@ -151,6 +151,25 @@ def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, im
     assert "Fix: " in err
     assert not find_map_folder(folder).exists()
     assert not list((tmp_path / "cache").glob("map-*"))
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_standing_camera_is_noticed_by_a_few_key_frames(tmp_path, step):
+    """A square moves in each image, so that all are key frames; with a step, the camera moves too."""
+    random = np.random.default_rng(0)
+    wall = cv2.resize(random.integers(0, 255, (60, 120, 3), np.uint8), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    images = [np.ascontiguousarray(wall[:200, step * row : step * row + 300]) for row in range(40)]
+    for row, image in enumerate(images):
+        image[80:120, 4 * row : 4 * row + 40] = wall[200:240, 200:240]
+    stream = FrameStream.open(write_images(tmp_path / "images", images))
+    work = tmp_path / "work"
+    work.mkdir()
+    if step:
+        check_motion(stream, list(range(40)), work, None)
+    else:
+        with pytest.raises(DataError, match="stands"):
+            check_motion(stream, list(range(40)), work, None)
+    assert len(list(work.iterdir())) <= 2 * STANDING_PAIRS
 
 
 def test_options_that_a_map_does_not_use_are_refused(stadia, tmp_path):

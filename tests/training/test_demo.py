@@ -1,10 +1,5 @@
-"""Output of the demo: all numbers that there are, and `none` for a path that there is not; and the memory it
-took.
-"""
+"""Output of the demo: all numbers that there are, and `none` for a path that there is not."""
 
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +8,6 @@ import numpy as np
 import pytest
 
 from stadia.cli.demo import _print_demo_scores
-from stadia.core.memory import PeakMemory
 from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
 from stadia.io.trajectory_files import Trajectory
@@ -58,19 +52,3 @@ def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:
     assert odometry["worst_ate_over_path_network"] == pytest.approx(0.4 / 11**0.5), "each way by its own worst world"
     _print_demo_scores(result)
     assert "6.0%, 12.1% by the pose network alone, 3.0% by the mean depth" in " ".join(capsys.readouterr().out.split())
-
-
-def test_the_memory_of_all_processes_counts() -> None:
-    with PeakMemory(interval_s=0.05) as alone:
-        time.sleep(0.1)
-    with PeakMemory(interval_s=0.05) as together:
-        hundred = [sys.executable, "-c", "import time; held = b'x' * (100 << 20); time.sleep(600)"]
-        children = [subprocess.Popen(hundred) for _ in range(2)]
-        give_up = time.monotonic() + 600
-        while together.mb < alone.mb + 200 and time.monotonic() < give_up:
-            time.sleep(0.05)
-        for child in children:
-            child.kill()
-            child.wait()
-    assert together.mb > alone.mb + 200
-    assert together.mb == together.bytes / 2**20

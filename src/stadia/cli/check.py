@@ -17,11 +17,13 @@ NOT_CHECKED = 1
 """Exit code of `--strict` if some data were not checked."""
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from stadia.checks.finding import Finding
     from stadia.checks.preflight.recording_survey import BaselineAgreement
     from stadia.core.types import Recording
+    from stadia.data.config import DataConfig
+    from stadia.predict.checked_data import CheckedData
 
 
 def check(
@@ -68,13 +70,8 @@ def check(
 
         inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
         out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
-    from stadia.predict.checked_data import (
-        assume_camera,
-        describe_opened,
-        draw_ignored,
-        is_composite,
-        open_checked_data,
-    )
+    from stadia.data.recordings import summarize_recordings
+    from stadia.predict.checked_data import assume_camera, describe_opened, draw_ignored, is_composite
 
     if recipe is None and not only and is_composite(data):
         recipe = "overlay"
@@ -85,10 +82,6 @@ def check(
             _require_checked(findings, only or [])
         return
 
-    from stadia.checks.preflight.preflight_runner import make_unreadable_finding, run_preflight
-    from stadia.core.progress import make_progress
-    from stadia.core.terminal import Terminal
-    from stadia.data.recordings import summarize_recordings
     from stadia.predict.options import parse_data_config, split_settings
 
     overrides, settings = split_settings(overrides)
@@ -96,22 +89,44 @@ def check(
     if assumed := assume_camera(config):
         only = _choose_camera_free(only or [])
         config = config.model_copy(update={"camera": assumed})
-    try:
-        opened = open_checked_data(config)
-    except DataError as error:  # one line on stderr, and a finding for scripts
-        if as_json:
-            echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
-        raise
+    opened = _open_data(config, as_json=as_json)
     if not as_json:  # before the checks, which take seconds
         if assumed:
             echo("The camera is unknown: only some checks run, with an assumed camera.")
-        for line in summarize_recordings(opened.recordings):
-            Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
+        _print_plain(summarize_recordings(opened.recordings))
     if out is not None:
         for path, share in draw_ignored(opened.recordings, out):
             echo(f"{path}: {share:.1%} of the image is ignored, in red", err=as_json)
     if not only or "borders" in only:
         _propose_ignored(opened.recordings, out, as_json=as_json)
+    findings = _check_recordings(opened, only, seconds, as_json=as_json)
+    if network is not None:
+        findings += _judge_network(network, data, format, overrides, settings)
+    _report_findings(
+        findings, opened.recordings, describe_opened(opened.recordings), out, as_json=as_json, verbose=verbose
+    )
+    if assumed:
+        _print_left_out(data)
+    if strict:
+        _require_checked(findings, only or [])
+
+
+def _open_data(config: DataConfig, *, as_json: bool) -> CheckedData:
+    from stadia.checks.preflight.preflight_runner import make_unreadable_finding
+    from stadia.predict.checked_data import open_checked_data
+
+    try:
+        return open_checked_data(config)
+    except DataError as error:  # one line on stderr, and a finding for scripts
+        if as_json:
+            echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
+        raise
+
+
+def _check_recordings(opened: CheckedData, only: list[str] | None, seconds: float, *, as_json: bool) -> list[Finding]:
+    from stadia.checks.preflight.preflight_runner import run_preflight
+    from stadia.core.terminal import Terminal, make_progress
+
     agreements: list[BaselineAgreement] = []
     with make_progress(Terminal(stderr=True), "checks") as progress:
         bar = progress.add_task("checks", total=None)
@@ -125,17 +140,15 @@ def check(
             report_agreement=agreements.append,
         )
     if not as_json:
-        for line in describe_agreements(agreements):
-            Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
-    if network is not None:
-        findings += _judge_network(network, data, format, overrides, settings)
-    _report_findings(
-        findings, opened.recordings, describe_opened(opened.recordings), out, as_json=as_json, verbose=verbose
-    )
-    if assumed:
-        _print_left_out(data)
-    if strict:
-        _require_checked(findings, only or [])
+        _print_plain(describe_agreements(agreements))
+    return findings
+
+
+def _print_plain(lines: Iterable[str]) -> None:
+    from stadia.core.terminal import Terminal
+
+    for line in lines:
+        Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
 
 
 def _print_left_out(data: Path) -> None:

@@ -37,9 +37,11 @@ from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
 from stadia.cli.video import camera, camera_height, init, map_source, prepare, prior, scale
 from stadia.core.errors import StadiaError
+from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.registry import OWN_PART, allow_code
+from stadia.core.signals import INTERRUPTED, interrupt_on_termination
 
-DONE, PIPE_CLOSED = 0, 1  # exit codes besides those of `describe_error`
+DONE = 0  # exit code besides those of `describe_error`
 
 app = typer.Typer(
     name="stadia",
@@ -119,8 +121,6 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments: the words after `stadia`; None takes those of this process.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    from stadia.core.signals import interrupt_on_termination
-
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of any bytes is printed, in any locale
@@ -161,15 +161,6 @@ def _check_locale(line: Sequence[str]) -> None:
 
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
-    from stadia.core.signals import (
-        INTERRUPTED,
-        SHOWN_PROGRESS,
-        OutputClosedError,
-        discard_closed_output,
-        is_output_discarded,
-    )
-
-    was_discarded = is_output_discarded()
     try:
         _check_current_folder()
         _check_locale(line)
@@ -179,18 +170,10 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         SHOWN_PROGRESS.is_silent = "--quiet" in line or "--json" in line
         code = _build_command()(words, prog_name="stadia", standalone_mode=False) or DONE
         return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this
-    except SystemExit as ending:
-        if not isinstance(ending.__context__, BrokenPipeError):  # typer ends the process for each of these
-            return ending.code, ""
-        if is_output_discarded() and not was_discarded:  # by rich, which prints the help
-            return PIPE_CLOSED, ""
-        error: BaseException = ending.__context__
-    except BaseException as raised:
-        error = raised
-    # The reader of the output has ended (`stadia list | head`); another broken pipe is an error.
-    if isinstance(error, BrokenPipeError) and (discard_closed_output() or isinstance(error, OutputClosedError)):
-        return PIPE_CLOSED, ""
-    if "--traceback" in line:
-        traceback.print_exception(error)
-    message, code = describe_error(error, line)
-    return code, message
+    except SystemExit as ending:  # typer's, if the reader of the output has ended (`stadia list | head`)
+        return ending.code, ""
+    except BaseException as error:
+        if "--traceback" in line:
+            traceback.print_exception(error)
+        message, code = describe_error(error)
+        return code, message

@@ -22,7 +22,7 @@ from stadia.cli.arguments import (
     number,
     option,
 )
-from stadia.cli.output import echo, make_tracker, show_progress
+from stadia.cli.output import echo, show_progress, track_loop
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.predict.options import take_default_network
 
@@ -67,7 +67,7 @@ def adapt(
         settings=settings,
         network_settings=network_settings,
         started_s=started_s,
-        track=make_tracker(),
+        track=track_loop,
     )
     print_adaptation(adapted, video)
 

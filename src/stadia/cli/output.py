@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -13,37 +10,26 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from stadia.core.errors import escape_controls
+from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.progress import Progress, TaskID
 
-    from stadia.core.types import TrackProgress
-
 T = TypeVar("T")
 
-BEAT_S = 0.5
-"""Pause, seconds, between two looks at the progress of a loop whose item takes long."""
-
-PHASE_S = 5.0
+PHASE_S = 2.0
 """A loop gets a line at its start if the last line of the log file is this many seconds old."""
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     """Print text on stdout, or on stderr with `err`; control characters become escapes, `nl` ends the line.
 
-    Raises OutputClosedError if nobody reads the output any more.
+    Raises BrokenPipeError if nobody reads the output any more.
     """
-    from stadia.core.signals import SHOWN_PROGRESS
-
     SHOWN_PROGRESS.mark_shown()
-    try:
-        typer.echo(escape_controls(str(text)), err=err, nl=nl)
-    except OSError as error:
-        from stadia.core.signals import handle_output_error
-
-        handle_output_error(error)
+    typer.echo(escape_controls(str(text)), err=err, nl=nl)
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
@@ -55,20 +41,23 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 # -- progress
 
 
-def make_tracker() -> TrackProgress:
-    """Create a `TrackProgress` that opens a progress display for each loop, for a command that also trains a
-    network.
-    """
-    from stadia.core.signals import SHOWN_PROGRESS
+@contextmanager
+def show_progress() -> Iterator[ProgressBars | ProgressLines]:
+    """Open a progress display: bars on a terminal, lines in a log file, nothing with `--quiet` and `--json`."""
+    from stadia.core.terminal import Terminal, make_progress
 
-    lines = ProgressLines()
+    console = Terminal(stderr=True)
+    if SHOWN_PROGRESS.is_silent or not console.is_terminal:
+        yield ProgressLines()
+        return
+    with make_progress(console, "frames") as display:
+        yield ProgressBars(display)
 
-    def track(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
-        lines.last_line_s = max(lines.last_line_s, SHOWN_PROGRESS.shown_s or 0.0)
-        with show_progress() as shown:
-            yield from (lines if isinstance(shown, ProgressLines) else shown).track(items, count, what)
 
-    return track
+def track_loop(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
+    """Open a progress display for this loop alone, in a command that also trains a network (a `TrackProgress`)."""
+    with show_progress() as shown:
+        yield from shown.track(items, count, what)
 
 
 @dataclass(frozen=True)
@@ -98,104 +87,24 @@ class ProgressBars:
 
 
 class ProgressLines:
-    """Progress as lines in a log file: one at most every `pause_s` seconds (None: PAUSE_S).
-
-    A loop that begins PHASE_S seconds after the last line gets a line at its start.
-    """
-
-    def __init__(self, pause_s: float | None = None) -> None:
-        self.pause_s = pause_s
-        self.last_line_s = time.monotonic() - (0.0 if pause_s is None else time.process_time())  # imports took time
-        self._printing = threading.Lock()
-        self._loops: list[_RunningLoop] = []
+    """Progress as lines in a log file: one when a loop begins, and one at most every PAUSE_S while it runs."""
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Yield the items while lines say how many of `count` are done (None: unknown), also while one item
-        takes long.
-        """
-        if (started := time.monotonic()) - self.last_line_s >= PHASE_S:
-            self.last_line_s = started
-            echo(f"{what} ...", err=True)
-        running, ended = _RunningLoop(what, count, started), threading.Event()
-        thread = threading.Thread(target=self._repeat, args=(running, ended), daemon=True)
-        if math.isfinite(self._find_pause()):
-            thread.start()
-        self._loops.append(running)
-        try:
-            for done, item in enumerate(items):
-                running.done = done
-                self._print(running)
-                yield item
-        finally:
-            ended.set()
-            self._loops.remove(running)
-
-    def _repeat(self, running: _RunningLoop, ended: threading.Event) -> None:
-        while not ended.wait(BEAT_S):
-            if running in self._loops[-1:]:
-                self._print(running)
+        """Yield the items while lines say how many of `count` are done (None: unknown)."""
+        self._print(f"{what} ...", PHASE_S)
+        started_s = time.monotonic()
+        for done, item in enumerate(items):
+            if done and count is not None:
+                left_s = (time.monotonic() - started_s) * (count - done) / done
+                self._print(f"{what}: {done} of {count}, about {left_s:.0f} s left", PAUSE_S)
+            elif done:
+                self._print(f"{what}: {done}", PAUSE_S)
+            yield item
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print a line that `done` of `total` items of `what` are done, if the last line is old enough."""
-        self._print(_RunningLoop(what, total, time.monotonic(), done))
+        self._print(f"{what}: {done}" if total is None else f"{what}: {done} of {total}", PAUSE_S)
 
-    def _print(self, running: _RunningLoop) -> None:
-        with self._printing:
-            if (now := time.monotonic()) - self.last_line_s >= self._find_pause():
-                self.last_line_s = now
-                echo(running.describe(now), err=True)
-
-    def _find_pause(self) -> float:
-        from stadia.core.progress import PAUSE_S
-
-        return PAUSE_S if self.pause_s is None else min(self.pause_s, PAUSE_S)
-
-
-@dataclass(eq=False)
-class _RunningLoop:
-    what: str
-    count: int | None
-    started_s: float
-    done: int = 0
-
-    def describe(self, now_s: float) -> str:
-        """Return what is done and how long the rest takes; the time since the start if no item is done."""
-        took_s = now_s - self.started_s
-        if not self.done:
-            return f"{self.what}: {took_s:.0f} s"
-        if self.count is None:
-            return f"{self.what}: {self.done}"
-        left_s = took_s * (self.count - self.done) / self.done
-        return f"{self.what}: {self.done} of {self.count}{f', about {left_s:.0f} s left' if took_s else ''}"
-
-
-class NoProgress:
-    """The methods of `ProgressLines`, which show nothing."""
-
-    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Return the items unchanged."""
-        return items
-
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        """Show nothing."""
-
-
-@contextmanager
-def show_progress(pause_s: float | None = None) -> Iterator[ProgressBars | ProgressLines | NoProgress]:
-    """Open a progress display: bars on a terminal, lines in a log file, nothing with `--quiet` and `--json`.
-
-    pause_s: seconds between two lines in a log file; None takes the default.
-    """
-    from stadia.core.progress import make_progress
-    from stadia.core.signals import SHOWN_PROGRESS
-    from stadia.core.terminal import Terminal
-
-    console = Terminal(stderr=True)
-    if SHOWN_PROGRESS.is_silent:
-        yield NoProgress()
-    elif console.is_terminal:
-        SHOWN_PROGRESS.mark_shown()
-        with make_progress(console, "frames") as display:
-            yield ProgressBars(display)
-    else:
-        yield ProgressLines(pause_s)
+    def _print(self, line: str, pause_s: float) -> None:
+        if not SHOWN_PROGRESS.is_silent and time.monotonic() - SHOWN_PROGRESS.shown_s >= pause_s:
+            echo(line, err=True)

@@ -18,7 +18,7 @@ from stadia.cli.arguments import (
     argument,
     option,
 )
-from stadia.cli.output import echo, make_tracker, print_lines, show_progress
+from stadia.cli.output import echo, print_lines, show_progress, track_loop
 from stadia.core.errors import ConfigError
 from stadia.predict.options import (
     PredictOptions,
@@ -223,7 +223,7 @@ def _refine_network(
     from stadia.training import adapt_network
 
     adapted = adapt_network(
-        str(network), source, steps=steps, out=RUNS, settings=data, network_settings=settings, track=make_tracker()
+        str(network), source, steps=steps, out=RUNS, settings=data, network_settings=settings, track=track_loop
     )
     print_adaptation(adapted, source)
     return Path(adapted.network), settings if adapted.kept == "before" else []

@@ -55,12 +55,6 @@ def camera(
     print_lines(write_camera_file(request))
 
 
-PAUSE_S = 4.0
-"""Seconds after the last line at which a log file gets the next one: a map takes minutes, and five seconds are
-promised.
-"""
-
-
 def map_source(
     source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a data set.", metavar="INPUT")],
     overrides: InputSettings = None,
@@ -74,7 +68,7 @@ def map_source(
     `data.frames=[100,400]` takes some of the frames, `data.recordings=[06]` a recording of a data set.
     """
     try:
-        with show_progress(PAUSE_S) as bars:
+        with show_progress() as bars:
             for _ in bars.track(range(1), 1, "loading"):
                 from stadia.core.config import resolve_config
                 from stadia.data.config import CacheConfig, CameraConfig

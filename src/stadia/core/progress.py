@@ -1,47 +1,28 @@
-"""One kind of progress for every command: a bar on a terminal, lines in a log; `--quiet` and `--json` silence both."""
+"""Record what this process has shown of its progress. The module is light to import."""
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
-from stadia.core.signals import SHOWN_PROGRESS
+import time
+from dataclasses import dataclass, field
 
 PAUSE_S = 30.0
-"""A log gets a line at most every this many seconds."""
+"""A log gets a line at most every this many seconds while a loop runs."""
 
 
-class SpeedColumn(ProgressColumn):
-    """Units a second. unit: plural, as "frames"."""
+@dataclass
+class ShownProgress:
+    """The state of the progress bars and lines of this process.
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+    is_silent: whether `--quiet` or `--json` silences them.
+    finding: the last finding of a training or check, its level and code such as "warn K03".
+    shown_s: time.monotonic of the last printed line, at first of the start of this process.
+    """
 
-    def render(self, task: Task) -> Text:
-        """Return the speed; "" before it is known."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.3g} {self.unit}/s" if speed else self.unit, style="progress.data.speed")
+    is_silent: bool = False
+    finding: str = ""
+    shown_s: float = field(default_factory=time.monotonic)
 
-
-class FindingColumn(ProgressColumn):
-    """The last finding."""
-
-    def render(self, task: Task) -> Text:
-        """Return it in a line; "" before there is one."""
-        return Text(SHOWN_PROGRESS.finding, style="yellow", overflow="ellipsis", no_wrap=True)
+    def mark_shown(self) -> None:
+        """Record that a line is printed now."""
+        self.shown_s = time.monotonic()
 
 
-def make_progress(console: Console, unit: str, *columns: ProgressColumn, transient: bool = True) -> Progress:
-    """Return the display of bars; it shows nothing without a terminal. unit: of the items, plural."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *columns,
-        SpeedColumn(unit),
-        TimeRemainingColumn(),
-        FindingColumn(),
-        console=console,
-        transient=transient,
-        disable=SHOWN_PROGRESS.is_silent or not console.is_terminal,
-    )
+SHOWN_PROGRESS = ShownProgress()

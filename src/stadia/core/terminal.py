@@ -1,4 +1,4 @@
-"""A console of rich that escapes control characters; requests to stop."""
+"""A console of rich that escapes control characters, its progress bars, and requests to stop a training."""
 
 import errno
 import os
@@ -11,54 +11,32 @@ from types import FrameType
 from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.text import Text
 
 from stadia.core.errors import escape_controls
-from stadia.core.signals import (
-    SHOWN_PROGRESS,
-    TERMINATIONS,
-    OutputClosedError,
-    discard_closed_output,
-    handle_output_error,
-)
+from stadia.core.progress import SHOWN_PROGRESS
+from stadia.core.signals import TERMINATIONS
 
 
 class Terminal(Console):
     """A console that escapes control characters.
 
-    request_stop: called once when nobody reads the output; without it OutputClosedError is raised.
+    request_stop: called if nobody reads the output; without it BrokenPipeError is raised.
     """
 
     request_stop: Callable[[], None] | None = None
 
     def on_broken_pipe(self) -> None:
-        """Print nothing from now on, and call `request_stop`."""
-        self._stop_printing(BrokenPipeError(errno.EPIPE, "nobody reads the output"))
-
-    def __exit__(self, *raised: Any) -> None:
-        """Write the remaining output. If the terminal is closed, continue without it."""
-        try:
-            super().__exit__(*raised)
-        except OutputClosedError:
-            raise
-        except OSError as error:
-            self._stop_printing(error)
-
-    def _stop_printing(self, error: OSError) -> None:
-        try:
-            handle_output_error(error, self._find_descriptor())
-        except OutputClosedError:
-            self.quiet = True
-            if self.request_stop is None:
-                raise
-            self.request_stop()
+        """Discard the output from now on, and call `request_stop`."""
         self.quiet = True
-
-    def _find_descriptor(self) -> int | None:
-        try:
-            return self.file.fileno()
-        except (OSError, AttributeError, ValueError):  # a stream in memory, or a closed one
-            return None
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.file.fileno())
+        os.close(null)
+        if self.request_stop is None:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
+        self.request_stop()
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed, escaped."""
@@ -82,30 +60,69 @@ def announce_step(console: Console, step: str) -> Iterator[None]:
         console.print(f"  done in {seconds:.1f} s", markup=False, highlight=False)
 
 
+# -- progress bars
+
+
+class SpeedColumn(ProgressColumn):
+    """Units a second. unit: plural, as "frames"."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the speed; the unit alone before it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g} {self.unit}/s" if speed else self.unit, style="progress.data.speed")
+
+
+class FindingColumn(ProgressColumn):
+    """The last finding."""
+
+    def render(self, task: Task) -> Text:
+        """Return it in a line; "" before there is one."""
+        return Text(SHOWN_PROGRESS.finding, style="yellow", overflow="ellipsis", no_wrap=True)
+
+
+def make_progress(console: Console, unit: str, *columns: ProgressColumn, transient: bool = True) -> Progress:
+    """Return the display of bars; it shows nothing without a terminal. unit: of the items, plural."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *columns,
+        SpeedColumn(unit),
+        TimeRemainingColumn(),
+        FindingColumn(),
+        console=console,
+        transient=transient,
+        disable=SHOWN_PROGRESS.is_silent or not console.is_terminal,
+    )
+
+
+# -- requests to stop
+
+
 class StopNow(BaseException):
     """Raised at the second signal to stop."""
 
 
 class StopSignals:
-    """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT or SIGTERM raises StopNow.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a following SIGINT or SIGTERM raises StopNow.
 
-    An ignored SIGHUP, as under `nohup`, stays ignored. A closed output requests a stop too.
+    An ignored signal, such as SIGHUP under `nohup`, stays ignored. A closed output requests a stop too.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self._is_requested = False
-        self._is_ordered = False
-        self._owner = os.getpid()
         self._handlers: dict[signal.Signals, Any] = {}
-        self._request_stop: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # handlers can be set only there
-            heard = [number for number in TERMINATIONS if signal.getsignal(number) != signal.SIG_IGN]
-            self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, *heard)}
+            heard = [each for each in (signal.SIGINT, *TERMINATIONS) if signal.getsignal(each) != signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._handle) for number in heard}
         if isinstance(self.console, Terminal):
-            self._request_stop = self.console.request_stop
             self.console.request_stop = self._request
         return self
 
@@ -113,7 +130,7 @@ class StopSignals:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if isinstance(self.console, Terminal):
-            self.console.request_stop = self._request_stop
+            self.console.request_stop = None
 
     def is_requested(self) -> bool:
         """Return whether a signal, or a closed output, requested a stop."""
@@ -123,15 +140,11 @@ class StopSignals:
         self._is_requested = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:
-            return  # a forked process of a loader: its parent decides
-        if number in (signal.SIGINT, signal.SIGTERM):
-            if self._is_ordered:
-                raise StopNow
-            self._is_ordered = True
-        else:
-            discard_closed_output()
-        if not self._is_requested and not self.console.quiet:
+        if number not in (signal.SIGINT, signal.SIGTERM):  # the terminal is closed
+            self.console.quiet = True
+        elif self._is_requested:
+            raise StopNow
+        elif not self.console.quiet:
             with suppress(OSError):  # the console may be locked by the interrupted code
                 os.write(2, b"stopping at the end of this step; once more to stop at once\n")
         self._is_requested = True

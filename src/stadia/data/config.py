@@ -138,8 +138,9 @@ class SourceOptions(StrictModel):
     ground_truth_path: a `data_depth_annotated` folder in another place.
     poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the data set's own, for one recording. `map`
         uses the poses of your video's map, which are known up to one scale.
-    map_unit_m: metres per unit of that map, by which its path and points are multiplied. null keeps the map's unit. A
-        training that starts from a network in metres sets it.
+    map_unit_m: metres per unit that a training gives that map, in which its median depth, or 16 camera heights, are 10.
+        Its path and points are multiplied by it. null keeps this unit. A training that starts from a network in metres
+        sets it.
     camera: camera of a user's video.
     size: (height, width) to which a user's video is decoded; None keeps its size.
     stride: frames of a user's video to keep: "auto" keeps a frame after enough motion, a number n keeps every n-th.

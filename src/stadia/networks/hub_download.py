@@ -14,7 +14,7 @@ import huggingface_hub.constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from stadia.core.errors import CheckpointError, summarize_exception
-from stadia.core.signals import SHOWN_PROGRESS
+from stadia.core.progress import SHOWN_PROGRESS
 
 UNFINISHED = ".stadia-part"
 """Suffix of an unfinished download, which can resume. (The client of the hub would delete its own unfinished files.)"""

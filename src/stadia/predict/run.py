@@ -281,7 +281,7 @@ class Session:
             self.map_problem = "no key frame gives its scale"
         if not self.map_problem:
             self.mapped = found
-            self.gate.has_own_path = found.deviation is not None
+            self.gate.has_own_path = found.has_road_scale
 
     # -- predict and judge
 

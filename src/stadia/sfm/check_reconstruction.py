@@ -24,6 +24,7 @@ from stadia.sfm.map_evidence import (
     MAX_UNEXPLAINED,
     MIN_CROSSING,
     MOTION_PX,
+    PATH,
     MapEvidence,
     MapGrade,
     MapReason,
@@ -308,12 +309,10 @@ def _list_pairs(agreement: MatchAgreement, posed: PosedImages) -> tuple[PairAgre
     )
 
 
-_IGNORED = frozenset({"planar", "placed", "is_camera_determined"})
-"""Reasons of `judge_map` that say nothing about given poses: one plane leaves a camera open, and images without a pose
-are counted elsewhere.
-"""
+_IGNORED = frozenset({"placed"})
+"""Reasons of `judge_map` that say nothing about given poses: images without a pose are counted elsewhere."""
 
-_OF_ORDER = frozenset({"reversing", "speed_jump"})
+_OF_ORDER = frozenset({"reversing", "speed_jump", "kink_deg"})
 
 
 def _judge_path(
@@ -330,7 +329,7 @@ def _judge_path(
         shares = measure_unexplained(triangulate_view(coarse), coarse.pairs)
         evidence = replace(evidence, unexplained=find_worst_place(shares))
     ignored = _IGNORED if matches.is_ordered else _IGNORED | _OF_ORDER
-    reasons = tuple(reason for reason in judge_map(evidence).reasons if reason.field not in ignored)
+    reasons = tuple(reason for reason in judge_map(evidence).list_reasons(PATH) if reason.field not in ignored)
     if search.found is not None:
         fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} with the cure"
         return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {fits}", basis)
@@ -358,6 +357,8 @@ PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {
     "held_out_px": lambda e, names: "no held-out match has a point",
     "reversing": lambda e, names: f"{e.reversing:.0%} of the steps of a drive go back",
     "speed_jump": lambda e, names: f"the speed changes {e.speed_jump:.0f} times within a few images",
+    "aside": lambda e, names: f"{e.aside:.0%} of the pairs of expanding images show another direction of motion",
+    "kink_deg": lambda e, names: f"after {names[e.kink_frame]}, a step goes {e.kink_deg:.0f} degrees beside the travel",
     "road_drift": lambda e, names: f"the height over the road changes {e.road_drift:.2f} times",
 }
 """For each field of `MapEvidence` beyond its limit, a sentence about it; function of the evidence and image names."""

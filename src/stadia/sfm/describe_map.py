@@ -12,7 +12,7 @@ from stadia.data.video.video_map import MASK, find_map_folder
 from stadia.sfm.camera_search import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
-from stadia.sfm.map_evidence import MapGrade, MapVerdict
+from stadia.sfm.map_evidence import CAMERA, PATH, MapGrade, MapVerdict
 from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, find_rotating
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction
@@ -27,7 +27,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
     folder, stream, found, poses = mapped.folder, mapped.stream, mapped.found, mapped.poses
     sparse, frames = found.sparse, found.placed[stream.first :]
     status = count_status(frames)
-    placed = len(frames) - status.get(FrameStatus.LOST, 0)
+    placed = len(frames) - status.get(FrameStatus.LOST, 0) - status.get(FrameStatus.INTERPOLATED, 0)
     yield (
         f"{folder}: {placed} of {len(frames)} frames placed, {len(sparse.frames)} key frames,"
         f" {len(sparse.points)} points, {sparse.point_deviations()[1]:.2f} px"
@@ -116,13 +116,15 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
 
 
 def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
-    """Yield lines with the grade of a map (usable, doubtful or unusable) and the reasons for it."""
+    """Yield lines with the grades of a map's path and camera (usable, doubtful or unusable), and the reasons."""
     texts = {
         "standing": "the camera stands: {value:.0%} of the matches do not move",
         "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
         "held_out_within": "only {value:.0%} of the matches that were held out fit",
         "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
         "unexplained": "the path goes beside the motion in the images: {value:.0%} of the matches fit only the latter",
+        "aside": "the path goes beside the motion that the images show in {value:.0%} of the places where they expand",
+        "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
         "held_out_px": "too few matches to hold some out, so nothing checks it",
@@ -131,13 +133,16 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "road_drift": "the camera's height over the road changes by a factor of {value:.2f} along the path: the lens"
         " zooms, or the scale drifts (data.frames=[0,100] maps a part in which the lens stays)",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
+        "is_camera_determined": "the video does not show it",
     }
-    reasons = [
-        texts[reason.field].format(value=reason.value, frame=verdict.evidence.contradicted_frame)
-        for reason in verdict.reasons
-    ]
-    shown = verdict.evidence
-    plain = f"matches held out of the map fit by {shown.held_out_px:.2f} px"
-    yield f"verdict: {verdict.grade}: {'; '.join(reasons) or plain}"
-    if verdict.grade == MapGrade.UNUSABLE:
+
+    def list_texts(of: str) -> list[str]:
+        frames = {"frame": verdict.evidence.contradicted_frame, "kink": verdict.evidence.kink_frame}
+        return [texts[reason.field].format(value=reason.value, **frames) for reason in verdict.list_reasons(of)]
+
+    plain = f"matches held out of the map fit by {verdict.evidence.held_out_px:.2f} px"
+    yield f"verdict: {verdict.path}: {'; '.join(list_texts(PATH)) or plain}"
+    known = "given" if verdict.evidence.has_camera else "the video shows it"
+    yield f"verdict of the camera: {verdict.camera}: {'; '.join(list_texts(CAMERA)) or known}"
+    if verdict.path == MapGrade.UNUSABLE:
         yield "note: predict, adapt and train do not use this map"

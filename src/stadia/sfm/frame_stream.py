@@ -685,8 +685,8 @@ def choose_key_frames(stream: FrameStream, work: Path, track: TrackProgress) -> 
         found = f"{len(keys.blank)} of {frames} frames without detail (sky, blur, darkness)"
         raise stream.make_no_map_error(found, "detail")
     if len(keys.keys) < MIN_FRAMES:
-        found = f"a camera that hardly moves ({len(keys.keys)} different views)"
-        raise stream.make_no_map_error(found, "a moving camera")
+        found = f"images that hardly move ({len(keys.keys)} different views; the camera stands, or they are stabilized)"
+        raise stream.make_no_map_error(found, "the images of a moving camera, as filmed")
     return keys
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.sfm.camera_search import measure_turn_deg
 from stadia.sfm.pair_matching import FramePair, list_neighbors
-from stadia.sfm.road_sweep import find_travel_direction
+from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MAX_ERROR = 0.005
@@ -59,6 +60,17 @@ MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
 plane by less than MAX_ZOOM_TURN radians.
 """
 
+EXPANSION, MIN_EXPANDING = 0.3, 10
+"""Least expansion of a pair of images, over the median motion of its matches, with which the images show the direction
+of motion (MIN_EXPANDING: fewest such pairs of a map).
+"""
+
+ASIDE_DEG, ASIDE_GAIN = 25.0, 0.05
+"""Smallest angle, degrees, between the path and the motion that a pair of images shows with which the path goes beside
+it, and the least share of matches by which this motion must fit better: a direction that is open fits equally.
+"""
+
+EXPANSION_ROUNDS, _SMALL_FLOW = 10, 1e-4
 _PLANE_PX, _BEHIND_PX = 2.0, 1e6
 _SUB_PIXELS = 64  # steps of a pixel in which features are compared
 
@@ -345,6 +357,50 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     return np.array(shares)
 
 
+def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
+    """Measure how many expanding images show another direction of motion than the path.
+
+    If images expand about a point, the camera moves towards it: a drive, or a walk. That fixes the direction of motion
+    against the view, which rotations and sideways motion of a narrow image leave open; so matches of traffic, or of
+    figures that move, can bend a path by up to 90 degrees and yet fit it.
+
+    sparse: the map.
+    pairs: matches of pairs of key frames.
+
+    Returns the share of the pairs that expand whose essential matrix moves more than ASIDE_DEG beside the map's motion,
+    without regard to the sign of both, and explains more of the matches by ASIDE_GAIN. 0 for fewer than MIN_EXPANDING
+    pairs that expand.
+    """
+    is_aside = list[bool]()
+    for pair in _select_wide(select_pairs(sparse, pairs)):
+        if (motion := _find_motion(sparse, pair)) is None or _measure_expansion(*motion[:2]) < EXPANSION:
+            continue
+        seen, moved, E, inliers = motion
+        by_matches = _measure_sampson(seen, moved, E) * sparse.camera.focal_px
+        gain = (by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean()
+        _, R, t, _ = cv2.recoverPose(E, seen, moved, np.eye(3), mask=inliers)
+        first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
+        mapped = (first @ np.linalg.inv(second))[:3, 3]
+        cosine = abs(float((R.T @ t)[:, 0] @ mapped)) / max(float(np.linalg.norm(mapped)), 1e-12)
+        is_aside.append(bool(cosine < math.cos(math.radians(ASIDE_DEG)) and gain > ASIDE_GAIN))
+    return float(np.mean(is_aside)) if len(is_aside) >= MIN_EXPANDING else 0.0
+
+
+def _measure_expansion(first: Array, second: Array) -> float:
+    """Return how fast an image expands between matches (N, 2) at a focal length of 1, over their median motion.
+
+    Pure motion along the view has about 3, motion at 45 degrees to it 1, sideways motion 0.
+    """
+    middle, flow = (first + second) / 2, second - first
+    A = np.column_stack((middle, np.ones(len(middle))))
+    weight = np.ones((len(middle), 1))
+    affine: Array = np.zeros((3, 2))
+    for _ in range(EXPANSION_ROUNDS):  # least absolute differences
+        affine = np.asarray(np.linalg.lstsq(A * weight, flow * weight, rcond=None)[0], np.float64)
+        weight = 1 / np.sqrt(np.maximum(np.linalg.norm(flow - A @ affine, axis=1, keepdims=True), _SMALL_FLOW))
+    return float((affine[0, 0] + affine[1, 1]) / 2 / max(np.median(np.linalg.norm(flow, axis=1)), _SMALL_FLOW))
+
+
 def find_worst_place(values: Array, window: int = 7) -> float:
     """Return the largest median over `window` successive values; 0 if there are fewer than `window` values.
 
@@ -451,12 +507,16 @@ def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
     return float(np.exp(ratios.max()))
 
 
+PATH, CAMERA = "path", "camera"
+"""The two parts of a map that are graded."""
+
+
 class MapGrade(StrEnum):
-    """How far a map can be relied on.
+    """How far the path or the camera of a map can be relied on.
 
     usable: no sign of a fault.
-    doubtful: few frames have a pose, or one sign speaks against the map.
-    unusable: the map is wrong; no command of stadia uses it.
+    doubtful: few frames have a pose, one sign speaks against the path, or the images do not determine the camera.
+    unusable: the path is wrong; no command of stadia uses the map.
     """
 
     USABLE = "usable"
@@ -486,6 +546,11 @@ class MapEvidence:
     road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
     unexplained: share of the matches of distant key frames that fit an essential matrix of their own but not the map's
         poses, at the worst place.
+    is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
+    view_turn_deg: largest rotation between two key frames, degrees.
+    aside: share of the pairs of expanding images that show another direction of motion than the path.
+    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is no drive.
+    kink_frame: index of the frame at the start of this step.
     """
 
     placed: float
@@ -502,6 +567,11 @@ class MapEvidence:
     has_camera: bool
     road_drift: float = 1.0
     unexplained: float = 0.0
+    is_camera_determined: bool = True
+    view_turn_deg: float = 0.0
+    aside: float = 0.0
+    kink_deg: float = 0.0
+    kink_frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,27 +581,43 @@ class MapReason:
     field: name of the field of `MapEvidence`.
     value: the measurement.
     limit: its limit.
-    grade: the grade that a map with this fault gets at best.
+    grade: the grade that the path or the camera gets at best with this fault.
+    of: "path" or "camera", whichever the measurement speaks against.
     """
 
     field: str
     value: float
     limit: float
     grade: MapGrade
+    of: str = PATH
 
 
 @dataclass(frozen=True, slots=True)
 class MapVerdict:
-    """The grade of a map, why it got it, and all measurements.
+    """The grades of a map's path and of its camera, why they got them, and all measurements.
 
-    grade: usable, doubtful or unusable.
-    reasons: the measurements beyond their limit, the most serious first; empty for a usable map.
+    A path can be right although the images leave the camera open: in a straight drive or over flat ground.
+
+    path: grade of poses and points.
+    camera: grade of focal length and distortion: usable if the user gave them or the images determine them, else
+        doubtful.
+    reasons: the measurements beyond their limit, the most serious first; empty if both grades are usable.
     evidence: all measurements.
     """
 
-    grade: MapGrade
+    path: MapGrade
+    camera: MapGrade
     reasons: tuple[MapReason, ...]
     evidence: MapEvidence
+
+    @property
+    def grade(self) -> MapGrade:
+        """Return the grade of the whole map, which is that of its path."""
+        return self.path
+
+    def list_reasons(self, of: str) -> list[MapReason]:
+        """Return the reasons for the grade of the path (`of` is PATH) or of the camera (CAMERA)."""
+        return [reason for reason in self.reasons if reason.of == of]
 
 
 MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.1
@@ -555,12 +641,23 @@ Right maps have up to .1, and .46 with a focal length 1 % off; drives whose traj
 aside have .62.
 """
 
+MAX_ASIDE = 0.25
+"""Largest share `MapEvidence.aside` of a usable map.
+
+Right parts of drives have 0 to .08; a part of a drive that slides sideways has .37, a cartoon .52.
+"""
+
+MAX_KINK_DEG = 45.0
+"""Largest angle `MapEvidence.kink_deg` of a usable map, degrees."""
+
 MAX_REVERSING = 0.1
 MAX_SPEED_JUMP = 12.0
 MAX_STANDING = 0.5
 MAX_ZOOMED = 0.9
-MAX_PLANAR = 0.95
-"""Largest share of matches on one plane with which an unknown camera is determined."""
+MAX_PLANAR, MIN_PLANE_TURN_DEG = 0.95, 30.0
+"""Largest share of matches on one plane with which an unknown camera counts as determined, unless the view turns by
+MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, ECCV 1998).
+"""
 
 MAX_ROAD_DRIFT = 1.15
 """Largest factor by which the height over the road may change along the trajectory of a usable map.
@@ -570,53 +667,71 @@ KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fit
 
 
 def judge_map(evidence: MapEvidence) -> MapVerdict:
-    """Compare the measurements on a map with their limits; the worst reason decides on the grade."""
-    found = evidence
+    """Compare the measurements on a map with their limits; the worst reason decides on the grade of path and camera."""
+    reasons = {(reason.of, reason.field): reason for reason in reversed(list(_list_faults(evidence)))}
+    ordered = sorted(reasons.values(), key=lambda reason: reason.grade != MapGrade.UNUSABLE)
+
+    def find_grade(of: str) -> MapGrade:
+        grades = [reason.grade for reason in ordered if reason.of == of]
+        return grades[0] if grades else MapGrade.USABLE
+
+    return MapVerdict(find_grade(PATH), find_grade(CAMERA), tuple(ordered), evidence)
+
+
+def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
+    """Yield the measurements beyond their limit; of two limits of one measurement, the more serious one first."""
     unusable, doubtful = MapGrade.UNUSABLE, MapGrade.DOUBTFUL
-    planar = 0.0 if found.has_camera else found.planar
     drift = max(found.road_drift, 1 / found.road_drift)
     zoomed = doubtful if found.has_camera else unusable  # a camera that rises over flat ground zooms in appearance
-    checks = (
-        (found.standing > MAX_STANDING, MapReason("standing", found.standing, MAX_STANDING, unusable)),
-        (
-            found.contradicted > MAX_CONTRADICTED,
-            MapReason("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
-        ),
-        (
-            found.held_out_within < MIN_HELD_OUT_AT_ALL,
-            MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
-        ),
-        (found.turn_deg > MAX_TURN_ERROR_DEG, MapReason("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable)),
-        (found.unexplained > MAX_UNEXPLAINED, MapReason("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable)),
-        (found.zoomed > MAX_ZOOMED, MapReason("zoomed", found.zoomed, MAX_ZOOMED, zoomed)),
-        (math.isnan(found.held_out_px), MapReason("held_out_px", 0.0, 0.0, doubtful)),
-        (found.reversing > MAX_REVERSING, MapReason("reversing", found.reversing, MAX_REVERSING, unusable)),
-        (found.placed < MIN_PLACED_AT_ALL, MapReason("placed", found.placed, MIN_PLACED_AT_ALL, unusable)),
-        (
-            found.held_out_within < MIN_HELD_OUT,
-            MapReason("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
-        ),
-        (found.speed_jump > MAX_SPEED_JUMP, MapReason("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful)),
-        (drift > MAX_ROAD_DRIFT, MapReason("road_drift", drift, MAX_ROAD_DRIFT, doubtful)),
-        (planar > MAX_PLANAR, MapReason("planar", planar, MAX_PLANAR, doubtful)),
-        (found.placed < MIN_PLACED, MapReason("placed", found.placed, MIN_PLACED, doubtful)),
+    too_large = (
+        ("standing", found.standing, MAX_STANDING, unusable),
+        ("contradicted", found.contradicted, MAX_CONTRADICTED, unusable),
+        ("turn_deg", found.turn_deg, MAX_TURN_ERROR_DEG, unusable),
+        ("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable),
+        ("aside", found.aside, MAX_ASIDE, unusable),
+        ("zoomed", found.zoomed, MAX_ZOOMED, zoomed),
+        ("reversing", found.reversing, MAX_REVERSING, unusable),
+        ("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful),
+        ("kink_deg", found.kink_deg, MAX_KINK_DEG, doubtful),
+        ("road_drift", drift, MAX_ROAD_DRIFT, doubtful),
     )
-    reasons = {reason.field: reason for failed, reason in reversed(checks) if failed}
-    grades = [reason.grade for reason in reasons.values()]
-    grade = next((grade for grade in (unusable, doubtful) if grade in grades), MapGrade.USABLE)
-    return MapVerdict(grade, tuple(sorted(reasons.values(), key=lambda reason: reason.grade != unusable)), evidence)
+    too_small = (
+        ("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
+        ("placed", found.placed, MIN_PLACED_AT_ALL, unusable),
+        ("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
+        ("placed", found.placed, MIN_PLACED, doubtful),
+    )
+    yield from (MapReason(*fault) for fault in too_large if fault[1] > fault[2])
+    yield from (MapReason(*fault) for fault in too_small if fault[1] < fault[2])
+    if math.isnan(found.held_out_px):
+        yield MapReason("held_out_px", 0.0, 0.0, doubtful)
+    if found.has_camera:
+        return
+    if not found.is_camera_determined:
+        yield MapReason("is_camera_determined", 0.0, 1.0, doubtful, CAMERA)
+    if found.planar > MAX_PLANAR and found.view_turn_deg < MIN_PLANE_TURN_DEG:
+        yield MapReason("planar", found.planar, MAX_PLANAR, doubtful, CAMERA)
 
 
 def measure_evidence(
-    sparse: SparseMap, pairs: Sequence[FramePair], T_world_camera: Array, *, has_camera: bool, road_drift: float = 1.0
+    sparse: SparseMap,
+    pairs: Sequence[FramePair],
+    T_world_camera: Array,
+    *,
+    has_camera: bool,
+    road_drift: float = 1.0,
+    is_camera_determined: bool = True,
+    first: int = 0,
 ) -> MapEvidence:
     """Measure, by the matches of its key frames, what speaks for or against a map.
 
     sparse: the map.
     pairs: all matches of pairs of key frames, with the held-out ones.
-    T_world_camera: (N, 4, 4) poses of all video frames, NaN for lost ones.
+    T_world_camera: (N, 4, 4) poses of all video frames, NaN for those that are lost or interpolated.
     has_camera: whether the user gave the camera.
     road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
+    is_camera_determined: whether the images determine a camera that the user did not give.
+    first: index of the first of these frames in the video.
     """
     agreement = measure_agreement(sparse, pairs)
     contradicted, worst = find_contradiction(agreement, MAX_CONTRADICTED)
@@ -625,6 +740,7 @@ def measure_evidence(
     placed = np.isfinite(T_world_camera).all((1, 2))
     reversing, steps = count_reversing(T_world_camera[placed, :3, 3])
     drives = find_travel_direction(T_world_camera) is not None
+    kink_deg, kink_frame = find_kink(T_world_camera)
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
     return MapEvidence(
         placed=float(placed.mean()),
@@ -641,4 +757,9 @@ def measure_evidence(
         has_camera=has_camera,
         road_drift=road_drift,
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
+        is_camera_determined=is_camera_determined,
+        view_turn_deg=measure_turn_deg(sparse),
+        aside=measure_aside(sparse, pairs),
+        kink_deg=kink_deg,
+        kink_frame=first + kink_frame,
     )

@@ -464,7 +464,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "noise_px": found.sparse.point_deviations()[1],
         "row_readout": None if found.readout is None else asdict(found.readout),
         "road": None if found.road is None else _describe_road(found.road),
-        "verdict": None if found.verdict is None else asdict(found.verdict),
+        "verdict": None if found.verdict is None else {"grade": found.verdict.grade, **asdict(found.verdict)},
         "frames": [
             {**_describe_frame(frame, T), **_describe_photo(about, stream, found, frame.index)}
             for frame, T in zip(found.placed, poses.T_world_camera, strict=True)

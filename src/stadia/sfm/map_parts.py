@@ -11,26 +11,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.types import no_progress
+from stadia.geometry.image_features import match_sift_features
 from stadia.sfm.camera_search import (
     ASSUMED_FOV_DEG,
     MIN_FOCAL_DEVIATION,
+    PARAMETERS,
     FoundCamera,
     LensIntervals,
     find_camera,
     find_rotation_focal,
     measure_lens,
+    measure_turn_deg,
 )
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import (
+    MAX_ASIDE,
     MAX_CONTRADICTED,
     MAX_STANDING,
     group_frames,
     measure_agreement,
+    measure_aside,
     measure_standing,
     select_frames,
 )
-from stadia.sfm.pair_matching import MATCHES, FramePair, hold_out, match_key_frames, read_features, read_matches
+from stadia.sfm.pair_matching import (
+    MATCHES,
+    OVERLAP,
+    FramePair,
+    collect_features,
+    hold_out,
+    match_key_frames,
+    read_features,
+    read_matches,
+)
 from stadia.sfm.reconstruction import (
     MIN_POINTS,
     Workers,
@@ -77,6 +92,9 @@ class CameraEstimate:
     intervals: LensIntervals | None
 
 
+STANDING_PAIRS = 6
+"""Number of pairs of key frames by which a standing camera is noticed before all features are computed."""
+
 COMPLETE = 0.95
 """Share of the key frames with a pose from which no further way of matching or mapping is tried."""
 
@@ -88,26 +106,49 @@ MIN_PART, MAX_PARTS = 4, 8
 class MappedParts:
     """Maps of the parts of a video, all with one camera; each part has its own world and scale.
 
-    estimate: the camera; None if no part could be mapped.
+    estimate: the camera.
     parts: the maps, the largest first.
+    along: number of the parts whose path goes along the motion that the images show: all, or none.
     search: the search of the camera from which `estimate` comes; None if it failed.
     """
 
-    estimate: CameraEstimate | None
+    estimate: CameraEstimate
     parts: list[SparseMap]
+    along: int
     search: FoundCamera | None = None
+
+    @classmethod
+    def sort(
+        cls,
+        estimate: CameraEstimate,
+        parts: Sequence[SparseMap],
+        pairs: Sequence[FramePair],
+        search: FoundCamera | None,
+    ) -> MappedParts:
+        """Sort the parts, and leave out those that go beside the motion in the images by the matches `pairs`, unless
+        all do.
+        """
+        largest = sorted(parts, key=lambda part: -len(part.frames))
+        aside = [measure_aside(part, pairs) > MAX_ASIDE for part in largest]
+        along = [part for part, is_aside in zip(largest, aside, strict=True) if not is_aside]
+        return cls(estimate, along or largest, len(along), search)
 
     def count(self) -> int:
         """Return the number of key frames with a pose in any part."""
         return sum(len(part.frames) for part in self.parts)
 
     def is_complete(self, count: int) -> bool:
-        """Return whether there is one part only, and nearly all of the `count` key frames have a pose in it."""
-        return len(self.parts) == 1 and self.count() >= COMPLETE * count
+        """Return whether there is one part only, along the motion in the images, and nearly all of the `count` key
+        frames have a pose in it.
+        """
+        return len(self.parts) == self.along == 1 and self.count() >= COMPLETE * count
 
-    def rank(self) -> int:
-        """Return the number of pairs of key frames whose relative pose is known; larger for fewer and larger parts."""
-        return sum(len(part.frames) ** 2 for part in self.parts)
+    def rank(self) -> tuple[int, int]:
+        """Return the numbers of pairs of key frames whose relative pose is known, in parts along the motion and in all
+        parts; larger for fewer and larger parts.
+        """
+        of_parts = sum(len(part.frames) ** 2 for part in self.parts)
+        return of_parts * (self.along > 0), of_parts
 
 
 def map_key_frames(
@@ -173,23 +214,47 @@ def map_key_frames(
         best = max(found, key=MappedParts.rank)
     if not best.parts:
         why = "no two frames of one scene from two places (the camera only turns, or everything moves)"
-        if best.estimate is not None and given is None:
+        if any(mapped.search is not None for mapped in found) and given is None:
             why = "a path that its own matches contradict (traffic, or an unknown camera that is assumed wrongly)"
         raise stream.make_no_map_error(why, STANDING_SCENE)
-    if best.estimate is None or len(best.parts[0].points) < MIN_POINTS:
+    if len(best.parts[0].points) < MIN_POINTS:
         count = len(best.parts[0].points)
         why = f"only {count} points from two places (the camera only turns, or everything moves)"
         raise stream.make_no_map_error(why, STANDING_SCENE)
     return best.estimate, best.parts, pairs
 
 
-def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:
-    """Raise DataError for a camera that stands or only turns."""
+def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: NDArray[np.bool_] | None) -> None:
+    """Raise DataError for a camera that stands, from the features of a few pairs of key frames.
+
+    The features are kept in `work`; the other arguments are those of `map_key_frames`.
+    """
+    if stream.has_several_cameras:
+        return
+    first = np.unique(np.linspace(0, max(len(keys) - 1 - OVERLAP, 0), STANDING_PAIRS).round().astype(int))
+    pairs = [(keys[row], keys[min(row + OVERLAP, len(keys) - 1)]) for row in first.tolist()]
+    files = collect_features(stream, sorted({key for pair in pairs for key in pair}), work, no_progress)
+    matched = list[FramePair]()
+    for pair in pairs:
+        one, two = (read_features(files[key]) for key in pair)
+        one, two = (found if static is None else found.outside(static) for found in (one, two))
+        rows = match_sift_features(one, two)
+        seen, moved = (found.xy[row].astype(np.float64) for found, row in zip((one, two), rows.T, strict=True))
+        matched.append(FramePair(*pair, seen, moved, np.zeros(len(rows), bool)))
+    _refuse_standing(stream, matched)
+
+
+def _refuse_standing(stream: FrameStream, pairs: Sequence[FramePair]) -> None:
     standing = measure_standing(pairs, stream.small_size[1])
     if standing > MAX_STANDING:
         raise stream.make_no_map_error(
             f"a camera that stands ({standing:.0%} of the matches do not move)", "a moving camera"
         )
+
+
+def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:
+    """Raise DataError for a camera that stands or only turns."""
+    _refuse_standing(stream, pairs)
     focal_px = None
     if given is None:
         focal_px = find_rotation_focal([(pair.xy_first, pair.xy_second) for pair in pairs], *stream.small_size)
@@ -222,14 +287,12 @@ def map_parts(
     before: the camera found in an earlier attempt with fewer matches, or None.
     """
     frames = sorted(files)
-    mapped = _map_in_chunks(database, files, given, size, workers, before)
-    if mapped.estimate is None:
-        return mapped
-    found = [MappedParts(mapped.estimate, _split_wrong_joins(mapped.parts, pairs), mapped.search)]
-    if (is_last and found[0].count() < COMPLETE * len(frames)) or len(found[0].parts) > 1:
-        models = map_globally(database, mapped.estimate.camera.to_pycolmap(), threads=workers.threads)
+    estimate, parts, search = _map_in_chunks(database, files, given, size, workers, before)
+    found = [MappedParts.sort(estimate, _split_wrong_joins(parts, pairs), pairs, search)]
+    if (is_last and not found[0].is_complete(len(frames))) or len(found[0].parts) > 1:
+        models = map_globally(database, estimate.camera.to_pycolmap(), threads=workers.threads)
         maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
-        found.append(MappedParts(mapped.estimate, _split_wrong_joins(maps, pairs), mapped.search))
+        found.append(MappedParts.sort(estimate, _split_wrong_joins(maps, pairs), pairs, search))
     return max(found, key=MappedParts.rank)
 
 
@@ -258,34 +321,41 @@ def _map_in_chunks(
     size: tuple[int, int],
     workers: Workers,
     before: FoundCamera | None,
-) -> MappedParts:
+) -> tuple[CameraEstimate, list[SparseMap], FoundCamera | None]:
+    """Return the camera, the maps of the parts, and the search of the camera."""
     frames = sorted(files)
     found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers, before=before)
-    if found is None:
-        return MappedParts(None, [])
     chunks = list(_split_chunks(frames))
-    camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
-    is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
-    known = given if is_usable else camera
-    started = found if is_usable else find_camera(database, frames[:CHUNK_FRAMES], *size, given=camera, workers=workers)
+    assumed, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
+    is_usable = given is not None or (found is not None and found.intervals.is_focal_usable(found.camera))
+    started = found
+    if not is_usable:
+        started = find_camera(database, frames[:CHUNK_FRAMES], *size, given=assumed, workers=workers)
+    camera = given or assumed
     if started is not None:
-        first = _extend_model(started.model, database, chunks.pop(0), refine=known is None, workers=workers)
-        camera = known or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
+        is_refined = given is None and is_usable
+        first = _extend_model(started.model, database, chunks.pop(0), refine=is_refined, workers=workers)
+        camera = LensCamera.from_pycolmap(next(iter(first.cameras.values()))) if is_refined else camera
     maps = [_read_model(model, files) for model in _map_chunks(database, chunks, camera, first, workers)]
     if not maps:
-        return MappedParts(None, [])
+        return _assume_camera(camera, given), [], found
     parts = join_maps(maps)
-    estimate = _judge_camera(found, maps[0], camera, given=given, is_usable=is_usable)
-    return MappedParts(estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found)
+    if found is not None and is_usable and given is None:
+        estimate = _judge_camera(found, maps[0], camera)
+    else:
+        estimate = _assume_camera(camera, given, maps[0])
+    return estimate, parts + list(_map_rest(database, files, parts, camera, workers)), found
 
 
-def _judge_camera(
-    found: FoundCamera, first: SparseMap, camera: LensCamera, *, given: LensCamera | None, is_usable: bool
-) -> CameraEstimate:
+def _assume_camera(camera: LensCamera, given: LensCamera | None, first: SparseMap | None = None) -> CameraEstimate:
+    """Return the given camera, or the assumed one, for which the images show how far the view turns only."""
     if given is not None:
         return CameraEstimate(given, "given", None)
-    if not is_usable:
-        return CameraEstimate(camera, "assumed", found.intervals)
+    turn_deg = 0.0 if first is None else measure_turn_deg(first)
+    return CameraEstimate(camera, "assumed", LensIntervals(dict.fromkeys(PARAMETERS, math.inf), turn_deg))
+
+
+def _judge_camera(found: FoundCamera, first: SparseMap, camera: LensCamera) -> CameraEstimate:
     shift = COST_SHARE * abs(camera.focal_px / found.camera.focal_px - 1)
     deviation = math.hypot(found.start_spread, MIN_FOCAL_DEVIATION, shift)
     intervals = measure_lens(first).widen_focal(deviation * camera.focal_px)

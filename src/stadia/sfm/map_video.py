@@ -26,12 +26,12 @@ from stadia.sfm.camera_search import measure_readout, unify_photo_cameras
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
 from stadia.sfm.map_evidence import judge_map, measure_evidence
 from stadia.sfm.map_files import MapPoses, PredictDepth, VideoMap, check_map_folder, write_map
-from stadia.sfm.map_parts import map_key_frames
+from stadia.sfm.map_parts import check_motion, map_key_frames
 from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_road
-from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_poses
+from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_poses, stack_seen_poses
 
 MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 
@@ -121,7 +121,9 @@ def map_video(
 
     with hold_stages(_name_stages(stream, given, cache)) as work:
         keys = choose_key_frames(stream, work, track)
-        features, static = collect_features(stream, keys.keys, work, track), stream.find_static()
+        static = stream.find_static()
+        check_motion(stream, keys.keys, work, static)
+        features = collect_features(stream, keys.keys, work, track)
         lenses = list[LensCamera]()
         if stream.has_several_cameras:
             features, lenses = unify_photo_cameras(stream, features, work, workers)
@@ -138,9 +140,11 @@ def map_video(
             evidence = measure_evidence(
                 maps[0],
                 pairs,
-                T_world_camera[stream.first :],
+                np.asarray(np.linalg.inv(stack_seen_poses(placed[stream.first :])), np.float64),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
+                first=stream.first,
+                is_camera_determined=estimate.origin in ("given", "estimated"),
             )
             verdict, readout = judge_map(evidence), measure_readout(maps[0], T_camera_world)
         found = VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, lenses)

@@ -378,6 +378,15 @@ def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
     return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
 
 
+def stack_seen_poses(placed: Sequence[PlacedFrame]) -> Array:
+    """Stack the poses of N video frames as T_camera_world (N, 4, 4) as `stack_poses` does, but with NaN for frames
+    whose pose is interpolated: their images did not take part.
+    """
+    T = stack_poses(placed)
+    T[[frame.status is FrameStatus.INTERPOLATED for frame in placed]] = np.nan
+    return T
+
+
 def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
     """Count the frames of each status; a status without frames is absent."""
     statuses = [frame.status for frame in frames]

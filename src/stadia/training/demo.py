@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from stadia.core.errors import RunError
-from stadia.core.memory import PeakMemory
+from stadia.core.memory import peak_memory_bytes
 from stadia.core.terminal import Terminal
 from stadia.core.types import DepthScale, Recording
 from stadia.data.config import CacheConfig
@@ -70,21 +70,21 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     """
     started = time.monotonic()
     console = Terminal(stderr=True)
-    with PeakMemory() as memory:
-        worlds = render_worlds(console)
-        config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
-        trained = train(config, out=out)
-        test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder, flip=True)
-        aligned, network = (
-            Provenance.from_checkpoint(trained.folder, motion).model_copy(update={"flip": True})
-            for motion in ("aligned", "network")
-        )
-        scores = score_recordings(predictor, test, trained, "test", aligned, console)
-        network_scores = score_recordings(predictor, test, trained, "test-network", network, console)
-        baseline = _score_mean_depth(worlds, test, trained, console)
+    worlds = render_worlds(console)
+    config = configure("selfsup", overrides, preset="demo", data={"path": str(worlds)})
+    trained = train(config, out=out)
+    test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder, flip=True)
+    aligned, network = (
+        Provenance.from_checkpoint(trained.folder, motion).model_copy(update={"flip": True})
+        for motion in ("aligned", "network")
+    )
+    scores = score_recordings(predictor, test, trained, "test", aligned, console)
+    network_scores = score_recordings(predictor, test, trained, "test-network", network, console)
+    baseline = _score_mean_depth(worlds, test, trained, console)
     assert scores is not None
     assert network_scores is not None
-    result = summarize_demo(scores, network_scores, baseline, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb)
+    wall_s, peak_rss_mb = time.monotonic() - started, peak_memory_bytes() / (1 << 20)
+    result = summarize_demo(scores, network_scores, baseline, wall_s=wall_s, peak_rss_mb=peak_rss_mb)
     write_json(trained.folder / "result.json", result)
     return DemoResult(trained, result)
 
@@ -125,7 +125,7 @@ def summarize_demo(
     network: the same, with the trajectory of the pose network.
     baseline: of the mean depth.
     wall_s: seconds since the start.
-    peak_rss_mb: of all processes together.
+    peak_rss_mb: of this process and its children (`peak_memory_bytes`).
     """
     assert scores.depth is not None
     assert baseline.depth is not None
@@ -195,20 +195,20 @@ def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     started = time.monotonic()
     console = Terminal(stderr=True)
     console.print(f"two trainings, without and with metres: {MINUTES}", highlight=False, soft_wrap=True)
-    with PeakMemory() as memory:
-        worlds = render_worlds(console)
-        plain = train(_make_config("selfsup", overrides, worlds), out=out)
-        metres = train(_make_config("metric", (*overrides, f"start_from={plain.folder}"), worlds), out=out)
-        test = open_recordings(worlds, split="test")
-        of_plain, of_metres = (_predict_and_score(run, test, console) for run in (plain, metres))
-        baseline = _score_mean_depth(worlds, test, metres, console)
+    worlds = render_worlds(console)
+    plain = train(_make_config("selfsup", overrides, worlds), out=out)
+    metres = train(_make_config("metric", (*overrides, f"start_from={plain.folder}"), worlds), out=out)
+    test = open_recordings(worlds, split="test")
+    of_plain, of_metres = (_predict_and_score(run, test, console) for run in (plain, metres))
+    baseline = _score_mean_depth(worlds, test, metres, console)
     assert baseline.depth is not None
     recipe = load_recipe(metres.folder)
     assert isinstance(recipe, MetricRecipe)
     known = recipe.camera_height_m[recipe.camera_height_m.isfinite()]
     learnt_m = round(float(known.median()), 4) if len(known) else None
+    wall_s, peak_rss_mb = time.monotonic() - started, peak_memory_bytes() / (1 << 20)
     result = summarize_metric_demo(
-        of_plain, of_metres, baseline.depth, learnt_m=learnt_m, wall_s=time.monotonic() - started, peak_rss_mb=memory.mb
+        of_plain, of_metres, baseline.depth, learnt_m=learnt_m, wall_s=wall_s, peak_rss_mb=peak_rss_mb
     )
     _write_comparison(plain, metres, test, of_plain, of_metres, learnt_m)
     write_json(metres.folder / "result.json", result)

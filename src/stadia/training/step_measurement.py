@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from stadia.core.errors import RunError
-from stadia.core.memory import PeakMemory
+from stadia.core.memory import peak_memory_bytes, reset_peak_memory
 from stadia.core.signals import discard_if_interrupted
 from stadia.core.terminal import StopSignals, Terminal
 from stadia.data.loading.loader import MixtureLoader, take_batches_of_each
@@ -23,15 +23,14 @@ from stadia.training.recipes.base.config import RecipeConfig
 PROBE_STEPS = 3
 """The second step adds the optimizer's state; the third shows that memory stays constant."""
 
-PROBE_INTERVAL_S = 0.02
-
 
 @dataclass(frozen=True)
 class DryRunResult:
     """Time and peak memory of each step of `launch.dry_run`: three steps for each data set and stage.
 
     device: "cpu" or "cuda".
-    peak_bytes: peak memory during each step: torch's on a GPU, otherwise of the process and its children.
+    peak_bytes: peak memory during each step: torch's on a GPU, otherwise of the process and its children. Only on Linux
+        each step has its own peak; elsewhere the peak since the start of the process counts.
     seconds: wall time of each step, with its data.
     not_checked: names of the loss checks that exceeded `training.check_seconds`.
 
@@ -67,7 +66,6 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
     with (
         tempfile.TemporaryDirectory(prefix="stadia-dry-run-", ignore_cleanup_errors=True) as folder,
         discard_if_interrupted(Path(folder)),
-        probe.process,
     ):
         run = Run.create(Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed)
         recipe = create_recipe(recipe_class, config, data, run)
@@ -86,7 +84,6 @@ class MemoryProbe(Callback):
     """Records the peak memory of every step."""
 
     def __init__(self) -> None:
-        self.process = PeakMemory(PROBE_INTERVAL_S)
         self.device = "cpu"
         self.peak_bytes: list[int] = []
         self.seconds: list[float] = []
@@ -99,14 +96,17 @@ class MemoryProbe(Callback):
     def on_step_end(self, loop: TrainingLoop) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
-        self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)
+            self.peak_bytes.append(torch.cuda.max_memory_allocated())
+        else:
+            self.peak_bytes.append(peak_memory_bytes())
         self.seconds.append(time.perf_counter() - self.started)
         self._start()
 
     def _start(self) -> None:
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        self.process.restart()
+        else:
+            reset_peak_memory()
         self.started = time.perf_counter()
 
 

@@ -20,7 +20,8 @@ from stadia.checks.loss_checks.training_start import TrainingStart
 from stadia.checks.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
-from stadia.core.signals import SHOWN_PROGRESS, discard_if_interrupted
+from stadia.core.progress import SHOWN_PROGRESS
+from stadia.core.signals import discard_if_interrupted
 from stadia.core.terminal import StopSignals, Terminal, announce_step
 from stadia.core.types import Batch
 from stadia.data.config import DataConfig

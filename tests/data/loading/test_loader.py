@@ -2,6 +2,7 @@
 processes.
 """
 
+import gc
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -164,18 +165,21 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_ctrl_c_and_a_closed_terminal_leave_the_workers_to_the_training() -> None:
-    """Both signals reach all processes of a command. The training needs its workers until the step is saved."""
+def test_signals_to_all_processes_leave_the_workers_to_the_training() -> None:
+    """Ctrl-C, a scheduler and a closed terminal reach all processes. The training needs its workers until it saved."""
     loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
     before = {child.pid for child in psutil.Process().children()}
     loader.start()
     assert len(list(loader)) == 2  # the worker has been set up
     workers = [child for child in psutil.Process().children() if child.pid not in before]
     for worker in workers:
-        for number in (signal.SIGHUP, signal.SIGINT):
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             worker.send_signal(number)
     for each in (loader, plain):
         each.set_position(1)
     assert [batch.meta for batch in loader] == [batch.meta for batch in plain]
     assert workers
     assert all(worker.is_running() for worker in workers)
+    loader.rest()
+    gc.collect()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []

@@ -16,10 +16,12 @@ from stadia.evaluation.predictions_folder import Provenance, write_predictions
 from stadia.geometry.numpy_camera import CropWindow
 from stadia.io.video_decoding import hash_video
 from stadia.sfm.odometry.mapped_path import (
+    NETWORK_DEVIATION,
     MappedPath,
     compare_paths,
     count_reversing,
     follow_map,
+    fuse_units,
     measure_scale,
     scale_poses,
 )
@@ -135,6 +137,34 @@ def test_the_path_is_that_of_the_map_in_the_unit_of_the_depth(mapped):
     path = replace_path(mapped)
     np.testing.assert_allclose(path.T_world_camera, [move(0.2 * n) for n in range(FRAMES)], atol=1e-6)
     assert "4 of 4 steps (the map: 0)" in path.notes[0]
+
+
+def test_a_length_whose_sources_disagree_is_withheld(mapped):
+    agreeing = fuse_units([2.0, 2.1, 1.9], [2.2, 2.0])
+    assert agreeing is not None
+    assert agreeing.is_known
+    assert NETWORK_DEVIATION <= agreeing.deviation < 0.25
+    conflict = fuse_units([2.0, 2.0], [6.0, 6.0])
+    assert conflict is not None
+    assert (conflict.is_known, conflict.by_points, conflict.by_road) == (False, 2.0, 6.0)
+    assert conflict.size == pytest.approx(np.sqrt(12))
+    assert fuse_units([], []) is None
+    path = open_path(mapped)
+    path.height_m, path.scales, path.road_scales = None, [2.0, 2.0], [6.0, 6.0]
+    path.places = [np.zeros(3), np.ones(3)]
+    assert " m" not in path.lines(DepthScale.METRES)[0].replace(" map", "")
+
+
+def test_the_road_is_compared_where_the_map_has_one(mapped):
+    """The network predicts 8 m; the map's road is 6 to 20 heights of .5 ahead, its points 9 units."""
+    mapped.write([move(0.1 * n) for n in range(FRAMES)], road=ROAD)
+    path = MappedPath.find(mapped.video, DepthScale.METRES)
+    assert path is not None
+    list(path.observe(PREDICTOR, make_frames()))
+    unit = path.unit
+    assert unit is not None
+    assert unit.by_points == pytest.approx(8 / 9)
+    assert unit.by_road == pytest.approx(8 / (0.5 * 13), rel=0.15)
 
 
 def test_a_height_over_the_road_scales_the_path(mapped):

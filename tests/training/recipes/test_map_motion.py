@@ -26,7 +26,6 @@ from stadia.networks.depth import depth_network
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.training.recipes import configure
 from stadia.training.recipes.base.self_supervised import add_motion_term
-from stadia.training.recipes.selfsup import recipe as map_motion
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe, measure_map_unit, resolve_motion
 
@@ -105,11 +104,12 @@ class FourMetres(DepthNetwork):
 def test_a_map_takes_the_unit_of_a_network_in_metres(images, monkeypatch):
     write_map(images.with_name("room.map"))
     monkeypatch.setattr(depth_network, "build_depth_network", lambda model: FourMetres(model.network))
-    monkeypatch.setattr(map_motion, "MIN_RATIOS", 20)
     data = {"path": str(images), "cache": {"folder": str(images.parent / "cache")}}
     config = configure("selfsup", SMALL[:5], data=data)
     settled, _ = resolve(config)
-    assert settled.data.map_unit_m == measure_map_unit(config.model, config.data)
+    measured = measure_map_unit(config.model, config.data)
+    assert measured is not None
+    assert measured.size == pytest.approx(1, rel=0.01), "the wall is 4 units away, and the network predicts 4 m"
     (recording,) = open_recordings(images, poses="map", camera=config.data.camera, stride=1)
     (scaled,) = open_recordings(
         images, poses="map", camera=config.data.camera, stride=1, map_unit_m=settled.data.map_unit_m

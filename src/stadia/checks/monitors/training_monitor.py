@@ -40,7 +40,7 @@ from stadia.checks.monitors.persistence import (
 )
 from stadia.checks.prediction_checks.frame_measurements import MAX_AUTO_MASKED
 from stadia.core.errors import NotFiniteError, RunError
-from stadia.core.signals import SHOWN_PROGRESS
+from stadia.core.progress import SHOWN_PROGRESS
 from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.run_folder import Run

@@ -1,16 +1,12 @@
 """Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs resume."""
 
-import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from multiprocessing import resource_tracker
 from multiprocessing.util import get_temp_dir
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
@@ -213,50 +209,12 @@ class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
             return error
 
 
-@contextmanager
-def block_termination() -> Iterator[None]:
-    """Block SIGTERM in this thread and in processes that start within, until `obey_starter_alone`."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-    if method != "fork":  # chosen without setting the default, which a program may set later
-        resource_tracker.ensure_running()  # it unblocks SIGTERM if it starts within
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def obey_starter_alone() -> None:
-    """Ignore SIGTERM unless this process or its starter sent it; otherwise end at once.
-
-    A service manager sends it to each process of a service.
-    """
-    if not hasattr(signal, "sigwaitinfo"):
-        return
-    starter = multiprocessing.parent_process()
-    obeyed = {os.getpid(), os.getppid(), *([] if starter is None else [starter.pid])}
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in this thread, and in later ones
-
-    def wait() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid not in obeyed:
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait, name="sigterm", daemon=True).start()
-
-
 def start_worker(_: int) -> None:
-    """Limit a worker to one core, and ignore signals to its group: the training ends it after saving its step."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    for name in ("SIGINT", "SIGHUP", "SIGTTOU", "SIGTTIN"):  # the last two stop background processes that print
+    """Limit a worker to one core, and ignore signals to all processes: the training ends it after saving its step."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     cv2.setNumThreads(0)
-    obey_starter_alone()
 
 
 class Loader(Generic[PackedT, BatchT]):
@@ -326,8 +284,7 @@ class Loader(Generic[PackedT, BatchT]):
     def start(self) -> None:
         """Start the workers now, because later forks would keep a training's memory."""
         if self._batches.num_workers:
-            with block_termination():
-                iter(self._batches)
+            iter(self._batches)
 
     def rest(self) -> None:
         """Stop the workers; the next iteration starts new ones."""
@@ -342,9 +299,7 @@ class Loader(Generic[PackedT, BatchT]):
 
     def __iter__(self) -> Iterator[BatchT]:
         """Yield batches. Raises the error of a sample from any worker."""
-        with block_termination() if self._batches.num_workers else nullcontext():  # starts the workers
-            batches = iter(self._batches)
-        for packed in batches:
+        for packed in self._batches:
             if isinstance(packed, StadiaError):
                 raise packed
             yield self.samples.unpack(packed, self.device)

@@ -51,6 +51,7 @@ class MapGeometry:
     row_of_name: index of each frame by its name.
     road_deviation: relative standard deviation of the camera height in the unit of the map.
     movable: one bit for each pixel that can move, for all frames of the video by number; None without masks.
+    stored_unit: length, in the unit of `poses` and `points`, of one unit of the map's files.
     """
 
     poses: Array
@@ -61,6 +62,7 @@ class MapGeometry:
     row_of_name: Mapping[str, int] = field(default_factory=dict)
     road_deviation: float = 0.0
     movable: StackedArray | None = None
+    stored_unit: float = 1.0
 
     def select_frames(self, kept: Sequence[int]) -> "MapGeometry":
         """Return the map as only the frames with these indices see it, in this order."""
@@ -78,7 +80,7 @@ class MapGeometry:
         poses[:, :3, 3] *= factor
         if road is not None:
             road[3] *= factor
-        return replace(self, poses=poses, points=self.points * factor, road=road)
+        return replace(self, poses=poses, points=self.points * factor, road=road, stored_unit=self.stored_unit * factor)
 
     def select_points(self, *, is_held_out: bool) -> "MapGeometry":
         """Return the map with only the held-out points, about a fifth, or with only the remaining ones.

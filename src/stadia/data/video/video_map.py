@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.data.config import Matrix
@@ -167,20 +167,42 @@ class MapRoad(FileEntry):
 
 class _MapReason(FileEntry):
     field: str
+    of: str = "path"
 
 
 class MapVerdictRecord(FileEntry):
     """Whether a map can be used, as `stadia map` judged it.
 
-    grade: "usable", "doubtful" or "unusable".
-    reasons: names of the measured values that determined the grade.
+    grade: "usable", "doubtful" or "unusable": the grade of the whole map, which is that of its path.
+    camera: the grade of its camera; None in files of earlier versions, whose grade is of path and camera together.
+    reasons: names of the measured values that determined the grades, and whether of the "path" or the "camera".
     """
 
     grade: str
+    camera: str | None = None
     reasons: list[_MapReason] = Field(default_factory=list)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _split_grade(cls, record: Any) -> Any:
+        """Give the record of an earlier version a grade of the camera: there, `planar` made the whole map doubtful."""
+        reasons = record.get("reasons") if isinstance(record, dict) else None
+        if not isinstance(reasons, list) or record.get("camera") is not None:
+            return record
+        others = [reason for reason in reasons if not isinstance(reason, dict) or reason.get("field") != "planar"]
+        if len(others) == len(reasons):
+            return record
+        grade = record.get("grade") if others else "usable"
+        return {
+            **record,
+            "grade": grade,
+            "camera": "doubtful",
+            "reasons": [*others, {"field": "planar", "of": "camera"}],
+        }
+
     def __str__(self) -> str:
-        return f"{self.grade} ({', '.join(reason.field for reason in self.reasons) or 'all checks passed'})"
+        fields = [reason.field for reason in self.reasons if reason.of == "path"]
+        return f"{self.grade} ({', '.join(fields) or 'all checks passed'})"
 
 
 class _MapRecord(FileEntry):
@@ -223,6 +245,11 @@ class StoredMap:
     def is_usable(self) -> bool:
         """Return whether poses and points of the map may be used (it was not judged "unusable")."""
         return self.verdict is None or self.verdict.grade != UNUSABLE
+
+    @property
+    def placed(self) -> float:
+        """Return the share of the frames whose image gave the pose: neither lost nor interpolated."""
+        return sum(status not in ("lost", "interpolated") for status in self.status) / max(len(self.status), 1)
 
     def read_points(self) -> dict[str, NDArray[Any]]:
         """Read the map's P points and their M observations in K key frames; return arrays by name.
@@ -292,7 +319,7 @@ class StoredMap:
         stored = self.read_points()
         observed = np.asarray(stored["observed"], np.int64)
         points = np.asarray(stored["points"], np.float64)
-        usable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
+        usable = find_reliable(stored)
         keys = np.asarray(stored["frames"], np.int64)
         poses = self.poses[np.clip(numbers, 0, len(self.poses) - 1)].copy()
         poses[np.asarray(numbers) >= len(self.poses)] = np.nan
@@ -321,6 +348,7 @@ class StoredMap:
             road,
             row_of_name={self.names[number]: row for row, number in enumerate(numbers) if number < len(self.names)},
             road_deviation=0.0 if self.road is None else self.road.height_deviation / self.road.height,
+            stored_unit=unit,
         )
 
 
@@ -466,6 +494,12 @@ MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
 MIN_TRACK = 3  # key frames that observe a used point
 HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
 BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
+
+
+def find_reliable(stored: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Return which points (P,) of `StoredMap.read_points` are accurate, and seen by at least MIN_TRACK key frames."""
+    is_reliable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
+    return np.asarray(is_reliable, bool)
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:

@@ -1,7 +1,7 @@
 """Use the trajectory of a map (`stadia map`) for odometry, in the unit of the predicted depth."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Predictor
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
-from stadia.data.video.video_map import StoredMap, find_usable_map
+from stadia.data.video.video_map import StoredMap, find_reliable, find_usable_map
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.geometry.align import umeyama
@@ -30,6 +30,64 @@ one with more reversing steps is dropped.
 """
 
 MIN_PLACED = 0.5  # share of the path's frames that a map must place
+
+ROAD_AHEAD = 6.0, 20.0
+"""Part of the road whose predicted depth is compared with the map, in heights of the camera: in reach of cameras with
+fields of view of 35 to 120 degrees. Points of a drive are compared up to its end, because networks see far things too
+near.
+"""
+
+NETWORK_DEVIATION = 0.2
+"""Relative standard deviation of the metres of predicted depth, by which the length of a path is off even if all key
+frames agree: 13 to 36 % was measured for `base`.
+"""
+
+MAX_LENGTH_DEVIATION = 0.4
+"""Relative standard deviation of the unit of a map above which a path has no length in metres."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapUnit:
+    """Length of a map's unit in the unit of predicted depth, as every command takes it.
+
+    size: units of predicted depth (metres for a network in metres) per unit of the map.
+    deviation: relative standard deviation of `size`.
+    by_points, by_road: the size by the depth at the map's points, and on its road; None if it was not measured.
+    """
+
+    size: float
+    deviation: float
+    by_points: float | None = None
+    by_road: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether lengths in this unit mean something: the deviation is at most MAX_LENGTH_DEVIATION."""
+        return self.deviation <= MAX_LENGTH_DEVIATION
+
+
+def fuse_units(by_points: Sequence[float], by_road: Sequence[float]) -> MapUnit | None:
+    """Fuse the sizes of a map's unit that key frames gave by predicted depth.
+
+    by_points: predicted depth over depth in the map at the points of each key frame.
+    by_road: the same on the road ahead.
+
+    Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between key
+    frames and NETWORK_DEVIATION; None without a measurement.
+
+    Examples:
+        >>> unit = fuse_units([2.0, 2.0], [8.0])
+        >>> round(unit.size, 6), unit.is_known
+        (4.0, False)
+    """
+    measured = [np.log(np.array(sizes)) for sizes in (by_points, by_road) if len(sizes)]
+    if not measured:
+        return None
+    middles = np.array([np.median(sizes) for sizes in measured])
+    scatter = max(1.4826 * float(np.median(np.abs(sizes - np.median(sizes)))) for sizes in measured)
+    deviation = math.hypot(scatter, float(np.ptp(middles)) / 2, NETWORK_DEVIATION)
+    points, road = (float(np.median(sizes)) if len(sizes) else None for sizes in (by_points, by_road))
+    return MapUnit(float(np.exp(middles.mean())), deviation, points, road)
 
 
 @dataclass(eq=False)
@@ -94,8 +152,8 @@ class MappedPath:
     mapped: the map as stored.
     height_m: height of the camera over the road, metres, or None. With the height of the road in the map, it gives the
         scale.
-    scales: predicted depth over depth in the map, one value per compared key frame; their median is the scale
-        otherwise.
+    scales: predicted depth over depth in the map at its points, one value per compared key frame.
+    road_scales: the same on the road ahead, if the map has a road.
     mismatch: how the camera of the frames differs from the map's camera; "" if it does not.
     places: positions (3,) of all frames so far that have a pose.
     by_depth: positions (3,) by predicted depth alone, of the frames that depth and map both give.
@@ -105,6 +163,7 @@ class MappedPath:
     mapped: StoredMap
     height_m: float | None = None
     scales: list[float] = field(default_factory=list)
+    road_scales: list[float] = field(default_factory=list)
     mismatch: str = ""
     places: list[Array] = field(default_factory=list)
     by_depth: list[Array] = field(default_factory=list)
@@ -131,22 +190,23 @@ class MappedPath:
         return self.height_m is not None and self.mapped.road is not None
 
     @property
+    def unit(self) -> MapUnit | None:
+        """Return the unit of the map, by the camera's height over the road or else by predicted depth; None if neither
+        gives it.
+        """
+        road = self.mapped.road
+        if self.height_m is not None and road is not None:
+            return MapUnit(
+                self.height_m / road.height, math.hypot(road.height_deviation / road.height, HEIGHT_DEVIATION)
+            )
+        return fuse_units(self.scales, self.road_scales)
+
+    @property
     def scale(self) -> float | None:
         """Return units of predicted depth per unit of the map; None if neither the road nor a key frame gives the
         scale.
         """
-        if self.height_m is not None and self.mapped.road is not None:
-            return self.height_m / self.mapped.road.height
-        return float(np.median(self.scales)) if self.scales else None
-
-    @property
-    def deviation(self) -> float | None:
-        """Return the relative standard deviation of the scale from the road; None if predicted depth gives the
-        scale.
-        """
-        if self.height_m is None or self.mapped.road is None:
-            return None
-        return math.hypot(self.mapped.road.height_deviation / self.mapped.road.height, HEIGHT_DEVIATION)
+        return None if self.unit is None else self.unit.size
 
     def compare_camera(self, frame: Frame) -> str:
         """Compare the focal length of a frame with the map's; return and store the difference in words as `mismatch`,
@@ -166,8 +226,7 @@ class MappedPath:
         """
         points = self.mapped.read_points()
         keys: list[int] = np.asarray(points["frames"]).tolist()
-        chosen = {keys[place] for place in np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int).tolist()}
-        row_of_name = {self.mapped.names[key]: keys.index(key) for key in chosen if key < len(self.mapped.names)}
+        row_of_name = {self.mapped.names[key]: keys.index(key) for key in self.list_measured(keys)}
         for number, frame in enumerate(frames):
             if number == 0:
                 self.compare_camera(frame)
@@ -175,14 +234,33 @@ class MappedPath:
                 self._measure(predictor, frame, points, row_of_name[frame.name])
             yield frame
 
+    def list_measured(self, keys: Sequence[int] | None = None) -> list[int]:
+        """Return the numbers of at most MEASURED_FRAMES key frames whose predicted depth is compared with the map.
+
+        keys: numbers of all key frames; None reads them.
+        """
+        keys = np.asarray(self.mapped.read_points()["frames"]).tolist() if keys is None else keys
+        rows = np.unique(np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int)).tolist()
+        return [keys[row] for row in rows if keys[row] < len(self.mapped.names)]
+
     def _measure(self, predictor: Predictor, frame: Frame, points: dict[str, Any], row: int) -> None:
         prepared = PreparedFrame.prepare(predictor, frame)
         inverse_depth = predict_inverse_depth(predictor, prepared).astype(np.float64)
-        seen = points["points"][points["observed"][points["observed"][:, 0] == row, 1]].astype(np.float64)
+        of_frame = points["observed"][points["observed"][:, 0] == row, 1]
+        seen = points["points"][of_frame[find_reliable(points)[of_frame]]].astype(np.float64)
         T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
-        scale = measure_scale(inverse_depth, prepared.K, seen @ T[:3, :3].T + T[:3, 3])
-        if np.isfinite(scale) and scale > 0:
-            self.scales.append(scale)
+        inside, grids = seen @ T[:3, :3].T + T[:3, 3], [self.scales]
+        compared = [inside]
+        if (road := self.mapped.road) is not None:
+            compared = [
+                inside[inside[:, 2] < ROAD_AHEAD[1] * road.height],
+                spread_road(np.array([*road.normal, road.height])),
+            ]
+            grids.append(self.road_scales)
+        for points_ahead, scales in zip(compared, grids, strict=True):
+            scale = measure_scale(inverse_depth, prepared.K, points_ahead)
+            if np.isfinite(scale) and scale > 0:
+                scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
         """Yield predicted frames with the poses of the map; where the map has none, the motion by predicted depth
@@ -246,10 +324,8 @@ class MappedPath:
     def _describe_scale(self, scale: float) -> str:
         if self.has_road_scale:
             return f"the height of {self.height_m:g} m over its road gives the scale"
-        return f"the depth gives the scale, which differs by {self._measure_spread(scale):.0%} between key frames"
-
-    def _measure_spread(self, scale: float) -> float:
-        return float(np.median(np.abs(np.array(self.scales) / scale - 1)))
+        deviation = 0.0 if self.unit is None else self.unit.deviation
+        return f"the depth gives the scale, +- {1.96 * deviation:.0%} (95 %)"
 
     def describe_origin(self) -> str:
         """Return words for the map's folder and what gives its scale."""
@@ -264,11 +340,12 @@ class MappedPath:
         """
         if len(self.places) < 2:
             return []
-        unit = " m" if depth_scale is DepthScale.METRES else ""
-        spread = "" if self.deviation is None else f", +- {1.96 * self.deviation:.0%} (95 %)"
-        if self.deviation is None and self.scale is not None:
-            spread = f", +- {self._measure_spread(self.scale):.0%} between key frames"
-        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}{spread}"
+        name = " m" if depth_scale is DepthScale.METRES else ""
+        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{name}"
+        if (unit := self.unit) is not None and unit.is_known:
+            line += f", +- {1.96 * unit.deviation:.0%} (95 %)"
+        elif unit is not None:
+            line = f"path: from {self.mapped.folder.name}; its length is unknown, because {describe_conflict(unit)}"
         by_map, by_depth = _length(self.by_map), _length(self.by_depth)
         if not by_map:
             return [line]
@@ -277,6 +354,29 @@ class MappedPath:
 
 def _length(places: list[Array]) -> float:
     return float(np.linalg.norm(np.diff(np.reshape(places, (-1, 3)), axis=0), axis=1).sum())
+
+
+def describe_conflict(unit: MapUnit) -> str:
+    """Return words for why a map's unit by predicted depth is unknown."""
+    if unit.by_points is None or unit.by_road is None:
+        return "the predicted depth of its key frames differs"
+    times = max(unit.by_points / unit.by_road, unit.by_road / unit.by_points)
+    return f"the predicted depth at its points and on its road differ by a factor of {times:.1f}"
+
+
+def spread_road(road: Array) -> Array:
+    """Return a grid of points (N, 3) on the lane ahead, in the camera's axes and the unit of the plane.
+
+    road: (4,) normal n and height h in the camera's axes: n X + h = 0 on the road.
+
+    Examples:
+        >>> road = np.array([0, -1, 0, 1.5])
+        >>> bool(np.allclose(spread_road(road) @ road[:3], -1.5))
+        True
+    """
+    ahead, aside = np.meshgrid(np.linspace(*ROAD_AHEAD, 24), np.linspace(-1, 1, 9), indexing="ij")
+    z, x = ahead.ravel() * road[3], aside.ravel() * road[3]
+    return np.column_stack((x, -(road[3] + road[0] * x + road[2] * z) / road[1], z))
 
 
 def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:

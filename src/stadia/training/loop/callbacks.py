@@ -25,8 +25,8 @@ from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
 from stadia.core.errors import DataError, RunError
-from stadia.core.progress import PAUSE_S, make_progress
-from stadia.core.signals import SHOWN_PROGRESS
+from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
+from stadia.core.terminal import make_progress
 from stadia.core.types import is_temporal
 from stadia.io.atomic_files import atomic_write, explain_write_error, open_to_append, write_text
 from stadia.io.input_files import parse_csv, parse_integer, read_text

@@ -16,7 +16,6 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, RunError, StadiaError
-from stadia.core.signals import OutputClosedError
 from stadia.core.terminal import StopNow, StopSignals, Terminal
 from stadia.io.run_facts import TimeLimitEnd, list_lost_files
 from stadia.training.loop import LOGGERS, batches
@@ -101,7 +100,7 @@ def record_stop(run: Run, signals: StopSignals, console: Console) -> Iterator[No
         yield
     except BaseException as error:
         # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
-        is_interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | OutputClosedError) or (
+        is_interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | BrokenPipeError) or (
             signals.is_requested() and not isinstance(error, StadiaError)
         )
         with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended

@@ -23,8 +23,8 @@ from stadia.checks.loss_checks.init_checks import MAX_START_RATIO, MIN_START_RAT
 from stadia.checks.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
 from stadia.checks.preflight.recording_survey import Array, RecordingSurvey
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.progress import PAUSE_S, make_progress
-from stadia.core.signals import SHOWN_PROGRESS
+from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
+from stadia.core.terminal import make_progress
 from stadia.core.types import Batch, Recording
 from stadia.data.config import POSES_OF_MAP, DataConfig, DatasetConfig
 from stadia.data.frame_store import ReportProgress

@@ -6,7 +6,9 @@ With a stereo source, whose transform is the rig's, depth is in metres.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.networks.config import DepthModelConfig
+from stadia.sfm.odometry.mapped_path import MappedPath, MapUnit, describe_conflict
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
     TeacherTerm,
@@ -44,9 +47,6 @@ from stadia.training.recipes.base.video_data import VideoData, open_data_sets, r
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 
 MIN_PLACED = 0.5  # a map must place this share of the frames
-UNIT_FRAMES = 8  # frames that measure the unit of a map
-MIN_RATIOS = 100  # points that give a unit
-ROAD_AHEAD = 6.0, 20.0  # heights of the camera: the road in reach of cameras of 35 to 120 degrees
 DIGITS = 3  # significant digits of the unit in the configuration
 
 DatasetT = TypeVar("DatasetT", bound=DatasetConfig)
@@ -99,9 +99,8 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
     except StadiaError as error:
         return str(error)
     check_usable(mapped)
-    placed = sum(status != "lost" for status in mapped.status) / max(len(mapped.status), 1)
-    if placed < MIN_PLACED:
-        return f"{find_map_folder(path).name} places {placed:.0%} of the frames"
+    if mapped.placed < MIN_PLACED:
+        return f"{find_map_folder(path).name} places {mapped.placed:.0%} of the frames"
     return mapped.find_camera_mismatch(float(camera.select_K(0)[0, 0]) / camera.width)
 
 
@@ -114,9 +113,14 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     def take(data_set: DatasetT) -> DatasetT:
         unit = data_set.map_unit_m
         if unit is None and starts_in_metres:
-            unit = measure_map_unit(config.model, data_set)
-            if unit is not None:
-                line = f"metres: one unit of the map is {unit:g} m by the depth of the network"
+            measured = measure_map_unit(config.model, data_set)
+            geometry = find_map_geometry(expand_home(data_set.path), skip_damaged=True)
+            if measured is not None and geometry is not None:
+                unit = float(f"{measured.size / geometry.stored_unit:.{DIGITS}g}")
+                line = f"metres: one unit of the map is {measured.size:.{DIGITS}g} m by the depth of the network"
+                line += f", +- {1.96 * measured.deviation:.0%} (95 %)"
+                if not measured.is_known:
+                    line = f"note: lengths of the map are unknown, because {describe_conflict(measured)}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         return data_set.model_copy(update={"poses": POSES_OF_MAP, "map_unit_m": unit})
 
@@ -125,63 +129,29 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     return config.model_copy(update={"data": data, "motion": "map"})
 
 
-def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float | None:
-    """Return the metres of one unit of a video's map, by a network whose published weights predict metres, or None.
+def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> MapUnit | None:
+    """Return the unit of a video's map in metres, by a network whose published weights predict metres, or None.
 
-    The unit is the median ratio of depths in some frames, on the road ahead or otherwise at the points of the map.
+    It is measured as `stadia predict` measures it.
     """
-    from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-    from stadia.evaluation.predict_frames import predict_inverse_depth
+    from stadia.evaluation.frame_preparation import Frame
     from stadia.networks.depth.depth_network import build_depth_network
-    from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream
+    from stadia.sfm.frame_stream import FrameStream
     from stadia.training.recipes.base.build_recipe import make_network_recipe
 
     path = expand_home(data_set.path)
-    mapped = find_map_geometry(path, skip_damaged=True)
-    if mapped is None:
-        return None
-    recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
-    predictor = recipe.predictor()
-    every = max(len(mapped.row_of_name) // UNIT_FRAMES, 1)
-    stream = FrameStream.open(path, data_set.camera)
-    count = stream.count()
-    camera = read_user_camera(data_set.camera, path, *read_image_size(path), frames=count)
-    stream = replace(stream, lens=camera.undistortion)
-    ratios = []
-    for filmed in stream.select(range(0, count or MAX_FRAMES, every)):
-        frame = Frame(filmed.name, filmed.filmed, camera.intrinsics.select_K(filmed.index))
-        points = mapped.find_points(frame.name, frame.K[0, 0] / frame.image.shape[1], frame.K)
-        if points is None:
-            continue
-        prepared = PreparedFrame.prepare(predictor, frame)
-        inverse = predict_inverse_depth(predictor, prepared)
-        depth = prepared.predicted(predictor.depth_scale, inverse, None).depth_at_image()
-        xy, z = (points.xy, points.z) if points.road is None else project_road(points.road, frame.K)
-        x, y = np.floor(xy + 0.5).astype(int).T
-        inside = (x >= 0) & (y >= 0) & (x < depth.shape[1]) & (y < depth.shape[0])
-        ratios.append(depth[y[inside], x[inside]] / z[inside])
-    measured = np.concatenate(ratios) if ratios else np.empty(0)
-    measured = measured[np.isfinite(measured) & (measured > 0)]
-    return float(f"{np.median(measured):.{DIGITS}g}") if len(measured) >= MIN_RATIOS else None
-
-
-def project_road(road: NDArray[np.float64], K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return pixels (M, 2) and z (M,) of a grid on the lane ahead, in the unit of the plane.
-
-    road: (4,) normal n and height h in the camera's axes: n X + h = 0 on the road.
-    K: (3, 3) of the image.
-
-    Example:
-        >>> K = np.array([[100.0, 0, 50], [0, 100, 50], [0, 0, 1]])
-        >>> xy, z = project_road(np.array([0, -1, 0, 1.5]), K)
-        >>> bool(np.allclose(xy[:, 1], 50 + 100 * 1.5 / z))
-        True
-    """
-    ahead, aside = np.meshgrid(np.linspace(*ROAD_AHEAD, 24), np.linspace(-1, 1, 9), indexing="ij")
-    z, x = ahead.ravel() * road[3], aside.ravel() * road[3]
-    y = -(road[3] + road[0] * x + road[2] * z) / road[1]
-    points = np.column_stack((x, y, z)) @ K.T
-    return points[:, :2] / z[:, None], z
+    with suppress(StadiaError):  # a damaged map is reported where its motion is read
+        mapped = MappedPath.find(path, DepthScale.METRES)
+        if mapped is None:
+            return None
+        recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
+        stream = FrameStream.open(path, data_set.camera)
+        camera = read_user_camera(data_set.camera, path, *read_image_size(path), frames=stream.count())
+        filmed = replace(stream, lens=camera.undistortion).select(mapped.list_measured())
+        frames = (Frame(one.name, one.filmed, camera.intrinsics.select_K(one.index)) for one in filmed)
+        deque(mapped.observe(recipe.predictor(), frames), maxlen=0)
+        return mapped.unit
+    return None
 
 
 PARTLY_MONO_NOTE = (
