@@ -12,6 +12,7 @@ from .predict.tasks import evaluate as evaluate
 from .sfm.check_reconstruction import check_reconstruction as check_reconstruction
 from .sfm.map_video import MappedVideo as MappedVideo
 from .sfm.map_video import map_video as map_video
+from .sfm.refinement.refine_reconstruction import refine_reconstruction as refine_reconstruction
 from .training.adapt import Adaptation as Adaptation
 from .training.adapt import adapt_network as adapt
 from .training.recipes import configure as configure
@@ -35,5 +36,6 @@ __all__ = [
     "evaluate",
     "map_video",
     "open_network",
+    "refine_reconstruction",
     "train",
 ]

@@ -21,6 +21,7 @@ from stadia import __version__
 from stadia.cli.app import app as serve_app
 from stadia.cli.app import view
 from stadia.cli.check import check
+from stadia.cli.check_result import refine
 from stadia.cli.data import WING_COMMANDS, roadworld, shard, survey
 from stadia.cli.demo import demo
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
@@ -55,7 +56,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
     "Your video": (camera, map_source, prepare, camera_height, init),
     "Train": (train, demo, parts),
-    "Check and score": (check, evaluate, report, diagnose, explain, compare, doctor),
+    "Check and score": (check, refine, evaluate, report, diagnose, explain, compare, doctor),
     "Studies": (ablate, sweep),
     "App": (serve_app, view),
 }

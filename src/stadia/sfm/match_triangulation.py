@@ -45,6 +45,7 @@ class PosedImages:
     rows: (F,) the row of the reconstruction of each image; the nearest one in time if the pose is interpolated.
     how: how poses were assigned: "name", "stem", "number", "order" or "time".
     notes: sentences for the user.
+    times_s: (F,) times on the clock of the reconstruction, seconds, if poses were assigned by time.
     """
 
     images: NDArray[np.intp]
@@ -55,6 +56,7 @@ class PosedImages:
     rows: NDArray[np.intp]
     how: str
     notes: tuple[str, ...] = ()
+    times_s: Array | None = None
 
 
 def find_image_times(matches: ImageMatches) -> Array | None:
@@ -83,6 +85,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     times_s = find_image_times(matches)
     named = any(reconstruction.names)
     notes: tuple[str, ...] = ()
+    wanted: Array | None = None
     if not named and reconstruction.times_s is not None and times_s is not None:
         wanted = times_s + offset_s
         if _share_inside(wanted, reconstruction.times_s) < 0.5:
@@ -110,8 +113,9 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     if (np.abs(scale - 1) > 1e-3).any():
         width, height = sizes[0]
         notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
-    distortion = reconstruction.distortion[rows]
-    return PosedImages(images, T, scale_intrinsics(K, scale), distortion, matches.sizes[images], rows, how, notes)
+    distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
+    K = scale_intrinsics(K, scale)
+    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s)
 
 
 def _share_inside(times_s: Array, known_s: Array) -> float:
@@ -234,12 +238,13 @@ def triangulate_matches(reconstruction: Reconstruction, matches: ImageMatches) -
     return triangulate_view(view_matches(pose_images(reconstruction, matches), matches))
 
 
-def triangulate_view(view: VirtualView) -> SparseMap:
+def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> SparseMap:
     """Triangulate the matches of a view that are not held out; matches that miss their point are left out.
 
     The points minimize the algebraic error, weighted by depth, which is close to the reprojection error.
 
     view: matches in one virtual camera.
+    max_miss_px: largest distance of a match from its point, pixels.
     """
     frame, xy, track = join_tracks(view)
     T = view.posed.T_camera_world
@@ -261,13 +266,13 @@ def triangulate_view(view: VirtualView) -> SparseMap:
         weight = 1 / np.maximum(np.abs(inside[:, 2]), 1e-6)
         worst = np.zeros(count)
         np.maximum.at(worst, track[kept], missed[kept])
-        is_worst = kept & (missed >= worst[track]) & (worst[track] > MAX_MISS_PX)
+        is_worst = kept & (missed >= worst[track]) & (worst[track] > max_miss_px)
         if not is_worst.any():
             break
         kept &= ~is_worst
     worst = np.zeros(count)
     np.maximum.at(worst, track[kept], missed[kept])
-    kept &= (worst <= MAX_MISS_PX)[track] & (np.bincount(track[kept], minlength=count) >= 2)[track]
+    kept &= (worst <= max_miss_px)[track] & (np.bincount(track[kept], minlength=count) >= 2)[track]
     used, row_of_point = np.unique(track[kept], return_inverse=True)
     return SparseMap(
         camera=camera,

@@ -6,7 +6,7 @@ The options suit a camera that drives forward, with small angles of triangulatio
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +153,8 @@ def adjust(
     robust_px: float = _ROBUST_PX,
     iterations: int = 30,
     threads: int = 2,
+    positions: Mapping[int, Array] | None = None,
+    position_deviation: float = 1.0,
 ) -> Any:
     """Run a bundle adjustment of all poses and points of a pycolmap.Reconstruction in place.
 
@@ -161,6 +163,8 @@ def adjust(
     robust_px: residual, pixels, from which the (Cauchy) cost grows slower than a square.
     iterations: most iterations.
     threads: number of threads.
+    positions: known position (3,) of the camera of some images, by image id; they also fix the world.
+    position_deviation: standard deviation of these positions.
 
     Returns pycolmap's bundle adjuster.
     """
@@ -175,8 +179,22 @@ def adjust(
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
-    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
+    if positions is None:
+        config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
+    else:
+        known = [
+            pycolmap.PosePrior(
+                corr_data_id=model.images[image_id].data_id,
+                position=position,
+                position_covariance=position_deviation**2 * np.eye(3),
+                coordinate_system=pycolmap.PosePriorCoordinateSystem.CARTESIAN,
+            )
+            for image_id, position in positions.items()
+        ]
+        prior = pycolmap.PosePriorBundleAdjustmentOptions()
+        prior.alignment_ransac.random_seed = 0
+        adjuster = pycolmap.create_pose_prior_bundle_adjuster(options, prior, config, known, model)
     adjuster.solve()
     return adjuster
 

@@ -1,0 +1,1 @@
+"""Refine the poses of other programs by bundle adjustment with independent matches."""

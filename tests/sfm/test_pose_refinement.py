@@ -1,0 +1,246 @@
+"""Refined poses: disturbed ones return, right ones stay, noise changes nothing, and deviations are those of trials."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
+
+from stadia.cli.main import app
+from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.sfm.image_matches import ImageMatches, list_following
+from stadia.sfm.match_triangulation import normalize_points, pose_images, view_matches
+from stadia.sfm.pair_matching import FramePair
+from stadia.sfm.refinement.pose_deviations import measure_deviations
+from stadia.sfm.refinement.pose_refinement import (
+    RefinedReconstruction,
+    compare_held_out,
+    keep_world,
+    refine_poses,
+    scale_focal,
+)
+from stadia.sfm.refinement.refine_reconstruction import write_refined
+from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
+
+Array = NDArray[np.float64]
+COUNT, POINTS, NOISE_PX = 9, 220, 0.3
+SIZE = (640, 400)
+K = np.array([[500.0, 0, 325.5], [0, 510, 195.5], [0, 0, 1]])
+DISTORTION = np.array([-0.05, 0.01, 0.001, -0.001])
+
+
+def make_poses() -> Array:
+    """World-to-camera poses of a person who walks in a curve and looks around."""
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    for row, t in enumerate(np.linspace(0, 1, COUNT)):
+        R = Rotation.from_euler("yxz", [20 * np.sin(5 * t), 8 * np.sin(4 * t + 1), 5 * np.sin(6 * t)], degrees=True)
+        center = np.array([3 * t, 0.4 * np.sin(3 * t), 1.2 * np.sin(2.5 * t)])
+        T[row, :3, :3], T[row, :3, 3] = R.as_matrix().T, -R.as_matrix().T @ center
+    return T
+
+
+T_TRUE = make_poses()
+
+
+@cache
+def make_matches(seed: int = 0, is_noise: bool = False) -> ImageMatches:
+    random = np.random.default_rng(seed)
+    points = random.uniform((-4, -3, 3), (7, 3, 10), (POINTS, 3))
+    xy, seen = np.zeros((COUNT, POINTS, 2)), np.zeros((COUNT, POINTS), bool)
+    for row in range(COUNT):
+        inside = points @ T_TRUE[row, :3, :3].T + T_TRUE[row, :3, 3]
+        seen[row] = inside[:, 2] > 0.5
+        xy[row] = cv2.projectPoints(inside, np.zeros(3), np.zeros(3), K, DISTORTION)[0][:, 0]
+        xy[row] += NOISE_PX * random.standard_normal((POINTS, 2))
+        seen[row] &= ((xy[row] > 0) & (xy[row] < SIZE)).all(1)
+    if is_noise:
+        xy = random.uniform(0, SIZE, xy.shape)
+    held = random.random((COUNT, POINTS)) < 0.1
+    pairs = []
+    for first, second in list_following(range(COUNT), (1, 2, 3)):
+        both = np.flatnonzero(seen[first] & seen[second])[:: 4 if is_noise else 1]
+        is_held = held[first, both] | held[second, both]
+        pairs.append(FramePair(first, second, xy[first, both], xy[second, both], is_held))
+    return ImageMatches(tuple(f"{row:04d}.png" for row in range(COUNT)), np.tile(SIZE, (COUNT, 1)), pairs)
+
+
+def make_reconstruction(T: Array, K: Array = K) -> Reconstruction:
+    names, sizes = make_matches().names, make_matches().sizes
+    return Reconstruction(names, T, np.tile(K, (COUNT, 1, 1)), np.tile(DISTORTION, (COUNT, 1)), sizes)
+
+
+def disturb(T: Array, degrees: float, share: float, seed: int = 0) -> Array:
+    """Turn and move each camera independently, by a share of the path."""
+    random = np.random.default_rng(seed)
+    T_world_camera = np.linalg.inv(T)
+    length = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1).sum()
+    axes, ways = (rows / np.linalg.norm(rows, axis=1)[:, None] for rows in random.normal(size=(2, len(T), 3)))
+    T_world_camera[:, :3, :3] @= Rotation.from_rotvec(np.deg2rad(degrees) * axes).as_matrix()
+    T_world_camera[:, :3, 3] += share * length * ways
+    return np.asarray(np.linalg.inv(T_world_camera))
+
+
+def measure_ate(T: Array) -> float:
+    """Root mean square distance of the positions from the true ones, after alignment, as a share of the path."""
+    moved = keep_world(T, T_TRUE, [np.arange(COUNT)])
+    centers, true = (np.linalg.inv(poses)[:, :3, 3] for poses in (moved, T_TRUE))
+    return float(np.sqrt(((centers - true) ** 2).sum(1).mean()) / np.linalg.norm(np.diff(true, axis=0), axis=1).sum())
+
+
+@cache
+def refine_disturbed() -> RefinedReconstruction:
+    return refine_poses(make_reconstruction(disturb(T_TRUE, 4, 0.03)), make_matches(), threads=1)
+
+
+def test_disturbed_poses_return() -> None:
+    given, refined = disturb(T_TRUE, 4, 0.03), refine_disturbed()
+    assert refined.is_changed
+    assert refined.gain.after_px < 2 * NOISE_PX < refined.gain.before_px
+    T = refined.reconstruction.T_camera_world
+    assert measure_ate(T) < 0.002 < 0.02 < measure_ate(given)
+    scale, R, t = align_cameras(T, given)  # the world is that of the given poses
+    assert scale == pytest.approx(1, abs=0.02)
+    assert np.abs(R - np.eye(3)).max() < 0.01
+    assert np.abs(t).max() < 0.05
+    assert (refined.focal_factors == 1).all()
+
+
+def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
+    T = T_TRUE[np.random.default_rng(1).permutation(COUNT)]
+    refined = refine_poses(make_reconstruction(T), make_matches(), threads=1)
+    assert refined.is_changed
+    assert measure_ate(refined.reconstruction.T_camera_world) < 0.002
+
+
+def test_right_poses_stay() -> None:
+    """Adjusted poses are not changed again, and true ones at most within their deviation."""
+    once = refine_disturbed().reconstruction
+    again = refine_poses(once, make_matches(), threads=1)
+    assert not again.is_changed
+    assert again.reconstruction is once
+    refined = refine_poses(make_reconstruction(T_TRUE), make_matches(), threads=1)
+    assert measure_ate(refined.reconstruction.T_camera_world) <= 2 * np.median(refined.deviations)
+
+
+def test_matches_that_are_noise_change_nothing() -> None:
+    given = make_reconstruction(disturb(T_TRUE, 5, 0.05))
+    refined = refine_poses(given, make_matches(is_noise=True), threads=1)
+    assert not refined.is_changed
+    assert refined.reconstruction is given
+
+
+def test_a_similarity_of_the_world_moves_the_result_alike() -> None:
+    scale, moved = 7.0, np.eye(4)
+    moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=3).as_matrix(), [5, -2, 1]
+    T = disturb(T_TRUE, 4, 0.03) @ moved
+    T[:, :3, 3] *= scale
+    refined, before = refine_poses(make_reconstruction(T), make_matches(), threads=1), refine_disturbed()
+    expected = before.reconstruction.T_camera_world @ moved
+    expected[:, :3, 3] *= scale
+    found = refined.reconstruction.T_camera_world
+    assert np.abs(found[:, :3, :3] - expected[:, :3, :3]).max() < 1e-3
+    assert np.abs(found[:, :3, 3] - expected[:, :3, 3]).max() < 1e-2 * scale
+    assert refined.deviations == pytest.approx(before.deviations, rel=0.05)
+
+
+def test_a_wrong_focal_length_is_refined() -> None:
+    wrong = K.copy()
+    wrong[(0, 1), (0, 1)] *= 1.08
+    refined = refine_poses(make_reconstruction(T_TRUE, wrong), make_matches(), threads=1)
+    assert refined.focal_factors == pytest.approx(1 / 1.08, rel=0.01)
+    assert refined.reconstruction.K[:, 1, 1] == pytest.approx(510, rel=0.01)
+
+
+def test_a_changed_focal_length_bends_pixels_alike() -> None:
+    """The undistorted points are those before, divided by the factor."""
+    posed = pose_images(make_reconstruction(T_TRUE), make_matches())
+    factors = np.linspace(0.8, 1.3, COUNT)
+    xy = np.random.default_rng(0).uniform((100, 60), (540, 340), (COUNT, 2))
+    changed = scale_focal(posed, factors)
+    before = normalize_points(xy, posed.K, posed.distortion)
+    assert factors[:, None] * normalize_points(xy, changed.K, changed.distortion) == pytest.approx(before, abs=1e-7)
+
+
+def make_map(T: Array, points: Array, xy: Array) -> SparseMap:
+    camera = LensCamera(500.0, (320.0, 200.0), (0.0, 0.0, 0.0, 0.0), 401, 641)
+    observed = np.stack(np.meshgrid(np.arange(len(T)), np.arange(len(points)), indexing="ij"), -1).reshape(-1, 2)
+    colors = np.zeros((len(points), 3), np.uint8)
+    return SparseMap(camera, np.arange(len(T)), T, points, colors, observed, xy.reshape(-1, 2))
+
+
+def test_deviations_are_those_of_trials() -> None:
+    """Poses that are adjusted to noise of a known size scatter as far as measured."""
+    from scipy.optimize import least_squares
+
+    T, points = T_TRUE[::3], np.random.default_rng(0).uniform((-3, -2, 4), (5, 2, 8), (18, 3))
+    exact = make_map(T, points, np.zeros((len(T), len(points), 2)))
+    exact = replace(exact, xy=exact.camera.project(exact.in_camera()))
+
+    def place(values: Array) -> SparseMap:
+        poses, moved = values[: 6 * len(T)].reshape(-1, 6), points + values[6 * len(T) :].reshape(-1, 3)
+        changed = np.linalg.inv(T)
+        changed[:, :3, :3] = changed[:, :3, :3] @ Rotation.from_rotvec(poses[:, :3]).as_matrix()
+        changed[:, :3, 3] += poses[:, 3:]
+        return replace(exact, T_camera_world=np.linalg.inv(changed), points=moved)
+
+    turned, off, measured = [], [], []
+    for seed in range(8):
+        xy = exact.xy + NOISE_PX * np.random.default_rng(seed).standard_normal(exact.xy.shape)
+        fit = least_squares(
+            lambda values, xy=xy: replace(place(values), xy=xy).residuals_px().ravel(),
+            np.zeros(6 * len(T) + points.size),
+        )
+        adjusted = replace(place(fit.x), xy=xy)
+        degrees, positions, _ = measure_deviations(adjusted)
+        measured.append((np.sqrt((degrees**2).mean()), np.sqrt((positions**2).mean())))
+        moved = keep_world(adjusted.T_camera_world, T, [np.arange(len(T))])
+        turn = Rotation.from_matrix(moved[:, :3, :3] @ T[:, :3, :3].transpose(0, 2, 1)).magnitude()
+        turned.append(np.rad2deg(turn))
+        off.append(np.linalg.norm(np.linalg.inv(moved)[:, :3, 3] - np.linalg.inv(T)[:, :3, 3], axis=1))
+    found = np.sqrt(np.mean(np.square(turned))), np.sqrt(np.mean(np.square(off)))
+    assert np.median(measured, 0) == pytest.approx(found, rel=0.35)
+
+
+def test_a_gain_is_sure_only_beyond_the_scatter_of_pairs() -> None:
+    random = np.random.default_rng(0)
+    errors = [(np.abs(random.normal(size=40)), np.full(40, np.nan)) for _ in range(30)]
+    same = [(np.abs(random.normal(size=40)), np.full(40, np.nan)) for _ in range(30)]
+    better = [(0.7 * line, point) for line, point in errors]
+    assert compare_held_out(errors, errors).gain == 0
+    assert not compare_held_out(errors, same).is_sure()
+    assert not compare_held_out(better, errors).is_sure()
+    assert compare_held_out(errors, better).is_sure()
+
+
+def test_the_written_files_have_poses_points_and_deviations(tmp_path: Path) -> None:
+    refined, matches = refine_disturbed(), make_matches()
+    given = replace(refined.reconstruction, path=tmp_path / "result.json")
+    own = write_refined(replace(refined, reconstruction=given), matches, tmp_path / "out")
+    assert read_reconstruction(own).T_camera_world == pytest.approx(given.T_camera_world, abs=1e-9)
+    rows = list(csv.DictReader((tmp_path / "out" / "deviations.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows] == list(matches.names)
+    assert [float(row["degrees"]) for row in rows] == pytest.approx(refined.deviations_deg, rel=1e-4)
+    model = import_pycolmap().Reconstruction(str(tmp_path / "out" / "sparse" / "0"))
+    assert model.compute_mean_reprojection_error() < 3 * NOISE_PX
+    (camera,) = model.cameras.values()
+    assert camera.params == pytest.approx([500, 510, 326, 196, *DISTORTION])
+    frames = json.loads((tmp_path / "out" / "transforms.json").read_text())["frames"]
+    assert len(frames) == COUNT
+    view = view_matches(pose_images(given, matches), matches)
+    assert len(view.posed.images) == model.num_reg_images()
+
+
+def test_the_command_refuses_an_existing_folder(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    line = ["refine", str(tmp_path / "result.json"), "--images", str(tmp_path), "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, line).exit_code
