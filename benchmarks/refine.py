@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from benchmarks.check_conventions import DESK_LENS
+from check_conventions import DESK_LENS
 from scipy.spatial.transform import Rotation
 
 from stadia.data.config import CacheConfig, CameraConfig

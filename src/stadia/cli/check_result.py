@@ -1,4 +1,4 @@
-"""Judge and refine results of other programs by their images: `stadia check RESULT --images IMAGES`, `stadia refine`."""
+"""Judge and refine results of other programs by their images: `stadia check RESULT --images` and `stadia refine`."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.image_io import write_image
 from stadia.io.reconstruction_files import Reconstruction
-from stadia.io.reconstruction_formats import write_reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
 from stadia.io.scene_json import write_transforms
-from stadia.sfm.check_reconstruction import open_reconstruction
+from stadia.sfm.check_reconstruction import replace_camera
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
 from stadia.sfm.refinement.pose_refinement import RefinedReconstruction, refine_poses
@@ -59,8 +59,9 @@ def refine_reconstruction(
 
     Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
     """
+    reconstruction = read_reconstruction(Path(path))
     matches = match_images(images, work, track)
-    refined = refine_poses(open_reconstruction(Path(path), matches, camera), matches, track=track)
+    refined = refine_poses(replace_camera(reconstruction, matches, camera), matches, track=track)
     if out is not None:
         write_refined(refined, matches, Path(out))
     return refined
