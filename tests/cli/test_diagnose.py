@@ -70,12 +70,12 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     """Usable at the training's end, and unusable on a later input: only what is worse is recorded."""
     path = run.folder / "findings.jsonl"
     learned, unlearned = TrainingRecord(steps=3000), TrainingRecord(steps=3)
-    good, flat = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0), None
+    good, flat = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.3, 12, 0.0, matches=6000, match_deviation=0.05), None
     replace_verdict(run, judge_measurements(flat, unlearned), unlearned)
     assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "doubtful"
     replace_verdict(run, judge_measurements(good, learned), learned)
     assert (path.read_text(), run.facts.judged) == ("", JudgedTraining(steps=3000))
-    bad = judge_measurements(replace(good, spread=1.01, change=0.01), learned)
+    bad = judge_measurements(replace(good, spread=1.01, change=0.01, match_error=1.2), learned)
     assert record_worse_verdict(run.folder, bad, "drive") == ""
     before = path.read_text()
     for judged in (bad, judge_measurements(good, unlearned), judge_measurements(good, learned)):
