@@ -41,7 +41,8 @@ NOT_RUN = {
     r"--frames|--depth crops|kitti-eigen": "images of KITTI's size: tests/evaluation/test_protocols.py",
     r"--resume": "tests/training/loop/test_resume.py",
     r"monodepth2-kitti": "data that cannot be published with the tests",
-    r"check .*--images": "results of other programs: tests/sfm/test_check_reconstruction.py",
+    r"(check|refine) .*--images": "results of other programs: tests/sfm/test_check_reconstruction.py",
+    r"compare .*--mount": "two drives with a road: tests/predict/test_mount_change.py",
     r"--data PATH --dry-run": "a placeholder for your own recipe",
 }
 """Pattern of a line -> what it needs, or which test runs the command."""

@@ -17,7 +17,7 @@ from stadia.io.array_files import MAX_POSES, OPENGL_AXES, find_nearest_rotation,
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.colmap_model import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
 from stadia.io.image_files import read_upright_size
-from stadia.io.input_files import natural_sort_key, read_json, safe_join
+from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_join
 from stadia.io.reconstruction_files import MILLIMETRES, ReadDepth, Reconstruction, add_depth_folder, read_one_depth
 
 Array = NDArray[np.float64]
@@ -393,7 +393,7 @@ def find_record3d(path: Path) -> Path | None:
 
 
 def _starts_with_brace(file: Path) -> bool:
-    with file.open("rb") as stream:
+    with open_input(file, expected=RECORD3D, max_bytes=MAX_BYTES) as stream:
         return stream.read(64).lstrip().startswith(b"{")
 
 

@@ -25,7 +25,7 @@ from stadia.geometry.image_features import find_features
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, hold_folder
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_upright_size
-from stadia.io.input_files import natural_sort_key
+from stadia.io.input_files import natural_sort_key, parse_json
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
 from stadia.sfm.pair_matching import (
     FramePair,
@@ -249,7 +249,7 @@ def _write_matches(path: Path, found: ImageMatches, digest: str) -> None:
 def _read_matches(path: Path, source: Path, digest: str) -> ImageMatches | None:
     """Return cached matches; None if they are those of other images."""
     arrays: dict[str, Any] = read_npz(path)
-    head = json.loads(arrays["head"].tobytes())
+    head = parse_json(path, arrays["head"].tobytes().decode(), "matches of images")
     if head["digest"] != digest:
         return None
     stops = np.cumsum(arrays["counts"])[:-1]
