@@ -6,6 +6,8 @@ with id, depth_by_eye and metres_by_eye may complete them. Metres are right if t
 good. Each clip is judged by one network without a map, unless a map is next to it. The result is kept in
 FOLDER/verdicts/ID.json; remove the file to judge the clip again. Prints for each question how often the verdict is
 right, the false alarms (a good result that is doubted), the missed faults, and every wrong verdict.
+
+benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
 """
 
 from __future__ import annotations

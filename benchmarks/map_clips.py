@@ -7,6 +7,8 @@ out), `camera_determined` ("yes" or "no") and `split` ("choose" for clips by whi
 the others). A path is judged right if it is usable for a clip that
 can be mapped, and unusable or refused for one that cannot. A camera is judged right if it is usable where the motion
 determines it, and doubtful elsewhere. Finished clips are in FOLDER, and are not mapped again.
+
+benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
 """
 
 # mypy: disable-error-code="misc, no-untyped-def, var-annotated"
