@@ -79,7 +79,7 @@ MAP_LIMIT = 40
 ROUTES = {
     "predict photo": Route(40, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
     "train selfsup": Route(112, make_train_line, is_slow=True),
-    "adapt": Route(118, make_adapt_line, is_slow=True),
+    "adapt": Route(119, make_adapt_line, is_slow=True),
 }
 """Each command has a row; tests/test_entered_files.py measures it."""
 
