@@ -70,7 +70,8 @@ def make_adapt_line(folder: Path) -> list[str]:
     """Return the command line that adapts `base` to a folder of frames for two steps."""
     frames = next(make_world(folder).glob("test-*/left"))
     camera = "data.camera.horizontal_fov_deg=60"
-    return ["adapt", "base", str(frames), camera, "--steps", "2", "--out", str(folder / "runs"), FEW_STEPS[-1]]
+    size = ["data.height=96", "data.width=128"]
+    return ["adapt", "base", str(frames), camera, *size, "--steps", "2", "--out", str(folder / "runs"), FEW_STEPS[-1]]
 
 
 MAP_LIMIT = 40

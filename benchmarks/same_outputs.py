@@ -59,8 +59,8 @@ def list_commands(data: Path) -> dict[str, list[str]]:
         "map": ["map", "walk", "data.camera.K_file=K.txt", "--out", "walk.map"],
         "predict-mapped": ["predict", "base", "walk", "data.camera.K_file=K.txt", "--every", "5", "--out", "mapped"],
         "adapt": [
-            *("adapt", "base", "walk", "data.camera.K_file=K.txt", "training.max_steps=4", "training.max_minutes=null"),
-            *("training.check_seconds=0", "--minutes", "30", "--out", "adapted"),
+            *("adapt", "base", "walk", "data.camera.K_file=K.txt", "--steps", "4"),
+            *("training.check_seconds=0", "--out", "adapted"),
         ],
     }  # fmt: skip
 

@@ -10,9 +10,12 @@ NOT_OPENED = {"predict photo": ("data/open_dataset.py", "training/loop/checkpoin
 """A command opens no file of these, which belong to other inputs."""
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if ROUTES[name].is_slow else name for name in ROUTES]
-)
+def mark_route(name: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a row: `adapt` trains as `train selfsup` does, so only `make test-all` measures it."""
+    return [pytest.mark.slow] * ROUTES[name].is_slow + [pytest.mark.exhaustive] * (name == "adapt")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=mark_route(name)) for name in ROUTES])
 def test_a_command_enters_few_files(name: str) -> None:
     files = list_entered_files(name)
     assert len(files) > 10, "the measure sees the command"

@@ -37,6 +37,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")
 def test_a_dry_run_executes_every_part(found: tuple[dict[str, Any], str]) -> None:
     results, table = found
@@ -52,6 +53,7 @@ def test_a_dry_run_executes_every_part(found: tuple[dict[str, Any], str]) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_estimate_is_marked_and_names_its_assumptions(found: tuple[dict[str, Any], str]) -> None:
     results, table = found
     estimate = results["parts"]["estimate"]

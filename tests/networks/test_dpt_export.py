@@ -59,6 +59,7 @@ def check_sizes(network: InverseDepth, run: Callable[[Tensor], Tensor]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_onnx(tmp_path: Path) -> None:
     network = InverseDepth(drawn(plain))
     export_onnx(network, tmp_path / "model.onnx", described(network))

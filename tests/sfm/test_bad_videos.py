@@ -10,6 +10,8 @@ import pytest
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
 from stadia.data.video.video_map import find_map_folder, read_map
+from stadia.sfm.map_parts import find_connected
+from stadia.sfm.pair_matching import FramePair
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
 
@@ -29,7 +31,9 @@ def draw_turning(index: int) -> np.ndarray:
     ("draw", "camera", "words"),
     [
         pytest.param(draw_blurred, (), "blur", id="blur"),
-        pytest.param(draw_turning, (GIVEN,), "camera only turns", id="rotation", marks=pytest.mark.slow),
+        pytest.param(
+            draw_turning, (GIVEN,), "camera only turns", id="rotation", marks=[pytest.mark.slow, pytest.mark.exhaustive]
+        ),
         pytest.param(draw_turning, (), "with a field of view of 56 degrees", id="unknown", marks=pytest.mark.slow),
     ],
 )
@@ -45,12 +49,21 @@ def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path,
 @pytest.mark.slow
 def test_two_scenes_are_two_parts(stadia, tmp_path):
     first, second = TexturedRoom(0), TexturedRoom(1)
-    images = [first.draw(*find_arc_pose(index)) for index in range(10)]
-    images += [255 - second.draw(*find_arc_pose(index)) for index in range(10, 24)]
+    images = [first.draw(*find_arc_pose(index)) for index in range(6)]
+    images += [255 - second.draw(*find_arc_pose(index)) for index in range(10, 19)]
     code, _, err = stadia("map", write_images(tmp_path / "images", images), GIVEN)
     assert code == 0, err
     assert "form a part of their own" in err
     folder = find_map_folder(tmp_path / "images")
-    assert np.isfinite(read_map(folder).poses).all((1, 2)).tolist() == [True] * 10 + [False] * 14
+    assert np.isfinite(read_map(folder).poses).all((1, 2)).tolist() == [True] * 6 + [False] * 9
     (part,) = json.loads((folder / "map.json").read_text())["parts"]
-    assert {frame["index"] for frame in part} <= set(range(10, 24))
+    assert {frame["index"] for frame in part} <= set(range(6, 15))
+
+
+def test_the_largest_set_of_connected_key_frames_is_searched_for_the_camera():
+    def match(first: int, second: int, count: int) -> FramePair:
+        return FramePair(first, second, np.zeros((count, 2)), np.zeros((count, 2)), np.zeros(count, bool))
+
+    pairs = [match(0, 2, 40), match(2, 4, 14), match(4, 6, 40), match(6, 9, 15)]
+    assert find_connected([0, 2, 4, 6, 9], pairs) == [4, 6, 9]
+    assert find_connected([0, 2, 4], []) == [0]

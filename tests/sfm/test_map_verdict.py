@@ -414,6 +414,7 @@ def test_a_camera_that_stands_at_first_has_no_jump_of_speed_and_a_wrong_scale_ha
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.real
 def test_a_dashcam_with_an_unknown_camera_drives_where_it_looks(stadia, real_data, tmp_path):
     """Traffic pulls the path 20 to 50 degrees aside if its matches are kept."""

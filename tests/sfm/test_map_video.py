@@ -124,7 +124,13 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("camera", [("data.camera.focal_px=300",), ()], ids=["given", "unknown"])
+@pytest.mark.parametrize(
+    "camera",
+    [
+        pytest.param(("data.camera.focal_px=300",), id="given"),
+        pytest.param((), id="unknown", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, camera):
     monkeypatch.setattr(map_parts, "CHUNK_FRAMES", 8)
     monkeypatch.setattr(map_parts, "CHUNK_OVERLAP", 4)

@@ -123,7 +123,13 @@ def test_frames_of_a_stream_have_one_size_and_keep_the_photo(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("camera", [("data.camera.focal_px=300",), ()], ids=["given", "unknown"])
+@pytest.mark.parametrize(
+    "camera",
+    [
+        pytest.param(("data.camera.focal_px=300",), id="given"),
+        pytest.param((), id="unknown", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_the_map_of_mixed_photos_is_that_of_the_photos_as_they_are(stadia, tmp_path, camera):
     pycolmap = pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
     folder = write_mixed(tmp_path / "photos", 24)

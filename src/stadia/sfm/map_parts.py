@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from stadia.core.types import no_progress
 from stadia.geometry.image_features import match_sift_features
@@ -30,6 +32,7 @@ from stadia.sfm.map_evidence import (
     MAX_ASIDE,
     MAX_CONTRADICTED,
     MAX_STANDING,
+    MIN_CROSSING,
     group_frames,
     measure_agreement,
     measure_aside,
@@ -287,13 +290,28 @@ def map_parts(
     before: the camera found in an earlier attempt with fewer matches, or None.
     """
     frames = sorted(files)
-    estimate, parts, search = _map_in_chunks(database, files, given, size, workers, before)
+    searched = find_connected(frames, pairs)[:CHUNK_FRAMES]
+    estimate, parts, search = _map_in_chunks(database, files, searched, given, size, workers, before)
     found = [MappedParts.sort(estimate, _split_wrong_joins(parts, pairs), pairs, search)]
     if (is_last and not found[0].is_complete(len(frames))) or len(found[0].parts) > 1:
         models = map_globally(database, estimate.camera.to_pycolmap(), threads=workers.threads)
         maps = [_read_model(model, files) for model in models if model.num_reg_images() >= MIN_FRAMES]
         found.append(MappedParts.sort(estimate, _split_wrong_joins(maps, pairs), pairs, search))
     return max(found, key=MappedParts.rank)
+
+
+def find_connected(frames: Sequence[int], pairs: Sequence[FramePair]) -> list[int]:
+    """Return the largest set of key frames that matches connect, rising: frames of another scene cannot join its map.
+
+    frames: indices of all key frames.
+    pairs: the verified matches; a pair connects with at least MIN_CROSSING of them.
+    """
+    rows = {frame: row for row, frame in enumerate(frames)}
+    ends = [(rows[pair.first], rows[pair.second]) for pair in pairs if len(pair.xy_first) >= MIN_CROSSING]
+    first, second = np.array(ends, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(ends)), (first, second)), shape=(len(frames), len(frames)))
+    _, labels = connected_components(graph, directed=False)
+    return [frame for frame, label in zip(frames, labels, strict=True) if label == np.bincount(labels).argmax()]
 
 
 def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -> list[SparseMap]:
@@ -317,20 +335,20 @@ def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -
 def _map_in_chunks(
     database: Path,
     files: Mapping[int, Path],
+    searched: Sequence[int],
     given: LensCamera | None,
     size: tuple[int, int],
     workers: Workers,
     before: FoundCamera | None,
 ) -> tuple[CameraEstimate, list[SparseMap], FoundCamera | None]:
-    """Return the camera, the maps of the parts, and the search of the camera."""
-    frames = sorted(files)
-    found = find_camera(database, frames[:CHUNK_FRAMES], *size, given=given, workers=workers, before=before)
-    chunks = list(_split_chunks(frames))
+    """Return the camera, found with the key frames `searched`, the maps of the parts, and the search of the camera."""
+    found = find_camera(database, searched, *size, given=given, workers=workers, before=before)
+    chunks = list(_split_chunks(sorted(files)))
     assumed, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
     is_usable = given is not None or (found is not None and found.intervals.is_focal_usable(found.camera))
     started = found
     if not is_usable:
-        started = find_camera(database, frames[:CHUNK_FRAMES], *size, given=assumed, workers=workers)
+        started = find_camera(database, searched, *size, given=assumed, workers=workers)
     camera = given or assumed
     if started is not None:
         is_refined = given is None and is_usable
