@@ -115,8 +115,9 @@ def test_pictures_are_used_and_small() -> None:
 def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands run in this process, where what they need is imported and compiled."""
 
-    def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
+    def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
         run_in_this_process(tmp_path, tuple(map(str, words)), codes)
+        return ""
 
     monkeypatch.setattr(gallery, "call", call)
     job = gallery.Job(tmp_path, tmp_path / "work", None, tiny=True)
