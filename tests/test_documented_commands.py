@@ -70,7 +70,7 @@ NAMES = {
 ALWAYS = ("study.yaml", "runs", "depth_npz")
 """Inputs of lines that do not name them; of all others a line gets those that it names."""
 
-IN_ORDER = ("docs/tutorials/", "docs/start/first-video.md")
+IN_ORDER = ("docs/tutorials/", "docs/start/first-video.md", "docs/start/train.md")
 """Pages whose lines test_tutorials.py runs one after the other."""
 
 ALONE = [block for block in SHELL if not block.where.startswith(IN_ORDER)]
