@@ -26,7 +26,7 @@ from stadia.training.loop.callbacks import read_rows
 from website.notebooks import NOTEBOOKS, locate_notebook, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
-LONG = ("fine-tune-published-depth", "metres-from-one-camera", "metres-from-stereo")
+LONG = ("fine-tune-published-depth", "metres-from-stereo")
 """Pages of half a minute: `make test-all` runs them, and test_documents.py parses their lines."""
 
 PAGES = [*TUTORIALS, *(ROOT / "docs" / "start" / f"{name}.md" for name in ("first-video", "train"))]
@@ -132,7 +132,7 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path, build_once
         if language.startswith("save "):
             Path(language.removeprefix("save ")).write_text(text)
         elif language == "python":
-            if path.stem not in ("add-a-loss", "add-a-dataset", "several-machines"):  # test_documents.py has them
+            if path.stem not in ("add-a-loss", "add-a-dataset"):  # test_documents.py has them
                 exec(compile(make_smaller(text), path.name, "exec"), page)
         elif text.startswith("stadia "):
             run_line(text, build_once)
