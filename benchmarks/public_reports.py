@@ -1836,7 +1836,14 @@ MESSAGES = (
 
 def write_page() -> str:
     """Return the page of messages that are no findings."""
-    rows = ["# It says that ...", "", PAGE_INTRODUCTION, "", "| it says | cause | fix | reported in |", "|---|---|---|---|"]
+    rows = [
+        "# It says that ...",
+        "",
+        PAGE_INTRODUCTION,
+        "",
+        "| it says | cause | fix | reported in |",
+        "|---|---|---|---|",
+    ]
     rows += [f"| {' | '.join(message)} |" for message in MESSAGES]
     return "\n".join(rows) + "\n"
 

@@ -122,6 +122,38 @@ def draw_walk(job: Job) -> str | None:
     return _keep(job, job.work / "walk.png", "walk.jpg")
 
 
+def draw_walk_map(job: Job) -> str | None:
+    """Points and path of the walk from above, by `stadia map` on every second image; some minutes."""
+    if job.walk is None:
+        return None
+    (job.work / "half").mkdir()
+    for path in sorted((job.walk / "images").iterdir())[::2]:
+        shutil.copy(path, job.work / "half")
+    camera = f"data.camera.K_file={job.walk / 'K.txt'}"
+    print(call("map", job.work / "half", camera, "--out", job.work / "walk.map"))
+    Image.fromarray(draw_from_above(job.work / "walk.map")).save(job.work / "walk-map.png")
+    return _keep(job, job.work / "walk-map.png", "walk-map.jpg")
+
+
+def draw_from_above(folder: Path, width: int = 1000) -> Pixels:
+    """Draw points and path of a map, seen along the direction in which the path extends least."""
+    with np.load(folder / "points.npz") as file:
+        points, colors = file["points"], file["colors"]
+    path = np.loadtxt(folder / "trajectory.txt")[:, [-9, -5, -1]]
+    axes = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)[2][:2]
+    flat, line = points @ axes.T, path @ axes.T
+    low, high = np.percentile(flat, [3, 97], axis=0)
+    low, high = np.minimum(low, line.min(axis=0)), np.maximum(high, line.max(axis=0))
+    scale = 0.94 * width / (high[0] - low[0])
+    canvas = np.full((round((high[1] - low[1]) * scale / 0.94), width, 3), 18, np.uint8)
+    corner = (low + high) / 2 - np.array([width, canvas.shape[0]]) / 2 / scale
+    for place, color in zip((flat - corner) * scale, colors, strict=True):
+        cv2.circle(canvas, np.round(place).astype(int).tolist(), 2, color.tolist(), -1, cv2.LINE_AA)
+    drawn = np.round((line - corner) * scale * 16).astype(np.int32)
+    cv2.polylines(canvas, [drawn], False, (255, 176, 59), 3, cv2.LINE_AA, shift=4)
+    return canvas
+
+
 # -- The animation of the demo
 
 
@@ -332,6 +364,7 @@ def _keep(job: Job, path: Path, name: str) -> str:
 
 PICTURES: dict[str, Callable[[Job], str | None]] = {
     "walk": draw_walk,
+    "walk-map": draw_walk_map,
     "animation": animate_demo,
     "sheet": draw_training,
     "objectpose": draw_objectpose,

@@ -22,7 +22,7 @@ Every figure was measured, and its page has the command. "Goal" was set before t
 [Metrics](../reference/metrics.md) and the [glossary](../reference/glossary.md) explain the terms.
 
 Unless a row states otherwise, the machine has two cores of a server processor, no GPU, 24 GiB,
-Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small parts of public data sets
+Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small parts of public datasets
 (`STADIA_REAL_DATA`).
 """
 
