@@ -18,7 +18,7 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def count_codes(clips: list[JudgedClip]) -> Iterator[str]:
         yield f"findings on {len(chosen)} clips with {'good' if is_good else 'bad'} depth: {listed}"
 
 
-def describe_scenes(rows: list[dict[str, str]]) -> Iterator[str]:
+def describe_scenes(rows: Iterable[dict[str, str]]) -> Iterator[str]:
     """Yield for each kind of scene how many clips have good depth, and right metres, by eye."""
     by_scene: dict[str, list[dict[str, str]]] = {}
     for row in rows:
