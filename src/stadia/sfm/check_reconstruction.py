@@ -351,7 +351,8 @@ def _judge_camera(search: ConventionSearch, posed: PosedImages) -> Judgement:
         span = f"{low * focal_px:.0f} to {high * focal_px:.0f} px"
         return Judgement(Grade.NOT_JUDGED, f"focal lengths from {span} fit alike in these images", basis)
     off = max(low - 1, 1 - high, 0.0)
-    fits = f"matches fit a focal length of {low * focal_px:.0f} to {high * focal_px:.0f} px; given {focal_px:.0f}"
+    ends = " to ".join(dict.fromkeys(f"{share * focal_px:.0f}" for share in (low, high)))
+    fits = f"matches fit a focal length of {ends} px; given {focal_px:.0f}"
     if off > MAX_FOCAL_ERROR_AT_ALL:
         return Judgement(Grade.UNUSABLE, fits, basis)
     return Judgement(Grade.DOUBTFUL if off > MAX_FOCAL_ERROR else Grade.USABLE, fits, basis)
