@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--offset", type=float, default=0.0)
     parser.add_argument("--device", default="cpu", help="cuda on a machine with a GPU")
     parser.add_argument("overrides", nargs="*", help="of the configuration, key=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     start = [] if arguments.start == "random" else [arguments.start]

@@ -201,8 +201,8 @@ def _print_verdicts(name: str, better: str, judged: JudgedStudy, *, verbose: boo
     lines += [f"note on '{verdict['change']}': {note}" for verdict in verdicts for note in verdict["notes"]]
     if undecided := [verdict["change"] for verdict in verdicts if verdict["is_open"]]:
         cost = study["rest_seconds"]
-        hours = "more than 10,000 seeds" if cost is None else f"about {cost / 3600:.2g} hours of training"
-        lines.append(f"Deciding {', '.join(undecided)} takes {hours}. Raise --max-seeds to continue.")
+        hours = "10,000 seeds" if cost is None else f"{cost / 3600:.2g} hours of training"
+        lines.append(f"Deciding {', '.join(undecided)} takes at least {hours}. Raise --max-seeds to continue.")
     lines += [f"note: {note}" for note in study["notes"]]
     for line in lines if verbose else lines[:MAX_LINES]:
         echo(line)

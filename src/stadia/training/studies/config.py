@@ -81,7 +81,7 @@ class StudyConfig(StrictModel):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     budget: Literal["samples", "seconds"] = "samples"
     until: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    max_seeds: int = Field(default=30, ge=FIRST_LOOK, le=1000)
+    max_seeds: int = Field(default=30, ge=FIRST_LOOK, le=200)
     scores: bool | Literal["auto"] = "auto"
     post_hoc_choices: tuple[str, ...] = ()
 
