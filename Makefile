@@ -24,7 +24,7 @@ help:
 	@echo "make test-all    the same with every combination of networks, recipes and options: before a release"
 	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"
 	@echo "make docs        build the documentation site into build/site; every warning is an error"
-	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training)"
+	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training; WALK=: of the README)"
 	@echo "make campaign    every hostile input against the command line, about an hour on two cores; prints a table"
 	@echo "make lint        ruff and mypy only"
 	@echo "make format      let ruff write the format"
@@ -62,7 +62,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m website.build
 
 gallery: $(VENV)/.installed-docs
-	$(BIN)/python -m website.gallery --out $(GALLERY) $(if $(RUN),--run $(RUN)) $(TINY)
+	$(BIN)/python -m website.gallery --out $(GALLERY) $(if $(RUN),--run $(RUN)) $(if $(WALK),--walk $(WALK)) $(TINY)
 
 gpu-check: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu_check.py --out $(OUT)

@@ -8,6 +8,7 @@ FOLDER/verdicts/ID.json; remove the file to judge the clip again. Prints for eac
 right, the false alarms (a good result that is doubted), the missed faults, and every wrong verdict.
 
 benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
+`python benchmarks/clip_verdicts.py benchmarks --scenes` counts the answers by kind of scene, and judges nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,13 +128,29 @@ def count_codes(clips: list[JudgedClip]) -> Iterator[str]:
         yield f"findings on {len(chosen)} clips with {'good' if is_good else 'bad'} depth: {listed}"
 
 
+def describe_scenes(rows: Iterable[dict[str, str]]) -> Iterator[str]:
+    """Yield for each kind of scene how many clips have good depth, and right metres, by eye."""
+    by_scene: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row.get("depth_by_eye"):
+            by_scene.setdefault(row["scene"], []).append(row)
+    for scene, clips in by_scene.items():
+        good = sum(float(row["depth_by_eye"]) >= GOOD_DEPTH for row in clips)
+        metres = sum(row["metres_by_eye"] == "yes" for row in clips)
+        yield f"{scene}: depth is good in {good} of {len(clips)} clips, metres are right in {metres}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", default="choose")
     parser.add_argument("--network", default="base")
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--scenes", action="store_true", help="count the answers by kind of scene")
     options = parser.parse_args()
+    if options.scenes:
+        print(*describe_scenes(read_rows(options.folder)), sep="\n")
+        return
     rows = [row for row in read_rows(options.folder) if row["split"] == options.split]
     rows = [row for row in rows if not options.only or row["id"] in options.only]
     clips = list(judge_clips(options.folder, rows, options.network))

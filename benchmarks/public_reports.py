@@ -1802,12 +1802,6 @@ add_network_report("F05", "desktop2stereo 13: a clone without LFS", "model.safet
 
 # -- The page of symptoms: docs/reference/it-says-that.md.
 
-FINDINGS = (
-    "K04 resized", "E03 millimetres", "E03 P3_alone", "E02", "E10 shifted", "E10 later", "E11 shifted", "E06", "E07",
-    "E08 millimetres", "D06 millimetres_as_kitti", "D07 inverse_depth", "D03", "D19 known_bits", "E12 turned",
-)  # fmt: skip
-"""Findings that reported inputs lead to most, as `CODE` or `CODE CASE`."""
-
 MESSAGES = (
     ("`only N of M poses have a partner`", "times of two clocks, in two units, or written with few digits",
      "raise `--max-difference`, correct the clock, or write all digits", "evo"),
@@ -1841,30 +1835,24 @@ MESSAGES = (
 
 
 def write_page() -> str:
-    """Return the page of symptoms, from the catalog of findings and from MESSAGES."""
-    from stadia.checks.catalog import CATALOG
-
-    rows = ["# It says that ...", "", PAGE_INTRODUCTION, "", "## Findings of a check", ""]
-    rows += ["| it says | what you see otherwise | cause | fix |", "|---|---|---|---|"]
-    for name in FINDINGS:
-        code, _, case = name.partition(" ")
-        entry = CATALOG[code]
-        special = entry.cases.get(case)
-        cause, fix = (getattr(special, key, "") or getattr(entry, key) for key in ("cause", "fix"))
-        texts = [" ".join(text.split()).replace("|", "\\|") for text in (entry.symptom, cause, fix)]
-        texts = [re.sub(r"{(\w+)}", r"*\1*", text) for text in texts]
-        rows.append(f"| {code}: {entry.title} | {' | '.join(texts)} |")
-    rows += ["", "## Lines and notes of other commands", ""]
-    rows += ["| it says | cause | fix | reported in |", "|---|---|---|---|"]
+    """Return the page of messages that are no findings."""
+    rows = [
+        "# It says that ...",
+        "",
+        PAGE_INTRODUCTION,
+        "",
+        "| it says | cause | fix | reported in |",
+        "|---|---|---|---|",
+    ]
     rows += [f"| {' | '.join(message)} |" for message in MESSAGES]
     return "\n".join(rows) + "\n"
 
 
 PAGE_INTRODUCTION = """\
-What stadia prints for the mistakes that people report most, with cause and fix. The table of
-findings is made of the catalog (`stadia explain CODE` prints all of an entry), and
-`python benchmarks/public_reports.py --page FILE` writes this page.
-[Results](../results/checks.md) counts the inputs."""
+Lines of commands that score or read files, with cause and fix. A line with a code, such as K04, is a
+[finding](findings.md); `stadia explain K04` prints its cause and fix.
+`python benchmarks/public_reports.py --page FILE` writes this page, and
+[results](../results/checks.md) count the inputs that people reported."""
 
 
 # -- Running them.

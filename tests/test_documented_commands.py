@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from benchmarks.campaign.cases import copy_sound
 from PIL import Image
+from tests.combinations import mark_repeats
 from tests.sound import TINY, export_at_training_size
 from tests.test_documents import SHELL, commands
 
@@ -70,7 +71,7 @@ NAMES = {
 ALWAYS = ("study.yaml", "runs", "depth_npz")
 """Inputs of lines that do not name them; of all others a line gets those that it names."""
 
-IN_ORDER = ("docs/tutorials/", "docs/start/first-video.md")
+IN_ORDER = ("docs/tutorials/", "docs/start/first-video.md", "docs/start/train.md")
 """Pages whose lines test_tutorials.py runs one after the other."""
 
 ALONE = [block for block in SHELL if not block.where.startswith(IN_ORDER)]
@@ -80,6 +81,11 @@ LINES = {line: block.where for block in ALONE for line in commands(block) if lin
 def find_reason(line: str) -> str | None:
     """Return why a line is not run; None for one that is run."""
     return next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, line)), None)
+
+
+def find_kind(line: str) -> tuple[str, frozenset[str]]:
+    """Return the command of a line and its options: of each kind `make test` runs the first line."""
+    return line.split()[1], frozenset(re.findall(r"--[a-z-]+", line))
 
 
 RUN = sorted(line for line in LINES if find_reason(line) is None)
@@ -127,7 +133,7 @@ def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("line", RUN)
+@pytest.mark.parametrize("line", mark_repeats(RUN, find_kind))
 def test_a_line_runs_as_printed(
     line: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

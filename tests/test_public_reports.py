@@ -63,7 +63,7 @@ def test_inputs_of_real_samples(name: str, tmp_path: Path, real_data: Path, stad
     _check(name, tmp_path, real_data, stadia)
 
 
-def test_the_page_of_symptoms_is_that_of_the_catalog() -> None:
+def test_the_page_of_messages_is_written_by_the_program() -> None:
     page = Path(__file__).parents[1] / "docs" / "reference" / "it-says-that.md"
     assert page.read_text(encoding="utf-8") == sys.modules["public_reports"].write_page()
 

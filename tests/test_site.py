@@ -14,7 +14,7 @@ import yaml
 from tests.sound import run_in_this_process
 
 import stadia
-from website import gallery
+from website import assistant_pages, gallery
 from website.api_pages import list_public_names
 from website.foreign_hosts import find_foreign_loads, find_loads
 from website.results_pages import write_pages
@@ -115,8 +115,9 @@ def test_pictures_are_used_and_small() -> None:
 def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands run in this process, where what they need is imported and compiled."""
 
-    def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
+    def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
         run_in_this_process(tmp_path, tuple(map(str, words)), codes)
+        return ""
 
     monkeypatch.setattr(gallery, "call", call)
     job = gallery.Job(tmp_path, tmp_path / "work", None, tiny=True)
@@ -138,3 +139,8 @@ def test_the_citation_and_the_templates_are_valid() -> None:
 def test_the_pages_of_results_are_those_of_the_figures() -> None:
     for path, text in write_pages().items():
         assert (DOCS / path).read_text(encoding="utf-8") == text, "run python -m website.results_pages"
+
+
+def test_the_pages_for_assistants_are_those_of_the_docs() -> None:
+    for name, write in assistant_pages.PAGES.items():
+        assert (ROOT / name).read_text(encoding="utf-8") == write(), "run python -m website.assistant_pages"

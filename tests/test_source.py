@@ -219,3 +219,35 @@ def test_what_is_imported_is_declared():
         and not declared & {d.lower() for d in distributions.get(module, [module.replace("_", "-")])}
     }
     assert not undeclared, "\n".join(sorted(undeclared))
+
+
+TERMS = {
+    r"equal medians": "median scaling",
+    r"telephones?": "phone",
+    r"differences of brightness|brightness differences": "photometric error",
+    r"data sets?": "dataset",
+    r"key frames?": "keyframe",
+    r"trainings": "training runs",
+    r"frames that (did not )?train(ed)?": "training frames, held-out frames",
+    r"trained nothing": "held out",
+    r"depth leans|leaning depth": "depth tilts",
+    r"standing camera": "stationary camera",
+    r"stabilisers?": "stabilizer",
+}
+"""Pattern in prose -> the term of the glossary. In the source only the first three: others are names of its output."""
+IN_SOURCE = 3
+NOTEBOOKS = "docs/results/notebooks.md"
+"""Quotes the words of the notebooks that it answers."""
+
+
+def test_prose_has_the_terms_of_the_glossary() -> None:
+    pages = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    found = []
+    for path in (path for path in [*pages, *SOURCES] if where(path) != NOTEBOOKS):
+        text = path.read_text(encoding="utf-8")
+        is_source = path.suffix == ".py"
+        prose = text if is_source else re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)", " ", text, flags=re.S)
+        for pattern, term in list(TERMS.items())[: IN_SOURCE if is_source else None]:
+            hits = re.findall(rf"\b(?:{pattern})\b", " ".join(prose.split()), re.I)
+            found += [f"{where(path)}: found {len(hits)} of {pattern}; expected {term}"] if hits else []
+    assert found == []

@@ -23,13 +23,13 @@ from tests.test_documents import ROOT, blocks, commands
 from stadia.cli.main import run
 from stadia.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.training.loop.callbacks import read_rows
-from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
+from website.notebooks import NOTEBOOKS, locate_notebook, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
-LONG = ("fine-tune-published-depth", "metres-from-one-camera", "metres-from-stereo")
+LONG = ("fine-tune-published-depth", "metres-from-stereo")
 """Pages of half a minute: `make test-all` runs them, and test_documents.py parses their lines."""
 
-PAGES = [*TUTORIALS, ROOT / "docs" / "start" / "first-video.md"]
+PAGES = [*TUTORIALS, *(ROOT / "docs" / "start" / f"{name}.md" for name in ("first-video", "train"))]
 
 SHORT = "training.max_steps=2 training.batch_size=2 training.validate_every=2 training.threads=1 --on-stop warn"
 TINY_LAPTOP = f"--preset tiny-laptop {shlex.join(NETWORK)} {SHORT}"
@@ -106,9 +106,10 @@ def read_steps(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has before the first line, as the current folder: a video and its K, a data set, paths, a study."""
+    """What a reader has before the first line, as the current folder: photo, video and K, dataset, paths, a study."""
     World().dataset(tmp_path / "DATASET", {"train": ["a"], "val": ["b"], "test": ["b"]}, frames=6)
     write_video(tmp_path / "drive.mp4")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8))
     (tmp_path / "K.txt").write_text("116 0 80\n0 116 48\n0 0 1\n")
     for name in ("estimate.txt", "truth.txt"):
         (tmp_path / name).write_text(rows([pose(index) for index in range(6)]))
@@ -131,7 +132,7 @@ def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path, build_once
         if language.startswith("save "):
             Path(language.removeprefix("save ")).write_text(text)
         elif language == "python":
-            if path.stem not in ("add-a-loss", "add-a-dataset", "several-machines"):  # test_documents.py has them
+            if path.stem not in ("add-a-loss", "add-a-dataset"):  # test_documents.py has them
                 exec(compile(make_smaller(text), path.name, "exec"), page)
         elif text.startswith("stadia "):
             run_line(text, build_once)
@@ -217,7 +218,6 @@ def test_the_python_of_the_readme_runs() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     marked = re.search(r"<!-- run in small -->\n```python\n(.*?)```", text, re.S)
     assert marked is not None
-    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8))
     code = marked[1]
     page: dict[str, Any] = {"__name__": "readme"}
     exec(compile(code, "README.md", "exec"), page)
@@ -227,7 +227,7 @@ def test_the_python_of_the_readme_runs() -> None:
 
 @pytest.mark.parametrize("page", NOTEBOOKS)
 def test_a_notebook_is_that_of_its_page_and_compiles(page: str) -> None:
-    path = FOLDER / f"{page.replace('-', '_')}.ipynb"
+    path = locate_notebook(page)
     assert path.read_text(encoding="utf-8") == write_notebook(page), "run: python -m website.notebooks"
     for cell in make_notebook(page)["cells"]:
         if cell["cell_type"] == "code":

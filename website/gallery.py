@@ -5,6 +5,7 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --run runs/<date>-demo     # also what needs a trained demo
     python -m website.gallery --tiny --out FOLDER
     python -m website.gallery --only findings
+    python -m website.gallery --only walk --walk deep-video-mvs/sample-data/hololens-dataset/000  # a clone, MIT
     python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
     python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
     python -m website.gallery --only compare  # needs Chromium
@@ -14,14 +15,16 @@ Each picture is a function that draws into a folder with the program's own comma
 from __future__ import annotations
 
 import argparse
+import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ class Job:
     """What a picture is drawn from.
 
     run: a folder of a trained demo; objectpose: one of a trained `objectpose`; shots: one of screenshots.
+    walk: the recording 000 of the HoloLens data of github.com/ardaduz/deep-video-mvs, with images, depth, poses and K.
     work: for data.
     """
 
@@ -54,17 +58,103 @@ class Job:
     tiny: bool
     shots: Path | None = None
     objectpose: Path | None = None
+    walk: Path | None = None
 
 
-def call(*words: object, codes: tuple[int, ...] = (0,)) -> None:
-    """Run a command of stadia; raise with its output where it fails."""
+def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
+    """Run a command of stadia and return its output; raise with its error output if it fails."""
     line = [sys.executable, "-P", "-m", "stadia", *map(str, words)]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode not in codes:
         raise RuntimeError(f"stadia {' '.join(map(str, words))} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
-# -- The animation of the README
+# -- The picture of the README
+
+TABLE, ENDS = "00088", ((35, 262), (410, 75))
+"""A photo of the walk, and two ends of its table in pixels (x, y)."""
+WRONG = range(80, 160)
+"""The images of the walk whose poses get the camera axes of OpenGL."""
+
+
+def draw_walk(job: Job) -> str | None:
+    """A photo of an office, its depth with a measured length, and the matches that contradict wrong poses."""
+    if job.walk is None:
+        return None
+    import stadia
+
+    K, poses = np.loadtxt(job.walk / "K.txt"), np.loadtxt(job.walk / "poses.txt").reshape(-1, 4, 4)
+    prediction = stadia.open_network("base").predict(job.walk / "images" / f"{TABLE}.png", K=K)
+    measured = prediction.distance(*ENDS)
+    true_depth = cv2.imread(str(job.walk / "depth" / f"{TABLE}.png"), cv2.IMREAD_UNCHANGED) / 1000
+    windows = [true_depth[y - 4 : y + 5, x - 4 : x + 5] for x, y in ENDS]
+    ends = [
+        np.linalg.solve(K, (*end, 1)) * np.median(window[window > 0]) for end, window in zip(ENDS, windows, strict=True)
+    ]
+    text = f"{measured.distance:.2f} +- {measured.deviation:.2f} m"
+    print(f"length of the table: {text}; the HoloLens measured {np.linalg.norm(ends[0] - ends[1]):.2f} m")
+
+    from stadia.evaluation.plots.colormaps import color_inverse_depth
+
+    photo = cv2.imread(str(job.walk / "images" / f"{TABLE}.png"))
+    colors = np.ascontiguousarray(color_inverse_depth(1 / prediction.depth_m)[..., ::-1])
+    for tile in (photo, colors):
+        cv2.line(tile, *ENDS, (255, 255, 255), 3, cv2.LINE_AA)
+        for end in ENDS:
+            cv2.circle(tile, end, 7, (255, 255, 255), -1, cv2.LINE_AA)
+    cv2.putText(colors, text, (260, 310), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2, cv2.LINE_AA)
+
+    images = sorted((job.walk / "images").iterdir())
+    (job.work / "part").mkdir()
+    for index in WRONG:
+        shutil.copy(images[index], job.work / "part")
+    opengl = poses[WRONG.start : WRONG.stop] @ np.diag([1.0, -1, -1, 1])
+    np.savetxt(job.work / "office.txt", opengl[:, :3].reshape(-1, 12))
+    words = ("--images", job.work / "part", "--camera", job.walk / "K.txt", "--report", job.work / "page")
+    print(call("check", job.work / "office.txt", *words, codes=(0, 1)))
+    encoded = re.search(r"data:image/jpeg;base64,([^\"]+)", next((job.work / "page").glob("*.html")).read_text())
+    assert encoded is not None
+    pair = cv2.imdecode(np.frombuffer(base64.b64decode(encoded[1]), np.uint8), cv2.IMREAD_COLOR)
+    above = np.hstack([photo, np.full((photo.shape[0], 8, 3), 255, np.uint8), colors])
+    below = cv2.resize(pair, (above.shape[1], round(pair.shape[0] * above.shape[1] / pair.shape[1])))
+    cv2.imwrite(str(job.work / "walk.png"), np.vstack([above, np.full((8, above.shape[1], 3), 255, np.uint8), below]))
+    return _keep(job, job.work / "walk.png", "walk.jpg")
+
+
+def draw_walk_map(job: Job) -> str | None:
+    """Points and path of the walk from above, by `stadia map` on every second image; some minutes."""
+    if job.walk is None:
+        return None
+    (job.work / "half").mkdir()
+    for path in sorted((job.walk / "images").iterdir())[::2]:
+        shutil.copy(path, job.work / "half")
+    camera = f"data.camera.K_file={job.walk / 'K.txt'}"
+    print(call("map", job.work / "half", camera, "--out", job.work / "walk.map"))
+    Image.fromarray(draw_from_above(job.work / "walk.map")).save(job.work / "walk-map.png")
+    return _keep(job, job.work / "walk-map.png", "walk-map.jpg")
+
+
+def draw_from_above(folder: Path, width: int = 1000) -> Pixels:
+    """Draw points and path of a map, seen along the direction in which the path extends least."""
+    with np.load(folder / "points.npz") as file:
+        points, colors = file["points"], file["colors"]
+    path = np.loadtxt(folder / "trajectory.txt")[:, [-9, -5, -1]]
+    axes = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)[2][:2]
+    flat, line = points @ axes.T, path @ axes.T
+    low, high = np.percentile(flat, [3, 97], axis=0)
+    low, high = np.minimum(low, line.min(axis=0)), np.maximum(high, line.max(axis=0))
+    scale = 0.94 * width / (high[0] - low[0])
+    canvas = np.full((round((high[1] - low[1]) * scale / 0.94), width, 3), 18, np.uint8)
+    corner = (low + high) / 2 - np.array([width, canvas.shape[0]]) / 2 / scale
+    for place, color in zip((flat - corner) * scale, colors, strict=True):
+        cv2.circle(canvas, np.round(place).astype(int).tolist(), 2, color.tolist(), -1, cv2.LINE_AA)
+    drawn = np.round((line - corner) * scale * 16).astype(np.int32)
+    cv2.polylines(canvas, [drawn], False, (255, 176, 59), 3, cv2.LINE_AA, shift=4)
+    return canvas
+
+
+# -- The animation of the demo
 
 
 def draw_path(predicted: NDArray[Any], true: NDArray[Any], count: int, side: int) -> Pixels:
@@ -273,6 +363,8 @@ def _keep(job: Job, path: Path, name: str) -> str:
 
 
 PICTURES: dict[str, Callable[[Job], str | None]] = {
+    "walk": draw_walk,
+    "walk-map": draw_walk_map,
     "animation": animate_demo,
     "sheet": draw_training,
     "objectpose": draw_objectpose,
@@ -292,6 +384,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a run of `stadia demo`, for the pictures of a training")
     parser.add_argument("--objectpose", type=Path, help="a run of `stadia train objectpose`")
     parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
+    parser.add_argument("--walk", type=Path, help="sample-data/hololens-dataset/000 of ardaduz/deep-video-mvs")
     parser.add_argument("--only", choices=PICTURES, action="append")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
@@ -299,10 +392,11 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
     try:
         job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots, arguments.objectpose)
+        job = replace(job, walk=arguments.walk)
         for name in arguments.only or PICTURES:
             started = time.monotonic()
             made = PICTURES[name](job)
-            missing = "left out: needs --run, --objectpose or --shots"
+            missing = "left out: needs --run, --objectpose, --walk or --shots"
             print(f"{name:10} {made or missing} ({time.monotonic() - started:.1f} s)")
     finally:
         shutil.rmtree(work)

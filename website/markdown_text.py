@@ -27,9 +27,9 @@ def _outside_code(text: str, change: Callable[[str], str]) -> str:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a table. The cells are Markdown; bars in them are escaped."""
-    lines = [list(head)]
-    lines += [["---"] * len(lines[0]), *(list(row) for row in rows)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") or " " for cell in line) + " |" for line in lines)
+    names = list(head)
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") or " " for cell in line) + " |" for line in (names, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(names), *lines[1:]])
 
 
 def code(text: str) -> str:

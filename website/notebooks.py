@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TUTORIALS = ROOT / "docs" / "tutorials"
-FOLDER = TUTORIALS / "notebooks"
-NOTEBOOKS = {"python": "drive.mp4", "depth-from-your-video": "drive.mp4", "wrong-calibration": None}
+DOCS = ROOT / "docs"
+FOLDER = DOCS / "tutorials" / "notebooks"
+NOTEBOOKS = {"tutorials/python": "drive.mp4", "start/train": "drive.mp4", "tutorials/wrong-calibration": None}
 """Page -> the file that a reader uploads, if any."""
 
 INSTALL = "%pip install --quiet 'stadia[weights]'"
@@ -30,9 +30,9 @@ with Image.open(sorted(Path("{folder}").rglob("*.{suffix}"))[0]) as image:
     image.load()
 image"""
 SHOWN = {
-    "python": ("photo-depth", "png"),
-    "depth-from-your-video": ("drive-depth/depth_color", "jpg"),
-    "wrong-calibration": ("broken-findings", "png"),
+    "tutorials/python": ("photo-depth", "png"),
+    "start/train": ("drive-depth/depth_color", "jpg"),
+    "tutorials/wrong-calibration": ("broken-findings", "png"),
 }
 """Page -> folder and suffix of the image that the last cell shows."""
 
@@ -42,7 +42,7 @@ BLOCK = re.compile(r"(?:<!-- run -->\n)?^```(sh|python)\n(.*?)^```\n?", re.MULTI
 
 def make_notebook(page: str) -> dict[str, Any]:
     """Return the notebook of a page, without outputs. Shell lines become `!` lines; RUN becomes the last run."""
-    text = (TUTORIALS / f"{page}.md").read_text(encoding="utf-8")
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     cells, position = [], 0
     for match in BLOCK.finditer(text):
         cells += _make_text(text[position : match.start()])
@@ -80,6 +80,11 @@ def _make_cell(kind: str, source: str) -> dict[str, Any]:
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 
+def locate_notebook(page: str) -> Path:
+    """Return the path of the notebook of a page."""
+    return FOLDER / f"{page.rpartition('/')[2].replace('-', '_')}.ipynb"
+
+
 def write_notebook(page: str) -> str:
     """Return the text of a notebook's file."""
     return json.dumps(make_notebook(page), indent=1, ensure_ascii=False) + "\n"
@@ -88,7 +93,7 @@ def write_notebook(page: str) -> str:
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for page in NOTEBOOKS:
-        (FOLDER / f"{page.replace('-', '_')}.ipynb").write_text(write_notebook(page), encoding="utf-8")
+        locate_notebook(page).write_text(write_notebook(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

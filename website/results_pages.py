@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,11 @@ Every figure was measured, and its page has the command. "Goal" was set before t
 [Metrics](../reference/metrics.md) and the [glossary](../reference/glossary.md) explain the terms.
 
 Unless a row states otherwise, the machine has two cores of a server processor, no GPU, 24 GiB,
-Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small parts of public data sets
+Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small parts of public datasets
 (`STADIA_REAL_DATA`).
 """
 
 MORE = """\
-## More
-
 - [Code structure](code-size.md): programs that measure the code.
 - [Notebooks](notebooks.md): the questions of the founders' notebooks, answered.
 - [The network of the package](../reference/base-network.md): training and what was tried.
@@ -50,12 +49,12 @@ def write_pages() -> dict[str, str]:
 
 
 def _write_index(areas: Mapping[str, Mapping[str, Any]]) -> str:
-    parts = [INTRODUCTION]
+    lines = []
     for name, area in areas.items():
-        figures = [figure for figure in area["figures"] if figure.get("first")]
-        rows = [_write_rows(figures), ""] if figures else []
-        parts += [f"## [{area['title']}]({name}.md)\n", *rows]
-    return "\n".join((*parts, MORE))
+        first = next((figure for figure in area["figures"] if figure.get("first")), area["figures"][0])
+        rival = f" ({first['compared']})" if "compared" in first else ""
+        lines.append(_wrap(f"- [{area['title']}]({name}.md). {first['what']}: **{first['measured']}**{rival}"))
+    return "\n".join((INTRODUCTION, *lines, MORE))
 
 
 def _write_area(area: Mapping[str, Any]) -> str:
@@ -69,9 +68,9 @@ def _write_area(area: Mapping[str, Any]) -> str:
 
 
 def _shorten(what: str) -> str:
-    """Return the part before the list of values, if it names the row."""
-    first = what.partition(": ")[0]
-    return first if len(first.split()) > 2 else what
+    """Return the first words of a row, which name it."""
+    words = re.split(r"[:;,] ", what.removeprefix("The same: "))[0].split()
+    return " ".join(words[:7]) + (" ..." if len(words) > 7 else "")
 
 
 def _wrap(text: str) -> str:

@@ -12,7 +12,7 @@ Importing it loads no torch: a name is loaded when it is used. `__init__.pyi` li
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 NAMES = {
     "open_network": "stadia.predict.network:open_network",

@@ -147,7 +147,7 @@ def test_the_mcap_file_is_read_by_mcap(real_data: Path, tmp_path: Path, stadia: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".bag", ".db3"])
+@pytest.mark.parametrize("suffix", [".bag", pytest.param(".db3", marks=pytest.mark.exhaustive)])
 def test_other_bags_of_two_cameras_with_compressed_images(
     suffix: str, real_data: Path, tmp_path: Path, stadia: Stadia
 ) -> None:

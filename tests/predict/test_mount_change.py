@@ -171,6 +171,8 @@ class TestGeometry:
 
 
 class TestCommand:
+    @pytest.mark.slow
+    @pytest.mark.exhaustive
     def test_two_folders_of_frames(self, tmp_path: Path, stadia: Stadia) -> None:
         for name, views in (("a", render(0)), ("b", render(1, (0, 2.0, 0)))):
             (tmp_path / name).mkdir()

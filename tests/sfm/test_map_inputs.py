@@ -98,6 +98,7 @@ def test_frames_beyond_the_end_and_idle_options_are_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_range_of_frames_leaves_the_others_without_a_pose_and_keeps_their_names(stadia, tmp_path):
     """The map of some frames is the map of the video: its other frames have no pose, and no share of its verdict."""
     folder = make_room(tmp_path / "room", range(24))

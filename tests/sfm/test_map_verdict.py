@@ -365,7 +365,7 @@ class TwinPlaces(TexturedRoom):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "is_right"), [(22, False), (16, True)])
+@pytest.mark.parametrize(("count", "is_right"), [(22, False), pytest.param(16, True, marks=pytest.mark.exhaustive)])
 def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
     """COLMAP alone takes two similar places for one; with other steps of the camera it keeps them apart."""
     hall, steps = TwinPlaces(), np.arange(count)

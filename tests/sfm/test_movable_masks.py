@@ -98,6 +98,7 @@ def test_a_mask_grows_and_one_of_a_near_frame_grows_more(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_path_is_that_of_the_camera_and_not_of_the_traffic(stadia, tmp_path):
     """Two thirds of each image move by themselves, all alike: without masks the path follows them."""
     pytest.importorskip("pycolmap", reason="the extra `map` is not installed")

@@ -80,10 +80,10 @@ class Candidate:
 
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
-    "error": ("error at map points", "mean relative error between the map's points, equal medians"),
+    "error": ("error at map points", "mean relative error between the map's points, after median scaling"),
     "match_px": ("match residual, px", "distance of matches from points moved by predicted depth, width 640"),
     "flicker": ("flicker", "change of a point's depth between frames beyond the map's"),
-    "lean": ("lean", "change of scale from the top to the bottom of the image, in the logarithm"),
+    "lean": ("tilt", "change of scale from the top to the bottom of the image, in the logarithm"),
     "scale": ("spread of scale", "deviation of the scale between frames, in the logarithm"),
     "edges": ("edges", "share of depth edges at edges of the image over chance; more is better"),
     "ms": ("time, ms", "time for a frame on this machine"),

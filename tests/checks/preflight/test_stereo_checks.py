@@ -164,9 +164,12 @@ def exchange(text: str, lines: dict[str, list[str]], own: int, other: int) -> st
     return text
 
 
+P2_P3 = "P2", "P3", 0.06, False
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("left", "right", "offset_m", "has_poses"), [("P0", "P1", 0.0, True), ("P2", "P3", 0.06, False)]
+    ("left", "right", "offset_m", "has_poses"), mark_others([("P0", "P1", 0.0, True), P2_P3], [P2_P3])
 )
 def test_exchanged_projections_of_kitti_are_named(
     left: str, right: str, offset_m: float, has_poses: bool, real_data: Path, tmp_path: Path

@@ -3,7 +3,10 @@ processes.
 """
 
 import gc
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -183,3 +186,44 @@ def test_signals_to_all_processes_leave_the_workers_to_the_training() -> None:
     loader.rest()
     gc.collect()
     assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+class Collecting(Mugs):
+    """Samples whose loading collects garbage in the worker."""
+
+    def packed(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, Meta]:
+        gc.collect()
+        return super().packed(key)
+
+
+def test_workers_free_nothing_of_the_process_that_forks_them(tmp_path: Path) -> None:
+    """A decoder of a video waits for its threads when it is freed, and a fork has none."""
+
+    class Decoder:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            (tmp_path / str(os.getpid())).touch()
+
+    gc.disable()
+    try:
+        Decoder()
+        loader = Loader(Collecting(), batch_size=2, shuffle=False, workers=1)
+        assert len(list(loader)) == len(loader)
+    finally:
+        gc.enable()
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
+
+
+@pytest.mark.slow
+def test_a_program_ends_while_it_holds_a_loader() -> None:
+    program = (
+        "from tests.data.loading.test_loader import Loader, Mugs\n"
+        "loader = Loader(Mugs(), batch_size=3, shuffle=False, workers=1)\n"
+        "loader.itself = loader\n"
+        "print(len(list(loader)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["3"]

@@ -1,7 +1,10 @@
 """Load batches of one or several datasets in an order that depends only on (seed, epoch), so that runs resume."""
 
+import atexit
+import gc
 import os
 import signal
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -217,6 +220,16 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
+_LOADERS = weakref.WeakSet["Loader[Any, Any]"]()
+"""Loaders with workers, which would keep this process from ending: they ignore the signal that ends them."""
+
+
+@atexit.register
+def _rest_all() -> None:
+    for loader in list(_LOADERS):
+        loader.rest()
+
+
 class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
 
@@ -241,6 +254,7 @@ class Loader(Generic[PackedT, BatchT]):
             raise ConfigError("training.workers", found=workers, expected=expected, fix="pass a smaller number")
         if workers:
             get_temp_dir()  # shared by the workers; a killed worker would leave its own
+            _LOADERS.add(self)
         self._is_free_to_drop = shuffle if drop_last is None else None
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
@@ -284,7 +298,18 @@ class Loader(Generic[PackedT, BatchT]):
     def start(self) -> None:
         """Start the workers now, because later forks would keep a training's memory."""
         if self._batches.num_workers:
-            iter(self._batches)
+            self._open()
+
+    def _open(self) -> Iterator[PackedT | StadiaError]:
+        """Return the iterator over batches; the workers that it forks never collect garbage of this process.
+
+        A fork has no threads of its parent: it would wait for ever for those of a video decoder that it frees.
+        """
+        gc.freeze()
+        try:
+            return iter(self._batches)
+        finally:
+            gc.unfreeze()
 
     def rest(self) -> None:
         """Stop the workers; the next iteration starts new ones."""
@@ -299,7 +324,7 @@ class Loader(Generic[PackedT, BatchT]):
 
     def __iter__(self) -> Iterator[BatchT]:
         """Yield batches. Raises the error of a sample from any worker."""
-        for packed in self._batches:
+        for packed in self._open():
             if isinstance(packed, StadiaError):
                 raise packed
             yield self.samples.unpack(packed, self.device)

@@ -232,7 +232,7 @@ def align_road(
     """Fit the plane m (3,) with m . X = 1 directly to the brightness of its pixels; None if the images disagree.
 
     The plane is parallel to the direction of travel: its height and its roll are fitted. A point of a plane moves by
-    X_second = (R + t m^T) X_first. The least robust sum of squared differences of brightness, up to one gain and
+    X_second = (R + t m^T) X_first. The least robust sum of squared photometric errors, up to one gain and
     offset, is found by Gauss-Newton steps.
 
     plane: the start.
