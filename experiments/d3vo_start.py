@@ -1,6 +1,7 @@
-"""Find when the uncertainty of D3VO should start: KITTI 06 in stereo and time, from random weights.
+"""Find when the uncertainty of D3VO should start: KITTI 06 in stereo and time, from random weights or from `base`.
 
     python experiments/d3vo_start.py OUT [--seeds 0 1 2] [--steps 200] [--arms plain at_once rule] [KEY=VALUE ...]
+    python experiments/d3vo_start.py OUT --start base --arms plain uncertainty brightness both --until .01
 
 The first 40 stereo pairs with their next frames train a small network at 192x64, and the last 8 pairs are scored:
 AbsRel in metres against semi-global matching nearer than 50 m, and how the uncertainty follows that error (Spearman's
@@ -9,7 +10,11 @@ rank correlation, AUSE relative to a random order). Arms:
 - at_once: D3VO whole, its uncertainty weights the residual from the first step;
 - half: the same from half of the steps;
 - rule: the same once the mean of the last warped residuals is below 0.8 times the unwarped one, as for brightness;
-- uncertainty, brightness, right_view: one of the three parts, the uncertainty by the rule.
+- uncertainty, brightness, right_view: one of the three parts, the uncertainty by the rule;
+- both: uncertainty and brightness; at_once_both has the uncertainty from the first step.
+
+From `base`, the uncertainty of the package is the start of D3VO's; the network has no right view. --until adds seeds to
+an arm until its 95 % interval is below |effect| or this value, as `stadia ablate --until` does.
 
 --gain, --offset: standard deviations of the log gain and the offset of each image, drawn by its name: brightness then
 changes. A training whose AbsRel is twice plain's, or whose uncertainty is constant (its quartiles differ by less than
@@ -22,13 +27,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import statistics
 import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,30 +48,45 @@ from stadia.core.types import Batch
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.camera import resize
 from stadia.metrics.depth_metrics import sparsification, spearman
+from stadia.metrics.statistics import FIRST_LOOK, ChangeVerdict, judge_changes
+from stadia.networks.config import BaseConfig
 from stadia.training import recipes
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-LR, WARMUP, BATCH, NEVER = 1e-3, 20, 4, 10**9
+LR, WARMUP, BATCH, NEVER = {"random": 1e-3, "base": 1e-4}, 20, 4, 10**9
 TRAINED, SCORED = 40, 8
 BEATEN, MEAN_OVER = 0.8, 20
 SETTINGS = (
     *("data.height=64", "data.width=192", "data.offsets=[1]", f"data.frames=[0,{TRAINED}]"),
-    *("data.split_by.val_share=0", "data.augmentation.color.probability=0", "model.pretrained=false"),
-    *("model.network=unet", "model.network.encoder=mobilenetv3_small_100", "model.network.scales=1"),
-    *("model.network.decoder_channels=[8,16,24,32,64]", "model.network.init_depth_m=12", "model.pose_net=resnet"),
+    *("data.split_by.val_share=0", "data.augmentation.color.probability=0", "model.pose_net=resnet"),
     *("model.pose_encoder=mobilenetv3_small_050", "loss.pyramid=4", "loss.temporal_from_step=null"),
     *("training.workers=0", f"training.batch_size={BATCH}"),
 )
+STARTS = {
+    "random": (
+        *("model.pretrained=false", "model.network=unet", "model.network.encoder=mobilenetv3_small_100"),
+        *("model.network.scales=1", "model.network.decoder_channels=[8,16,24,32,64]", "model.network.init_depth_m=12"),
+    ),
+    "base": ("model.network=base", "teacher.network=null"),
+}
 PARTS = {
     "uncertainty": ("model.network.uncertainty=true",),
     "brightness": ("model.brightness=true",),
     "right_view": ("model.network.right_view=true",),
 }
 WHOLE = (*PARTS["uncertainty"], *PARTS["brightness"], *PARTS["right_view"])
-ARMS = {"plain": (), "at_once": WHOLE, "half": WHOLE, "rule": WHOLE, **PARTS}
-DECIDED = 0.01  # a difference of AbsRel
-T_95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # Student, two-sided
+BOTH = (*PARTS["uncertainty"], *PARTS["brightness"])
+ARMS = {"plain": (), "at_once": WHOLE, "half": WHOLE, "rule": WHOLE, **PARTS, "both": BOTH, "at_once_both": BOTH}
+MAX_SEEDS = 30  # of --until
+
+
+class UncertainBaseConfig(BaseConfig):
+    """`base`, whose uncertainty is trained."""
+
+    @property
+    def predicts_uncertainty(self) -> bool:
+        return True
 
 
 def change_exposure(batch: Batch, log_gain: float, offset: float) -> Batch:
@@ -93,14 +112,17 @@ def change_exposure(batch: Batch, log_gain: float, offset: float) -> Batch:
 def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Train an arm and score it."""
     path = REAL / "kitti_odometry"
-    words = (*SETTINGS, *ARMS[arm], *arguments.overrides)
+    words = (*SETTINGS, *STARTS[arguments.start], *ARMS[arm], *arguments.overrides)
     config = recipes.configure("selfsup", words, seed=seed, data={"path": str(path)})
     config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
-    start = {"at_once": 0, "half": arguments.steps // 2}.get(arm, NEVER)
+    if arguments.start == "base" and PARTS["uncertainty"][0] in words:
+        network = UncertainBaseConfig(**config.model.network.model_dump())
+        config = config.model_copy(update={"model": config.model.model_copy(update={"network": network})})
+    start = {"at_once": 0, "at_once_both": 0, "half": arguments.steps // 2}.get(arm, NEVER)
     seeds.seed_generators(seed, "training")
     recipe = SelfsupRecipe(config).train().to(arguments.device)
     recipe.view_synthesis.change_loss(config.loss.model_copy(update={"uncertainty_from_step": start}))
-    optimizer = torch.optim.AdamW(recipe.parameters(), LR)
+    optimizer = torch.optim.AdamW(recipe.parameters(), LR[arguments.start])
     warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1))
     ratios: list[float] = []
     began_s, step, epoch = time.process_time(), 0, 0
@@ -126,19 +148,26 @@ def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
                 loss = config.loss.model_copy(update={"uncertainty_from_step": start})
                 recipe.view_synthesis.change_loss(loss)
     spent_s = time.process_time() - began_s
-    return {**score(recipe.eval().cpu(), path), "started": start, "processor_s": round(spent_s, 1)}
+    return {**score(recipe.eval().cpu(), path, config.data), "started": start, "processor_s": round(spent_s, 1)}
+
+
+@lru_cache
+def match_pair(path: Path, index: int) -> Tensor:
+    """Return the depth of a pair by semi-global matching, (H, W) in metres, 0 where unknown."""
+    (recording,) = open_recordings(path)
+    return torch.from_numpy(find_depth(recording, index)).float()
 
 
 @torch.no_grad()
-def score(recipe: SelfsupRecipe, path: Path) -> dict[str, float]:
+def score(recipe: SelfsupRecipe, path: Path, size: Any) -> dict[str, float]:
     """Return the scores on the last pairs."""
     (recording,) = open_recordings(path)
     found: dict[str, list[float]] = {}
     for index in range(len(recording) - SCORED, len(recording)):
         image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
-        small, camera = resize(image, recording.camera(index), 64, 192)
+        small, camera = resize(image, recording.camera(index), size.height, size.width)
         maps = recipe.predictor().maps(small, camera)
-        true = torch.from_numpy(find_depth(recording, index)).float()
+        true = match_pair(path, index)
         known = true > 0
         depth = interpolate(1 / maps.inverse_depth, true.shape, mode="bilinear", align_corners=False)[0, 0]
         error = (depth.clamp(1e-3, 80) - true).abs() / true.where(known, 1.0)
@@ -154,30 +183,40 @@ def score(recipe: SelfsupRecipe, path: Path) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 
 
-def describe(found: dict[str, Any], arms: Sequence[str], used: Sequence[int]) -> list[str]:
-    """Return the table, paired by seed."""
-    lines = []
-    plain = [found[f"plain/{seed}"]["abs_rel"] for seed in used] if "plain" in arms else None
-    for arm in arms:
-        each = [found[f"{arm}/{seed}"] for seed in used]
+def judge(found: dict[str, Any], arms: Sequence[str], until: float | None) -> dict[str, ChangeVerdict]:
+    """Return the verdict on each arm's AbsRel next to plain's, by seed."""
+    values: dict[str, dict[int, float]] = {arm: {} for arm in arms}
+    for key, scores in found.items():
+        arm, _, seed = key.partition("/")
+        if arm in values:
+            values[arm][int(seed)] = scores["abs_rel"]
+    plain = values.pop("plain", {})
+    return {verdict.change: verdict for verdict in judge_changes(plain, values, until=until)}
 
-        def join(name: str, each: Sequence[dict[str, float]] = each) -> str:
-            return ", ".join(f"{one[name]:.3f}" for one in each)
+
+def describe(found: dict[str, Any], arms: Sequence[str], until: float | None) -> list[str]:
+    """Return the table, paired by seed."""
+    lines, verdicts = [], judge(found, arms, until)
+    for arm in arms:
+        each = {int(key.partition("/")[2]): scores for key, scores in found.items() if key.startswith(f"{arm}/")}
+
+        def join(name: str, each: dict[int, dict[str, float]] = each) -> str:
+            return ", ".join(f"{one[name]:.3f}" for one in each.values())
 
         line = f"{arm}: AbsRel {join('abs_rel')}"
-        if plain and arm != "plain" and len(used) > 1:
-            steps = [one["abs_rel"] - base for one, base in zip(each, plain, strict=True)]
-            half = T_95[len(steps) - 1] * statistics.stdev(steps) / len(steps) ** 0.5
-            line += f"; minus plain {statistics.fmean(steps):+.3f} +- {half:.3f}"
-            line += f", {math.ceil((1.96 * statistics.stdev(steps) / DECIDED) ** 2)} seeds decide {DECIDED}"
-            constant = [one.get("spread", 1) < 0.05 for one in each]
-            fallen = [one["abs_rel"] > 2 * base for one, base in zip(each, plain, strict=True)]
-            line += f"; collapsed {sum(a or b for a, b in zip(constant, fallen, strict=True))} of {len(each)}"
-        if "spearman" in each[0]:
-            below = [1 - one["ause"] / one["ause_of_random"] for one in each]
+        if arm in verdicts and (difference := verdicts[arm].difference):
+            line += f"; minus plain {difference.mean:+.4f} +- {(difference.high - difference.low) / 2:.4f}"
+            line += f", {difference.n} seeds, p {verdicts[arm].p_holm:.2g}"
+            if until and verdicts[arm].is_open:
+                line += f", about {verdicts[arm].needed} seeds decide"
+            pairs = [(one, found[f"plain/{seed}"]["abs_rel"]) for seed, one in each.items() if f"plain/{seed}" in found]
+            fallen = [one.get("spread", 1) < 0.05 or one["abs_rel"] > 2 * base for one, base in pairs]
+            line += f"; collapsed {sum(fallen)} of {len(fallen)}"
+        if all("spearman" in one for one in each.values()):
+            below = [1 - one["ause"] / one["ause_of_random"] for one in each.values()]
             line += f"; Spearman {join('spearman')}"
             line += f"; AUSE below chance {', '.join(f'{share:.0%}' for share in below)}"
-        lines.append(line + f"; uncertainty from step {[one['started'] for one in each]}")
+        lines.append(line + f"; uncertainty from step {[one['started'] for one in each.values()]}")
     return lines
 
 
@@ -185,26 +224,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--until", type=float, help="add seeds until the interval of AbsRel is below |effect| or this")
+    parser.add_argument("--start", choices=list(STARTS), default="random")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=["plain", "at_once", "rule"])
     parser.add_argument("--gain", type=float, default=0.0)
     parser.add_argument("--offset", type=float, default=0.0)
     parser.add_argument("--device", default="cpu", help="cuda on a machine with a GPU")
     parser.add_argument("overrides", nargs="*", help="of the configuration, key=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    settings = [arguments.steps, arguments.gain, arguments.offset, *arguments.overrides]
+    start = [] if arguments.start == "random" else [arguments.start]
+    settings = [arguments.steps, arguments.gain, arguments.offset, *start, *arguments.overrides]
     kept = arguments.out / f"d3vo-start-{zlib.crc32(json.dumps(settings).encode()):08x}.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    for seed in arguments.seeds:
-        for arm in arguments.arms:
+    open_arms = list(arguments.arms)
+    for seed in arguments.seeds if arguments.until is None else range(MAX_SEEDS):
+        for arm in open_arms:
             key = f"{arm}/{seed}"
             if key not in found:
                 found[key] = train(arm, seed, arguments)
                 kept.write_text(json.dumps(found, indent=1))
             print(json.dumps({"arm": key, **found[key], "cores": os.cpu_count(), "threads": 1}), flush=True)
-    print("\n".join(describe(found, arguments.arms, arguments.seeds)))
+        if arguments.until is not None and seed + 1 >= FIRST_LOOK:
+            verdicts = judge(found, arguments.arms, arguments.until)
+            open_arms = [arm for arm in arguments.arms if arm in verdicts and verdicts[arm].is_open]
+            if not open_arms:
+                break
+            open_arms.insert(0, "plain")
+            print("\n".join(describe(found, arguments.arms, arguments.until)), flush=True)
+    print("\n".join(describe(found, arguments.arms, arguments.until)))
 
 
 if __name__ == "__main__":

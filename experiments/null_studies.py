@@ -2,6 +2,7 @@
 
     python experiments/null_studies.py
     python experiments/null_studies.py --studies 2000 --changes 1 --seeds 3 5 10
+    python experiments/null_studies.py --until 0.01 --effects 0 0.03 --sd 0.01
 
 No network is trained. The metric of every run is drawn at random, and the function of `stadia ablate` evaluates it
 (`stadia.metrics.statistics.judge_changes`). Noise of a run is one of
@@ -15,6 +16,9 @@ Each study has several changes against one base. It is wrong if any of them is c
 in 5 % of the studies. Of N studies with exactly that rate, at most the tolerance is wrong in 99 of 100 cases
 (binomial). The exact interval of the rate (Clopper-Pearson) stands beside the count. Power is that of one change,
 whose effect is --effect standard deviations of a run's own noise, while the others have none.
+
+With --until, seeds are added as `stadia ablate --until` does, and each row counts the studies that decide rightly: that
+report the right direction of the effect, or an interval narrower than --until that contains it.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from stadia.metrics.statistics import compute_power, judge_changes
+from stadia.metrics.statistics import FIRST_LOOK, compute_power, judge_changes
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 NOISES: dict[str, Draw] = {
@@ -58,6 +62,31 @@ def called(noise: Draw, effect: float, *, studies: int, changes: int, seeds: int
     return wrong, found
 
 
+def decide(effect: float, sd: float, *, studies: int, until: float = 0.01, max_seeds: int = 30) -> tuple[int, float]:
+    """Return how many sequential studies decide rightly, and the mean number of seeds.
+
+    effect: true mean of the differences between change and base.
+    sd: standard deviation of these differences, which are normal.
+    until: half-width of an interval that is narrow enough.
+    """
+    right, seeds = 0, list[int]()
+    for study in range(studies):
+        differences = np.random.default_rng([2, study]).normal(effect, sd, max_seeds)
+        for number in range(FIRST_LOOK, max_seeds + 1):
+            base, changed = dict.fromkeys(range(number), 0.0), dict(enumerate(map(float, differences[:number])))
+            (verdict,) = judge_changes(base, {"change": changed}, until=until, max_seeds=max_seeds)
+            if not verdict.is_open:
+                break
+        seeds.append(number)
+        found = verdict.difference
+        assert found is not None
+        if verdict.shown:
+            right += effect != 0 and verdict.shown == ("worse" if effect > 0 else "better")
+        else:
+            right += verdict.is_narrow and found.low <= effect <= found.high
+    return right, float(np.mean(seeds))
+
+
 def tolerance(studies: int, rate: float = 0.05, sure: float = 0.99) -> int:
     """Return the largest number of wrong studies that is no sign of a rate above `rate`."""
     return int(stats.binom.ppf(sure, studies, rate))
@@ -69,7 +98,16 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 8])
     parser.add_argument("--effect", type=float, default=2.0, help="in standard deviations of a run's own noise")
+    parser.add_argument("--until", type=float, help="add seeds until the interval is narrower, or excludes 0")
+    parser.add_argument("--effects", type=float, nargs="+", default=[0.0, 0.01, 0.02, 0.03])
+    parser.add_argument("--sd", type=float, default=0.01, help="of the differences, with --until")
     arguments = parser.parse_args()
+    if arguments.until is not None:
+        for effect in arguments.effects:
+            right, seeds = decide(effect, arguments.sd, studies=arguments.studies, until=arguments.until)
+            share = f"{right} of {arguments.studies} = {right / arguments.studies:.1%}"
+            print(f"effect {effect:g}, sd {arguments.sd:g}: decided rightly {share}, {seeds:.1f} seeds")
+        return
     sizes = {"studies": arguments.studies, "changes": arguments.changes}
     most = tolerance(arguments.studies)
     print(

@@ -17,6 +17,9 @@ from stadia.metrics.statistics import (
     judge_changes,
     paired_t_test,
     pairs_needed,
+    pairs_to_decide,
+    repeated_level,
+    repeated_p,
     sign_flip_p,
 )
 
@@ -108,6 +111,28 @@ def shifted(by: float, spread: float = 1.0) -> dict[int, float]:
 def only(changed, **options):
     (verdict,) = judge_changes(BASE, {"x": changed}, **options)
     return verdict
+
+
+@pytest.mark.parametrize(("effect", "sd"), [(0.03, 0.015), (0.0, 0.006)])
+def test_a_sequential_study_decides_rightly_in_nineteen_of_twenty(effect, sd):
+    right, seeds = null_studies.decide(effect, sd, studies=100)
+    assert right >= 95
+    assert seeds < 20
+
+
+def test_repeated_looks_have_one_level():
+    level = repeated_level(0.05, 30)
+    assert repeated_p(level, 30) == pytest.approx(0.05, abs=1e-4)
+    assert repeated_level(0.05, 5) == pytest.approx(0.05, abs=0.003), "one look is Student's test"
+    assert repeated_level(0.05, 60) < level < repeated_level(0.05, 10)
+
+
+def test_the_pairs_that_decide_have_an_interval_below_it():
+    n = pairs_to_decide(0.002, 0.03, 0.01, 0.05)
+    halves = [stats.t.ppf(0.975, k - 1) * 0.03 / math.sqrt(k) for k in (n - 1, n)]
+    assert halves[0] > 0.01 >= halves[1]
+    assert pairs_to_decide(0.02, 0.03, 0.01, 0.05) < n
+    assert pairs_to_decide(0, 1, 1e-6, 0.05) is None
 
 
 @pytest.mark.slow

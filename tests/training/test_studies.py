@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.refusals import refuses
 
@@ -266,6 +267,7 @@ def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path
         ),
         (["--change", "no colon"], "found 'no colon'"),
         (["--seeds", "0"], "at least 3"),
+        (["--until", "0.01"], "4 seeds are too few"),
         (["--seeds", "0,1,1"], "seeds must be different"),
         (["--margin", "-1"], "greater than 0"),
         (["--metric", "train/own"], "set --better"),
@@ -396,6 +398,51 @@ def test_choices_after_results_are_noted(ablate):
     Path("study.yaml").write_text(Path("study.yaml").read_text().replace("expect: better", "expect: worse"))
     _, out, _ = ablate(Trainings(noise), *more)
     assert "margin: None -> 0.5; margin: 0.5 -> None; expect of 'fast': better -> worse." in out
+
+
+def wavering(change: str, seed: int) -> float:
+    """Runs of `fast` are better at once, those of `decayed` need more seeds: the 95 % interval of five is too wide."""
+    noise = np.random.default_rng([seed, sum(map(ord, change))]).normal(0, 0.002)
+    return 0.2 + 0.02 * seed + noise - 0.05 * (change == "fast")
+
+
+def test_seeds_are_added_until_each_change_is_decided(ablate, tmp_path):
+    words = ("--seeds", "0,1,2,3,4", "--until", "0.004")
+    plan = ablate(Trainings(wavering), *words, "--dry-run")[1]
+    assert "30 at most" in plan
+    first = Trainings(wavering)
+    code, out, err = ablate(first, *words)
+    fast, decayed = read_verdicts(tmp_path)["verdicts"]
+    assert (code, fast["seeds"], fast["shown"]) == (0, [0, 1, 2, 3, 4], "better"), err
+    assert 5 < len(decayed["seeds"]) < 30
+    assert decayed["shown"] or decayed["is_narrow"]
+    assert len(first.seen) == 5 + 2 * len(decayed["seeds"]), "a decided change is trained no more"
+    assert "Chosen after" not in out
+    again = Trainings(wavering)
+    assert (ablate(again, *words)[1], again.seen) == (out, [])
+
+
+def test_an_interrupted_search_for_an_answer_continues(ablate, tmp_path):
+    words = ("--seeds", "0,1,2,3,4", "--until", "0.004")
+    first = Trainings(raise_once(KeyboardInterrupt, ("decayed", 6), wavering))
+    assert ablate(first, *words)[0] == 130
+    second = Trainings(wavering)
+    assert ablate(second, *words)[0] == 0
+    assert second.seen[0] == "--resume decayed-seed6"
+    names = [seen.split()[1] for seen in first.seen + second.seen]
+    assert len(set(names)) == len(names) - 1
+
+
+def test_a_budget_that_ends_names_the_cost_of_an_answer(ablate, tmp_path):
+    words = ("--seeds", "0,1,2,3,4", "--until", "0.0005", "--max-seeds", "6")
+    code, out, _ = ablate(Trainings(wavering), *words)
+    study = read_verdicts(tmp_path)
+    decayed = study["verdicts"][1]
+    assert (code, decayed["decision"], len(decayed["seeds"])) == (0, "undecided", 6)
+    assert decayed["needed"] > 6
+    assert "Raise --max-seeds" in out
+    out = ablate(Trainings(wavering), *words[:-1], "7")[1]
+    assert "max_seeds: 6 -> 7" in out, "the intervals held for six looks"
 
 
 def test_files_that_are_no_study_are_kept(ablate, tmp_path):

@@ -15,7 +15,7 @@ from stadia.cli.arguments import BetterOption, DataOption, MetricOption, Verbose
 from stadia.cli.output import echo
 
 if TYPE_CHECKING:
-    from stadia.training.studies.ablation import JudgedStudy
+    from stadia.training.studies.ablation import Ablation, JudgedStudy
     from stadia.training.studies.config import PlannedRun, StudyConfig
     from stadia.training.studies.launch import Job, Launch
 
@@ -60,6 +60,8 @@ def ablate(
     metric: MetricOption = None,
     better: BetterOption = None,
     margin: Annotated[float | None, number("The smallest relevant difference.")] = None,
+    until: Annotated[float | None, number("Add seeds until the interval is below |effect| or this.")] = None,
+    max_seeds: Annotated[int | None, number("The most seeds with --until.")] = None,
     name: Annotated[str | None, option("Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
@@ -75,7 +77,7 @@ def ablate(
     from stadia.io.input_files import check_writable
     from stadia.training.recipes.presets import preset_overrides, read_preset, read_preset_for
     from stadia.training.studies.ablation import Ablation
-    from stadia.training.studies.config import plan_runs, read_study
+    from stadia.training.studies.config import read_study
     from stadia.training.studies.study_folder import StudyFolder
     from stadia.training.studies.study_metric import check_has_depth, choose_metric
 
@@ -85,7 +87,7 @@ def ablate(
     if recipe is None and study is None and preset is not None:
         recipe = str(read_preset(preset)["recipe"])
     given: dict[str, Any] = {"recipe": recipe, "metric": metric, "better": better, "margin": margin}
-    given["scores"] = True if scores else None
+    given |= {"scores": True if scores else None, "until": until, "max_seeds": max_seeds}
     given |= {
         "name": name or (None if study else "study"),
         "seeds": _numbers(seeds),
@@ -94,7 +96,8 @@ def ablate(
     config = read_study(study, given, change or [], preset=preset_overrides(preset) if preset is not None else ())
     if preset is not None:
         read_preset_for(config.recipe, preset)
-    runs = plan_runs(config, resolve_run)
+    folder = StudyFolder(out / config.name)
+    config, runs = folder.plan(config, resolve_run)
     metrics, direction = choose_metric(config.recipe, config.metric, config.better)
     if config.metric is not None:
         check_has_depth(config.metric, runs[0].config)
@@ -102,16 +105,15 @@ def ablate(
         _print_plan(config, runs, metrics)
         return
     check_writable(out)
-    folder = StudyFolder(out / config.name)
     folder.write(config, runs)
-    for root in reuse or []:
-        for run_name in folder.reuse(StudyFolder(root), runs):
-            echo(f"{run_name}: reused from {root}", err=True)
     ablation = Ablation(config, folder, runs, metrics, direction)
-    jobs_left = ablation.list_jobs(retry_failed=retry_failed)
-    echo(f"{folder.root}: {len(runs)} runs, {len(jobs_left)} to train", err=True)
+    train = partial(_train_runs, _choose_launch(jobs), reuse or [], retry_failed)
     try:
-        ablation.train(_choose_launch(jobs), jobs_left, _print_run)
+        train(ablation)
+        while changes := ablation.find_open_changes():
+            ablation = ablation.add_seed(changes, resolve_run)
+            echo(f"Seed {ablation.config.seeds[-1]}: {', '.join(changes)} undecided", err=True)
+            train(ablation)
     except KeyboardInterrupt:
         echo(f"Stopped. The same command resumes {folder.root}.", err=True)
         raise
@@ -121,8 +123,19 @@ def ablate(
     _print_verdicts(config.name, direction, judged, verbose=verbose)
     if judged.unfinished:
         fix = "The same command resumes them; add --retry-failed for failed runs."
-        echo(f"{judged.unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
+        echo(f"{judged.unfinished} of {len(ablation.runs)} runs did not finish. {fix}", err=True)
         raise typer.Exit(UNFINISHED)
+
+
+def _train_runs(launch: Launch, reuse: Sequence[Path], retry_failed: bool, ablation: Ablation) -> None:
+    from stadia.training.studies.study_folder import StudyFolder
+
+    for root in reuse:
+        for run_name in ablation.folder.reuse(StudyFolder(root), ablation.runs):
+            echo(f"{run_name}: reused from {root}", err=True)
+    jobs = ablation.list_jobs(retry_failed=retry_failed)
+    echo(f"{ablation.folder.root}: {len(ablation.runs)} runs, {len(jobs)} to train", err=True)
+    ablation.train(launch, jobs, _print_run)
 
 
 def _numbers(text: str | None) -> list[Any] | None:
@@ -155,6 +168,9 @@ def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequenc
             echo(f"    Not comparable. {note}")
     size = f"{detectable_difference(1.0, num_seeds, alpha=study.alpha / num_changes):.2g} standard deviations"
     echo(f"{num_seeds} seeds detect a difference of {size} in 4 of 5 studies")
+    if study.until is not None:
+        until = f"until the interval is below |effect| or {study.until:g}"
+        echo(f"Then seeds are added, {study.max_seeds} at most, {until}")
 
 
 def _print_run(job: Job, code: int, row: Mapping[str, Any], left: int) -> None:
@@ -183,6 +199,10 @@ def _print_verdicts(name: str, better: str, judged: JudgedStudy, *, verbose: boo
     verdicts = study["verdicts"]
     lines = [study_report.describe_verdict(study, verdict) for verdict in verdicts]
     lines += [f"note on '{verdict['change']}': {note}" for verdict in verdicts for note in verdict["notes"]]
+    if undecided := [verdict["change"] for verdict in verdicts if verdict["is_open"]]:
+        cost = study["rest_seconds"]
+        hours = "10,000 seeds" if cost is None else f"{cost / 3600:.2g} hours of training"
+        lines.append(f"Deciding {', '.join(undecided)} takes at least {hours}. Raise --max-seeds to continue.")
     lines += [f"note: {note}" for note in study["notes"]]
     for line in lines if verbose else lines[:MAX_LINES]:
         echo(line)

@@ -38,7 +38,6 @@ SMOOTHNESS = Registry(
     {
         "slope_over_mean": "stadia.losses.selfsup_loss:edge_aware_smoothness",
         "slope": "stadia.losses.selfsup_loss:edge_aware_slope",
-        "log_slope": "stadia.losses.selfsup_loss:edge_aware_log_slope",
         "bend": "stadia.losses.selfsup_loss:edge_aware_curvature",
     },
     refused={

@@ -34,7 +34,7 @@ class SelfSupervisedLossConfig(StrictModel):
     ssim_weight: share of SSIM in the residual ssim_l1; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved at each coarser scale. It is Monodepth2's
         lambda.
-    smoothness_type: slope_over_mean, slope, log_slope or bend.
+    smoothness_type: slope_over_mean, slope or bend.
     auto_mask: a pixel trains only if a warped source explains it better than the unwarped ones do.
     auto_mask_from_step: with one camera, the auto-mask starts at this step, because it masks the pixels from which a
         small motion learns to grow. With a stereo source, the auto-mask acts from the start.

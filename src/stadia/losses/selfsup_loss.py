@@ -444,14 +444,6 @@ def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
     return (slope_x * flat_x).mean() + (slope_y * flat_y).mean()
 
 
-def edge_aware_log_slope(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Return `edge_aware_slope` of the log of inverse depth (B, 1, H, W), a scalar that does not depend on the unit.
-
-    image: (B, 3, H, W).
-    """
-    return edge_aware_slope(inverse_depth.log(), image)
-
-
 def edge_aware_curvature(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """Return the mean absolute second difference of inverse depth over its mean, a scalar. Image edges weigh less.
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
@@ -199,6 +199,79 @@ def pairs_needed(difference: float, sd: float, *, alpha: float = 0.05) -> int | 
     return math.ceil(brentq(missing_power, 2, MAX_PAIRS)) if missing_power(MAX_PAIRS) >= 0 else None
 
 
+# -- sequential studies: pairs are added until an answer is known, so each test is one of many looks at the same data
+
+
+FIRST_LOOK = 5
+"""Smallest number of pairs at which a sequential study is judged: fewer depend too much on normal differences."""
+
+NUM_SIMULATED_STUDIES = 20_000
+"""Simulated studies without an effect. The level of 5 % is then known to within .3 %."""
+
+
+def repeated_p(p: float, max_pairs: int) -> float:
+    """Return the probability that any look at a study without an effect has a p value of at most `p`.
+
+    Looks are paired t tests at FIRST_LOOK, FIRST_LOOK + 1, ..., `max_pairs` pairs with normal differences.
+
+    p: two-sided p value of one look.
+    max_pairs: largest number of pairs of runs that the study may have, at least FIRST_LOOK.
+
+    Examples:
+        >>> repeated_p(0.05, 30) > 0.15
+        True
+    """
+    smallest = _simulate_smallest_p(max_pairs)
+    return (1 + int(np.searchsorted(smallest, p, side="right"))) / (1 + len(smallest))
+
+
+def repeated_level(alpha: float, max_pairs: int) -> float:
+    """Return the level of each look at which the probability of any false finding over all looks is `alpha`.
+
+    Student's intervals at this level contain the true mean at all looks together with probability 1 - alpha, for
+    any rule that stops the study (C. Jennison and B. W. Turnbull, 1984: repeated confidence intervals; the constant
+    level is that of S. J. Pocock, 1977).
+
+    alpha: accepted probability of a false finding, in (0, 1).
+    max_pairs: largest number of pairs of runs that the study may have, at least FIRST_LOOK.
+
+    Examples:
+        >>> 0.007 < repeated_level(0.05, 30) < 0.009
+        True
+    """
+    return float(np.quantile(_simulate_smallest_p(max_pairs), alpha))
+
+
+@lru_cache
+def _simulate_smallest_p(max_pairs: int) -> NDArray[np.float64]:
+    if max_pairs < FIRST_LOOK:
+        raise ValueError(f"max_pairs is {max_pairs}, must be at least {FIRST_LOOK}")
+    differences = np.random.default_rng(0).standard_normal((NUM_SIMULATED_STUDIES, max_pairs))
+    n = np.arange(FIRST_LOOK, max_pairs + 1)
+    mean = differences.cumsum(axis=1)[:, FIRST_LOOK - 1 :] / n
+    squares = (differences**2).cumsum(axis=1)[:, FIRST_LOOK - 1 :]
+    t = mean * np.sqrt(n * (n - 1) / (squares - n * mean**2))
+    return np.sort(2 * special.stdtr(n - 1, -np.abs(t)).min(axis=1))
+
+
+def pairs_to_decide(mean: float, sd: float, until: float, level: float) -> int | None:
+    """Return the number of pairs at which the half-width of the interval is below `until` or below |mean|.
+
+    mean, sd: mean and standard deviation of the differences, which are assumed to stay.
+    until: half-width that is narrow enough, in the unit of the differences.
+    level: 1 minus the confidence level of the interval.
+
+    The result is None if more than MAX_PAIRS pairs would be needed.
+    """
+
+    def excess(n: float) -> float:
+        return float(stats.t.ppf(1 - level / 2, n - 1)) * sd / math.sqrt(n) - max(until, abs(mean))
+
+    if excess(2) <= 0:
+        return 2
+    return math.ceil(brentq(excess, 2, MAX_PAIRS)) if excess(MAX_PAIRS) <= 0 else None
+
+
 def _one_sided_p(d: NDArray[np.float64], bound: float) -> float:
     if not _has_spread(d):
         return 0.0 if d.mean() > bound else 1.0
@@ -260,7 +333,9 @@ class ChangeVerdict:
     detectable: true mean difference that this number of pairs would find in four of five studies; NaN without
         statistics.
     needed: number of seeds with which a difference as large as the margin would be found in four of five studies;
-        None without a margin, without statistics, or if more than MAX_PAIRS are needed.
+        None without a margin, without statistics, or if more than MAX_PAIRS are needed. In a sequential study, it is
+        the number of seeds that decides, if mean and spread stay (see `pairs_to_decide`).
+    is_narrow: True if the interval contains 0, and its half-width is below `until` of a sequential study.
     """
 
     change: str
@@ -278,6 +353,12 @@ class ChangeVerdict:
     without: tuple[int, ...]
     detectable: float
     needed: int | None
+    is_narrow: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether more seeds can decide about the change. They cannot if a run has no metric."""
+        return self.decision == "undecided" and not self.shown and not self.is_narrow and not self.without
 
 
 def judge_changes(
@@ -289,6 +370,8 @@ def judge_changes(
     margin: float | None = None,
     alpha: float = 0.05,
     not_comparable: Collection[str] = (),
+    until: float | None = None,
+    max_seeds: int = 30,
 ) -> list[ChangeVerdict]:
     """Compare the runs of each change of an ablation with the base runs; return a verdict per change, in their order.
 
@@ -301,7 +384,11 @@ def judge_changes(
     margin: smallest difference that matters, in the unit of the metric; None if there is no such limit.
     alpha: accepted probability of any false finding among all changes.
     not_comparable: names of the changes whose metric is measured differently from that of the base run.
+    until: in a sequential study, the half-width of an interval that is narrow enough; p values and intervals then
+        hold for repeated looks. None if the number of seeds was chosen before any result.
+    max_seeds: largest number of seeds of a sequential study.
     """
+    level = alpha if until is None else repeated_level(alpha, max_seeds)
     pairs = {name: sorted(base.keys() & values.keys()) for name, values in changes.items()}
     usable = {
         name: [seed for seed in seeds if math.isfinite(base[seed]) and math.isfinite(changes[name][seed])]
@@ -312,29 +399,34 @@ def judge_changes(
         for name in changes
         if len(usable[name]) >= MIN_SEEDS and name not in not_comparable
     }
-    tests = {name: paired_t_test(values, confidence=1 - alpha) for name, values in differences.items()}
+    tests = {name: paired_t_test(values, confidence=1 - level) for name, values in differences.items()}
 
-    def adjust(p_values: Iterable[float]) -> dict[str, float]:
+    def adjust(p_values: Iterable[float], *, sides: int = 1) -> dict[str, float]:
+        if until is not None:  # a one-sided p value of x is a two-sided one of at most 2 x
+            p_values = (repeated_p(min(1.0, 2 * p / sides), max_seeds) for p in p_values)
         return dict(zip(tests, adjust_holm(list(p_values)), strict=True))
 
-    p_holm = adjust(test.p for test in tests.values())
+    p_holm = adjust((test.p for test in tests.values()), sides=2)
     p_same, p_beyond = dict[str, float](), dict[str, float]()
     if margin is not None:
         p_same = adjust(equivalence_p(values, margin) for values in differences.values())
-        p_beyond = adjust(beyond_p(values, margin) for values in differences.values())
-    strictest_alpha = alpha / max(1, len(tests))  # Holm's hardest step: neither number below promises too much
+        p_beyond = adjust((beyond_p(values, margin) for values in differences.values()), sides=2)
+    strictest_alpha = level / max(1, len(tests))  # Holm's hardest step: neither number below promises too much
     verdicts = []
     for name, values in changes.items():
         test, seeds = tests.get(name), usable[name]
         expectation = (expected or {}).get(name, "different")
         shown = _describe_effect(test, p_holm.get(name, 1.0), better, alpha)
         is_within = p_same.get(name, 1.0) <= alpha
+        is_narrow = False
+        if until is not None and test is not None:
+            is_narrow = test.low <= 0 <= test.high and test.high - test.low < 2 * until
         if name in not_comparable:
             decision: Decision = "not comparable"
         elif test is None or len(seeds) < len(pairs[name]):
             decision = "undecided"
         else:
-            decision = _decide(expectation, shown, is_within, p_beyond.get(name, 1.0) <= alpha)
+            decision = _decide(expectation, shown, is_within or is_narrow, p_beyond.get(name, 1.0) <= alpha)
         verdicts.append(
             ChangeVerdict(
                 change=name,
@@ -351,10 +443,17 @@ def judge_changes(
                 within_margin=is_within,
                 without=tuple(seed for seed in pairs[name] if seed not in seeds),
                 detectable=detectable_difference(test.sd, test.n, alpha=strictest_alpha) if test else math.nan,
-                needed=pairs_needed(margin, test.sd, alpha=strictest_alpha) if margin and test else None,
+                needed=_estimate_seeds(test, margin, until, strictest_alpha) if test else None,
+                is_narrow=is_narrow,
             )
         )
     return verdicts
+
+
+def _estimate_seeds(test: PairedDifference, margin: float | None, until: float | None, alpha: float) -> int | None:
+    if until is not None:
+        return pairs_to_decide(test.mean, test.sd, until, alpha)
+    return pairs_needed(margin, test.sd, alpha=alpha) if margin else None
 
 
 def _describe_effect(difference: PairedDifference | None, p: float, better: Better, alpha: float) -> Shown:

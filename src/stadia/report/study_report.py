@@ -164,6 +164,7 @@ def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
     chance = format_p_value(verdict["p_holm"])
     chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
     span = f"{format_signed(d['low'])} to {format_signed(d['high'])}"
+    percent += " repeated" if study.get("until") else ""
     interval = f"{format_signed(d['mean'])}, {percent} interval {span}, {d['n']} seeds, {chance}"
     if shown == "identical":
         text = f"{change} has no effect: {metric} is the same in all {d['n']} seeds"
@@ -174,6 +175,9 @@ def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
     elif verdict["within_margin"]:
         p_same = f"p of the margin = {format_p_value(verdict['p_same'])}"
         text = f"{change} keeps {metric} within {format_number(study['margin'])} ({interval}; {p_same})"
+    elif verdict.get("is_narrow"):
+        most = format_number(max(abs(d["low"]), abs(d["high"])))
+        text = f"{change} changes {metric} by at most {most} ({interval})"
     else:
         text = f"{change} may or may not change {metric} ({interval}). {_describe_power(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
@@ -185,6 +189,8 @@ def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
     if not verdict["difference"]["sd"]:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
         return f"All seeds give the same number; a test of signs needs {least} seeds"
+    if study.get("until"):
+        return f"About {verdict['needed'] or 'more than 10,000'} seeds decide it"
     detectable, margin = format_number(verdict["detectable"]), format_number(study["margin"])
     text = f"This study detects a difference of {detectable} in 4 of 5 cases"
     if study["margin"] is None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from stadia.report.run_files import read_run
 from stadia.report.study_report import RESULTS, make_result_row, write_ablation_report
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import CONFIGS
-from stadia.training.studies.config import BASE, SAMPLE_KEYS, PlannedRun, StudyConfig, changed_keys
+from stadia.training.studies.config import BASE, SAMPLE_KEYS, PlannedRun, Resolve, StudyConfig, changed_keys, plan_runs
 from stadia.training.studies.launch import Job, Launch
 from stadia.training.studies.study_folder import StudyFolder, add_line, write_lines
 from stadia.training.studies.study_metric import DEPTH_METRICS, changed_evaluation_keys, has_depth
@@ -64,10 +65,13 @@ def judge_study(
         margin=study.margin,
         alpha=study.alpha,
         not_comparable=[change for change in notes if notes[change]],
+        until=study.until,
+        max_seeds=study.max_seeds,
     )
     described = [
         dataclasses.asdict(verdict)
         | {
+            "is_open": study.until is not None and verdict.is_open,
             "claim": study.changes[verdict.change].claim,
             "keys": [str(key) for key in keys[verdict.change]],
             "notes": notes[verdict.change] + _change_notes(verdict.change, rows, keys[verdict.change]),
@@ -77,12 +81,13 @@ def judge_study(
     return replace_nan(
         {
             "study": study.name,
-            **study.model_dump(mode="json", include={"recipe", "at", "margin", "alpha", "seeds"}),
+            **study.model_dump(mode="json", include={"recipe", "at", "margin", "alpha", "until", "seeds"}),
             "metric": metric,
             "better": better,
             "runs": len(rows),
             "planned": len(runs),
             "verdicts": described,
+            "rest_seconds": _estimate_rest_seconds(described, rows),
             "notes": _study_notes(better, metric, rows) + _describe_choices(study),
         }
     )
@@ -162,6 +167,21 @@ def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
             listed = ", ".join(map(str, kinds))
             notes.append(f"Runs also differ in {part}: {listed}.")
     return notes
+
+
+def _estimate_rest_seconds(verdicts: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> float | None:
+    """Return the training time in seconds until the open changes of a sequential study are decided.
+
+    A seed of the base is trained once for all changes. The result is None if no number of seeds decides.
+    """
+    open_verdicts = [verdict for verdict in verdicts if verdict["is_open"]]
+    if any(verdict["needed"] is None for verdict in open_verdicts):
+        return None
+    more = {verdict["change"]: max(1, verdict["needed"] - len(verdict["seeds"])) for verdict in open_verdicts}
+    more[BASE] = max(more.values(), default=0)
+    trained = [row for row in rows if row["change"] in more and row["seconds"]]
+    counts = Counter(row["change"] for row in trained)
+    return math.fsum(row["seconds"] * more[row["change"]] / counts[row["change"]] for row in trained)
 
 
 def _describe_choices(study: StudyConfig) -> list[str]:
@@ -263,11 +283,36 @@ class Ablation:
 
     def judge(self) -> JudgedStudy:
         """Write results.jsonl, verdicts.json and the report."""
-        root = self.folder.root
-        rows = [row for run in self.runs if (row := self.read_row(run)) is not None]
+        root, rows = self.folder.root, self._read_rows()
         write_lines(root / RESULTS, rows)
-        metric = next((row["metric"] for row in rows if row["metric"]), self.metrics[0])
-        study = judge_study(self.folder.study, self.better, metric, self.runs, rows)
+        study = self._judge_rows(rows)
         write_json(root / "verdicts.json", study)
         unfinished = sum(row["status"] != "finished" for row in rows)
         return JudgedStudy(study, write_ablation_report(root), unfinished)
+
+    def find_open_changes(self) -> list[str]:
+        """Return the changes for which `until` adds another seed; none if the study has `max_seeds`."""
+        if self.config.until is None or len(self.config.seeds) >= self.config.max_seeds:
+            return []
+        study = self._judge_rows(self._read_rows())
+        return [verdict["change"] for verdict in study["verdicts"] if verdict["is_open"]]
+
+    def add_seed(self, changes: Sequence[str], resolve: Resolve) -> "Ablation":
+        """Write the configurations of another seed, and return the study with its runs.
+
+        changes: changes that are trained, next to the base.
+        resolve: returns the configuration of a run, see `plan_runs`.
+        """
+        seed = max(self.config.seeds) + 1
+        config = self.config.model_copy(update={"seeds": (*self.config.seeds, seed)})
+        planned = plan_runs(config.model_copy(update={"seeds": (seed,)}), resolve)
+        runs = [*self.runs, *(run for run in planned if run.change in (BASE, *changes))]
+        self.folder.write(config, runs)
+        return dataclasses.replace(self, config=config, runs=runs)
+
+    def _read_rows(self) -> list[dict[str, Any]]:
+        return [row for run in self.runs if (row := self.read_row(run)) is not None]
+
+    def _judge_rows(self, rows: Sequence[Row]) -> dict[str, Any]:
+        metric = next((row["metric"] for row in rows if row["metric"]), self.metrics[0])
+        return judge_study(self.folder.study, self.better, metric, self.runs, rows)

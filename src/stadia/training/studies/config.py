@@ -14,7 +14,7 @@ from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError
 from stadia.io.input_files import read_json
 from stadia.io.yaml_files import read_yaml
-from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
+from stadia.metrics.statistics import FIRST_LOOK, MIN_SEEDS, Better, Expected
 from stadia.training.recipes.base.config import RecipeConfig
 
 BASE = "base"
@@ -62,6 +62,9 @@ class StudyConfig(StrictModel):
     margin: smallest relevant difference, in the metric's unit; null = no change is called equal.
     alpha: family-wise error rate over all changes.
     budget: equal "samples" (steps x batch x grad_accumulation_steps x devices), or equal "seconds" within 5 %.
+    until: seeds are added until the half-width of the interval is below this value, in the metric's unit, or below
+        |effect|; null = only `seeds`.
+    max_seeds: largest number of seeds with `until`; the intervals hold for as many looks at the results.
     scores: score and judge each run at its end; "auto": if the metric is in a score file.
     post_hoc_choices: what was chosen after results existed; stadia writes it.
     """
@@ -77,6 +80,8 @@ class StudyConfig(StrictModel):
     margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     budget: Literal["samples", "seconds"] = "samples"
+    until: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_seeds: int = Field(default=30, ge=FIRST_LOOK, le=200)
     scores: bool | Literal["auto"] = "auto"
     post_hoc_choices: tuple[str, ...] = ()
 
@@ -109,6 +114,8 @@ class StudyConfig(StrictModel):
             raise ValueError(f"'{BASE}' is the name of the base run. Give the change another name")
         if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):
             raise ValueError(f"'{same[0]}' expects the same result. Set 'margin', the smallest difference that matters")
+        if self.until is not None and len(self.seeds) < FIRST_LOOK:
+            raise ValueError(f"{len(self.seeds)} seeds are too few for 'until'. Use at least {FIRST_LOOK}")
         return self
 
 

@@ -16,10 +16,18 @@ from stadia.io.output_files import check_output_folder
 from stadia.io.run_facts import find_run_facts
 from stadia.report.study_report import RESULTS, read_results
 from stadia.training.loop.run_folder import Run
-from stadia.training.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, read_json_mapping, read_study
+from stadia.training.studies.config import (
+    OTHER_STUDY,
+    PlannedRun,
+    Resolve,
+    StudyConfig,
+    plan_runs,
+    read_json_mapping,
+    read_study,
+)
 from stadia.training.studies.launch import Job
 
-VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "scores"}
+VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "max_seeds", "scores"}
 """Keys of a study's configuration that may change after its runs were trained, because they only alter the judgement.
 """
 
@@ -51,7 +59,7 @@ class StudyFolder:
             if read_results(self.root):
                 choices += [choice for choice in find_post_hoc_choices(before, study) if choice not in choices]
             study = study.model_copy(update={"post_hoc_choices": tuple(choices)})
-        new = [run for run in runs if not (self.configs / f"{run.name}.json").exists()]
+        new = [run for run in runs if not self._has_config(run)]
         for run in runs:
             if run not in new and (changes := self._find_changes(run)):
                 found = f"another configuration of {run.name} ({'; '.join(map(str, changes))})"
@@ -71,6 +79,23 @@ class StudyFolder:
         except ConfigMistakes as error:
             found, expected = " ".join(map(str, error.mistakes)), "a study that stadia wrote"
             raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
+
+    def plan(self, study: StudyConfig, resolve: Resolve) -> tuple[StudyConfig, list[PlannedRun]]:
+        """Return a study and its runs. Those that `until` has added so far belong to them.
+
+        study: configuration of the study.
+        resolve: returns the configuration of a run, see `plan_runs`.
+
+        Raises the errors of `plan_runs`, and DataError if study.yaml is invalid.
+        """
+        if study.until is None or not self.study_yaml.exists():
+            return study, plan_runs(study, resolve)
+        extended = study.model_copy(update={"seeds": tuple(dict.fromkeys((*study.seeds, *self.study.seeds)))})
+        runs = plan_runs(extended, resolve)
+        return extended, [run for run in runs if run.seed in study.seeds or self._has_config(run)]
+
+    def _has_config(self, run: PlannedRun) -> bool:
+        return (self.configs / f"{run.name}.json").exists()
 
     def find(self, name: str) -> Path | None:
         """Return the folder of the run with this name, the newest of several; None if the run never began.
@@ -149,10 +174,13 @@ class StudyFolder:
 def find_post_hoc_choices(before: StudyConfig, study: StudyConfig) -> list[str]:
     """Return sentences about what was chosen after results existed: added seeds or changes, another way of judging.
 
+    Seeds that `until` adds are no choice: its intervals hold for any number of seeds.
+
     before: configuration of the study when it was last written.
     study: its configuration now.
     """
-    choices = [f"seed {seed} added" for seed in study.seeds if seed not in before.seeds]
+    added = [] if study.until is not None else [seed for seed in study.seeds if seed not in before.seeds]
+    choices = [f"seed {seed} added" for seed in added]
     choices += [f"change '{name}' added" for name in study.changes if name not in before.changes]
     kept = [name for name in before.changes if name in study.changes]
     judgement_before, judgement = (
