@@ -34,7 +34,15 @@ from stadia.evaluation.protocols import (
     read_classes,
 )
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
-from stadia.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap, find_depth_files, pair_stacks, read_depth_map
+from stadia.io.depth_files import (
+    INTEGER_SUFFIXES,
+    DepthFile,
+    StackedMap,
+    find_depth_files,
+    is_packed_depth,
+    pair_stacks,
+    read_depth_map,
+)
 from stadia.metrics.depth_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
@@ -254,6 +262,9 @@ def score_depth(
     scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
     notes += truth.notes if isinstance(truth, GroundTruthFolder) else []
     notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
+    for name, files in (("--depth", predictions.files), ("--reference", getattr(truth, "files", {}))):
+        if is_packed_depth(next(iter(files.values()))):
+            notes.append(f"{name} is read as 24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215")
     return collect_scores(scores, predictions.depth_scale, protocol, notes, factors)
 
 
