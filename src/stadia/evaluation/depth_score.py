@@ -22,7 +22,9 @@ from stadia.evaluation.protocols import (
     Alignment,
     Protocol,
     average_parts,
+    measure_row_order,
     note_of_clamp,
+    note_of_disparity,
     note_of_flips,
     note_of_infinity,
     note_of_normalization,
@@ -57,10 +59,12 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     factor: integers per metre of integer maps.
     without_number: number of files with values that are not finite or negative.
+    row_orders: for each map that was read, the rank correlation of the median of a row with the row's number.
     """
 
     def __init__(self, folder: Path, factor: float) -> None:
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
+        self.row_orders: list[float] = []
         self.files: Mapping[str, DepthFile] = find_depth_files(folder)
 
     def with_files(self, files: Mapping[str, DepthFile]) -> "GroundTruthFolder":
@@ -84,6 +88,7 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
         if wrong.any():
             self.without_number += 1
             true_m = np.where(wrong, 0, true_m)
+        self.row_orders.append(measure_row_order(true_m))
         return true_m
 
     @property
@@ -260,7 +265,8 @@ def score_depth(
         notes.append(f"no predictions.json in {predictions.folder}: read as {predictions.depth_scale}{cut}")
     factors = _find_factors(predictions, truth, protocol)
     scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
-    notes += truth.notes if isinstance(truth, GroundTruthFolder) else []
+    if isinstance(truth, GroundTruthFolder):
+        notes += truth.notes + note_of_disparity(truth.row_orders, predictions.depth_scale)
     notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
     for name, files in (("--depth", predictions.files), ("--reference", getattr(truth, "files", {}))):
         if is_packed_depth(next(iter(files.values()))):
@@ -279,6 +285,8 @@ def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol:
 
 
 def _has_integers(files: Mapping[str, DepthFile]) -> bool:
+    if is_packed_depth(next(iter(files.values()))):
+        return False
     return any(
         file.is_integer if isinstance(file, StackedMap) else file.suffix.lower() in INTEGER_SUFFIXES
         for file in files.values()

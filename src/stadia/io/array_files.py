@@ -84,11 +84,11 @@ def _read_header(
     found, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         fix = "store float32, float64 or integers"
-        found = f"values of type {dtype}"
+        what = f"values of type {dtype}"
         if dtype.kind == "O":
-            found = "an array of Python objects, such as maps of several sizes, which is a pickle and may run code"
-            fix = "if you trust it, write one .npy a map: " + WRITE_MAPS
-        raise DataError(path, found=found, expected="booleans, integers or floats", fix=fix)
+            what += ", such as maps of several sizes"
+            fix = "it is a pickle and may run code; if you trust it, write one .npy a map: " + WRITE_MAPS
+        raise DataError(path, found=what, expected="booleans, integers or floats", fix=fix)
     if shape is not None and found != shape:
         fix = "write one value per image pixel: register depth from another camera or size to the images"
         raise DataError(path, found=f"shape {found}", expected=f"shape {shape}", fix=fix)

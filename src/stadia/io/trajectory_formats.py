@@ -27,7 +27,7 @@ from stadia.io.array_files import (
     read_pose_folder,
     read_seven_columns,
 )
-from stadia.io.colmap_model import find_model, read_colmap, read_image_lines
+from stadia.io.colmap_model import read_colmap, read_image_lines
 from stadia.io.input_files import natural_sort_key, read_json, read_text
 from stadia.io.scene_json import find_phone_files, read_phone_files, read_transform_poses
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
@@ -171,7 +171,7 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
         return _order_poses(path, read_npy_poses(path))
     if path.is_dir() and not _find_inside(path, format) and (listed := read_pose_folder(path, ANY)) is not None:
         return _order_poses(path, listed)
-    if path.name == COLMAP_IMAGES[1] and find_model(path) is not None:
+    if path.name == COLMAP_IMAGES[1] and path.with_name("cameras.bin").is_file():
         model = read_colmap(path)
         return _note_format(_order_colmap(path, model.names, model.T_camera_world), format, TrajectoryFormat.COLMAP)
     if path.suffix.lower() in CONVERSIONS:

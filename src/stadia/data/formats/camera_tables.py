@@ -120,7 +120,7 @@ class CameraKeys:
     """
 
     program: str
-    K: tuple[str, str, str, str]
+    K: tuple[str, ...]
     size: tuple[str, str]
     lens: tuple[str, ...] = RADIAL
     model: str = RADTAN
@@ -294,9 +294,12 @@ def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any
     center = scales[0] * cx + middle[0] - shift, scales[1] * cy + middle[1] - shift
     K = make_K(where, scales[0] * fx, scales[1] * fy, *center)
     distortion, lens, notes = _read_lens(path, keys, flat, model)
-    used = f"{keys.program}: {', '.join(dict.fromkeys(filter(None, keys.K)))}"
-    used += f", {', '.join(lens)}" if any(distortion) else ""
+    names = (*filter(None, keys.K), *(lens if any(distortion) else ()))
+    used = f"{keys.program}: {', '.join(dict.fromkeys(_INDEX.sub('', key) for key in names))}"
     return CalibratedCamera(name, K, size, distortion, model=model, notes=(f"note: used {used} of {name}", *notes))
+
+
+_INDEX = re.compile(r"\.\d+$")
 
 
 def _read_lens(
