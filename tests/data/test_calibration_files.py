@@ -242,3 +242,12 @@ def test_an_angle_alone_takes_the_size_of_the_image(tmp_path: Path) -> None:
     (tmp_path / "train" / "r_0.png").unlink()
     with refuses(DataError, fix="w and h"):
         read_calibration(tmp_path / "transforms.json")
+
+
+def test_sensors_of_kapture(tmp_path: Path) -> None:
+    file = tmp_path / "sensors.txt"
+    camera_row = "cam 1, a phone, camera, PINHOLE, 640, 480, 700, 710, 320, 240"
+    file.write_text(f"# kapture format: 1.0\n{camera_row}\nGPS, , gnss, EPSG\n")
+    (camera,) = read_calibration(file)
+    np.testing.assert_allclose(camera.K, K)
+    assert camera.size == (480, 640)

@@ -53,7 +53,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
 _QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])|q([wxyz])_\w+")
 _POSITION_NAME = re.compile(
-    r"(?:.*\.)?(?:(?:p|t|pos|position|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
+    r"(?:.*\.)?(?:(?:p|t|pos|position|tran|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
 )
 _NAME_OF_FRAMES = re.compile(r"[tp]([xyz])_\w+")  # tx_world_device
 _TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")

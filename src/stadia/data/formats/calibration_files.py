@@ -69,6 +69,9 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         cameras = _read_yaml(path, text)
     elif path.suffix.lower() == ".json" and (keyed := _read_keyed_json(path, text)) is not None:
         cameras = keyed
+    elif sensors := _KAPTURE_LINE.findall(text):
+        rows = (f"{number} {values.replace(',', ' ')}" for number, values in enumerate(sensors, 1))
+        cameras = list(_read_colmap(path, "\n".join(rows)))
     elif _COLMAP_LINE.search(text):
         cameras = list(_read_colmap(path, text))
     elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
@@ -110,6 +113,8 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
 
 
 _COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
+_KAPTURE_LINE = re.compile(r"^[^#\n]*, *camera, *([A-Z_]+, *\d+, *\d+,[-+.\de, ]+)$", re.MULTILINE)
+"""Camera of kapture's sensors.txt: ID, NAME, camera, MODEL, WIDTH, HEIGHT, PARAMETERS, with COLMAP's models."""
 _COLMAP_FISHEYE = {
     **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT), "FOV": FOV
 }  # fmt: skip
