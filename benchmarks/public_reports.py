@@ -1659,20 +1659,24 @@ def _quaternions(folder: Path, data: Path) -> Words:
     return "evaluate", "--objects", folder / "est.csv", "--reference", data / "bop/lmo", "--split", "test"
 
 
-# -- Inputs kept as files next to the real samples: ../cases/round5/NAME with `source`, `cmd` and `right`.
+# -- Inputs kept as files next to the real samples: ../cases/ROUND/NAME with `source` and `cmd`.
 
-KEPT_CASES = Path("..") / "cases" / "round5"
+KEPT_CASES = Path("..") / "cases"
 
 
-def add_kept_case(name: str, *expected: str, outcome: str = "cure", damaging: str = "", after: After = None) -> None:
+def add_kept_case(
+    name: str, *expected: str, outcome: str = "cure", damaging: str = "", after: After = None, round: str = "round5"
+) -> None:
     """Add a case of the folder KEPT_CASES: its files are copied, and the command in its file `cmd` is run."""
-    needs = KEPT_CASES / name
+    needs = KEPT_CASES / round / name
 
     def make(folder: Path, data: Path) -> Words:
         shutil.copytree(data / needs, folder, dirs_exist_ok=True)
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-        return shlex.split((folder / "cmd").read_text().replace("{case}", str(folder)))[1:]
+        command = (folder / "cmd").read_text().partition("\n")[0]
+        words = shlex.split(command.replace("{case}", str(folder)).replace("${STADIA_REAL_DATA}", str(data.resolve())))
+        return [word for word in words if word != "stadia"]
 
     REPORTS.append(Report(name, KEPT_SOURCES[name], make, expected, outcome, damaging, str(needs), after))
 
@@ -1739,6 +1743,27 @@ KEPT_SOURCES = {
     "video-side-by-side": "DepthViewer 10, rtabmap 117",
     "video-two-streams": "mutagen 661, typed-ffmpeg 587: several video streams",
     "video-zoom-driving": "colmap 3606",
+    "bop-nan": "FoundationPose 53: failed estimates are rows of NaN",
+    "cam-azure-kinect": "Azure-Kinect-Sensor-SDK 1617, 1518: shares of width and height",
+    "cam-blender-angle": "3DGS-to-PC 4: camera_angle_x alone",
+    "cam-cityscapes": "manydepth 69, cityscapesScripts 92",
+    "cam-scannet-txt": "ScanNet 101, 92",
+    "cam-scannetpp-iphone": "scannetpp 163: K of each frame",
+    "depth-carla-24bit": "carla 5710, Bench2Drive 190",
+    "depth-monodepth2-npz": "Lite-Mono 149: maps of several sizes",
+    "depth-pfm-scale": "FoundationStereo 149, cvkit 20",
+    "depth-truth-disparity": "drivingstereo-dataset 8",
+    "hub-processor-ignored": "Depth-Anything 215, Depth-Anything-ONNX 7",
+    "images-gap": "monodepth2 440, ContactPose 17",
+    "launch-slurm-ntasks": "pytorch-lightning 20391, 20776, 19762",
+    "masks-flat-folder": "mmsegmentation 3531, lightning-flash 1400",
+    "photo-float-tiff": "ml-hypersim 45",
+    "shard-webdataset": "webdataset 65, 188, 225",
+    "traj-colmap-folder": "MegaScenes nvs 3, FSGS 15",
+    "traj-latlon": "evo 420, DiSCo-SLAM 3",
+    "traj-polycam": "nerfstudio 1050",
+    "traj-ros1-csv": "evo 725, ros_comm 330: two clocks",
+    "video-animated-webp": "ComfyUI-VideoHelperSuite 411, create_thumbnail 9",
 }
 UNDISTORTER = "image_undistorter"
 ATE_OF_ROUND5 = r"ATE 0?\.04[67]\d* m"
@@ -1775,6 +1800,30 @@ add_kept_case("video-sar", "49\\.1|square", outcome="right", after=show_saved_ca
 add_kept_case("video-side-by-side", "two pictures side by side, of a stereo camera", r"ffmpeg|--split")
 add_kept_case("video-two-streams", "416x124", outcome="right")
 add_kept_case("video-zoom-driving", "doubtful", "zooms", r"data\.frames=")
+for _name, _outcome, *_expected in (
+    ("bop-nan", "cure", "line 2", "estimate failed", "leave out"),
+    ("cam-azure-kinect", "right", "2048x1536", "92.5 x 76.1", "Azure Kinect"),
+    ("cam-blender-angle", "right", "39.6 x 39.6"),
+    ("cam-cityscapes", "right", "48.7 x 25.5"),
+    ("cam-scannet-txt", "right", "58.0 x 44.9"),
+    ("cam-scannetpp-iphone", "cure", "K of 2 frames", "pose_intrinsic_imu.json"),
+    ("depth-carla-24bit", "right", r"abs_rel 0?\.028", "CARLA"),
+    ("depth-monodepth2-npz", "cure", "several sizes", "allow_pickle"),
+    ("depth-pfm-scale", "right", r"abs_rel 0?\.027"),
+    ("depth-truth-disparity", "cure", "ground truth", "disparity", "focal length"),
+    ("hub-processor-ignored", "cure", "do_rescale", "do_flip_channel_order", "do_center_crop", "shortest_edge"),
+    ("images-gap", "cure", "12 missing numbers", "12 to 23"),
+    ("launch-slurm-ntasks", "cure", "SLURM_NTASKS", "--ntasks-per-node"),
+    ("masks-flat-folder", "right", "masks of 6 frames", "22% road"),
+    ("photo-float-tiff", "cure", "float32", "cv2.imwrite"),
+    ("shard-webdataset", "cure", "webdataset", "tar xf"),
+    ("traj-colmap-folder", "right", r"ATE 0?\.22\d* m", "40 poses"),
+    ("traj-latlon", "right", r"ATE 0?\.25\d* m", "degrees", "path 291"),
+    ("traj-polycam", "right", r"ATE 0?\.194 m", "60 poses"),
+    ("traj-ros1-csv", "right", r"ATE 0?\.00697 m", "header.stamp"),
+    ("video-animated-webp", "cure", "animated WEBP of 15 frames", "ImageSequence"),
+):
+    add_kept_case(_name, *_expected, outcome=_outcome, round="round6")
 
 
 # -- Files of other programs in place of a network.
@@ -1885,11 +1934,17 @@ def run_report(case: Report, folder: Path, data: Path) -> tuple[str, str]:
 
 
 def run_words(words: list[str], log: Path) -> str:
-    """Run a command of stadia in this process and return its output."""
+    """Run a command of stadia in this process, after NAME=VALUE of its environment, and return its output."""
     from stadia.cli.main import run
 
+    kept = dict(os.environ)
+    while re.match(r"[A-Z_]+=", words[0]):
+        name, _, value = words.pop(0).partition("=")
+        os.environ[name] = value
     with capture_output(log), suppress(SystemExit):
         run(words)
+    os.environ.clear()
+    os.environ.update(kept)
     return log.read_text(errors="replace")
 
 

@@ -189,3 +189,65 @@ def test_colmap_and_nerfstudio_put_the_first_pixel_at_one_half(tmp_path: Path) -
         transforms.write_text(json.dumps({"fl_x": 500.0, "w": 640, "h": 480, **values}))
         (camera,) = read_calibration(transforms)
         assert tuple(camera.K[:2, 2]) == center
+
+
+AZURE_LENS = [0.5, 0.5, 0.5, 0.625, 0.4, -2.6, 1.5, 0.3, -2.4, 1.4, 0, 0, 0.002, 0.001]
+KEYED = {
+    "cityscapes.json": ({"intrinsic": {"fx": 700, "fy": 710, "u0": 319.5, "v0": 239.5}}, K),
+    "calibrated_sensor.json": ([{"token": "a", "camera_intrinsic": K.tolist()}, {"camera_intrinsic": []}], K),
+    "scene_camera.json": ({"0": {"cam_K": K.ravel().tolist(), "depth_scale": 1.0}}, K),
+    "pose_intrinsic_imu.json": ({"frame_000000": {"pose": np.eye(4).tolist(), "intrinsic": K.tolist()}}, K),
+    "azure.json": (
+        {"Cameras": [{"Intrinsics": {"ModelParameters": AZURE_LENS}, "SensorWidth": 640, "SensorHeight": 480}]},
+        [[320, 0, 319.5], [0, 300, 239.5], [0, 0, 1]],
+    ),
+}
+"""Content and K of JSON files of data sets and devices, by name."""
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_cameras_by_keys_of_data_sets(name: str, tmp_path: Path) -> None:
+    content, expected = KEYED[name]
+    (tmp_path / name).write_text(json.dumps(content))
+    (camera,) = read_calibration(tmp_path / name)
+    np.testing.assert_allclose(camera.K, expected)
+    if name == "azure.json":
+        assert camera.distortion == (0.4, -2.6, 0.001, 0.002, 1.5, 0.3, -2.4, 1.4)
+
+
+def test_each_image_of_a_file_by_images_keeps_its_K(tmp_path: Path) -> None:
+    file = tmp_path / "scene_camera.json"
+    file.write_text(json.dumps({str(row): {"cam_K": (K * [[1 + row], [1], [1]]).tolist()} for row in range(80)}))
+    (camera,) = read_calibration(file)
+    assert camera.K_of_frames is not None
+    assert camera.K_of_frames["79"][0, 0] == 80 * 700
+
+
+def test_scene_text_of_scannet(tmp_path: Path) -> None:
+    file = tmp_path / "scene0000_00.txt"
+    file.write_text("colorHeight = 480\ncolorWidth = 640\nfx_color = 700\nfx_depth = 500\nfy_color = 710\n"
+                    "mx_color = 319.5\nmy_color = 239.5\n")  # fmt: skip
+    (camera,) = read_calibration(file)
+    np.testing.assert_allclose(camera.K, K)
+    assert camera.size == (480, 640)
+
+
+def test_an_angle_alone_takes_the_size_of_the_image(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    cv2.imwrite(str(tmp_path / "train" / "r_0.png"), np.zeros((60, 80, 3), np.uint8))
+    scene = {"camera_angle_x": 2 * np.arctan(0.5), "frames": [{"file_path": "./train/r_0"}]}
+    (tmp_path / "transforms.json").write_text(json.dumps(scene))
+    (camera,) = read_calibration(tmp_path / "transforms.json")
+    np.testing.assert_allclose(camera.K, [[80, 0, 39.5], [0, 80, 29.5], [0, 0, 1]])
+    (tmp_path / "train" / "r_0.png").unlink()
+    with refuses(DataError, fix="w and h"):
+        read_calibration(tmp_path / "transforms.json")
+
+
+def test_sensors_of_kapture(tmp_path: Path) -> None:
+    file = tmp_path / "sensors.txt"
+    camera_row = "cam 1, a phone, camera, PINHOLE, 640, 480, 700, 710, 320, 240"
+    file.write_text(f"# kapture format: 1.0\n{camera_row}\nGPS, , gnss, EPSG\n")
+    (camera,) = read_calibration(file)
+    np.testing.assert_allclose(camera.K, K)
+    assert camera.size == (480, 640)

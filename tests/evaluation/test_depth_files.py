@@ -154,3 +154,14 @@ def test_maps_of_a_stack_belong_to_the_names_in_the_order_of_their_numbers(tmp_p
     with refuses(DataError, where="all.npy", found=("3", "4"), expected="2"):
         pair_stacks(stack, {name: truth[name] for name in ("f8", "f9")})
     assert pair_stacks(truth, truth) == (truth, truth, "")
+
+
+def test_depth_in_24_bits_of_color(tmp_path: Path) -> None:
+    depth_m = np.linspace(4, 80, 64 * 48).reshape(64, 48)
+    packed = np.rint(depth_m / 1000 * (2**24 - 1)).astype(np.int64)
+    colors = np.stack([packed >> 16, (packed >> 8) & 255, packed & 255, np.full_like(packed, 255)], axis=-1)  # BGRA
+    cv2.imwrite(str(tmp_path / "a.png"), colors.astype(np.uint8))
+    np.testing.assert_allclose(read_depth_map(tmp_path / "a.png"), depth_m, atol=1e-4)
+    cv2.imwrite(str(tmp_path / "b.png"), cv2.applyColorMap((depth_m * 3).astype(np.uint8), cv2.COLORMAP_JET))
+    with pytest.raises(DataError):
+        read_depth_map(tmp_path / "b.png")

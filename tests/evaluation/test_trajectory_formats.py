@@ -12,6 +12,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
+from stadia.io.colmap_model import write_colmap
+from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.trajectory_files import Trajectory, associate_trajectories, write_kitti_trajectory, write_tum_trajectory
 from stadia.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
 
@@ -369,3 +371,45 @@ def test_decimal_commas(tmp_path: Path) -> None:
     read = read_trajectory(tmp_path / "a.txt")
     np.testing.assert_allclose(read.T_world_camera, T, atol=1e-6)
     assert "decimal points" in read.notes[-1]
+
+
+def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(tmp_path: Path) -> None:
+    moved_m = np.stack([np.linspace(0, 50, 20), np.linspace(0, 90, 20) ** 1.2, np.zeros(20)], axis=1)  # east, north, up
+    latitude, longitude = 49.0 + moved_m[:, 1] / 111_218.0, 8.4 + moved_m[:, 0] / 73_172.0
+    rows_ = [
+        f"{k * 0.1} {a:.9f} {o:.9f} 116.0 0 0 0 1" for k, (a, o) in enumerate(zip(latitude, longitude, strict=True))
+    ]
+    path = tmp_path / "gps.txt"
+    path.write_text("\n".join(rows_))
+    read = read_trajectory(path)
+    np.testing.assert_allclose(read.T_world_camera[:, :3, 3], moved_m, rtol=2e-3, atol=1e-2)  # the earth is bent
+    assert any("degrees" in note for note in read.notes)
+    path.write_text("\n".join(f"{k * 0.1} {49 + k * 1e-7} {8.4 - k * 1e-7} 1.5 0 0 0 1" for k in range(20)))
+    assert read_trajectory(path).T_world_camera[0, 0, 3] == 49
+
+
+def test_the_binary_model_of_a_rig_gives_the_poses_of_its_first_camera(tmp_path: Path) -> None:
+    T = np.concatenate([walk(3), walk(3) @ np.diag([1.0, 1, 1, 1])])
+    T[3:, 0, 3] += 1
+    model = Reconstruction(
+        names=tuple(f"cam{side}/{row}.png" for side in (0, 1) for row in range(3)),
+        T_camera_world=np.linalg.inv(T),
+        K=np.tile(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), (6, 1, 1)),
+        distortion=np.zeros((6, 4)),
+        sizes=np.tile(np.array([640, 480]), (6, 1)),
+        format="colmap",
+        path=tmp_path,
+    )
+    write_colmap(model, tmp_path / "sparse")
+    text = read_trajectory(tmp_path / "sparse")
+    np.testing.assert_allclose(text.T_world_camera, walk(3), atol=1e-6)
+    assert any("2 cameras" in note for note in text.notes)
+
+
+def test_a_folder_of_polycam(tmp_path: Path) -> None:
+    axes = np.diag([1.0, -1, -1, 1])
+    for row, T in enumerate(walk(3) @ axes):
+        keys = {f"t_{r}{c}": T[r, c] for r in range(3) for c in range(4)}
+        camera = {"fx": 500, "fy": 500, "cx": 320, "cy": 240, "width": 640, "height": 480}
+        (tmp_path / f"{row}.json").write_text(json.dumps({**keys, **camera}))
+    np.testing.assert_allclose(read_trajectory(tmp_path).T_world_camera, walk(3), atol=1e-9)

@@ -1,5 +1,6 @@
 """Images are decoded whole or refused by name, before their pixels take memory."""
 
+import io
 import os
 import struct
 import zlib
@@ -8,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
@@ -135,3 +137,18 @@ def test_an_animated_png_is_refused() -> None:
     assert cv2.imdecode(np.frombuffer(animated, np.uint8), cv2.IMREAD_COLOR).shape == IMAGE.shape
     with refuses(DataError, where="a", found="PNG"):
         decode_image("a", animated, cv2.IMREAD_COLOR)
+
+
+@pytest.mark.parametrize("format", ["WEBP", "GIF"])
+def test_animated_pictures_are_refused_as_photos(format: str) -> None:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(np.full((48, 64, 3), shade, np.uint8)) for shade in (10, 90, 200)]
+    frames[0].save(stream, format, save_all=True, append_images=frames[1:])
+    with refuses(DataError, where="a", found="3 frames", fix="ImageSequence"):
+        decode_image("a", stream.getvalue(), cv2.IMREAD_COLOR)
+
+
+def test_a_color_picture_of_floats_names_its_type() -> None:
+    data = bytes(cv2.imencode(".tiff", IMAGE.astype(np.float32) / 255)[1].tobytes())
+    with refuses(DataError, where="a", found="float32", fix="cv2.imwrite"):
+        decode_image("a", data, cv2.IMREAD_COLOR)

@@ -2,7 +2,7 @@
 
 FOLDER/semantic/SIDE/STEM.png contains class numbers, and classes.json their names. Two further files are optional:
 instance/SIDE/STEM.png with object numbers, 0 without an object, and heights.json with mean and spread ({"left/000000":
-{"3": [1.52, 0.08]}}).
+{"3": [1.52, 0.08]}}). Without a folder semantic, FOLDER/STEM.png contains class numbers.
 """
 
 import hashlib
@@ -105,7 +105,8 @@ class MaskFiles:
         """Return a hash of the masks of one side ("left" or "right"): of the names, sizes and times of their files."""
         digest = hashlib.blake2b(digest_size=16)
         for kind in ("semantic", "instance"):
-            for path in sorted((self.folder / kind / side).glob("*.png")):
+            folder = self.folder if self._is_flat and kind == "semantic" else self.folder / kind / side
+            for path in sorted(folder.glob("*.png")):
                 state = path.stat()
                 digest.update(encode_name(f"{kind}/{path.name}:{state.st_size}:{state.st_mtime_ns}\n"))
         for name in ("classes.json", "heights.json"):
@@ -119,7 +120,13 @@ class MaskFiles:
         kind, exists = dict[str, dict[int, tuple[float, float]]], (self.folder / "heights.json").exists()
         return self._parse(kind, "heights.json") if exists else {}
 
+    @cached_property
+    def _is_flat(self) -> bool:
+        return not (self.folder / "semantic").is_dir()
+
     def _file(self, kind: str, side: str, stem: str) -> Path:
+        if self._is_flat and kind == "semantic":
+            return safe_join(self.folder, f"{stem}.png")
         return safe_join(self.folder, f"{kind}/{side}/{stem}.png")
 
     def _parse(self, kind: Any, name: str) -> Any:

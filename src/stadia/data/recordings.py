@@ -569,6 +569,8 @@ def _describe_properties(recording: Recording) -> str:
     selection = getattr(recording, "selection", None)
     if unpaired := getattr(selection, "unpaired", 0):
         parts.append(f"{unpaired} left images without a right one left out")
+    if missing := getattr(recording, "missing", ""):
+        parts.append(missing)
     return ", ".join(parts)
 
 

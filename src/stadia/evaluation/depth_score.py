@@ -22,7 +22,9 @@ from stadia.evaluation.protocols import (
     Alignment,
     Protocol,
     average_parts,
+    measure_row_order,
     note_of_clamp,
+    note_of_disparity,
     note_of_flips,
     note_of_infinity,
     note_of_normalization,
@@ -34,7 +36,15 @@ from stadia.evaluation.protocols import (
     read_classes,
 )
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
-from stadia.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap, find_depth_files, pair_stacks, read_depth_map
+from stadia.io.depth_files import (
+    INTEGER_SUFFIXES,
+    DepthFile,
+    StackedMap,
+    find_depth_files,
+    is_packed_depth,
+    pair_stacks,
+    read_depth_map,
+)
 from stadia.metrics.depth_metrics import DEPTH_ERRORS
 
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
@@ -49,10 +59,12 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     factor: integers per metre of integer maps.
     without_number: number of files with values that are not finite or negative.
+    row_orders: for each map that was read, the rank correlation of the median of a row with the row's number.
     """
 
     def __init__(self, folder: Path, factor: float) -> None:
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
+        self.row_orders: list[float] = []
         self.files: Mapping[str, DepthFile] = find_depth_files(folder)
 
     def with_files(self, files: Mapping[str, DepthFile]) -> "GroundTruthFolder":
@@ -76,6 +88,7 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
         if wrong.any():
             self.without_number += 1
             true_m = np.where(wrong, 0, true_m)
+        self.row_orders.append(measure_row_order(true_m))
         return true_m
 
     @property
@@ -252,8 +265,12 @@ def score_depth(
         notes.append(f"no predictions.json in {predictions.folder}: read as {predictions.depth_scale}{cut}")
     factors = _find_factors(predictions, truth, protocol)
     scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
-    notes += truth.notes if isinstance(truth, GroundTruthFolder) else []
+    if isinstance(truth, GroundTruthFolder):
+        notes += truth.notes + note_of_disparity(truth.row_orders, predictions.depth_scale)
     notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
+    for name, files in (("--depth", predictions.files), ("--reference", getattr(truth, "files", {}))):
+        if is_packed_depth(next(iter(files.values()))):
+            notes.append(f"{name} is read as 24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215")
     return collect_scores(scores, predictions.depth_scale, protocol, notes, factors)
 
 
@@ -268,6 +285,8 @@ def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol:
 
 
 def _has_integers(files: Mapping[str, DepthFile]) -> bool:
+    if is_packed_depth(next(iter(files.values()))):
+        return False
     return any(
         file.is_integer if isinstance(file, StackedMap) else file.suffix.lower() in INTEGER_SUFFIXES
         for file in files.values()

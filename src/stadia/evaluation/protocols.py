@@ -670,12 +670,48 @@ def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]
     """
     if not orders or (middle := median(orders)) >= TURNED_BELOW:
         return []
-    assumed, likely, fix = "depth", "inverse depth", f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}"
+    assumed, likely, fix = (
+        "depth",
+        "inverse depth",
+        (f"if so, use --depth-scale {DepthScale.AFFINE_INVERSE}; disparity as ground truth needs z = f B / d"),
+    )
     if depth_scale is DepthScale.AFFINE_INVERSE:
         assumed, likely, fix = likely, assumed, "set --depth-scale"
     found = f"predictions read as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
     truth = "" if depth_scale is DepthScale.AFFINE_INVERSE else ", or is the ground truth"
     return [f"{found}: are they {likely}{truth}? {fix}"]
+
+
+MIN_ROW_ORDER = 0.9  # depth of one look up or down reaches it, that of many images does not
+
+
+def measure_row_order(true_m: NDArray[np.floating]) -> float:
+    """Return the rank correlation of a map's rows (their median depth) with their numbers; 0 with few labeled rows.
+
+    true_m: (H, W) depth, 0 for unknown. It is negative in most images, since the ground is near at the bottom.
+    """
+    from scipy.stats import spearmanr
+
+    known = true_m > 0
+    rows = np.flatnonzero(known.mean(axis=1) > 0.05)
+    if len(rows) < 16:
+        return 0.0
+    middles = [float(np.median(true_m[row][known[row]])) for row in rows]
+    return float(np.nan_to_num(spearmanr(rows, middles).statistic)) if np.ptp(middles) > 0 else 0.0
+
+
+def note_of_disparity(row_orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
+    """Return a note if predictions are scored as inverse depth, and the ground truth looks like disparity.
+
+    row_orders: `measure_row_order` of each map of ground truth.
+    depth_scale: scale of the predictions.
+    """
+    if depth_scale is not DepthScale.AFFINE_INVERSE or not row_orders or median(row_orders) < MIN_ROW_ORDER:
+        return []
+    found = f"the ground truth grows toward the bottom of the images (rank correlation {median(row_orders):.2f})"
+    return [f"{found}, as disparity does and depth does not: if it is disparity d, these scores are those of disparity."
+            " Convert it to depth first, z = focal length (px) x baseline (m) / d (px), and score the predictions as"
+            " what they are"]  # fmt: skip
 
 
 def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:

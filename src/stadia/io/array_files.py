@@ -65,6 +65,13 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
     return buffer.view(dtype).reshape(found, order="F" if is_fortran else "C")
 
 
+WRITE_MAPS = (
+    'python -c \'import numpy as np; x = np.load(FILE, allow_pickle=True); x = x[x.files[0]] if hasattr(x, "files")'
+    ' else x; [np.save(f"{k:06d}.npy", m) for k, m in enumerate(x)]\''
+)
+"""Command that splits an array of objects into files."""
+
+
 def _read_header(
     path: object, stream: Any, size: int, shape: tuple[int, ...] | None = None
 ) -> tuple[tuple[int, ...], bool, np.dtype, int]:
@@ -77,7 +84,11 @@ def _read_header(
     found, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         fix = "store float32, float64 or integers"
-        raise DataError(path, found=f"values of type {dtype}", expected="booleans, integers or floats", fix=fix)
+        what = f"values of type {dtype}"
+        if dtype.kind == "O":
+            what += ", such as maps of several sizes"
+            fix = "it is a pickle and may run code; if you trust it, write one .npy a map: " + WRITE_MAPS
+        raise DataError(path, found=what, expected="booleans, integers or floats", fix=fix)
     if shape is not None and found != shape:
         fix = "write one value per image pixel: register depth from another camera or size to the images"
         raise DataError(path, found=f"shape {found}", expected=f"shape {shape}", fix=fix)

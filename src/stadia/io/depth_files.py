@@ -274,6 +274,13 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
     return span if ends < MAX_SHARE_OF_ENDS and beside > 2 * ends else None
 
 
+def is_packed_depth(path: DepthFile) -> bool:
+    """Return whether a file is a PNG with CARLA's depth in 24 bits of color."""
+    if isinstance(path, StackedMap) or path.suffix.lower() != ".png":
+        return False
+    return _is_packed(image_io.read_image(path, cv2.IMREAD_UNCHANGED))
+
+
 def list_arrays(path: DepthFile) -> tuple[str, ...]:
     """Return the names of the arrays in an .npz of depth maps; other formats have none.
 
@@ -289,7 +296,33 @@ def _jpeg_depth(path: Path) -> DataError:
     return DataError(path, found="depth as a JPEG", expected=EXPECTED, fix=fix)
 
 
-def _read_png(path: Path) -> NDArray[np.uint16]:
+PACKED_RANGE_M = 1000.0  # of CARLA: 24 bits in R, G and B, R the lowest
+
+
+def _is_packed(stored: NDArray[Any]) -> bool:
+    """Return whether an 8-bit image (H, W, 3 or 4), BGR, has depth in 24 bits: the low byte changes the most."""
+    if stored.dtype != np.uint8 or stored.ndim != 3 or min(stored.shape[:2]) < 2:
+        return False
+    for axis in (0, 1):
+        change = np.asarray(np.diff(stored[..., :3].astype(np.int16), axis=axis), np.int16)
+        high, middle, low = np.abs((change + 128) % 256 - 128).mean(axis=(0, 1))  # a byte continues at 0
+        if low > MIN_LOW_CHANGE and low > 4 * middle and middle > 2 * high:
+            return True
+    return False
+
+
+MIN_LOW_CHANGE = 16.0  # of neighboring pixels in the lowest byte; without order it is 64
+
+
+def unpack_depth(stored: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the metres (H, W) of CARLA's depth image (H, W, 3 or 4), BGR: 1000 (R + 256 G + 65536 B) / (2^24 - 1).
+
+    Source: CARLA, docs/ref_sensors.md, depth camera.
+    """
+    return stored[..., :3].astype(np.float64) @ (65536.0, 256.0, 1.0) * (PACKED_RANGE_M / (2**24 - 1))
+
+
+def _read_png(path: Path) -> NDArray[Any]:
     expected = "a uint16 PNG"
     data = read_bytes(path, expected=expected, max_bytes=image_io.MAX_IMAGE_BYTES)
     if not data.startswith(image_io.PNG_SIGNATURE):
@@ -298,6 +331,8 @@ def _read_png(path: Path) -> NDArray[np.uint16]:
     stored = image_io.decode_image(
         path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again"
     )
+    if _is_packed(stored):
+        return unpack_depth(stored)
     if stored.dtype != np.uint16:
         fix = "that is a display image; store depth"
         raise DataError(path, found="an 8-bit image", expected="a 16-bit PNG of depth", fix=fix)

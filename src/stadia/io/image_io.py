@@ -55,12 +55,12 @@ def decode_image(
 ) -> NDArray[Any]:
     """Decode a PNG or JPEG to (H, W) or (H, W, C) as cv2.imdecode does.
 
-    With cv2.IMREAD_COLOR it also decodes WebP, AVIF, HEIC, TIFF, BMP and the first frame of a GIF.
+    With cv2.IMREAD_COLOR it also decodes WebP, AVIF, HEIC, TIFF, BMP and GIF.
 
     path: name of the file, for messages.
     flags: flags of cv2.imdecode.
 
-    Raises DataError for damaged data and for more than MAX_PIXELS pixels.
+    Raises DataError for damaged data, for animated pictures, and for more than MAX_PIXELS pixels.
     """
     format = find_image_format(data)
     if flags == cv2.IMREAD_COLOR and format and format not in ENDS:
@@ -188,13 +188,40 @@ def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray
             if picture.mode.startswith(("I", "F")):
                 found = f"a {format} of mode {picture.mode}, which looks like depth"
                 raise DataError(path, found=found, expected=expected, fix="move depth to another folder")
+            if format in MOVING and (count := getattr(picture, "n_frames", 1)) > 1:
+                found, fix = f"an animated {format} of {count} frames", WRITE_FRAMES.format(path)
+                raise DataError(path, found=found, expected="a photo; a clip as a folder of its frames", fix=fix)
             upright = ImageOps.exif_transpose(picture).convert("RGB")
             return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
     except DataError:
         raise
     except (*PARSER_ERRORS, OSError, Image.DecompressionBombError) as error:
+        if format == "TIFF" and (depth := _find_tiff_type(data)) not in ("", "uint8"):
+            found, fix = f"a TIFF picture of {depth}", WRITE_8_BITS.format(path)
+            raise DataError(path, found=found, expected=expected, fix=fix) from error
         found = f"a {format} picture that cannot be decoded ({summarize_exception(error)})"
         raise DataError(path, found=found, expected=expected, fix=fix) from error
+
+
+MOVING = ("WEBP", "GIF", "AVIF")
+WRITE_FRAMES = (
+    "write its frames: python -c 'from PIL import Image, ImageSequence;"
+    ' [f.convert("RGB").save(f"{{k:06d}}.png") for k, f in enumerate(ImageSequence.Iterator(Image.open("{}")))]\''
+)
+WRITE_8_BITS = (
+    'write 8 bits: python -c \'import cv2; x = cv2.imread("{}", -1);'
+    ' cv2.imwrite("photo.png", cv2.normalize(x, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U))\';'
+    " linear light needs x ** (1 / 2.2) first"
+)
+
+
+def _find_tiff_type(data: bytes) -> str:
+    """Return the type of a TIFF's values, such as "float32", or "" if OpenCV cannot decode it either."""
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return ""
+    return "" if stored is None else str(stored.dtype)
 
 
 def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:

@@ -154,7 +154,7 @@ def _read_camera(
     """Return K or None, the distortion, (width, height) and a note for the keys of one frame."""
     size = _read_size(where, values, ("w", "h"))
     if not all(size):
-        size = _find_image_size(folder, str(values.get("file_path", "")))
+        size = find_image_size(folder, str(values.get("file_path", "")))
     width, height = size
     none = None, np.zeros(4), size
     fx, fy = (_read_number(where, values, key) for key in ("fl_x", "fl_y"))
@@ -182,7 +182,12 @@ def _read_camera(
     return K, distortion, size, note if error_px > MAX_FIT_ERROR_PX else ""
 
 
-def _find_image_size(folder: Path, name: str) -> tuple[int, int]:
+def find_image_size(folder: Path, name: str) -> tuple[int, int]:
+    """Return width and height of the upright image that a transforms.json names, or (0, 0) without it.
+
+    folder: the folder of the file.
+    name: the image relative to it; Blender leaves out the suffix.
+    """
     for suffix in ("", ".png", ".jpg"):
         try:
             file = safe_join(folder, name + suffix)

@@ -19,6 +19,7 @@ from stadia.io.array_files import (
     ROTATION_TOLERANCE,
     PoseList,
     find_nearest_rotation,
+    invert_poses,
     is_g2o,
     read_g2o,
     read_json_poses,
@@ -26,9 +27,9 @@ from stadia.io.array_files import (
     read_pose_folder,
     read_seven_columns,
 )
-from stadia.io.colmap_model import read_image_lines
+from stadia.io.colmap_model import read_colmap, read_image_lines
 from stadia.io.input_files import natural_sort_key, read_json, read_text
-from stadia.io.scene_json import read_transform_poses
+from stadia.io.scene_json import find_phone_files, read_phone_files, read_transform_poses
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
 MAX_BYTES = 128 << 20
@@ -52,7 +53,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
 _QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])|q([wxyz])_\w+")
 _POSITION_NAME = re.compile(
-    r"(?:.*\.)?(?:(?:p|t|pos|position|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
+    r"(?:.*\.)?(?:(?:p|t|pos|position|tran|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
 )
 _NAME_OF_FRAMES = re.compile(r"[tp]([xyz])_\w+")  # tx_world_device
 _TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")
@@ -170,9 +171,15 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
         return _order_poses(path, read_npy_poses(path))
     if path.is_dir() and not _find_inside(path, format) and (listed := read_pose_folder(path, ANY)) is not None:
         return _order_poses(path, listed)
+    if path.name == COLMAP_IMAGES[1] and path.with_name("cameras.bin").is_file():
+        model = read_colmap(path)
+        return _note_format(_order_colmap(path, model.names, model.T_camera_world), format, TrajectoryFormat.COLMAP)
     if path.suffix.lower() in CONVERSIONS:
         found, fix = f"a '{path.suffix}' file", CONVERSIONS[path.suffix.lower()]
         raise DataError(path, found=found, expected=ANY, fix=fix)
+    if path.is_dir() and not _find_inside(path, format) and find_phone_files(path):
+        phone = read_phone_files(path)
+        return Trajectory(invert_poses(phone.T_camera_world), phone.times_s, path.name, phone.notes)
     lines = _read_lines(path, format)
     if _is_colmap(lines):
         return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
@@ -451,8 +458,53 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
         notes.append(f"duplicated timestamps in {name}: {repeated}; the first pose of each is kept")
     T = np.tile(np.eye(4), (len(kept), 1, 1))
     T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions[kept])).numpy()
-    T[:, :3, 3] = table.values[kept][:, [columns[key] for key in POSITION]]
+    T[:, :3, 3], note = _convert_degrees(name, table.values[kept][:, [columns[key] for key in POSITION]])
+    notes += note
     return Trajectory(T, times[kept], name, tuple(notes), w_first=columns["qw"] < columns["qx"])
+
+
+EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
+"""Squared eccentricity of the ellipsoid WGS84 (EARTH_RADIUS_M: its semi-major axis)."""
+
+MIN_DEGREES_OVER_EXTENT = 100.0  # a path in metres of so small an extent, so far from its origin, is rare
+MIN_EXTENT_M = 2.0  # of positions that are read as degrees
+
+
+def _convert_degrees(name: str, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return positions (N, 3) in metres east, north and up, with a note, if they are latitude, longitude and height.
+
+    Degrees are recognized by both being far from 0 compared with their extent. Other positions are returned unchanged.
+    """
+    first, extent = positions[0], np.ptp(positions, axis=0)
+    is_far = (np.abs(first[:2]) > MIN_DEGREES_OVER_EXTENT * extent[:2]).all()
+    if not is_far or np.abs(first).min() == 0 or (np.abs(positions[:, :2]) > (90, 180)).any():
+        return positions, []
+    metres = to_local_metres(positions)
+    if np.ptp(metres[:, :2], axis=0).max() < MIN_EXTENT_M:
+        return positions, []
+    note = f"positions of {name} are degrees of latitude ({first[0]:.4f}) and longitude ({first[1]:.4f}), and are"
+    return metres, [note + " converted to metres east, north and up of the first (WGS 84); orientations are unchanged"]
+
+
+def to_local_metres(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert geographic to local coordinates: metres to the east, to the north and up, from the first position.
+
+    rows: (N, 3) latitude and longitude in degrees, altitude in metres.
+
+    Examples:
+        >>> to_local_metres(np.array([[0.0, 0, 0], [0.0, 0.001, 5.0]])).round(2).tolist()
+        [[0.0, 0.0, 0.0], [111.32, 0.0, 5.0]]
+    """
+    latitude, longitude = np.radians(rows[:, :2]).T
+    across = EARTH_RADIUS_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(latitude) ** 2)
+    out = across + rows[:, 2]
+    z = (across * (1 - ECCENTRICITY_2) + rows[:, 2]) * np.sin(latitude)
+    fixed = np.stack([out * np.cos(latitude) * np.cos(longitude), out * np.cos(latitude) * np.sin(longitude), z], -1)
+    (sin_a, cos_a), (sin_o, cos_o) = ((math.sin(angle), math.cos(angle)) for angle in (latitude[0], longitude[0]))
+    axes = np.array(
+        [[-sin_o, cos_o, 0.0], [-sin_a * cos_o, -sin_a * sin_o, cos_a], [cos_a * cos_o, cos_a * sin_o, sin_a]]
+    )
+    return np.asarray((fixed - fixed[0]) @ axes.T, np.float64)
 
 
 def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
@@ -500,8 +552,21 @@ def _is_colmap(lines: Sequence[str]) -> bool:
 def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
     """Return the poses of COLMAP's images.txt, sorted by image name."""
     images = read_image_lines(path, lines)
+    return _order_colmap(path, images.names, images.T_camera_world)
+
+
+def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.float64]) -> Trajectory:
+    """Return camera-to-world poses sorted by image name; of the cameras of a rig, those of the first folder."""
     note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
-    return _order_by_name(path, images.names, np.asarray(np.linalg.inv(images.T_camera_world), np.float64), note)
+    rows_of = dict[str, list[int]]()
+    for row, name in enumerate(names):
+        rows_of.setdefault(str(PurePosixPath(name).parent), []).append(row)
+    images = {tuple(sorted(PurePosixPath(names[row]).name for row in rows)) for rows in rows_of.values()}
+    rows = list(range(len(names)))
+    if len(rows_of) > 1 and len(images) == 1:  # images of one name are of one instant
+        first = min(rows_of)
+        rows, note = rows_of[first], f"{note}; those of {first} are used, the first of {len(rows_of)} cameras"
+    return _order_by_name(path, [names[row] for row in rows], invert_poses(T_camera_world[rows]), note)
 
 
 def _read_transforms(path: Path, content: Any) -> Trajectory:

@@ -247,7 +247,8 @@ def choose_camera(path: Path, name: str | None, size: tuple[int, int] | None = N
     """Choose a camera in a calibration file.
 
     path: the file.
-    name: name of the camera, or the end of it; None takes one for images of this size, or else the first.
+    name: name of the camera, or the end of it; None takes one for images of this size, or else of this aspect ratio,
+        or else the first.
     size: (height, width) of the images, pixels; None if unknown.
 
     Raises DataError if no or several cameras have this name.
@@ -255,6 +256,8 @@ def choose_camera(path: Path, name: str | None, size: tuple[int, int] | None = N
     cameras = read_calibration(path)
     if name is None:
         same_size = [camera for camera in cameras if camera.size == size]
+        if size is not None and not same_size:  # a device records smaller images than its sensor
+            same_size = [one for one in cameras if one.size and one.size[0] * size[1] == one.size[1] * size[0]]
         camera = cameras[0] if cameras[0].size is None or not same_size else same_size[0]
     else:
         named = [camera for camera in cameras if camera.name == name]
@@ -280,7 +283,7 @@ def describe_camera_choice(path: Path, name: str | None, chosen: CalibratedCamer
     names = [camera.name for camera in cameras if camera.name not in (chosen.name, chosen.raw_name)]
     if name is not None or not names:
         return []
-    which = "first" if chosen.name == cameras[0].name else "one with the images' size"
+    which = "first" if chosen.name == cameras[0].name else "one with the images' size or shape"
     return [f"note: {chosen.name} is the {which} of {len(names) + 1} cameras; --camera can be {' or '.join(names)}"]
 
 

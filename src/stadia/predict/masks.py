@@ -102,7 +102,7 @@ def create_mask_maker(by: str) -> MaskMaker:
     """
     path = expand_home(by)
     is_coco = path.suffix.lower() == ".json"
-    if is_coco or (path / "semantic").is_dir():
+    if is_coco or (path / "semantic").is_dir() or _is_flat_folder(path):
         reader = CocoMasks(path) if is_coco else MaskFiles(path)
         return MaskMaker(reader.classes, f"{path.name} {reader.fingerprint(LEFT)}", partial(_read_masks, reader))
     if path.suffix.lower() == ".onnx":
@@ -111,6 +111,16 @@ def create_mask_maker(by: str) -> MaskMaker:
     segmenter = load_tflite_model(path) if path.suffix.lower() == ".tflite" else load_panoptic_model(by)
     kind = f"classes of pixels, {len(segmenter.classes)} names"
     return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter), kind)
+
+
+def _is_flat_folder(path: Path) -> bool:
+    """Return whether a folder has PNG masks named like the images. Raises DataError if classes.json is missing."""
+    if not path.is_dir() or (path / "config.json").is_file() or not any(path.glob("*.png")):
+        return False
+    if not (path / "classes.json").is_file():
+        expected, fix = 'classes.json with a name for each number, {"1": "road", "2": "car"}', "add it"
+        raise DataError(path, found="PNG masks without names of their classes", expected=expected, fix=fix)
+    return True
 
 
 def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:

@@ -123,6 +123,10 @@ def test_layout_of_slurm(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> 
     assert find_layout(TrainingConfig(devices=2)) == ProcessLayout(1, 2)
     for name, value in (("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8"), ("SLURM_NNODES", "2")):
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    with refuses(ConfigError, where="SLURM_NTASKS", found="8", fix="--ntasks-per-node"):  # Fabric would refuse it late
+        find_layout(TrainingConfig())
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
     assert find_layout(TrainingConfig()) == ProcessLayout(nodes=2, per_node=4, is_started=True)
 
 

@@ -27,13 +27,15 @@ from stadia.data.video.video_camera import read_K
 from stadia.geometry.numpy_camera import check_K, make_K
 from stadia.io.array_files import parse_numbers
 from stadia.io.input_files import parse_json, read_text
+from stadia.io.scene_json import find_image_size
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
 
 EXPECTED = (
     "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, Metashape, OpenSfM, DSO,"
-    " Meshroom, Record3D, Basalt, Gyroflow, RealSense, ZED or OAK, or a matrix K"
+    " Meshroom, Record3D, Basalt, Gyroflow, RealSense, ZED, OAK, Azure Kinect, Cityscapes, ScanNet, BOP or nuScenes, or"
+    " a matrix K"
 )
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
@@ -67,6 +69,9 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         cameras = _read_yaml(path, text)
     elif path.suffix.lower() == ".json" and (keyed := _read_keyed_json(path, text)) is not None:
         cameras = keyed
+    elif sensors := _KAPTURE_LINE.findall(text):
+        rows = (f"{number} {values.replace(',', ' ')}" for number, values in enumerate(sensors, 1))
+        cameras = list(_read_colmap(path, "\n".join(rows)))
     elif _COLMAP_LINE.search(text):
         cameras = list(_read_colmap(path, text))
     elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
@@ -108,6 +113,8 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
 
 
 _COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
+_KAPTURE_LINE = re.compile(r"^[^#\n]*, *camera, *([A-Z_]+, *\d+, *\d+,[-+.\de, ]+)$", re.MULTILINE)
+"""Camera of kapture's sensors.txt: ID, NAME, camera, MODEL, WIDTH, HEIGHT, PARAMETERS, with COLMAP's models."""
 _COLMAP_FISHEYE = {
     **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT), "FOV": FOV
 }  # fmt: skip
@@ -151,10 +158,15 @@ def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
     if "frames" in content or "fl_x" in content or "camera_angle_x" in content:
         return [_read_transforms_camera(path, content, frames)]
     if found := read_cameras_by_keys(path, _add_basalt_sizes(content)):
-        return found
+        is_of_images = all(_IMAGE_KEY.fullmatch(str(key)) for key in content)
+        return [_vary(found[0], {camera.name: camera.K for camera in found})] if is_of_images else found
     if {"fx", "fy"} <= content.keys() and "cx" in content:
         return [_read_intrinsics(path, content)]
     return _read_yaml_content(path, content)
+
+
+_IMAGE_KEY = re.compile(r"\d+|.*\d{4,}(?:\.\w+)?")
+"""Key of an image in a file with a camera for each image, such as BOP's scene_camera.json."""
 
 
 def _list(values: Any) -> list[Any]:
@@ -233,14 +245,19 @@ def _read_shared_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCame
         model = "OPENCV_FISHEYE"
     size = _check_size(path, [values.get("w"), values.get("h")])
     focal = values.get("fl_x")
+    if size is None and focal is None:  # the scenes of NeRF have an angle alone
+        frames = [values, *(frame for frame in _list(values.get("frames")) if isinstance(frame, Mapping))]
+        sides = (find_image_size(path.parent, str(frame.get("file_path", ""))) for frame in frames[:2])
+        size = next(((height, width) for width, height in sides if width), None)
     if focal is None and size is not None:
         angle = _number(path, "camera_angle_x", values)
         if not 0 < angle < math.pi:
             raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians")
         focal = size[1] / 2 / math.tan(angle / 2)
     if focal is None:
-        expected = "fl_x, or camera_angle_x with w and h"
-        raise DataError(path, found="no fl_x", expected=expected, fix="add fl_x in pixels")
+        expected = "fl_x, or camera_angle_x with w and h or with the images at their file_path"
+        fix = "add fl_x in pixels, or w and h of the images"
+        raise DataError(path, found="no fl_x", expected=expected, fix=fix)
     known = {"fl_x": focal, "fl_y": values.get("fl_y", focal), **values}
     if size is not None:
         known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}

@@ -1,4 +1,4 @@
-"""Read cameras of devices and photogrammetry programs by one table: which key contains which number of the camera.
+"""Read cameras of devices, data sets and photogrammetry programs by one table of the keys of their numbers.
 
 A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
 """
@@ -114,18 +114,18 @@ class CameraKeys:
     lens: keys of the distortion coefficients in OpenCV's order.
     model: distortion model of the program's cameras.
     model_key: key whose value names the distortion model; "" if there is none.
-    unit: unit of the numbers of K: pixels, or shares of the longer image side.
+    unit: unit of the numbers of K: pixels, shares of the longer image side, or shares of width (x) and height (y).
     center: the position to which cx = cy = 0 refers: the first pixel's center ("pixel"), its outer corner ("corner"),
         or the middle of the image ("middle").
     """
 
     program: str
-    K: tuple[str, str, str, str]
+    K: tuple[str, ...]
     size: tuple[str, str]
     lens: tuple[str, ...] = RADIAL
     model: str = RADTAN
     model_key: str = ""
-    unit: Literal["pixels", "longer side"] = "pixels"
+    unit: Literal["pixels", "longer side", "sides"] = "pixels"
     center: Literal["pixel", "corner", "middle"] = "pixel"
 
 
@@ -144,6 +144,15 @@ CAMERA_KEYS = (
     CameraKeys("RealSense", ("fx", "fy", "ppx", "ppy"), ("width", "height"), ("coeffs",), model_key="distortion"),
     CameraKeys("Basalt", ("fx", "fy", "cx", "cy"), ("width", "height"), model_key="camera_type"),
     CameraKeys("ZED", ("fx", "fy", "cx", "cy"), ("width", "height")),
+    CameraKeys("Cityscapes", ("fx", "fy", "u0", "v0"), ("width", "height"), ()),
+    CameraKeys("ScanNet", ("fx_color", "fy_color", "mx_color", "my_color"), ("colorWidth", "colorHeight"), ()),
+    CameraKeys("Azure Kinect", tuple(f"Intrinsics.ModelParameters.{index}" for index in (2, 3, 0, 1)),
+               ("SensorWidth", "SensorHeight"),
+               tuple(f"Intrinsics.ModelParameters.{index}" for index in (4, 5, 13, 12, 6, 7, 8, 9)),
+               unit="sides", center="corner"),
+    *(CameraKeys(program, (f"{key}.0", f"{key}.4", f"{key}.2", f"{key}.5"), ("width", "height"), ())
+      for key, program in (("camera_intrinsic", "nuScenes"), ("cam_K", "BOP"), ("intrinsic", "ScanNet++"),
+                           ("intrinsics", "3D Scanner App"))),
     CameraKeys("OAK", ("intrinsicMatrix.0", "intrinsicMatrix.4", "intrinsicMatrix.2", "intrinsicMatrix.5"),
                ("width", "height"), ("distortionCoeff",)),
     CameraKeys("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
@@ -275,16 +284,22 @@ def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any
         expected = f"{keys.size[0]} and {keys.size[1]} of the images"
         raise DataError(where, found="no size", expected=expected, fix="export the calibration again with the size")
     height, width = size or (0, 0)
-    scale = 1.0 if keys.unit == "pixels" else float(max(height, width))
+    scales = {"pixels": (1.0, 1.0), "longer side": (float(max(height, width)),) * 2, "sides": (width, height)}[
+        keys.unit
+    ]
     middle = ((width - 1) / 2, (height - 1) / 2) if keys.center == "middle" else (0.0, 0.0)
     if keys.program == "Meshroom" and abs(cx) < width / 4 and abs(cy) < height / 4:
         middle = ((width - 1) / 2, (height - 1) / 2)  # newer versions store the offset from the middle
     shift = FIRST_PIXEL if keys.center == "corner" else 0.0
-    K = make_K(where, scale * fx, scale * fy, scale * cx + middle[0] - shift, scale * cy + middle[1] - shift)
+    center = scales[0] * cx + middle[0] - shift, scales[1] * cy + middle[1] - shift
+    K = make_K(where, scales[0] * fx, scales[1] * fy, *center)
     distortion, lens, notes = _read_lens(path, keys, flat, model)
-    used = f"{keys.program}: {', '.join(dict.fromkeys(filter(None, keys.K)))}"
-    used += f", {', '.join(lens)}" if any(distortion) else ""
+    names = (*filter(None, keys.K), *(lens if any(distortion) else ()))
+    used = f"{keys.program}: {', '.join(dict.fromkeys(_INDEX.sub('', key) for key in names))}"
     return CalibratedCamera(name, K, size, distortion, model=model, notes=(f"note: used {used} of {name}", *notes))
+
+
+_INDEX = re.compile(r"\.\d+$")
 
 
 def _read_lens(
@@ -368,7 +383,7 @@ def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
         return _read_zed(path, text)
     if re.search(r"^\s*PPX\s*:", text, re.MULTILINE | re.IGNORECASE):
         return _read_realsense(path, text)
-    return []
+    return read_cameras_by_keys(path, {key: value.strip() for key, value in _KEY_LINE.findall(text)})
 
 
 def _read_dso(path: Path, rows: Sequence[Sequence[str]]) -> CalibratedCamera | None:
@@ -413,6 +428,7 @@ def _read_zed(path: Path, text: str) -> list[CalibratedCamera]:
     return read_cameras_by_keys(path, content)
 
 
+_KEY_LINE = re.compile(r"^[ \t]*(\w+)[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)  # of ScanNet's SCENE.txt
 _REALSENSE_BLOCK = re.compile(r"^ *Intrinsic of (.*?)\s*/\s*(\d+x\d+)", re.MULTILINE)
 
 

@@ -1,7 +1,8 @@
 """Read a user's video or folder of images with its camera (docs/how-to/own-data.md)."""
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -122,9 +123,13 @@ class FileVideo(frame_store.StoredRecording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageVideo(ImageRecording):
-    """A recording from a folder of images that are the frames of a video."""
+    """A recording from a folder of images that are the frames of a video.
+
+    missing: text about numbers that are missing in the names of the images, or "".
+    """
 
     has_stride: bool = True
+    missing: str = ""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -159,6 +164,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
             "intrinsics": part.intrinsics,
             "numbers": kept,
             "times_s": part.times_s,
+            "missing": every.missing,
             "undistortion": part.undistortion,
             "crop": part.crop,
         }
@@ -166,7 +172,36 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
     return segments
 
 
-def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
+MAX_MISSING_PARTS = 3  # gaps in the numbering that are named
+MIN_NUMBERED = 8  # images whose numbering shows gaps
+MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
+
+
+def describe_missing(names: Sequence[str]) -> str:
+    """Return which numbers are missing in the names of a video's images, or "" if the names are not consecutive anyway.
+
+    names: names of the images in their order.
+
+    Examples:
+        >>> describe_missing([f"frame_{number:03d}.png" for number in (*range(12), *range(24, 40))])
+        '12 missing numbers (12 to 23), across which distant images become neighbors'
+    """
+    digits = [re.search(r"([0-9]{1,12})[^0-9]*$", Path(name).stem) for name in names]
+    numbers = np.array([int(match[1]) for match in digits if match is not None], np.int64)
+    steps = np.diff(numbers)
+    if len(numbers) < max(len(names), MIN_NUMBERED) or (steps < 1).any():
+        return ""
+    gaps = np.flatnonzero(steps > 1)
+    if not len(gaps) or len(gaps) > MAX_SHARE_OF_GAPS * len(steps):
+        return ""
+    ends = [(int(numbers[row]) + 1, int(numbers[row + 1]) - 1) for row in gaps[:MAX_MISSING_PARTS]]
+    parts = [f"{first} to {last}" if last > first else str(first) for first, last in ends]
+    parts += ["more"] * (len(gaps) > MAX_MISSING_PARTS)
+    count = int((steps[gaps] - 1).sum())
+    return f"{count} missing numbers ({', '.join(parts)}), across which distant images become neighbors"
+
+
+def _list_frames(path: Path, options: SourceOptions) -> ImageVideo:
     images = list_images(path)
     check_one_kind(images)
     frames = len(images)
@@ -182,6 +217,7 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
         times_s=times_s,
         undistortion=camera.undistortion,
         crop=camera.crop,
+        missing=describe_missing([image.name for image in images]),
     )
 
 

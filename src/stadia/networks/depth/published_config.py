@@ -108,6 +108,7 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
         size = given["height"], given["width"]
     elif isinstance(given, int):
         size = given, given
+    _refuse_other_steps(settings, size=given)
     if settings.get("do_resize") is False:
         size = None
     if kind in ("glpn", "chmv2"):
@@ -138,6 +139,22 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
         margins=kind == "zoedepth" and settings.get("do_pad", True) is not False,
         is_bound=kind == "depth_anything_3",
     )
+
+
+def _refuse_other_steps(settings: Mapping[str, Any], *, size: object) -> None:
+    """Raise ValueError for steps of an image processor that `Preprocessing` does not do."""
+    others = [f"{key}={value}" for key, value in (("do_center_crop", True), ("do_flip_channel_order", True),
+              ("do_rescale", False)) if settings.get(key) is value]  # fmt: skip
+    factor = settings.get("rescale_factor", RESCALE_FACTOR)
+    if not (isinstance(factor, int | float) and math.isclose(factor, RESCALE_FACTOR, rel_tol=1e-3)):
+        others.append(f"rescale_factor={factor}")
+    if isinstance(size, Mapping) and settings.get("do_resize") is not False and not {"height", "width"} <= size.keys():
+        others.append(f"size.{', size.'.join(map(str, size))}")
+    if others:
+        raise ValueError(f"the image processor has {', '.join(others)}, which stadia does not do")
+
+
+RESCALE_FACTOR = 1 / 255
 
 
 def find_output(architecture: Mapping[str, Any]) -> DepthScale:

@@ -19,10 +19,7 @@ from stadia.geometry.align import umeyama
 from stadia.geometry.scale_fit import WITHIN, ScaleFit
 from stadia.io.image_files import list_images, open_photo
 from stadia.io.input_files import read_text
-from stadia.io.trajectory_formats import read_trajectory
-
-EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
-"""Squared eccentricity of the ellipsoid WGS84 (EARTH_RADIUS_M: its semi-major axis)."""
+from stadia.io.trajectory_formats import read_trajectory, to_local_metres
 
 MAX_GPX_BYTES = 128 << 20
 GPS_EXIF = 0x8825
@@ -70,27 +67,6 @@ def _make_positions(path: Path, rows: Sequence[Any], times: Sequence[float | Non
     known = [time_s for time_s in times if time_s is not None]
     is_timed = len(known) == len(rows) and bool((np.diff(known) >= 0).all())
     return Positions(to_local_metres(np.array(rows, np.float64)), np.array(known) if is_timed else None, tuple(names))
-
-
-def to_local_metres(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert geographic to local coordinates: metres to the east, to the north and up, from the first position.
-
-    rows: (N, 3) latitude and longitude in degrees, altitude in metres.
-
-    Examples:
-        >>> to_local_metres(np.array([[0.0, 0, 0], [0.0, 0.001, 5.0]])).round(2).tolist()
-        [[0.0, 0.0, 0.0], [111.32, 0.0, 5.0]]
-    """
-    latitude, longitude = np.radians(rows[:, :2]).T
-    across = EARTH_RADIUS_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(latitude) ** 2)
-    out = across + rows[:, 2]
-    z = (across * (1 - ECCENTRICITY_2) + rows[:, 2]) * np.sin(latitude)
-    fixed = np.stack([out * np.cos(latitude) * np.cos(longitude), out * np.cos(latitude) * np.sin(longitude), z], -1)
-    (sin_a, cos_a), (sin_o, cos_o) = ((math.sin(angle), math.cos(angle)) for angle in (latitude[0], longitude[0]))
-    axes = np.array(
-        [[-sin_o, cos_o, 0.0], [-sin_a * cos_o, -sin_a * sin_o, cos_a], [cos_a * cos_o, cos_a * sin_o, sin_a]]
-    )
-    return np.asarray((fixed - fixed[0]) @ axes.T, np.float64)
 
 
 def _read_gpx(path: Path) -> Positions:

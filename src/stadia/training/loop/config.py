@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, check_registered
+from stadia.core.errors import ConfigError
 from stadia.training.loop import LOGGERS, OPTIMIZERS, SCHEDULES
 
 MAX_STEPS = 10**9
@@ -21,6 +23,21 @@ MIN_CHECK_SECONDS = 5
 MAX_CHECK_SECONDS = 3600
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+
+def check_slurm_tasks() -> None:
+    """Raise ConfigError if SLURM started or allocated several tasks without `--ntasks-per-node`.
+
+    Lightning Fabric refuses such jobs, after the data have been checked. Interactive shells and torchrun are exempt, as
+    in Fabric.
+    """
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    is_exempt = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "TORCHELASTIC_RUN_ID" in os.environ
+    if tasks == "1" or is_exempt or "SLURM_NTASKS_PER_NODE" in os.environ:
+        return
+    found, fix = f"{tasks} without SLURM_NTASKS_PER_NODE", "start by `srun --ntasks-per-node=N`, for one process `unset"
+    expected = "one task, or the tasks of each machine"
+    raise ConfigError("SLURM_NTASKS", found=found, expected=expected, fix=f"{fix} SLURM_NTASKS`")
 
 
 def _is_supported(strategy: str) -> str:
