@@ -63,7 +63,7 @@ class NetworkOptions(CheckedOptions):
         default=(),
         metadata=about(
             "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-            "lidar, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
+            "lidar, reference=DEPTHS, map=1.5 (height over its road), camera (kept by calibrate). Repeat to compare."
         ),
     )
 

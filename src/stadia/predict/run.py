@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stadia.checks.prediction_checks import Answer, Question, Verdict
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.data.video.video_camera import find_kept_scale
 from stadia.data.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.evaluation.plots.videos import (
@@ -42,6 +43,7 @@ from stadia.training.recipes.base.training_overlap import TrainedInput
 if TYPE_CHECKING:
     from stadia.checks.prediction_checks import PredictionVerdict
     from stadia.core.types import Predictor
+    from stadia.data.video.video_camera import KeptScale
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.sfm.odometry.mapped_path import MappedPath
 
@@ -219,8 +221,10 @@ class Session:
         self.predictor = self.network.run_backend(self.predictor, self.options, open_all)
         own = self.predictor
         can_read_first_frames = self.input.is_photo or self._reopen is not None
-        if self.options.scale_from:
-            self._measure_scale()
+        kept = self._find_kept_scale()
+        sources = self.options.scale_from or (() if kept is None else ("camera",))
+        if sources:
+            self._measure_scale(sources, kept)
         elif self.network.name == DEFAULT_NETWORK and can_read_first_frames:
             self._withdraw_metres()
         if self.options.max_depth is not None and self.predictor.depth_scale is not DepthScale.METRES:
@@ -241,11 +245,17 @@ class Session:
         opened = self._reopen(every=self.options.every if every is None else every)
         return next(given for given in opened if given.name == self.name)
 
-    def _measure_scale(self) -> None:
+    def _find_kept_scale(self) -> KeptScale | None:
+        """Return the scale of the network that `stadia calibrate` kept with the camera of your own images; or None."""
+        if self.source is None or self.input.camera is None or self.predictor.depth_scale.is_affine:
+            return None
+        return find_kept_scale(self.input.camera.config, self.source, self.network.name)
+
+    def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None) -> None:
         from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 
         mapped = None if self.source is None else find_map_geometry(self.source)
-        self.receipt = measure_scale(self.predictor, self.open_again, self.options.scale_from, mapped=mapped)
+        self.receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept)
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _withdraw_metres(self) -> None:
