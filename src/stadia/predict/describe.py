@@ -161,6 +161,8 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
             f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
             f" residual {fit.residual:.1%}: {fit.verdict}"
         )
+        if name in receipt.notes:
+            yield f"note: {name}: {receipt.notes[name]}"
         if name.startswith("point=") and len(receipt.fits) == 1:
             yield f"note: depth at one pixel is off by about {fit.deviation:.0%}. Add a source, such as another point"
         if name.startswith("distance=") and len(receipt.fits) == 1:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from stadia.core.types import Predictor
     from stadia.data.video.video_camera import KeptScale
     from stadia.predict.scale.receipt import ScaleReceipt
+    from stadia.predict.scale.video_track import SpeedTrack
     from stadia.sfm.odometry.mapped_path import MappedPath
 
 VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
@@ -221,10 +222,10 @@ class Session:
         self.predictor = self.network.run_backend(self.predictor, self.options, open_all)
         own = self.predictor
         can_read_first_frames = self.input.is_photo or self._reopen is not None
-        kept = self._find_kept_scale()
-        sources = self.options.scale_from or (() if kept is None else ("camera",))
+        kept, track = self._find_kept_scale(), self.find_track()
+        sources = self.options.scale_from or ("file",) * (track is not None) + ("camera",) * (kept is not None)
         if sources:
-            self._measure_scale(sources, kept)
+            self._measure_scale(sources, kept, track)
         elif self.network.name == DEFAULT_NETWORK and can_read_first_frames:
             self._withdraw_metres()
         if self.options.max_depth is not None and self.predictor.depth_scale is not DepthScale.METRES:
@@ -251,11 +252,22 @@ class Session:
             return None
         return find_kept_scale(self.input.camera.config, self.source, self.network.name)
 
-    def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None) -> None:
+    def find_track(self) -> SpeedTrack | None:
+        """Return the speed that a video file or a file next to it records, if it may give the scale; else None."""
+        given = self.options.scale_from
+        if self.source is None or self.input.recording is not None or self.input.count == 1:
+            return None
+        if self.predictor.depth_scale.is_affine or (given and "file" not in given) or not self.source.is_file():
+            return None
+        from stadia.predict.scale.video_track import find_track
+
+        return find_track(self.source)
+
+    def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None) -> None:
         from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 
         mapped = None if self.source is None else find_map_geometry(self.source)
-        self.receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept)
+        self.receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept, track=track)
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _withdraw_metres(self) -> None:

@@ -351,6 +351,7 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "baseline": _parse_optional,
     "camera": _refuse_value,
     "distance": _parse_distance,
+    "file": _refuse_value,
     "height": _parse_metres,
     "map": _parse_metres,
     "object": _parse_object,

@@ -33,6 +33,7 @@ from stadia.predict.scale.sources import (
     ScaleSource,
     parse_scale_source,
 )
+from stadia.predict.scale.video_track import SpeedTrack, make_track_source
 
 MAX_FRAMES = 40
 """Number of frames of an input, evenly spread, on which the scale is measured."""
@@ -57,6 +58,7 @@ class ScaleReceipt:
     systematic: for each source, the relative standard deviation that all its measurements share.
     leans: for each source that measures a road, how its height changes with distance; None without a known horizon.
     has_map: whether a map is next to the input.
+    notes: for some sources, what else they found, such as the offset of a clock.
     is_photo: whether the input is one image.
     """
 
@@ -69,6 +71,7 @@ class ScaleReceipt:
     systematic: Mapping[str, float] = field(default_factory=dict)
     leans: Mapping[str, RoadLean | None] = field(default_factory=dict)
     has_map: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
     is_photo: bool = False
 
     def find_focal(self) -> FocalBelief | None:
@@ -134,6 +137,8 @@ class ScaleReceipt:
             }
             for name, fit in self.fits.items()
         }
+        for name, about_source in self.notes.items():
+            fits[name] |= {"about": about_source}
         for name, lean in self.leans.items():
             fits[name] |= {"lean": None if lean is None else asdict(lean)}
         fused = None
@@ -204,6 +209,7 @@ def measure_scale(
     *,
     mapped: MapGeometry | None = None,
     kept: KeptScale | None = None,
+    track: SpeedTrack | None = None,
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 
@@ -212,10 +218,14 @@ def measure_scale(
     sources: texts of `--scale-from`.
     mapped: the map next to the input, or None.
     kept: the scale that the camera's file keeps, for the source `camera`; or None.
+    track: the speed that the video records, for the source `file`; or None.
 
     Raises StadiaError if no source fits the input, or the kind of depth.
     """
-    parsed = [parse_scale_source(text) for text in sources]
+    parsed = [
+        make_track_source(text, track) if text == "file" and track is not None else parse_scale_source(text)
+        for text in sources
+    ]
     _refuse_unfit(parsed, predictor.depth_scale)
     further = {text: make_kept_fit(kept) for text in sources if text == "camera" and kept is not None}
     given = open_input()
@@ -274,8 +284,15 @@ def measure_frames(
                 leans[source.text].append(lean)
     systematic = {source.text: source.systematic for source in parsed}
     fits, missing = dict[str, ScaleFit](), dict[str, str]()
+    notes = dict[str, str]()
     for source in parsed:
         images = lengths[source.text]
+        if source.finish is not None and images:
+            shared = source.finish()
+            images = [] if shared is None else shared.images
+            if shared is not None:
+                systematic[source.text] = math.hypot(source.systematic, shared.deviation)
+                notes[source.text] = shared.about
         if not images:
             missing[source.text] = source.lacking
             continue
@@ -310,6 +327,7 @@ def measure_frames(
         systematic=systematic,
         leans=middle_leans,
         has_map=mapped is not None,
+        notes=notes,
     )
 
 

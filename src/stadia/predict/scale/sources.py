@@ -164,6 +164,20 @@ without.
 
 
 @dataclass(frozen=True)
+class SharedFit:
+    """The measurements of a source that compares all frames together.
+
+    images: pairs of predicted inverse lengths and metres of each frame.
+    deviation: relative standard deviation that they share besides the source's own.
+    about: what was found, for the receipt.
+    """
+
+    images: list[Lengths]
+    deviation: float
+    about: str
+
+
+@dataclass(frozen=True)
 class ScaleSource:
     """A source of metres: one text of `--scale-from`.
 
@@ -176,6 +190,7 @@ class ScaleSource:
     grows_with_focal: whether its metres grow with the camera's focal length.
     find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
     uses_map: whether it uses the camera's height over the road of a map.
+    finish: returns the measurements after all frames were measured, instead of those of `measure`; None without.
     """
 
     text: str
@@ -187,6 +202,7 @@ class ScaleSource:
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
+    finish: Callable[[], SharedFit | None] | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -623,10 +639,17 @@ def kept_metres(text: str, value: None) -> ScaleSource:
     return ScaleSource(text, lambda frame: None, lacking)
 
 
+def recorded_speed(text: str, value: None) -> ScaleSource:
+    """Create the source `file` of an input without a recorded speed, which measures no frame."""
+    lacking = "neither the video (GPMF) nor a .srt, .gpx or .nmea file of its name records a speed"
+    return ScaleSource(text, lambda frame: None, lacking)
+
+
 SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "baseline": baseline,
     "camera": kept_metres,
     "distance": distance,
+    "file": recorded_speed,
     "height": height,
     "map": mapped_points,
     "object": known_object,
