@@ -9,7 +9,7 @@ import pytest
 from benchmarks.file_metres import START_S, add_gpmf_track, make_gpmf, write_gpx, write_srt, write_video
 from tests.refusals import refuses
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.io.video_decoding import stream_video
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
@@ -100,6 +100,17 @@ def test_a_constant_speed_determines_the_scale_and_no_offset() -> None:
 def test_a_track_of_another_time_gives_nothing() -> None:
     track = SpeedTrack("a", np.arange(100, 160, 0.1), np.full(600, 8.0), 3.0)
     assert fit_clock(track, np.arange(0, 40, 1.0), np.full(40, 0.2), np.full(40, 0.8)) is None
+
+
+def test_a_standing_camera_with_a_track_keeps_the_scale_of_the_network(video: Path) -> None:
+    add_gpmf_track(video, [make_gpmf(np.zeros(18)) for _ in range(2)])
+    data = {"camera": {"horizontal_fov_deg": 60}}
+    (session,) = open_network("base").open(video, PredictOptions(data=data))
+    session.measure()
+    assert session.receipt is None
+    (session,) = open_network("base").open(video, PredictOptions(data=data, scale_from=("file",)))
+    with refuses(StadiaError, where="--scale-from", found="file"):
+        session.measure()
 
 
 def test_a_photo_and_an_explicit_source_read_no_track(video: Path) -> None:

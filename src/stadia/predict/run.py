@@ -5,6 +5,7 @@ The command line, `Network.predict` and `Network.stream`, the page, `odometry`, 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.predict.scale.video_track import SpeedTrack
     from stadia.sfm.odometry.mapped_path import MappedPath
+
+log = logging.getLogger(__name__)
 
 VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
 CLOUD = "cloud.ply"
@@ -267,7 +270,17 @@ class Session:
         from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 
         mapped = None if self.source is None else find_map_geometry(self.source)
-        self.receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept, track=track)
+        try:
+            receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept, track=track)
+        except StadiaError as error:
+            if self.options.scale_from:
+                raise
+            log.warning("the scale of the network is kept: %s", error.found)  # the user requested no source
+            return
+        if not self.options.scale_from and receipt.verdict == "unusable":
+            log.warning("the scale of the network is kept: %s has +- %.0f %%", sources[0], 100 * receipt.deviation)
+            return
+        self.receipt = receipt
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _withdraw_metres(self) -> None:
