@@ -229,7 +229,7 @@ class Session:
         sources = self.options.scale_from or ("file",) * (track is not None) + ("camera",) * (kept is not None)
         if sources:
             self._measure_scale(sources, kept, track)
-        elif self.network.name == DEFAULT_NETWORK and can_read_first_frames:
+        if self.receipt is None and self.network.name == DEFAULT_NETWORK and can_read_first_frames:
             self._withdraw_metres()
         if self.options.max_depth is not None and self.predictor.depth_scale is not DepthScale.METRES:
             fix = "add --scale-from, such as point=X,Y:METRES, or leave --max-depth out"
@@ -277,7 +277,7 @@ class Session:
                 raise
             log.warning("the scale of the network is kept: %s", error.found)  # the user requested no source
             return
-        if not self.options.scale_from and receipt.verdict == "unusable":
+        if not self.options.scale_from and kept is None and receipt.verdict == "unusable":
             log.warning("the scale of the network is kept: %s has +- %.0f %%", sources[0], 100 * receipt.deviation)
             return
         self.receipt = receipt
