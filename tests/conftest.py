@@ -101,7 +101,13 @@ def _without_lines_of_slow_machines() -> Iterator[None]:
     from stadia.core import progress, terminal
 
     with pytest.MonkeyPatch.context() as patch:
-        names = ((output, "PHASE_S"), (output, "PAUSE_S"), (progress, "PAUSE_S"), (terminal, "MIN_STEP_S"))
+        names = (
+            (output, "SILENCE_S"),
+            (output, "PHASE_S"),
+            (output, "PAUSE_S"),
+            (progress, "PAUSE_S"),
+            (terminal, "MIN_STEP_S"),
+        )
         for module, name in names:
             patch.setattr(module, name, math.inf)
         yield

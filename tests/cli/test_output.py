@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from collections.abc import Callable
 
@@ -68,7 +69,25 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
     out, err = capsys.readouterr()
     assert out == ""
     left = [(3, 84), (6, 48), (9, 12)]
-    assert err.splitlines() == [f"predicting: {done} of 10, about {left_s} s left" for done, left_s in left]
+    assert err.splitlines() == [
+        f"predicting: {done} of 10, {12 * done} s so far, about {left_s} s left" for done, left_s in left
+    ]
+
+
+def test_nothing_is_silent_while_a_stage_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", False)
+    monkeypatch.setattr(output, "SILENCE_S", 0.05)
+    monkeypatch.setattr(output, "WATCH_S", 0.01)
+    with output.show_progress() as lines:
+        for number in lines.track(range(3), 3, "mapping"):
+            time.sleep(0.3 if number == 1 else 0)
+        time.sleep(0.2)
+    printed = capsys.readouterr().err.splitlines()
+    assert printed.count("mapping: 1 of 3, 0 s so far, about 0 s left") >= 2
+    assert printed[-1] in ("working: 0 s so far", "working: 1 s so far")
+    assert "progress" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_log_names_each_phase_that_begins_after_a_while(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +118,7 @@ def test_quiet_and_json_silence_the_progress_of_their_command_alone(
     assert capfd.readouterr().err == ("" if is_silent else "predicting ...\n")
 
 
-def test_a_bar_has_speed_time_left_and_the_last_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_has_speed_elapsed_and_remaining_time_and_the_last_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     now, stream = [0.0], io.StringIO()
     monkeypatch.setattr(SHOWN_PROGRESS, "finding", "warn K03")
     console = Console(file=stream, force_terminal=True, width=120, color_system=None, get_time=lambda: now[0])
@@ -108,4 +127,4 @@ def test_a_bar_has_speed_time_left_and_the_last_finding(monkeypatch: pytest.Monk
         for done in range(1, 51):
             now[0] += 0.5
             bars.update(task, completed=done)
-    assert re.search(r"predicting .* 50/100 2 frames/s 0:00:25 warn K03", stream.getvalue())
+    assert re.search(r"predicting .* 50/100 2 frames/s 0:00:25 0:00:25 warn K03", stream.getvalue())

@@ -35,7 +35,7 @@ from stadia.cli.predict import predict
 from stadia.cli.runs import compare, diagnose, explain, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
-from stadia.cli.video import camera, camera_height, init, map_source, prepare, prior, scale
+from stadia.cli.video import calibrate, camera, camera_height, init, map_source, prepare, prior, scale
 from stadia.core.errors import StadiaError
 from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.registry import OWN_PART, allow_code
@@ -54,7 +54,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
-    "Your video": (camera, map_source, prepare, camera_height, init),
+    "Your video": (camera, calibrate, map_source, prepare, camera_height, init),
     "Train": (train, demo, parts),
     "Check and score": (check, refine, evaluate, report, diagnose, explain, compare, doctor),
     "Studies": (ablate, sweep),

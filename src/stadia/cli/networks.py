@@ -103,19 +103,22 @@ def export(
     checkpoint: CheckpointArgument,
     overrides: Annotated[list[str] | None, argument("Keys of a published network.", metavar="KEY=VALUE")] = None,
     out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
+    camera: Annotated[Path | None, option("A camera file: write its metres of `stadia calibrate` too.")] = None,
     force: ForceOption = False,
 ) -> None:
     """Write a depth network as ONNX or torch.export. The file is compared with the checkpoint."""
     from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.io.output_files import check_replaceable
     from stadia.predict.export import export_checkpoint
+    from stadia.predict.scale.tape import read_kept_scale
     from stadia.training.recipes.base.build_recipe import describe_network, open_network_checkpoint
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
     opened = open_network_checkpoint(checkpoint, settings=overrides or ())
     if line := describe_network(opened):
         echo(line, err=True)
-    about, compared = export_checkpoint(opened, out, lambda step: echo(step, err=True), force=force)
+    kept = None if camera is None else read_kept_scale(camera, str(checkpoint))
+    about, compared = export_checkpoint(opened, out, lambda step: echo(step, err=True), force=force, kept=kept)
     echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
     echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
     for comparison in compared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
+
+SILENCE_S = 4.5
+"""A log gets a line with the elapsed time if none came for this many seconds, and is checked every WATCH_S."""
+
+WATCH_S = 0.25
 
 PHASE_S = 2.0
 """A loop gets a line at its start if the last line of the log file is this many seconds old."""
@@ -42,16 +48,21 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 
 
 @contextmanager
-def show_progress() -> Iterator[ProgressBars | ProgressLines]:
-    """Open a progress display: bars on a terminal, lines in a log file, nothing with `--quiet` and `--json`."""
+def show_progress(idle: str = "working") -> Iterator[ProgressBars | ProgressLines]:
+    """Open a progress display: bars on a terminal, lines in a log file, nothing with `--quiet` and `--json`.
+
+    idle: what the command does while none of its loops runs.
+    """
     from stadia.core.terminal import Terminal, make_progress
 
     console = Terminal(stderr=True)
     if SHOWN_PROGRESS.is_silent or not console.is_terminal:
-        yield ProgressLines()
+        lines = ProgressLines(idle)
+        with lines.watch():
+            yield lines
         return
     with make_progress(console, "frames") as display:
-        yield ProgressBars(display)
+        yield ProgressBars(display, display.add_task(idle, total=None))
 
 
 def track_loop(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
@@ -65,19 +76,23 @@ class ProgressBars:
     """Progress bars in one display; the bar of a finished loop is removed.
 
     display: rich's progress display.
+    idle: the bar that shows the elapsed time while no other bar is shown.
     tasks: bars of `progress` by their name.
     """
 
     display: Progress
+    idle: TaskID
     tasks: dict[str, TaskID] = field(default_factory=dict)
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """Yield the items while a bar called `what` shows how many of `count` are done (None: unknown)."""
         bar = self.display.add_task(what, total=count)
+        self.display.update(self.idle, visible=False)
         try:
             yield from self.display.track(items, task_id=bar)
         finally:
             self.display.remove_task(bar)
+            self.display.update(self.idle, visible=len(self.display.tasks) == 1)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Show in the bar called `what` that `done` of `total` items are done (None: unknown)."""
@@ -86,20 +101,65 @@ class ProgressBars:
         self.display.update(self.tasks[what], completed=done, total=total)
 
 
+@dataclass
+class Stage:
+    """A loop that runs now.
+
+    what: its name.
+    count: number of its items; None if unknown.
+    started_s: time.monotonic of its start.
+    done: number of finished items.
+    """
+
+    what: str
+    count: int | None
+    started_s: float
+    done: int = 0
+
+    def describe(self, now_s: float) -> str:
+        """Return a line with the elapsed time and, if it can be estimated, the remaining time."""
+        spent_s = now_s - self.started_s
+        if self.count is None or self.count < 2:
+            return f"{self.what}: {f'{self.done}, ' if self.done else ''}{spent_s:.0f} s so far"
+        left = f", about {spent_s * (self.count - self.done) / self.done:.0f} s left" if self.done else ""
+        return f"{self.what}: {self.done} of {self.count}, {spent_s:.0f} s so far{left}"
+
+
 class ProgressLines:
-    """Progress as lines in a log file: one when a loop begins, and one at most every PAUSE_S while it runs."""
+    """Progress as lines in a log file: one when a loop begins, and one every SILENCE_S while no other line comes."""
+
+    def __init__(self, idle: str) -> None:
+        self.stages = [Stage(idle, None, time.monotonic())]
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Print a line, in a thread of its own, whenever none came for SILENCE_S."""
+        has_ended = threading.Event()
+
+        def print_when_silent() -> None:
+            while not has_ended.wait(WATCH_S):
+                self._print(self.stages[-1].describe(time.monotonic()), SILENCE_S)
+
+        thread = threading.Thread(target=print_when_silent, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            has_ended.set()
+            thread.join()
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """Yield the items while lines say how many of `count` are done (None: unknown)."""
         self._print(f"{what} ...", PHASE_S)
-        started_s = time.monotonic()
-        for done, item in enumerate(items):
-            if done and count is not None:
-                left_s = (time.monotonic() - started_s) * (count - done) / done
-                self._print(f"{what}: {done} of {count}, about {left_s:.0f} s left", PAUSE_S)
-            elif done:
-                self._print(f"{what}: {done}", PAUSE_S)
-            yield item
+        stage = Stage(what, count, time.monotonic())
+        self.stages.append(stage)
+        try:
+            for stage.done, item in enumerate(items):
+                if stage.done:
+                    self._print(stage.describe(time.monotonic()), PAUSE_S)
+                yield item
+        finally:
+            self.stages.remove(stage)
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """Print a line that `done` of `total` items of `what` are done, if the last line is old enough."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,9 +91,13 @@ def predict(
     refuse_finished(out)
     if checkpoint.suffix.lower() != ".onnx":
         chosen.check_backend()
-    from stadia.predict.network import open_network
+    from stadia.networks.published_networks import HUB
 
-    opened = open_network(checkpoint, settings)  # before the bars, because a download has its own
+    # a download has bars of its own
+    with nullcontext() if str(checkpoint).startswith(HUB) else show_progress("opening the network"):
+        from stadia.predict.network import open_network
+
+        opened = open_network(checkpoint, settings)
     with show_progress() as bars, _advise_again(out):
         _predict(opened, source, out, chosen, bars.track, strict=strict, verbose=verbose)
 

@@ -55,6 +55,29 @@ def camera(
     print_lines(write_camera_file(request))
 
 
+def calibrate(
+    source: Annotated[Path, argument("The video, photo or folder, or its camera file.", metavar="CAMERA")],
+    lengths: Annotated[
+        list[str], argument("point=X,Y:METRES, or distance=X,Y..X,Y:METRES; @PICTURE if there are several.")
+    ],
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A photo of this camera with the lengths. Repeat for more.", show_default=False),
+    ] = None,
+    network: Annotated[str, typer.Option("--network", help="The network whose metres are measured.")] = "base",
+) -> None:
+    """Measure a network's metres by a tape measure, and keep them with the camera for every command."""
+    from stadia.predict.describe import describe_calibration
+    from stadia.predict.network import open_network
+    from stadia.predict.scale.tape import TapeRequest, calibrate_camera
+
+    request = TapeRequest(camera=source, texts=lengths, pictures=pictures or ())
+    with show_progress() as bars:
+        for _ in bars.track(range(1), 1, "measuring"):
+            calibration = calibrate_camera(open_network(network), request)
+    print_lines(describe_calibration(calibration))
+
+
 def map_source(
     source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a data set.", metavar="INPUT")],
     overrides: InputSettings = None,

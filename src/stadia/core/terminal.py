@@ -11,7 +11,16 @@ from types import FrameType
 from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -92,6 +101,7 @@ def make_progress(console: Console, unit: str, *columns: ProgressColumn, transie
         MofNCompleteColumn(),
         *columns,
         SpeedColumn(unit),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
         FindingColumn(),
         console=console,

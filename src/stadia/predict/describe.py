@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stadia.predict.network import Network
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.predict.scale.sources import RoadLean
+    from stadia.predict.scale.tape import TapeCalibration
 
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """Text on the error of the package's own network `base`, measured on the real samples of
@@ -160,6 +161,8 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
             f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
             f" residual {fit.residual:.1%}: {fit.verdict}"
         )
+        if name in receipt.notes:
+            yield f"note: {name}: {receipt.notes[name]}"
         if name.startswith("point=") and len(receipt.fits) == 1:
             yield f"note: depth at one pixel is off by about {fit.deviation:.0%}. Add a source, such as another point"
         if name.startswith("distance=") and len(receipt.fits) == 1:
@@ -178,6 +181,33 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
                 f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) differ by"
                 f" {abs(math.log(first / second)):.0%}. One of them or the focal length is wrong"
             )
+
+
+def describe_calibration(calibration: TapeCalibration) -> Iterator[str]:
+    """Yield the lines about metres that were measured by tape: lengths, factor, and what it does not explain."""
+    kept = calibration.kept
+    for one in calibration.measurements:
+        scaled = kept.factor * one.predicted
+        yield f"{one.picture}: measured {one.metres:g} m, calibrated {scaled:.3g} m ({scaled / one.metres - 1:+.0%})"
+    count = f"{kept.measurements} lengths in {kept.pictures} pictures"
+    yield f"factor {kept.factor:.3f} +- {kept.factor * kept.factor_deviation:.3f} for {calibration.network}, by {count}"
+    yield f"depth at a pixel of another picture: +- {kept.depth_deviation:.0%}"
+    doubling, of_doubling = 2**kept.range_error - 1, math.log(2) * kept.range_deviation
+    if kept.grows_with_depth:
+        yield (
+            f"warn: one factor does not explain the lengths: they grow by {doubling:+.0%} +- {of_doubling:.0%} for"
+            " each doubling of depth. Use the network at the measured distances only"
+        )
+    if kept.has_wrong_focal:
+        yield (
+            f"warn: lengths across the image need {kept.focal_ratio:.2f} +- {kept.focal_deviation:.2f} times the focal"
+            " length: it is probably wrong. Fix: stadia camera INPUT --fov DEGREES, then calibrate again"
+        )
+    if not kept.grows_with_depth and not kept.has_wrong_focal:
+        yield f"a factor explains them (change per doubling of depth {doubling:+.0%} +- {of_doubling:.0%})"
+    if kept.pictures < 2:
+        yield "note: the scale changes from picture to picture. Add a picture"
+    yield f"kept in {calibration.file}: predict, live and export --camera use it"
 
 
 def _describe_lean(name: str, lean: RoadLean | None, *, is_photo: bool) -> Iterator[str]:

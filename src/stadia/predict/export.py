@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from stadia import __version__
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
+from stadia.core.types import DepthScale
+from stadia.data.video.video_camera import KeptScale
 from stadia.evaluation.backends import BACKENDS, Backend, BackendChoice
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
 from stadia.evaluation.network_export import (
@@ -49,13 +51,15 @@ _DIGITS = 16  # digits of a hash in a file's name
 class InverseDepthNetwork(nn.Module):
     """The inverse depth of a trained recipe as a module without a camera input, which can be exported."""
 
-    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any] | NetworkRecipe) -> None:
+    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any] | NetworkRecipe, factor: float = 1.0) -> None:
         super().__init__()
         self.recipe = recipe
+        self.factor = factor
 
     def forward(self, image: Tensor) -> Tensor:
         """Predict inverse depth (B, 1, H, W) of images (B, 3, H, W), for the focal length of the training."""
-        return self.recipe.inverse_depth(image)
+        inverse_depth = self.recipe.inverse_depth(image)
+        return inverse_depth if self.factor == 1 else inverse_depth / self.factor
 
 
 class MotionNetwork(nn.Module):
@@ -73,11 +77,14 @@ class MotionNetwork(nn.Module):
         return self.net.motion_values(earlier, later)
 
 
-def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescription, InverseDepthNetwork]:
+def describe_export(
+    checkpoint: Checkpoint, recipe: object, kept: KeptScale | None = None
+) -> tuple[ExportDescription, InverseDepthNetwork]:
     """Return the description that is stored in an exported file, and the network to export.
 
     checkpoint: the trained network's file.
     recipe: the recipe with the weights of the checkpoint.
+    kept: the scale that a camera's file keeps, which becomes part of the network; or None.
 
     Raises CheckpointError for a recipe that predicts no depth or was never trained.
     """
@@ -94,24 +101,35 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
     if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
+    if kept is not None and recipe.depth_scale.is_affine:
+        found, fix = f"depth {recipe.depth_scale}", "leave --camera out"
+        raise ConfigError("--camera", found=found, expected="depth up to a factor", fix=fix)
+    scale_from = checkpoint.header.scale_from
+    if kept is not None:
+        scale_from = f"{kept.measurements} lengths by tape measure, +- {kept.depth_deviation:.0%}"
     known = find_training_camera(checkpoint)
     about = ExportDescription.from_provenance(
         made_by,
-        recipe.depth_scale,
+        recipe.depth_scale if kept is None else DepthScale.METRES,
         focal=focal or None,
         canonical_focal=canonical,
-        scale_from=checkpoint.header.scale_from,
+        scale_from=scale_from,
         camera=None if known is None else TrainingCamera.model_validate(known.model_dump(include={"K", "size"})),
         height=recipe.height,
         width=recipe.width,
         crop=recipe.crop,
         stride=recipe.stride,
     )
-    return about, InverseDepthNetwork(recipe).eval()
+    return about, InverseDepthNetwork(recipe, 1.0 if kept is None else kept.factor).eval()
 
 
 def export_checkpoint(
-    checkpoint: Checkpoint, out: Path, on_step: Callable[[str], object] = lambda step: None, *, force: bool = False
+    checkpoint: Checkpoint,
+    out: Path,
+    on_step: Callable[[str], object] = lambda step: None,
+    *,
+    force: bool = False,
+    kept: KeptScale | None = None,
 ) -> tuple[ExportDescription, list[ExportComparison]]:
     """Export a checkpoint to a file, and compare the file's predictions with the checkpoint's before it is kept.
 
@@ -119,6 +137,7 @@ def export_checkpoint(
     out: the new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
     on_step: called with a line of text before each slow step.
     force: whether any other file is replaced, too.
+    kept: the scale that a camera's file keeps, which becomes part of the network; or None.
 
     Returns the description in the file, and its differences from the checkpoint at two image sizes.
 
@@ -131,7 +150,7 @@ def export_checkpoint(
         raise ConfigError("--out", found=found, expected=" or ".join(formats), fix="for example --out model.onnx")
     out = check_replaceable(out, "exported network", inputs=[checkpoint.path], force=force)
     on_step(f"reading {checkpoint.path}")
-    about, network = describe_export(checkpoint, load_recipe(checkpoint))
+    about, network = describe_export(checkpoint, load_recipe(checkpoint), kept)
     recorded = find_recorded_verdict(checkpoint.run_folder)
     if recorded is not None:
         about = about.model_copy(update={"verdict": str(recorded[0]), "verdict_codes": ", ".join(recorded[1])})

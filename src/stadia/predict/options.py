@@ -63,7 +63,8 @@ class NetworkOptions(CheckedOptions):
         default=(),
         metadata=about(
             "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-            "lidar, reference=DEPTHS, map=1.5 (height over the map's road). Repeat to compare."
+            "lidar, reference=DEPTHS, map=1.5 (height over its road), camera (kept by calibrate), file (the video's "
+            "GPS). Repeat to compare."
         ),
     )
 

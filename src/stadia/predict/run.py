@@ -5,6 +5,7 @@ The command line, `Network.predict` and `Network.stream`, the page, `odometry`, 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stadia.checks.prediction_checks import Answer, Question, Verdict
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.data.video.video_camera import find_kept_scale
 from stadia.data.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.evaluation.plots.videos import (
@@ -42,8 +44,12 @@ from stadia.training.recipes.base.training_overlap import TrainedInput
 if TYPE_CHECKING:
     from stadia.checks.prediction_checks import PredictionVerdict
     from stadia.core.types import Predictor
+    from stadia.data.video.video_camera import KeptScale
     from stadia.predict.scale.receipt import ScaleReceipt
+    from stadia.predict.scale.video_track import SpeedTrack
     from stadia.sfm.odometry.mapped_path import MappedPath
+
+log = logging.getLogger(__name__)
 
 VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
 CLOUD = "cloud.ply"
@@ -219,9 +225,11 @@ class Session:
         self.predictor = self.network.run_backend(self.predictor, self.options, open_all)
         own = self.predictor
         can_read_first_frames = self.input.is_photo or self._reopen is not None
-        if self.options.scale_from:
-            self._measure_scale()
-        elif self.network.name == DEFAULT_NETWORK and can_read_first_frames:
+        kept, track = self._find_kept_scale(), self.find_track()
+        sources = self.options.scale_from or ("file",) * (track is not None) + ("camera",) * (kept is not None)
+        if sources:
+            self._measure_scale(sources, kept, track)
+        if self.receipt is None and self.network.name == DEFAULT_NETWORK and can_read_first_frames:
             self._withdraw_metres()
         if self.options.max_depth is not None and self.predictor.depth_scale is not DepthScale.METRES:
             fix = "add --scale-from, such as point=X,Y:METRES, or leave --max-depth out"
@@ -241,11 +249,38 @@ class Session:
         opened = self._reopen(every=self.options.every if every is None else every)
         return next(given for given in opened if given.name == self.name)
 
-    def _measure_scale(self) -> None:
+    def _find_kept_scale(self) -> KeptScale | None:
+        """Return the scale of the network that `stadia calibrate` kept with the camera of your own images; or None."""
+        if self.source is None or self.input.camera is None or self.predictor.depth_scale.is_affine:
+            return None
+        return find_kept_scale(self.input.camera.config, self.source, self.network.name)
+
+    def find_track(self) -> SpeedTrack | None:
+        """Return the speed that a video file or a file next to it records, if it may give the scale; else None."""
+        given = self.options.scale_from
+        if self.source is None or self.input.recording is not None or self.input.count == 1:
+            return None
+        if self.predictor.depth_scale.is_affine or (given and "file" not in given) or not self.source.is_file():
+            return None
+        from stadia.predict.scale.video_track import find_track
+
+        return find_track(self.source)
+
+    def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None) -> None:
         from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 
         mapped = None if self.source is None else find_map_geometry(self.source)
-        self.receipt = measure_scale(self.predictor, self.open_again, self.options.scale_from, mapped=mapped)
+        try:
+            receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept, track=track)
+        except StadiaError as error:
+            if self.options.scale_from:
+                raise
+            log.warning("the scale of the network is kept: %s", error.found)  # the user requested no source
+            return
+        if not self.options.scale_from and kept is None and receipt.verdict == "unusable":
+            log.warning("the scale of the network is kept: %s has +- %.0f %%", sources[0], 100 * receipt.deviation)
+            return
+        self.receipt = receipt
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _withdraw_metres(self) -> None:

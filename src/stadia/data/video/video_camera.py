@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.data.config import CameraConfig
@@ -415,6 +417,79 @@ def camera_file_names(source: Path) -> list[Path]:
 def find_camera_file(source: Path) -> Path | None:
     """Return the path of the camera file of a video, image or folder; None if there is none."""
     return next((path for path in camera_file_names(source) if path.is_file()), None)
+
+
+METRES_KEY = "metres"
+"""Key of a camera file under which `stadia calibrate` keeps scales, by the network's name."""
+
+
+SURE = 2.0
+"""A range error or a wrong focal length is reported if it is larger than this many standard deviations."""
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class KeptScale(FileEntry):
+    """The scale of a network's depth with a camera, which a user measured once.
+
+    factor, factor_deviation: metres per unit of depth, at the mean of the measured depths; relative standard deviation.
+    deviation: relative standard deviation of the factor of another picture.
+    depth_deviation: relative standard deviation of the scaled depth at a pixel of another picture.
+    range_error, range_deviation: exponent of depth by which measured over scaled length grows; 0 if the factor explains
+        the measurements.
+    focal_ratio, focal_deviation: true over used focal length, by lengths across the optical axis; relative standard
+        deviation.
+    inliers: share of the measurements that the factor explains to 25 %.
+    measurements, pictures: numbers of both.
+    """
+
+    factor: Positive
+    factor_deviation: Positive
+    deviation: Positive
+    depth_deviation: Positive
+    range_error: float
+    range_deviation: Positive
+    focal_ratio: Positive
+    focal_deviation: Positive
+    inliers: Annotated[float, Field(ge=0, le=1)]
+    measurements: Annotated[int, Field(gt=0)]
+    pictures: Annotated[int, Field(gt=0)]
+
+    @property
+    def grows_with_depth(self) -> bool:
+        """Return whether one factor does not explain lengths at several depths."""
+        return abs(self.range_error) > SURE * self.range_deviation
+
+    @property
+    def has_wrong_focal(self) -> bool:
+        """Return whether lengths across the optical axis contradict the focal length."""
+        return abs(math.log(self.focal_ratio)) > SURE * self.focal_deviation
+
+
+def find_kept_scale(config: CameraConfig, source: Path, network: str) -> KeptScale | None:
+    """Return the scale that `stadia calibrate` kept with the camera of an input; None if it kept none.
+
+    config: how the camera is given. If it is not, the camera file next to `source` is used.
+    source: path of the video, image or folder.
+    network: name of the network.
+
+    Raises DataError for a damaged entry.
+    """
+    if config.K_file is not None:
+        path: Path | None = expand_home(config.K_file)
+    else:
+        path = None if config.is_given else find_camera_file(source)
+    if path is None or path.suffix.lower() != ".json":
+        return None
+    stored = read_json(path)
+    scales = stored.get(METRES_KEY) if isinstance(stored, dict) else None
+    if not isinstance(scales, dict) or network not in scales:
+        return None
+    try:
+        return KeptScale.model_validate(scales[network])
+    except ValueError as error:
+        found, fix = f"invalid metres of {network}", "run stadia calibrate again"
+        raise DataError(path, found=found, expected="what stadia calibrate writes", fix=fix) from error
 
 
 def read_picture_size(config: CameraConfig, source: Path) -> tuple[int, int]:

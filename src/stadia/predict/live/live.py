@@ -18,7 +18,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.ros_bags import BagTopic, RosBag
-from stadia.data.video.video_camera import UserCamera, read_user_camera
+from stadia.data.video.video_camera import KeptScale, UserCamera, find_camera_file, find_kept_scale, read_user_camera
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, focal_px_from_fov
@@ -28,6 +28,7 @@ from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
+from stadia.predict.scale.receipt import ScaledPredictor, make_kept_fit, measure_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
 
 WINDOW_S = 5.0
@@ -141,7 +142,7 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
 
     Returns the given camera, or that of a bag, or one with an assumed field of view; and whether it is assumed.
     """
-    if given.is_given:
+    if given.is_given or (find_camera_file(Path(source.address)) is not None and source.name != "bag"):
         return read_user_camera(given, Path(source.address), height, width), False
     if source.name == "bag":
         topic = next(iter(RosBag().find_recordings(Path(source.address))))
@@ -218,11 +219,18 @@ class LivePrediction:
             found = source.state.problem or "no image"
             raise DataError(self.address, found=found, expected="images", fix="check the address, and that it plays")
 
+    def find_scale(self) -> KeptScale | None:
+        """Return the scale of the network that `stadia calibrate` kept with the camera; None if it kept none."""
+        return find_kept_scale(self.camera, Path(self.address), self.network.name)
+
     def _open(self, source: LiveSource, image: NDArray[np.uint8]) -> _OpenedNetwork:
         height, width = image.shape[:2]
         lens, is_assumed = open_lens(source, self.camera, height, width)
         network = self.network if self.network.has_own_size else self.network.fit(height, width)
         predictor = network.run_backend(network.make_predictor(self.options), self.options, list)
+        kept = self.find_scale()
+        if kept is not None and not predictor.depth_scale.is_affine:
+            predictor = ScaledPredictor(predictor, measure_frames((), (), further={"camera": make_kept_fit(kept)}))
         training = read_training_record(network.checkpoint)
         gate = PredictionGate(predictor.depth_scale, training, camera_is_assumed=is_assumed)
         return _OpenedNetwork(image.shape, lens, predictor, _RunningVerdict(gate))

@@ -349,7 +349,9 @@ def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tu
 
 SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "baseline": _parse_optional,
+    "camera": _refuse_value,
     "distance": _parse_distance,
+    "file": _refuse_value,
     "height": _parse_metres,
     "map": _parse_metres,
     "object": _parse_object,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.checks.finding import Finding
@@ -19,6 +20,7 @@ from stadia.checks.prediction_checks.prediction_verdict import FocalBelief, chec
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
 from stadia.data.video.map_geometry import MapGeometry
+from stadia.data.video.video_camera import KeptScale
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales
@@ -31,6 +33,7 @@ from stadia.predict.scale.sources import (
     ScaleSource,
     parse_scale_source,
 )
+from stadia.predict.scale.video_track import SpeedTrack, make_track_source
 
 MAX_FRAMES = 40
 """Number of frames of an input, evenly spread, on which the scale is measured."""
@@ -55,6 +58,7 @@ class ScaleReceipt:
     systematic: for each source, the relative standard deviation that all its measurements share.
     leans: for each source that measures a road, how its height changes with distance; None without a known horizon.
     has_map: whether a map is next to the input.
+    notes: for some sources, what else they found, such as the offset of a clock.
     is_photo: whether the input is one image.
     """
 
@@ -67,6 +71,7 @@ class ScaleReceipt:
     systematic: Mapping[str, float] = field(default_factory=dict)
     leans: Mapping[str, RoadLean | None] = field(default_factory=dict)
     has_map: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
     is_photo: bool = False
 
     def find_focal(self) -> FocalBelief | None:
@@ -132,6 +137,8 @@ class ScaleReceipt:
             }
             for name, fit in self.fits.items()
         }
+        for name, about_source in self.notes.items():
+            fits[name] |= {"about": about_source}
         for name, lean in self.leans.items():
             fits[name] |= {"lean": None if lean is None else asdict(lean)}
         fused = None
@@ -201,6 +208,8 @@ def measure_scale(
     sources: Sequence[str],
     *,
     mapped: MapGeometry | None = None,
+    kept: KeptScale | None = None,
+    track: SpeedTrack | None = None,
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 
@@ -208,17 +217,38 @@ def measure_scale(
     open_input: opens the input; it is called once, and the frames are read once.
     sources: texts of `--scale-from`.
     mapped: the map next to the input, or None.
+    kept: the scale that the camera's file keeps, for the source `camera`; or None.
+    track: the speed that the video records, for the source `file`; or None.
 
     Raises StadiaError if no source fits the input, or the kind of depth.
     """
-    parsed = [parse_scale_source(text) for text in sources]
+    parsed = [
+        make_track_source(text, track) if text == "file" and track is not None else parse_scale_source(text)
+        for text in sources
+    ]
     _refuse_unfit(parsed, predictor.depth_scale)
+    further = {text: make_kept_fit(kept) for text in sources if text == "camera" and kept is not None}
     given = open_input()
+    parsed = [source for source in parsed if source.text not in further]
+    if not parsed:
+        return replace(measure_frames((), (), further=further), is_photo=given.is_photo)
     motion_s = max((source.motion_s for source in parsed if source.motion_s is not None), default=None)
     frames = predict_measured_frames(predictor, given, motion_s)
     seen = (replace(frame, mapped=mapped) for frame in frames)
-    receipt = measure_frames(seen, parsed, is_affine=predictor.depth_scale.is_affine, mapped=mapped)
+    receipt = measure_frames(seen, parsed, is_affine=predictor.depth_scale.is_affine, mapped=mapped, further=further)
     return replace(receipt, is_photo=given.is_photo)
+
+
+def make_kept_fit(kept: KeptScale) -> ScaleFit:
+    """Return the scale that a camera's file keeps, as it applies to another picture."""
+    return ScaleFit(
+        factor=kept.factor,
+        deviation=kept.deviation,
+        residual=kept.depth_deviation,
+        inliers=kept.inliers,
+        count=kept.measurements,
+        images=kept.pictures,
+    )
 
 
 def measure_frames(
@@ -254,8 +284,15 @@ def measure_frames(
                 leans[source.text].append(lean)
     systematic = {source.text: source.systematic for source in parsed}
     fits, missing = dict[str, ScaleFit](), dict[str, str]()
+    notes = dict[str, str]()
     for source in parsed:
         images = lengths[source.text]
+        if source.finish is not None and images:
+            shared = source.finish()
+            images = [] if shared is None else shared.images
+            if shared is not None:
+                systematic[source.text] = math.hypot(source.systematic, shared.deviation)
+                notes[source.text] = shared.about
         if not images:
             missing[source.text] = source.lacking
             continue
@@ -290,6 +327,7 @@ def measure_frames(
         systematic=systematic,
         leans=middle_leans,
         has_map=mapped is not None,
+        notes=notes,
     )
 
 
@@ -336,8 +374,6 @@ def predict_measured_frames(
     for frame, following, indices in _choose_frames(given, motion_s):
         shown = PreparedFrame.prepare(predictor, frame)
         tensors = _predict(predictor, shown)
-        assert tensors.inverse_depth is not None
-        inverse_depth = tensors.inverse_depth[0, 0].float().cpu().numpy()
         motion = None
         if following is not None and not predictor.depth_scale.is_affine:
             after = PreparedFrame.prepare(predictor, following)
@@ -345,7 +381,18 @@ def predict_measured_frames(
             length = 0.0 if found.T_next_now is None else float(found.T_next_now[:3, 3].norm())
             if found.is_aligned and length > 0:
                 motion = PredictedMotion(length, _count_seconds(frame, following), indices[1])
-        yield MeasuredFrame(shown, inverse_depth, given.recording, indices[0], motion)
+        yield MeasuredFrame(shown, _as_array(tensors), given.recording, indices[0], motion)
+
+
+def predict_frame(predictor: Predictor, frame: Frame) -> MeasuredFrame:
+    """Return a frame with its predicted depth, to which lengths in it are compared."""
+    shown = PreparedFrame.prepare(predictor, frame)
+    return MeasuredFrame(shown, _as_array(_predict(predictor, shown)))
+
+
+def _as_array(tensors: FrameTensors) -> NDArray[np.float32]:
+    assert tensors.inverse_depth is not None
+    return np.asarray(tensors.inverse_depth[0, 0].float().cpu().numpy(), np.float32)
 
 
 Pair = tuple[Frame, Frame | None, tuple[int | None, int | None]]

@@ -164,6 +164,20 @@ without.
 
 
 @dataclass(frozen=True)
+class SharedFit:
+    """The measurements of a source that compares all frames together.
+
+    images: pairs of predicted inverse lengths and metres of each frame.
+    deviation: relative standard deviation that they share besides the source's own.
+    about: what was found, for the receipt.
+    """
+
+    images: list[Lengths]
+    deviation: float
+    about: str
+
+
+@dataclass(frozen=True)
 class ScaleSource:
     """A source of metres: one text of `--scale-from`.
 
@@ -176,6 +190,7 @@ class ScaleSource:
     grows_with_focal: whether its metres grow with the camera's focal length.
     find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
     uses_map: whether it uses the camera's height over the road of a map.
+    finish: returns the measurements after all frames were measured, instead of those of `measure`; None without.
     """
 
     text: str
@@ -187,6 +202,7 @@ class ScaleSource:
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
+    finish: Callable[[], SharedFit | None] | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -435,14 +451,14 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
         first[:] = first or [given.frame or name]
         if name != first[0]:
             return None
-        inverse = _read_pixel(frame, text, x, y)
+        inverse = read_pixel(frame, text, x, y)
         return None if inverse is None else (np.array([inverse]), np.array([given.metres]))
 
     lacking = f"no frame is called '{given.frame}'" if given.frame else "no frame"
     return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
 
 
-def _read_pixel(frame: MeasuredFrame, text: str, x: float, y: float) -> float | None:
+def read_pixel(frame: MeasuredFrame, text: str, x: float, y: float) -> float | None:
     """Return predicted inverse depth around a pixel of the whole image, or None. Raises ConfigError outside of it."""
     rows, columns = frame.inverse_depth.shape
     box, (whole_height, whole_width) = frame.shown.box, frame.shown.image_size
@@ -467,20 +483,35 @@ def distance(text: str, given: KnownDistance) -> ScaleSource:
     def measure(frame: MeasuredFrame) -> Lengths | None:
         name = frame.shown.frame.name
         first[:] = first or [given.frame or name]
-        if name != first[0] or isinstance(given.ends[0], str) or len(given.ends[0]) != 2:
+        ends = locate_ends(frame, text, given) if name == first[0] else None
+        if ends is None:
             return None
-        points, box = list[NDArray[np.float64]](), frame.shown.box
-        for x, y in given.ends:
-            inverse = _read_pixel(frame, text, float(x), float(y))
-            if inverse is None:
-                return None
-            ray = np.linalg.solve(frame.shown.frame.K, [float(x) - box.left, float(y) - box.top, 1.0])
-            points.append(np.asarray(ray / inverse, np.float64))
-        length = float(np.linalg.norm(points[0] - points[1]))
+        length = float(np.linalg.norm(ends[0] - ends[1]))
         return (np.array([1 / length]), np.array([given.metres])) if length > 0 else None
 
     lacking = "no frame shows both pixels; give them as X,Y..X,Y:METRES@FRAME"
     return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+
+
+def locate_ends(frame: MeasuredFrame, text: str, given: KnownDistance) -> NDArray[np.float64] | None:
+    """Return the predicted scene points (2, 3) at the two pixels of a distance, in the unit of predicted depth.
+
+    frame: the frame with the pixels.
+    text: of the distance, for messages.
+    given: the distance.
+
+    Returns None without depth at one of them, or if the ends are not pixels. Raises ConfigError outside of the image.
+    """
+    if isinstance(given.ends[0], str) or len(given.ends[0]) != 2:
+        return None
+    points, box = list[NDArray[np.float64]](), frame.shown.box
+    for x, y in given.ends:
+        inverse = read_pixel(frame, text, float(x), float(y))
+        if inverse is None:
+            return None
+        ray = np.linalg.solve(frame.shown.frame.K, [float(x) - box.left, float(y) - box.top, 1.0])
+        points.append(np.asarray(ray / inverse, np.float64))
+    return np.stack(points)
 
 
 def known_object(text: str, given: KnownObject) -> ScaleSource:
@@ -602,9 +633,23 @@ def gps(text: str, value: None) -> ScaleSource:
     return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, motion_s=0.0)
 
 
+def kept_metres(text: str, value: None) -> ScaleSource:
+    """Create the source `camera`: the scale that `stadia calibrate` kept with the camera, which measures no frame."""
+    lacking = "the camera's file keeps no metres of this network: stadia calibrate"
+    return ScaleSource(text, lambda frame: None, lacking)
+
+
+def recorded_speed(text: str, value: None) -> ScaleSource:
+    """Create the source `file` of an input without a recorded speed, which measures no frame."""
+    lacking = "neither the video (GPMF) nor a .srt, .gpx or .nmea file of its name records a speed"
+    return ScaleSource(text, lambda frame: None, lacking)
+
+
 SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "baseline": baseline,
+    "camera": kept_metres,
     "distance": distance,
+    "file": recorded_speed,
     "height": height,
     "map": mapped_points,
     "object": known_object,
