@@ -61,7 +61,7 @@ def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser, x: int) -> 
     known = {"network": 1, "known": [{"kind": "point", "metres": 3.0, "x": x, "y": 50}]}
     result = browser.post(f"/api/photos/{photo}/predict", json=known).json()
     assert result["depth_scale"] == "metres"
-    assert result["receipt"][0].startswith("scale from point")
+    assert result["receipt"][0].startswith("Metres come from the depth of 3 m")
     data = browser.client.get(f"/api/photos/{result['photo']}/values.f32").content
     assert np.frombuffer(data, "<f4").reshape(result["values"])[50, x] == pytest.approx(3.0, rel=0.02)
     measured = browser.client.get(f"/api/photos/{photo}/distance?x1=66&y1=10&x2=126&y2=10").json()

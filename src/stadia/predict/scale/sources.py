@@ -176,6 +176,7 @@ class ScaleSource:
     grows_with_focal: whether its metres grow with the camera's focal length.
     find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
     uses_map: whether it uses the camera's height over the road of a map.
+    frame: name of the only frame that it measures; None for any.
     """
 
     text: str
@@ -187,6 +188,7 @@ class ScaleSource:
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
+    frame: str | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -439,7 +441,7 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
         return None if inverse is None else (np.array([inverse]), np.array([given.metres]))
 
     lacking = f"no frame is called '{given.frame}'" if given.frame else "no frame"
-    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION, frame=given.frame)
 
 
 def _read_pixel(frame: MeasuredFrame, text: str, x: float, y: float) -> float | None:
@@ -480,7 +482,7 @@ def distance(text: str, given: KnownDistance) -> ScaleSource:
         return (np.array([1 / length]), np.array([given.metres])) if length > 0 else None
 
     lacking = "no frame shows both pixels; give them as X,Y..X,Y:METRES@FRAME"
-    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION, frame=given.frame)
 
 
 def known_object(text: str, given: KnownObject) -> ScaleSource:
