@@ -82,7 +82,11 @@ async def predict_again(request: Request) -> Response:
     PredictForm.
     """
     form = parse_form(PredictForm, await read_json_body(request))
-    return await _predict(request, request.path_params["key"], _find(request), form)
+    key, kept = request.path_params["key"], _find(request)
+    if key in EXAMPLES:  # which all users share
+        kept = KeptPhoto(kept.decoded, name=kept.name)
+        key = require_session(request).keep_photo(kept)
+    return await _predict(request, key, kept, form)
 
 
 async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictForm) -> Response:
@@ -96,25 +100,19 @@ async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictFor
     return JSONResponse(describe_kept(key, kept))
 
 
-async def add_example(request: Request) -> Response:
-    """Keep an example picture in this session, with its prediction; replies with what the page shows."""
-    session, state, name = require_session(request), get_state(request), request.path_params["name"]
-    if name not in EXAMPLES:
-        raise ConfigError("example", found="unknown name", expected="one of the page", fix="reload the page")
-    decoded, prediction = await run_in_turn(request, lambda: state.find_example(name), state.queue)
-    kept = KeptPhoto(decoded, prediction, name=name.capitalize())
-    return JSONResponse(describe_kept(session.keep_photo(kept), kept))
-
-
 async def show_photo(request: Request) -> Response:
-    """Reply with what the page shows of a kept picture."""
+    """Reply with what the page shows of a kept picture, or of an example, whose key is its name."""
+    key, state = request.path_params["key"], get_state(request)
+    if key in EXAMPLES:
+        require_session(request)
+        await run_in_turn(request, lambda: state.find_example(key), state.queue)
     _find_prediction(request)
-    return JSONResponse(describe_kept(request.path_params["key"], _find(request)))
+    return JSONResponse(describe_kept(key, _find(request)))
 
 
 async def delete_photo(request: Request) -> Response:
     """Remove a picture from the session."""
-    _find(request)
+    find_kept(require_session(request).photos, request.path_params["key"], "picture")
     del require_session(request).photos[request.path_params["key"]]
     return JSONResponse({})
 
@@ -248,7 +246,10 @@ async def share(request: Request) -> Response:
 
 
 def _find(request: Request) -> KeptPhoto:
-    found: KeptPhoto = find_kept(require_session(request).photos, request.path_params["key"], "picture")
+    session, key = require_session(request), request.path_params["key"]
+    if key in EXAMPLES:
+        return KeptPhoto(*get_state(request).find_example(key), name=key.capitalize())
+    found: KeptPhoto = find_kept(session.photos, key, "picture")
     return found
 
 

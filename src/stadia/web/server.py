@@ -44,7 +44,6 @@ SHARED_FOLDER = Path(report.__file__).parent / "shared"
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
-    ("POST", "/api/examples/{name}", "stadia.web.photo_routes:add_example"),
     ("GET", "/api/networks", "stadia.web.photo_routes:show_networks"),
     ("POST", "/api/networks/{name}/download", "stadia.web.photo_routes:download_network"),
     ("GET", "/api/results", "stadia.web.photo_routes:show_results"),
