@@ -35,7 +35,7 @@ UPLOAD = "the upload"
 
 Kind = Literal["photo", "video"]
 
-_COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b")
+_COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b|\bdocs/")
 """What only users of the command line can do."""
 
 _CODE = re.compile(r"\b(?:[A-Z]\d\d,? (?=[A-Z])|as for [A-Z]\d\d\b|[A-Z]\d\d\b(?:, (?=[A-Z]\d\d\b))?)")
@@ -80,7 +80,8 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
 
 
 def _name_lengths(text: str) -> str:
-    return _LENGTH.sub(lambda found: f"{_LENGTHS[found[1]]} of {found[2]} m", text)
+    named = _LENGTH.sub(lambda found: f"{_LENGTHS[found[1]]} of {found[2]} m", text)
+    return named.replace("--scale-from", "the scale")
 
 
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

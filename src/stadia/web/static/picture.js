@@ -6,7 +6,7 @@ import { describeDistance, shortLength, startScale, startStage } from "./stage.j
 import { EXAMPLES, showStart } from "./start.js";
 
 const MAX_CLOUD = 250000, SLOW_S = 3; // of slow connections, points are sent only when they are wanted
-const HERO = { name: "street", points: [[520, 372], [720, 372]] };
+const HERO = { name: "street", points: [[545, 380], [715, 380]] };
 
 export function startPicture(session) {
   const state = { photo: null, result: null, form: {}, shown: null, request: null, cloud: null, again: false, isHero: false };
@@ -55,6 +55,8 @@ export function startPicture(session) {
   // The first page, with an example.
   function leave() {
     Object.assign(state, { photo: null, result: null, isHero: true });
+    byId("welcome").hidden = false;
+    history.replaceState(null, "", "#picture");
     showStart();
     const error = byId("error").textContent;
     run("", (signal) => get(`/api/photos/${HERO.name}`, signal).then((reply) => reply.json()), true);
@@ -151,12 +153,13 @@ export function startPicture(session) {
     listFiles("files", result.files, `${base}/files`);
     byId("cloud-part").hidden = !result.has_depth;
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
+    signal.throwIfAborted(); // another picture was chosen meanwhile
     byId("result").classList.remove("working");
-    const begun = performance.now();
-    stage.show(result, new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer()), false);
+    const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
+    stage.show(result, values, false);
     if (isHero && isNew) stage.setPoints(HERO.points);
     else measure(stage.points());
-    if (!isHero && isNew && document.activeElement === document.body) byId("stage").focus({ preventScroll: true });
+    if (!isHero && isNew && (document.activeElement === document.body || byId("strip").contains(document.activeElement))) byId("stage").focus({ preventScroll: true });
     if (!result.has_depth) return;
     if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew);
     else byId("cloud-about").replaceChildren(Object.assign(document.createElement("button"), { type: "button", textContent: "Show it in 3D (4 MB)", onclick: () => showCloud(isNew) }));
@@ -167,7 +170,7 @@ export function startPicture(session) {
     byId("share").href = `${base}/share`;
     stage.showLength("");
     byId("distance").textContent = "";
-    if (!second || !state.result) return;
+    if (!second || !state.result?.has_depth) return;
     const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] });
     try {
       const found = await (await get(`${base}/distance?${query}`)).json();

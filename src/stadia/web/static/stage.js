@@ -129,7 +129,7 @@ export function describeDistance(found) {
   return `Distance ${length}${error}, of points at depths ${found.depths.map((depth) => depth.toPrecision(3)).join(" and ")}`;
 }
 
-export const shortLength = (found) => `${found.distance.toPrecision(3)} ${found.unit === "m" ? "m" : ""}`;
+export const shortLength = (found) => `${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit === "m" ? "m" : ""}`;
 
 // The panel "Set the scale": a length that the user knows, of the two points, of the first, or of the camera's height.
 // change: called with the list of known lengths, which is empty for the network's own metres.
