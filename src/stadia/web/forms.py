@@ -61,7 +61,7 @@ def describe_error(error: StadiaError | str) -> str:
         'run: found no weights; expected a run.'
     """
     text, _, fix = _name_lengths(str(error)).partition(" Fix: ")
-    kept = "".join(drop_commands([fix]))
+    text, kept = text.replace("--scale-from", "the scale"), "".join(drop_commands([fix]))
     return _FOLDERS.sub("", f"{text} Fix: {kept}" if kept else text)
 
 
@@ -80,8 +80,7 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
 
 
 def _name_lengths(text: str) -> str:
-    named = _LENGTH.sub(lambda found: f"{_LENGTHS[found[1]]} of {found[2]} m", text)
-    return named.replace("--scale-from", "the scale")
+    return _LENGTH.sub(lambda found: f"{_LENGTHS[found[1]]} of {found[2]} m", text)
 
 
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

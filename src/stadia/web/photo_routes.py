@@ -248,7 +248,8 @@ async def share(request: Request) -> Response:
 def _find(request: Request) -> KeptPhoto:
     session, key = require_session(request), request.path_params["key"]
     if key in EXAMPLES:
-        return KeptPhoto(*get_state(request).find_example(key), name=key.capitalize())
+        decoded, prediction = get_state(request).find_example(key)
+        return KeptPhoto(decoded, prediction, name=key.capitalize())
     found: KeptPhoto = find_kept(session.photos, key, "picture")
     return found
 
