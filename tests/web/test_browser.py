@@ -282,7 +282,7 @@ def test_a_video_is_dropped_and_each_tab_keeps_its_own_after_a_reload(
         one.page.wait_for_selector("#video-result", state="visible")
     tab.page.reload()
     tab.page.wait_for_selector("#video-cloud[data-drawn]")
-    assert tab.page.evaluate("document.getElementById('video-image').decode().then(() => true)")
+    assert tab.page.evaluate("document.getElementById('video-shown').decode().then(() => true)")
     assert tab.problems == other.problems == []
 
 

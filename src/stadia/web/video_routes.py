@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
+from stadia.io.image_io import read_image
 from stadia.predict.run import CLOUD, DEPTH_COLOR
 from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
@@ -265,13 +266,22 @@ async def show_video_values(request: Request) -> Response:
 
 
 async def show_frame(request: Request) -> Response:
-    """Reply with one frame, or its depth in colors, as JPEG."""
-    job, number = _find(request), request.path_params["number"]
-    folder = job.frames if request.path_params["kind"] == "image" else job.predictions / DEPTH_COLOR
+    """Reply with one frame ("image"), its depth in colors ("depth"), or the bar of these colors ("bar"), as JPEG."""
+    job, number, kind = _find(request), request.path_params["number"], request.path_params["kind"]
+    folder = job.frames if kind == "image" else job.predictions / DEPTH_COLOR
     path = folder / f"{number:06d}.jpg"
     if not path.is_file():
         raise ConfigError("frame", found=f"number {number}", expected="one of the video", fix="reload the page")
-    return FileResponse(path, media_type="image/jpeg")
+    if kind == "image":
+        return FileResponse(path, media_type="image/jpeg")
+
+    def cut() -> bytes:
+        drawn, (height, width) = read_image(path, cv2.IMREAD_COLOR), job.about["size"]
+        rows = round(drawn.shape[1] * height / width)
+        part = drawn[rows:] if kind == "bar" and rows < len(drawn) else drawn[:rows]
+        return cv2.imencode(".jpg", part, (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+
+    return Response(await run_in_threadpool(cut), media_type="image/jpeg")
 
 
 async def show_video_cloud(request: Request) -> Response:

@@ -159,6 +159,7 @@ export function startVideo(session) {
     byId("video-number").textContent = `${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`;
     byId("video-shown").src = `/api/videos/${state.key}/image/${name}.jpg`;
     byId("video-depth").src = `/api/videos/${state.key}/depth/${name}.jpg?${state.result.depth_scale}`;
+    byId("video-bar").src = `/api/videos/${state.key}/bar/${name}.jpg?${state.result.depth_scale}`;
     if (state.result.other) byId("video-depth-other").src = `/api/videos/${state.result.other}/depth/${name}.jpg`;
     const [height, width] = state.result.size, has_depth = state.result.depth_scale !== "affine-inverse" && state.result.depth_scale !== "affine-depth";
     const about = { width, height, has_depth, depth_scale: state.result.depth_scale, values: [1, 1] };
