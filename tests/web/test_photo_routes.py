@@ -61,7 +61,7 @@ def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser, x: int) -> 
     known = {"network": 1, "known": [{"kind": "point", "metres": 3.0, "x": x, "y": 50}]}
     result = browser.post(f"/api/photos/{photo}/predict", json=known).json()
     assert result["depth_scale"] == "metres"
-    assert result["receipt"][0].startswith("scale from point")
+    assert result["receipt"][0].startswith("Metres come from the depth of 3 m")
     data = browser.client.get(f"/api/photos/{result['photo']}/values.f32").content
     assert np.frombuffer(data, "<f4").reshape(result["values"])[50, x] == pytest.approx(3.0, rel=0.02)
     measured = browser.client.get(f"/api/photos/{photo}/distance?x1=66&y1=10&x2=126&y2=10").json()
@@ -164,3 +164,44 @@ def test_another_file_is_refused_in_a_line_without_paths(browser: Browser, suffi
     assert reply.status_code == 422
     assert "\n" not in reply.json()["error"]
     assert "stadia-app-" not in reply.json()["error"], "the folder of uploads"
+
+
+def test_settings_come_back_with_the_result(browser: Browser) -> None:
+    photo = browser.upload(encode(make_picture()), "?network=1&name=room.png").json()["photo"]
+    form = {
+        "network": 1,
+        "fov_deg": 80.0,
+        "known": [{"kind": "distance", "metres": 2, "x": 70, "y": 9, "x2": 99, "y2": 9}],
+    }
+    browser.post(f"/api/photos/{photo}/predict", json=form)
+    settings = browser.client.get(f"/api/photos/{photo}").json()["settings"]
+    assert (settings["network"], settings["fov_deg"], settings["known"][0]["x2"]) == (1, 80.0, 99)
+    measured = browser.client.get(f"/api/photos/{photo}/distance?x1=70&y1=9&x2=99&y2=9").json()
+    assert measured["distance"] == pytest.approx(2.0, rel=0.02)
+    assert browser.client.get("/api/results").json()["results"][0]["name"] == "room.png"
+
+
+def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Browser) -> None:
+    photo = browser.upload(encode(make_picture()), "?network=1").json()["photo"]
+    sky = {"kind": "distance", "metres": 2, "x": 5, "y": 5, "x2": 5, "y2": 5}
+    refused = browser.post(f"/api/photos/{photo}/predict", json={"network": 1, "known": [sky]})
+    assert refused.status_code == 422
+    assert not any(word in refused.json()["error"] for word in ("--", "distance=", "docs/"))
+    assert browser.client.get(f"/api/photos/{photo}").json()["settings"]["known"] == []
+
+
+def test_another_network_than_base_claims_its_error_for_its_own_scenes(browser: Browser) -> None:
+    result = browser.upload(encode(make_picture())).json()
+    assert "training" in result["chip"]
+    assert "training" in result["expected_error"]
+    unmeasured = browser.upload(encode(make_picture()), "?network=1").json()
+    assert "%" not in unmeasured["chip"] + unmeasured["expected_error"]
+
+
+def test_an_example_is_shared_and_predicted_again_as_the_own_one(browser: Browser) -> None:
+    result = browser.client.get("/api/photos/street").json()
+    assert (result["photo"], browser.client.get("/api/results").json()["results"]) == ("street", [])
+    again = browser.post("/api/photos/street/predict", json={"network": 1}).json()
+    assert again["photo"] != "street"
+    assert browser.client.get("/api/photos/street").json()["network"] == result["network"]
+    assert browser.post("/api/photos/street/delete").status_code == 422

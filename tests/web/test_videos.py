@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from tests.web.conftest import Browser, make_network
@@ -59,6 +60,24 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
         assert browser.client.get(f"{base}/{kind}/4.jpg").status_code == 422
     files = {name: browser.client.get(f"{base}/files/{name}") for name in job["files"]}
     assert job["not_shared"] == ""
+    image, depth = (
+        cv2.imdecode(np.frombuffer(browser.client.get(f"{base}/{kind}/3.jpg").content, np.uint8), cv2.IMREAD_COLOR)
+        for kind in ("image", "depth")
+    )
+    assert depth.shape[1] / depth.shape[0] == pytest.approx(image.shape[1] / image.shape[0], rel=0.02)
+    assert browser.client.get(f"{base}/bar/3.jpg").status_code == 200
+    at = "x1=20&y1=60&x2=90&y2=60"
+    length = browser.client.get(f"{base}/distance/3?{at}").json()["distance"]
+    known = {"kind": "distance", "metres": 2 * length, "x": 20, "y": 60, "x2": 90, "y2": 60, "frame": 3}
+    assert browser.post(f"{base}/predict", json={"known": [known]}).status_code == 200
+    scaled = wait_for(browser, key)
+    assert (scaled["state"], scaled["error"]) == ("done", "")
+    assert browser.client.get(f"{base}/distance/3?{at}").json()["distance"] == pytest.approx(2 * length, rel=0.2)
+    browser.post(f"{base}/predict", json={"known": [{**known, "x": 5000}]})
+    assert wait_for(browser, key)["error"]
+    assert wait_for(browser, key)["settings"] == scaled["settings"], "a failure leaves the result"
+    browser.post(f"{base}/predict", json={"known": []})
+    wait_for(browser, key)
     assert {"side_by_side.mp4", "cloud.ply", "cloud.glb", "trajectory.txt", "predictions.json"} <= set(files)
     page = browser.client.get(f"{base}/share").text
     assert base64.b64encode(files["side_by_side.mp4"].content).decode() in page
@@ -149,9 +168,11 @@ def test_an_adapted_network_is_shown_only_if_it_is_better(
     monkeypatch.setattr(
         video_routes.networks, "load_network", lambda name: make_network("metres" if "/" in name else name)
     )
+    refused = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": 1})
+    assert refused.status_code == 422, "and not after a minute of work"
     busy = threading.Event()
     app.state.shared.video_queue.submit(busy.wait)  # other videos do not wait for an adaptation, nor it for them
-    second = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": 2}).json()["video"]
+    second = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": 5}).json()["video"]
     job = wait_for(browser, second)
     busy.set()
     assert (job["state"], job["other"]) == ("done" if kept == "after" else "failed", first)

@@ -1,10 +1,13 @@
 """Record what this process has shown of its progress. The module is light to import."""
 
+import os
 import time
 from dataclasses import dataclass, field
 
-PAUSE_S = 30.0
-"""A log gets a line at most every this many seconds while a loop runs."""
+PAUSE_S = float(os.environ.get("STADIA_PROGRESS_S", "30"))
+"""A log gets a line at most every this many seconds while a loop runs; `stadia app` reads the lines of its processes
+more often.
+"""
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,13 +27,24 @@ MAX_VIDEO_BYTES = 512 << 20
 
 MAX_JSON_BYTES = 1 << 16
 
+MAX_SILENCE_S = 60.0
+"""Seconds without a byte after which an upload ends: the other side has gone."""
+
 UPLOAD = "the upload"
 """What error texts call an uploaded file, so that no page shows a folder of this machine."""
 
 Kind = Literal["photo", "video"]
 
-_COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b")
+_COMMAND = re.compile(r"`|(?<!\w)--\w|\bstadia (?!result)\w|\bpip install|\b(?:data|training)\.\w|\bNETWORK\b|\bdocs/")
 """What only users of the command line can do."""
+
+_CODE = re.compile(r"\b(?:[A-Z]\d\d,? (?=[A-Z])|as for [A-Z]\d\d\b|[A-Z]\d\d\b(?:, (?=[A-Z]\d\d\b))?)")
+"""Codes of findings, such as M34; the page shows their titles."""
+
+_LENGTH = re.compile(r"(?:--scale-from )?\b(height|point|distance)=(?:[\d.,]+:)?(\d+(?:\.\d+)?)(?:@\d+)?")
+"""A known length in the words of the command line."""
+
+_LENGTHS = {"height": "the camera height", "point": "the depth", "distance": "the length"}
 
 _IN_BRACKETS = re.compile(r" \([^()]*`[^()]*\)")
 
@@ -47,8 +60,8 @@ def describe_error(error: StadiaError | str) -> str:
         >>> describe_error(StadiaError("/data/a/run", found="no weights", expected="a run", fix="stadia train"))
         'run: found no weights; expected a run.'
     """
-    text, _, fix = str(error).partition(" Fix: ")
-    kept = "".join(drop_commands([fix]))
+    text, _, fix = _name_lengths(str(error)).partition(" Fix: ")
+    text, kept = text.replace("--scale-from", "the scale"), "".join(drop_commands([fix]))
     return _FOLDERS.sub("", f"{text} Fix: {kept}" if kept else text)
 
 
@@ -58,10 +71,16 @@ def drop_commands(lines: Iterable[str]) -> list[str]:
     Examples:
         >>> drop_commands(["turn it (`stadia map A`); or wait; then stadia adapt NETWORK", "note: pass --scale-from"])
         ['turn it; or wait']
+        >>> drop_commands(["doubtful: M34 Depth leans: 3 %; expected 1 %", "scale from height=1.5: usable"])
+        ['doubtful: Depth leans: 3 %; expected 1 %', 'scale from the camera height of 1.5 m: usable']
     """
-    texts = (_IN_BRACKETS.sub("", line) for line in lines)
+    texts = (_CODE.sub("", _name_lengths(_IN_BRACKETS.sub("", line))) for line in lines)
     kept = ("; ".join(part for part in text.split("; ") if not _COMMAND.search(part)) for text in texts)
     return [_FOLDERS.sub("", re.sub("^(or|then|until then) ", "", line)) for line in kept if line.strip()]
+
+
+def _name_lengths(text: str) -> str:
+    return _LENGTH.sub(lambda found: f"{_LENGTHS[found[1]]} of {found[2]} m", text)
 
 
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -76,6 +95,10 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
             return refuse("The browser ended the upload.", 499)
         except MemoryError:
             return refuse("The server has no memory left. Choose a smaller file.", 507)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return refuse("The disk of the server is full. Free some space, then choose the file again.", 507)
 
     answer.__name__ = getattr(endpoint, "__name__", "answer")
     return answer
@@ -115,12 +138,13 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
     folder: the folder.
     kinds: allowed kinds, "photo" or "video".
 
-    Raises DataError for another kind of file, or too many bytes.
+    Raises DataError for another kind of file, too many bytes, or a connection that is silent for MAX_SILENCE_S.
     """
     head, size, most, stream = b"", 0, MAX_PHOTO_BYTES, None
     path = folder / "upload"
     try:
-        async for chunk in request.stream():
+        chunks = request.stream().__aiter__()
+        while (chunk := await _receive(chunks)) is not None:
             size += len(chunk)
             if stream is None:
                 head += chunk
@@ -139,6 +163,15 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
         _name_upload(head, folder, kinds)  # raises for a short file
         raise DataError(UPLOAD, found="a file cut off", expected="a whole file", fix="upload it again")
     return path
+
+
+async def _receive(chunks: AsyncIterator[bytes]) -> bytes | None:
+    """Return the next chunk of an upload; None at its end."""
+    try:
+        return await asyncio.wait_for(anext(chunks, None), MAX_SILENCE_S)
+    except TimeoutError:
+        found, fix = f"nothing for {MAX_SILENCE_S:g} s", "choose the file again"
+        raise DataError(UPLOAD, found=found, expected="the rest of the file", fix=fix) from None
 
 
 def _name_upload(head: bytes, folder: Path, kinds: Sequence[Kind]) -> tuple[Path, int]:

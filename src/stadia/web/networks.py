@@ -89,14 +89,18 @@ class NetworkShelf:
         """Add a network to the end of the list."""
         self.names = tuple(dict.fromkeys((*self.names, name)))
 
+    def check_key(self, key: int) -> None:
+        """Raise ConfigError for an unknown key."""
+        if not 0 <= key < len(self.names):
+            found, fix = f"number {key}", "start stadia app RUN"
+            raise ConfigError("network", found=found, expected=f"one of {len(self.names)} networks", fix=fix)
+
     def find(self, key: int) -> Network:
         """Return the network with this key (index), opened.
 
         Raises ConfigError for an unknown key, and the errors of opening it.
         """
-        if not 0 <= key < len(self.names):
-            found, fix = f"number {key}", "start stadia app RUN"
-            raise ConfigError("network", found=found, expected=f"one of {len(self.names)} networks", fix=fix)
+        self.check_key(key)
         with self._lock:
             network = self._open.pop(key, None) or load_network(self.names[key])
             self._open[key] = network

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -24,13 +24,16 @@ from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
 from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.io.image_io import write_image
+from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.prediction import MeasuredDistance, Prediction, measure_distance
+from stadia.predict.prediction import MeasuredDistance, measure_distance
+from stadia.predict.run import Session
 from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
+from stadia.web.forms import drop_commands
 from stadia.web.networks import NetworkShelf
 
 MAX_CLOUD_POINTS = 1_000_000
@@ -133,6 +136,34 @@ def fov_deg_from_focal(focal: float) -> float:
 
 
 @dataclass(frozen=True)
+class ExpectedError:
+    """The error that users must expect of a prediction.
+
+    depth_scale: kind of scale of the depth.
+    network: name of the network on the page.
+    network_error: relative error of the network's depth; None if it was not measured.
+    relative: relative error of depth by network and scale together; None if it was not measured.
+    is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that they are not
+        claimed.
+    """
+
+    depth_scale: DepthScale
+    network: str
+    network_error: float | None
+    relative: float | None
+    is_unfamiliar: bool
+
+    @classmethod
+    def of(cls, session: Session, depth_scale: DepthScale) -> Self:
+        """Return the expected error of a predicted session with this scale."""
+        own = session.network.relative_error
+        of_scale = None if session.receipt is None else session.receipt.deviation
+        known = [error for error in (own, of_scale) if error is not None]
+        relative = math.hypot(*known) if known else None
+        return cls(depth_scale, session.network.label, own, relative, session.is_unfamiliar)
+
+
+@dataclass(frozen=True)
 class PhotoPrediction:
     """The prediction of one picture.
 
@@ -143,11 +174,8 @@ class PhotoPrediction:
     checks: the verdict, as in predictions.json.
     trust: words for what users may rely on.
     receipt: how the scale was measured; None for the network's own scale.
-    network_error: relative error of the network's depth; None if it was not measured.
-    relative_error: relative error of depth by network and scale together; None if it was not measured.
+    error: the expected error of its depth.
     sky: (h, w) bool at the network's image size, true on sky.
-    is_unfamiliar: whether the picture is unlike those on which the network's metres were measured, so that they are not
-        claimed.
     """
 
     predicted: PredictedFrame
@@ -157,10 +185,8 @@ class PhotoPrediction:
     checks: Mapping[str, Any]
     trust: str
     receipt: ScaleReceipt | None
-    network_error: float | None
-    relative_error: float | None
+    error: ExpectedError
     sky: NDArray[np.bool_]
-    is_unfamiliar: bool = False
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -200,7 +226,7 @@ class PhotoPrediction:
     def measure(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
         """Return the distance in space between the scene points at two pixels (x, y) of the picture."""
         height, width = self.image.shape[:2]
-        return measure_distance(self.depth(height, width), self.K, first, second, self.relative_error or 0.0)
+        return measure_distance(self.depth(height, width), self.K, first, second, self.error.relative or 0.0)
 
 
 def predict_photo(
@@ -229,10 +255,8 @@ def predict_photo(
         checks=session.gate.to_json(),
         trust=session.gate.describe_trust(),
         receipt=session.receipt,
-        network_error=network.relative_error,
-        relative_error=Prediction(predicted, session).relative_error,
+        error=ExpectedError.of(session, predicted.depth_scale),
         sky=_find_sky(predicted),
-        is_unfamiliar=session.is_unfamiliar,
     )
 
 
@@ -245,29 +269,51 @@ def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
     return find_far_sky(np.asarray(image, np.uint8), depth)
 
 
+Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
+"""Column or row of a pixel."""
+
+
+class PairForm(StrictModel):
+    """Two pixels (x1, y1) and (x2, y2) of a picture."""
+
+    x1: Coordinate
+    y1: Coordinate
+    x2: Coordinate
+    y2: Coordinate
+
+
 class LengthForm(StrictModel):
     """A length that the user knows.
 
-    kind: "height" of the camera above the ground, or "point", the depth of a pixel.
+    kind: "height" of the camera above the ground, "point", the depth of a pixel, or "distance" of two pixels in space.
     metres: the length.
-    x, y: the pixel, for "point".
+    x, y: the pixel of "point", and the first of "distance".
+    x2, y2: the second pixel of "distance".
+    frame: number of the video frame of the pixels; None for a picture.
     """
 
-    kind: Literal["height", "point"]
+    kind: Literal["height", "point", "distance"]
     metres: Annotated[float, Field(gt=0, lt=1e5)]
-    x: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
-    y: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
+    x: Coordinate = 0
+    y: Coordinate = 0
+    x2: Coordinate = 0
+    y2: Coordinate = 0
+    frame: Annotated[int, Field(ge=0, lt=1_000_000)] | None = None
 
     def to_source(self) -> str:
         """Return the same length as a text of `stadia predict --scale-from`.
 
         Examples:
             >>> LengthForm(kind="point", metres=2.5, x=10, y=20).to_source()
-            'point=10.0,20.0:2.5'
+            'point=10,20:2.5'
+            >>> LengthForm(kind="distance", metres=2, x=10, y=20, x2=30, y2=40, frame=7).to_source()
+            'distance=10,20..30,40:2@000007'
         """
         if self.kind == "height":
             return f"height={self.metres:.6g}"
-        return f"point={self.x:.1f},{self.y:.1f}:{self.metres:.6g}"
+        second = f"..{self.x2},{self.y2}" if self.kind == "distance" else ""
+        frame = "" if self.frame is None else f"@{self.frame:06d}"
+        return f"{self.kind}={self.x},{self.y}{second}:{self.metres:.6g}{frame}"
 
 
 class PredictForm(StrictModel):
@@ -289,10 +335,14 @@ class KeptPhoto:
 
     decoded: the decoded picture.
     prediction: its last prediction; None before the first.
+    form: how it was predicted.
+    name: name of the file on the user's computer; "" if unknown.
     """
 
     decoded: DecodedPhoto
     prediction: PhotoPrediction | None = None
+    form: PredictForm = field(default_factory=PredictForm)
+    name: str = ""
 
 
 def predict_decoded(shelf: NetworkShelf, decoded: DecodedPhoto, form: PredictForm) -> PhotoPrediction:
@@ -315,16 +365,58 @@ def predict_example(shelf: NetworkShelf, name: str) -> tuple[DecodedPhoto, Photo
 # -- what a page shows
 
 
-def describe_expected_error(prediction: PhotoPrediction) -> str:
+def describe_expected_error(error: ExpectedError) -> str:
     """Return one sentence about the error of depths and lengths in a prediction."""
-    if prediction.depth_scale.is_affine:
+    if error.depth_scale.is_affine:
         return "Near and far only: this network gives no depth."
-    if prediction.is_unfamiliar:
-        return f"{UNFAMILIAR} Enter a known length."
-    of = "Depths and lengths" if prediction.depth_scale is DepthScale.METRES else "Ratios of depths"
-    if prediction.network_error is None:
+    if error.is_unfamiliar:
+        return f"{UNFAMILIAR} Set the scale by a length that you know."
+    of = "Depths and lengths" if error.depth_scale is DepthScale.METRES else "Ratios of depths"
+    if error.network_error is None:
         return f"{of} have an unknown error: this network was not measured."
-    return f"{of} are typically wrong by {100 * (prediction.relative_error or 0):.0f} %."
+    text = f"{of} are typically wrong by {100 * (error.relative or 0):.0f} %"
+    if error.network == DEFAULT_NETWORK:
+        return f"{text}."
+    return f"{text} in scenes like those of this network's training. In other scenes they can be nonsense."
+
+
+def describe_chip(error: ExpectedError) -> str:
+    """Return the error of a prediction in a few words, which the page shows on the picture.
+
+    A percentage holds for pictures like those on which the network was measured.
+    """
+    if error.depth_scale.is_affine:
+        return "near and far only"
+    if error.is_unfamiliar:
+        return "unfamiliar scene: not in metres"
+    if error.network_error is None:
+        return "error unknown"
+    text = f"± {100 * (error.relative or 0):.0f} %"
+    return text if error.network == DEFAULT_NETWORK else f"{text} in scenes like its training"
+
+
+def describe_scale(receipt: ScaleReceipt | None) -> list[str]:
+    """Return sentences about how known lengths set the scale of a prediction; none for the network's own scale."""
+    if receipt is None:
+        return []
+    lines = drop_commands(f"{name} was not used: {why}" for name, why in receipt.missing.items())
+    for name in drop_commands(receipt.fits):
+        lines.insert(0, f"Metres come from {name}, to about {receipt.deviation:.0%}.")
+    if len(receipt.fits) == 1:
+        lines.append("Nothing checks a single length: measure another one that you know.")
+    return lines
+
+
+def describe_distance(found: MeasuredDistance, depth_scale: str, has_network_error: bool) -> dict[str, Any]:
+    """Return a measured distance as JSON.
+
+    found: the distance.
+    depth_scale: kind of scale of the depth.
+    has_network_error: whether its deviation contains the error of the network.
+    """
+    unit = "m" if depth_scale == DepthScale.METRES else "units of depth, not metres"
+    lengths = {"distance": found.distance, "deviation": found.deviation, "depths": found.depths}
+    return {**lengths, "unit": unit, "has_network_error": has_network_error}
 
 
 def find_brightest(prediction: PhotoPrediction) -> float:
@@ -482,5 +574,5 @@ def describe_for_file(prediction: PhotoPrediction) -> dict[str, Any]:
         "trust": prediction.trust,
         "checks": prediction.checks,
         "scale_from": prediction.receipt.to_json() if prediction.receipt else None,
-        "relative_error": prediction.relative_error,
+        "relative_error": prediction.error.relative,
     }

@@ -21,7 +21,7 @@ from stadia.data.formats.calibration_files import read_calibration
 from stadia.evaluation.point_clouds import EDGE_RATIO
 from stadia.io.atomic_files import write_text
 from stadia.io.input_files import read_bytes
-from stadia.predict.describe import describe_receipt, verdict_lines
+from stadia.predict.describe import verdict_lines
 from stadia.report.report_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
@@ -37,22 +37,13 @@ from stadia.web.forms import (
     send_page,
 )
 from stadia.web.guards import refuse, require_session
-from stadia.web.photo import KeptPhoto, PredictForm, predict_decoded
-from stadia.web.sessions import find_kept
+from stadia.web.photo import KeptPhoto, PairForm, PredictForm, describe_distance, predict_decoded
+from stadia.web.sessions import MAX_PHOTOS, MAX_VIDEOS, find_kept
 
 MAX_FILE_BYTES = 64 << 20
 
-
-Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
-
-
-class PairForm(StrictModel):
-    """Two pixels (x1, y1) and (x2, y2) of the picture."""
-
-    x1: Coordinate
-    y1: Coordinate
-    x2: Coordinate
-    y2: Coordinate
+MAX_NAME = 80
+"""Most characters of a file's name that are kept."""
 
 
 class CloudForm(StrictModel):
@@ -73,14 +64,16 @@ async def add_photo(request: Request) -> Response:
     shows.
     """
     session, state = require_session(request), get_state(request)
-    form = parse_form(PredictForm, read_query(request))
+    given = read_query(request)
+    name = given.pop("name", "")[:MAX_NAME]
+    form = parse_form(PredictForm, given)
     folder = Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder)))
     try:
         path = await receive_upload(request, folder, ["photo"])
         decoded = await run_in_threadpool(decode_photo, path)
     finally:
         await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
-    kept = KeptPhoto(decoded)
+    kept = KeptPhoto(decoded, name=name)
     return await _predict(request, session.keep_photo(kept), kept, form)
 
 
@@ -89,7 +82,11 @@ async def predict_again(request: Request) -> Response:
     PredictForm.
     """
     form = parse_form(PredictForm, await read_json_body(request))
-    return await _predict(request, request.path_params["key"], _find(request), form)
+    key, kept = request.path_params["key"], _find(request)
+    if key in EXAMPLES:  # which all users share
+        kept = KeptPhoto(kept.decoded, name=kept.name)
+        key = require_session(request).keep_photo(kept)
+    return await _predict(request, key, kept, form)
 
 
 async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictForm) -> Response:
@@ -99,28 +96,23 @@ async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictFor
         prediction: photos.PhotoPrediction = await run_in_turn(request, job, state.queue)
     except StadiaError as error:  # the picture stays, for another network or camera
         return refuse(describe_error(error), photo=key)
-    kept.prediction = prediction
-    return JSONResponse({"photo": key, **describe_prediction(prediction)})
-
-
-async def add_example(request: Request) -> Response:
-    """Keep an example picture in this session, with its prediction; replies with what the page shows."""
-    session, state, name = require_session(request), get_state(request), request.path_params["name"]
-    if name not in EXAMPLES:
-        raise ConfigError("example", found="unknown name", expected="one of the page", fix="reload the page")
-    decoded, prediction = await run_in_turn(request, lambda: state.find_example(name), state.queue)
-    key = session.keep_photo(KeptPhoto(decoded, prediction))
-    return JSONResponse({"photo": key, **describe_prediction(prediction)})
+    kept.prediction, kept.form = prediction, form
+    return JSONResponse(describe_kept(key, kept))
 
 
 async def show_photo(request: Request) -> Response:
-    """Reply with what the page shows of a kept picture."""
-    return JSONResponse({"photo": request.path_params["key"], **describe_prediction(_find_prediction(request))})
+    """Reply with what the page shows of a kept picture, or of an example, whose key is its name."""
+    key, state = request.path_params["key"], get_state(request)
+    if key in EXAMPLES:
+        require_session(request)
+        await run_in_turn(request, lambda: state.find_example(key), state.queue)
+    _find_prediction(request)
+    return JSONResponse(describe_kept(key, _find(request)))
 
 
 async def delete_photo(request: Request) -> Response:
     """Remove a picture from the session."""
-    _find(request)
+    find_kept(require_session(request).photos, request.path_params["key"], "picture")
     del require_session(request).photos[request.path_params["key"]]
     return JSONResponse({})
 
@@ -141,16 +133,23 @@ async def download_network(request: Request) -> Response:
 async def show_results(request: Request) -> Response:
     """Reply with the keys of the pictures and videos of this session, newest first."""
     session = require_session(request)
-    found = [("photo", key) for key, kept in session.photos.items() if kept.prediction is not None]
-    found += [("video", key) for key, job in session.videos.items() if job.state not in ("failed", "cancelled")]
-    return JSONResponse({"results": [{"kind": kind, "key": key} for kind, key in reversed(found)]})
+    found = [("photo", key, kept) for key, kept in session.photos.items() if kept.prediction is not None]
+    found += [("video", key, job) for key, job in session.videos.items() if job.state not in ("failed", "cancelled")]
+    results = [{"kind": kind, "key": key, "name": kept.name} for kind, key, kept in reversed(found)]
+    return JSONResponse({"results": results, "max_photos": MAX_PHOTOS, "max_videos": MAX_VIDEOS})
+
+
+def describe_kept(key: str, kept: KeptPhoto) -> dict[str, Any]:
+    """Return what the page shows of a kept and predicted picture: the prediction, and the settings that gave it."""
+    assert kept.prediction is not None
+    return {"photo": key, "settings": kept.form.model_dump(), **describe_prediction(kept.prediction)}
 
 
 def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
     """Return what the page shows of a prediction, as JSON."""
     height, width = prediction.image.shape[:2]
     rows, columns = photos.shrink_values(prediction).shape
-    checks, receipt = prediction.checks, prediction.receipt
+    checks = prediction.checks
     return {
         "width": width,
         "height": height,
@@ -166,9 +165,10 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "verdict": checks["verdict"],
         "verdict_lines": drop_commands(verdict_lines(checks)),
         "trust": prediction.trust,
-        "receipt": drop_commands(describe_receipt(receipt)) if receipt else [],
-        "relative_error": prediction.relative_error,
-        "expected_error": photos.describe_expected_error(prediction),
+        "receipt": photos.describe_scale(prediction.receipt),
+        "chip": photos.describe_chip(prediction.error),
+        "relative_error": prediction.error.relative,
+        "expected_error": photos.describe_expected_error(prediction.error),
         "has_uncertainty": prediction.predicted.log_uncertainty is not None,
         "files": [name for name in photos.DOWNLOADS if _has_file(prediction, name)],
     }
@@ -215,16 +215,8 @@ async def measure(request: Request) -> Response:
     """
     prediction, form = _find_prediction(request), parse_form(PairForm, read_query(request))
     found = await run_in_threadpool(prediction.measure, (form.x1, form.y1), (form.x2, form.y2))
-    is_metric = str(prediction.depth_scale) == "metres"
-    return JSONResponse(
-        {
-            "distance": found.distance,
-            "deviation": found.deviation,
-            "depths": found.depths,
-            "unit": "m" if is_metric else "units of depth, not metres",
-            "has_network_error": prediction.network_error is not None,
-        }
-    )
+    has_error = prediction.error.network_error is not None
+    return JSONResponse(describe_distance(found, str(prediction.depth_scale), has_error))
 
 
 async def download(request: Request) -> Response:
@@ -254,7 +246,11 @@ async def share(request: Request) -> Response:
 
 
 def _find(request: Request) -> KeptPhoto:
-    found: KeptPhoto = find_kept(require_session(request).photos, request.path_params["key"], "picture")
+    session, key = require_session(request), request.path_params["key"]
+    if key in EXAMPLES:
+        decoded, prediction = get_state(request).find_example(key)
+        return KeptPhoto(decoded, prediction, name=key.capitalize())
+    found: KeptPhoto = find_kept(session.photos, key, "picture")
     return found
 
 

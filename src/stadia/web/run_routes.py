@@ -32,6 +32,7 @@ from stadia.web.forms import describe_error, drop_commands, parse_form, read_jso
 from stadia.web.guards import refuse, require_session
 from stadia.web.run_list import RunList, describe_pair, describe_run, find_last_image
 from stadia.web.trainings import (
+    MIN_TRAINING_MINUTES,
     STADIA,
     is_locked,
     list_start_presets,
@@ -140,7 +141,7 @@ class TrainingForm(StrictModel):
 
     name: Annotated[str, Field(max_length=255)]
     preset: Annotated[str, Field(max_length=100)]
-    minutes: Annotated[float, Field(ge=1, le=600)]
+    minutes: Annotated[float, Field(ge=MIN_TRAINING_MINUTES, le=600)]
     fov_deg: FieldOfView = None
 
 

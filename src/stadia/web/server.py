@@ -44,7 +44,6 @@ SHARED_FOLDER = Path(report.__file__).parent / "shared"
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
-    ("POST", "/api/examples/{name}", "stadia.web.photo_routes:add_example"),
     ("GET", "/api/networks", "stadia.web.photo_routes:show_networks"),
     ("POST", "/api/networks/{name}/download", "stadia.web.photo_routes:download_network"),
     ("GET", "/api/results", "stadia.web.photo_routes:show_results"),
@@ -63,6 +62,10 @@ ROUTES = (
     ("GET", "/api/videos/{key}/preview.jpg", "stadia.web.video_routes:preview"),
     ("POST", "/api/videos/{key}/second", "stadia.web.video_routes:add_second"),
     ("POST", "/api/videos/{key}/cancel", "stadia.web.video_routes:cancel"),
+    ("POST", "/api/videos/{key}/skip", "stadia.web.video_routes:skip_map"),
+    ("POST", "/api/videos/{key}/predict", "stadia.web.video_routes:predict_video_again"),
+    ("GET", "/api/videos/{key}/distance/{number:int}", "stadia.web.video_routes:measure_video"),
+    ("GET", "/api/videos/{key}/values/{number:int}.f32", "stadia.web.video_routes:show_video_values"),
     ("GET", "/api/videos/{key}/path", "stadia.web.video_routes:show_path"),
     ("GET", "/api/videos/{key}/cloud.bin", "stadia.web.video_routes:show_video_cloud"),
     ("GET", "/api/videos/{key}/share", "stadia.web.video_routes:share_video"),
@@ -187,6 +190,7 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
+        app.state.shared.close()
         found = f"{host}:{port}, which cannot be opened ({error.strerror})"
         raise ConfigError("--port", found=found, expected="a free port", fix="pass another --port") from error
     name = find_own_address() if host in ("", "0.0.0.0", "::") else host

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
-from stadia.predict.describe import describe_receipt, verdict_lines
+from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
 from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud
+from stadia.web.forms import drop_commands
 from stadia.web.photo import (
     FOV_SOURCES,
     PhotoCamera,
@@ -25,6 +26,7 @@ from stadia.web.photo import (
     color_prediction,
     describe_bar,
     describe_expected_error,
+    describe_scale,
 )
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, read_cloud, read_poses
 
@@ -105,10 +107,9 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
         prediction.camera, prediction.K
     )
     facts |= {"Image": f"{image.shape[1]}x{image.shape[0]} pixels"}
-    if prediction.relative_error is not None:
-        facts["Error of depth"] = f"about {prediction.relative_error:.0%}"
-    lines = list(verdict_lines(prediction.checks))
-    lines += describe_receipt(prediction.receipt) if prediction.receipt is not None else []
+    if prediction.error.relative is not None:
+        facts["Error of depth"] = f"about {prediction.error.relative:.0%}"
+    lines = [*drop_commands(verdict_lines(prediction.checks)), *describe_scale(prediction.receipt)]
     headline = ""
     images = [("Picture", image), ("Depth, bright is near", color_prediction(prediction))]
     if len(points) == 2:
@@ -131,7 +132,7 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
         ticks=[(share, label) for share, label in bar["labels"]],
         verdict=prediction.checks["verdict"],
         lines=lines,
-        trust=f"{describe_expected_error(prediction)} {prediction.trust}.",
+        trust=f"{describe_expected_error(prediction.error)} {prediction.trust}.",
         depth_scale=str(scale),
         scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a known length",
         headline=headline,

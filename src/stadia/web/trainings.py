@@ -27,6 +27,9 @@ RECIPE = "selfsup"
 MIN_FREE_BYTES = 3 << 30
 """Free memory, bytes, that the start of a training needs."""
 
+MIN_TRAINING_MINUTES = 3
+"""Shortest training that the page starts: shorter ones end before their first step on a machine without a GPU."""
+
 STARTED_S = 4.0
 """Seconds within which a training with a wrong configuration ends."""
 
@@ -82,7 +85,13 @@ def list_start_presets() -> list[tuple[str, str]]:
 
 def _read_comment(name: str) -> str:
     lines = read_text(FOLDER / f"{name}{SUFFIXES[0]}", expected="a preset").splitlines()
-    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
+    comment = [line.removeprefix("#") for line in itertools.takewhile(lambda line: line[:1] == "#", lines)]
+    return " ".join(line.strip() for line in comment if not _is_command(line))
+
+
+def _is_command(line: str) -> bool:
+    """Return whether a line of a comment is indented by more than a space, as commands are."""
+    return line.startswith("  ")
 
 
 def name_camera(fov_deg: float | None) -> list[str]:

@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import math
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -10,12 +12,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
@@ -27,9 +29,20 @@ from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
+from stadia.predict.options import PredictOptions
+from stadia.predict.prediction import MeasuredDistance, measure_distance
 from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
 from stadia.web.forms import describe_error, drop_commands
-from stadia.web.photo import FOV_SOURCES, PhotoCamera, fov_deg_from_focal
+from stadia.web.photo import (
+    FOV_SOURCES,
+    ExpectedError,
+    LengthForm,
+    PhotoCamera,
+    describe_chip,
+    describe_expected_error,
+    describe_scale,
+    fov_deg_from_focal,
+)
 from stadia.web.trainings import STADIA, name_camera, read_last_line
 
 log = logging.getLogger(__name__)
@@ -48,6 +61,12 @@ DEFAULT_RATE_HZ = 10.0
 MAX_SHARED_BYTES = 64 << 20
 """Largest video in a page to share, bytes."""
 
+MIN_ADAPT_MINUTES = 2.0
+"""Minutes that adapting takes besides predicting the video, before its first useful step."""
+
+PREDICTIONS_OF_ADAPT = 3
+"""How often adapting predicts the video: before and after the training, and in its validation."""
+
 ADAPTED = "adapted.json"
 """Name of the record of an adapted network (`stadia.training.adapt.RECORD`, whose module imports PyTorch)."""
 
@@ -65,6 +84,11 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
 }
 """Files of a predicted video that users can download, with their media types; a network may not give all of them."""
 
+TAIL_BYTES = 2000
+"""Last bytes of a command's messages in which its progress is looked for."""
+
+_PROGRESS = re.compile(r"(?P<what>[^:]+?)(?: \.\.\.|: (?P<done>\d+)(?: of (?P<total>\d+))?(?:, about \d+ s left)?)")
+
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 
 
@@ -77,26 +101,38 @@ class VideoJob:
     """The work on one video of a session.
 
     folder: for its frames and predictions.
+    name: name of the file on the user's computer; "" if unknown.
     state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled".
+    what: what is counted, in the words of the process that counts; "" for frames.
     done, total: number of finished items, and of all items, of what is counted since `began`.
     began: when counting began, on the clock `time.monotonic`, seconds.
+    started: when the job was created, on the same clock.
     error: one line of text; "" without an error.
     preview: depth of the first frame in colors, as JPEG; empty before it is predicted.
     process: the process that maps or adapts; None if none runs.
+    skips_map: whether the user skipped the map.
     mapped: camera, rate and number of its frames once they are mapped; else None.
+    network: index of the network that predicted it.
+    known: lengths that set its scale.
     other: key of the video from which this one takes its frames to predict them by another network; "" for an upload.
     about: what the page shows once the job is done.
     """
 
     folder: Path
+    name: str = ""
     state: str = "waiting"
+    what: str = ""
     done: int = 0
     total: int = 0
     began: float = 0.0
+    started: float = field(default_factory=time.monotonic)
     error: str = ""
     preview: bytes = b""
     process: subprocess.Popen[bytes] | None = None
+    skips_map: bool = False
     mapped: "MappedFrames | None" = None
+    network: int = 0
+    known: tuple[LengthForm, ...] = ()
     other: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -125,11 +161,22 @@ class VideoJob:
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
         """Yield the items and count them for the progress; stop if the job is cancelled."""
-        self.done, self.total, self.began = 0, count or 0, time.monotonic()
+        self.count_from("", count or 0)
         for item in items:
             self.go_on(self.state)
             yield item
             self.done += 1
+
+    def count_from(self, what: str, total: int) -> None:
+        """Begin to count `total` items of `what`; 0 if their number is unknown."""
+        self.what, self.done, self.total, self.began = what, 0, total, time.monotonic()
+
+    def skip_map(self) -> None:
+        """End the process that maps; the path then uses predicted depth."""
+        if self.state == "mapping":
+            self.skips_map = True
+            if self.process is not None:
+                self.process.kill()
 
     def go_on(self, state: str) -> None:
         """Set the state.
@@ -143,8 +190,9 @@ class VideoJob:
     def describe(self) -> dict[str, Any]:
         """Return the progress of the job, and its result once it is done, as JSON."""
         elapsed_s = time.monotonic() - self.began if self.total else 0.0
-        progress = {"state": self.state, "done": self.done, "total": self.total, "elapsed_s": elapsed_s}
-        shown = {"error": self.error, "has_preview": bool(self.preview), "other": self.other}
+        counted = {"what": self.what, "done": self.done, "total": self.total, "elapsed_s": elapsed_s}
+        progress = {"state": self.state, **counted, "age_s": time.monotonic() - self.started}
+        shown = {"error": self.error, "has_preview": bool(self.preview), "other": self.other, "name": self.name}
         return {**progress, **shown, **self.about}
 
 
@@ -192,19 +240,47 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
     Raises CancelledError if the job is cancelled.
     """
-    env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache")}
+    env = {**os.environ, "STADIA_CACHE": str(job.folder / "cache"), "STADIA_PROGRESS_S": "0.5"}
     null = subprocess.DEVNULL
-    job.done, job.total, job.began = 0, round(seconds), time.monotonic()
+    job.count_from("", round(seconds))
     with tempfile.TemporaryFile() as errors:
         job.process = subprocess.Popen([*STADIA, *words], stdin=null, stdout=null, stderr=errors, env=env)
         job.go_on(job.state)  # it may have been cancelled meanwhile: its process is ended
         while job.process.poll() is None:
             time.sleep(0.1)
-            job.done = min(round(time.monotonic() - job.began), job.total)
+            if seconds:
+                job.done = min(round(time.monotonic() - job.began), job.total)
+            elif (counted := read_progress(os.pread(errors.fileno(), TAIL_BYTES, tail_of(errors)))) is not None:
+                what, done, total = counted
+                if what != job.what or total != job.total:
+                    job.count_from(what, total)
+                job.done = done
         job.go_on(job.state)
         errors.seek(0)
         line = read_last_line(errors.read()) if job.process.returncode else ""
     return describe_error(line).removesuffix(".")
+
+
+def tail_of(file: IO[bytes]) -> int:
+    """Return where the last TAIL_BYTES bytes of a file begin."""
+    return max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0)
+
+
+def read_progress(tail: bytes) -> tuple[str, int, int] | None:
+    r"""Return the progress in the last lines that a stadia command wrote: what is counted, how many, of how many.
+
+    The total is 0 if it is unknown. Returns None without such a line.
+
+    Examples:
+        >>> read_progress(b"stadia ...\nreading frames ...\nmatching images: 30 of 120, about 9 s left\n")
+        ('matching images', 30, 120)
+        >>> read_progress(b"matching images: 30 of 120\nreconstructing ...\n")
+        ('reconstructing', 0, 0)
+    """
+    for line in reversed(tail.decode("utf-8", "replace").splitlines()):
+        if found := _PROGRESS.fullmatch(line):
+            return found["what"], int(found["done"] or 0), int(found["total"] or 0)
+    return None
 
 
 def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
@@ -221,6 +297,8 @@ def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
     """
     job.go_on("mapping")
     why = run_command(job, ["map", str(job.frames), *name_frames_camera(camera)])
+    if job.skips_map:
+        return camera, "You skipped the map of this video, so the path uses predicted depth."
     if why:
         return camera, f"This video has no map, so the path uses predicted depth ({why})."
     stored = find_map(job.frames)
@@ -281,7 +359,8 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
 
 
 def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
-    """Predict the mapped frames of a job into its folder; set its state, and what the page shows.
+    """Predict the mapped frames of a job into its folder, in the scale of its known lengths; set its state, and what
+    the page shows. Earlier predictions of the job stay if it fails.
 
     job: the job.
     network: the network.
@@ -295,19 +374,34 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
     job.go_on("predicting")
     height, width = read_rgb(job.frames / "000000.jpg").shape[:2]
     frames = UploadedFrames(job.frames, camera, rate_hz, count)
-    session = network.open_input(camera.make_input("video", frames, count, rate_hz, height, width))
+    given = camera.make_input("video", frames, count, rate_hz, height, width)
+    session = network.open_input(given, PredictOptions(scale_from=tuple(one.to_source() for one in job.known)))
     session.source = job.frames  # next to which the map is
-    written = session.write(job.predictions, job.track, record_verdict=False)
+    begun = time.monotonic()
+    new = job.folder / "new-predictions"
+    shutil.rmtree(new, ignore_errors=True)
+    written = session.write(new, job.track, record_verdict=False)
+    shutil.rmtree(job.predictions, ignore_errors=True)
+    new.rename(job.predictions)
     record = written.predictions.record
     if session.map_problem:
         path_text = f"The map of the video is not used: {session.map_problem}. The path uses predicted depth."
     if record is not None and 1 < len(record.path) < count and session.mapped is None:
         path_text += f" It ends after {len(record.path)} of {count} frames: the next motion is unknown."
+    error = ExpectedError.of(session, written.predictions.depth_scale)
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
         "verdict": written.checks["verdict"],
         "lines": drop_commands(prediction_lines(Path("video"), written.predictions)),
         "trust": trust_line(written.predictions),
+        "receipt": describe_scale(session.receipt),
+        "chip": describe_chip(error),
+        "expected_error": describe_expected_error(error),
+        "relative_error": error.relative,
+        "has_network_error": error.network_error is not None,
+        "settings": {"network": job.network, "known": [one.model_dump() for one in job.known]},
+        "size": [height, width],
+        "least_minutes": math.ceil(MIN_ADAPT_MINUTES + PREDICTIONS_OF_ADAPT * (time.monotonic() - begun) / 60),
         "path_text": path_text,
         "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
         "rate_hz": rate_hz,
@@ -356,6 +450,34 @@ def read_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
         return {}
     poses = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
     return {name: np.asarray(T, np.float64) for name, T in zip(record.path, poses, strict=False)}
+
+
+def read_frame_depth(job: VideoJob, number: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the depth (h, w) of a frame of a predicted video, 0 = none, and the intrinsics (3, 3) of this map.
+
+    Raises ConfigError for an unknown frame, GeometryError if the network gives no depth.
+    """
+    predictions, name = Predictions.open(job.predictions), f"{number:06d}"
+    if name not in predictions.files:
+        raise ConfigError("frame", found=f"number {number}", expected="one of the video", fix="reload the page")
+    if predictions.depth_scale.is_affine:
+        fix = "choose a network that predicts depth, or metres"
+        raise GeometryError("depth", found="values up to scale and shift", expected="depth", fix=fix)
+    depth = np.asarray(predictions.read(name), np.float32)
+    assert job.mapped is not None
+    return np.where(np.isfinite(depth), depth, np.float32(0)), job.mapped.camera.make_K(*depth.shape)
+
+
+def measure_frame(job: VideoJob, number: int, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
+    """Return the distance in space between the scene points at two pixels (x, y) of a frame.
+
+    Raises the errors of `read_frame_depth`, and GeometryError for a pixel without depth.
+    """
+    depth, K = read_frame_depth(job, number)
+    height, width = job.about["size"]
+    rows, columns = depth.shape
+    at = [(min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in (first, second)]
+    return measure_distance(depth, K, at[0], at[1], job.about["relative_error"] or 0.0)
 
 
 def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -1,8 +1,10 @@
 """Request handlers for videos: upload, progress, frames, points, files, cancel."""
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +18,15 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
+from stadia.io.image_io import read_image
 from stadia.predict.run import CLOUD, DEPTH_COLOR
 from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
-from stadia.web.app_state import AppState, get_state, run_in_turn
+from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, decode_video
 from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
-from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
+from stadia.web.photo import PairForm, PredictForm, choose_camera, color_prediction, describe_distance, predict_decoded
 from stadia.web.sessions import find_kept
 from stadia.web.trainings import check_free_memory
 from stadia.web.video import (
@@ -39,12 +42,17 @@ from stadia.web.video import (
     encode_video_glb,
     explain_error,
     map_frames,
+    measure_frame,
     predict_video,
     read_cloud,
+    read_frame_depth,
     read_poses,
 )
 
 MAX_SHOWN_POINTS = 300_000
+
+MAX_NAME = 80
+"""Most characters of a file's name that are kept."""
 
 
 class VideoForm(StrictModel):
@@ -63,8 +71,11 @@ class VideoForm(StrictModel):
 async def add_video(request: Request) -> Response:
     """Receive an uploaded video; it is decoded and predicted after the reply, and `show_video` has the progress."""
     session, state = require_session(request), get_state(request)
-    form = parse_form(VideoForm, read_query(request))
-    job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
+    given = read_query(request)
+    name = given.pop("name", "")[:MAX_NAME]
+    form = parse_form(VideoForm, given)
+    job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))), name=name)
+    job.network = form.network
     key = session.keep_video(job)
     try:
         path = await receive_upload(request, job.folder, ["video"])
@@ -119,7 +130,9 @@ def ending(job: VideoJob) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the page must not wait forever
-        if job.state != "cancelled":
+        if job.state != "cancelled" and job.about:  # it is predicted again: what it showed before stays
+            job.state, job.error = "done", explain_error(error, job)
+        elif job.state != "cancelled":
             job.fail(explain_error(error, job))
     finally:
         if job.state == "cancelled":
@@ -142,8 +155,10 @@ async def add_second(request: Request) -> Response:
     session, state, job = require_session(request), get_state(request), _find_done(request)
     form = parse_form(SecondForm, await read_json_body(request))
     if form.minutes is not None:
+        check_minutes(form.minutes, job.about["least_minutes"])
         check_free_memory()
     made = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
+    made.name, made.network, made.known = job.name, form.network, job.known
     made.other = request.path_params["key"]
     await run_in_threadpool(copy_frames, job, made)
     session.videos.move_to_end(made.other)  # the first of the two goes last
@@ -162,6 +177,43 @@ def predict_second(state: AppState, job: VideoJob, form: SecondForm) -> None:
             name = f"{network.label}, adapted to this video"
             network = networks.load_network(run)
         predict_video(job, network, name)
+
+
+def check_minutes(minutes: float, least: int) -> None:
+    """Raise ConfigError if a video cannot be adapted to in so many minutes."""
+    if minutes < least:
+        found, fix = f"{minutes:g} minutes", f"allow {least} minutes"
+        raise ConfigError("adapt", found=found, expected=f"at least {least} for this video", fix=fix)
+
+
+async def predict_video_again(request: Request) -> Response:
+    """Predict a predicted video again after the reply, by another network, field of view, or known length; the body
+    holds a PredictForm. What the video showed before stays if this fails.
+    """
+    state, job = get_state(request), _find_done(request)
+    form = parse_form(PredictForm, await read_json_body(request))
+    state.shelf.check_key(form.network)
+    job.state, job.error = "waiting", ""
+    state.video_queue.submit(work_again, state, job, form)
+    return JSONResponse({"video": request.path_params["key"]})
+
+
+def work_again(state: AppState, job: VideoJob, form: PredictForm) -> None:
+    """Predict a predicted video again as a form says; another field of view also maps its frames again."""
+    before = job.mapped, job.network, job.known
+    with ending(job):
+        assert job.mapped is not None
+        job.started = time.monotonic()
+        network = state.shelf.find(form.network)
+        if form.fov_deg is not None and form.fov_deg != job.mapped.camera.fov_deg:
+            camera, path_text = choose_camera(form.fov_deg, None, (), 1, 1), job.mapped.path_text
+            if not job.skips_map:
+                camera, path_text = map_frames(job, camera)
+            job.mapped = replace(job.mapped, camera=camera, path_text=path_text)
+        job.network, job.known = form.network, form.known
+        predict_video(job, network)
+    if job.error:
+        job.mapped, job.network, job.known = before
 
 
 def show_preview(state: AppState, job: VideoJob, image: NDArray[np.uint8], form: VideoForm) -> None:
@@ -190,14 +242,46 @@ async def cancel(request: Request) -> Response:
     return JSONResponse({"state": "cancelled"})
 
 
+async def skip_map(request: Request) -> Response:
+    """End the search for the path of a video, whose depth is then predicted at once."""
+    _find(request).skip_map()
+    return JSONResponse({})
+
+
+async def measure_video(request: Request) -> Response:
+    """Reply with the distance between two pixels of a frame, its standard deviation, and its unit; the query string
+    holds a PairForm.
+    """
+    job, form = _find_done(request), parse_form(PairForm, read_query(request))
+    number, ends = request.path_params["number"], ((form.x1, form.y1), (form.x2, form.y2))
+    found = await run_in_threadpool(measure_frame, job, number, *ends)
+    return JSONResponse(describe_distance(found, job.about["depth_scale"], job.about["has_network_error"]))
+
+
+async def show_video_values(request: Request) -> Response:
+    """Reply with the depth of a frame as float32 in rows, little endian; its size is in a header."""
+    depth, _ = await run_in_threadpool(read_frame_depth, _find_done(request), request.path_params["number"])
+    headers = {"x-size": f"{depth.shape[0]} {depth.shape[1]}"}
+    return Response(depth.astype("<f4").tobytes(), media_type="application/octet-stream", headers=headers)
+
+
 async def show_frame(request: Request) -> Response:
-    """Reply with one frame, or its depth in colors, as JPEG."""
-    job, number = _find(request), request.path_params["number"]
-    folder = job.frames if request.path_params["kind"] == "image" else job.predictions / DEPTH_COLOR
+    """Reply with one frame ("image"), its depth in colors ("depth"), or the bar of these colors ("bar"), as JPEG."""
+    job, number, kind = _find(request), request.path_params["number"], request.path_params["kind"]
+    folder = job.frames if kind == "image" else job.predictions / DEPTH_COLOR
     path = folder / f"{number:06d}.jpg"
     if not path.is_file():
         raise ConfigError("frame", found=f"number {number}", expected="one of the video", fix="reload the page")
-    return FileResponse(path, media_type="image/jpeg")
+    if kind == "image":
+        return FileResponse(path, media_type="image/jpeg")
+
+    def cut() -> bytes:
+        drawn, (height, width) = read_image(path, cv2.IMREAD_COLOR), job.about["size"]
+        rows = round(drawn.shape[1] * height / width)
+        part = drawn[rows:] if kind == "bar" and rows < len(drawn) else drawn[:rows]
+        return cv2.imencode(".jpg", part, (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+
+    return Response(await run_in_threadpool(cut), media_type="image/jpeg")
 
 
 async def show_video_cloud(request: Request) -> Response:
@@ -232,8 +316,7 @@ async def download_video(request: Request) -> Response:
 async def share_video(request: Request) -> Response:
     """Reply with a page to share, in one HTML file."""
     job = _find_done(request)
-    queue = get_state(request).video_queue
-    return send_page(await run_in_turn(request, lambda: render_result(share_page.describe_video(job)), queue))
+    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job))))
 
 
 def _find(request: Request) -> VideoJob:

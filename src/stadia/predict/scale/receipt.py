@@ -5,7 +5,7 @@ with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -233,7 +233,8 @@ def measure_scale(
     if not parsed:
         return replace(measure_frames((), (), further=further), is_photo=given.is_photo)
     motion_s = max((source.motion_s for source in parsed if source.motion_s is not None), default=None)
-    frames = predict_measured_frames(predictor, given, motion_s)
+    named = {source.frame for source in parsed if source.frame is not None}
+    frames = predict_measured_frames(predictor, given, motion_s, named)
     seen = (replace(frame, mapped=mapped) for frame in frames)
     receipt = measure_frames(seen, parsed, is_affine=predictor.depth_scale.is_affine, mapped=mapped, further=further)
     return replace(receipt, is_photo=given.is_photo)
@@ -362,16 +363,17 @@ def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> No
 
 
 def predict_measured_frames(
-    predictor: Predictor, given: PredictionInput, motion_s: float | None = None
+    predictor: Predictor, given: PredictionInput, motion_s: float | None = None, named: Collection[str] = ()
 ) -> Iterator[MeasuredFrame]:
-    """Yield about MAX_FRAMES frames of an input with their predicted depth.
+    """Yield about MAX_FRAMES frames of an input, and the named frames of a video, with their predicted depth.
 
     predictor: the network.
     given: the input.
     motion_s: also estimate the motion to the first frame at least this many seconds later, by aligning both images;
         None estimates none.
+    named: names of frames that are measured in any case.
     """
-    for frame, following, indices in _choose_frames(given, motion_s):
+    for frame, following, indices in _choose_frames(given, motion_s, named):
         shown = PreparedFrame.prepare(predictor, frame)
         tensors = _predict(predictor, shown)
         motion = None
@@ -399,10 +401,10 @@ Pair = tuple[Frame, Frame | None, tuple[int | None, int | None]]
 """A frame, a later frame or None, and the indices of both in the recording or None."""
 
 
-def _choose_frames(given: PredictionInput, motion_s: float | None) -> Iterator[Pair]:
+def _choose_frames(given: PredictionInput, motion_s: float | None, named: Collection[str]) -> Iterator[Pair]:
     if given.recording is None:
         count = min(given.count or MAX_READ, MAX_READ)
-        yield from _choose_of_stream(islice(given.frames, count), max(count // MAX_FRAMES, 1), motion_s)
+        yield from _choose_of_stream(islice(given.frames, count), max(count // MAX_FRAMES, 1), motion_s, named)
         return
     recording = given.recording
     chosen = np.unique(np.linspace(0, len(given.indices) - 1, MAX_FRAMES).round().astype(int))
@@ -412,8 +414,12 @@ def _choose_frames(given: PredictionInput, motion_s: float | None) -> Iterator[P
         yield frames[0], None if later is None else frames[1], (index, later)
 
 
-def _choose_of_stream(frames: Iterable[Frame], step: int, motion_s: float | None) -> Iterator[Pair]:
-    """Yield every `step`-th frame. Frames that pass before the later one are left out, so only one is held."""
+def _choose_of_stream(
+    frames: Iterable[Frame], step: int, motion_s: float | None, named: Collection[str]
+) -> Iterator[Pair]:
+    """Yield every `step`-th frame, and the named ones. Frames that pass before the later one are left out, so only one
+    is held.
+    """
     chosen: Frame | None = None
     for number, frame in enumerate(frames):
         if chosen is not None and motion_s is not None:
@@ -421,11 +427,10 @@ def _choose_of_stream(frames: Iterable[Frame], step: int, motion_s: float | None
             if seconds is None or seconds >= motion_s:
                 yield chosen, frame, (None, None)
                 chosen = None
-        if number % step == 0 and chosen is None:
-            if motion_s is None:
-                yield frame, None, (None, None)
-            else:
-                chosen = frame
+        if motion_s is not None and number % step == 0 and chosen is None:
+            chosen = frame
+        elif frame.name in named or (motion_s is None and number % step == 0):
+            yield frame, None, (None, None)
     if chosen is not None:
         yield chosen, None, (None, None)
 

@@ -191,6 +191,7 @@ class ScaleSource:
     find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
     uses_map: whether it uses the camera's height over the road of a map.
     finish: returns the measurements after all frames were measured, instead of those of `measure`; None without.
+    frame: name of the only frame that it measures; None for any.
     """
 
     text: str
@@ -203,6 +204,7 @@ class ScaleSource:
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
     uses_map: bool = False
     finish: Callable[[], SharedFit | None] | None = None
+    frame: str | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -455,7 +457,7 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
         return None if inverse is None else (np.array([inverse]), np.array([given.metres]))
 
     lacking = f"no frame is called '{given.frame}'" if given.frame else "no frame"
-    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION, frame=given.frame)
 
 
 def read_pixel(frame: MeasuredFrame, text: str, x: float, y: float) -> float | None:
@@ -490,7 +492,7 @@ def distance(text: str, given: KnownDistance) -> ScaleSource:
         return (np.array([1 / length]), np.array([given.metres])) if length > 0 else None
 
     lacking = "no frame shows both pixels; give them as X,Y..X,Y:METRES@FRAME"
-    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION, frame=given.frame)
 
 
 def locate_ends(frame: MeasuredFrame, text: str, given: KnownDistance) -> NDArray[np.float64] | None:

@@ -16,14 +16,43 @@ async function checked(response) {
   throw Object.assign(new Error(about.error || `The server replied ${response.status}.`), { about });
 }
 
+const PAUSES_S = [0.5, 1, 2, 4, 8, 16, 30]; // between tries while there is no connection
+
 export async function get(path, signal) {
-  return checked(await fetch(path, { signal }));
+  for (const pause of [...PAUSES_S, 0]) {
+    try {
+      const response = await fetch(path, { signal });
+      byId("connection").hidden = true;
+      return await checked(response);
+    } catch (error) {
+      if (!(error instanceof TypeError) || !pause) throw error;
+      byId("connection").hidden = false;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * pause));
+      signal?.throwIfAborted();
+    }
+  }
 }
 
 export async function post(path, body, signal) {
-  const isBlob = body instanceof Blob;
-  const headers = { "x-stadia": csrf, "content-type": isBlob ? "application/octet-stream" : "application/json" };
-  return (await checked(await fetch(path, { method: "POST", headers, body: isBlob ? body : JSON.stringify(body ?? {}), signal }))).json();
+  const headers = { "x-stadia": csrf, "content-type": "application/json" };
+  return (await checked(await fetch(path, { method: "POST", headers, body: JSON.stringify(body ?? {}), signal }))).json();
+}
+
+// Upload a file; onShare: called with the share of it that was sent, 0 to 1.
+export function upload(path, file, signal, onShare) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const end = (error) => () => reject(error);
+    request.open("POST", path);
+    request.setRequestHeader("x-stadia", csrf);
+    request.setRequestHeader("content-type", "application/octet-stream");
+    request.upload.addEventListener("progress", (event) => event.lengthComputable && onShare(event.loaded / event.total));
+    request.addEventListener("error", end(new TypeError("no connection")));
+    request.addEventListener("abort", end(new DOMException("", "AbortError")));
+    request.addEventListener("load", () => checked(new Response(request.response, { status: request.status })).then((response) => resolve(response.json()), reject));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
 }
 
 export const byId = (id) => document.getElementById(id);

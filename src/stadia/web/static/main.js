@@ -8,7 +8,7 @@ import { startRuns } from "./runs.js";
 import { startVideo } from "./video.js";
 
 const PAGES = { picture: startPicture, video: startVideo, networks: startNetworks, runs: startRuns, check: startCheck };
-const IS_VIDEO = /\.(mp4|mov|m4v|mkv|webm|avi)$/i;
+const IS_APPLE_TOUCH = /Mac|iP(hone|ad|od)/.test(navigator.platform) && navigator.maxTouchPoints > 1;
 const started = {};
 
 function find(name, session) {
@@ -28,9 +28,16 @@ function showPage(session) {
   find(page, session).show(key);
 }
 
-function openFile(file, session) {
+// Whether a file is a video, by its first bytes: its name may be wrong.
+async function isVideo(file) {
+  const head = String.fromCharCode(...new Uint8Array(await file.slice(0, 16).arrayBuffer()));
+  if (head.slice(4, 8) === "ftyp") return !/^(hei|hev|mif1|msf1|avi)/.test(head.slice(8));
+  return (head.startsWith("RIFF") && head.slice(8, 11) === "AVI") || head.startsWith("\x1a\x45\xdf\xa3");
+}
+
+async function openFile(file, session) {
   if (!file) return;
-  const page = file.type.startsWith("video/") || IS_VIDEO.test(file.name ?? "") ? "video" : "picture";
+  const page = await isVideo(file) ? "video" : "picture";
   if (location.hash.slice(1).split("/")[0] !== page) {
     history.pushState(null, "", `#${page}`);
     showPage(session);
@@ -38,15 +45,25 @@ function openFile(file, session) {
   find(page, session).open(file);
 }
 
+function openDropped(dropped, session) {
+  const { files } = dropped;
+  showError(null);
+  if ([...dropped.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory)) showError(new Error("This is a folder. Drop a photo or a video."));
+  else if (!files.length) showError(new Error("This is no file. Save the picture or video first, then drop the file."));
+  else if (files.length > 1) openFile(files[0], session).then(() => showError(new Error(`${files[0].name} is opened. Drop the other ${files.length - 1} one by one.`)));
+  else openFile(files[0], session);
+}
+
 try {
   const session = await openSession();
   showPage(session);
   addEventListener("hashchange", () => showPage(session));
+  if (!IS_APPLE_TOUCH) byId("file").accept += ",.heic,.heif"; // iOS converts them to JPEG unless they are listed
   byId("file").addEventListener("change", () => { openFile(byId("file").files[0], session); byId("file").value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) {
     addEventListener(name, (event) => { event.preventDefault(); document.body.classList.toggle("over", name === "dragover"); });
   }
-  addEventListener("drop", (event) => openFile(event.dataTransfer.files[0], session));
+  addEventListener("drop", (event) => openDropped(event.dataTransfer, session));
   addEventListener("paste", (event) => openFile([...event.clipboardData.files].find((file) => /^(image|video)\//.test(file.type)), session));
   document.documentElement.dataset.ready = "yes";
 } catch (error) {

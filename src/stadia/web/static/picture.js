@@ -1,16 +1,19 @@
-// The page of one picture: upload or example, depth, distances, lens, points; its address is #picture/KEY.
+// The page of one picture: upload or example, depth, distances, scale, lens, points; its address is #picture/KEY. Without a key
+// an example is shown, ready to be measured.
 
-import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, splitCloud } from "./api.js";
-import { startStage } from "./stage.js";
-import { showStart } from "./start.js";
+import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, splitCloud, upload } from "./api.js";
+import { describeDistance, shortLength, startScale, startStage } from "./stage.js";
+import { EXAMPLES, showStart } from "./start.js";
 
-const MAX_CLOUD = 250000;
+const MAX_CLOUD = 250000, SLOW_S = 3; // of slow connections, points are sent only when they are wanted
+const HERO = { name: "street", points: [[545, 380], [715, 380]] };
 
 export function startPicture(session) {
-  const state = { photo: null, result: null, shown: null, request: null, cloud: null, again: false, lens: null };
-  const stage = startStage(measure);
+  const state = { photo: null, result: null, form: {}, shown: null, request: null, cloud: null, again: false, isHero: false };
+  const stage = startStage("", (points) => { scale.check(); measure(points); });
+  const scale = startScale("", () => stage, (known) => change({ known }));
 
-  byId("network").replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
+  for (const id of ["network", "result-network"]) byId(id).replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
   if (!session.networks.length) showError(new Error("There is no network. Restart the app with one."));
 
   // -- requests: a new one replaces the one before
@@ -25,39 +28,52 @@ export function startPicture(session) {
       const result = await request(controller.signal);
       if (state.request !== controller) return;
       await showResult(result, controller.signal);
-      byId("status").textContent = `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
+      byId("status").textContent = state.isHero ? "" : `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
     } catch (error) {
       if (state.request !== controller) return;
-      byId("status").textContent = error.name === "AbortError" ? "Cancelled" : "";
       showFailure(error);
+      byId("status").textContent = error.name === "AbortError" ? "Cancelled" : "";
     } finally {
       if (state.request === controller) {
         state.request = null;
-        byId("cancel").hidden = true;
+        byId("cancel").hidden = byId("progress").hidden = true;
         if (state.again) predictAgain();
       }
     }
   }
 
+  // A result that was shown before stays, with its settings; a picture without one waits for another network.
   function showFailure(error) {
+    if (state.result) showSettings(state.result);
+    else if (error.about?.photo) {
+      state.photo = error.about.photo;
+      openDetails("settings-part");
+    } else leave();
     showError(error);
-    state.photo = error.about?.photo ?? state.photo; // the server kept the picture: another network may take it
-    state.result = null;
-    byId("result").hidden = true;
-    if (state.photo && error.about?.photo) openDetails("settings-part");
-    else leave();
   }
 
+  // The first page, with an example.
   function leave() {
-    byId("result").hidden = true;
+    Object.assign(state, { photo: null, result: null, isHero: true });
     byId("welcome").hidden = false;
-    showStart(showExample);
+    history.replaceState(null, "", "#picture");
+    showStart();
+    const error = byId("error").textContent;
+    run("", (signal) => get(`/api/photos/${HERO.name}`, signal).then((reply) => reply.json()), true);
+    if (error) showError(new Error(error));
   }
 
-  function begin() {
-    Object.assign(state, { photo: null, result: null, again: false });
+  // While it works, the page shows the picture: `src`, or nothing of a picture that the browser cannot draw.
+  function begin(src) {
+    Object.assign(state, { photo: null, result: null, shown: null, again: false, isHero: false });
     byId("welcome").hidden = true;
-    byId("result").hidden = true;
+    byId("result").hidden = false;
+    byId("result").classList.add("working");
+    byId("chip").textContent = "";
+    const shown = byId("shown");
+    shown.onload = () => shown.closest(".views").style.setProperty("--aspect", shown.naturalWidth / shown.naturalHeight);
+    shown.onerror = () => { byId("result").hidden = !state.result; };
+    shown.src = src;
   }
 
   function open(blob) {
@@ -65,79 +81,88 @@ export function startPicture(session) {
       showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB. The limit is ${session.max_photo_bytes >> 20} MB.`));
       return;
     }
-    begin();
-    byId("known").value = "";
-    showKnown();
-    const query = new URLSearchParams({ network: byId("network").value || "0", fov_deg: byId("first-fov").value });
-    state.lens = byId("first-fov").value ? Number(byId("first-fov").value) : null;
+    begin(URL.createObjectURL(blob));
+    const lens = byId("first-fov").value;
+    state.form = { network: Number(byId("network").value || 0), fov_deg: lens ? Number(lens) : null, known: [] };
     byId("first-fov").value = "";
-    run("Predicting depth …", (signal) => post(`/api/photos?${query}`, blob, signal));
+    const query = new URLSearchParams({ network: state.form.network, fov_deg: lens, name: blob.name ?? "Webcam" }), bar = byId("progress");
+    run("Sending the picture …", (signal) => upload(`/api/photos?${query}`, blob, signal, (share) => {
+      bar.hidden = share === 1;
+      bar.value = share;
+      byId("status").textContent = share === 1 ? "Predicting depth …" : `Sending the picture: ${(100 * share).toFixed(0)} %`;
+    }));
   }
 
-  function showExample(name) {
-    begin();
-    state.lens = null;
-    run("Opening the example …", (signal) => post(`/api/examples/${name}`, {}, signal));
+  // Predict the picture again with some settings changed; the others are those of its result.
+  function change(update) {
+    Object.assign(state.form, update);
+    predictAgain();
   }
 
   function predictAgain() {
     state.again = Boolean(state.request) && state.photo !== null;
     if (!state.photo || state.again) return;
-    const form = { network: Number(byId("network").value || 0), known: [] };
-    if (state.lens !== null) form.fov_deg = state.lens;
-    const kind = byId("known").value, metres = Number(byId("metres").value), [point] = stage.points();
-    if (kind === "point" && !point) {
-      showError(new Error("Click a point first. Its depth in metres sets the scale."));
-      return;
-    }
-    if (kind) form.known = [{ kind, metres, ...(kind === "point" ? { x: point[0], y: point[1] } : {}) }];
-    run("Predicting depth again …", (signal) => post(`/api/photos/${state.photo}/predict`, form, signal), true);
+    run("Predicting depth again …", (signal) => post(`/api/photos/${state.photo}/predict`, state.form, signal), true);
   }
 
   // The page of an address.
   function show(key) {
     if (!key) {
       state.request?.abort();
-      state.photo = null;
       byId("status").textContent = "";
       leave();
-    } else if (key !== state.photo) {
-      begin();
+    } else if (key !== state.photo || state.isHero) {
+      begin(EXAMPLES[key] ? `/static/examples/${key}.jpg` : `/api/photos/${key}/image.jpg`);
       run("Opening your picture …", (signal) => get(`/api/photos/${key}`, signal).then((reply) => reply.json()));
     }
   }
 
   // -- results
 
-  async function showResult(result, signal) {
-    const base = `/api/photos/${result.photo}`, isNew = result.photo !== state.shown, version = `?${Date.now()}`;
-    const values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
-    Object.assign(state, { photo: result.photo, shown: result.photo, result });
-    if (location.hash !== `#picture/${result.photo}`) location.hash = `picture/${result.photo}`;
-    byId("welcome").hidden = true;
-    byId("result").hidden = false;
-    if (isNew) byId("shown").src = `${base}/image.jpg`;
-    byId("depth").src = `${base}/color.jpg${version}`;
-    stage.show(result, values, isNew);
+  function showSettings(result) {
+    state.form = structuredClone(result.settings);
+    byId("result-network").value = result.settings.network;
     byId("fov").value = result.fov_deg;
     byId("fov-value").textContent = `${result.fov_deg}°`;
     byId("fov-source").textContent = result.fov_source === "assumed" || result.fov_source === "network"
       ? `From left to right, ${result.fov_from}. Move the slider if your lens differs: all lengths change with it.` : `From left to right, ${result.fov_from}.`;
+    scale.show(result.settings.known, result.receipt);
+  }
+
+  async function showResult(result, signal) {
+    const base = `/api/photos/${result.photo}`, isNew = result.photo !== state.shown && !(state.isHero && state.shown === HERO.name && state.result), version = `?${Date.now()}`;
+    const isHero = state.isHero && result.photo === HERO.name;
+    Object.assign(state, { photo: result.photo, shown: result.photo, result, isHero });
+    if (!isHero && location.hash !== `#picture/${result.photo}`) location.hash = `picture/${result.photo}`;
+    byId("welcome").hidden = !isHero;
+    byId("result").hidden = false;
+    byId("shown").onerror = null;
+    if (isNew) byId("shown").src = `${base}/image.jpg`;
+    byId("depth").src = `${base}/color.jpg${version}`;
+    stage.show(result, null, isNew);
+    showSettings(result);
     showBar("bar", "ticks", result.bar);
+    byId("chip").textContent = result.chip;
     byId("expected-error").textContent = result.expected_error;
     const isJudged = result.verdict !== "not judged";
     byId("verdict-text").textContent = isJudged ? result.trust : "One picture cannot be checked. A video can: its motion shows whether depth is right.";
     byId("verdict-text").className = isJudged ? result.verdict : "";
     listItems(byId("findings"), result.verdict_lines.filter((line) => !/^ *(predictions|not checked): /.test(line)));
-    listItems(byId("receipt"), result.receipt);
     for (const place of [byId("certain"), document.querySelector('label[for="certain"]')]) place.hidden = !result.has_uncertainty;
-    byId("network-name").textContent = result.network;
     byId("licence").textContent = result.licence || "none recorded";
     listFiles("files", result.files, `${base}/files`);
     byId("cloud-part").hidden = !result.has_depth;
-    measure(stage.points());
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
-    if (result.has_depth) await showCloud(isNew);
+    signal.throwIfAborted(); // another picture was chosen meanwhile
+    byId("result").classList.remove("working");
+    const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
+    stage.show(result, values, false);
+    if (isHero && isNew) stage.setPoints(HERO.points);
+    else measure(stage.points());
+    if (!isHero && isNew && (document.activeElement === document.body || byId("strip").contains(document.activeElement))) byId("stage").focus({ preventScroll: true });
+    if (!result.has_depth) return;
+    if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew);
+    else byId("cloud-about").replaceChildren(Object.assign(document.createElement("button"), { type: "button", textContent: "Show it in 3D (4 MB)", onclick: () => showCloud(isNew) }));
   }
 
   async function measure(points) {
@@ -145,15 +170,13 @@ export function startPicture(session) {
     byId("share").href = `${base}/share`;
     stage.showLength("");
     byId("distance").textContent = "";
-    if (!second || !state.result) return;
+    if (!second || !state.result?.has_depth) return;
     const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] });
     try {
-      const found = await (await get(`${base}/distance?${query}`)).json(), length = `${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit}`;
-      const error = found.has_network_error ? "" : " (the network's own error is unknown)";
+      const found = await (await get(`${base}/distance?${query}`)).json();
       byId("share").href = `${base}/share?${query}`; // the page has the distance too
-      const depths = found.depths.map((depth) => depth.toPrecision(3)).join(" and ");
-      byId("distance").textContent = `Distance ${length}${error}, of points at depths ${depths}`;
-      stage.showLength(`${found.distance.toPrecision(3)} ${found.unit === "m" ? "m" : ""}`);
+      byId("distance").textContent = describeDistance(found);
+      stage.showLength(shortLength(found));
     } catch (error) {
       byId("distance").textContent = error.message;
     }
@@ -177,14 +200,11 @@ export function startPicture(session) {
 
   // -- lens and settings
 
-  function showKnown() {
-    byId("metres").hidden = byId("apply").hidden = byId("known").value === "";
-  }
-  byId("network").addEventListener("change", predictAgain);
+  byId("result-network").addEventListener("change", () => change({ network: Number(byId("result-network").value) }));
+  byId("network").addEventListener("change", () => { if (!state.result) change({ network: Number(byId("network").value) }); });
   byId("fov").addEventListener("input", () => {
-    state.lens = Number(byId("fov").value);
-    byId("fov-value").textContent = `${state.lens}°`;
-    predictAgain();
+    byId("fov-value").textContent = `${byId("fov").value}°`;
+    change({ fov_deg: Number(byId("fov").value) });
   });
   byId("calibration").addEventListener("change", async () => {
     const file = byId("calibration").files[0];
@@ -193,15 +213,13 @@ export function startPicture(session) {
       const suffix = `.${file.name.split(".").pop().toLowerCase()}`, text = file.size < 60000 ? await file.text() : "";
       const { fov_deg, about } = await post("/api/calibration", { suffix, text });
       byId("status").textContent = `Field of view ${fov_deg}°: ${about}.`;
-      if (state.photo) state.lens = fov_deg;
+      if (state.photo && !state.isHero) change({ fov_deg });
       else byId("first-fov").value = fov_deg;
-      predictAgain();
     } catch (error) {
       showError(error);
     }
   });
-  byId("known").addEventListener("change", () => { showKnown(); if (!byId("known").value) predictAgain(); });
-  byId("settings").addEventListener("submit", (event) => { event.preventDefault(); predictAgain(); });
+  byId("settings").addEventListener("submit", (event) => event.preventDefault());
   byId("cancel").addEventListener("click", () => state.request?.abort());
 
   byId("choose").addEventListener("click", () => byId("file").click());
@@ -219,7 +237,7 @@ export function startPicture(session) {
     const camera = byId("camera"), canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [camera.videoWidth, camera.videoHeight];
     canvas.getContext("2d").drawImage(camera, 0, 0);
-    canvas.toBlob(open, "image/jpeg", 0.95);
+    canvas.toBlob((blob) => open(blob), "image/jpeg", 0.95);
     camera.srcObject.getTracks().forEach((track) => track.stop());
     camera.hidden = byId("shoot").hidden = true;
   });

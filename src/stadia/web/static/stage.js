@@ -1,23 +1,27 @@
-// The picture under the pointer: depth at a pixel, two points with a line, a cross for the keyboard.
+// A picture under the pointer: depth at a pixel, two points with a line, a cross for the keyboard, a divider to depth.
 
 import { byId } from "./api.js";
 
-export function startStage(measure) {
+// id: prefix of the ids of its parts; measure: called with the points when they change.
+export function startStage(id, measure) {
+  const part = (name) => byId(`${id}${name}`);
   const state = { result: null, values: null, points: [], cross: null };
-  const stage = byId("stage"), marks = byId("marks"), tip = byId("tip"), length = byId("length");
+  const stage = part("stage"), marks = part("marks"), tip = part("tip"), length = part("length");
 
+  // result: width, height, values ([rows, columns]), has_depth, depth_scale; values: float32, or null while they load;
   // isNew: of another picture, whose points are not those of the one before.
   function show(result, values, isNew) {
     if (isNew) Object.assign(state, { points: [], cross: null });
     Object.assign(state, { result, values });
     stage.closest(".views").style.setProperty("--aspect", result.width / result.height);
     marks.setAttribute("viewBox", `0 0 ${result.width} ${result.height}`);
-    byId("value").textContent = "Point at the picture to see its depth";
+    if (isNew) part("value").textContent = "Point at the picture to see its depth";
     tip.hidden = true;
     drawMarks();
   }
 
   function describe([x, y]) {
+    if (!state.values) return "…";
     const [rows, columns] = state.result.values, { width, height } = state.result;
     const row = Math.min(Math.floor((y + 0.5) * rows / height), rows - 1), column = Math.min(Math.floor((x + 0.5) * columns / width), columns - 1);
     const value = state.values[row * columns + column];
@@ -38,7 +42,7 @@ export function startStage(measure) {
     tip.textContent = describe(pixel);
     tip.hidden = false;
     place(tip, pixel);
-    byId("value").textContent = `Depth ${tip.textContent}`;
+    part("value").textContent = `Depth ${tip.textContent}`;
   }
 
   function showLength(text) {
@@ -86,7 +90,7 @@ export function startStage(measure) {
   });
   stage.addEventListener("keydown", (event) => {
     const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-    if (!state.result || !(moves[event.key] || ["Enter", " ", "Escape"].includes(event.key))) return;
+    if (event.target !== stage || !state.result || !(moves[event.key] || ["Enter", " ", "Escape"].includes(event.key))) return;
     event.preventDefault();
     const { width, height } = state.result;
     state.cross ??= [Math.floor(width / 2), Math.floor(height / 2)];
@@ -98,8 +102,59 @@ export function startStage(measure) {
     else addPoint([...state.cross]);
   });
 
-  const split = () => { byId("depth").style.clipPath = `inset(0 0 0 ${100 - Number(byId("split").value)}%)`; };
-  byId("split").addEventListener("input", split);
-  split();
-  return { show, showLength, points: () => state.points };
+  // The divider: dragged on the picture, or moved by the keyboard on its slider.
+  const split = part("split"), handle = part("handle");
+  const showSplit = () => {
+    part("depth").style.clipPath = `inset(0 0 0 ${100 - Number(split.value)}%)`;
+    handle.style.left = `${100 - Number(split.value)}%`;
+  };
+  split.addEventListener("input", showSplit);
+  handle.addEventListener("pointerdown", (event) => { event.preventDefault(); handle.setPointerCapture(event.pointerId); });
+  handle.addEventListener("pointermove", (event) => {
+    event.stopPropagation();
+    if (!handle.hasPointerCapture(event.pointerId)) return;
+    const box = stage.getBoundingClientRect();
+    split.value = 100 - 100 * Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    showSplit();
+  });
+  handle.addEventListener("click", (event) => event.stopPropagation());
+  showSplit();
+  return { show, showLength, setPoints, points: () => state.points };
+}
+
+// The words for a measured distance.
+export function describeDistance(found) {
+  const error = found.has_network_error ? "" : " (the network's own error is unknown)";
+  const length = `${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit}`;
+  return `Distance ${length}${error}, of points at depths ${found.depths.map((depth) => depth.toPrecision(3)).join(" and ")}`;
+}
+
+export const shortLength = (found) => `${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit === "m" ? "m" : ""}`;
+
+// The panel "Set the scale": a length that the user knows, of the two points, of the first, or of the camera's height.
+// change: called with the list of known lengths, which is empty for the network's own metres.
+export function startScale(id, stage, change) {
+  const part = (name) => byId(`${id}${name}`), kind = part("known"), NEEDED = { distance: 2, point: 1, height: 0 };
+  function check() {
+    part("apply").disabled = stage().points().length < NEEDED[kind.value];
+    part("scale-help").textContent = part("apply").disabled ? { distance: "Click two points in the picture, then enter their distance.", point: "Click a point in the picture, then enter its depth." }[kind.value] : "";
+  }
+  kind.addEventListener("change", check);
+  part("scale").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const [first, second] = stage().points(), length = { kind: kind.value, metres: Number(part("metres").value) };
+    if (kind.value !== "height") Object.assign(length, { x: first[0], y: first[1] });
+    if (kind.value === "distance") Object.assign(length, { x2: second[0], y2: second[1] });
+    change([length]);
+  });
+  part("own-scale").addEventListener("click", () => change([]));
+  // known: the lengths of the result; receipt: sentences about its scale.
+  function show(known, receipt) {
+    if (known.length) Object.assign(kind, { value: known[0].kind });
+    if (known.length) part("metres").value = known[0].metres;
+    part("own-scale").hidden = !known.length;
+    part("receipt").replaceChildren(...receipt.map((textContent) => Object.assign(document.createElement("li"), { textContent })));
+    check();
+  }
+  return { show, check };
 }

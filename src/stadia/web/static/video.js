@@ -1,19 +1,26 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
-import { byId, get, listFiles, listVerdict, make, post, showError, showVerdict, splitCloud } from "./api.js";
+import { byId, get, listFiles, listVerdict, make, post, showError, showVerdict, splitCloud, upload } from "./api.js";
+import { describeDistance, shortLength, startScale, startStage } from "./stage.js";
 
-const POLL_MS = 400, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
+const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
 
 export function startVideo(session) {
   const state = { key: null, result: null, cloud: null, path: [], timer: null, play: null, upload: null };
+  const stage = startStage("video-", (points) => { scale.check(); measure(points); });
+  const scale = startScale("video-", () => stage, (known) => {
+    const frame = Number(state.result.frames[Number(byId("video-time").value)]);
+    again({ known: known.map((length) => (length.kind === "height" ? length : { ...length, frame })) });
+  });
 
   function clear() {
     stop();
     clearTimeout(state.timer);
+    clearTimeout(state.reading);
     state.upload?.abort();
     Object.assign(state, { key: null, result: null });
     showError(null);
-    for (const id of ["video-result", "video-progress", "video-cancel", "video-preview"]) byId(id).hidden = true;
+    for (const id of ["video-result", "video-progress", "video-cancel", "video-skip", "video-preview"]) byId(id).hidden = true;
     byId("video-status").textContent = "";
   }
 
@@ -25,16 +32,27 @@ export function startVideo(session) {
     }
     state.upload = new AbortController();
     byId("video-cancel").hidden = false;
+    const bar = byId("video-progress");
     byId("video-status").textContent = "Sending the video …";
-    const query = new URLSearchParams({ network: byId("network").value || "0", every: byId("video-every").value, fov_deg: byId("first-fov").value });
+    const query = new URLSearchParams({ network: byId("network").value || "0", every: byId("video-every").value, fov_deg: byId("first-fov").value, name: file.name ?? "" });
     try {
-      const { video } = await post(`/api/videos?${query}`, file, state.upload.signal);
+      const { video } = await upload(`/api/videos?${query}`, file, state.upload.signal, (share) => {
+        bar.hidden = false;
+        Object.assign(bar, { max: 1, value: share });
+        byId("video-status").textContent = `Sending the video: ${(100 * share).toFixed(0)} %`;
+      });
       location.hash = `video/${video}`;
     } catch (error) {
-      byId("video-status").textContent = error.name === "AbortError" ? "Cancelled" : "";
-      byId("video-cancel").hidden = true;
-      showError(error);
+      leave(error);
     }
+  }
+
+  // Back to the first page, which shows why.
+  function leave(error) {
+    clear();
+    history.replaceState(null, "", "#picture");
+    dispatchEvent(new HashChangeEvent("hashchange"));
+    showError(error);
   }
 
   // The page of an address; without one, that of a video that is being sent.
@@ -52,6 +70,11 @@ export function startVideo(session) {
     return left > 90 ? `, about ${Math.round(left / 60)} minutes left` : `, about ${left} s left`;
   }
 
+  function describeMapping(job) {
+    const counted = job.total ? `: ${job.what}, ${job.done} of ${job.total}${describeTime(job)}` : job.what ? `: ${job.what}` : "";
+    return `Finding the path of the camera${counted} (${Math.round(job.age_s)} s so far)`;
+  }
+
   async function poll() {
     const key = state.key, bar = byId("video-progress"), base = `/api/videos/${key}`;
     let job = {};
@@ -59,29 +82,35 @@ export function startVideo(session) {
       job = await (await get(base)).json();
       if (key !== state.key) return;
       if (job.state === "failed") throw new Error(job.error);
-      bar.hidden = byId("video-cancel").hidden = job.state === "done";
+      bar.hidden = job.state === "done";
+      byId("video-cancel").hidden = job.state === "done" || Boolean(job.frames); // one that was predicted stays
+      byId("video-skip").hidden = job.state !== "mapping";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: "Finding the path of the camera …", adapting: `Training the network on this video${describeTime(job)}`, predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
+      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: describeMapping(job), adapting: `Training the network on this video${describeTime(job)}`, predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
       if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
         byId("video-preview").hidden = false;
         byId("preview-image").src = `${base}/image/0.jpg`;
         byId("preview-depth").src = `${base}/preview.jpg`;
       }
-      if (job.state === "done") showResult(job);
+      if (job.state === "done") {
+        showResult(job);
+        if (job.error) showError(new Error(job.error));
+      }
       else state.timer = setTimeout(poll, POLL_MS);
     } catch (error) {
-      clear();
-      if (job.other) { // back to the network before
+      if (!job.other) leave(error);
+      else { // back to the network before
+        clear();
         history.replaceState(null, "", `#video/${job.other}`);
         show(job.other);
+        showError(error);
       }
-      showError(error);
     }
   }
 
   function showResult(job) {
-    const base = `/api/videos/${state.key}`;
+    const base = `/api/videos/${state.key}`, isNew = !state.result;
     state.result = job;
     byId("video-preview").hidden = true;
     byId("video-result").hidden = false;
@@ -90,16 +119,22 @@ export function startVideo(session) {
     byId("video-path-text").textContent = job.path_text;
     listVerdict("video-lines", job.lines);
     byId("video-name").textContent = job.network;
-    byId("video-lens").textContent = `Lens: ${job.fov_deg}° from left to right, ${job.fov_from}.`;
+    byId("video-chip").textContent = job.chip;
+    byId("video-expected-error").textContent = job.expected_error;
+    byId("video-fov").value = job.fov_deg;
+    byId("video-lens").textContent = `From left to right, ${job.fov_from}.`;
+    byId("second-about").textContent = `minutes; at least ${job.least_minutes}, or empty: as it is`;
+    byId("second-minutes").min = job.least_minutes;
     byId("video-licence").textContent = job.licence || "none recorded";
     byId("video-share").href = `${base}/share`;
     byId("video-share").hidden = Boolean(job.not_shared);
     byId("video-share-about").textContent = job.not_shared || "One file with video, path, 3D view and what to trust.";
     listFiles("video-files", job.files, `${base}/files`);
-    Object.assign(byId("video-time"), { max: job.frames.length - 1, value: 0 });
+    Object.assign(byId("video-time"), { max: job.frames.length - 1, ...(isNew ? { value: 0 } : {}) });
     showPair(job);
     byId("video-cloud-part").hidden = !job.files.includes("cloud.ply");
-    showFrame();
+    showFrame(isNew);
+    scale.show(job.settings.known, job.receipt);
     if (job.files.includes("cloud.ply")) showCloud();
   }
 
@@ -107,7 +142,6 @@ export function startVideo(session) {
   async function showPair(job) {
     const [pair, depth] = [byId("video-pair"), byId("video-depth-other")];
     pair.hidden = depth.hidden = !job.other;
-    byId("video-frames").className = `frames ${job.aspect < 1 ? "upright" : ""} ${job.other ? "two" : ""}`;
     if (!job.other) return;
     pair.textContent = `Depth on the right: ${job.network}, ${job.verdict}.`;
     try {
@@ -119,13 +153,54 @@ export function startVideo(session) {
     }
   }
 
-  function showFrame() {
+  // Show the frame of the timeline; its depth is read once it stays. isNew: the points are of another frame.
+  function showFrame(isNew = true) {
     const number = Number(byId("video-time").value), name = Number(state.result.frames[number]);
     byId("video-number").textContent = `${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`;
-    byId("video-image").src = `/api/videos/${state.key}/image/${name}.jpg`;
-    byId("video-depth").src = `/api/videos/${state.key}/depth/${name}.jpg`;
+    byId("video-shown").src = `/api/videos/${state.key}/image/${name}.jpg`;
+    byId("video-depth").src = `/api/videos/${state.key}/depth/${name}.jpg?${state.result.depth_scale}`;
+    byId("video-bar").src = `/api/videos/${state.key}/bar/${name}.jpg?${state.result.depth_scale}`;
     if (state.result.other) byId("video-depth-other").src = `/api/videos/${state.result.other}/depth/${name}.jpg`;
+    const [height, width] = state.result.size, has_depth = state.result.depth_scale !== "affine-inverse" && state.result.depth_scale !== "affine-depth";
+    const about = { width, height, has_depth, depth_scale: state.result.depth_scale, values: [1, 1] };
+    stage.show(about, null, isNew);
+    if (isNew) stage.setPoints([]);
+    else measure(stage.points());
+    clearTimeout(state.reading);
+    if (has_depth && !state.play) state.reading = setTimeout(() => readValues(name, about).catch(showError), READ_MS);
     showCameras();
+  }
+
+  async function readValues(name, about) {
+    const response = await get(`/api/videos/${state.key}/values/${name}.f32`), values = new Float32Array(await response.arrayBuffer());
+    if (Number(state.result?.frames[Number(byId("video-time").value)]) !== name) return;
+    stage.show({ ...about, values: response.headers.get("x-size").split(" ").map(Number) }, values, false);
+  }
+
+  async function measure([first, second]) {
+    stage.showLength("");
+    byId("video-distance").textContent = "";
+    if (!second || !state.result) return;
+    const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] }), name = Number(state.result.frames[Number(byId("video-time").value)]);
+    try {
+      const found = await (await get(`/api/videos/${state.key}/distance/${name}?${query}`)).json();
+      byId("video-distance").textContent = describeDistance(found);
+      stage.showLength(shortLength(found));
+    } catch (error) {
+      byId("video-distance").textContent = error.message;
+    }
+  }
+
+  // Predict the video again with some settings changed; what is shown stays meanwhile.
+  async function again(update) {
+    showError(null);
+    try {
+      await post(`/api/videos/${state.key}/predict`, { ...state.result.settings, ...update });
+      clearTimeout(state.timer);
+      poll();
+    } catch (error) {
+      showError(error);
+    }
   }
 
   // Frustums along the path, and in another color the last camera up to the shown frame.
@@ -168,7 +243,9 @@ export function startVideo(session) {
     byId("video-play").setAttribute("aria-pressed", "true");
     state.play = setInterval(() => { time.value = (Number(time.value) + 1) % state.result.frames.length; showFrame(); }, 1000 / Math.min(state.result.rate_hz, 10));
   });
-  byId("video-time").addEventListener("input", showFrame);
+  byId("video-time").addEventListener("input", () => showFrame());
+  byId("video-lens-form").addEventListener("submit", (event) => { event.preventDefault(); again({ fov_deg: Number(byId("video-fov").value) }); });
+  byId("video-skip").addEventListener("click", () => post(`/api/videos/${state.key}/skip`).catch(showError));
 
   byId("video-second").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -185,8 +262,8 @@ export function startVideo(session) {
 
   byId("video-cancel").addEventListener("click", async () => {
     const key = state.key;
-    clear();
-    byId("video-status").textContent = "Cancelled";
+    leave(null);
+    byId("status").textContent = "Cancelled";
     if (key) await post(`/api/videos/${key}/cancel`).catch(showError);
   });
   return { open, show };
