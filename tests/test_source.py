@@ -196,7 +196,7 @@ def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name != "dev"}
     requirements = [*project["dependencies"], *(requirement for wanted in extras.values() for requirement in wanted)]
-    declared = {re.split(r"[^\w.-]", requirement)[0].lower() for requirement in requirements}
+    declared = {re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
     # What is not installed here is looked up in its extra: `rerun` is what rerun-sdk installs.
     absent = {
         module: [re.split(r"[^\w.-]", requirement)[0] for requirement in extras[extra]]
@@ -216,7 +216,7 @@ def test_what_is_imported_is_declared():
             else []
         )
         if (module := (name or "").partition(".")[0]) not in {*sys.stdlib_module_names, "stadia", ""}
-        and not declared & {d.lower() for d in distributions.get(module, [module.replace("_", "-")])}
+        and not declared & {d.lower().replace("_", "-") for d in distributions.get(module, [module])}
     }
     assert not undeclared, "\n".join(sorted(undeclared))
 

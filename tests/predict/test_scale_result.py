@@ -22,9 +22,9 @@ from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaErro
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame
 from stadia.geometry.scale_fit import ScaleFit
-from stadia.io.trajectory_formats import read_trajectory
+from stadia.io.trajectory_formats import EARTH_RADIUS_M, read_trajectory, to_local_metres
 from stadia.predict.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
-from stadia.predict.scale.positions import EARTH_RADIUS_M, fit_positions, read_positions, to_local_metres
+from stadia.predict.scale.positions import fit_positions, read_positions
 from stadia.predict.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result
 
 FACTOR = 4.25

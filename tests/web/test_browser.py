@@ -456,6 +456,7 @@ def test_downloads_of_the_page(open_tab: Callable[..., Page]) -> None:
     tab = open_tab()
     tab.choose(encode(make_picture()))
     tab.wait_for_result()
+    tab.page.click("#result summary:text-is('Files')")
     for name in ("depth.npz", "cloud.glb"):
         with tab.page.expect_download() as started:
             tab.page.click(f"#files a:text-is('{name}')")

@@ -179,7 +179,7 @@ def test_an_adapted_network_is_shown_only_if_it_is_better(
     if kept == "after":
         assert job["network"].startswith(f"{make_network('up-to-scale').label}, "), "and not the name of the run"
     assert (tmp_path / "runs" / "a-run").is_dir() == (kept == "after")
-    assert ("2 minutes" in job["error"]) == (kept == "before")
+    assert ("no better depth" in job["error"]) == (kept == "before")
     assert browser.client.get(f"/api/videos/{first}").json()["state"] == "done"
 
 

@@ -10,11 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.geometry.se3 import matrix_from_quaternion_wxyz
 from stadia.io.array_files import (
     ROTATION_TOLERANCE,
     PoseList,
@@ -456,8 +454,10 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
             kept.append(row)
     if repeated:
         notes.append(f"duplicated timestamps in {name}: {repeated}; the first pose of each is kept")
+    from scipy.spatial.transform import Rotation  # slow to import
+
     T = np.tile(np.eye(4), (len(kept), 1, 1))
-    T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions[kept])).numpy()
+    T[:, :3, :3] = Rotation.from_quat(quaternions[kept], scalar_first=True).as_matrix()
     T[:, :3, 3], note = _convert_degrees(name, table.values[kept][:, [columns[key] for key in POSITION]])
     notes += note
     return Trajectory(T, times[kept], name, tuple(notes), w_first=columns["qw"] < columns["qx"])

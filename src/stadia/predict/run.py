@@ -260,7 +260,9 @@ class Session:
         given = self.options.scale_from
         if self.source is None or self.input.recording is not None or self.input.count == 1:
             return None
-        if self.predictor.depth_scale.is_affine or (given and "file" not in given) or not self.source.is_file():
+        if not self.network.predicts_motion or self.predictor.depth_scale.is_affine or not self.source.is_file():
+            return None
+        if given and "file" not in given:
             return None
         from stadia.predict.scale.video_track import find_track
 
