@@ -6,7 +6,7 @@ Each clip is mapped with its camera and (`--unknown`) without. Printed are frame
 steps that reverse, the camera with its 95 % interval, seconds and memory; a JSON line each. The real samples are in
 STADIA_REAL_DATA (../shared/data). `--worlds` is a folder of `stadia data roadworld`.
 
-`--masks-by` makes masks (`stadia prepare --masks --by MODEL`) that the map leaves out. `--odometry` tracks the clip by
+`--masks-by` makes masks (`stadia masks VIDEO --by MODEL`) that the map leaves out. `--odometry` tracks the clip by
 the depth of a network too, without and then with the map beside it.
 """
 
@@ -219,7 +219,7 @@ def main() -> None:
         masks, tracked = None, dict[str, Any]()
         if options.masks_by is not None:
             masks = Path(tempfile.mkdtemp(), "masks")
-            print(run_stadia("prepare", clip.source, "--masks", "--by", options.masks_by, "--out", masks), end="")
+            print(run_stadia("masks", clip.source, "--by", options.masks_by, "--out", masks), end="")
         if options.odometry is not None:
             tracked["by_depth"] = track_by_depth(clip, options.odometry)
         row = measure(clip, known=not options.unknown and clip.K is not None, masks=masks)

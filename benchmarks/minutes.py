@@ -73,7 +73,7 @@ def prepare_clip(folder: Path, *, mapped: bool, masks: bool) -> Path:
     if mapped and not (folder / "drive.map").exists():
         steps.append(("map", "drive.mp4"))
     if masks and not (folder / "drive-masks").exists():
-        steps.append(("prepare", "drive.mp4", MASKED, "--masks", "--by", str(MASKS)))
+        steps.append(("masks", "drive.mp4", MASKED, "--by", str(MASKS)))
     for words in steps:
         subprocess.run([sys.executable, "-m", "stadia", *words], cwd=folder, check=True, capture_output=True)
     return folder

@@ -8,7 +8,7 @@
 score: AbsRel and d1 on KITTI raw (LiDAR, Garg's crop, medians made equal).
 adapt: median relative difference from semi-global matching on the last 8 pairs of KITTI 06, of the published network
        and of a run of `stadia adapt` that trained on the first 40.
-flicker: warped depth error of KITTI 06 and of a RoadWorld video, without and with --steady, and the error of depth at
+flicker: warped depth error of KITTI 06 and of a RoadWorld video, without and with --smooth, and the error of depth at
        equal medians: of RoadWorld's exact depth, and of semi-global matching.
 focal: the focal length by the ratio of two sources of scale on 12 frames, with the right camera and with one whose
        focal length is 1.3 and 2 times as long; and whether finding K31 names it.

@@ -7,7 +7,7 @@ highway and robot clips. Each is a folder of images or a video, as users have th
 one. Prints a row each: errors that need no truth before and after, the network that is kept, AbsRel with equal medians
 by truth, the number of updates and seconds. OUT gets an image before and after of each clip, and the runs.
 
-`--masks-by` first makes masks of traffic (`stadia prepare --masks --by MODEL`) and a map that leaves them out.
+`--masks-by` first makes masks of traffic (`stadia masks VIDEO --by MODEL`) and a map that leaves them out.
 """
 
 # mypy: disable-error-code="misc"
@@ -88,7 +88,7 @@ def adapt(clip: maps.Clip, minutes: float | None, steps: int | None, out: Path) 
 def map_with_masks(clip: maps.Clip, model: Path, out: Path) -> None:
     """Map a clip without the objects that a model finds. An unusable map stops `adapt` later."""
     masks = out / "masks"
-    words = ["prepare", str(clip.source), "--masks", "--by", str(model), "--out", str(masks)]
+    words = ["masks", str(clip.source), "--by", str(model), "--out", str(masks)]
     subprocess.run([sys.executable, "-m", "stadia", *words], check=True, capture_output=True)
     maps.measure(clip, known=clip.K is not None, masks=masks)
 

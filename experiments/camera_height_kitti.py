@@ -4,7 +4,7 @@
 
 Prints JSON lines. Labeled frames: the plane through the scan's points on the road ahead (4 to 15 m, 3 m to both
 sides), and the heights from boxes with class means, under that plane's horizon and under one of edges. --masks: those
-of the raw frames by `stadia prepare`. There the plane is fitted to LiDAR returns on the masked road. The masks are
+of the raw frames by `stadia masks`. There the plane is fitted to LiDAR returns on the masked road. The masks are
 used under a horizon by edges and travel, a level one, and one fitted to them.
 """
 

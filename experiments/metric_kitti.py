@@ -1,6 +1,6 @@
 """Train `metric` on the drive of KITTI raw from the network of the package, and judge its metres by LiDAR.
 
-    stadia prepare KITTI_RAW --masks --by deeplab_cityscapes.tflite --out kitti-masks
+    stadia masks KITTI_RAW --by deeplab_cityscapes.tflite --out kitti-masks
     python experiments/metric_kitti.py OUT --data KITTI_RAW --masks kitti-masks --cases start mixed tight known
 
 Cases: `start`, no training; `mixed`, the default prior of a car (1.710 m); `tight`, the mean of KITTI's own boxes

@@ -7,7 +7,7 @@ Each clip is what a user has: a folder of images or a video file, with its camer
 map. A row has AbsRel with equal medians of every image, of `base` before and of the best checkpoint after the training,
 and the verdict on the predictions of the clip. Truth: LiDAR, a depth camera, rendering, or semi-global matching of the
 stereo pair, whose right images do not train; on the highway the lanes. EuRoC is refused: its camera stands. With
-`--masks-by` the map leaves out what moves (`stadia prepare --masks --by MODEL`).
+`--masks-by` the map leaves out what moves (`stadia masks VIDEO --by MODEL`).
 """
 
 from __future__ import annotations

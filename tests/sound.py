@@ -139,7 +139,7 @@ def _write_kitti_objects(folder: Path) -> None:
 
 
 def _write_masks(folder: Path) -> None:
-    """Write masks of `images`, as a folder of `stadia prepare` and as COCO polygons: road, and two cars."""
+    """Write masks of `images`, as a folder of `stadia masks` and as COCO polygons: road, and two cars."""
     cars = [(30, 40, 60, 70), (100, 45, 140, 75)]  # left, top, right, bottom
     images, annotations = [], []
     for index in range(4):

@@ -161,5 +161,5 @@ def test_every_line_is_run_or_has_a_reason() -> None:
     """Each reason belongs to a line, and the commands that a new user needs are run."""
     assert [pattern for pattern in NOT_RUN if not any(re.search(pattern, line) for line in LINES)] == []
     assert len(RUN) > len(LINES) / 3
-    needed = {"doctor", "camera", "check", "train", "predict", "init", "odometry", "diagnose", "explain", "export"}
+    needed = {"doctor", "camera", "check", "train", "predict", "stereo", "odometry", "diagnose", "explain", "export"}
     assert {line.split()[1] for line in RUN} >= needed

@@ -381,9 +381,9 @@ def _list_overwrites(sound: Path) -> Iterator[Case]:
     outputs = {
         "predict": ("run images", "predict run images CAMERA --out @", ""),
         "report": ("run", "report run --out @.html", ".html"),
-        "compare": ("run", "compare run run --image @.png", ".png"),
+        "compare": ("run", "compare run run --plot @.png", ".png"),
         "scores": ("depth_npz depth_npy", score, ".json"),
-        "paths": ("kitti.txt", "evaluate --trajectory kitti.txt --reference kitti.txt --image @.png", ".png"),
+        "paths": ("kitti.txt", "evaluate --trajectory kitti.txt --reference kitti.txt --plot @.png", ".png"),
         "export": ("run", "export run --out @.onnx", ".onnx"),
         "activations": ("run images", "activations run images CAMERA --out @.mp4", ".mp4"),
         "check": ("images", "check images CAMERA --out @", ""),

@@ -92,11 +92,6 @@ OBJECT_READERS = (
         }.items()
     ),
     Reader(
-        "masks/coco",
-        "images coco.json",
-        "coco.json",
-        "prepare images --masks --by coco.json --out out",
-        text=True,
-        changes="out",
+        "masks/coco", "images coco.json", "coco.json", "masks images --by coco.json --out out", text=True, changes="out"
     ),
 )

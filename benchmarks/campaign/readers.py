@@ -178,7 +178,7 @@ OPTIONS = (
     ("diagnose RUN", "run", "diagnose @"),
     ("compare", "run", "compare run @"),
     ("camera-height masks", "images", "camera-height images CAMERA masks=@"),
-    ("prepare --by", "images", "prepare images --masks --by @ --out out"),
+    ("masks --by", "images", "masks images --by @ --out out"),
     ("export RUN", "run", "export @ --out out.onnx"),
     ("ablate --seeds", "stadia study.yaml", "ablate study.yaml --dry-run --seeds @"),
     ("ablate --change", "stadia study.yaml", "ablate study.yaml --dry-run --change @"),

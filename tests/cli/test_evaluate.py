@@ -116,7 +116,7 @@ class TestTrajectory:
     @pytest.mark.slow
     def test_both_paths_are_drawn_over_an_earlier_drawing_alone(self, tmp_path: Path, stadia: Stadia) -> None:
         write_kitti_trajectory(tmp_path / "path.txt", Trajectory(straight(150)))
-        words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--image")
+        words = ("evaluate", "--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--plot")
         (tmp_path / "photo.png").write_bytes(b"not ours")
         for name in ("paths.png", "paths.png", "paths.svg", "paths.svg"):
             code, _, err = stadia(*words, tmp_path / name)
@@ -124,7 +124,7 @@ class TestTrajectory:
         assert cv2.imread(str(tmp_path / "paths.png")).std() > 1
         assert "<!-- ATE 0 m (SE(3)-aligned), 150 poses, path" in (tmp_path / "paths.svg").read_text()
         mistake(stadia(*words, tmp_path / "photo.png"), "photo.png")
-        mistake(stadia(*words, tmp_path / "paths.pdf"), "--image", "paths.png")
+        mistake(stadia(*words, tmp_path / "paths.pdf"), "--plot", "paths.png")
         assert (tmp_path / "photo.png").read_bytes() == b"not ours"
 
 

@@ -216,7 +216,7 @@ def test_a_limit_of_the_machine_is_no_internal_error(stadia, monkeypatch, error,
     "words",
     [
         ("camera", "images", "--focal-px"),
-        ("init", "left", "right", "K.txt", "--out", "out", "--fps"),
+        ("stereo", "left", "right", "K.txt", "--out", "out", "--fps"),
         ("evaluate", "--trajectory", "a.txt", "--reference", "a.txt", "--max-difference"),
         ("ablate", "--margin"),
     ],
@@ -228,6 +228,23 @@ def test_a_number_that_is_not_finite_is_refused(words: tuple[str, ...], value: s
     code, _, err = stadia(*words[:-1], f"{words[-1]}={value}")
     assert (code, err.count("\n")) == (2, 1)
     assert f"{words[-1]}: found {value}; expected a finite number" in err or f"'{words[-1]}'" in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("prepare", "gone.mp4", "--masks"), ("masks", "gone.mp4")),
+        (
+            ("init", "gone.mp4", "b.mp4", "K.txt", "--out", "rig"),
+            ("stereo", "gone.mp4", "b.mp4", "K.txt", "--out", "rig"),
+        ),
+        (("evaluate", "--trajectory", "a", "--image=a.gif"), ("evaluate", "--trajectory", "a", "--plot=a.gif")),
+    ],
+)
+def test_a_former_name_does_what_the_new_one_does(old: tuple[str, ...], new: tuple[str, ...], stadia: Any) -> None:
+    note, _, error = stadia(*old)[2].partition("\n")
+    assert note.startswith("note: ")
+    assert error == stadia(*new)[2]
 
 
 def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stadia: Any) -> None:

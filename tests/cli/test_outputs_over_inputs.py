@@ -14,7 +14,7 @@ PARTS = ("backgrounds.path=backgrounds", "foregrounds.path=cutouts", "height=32"
 LIST = "backgrounds.split_by.train_file=list.txt"
 LINES: dict[str, tuple[str, ...]] = {
     "report of a run": ("report", "RUN", "--out", "RUN/config.json"),
-    "comparison of runs": ("compare", "RUN", "RUN", "--image", "RUN/images/a.png"),
+    "comparison of runs": ("compare", "RUN", "RUN", "--plot", "RUN/images/a.png"),
     "exported network": ("export", "RUN", "--out", "RUN/checkpoints/a.onnx"),
     "video of activations": ("activations", "RUN/checkpoints/last.safetensors", "drive.mp4", "--out", "drive.mp4"),
     "overview of composites": ("data", "overlay", *PARTS, LIST, "--sheet", "list.txt"),
@@ -22,7 +22,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "findings": ("check", "images", "data.camera.focal_px=120", "data.poses=out/poses.txt", "--out", "out"),
     "camera height": ("camera-height", "images", "masks=out/poses.txt", "--out", "out"),
     "scores of paths": ("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "poses.txt"),
-    "drawing of paths": ("evaluate", "--trajectory", "a.png", "--reference", "a.png", "--image", "a.png"),
+    "drawing of paths": ("evaluate", "--trajectory", "a.png", "--reference", "a.png", "--plot", "a.png"),
     "camera of images": ("camera", "images", "--calibration", "images/K.json"),
 }
 """A command line whose output is the last file of `INPUTS` that it names."""
@@ -63,7 +63,7 @@ INTO_A_RUN = {
     "data tableworld": ("data", "tableworld", "--preset", "tiny", "--out", "RUN"),
     "data foregrounds": ("data", "foregrounds", "train=1", "val=0", "test=0", "--out", "RUN"),
     "data overlay": ("data", "overlay", *PARTS, "--count", "1", "--val", "1", "--out", "RUN"),
-    "prepare": ("prepare", "images", "--masks", "--by", "masks", "--out", "RUN"),
+    "prepare": ("masks", "images", "--by", "masks", "--out", "RUN"),
 }
 
 

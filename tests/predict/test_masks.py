@@ -1,4 +1,4 @@
-"""`stadia prepare --masks`: written whole, resumed, refused where another made them, and read by what needs them."""
+"""`stadia masks`: written whole, resumed, refused where another made them, and read by what needs them."""
 
 import json
 from dataclasses import replace

@@ -127,7 +127,7 @@ def test_comparison_plot_is_written(three, tmp_path, suffix):
 
 @pytest.mark.slow
 def test_compare_command(three, stadia, tmp_path):
-    code, out, _ = stadia("compare", three[0], three[1], "--image", tmp_path / "x.svg")
-    assert (code, "image: " in out) == (0, True)
-    code, _, error = stadia("compare", three[0], three[1], "--image", tmp_path / "x.txt")
+    code, out, _ = stadia("compare", three[0], three[1], "--plot", tmp_path / "x.svg")
+    assert (code, "plot: " in out) == (0, True)
+    code, _, error = stadia("compare", three[0], three[1], "--plot", tmp_path / "x.txt")
     assert (code, "expected .svg or .png" in error) == (2, True)

@@ -127,7 +127,7 @@ def test_two_real_cameras_are_synchronized_and_rectified(rig, stadia, tmp_path, 
     monkeypatch.setattr(hand_held, "PAIRS", 4)
     left, right, sensors = rig
     arguments = ("--baseline", "0.11", "--sync", "auto", "--every", "12", "--out")
-    code, out, err = stadia("init", left, right, *sensors, *arguments, tmp_path / "rig")
+    code, out, err = stadia("stereo", left, right, *sensors, *arguments, tmp_path / "rig")
     assert code == 0, err
     assert "0.350 s earlier" in out
     (recording,) = open_recordings(tmp_path / "rig")
@@ -139,7 +139,7 @@ def test_two_real_cameras_are_synchronized_and_rectified(rig, stadia, tmp_path, 
     apart = matched.second_px - matched.first_px
     assert np.median(np.abs(apart[:, 1])) < 0.5, "matches lie in one row"
     assert np.median(apart[:, 0]) < 0, "what is near is farther left in the right image"
-    code, _, err = stadia("init", right, left, *sensors[::-1], *arguments, tmp_path / "swapped")
+    code, _, err = stadia("stereo", right, left, *sensors[::-1], *arguments, tmp_path / "swapped")
     assert code != 0
     assert "swap LEFT and RIGHT" in err
     assert not (tmp_path / "swapped").exists()

@@ -59,7 +59,7 @@ def test_masks_of_another_video_are_refused(tmp_path):
         MovableMasks.open(masks, ["000000"], 4, 8)
     with refuses(DataError, where="other.png", found="8x4", expected="8x8"):
         MovableMasks.open(masks, ["other"], 8, 8).read(0, 4, 4)
-    with refuses(DataError, where="nowhere", fix=("VIDEO", "--masks")):
+    with refuses(DataError, where="nowhere", fix=("stadia masks VIDEO",)):
         MovableMasks.open(tmp_path / "nowhere", ["other"], 4, 8)
     write_json(masks / "classes.json", {"1": "road"})
     with refuses(DataError, where="classes.json"):

@@ -1,4 +1,4 @@
-"""`stadia init` writes a stereo pair as a data set that `stadia check` passes, and overwrites nothing."""
+"""`stadia stereo` writes a stereo pair as a data set that `stadia check` passes, and overwrites nothing."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def test_a_pair_of_folders_becomes_a_recording(stadia, pair, tmp_path):
-    code, out, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    code, out, err = stadia("stereo", *pair, "--out", tmp_path / "rig")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == f"{tmp_path / 'rig'}: 3 pairs of 64x48, baseline 0.5 m"
     (recording,) = open_recordings(tmp_path / "rig")
@@ -55,13 +55,13 @@ def test_a_pair_of_videos_becomes_a_recording(stadia, pair, tmp_path):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
             container.mux(stream.encode(None))
     videos = (tmp_path / "left.mp4", tmp_path / "right.mp4", pair[2])
-    code, out, err = stadia("init", *videos, "--out", tmp_path / "rig", "--every", "2")
+    code, out, err = stadia("stereo", *videos, "--out", tmp_path / "rig", "--every", "2")
     assert (code, "3 pairs" in out) == (0, True), err
     assert json.loads((tmp_path / "rig" / "recording.json").read_text())["frame_rate_hz"] == 6
-    out = stadia("init", *videos, "--out", tmp_path / "fast", "--fps", "120")
+    out = stadia("stereo", *videos, "--out", tmp_path / "fast", "--fps", "120")
     assert f"--fps 120, although {videos[0]} has 12" in "".join(out[1:])
     assert json.loads((tmp_path / "fast" / "recording.json").read_text())["frame_rate_hz"] == 120
-    code, _, err = stadia("init", videos[0], tmp_path / "short.mp4", pair[2], "--out", tmp_path / "other")
+    code, _, err = stadia("stereo", videos[0], tmp_path / "short.mp4", pair[2], "--out", tmp_path / "other")
     assert (code, "found 4 frames, 6 on the left" in err) == (2, True)
     assert not (tmp_path / "other").exists()
 
@@ -82,9 +82,9 @@ def test_poses_and_the_frame_rate_come_back_as_they_were_given(stadia, pair, tmp
     write_kitti_trajectory(tmp_path / "gt.txt", given)
     write_tum_trajectory(tmp_path / "gt.tum", given)
     words = ("--every", str(every), "--out")
-    code, _, err = stadia("init", *pair, "--fps", "12.5", "--poses", tmp_path / "gt.txt", *words, tmp_path / "kitti")
+    code, _, err = stadia("stereo", *pair, "--fps", "12.5", "--poses", tmp_path / "gt.txt", *words, tmp_path / "kitti")
     assert (code, err) == (0, "")
-    assert stadia("init", *pair, "--poses", tmp_path / "gt.tum", *words, tmp_path / "tum")[0] == 0
+    assert stadia("stereo", *pair, "--poses", tmp_path / "gt.tum", *words, tmp_path / "tum")[0] == 0
     rate_times_s = np.arange(3) / 12.5
     for folder, times_s in (("kitti", rate_times_s), ("tum", given.times_s)):
         (recording,) = open_recordings(tmp_path / folder)
@@ -98,7 +98,7 @@ def test_poses_and_the_frame_rate_come_back_as_they_were_given(stadia, pair, tmp
 def test_poses_that_do_not_fit_the_frames_are_refused(stadia, pair, tmp_path):
     path, words = tmp_path / "gt.txt", ("--poses", tmp_path / "gt.txt", "--out", tmp_path / "rig")
     write_kitti_trajectory(path, make_poses(4))
-    _, _, err = stadia("init", *pair, *words)
+    _, _, err = stadia("stereo", *pair, *words)
     assert f"{path}: found 4 poses; expected 3, one for each frame of {pair[0]}" in err
     write_kitti_trajectory(path, make_poses(3))
     rows = path.read_text().splitlines()
@@ -108,25 +108,25 @@ def test_poses_that_do_not_fit_the_frames_are_refused(stadia, pair, tmp_path):
         ("1 " + rows[1], "found a row with a frame number after one without"),
     ):
         path.write_text("\n".join([rows[0], row, rows[2]]))
-        code, _, err = stadia("init", *pair, *words)
+        code, _, err = stadia("stereo", *pair, *words)
         assert (code, found in err) == (2, True), err
     path.write_text("\n".join(f"{number} {row}" for number, row in zip((0, 2, 3), rows, strict=True)))
-    assert "missing frame numbers" in stadia("init", *pair, *words)[2]
+    assert "missing frame numbers" in stadia("stereo", *pair, *words)[2]
     path.write_text("1 2 3\n")
-    assert "found 3 columns; expected rows of KITTI (12 numbers)" in stadia("init", *pair, *words)[2]
+    assert "found 3 columns; expected rows of KITTI (12 numbers)" in stadia("stereo", *pair, *words)[2]
     write_tum_trajectory(path, make_poses(3))
-    assert "--fps: found used together with the times" in stadia("init", *pair, *words, "--fps", "10")[2]
+    assert "--fps: found used together with the times" in stadia("stereo", *pair, *words, "--fps", "10")[2]
     assert not (tmp_path / "rig").exists()
 
 
 def test_nothing_is_overwritten(stadia, pair, tmp_path):
     (tmp_path / "rig").mkdir()
     (tmp_path / "rig" / "mine.txt").write_text("mine")
-    code, _, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    code, _, err = stadia("stereo", *pair, "--out", tmp_path / "rig")
     assert (code, "found files in it; expected a new folder" in err) == (2, True)
     assert [one.name for one in (tmp_path / "rig").iterdir()] == ["mine.txt"]
-    assert stadia("init", *pair, "--out", tmp_path / "new")[0] == 0
-    code, _, err = stadia("init", *pair, "--out", tmp_path / "new")
+    assert stadia("stereo", *pair, "--out", tmp_path / "new")[0] == 0
+    code, _, err = stadia("stereo", *pair, "--out", tmp_path / "new")
     assert code == 2
     assert f"found a recording; expected a new folder. Fix: use it (stadia check {tmp_path / 'new'})" in err
 
@@ -146,7 +146,7 @@ def test_nothing_is_overwritten(stadia, pair, tmp_path):
 )
 def test_a_rig_that_is_no_rectified_pair_is_refused(stadia, pair, tmp_path, baseline_m, offset, found):
     write_calibration(pair[2], baseline_m, offset)
-    code, _, err = stadia("init", *pair, "--out", tmp_path / "rig")
+    code, _, err = stadia("stereo", *pair, "--out", tmp_path / "rig")
     assert (code, found in err) == (2, True), err
     assert not (tmp_path / "rig").exists()
 
@@ -154,13 +154,13 @@ def test_a_rig_that_is_no_rectified_pair_is_refused(stadia, pair, tmp_path, base
 def test_a_calibration_of_one_camera_needs_the_baseline(stadia, pair, tmp_path):
     np.savetxt(tmp_path / "K.txt", K)
     words = (*pair[:2], tmp_path / "K.txt", "--out", tmp_path / "rig")
-    code, _, err = stadia("init", *words)
+    code, _, err = stadia("stereo", *words)
     assert (code, "Fix: pass --baseline METRES" in err) == (2, True)
-    code, _, err = stadia("init", *words, "--baseline", "120")
+    code, _, err = stadia("stereo", *words, "--baseline", "120")
     assert (code, "--baseline: found 120 m" in err, "pass metres: 0.12" in err) == (2, True, True)
-    err = stadia("init", *words, "--baseline", "53.7")[2]
+    err = stadia("stereo", *words, "--baseline", "53.7")[2]
     assert "0.0537 if it is in millimetres or 0.537 if it is in centimetres" in err
-    assert stadia("init", *words, "--baseline", "0.12")[0] == 0
+    assert stadia("stereo", *words, "--baseline", "0.12")[0] == 0
     (recording,) = open_recordings(tmp_path / "rig")
     assert recording.T_right_left is not None
     assert recording.T_right_left[0, 3] == -0.12

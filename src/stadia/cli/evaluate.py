@@ -208,7 +208,7 @@ def score_trajectory_file(
     max_difference_s: float,
     rpe_interval_s: float | None,
     scores: Path | None,
-    image: Path | None,
+    plot: Path | None,
     as_json: bool,
 ) -> dict[str, Any]:
     """Score a camera trajectory in a file, write the requested files, and return the scores by name.
@@ -220,7 +220,7 @@ def score_trajectory_file(
     max_difference_s: largest time difference of two poses that are compared, seconds.
     rpe_interval_s: interval of the relative pose error, seconds; None compares successive frames.
     scores: score file to write; None writes none.
-    image: drawing to write; None draws none.
+    plot: drawing to write; None draws none.
     as_json: whether the scores are printed as JSON, so that no headline is printed.
 
     Raises ConfigError for a wrong option, DataError for a file that cannot be read.
@@ -243,19 +243,19 @@ def score_trajectory_file(
         echo(score.headline)
     if scores is not None:
         write_score_file(scores, score.to_json())
-    if image is not None:
+    if plot is not None:
         from stadia.core.types import DepthScale
         from stadia.evaluation.plots.charts import draw_paths
 
-        draw_paths(image, score.paths_from_start, DepthScale.METRES, title=score.headline, gaps=score.gaps)
-        echo(f"note: wrote {image}", err=True)
+        draw_paths(plot, score.paths_from_start, DepthScale.METRES, title=score.headline, gaps=score.gaps)
+        echo(f"note: wrote {plot}", err=True)
     return score.summary()
 
 
-def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
+def check_drawing(plot: Path, inputs: Iterable[Path | None], *, force: bool) -> Path:
     """Return the file of the drawing, after a check that it may be written.
 
-    image: the file.
+    plot: the file.
     inputs: files that must not be overwritten.
     force: whether a file that stadia did not write may be replaced.
 
@@ -263,19 +263,19 @@ def check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) ->
     """
     from stadia.io.output_files import check_replaceable
 
-    if image.suffix not in (".png", ".svg"):
-        fix = f"--image {image.stem or 'paths'}.png"
-        raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
-    return check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
+    if plot.suffix not in (".png", ".svg"):
+        fix = f"--plot {plot.stem or 'paths'}.png"
+        raise ConfigError("--plot", found=f"'{plot.name}'", expected="a name that ends in .png or .svg", fix=fix)
+    return check_replaceable(plot, "drawing of paths", inputs=inputs, force=force)
 
 
 ByOption = Annotated[str | None, option("Also score parts of images: distance, region, class, or distance,region.")]
 
 OBJECTS = "--objects RESULTS --reference DATA"
 OPTIONS = {
-    (NETWORK,): ("frames", "every", "held_out", "motion", "size", "flip", "steady", "scale_from", "out"),
+    (NETWORK,): ("frames", "every", "held_out", "motion", "size", "flip", "smooth", "scale_from", "out"),
     (DEPTH,): ("classes", "error_maps", "depth_scale", "crop", "depth_factor", "reference_factor"),
-    (TRAJECTORY,): ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "image"),
+    (TRAJECTORY,): ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "plot"),
     (OBJECTS,): ("split", "held_out_of"),
     (NETWORK, DEPTH): ("protocol", "by", "find_protocol"),
     (DEPTH, TRAJECTORY, OBJECTS): ("reference", "scores", "force"),
@@ -306,7 +306,7 @@ def group_by_form(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @group_by_form
-@add_options(PredictOptions, "every", "motion", "size", "flip", "steady", "scale_from")
+@add_options(PredictOptions, "every", "motion", "size", "flip", "smooth", "scale_from")
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
@@ -337,7 +337,7 @@ def evaluate(
     *,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
-    image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
+    plot: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
     force: ForceOption = False,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
@@ -373,7 +373,7 @@ def evaluate(
             max_difference_s=max_difference_s,
             rpe_interval_s=rpe_seconds,
             scores=scores,
-            image=None if image is None else check_drawing(image, inputs, force=force),
+            plot=None if plot is None else check_drawing(plot, inputs, force=force),
             as_json=as_json,
         )
     elif objects is not None:

@@ -35,7 +35,7 @@ from stadia.cli.predict import predict
 from stadia.cli.runs import compare, diagnose, explain, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, train
-from stadia.cli.video import calibrate, camera, camera_height, init, map_source, prepare, prior, scale
+from stadia.cli.video import calibrate, camera, camera_height, map_source, masks, prior, scale, stereo
 from stadia.core.errors import StadiaError
 from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.registry import OWN_PART, allow_code
@@ -54,7 +54,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use a network": (predict, live, adapt, odometry, scale, export, import_network, activations),
-    "Your video": (camera, calibrate, map_source, prepare, camera_height, init),
+    "Your video": (camera, calibrate, map_source, masks, camera_height, stereo),
     "Train": (train, demo, parts),
     "Check and score": (check, refine, evaluate, report, diagnose, explain, compare, doctor),
     "Studies": (ablate, sweep),
@@ -65,6 +65,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 NAMES: dict[Callable[..., None], str] = {
     parts: "list", map_source: "map", serve_app: "app", import_network: "import"
 }  # fmt: skip
+RENAMED = {"prepare": "masks", "init": "stereo", "--steady": "--smooth", "--image": "--plot"}
+"""Former names of commands and options, which keep working with a note."""
+
 CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand}
 data = typer.Typer(help="Render, survey and shard data sets.", no_args_is_help=True)
 for command in (roadworld, *map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))):
@@ -160,11 +163,22 @@ def _check_locale(line: Sequence[str]) -> None:
         raise StadiaError("locale", found=found, expected="UTF-8", fix=fix)
 
 
+def _use_new_names(words: list[str]) -> list[str]:
+    renamed = []
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in RENAMED and (place == 0 or name.startswith("--")):
+            echo(f"note: {name} is {RENAMED[name]} now", err=True)
+            word = RENAMED[name] + equals + value
+        renamed.append(word)
+    return [word for word in renamed if word != "--masks"] if words[:1] == ["prepare"] else renamed
+
+
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     try:
         _check_current_folder()
         _check_locale(line)
-        words = [word for word in line if word not in SHARED_OPTIONS]
+        words = _use_new_names([word for word in line if word not in SHARED_OPTIONS])
         given = (word.rpartition("=")[2] for word in line)
         allow_code(["*"] if "--allow-code" in line else filter(OWN_PART.fullmatch, given))
         SHOWN_PROGRESS.is_silent = "--quiet" in line or "--json" in line

@@ -92,7 +92,7 @@ def print_adaptation(adapted: Adaptation, video: Path) -> None:
     if (shift := adapted.decision.shift) > MAX_SHIFT:
         echo(
             f"The adapted depth differs by a factor of {math.exp(shift):.1f} on average. Nothing shows which is right"
-            " at places without points of the map. Leave out traffic: stadia prepare VIDEO --masks"
+            " at places without points of the map. Leave out traffic: stadia masks VIDEO"
         )
     kept = "the adapted network" if adapted.kept == "after" else "the original network"
     echo(f"kept: {kept} ({adapted.network})")

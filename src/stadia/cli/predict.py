@@ -58,7 +58,7 @@ def predict(
     refine: Annotated[
         int,
         option(
-            "First fine-tune a published network on INPUT for so many steps, as `stadia adapt`. Implies --steady.",
+            "First fine-tune a published network on INPUT for so many steps, as `stadia adapt`. Implies --smooth.",
             min=0,
         ),
     ] = 0,
@@ -80,7 +80,7 @@ def predict(
     data, settings = split_settings(overrides)
     out = Path(f"{source.resolve().stem}-depth") if out is None else out
     options["scale_from"] = check_scale_sources(options["scale_from"])
-    options["steady"] |= bool(refine)
+    options["smooth"] |= bool(refine)
     chosen = PredictOptions(data=parse_source_options(data), **options)
     if refine:
         refuse_finished(out)

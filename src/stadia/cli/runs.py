@@ -168,7 +168,7 @@ def compare(
         list[Path],
         argument("Two runs; networks and folders of depth, then a video; or with --mount two drives.", metavar="A B"),
     ],
-    image: Annotated[Path | None, option("Of two runs: draw their curves, a .svg or .png.")] = None,
+    plot: Annotated[Path | None, option("Of two runs: draw their curves, a .svg or .png.")] = None,
     out: Annotated[Path | None, option("Of networks: the page, compare.html by default.")] = None,
     mount: Annotated[
         bool, flag("--mount", "Of two drives: whether the camera moved on its vehicle between them.")
@@ -195,24 +195,24 @@ def compare(
             raise ConfigError("compare --mount", found=found, expected="two recordings of one camera", fix=fix)
         _compare_mounts(paths[0], paths[1], settings, as_json=as_json)
     elif len(paths) == 2 and all((path / RUN_RECORD).is_file() or not path.exists() for path in paths):
-        _compare_runs(paths[0], paths[1], image, force=force)
+        _compare_runs(paths[0], paths[1], plot, force=force)
     else:
         _rank([str(path) for path in paths[:-1]], paths[-1], settings, out, force=force)
 
 
-def _compare_runs(first: Path, second: Path, image: Path | None, *, force: bool) -> None:
+def _compare_runs(first: Path, second: Path, plot: Path | None, *, force: bool) -> None:
     from stadia.io.output_files import check_replaceable
     from stadia.report.run_comparison import draw_comparison, write_comparison
     from stadia.report.run_files import read_run
 
-    if image is not None:
-        if image.suffix not in (".svg", ".png"):
-            raise DataError(image, found=f"'{image.suffix}'", expected=".svg or .png", fix="rename it")
-        image = check_replaceable(image, "comparison", inputs=[first, second], force=force)
+    if plot is not None:
+        if plot.suffix not in (".svg", ".png"):
+            raise DataError(plot, found=f"'{plot.suffix}'", expected=".svg or .png", fix="rename it")
+        plot = check_replaceable(plot, "comparison", inputs=[first, second], force=force)
     a, b = read_run(first), read_run(second)
     echo(write_comparison(a, b), nl=False)
-    if image is not None:
-        echo(f"image: {image if draw_comparison(a, b, image) else 'no common curve'}")
+    if plot is not None:
+        echo(f"plot: {plot if draw_comparison(a, b, plot) else 'no common curve'}")
 
 
 def _compare_mounts(first: Path, second: Path, settings: list[str], *, as_json: bool) -> None:

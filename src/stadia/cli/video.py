@@ -84,7 +84,7 @@ def map_source(
     out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
     views: Annotated[bool, flag("--views", "Also write undistorted key frames, for nerfstudio and gsplat.")] = False,
     depth: Annotated[str | None, option("Also write --views with their depth by this network, such as base.")] = None,
-    masks: Annotated[Path | None, option("Masks of `stadia prepare`, to leave out cars and people.")] = None,
+    masks: Annotated[Path | None, option("Masks of `stadia masks`, to leave out cars and people.")] = None,
 ) -> None:
     """Recover camera, path and sparse points of a video, photos, or a data set. The same command resumes.
 
@@ -120,10 +120,9 @@ def map_source(
         raise
 
 
-def prepare(
+def masks(
     source: InputArgument,
     overrides: InputSettings = None,
-    masks: Annotated[bool, flag("--masks", "Make masks of road and objects of every frame.")] = False,
     by: Annotated[
         str, typer.Option(help="A .tflite or .onnx, a COCO .json, a folder of masks, or a transformers network.")
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
@@ -137,8 +136,6 @@ def prepare(
     from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))
-    if not masks:
-        raise ConfigError("prepare", found="nothing to prepare", expected="--masks", fix="see `stadia prepare --help`")
     options = parse_source_options(overrides or [])
 
     from stadia.predict.masks import MasksRequest, prepare_masks
@@ -199,7 +196,7 @@ PAIR_HELP = (
 SYNC_HELP = "For two videos that were started by hand: find their offset, and rectify them. Needs --baseline."
 
 
-def init(
+def stereo(
     left: Annotated[Path, argument("Video or folder of images of the left camera.")],
     right: Annotated[Path, argument("Video or folder of images of the right camera.")],
     calibrations: Annotated[list[Path], argument(PAIR_HELP, metavar="CALIB")],
@@ -216,7 +213,7 @@ def init(
     poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
     sync: Annotated[str | None, option(SYNC_HELP, metavar="auto|sound|motion|SECONDS")] = None,
 ) -> None:
-    """Write a rectified stereo pair as a data set."""
+    """Write a rectified stereo pair as a dataset."""
     names = tuple((cameras or "").split(","))
     if cameras is not None and (len(names) != 2 or not all(names)):
         raise ConfigError("--cameras", found=f"'{cameras}'", expected="two names", fix="for example --cameras P2,P3")

@@ -150,7 +150,7 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
         recording.mask_reader = None if found is None else MaskFiles(found)
     if bare and all(recording.mask_reader is None for recording in bare):
         own = "" if len(recordings) == 1 else f"a folder {bare[0].name} with "
-        missing, fix = f"no masks of {bare[0].name}", "create them: stadia prepare VIDEO --masks"
+        missing, fix = f"no masks of {bare[0].name}", "create them: stadia masks VIDEO"
         raise DataError(folder, found=missing, expected=f"{own}semantic/left/ in it", fix=fix)
 
 
@@ -164,7 +164,7 @@ def hash_frames(recording: Recording) -> str:
 
 
 def check_masks_of(folder: Path, content: str) -> None:
-    """Raise DataError if `stadia prepare` made the masks in a folder for a different video.
+    """Raise DataError if `stadia masks` made the masks in a folder for a different video.
 
     folder: folder of masks.
     content: hash of the recording's frames, the result of `hash_frames`.
@@ -173,7 +173,7 @@ def check_masks_of(folder: Path, content: str) -> None:
     made = read_json(path) if path.is_file() else None
     of = made.get("source") if isinstance(made, dict) else None
     if of and content and of != content:
-        fix = "make them: stadia prepare VIDEO --masks --out FOLDER"
+        fix = "make them: stadia masks VIDEO --out FOLDER"
         raise DataError(folder, found="masks of another video", expected="masks of this video", fix=fix)
 
 
@@ -534,7 +534,7 @@ def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
         name = f"{frame.recording}/{Path(frame.frame).name}"
         judged += [(name, one.number, not one.accepted and one.metres_over_unit is not None) for one in frame.objects]
     if judged and not any(number for _, number, _ in judged):
-        fix = "make masks with `stadia prepare --masks`, and estimate with them"
+        fix = "make masks with `stadia masks`, and estimate with them"
         raise DataError(file, found="objects without numbers", expected="objects of masks", fix=fix)
     for name, number, is_rejected in judged:
         if is_rejected and number:

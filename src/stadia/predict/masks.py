@@ -54,7 +54,7 @@ COLOR_GROUPS = (
 
 @dataclass(frozen=True, kw_only=True)
 class MasksRequest:
-    """The arguments of `stadia prepare SOURCE --masks`.
+    """The arguments of `stadia masks SOURCE`.
 
     source: the video, images or data set.
     by: what makes the masks: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.

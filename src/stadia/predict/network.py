@@ -416,7 +416,7 @@ class Network:
 
         size = requested_size(options.size, self.trained_with)
         provenance = Provenance.from_checkpoint(self.checkpoint, options.motion or "aligned", size)
-        used = {"flip": options.flip, "steady": options.steady, "backend": options.backend or TORCH}
+        used = {"flip": options.flip, "steady": options.smooth, "backend": options.backend or TORCH}
         return provenance.model_copy(update={**used, "precision": options.precision})
 
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:

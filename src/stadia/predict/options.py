@@ -58,7 +58,7 @@ class NetworkOptions(CheckedOptions):
     flip: bool = field(
         default=False, metadata=about("Average with the mirrored image: better depth in twice the time.")
     )
-    steady: bool = field(default=False, metadata=about("Average depth over neighboring frames: less flicker."))
+    smooth: bool = field(default=False, metadata=about("Average depth over neighboring frames: less flicker."))
     scale_from: tuple[str, ...] = field(
         default=(),
         metadata=about(
@@ -150,7 +150,7 @@ class EvaluateOptions(NetworkOptions):
     def suffix(self) -> str:
         """Return the suffix of output names, so that other frames or methods do not overwrite earlier results."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
-        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.steady
+        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.smooth
         return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
 
 

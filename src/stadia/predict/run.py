@@ -382,7 +382,7 @@ class Session:
         predictions = self.network.stream_frames(self.predictor, iter(frames), self.options, in_threads=self.count != 1)
         if self.mapped is not None:
             predictions = self.mapped.follow(predictions)
-        if self.options.steady:
+        if self.options.smooth:
             predictions = steady_frames(predictions)
         for predicted in predictions:
             predicted = replace(predicted, max_depth=self.options.max_depth)

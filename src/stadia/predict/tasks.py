@@ -546,7 +546,7 @@ class DepthTask(Task):
             "motion": options.motion,
             "size": size and size_text(size),
             **({"flip": True} if options.flip else {}),
-            **({"steady": True} if options.steady else {}),
+            **({"steady": True} if options.smooth else {}),
             **({"scale_from": list(options.scale_from)} if options.scale_from else {}),
             **({} if listed is None else {"frames": listed.to_json()}),
             **summary,

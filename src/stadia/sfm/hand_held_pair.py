@@ -1,4 +1,4 @@
-"""Synchronize and rectify videos of two cameras that were started by hand one after the other: `stadia init --sync`."""
+"""Synchronize and rectify videos of two cameras that were started by hand: `stadia stereo --sync`."""
 
 from collections.abc import Sequence
 from contextlib import suppress

@@ -101,7 +101,7 @@ def map_video(
     format: name of the data set's format, or "auto" to detect it.
     options: further fields of `SourceOptions`, such as frames and recordings.
     out: folder of the map; None puts it next to the source.
-    masks: folder of masks from `stadia prepare`; features on things that can move are left out.
+    masks: folder of masks from `stadia masks`; features on things that can move are left out.
     has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
     predict_depth: a function of an image and its K that returns depth up to scale; with it, these images get depth maps
         in the map's unit.

@@ -1,4 +1,4 @@
-"""Read the masks that `stadia prepare` writes for a video, to leave out things that can move."""
+"""Read the masks that `stadia masks` writes for a video, to leave out things that can move."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stadia.data.video.photo_fit import PhotoFit
 from stadia.io.input_files import expand_home
 
 MAX_DISTANCE = 5
-"""A frame without a mask takes that of a frame at most this many frames away, since `stadia prepare` skips frames in
+"""A frame without a mask takes that of a frame at most this many frames away, since `stadia masks` skips frames in
 which the camera hardly moves.
 """
 
@@ -32,7 +32,7 @@ MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse
 
 @dataclass(frozen=True, eq=False)
 class MovableMasks:
-    """The masks that `stadia prepare` wrote for a video.
+    """The masks that `stadia masks` wrote for a video.
 
     files: the mask files.
     stems: names of the frames that have a mask, in order.
@@ -60,7 +60,7 @@ class MovableMasks:
         folder = expand_home(folder)
         if not (folder / "semantic" / LEFT).is_dir():
             found = "no semantic/left in it" if folder.is_dir() else "no such folder"
-            raise DataError(folder, found=found, expected="masks", fix=f"stadia prepare VIDEO --masks --out {folder}")
+            raise DataError(folder, found=found, expected="masks", fix=f"stadia masks VIDEO --out {folder}")
         check_masks_of(folder, content)
         files = MaskFiles(folder)
         if not MOVABLE_CLASSES.intersection(files.classes.values()):
@@ -70,7 +70,7 @@ class MovableMasks:
         present = {path.stem for path in (folder / "semantic" / LEFT).glob("*.png")}
         masked = [index for index, stem in enumerate(stems) if stem in present]
         if not masked:
-            expected, fix = "semantic/left/FRAME.png", f"stadia prepare VIDEO --masks --out {folder}"
+            expected, fix = "semantic/left/FRAME.png", f"stadia masks VIDEO --out {folder}"
             raise DataError(folder, found="no mask of this video", expected=expected, fix=fix)
         return cls(files, [stems[index] for index in masked], np.array(masked), height, width)
 

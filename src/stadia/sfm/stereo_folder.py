@@ -1,4 +1,4 @@
-"""Write stadia's folder layout of a recording from a stereo pair: `stadia init LEFT RIGHT CALIB --out FOLDER`."""
+"""Write stadia's folder layout of a recording from a stereo pair: `stadia stereo LEFT RIGHT CALIB --out FOLDER`."""
 
 import contextlib
 import math
@@ -52,7 +52,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class StereoRequest:
-    """The arguments of `stadia init LEFT RIGHT CALIB...`.
+    """The arguments of `stadia stereo LEFT RIGHT CALIB...`.
 
     left, right: two videos, or two folders of images; rectified and of equal length, unless `sync` is given.
     calibrations: one file with both cameras, or one file for each.

@@ -93,7 +93,7 @@ def run_train(
     return [
         f"{out}: trained on {len(heights)} cars in {len(crops)} crops, seed {seed}",
         *describe_scores(score_prior(prior, unseen, heights)),
-        f"use it: stadia prepare VIDEO --masks --heights {out}, then train with road.heights=each",
+        f"use it: stadia masks VIDEO --heights {out}, then train with road.heights=each",
     ]
 
 

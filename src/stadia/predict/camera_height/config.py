@@ -19,7 +19,7 @@ class CameraHeightConfig(StrictModel):
     """How to estimate the camera height over the road from objects of known height.
 
     data: how to open the source, as in a training.
-    masks: a folder of `stadia prepare --masks`; null = next to the images.
+    masks: a folder of `stadia masks`; null = next to the images.
     objects: classes of objects that stand on the road; empty = all classes with a known height. People stand on kerbs.
     priors: mean and spread of the heights of the classes: "mixed", "kitti", "roadworld", or your own.
     horizon: "edges" = vanishing point of straight edges of each image; "travel" = direction of travel; "auto" = both,

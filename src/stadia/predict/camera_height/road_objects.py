@@ -106,7 +106,7 @@ def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recor
 def make_missing_masks_error(request: CameraHeightRequest) -> DataError:
     """Create the error for a source without masks."""
     expected = "masks of road and objects next to the images, or masks=FOLDER"
-    return DataError(request.source, found="no masks", expected=expected, fix="run stadia prepare VIDEO --masks")
+    return DataError(request.source, found="no masks", expected=expected, fix="run stadia masks VIDEO")
 
 
 def _read_masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:

@@ -88,7 +88,7 @@ class ShapeTeacherConfig(TeacherConfig):
 class MetricConfig(SelfSupervisedConfig):
     """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530).
 
-    Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
+    Data: KITTI or your own video, with masks of road and cars (`stadia masks VIDEO`); RoadWorld has them.
     Command: `stadia train metric --data PATH`. Results: docs/results/metres.md. The method: docs/explanation/metric.md.
 
     recipe: name of this recipe.

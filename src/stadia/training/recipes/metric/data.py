@@ -341,9 +341,7 @@ def _read_frame(
     masks = recording.masks(index, LEFT)
     if masks is None or recording.mask_reader is None:
         what = f"masks of {recording.name}, frame {index}"
-        raise DataError(
-            what, found="none", expected="a file of each frame", fix="make them by `stadia prepare --masks`"
-        )
+        raise DataError(what, found="none", expected="a file of each frame", fix="make them by `stadia masks`")
     boxes = []
     for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)
