@@ -7,6 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_picture
 
+from stadia.core.errors import ConfigError
+from stadia.web.guards import CSRF_HEADER
 from stadia.web.server import SHARED_FOLDER, STATIC, make_app
 from stadia.web.sessions import MAX_SESSIONS
 
@@ -39,6 +41,23 @@ def test_a_server_with_a_token_shows_nothing_without_it() -> None:
         assert len(cookies) == 2
         assert all(cookie.has_nonstandard_attr("HttpOnly") for cookie in cookies)
         assert all(cookie.get_nonstandard_attr("SameSite") == "strict" for cookie in cookies)
+
+
+def test_a_public_page_lets_strangers_predict_and_nothing_else() -> None:
+    app = make_app(["metres"], public_host="stadia.example")
+    with TestClient(app, base_url="https://stadia.example") as client:
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+        assert client.get("/").status_code == 200
+        session = client.get("/api/session").json()
+        assert session["is_public"]
+        csrf = {CSRF_HEADER: session["csrf"]}
+        assert client.get("/api/runs").status_code == 422
+        training = {"name": "drive", "preset": "selfsup", "minutes": 10}
+        assert client.post("/api/trainings", json=training, headers=csrf).status_code == 422
+        refused = client.post("/api/networks/base/download", headers=csrf)
+        assert (refused.status_code, "public page" in refused.json()["error"]) == (422, True)
+    with pytest.raises(ConfigError, match="public page"):
+        app.state.shared.check_private("adapt")
 
 
 def test_the_token_of_another_port_stays_beside_it() -> None:

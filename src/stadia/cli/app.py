@@ -25,6 +25,10 @@ def app(
         str | None, option("Secret that browsers need, at least 16 characters; random by default.")
     ] = None,
     no_token: Annotated[bool, flag("--no-token", "Let every user of this machine open the page.")] = False,
+    public: Annotated[
+        str | None,
+        option("Let everybody who opens this host name use photos and videos, and nothing else.", metavar="HOST"),
+    ] = None,
     open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> None:
     """Open the app in the browser: photos, videos, runs, checks. Needs the extra `app`."""
@@ -38,15 +42,18 @@ def app(
     for name, folder in (("--runs", runs), ("--data", data)):
         if not folder.is_dir() and folder != RUNS:
             raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")
-    secret = _choose_token(token, host, no_token)
+    secret = None if public else _choose_token(token, host, no_token)
     from stadia.networks import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
 
-    names = list(networks or ()) or [DEFAULT_NETWORK, *list_runs_with_weights(runs)]
+    names = list(networks or ()) or [DEFAULT_NETWORK, *([] if public else list_runs_with_weights(runs))]
     for name in networks or ():
         _check_network(name)
-    application = make_app(names, runs=runs, data=data, token=secret)
+    if public:
+        application = make_app(names, public_host=public)
+    else:
+        application = make_app(names, runs=runs, data=data, token=secret)
 
     def show_address(address: str) -> None:
         page = f"{address}?{urlencode({'token': secret})}" if secret else address

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from stadia.core.errors import ConfigError
 from stadia.web.networks import NetworkDownloads, NetworkShelf
 from stadia.web.sessions import SessionStore
 from stadia.web.trainings import TrainingStarter
@@ -42,6 +43,7 @@ class AppState:
     folder: for uploads; it is removed with the server.
     runs: the folder whose training runs are listed; None lists none.
     data: the folder whose data may be checked; None allows none.
+    is_public: whether strangers use the server; they may neither adapt nor download networks.
     sessions: the browsers' sessions.
     queue: a thread that predicts pictures one by one.
     video_queue: a thread that predicts videos and checks data, which takes minutes.
@@ -55,6 +57,7 @@ class AppState:
     folder: Path
     runs: Path | None = None
     data: Path | None = None
+    is_public: bool = False
     sessions: SessionStore = field(default_factory=SessionStore)
     queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     video_queue: ThreadPoolExecutor = field(default_factory=_one_thread)
@@ -74,6 +77,12 @@ class AppState:
         from stadia.web.run_list import RunList
 
         return None if self.runs is None else RunList(self.runs)
+
+    def check_private(self, what: str) -> None:
+        """Raise ConfigError if strangers use the server."""
+        if self.is_public:
+            fix = "run `stadia app` on your own machine"
+            raise ConfigError(what, found="a public page", expected="a page of your own", fix=fix)
 
     def warm_up(self) -> None:
         """Load the first network and predict the example pictures in the queue of pictures; a second call does

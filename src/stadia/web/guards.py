@@ -37,11 +37,14 @@ MAX_PATH = 1000
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, Handler], Awaitable[Response]]:
+def make_guard(
+    sessions: SessionStore, token: str | None, public_host: str | None = None
+) -> Callable[[Request, Handler], Awaitable[Response]]:
     """Create the middleware that checks every request before it is handled.
 
     sessions: the browsers' sessions.
     token: secret that a browser must know; None (only on this machine's own address) lets every user of the machine in.
+    public_host: host name under which everybody is let in without a token; None lets nobody in.
     """
 
     async def guard(request: Request, handle: Handler) -> Response:
@@ -61,7 +64,7 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
             return refuse("The host or origin is not an address.", 400)
         if len(request.url.path) > MAX_PATH:
             return refuse("There is no such page.", 404)
-        if token is None and host not in LOOPBACK:
+        if token is None and host not in (*LOOPBACK, public_host):
             return refuse("Open http://127.0.0.1 instead of this host name.", 421)
         if token is not None and not _has_token(request, token):
             given = request.query_params.get("token", "")

@@ -126,7 +126,9 @@ async def show_networks(request: Request) -> Response:
 async def download_network(request: Request) -> Response:
     """Start the download of a published network; the replies of `show_networks` have its progress."""
     require_session(request)
-    get_state(request).downloads.start(request.path_params["name"])
+    state = get_state(request)
+    state.check_private("download")
+    state.downloads.start(request.path_params["name"])
     return JSONResponse({})
 
 

@@ -103,16 +103,22 @@ def load_endpoint(place: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def make_app(
-    names: Sequence[str], *, runs: Path | None = None, data: Path | None = None, token: str | None = None
+    names: Sequence[str],
+    *,
+    runs: Path | None = None,
+    data: Path | None = None,
+    token: str | None = None,
+    public_host: str | None = None,
 ) -> Starlette:
     """Create the web application.
 
     names: runs, checkpoints or published networks; the first one is the default.
     runs: a folder of training runs to list; None lists none.
     data: a folder whose data may be checked; None allows none.
-    token: secret that a browser must know; None only if the server is reachable from this machine alone.
+    token: secret that a browser must know; None only if the server is reachable from this machine alone, or public.
+    public_host: host name of a page for strangers, who predict photos and videos only; None for no such page.
     """
-    state = AppState(NetworkShelf(names), make_upload_folder(), runs, data)
+    state = AppState(NetworkShelf(names), make_upload_folder(), runs, data, public_host is not None)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -128,7 +134,7 @@ def make_app(
     pages += [Mount(f"/{folder.name}", StaticFiles(directory=folder)) for folder in (STATIC, SHARED_FOLDER)]
     app = Starlette(
         routes=pages,
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token, public_host))],
         lifespan=lifespan,
         exception_handlers={Exception: _report_bug},
     )
@@ -162,6 +168,7 @@ async def show_session(request: Request) -> Response:
         "csrf": session.csrf,
         "networks": state.shelf.labels(),
         "version": __version__,
+        "is_public": state.is_public,
         "max_photo_bytes": MAX_PHOTO_BYTES,
         "max_video_bytes": MAX_VIDEO_BYTES,
     }

@@ -155,6 +155,7 @@ async def add_second(request: Request) -> Response:
     session, state, job = require_session(request), get_state(request), _find_done(request)
     form = parse_form(SecondForm, await read_json_body(request))
     if form.minutes is not None:
+        state.check_private("adapt")
         check_minutes(form.minutes, job.about["least_minutes"])
         check_free_memory()
     made = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))

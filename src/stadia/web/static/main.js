@@ -56,6 +56,7 @@ function openDropped(dropped, session) {
 
 try {
   const session = await openSession();
+  document.body.classList.toggle("public", session.is_public);
   showPage(session);
   addEventListener("hashchange", () => showPage(session));
   if (!IS_APPLE_TOUCH) byId("file").accept += ",.heic,.heif"; // iOS converts them to JPEG unless they are listed

@@ -9,7 +9,7 @@ function describeState(network, reload) {
   if (network.progress !== undefined) {
     cell.append(make("progress", { value: network.progress, ariaLabel: `Download of ${network.name}` }));
   } else if (network.can_download) {
-    const button = make("button", { type: "button", textContent: "Download", ariaLabel: `Download ${network.name}` });
+    const button = make("button", { type: "button", className: "own", textContent: "Download", ariaLabel: `Download ${network.name}` });
     button.addEventListener("click", () => {
       button.disabled = true;
       post(`/api/networks/${network.name}/download`).then(reload, showError);
