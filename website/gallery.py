@@ -15,9 +15,7 @@ Each picture is a function that draws into a folder with the program's own comma
 from __future__ import annotations
 
 import argparse
-import base64
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from website import app_screenshots
 
@@ -72,54 +70,109 @@ def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
 
 # -- The picture of the README
 
-TABLE, ENDS = "00088", ((35, 262), (410, 75))
-"""A photo of the walk, and two ends of its table in pixels (x, y)."""
+CABINET, ENDS = "00000", ((226, 166), (500, 226))
+"""A photo of the walk, and two points of the top of its cabinet in pixels (x, y)."""
 WRONG = range(80, 160)
 """The images of the walk whose poses get the camera axes of OpenGL."""
+PAIR = 4, 8
+"""Two of them, of which matches are drawn."""
+MATCHES = 7
+YELLOW, ORANGE, WHITE = (255, 221, 51), (255, 120, 20), (255, 255, 255)
 
 
 def draw_walk(job: Job) -> str | None:
-    """A photo of an office, its depth with a measured length, and the matches that contradict wrong poses."""
+    """A photo of an office, its depth with a measured length, and matches against wrong and repaired poses."""
     if job.walk is None:
         return None
     import stadia
+    from stadia.evaluation.plots.colormaps import color_inverse_depth
 
     K, poses = np.loadtxt(job.walk / "K.txt"), np.loadtxt(job.walk / "poses.txt").reshape(-1, 4, 4)
-    prediction = stadia.open_network("base").predict(job.walk / "images" / f"{TABLE}.png", K=K)
+    photo = next((job.walk / "images").glob(f"{CABINET}.*"))
+    prediction = stadia.open_network("base").predict(photo, K=K)
     measured = prediction.distance(*ENDS)
-    true_depth = cv2.imread(str(job.walk / "depth" / f"{TABLE}.png"), cv2.IMREAD_UNCHANGED) / 1000
+    true_depth = cv2.imread(str(job.walk / "depth" / f"{CABINET}.png"), cv2.IMREAD_UNCHANGED) / 1000
     windows = [true_depth[y - 4 : y + 5, x - 4 : x + 5] for x, y in ENDS]
     ends = [
         np.linalg.solve(K, (*end, 1)) * np.median(window[window > 0]) for end, window in zip(ENDS, windows, strict=True)
     ]
-    text = f"{measured.distance:.2f} +- {measured.deviation:.2f} m"
-    print(f"length of the table: {text}; the HoloLens measured {np.linalg.norm(ends[0] - ends[1]):.2f} m")
-
-    from stadia.evaluation.plots.colormaps import color_inverse_depth
-
-    photo = cv2.imread(str(job.walk / "images" / f"{TABLE}.png"))
-    colors = np.ascontiguousarray(color_inverse_depth(1 / prediction.depth_m)[..., ::-1])
-    for tile in (photo, colors):
-        cv2.line(tile, *ENDS, (255, 255, 255), 3, cv2.LINE_AA)
-        for end in ENDS:
-            cv2.circle(tile, end, 7, (255, 255, 255), -1, cv2.LINE_AA)
-    cv2.putText(colors, text, (260, 310), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2, cv2.LINE_AA)
+    text = f"{measured.distance:.2f} ± {measured.deviation:.2f} m"
+    print(f"length on the cabinet: {text}; the HoloLens measured {np.linalg.norm(ends[0] - ends[1]):.2f} m")
+    tiles = [Image.open(photo).convert("RGB"), Image.fromarray(color_inverse_depth(1 / prediction.depth_m))]
+    for tile in tiles:
+        pen = ImageDraw.Draw(tile)
+        pen.line(ENDS, WHITE, 4)
+        for x, y in ENDS:
+            pen.ellipse((x - 6, y - 6, x + 6, y + 6), WHITE)
+    label(tiles[0], text, (ENDS[0][0] + 30, ENDS[0][1] - 40))
+    near, far = np.percentile(prediction.depth_m, [2, 98])
+    label(tiles[1], f"bright {near:.1f} m, dark {far:.1f} m")
 
     images = sorted((job.walk / "images").iterdir())
     (job.work / "part").mkdir()
     for index in WRONG:
         shutil.copy(images[index], job.work / "part")
-    opengl = poses[WRONG.start : WRONG.stop] @ np.diag([1.0, -1, -1, 1])
-    np.savetxt(job.work / "office.txt", opengl[:, :3].reshape(-1, 12))
-    words = ("--images", job.work / "part", "--camera", job.walk / "K.txt", "--report", job.work / "page")
+    right = poses[WRONG.start : WRONG.stop]
+    np.savetxt(job.work / "office.txt", (right @ np.diag([1.0, -1, -1, 1]))[:, :3].reshape(-1, 12))
+    words = ("--images", job.work / "part", "--camera", job.walk / "K.txt", "--fix", job.work / "fixed.txt")
     print(call("check", job.work / "office.txt", *words, codes=(0, 1)))
-    encoded = re.search(r"data:image/jpeg;base64,([^\"]+)", next((job.work / "page").glob("*.html")).read_text())
-    assert encoded is not None
-    pair = cv2.imdecode(np.frombuffer(base64.b64decode(encoded[1]), np.uint8), cv2.IMREAD_COLOR)
-    above = np.hstack([photo, np.full((photo.shape[0], 8, 3), 255, np.uint8), colors])
-    below = cv2.resize(pair, (above.shape[1], round(pair.shape[0] * above.shape[1] / pair.shape[1])))
-    cv2.imwrite(str(job.work / "walk.png"), np.vstack([above, np.full((8, above.shape[1], 3), 255, np.uint8), below]))
+    pair = [images[WRONG.start + row] for row in PAIR]
+    for title, path in (("wrong axes", job.work / "office.txt"), ("after --fix", job.work / "fixed.txt")):
+        tile, off_px = draw_lines(pair, np.loadtxt(path).reshape(-1, 3, 4)[list(PAIR)], K)
+        label(tile, f"{title}: matches are {off_px:.{0 if off_px > 3 else 1}f} px off their lines")
+        tiles.append(tile)
+    width, height = tiles[0].size
+    sheet = Image.new("RGB", (2 * width + 8, 2 * height + 8), WHITE)
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % 2 * (width + 8), number // 2 * (height + 8)))
+    sheet.save(job.work / "walk.png")
     return _keep(job, job.work / "walk.png", "walk.jpg")
+
+
+def label(tile: Image.Image, text: str, place: tuple[int, int] = (10, 10)) -> None:
+    """Write a text in white on black, its upper left corner at `place` in pixels (x, y)."""
+    import matplotlib
+
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), 18)
+    pen = ImageDraw.Draw(tile)
+    left, top, right, bottom = pen.textbbox(place, text, font)
+    pen.rectangle((left - 6, top - 5, right + 6, bottom + 5), (0, 0, 0))
+    pen.text(place, text, WHITE, font)
+
+
+def draw_lines(
+    pair: list[Path], T_world_camera: NDArray[np.float64], K: NDArray[np.float64]
+) -> tuple[Image.Image, float]:
+    """Draw matches of two images in the second one, with the lines on which its pose says that they lie.
+
+    Returns the drawing, and the median distance of all matches from their lines in pixels.
+    """
+    grays = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in pair]
+    (first, of_first), (second, of_second) = (cv2.SIFT_create(2000).detectAndCompute(gray, None) for gray in grays)
+    found = cv2.BFMatcher().knnMatch(of_first, of_second, k=2)
+    found = [one for one, other in found if one.distance < 0.75 * other.distance]
+    points = np.array([[first[one.queryIdx].pt, second[one.trainIdx].pt] for one in found])
+    inside = cv2.findFundamentalMat(points[:, 0], points[:, 1], cv2.USAC_MAGSAC, 1.0, 0.9999, 10_000)[1].ravel() > 0
+    points = points[inside]
+    T = [np.vstack([pose, [0, 0, 0, 1]]) for pose in T_world_camera]
+    to_second = np.linalg.inv(T[1]) @ T[0]
+    x, y, z = to_second[:3, 3]
+    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ to_second[:3, :3]
+    F = np.linalg.inv(K).T @ E @ np.linalg.inv(K)
+    lines = np.concatenate([points[:, 0], np.ones((len(points), 1))], axis=1) @ F.T
+    lines /= np.linalg.norm(lines[:, :2], axis=1, keepdims=True)
+    off = (lines[:, :2] * points[:, 1]).sum(axis=1) + lines[:, 2]
+    tile = Image.open(pair[1]).convert("RGB")
+    pen, drawn = ImageDraw.Draw(tile), list[NDArray[np.float64]]()
+    for (_, place), line, distance in zip(points, lines, off, strict=True):
+        if len(drawn) == MATCHES or any(np.linalg.norm(place - one) < 70 for one in drawn):
+            continue
+        drawn.append(place)
+        along, foot = 1000 * np.array([-line[1], line[0]]), place - distance * line[:2]
+        pen.line((*(foot - along), *(foot + along)), YELLOW, 3)
+        pen.line((*place, *foot), ORANGE, 3)
+        pen.ellipse((*(place - 6), *(place + 6)), ORANGE, WHITE)
+    return tile, float(np.median(np.abs(off)))
 
 
 def draw_walk_map(job: Job) -> str | None:
