@@ -1,10 +1,14 @@
 """Make 40 mistakes of convention and 40 correct files of four recordings with truth, and count what is named.
 
     python benchmarks/check_conventions.py [--seed 0] [--only kitchen] [--work FOLDER]
+    python benchmarks/check_conventions.py --every --table docs/results/conventions.csv
 
 The recordings lie in ../shared/data, or in the folder of STADIA_REAL_DATA. Each mistake is written into a file of a
 random format, read again, and searched by matches of the images. A mistake is named with the right cure if the cured
 cameras move as the true ones and see as they do. A correct file must not be accused.
+
+--every makes each mistake in each format of each recording. --table writes, for each mistake and format, how many of
+the mistakes were named, and how many correct files were not accused; a page of the results shows this file.
 """
 
 # mypy: disable-error-code="arg-type, misc, no-untyped-call, no-untyped-def, operator, union-attr, var-annotated"
@@ -12,6 +16,7 @@ cameras move as the true ones and see as they do. A correct file must not be acc
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import sys
@@ -166,6 +171,7 @@ def mirror(matches: ImageMatches) -> ImageMatches:
 
 FAULTS = ("inverse", "opengl", "ned", "quaternion", "shifted", "reversed", "K size", "mirrored", "corner", "disparity",
           "time")  # fmt: skip
+FORMATS = ("COLMAP text", "COLMAP binary", "transforms.json", "TUM", "KITTI", "npz")
 FORMATS_OF = {"quaternion": ("COLMAP text", "COLMAP binary", "TUM"), "time": ("TUM",), "disparity": ("npz",),
               "corner": ("COLMAP text", "COLMAP binary", "transforms.json", "TUM", "KITTI")}  # fmt: skip
 
@@ -209,10 +215,36 @@ def list_faults(recording: Recording, name: str, random: np.random.Generator) ->
     return [(fault, choose_format(fault, name, random)) for fault in chosen]
 
 
-def choose_format(fault: str | None, name: str, random: np.random.Generator) -> str:
-    formats = FORMATS_OF.get(fault or "", ("COLMAP text", "COLMAP binary", "transforms.json", "TUM", "KITTI", "npz"))
-    no_lens = ("npz",) if name == "desk" else ()  # it has no lens distortion
-    return str(random.choice([format for format in formats if format not in no_lens]))
+def choose_format(fault: str, name: str, random: np.random.Generator) -> str:
+    return str(random.choice(list_formats(fault, name)))
+
+
+def list_formats(fault: str, name: str) -> list[str]:
+    """Return the formats that can hold the mistake; an npz file has no lens distortion, which the desk needs."""
+    no_lens = ("npz",) if name == "desk" else ()
+    return [format for format in FORMATS_OF.get(fault, FORMATS) if format not in no_lens]
+
+
+def list_every_case(recording: Recording, name: str) -> list[tuple[str, str]]:
+    """Return each mistake, and "" for a correct file, in each format that can hold it."""
+    faults = [fault for fault in FAULTS if fault != "disparity" or recording.scene.depth is not None]
+    return [(fault, format) for fault in (*faults, "") for format in list_formats(fault, name)]
+
+
+def write_table(outcomes: list[tuple[str, str, bool]], file: Path) -> None:
+    """Write rows of mistakes and columns of formats with "named/total", from mistake, format and whether it is right.
+
+    The last row counts the correct files that were not accused.
+    """
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("mistake", *FORMATS))
+        for fault in (*FAULTS, ""):
+            cells = []
+            for format in FORMATS:
+                rights = [right for made, written, right in outcomes if (made, written) == (fault, format)]
+                cells.append(f"{sum(rights)}/{len(rights)}" if rights else "")
+            writer.writerow((fault or "none (not accused)", *cells))
 
 
 def make_correct(format: str, recording: Recording, random: np.random.Generator) -> Scene:
@@ -256,16 +288,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="recordings")
     parser.add_argument("--work", type=Path, help="folder for cached matches")
+    parser.add_argument("--every", action="store_true", help="make each mistake in each format")
+    parser.add_argument("--table", type=Path, help="file for the counts by mistake and format (CSV)")
     options = parser.parse_args()
     data = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not data.is_dir():
         print(f"skipped: no folder {data}; set STADIA_REAL_DATA")
         sys.exit(0)
-    random, counts = np.random.default_rng(options.seed), Counter[str]()
+    random = np.random.default_rng(options.seed)
+    counts = Counter[str]()
+    outcomes: list[tuple[str, str, bool]] = []
     for name in options.only or ("walk", "desk", "kitchen", "kitti"):
         recording = open_recording(name, data, options.work)
-        cases = list_faults(recording, name, random)
-        cases += [("", choose_format(None, name, random)) for _ in range(10)]
+        if options.every:
+            cases = list_every_case(recording, name)
+        else:
+            cases = list_faults(recording, name, random)
+            cases += [("", choose_format("", name, random)) for _ in range(10)]
         for fault, format in cases:
             start = time.perf_counter()
             if fault:
@@ -290,6 +329,7 @@ def main() -> None:
                     if fault == "shifted" and good:
                         convention = found.convention
                         good = convention.shift == amount or abs(convention.offset_s - 0.1 * amount) <= 0.05
+            outcomes.append((fault, format, good))
             counts[("named" if good else "missed") if fault else ("not accused" if good else "accused")] += 1
             shown = {"recording": name, "fault": fault or "none", "amount": amount, "format": format, "right": good}
             about = {
@@ -300,6 +340,8 @@ def main() -> None:
             seconds = round(time.perf_counter() - start, 1)
             print(json.dumps({**shown, **about, "seconds": seconds}), flush=True)
     print(json.dumps(counts))
+    if options.table is not None:
+        write_table(outcomes, options.table)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""Write docs/results/*.md from docs/results/figures.toml: `python -m website.results_pages`."""
+"""Write docs/results/*.md from docs/results/figures.toml: `python -m website.results_pages`.
+
+A figure may name a CSV file in this folder as `table`; the page shows it below the figures.
+"""
 
 from __future__ import annotations
 
+import csv
 import re
 import textwrap
 import tomllib
@@ -64,7 +68,16 @@ def _write_area(area: Mapping[str, Any]) -> str:
     parts = [f"# {area['title']}", _wrap(area["about"]), _write_rows(figures)]
     if causes:
         parts += ["## Causes", "\n".join(causes)]
+    for figure in figures:
+        if "table" in figure:
+            parts += [f"## Table: {_shorten(figure['what'])}", _read_table(FOLDER / figure["table"])]
     return "\n\n".join((*parts, "## Commands", "```text\n" + "\n".join(commands) + "\n```")) + "\n"
+
+
+def _read_table(file: Path) -> str:
+    with file.open(newline="", encoding="utf-8") as stream:
+        head, *rows = csv.reader(stream)
+    return table(head, rows)
 
 
 def _shorten(what: str) -> str:

@@ -271,6 +271,16 @@ def test_verdicts_change_at_their_thresholds(changes: dict[str, float], verdict:
     assert (judged.verdict, [finding.code for finding in judged.findings]) == (verdict, codes)
 
 
+def test_one_map_for_a_straight_road_is_right_for_a_published_network() -> None:
+    """A dirt road between meadows condemned depth that explains the motion; a network of your own may know no other."""
+    alike = replace(GOOD, change=0.004)
+    published = TrainingRecord(is_published=True)
+    (note,) = judge_measurements(alike, published).findings
+    assert (note.code, note.severity) == ("M31", Severity.NOTE)
+    assert judge_measurements(replace(alike, match_pairs=3), published).verdict is Verdict.UNUSABLE
+    assert judge_measurements(alike, LEARNED).verdict is Verdict.UNUSABLE
+
+
 def test_a_finding_states_how_often_it_was_wrong() -> None:
     judged = judge_measurements(replace(GOOD, match_error=1.1), LEARNED)
     (finding,) = judged.findings

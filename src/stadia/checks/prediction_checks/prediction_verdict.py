@@ -317,7 +317,9 @@ def judge_measurements(
     asked: questions that count in the overall verdict, next to the depth and those that a warning is about.
     has_path_of_depth: the camera trajectory is computed from predicted depth.
     """
-    findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
+    findings: list[Finding] = []
+    if measured is not None:
+        findings += _check_maps(measured, is_of_training=is_of_training, is_published=training.is_published)
     findings += _check_training(training)
     findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
     findings += [*(check_focal_beliefs(focal, beliefs) if beliefs else ()), *of_scale]
@@ -450,7 +452,7 @@ def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | N
     )
 
 
-def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:
+def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_published: bool) -> Iterator[Finding]:
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
@@ -470,7 +472,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         severity = Severity.NOTE if is_weak else Severity.stop_if(is_useless)  # one photo may show a wall
         yield make_finding("M30", severity, *flat, evidence=evidence)
     else:
-        yield from _check_use_of_images(measured)
+        yield from _check_use_of_images(measured, is_published=is_published)
     if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
@@ -601,12 +603,16 @@ def _compare_with(measured: FrameMeasurements, baseline: str) -> _BaselineError 
     return _BaselineError(error, deviation, evidence, f"matches in {pairs} pairs of frames")
 
 
-def _check_use_of_images(measured: FrameMeasurements) -> Iterator[Finding]:
-    """Yield M31 if one map would suffice for all images, otherwise M34 if the mean of each row would."""
+def _check_use_of_images(measured: FrameMeasurements, *, is_published: bool) -> Iterator[Finding]:
+    """Yield M31 if one map would suffice for all images, otherwise M34 if the mean of each row would.
+
+    One map may be right for all frames of a straight road. A network of your own may also have learned only this map;
+    a published network predicts others elsewhere, so matches that agree with its depth make M31 a note.
+    """
     over_mean, over_rows = _compare_with(measured, "mean_map"), _compare_with(measured, "row")
     if over_mean is not None and over_mean.adds_nothing:
         text = f"the error at the {over_mean.what} is {over_mean.error:.2f} times the error of the mean map"
-        is_same_road = _is_explained(measured) and not _ignores_images(measured)  # all frames may show one scene
+        is_same_road = _is_explained(measured) and (is_published or not _ignores_images(measured))
         severity = Severity.NOTE if is_same_road else Severity.WARN
         yield make_finding("M31", severity, text, f"at most {MAX_BASELINE_ERROR:g}", evidence=over_mean.evidence)
     elif _ignores_images(measured):
@@ -614,7 +620,7 @@ def _check_use_of_images(measured: FrameMeasurements) -> Iterator[Finding]:
         evidence = {"map": measured.change, "image": measured.image_change}
         is_one_map = measured.change is not None and measured.change < MIN_CHANGE_AT_ALL
         follows = over_mean is not None and over_mean.adds_something
-        follows |= _is_explained(measured) and not is_one_map  # frames of a street may look alike
+        follows |= _is_explained(measured) and (is_published or not is_one_map)
         severity = Severity.NOTE if follows else Severity.stop_if(is_one_map)
         yield make_finding("M31", severity, f"{text} images'", f"above {MIN_CHANGE:.1%}", evidence=evidence)
     if over_rows is not None and over_rows.adds_nothing:
