@@ -222,6 +222,26 @@ def test_settings_belong_to_the_result(open_tab: Callable[..., Page]) -> None:
     assert "length of 2 m" in tab.text("#receipt")
 
 
+def test_what_is_changed_while_a_picture_is_sent_is_kept(chromium: Any, address: str) -> None:
+    """The end of the first page's requests does not end those of the picture, and its settings are not lost."""
+    context, held = chromium.new_context(viewport={"width": 1400, "height": 900}), list[Any]()
+    context.route(re.compile(r"/street/cloud\.bin|/api/photos\?"), lambda route: held.append(route))
+    tab = Page(context, address)
+    while not held:
+        tab.page.wait_for_timeout(20)
+    tab.choose(encode(make_picture(480, 640)))
+    while len(held) < 2:
+        tab.page.wait_for_timeout(20)
+    held[0].continue_()
+    tab.page.wait_for_timeout(200)
+    assert not tab.text("#status").startswith("Done")
+    tab.page.select_option("#result-network", "1")
+    held[1].continue_()
+    tab.wait_until("document.getElementById('chip').textContent.includes('unknown')")
+    assert tab.problems == []
+    context.close()
+
+
 def test_a_lost_connection_is_tried_again_and_the_picture_stays(open_tab: Callable[..., Page]) -> None:
     tab = open_tab()
     tab.choose(encode(make_picture(480, 640)))

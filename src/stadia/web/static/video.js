@@ -180,14 +180,16 @@ export function startVideo(session) {
   async function measure([first, second]) {
     stage.showLength("");
     byId("video-distance").textContent = "";
+    const asked = (state.asked = {}); // a reply about points before is not shown
     if (!second || !state.result) return;
     const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] }), name = Number(state.result.frames[Number(byId("video-time").value)]);
     try {
       const found = await (await get(`/api/videos/${state.key}/distance/${name}?${query}`)).json();
+      if (asked !== state.asked) return;
       byId("video-distance").textContent = describeDistance(found);
       stage.showLength(shortLength(found));
     } catch (error) {
-      byId("video-distance").textContent = error.message;
+      if (asked === state.asked) byId("video-distance").textContent = error.message;
     }
   }
 
@@ -214,15 +216,16 @@ export function startVideo(session) {
   }
 
   async function showCloud() {
-    const about = byId("video-about"), base = `/api/videos/${state.key}`;
+    const about = byId("video-about"), base = `/api/videos/${state.key}`, { result } = state;
     about.textContent = "Reading points …";
     try {
       const { CloudView } = await import("/shared/points.js");
       const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
+      if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; });
       state.path = path;
       const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
-      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
+      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
       showCameras();
     } catch (error) {
       about.textContent = error.message;
