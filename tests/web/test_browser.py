@@ -268,6 +268,22 @@ def test_a_drop_of_something_else_is_one_line(open_tab: Callable[..., Page]) -> 
     tab.wait_for_result()
 
 
+def test_a_dropped_result_waits_for_its_images(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab()
+    tab.drop(b"0 0 0 0 0 0 0 1\n1 1 0 0 0 0 0 1\n", "trajectory.txt", "text/plain")
+    tab.wait_until("document.getElementById('result-list').textContent.includes('missing: the images')")
+    assert not tab.page.is_visible("#result-ready")
+    tab.drop(encode(make_picture()), "1.png", "image/png")
+    tab.page.wait_for_selector("#result-ready", state="visible")
+    assert "1 images" in tab.text("#result-list")
+    tab.page.reload()
+    tab.page.wait_for_selector("#result-ready", state="visible")
+    assert tab.find_faults_of_access() == []
+    tab.page.click("#result-remove")
+    assert tab.text("#result-list") == ""
+    assert tab.problems == []
+
+
 def test_a_portrait_keeps_its_shape(tab: Page) -> None:
     tab.choose(encode(make_picture(640, 480)))
     tab.wait_for_result()

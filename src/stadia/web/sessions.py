@@ -7,9 +7,9 @@ from typing import Any
 
 from stadia.core.errors import ConfigError
 
-MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 4, 3
-"""Most videos of a session (MAX_PHOTOS: pictures; MAX_SESSIONS: sessions of a server): together at most half a gigabyte
-of memory. Of too many sessions, empty ones are dropped first, then the oldest.
+MAX_SESSIONS, MAX_PHOTOS, MAX_DROPS, MAX_VIDEOS = 16, 4, 2, 3
+"""Most videos of a session (MAX_PHOTOS: pictures; MAX_DROPS: results of other programs; MAX_SESSIONS: sessions of a
+server): together at most half a gigabyte of memory. Of too many sessions, empty ones are dropped first, then the oldest.
 """
 
 
@@ -22,6 +22,7 @@ class Session:
     is_used: whether such a request came, so that an upload may be on its way.
     photos: pictures by key.
     videos: videos by key.
+    drops: files that were dropped together, by key.
     """
 
     key: str
@@ -29,11 +30,12 @@ class Session:
     is_used: bool = False
     photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     videos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    drops: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @property
     def is_empty(self) -> bool:
         """Return whether the session never had a picture, a video, or a request that changes something."""
-        return not (self.is_used or self.photos or self.videos)
+        return not (self.is_used or self.photos or self.videos or self.drops)
 
     def keep_photo(self, photo: Any) -> str:
         """Keep a picture under a new key, and drop the oldest of too many pictures; return the key."""
@@ -51,8 +53,19 @@ class Session:
             self.videos.popitem(last=False)[1].close()
         return key
 
+    def keep_drop(self, drop: Any) -> str:
+        """Keep dropped files under a new key, and remove the oldest of too many; return the key."""
+        key = secrets.token_urlsafe(9)
+        self.drops[key] = drop
+        while len(self.drops) > MAX_DROPS:
+            self.drops.popitem(last=False)[1].job.close()
+        return key
+
     def close(self) -> None:
         """Cancel the videos of the session, and remove their files."""
+        for drop in self.drops.values():
+            drop.job.close()
+        self.drops.clear()
         for job in self.videos.values():
             job.close()
         self.videos.clear()

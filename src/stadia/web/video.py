@@ -87,7 +87,8 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
 TAIL_BYTES = 2000
 """Last bytes of a command's messages in which its progress is looked for."""
 
-_PROGRESS = re.compile(r"(?P<what>[^:]+?)(?: \.\.\.|: (?P<done>\d+)(?: of (?P<total>\d+))?(?:, about \d+ s left)?)")
+_COUNTED = r"(?:(?P<done>\d+)(?: of (?P<total>\d+))?(?:, |$))?(?:\d+ s so far)?(?:, about \d+ s left)?"
+_PROGRESS = re.compile(rf"(?P<what>[^:]+?)(?: \.\.\.|: {_COUNTED})")
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 
@@ -102,7 +103,8 @@ class VideoJob:
 
     folder: for its frames and predictions.
     name: name of the file on the user's computer; "" if unknown.
-    state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled".
+    state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled"; of dropped files
+        also "open", for more files, and "checking".
     what: what is counted, in the words of the process that counts; "" for frames.
     done, total: number of finished items, and of all items, of what is counted since `began`.
     began: when counting began, on the clock `time.monotonic`, seconds.
@@ -272,12 +274,13 @@ def read_progress(tail: bytes) -> tuple[str, int, int] | None:
     The total is 0 if it is unknown. Returns None without such a line.
 
     Examples:
-        >>> read_progress(b"stadia ...\nreading frames ...\nmatching images: 30 of 120, about 9 s left\n")
+        >>> read_progress(b"reading ...\nmatching images: 30 of 120, 3 s so far, about 9 s left\n")
         ('matching images', 30, 120)
         >>> read_progress(b"matching images: 30 of 120\nreconstructing ...\n")
         ('reconstructing', 0, 0)
     """
-    for line in reversed(tail.decode("utf-8", "replace").splitlines()):
+    whole = tail.partition(b"\n")[2] if len(tail) == TAIL_BYTES else tail  # its first line may be cut
+    for line in reversed(whole.decode("utf-8", "replace").splitlines()):
         if found := _PROGRESS.fullmatch(line):
             return found["what"], int(found["done"] or 0), int(found["total"] or 0)
     return None
