@@ -184,13 +184,26 @@ def test_two_clicks_measure_the_world(tab: Page) -> None:
     for label in ("#tip", "#length"):
         box = tab.page.locator(label).bounding_box()
         assert 0 <= box["y"] < 900
+    tab.page.select_option("#kind", "area")
+    tab.click_points((0.6, 0.3), (0.8, 0.3), (0.8, 0.5), (0.6, 0.5), (0.6, 0.3))
+    tab.wait_until("document.querySelectorAll('#labels span').length === 2")  # the length stays
+    tab.page.select_option("#kind", "length")
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    box = tab.page.locator("#cloud").bounding_box()
+    tab.page.click("#camera-view")
+    for share in (0.55, 0.7):
+        tab.page.locator("#cloud").click(position={"x": share * box["width"], "y": 0.6 * box["height"]})
+    tab.wait_until("document.querySelectorAll('#labels span').length === 3")
+    assert "items" in tab.page.get_attribute("#share", "href")
+    tab.page.click("#clear")
+    assert tab.page.locator("#labels span").count() == 0
 
 
 # -- what went wrong for those who tried the page, each by its steps
 
 
 def test_the_first_page_is_a_measured_picture_with_a_divider(tab: Page) -> None:
-    tab.wait_until("document.getElementById('length').textContent")
+    tab.wait_until("document.getElementById('labels').textContent")
     box = tab.page.locator("#handle").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 4
     tab.page.mouse.move(x, y)
@@ -213,7 +226,7 @@ def test_settings_belong_to_the_result(open_tab: Callable[..., Page]) -> None:
     tab.click_points((360.5 / 640, 0.5), (488.5 / 640, 0.5))
     tab.page.fill("#metres", "2")
     tab.page.click("#apply")
-    tab.wait_until("document.getElementById('length').textContent.startsWith('2.00 ')")
+    tab.wait_until("document.getElementById('labels').textContent.startsWith('2.00 ')")
     tab.page.reload()
     tab.wait_for_result()
     tab.page.fill("#fov", "90")
@@ -416,7 +429,7 @@ def test_a_person_gets_depth_a_width_a_3d_view_and_a_page_to_share(chromium: Any
         tab.page.set_input_files("#file", str(STATIC / "examples" / "street.jpg"))
         tab.wait_for_result()
         tab.click_points((0.65, 0.62), (0.9, 0.62))
-        tab.wait_until("document.getElementById('length').textContent")
+        tab.wait_until("document.getElementById('labels').textContent")
         assert 1.0 < float(tab.text("#length").split()[0]) < 5.0, "the width of a car, m"
         tab.page.wait_for_selector("#cloud[data-drawn]")
         with tab.page.expect_download() as started:

@@ -67,13 +67,13 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
     )
     assert depth.shape[1] / depth.shape[0] == pytest.approx(image.shape[1] / image.shape[0], rel=0.02)
     assert browser.client.get(f"{base}/bar/3.jpg").status_code == 200
-    at = "x1=20&y1=60&x2=90&y2=60"
-    length = browser.client.get(f"{base}/distance/3?{at}").json()["distance"]
+    at = (20, 60), (90, 60)
+    length = browser.measure(base, *at, frame=3).json()["value"]
     known = {"kind": "distance", "metres": 2 * length, "x": 20, "y": 60, "x2": 90, "y2": 60, "frame": 3}
     assert browser.post(f"{base}/predict", json={"known": [known]}).status_code == 200
     scaled = wait_for(browser, key)
     assert (scaled["state"], scaled["error"]) == ("done", "")
-    assert browser.client.get(f"{base}/distance/3?{at}").json()["distance"] == pytest.approx(2 * length, rel=0.2)
+    assert browser.measure(base, *at, frame=3).json()["value"] == pytest.approx(2 * length, rel=0.2)
     browser.post(f"{base}/predict", json={"known": [{**known, "x": 5000}]})
     assert wait_for(browser, key)["error"]
     assert wait_for(browser, key)["settings"] == scaled["settings"], "a failure leaves the result"

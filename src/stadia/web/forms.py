@@ -227,6 +227,14 @@ def parse_form(model: type[StrictModel], values: Any) -> Any:
         raise ConfigError(key, found=first["input"], expected=first["msg"]) from None
 
 
+def parse_query_json(model: type[StrictModel], request: Request, key: str) -> Any:
+    """Check the JSON value of a key in a request's query string by a model; without the key, the model's defaults.
+
+    Raises DataError for invalid JSON, ConfigError for the first wrong value.
+    """
+    return parse_form(model, parse_json("request", request.query_params.get(key) or "{}", "JSON"))
+
+
 def read_query(request: Request) -> dict[str, str]:
     """Return the values of a request's query string that are not empty."""
     return {key: text for key, text in request.query_params.items() if text}

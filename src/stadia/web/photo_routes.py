@@ -31,13 +31,15 @@ from stadia.web.forms import (
     describe_error,
     drop_commands,
     parse_form,
+    parse_query_json,
     read_json_body,
     read_query,
     receive_upload,
     send_page,
 )
 from stadia.web.guards import refuse, require_session
-from stadia.web.photo import KeptPhoto, PairForm, PredictForm, describe_distance, predict_decoded
+from stadia.web.measuring import MeasuredForm, MeasureForm
+from stadia.web.photo import KeptPhoto, PredictForm, predict_decoded
 from stadia.web.sessions import MAX_PHOTOS, MAX_VIDEOS, find_kept
 
 MAX_FILE_BYTES = 64 << 20
@@ -159,6 +161,7 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "depth_scale": str(prediction.depth_scale),
         "has_depth": not prediction.depth_scale.is_affine,
         "bar": photos.describe_bar(prediction),
+        "K": prediction.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
         "fov_deg": round(prediction.camera.fov_deg, 1),
         "fov_source": prediction.camera.source,
         "fov_from": photos.FOV_SOURCES[prediction.camera.source],
@@ -210,13 +213,11 @@ async def show_cloud(request: Request) -> Response:
 
 
 async def measure(request: Request) -> Response:
-    """Reply with the distance between two pixels, its standard deviation, and its unit; the query string holds a
-    PairForm.
+    """Reply with a measured value, its standard deviation, and its points in the camera's axes; `form` of the query
+    string is a MeasureForm in JSON.
     """
-    prediction, form = _find_prediction(request), parse_form(PairForm, read_query(request))
-    found = await run_in_threadpool(prediction.measure, (form.x1, form.y1), (form.x2, form.y2))
-    has_error = prediction.error.network_error is not None
-    return JSONResponse(describe_distance(found, str(prediction.depth_scale), has_error))
+    prediction, form = _find_prediction(request), parse_query_json(MeasureForm, request, "form")
+    return JSONResponse((await run_in_threadpool(prediction.measure, form)).to_json())
 
 
 async def download(request: Request) -> Response:
@@ -234,13 +235,11 @@ async def download(request: Request) -> Response:
 
 
 async def share(request: Request) -> Response:
-    """Reply with a page to share, in one HTML file; the query string holds a PairForm or is empty."""
-    prediction, given = _find_prediction(request), read_query(request)
-    form = parse_form(PairForm, given) if given else None
-    points = [] if form is None else [(form.x1, form.y1), (form.x2, form.y2)]
+    """Reply with a page to share, in one HTML file; `form` of the query string is a MeasuredForm in JSON."""
+    prediction, form = _find_prediction(request), parse_query_json(MeasuredForm, request, "form")
 
     def write() -> str:
-        return render_result(share_page.describe_photo(prediction, points))
+        return render_result(share_page.describe_photo(prediction, form.items))
 
     return send_page(await run_in_turn(request, write, get_state(request).queue))
 

@@ -9,7 +9,8 @@ from stadia.core.errors import ConfigError
 
 MAX_SESSIONS, MAX_PHOTOS, MAX_DROPS, MAX_VIDEOS = 16, 4, 2, 3
 """Most videos of a session (MAX_PHOTOS: pictures; MAX_DROPS: results of other programs; MAX_SESSIONS: sessions of a
-server): together at most half a gigabyte of memory. Of too many sessions, empty ones are dropped first, then the oldest.
+server): together at most half a gigabyte of memory. Of too many sessions, empty ones are dropped first, then the
+oldest.
 """
 
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
+from stadia.core.types import DepthScale
 from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
@@ -30,9 +31,9 @@ from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.prediction import MeasuredDistance, measure_distance
 from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
 from stadia.web.forms import describe_error, drop_commands
+from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
     FOV_SOURCES,
     ExpectedError,
@@ -471,16 +472,23 @@ def read_frame_depth(job: VideoJob, number: int) -> tuple[NDArray[np.float32], N
     return np.where(np.isfinite(depth), depth, np.float32(0)), job.mapped.camera.make_K(*depth.shape)
 
 
-def measure_frame(job: VideoJob, number: int, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-    """Return the distance in space between the scene points at two pixels (x, y) of a frame.
+def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
+    """Measure what a form marks in a frame of a predicted video; without poses, its points are in the camera's axes,
+    else in the world of the path.
 
-    Raises the errors of `read_frame_depth`, and GeometryError for a pixel without depth.
+    Raises the errors of `read_frame_depth` and `stadia.web.measuring.measure`.
     """
+    number = form.frame or 0
     depth, K = read_frame_depth(job, number)
     height, width = job.about["size"]
     rows, columns = depth.shape
-    at = [(min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in (first, second)]
-    return measure_distance(depth, K, at[0], at[1], job.about["relative_error"] or 0.0)
+    at = tuple((min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in form.points)
+    about, own = job.about, job.about["relative_error"]
+    scaled = form.model_copy(update={"points": at})
+    error = own if about["has_network_error"] else None
+    found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), error, own)
+    T = read_poses(job.predictions).get(f"{number:06d}")
+    return found if T is None else replace(found, points=found.points @ T[:3, :3].T + T[:3, 3])
 
 
 def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -24,9 +24,10 @@ from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, decode_video
-from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_upload, send_page
+from stadia.web.forms import UPLOAD, parse_form, parse_query_json, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
-from stadia.web.photo import PairForm, PredictForm, choose_camera, color_prediction, describe_distance, predict_decoded
+from stadia.web.measuring import MeasuredForm, MeasureForm
+from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
 from stadia.web.sessions import find_kept
 from stadia.web.trainings import check_free_memory
 from stadia.web.video import (
@@ -249,13 +250,11 @@ async def skip_map(request: Request) -> Response:
 
 
 async def measure_video(request: Request) -> Response:
-    """Reply with the distance between two pixels of a frame, its standard deviation, and its unit; the query string
-    holds a PairForm.
+    """Reply with a value measured in a frame, its standard deviation, and its points; `form` of the query string is a
+    MeasureForm in JSON.
     """
-    job, form = _find_done(request), parse_form(PairForm, read_query(request))
-    number, ends = request.path_params["number"], ((form.x1, form.y1), (form.x2, form.y2))
-    found = await run_in_threadpool(measure_frame, job, number, *ends)
-    return JSONResponse(describe_distance(found, job.about["depth_scale"], job.about["has_network_error"]))
+    job, form = _find_done(request), parse_query_json(MeasureForm, request, "form")
+    return JSONResponse((await run_in_threadpool(measure_frame, job, form)).to_json())
 
 
 async def show_video_values(request: Request) -> Response:
@@ -314,9 +313,9 @@ async def download_video(request: Request) -> Response:
 
 
 async def share_video(request: Request) -> Response:
-    """Reply with a page to share, in one HTML file."""
-    job = _find_done(request)
-    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job))))
+    """Reply with a page to share, in one HTML file; `form` of the query string is a MeasuredForm in JSON."""
+    job, form = _find_done(request), parse_query_json(MeasuredForm, request, "form")
+    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job, form.items))))
 
 
 def _find(request: Request) -> VideoJob:

@@ -2,15 +2,15 @@
 // an example is shown, ready to be measured.
 
 import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, splitCloud, upload } from "./api.js";
-import { describeDistance, shortLength, startScale, startStage } from "./stage.js";
+import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
 const MAX_CLOUD = 250000, SLOW_S = 3; // of slow connections, points are sent only when they are wanted
-const HERO = { name: "street", points: [[545, 380], [715, 380]] };
+const HERO = { name: "street", length: { kind: "length", points: [[545, 380], [715, 380]] } };
 
 export function startPicture(session) {
   const state = { photo: null, result: null, changes: {}, shown: null, request: null, cloud: null, isHero: false };
-  const stage = startStage("", (points) => { scale.check(); measure(points); });
+  const stage = startStage("", measureItem, showMeasured);
   const scale = startScale("", () => stage, (known) => change({ known }));
 
   for (const id of ["network", "result-network"]) byId(id).replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
@@ -158,31 +158,29 @@ export function startPicture(session) {
     byId("result").classList.remove("working");
     const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
     stage.show(result, values, false);
-    if (isHero && isNew) stage.setPoints(HERO.points);
-    else measure(stage.points());
+    if (isHero && isNew) stage.add(HERO.length);
+    else await stage.measure(true);
     if (!isHero && isNew && (document.activeElement === document.body || byId("strip").contains(document.activeElement))) byId("stage").focus({ preventScroll: true });
     if (!result.has_depth) return;
     if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew, signal);
     else byId("cloud-about").replaceChildren(Object.assign(document.createElement("button"), { type: "button", textContent: "Show it in 3D (4 MB)", onclick: () => showCloud(isNew, signal) }));
   }
 
-  async function measure(points) {
-    const base = `/api/photos/${state.photo}`, [first, second] = points;
-    byId("share").href = `${base}/share`;
-    stage.showLength("");
-    byId("distance").textContent = "";
-    const asked = (state.asked = {}); // a reply about points before is not shown
-    if (!second || !state.result?.has_depth) return;
-    const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] });
-    try {
-      const found = await (await get(`${base}/distance?${query}`)).json();
-      if (asked !== state.asked) return;
-      byId("share").href = `${base}/share?${query}`; // the page has the distance too
-      byId("distance").textContent = describeDistance(found);
-      stage.showLength(shortLength(found));
-    } catch (error) {
-      if (asked === state.asked) byId("distance").textContent = error.message;
-    }
+  async function measureItem({ kind, points }) {
+    return (await get(`/api/photos/${state.result.photo}/measure?${new URLSearchParams({ form: JSON.stringify({ kind, points }) })}`)).json();
+  }
+
+  // The shared page and the points in 3D have what was measured too.
+  function showMeasured() {
+    scale.check();
+    if (state.result) byId("share").href = `/api/photos/${state.result.photo}/share?${new URLSearchParams({ form: JSON.stringify({ items: stage.form() }) })}`;
+    state.cloud?.showMarks(stage.marksIn3d());
+  }
+
+  // A point that was clicked in 3D is one of the picture.
+  function pick([x, y, z]) {
+    const { K: [fx, fy, cx, cy], width, height } = state.result, clamp = (value, most) => Math.min(Math.max(Math.round(value), 0), most - 1);
+    stage.addPoint([clamp((fx * x) / z + cx, width), clamp((fy * y) / z + cy, height)]);
   }
 
   async function showCloud(isNew = false, signal = undefined) {
@@ -191,9 +189,10 @@ export function startPicture(session) {
       const query = new URLSearchParams({ edges: byId("edges").value, certain: byId("certain").value, points: MAX_CLOUD });
       const [{ CloudView }, bytes] = await Promise.all([import("/shared/points.js"), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal).then((reply) => reply.arrayBuffer())]);
       if (result !== state.result) return;
-      state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; });
+      state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; }, pick);
       const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height };
       state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew });
+      state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
       if (result === state.result && error.name !== "AbortError") about.textContent = error.message;
     }
