@@ -205,4 +205,4 @@ def test_an_example_is_shared_and_predicted_again_as_the_own_one(browser: Browse
     again = browser.post("/api/photos/street/predict", json={"network": 1}).json()
     assert again["photo"] != "street"
     assert browser.client.get("/api/photos/street").json()["network"] == result["network"]
-    assert browser.post("/api/photos/street/delete").status_code == 422
+    assert browser.post("/api/results/street/delete", json={}).status_code == 422

@@ -501,6 +501,11 @@ DOWNLOADS: Mapping[str, str] = {
 """Files of a prediction that users can download, with their media types."""
 
 
+def has_file(prediction: PhotoPrediction, name: str) -> bool:
+    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud and no depth.png."""
+    return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
+
+
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
     """Write one of the files DOWNLOADS into a folder; return its path.
 

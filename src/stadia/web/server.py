@@ -32,6 +32,7 @@ from stadia.web.guards import (
     set_cookie,
 )
 from stadia.web.networks import NetworkShelf
+from stadia.web.sessions import SessionStore
 
 NO_PAGE_S = 5.0
 """Seconds after which the first network is loaded even if no browser opened the page."""
@@ -46,10 +47,12 @@ ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
     ("GET", "/api/networks", "stadia.web.photo_routes:show_networks"),
     ("POST", "/api/networks/{name}/download", "stadia.web.photo_routes:download_network"),
-    ("GET", "/api/results", "stadia.web.photo_routes:show_results"),
+    ("GET", "/api/results", "stadia.web.gallery_routes:show_results"),
+    ("GET", "/api/results/all.zip", "stadia.web.gallery_routes:export_results"),
+    ("GET", "/api/results/{key}/{name}.jpg", "stadia.web.gallery_routes:show_small"),
+    ("POST", "/api/results/{key}/delete", "stadia.web.gallery_routes:delete_result"),
     ("GET", "/api/photos/{key}", "stadia.web.photo_routes:show_photo"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
-    ("POST", "/api/photos/{key}/delete", "stadia.web.photo_routes:delete_photo"),
     ("GET", "/api/photos/{key}/color.jpg", "stadia.web.photo_routes:show_colors"),
     ("GET", "/api/photos/{key}/{name}.jpg", "stadia.web.photo_routes:show_image"),
     ("GET", "/api/photos/{key}/values.f32", "stadia.web.photo_routes:show_values"),
@@ -111,16 +114,27 @@ def load_endpoint(place: str) -> Callable[[Request], Awaitable[Response]]:
 
 
 def make_app(
-    names: Sequence[str], *, runs: Path | None = None, data: Path | None = None, token: str | None = None
+    names: Sequence[str],
+    *,
+    runs: Path | None = None,
+    data: Path | None = None,
+    results: Path | None = None,
+    token: str | None = None,
 ) -> Starlette:
     """Create the web application.
 
     names: runs, checkpoints or published networks; the first one is the default.
     runs: a folder of training runs to list; None lists none.
     data: a folder whose data may be checked; None allows none.
+    results: a folder in which pictures and videos survive a restart; None keeps them as long as the server runs.
     token: secret that a browser must know; None only if the server is reachable from this machine alone.
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), runs, data)
+    if results is not None:
+        from stadia.web.gallery import Gallery
+
+        state.gallery = Gallery(results, state.shelf)
+        state.sessions = SessionStore(state.gallery.has)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -119,6 +119,8 @@ class VideoJob:
     known: lengths that set its scale.
     other: key of the video from which this one takes its frames to predict them by another network; "" for an upload.
     about: what the page shows once the job is done.
+    store: stores the predicted job on disk.
+    is_stored: whether its folder is that of a result on disk, which stays until the user deletes it.
     """
 
     folder: Path
@@ -138,6 +140,8 @@ class VideoJob:
     known: tuple[LengthForm, ...] = ()
     other: str = ""
     about: dict[str, Any] = field(default_factory=dict)
+    store: Callable[[], None] = lambda: None
+    is_stored: bool = False
 
     @property
     def frames(self) -> Path:
@@ -150,12 +154,13 @@ class VideoJob:
         return self.folder / "predictions"
 
     def close(self) -> None:
-        """Cancel the job, and remove its files."""
+        """Cancel the job, and remove its files, unless they are a stored result."""
         if self.state not in ("done", "failed"):
             self.state = "cancelled"
         if self.process is not None:
             self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.is_stored:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def fail(self, error: str) -> None:
         """End the job with an error, and remove its files."""
@@ -330,8 +335,16 @@ def copy_frames(job: VideoJob, made: VideoJob) -> None:
     """
     for path in job.folder.iterdir():
         if path.is_dir() and path not in (job.predictions, job.folder / "cache"):
-            shutil.copytree(path, made.folder / path.name, copy_function=os.link, dirs_exist_ok=True)
+            shutil.copytree(path, made.folder / path.name, copy_function=link_or_copy, dirs_exist_ok=True)
     made.mapped = job.mapped
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Create a hard link to a file, or a copy of it on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:  # of another file system
+        shutil.copyfile(source, target)
 
 
 def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None) -> str:
@@ -362,13 +375,14 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
     return str(shutil.move(run, runs / run.name))
 
 
-def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
+def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequence[str] = ()) -> None:
     """Predict the mapped frames of a job into its folder, in the scale of its known lengths; set its state, and what
     the page shows. Earlier predictions of the job stay if it fails.
 
     job: the job.
     network: the network.
     name: name of the network on the page; "" takes its own.
+    notes: further lines for the page.
 
     Raises CancelledError if the job is cancelled meanwhile, and the errors of predicting.
     """
@@ -396,7 +410,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
         "verdict": written.checks["verdict"],
-        "lines": drop_commands(prediction_lines(Path("video"), written.predictions)),
+        "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
         "trust": trust_line(written.predictions),
         "receipt": describe_scale(session.receipt),
         "chip": describe_chip(error),
@@ -419,6 +433,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
         "files": [*files, CLOUD_GLB] if CLOUD in files else files,
         "not_shared": explain_not_shared(job.predictions / VIDEO),
     }
+    job.store()
     job.state = "done"
 
 

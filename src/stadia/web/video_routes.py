@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,7 @@ async def add_video(request: Request) -> Response:
     job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))), name=name)
     job.network = form.network
     key = session.keep_video(job)
+    set_store(state, session.key, key, job)
     try:
         path = await receive_upload(request, job.folder, ["video"])
         if job.state == "cancelled":
@@ -88,6 +90,12 @@ async def add_video(request: Request) -> Response:
         await run_in_threadpool(job.close)
         raise
     return JSONResponse({"video": key})
+
+
+def set_store(state: AppState, session: str, key: str, job: VideoJob) -> None:
+    """Let a job store itself on disk when it is done, if the server has a folder for results."""
+    if state.gallery is not None:
+        job.store = partial(state.gallery.save_video, session, key, job)
 
 
 def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
@@ -120,9 +128,8 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         camera, path_text = map_frames(job, camera)
         rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
         job.mapped = MappedFrames(camera, rate_hz, decoded.count, path_text)
-        predict_video(job, network)
-        if decoded.has_more:
-            job.about["lines"].insert(0, f"note: only the first {decoded.count} frames: take each n-th to see more")
+        note = f"note: only the first {decoded.count} frames: take each n-th to see more"
+        predict_video(job, network, notes=[note] * decoded.has_more)
 
 
 @contextmanager
@@ -164,6 +171,7 @@ async def add_second(request: Request) -> Response:
     await run_in_threadpool(copy_frames, job, made)
     session.videos.move_to_end(made.other)  # the first of the two goes last
     key = session.keep_video(made)
+    set_store(state, session.key, key, made)
     queue = state.video_queue if form.minutes is None else state.adapt_queue
     queue.submit(predict_second, state, made, form)
     return JSONResponse({"video": key})
@@ -319,8 +327,16 @@ async def share_video(request: Request) -> Response:
 
 
 def _find(request: Request) -> VideoJob:
-    job: VideoJob = find_kept(require_session(request).videos, request.path_params["key"], "video")
-    return job
+    """Return the video of a request: one in memory, or one on disk."""
+    session, key, state = require_session(request), request.path_params["key"], get_state(request)
+    if key not in session.videos and state.gallery is not None:
+        stored = state.gallery.find(session.key, key, "video")
+        if stored is not None:
+            job = state.gallery.load_video(stored)
+            set_store(state, session.key, key, job)
+            session.keep_video(job, key)
+    found: VideoJob = find_kept(session.videos, key, "video")
+    return found
 
 
 def _find_done(request: Request) -> VideoJob:
