@@ -1,6 +1,7 @@
 """A server of the app whose network reads depth from the picture: red is near, black is far."""
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,11 @@ class Browser:
     def post(self, path: str, **request: Any) -> Any:
         headers = {"x-stadia": self.session.get("csrf", ""), **request.pop("headers", {})}
         return self.client.post(path, headers=headers, **request)
+
+    def measure(self, base: str, *points: tuple[int, int], kind: str = "length", frame: int | None = None) -> Any:
+        """Return the reply about what is measured between pixels."""
+        form = {"kind": kind, "points": points, **({} if frame is None else {"frame": frame})}
+        return self.client.get(f"{base}/measure", params={"form": json.dumps(form)})
 
     def upload(self, data: bytes, query: str = "") -> Any:
         return self.post(f"/api/photos{query}", content=data)

@@ -184,13 +184,26 @@ def test_two_clicks_measure_the_world(tab: Page) -> None:
     for label in ("#tip", "#length"):
         box = tab.page.locator(label).bounding_box()
         assert 0 <= box["y"] < 900
+    tab.page.select_option("#kind", "area")
+    tab.click_points((0.6, 0.3), (0.8, 0.3), (0.8, 0.5), (0.6, 0.5), (0.6, 0.3))
+    tab.wait_until("document.querySelectorAll('#labels span').length === 2")  # the length stays
+    tab.page.select_option("#kind", "length")
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    box = tab.page.locator("#cloud").bounding_box()
+    tab.page.click("#camera-view")
+    for share in (0.55, 0.7):
+        tab.page.locator("#cloud").click(position={"x": share * box["width"], "y": 0.6 * box["height"]})
+    tab.wait_until("document.querySelectorAll('#labels span').length === 3")
+    assert "items" in tab.page.get_attribute("#share", "href")
+    tab.page.click("#clear")
+    assert tab.page.locator("#labels span").count() == 0
 
 
 # -- what went wrong for those who tried the page, each by its steps
 
 
 def test_the_first_page_is_a_measured_picture_with_a_divider(tab: Page) -> None:
-    tab.wait_until("document.getElementById('length').textContent")
+    tab.wait_until("document.getElementById('labels').textContent")
     box = tab.page.locator("#handle").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 4
     tab.page.mouse.move(x, y)
@@ -213,13 +226,33 @@ def test_settings_belong_to_the_result(open_tab: Callable[..., Page]) -> None:
     tab.click_points((360.5 / 640, 0.5), (488.5 / 640, 0.5))
     tab.page.fill("#metres", "2")
     tab.page.click("#apply")
-    tab.wait_until("document.getElementById('length').textContent.startsWith('2.00 ')")
+    tab.wait_until("document.getElementById('labels').textContent.startsWith('2.00 ')")
     tab.page.reload()
     tab.wait_for_result()
     tab.page.fill("#fov", "90")
     tab.wait_until("document.getElementById('fov-source').textContent.includes('by hand')")
     assert tab.page.input_value("#result-network") == "1"
     assert "length of 2 m" in tab.text("#receipt")
+
+
+def test_what_is_changed_while_a_picture_is_sent_is_kept(chromium: Any, address: str) -> None:
+    """The end of the first page's requests does not end those of the picture, and its settings are not lost."""
+    context, held = chromium.new_context(viewport={"width": 1400, "height": 900}), list[Any]()
+    context.route(re.compile(r"/street/cloud\.bin|/api/photos\?"), lambda route: held.append(route))
+    tab = Page(context, address)
+    while not held:
+        tab.page.wait_for_timeout(20)
+    tab.choose(encode(make_picture(480, 640)))
+    while len(held) < 2:
+        tab.page.wait_for_timeout(20)
+    held[0].continue_()
+    tab.page.wait_for_timeout(200)
+    assert not tab.text("#status").startswith("Done")
+    tab.page.select_option("#result-network", "1")
+    held[1].continue_()
+    tab.wait_until("document.getElementById('chip').textContent.includes('unknown')")
+    assert tab.problems == []
+    context.close()
 
 
 def test_a_lost_connection_is_tried_again_and_the_picture_stays(open_tab: Callable[..., Page]) -> None:
@@ -246,6 +279,22 @@ def test_a_drop_of_something_else_is_one_line(open_tab: Callable[..., Page]) -> 
     assert "no file" in tab.text("#error")
     tab.drop(encode(make_picture(), "JPEG"), "photo.mp4", "video/mp4")
     tab.wait_for_result()
+
+
+def test_a_dropped_result_waits_for_its_images(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab()
+    tab.drop(b"0 0 0 0 0 0 0 1\n1 1 0 0 0 0 0 1\n", "trajectory.txt", "text/plain")
+    tab.wait_until("document.getElementById('result-list').textContent.includes('missing: the images')")
+    assert not tab.page.is_visible("#result-ready")
+    tab.drop(encode(make_picture()), "1.png", "image/png")
+    tab.page.wait_for_selector("#result-ready", state="visible")
+    assert "1 images" in tab.text("#result-list")
+    tab.page.reload()
+    tab.page.wait_for_selector("#result-ready", state="visible")
+    assert tab.find_faults_of_access() == []
+    tab.page.click("#result-remove")
+    assert tab.text("#result-list") == ""
+    assert tab.problems == []
 
 
 def test_a_portrait_keeps_its_shape(tab: Page) -> None:
@@ -380,7 +429,7 @@ def test_a_person_gets_depth_a_width_a_3d_view_and_a_page_to_share(chromium: Any
         tab.page.set_input_files("#file", str(STATIC / "examples" / "street.jpg"))
         tab.wait_for_result()
         tab.click_points((0.65, 0.62), (0.9, 0.62))
-        tab.wait_until("document.getElementById('length').textContent")
+        tab.wait_until("document.getElementById('labels').textContent")
         assert 1.0 < float(tab.text("#length").split()[0]) < 5.0, "the width of a car, m"
         tab.page.wait_for_selector("#cloud[data-drawn]")
         with tab.page.expect_download() as started:

@@ -46,12 +46,14 @@ def test_the_field_of_view_is_chosen_and_the_picture_kept(browser: Browser) -> N
 def test_a_distance_is_that_of_the_world(browser: Browser) -> None:
     """Two pixels 60 apart at 1 m, in a camera of 90 degrees (focal length 64 px)."""
     first = browser.upload(encode(make_picture()), "?fov_deg=90").json()
-    key = first["photo"]
-    measured = browser.client.get(f"/api/photos/{key}/distance?x1=66&y1=10&x2=126&y2=10").json()
-    assert measured["distance"] == pytest.approx(60 / 64, rel=0.02)
-    assert (measured["unit"], measured["has_network_error"]) == ("m", True)
+    base = f"/api/photos/{first['photo']}"
+    measured = browser.measure(base, (66, 10), (126, 10)).json()
+    assert measured["value"] == pytest.approx(60 / 64, rel=0.02)
+    assert measured["unit"] == "m"
+    assert "unknown" not in measured["text"]
+    assert np.ptp(measured["points"], axis=0) == pytest.approx([60 / 64, 0, 0], abs=0.05)
     assert measured["deviation"] == pytest.approx(0.1 * 60 / 64, rel=0.1)
-    refused = browser.client.get(f"/api/photos/{key}/distance?x1=66&y1=10&x2=300&y2=10")
+    refused = browser.measure(base, (66, 10), (300, 10))
     assert (refused.status_code, refused.json()["error"].count("\n")) == (422, 0)
 
 
@@ -64,8 +66,8 @@ def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser, x: int) -> 
     assert result["receipt"][0].startswith("Metres come from the depth of 3 m")
     data = browser.client.get(f"/api/photos/{result['photo']}/values.f32").content
     assert np.frombuffer(data, "<f4").reshape(result["values"])[50, x] == pytest.approx(3.0, rel=0.02)
-    measured = browser.client.get(f"/api/photos/{photo}/distance?x1=66&y1=10&x2=126&y2=10").json()
-    assert not measured["has_network_error"], "a known length does not measure the network"
+    measured = browser.measure(f"/api/photos/{photo}", (66, 10), (126, 10)).json()
+    assert "error is unknown" in measured["text"], "a known length does not measure the network"
 
 
 def test_every_file_is_read_back(browser: Browser) -> None:
@@ -93,8 +95,7 @@ def test_relative_output_offers_no_depth(browser: Browser) -> None:
     assert set(result["files"]) == {"picture.png", "depth.npz", "verdict.json"}
     key = result["photo"]
     assert browser.client.get(f"/api/photos/{key}/cloud.bin").status_code == 422
-    measured = browser.client.get(f"/api/photos/{key}/distance?x1=1&y1=1&x2=2&y2=2")
-    assert measured.status_code == 422
+    assert browser.measure(f"/api/photos/{key}", (1, 1), (2, 2)).status_code == 422
 
 
 def test_the_cloud_leaves_out_edges(browser: Browser) -> None:
@@ -176,8 +177,8 @@ def test_settings_come_back_with_the_result(browser: Browser) -> None:
     browser.post(f"/api/photos/{photo}/predict", json=form)
     settings = browser.client.get(f"/api/photos/{photo}").json()["settings"]
     assert (settings["network"], settings["fov_deg"], settings["known"][0]["x2"]) == (1, 80.0, 99)
-    measured = browser.client.get(f"/api/photos/{photo}/distance?x1=70&y1=9&x2=99&y2=9").json()
-    assert measured["distance"] == pytest.approx(2.0, rel=0.02)
+    measured = browser.measure(f"/api/photos/{photo}", (70, 9), (99, 9)).json()
+    assert measured["value"] == pytest.approx(2.0, rel=0.02)
     assert browser.client.get("/api/results").json()["results"][0]["name"] == "room.png"
 
 
@@ -204,4 +205,4 @@ def test_an_example_is_shared_and_predicted_again_as_the_own_one(browser: Browse
     again = browser.post("/api/photos/street/predict", json={"network": 1}).json()
     assert again["photo"] != "street"
     assert browser.client.get("/api/photos/street").json()["network"] == result["network"]
-    assert browser.post("/api/photos/street/delete").status_code == 422
+    assert browser.post("/api/results/street/delete", json={}).status_code == 422

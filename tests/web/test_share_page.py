@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -20,13 +21,18 @@ def share(browser: Browser, result: Any, query: str = "") -> str:
 def test_a_shared_picture_has_verdict_camera_licence_and_distance(browser: Browser) -> None:
     """Two pixels 60 apart at 1 m, in a camera of 90 degrees (focal length 64 px)."""
     result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
-    page = share(browser, result, "?x1=66&y1=10&x2=126&y2=10")
+    items = [
+        {"kind": "length", "points": [[66, 10], [126, 10]]},
+        {"kind": "angle", "points": [[80, 9], [90, 9], [90, 5]]},
+    ]
+    page = share(browser, result, f"?{urlencode({'form': json.dumps({'items': items})})}")
     assert f'<p class="word">{result["verdict"]}</p>' in page
     for text in ("CC0-1.0", "90.0° from left to right, chosen by hand", "focal lengths 64, 64", "128x96 pixels"):
         assert text in page
-    distance = re.search(r"Distance of the two points: ([\d.]+) ± [\d.]+ m<", page)
+    distance = re.search(r"Distance ([\d.]+) ± [\d.]+ m, of", page)
     assert distance is not None
     assert float(distance[1]) == pytest.approx(60 / 64, rel=0.02)
+    assert re.search(r"Angle 90.0 ± [\d.]+°<", page)
     assert page.count("data:image/jpeg") == 2
     assert not re.search(r"(?:src|href)=[\"'](?!data:)", page), "the page loads nothing"
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests.web.conftest import Browser, make_network
 
+from stadia.cli.output import Stage
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
 from stadia.web import video_routes
@@ -66,13 +67,13 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
     )
     assert depth.shape[1] / depth.shape[0] == pytest.approx(image.shape[1] / image.shape[0], rel=0.02)
     assert browser.client.get(f"{base}/bar/3.jpg").status_code == 200
-    at = "x1=20&y1=60&x2=90&y2=60"
-    length = browser.client.get(f"{base}/distance/3?{at}").json()["distance"]
+    at = (20, 60), (90, 60)
+    length = browser.measure(base, *at, frame=3).json()["value"]
     known = {"kind": "distance", "metres": 2 * length, "x": 20, "y": 60, "x2": 90, "y2": 60, "frame": 3}
     assert browser.post(f"{base}/predict", json={"known": [known]}).status_code == 200
     scaled = wait_for(browser, key)
     assert (scaled["state"], scaled["error"]) == ("done", "")
-    assert browser.client.get(f"{base}/distance/3?{at}").json()["distance"] == pytest.approx(2 * length, rel=0.2)
+    assert browser.measure(base, *at, frame=3).json()["value"] == pytest.approx(2 * length, rel=0.2)
     browser.post(f"{base}/predict", json={"known": [{**known, "x": 5000}]})
     assert wait_for(browser, key)["error"]
     assert wait_for(browser, key)["settings"] == scaled["settings"], "a failure leaves the result"
@@ -95,6 +96,15 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
     wait_for(browser, browser.post("/api/videos", content=data).json()["video"])
     assert browser.client.get(base).json()["state"] == "done", "a video of another tab stays"
     assert len(list(app.state.shared.folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("done", [0, 7])
+@pytest.mark.parametrize("count", [None, 20])
+def test_progress_is_read_as_it_is_written(done: int, count: int | None) -> None:
+    line = Stage("finding points", count, started_s=0.0, done=done).describe(30.0)
+    text = f"{'earlier: 1 of 2' * 400}\n{line}\n".encode()
+    for tail in (text[-videos.TAIL_BYTES :], line.encode()):
+        assert videos.read_progress(tail) == ("finding points", done, count or 0)
 
 
 def test_a_video_that_no_page_can_hold_names_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,9 @@ def app(
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder whose data the page may check.")] = Path(),
+    results: Annotated[
+        Path | None, option("The folder in which photos and videos survive a restart; by default in the cache.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to serve; 0.0.0.0 for other machines.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve; 0 chooses a free one.")] = 7860,
     token: Annotated[
@@ -43,6 +46,7 @@ def app(
         if not folder.is_dir() and folder != RUNS:
             raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")
     secret = None if public else _choose_token(token, host, no_token)
+    from stadia.data.config import CacheConfig, find_cache_folder
     from stadia.networks import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
@@ -53,7 +57,8 @@ def app(
     if public:
         application = make_app(names, public_host=public)
     else:
-        application = make_app(names, runs=runs, data=data, token=secret)
+        results = (results or find_cache_folder(CacheConfig()) / "app-results").absolute()
+        application = make_app(names, runs=runs, data=data, results=results, token=secret)
 
     def show_address(address: str) -> None:
         page = f"{address}?{urlencode({'token': secret})}" if secret else address

@@ -184,7 +184,7 @@ def measure_distance(
     direction = apart / distance if distance > 0 else np.array([0.0, 0.0, 1.0])
     for (x, y), point in zip((first, second), points, strict=True):
         ray = point / point[2]
-        gradients.append(float(ray @ direction) * _spread(depth, x, y))
+        gradients.append(float(ray @ direction) * spread_of_depth(depth, x, y))
     deviation = math.hypot(*gradients, relative_error * distance)
     return MeasuredDistance(distance, deviation, (float(points[0][2]), float(points[1][2])))
 
@@ -209,7 +209,8 @@ def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: 
     return np.array([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], dtype=np.float64)
 
 
-def _spread(depth: NDArray[np.floating], x: int, y: int) -> float:
+def spread_of_depth(depth: NDArray[np.floating], x: int, y: int) -> float:
+    """Return the standard deviation of depth (H, W) in a window of WINDOW_PX around the pixel (x, y)."""
     rows, columns = (slice(max(at - WINDOW_PX, 0), at + WINDOW_PX + 1) for at in (y, x))
     near = depth[rows, columns]
     return float(np.std(near[near > 0], dtype=np.float64))

@@ -590,7 +590,7 @@ class ResultPage:
     trust: what users may rely on.
     facts: texts by name, such as network, licence and camera.
     scale_from: source of the metres.
-    headline: a line above the images.
+    measured: sentences about what was measured, below the images.
     video: an MP4; b"" for a picture.
     colors, ticks: CSS colors of the color bar from near to far, and (share of its length, label) of its labels; empty
         without a bar.
@@ -605,7 +605,7 @@ class ResultPage:
     facts: Mapping[str, str]
     depth_scale: str = ""
     scale_from: str = ""
-    headline: str = ""
+    measured: Sequence[str] = ()
     video: bytes = b""
     colors: Sequence[str] = ()
     ticks: Sequence[tuple[float, str]] = ()

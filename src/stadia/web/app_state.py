@@ -23,6 +23,7 @@ from stadia.web.sessions import SessionStore
 from stadia.web.trainings import TrainingStarter
 
 if TYPE_CHECKING:
+    from stadia.web.gallery import Gallery
     from stadia.web.run_list import RunList
 
 CHECK_S = 0.2
@@ -44,6 +45,7 @@ class AppState:
     runs: the folder whose training runs are listed; None lists none.
     data: the folder whose data may be checked; None allows none.
     is_public: whether strangers use the server; they may neither adapt nor download networks.
+    gallery: the results on disk; None keeps results only as long as the server runs.
     sessions: the browsers' sessions.
     queue: a thread that predicts pictures one by one.
     video_queue: a thread that predicts videos and checks data, which takes minutes.
@@ -58,6 +60,7 @@ class AppState:
     runs: Path | None = None
     data: Path | None = None
     is_public: bool = False
+    gallery: Gallery | None = None
     sessions: SessionStore = field(default_factory=SessionStore)
     queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     video_queue: ThreadPoolExecutor = field(default_factory=_one_thread)

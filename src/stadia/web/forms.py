@@ -165,6 +165,21 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
     return path
 
 
+async def receive_file(request: Request, path: Path, max_bytes: int) -> None:
+    """Write the body of a request into a new file.
+
+    Raises DataError for more than `max_bytes` bytes, or a connection that is silent for MAX_SILENCE_S.
+    """
+    size, chunks = 0, request.stream().__aiter__()
+    with path.open("xb") as stream:
+        while (chunk := await _receive(chunks)) is not None:
+            size += len(chunk)
+            if size > max_bytes:
+                found = f"more than {max_bytes >> 20} MB"
+                raise DataError(UPLOAD, found=found, expected="less", fix="make the file smaller")
+            await run_in_threadpool(stream.write, chunk)
+
+
 async def _receive(chunks: AsyncIterator[bytes]) -> bytes | None:
     """Return the next chunk of an upload; None at its end."""
     try:
@@ -210,6 +225,14 @@ def parse_form(model: type[StrictModel], values: Any) -> Any:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "request"
         raise ConfigError(key, found=first["input"], expected=first["msg"]) from None
+
+
+def parse_query_json(model: type[StrictModel], request: Request, key: str) -> Any:
+    """Check the JSON value of a key in a request's query string by a model; without the key, the model's defaults.
+
+    Raises DataError for invalid JSON, ConfigError for the first wrong value.
+    """
+    return parse_form(model, parse_json("request", request.query_params.get(key) or "{}", "JSON"))
 
 
 def read_query(request: Request) -> dict[str, str]:

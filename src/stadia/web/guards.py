@@ -14,6 +14,9 @@ from stadia.web.sessions import Session, SessionStore
 SESSION_COOKIE, TOKEN_COOKIE = "stadia_session", "stadia_token"
 CSRF_HEADER = "x-stadia"
 
+COOKIE_S = 30 * 86400
+"""How long browsers keep the cookies, seconds: as long as results on disk without a visit."""
+
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
@@ -112,7 +115,7 @@ def name_cookie(name: str, request: Request) -> str:
 
 def set_cookie(response: Response, name: str, value: str) -> None:
     """Set a cookie that scripts and other sites cannot use."""
-    response.set_cookie(name, value, httponly=True, samesite="strict", path="/")
+    response.set_cookie(name, value, max_age=COOKIE_S, httponly=True, samesite="strict", path="/")
 
 
 def is_cross_site(request: Request) -> bool:

@@ -29,11 +29,11 @@ from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.prediction import MeasuredDistance, measure_distance
 from stadia.predict.run import Session
 from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
+from stadia.web.measuring import Coordinate, Measured, MeasureForm, measure
 from stadia.web.networks import NetworkShelf
 
 MAX_CLOUD_POINTS = 1_000_000
@@ -223,10 +223,13 @@ class PhotoPrediction:
         depth[sky > 0] = 0
         return depth
 
-    def measure(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance in space between the scene points at two pixels (x, y) of the picture."""
-        height, width = self.image.shape[:2]
-        return measure_distance(self.depth(height, width), self.K, first, second, self.error.relative or 0.0)
+    def measure(self, form: MeasureForm) -> Measured:
+        """Measure what a form marks in the picture.
+
+        Raises the errors of `stadia.web.measuring.measure`.
+        """
+        depth, error = self.depth(*self.image.shape[:2]), self.error
+        return measure(form, depth, self.K, self.depth_scale, error.network_error, error.relative)
 
 
 def predict_photo(
@@ -267,19 +270,6 @@ def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
     depth = predicted.depth()
     image = cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA)
     return find_far_sky(np.asarray(image, np.uint8), depth)
-
-
-Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
-"""Column or row of a pixel."""
-
-
-class PairForm(StrictModel):
-    """Two pixels (x1, y1) and (x2, y2) of a picture."""
-
-    x1: Coordinate
-    y1: Coordinate
-    x2: Coordinate
-    y2: Coordinate
 
 
 class LengthForm(StrictModel):
@@ -407,18 +397,6 @@ def describe_scale(receipt: ScaleReceipt | None) -> list[str]:
     return lines
 
 
-def describe_distance(found: MeasuredDistance, depth_scale: str, has_network_error: bool) -> dict[str, Any]:
-    """Return a measured distance as JSON.
-
-    found: the distance.
-    depth_scale: kind of scale of the depth.
-    has_network_error: whether its deviation contains the error of the network.
-    """
-    unit = "m" if depth_scale == DepthScale.METRES else "units of depth, not metres"
-    lengths = {"distance": found.distance, "deviation": found.deviation, "depths": found.depths}
-    return {**lengths, "unit": unit, "has_network_error": has_network_error}
-
-
 def find_brightest(prediction: PhotoPrediction) -> float:
     """Return the inverse depth that gets the brightest color: the 95th percentile of the picture."""
     return max(float(np.percentile(prediction.predicted.inverse_depth, 95)), 1e-9)
@@ -521,6 +499,11 @@ DOWNLOADS: Mapping[str, str] = {
     "verdict.json": "application/json",
 }
 """Files of a prediction that users can download, with their media types."""
+
+
+def has_file(prediction: PhotoPrediction, name: str) -> bool:
+    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud and no depth.png."""
+    return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
 
 
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:

@@ -31,14 +31,16 @@ from stadia.web.forms import (
     describe_error,
     drop_commands,
     parse_form,
+    parse_query_json,
     read_json_body,
     read_query,
     receive_upload,
     send_page,
 )
 from stadia.web.guards import refuse, require_session
-from stadia.web.photo import KeptPhoto, PairForm, PredictForm, describe_distance, predict_decoded
-from stadia.web.sessions import MAX_PHOTOS, MAX_VIDEOS, find_kept
+from stadia.web.measuring import MeasuredForm, MeasureForm
+from stadia.web.photo import KeptPhoto, PredictForm, predict_decoded
+from stadia.web.sessions import find_kept
 
 MAX_FILE_BYTES = 64 << 20
 
@@ -82,7 +84,7 @@ async def predict_again(request: Request) -> Response:
     PredictForm.
     """
     form = parse_form(PredictForm, await read_json_body(request))
-    key, kept = request.path_params["key"], _find(request)
+    key, kept = request.path_params["key"], await _find(request)
     if key in EXAMPLES:  # which all users share
         kept = KeptPhoto(kept.decoded, name=kept.name)
         key = require_session(request).keep_photo(kept)
@@ -97,6 +99,7 @@ async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictFor
     except StadiaError as error:  # the picture stays, for another network or camera
         return refuse(describe_error(error), photo=key)
     kept.prediction, kept.form = prediction, form
+    await store_photo(request, key, kept)
     return JSONResponse(describe_kept(key, kept))
 
 
@@ -106,15 +109,8 @@ async def show_photo(request: Request) -> Response:
     if key in EXAMPLES:
         require_session(request)
         await run_in_turn(request, lambda: state.find_example(key), state.queue)
-    _find_prediction(request)
-    return JSONResponse(describe_kept(key, _find(request)))
-
-
-async def delete_photo(request: Request) -> Response:
-    """Remove a picture from the session."""
-    find_kept(require_session(request).photos, request.path_params["key"], "picture")
-    del require_session(request).photos[request.path_params["key"]]
-    return JSONResponse({})
+    await _find_prediction(request)
+    return JSONResponse(describe_kept(key, await _find(request)))
 
 
 async def show_networks(request: Request) -> Response:
@@ -130,15 +126,6 @@ async def download_network(request: Request) -> Response:
     state.check_private("download")
     state.downloads.start(request.path_params["name"])
     return JSONResponse({})
-
-
-async def show_results(request: Request) -> Response:
-    """Reply with the keys of the pictures and videos of this session, newest first."""
-    session = require_session(request)
-    found = [("photo", key, kept) for key, kept in session.photos.items() if kept.prediction is not None]
-    found += [("video", key, job) for key, job in session.videos.items() if job.state not in ("failed", "cancelled")]
-    results = [{"kind": kind, "key": key, "name": kept.name} for kind, key, kept in reversed(found)]
-    return JSONResponse({"results": results, "max_photos": MAX_PHOTOS, "max_videos": MAX_VIDEOS})
 
 
 def describe_kept(key: str, kept: KeptPhoto) -> dict[str, Any]:
@@ -161,6 +148,7 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "depth_scale": str(prediction.depth_scale),
         "has_depth": not prediction.depth_scale.is_affine,
         "bar": photos.describe_bar(prediction),
+        "K": prediction.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
         "fov_deg": round(prediction.camera.fov_deg, 1),
         "fov_source": prediction.camera.source,
         "fov_from": photos.FOV_SOURCES[prediction.camera.source],
@@ -172,23 +160,19 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "relative_error": prediction.error.relative,
         "expected_error": photos.describe_expected_error(prediction.error),
         "has_uncertainty": prediction.predicted.log_uncertainty is not None,
-        "files": [name for name in photos.DOWNLOADS if _has_file(prediction, name)],
+        "files": [name for name in photos.DOWNLOADS if photos.has_file(prediction, name)],
     }
-
-
-def _has_file(prediction: photos.PhotoPrediction, name: str) -> bool:
-    return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
 
 
 async def show_image(request: Request) -> Response:
     """Reply with a kept picture, or a small version of it, as JPEG."""
-    image, is_small = _find(request).decoded.image, request.path_params["name"] == "small"
+    image, is_small = (await _find(request)).decoded.image, request.path_params["name"] == "small"
     return await run_in_threadpool(lambda: _encode(shrink_image(image, SMALL_SIDE) if is_small else image))
 
 
 async def show_colors(request: Request) -> Response:
     """Reply with the depth of a picture in colors, as JPEG."""
-    prediction = _find_prediction(request)
+    prediction = await _find_prediction(request)
     return await run_in_threadpool(lambda: _encode(photos.color_prediction(prediction)))
 
 
@@ -199,31 +183,29 @@ def _encode(image: Any) -> Response:
 
 async def show_values(request: Request) -> Response:
     """Reply with the depth values of `shrink_values` as float32 in rows, little endian."""
-    values = await run_in_threadpool(photos.shrink_values, _find_prediction(request))
+    values = await run_in_threadpool(photos.shrink_values, await _find_prediction(request))
     return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 async def show_cloud(request: Request) -> Response:
     """Reply with points float32 (N, 3), followed by colors uint8 (N, 3); the query string holds a CloudForm."""
-    prediction = _find_prediction(request)
+    prediction = await _find_prediction(request)
     form = parse_form(CloudForm, read_query(request))
     points, colors = await run_in_threadpool(photos.make_cloud, prediction, form.points, form.edges, form.certain)
     return Response(points.astype("<f4").tobytes() + colors.tobytes(), media_type="application/octet-stream")
 
 
 async def measure(request: Request) -> Response:
-    """Reply with the distance between two pixels, its standard deviation, and its unit; the query string holds a
-    PairForm.
+    """Reply with a measured value, its standard deviation, and its points in the camera's axes; `form` of the query
+    string is a MeasureForm in JSON.
     """
-    prediction, form = _find_prediction(request), parse_form(PairForm, read_query(request))
-    found = await run_in_threadpool(prediction.measure, (form.x1, form.y1), (form.x2, form.y2))
-    has_error = prediction.error.network_error is not None
-    return JSONResponse(describe_distance(found, str(prediction.depth_scale), has_error))
+    prediction, form = await _find_prediction(request), parse_query_json(MeasureForm, request, "form")
+    return JSONResponse((await run_in_threadpool(prediction.measure, form)).to_json())
 
 
 async def download(request: Request) -> Response:
     """Reply with one of the files of a prediction."""
-    prediction, name = _find_prediction(request), request.path_params["name"]
+    prediction, name = await _find_prediction(request), request.path_params["name"]
 
     def write() -> bytes:
         with tempfile.TemporaryDirectory(dir=get_state(request).folder) as folder:
@@ -236,31 +218,47 @@ async def download(request: Request) -> Response:
 
 
 async def share(request: Request) -> Response:
-    """Reply with a page to share, in one HTML file; the query string holds a PairForm or is empty."""
-    prediction, given = _find_prediction(request), read_query(request)
-    form = parse_form(PairForm, given) if given else None
-    points = [] if form is None else [(form.x1, form.y1), (form.x2, form.y2)]
+    """Reply with a page to share, in one HTML file; `form` of the query string is a MeasuredForm in JSON."""
+    prediction, form = await _find_prediction(request), parse_query_json(MeasuredForm, request, "form")
 
     def write() -> str:
-        return render_result(share_page.describe_photo(prediction, points))
+        return render_result(share_page.describe_photo(prediction, form.items))
 
     return send_page(await run_in_turn(request, write, get_state(request).queue))
 
 
-def _find(request: Request) -> KeptPhoto:
-    session, key = require_session(request), request.path_params["key"]
+async def store_photo(request: Request, key: str, kept: KeptPhoto) -> None:
+    """Store a predicted picture on disk, if the server has a folder for results."""
+    state, session = get_state(request), require_session(request)
+    if state.gallery is not None:
+        await run_in_threadpool(state.gallery.save_photo, session.key, key, kept)
+
+
+async def _find(request: Request) -> KeptPhoto:
+    """Return the picture of a request: an example, one in memory, or one on disk."""
+    session, key, state = require_session(request), request.path_params["key"], get_state(request)
     if key in EXAMPLES:
-        decoded, prediction = get_state(request).find_example(key)
+        decoded, prediction = state.find_example(key)
         return KeptPhoto(decoded, prediction, name=key.capitalize())
+    if key not in session.photos and state.gallery is not None:
+        stored = await run_in_threadpool(state.gallery.find, session.key, key, "photo")
+        if stored is not None:
+            session.keep_photo(await run_in_threadpool(state.gallery.load_photo, stored), key)
     found: KeptPhoto = find_kept(session.photos, key, "picture")
     return found
 
 
-def _find_prediction(request: Request) -> photos.PhotoPrediction:
-    prediction = _find(request).prediction
-    if prediction is None:
+async def _find_prediction(request: Request) -> photos.PhotoPrediction:
+    """Return the prediction of the picture of a request; one from disk is predicted again."""
+    kept, state = await _find(request), get_state(request)
+    if kept.prediction is None and state.gallery is not None and request.path_params["key"] not in EXAMPLES:
+        stored = state.gallery.find(require_session(request).key, request.path_params["key"], "photo")
+        if stored is not None:
+            job = partial(predict_decoded, state.shelf, kept.decoded, kept.form)
+            kept.prediction = await run_in_turn(request, job, state.queue)
+    if kept.prediction is None:
         raise ConfigError("picture", found="no depth yet", expected="depth", fix="choose another network")
-    return prediction
+    return kept.prediction
 
 
 # -- a calibration file, whose field of view the page then uses

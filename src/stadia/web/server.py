@@ -32,6 +32,7 @@ from stadia.web.guards import (
     set_cookie,
 )
 from stadia.web.networks import NetworkShelf
+from stadia.web.sessions import SessionStore
 
 NO_PAGE_S = 5.0
 """Seconds after which the first network is loaded even if no browser opened the page."""
@@ -46,15 +47,17 @@ ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
     ("GET", "/api/networks", "stadia.web.photo_routes:show_networks"),
     ("POST", "/api/networks/{name}/download", "stadia.web.photo_routes:download_network"),
-    ("GET", "/api/results", "stadia.web.photo_routes:show_results"),
+    ("GET", "/api/results", "stadia.web.gallery_routes:show_results"),
+    ("GET", "/api/results/all.zip", "stadia.web.gallery_routes:export_results"),
+    ("GET", "/api/results/{key}/{name}.jpg", "stadia.web.gallery_routes:show_small"),
+    ("POST", "/api/results/{key}/delete", "stadia.web.gallery_routes:delete_result"),
     ("GET", "/api/photos/{key}", "stadia.web.photo_routes:show_photo"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
-    ("POST", "/api/photos/{key}/delete", "stadia.web.photo_routes:delete_photo"),
     ("GET", "/api/photos/{key}/color.jpg", "stadia.web.photo_routes:show_colors"),
     ("GET", "/api/photos/{key}/{name}.jpg", "stadia.web.photo_routes:show_image"),
     ("GET", "/api/photos/{key}/values.f32", "stadia.web.photo_routes:show_values"),
     ("GET", "/api/photos/{key}/cloud.bin", "stadia.web.photo_routes:show_cloud"),
-    ("GET", "/api/photos/{key}/distance", "stadia.web.photo_routes:measure"),
+    ("GET", "/api/photos/{key}/measure", "stadia.web.photo_routes:measure"),
     ("GET", "/api/photos/{key}/files/{name}", "stadia.web.photo_routes:download"),
     ("GET", "/api/photos/{key}/share", "stadia.web.photo_routes:share"),
     ("POST", "/api/videos", "stadia.web.video_routes:add_video"),
@@ -64,13 +67,21 @@ ROUTES = (
     ("POST", "/api/videos/{key}/cancel", "stadia.web.video_routes:cancel"),
     ("POST", "/api/videos/{key}/skip", "stadia.web.video_routes:skip_map"),
     ("POST", "/api/videos/{key}/predict", "stadia.web.video_routes:predict_video_again"),
-    ("GET", "/api/videos/{key}/distance/{number:int}", "stadia.web.video_routes:measure_video"),
+    ("GET", "/api/videos/{key}/measure", "stadia.web.video_routes:measure_video"),
     ("GET", "/api/videos/{key}/values/{number:int}.f32", "stadia.web.video_routes:show_video_values"),
     ("GET", "/api/videos/{key}/path", "stadia.web.video_routes:show_path"),
     ("GET", "/api/videos/{key}/cloud.bin", "stadia.web.video_routes:show_video_cloud"),
     ("GET", "/api/videos/{key}/share", "stadia.web.video_routes:share_video"),
     ("GET", "/api/videos/{key}/files/{name}", "stadia.web.video_routes:download_video"),
     ("GET", "/api/videos/{key}/{kind}/{number:int}.jpg", "stadia.web.video_routes:show_frame"),
+    ("POST", "/api/drops", "stadia.web.drop_routes:add_drop"),
+    ("GET", "/api/drops/{key}", "stadia.web.drop_routes:show_drop"),
+    ("POST", "/api/drops/{key}/files", "stadia.web.drop_routes:add_file"),
+    ("POST", "/api/drops/{key}/check", "stadia.web.drop_routes:check_drop"),
+    ("POST", "/api/drops/{key}/cancel", "stadia.web.drop_routes:cancel_drop"),
+    ("GET", "/api/drops/{key}/page", "stadia.web.drop_routes:show_page"),
+    ("GET", "/api/drops/{key}/page.html", "stadia.web.drop_routes:download_page"),
+    ("GET", "/api/drops/{key}/fixed.zip", "stadia.web.drop_routes:download_fixed"),
     ("GET", "/api/runs", "stadia.web.run_routes:show_runs"),
     ("POST", "/api/calibration", "stadia.web.photo_routes:read_calibration_file"),
     ("GET", "/api/trainings", "stadia.web.run_routes:show_start"),
@@ -107,6 +118,7 @@ def make_app(
     *,
     runs: Path | None = None,
     data: Path | None = None,
+    results: Path | None = None,
     token: str | None = None,
     public_host: str | None = None,
 ) -> Starlette:
@@ -115,10 +127,16 @@ def make_app(
     names: runs, checkpoints or published networks; the first one is the default.
     runs: a folder of training runs to list; None lists none.
     data: a folder whose data may be checked; None allows none.
+    results: a folder in which pictures and videos survive a restart; None keeps them as long as the server runs.
     token: secret that a browser must know; None only if the server is reachable from this machine alone, or public.
     public_host: host name of a page for strangers, who predict photos and videos only; None for no such page.
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), runs, data, public_host is not None)
+    if results is not None:
+        from stadia.web.gallery import Gallery
+
+        state.gallery = Gallery(results, state.shelf)
+        state.sessions = SessionStore(state.gallery.has)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -2,14 +2,16 @@
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from stadia.core.errors import ConfigError
 
-MAX_SESSIONS, MAX_PHOTOS, MAX_VIDEOS = 16, 4, 3
-"""Most videos of a session (MAX_PHOTOS: pictures; MAX_SESSIONS: sessions of a server): together at most half a gigabyte
-of memory. Of too many sessions, empty ones are dropped first, then the oldest.
+MAX_SESSIONS, MAX_PHOTOS, MAX_DROPS, MAX_VIDEOS = 16, 4, 2, 3
+"""Most videos of a session (MAX_PHOTOS: pictures; MAX_DROPS: results of other programs; MAX_SESSIONS: sessions of a
+server): together at most half a gigabyte of memory. Of too many sessions, empty ones are dropped first, then the
+oldest.
 """
 
 
@@ -22,6 +24,7 @@ class Session:
     is_used: whether such a request came, so that an upload may be on its way.
     photos: pictures by key.
     videos: videos by key.
+    drops: files that were dropped together, by key.
     """
 
     key: str
@@ -29,30 +32,42 @@ class Session:
     is_used: bool = False
     photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     videos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    drops: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @property
     def is_empty(self) -> bool:
         """Return whether the session never had a picture, a video, or a request that changes something."""
-        return not (self.is_used or self.photos or self.videos)
+        return not (self.is_used or self.photos or self.videos or self.drops)
 
-    def keep_photo(self, photo: Any) -> str:
-        """Keep a picture under a new key, and drop the oldest of too many pictures; return the key."""
-        key = secrets.token_urlsafe(9)
+    def keep_photo(self, photo: Any, key: str = "") -> str:
+        """Keep a picture under a key, by default a new one, and drop the oldest of too many; return the key."""
+        key = key or secrets.token_urlsafe(9)
         self.photos[key] = photo
         while len(self.photos) > MAX_PHOTOS:
             self.photos.popitem(last=False)
         return key
 
-    def keep_video(self, job: Any) -> str:
-        """Keep a video under a new key, and remove the oldest of too many videos with its files; return the key."""
-        key = secrets.token_urlsafe(9)
+    def keep_video(self, job: Any, key: str = "") -> str:
+        """Keep a video under a key, by default a new one, and close the oldest of too many videos; return the key."""
+        key = key or secrets.token_urlsafe(9)
         self.videos[key] = job
         while len(self.videos) > MAX_VIDEOS:
             self.videos.popitem(last=False)[1].close()
         return key
 
+    def keep_drop(self, drop: Any) -> str:
+        """Keep dropped files under a new key, and remove the oldest of too many; return the key."""
+        key = secrets.token_urlsafe(9)
+        self.drops[key] = drop
+        while len(self.drops) > MAX_DROPS:
+            self.drops.popitem(last=False)[1].job.close()
+        return key
+
     def close(self) -> None:
         """Cancel the videos of the session, and remove their files."""
+        for drop in self.drops.values():
+            drop.job.close()
+        self.drops.clear()
         for job in self.videos.values():
             job.close()
         self.videos.clear()
@@ -75,14 +90,22 @@ def find_kept(items: dict[str, Any], key: str, what: str) -> Any:
 
 
 class SessionStore:
-    """The sessions of a server; of too many, the least recently used one is dropped, an empty one first."""
+    """The sessions of a server; of too many, the least recently used one is dropped, an empty one first.
 
-    def __init__(self) -> None:
+    has_results: returns whether a browser with this cookie has results on disk.
+    """
+
+    def __init__(self, has_results: Callable[[str], bool] = lambda key: False) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._has_results = has_results
 
     def find(self, key: str | None) -> Session | None:
-        """Return the session whose cookie has this value; None for an unknown one."""
+        """Return the session whose cookie has this value, a new one if it has results on disk; None for an unknown
+        one.
+        """
         session = self._sessions.get(key or "")
+        if session is None and key and self._has_results(key):
+            return self._add(Session(key, secrets.token_urlsafe(24)))
         if session is not None:
             self._sessions.move_to_end(session.key)
         return session
@@ -92,7 +115,9 @@ class SessionStore:
 
         If there are then too many sessions, the least recently used one is dropped, an empty one first.
         """
-        session = Session(secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        return self._add(Session(secrets.token_urlsafe(24), secrets.token_urlsafe(24)))
+
+    def _add(self, session: Session) -> Session:
         self._sessions[session.key] = session
         if len(self._sessions) > MAX_SESSIONS:
             others = [one for one in self._sessions.values() if one is not session]

@@ -18,6 +18,7 @@ from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
 from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud
 from stadia.web.forms import drop_commands
+from stadia.web.measuring import MeasureForm
 from stadia.web.photo import (
     FOV_SOURCES,
     PhotoCamera,
@@ -28,7 +29,7 @@ from stadia.web.photo import (
     describe_expected_error,
     describe_scale,
 )
-from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, read_cloud, read_poses
+from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, measure_frame, read_cloud, read_poses
 
 MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 12
 """Most cameras in the 3D view of a shared page of a video (MAX_SHARED_POINTS: most points)."""
@@ -94,11 +95,11 @@ def pack_scene(
     return PointCloudFigure(name="scene", frame="", unit=unit, points=packed, view=json.dumps(view))
 
 
-def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) -> ResultPage:
+def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = ()) -> ResultPage:
     """Return the content of the shared page of a picture.
 
     prediction: the prediction.
-    points: two pixels (x, y) whose distance is shown, or none.
+    items: what was measured.
 
     Raises GeometryError if a pixel has no depth.
     """
@@ -110,14 +111,10 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
     if prediction.error.relative is not None:
         facts["Error of depth"] = f"about {prediction.error.relative:.0%}"
     lines = [*drop_commands(verdict_lines(prediction.checks)), *describe_scale(prediction.receipt)]
-    headline = ""
+    measured = [prediction.measure(form) for form in items]
     images = [("Picture", image), ("Depth, bright is near", color_prediction(prediction))]
-    if len(points) == 2:
-        found = prediction.measure(*points)
-        unit = "m" if bar["unit"] == "m" else "units of depth, not metres"
-        length, deviation = _round(found.distance, 3), _round(found.deviation, 2)
-        headline = f"Distance of the two points: {length} ± {deviation} {unit}"
-        images = [(text, draw_points(shown, points)) for text, shown in images]
+    shapes = [(form.kind, form.points, found.label) for form, found in zip(items, measured, strict=True)]
+    images = [(text, draw_shapes(shown, shapes)) for text, shown in images]
     cloud = None
     if not scale.is_affine:
         depth = prediction.depth(*image.shape[:2])
@@ -135,14 +132,21 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
         trust=f"{describe_expected_error(prediction.error)} {prediction.trust}.",
         depth_scale=str(scale),
         scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a known length",
-        headline=headline,
+        measured=[found.describe() for found in measured],
         facts=facts,
         cloud=cloud,
     )
 
 
-def describe_video(job: VideoJob) -> ResultPage:
-    """Return the content of the shared page of a predicted video, with a drawing of its camera trajectory."""
+def describe_video(job: VideoJob, items: Sequence[MeasureForm] = ()) -> ResultPage:
+    """Return the content of the shared page of a predicted video, with a drawing of its camera trajectory.
+
+    job: the predicted video.
+    items: what was measured in its frames.
+
+    Raises GeometryError if a pixel has no depth.
+    """
+    measured = [f"Frame {(form.frame or 0) + 1}: {measure_frame(job, form).describe()}" for form in items]
     about, drawing = job.about, job.predictions / PATH_DRAWING
     images = []
     if drawing.is_file():
@@ -153,6 +157,7 @@ def describe_video(job: VideoJob) -> ResultPage:
     return ResultPage(
         title="Depth of a video",
         images=images,
+        measured=measured,
         video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_SHARED_BYTES),
         verdict=about["verdict"],
         lines=[about["path_text"], *(line.strip() for line in about["lines"])],
@@ -176,24 +181,26 @@ def _pack_video(job: VideoJob) -> PointCloudFigure:
     return pack_scene(points[::every], colors[::every], unit, lines=lines, cameras=cameras)
 
 
-def draw_points(image: NDArray[np.uint8], points: Sequence[Pixel]) -> NDArray[np.uint8]:
-    """Return a copy of an image (H, W, 3) with a line between two pixels (x, y), white with a black edge.
+def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[Pixel], str]]) -> NDArray[np.uint8]:
+    """Return a copy of an image (H, W, 3) with lines through pixels (x, y), white with a black edge, and their labels.
+
+    shapes: kind, pixels and label of each; the line of an area is closed.
 
     Examples:
-        >>> draw_points(np.full((9, 9, 3), 100, np.uint8), [(1, 4), (7, 4)])[4, 4].tolist()
+        >>> draw_shapes(np.full((9, 9, 3), 100, np.uint8), [("length", [(1, 4), (7, 4)], "")])[4, 4].tolist()
         [255, 255, 255]
     """
     drawn, width = image.copy(), max(round(max(image.shape) / 400), 1)
-    first, second = points
+    size, font = 0.4 * max(width, 1), cv2.FONT_HERSHEY_SIMPLEX
     for color, thick in (((0, 0, 0), 3 * width), ((255, 255, 255), width)):
-        cv2.line(drawn, first, second, color, thick)
-        for point in points:
-            cv2.circle(drawn, point, 4 * width, color, thick)
+        for kind, points, label in shapes:
+            cv2.polylines(drawn, [np.array(points, np.int32)], kind == "area", color, thick)
+            for point in points:
+                cv2.circle(drawn, point, 4 * width, color, thick)
+            x, y = np.mean(points, 0).astype(int).tolist()
+            text = label.replace("±", "+-").replace("²", "2").replace("°", " deg")  # OpenCV's font is ASCII
+            cv2.putText(drawn, text, (x + 6 * width, y + 16 * width), font, size, color, thick, cv2.LINE_AA)
     return drawn
-
-
-def _round(value: float, digits: int) -> str:
-    return f"{value:#.{digits}g}".removesuffix(".")
 
 
 def _describe_network(name: str, licence: str) -> dict[str, str]:

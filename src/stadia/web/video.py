@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
+from stadia.core.types import DepthScale
 from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
@@ -30,9 +31,9 @@ from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.prediction import MeasuredDistance, measure_distance
 from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
 from stadia.web.forms import describe_error, drop_commands
+from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
     FOV_SOURCES,
     ExpectedError,
@@ -87,7 +88,8 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
 TAIL_BYTES = 2000
 """Last bytes of a command's messages in which its progress is looked for."""
 
-_PROGRESS = re.compile(r"(?P<what>[^:]+?)(?: \.\.\.|: (?P<done>\d+)(?: of (?P<total>\d+))?(?:, about \d+ s left)?)")
+_COUNTED = r"(?:(?P<done>\d+)(?: of (?P<total>\d+))?(?:, |$))?(?:\d+ s so far)?(?:, about \d+ s left)?"
+_PROGRESS = re.compile(rf"(?P<what>[^:]+?)(?: \.\.\.|: {_COUNTED})")
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 
@@ -102,7 +104,8 @@ class VideoJob:
 
     folder: for its frames and predictions.
     name: name of the file on the user's computer; "" if unknown.
-    state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled".
+    state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled"; of dropped files
+        also "open", for more files, and "checking".
     what: what is counted, in the words of the process that counts; "" for frames.
     done, total: number of finished items, and of all items, of what is counted since `began`.
     began: when counting began, on the clock `time.monotonic`, seconds.
@@ -116,6 +119,8 @@ class VideoJob:
     known: lengths that set its scale.
     other: key of the video from which this one takes its frames to predict them by another network; "" for an upload.
     about: what the page shows once the job is done.
+    store: stores the predicted job on disk.
+    is_stored: whether its folder is that of a result on disk, which stays until the user deletes it.
     """
 
     folder: Path
@@ -135,6 +140,8 @@ class VideoJob:
     known: tuple[LengthForm, ...] = ()
     other: str = ""
     about: dict[str, Any] = field(default_factory=dict)
+    store: Callable[[], None] = lambda: None
+    is_stored: bool = False
 
     @property
     def frames(self) -> Path:
@@ -147,12 +154,13 @@ class VideoJob:
         return self.folder / "predictions"
 
     def close(self) -> None:
-        """Cancel the job, and remove its files."""
+        """Cancel the job, and remove its files, unless they are a stored result."""
         if self.state not in ("done", "failed"):
             self.state = "cancelled"
         if self.process is not None:
             self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.is_stored:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def fail(self, error: str) -> None:
         """End the job with an error, and remove its files."""
@@ -272,12 +280,13 @@ def read_progress(tail: bytes) -> tuple[str, int, int] | None:
     The total is 0 if it is unknown. Returns None without such a line.
 
     Examples:
-        >>> read_progress(b"stadia ...\nreading frames ...\nmatching images: 30 of 120, about 9 s left\n")
+        >>> read_progress(b"reading ...\nmatching images: 30 of 120, 3 s so far, about 9 s left\n")
         ('matching images', 30, 120)
         >>> read_progress(b"matching images: 30 of 120\nreconstructing ...\n")
         ('reconstructing', 0, 0)
     """
-    for line in reversed(tail.decode("utf-8", "replace").splitlines()):
+    whole = tail.partition(b"\n")[2] if len(tail) == TAIL_BYTES else tail  # its first line may be cut
+    for line in reversed(whole.decode("utf-8", "replace").splitlines()):
         if found := _PROGRESS.fullmatch(line):
             return found["what"], int(found["done"] or 0), int(found["total"] or 0)
     return None
@@ -326,8 +335,16 @@ def copy_frames(job: VideoJob, made: VideoJob) -> None:
     """
     for path in job.folder.iterdir():
         if path.is_dir() and path not in (job.predictions, job.folder / "cache"):
-            shutil.copytree(path, made.folder / path.name, copy_function=os.link, dirs_exist_ok=True)
+            shutil.copytree(path, made.folder / path.name, copy_function=link_or_copy, dirs_exist_ok=True)
     made.mapped = job.mapped
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Create a hard link to a file, or a copy of it on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:  # of another file system
+        shutil.copyfile(source, target)
 
 
 def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None) -> str:
@@ -358,13 +375,14 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
     return str(shutil.move(run, runs / run.name))
 
 
-def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
+def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequence[str] = ()) -> None:
     """Predict the mapped frames of a job into its folder, in the scale of its known lengths; set its state, and what
     the page shows. Earlier predictions of the job stay if it fails.
 
     job: the job.
     network: the network.
     name: name of the network on the page; "" takes its own.
+    notes: further lines for the page.
 
     Raises CancelledError if the job is cancelled meanwhile, and the errors of predicting.
     """
@@ -392,7 +410,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
     job.about = {
         "verdict": written.checks["verdict"],
-        "lines": drop_commands(prediction_lines(Path("video"), written.predictions)),
+        "lines": [*notes, *drop_commands(prediction_lines(Path("video"), written.predictions))],
         "trust": trust_line(written.predictions),
         "receipt": describe_scale(session.receipt),
         "chip": describe_chip(error),
@@ -415,6 +433,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "") -> None:
         "files": [*files, CLOUD_GLB] if CLOUD in files else files,
         "not_shared": explain_not_shared(job.predictions / VIDEO),
     }
+    job.store()
     job.state = "done"
 
 
@@ -468,16 +487,23 @@ def read_frame_depth(job: VideoJob, number: int) -> tuple[NDArray[np.float32], N
     return np.where(np.isfinite(depth), depth, np.float32(0)), job.mapped.camera.make_K(*depth.shape)
 
 
-def measure_frame(job: VideoJob, number: int, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-    """Return the distance in space between the scene points at two pixels (x, y) of a frame.
+def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
+    """Measure what a form marks in a frame of a predicted video; without poses, its points are in the camera's axes,
+    else in the world of the path.
 
-    Raises the errors of `read_frame_depth`, and GeometryError for a pixel without depth.
+    Raises the errors of `read_frame_depth` and `stadia.web.measuring.measure`.
     """
+    number = form.frame or 0
     depth, K = read_frame_depth(job, number)
     height, width = job.about["size"]
     rows, columns = depth.shape
-    at = [(min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in (first, second)]
-    return measure_distance(depth, K, at[0], at[1], job.about["relative_error"] or 0.0)
+    at = tuple((min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in form.points)
+    about, own = job.about, job.about["relative_error"]
+    scaled = form.model_copy(update={"points": at})
+    error = own if about["has_network_error"] else None
+    found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), error, own)
+    T = read_poses(job.predictions).get(f"{number:06d}")
+    return found if T is None else replace(found, points=found.points @ T[:3, :3].T + T[:3, 3])
 
 
 def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:

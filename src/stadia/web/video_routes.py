@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,10 @@ from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, decode_video
-from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_upload, send_page
+from stadia.web.forms import UPLOAD, parse_form, parse_query_json, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
-from stadia.web.photo import PairForm, PredictForm, choose_camera, color_prediction, describe_distance, predict_decoded
+from stadia.web.measuring import MeasuredForm, MeasureForm
+from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
 from stadia.web.sessions import find_kept
 from stadia.web.trainings import check_free_memory
 from stadia.web.video import (
@@ -77,6 +79,7 @@ async def add_video(request: Request) -> Response:
     job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))), name=name)
     job.network = form.network
     key = session.keep_video(job)
+    set_store(state, session.key, key, job)
     try:
         path = await receive_upload(request, job.folder, ["video"])
         if job.state == "cancelled":
@@ -87,6 +90,12 @@ async def add_video(request: Request) -> Response:
         await run_in_threadpool(job.close)
         raise
     return JSONResponse({"video": key})
+
+
+def set_store(state: AppState, session: str, key: str, job: VideoJob) -> None:
+    """Let a job store itself on disk when it is done, if the server has a folder for results."""
+    if state.gallery is not None:
+        job.store = partial(state.gallery.save_video, session, key, job)
 
 
 def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
@@ -119,9 +128,8 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         camera, path_text = map_frames(job, camera)
         rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
         job.mapped = MappedFrames(camera, rate_hz, decoded.count, path_text)
-        predict_video(job, network)
-        if decoded.has_more:
-            job.about["lines"].insert(0, f"note: only the first {decoded.count} frames: take each n-th to see more")
+        note = f"note: only the first {decoded.count} frames: take each n-th to see more"
+        predict_video(job, network, notes=[note] * decoded.has_more)
 
 
 @contextmanager
@@ -164,6 +172,7 @@ async def add_second(request: Request) -> Response:
     await run_in_threadpool(copy_frames, job, made)
     session.videos.move_to_end(made.other)  # the first of the two goes last
     key = session.keep_video(made)
+    set_store(state, session.key, key, made)
     queue = state.video_queue if form.minutes is None else state.adapt_queue
     queue.submit(predict_second, state, made, form)
     return JSONResponse({"video": key})
@@ -250,13 +259,11 @@ async def skip_map(request: Request) -> Response:
 
 
 async def measure_video(request: Request) -> Response:
-    """Reply with the distance between two pixels of a frame, its standard deviation, and its unit; the query string
-    holds a PairForm.
+    """Reply with a value measured in a frame, its standard deviation, and its points; `form` of the query string is a
+    MeasureForm in JSON.
     """
-    job, form = _find_done(request), parse_form(PairForm, read_query(request))
-    number, ends = request.path_params["number"], ((form.x1, form.y1), (form.x2, form.y2))
-    found = await run_in_threadpool(measure_frame, job, number, *ends)
-    return JSONResponse(describe_distance(found, job.about["depth_scale"], job.about["has_network_error"]))
+    job, form = _find_done(request), parse_query_json(MeasureForm, request, "form")
+    return JSONResponse((await run_in_threadpool(measure_frame, job, form)).to_json())
 
 
 async def show_video_values(request: Request) -> Response:
@@ -315,14 +322,22 @@ async def download_video(request: Request) -> Response:
 
 
 async def share_video(request: Request) -> Response:
-    """Reply with a page to share, in one HTML file."""
-    job = _find_done(request)
-    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job))))
+    """Reply with a page to share, in one HTML file; `form` of the query string is a MeasuredForm in JSON."""
+    job, form = _find_done(request), parse_query_json(MeasuredForm, request, "form")
+    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job, form.items))))
 
 
 def _find(request: Request) -> VideoJob:
-    job: VideoJob = find_kept(require_session(request).videos, request.path_params["key"], "video")
-    return job
+    """Return the video of a request: one in memory, or one on disk."""
+    session, key, state = require_session(request), request.path_params["key"], get_state(request)
+    if key not in session.videos and state.gallery is not None:
+        stored = state.gallery.find(session.key, key, "video")
+        if stored is not None:
+            job = state.gallery.load_video(stored)
+            set_store(state, session.key, key, job)
+            session.keep_video(job, key)
+    found: VideoJob = find_kept(session.videos, key, "video")
+    return found
 
 
 def _find_done(request: Request) -> VideoJob:

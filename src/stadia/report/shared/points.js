@@ -5,7 +5,7 @@ const MAX_DRAW_MS = 22, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250; 
 const BACKGROUND = [20, 21, 23], MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
 const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000, FRUSTUM_POINTS = 3000, WIDE = 1.6; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
-const CAMERA = [255, 255, 255];
+const CAMERA = [255, 255, 255], MARK = [255, 255, 255], CLICK_PX = 4, PICK_PX = 8;
 export const AXES_TEXT = "Axes: x right (orange), y down (green), z forward (blue)";
 
 // Rows of the rotation from the world, x right, y down, z forward, into the eye.
@@ -61,9 +61,9 @@ function makeLine({ points, color, count = LINE_POINTS }) {
 }
 
 export class CloudView {
-  // describe: called with what is drawn.
-  constructor(canvas, describe) {
-    Object.assign(this, { canvas, describe, times: [], step: 1, lines: [], cameras: [], pointers: new Map() });
+  // describe: called with what is drawn; pick: called with a point [x, y, z] that was clicked, if there is one.
+  constructor(canvas, describe, pick) {
+    Object.assign(this, { canvas, describe, pick, times: [], step: 1, lines: [], cameras: [], marks: [], pointers: new Map() });
     this.context = canvas.getContext("2d", { alpha: false });
     canvas.addEventListener("keydown", (event) => this.press(event));
     canvas.addEventListener("wheel", (event) => {
@@ -74,6 +74,12 @@ export class CloudView {
     canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); this.pointers.set(event.pointerId, [event.clientX, event.clientY]); });
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
+    canvas.addEventListener("pointerdown", (event) => { this.pressed = [event.clientX, event.clientY]; });
+    canvas.addEventListener("click", (event) => {
+      if (!this.pick || !this.view || Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > CLICK_PX) return;
+      const point = this.find(event);
+      if (point) this.pick(point);
+    });
     new ResizeObserver(() => this.request()).observe(canvas);
   }
 
@@ -94,6 +100,29 @@ export class CloudView {
   showCameras(cameras) {
     this.cameras = cameras.map((camera) => makeLine(frustumOf(camera, this.middle / (cameras.length > 1 ? 12 : 5))));
     this.request();
+  }
+
+  // marks: [{ points: [[x, y, z], ...], text }], lines with a label.
+  showMarks(marks) {
+    this.marks = marks.map((mark) => ({ ...mark, line: makeLine({ points: mark.points.length > 1 ? mark.points : [...mark.points, ...mark.points], color: MARK, count: FRUSTUM_POINTS }) }));
+    this.request();
+  }
+
+  // The nearest point under a click.
+  find(event) {
+    const box = this.canvas.getBoundingClientRect(), height = box.height, [px, py, pz] = projectionOf(this.view, height), near = this.view.distance / 500;
+    const x = event.clientX - box.left - box.width / 2, y = event.clientY - box.top - height / 2;
+    const at = ([a, b, c, d], i) => a * this.positions[i] + b * this.positions[i + 1] + c * this.positions[i + 2] + d;
+    let found = -1, best = Infinity;
+    for (let i = 0; i < 3 * this.count; i += 3) {
+      const depth = at(pz, i);
+      if (!(depth > near)) continue;
+      const apart = Math.hypot(at(px, i) / depth - x, at(py, i) / depth - y);
+      if (apart > PICK_PX) continue;
+      const score = depth * (1 + 0.02 * apart); // near ones hide far ones
+      if (score < best) [best, found] = [score, i];
+    }
+    return found < 0 ? null : [...this.positions.subarray(found, found + 3)];
   }
 
   // From behind the camera, to its left and above.
@@ -178,10 +207,24 @@ export class CloudView {
     const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
     drawPoints(this.raster, projection, this.positions, this.packed, Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), step, near);
     for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
+    for (const { line } of this.marks) drawPoints(this.raster, projection, line.positions, line.packed, Math.round(2 * LINE_PX * ratio), 1, near);
     context.putImageData(this.image, 0, 0);
+    for (const mark of this.marks) this.drawLabel(mark, projection, ratio);
     canvas.dataset.drawn = drawn;
     if (isMoving) this.measure(performance.now() - begun);
     else this.report();
+  }
+
+  drawLabel({ points, text }, [px, py, pz], ratio) {
+    const { context, canvas } = this, middle = [0, 1, 2].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+    const at = ([a, b, c, d]) => a * middle[0] + b * middle[1] + c * middle[2] + d, depth = at(pz);
+    if (!(depth > 0)) return;
+    context.font = `600 ${13 * ratio}px sans-serif`;
+    const x = at(px) / depth + canvas.width / 2, y = at(py) / depth + canvas.height / 2 + 6 * ratio, width = context.measureText(text).width + 10 * ratio;
+    context.fillStyle = "#fff";
+    context.fillRect(x - width / 2, y, width, 19 * ratio);
+    context.fillStyle = "#000";
+    context.fillText(text, x - width / 2 + 5 * ratio, y + 14 * ratio);
   }
 
   measure(drawMs) {

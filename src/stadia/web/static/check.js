@@ -1,6 +1,7 @@
-// The page of `stadia check`: choose data, see findings with cure and picture, copy the command.
+// The page of checks. Data of the server: findings with cure and picture, and the command. Another program's result: files are
+// dropped, then judged by their images; its address is #check/KEY.
 
-import { byId, get, listItems, post, showError } from "./api.js";
+import { byId, get, listItems, post, showError, upload } from "./api.js";
 import { showFinding } from "./parts.js";
 
 function listSkipped(skipped) {
@@ -10,8 +11,125 @@ function listSkipped(skipped) {
   return [title, list];
 }
 
+const POLL_MS = 500;
+
+// Files that are dropped together, and their verdict.
+function startResult() {
+  const state = { key: null, timer: null, request: null };
+
+  function clear() {
+    clearTimeout(state.timer);
+    state.request?.abort();
+    Object.assign(state, { key: null, request: null });
+    for (const id of ["result-ready", "result-done", "result-progress", "result-cancel"]) byId(id).hidden = true;
+    byId("result-status").textContent = "";
+    byId("result-frame").removeAttribute("src");
+    listItems(byId("result-list"), []);
+  }
+
+  function describe({ results, images, videos, skipped, state: what }) {
+    const lines = [];
+    if (results.length) lines.push(`Result: ${results.slice(0, 4).join(", ")}${results.length > 4 ? ` and ${results.length - 4} more files` : ""}`);
+    else lines.push("Still missing: the result. Drop it too.");
+    if (images || videos.length) lines.push(images ? `${images} images` : `Video: ${videos[0]}`);
+    else lines.push("Still missing: the images or the video of the result. Drop them too.");
+    if (skipped) lines.push(`${skipped} files were left out: their kind is unknown, or their name was there already.`);
+    listItems(byId("result-list"), lines);
+    byId("result-ready").hidden = !(results.length && (images || videos.length)) || !["open", "done"].includes(what);
+    byId("result-cancel").hidden = !byId("result-ready").hidden;
+  }
+
+  // Send files, which are added to those before.
+  async function open(files) {
+    showError(null);
+    const bar = byId("result-progress"), all = files.reduce((sum, { file }) => sum + file.size, 0) || 1;
+    try {
+      const key = state.key ?? (await post("/api/drops")).drop, controller = (state.request = new AbortController());
+      Object.assign(state, { key });
+      let sent = 0;
+      bar.hidden = false;
+      for (const [number, { file, name }] of files.entries()) {
+        const about = await upload(`/api/drops/${key}/files?${new URLSearchParams({ name })}`, file, controller.signal, (share) => {
+          Object.assign(bar, { max: all, value: sent + share * file.size });
+          byId("result-status").textContent = `Sending file ${number + 1} of ${files.length}`;
+        });
+        sent += file.size;
+        describe(about);
+        byId("result-ready").hidden ||= number + 1 < files.length;
+      }
+      byId("result-status").textContent = "";
+      bar.hidden = true;
+      if (location.hash !== `#check/${key}`) location.hash = `check/${key}`;
+    } catch (error) {
+      if (error.name !== "AbortError") clear();
+      showError(error);
+    }
+  }
+
+  function show(key) {
+    if (!key || key === state.key) return;
+    clear();
+    state.key = key;
+    poll();
+  }
+
+  async function poll() {
+    const { key } = state, base = `/api/drops/${key}`, bar = byId("result-progress");
+    try {
+      const job = await (await get(base)).json();
+      if (key !== state.key) return;
+      describe(job);
+      const isWorking = ["waiting", "checking"].includes(job.state), isDone = job.state === "done";
+      bar.hidden = !isWorking;
+      if (job.total) Object.assign(bar, { max: job.total, value: job.done });
+      else bar.removeAttribute("value");
+      byId("result-status").textContent = !isWorking ? "" : job.state === "waiting" ? "Another file is being worked on first …" : `${job.what || "reading"}${job.total ? `: ${job.done} of ${job.total}` : " …"} (${Math.round(job.age_s)} s so far)`;
+      byId("result-done").hidden = !isDone;
+      if (isDone) {
+        byId("result-frame").src = `${base}/page`;
+        byId("result-page").href = `${base}/page.html`;
+        byId("result-fixed").href = `${base}/fixed.zip`;
+        byId("result-fixed").hidden = !job.has_fixed;
+      }
+      if (job.error) showError(new Error(job.error));
+      if (isWorking) state.timer = setTimeout(poll, POLL_MS);
+    } catch (error) {
+      clear();
+      history.replaceState(null, "", "#check");
+      showError(error);
+    }
+  }
+
+  byId("result-choose").addEventListener("click", () => byId("result-files").click());
+  byId("result-files").addEventListener("change", () => {
+    open([...byId("result-files").files].map((file) => ({ file, name: file.name })));
+    byId("result-files").value = "";
+  });
+  byId("result-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    showError(null);
+    const fov = Number(byId("result-fov").value);
+    try {
+      await post(`/api/drops/${state.key}/check`, fov ? { fov_deg: fov } : {});
+      byId("result-done").hidden = true;
+      poll();
+    } catch (error) {
+      showError(error);
+    }
+  });
+  for (const id of ["result-cancel", "result-remove"]) byId(id).addEventListener("click", () => {
+    const { key } = state;
+    clear();
+    history.replaceState(null, "", "#check");
+    post(`/api/drops/${key}/cancel`).catch(showError);
+  });
+  return { open, show };
+}
+
 export function startCheck() {
-  async function show() {
+  const result = startResult();
+  async function show(key) {
+    result.show(key);
     try {
       const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
@@ -46,5 +164,5 @@ export function startCheck() {
     }
     button.disabled = false;
   });
-  return { show };
+  return { show, open: result.open };
 }

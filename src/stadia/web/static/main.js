@@ -45,13 +45,40 @@ async function openFile(file, session) {
   find(page, session).open(file);
 }
 
-function openDropped(dropped, session) {
-  const { files } = dropped;
+const RESULT = /\.(zip|json|txt|bin|csv|tum|npy|npz|glb|xml|ya?ml|pose)$/i; // of other programs
+
+// The files below a dropped entry, with their paths.
+async function listFiles(entry) {
+  if (entry.isFile) return [{ file: await new Promise((resolve, reject) => entry.file(resolve, reject)), name: entry.fullPath }];
+  const reader = entry.createReader(), found = [];
+  for (;;) { // a browser gives 100 at a time
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) return found;
+    for (const one of some) found.push(...await listFiles(one));
+  }
+}
+
+async function openDropped(dropped, session) {
+  const entries = [...dropped.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean), plain = [...dropped.files];
   showError(null);
-  if ([...dropped.items].some((item) => item.webkitGetAsEntry?.()?.isDirectory)) showError(new Error("This is a folder. Drop a photo or a video."));
-  else if (!files.length) showError(new Error("This is no file. Save the picture or video first, then drop the file."));
-  else if (files.length > 1) openFile(files[0], session).then(() => showError(new Error(`${files[0].name} is opened. Drop the other ${files.length - 1} one by one.`)));
-  else openFile(files[0], session);
+  const files = entries.length ? (await Promise.all(entries.map(listFiles))).flat() : plain.map((file) => ({ file, name: file.name }));
+  if (!files.length) showError(new Error("This is no file. Save the picture or video first, then drop the file."));
+  else openFiles(files, session);
+}
+
+// A result of another program, or files for one that waits for its images, are judged; else the first file is opened.
+async function openFiles(files, session) {
+  const isCheck = /^#check\/./.test(location.hash);
+  if (isCheck || files.some(({ name }) => RESULT.test(name))) {
+    if (!isCheck) {
+      history.pushState(null, "", "#check");
+      showPage(session);
+    }
+    find("check", session).open(files);
+  } else if (files.length > 1) {
+    await openFile(files[0].file, session);
+    showError(new Error(`${files[0].file.name} is opened. Drop the other ${files.length - 1} one by one.`));
+  } else openFile(files[0].file, session);
 }
 
 try {
@@ -60,11 +87,11 @@ try {
   showPage(session);
   addEventListener("hashchange", () => showPage(session));
   if (!IS_APPLE_TOUCH) byId("file").accept += ",.heic,.heif"; // iOS converts them to JPEG unless they are listed
-  byId("file").addEventListener("change", () => { openFile(byId("file").files[0], session); byId("file").value = ""; });
+  byId("file").addEventListener("change", () => { openFiles([...byId("file").files].map((file) => ({ file, name: file.name })), session); byId("file").value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) {
     addEventListener(name, (event) => { event.preventDefault(); document.body.classList.toggle("over", name === "dragover"); });
   }
-  addEventListener("drop", (event) => openDropped(event.dataTransfer, session));
+  addEventListener("drop", (event) => openDropped(event.dataTransfer, session).catch(showError));
   addEventListener("paste", (event) => openFile([...event.clipboardData.files].find((file) => /^(image|video)\//.test(file.type)), session));
   document.documentElement.dataset.ready = "yes";
 } catch (error) {

@@ -2,15 +2,15 @@
 // an example is shown, ready to be measured.
 
 import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, splitCloud, upload } from "./api.js";
-import { describeDistance, shortLength, startScale, startStage } from "./stage.js";
+import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
 const MAX_CLOUD = 250000, SLOW_S = 3; // of slow connections, points are sent only when they are wanted
-const HERO = { name: "street", points: [[545, 380], [715, 380]] };
+const HERO = { name: "street", length: { kind: "length", points: [[545, 380], [715, 380]] } };
 
 export function startPicture(session) {
-  const state = { photo: null, result: null, form: {}, shown: null, request: null, cloud: null, again: false, isHero: false };
-  const stage = startStage("", (points) => { scale.check(); measure(points); });
+  const state = { photo: null, result: null, changes: {}, shown: null, request: null, cloud: null, isHero: false };
+  const stage = startStage("", measureItem, showMeasured);
   const scale = startScale("", () => stage, (known) => change({ known }));
 
   for (const id of ["network", "result-network"]) byId(id).replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
@@ -28,6 +28,7 @@ export function startPicture(session) {
       const result = await request(controller.signal);
       if (state.request !== controller) return;
       await showResult(result, controller.signal);
+      if (state.request !== controller) return;
       byId("status").textContent = state.isHero ? "" : `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
     } catch (error) {
       if (state.request !== controller) return;
@@ -37,7 +38,7 @@ export function startPicture(session) {
       if (state.request === controller) {
         state.request = null;
         byId("cancel").hidden = byId("progress").hidden = true;
-        if (state.again) predictAgain();
+        if (Object.keys(state.changes).length) predictAgain();
       }
     }
   }
@@ -54,7 +55,7 @@ export function startPicture(session) {
 
   // The first page, with an example.
   function leave() {
-    Object.assign(state, { photo: null, result: null, isHero: true });
+    Object.assign(state, { photo: null, result: null, changes: {}, isHero: true });
     byId("welcome").hidden = false;
     history.replaceState(null, "", "#picture");
     showStart();
@@ -65,7 +66,7 @@ export function startPicture(session) {
 
   // While it works, the page shows the picture: `src`, or nothing of a picture that the browser cannot draw.
   function begin(src) {
-    Object.assign(state, { photo: null, result: null, shown: null, again: false, isHero: false });
+    Object.assign(state, { photo: null, result: null, shown: null, changes: {}, isHero: false });
     byId("welcome").hidden = true;
     byId("result").hidden = false;
     byId("result").classList.add("working");
@@ -83,9 +84,8 @@ export function startPicture(session) {
     }
     begin(URL.createObjectURL(blob));
     const lens = byId("first-fov").value;
-    state.form = { network: Number(byId("network").value || 0), fov_deg: lens ? Number(lens) : null, known: [] };
     byId("first-fov").value = "";
-    const query = new URLSearchParams({ network: state.form.network, fov_deg: lens, name: blob.name ?? "Webcam" }), bar = byId("progress");
+    const query = new URLSearchParams({ network: byId("network").value || 0, fov_deg: lens, name: blob.name ?? "Webcam" }), bar = byId("progress");
     run("Sending the picture …", (signal) => upload(`/api/photos?${query}`, blob, signal, (share) => {
       bar.hidden = share === 1;
       bar.value = share;
@@ -93,16 +93,16 @@ export function startPicture(session) {
     }));
   }
 
-  // Predict the picture again with some settings changed; the others are those of its result.
+  // Predict the picture again with some settings changed, once no request is on its way; the others are those of its result.
   function change(update) {
-    Object.assign(state.form, update);
-    predictAgain();
+    Object.assign(state.changes, update);
+    if (!state.request) predictAgain();
   }
 
   function predictAgain() {
-    state.again = Boolean(state.request) && state.photo !== null;
-    if (!state.photo || state.again) return;
-    run("Predicting depth again …", (signal) => post(`/api/photos/${state.photo}/predict`, state.form, signal), true);
+    const form = { ...(state.result?.settings ?? { known: [] }), ...state.changes };
+    state.changes = {};
+    if (state.photo) run("Predicting depth again …", (signal) => post(`/api/photos/${state.photo}/predict`, form, signal), true);
   }
 
   // The page of an address.
@@ -119,11 +119,12 @@ export function startPicture(session) {
 
   // -- results
 
+  // The settings of a result, and over them what the user changed meanwhile.
   function showSettings(result) {
-    state.form = structuredClone(result.settings);
-    byId("result-network").value = result.settings.network;
-    byId("fov").value = result.fov_deg;
-    byId("fov-value").textContent = `${result.fov_deg}°`;
+    const fov_deg = state.changes.fov_deg ?? result.fov_deg;
+    byId("result-network").value = state.changes.network ?? result.settings.network;
+    byId("fov").value = fov_deg;
+    byId("fov-value").textContent = `${fov_deg}°`;
     byId("fov-source").textContent = result.fov_source === "assumed" || result.fov_source === "network"
       ? `From left to right, ${result.fov_from}. Move the slider if your lens differs: all lengths change with it.` : `From left to right, ${result.fov_from}.`;
     scale.show(result.settings.known, result.receipt);
@@ -157,41 +158,43 @@ export function startPicture(session) {
     byId("result").classList.remove("working");
     const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
     stage.show(result, values, false);
-    if (isHero && isNew) stage.setPoints(HERO.points);
-    else measure(stage.points());
+    if (isHero && isNew) stage.add(HERO.length);
+    else await stage.measure(true);
     if (!isHero && isNew && (document.activeElement === document.body || byId("strip").contains(document.activeElement))) byId("stage").focus({ preventScroll: true });
     if (!result.has_depth) return;
-    if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew);
-    else byId("cloud-about").replaceChildren(Object.assign(document.createElement("button"), { type: "button", textContent: "Show it in 3D (4 MB)", onclick: () => showCloud(isNew) }));
+    if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew, signal);
+    else byId("cloud-about").replaceChildren(Object.assign(document.createElement("button"), { type: "button", textContent: "Show it in 3D (4 MB)", onclick: () => showCloud(isNew, signal) }));
   }
 
-  async function measure(points) {
-    const base = `/api/photos/${state.photo}`, [first, second] = points;
-    byId("share").href = `${base}/share`;
-    stage.showLength("");
-    byId("distance").textContent = "";
-    if (!second || !state.result?.has_depth) return;
-    const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] });
-    try {
-      const found = await (await get(`${base}/distance?${query}`)).json();
-      byId("share").href = `${base}/share?${query}`; // the page has the distance too
-      byId("distance").textContent = describeDistance(found);
-      stage.showLength(shortLength(found));
-    } catch (error) {
-      byId("distance").textContent = error.message;
-    }
+  async function measureItem({ kind, points }) {
+    return (await get(`/api/photos/${state.result.photo}/measure?${new URLSearchParams({ form: JSON.stringify({ kind, points }) })}`)).json();
   }
 
-  async function showCloud(isNew = false) {
-    const { CloudView } = await import("/shared/points.js"), about = byId("cloud-about"), result = state.result;
+  // The shared page and the points in 3D have what was measured too.
+  function showMeasured() {
+    scale.check();
+    if (state.result) byId("share").href = `/api/photos/${state.result.photo}/share?${new URLSearchParams({ form: JSON.stringify({ items: stage.form() }) })}`;
+    state.cloud?.showMarks(stage.marksIn3d());
+  }
+
+  // A point that was clicked in 3D is one of the picture.
+  function pick([x, y, z]) {
+    const { K: [fx, fy, cx, cy], width, height } = state.result, clamp = (value, most) => Math.min(Math.max(Math.round(value), 0), most - 1);
+    stage.addPoint([clamp((fx * x) / z + cx, width), clamp((fy * y) / z + cy, height)]);
+  }
+
+  async function showCloud(isNew = false, signal = undefined) {
+    const about = byId("cloud-about"), { result } = state;
     try {
       const query = new URLSearchParams({ edges: byId("edges").value, certain: byId("certain").value, points: MAX_CLOUD });
-      const bytes = await (await get(`/api/photos/${state.photo}/cloud.bin?${query}`)).arrayBuffer();
-      state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; });
+      const [{ CloudView }, bytes] = await Promise.all([import("/shared/points.js"), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal).then((reply) => reply.arrayBuffer())]);
+      if (result !== state.result) return;
+      state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; }, pick);
       const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height };
       state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew });
+      state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
-      about.textContent = error.message;
+      if (result === state.result && error.name !== "AbortError") about.textContent = error.message;
     }
   }
   for (const id of ["edges", "certain"]) byId(id).addEventListener("change", () => state.result && showCloud());

@@ -14,12 +14,15 @@ function makeCard(caption, images) {
 const UNDO_MS = 6000; // a deleted result can be taken back so long
 
 async function showResults() {
-  const { results, max_photos, max_videos } = await (await get("/api/results")).json();
+  const { results, max_photos, max_videos, bytes, max_results, max_bytes } = await (await get("/api/results")).json(), gigabytes = (size) => (size < 2 ** 30 ? `${Math.ceil(size / 2 ** 20)} MB` : `${(size / 2 ** 30).toFixed(1)} GB`);
   byId("results-part").hidden = !results.length;
-  byId("results-limit").textContent = `The last ${max_photos} photos and ${max_videos} videos stay here until the server ends. Download what you want to keep.`;
-  byId("results").replaceChildren(...results.map(({ kind, key, name }) => {
-    const base = `/api/${kind}s/${key}`, images = kind === "photo" ? ["small.jpg", "color.jpg"] : ["image/0.jpg", "preview.jpg"], caption = name || (kind === "photo" ? "Photo" : "Video");
-    const place = make("div", { className: "kept" }), card = makeCard(caption, images.map((image) => `${base}/${image}`));
+  byId("results-limit").textContent = max_results ? `${results.length} of at most ${max_results} results, ${gigabytes(bytes)} of ${gigabytes(max_bytes)} on disk; then the oldest go. They survive a restart.`
+    : `The last ${max_photos} photos and ${max_videos} videos stay here until the server ends. Download what you want to keep.`;
+  byId("results-all").hidden = !max_results;
+  byId("results").replaceChildren(...results.map(({ kind, key, name, time_s, images }) => {
+    const caption = name || (kind === "photo" ? "Photo" : "Video"), made = time_s === null ? "" : new Date(1000 * time_s).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    const place = make("div", { className: "kept" }), card = makeCard(caption, images);
+    if (made) card.append(make("span", { className: "soft time", textContent: made }));
     card.addEventListener("click", () => { location.hash = `${kind === "photo" ? "picture" : "video"}/${key}`; });
     const remove = make("button", { type: "button", className: "small", textContent: "Delete", ariaLabel: `Delete ${caption}` });
     let timer = 0;
@@ -27,7 +30,7 @@ async function showResults() {
       card.hidden = !timer;
       remove.textContent = timer ? "Delete" : `Undo: keep ${caption}`;
       clearTimeout(timer);
-      timer = timer ? 0 : setTimeout(() => post(`${base}/${kind === "photo" ? "delete" : "cancel"}`).then(showResults).catch(showError), UNDO_MS);
+      timer = timer ? 0 : setTimeout(() => post(`/api/results/${key}/delete`).then(showResults).catch(showError), UNDO_MS);
     });
     place.append(card, remove);
     return place;

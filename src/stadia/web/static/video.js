@@ -1,13 +1,13 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
 import { byId, get, listFiles, listVerdict, make, post, showError, showVerdict, splitCloud, upload } from "./api.js";
-import { describeDistance, shortLength, startScale, startStage } from "./stage.js";
+import { startScale, startStage } from "./stage.js";
 
 const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
 
 export function startVideo(session) {
   const state = { key: null, result: null, cloud: null, path: [], timer: null, play: null, upload: null };
-  const stage = startStage("video-", (points) => { scale.check(); measure(points); });
+  const stage = startStage("video-", measureItem, showMeasured);
   const scale = startScale("video-", () => stage, (known) => {
     const frame = Number(state.result.frames[Number(byId("video-time").value)]);
     again({ known: known.map((length) => (length.kind === "height" ? length : { ...length, frame })) });
@@ -133,7 +133,7 @@ export function startVideo(session) {
     Object.assign(byId("video-time"), { max: job.frames.length - 1, ...(isNew ? { value: 0 } : {}) });
     showPair(job);
     byId("video-cloud-part").hidden = !job.files.includes("cloud.ply");
-    showFrame(isNew);
+    showFrame(isNew, !isNew);
     scale.show(job.settings.known, job.receipt);
     if (job.files.includes("cloud.ply")) showCloud();
   }
@@ -153,8 +153,8 @@ export function startVideo(session) {
     }
   }
 
-  // Show the frame of the timeline; its depth is read once it stays. isNew: the points are of another frame.
-  function showFrame(isNew = true) {
+  // Show the frame of the timeline; its depth is read once it stays. isNew: of another video; isAgain: predicted again.
+  function showFrame(isNew = false, isAgain = false) {
     const number = Number(byId("video-time").value), name = Number(state.result.frames[number]);
     byId("video-number").textContent = `${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`;
     byId("video-shown").src = `/api/videos/${state.key}/image/${name}.jpg`;
@@ -163,9 +163,8 @@ export function startVideo(session) {
     if (state.result.other) byId("video-depth-other").src = `/api/videos/${state.result.other}/depth/${name}.jpg`;
     const [height, width] = state.result.size, has_depth = state.result.depth_scale !== "affine-inverse" && state.result.depth_scale !== "affine-depth";
     const about = { width, height, has_depth, depth_scale: state.result.depth_scale, values: [1, 1] };
-    stage.show(about, null, isNew);
-    if (isNew) stage.setPoints([]);
-    else measure(stage.points());
+    stage.show(about, null, isNew, name);
+    if (isAgain) stage.measure(true).catch(showError);
     clearTimeout(state.reading);
     if (has_depth && !state.play) state.reading = setTimeout(() => readValues(name, about).catch(showError), READ_MS);
     showCameras();
@@ -174,21 +173,17 @@ export function startVideo(session) {
   async function readValues(name, about) {
     const response = await get(`/api/videos/${state.key}/values/${name}.f32`), values = new Float32Array(await response.arrayBuffer());
     if (Number(state.result?.frames[Number(byId("video-time").value)]) !== name) return;
-    stage.show({ ...about, values: response.headers.get("x-size").split(" ").map(Number) }, values, false);
+    stage.show({ ...about, values: response.headers.get("x-size").split(" ").map(Number) }, values, false, name);
   }
 
-  async function measure([first, second]) {
-    stage.showLength("");
-    byId("video-distance").textContent = "";
-    if (!second || !state.result) return;
-    const query = new URLSearchParams({ x1: first[0], y1: first[1], x2: second[0], y2: second[1] }), name = Number(state.result.frames[Number(byId("video-time").value)]);
-    try {
-      const found = await (await get(`/api/videos/${state.key}/distance/${name}?${query}`)).json();
-      byId("video-distance").textContent = describeDistance(found);
-      stage.showLength(shortLength(found));
-    } catch (error) {
-      byId("video-distance").textContent = error.message;
-    }
+  async function measureItem({ kind, points, frame }) {
+    return (await get(`/api/videos/${state.key}/measure?${new URLSearchParams({ form: JSON.stringify({ kind, points, frame }) })}`)).json();
+  }
+
+  function showMeasured() {
+    scale.check();
+    byId("video-share").href = `/api/videos/${state.key}/share?${new URLSearchParams({ form: JSON.stringify({ items: stage.form() }) })}`;
+    state.cloud?.showMarks(stage.marksIn3d());
   }
 
   // Predict the video again with some settings changed; what is shown stays meanwhile.
@@ -214,16 +209,18 @@ export function startVideo(session) {
   }
 
   async function showCloud() {
-    const about = byId("video-about"), base = `/api/videos/${state.key}`;
+    const about = byId("video-about"), base = `/api/videos/${state.key}`, { result } = state;
     about.textContent = "Reading points …";
     try {
       const { CloudView } = await import("/shared/points.js");
       const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
+      if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; });
       state.path = path;
       const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
-      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
+      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
       showCameras();
+      state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
       about.textContent = error.message;
     }

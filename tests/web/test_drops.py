@@ -1,0 +1,127 @@
+"""Files that are dropped together: a result and its images become a verdict; hostile archives do not."""
+
+import io
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.web.conftest import Browser, encode, make_picture
+
+from stadia.core.errors import DataError
+from stadia.web import drops
+from stadia.web.drops import Drop, pack_folder
+from stadia.web.video import VideoJob
+
+
+def make_zip(files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", kind) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def drop(tmp_path: Path) -> Drop:
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    return Drop(VideoJob(folder))
+
+
+def unpack(drop: Drop, data: bytes) -> set[str]:
+    path = drop.job.folder.parent / "a.zip"
+    path.write_bytes(data)
+    drop.unpack(path)
+    return {str(file.relative_to(drop.job.folder)) for file in drop.job.folder.rglob("*") if file.is_file()}
+
+
+def test_members_of_an_archive_stay_in_the_folder(drop: Drop) -> None:
+    link = zipfile.ZipInfo("images/link.png")
+    link.external_attr = 0o120777 << 16
+    stream = io.BytesIO(make_zip({"../../up.txt": b"1", "/etc/abs.json": b"{}", "a/images/1.png": b"1", "x.pkl": b"1"}))
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    assert unpack(drop, stream.getvalue()) == {"result/up.txt", "result/abs.json", "images/1.png"}
+    assert sorted(path.name for path in drop.job.folder.parent.iterdir()) == ["a.zip", "drop"]
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04 no archive", make_zip({"a.txt": bytes(1 << 20)})[:200], b""])
+def test_a_damaged_archive_is_one_line(drop: Drop, data: bytes) -> None:
+    with pytest.raises(DataError):
+        unpack(drop, data)
+
+
+def test_a_bomb_ends_at_the_limit(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drops, "MAX_DROP_BYTES", 1 << 20)
+    with pytest.raises(DataError, match="1 MB"):
+        unpack(drop, make_zip({"a.txt": bytes(3 << 20)}))
+    monkeypatch.setattr(drops, "MAX_DROP_FILES", 3)
+    with pytest.raises(DataError, match="files"):
+        unpack(drop, make_zip({f"{number}.txt": b"1" for number in range(5)}))
+
+
+def test_a_folder_survives_packing(drop: Drop, tmp_path: Path) -> None:
+    (tmp_path / "result" / "sparse").mkdir(parents=True)
+    (tmp_path / "result" / "sparse" / "cameras.txt").write_text("1")
+    assert unpack(drop, pack_folder(tmp_path / "result")) == {"result/cameras.txt"}
+
+
+def make_walk(count: int = 6) -> dict[str, bytes]:
+    """Return images of a textured wall and ground along a path sideways, and its trajectory as rows of TUM."""
+    rng = np.random.default_rng(0)
+    pattern = np.kron(rng.integers(0, 255, (40, 90, 3), np.uint8), np.ones((6, 6, 1), np.uint8))
+    files = {}
+    for number in range(count):
+        image = pattern[:240, 12 * number : 12 * number + 320].copy()
+        image[120:] = pattern[120:240, 24 * number : 24 * number + 320]
+        files[f"images/{number:06d}.png"] = encode(image)
+    rows = [f"{number} {0.1 * number:.2f} 0 0 0 0 0 1" for number in range(count)]
+    return {**files, "trajectory.txt": "\n".join(rows).encode(), "K.txt": b"280 0 160\n0 280 120\n0 0 1\n"}
+
+
+def post(browser: Browser, key: str, name: str, data: bytes) -> Any:
+    return browser.post(f"/api/drops/{key}/files", params={"name": name}, content=data)
+
+
+def wait_for(browser: Browser, key: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 120
+    while (job := browser.client.get(f"/api/drops/{key}").json())["state"] in ("waiting", "checking"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return job
+
+
+def test_the_command_takes_the_result_its_images_and_their_camera(drop: Drop, tmp_path: Path) -> None:
+    unpack(drop, make_zip({"a/trajectory.txt": b"1", "K.txt": b"1", "images/1.png": encode(make_picture())}))
+    words, folder = drop.name_check(None), drop.job.folder
+    assert words[:4] == ["check", str(folder / "result" / "trajectory.txt"), "--images", str(folder / "images")]
+    assert words[-2:] == ["--camera", str(folder / "result" / "K.txt")]
+    assert drop.name_check(90.0)[-1] == "fx=64", "128 pixels wide"
+
+
+@pytest.mark.exhaustive
+def test_a_result_and_its_images_become_a_verdict(browser: Browser) -> None:
+    key = browser.post("/api/drops", json={}).json()["drop"]
+    files = make_walk()
+    post(browser, key, "t.zip", make_zip({"a/trajectory.txt": files["trajectory.txt"]}))
+    assert "images" in browser.post(f"/api/drops/{key}/check", json={}).json()["error"]
+    about = post(browser, key, "walk.zip", make_zip(files)).json()
+    assert (about["images"], about["results"]) == (6, ["K.txt", "trajectory.txt"])
+    assert browser.post(f"/api/drops/{key}/check", json={}).status_code == 200
+    job = wait_for(browser, key)
+    assert (job["state"], job["error"]) == ("done", "")
+    page = browser.client.get(f"/api/drops/{key}/page")
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert "trajectory" in page.text
+    assert browser.post(f"/api/drops/{key}/cancel", json={}).status_code == 200
+    assert browser.client.get(f"/api/drops/{key}").status_code == 422
+
+
+def test_other_kinds_are_left_out(browser: Browser) -> None:
+    key = browser.post("/api/drops", json={}).json()["drop"]
+    assert post(browser, key, "../run.pkl", b"1").json()["skipped"] == 1
+    assert post(browser, key, "photo.png", encode(make_picture())).json()["images"] == 1
+    assert post(browser, key, "photo.png", encode(make_picture())).json()["skipped"] == 2

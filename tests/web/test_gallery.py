@@ -1,0 +1,115 @@
+"""Results on disk: they survive a restart with their settings, belong to one browser, and have a limit."""
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.web.conftest import Browser, encode, make_network, make_picture
+from tests.web.test_videos import make_video, wait_for
+
+from stadia.web import gallery, networks
+from stadia.web.server import make_app
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(networks, "load_network", make_network)
+    return tmp_path / "results"
+
+
+@contextmanager
+def start(results: Path, cookies: Any = None, names: tuple[str, ...] = ("metres", "up-to-scale")) -> Iterator[Browser]:
+    """Start a server, and open its page with the cookies of a browser."""
+    app = make_app(names, results=results)
+    with TestClient(app, base_url="http://127.0.0.1", cookies=cookies) as client:
+        yield Browser(client)
+
+
+def list_results(browser: Browser) -> Any:
+    return browser.client.get("/api/results").json()
+
+
+def test_a_picture_survives_a_restart_with_its_settings(results: Path) -> None:
+    with start(results) as first:
+        key = first.upload(encode(make_picture()), "?network=1&fov_deg=80&name=room.png").json()["photo"]
+        known = [{"kind": "distance", "metres": 2, "x": 70, "y": 9, "x2": 99, "y2": 9}]
+        first.post(f"/api/photos/{key}/predict", json={"network": 1, "fov_deg": 80, "known": known})
+        before = first.client.get(f"/api/photos/{key}").json()
+        cookies = first.client.cookies
+    with start(results, cookies, ("up-to-scale", "metres")) as again:
+        (one,) = list_results(again)["results"]
+        assert (one["kind"], one["key"], one["name"]) == ("photo", key, "room.png")
+        assert time.time() - one["time_s"] < 600
+        assert all(again.client.get(path).content.startswith(b"\xff\xd8") for path in one["images"])
+        after = again.client.get(f"/api/photos/{key}").json()
+        assert after["settings"].pop("network") == 0, "the same network at another place of the list"
+        assert before["settings"].pop("network") == 1
+        assert after == before
+        assert again.measure(f"/api/photos/{key}", (70, 9), (99, 9)).json()["value"] == pytest.approx(2, rel=0.02)
+        with start(results) as other:
+            assert list_results(other)["results"] == []
+            assert other.client.get(f"/api/photos/{key}").status_code == 422
+            assert other.client.get(one["images"][0]).status_code == 422
+        assert again.post(f"/api/results/{key}/delete", json={}).status_code == 200
+        assert list_results(again)["results"] == []
+        assert not any(results.glob(f"*/{key}"))
+
+
+def test_results_above_the_limit_go_oldest_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "MAX_STORED", 6)
+    with start(results) as browser:
+        keys = [browser.upload(encode(make_picture()), f"?name={number}.png").json()["photo"] for number in range(8)]
+        assert [one["key"] for one in list_results(browser)["results"]] == keys[:1:-1]
+        assert browser.client.get(f"/api/photos/{keys[2]}/values.f32").status_code == 200, "no longer in memory"
+        monkeypatch.setattr(gallery, "MAX_STORED_BYTES", 1)
+        browser.upload(encode(make_picture()))
+        assert len(list_results(browser)["results"]) <= 1 + 4, "those in memory, and the newest on disk"
+        assert len(list(results.glob("*/*/result.json"))) == 1
+
+
+def test_all_results_are_one_archive(results: Path) -> None:
+    with start(results) as browser:
+        browser.upload(encode(make_picture()), "?name=../a b.png")
+        data = browser.client.get("/api/results/all.zip").content
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+            assert json.loads(archive.read("stadia-results/01-a_b/verdict.json"))["network"] == "metres"
+        assert all(name.startswith("stadia-results/01-a_b/") for name in names)
+
+
+def test_a_damaged_record_hides_one_result(results: Path) -> None:
+    with start(results) as browser:
+        first, second = (browser.upload(encode(make_picture())).json()["photo"] for _ in range(2))
+        next(results.glob(f"*/{first}/result.json")).write_text("{")
+        cookies = browser.client.cookies
+    with start(results, cookies) as again:
+        assert [one["key"] for one in list_results(again)["results"]] == [second]
+        assert again.client.get(f"/api/photos/{first}").status_code == 422
+
+
+@pytest.mark.exhaustive
+def test_a_video_survives_a_restart(results: Path, tmp_path: Path) -> None:
+    with start(results) as first:
+        key = first.post("/api/videos?fov_deg=70&name=a.mp4", content=make_video(tmp_path / "a.mp4", 4)).json()["video"]
+        before = wait_for(first, key)
+        cookies = first.client.cookies
+    with start(results, cookies) as again:
+        after = again.client.get(f"/api/videos/{key}").json()
+        assert [after[name] for name in ("state", "frames", "files", "settings", "name")] == [
+            before[name] for name in ("state", "frames", "files", "settings", "name")
+        ]
+        assert again.client.get(f"/api/videos/{key}/image/1.jpg").status_code == 200
+        length = again.measure(f"/api/videos/{key}", (20, 60), (90, 60), frame=1).json()["value"]
+        known = {"kind": "distance", "metres": 3 * length, "x": 20, "y": 60, "x2": 90, "y2": 60, "frame": 1}
+        again.post(f"/api/videos/{key}/predict", json={"known": [known]})
+        assert wait_for(again, key)["error"] == ""
+        cookies = again.client.cookies
+    with start(results, cookies) as last:
+        assert last.client.get(f"/api/videos/{key}").json()["settings"]["known"][0]["metres"] == 3 * length
