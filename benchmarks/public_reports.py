@@ -1826,6 +1826,33 @@ for _name, _outcome, *_expected in (
     add_kept_case(_name, *_expected, outcome=_outcome, round="round6")
 
 
+# -- Archives in place of a folder.
+
+
+def add_archive_report(name: str, source: str, file: str, *words: str, command: str) -> None:
+    """Add a report of an archive, or a pattern of archives, that is passed as data."""
+
+    def make(folder: Path, data: Path) -> Words:
+        for number in range(2):
+            archive = folder / "shards" / f"{number}{Path(file).suffix or '.tar'}"
+            archive.parent.mkdir(exist_ok=True)
+            archive.write_bytes(bytes(512))
+        return [folder / file if word == "{}" else word for word in words]
+
+    REPORTS.append(Report(name, source, make, (command,)))
+
+
+add_archive_report(
+    "X01", "webdataset 65: a pattern", "shards/{0..1}.tar", "check", "{}", command="for file in .*tar xf"
+)
+add_archive_report("X02", "webdataset 188", "shards/0.tar", "camera", "{}", "--fov", "69", command="tar xf")
+add_archive_report("X03", "webdataset 225: a folder of shards", "shards", "train", "selfsup", "{}", command="tar xf")
+add_archive_report("X04", "depth maps as they are uploaded", "shards/0.zip", "evaluate", "--depth", "{}",
+                   "--reference", "{}", command="unzip")  # fmt: skip
+add_archive_report("X05", "poses as they are downloaded", "shards/0.zip", "evaluate", "--trajectory", "{}",
+                   "--reference", "{}", command="unzip")  # fmt: skip
+
+
 # -- Files of other programs in place of a network.
 
 

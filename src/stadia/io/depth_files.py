@@ -15,7 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.io import array_files, image_io
 from stadia.io.atomic_files import open_atomic
-from stadia.io.input_files import natural_sort_key, read_bytes
+from stadia.io.input_files import check_no_archive, natural_sort_key, read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
 SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first
@@ -83,6 +83,7 @@ def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
         return _list_maps(folder)
+    check_no_archive(folder)
     if not folder.is_dir():
         raise DataError(folder, found="no such folder", expected="a folder of depth maps", fix="check the path")
     if (folder / "depth").is_dir():

@@ -271,7 +271,8 @@ def read_float_image(path: Path) -> NDArray[Any]:
 
 def read_pfm_scale(path: Path) -> float:
     """Return the size of the scale in the header of a .pfm file, which `read_float_image` leaves out. Raises DataError
-    without such a header."""
+    without such a header.
+    """
     header = _PFM_HEADER.match(read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES))
     with name_parser_errors(path, expected=MAP_EXPECTED):
         if header is None:
