@@ -20,6 +20,7 @@ from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import open_recordings, sample_recordings
 from stadia.data.recordings import FrameSelector, RecordingView, shrink_to_gray
 from stadia.data.video import video_files
+from stadia.data.video.video_files import find_missing_numbers
 from stadia.geometry.image_features import find_corners, measure_motion
 from stadia.io.video_decoding import stream_selected, stream_video
 
@@ -53,6 +54,23 @@ def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, 
     assert file.file(0) is None
     assert file.fingerprint() != folder.fingerprint()
     assert all(one.has_stride and RecordingView(one).has_stride for one in (file, folder)), "as the reader has one"
+
+
+def test_images_are_not_paired_across_missing_numbers(tmp_path: Path, world: Any) -> None:
+    for number in (*range(5), *range(8, 13)):
+        world.save(tmp_path / f"{number}.png", world.render(0)[0])
+    (folder,) = open_recordings(tmp_path, camera=FOCAL, stride=2)
+    assert folder.numbers == [0, 2, 4, 6, 8]  # in the list of files: 0, 2, 4, 9, 11
+    assert [folder.map_neighbor(index, 1) for index in range(5)] == [1, 2, None, 4, None]
+    assert [RecordingView(folder).map_neighbor(index, -2) for index in range(5)] == [None, None, 0, None, None]
+    assert "5 to 7" in folder.missing
+
+
+def test_photos_and_strides_have_no_gaps() -> None:
+    assert find_missing_numbers([f"{number}.png" for number in range(0, 50, 5)]) == ()
+    assert find_missing_numbers([f"{number}.png" for number in (*range(0, 50, 5), 60)]) == ((9, 50, 55),)
+    assert find_missing_numbers([f"IMG_{number}.png" for number in (1, 2, 5, 9, 14, 15, 22, 30, 31)]) == ()
+    assert find_missing_numbers([f"{number**2}.png" for number in range(20)]) == ()
 
 
 def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> None:

@@ -154,6 +154,19 @@ def test_the_factor_that_makes_the_ratio_one_is_named(truth_m: Maps, tmp_path: P
     assert right.summary()["reference_factor"] == 1000
 
 
+def test_how_stored_values_are_read_is_noted(truth_m: Maps, write_maps: Write, tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for name, map_m in predicted(truth_m).items():
+        values = np.flipud(map_m).astype("<f4")
+        header = f"Pf\n{map_m.shape[1]} {map_m.shape[0]}\n-0.003922\n".encode()
+        (tmp_path / "p" / f"{name}.pfm").write_bytes(header + values.tobytes())
+    rules, truth = PROTOCOLS["metric"], write_maps(truth_m, "truth")
+    scored = score_depth(Predictions.open(tmp_path / "p", factor=5000), open_ground_truth_folder(truth, rules), rules)
+    assert any("scale 0.003922" in note and "not applied" in note for note in scored.notes)
+    assert any("--depth-factor does not change" in note for note in scored.notes)
+    assert "depth_factor" not in scored.factors
+
+
 def test_range_against_z_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     v, u = np.mgrid[:60, :100]

@@ -32,6 +32,7 @@ from stadia.io.array_files import read_kitti_poses
 from stadia.io.image_files import IMAGE_SUFFIXES, READ_THREADS
 from stadia.io.input_files import (
     MAX_TEXT_BYTES,
+    check_no_archive,
     check_path_exists,
     expand_home,
     is_url,
@@ -241,7 +242,7 @@ def _detect_format(path: Path) -> str:
     if (video := _find_only_video(path)) is not None:
         found = f"a folder with one video, {video.name}"
         raise DataError(path, found=found, expected="the video file", fix=f"pass the video itself: {video}")
-    check_no_shard(path)
+    check_no_archive(path)
     found = _describe_contents(path)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
@@ -252,14 +253,6 @@ def _detect_format(path: Path) -> str:
     if path.is_file() or found == EMPTY_FOLDER:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
     raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
-
-
-def check_no_shard(path: Path) -> None:
-    """Raise DataError if the path is a .tar file or a brace pattern of them, as webdataset writes them."""
-    if not path.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
-        return
-    fix = f"mkdir frames && tar xf {path} -C frames, then pass the folder frames; `stadia data shard` writes shards"
-    raise DataError(path, found="a .tar, such as a shard of webdataset", expected="its files in a folder", fix=fix)
 
 
 def recognize_format(path: Path) -> str | None:

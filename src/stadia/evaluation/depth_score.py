@@ -37,13 +37,13 @@ from stadia.evaluation.protocols import (
 )
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.io.depth_files import (
-    INTEGER_SUFFIXES,
+    DEPTH_KEYS,
     DepthFile,
-    StackedMap,
+    describe_stored_unit,
     find_depth_files,
-    is_packed_depth,
     pair_stacks,
     read_depth_map,
+    stores_integers,
 )
 from stadia.metrics.depth_metrics import DEPTH_ERRORS
 
@@ -269,28 +269,22 @@ def score_depth(
         notes += truth.notes + note_of_disparity(truth.row_orders, predictions.depth_scale)
     notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
     for name, files in (("--depth", predictions.files), ("--reference", getattr(truth, "files", {}))):
-        if is_packed_depth(next(iter(files.values()))):
-            notes.append(f"{name} is read as 24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215")
+        if unit := describe_stored_unit(next(iter(files.values()))):
+            notes.append(f"{name} is read as {unit}")
+    if predictions.factor is not None and "depth_factor" not in factors:
+        notes.append("--depth has no integers, so --depth-factor does not change it")
     return collect_scores(scores, predictions.depth_scale, protocol, notes, factors)
 
 
 def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol) -> dict[str, float]:
     """Return integers a metre of other programs' files that may have integers."""
     factors = {}
-    if predictions.record is None and _has_integers(predictions.files):
+    first = next(iter(predictions.files.values()))
+    if predictions.record is None and stores_integers(first, DEPTH_KEYS[predictions.depth_scale]):
         factors["depth_factor"] = predictions.integers_per_metre(protocol.png_per_metre)
-    if isinstance(truth, GroundTruthFolder) and _has_integers(truth.files):
+    if isinstance(truth, GroundTruthFolder) and stores_integers(next(iter(truth.files.values()))):
         factors["reference_factor"] = truth.factor
     return factors
-
-
-def _has_integers(files: Mapping[str, DepthFile]) -> bool:
-    if is_packed_depth(next(iter(files.values()))):
-        return False
-    return any(
-        file.is_integer if isinstance(file, StackedMap) else file.suffix.lower() in INTEGER_SUFFIXES
-        for file in files.values()
-    )
 
 
 def score_images(

@@ -15,11 +15,10 @@ from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.io import array_files, image_io
 from stadia.io.atomic_files import open_atomic
-from stadia.io.input_files import natural_sort_key, read_bytes
+from stadia.io.input_files import check_no_archive, natural_sort_key, read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
 SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first
-INTEGER_SUFFIXES = (".png", ".tiff", ".tif")  # files that may have integers, with a factor as unit
 EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
 MAX_BYTES = 8 * image_io.MAX_PIXELS  # of one map: MAX_PIXELS values of float64
 
@@ -84,6 +83,7 @@ def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
         return _list_maps(folder)
+    check_no_archive(folder)
     if not folder.is_dir():
         raise DataError(folder, found="no such folder", expected="a folder of depth maps", fix="check the path")
     if (folder / "depth").is_dir():
@@ -274,11 +274,34 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
     return span if ends < MAX_SHARE_OF_ENDS and beside > 2 * ends else None
 
 
-def is_packed_depth(path: DepthFile) -> bool:
-    """Return whether a file is a PNG with CARLA's depth in 24 bits of color."""
-    if isinstance(path, StackedMap) or path.suffix.lower() != ".png":
-        return False
-    return _is_packed(image_io.read_image(path, cv2.IMREAD_UNCHANGED))
+def stores_integers(path: DepthFile, key: str = "depth_m") -> bool:
+    """Return whether a depth file has integers, which are divided by a number of integers per metre.
+
+    path: the file or the map.
+    key: name of the array in an .npz.
+
+    Raises DataError for a damaged file.
+    """
+    if isinstance(path, StackedMap):
+        return path.is_integer
+    if path.suffix.lower() == ".npy":
+        return array_files.open_npy(path).dtype.kind in "iu"
+    return _read_file(path, key).dtype.kind in "iu"
+
+
+def describe_stored_unit(path: DepthFile) -> str:
+    """Return how depth is read from a file whose values are packed (CARLA) or have a scale (PFM); otherwise "".
+
+    Raises DataError if the file is damaged.
+    """
+    suffix = path.suffix.lower()
+    if isinstance(path, StackedMap) or suffix not in (".png", ".pfm"):
+        return ""
+    if suffix == ".png":
+        packed = _is_packed(image_io.read_image(path, cv2.IMREAD_UNCHANGED))
+        return "24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215" if packed else ""
+    scale = image_io.read_pfm_scale(path)
+    return "" if scale == 1 else f"stored; the scale {scale:g} in the header of the .pfm files is not applied"
 
 
 def list_arrays(path: DepthFile) -> tuple[str, ...]:

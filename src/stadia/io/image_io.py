@@ -269,6 +269,17 @@ def read_float_image(path: Path) -> NDArray[Any]:
     return _take_channel(path, np.asarray(stored))
 
 
+def read_pfm_scale(path: Path) -> float:
+    """Return the size of the scale in the header of a .pfm file, which `read_float_image` leaves out. Raises DataError
+    without such a header.
+    """
+    header = _PFM_HEADER.match(read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES))
+    with name_parser_errors(path, expected=MAP_EXPECTED):
+        if header is None:
+            raise ValueError("no PFM header")
+        return abs(float(header[4]))
+
+
 def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
     try:
         with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:

@@ -9,6 +9,7 @@ import csv
 import errno
 import glob
 import io
+import itertools
 import json
 import math
 import os
@@ -263,8 +264,34 @@ def is_existing_path(path: str | Path) -> bool:
         return False
 
 
+MAX_LISTED = 20  # files of a folder whose suffix is compared
+ARCHIVES = {".tar": "tar xf {} -C frames", ".tar.gz": "tar xf {} -C frames", ".tgz": "tar xf {} -C frames"}
+ARCHIVES |= {".zip": "unzip -q {} -d frames", ".7z": "7z x {} -oframes"}
+"""Commands that extract an archive to the folder frames, by suffix. webdataset writes data sets as .tar: shards."""
+
+
+def check_no_archive(path: Path) -> None:
+    """Raise DataError if a path is an archive, a pattern `shard-{000..009}.tar` of archives, or a folder of them only."""
+    files = str(path)
+    if os.path.isdir(path):
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            kinds = {Path(entry.name).suffix for entry in itertools.islice(entries, MAX_LISTED)}
+            files = f"{path}/*.tar" if kinds == {".tar"} else ""
+    suffix = next((suffix for suffix in ARCHIVES if files.lower().endswith(suffix)), None)
+    if suffix is None:
+        return
+    command, found = ARCHIVES[suffix].format(files), "an archive, such as a shard of webdataset"
+    if files != str(path) or "{" in path.name:
+        found = "archives, such as shards of webdataset"
+        command = f"for file in {files}; do {ARCHIVES[suffix].format('$file')}; done"
+    fix = f"mkdir frames && {command}, then pass the folder frames"
+    raise DataError(path, found=found, expected="files in a folder", fix=fix)
+
+
 def check_path_exists(path: Path) -> None:
-    """Raise DataError if a path does not exist."""
+    """Raise DataError if a path does not exist, or is an archive."""
+    if not is_url(path):
+        check_no_archive(path)
     try:
         if not is_glob(path) and not is_url(path):
             path.stat()

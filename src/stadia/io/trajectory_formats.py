@@ -26,7 +26,7 @@ from stadia.io.array_files import (
     read_seven_columns,
 )
 from stadia.io.colmap_model import read_colmap, read_image_lines
-from stadia.io.input_files import natural_sort_key, read_json, read_text
+from stadia.io.input_files import check_no_archive, natural_sort_key, read_json, read_text
 from stadia.io.scene_json import find_phone_files, read_phone_files, read_transform_poses
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
@@ -157,6 +157,7 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     Raises DataError with file and line.
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
+    check_no_archive(path)
     models = (path / name for name in COLMAP_IMAGES)
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     if path.suffix.lower() in (".json", ".sfm"):

@@ -187,6 +187,21 @@ def test_invalid_pose_is_refused(bop: Path, change: Callable[[Any], None], names
         BopImages.open(bop).labels(0)
 
 
+def without_pose(poses: Any) -> None:
+    poses["3"][1]["cam_t_m2c"] = [float("nan")] * 3
+
+
+def test_an_object_without_a_pose_is_left_out_with_its_mask(bop: Path, caplog: pytest.LogCaptureFixture) -> None:
+    masks = np.stack([BopImages.open(bop).labels(0).instance == number for number in (1, 2, 3)])
+    write_masks(bop, masks)
+    write_masks(bop, masks[:1], im_id=7)
+    edit(bop / "test/000001/scene_gt.json", without_pose)
+    labels = BopImages.open(bop).labels(0)
+    np.testing.assert_array_equal(labels.instance, 1 * masks[0] + 2 * masks[2])
+    assert len(labels.objects) == 2
+    assert "1 objects without a pose" in caplog.text
+
+
 def test_mesh_in_metres_is_refused_by_its_diameter(bop: Path) -> None:
     path = bop / "models_eval" / "obj_000002.ply"
     data = path.read_bytes()
@@ -280,6 +295,15 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, names: tuple[str, ...]
     path = tmp_path / "results.csv"
     path.write_text(f"scene_id,im_id,obj_id,score,R,t,time\n{GOOD}\n{line}\n")
     with refuses(DataError, names=names):
+        read_results(path)
+
+
+def test_rows_without_a_pose_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = csv(tmp_path / "results.csv", GOOD, GOOD.replace("10 20 500", "nan nan nan"))
+    assert len(read_results(path)) == 1
+    assert "1 of 2 rows without a pose" in caplog.text
+    csv(path, GOOD.replace("10 20 500", "nan nan nan"))
+    with refuses(DataError, found="1 rows"):
         read_results(path)
 
 

@@ -45,6 +45,12 @@ def kitti(tmp_path: Path) -> Path:
     return folder.parent
 
 
+def test_boxes_with_nan_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "1.txt").write_text(f"{car()}\n{car().replace('1.65', 'nan')}\n")
+    assert len(read_boxes(tmp_path / "1.txt")) == 1
+    assert "1 boxes" in caplog.text
+
+
 def results(folder: Path, lines: dict[str, list[str]]) -> Path:
     folder.mkdir()
     for name, of in lines.items():
@@ -111,7 +117,7 @@ def test_missing_masks_are_reported(kitti: Path, words: tuple[str, ...], capfd: 
         (" ".join(car().split()[:-1]), ("14",)),
         (car().replace("Car", "car"), ("car",)),
         (car().replace("1.60", "wide"), ("wide", "14")),
-        (car().replace("1.65", "nan"), ("000000.txt", "1")),
+        (car().replace("1.65", "inf"), ("000000.txt", "1")),
         (car(z=-30), ("000000.txt", "1")),
     ],
 )

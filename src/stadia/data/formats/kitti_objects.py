@@ -5,6 +5,8 @@ rotation about y, which points down. stadia's object frame has its origin at the
 object's front, and x to the right of a viewer who faces the object.
 """
 
+import functools
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from stadia.core.types import Camera
 from stadia.data.formats.kitti import KittiCalibration
 from stadia.io.image_files import list_images, read_rgb
 from stadia.io.input_files import expand_home, read_text
+
+log = logging.getLogger(__name__)
 
 Points = NDArray[np.float64]
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
@@ -74,7 +78,7 @@ class KittiBox:
 
 
 def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
-    """Read the objects of a label file or a result file; regions marked DontCare are left out.
+    """Read the objects of a label file or a result file. Regions marked DontCare and boxes with NaN are left out.
 
     path: the file.
     scored: whether it is a result file, whose lines end with a confidence.
@@ -85,10 +89,19 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
     fix = "write an empty file if nothing was found" if scored else "copy it from the data set"
     lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    return [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
+    boxes = [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
+    if without := boxes.count(None):
+        _warn_once(path, without)
+    return [box for box in boxes if box is not None]
 
 
-def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
+@functools.cache
+def _warn_once(path: Path, without: int) -> None:
+    log.warning("%s: %d boxes with NaN are left out", path, without)
+
+
+def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox | None:
+    """Return the box of a line; None if one of its numbers is NaN."""
     kind, columns = words[0], LABEL_COLUMNS + scored
     if kind not in KITTI_CLASSES:
         raise DataError(what, found=f"class '{kind}'", expected=f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}")
@@ -97,11 +110,13 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
     except ValueError as error:
         expected = f"a class and {columns - 1} numbers"
         raise DataError(what, found=f"{error}", expected=expected, fix="copy the file again") from error
-    if len(words) != columns or not np.isfinite(numbers).all():
+    if len(words) != columns or np.isinf(numbers).any():
         found = f"{len(words)} columns" if len(words) != columns else "a number that is not finite"
         hint = {15: "this file has labels: a result needs a score", 16: "this file has results: a label has no score"}
         expected = f"{columns}: a class, 14 numbers{', a score' if scored else ''}"
         raise DataError(what, found=found, expected=expected, fix=hint.get(len(words), "copy the file again"))
+    if np.isnan(numbers).any():
+        return None
     truncated, occluded, alpha, left, top, right, bottom = numbers[:7]
     size_hwl_m, rotation_y = np.array(numbers[7:10]), numbers[13]
     if not ((size_hwl_m > 0) & (size_hwl_m < MAX_SIDE_M)).all():

@@ -125,11 +125,23 @@ class FileVideo(frame_store.StoredRecording):
 class ImageVideo(ImageRecording):
     """A recording from a folder of images that are the frames of a video.
 
-    missing: text about numbers that are missing in the names of the images, or "".
+    gaps: gaps in the numbering of the images, see `find_missing_numbers`.
     """
 
     has_stride: bool = True
-    missing: str = ""
+    gaps: Sequence[tuple[int, int, int]] = ()
+
+    @property
+    def missing(self) -> str:
+        """Return a text about numbers that are missing in the names of the images, or ""."""
+        return _describe_gaps(self.gaps)
+
+    def map_neighbor(self, index: int, offset: int) -> int | None:
+        neighbor = super().map_neighbor(index, offset)
+        if neighbor is None:
+            return None
+        first, last = sorted((self.number(index), self.number(neighbor)))
+        return None if any(first <= row < last for row, *_ in self.gaps) else neighbor
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -164,7 +176,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
             "intrinsics": part.intrinsics,
             "numbers": kept,
             "times_s": part.times_s,
-            "missing": every.missing,
+            "gaps": every.gaps,
             "undistortion": part.undistortion,
             "crop": part.crop,
         }
@@ -177,28 +189,32 @@ MIN_NUMBERED = 8  # images whose numbering shows gaps
 MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
 
 
-def describe_missing(names: Sequence[str]) -> str:
-    """Return which numbers are missing in the names of a video's images, or "" if the names are not consecutive anyway.
+def find_missing_numbers(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """Return the gaps in the numbering of a video's images: the image before it, and the first and last missing number.
 
-    names: names of the images in their order.
+    names: names of the images in their order. There is no gap if the names are not consecutive anyway.
 
     Examples:
-        >>> describe_missing([f"frame_{number:03d}.png" for number in (*range(12), *range(24, 40))])
-        '12 missing numbers (12 to 23), across which distant images become neighbors'
+        >>> find_missing_numbers([f"frame_{number:03d}.png" for number in (*range(12), *range(24, 40))])
+        ((11, 12, 23),)
     """
-    digits = [re.search(r"([0-9]{1,12})[^0-9]*$", Path(name).stem) for name in names]
+    digits = [re.search(r"([0-9]{1,18})[^0-9]*$", Path(name).stem) for name in names]
     numbers = np.array([int(match[1]) for match in digits if match is not None], np.int64)
     steps = np.diff(numbers)
     if len(numbers) < max(len(names), MIN_NUMBERED) or (steps < 1).any():
-        return ""
-    gaps = np.flatnonzero(steps > 1)
-    if not len(gaps) or len(gaps) > MAX_SHARE_OF_GAPS * len(steps):
-        return ""
-    ends = [(int(numbers[row]) + 1, int(numbers[row + 1]) - 1) for row in gaps[:MAX_MISSING_PARTS]]
-    parts = [f"{first} to {last}" if last > first else str(first) for first, last in ends]
+        return ()
+    usual = int(np.median(steps))  # 1, or the stride of an export: 0, 5, 10
+    rows = np.flatnonzero(steps > usual)
+    if len(rows) > MAX_SHARE_OF_GAPS * len(steps) or (steps % usual).any():
+        return ()
+    return tuple((int(row), int(numbers[row]) + usual, int(numbers[row + 1]) - usual) for row in rows)
+
+
+def _describe_gaps(gaps: Sequence[tuple[int, int, int]]) -> str:
+    parts = [f"{first} to {last}" if last > first else str(first) for _, first, last in gaps[:MAX_MISSING_PARTS]]
     parts += ["more"] * (len(gaps) > MAX_MISSING_PARTS)
-    count = int((steps[gaps] - 1).sum())
-    return f"{count} missing numbers ({', '.join(parts)}), across which distant images become neighbors"
+    missing = "a missing number" if len(gaps) == 1 and gaps[0][1] == gaps[0][2] else "missing numbers"
+    return f"{missing} ({', '.join(parts)}), across which no images are paired" if gaps else ""
 
 
 def _list_frames(path: Path, options: SourceOptions) -> ImageVideo:
@@ -217,7 +233,7 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageVideo:
         times_s=times_s,
         undistortion=camera.undistortion,
         crop=camera.crop,
-        missing=describe_missing([image.name for image in images]),
+        gaps=find_missing_numbers([image.name for image in images]),
     )
 
 

@@ -3,6 +3,7 @@
 The files are in millimetres; this module returns metres. Without mask_visib/, masks are rendered from meshes and poses.
 """
 
+import logging
 import math
 import re
 from collections import Counter
@@ -25,6 +26,8 @@ from stadia.io.input_files import expand_home, parse_integer, read_text
 from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
 
+log = logging.getLogger(__name__)
+
 PIXEL_CENTER_OFFSET = 0.5
 """BOP measures pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
 _TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])
@@ -35,6 +38,8 @@ _Nine = tuple[float, float, float, float, float, float, float, float, float]
 
 
 class _PoseEntry(FileEntry):
+    model_config = FileEntry.model_config | {"allow_inf_nan": True}  # NaN where no pose is known
+
     obj_id: int
     cam_R_m2c: _Nine
     cam_t_m2c: Vector3
@@ -57,7 +62,11 @@ class _Image:
     im_id: int
     file: Path
     K: object_labels.Points
-    poses: tuple[_PoseEntry, ...]
+    instances: dict[int, _PoseEntry]  # by their place in scene_gt.json
+
+    @property
+    def poses(self) -> tuple[_PoseEntry, ...]:
+        return tuple(self.instances.values())
 
     @property
     def scene_folder(self) -> Path:
@@ -93,8 +102,15 @@ def _read_scene(scene: Path) -> list[_Image]:
             missing, fix = folder / f"{im_id:06d}.png", "copy it, or remove its entry"
             raise DataError(missing, found="no such file", expected="each image of scene_gt.json", fix=fix)
         K = check_K(f"{scene / 'scene_camera.json'}: image {im_id}", np.reshape(cameras[im_id].cam_K, (3, 3)))
-        found.append(_Image(scene_id, im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, tuple(poses[im_id])))
+        instances = {number: pose for number, pose in enumerate(poses[im_id]) if _has_pose(pose)}
+        found.append(_Image(scene_id, im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, instances))
+    if without := sum(map(len, poses.values())) - sum(len(image.instances) for image in found):
+        log.warning("%s: %d objects without a pose (NaN) are left out", scene / "scene_gt.json", without)
     return found
+
+
+def _has_pose(pose: _PoseEntry) -> bool:
+    return bool(np.isfinite([*pose.cam_R_m2c, *pose.cam_t_m2c]).all())
 
 
 def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -156,8 +172,8 @@ class BopImages(object_labels.ObjectImages):
     def _mask_files(self, index: int) -> list[Path]:
         one = self._all[index]
         folder = one.scene_folder / "mask_visib"
-        count = len(one.poses) if folder.is_dir() else 0
-        return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in range(count)]
+        numbers = one.instances if folder.is_dir() else ()
+        return [folder / f"{one.im_id:06d}_{number:06d}.png" for number in numbers]
 
     def part(self, indices: Collection[int]) -> "BopImages":
         """Return only some of the images, with the same objects and classes."""
@@ -179,7 +195,7 @@ class BopImages(object_labels.ObjectImages):
         """Return each annotated object of an image with its pose T_camera_object (4, 4) in metres."""
         one = self._all[index]
         found = []
-        for number, pose in enumerate(one.poses):
+        for number, pose in one.instances.items():
             path = one.scene_folder / "scene_gt.json"
             what = f"{path}: scene {one.scene_id}, image {one.im_id}, instance {number}"
             R = object_labels.check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
@@ -324,7 +340,8 @@ def _check_score(what: str, score: float) -> float:
     return score
 
 
-def _parse_result(what: str, line: str) -> BopResult:
+def _parse_result(what: str, line: str) -> BopResult | None:
+    """Return the estimate of a line; None if its pose is NaN, as programs write it where they fail."""
     words = line.split(",")
     try:
         if len(words) != 7:
@@ -337,6 +354,8 @@ def _parse_result(what: str, line: str) -> BopResult:
     except ValueError as error:
         expected = f"{RESULTS_HEADER} with 9 and 3 numbers"
         raise DataError(what, found=f"{error}", expected=expected, fix="write the file again") from error
+    if np.isnan([*R, *t_mm]).any():
+        return None
     if not math.isfinite(time_s):
         found = f"time {time_s}"
         raise DataError(what, found=found, expected="seconds, or -1 if it was not measured")
@@ -357,7 +376,10 @@ def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
 
 
 def read_results(path: Path) -> list[BopResult]:
-    """Read a BOP csv with at least one estimate. Raises DataError with the line."""
+    """Read a BOP csv with at least one estimate. Rows whose pose is NaN are left out. Raises DataError with the line.
+
+    path: the file.
+    """
     path = Path(path)
     if path.is_dir():
         fix = f"name the file in it, such as {path / 'bop.csv'}"
@@ -365,8 +387,12 @@ def read_results(path: Path) -> list[BopResult]:
     lines = read_text(path, expected="a csv of estimates", fix="check the path").splitlines()
     start = _count_header_lines(path, lines)
     rows = ((number, line) for number, line in enumerate(lines, start=1) if number > start and line.strip())
-    results = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
+    parsed = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
+    results = [result for result in parsed if result is not None]
+    if without := len(parsed) - len(results):
+        log.warning("%s: %d of %d rows without a pose (NaN) are left out", path, without, len(parsed))
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
+        found = f"{len(parsed)} rows, each with a pose of NaN" if parsed else found
         raise DataError(path, found=found, expected=f"{RESULTS_HEADER}, a row for each object found")
     return results

@@ -288,8 +288,6 @@ def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
         found = f"the object's center at {t.tolist()} m"
         fix = "check axes and unit"
-        if not np.isfinite(t).all():
-            found, fix = f"{found}: the estimate failed there", "leave out the rows without a pose"
         if t.shape == (3,) and t[2] < 0:
             fix = "for OpenGL's camera axes multiply each pose from the left by diag(1, -1, -1, 1); for camera-to-model"
             fix += " poses invert them"
