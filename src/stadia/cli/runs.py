@@ -188,7 +188,7 @@ def compare(
         fix = "stadia compare RUN RUN, stadia compare NET NET VIDEO, or stadia compare A.mp4 B.mp4 --mount"
         raise ConfigError("compare", found=f"{len(paths)} names", expected="two or more", fix=fix)
     if as_json and not mount:
-        raise ConfigError("--json", found="without --mount", expected="--mount", fix="remove it")
+        raise ConfigError("--json", found="without --mount", expected="--mount", fix="add --mount, or remove --json")
     if mount:
         if len(paths) != 2:
             found, fix = f"{len(paths)} names", "stadia compare A.mp4 B.mp4 --mount data.camera.K_file=K.txt"

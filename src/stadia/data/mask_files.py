@@ -51,7 +51,7 @@ _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
-_COCO_FIX = "add images and categories to a list of results; panopticapi converts panoptic files to instances"
+_COCO_FIX = "of a list of results, add the keys images and categories; convert a panoptic file by panopticapi"
 
 
 class MaskFiles:

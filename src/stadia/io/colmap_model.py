@@ -376,8 +376,12 @@ def _make_camera(reconstruction: Reconstruction, row: int) -> ColmapCamera:
     K, lens = reconstruction.K[row], reconstruction.distortion[row]
     width, height = reconstruction.sizes[row].tolist()
     if not np.isfinite(K).all() or min(width, height) < 1 or not reconstruction.names[row]:
-        found, expected = f"image {row} without a name, intrinsics or a size", "all of them for a COLMAP model"
-        raise DataError(reconstruction.path, found=found, expected=expected, fix="pass the camera")
+        lacks = "focal length" if not np.isfinite(K).all() else "size" if min(width, height) < 1 else "name"
+        fix = (
+            "add --images FOLDER" if lacks == "name" else "add --camera fx=700,fy=700,cx=640,cy=360 and --images FOLDER"
+        )
+        found, expected = f"image {row} without a {lacks}", f"a {lacks} for a COLMAP model"
+        raise DataError(reconstruction.path, found=found, expected=expected, fix=fix)
     params = (K[0, 0], K[1, 1], K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL)
     if lens.any():
         return ColmapCamera("OPENCV", width, height, tuple(map(float, (*params, *lens))))

@@ -323,7 +323,7 @@ def read_glb(path: Path) -> Reconstruction:
         raise DataError(path, found=found, expected="cameras of one kind", fix=fix)
     notes = [f"{len(poses)} poses are read from the {kinds.pop()}s of the scene, whose world is turned and centered"]
     if np.isnan(K[0]).any():
-        notes.append("the scene has no intrinsics: pass the camera")
+        notes.append("the scene has no focal length: add --camera fx=700,fy=700,cx=640,cy=360")
     return Reconstruction(
         names=tuple(names),
         T_camera_world=invert_poses(np.stack(poses)),

@@ -93,7 +93,7 @@ def write_overlay_predictions(
             sizes.add(image.size)
             network_sizes.add((image.depth.shape[0], image.depth.shape[1]))
         if not names:
-            raise StadiaError(out, found="no image", expected="at least one")
+            raise StadiaError("input", found="no image", expected="at least one to predict", fix="check the path")
     ended = {
         "entries": tuple(names),
         "image_size": sizes.pop() if len(sizes) == 1 else None,

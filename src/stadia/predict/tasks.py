@@ -169,7 +169,7 @@ class Task:
 
     def _unsupported(self, what: str) -> CheckpointError:
         found, fix = f"a checkpoint of '{self.recipe.recipe}', which {what}", "pass another checkpoint"
-        return CheckpointError(self.network.checkpoint.path, found=found, expected="a recipe that does", fix=fix)
+        return CheckpointError(self.network.checkpoint.path, found=found, expected="another recipe", fix=fix)
 
 
 def find_task(network: Network) -> Task:

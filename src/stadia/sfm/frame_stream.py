@@ -326,7 +326,7 @@ class FrameStream:
         found: what the frames show.
         expected: what a map needs.
         """
-        fix = "use another part of the video, or go without a map and set the camera"
+        fix = "film as docs/start/film.md says; or set the camera, stadia camera VIDEO --fov DEGREES, and use no map"
         return DataError(self.source, found=found, expected=expected, fix=fix)
 
     def hash(self) -> str:
