@@ -136,7 +136,14 @@ else:
 """
 
 
+@pytest.fixture
+def without_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the map of each video fail at once, so that the network predicts its path."""
+    monkeypatch.setattr(videos, "STADIA", (sys.executable, "-S", "-c", "exit('stadia: frames: found no map')"))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_map")
 def test_a_second_network_predicts_the_same_frames_and_the_first_stays(browser: Browser, tmp_path: Path) -> None:
     first = browser.post("/api/videos?fov_deg=70", content=make_video(tmp_path / "drive.mp4")).json()["video"]
     before = wait_for(browser, first)
@@ -237,6 +244,7 @@ def test_a_picture_is_no_video(browser: Browser) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_map")
 @pytest.mark.parametrize(("query", "is_whole"), [("", True), ("?every=1", False)])
 def test_frames_of_a_long_video_are_spread_or_it_is_cut_and_says_so(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, is_whole: bool
