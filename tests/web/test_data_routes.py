@@ -127,8 +127,9 @@ def test_only_data_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_findings_come_with_the_command(checking: Browser) -> None:
-    reply = checking.post("/api/check", json={"name": "tiny"})
+def test_findings_come_with_the_command(worlds: Path) -> None:
+    with TestClient(make_app([], data=worlds), base_url="http://127.0.0.1") as client:
+        reply = Browser(client).post("/api/check", json={"name": "train-000"})
     assert reply.status_code == 200, reply.text
     result = reply.json()
     assert result["command"].startswith("stadia check ")
