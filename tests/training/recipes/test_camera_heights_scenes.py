@@ -19,7 +19,7 @@ from stadia.geometry.segments import segments_from_instances
 from stadia.training.recipes.metric.camera_heights import CameraHeights
 from stadia.training.recipes.metric.config import CameraHeightsConfig
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "geometry"))
 
 from traffic import kitti_camera, see, street
 
