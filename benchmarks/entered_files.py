@@ -52,12 +52,12 @@ FEW_STEPS = [
 
 
 def make_world(folder: Path) -> Path:
-    """Render a tiny RoadWorld in a folder, and return its path."""
-    world = folder / "world"
-    _, code = record_command(["data", "roadworld", "--out", str(world), "--preset", "tiny"])
-    if code:
-        sys.exit(code)
-    return world
+    """Render a small RoadWorld in a folder, and return its path."""
+    from stadia.synthetic.config import ROADWORLD_TINY
+    from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+    config = ROADWORLD_TINY.model_copy(update={"frames": 5})
+    return write_roadworld(config, folder / "world", workers=1).parent
 
 
 def make_train_line(folder: Path) -> list[str]:

@@ -51,6 +51,7 @@ NOT_RUN = {
 NETWORK = [word for word in TINY if "=" in word and not word.startswith("training.")]
 SHORT = ["training.max_steps=2", "training.batch_size=2", "--on-stop", "warn"]
 SMALLER = {
+    r"^stadia data roadworld --preset tiny": ["--worlds", "1,1,1", "frames=4"],
     r"^stadia train selfsup .*--minutes": [*NETWORK, "--minutes", "60", "--on-stop", "warn"],
     r"^stadia train selfsup (?!.*(--help|--minutes))": ["--preset", "tiny-laptop", *NETWORK, *SHORT],
 }

@@ -34,7 +34,8 @@ PAGES = [*TUTORIALS, *(ROOT / "docs" / "start" / f"{name}.md" for name in ("firs
 SHORT = "training.max_steps=2 training.batch_size=2 training.validate_every=2 training.threads=1 --on-stop warn"
 TINY_LAPTOP = f"--preset tiny-laptop {shlex.join(NETWORK)} {SHORT}"
 SMALLER = {
-    r"--preset demo --worlds 8,1,1": "--preset tiny --worlds 1,1,1 frames=12 height=128 width=416",
+    r"--preset (demo --worlds 8,1,1|tiny(?= --out road$))": "--preset tiny --worlds 1,1,1 frames=12 "
+    "height=128 width=416",
     r"^(stadia train selfsup \S+) --preset (?!metric-)\S+( --minutes \d+)?": f"\\1 {TINY_LAPTOP}",
     r"^(stadia train \S+ \S+ --preset metric-\S+)": f"\\1 {shlex.join(NETWORK)} {SHORT}",
     r"model.network=depth_anything data.height=98 data.width=322": "model.network=dpt model.network.size=tiny "

@@ -14,6 +14,7 @@ import pyarrow
 import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
+from tests.combinations import mark_others
 from tests.refusals import refuses
 from three_steps import check_three_steps
 
@@ -298,7 +299,9 @@ def ros2(tmp_path: Path, world: Any) -> Path:
 CAMERA: dict[str, dict[str, Any]] = {"bdd": {"camera": {"horizontal_fov_deg": 67.0}}}
 
 
-@pytest.mark.parametrize("fixture", ["nuscenes", "ddad", "bdd", "waymo", "ros1", "ros2"])
+@pytest.mark.parametrize(
+    "fixture", mark_others(["nuscenes", "ddad", "bdd", "waymo", "ros1", "ros2"], ["nuscenes", "ros1"])
+)
 @pytest.mark.slow
 def test_miniature_passes_the_checks_and_trains_three_steps(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -176,7 +176,7 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
         ("a: " + "9" * 320, "a whole number of more than 308 digits"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("[" * 50_000, "nested too deep"),
-        ("[" + "a," * 100_000 + "]", "more than 100000 values"),
+        pytest.param("[" + "a," * 100_000 + "]", "more than 100000 values", marks=pytest.mark.exhaustive),
         ("a: 1\na: 2", "'a' appears twice"),
         ("? [1]\n: 2", "unhashable"),
         ("a: {", "line 1"),
@@ -188,6 +188,15 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
 )
 def test_hostile_yaml_is_refused(tmp_path: Path, text: str, word: str) -> None:
     _refused(lambda: read_yaml(_write(tmp_path / "study.yaml", text), expected="a study"), "study.yaml", word)
+
+
+def test_yaml_of_more_values_than_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of the program takes seconds to reach."""
+    monkeypatch.setattr("stadia.io.yaml_files.MAX_YAML_NODES", 100)
+    path = _write(tmp_path / "study.yaml", "[" + "a," * 99 + "]")
+    assert read_yaml(path, expected="a study") == ["a"] * 99
+    path = _write(tmp_path / "study.yaml", "[" + "a," * 100 + "]")
+    _refused(lambda: read_yaml(path, expected="a study"), "study.yaml", "more than 100 values")
 
 
 # -- Arrays.

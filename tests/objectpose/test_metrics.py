@@ -256,7 +256,7 @@ def random_image(rng: np.random.Generator, most: int = 5) -> ImageComparison:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rules", "sets"), [(NOCS_COMPAT_RULES, 1000), (ORIENTED_BOX_RULES, 200)], ids=["nocs", "exact"]
+    ("rules", "sets"), [(NOCS_COMPAT_RULES, 250), (ORIENTED_BOX_RULES, 100)], ids=["nocs", "exact"]
 )
 def test_random_sets_against_plain_python(rules: ApRules, sets: int):
     rng = np.random.default_rng(0)

@@ -124,7 +124,7 @@ def move_world(T: Array, seed: int, scale: float) -> Array:
 # -- right results
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
 def test_a_right_result_is_usable_in_any_world(seed: int, scale: float) -> None:
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=move_world(T_TRUE, seed, scale)), MATCHES)
@@ -148,7 +148,7 @@ def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> Non
 # -- mistakes and cures
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     poses=st.sampled_from(["given", "inverted", "transposed", "position"]),
     axes=st.sampled_from([axes for axes in list_axes() if np.linalg.det(np.reshape(axes, (3, 3))) > 0]),

@@ -24,7 +24,7 @@ class TexturedRoom:
             ((-6, -3, 0), (0, 0, 12), (0, 6, 0)),
             ((-6, 3, 0), (12, 0, 0), (0, 0, 12)),
         ):
-            noise = random.integers(0, 255, (60, 120), np.uint8)
+            noise = random.integers(0, 255, (30, 60), np.uint8)
             texture = cv2.resize(noise, (960, 480), interpolation=cv2.INTER_CUBIC)
             self.walls.append((np.array([corner, across, down], float), texture))
 

@@ -1,8 +1,9 @@
 """Listed data alone are checked, in a process, and trained on, one training at a time."""
 
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from stadia.core.errors import RunError
 from stadia.web import trainings
 from stadia.web.run_routes import list_data, run_check
 from stadia.web.server import find_own_address, make_app
-from stadia.web.trainings import TrainingStarter, list_start_presets
+from stadia.web.trainings import STADIA, TrainingStarter, list_start_presets
 
 
 def end_training(starter: TrainingStarter) -> None:
@@ -98,6 +99,20 @@ def test_the_presets_are_of_one_recipe() -> None:
 
 
 @pytest.fixture
+def check_in_this_process(stadia: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command line of a check without a process of its own, which takes seconds to start."""
+    start_process = subprocess.run
+
+    def run(command: Sequence[str], **options: Any) -> Any:
+        if tuple(command[: len(STADIA)]) != STADIA:
+            return start_process(command, **options)
+        code, out, err = stadia(*command[len(STADIA) :])
+        return subprocess.CompletedProcess(command, code, out.encode(), err.encode())
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+@pytest.fixture
 def checking(worlds: Path) -> Iterator[Browser]:
     with TestClient(make_app([], data=worlds.parent), base_url="http://127.0.0.1") as client:
         yield Browser(client)
@@ -112,8 +127,9 @@ def test_only_data_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_findings_come_with_the_command(checking: Browser) -> None:
-    reply = checking.post("/api/check", json={"name": "tiny"})
+def test_findings_come_with_the_command(worlds: Path) -> None:
+    with TestClient(make_app([], data=worlds), base_url="http://127.0.0.1") as client:
+        reply = Browser(client).post("/api/check", json={"name": "train-000"})
     assert reply.status_code == 200, reply.text
     result = reply.json()
     assert result["command"].startswith("stadia check ")
@@ -121,6 +137,7 @@ def test_findings_come_with_the_command(checking: Browser) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("check_in_this_process")
 def test_a_check_names_what_needs_the_field_of_view(tmp_path: Path) -> None:
     make_video(tmp_path / "drive.mp4", 12)
     assert "intrinsics" in run_check(tmp_path / "drive.mp4", None, tmp_path)["needs_camera"][0]
@@ -145,7 +162,7 @@ def test_a_name_that_is_not_listed_is_refused(checking: Browser, name: str) -> N
     assert "one of the list" in reply.json()["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("check_in_this_process")
 def test_data_that_cannot_be_opened_are_one_line_of_the_check(tmp_path: Path) -> None:
     """The line names the file and its own fix, and no folder of the machine."""
     (tmp_path / "drive").mkdir()

@@ -20,6 +20,9 @@ from stadia.web import video as videos
 from stadia.web import video_routes
 from stadia.web.sessions import MAX_VIDEOS, SessionStore
 
+FAILING = (sys.executable, "-S", "-c", "raise SystemExit('stadia: frames: found no map')")
+"""A command in place of stadia's that fails at once."""
+
 VIDEO_HEAD = bytes(4) + b"ftypisom" + bytes(100)
 """The first bytes of an MP4, and no frame."""
 
@@ -47,7 +50,9 @@ def wait_for(browser: Browser, key: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Path) -> None:
+def test_a_video_becomes_depth_and_path(
+    browser: Browser, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trimesh = pytest.importorskip("trimesh")
     data = make_video(tmp_path / "drive.mp4")
     key = browser.post("/api/videos?every=2&fov_deg=70", content=data).json()["video"]
@@ -93,6 +98,7 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
     np.testing.assert_allclose([np.ravel(T) for _, T in path], rows, atol=1e-6)
     assert browser.client.get(f"{base}/preview.jpg").content.startswith(b"\xff\xd8")
     assert str(app.state.shared.folder) not in str(job)
+    monkeypatch.setattr(videos, "STADIA", FAILING)
     wait_for(browser, browser.post("/api/videos", content=data).json()["video"])
     assert browser.client.get(base).json()["state"] == "done", "a video of another tab stays"
     assert len(list(app.state.shared.folder.iterdir())) == 2
@@ -146,7 +152,14 @@ else:
 """
 
 
+@pytest.fixture
+def without_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the map of each video fail at once, so that the network predicts its path."""
+    monkeypatch.setattr(videos, "STADIA", FAILING)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_map")
 def test_a_second_network_predicts_the_same_frames_and_the_first_stays(browser: Browser, tmp_path: Path) -> None:
     first = browser.post("/api/videos?fov_deg=70", content=make_video(tmp_path / "drive.mp4")).json()["video"]
     before = wait_for(browser, first)
@@ -247,6 +260,7 @@ def test_a_picture_is_no_video(browser: Browser) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_map")
 @pytest.mark.parametrize(("query", "is_whole"), [("", True), ("?every=1", False)])
 def test_frames_of_a_long_video_are_spread_or_it_is_cut_and_says_so(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, is_whole: bool

@@ -19,7 +19,7 @@ from stadia.geometry.segments import segments_from_instances
 from stadia.training.recipes.metric.camera_heights import CameraHeights
 from stadia.training.recipes.metric.config import CameraHeightsConfig
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "geometry"))
 
 from traffic import kitti_camera, see, street
 
@@ -105,7 +105,7 @@ def test_cars_whose_feet_are_hidden_do_not_move_the_height_of_a_street():
 @pytest.mark.parametrize("bad", [0.0, 0.3])
 def test_v9_the_camera_height_of_a_street(bad):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0))
-    hear(heights, 1.65, count=75, bad=bad)
+    hear(heights, 1.65, bad=bad)
     found = heights.begin(1)[0]
     assert found.refused == ""
     assert 0 < found.height_mismatch < 0.01  # a plane through the road and its pixels, of depth with an error of 1 %
