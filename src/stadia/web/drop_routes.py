@@ -1,4 +1,6 @@
-"""Request handlers for files that are dropped together: the verdict on another program's result by its images."""
+"""Request handlers for files that are dropped together: the verdict on another program's result by its images, and one
+model of several photos.
+"""
 
 import tempfile
 from pathlib import Path
@@ -11,15 +13,16 @@ from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
+from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes
-from stadia.web.app_state import get_state
+from stadia.web.app_state import AppState, get_state
 from stadia.web.drops import MAX_DROP_BYTES, PAGE, Drop, pack_folder
 from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_file
 from stadia.web.guards import require_session
 from stadia.web.run_routes import MAX_REPORT_BYTES, REPORT_POLICY
 from stadia.web.sessions import find_kept
-from stadia.web.video import VideoJob, run_command
-from stadia.web.video_routes import ending
+from stadia.web.video import MAX_VIDEO_FRAMES, MAX_VIDEO_SIDE, VideoJob, run_command
+from stadia.web.video_routes import VideoForm, ending, set_store, show_preview, work_on_frames
 
 
 class FileForm(StrictModel):
@@ -100,6 +103,32 @@ def judge_drop(drop: Drop, words: list[str]) -> None:
         fixed = list((job.folder / "fixed").glob("result*"))
         drop.fixed = fixed[0] if fixed else None
         job.state = "done"
+
+
+async def model_drop(request: Request) -> Response:
+    """Make one model of the photos of a drop, after the reply; it is shown as a video. The body holds a VideoForm."""
+    session, state, drop = require_session(request), get_state(request), _find_open(request)
+    form = parse_form(VideoForm, await read_json_body(request))
+    count = len(drop.list_files(drop.images))
+    folder = await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))
+    job = VideoJob(Path(folder), name=f"{count} photos", network=form.network)
+    key = session.keep_video(job)
+    set_store(state, session.key, key, job)
+    session.drops.pop(request.path_params["key"])
+    state.video_queue.submit(make_model, state, job, drop, form)
+    return JSONResponse({"video": key})
+
+
+def make_model(state: AppState, job: VideoJob, drop: Drop, form: VideoForm) -> None:
+    """Map and predict the photos of a drop, and remove the drop."""
+    with ending(job):
+        job.go_on("decoding")
+        try:
+            decoded, notes = drop.write_frames(job.frames, MAX_VIDEO_SIDE, MAX_VIDEO_FRAMES)
+        finally:
+            drop.job.close()
+        show_preview(state, job, read_rgb(job.frames / "000000.jpg"), form)
+        work_on_frames(state, job, decoded, form, notes)
 
 
 async def show_page(request: Request) -> Response:

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import cv2
+
 from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.numpy_camera import focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.io.image_io import write_image
 from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
+from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_photo, shrink_image
 from stadia.web.forms import UPLOAD
 from stadia.web.video import VideoJob
 
@@ -19,6 +23,9 @@ MAX_DROP_BYTES = 512 << 20
 """Largest sum of the files of a drop, unpacked, bytes."""
 
 MAX_DROP_FILES = 2000
+
+MIN_PHOTOS = 3
+"""Fewest photos that become one model."""
 
 RESULT_SUFFIXES = (".txt", ".json", ".bin", ".csv", ".tum", ".npy", ".npz", ".glb", ".xml", ".yaml", ".yml", ".pose")
 """Files of results of other programs, and calibrations."""
@@ -28,6 +35,9 @@ CAMERA_SUFFIXES = (".yaml", ".yml", ".xml")
 
 CAMERA_NAMES = ("k", "intrinsics", "intrinsic", "calib", "calibration")
 """Names of calibrations among files of other suffixes."""
+
+PHOTO_RATE_HZ = 1.0
+"""Rate at which the page plays photos."""
 
 CHUNK_BYTES = 1 << 20
 
@@ -141,6 +151,37 @@ class Drop:
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
             found, fix = f"an archive that cannot be unpacked ({type(error).__name__})", "pack it again as .zip"
             raise DataError(UPLOAD, found=found, expected="a .zip archive", fix=fix) from error
+
+    def write_frames(self, folder: Path, max_side: int, max_frames: int) -> tuple[DecodedVideo, list[str]]:
+        """Write the photos of the drop as numbered frames into a folder; those of another shape than the first are left
+        out.
+
+        folder: the new folder.
+        max_side: longest side of the frames, pixels.
+        max_frames: most photos.
+
+        Returns the frames, and notes about what was left out. Raises DataError for a damaged photo, or fewer than
+        MIN_PHOTOS of one shape.
+        """
+        folder.mkdir()
+        first: DecodedPhoto | None = None
+        paths, count, size = self.list_files(self.images), 0, (0, 0)
+        for path in paths[:max_frames]:
+            decoded = decode_photo(path)
+            first = first or decoded
+            if decoded.image.shape != first.image.shape:
+                continue
+            image = shrink_image(decoded.image, max_side)
+            size = (image.shape[0], image.shape[1])
+            write_image(folder / f"{count:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+            count += 1
+        if count < MIN_PHOTOS:
+            found, expected = f"{count} photos of one shape", f"at least {MIN_PHOTOS} of one scene"
+            raise DataError(UPLOAD, found=found, expected=expected, fix="drop more photos of one camera")
+        left_out = len(paths) - count
+        notes = [f"note: {left_out} of {len(paths)} photos are left out: another shape, or too many"] * (left_out > 0)
+        fov_deg = None if first is None else first.fov_deg
+        return DecodedVideo(count, 1, size, PHOTO_RATE_HZ, fov_deg, False), notes
 
     def describe(self) -> dict[str, object]:
         """Return what was dropped and the progress of the work on it, as JSON."""

@@ -19,6 +19,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
+from stadia.evaluation.textured_mesh import encode_textured_glb, make_view
 from stadia.geometry.numpy_camera import NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
@@ -36,7 +37,7 @@ from stadia.web.forms import drop_commands
 from stadia.web.measuring import Coordinate, Measured, MeasureForm, measure
 from stadia.web.networks import NetworkShelf
 
-MAX_CLOUD_POINTS = 1_000_000
+MAX_CLOUD_POINTS, MAX_MESH_VERTICES = 1_000_000, 400_000
 
 EXAMPLE_FOLDER = Path(__file__).parent / "static" / "examples"
 
@@ -496,21 +497,23 @@ DOWNLOADS: Mapping[str, str] = {
     "depth.npz": "application/zip",
     "cloud.ply": "application/octet-stream",
     "cloud.glb": "model/gltf-binary",
+    "mesh.glb": "model/gltf-binary",
     "verdict.json": "application/json",
 }
 """Files of a prediction that users can download, with their media types."""
 
 
 def has_file(prediction: PhotoPrediction, name: str) -> bool:
-    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud and no depth.png."""
-    return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
+    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud, mesh and depth.png."""
+    return not (prediction.depth_scale.is_affine and (name.startswith(("cloud", "mesh")) or name == "depth.png"))
 
 
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
     """Write one of the files DOWNLOADS into a folder; return its path.
 
     picture.png is the picture next to its depth in colors; depth.png depth in 16 bits, 256 per metre or unit; depth.npz
-    depth at the picture's size, and K; cloud.ply and cloud.glb points; verdict.json the verdict and the camera.
+    depth at the picture's size, and K; cloud.ply and cloud.glb points; mesh.glb a textured surface;
+    verdict.json the verdict and the camera.
 
     Raises ConfigError for another name, GeometryError for a prediction without depth.
     """
@@ -536,6 +539,12 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
     elif name == "cloud.glb":
         with open_atomic(path) as stream:
             stream.write(encode_glb(*make_cloud(prediction)))
+    elif name == "mesh.glb":
+        depth = prediction.depth(height, width)
+        depth[~choose_points(depth)] = 0
+        view = make_view("picture", prediction.image, depth, prediction.K)
+        with open_atomic(path) as stream:
+            stream.write(encode_textured_glb([view], EDGE_RATIO, MAX_MESH_VERTICES))
     elif name == "verdict.json":
         write_json(path, describe_for_file(prediction))
     else:

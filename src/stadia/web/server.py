@@ -78,6 +78,7 @@ ROUTES = (
     ("GET", "/api/drops/{key}", "stadia.web.drop_routes:show_drop"),
     ("POST", "/api/drops/{key}/files", "stadia.web.drop_routes:add_file"),
     ("POST", "/api/drops/{key}/check", "stadia.web.drop_routes:check_drop"),
+    ("POST", "/api/drops/{key}/model", "stadia.web.drop_routes:model_drop"),
     ("POST", "/api/drops/{key}/cancel", "stadia.web.drop_routes:cancel_drop"),
     ("GET", "/api/drops/{key}/page", "stadia.web.drop_routes:show_page"),
     ("GET", "/api/drops/{key}/page.html", "stadia.web.drop_routes:download_page"),

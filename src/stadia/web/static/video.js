@@ -47,6 +47,28 @@ export function startVideo(session) {
     }
   }
 
+  // Photos of one scene, which become one model.
+  async function openPhotos(files) {
+    clear();
+    state.upload = new AbortController();
+    byId("video-cancel").hidden = false;
+    const bar = byId("video-progress"), { signal } = state.upload, lens = byId("first-fov").value;
+    try {
+      const { drop } = await post("/api/drops");
+      for (const [number, { file, name }] of files.entries()) {
+        bar.hidden = false;
+        await upload(`/api/drops/${drop}/files?${new URLSearchParams({ name })}`, file, signal, (share) => {
+          Object.assign(bar, { max: files.length, value: number + share });
+          byId("video-status").textContent = `Sending photo ${number + 1} of ${files.length}`;
+        });
+      }
+      const { video } = await post(`/api/drops/${drop}/model`, { network: Number(byId("network").value || 0), fov_deg: lens ? Number(lens) : null });
+      location.hash = `video/${video}`;
+    } catch (error) {
+      leave(error);
+    }
+  }
+
   // Back to the first page, which shows why.
   function leave(error) {
     clear();
@@ -263,5 +285,5 @@ export function startVideo(session) {
     byId("status").textContent = "Cancelled";
     if (key) await post(`/api/videos/${key}/cancel`).catch(showError);
   });
-  return { open, show };
+  return { open, openPhotos, show };
 }
