@@ -78,6 +78,7 @@ def make_walk(count: int = 6) -> dict[str, bytes]:
     for number in range(count):
         image = pattern[:240, 12 * number : 12 * number + 320].copy()
         image[120:] = pattern[120:240, 24 * number : 24 * number + 320]
+        image[:120, :, 0], image[120:, :, 0] = 40, 200  # of which the network reads depth
         files[f"images/{number:06d}.png"] = encode(image)
     rows = [f"{number} {0.1 * number:.2f} 0 0 0 0 0 1" for number in range(count)]
     return {**files, "trajectory.txt": "\n".join(rows).encode(), "K.txt": b"280 0 160\n0 280 120\n0 0 1\n"}
