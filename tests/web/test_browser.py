@@ -126,7 +126,7 @@ class Page:
 
 @pytest.fixture(params=list(WIDTHS))
 def tab(chromium: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": WIDTHS[request.param], "height": 900})
+    context = chromium.new_context(viewport={"width": WIDTHS[request.param], "height": 900}, reduced_motion="reduce")
     page = Page(context, address)
     yield page
     assert page.problems == []
@@ -141,7 +141,9 @@ def open_tab(chromium: Any, address: str) -> Iterator[Callable[..., Page]]:
     def open_one(path: str = "", **settings: Any) -> Page:
         """Open a tab; in the browser of another tab, or in a new one."""
         if (context := settings.pop("context", None)) is None:
-            context = chromium.new_context(**{"viewport": {"width": 1400, "height": 900}, **settings})
+            context = chromium.new_context(
+                **{"viewport": {"width": 1400, "height": 900}, "reduced_motion": "reduce", **settings}
+            )
             contexts.append(context)
         return Page(context, f"{address}/{path}")
 

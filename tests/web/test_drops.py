@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.web.conftest import Browser, encode, make_picture
+from tests.web.test_videos import wait_for as wait_for_video
 
 from stadia.core.errors import DataError
 from stadia.web import drops
@@ -77,6 +78,7 @@ def make_walk(count: int = 6) -> dict[str, bytes]:
     for number in range(count):
         image = pattern[:240, 12 * number : 12 * number + 320].copy()
         image[120:] = pattern[120:240, 24 * number : 24 * number + 320]
+        image[:120, :, 0], image[120:, :, 0] = 40, 200  # of which the network reads depth
         files[f"images/{number:06d}.png"] = encode(image)
     rows = [f"{number} {0.1 * number:.2f} 0 0 0 0 0 1" for number in range(count)]
     return {**files, "trajectory.txt": "\n".join(rows).encode(), "K.txt": b"280 0 160\n0 280 120\n0 0 1\n"}
@@ -118,6 +120,31 @@ def test_a_result_and_its_images_become_a_verdict(browser: Browser) -> None:
     assert "trajectory" in page.text
     assert browser.post(f"/api/drops/{key}/cancel", json={}).status_code == 200
     assert browser.client.get(f"/api/drops/{key}").status_code == 422
+
+
+@pytest.mark.exhaustive
+def test_photos_of_a_scene_become_one_model(browser: Browser) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    key = browser.post("/api/drops", json={}).json()["drop"]
+    for name, data in make_walk(8).items():
+        post(browser, key, name, data)
+    model = browser.post(f"/api/drops/{key}/model", json={"fov_deg": 60.0}).json()["video"]
+    assert browser.client.get(f"/api/drops/{key}").status_code == 422, "its files are those of the model"
+    job = wait_for_video(browser, model)
+    assert (job["state"], job["error"], job["name"]) == ("done", "", "8 photos")
+    data = browser.client.get(f"/api/videos/{model}/files/mesh.glb").content
+    scene = trimesh.load(io.BytesIO(data), file_type="glb")
+    assert sum(len(mesh.faces) for mesh in scene.geometry.values()) > 100
+
+
+def test_frames_are_photos_of_one_shape(drop: Drop, tmp_path: Path) -> None:
+    names = {f"{number}.png": encode(make_picture()) for number in range(3)}
+    unpack(drop, make_zip({**names, "9.png": encode(make_picture(128, 96))}))
+    decoded, notes = drop.write_frames(tmp_path / "frames", 64, 300)
+    assert (decoded.count, decoded.size, len(notes)) == (3, (48, 64), 1)
+    assert len(list((tmp_path / "frames").iterdir())) == 3
+    with pytest.raises(DataError):
+        drop.write_frames(tmp_path / "few", 64, 2)
 
 
 def test_other_kinds_are_left_out(browser: Browser) -> None:

@@ -75,7 +75,7 @@ def test_every_file_is_read_back(browser: Browser) -> None:
     result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
     base = f"/api/photos/{result['photo']}/files"
     files = {name: browser.client.get(f"{base}/{name}").content for name in result["files"]}
-    assert set(files) == {"picture.png", "depth.png", "depth.npz", "cloud.ply", "cloud.glb", "verdict.json"}
+    assert set(files) == {"picture.png", "depth.png", "depth.npz", "cloud.ply", "cloud.glb", "mesh.glb", "verdict.json"}
     maps = np.load(io.BytesIO(files["depth.npz"]), allow_pickle=False)
     assert maps["depth_m"][50, 100] == pytest.approx(1.0, rel=0.01)
     assert maps["K"][0, 0] == pytest.approx(64)

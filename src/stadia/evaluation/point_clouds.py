@@ -309,7 +309,7 @@ def open_rerun_file(
 
 _MAGIC, _VERSION, _JSON, _BINARY = b"glTF", 2, b"JSON", b"BIN\0"
 _FLOAT, _BYTE, _POINTS, _LINE_STRIP = 5126, 5121, 0, 3
-_VERTICES = 34962  # target of a buffer view
+_VERTICES, _INDICES = 34962, 34963  # targets of a buffer view
 _FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
 
 
@@ -325,7 +325,17 @@ def encode_glb(
     colors: (N, 3) RGB.
     path: (M, 3) positions of the camera along its trajectory; None draws no line.
     """
-    blocks: list[bytes] = []
+    document, blocks = start_glb()
+    rgba = np.full((len(colors), 4), 255, np.uint8)
+    rgba[:, :3] = colors
+    _add_mesh(document, blocks, "points", _POINTS, points, rgba)
+    if path is not None and len(path) > 1:
+        _add_mesh(document, blocks, "path", _LINE_STRIP, path, None)
+    return pack_glb(document, blocks)
+
+
+def start_glb() -> tuple[dict[str, Any], list[bytes]]:
+    """Return an empty document of glTF, and the list of its blocks of binary data."""
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "stadia"},
         "scene": 0,
@@ -335,11 +345,11 @@ def encode_glb(
         "accessors": [],
         "bufferViews": [],
     }
-    rgba = np.full((len(colors), 4), 255, np.uint8)
-    rgba[:, :3] = colors
-    _add_mesh(document, blocks, "points", _POINTS, points, rgba)
-    if path is not None and len(path) > 1:
-        _add_mesh(document, blocks, "path", _LINE_STRIP, path, None)
+    return document, []
+
+
+def pack_glb(document: dict[str, Any], blocks: Sequence[bytes]) -> bytes:
+    """Return the bytes of a .glb file of a document and its binary data, whose blocks have multiples of 4 bytes."""
     binary = b"".join(blocks)
     document["buffers"] = [{"byteLength": len(binary)}]
     text = json.dumps(document, separators=(",", ":")).encode()
@@ -363,19 +373,30 @@ def _add_mesh(
     ends: Sequence[NDArray[np.float32]] = (positions.min(axis=0), positions.max(axis=0)) if len(positions) else ()
     about: dict[str, Any] = {"type": "VEC3", "componentType": _FLOAT, "count": len(positions)}
     about |= {key: end.tolist() for key, end in zip(("min", "max"), ends, strict=False)}
-    attributes = {"POSITION": _add_accessor(document, blocks, positions.tobytes(), about)}
+    attributes = {"POSITION": add_accessor(document, blocks, positions.tobytes(), about)}
     if rgba is not None:
         about = {"type": "VEC4", "componentType": _BYTE, "normalized": True, "count": len(rgba)}
-        attributes["COLOR_0"] = _add_accessor(document, blocks, rgba.tobytes(), about)
+        attributes["COLOR_0"] = add_accessor(document, blocks, rgba.tobytes(), about)
     document["meshes"].append({"name": name, "primitives": [{"mode": mode, "attributes": attributes}]})
     document["scenes"][0]["nodes"].append(len(document["nodes"]))
     document["nodes"].append({"name": name, "mesh": len(document["meshes"]) - 1})
 
 
-def _add_accessor(document: dict[str, Any], blocks: list[bytes], data: bytes, about: dict[str, Any]) -> int:
+def add_accessor(
+    document: dict[str, Any], blocks: list[bytes], data: bytes, about: dict[str, Any], *, is_index: bool = False
+) -> int:
+    """Add an array to a document of glTF.
+
+    document, blocks: as `start_glb` returns them.
+    data: the array, a multiple of 4 bytes.
+    about: type, componentType and count of the accessor.
+    is_index: whether the array has indices of vertices.
+
+    Returns the index of its accessor.
+    """
     start = sum(map(len, blocks))
     blocks.append(data)
-    view = {"buffer": 0, "byteOffset": start, "byteLength": len(data), "target": _VERTICES}
+    view = {"buffer": 0, "byteOffset": start, "byteLength": len(data), "target": _INDICES if is_index else _VERTICES}
     document["bufferViews"].append(view)
     document["accessors"].append({"bufferView": len(document["bufferViews"]) - 1, **about})
     return len(document["accessors"]) - 1

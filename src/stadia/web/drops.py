@@ -2,23 +2,43 @@
 
 import io
 import re
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
+import cv2
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.numpy_camera import focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.io.image_io import write_image
+from stadia.io.input_files import read_bytes
 from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
-from stadia.web.forms import UPLOAD
-from stadia.web.video import VideoJob
+from stadia.web.app_state import AppState, get_state
+from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_photo, shrink_image
+from stadia.web.forms import UPLOAD, parse_form, read_json_body, read_query, receive_file
+from stadia.web.guards import require_session
+from stadia.web.run_routes import MAX_REPORT_BYTES, REPORT_POLICY
+from stadia.web.sessions import find_kept
+from stadia.web.video import MAX_VIDEO_FRAMES, MAX_VIDEO_SIDE, VideoJob, run_command
+from stadia.web.video_routes import VideoForm, ending, set_store, show_preview, work_on_frames
 
 MAX_DROP_BYTES = 512 << 20
 """Largest sum of the files of a drop, unpacked, bytes."""
 
 MAX_DROP_FILES = 2000
+
+MIN_PHOTOS = 3
+"""Fewest photos that become one model."""
 
 RESULT_SUFFIXES = (".txt", ".json", ".bin", ".csv", ".tum", ".npy", ".npz", ".glb", ".xml", ".yaml", ".yml", ".pose")
 """Files of results of other programs, and calibrations."""
@@ -28,6 +48,9 @@ CAMERA_SUFFIXES = (".yaml", ".yml", ".xml")
 
 CAMERA_NAMES = ("k", "intrinsics", "intrinsic", "calib", "calibration")
 """Names of calibrations among files of other suffixes."""
+
+PHOTO_RATE_HZ = 1.0
+"""Rate at which the page plays photos."""
 
 CHUNK_BYTES = 1 << 20
 
@@ -142,6 +165,37 @@ class Drop:
             found, fix = f"an archive that cannot be unpacked ({type(error).__name__})", "pack it again as .zip"
             raise DataError(UPLOAD, found=found, expected="a .zip archive", fix=fix) from error
 
+    def write_frames(self, folder: Path, max_side: int, max_frames: int) -> tuple[DecodedVideo, list[str]]:
+        """Write the photos of the drop as numbered frames into a folder; those of another shape than the first are left
+        out.
+
+        folder: the new folder.
+        max_side: longest side of the frames, pixels.
+        max_frames: most photos.
+
+        Returns the frames, and notes about what was left out. Raises DataError for a damaged photo, or fewer than
+        MIN_PHOTOS of one shape.
+        """
+        folder.mkdir()
+        first: DecodedPhoto | None = None
+        paths, count, size = self.list_files(self.images), 0, (0, 0)
+        for path in paths[:max_frames]:
+            decoded = decode_photo(path)
+            first = first or decoded
+            if decoded.image.shape != first.image.shape:
+                continue
+            image = shrink_image(decoded.image, max_side)
+            size = (image.shape[0], image.shape[1])
+            write_image(folder / f"{count:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+            count += 1
+        if count < MIN_PHOTOS:
+            found, expected = f"{count} photos of one shape", f"at least {MIN_PHOTOS} of one scene"
+            raise DataError(UPLOAD, found=found, expected=expected, fix="drop more photos of one camera")
+        left_out = len(paths) - count
+        notes = [f"note: {left_out} of {len(paths)} photos are left out: another shape, or too many"] * (left_out > 0)
+        fov_deg = None if first is None else first.fov_deg
+        return DecodedVideo(count, 1, size, PHOTO_RATE_HZ, fov_deg, False), notes
+
     def describe(self) -> dict[str, object]:
         """Return what was dropped and the progress of the work on it, as JSON."""
         results = [path.name for path in self.list_files(self.result)]
@@ -200,3 +254,155 @@ def pack_folder(path: Path) -> bytes:
             if file.is_file():
                 archive.write(file, file.relative_to(path.parent))
     return stream.getvalue()
+
+
+class FileForm(StrictModel):
+    """A file of a drop; its name, which may be a path on the user's computer."""
+
+    name: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class ResultForm(StrictModel):
+    """How to judge a result.
+
+    fov_deg: horizontal field of view of its camera, degrees; None takes the camera in the files.
+    """
+
+    fov_deg: Annotated[float, Field(ge=5, le=160)] | None = None
+
+
+async def add_drop(request: Request) -> Response:
+    """Start a drop, whose files are sent one by one."""
+    session, state = require_session(request), get_state(request)
+    folder = await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))
+    return JSONResponse({"drop": session.keep_drop(Drop(VideoJob(Path(folder), state="open")))})
+
+
+async def add_file(request: Request) -> Response:
+    """Receive one file of a drop; the files of a .zip archive are stored in its place."""
+    drop, form = _find_open(request), parse_form(FileForm, read_query(request))
+    with tempfile.TemporaryDirectory(dir=drop.job.folder) as folder:
+        path = Path(folder) / "upload"
+        await receive_file(request, path, MAX_DROP_BYTES)
+
+        def store() -> None:
+            if form.name.lower().endswith(".zip"):
+                drop.unpack(path)
+                return
+            with path.open("rb") as stream:
+                drop.add(form.name, stream.read)
+
+        try:
+            await run_in_threadpool(store)
+        except DataError:
+            await _remove(request)
+            raise
+    return JSONResponse(drop.describe())
+
+
+async def show_drop(request: Request) -> Response:
+    """Reply with what was dropped, the progress of the work on it, and its end."""
+    return JSONResponse(await run_in_threadpool(_find(request).describe))
+
+
+async def cancel_drop(request: Request) -> Response:
+    """End the work on a drop, and remove its files."""
+    _find(request)
+    await _remove(request)
+    return JSONResponse({})
+
+
+async def check_drop(request: Request) -> Response:
+    """Judge the result of another program by its images, after the reply; the body holds a ResultForm."""
+    drop, state = _find_open(request), get_state(request)
+    form = parse_form(ResultForm, await read_json_body(request))
+    words = await run_in_threadpool(drop.name_check, form.fov_deg)
+    drop.job.state, drop.job.error = "waiting", ""
+    state.video_queue.submit(judge_drop, drop, words)
+    return JSONResponse({})
+
+
+def judge_drop(drop: Drop, words: list[str]) -> None:
+    """Run the command that judges a result; the drop stays, so that a missing file can be added."""
+    job = drop.job
+    with ending(job):
+        job.go_on("checking")
+        why = run_command(job, [*words, "--force"])
+        if not (job.folder / PAGE).is_file():
+            job.state, job.error = "open", why or "the result cannot be judged"
+            return
+        fixed = list((job.folder / "fixed").glob("result*"))
+        drop.fixed = fixed[0] if fixed else None
+        job.state = "done"
+
+
+async def model_drop(request: Request) -> Response:
+    """Make one model of the photos of a drop, after the reply; it is shown as a video. The body holds a VideoForm."""
+    session, state, drop = require_session(request), get_state(request), _find_open(request)
+    form = parse_form(VideoForm, await read_json_body(request))
+    count = len(drop.list_files(drop.images))
+    folder = await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))
+    job = VideoJob(Path(folder), name=f"{count} photos", network=form.network)
+    key = session.keep_video(job)
+    set_store(state, session.key, key, job)
+    session.drops.pop(request.path_params["key"])
+    state.video_queue.submit(make_model, state, job, drop, form)
+    return JSONResponse({"video": key})
+
+
+def make_model(state: AppState, job: VideoJob, drop: Drop, form: VideoForm) -> None:
+    """Map and predict the photos of a drop, and remove the drop."""
+    with ending(job):
+        job.go_on("decoding")
+        try:
+            decoded, notes = drop.write_frames(job.frames, MAX_VIDEO_SIDE, MAX_VIDEO_FRAMES)
+        finally:
+            drop.job.close()
+        show_preview(state, job, read_rgb(job.frames / "000000.jpg"), form)
+        work_on_frames(state, job, decoded, form, notes)
+
+
+async def show_page(request: Request) -> Response:
+    """Reply with the page of a verdict; its policy gives it no access to this page or its cookies."""
+    data = await run_in_threadpool(_read_page, request)
+    return Response(data, media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
+
+
+async def download_page(request: Request) -> Response:
+    """Reply with the page of a verdict as a file."""
+    headers = {"content-disposition": 'attachment; filename="stadia-verdict.html"'}
+    return Response(await run_in_threadpool(_read_page, request), media_type="text/html", headers=headers)
+
+
+def _read_page(request: Request) -> bytes:
+    path = _find(request).job.folder / PAGE
+    if not path.is_file():
+        raise ConfigError("verdict", found="none yet", expected="a verdict", fix="wait for it")
+    return read_bytes(path, expected="a page", max_bytes=MAX_REPORT_BYTES)
+
+
+async def download_fixed(request: Request) -> Response:
+    """Reply with the corrected result in a .zip archive."""
+    fixed = _find(request).fixed
+    if fixed is None:
+        raise ConfigError("result", found="nothing corrected", expected="a corrected result", fix="see the verdict")
+    headers = {"content-disposition": 'attachment; filename="stadia-corrected.zip"'}
+    return Response(await run_in_threadpool(pack_folder, fixed), media_type="application/zip", headers=headers)
+
+
+async def _remove(request: Request) -> None:
+    drop: Any = require_session(request).drops.pop(request.path_params["key"], None)
+    if drop is not None:
+        await run_in_threadpool(drop.job.close)
+
+
+def _find(request: Request) -> Drop:
+    drop: Drop = find_kept(require_session(request).drops, request.path_params["key"], UPLOAD)
+    return drop
+
+
+def _find_open(request: Request) -> Drop:
+    drop = _find(request)
+    if drop.job.state not in ("open", "done"):
+        raise ConfigError(UPLOAD, found=f"state {drop.job.state}", expected="open", fix="wait for it")
+    return drop

@@ -1,8 +1,9 @@
 """Predict the depth of one picture, and make what a page shows of it: maps, distances, point clouds, files."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +20,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
+from stadia.evaluation.textured_mesh import encode_textured_glb, make_view
 from stadia.geometry.numpy_camera import NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
@@ -29,14 +31,14 @@ from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.run import Session
+from stadia.predict.run import MAX_STRANGENESS, Session
 from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
-from stadia.web.measuring import Coordinate, Measured, MeasureForm, measure
+from stadia.web.measuring import Coordinate, Measured, MeasureForm, find_ground, measure
 from stadia.web.networks import NetworkShelf
 
-MAX_CLOUD_POINTS = 1_000_000
+MAX_CLOUD_POINTS, MAX_MESH_VERTICES = 1_000_000, 400_000
 
 EXAMPLE_FOLDER = Path(__file__).parent / "static" / "examples"
 
@@ -145,6 +147,7 @@ class ExpectedError:
     relative: relative error of depth by network and scale together; None if it was not measured.
     is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that they are not
         claimed.
+    is_doubtful: whether the images are rather unlike those, so that the error may be larger.
     """
 
     depth_scale: DepthScale
@@ -152,6 +155,7 @@ class ExpectedError:
     network_error: float | None
     relative: float | None
     is_unfamiliar: bool
+    is_doubtful: bool
 
     @classmethod
     def of(cls, session: Session, depth_scale: DepthScale) -> Self:
@@ -160,7 +164,8 @@ class ExpectedError:
         of_scale = None if session.receipt is None else session.receipt.deviation
         known = [error for error in (own, of_scale) if error is not None]
         relative = math.hypot(*known) if known else None
-        return cls(depth_scale, session.network.label, own, relative, session.is_unfamiliar)
+        is_doubtful = session.receipt is None and (session.strangeness or -1.0) > MAX_STRANGENESS
+        return cls(depth_scale, session.network.label, own, relative, session.is_unfamiliar, is_doubtful)
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ class PhotoPrediction:
     receipt: how the scale was measured; None for the network's own scale.
     error: the expected error of its depth.
     sky: (h, w) bool at the network's image size, true on sky.
+    ground: plane of the ground as `stadia.web.measuring.find_ground` returns it; None if none is seen.
     """
 
     predicted: PredictedFrame
@@ -187,6 +193,7 @@ class PhotoPrediction:
     receipt: ScaleReceipt | None
     error: ExpectedError
     sky: NDArray[np.bool_]
+    ground: NDArray[np.float64] | None = None
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -250,7 +257,7 @@ def predict_photo(
     options = PredictOptions(scale_from=tuple(scale_from))
     session = network.open_input(given, options)
     (predicted,) = session.frames()
-    return PhotoPrediction(
+    prediction = PhotoPrediction(
         predicted=predicted,
         camera=camera,
         network=network.label,
@@ -261,6 +268,15 @@ def predict_photo(
         error=ExpectedError.of(session, predicted.depth_scale),
         sky=_find_sky(predicted),
     )
+    return replace(prediction, ground=_find_ground_plane(prediction))
+
+
+def _find_ground_plane(prediction: PhotoPrediction) -> NDArray[np.float64] | None:
+    if prediction.depth_scale.is_affine:
+        return None
+    with contextlib.suppress(GeometryError):
+        return find_ground(prediction.depth(*prediction.image.shape[:2]), prediction.K)
+    return None
 
 
 def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
@@ -382,6 +398,8 @@ def describe_chip(error: ExpectedError) -> str:
     if error.network_error is None:
         return "error unknown"
     text = f"± {100 * (error.relative or 0):.0f} %"
+    if error.is_doubtful:
+        return f"{text} or worse: unusual scene"
     return text if error.network == DEFAULT_NETWORK else f"{text} in scenes like its training"
 
 
@@ -496,21 +514,23 @@ DOWNLOADS: Mapping[str, str] = {
     "depth.npz": "application/zip",
     "cloud.ply": "application/octet-stream",
     "cloud.glb": "model/gltf-binary",
+    "mesh.glb": "model/gltf-binary",
     "verdict.json": "application/json",
 }
 """Files of a prediction that users can download, with their media types."""
 
 
 def has_file(prediction: PhotoPrediction, name: str) -> bool:
-    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud and no depth.png."""
-    return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
+    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud, mesh and depth.png."""
+    return not (prediction.depth_scale.is_affine and (name.startswith(("cloud", "mesh")) or name == "depth.png"))
 
 
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
     """Write one of the files DOWNLOADS into a folder; return its path.
 
     picture.png is the picture next to its depth in colors; depth.png depth in 16 bits, 256 per metre or unit; depth.npz
-    depth at the picture's size, and K; cloud.ply and cloud.glb points; verdict.json the verdict and the camera.
+    depth at the picture's size, and K; cloud.ply and cloud.glb points; mesh.glb a textured surface;
+    verdict.json the verdict and the camera.
 
     Raises ConfigError for another name, GeometryError for a prediction without depth.
     """
@@ -536,6 +556,12 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
     elif name == "cloud.glb":
         with open_atomic(path) as stream:
             stream.write(encode_glb(*make_cloud(prediction)))
+    elif name == "mesh.glb":
+        depth = prediction.depth(height, width)
+        depth[~choose_points(depth)] = 0
+        view = make_view("picture", prediction.image, depth, prediction.K)
+        with open_atomic(path) as stream:
+            stream.write(encode_textured_glb([view], EDGE_RATIO, MAX_MESH_VERTICES))
     elif name == "verdict.json":
         write_json(path, describe_for_file(prediction))
     else:

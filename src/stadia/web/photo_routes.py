@@ -149,6 +149,7 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "has_depth": not prediction.depth_scale.is_affine,
         "bar": photos.describe_bar(prediction),
         "K": prediction.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
+        "ground": None if prediction.ground is None else prediction.ground.tolist(),
         "fov_deg": round(prediction.camera.fov_deg, 1),
         "fov_source": prediction.camera.source,
         "fov_from": photos.FOV_SOURCES[prediction.camera.source],

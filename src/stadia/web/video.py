@@ -22,8 +22,9 @@ from stadia.core.types import DepthScale
 from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.point_clouds import encode_glb
+from stadia.evaluation.point_clouds import EDGE_RATIO, encode_glb
 from stadia.evaluation.predictions_folder import Predictions
+from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb, make_view
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
@@ -39,6 +40,7 @@ from stadia.web.photo import (
     ExpectedError,
     LengthForm,
     PhotoCamera,
+    choose_points,
     describe_chip,
     describe_expected_error,
     describe_scale,
@@ -72,7 +74,7 @@ ADAPTED = "adapted.json"
 """Name of the record of an adapted network (`stadia.training.adapt.RECORD`, whose module imports PyTorch)."""
 
 MAX_CLOUD_BYTES = 64 << 20
-CLOUD_GLB = "cloud.glb"
+CLOUD_GLB, MESH_GLB, MAX_MESH_VERTICES = "cloud.glb", "mesh.glb", 600_000
 
 VIDEO_DOWNLOADS: Mapping[str, str] = {
     VIDEO: "video/mp4",
@@ -81,6 +83,7 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
     PATH_DRAWING: "image/png",
     CLOUD: "application/octet-stream",
     CLOUD_GLB: "model/gltf-binary",
+    MESH_GLB: "model/gltf-binary",
     "predictions.json": "application/json",
 }
 """Files of a predicted video that users can download, with their media types; a network may not give all of them."""
@@ -430,7 +433,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         "fov_deg": round(camera.fov_deg, 1),
         "fov_source": camera.source,
         "fov_from": FOV_SOURCES[camera.source],
-        "files": [*files, CLOUD_GLB] if CLOUD in files else files,
+        "files": [*files, CLOUD_GLB, MESH_GLB] if CLOUD in files else files,
         "not_shared": explain_not_shared(job.predictions / VIDEO),
     }
     job.store()
@@ -514,3 +517,19 @@ def find_centers(poses: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
 def encode_video_glb(folder: Path) -> bytes:
     """Return points and camera trajectory in a folder of predictions as binary glTF."""
     return encode_glb(*read_cloud(folder / CLOUD), find_centers(read_poses(folder).values()))
+
+
+def encode_video_mesh(job: VideoJob) -> bytes:
+    """Return the fused surfaces of views spread over the path of a predicted video as binary glTF, with pictures and
+    cameras. Distant points and the sky are left out.
+    """
+    poses = read_poses(job.predictions)
+    names = list(poses)[:: max(-(-len(poses) // MAX_VIEWS), 1)]
+    views = []
+    assert job.mapped is not None
+    for name in names:
+        image = read_rgb(job.frames / f"{name}.jpg")
+        depth, _ = read_frame_depth(job, int(name))
+        depth = np.where(choose_points(depth), depth, np.float32(0))
+        views.append(make_view(name, image, depth, job.mapped.camera.make_K(*image.shape[:2]), poses[name]))
+    return encode_textured_glb(views, EDGE_RATIO, MAX_MESH_VERTICES)

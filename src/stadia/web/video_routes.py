@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from stadia.predict.run import CLOUD, DEPTH_COLOR
 from stadia.report.report_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state
-from stadia.web.decoding import DecodedPhoto, decode_video
+from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_video
 from stadia.web.forms import UPLOAD, parse_form, parse_query_json, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.measuring import MeasuredForm, MeasureForm
@@ -36,12 +36,14 @@ from stadia.web.video import (
     DEFAULT_RATE_HZ,
     MAX_VIDEO_FRAMES,
     MAX_VIDEO_SIDE,
+    MESH_GLB,
     VIDEO_DOWNLOADS,
     MappedFrames,
     VideoJob,
     adapt_frames,
     copy_frames,
     encode_video_glb,
+    encode_video_mesh,
     explain_error,
     map_frames,
     measure_frame,
@@ -122,14 +124,28 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         job.go_on(job.state)
         if not decoded.count:
             raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
-        network = state.shelf.find(form.network)
-        focal = network.checkpoint.buffer("focal")
-        camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
-        camera, path_text = map_frames(job, camera)
-        rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
-        job.mapped = MappedFrames(camera, rate_hz, decoded.count, path_text)
         note = f"note: only the first {decoded.count} frames: take each n-th to see more"
-        predict_video(job, network, notes=[note] * decoded.has_more)
+        work_on_frames(state, job, decoded, form, [note] * decoded.has_more)
+
+
+def work_on_frames(
+    state: AppState, job: VideoJob, decoded: DecodedVideo, form: VideoForm, notes: Sequence[str] = ()
+) -> None:
+    """Map and predict the decoded frames of a job.
+
+    state: what the request handlers share.
+    job: the job.
+    decoded: its frames.
+    form: how to predict them.
+    notes: further lines for the page.
+    """
+    network = state.shelf.find(form.network)
+    focal = network.checkpoint.buffer("focal")
+    camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
+    camera, path_text = map_frames(job, camera)
+    rate_hz = (decoded.rate_hz or DEFAULT_RATE_HZ) / decoded.every
+    job.mapped = MappedFrames(camera, rate_hz, decoded.count, path_text)
+    predict_video(job, network, notes=notes)
 
 
 @contextmanager
@@ -314,9 +330,10 @@ async def download_video(request: Request) -> Response:
         expected = f"one of {', '.join(VIDEO_DOWNLOADS)}"
         raise ConfigError("file", found=f"'{name}'", expected=expected, fix="choose one of them")
     headers = {"content-disposition": f'attachment; filename="stadia-{name}"'}
-    if name == CLOUD_GLB:
+    if name in (CLOUD_GLB, MESH_GLB):
         _find_file(job, CLOUD)
-        data = await run_in_threadpool(encode_video_glb, job.predictions)
+        encode = partial(encode_video_glb, job.predictions) if name == CLOUD_GLB else partial(encode_video_mesh, job)
+        data = await run_in_threadpool(encode)
         return Response(data, media_type=VIDEO_DOWNLOADS[name], headers=headers)
     return FileResponse(_find_file(job, name), media_type=VIDEO_DOWNLOADS[name], headers=headers)
 

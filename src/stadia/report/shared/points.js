@@ -2,7 +2,8 @@
 // machine draws them slowly, each n-th is drawn while they turn.
 
 const MAX_DRAW_MS = 22, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250; // a browser needs the rest of 33 ms
-const BACKGROUND = [20, 21, 23], MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
+const BACKGROUND = [[38, 41, 46], [14, 15, 17]], // of the top and the bottom
+  GRID = [84, 90, 97], GRID_LINES = 7, ORBIT_MS = 6000, MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
 const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000, FRUSTUM_POINTS = 3000, WIDE = 1.6; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
 const CAMERA = [255, 255, 255], MARK = [255, 255, 255], CLICK_PX = 4, PICK_PX = 8;
@@ -60,11 +61,22 @@ function makeLine({ points, color, count = LINE_POINTS }) {
   return { positions: new Float32Array(positions), packed: new Uint32Array(positions.length / 3).fill(packColors(color)[0]) };
 }
 
+// Lines of a grid on a plane [nx, ny, nz, offset], whose normal points down, around a place before the camera.
+function makeGrid([nx, ny, nz, offset], middle) {
+  const power = 10 ** Math.floor(Math.log10(middle / 2)), spacing = power * [5, 2, 1].find((step) => step * power <= middle / 2), half = GRID_LINES * spacing;
+  const length = Math.hypot(-nz * nx, -nz * ny, 1 - nz * nz), forward = [-nz * nx, -nz * ny, 1 - nz * nz].map((value) => value / length);
+  const right = [ny * forward[2] - nz * forward[1], nz * forward[0] - nx * forward[2], nx * forward[1] - ny * forward[0]];
+  const at = (across, along) => [nx, ny, nz].map((value, axis) => value * offset + right[axis] * across + forward[axis] * (half * 0.8 + along)), lines = [];
+  for (let i = -GRID_LINES; i <= GRID_LINES; i++) lines.push([at(i * spacing, -half), at(i * spacing, half)], [at(-half, i * spacing), at(half, i * spacing)]);
+  return lines.map((points) => ({ points, color: GRID, count: 1500 }));
+}
+
 export class CloudView {
   // describe: called with what is drawn; pick: called with a point [x, y, z] that was clicked, if there is one.
   constructor(canvas, describe, pick) {
     Object.assign(this, { canvas, describe, pick, times: [], step: 1, lines: [], cameras: [], marks: [], pointers: new Map() });
     this.context = canvas.getContext("2d", { alpha: false });
+    for (const name of ["pointerdown", "keydown", "wheel"]) canvas.addEventListener(name, () => { this.isTouched = true; }, { passive: true });
     canvas.addEventListener("keydown", (event) => this.press(event));
     canvas.addEventListener("wheel", (event) => {
       if (document.activeElement !== canvas) return; // the page scrolls until the points were clicked
@@ -84,17 +96,20 @@ export class CloudView {
   }
 
   // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }];
-  // cameras: as `frustumOf`; keepsView: the view stays.
-  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false } = {}) {
+  // cameras: as `frustumOf`; keepsView: the view stays; ground: plane [nx, ny, nz, offset] for a grid, or null.
+  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null } = {}) {
     Object.assign(this, { positions, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
     depths.sort((a, b) => a - b);
     this.middle = depths[Math.floor(depths.length / 2)] || 1;
     const axes = AXES.map(([, to, color]) => ({ points: [[0, 0, 0], to.map((step) => (step * this.middle) / 5)], color }));
-    this.lines = [...axes, ...lines].filter(({ points }) => points.length > 1).map(makeLine);
+    this.lines = [...(ground ? makeGrid(ground, this.middle) : []), ...axes, ...lines].filter(({ points }) => points.length > 1).map(makeLine);
     this.showCameras(cameras);
-    if (!keepsView || !this.view) this.reset();
+    if (!keepsView || !this.view) {
+      this.reset();
+      this.orbit();
+    }
   }
 
   showCameras(cameras) {
@@ -123,6 +138,21 @@ export class CloudView {
       if (score < best) [best, found] = [score, i];
     }
     return found < 0 ? null : [...this.positions.subarray(found, found + 3)];
+  }
+
+  // Swing slowly once, to show that it is in 3D; any input ends it.
+  orbit() {
+    if (!this.pick || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    const begun = performance.now(), { yaw } = this.view, view = this.view;
+    const step = () => {
+      const share = (performance.now() - begun) / ORBIT_MS;
+      if (this.view !== view || this.isTouched || document.hidden) return;
+      this.view.yaw = yaw + 0.3 * Math.sin(2 * Math.PI * Math.min(share, 1));
+      this.request(share < 1);
+      if (share < 1) requestAnimationFrame(step);
+    };
+    this.isTouched = false;
+    requestAnimationFrame(step);
   }
 
   // From behind the camera, to its left and above.
@@ -202,7 +232,10 @@ export class CloudView {
       this.raster = { width, height, pixels: new Uint32Array(this.image.data.buffer), depths: new Float32Array(width * height) };
     }
     const begun = performance.now(), step = isMoving ? this.step : 1, drawn = Math.ceil(this.count / step), near = this.view.distance / 500;
-    this.raster.pixels.fill(packColors(BACKGROUND)[0]);
+    for (let row = 0; row < height; row++) {
+      const color = BACKGROUND[0].map((value, channel) => value + (BACKGROUND[1][channel] - value) * row / height);
+      this.raster.pixels.fill(packColors(color)[0], row * width, (row + 1) * width);
+    }
     this.raster.depths.fill(Infinity);
     const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
     drawPoints(this.raster, projection, this.positions, this.packed, Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), step, near);

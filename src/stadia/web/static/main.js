@@ -66,7 +66,8 @@ async function openDropped(dropped, session) {
   else openFiles(files, session);
 }
 
-// A result of another program, or files for one that waits for its images, are judged; else the first file is opened.
+// A result of another program, or files for one that waits for its images, are judged; three photos or more become one
+// model; else the first file is opened.
 async function openFiles(files, session) {
   const isCheck = /^#check\/./.test(location.hash);
   if (isCheck || files.some(({ name }) => RESULT.test(name))) {
@@ -75,6 +76,10 @@ async function openFiles(files, session) {
       showPage(session);
     }
     find("check", session).open(files);
+  } else if (files.length > 2 && files.every(({ file }) => file.type.startsWith("image/"))) {
+    history.pushState(null, "", "#video");
+    showPage(session);
+    find("video", session).openPhotos(files);
   } else if (files.length > 1) {
     await openFile(files[0].file, session);
     showError(new Error(`${files[0].file.name} is opened. Drop the other ${files.length - 1} one by one.`));

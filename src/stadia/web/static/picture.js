@@ -191,13 +191,14 @@ export function startPicture(session) {
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; }, pick);
       const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height };
-      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew });
+      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew, ground: result.ground });
       state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
       if (result === state.result && error.name !== "AbortError") about.textContent = error.message;
     }
   }
   for (const id of ["edges", "certain"]) byId(id).addEventListener("change", () => state.result && showCloud());
+  byId("full-view").addEventListener("click", () => byId("cloud-part").requestFullscreen().catch(showError));
   byId("camera-view").addEventListener("click", () => state.cloud?.look());
   byId("reset-view").addEventListener("click", () => state.cloud?.reset());
 

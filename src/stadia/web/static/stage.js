@@ -93,7 +93,7 @@ export function startStage(id, measureItem, changed) {
     part("distance").textContent = last?.found?.text ?? last?.error ?? "";
     part("close").hidden = !(kind.value === "area" && state.points.length >= NEEDED.area);
     part("tools").hidden = !state.items.length;
-    part("measured").hidden = state.items.length < 2;
+    part("measured").hidden = state.items.length < 2 && !state.items[0]?.isIn3d;
     part("measured").replaceChildren(...state.items.map((item) => {
       const line = make("li", { textContent: `${item.frame === null ? "" : `Frame ${item.frame + 1}: `}${item.found?.text ?? item.error ?? "…"} ` });
       const remove = make("button", { type: "button", textContent: "✕", ariaLabel: `Remove: ${item.found?.text ?? item.kind}`, className: "bare" });
@@ -111,7 +111,7 @@ export function startStage(id, measureItem, changed) {
   // Measure the items that are new, or all of them after their depth changed.
   async function measure(isAll) {
     if (!state.result.has_depth) state.items = [];
-    const items = state.items.filter((item) => isAll || !item.found);
+    const items = state.items.filter((item) => !item.isIn3d && (isAll || !item.found));
     await Promise.all(items.map(async (item) => {
       const asked = (item.asked = {}); // a reply before the last one is not shown
       let reply = {};
@@ -136,6 +136,13 @@ export function startStage(id, measureItem, changed) {
     const box = stage.getBoundingClientRect(), { width, height } = state.result;
     return [clamp((event.clientX - box.left) / box.width * width, width), clamp((event.clientY - box.top) / box.height * height, height)];
   };
+
+  // A length that was measured in 3D, which no frame shows.
+  function addFound({ points: at, value, deviation, unit }) {
+    const label = `${value.toPrecision(3)} ± ${deviation.toPrecision(2)} ${unit}`.trim();
+    state.items.push({ kind: "length", points: [], frame: null, isIn3d: true, found: { kind: "length", value, deviation, unit, label, text: `Distance in 3D ${label}`, points: at } });
+    notify();
+  }
 
   function addPoint(pixel) {
     const what = kind.value, [first] = state.points, near = (CLOSE_PX * state.result.width) / stage.clientWidth;
@@ -208,9 +215,9 @@ export function startStage(id, measureItem, changed) {
   });
 
   // The measurements as a form of the server, and as marks of the points in 3D.
-  const form = () => state.items.filter((item) => item.found).map(({ kind: what, points: at, frame }) => ({ kind: what, points: at, ...(frame === null ? {} : { frame }) }));
+  const form = () => state.items.filter((item) => item.found && !item.isIn3d).map(({ kind: what, points: at, frame }) => ({ kind: what, points: at, ...(frame === null ? {} : { frame }) }));
   const marksIn3d = () => state.items.filter((item) => item.found).map(({ kind: what, found }) => ({ points: what === "area" ? [...found.points, found.points[0]] : found.points, text: found.label }));
-  return { show, add, addPoint, measure, points, form, marksIn3d };
+  return { show, add, addFound, addPoint, measure, points, form, marksIn3d };
 }
 
 // The panel "Set the scale": a length that the user knows, of the two points, of the first, or of the camera's height.

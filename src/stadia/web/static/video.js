@@ -6,7 +6,7 @@ import { startScale, startStage } from "./stage.js";
 const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
 
 export function startVideo(session) {
-  const state = { key: null, result: null, cloud: null, path: [], timer: null, play: null, upload: null };
+  const state = { key: null, result: null, cloud: null, path: [], picked: [], timer: null, play: null, upload: null };
   const stage = startStage("video-", measureItem, showMeasured);
   const scale = startScale("video-", () => stage, (known) => {
     const frame = Number(state.result.frames[Number(byId("video-time").value)]);
@@ -41,6 +41,28 @@ export function startVideo(session) {
         Object.assign(bar, { max: 1, value: share });
         byId("video-status").textContent = `Sending the video: ${(100 * share).toFixed(0)} %`;
       });
+      location.hash = `video/${video}`;
+    } catch (error) {
+      leave(error);
+    }
+  }
+
+  // Photos of one scene, which become one model.
+  async function openPhotos(files) {
+    clear();
+    state.upload = new AbortController();
+    byId("video-cancel").hidden = false;
+    const bar = byId("video-progress"), { signal } = state.upload, lens = byId("first-fov").value;
+    try {
+      const { drop } = await post("/api/drops");
+      for (const [number, { file, name }] of files.entries()) {
+        bar.hidden = false;
+        await upload(`/api/drops/${drop}/files?${new URLSearchParams({ name })}`, file, signal, (share) => {
+          Object.assign(bar, { max: files.length, value: number + share });
+          byId("video-status").textContent = `Sending photo ${number + 1} of ${files.length}`;
+        });
+      }
+      const { video } = await post(`/api/drops/${drop}/model`, { network: Number(byId("network").value || 0), fov_deg: lens ? Number(lens) : null });
       location.hash = `video/${video}`;
     } catch (error) {
       leave(error);
@@ -87,7 +109,7 @@ export function startVideo(session) {
       byId("video-skip").hidden = job.state !== "mapping";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: "Reading frames …", mapping: describeMapping(job), adapting: `Training the network on this video${describeTime(job)}`, predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
+      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: `Reading frames … (${Math.round(job.age_s)} s so far)`, mapping: describeMapping(job), adapting: `Training the network on this video${describeTime(job)}`, predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
       if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
         byId("video-preview").hidden = false;
         byId("preview-image").src = `${base}/image/0.jpg`;
@@ -121,6 +143,7 @@ export function startVideo(session) {
     byId("video-name").textContent = job.network;
     byId("video-chip").textContent = job.chip;
     byId("video-expected-error").textContent = job.expected_error;
+    byId("video-title").textContent = /^\d+ photos$/.test(job.name) ? `One model of your ${job.name}` : "Depth and path of your video";
     byId("video-fov").value = job.fov_deg;
     byId("video-lens").textContent = `From left to right, ${job.fov_from}.`;
     byId("second-about").textContent = `minutes; at least ${job.least_minutes}, or empty: as it is`;
@@ -186,6 +209,17 @@ export function startVideo(session) {
     state.cloud?.showMarks(stage.marksIn3d());
   }
 
+  // Two points that are clicked in 3D are a length in the world, whose error is that of depth.
+  function pick(point) {
+    state.picked.push(point);
+    if (state.picked.length < 2) {
+      state.cloud.showMarks([...stage.marksIn3d(), { points: [point], text: "" }]);
+      return;
+    }
+    const points = state.picked.splice(0), value = Math.hypot(...[0, 1, 2].map((axis) => points[1][axis] - points[0][axis]));
+    stage.addFound({ points, value, deviation: value * (state.result.relative_error ?? 0), unit: state.result.depth_scale === "metres" ? "m" : "" });
+  }
+
   // Predict the video again with some settings changed; what is shown stays meanwhile.
   async function again(update) {
     showError(null);
@@ -215,7 +249,7 @@ export function startVideo(session) {
       const { CloudView } = await import("/shared/points.js");
       const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       if (result !== state.result) return;
-      state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; });
+      state.cloud ??= new CloudView(byId("video-cloud"), (text) => { about.textContent = text; }, pick);
       state.path = path;
       const lines = [{ points: path.map(([, T]) => T.map((row) => row[3])), color: PATH_COLOR }];
       state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { lines });
@@ -240,6 +274,8 @@ export function startVideo(session) {
     byId("video-play").setAttribute("aria-pressed", "true");
     state.play = setInterval(() => { time.value = (Number(time.value) + 1) % state.result.frames.length; showFrame(); }, 1000 / Math.min(state.result.rate_hz, 10));
   });
+  byId("video-full-view").addEventListener("click", () => byId("video-cloud-part").requestFullscreen().catch(showError));
+  byId("video-reset-view").addEventListener("click", () => state.cloud?.reset());
   byId("video-time").addEventListener("input", () => showFrame());
   byId("video-lens-form").addEventListener("submit", (event) => { event.preventDefault(); again({ fov_deg: Number(byId("video-fov").value) }); });
   byId("video-skip").addEventListener("click", () => post(`/api/videos/${state.key}/skip`).catch(showError));
@@ -263,5 +299,5 @@ export function startVideo(session) {
     byId("status").textContent = "Cancelled";
     if (key) await post(`/api/videos/${key}/cancel`).catch(showError);
   });
-  return { open, show };
+  return { open, openPhotos, show };
 }
