@@ -132,10 +132,9 @@ MAX_MATCH_DEVIATION = 0.4
 """Largest standard deviation of the error of matches that judges depth."""
 
 FALSE_ALARMS: Mapping[str, tuple[int, int]] = {
-    "M31": (2, 50),
     "M34": (1, 50),
-    "S30": (2, 50),
-    **dict.fromkeys(("M30", "M32", "M37"), (0, 50)),
+    "S30": (3, 50),
+    **dict.fromkeys(("M30", "M31", "M32", "M37"), (0, 50)),
 }
 """Number of clips with good depth that a finding doubted, and number of those clips, by its code.
 
