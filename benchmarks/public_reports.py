@@ -1958,8 +1958,8 @@ def write_page() -> str:
 PAGE_INTRODUCTION = """\
 Lines of commands that score or read files, with cause and fix. A line with a code, such as K04, is a
 [finding](findings.md); `stadia explain K04` prints its cause and fix.
-`python benchmarks/public_reports.py --page FILE` writes this page, and
-[results](../results/checks.md) count the inputs that people reported."""
+`python benchmarks/public_reports.py --page FILE` writes this page from [inputs of
+people](../developing/inputs.md)."""
 
 
 # -- Running them.
