@@ -1826,6 +1826,37 @@ for _name, _outcome, *_expected in (
     add_kept_case(_name, *_expected, outcome=_outcome, round="round6")
 
 
+# -- Positions in place of poses.
+
+
+def add_position_report(name: str, source: str, file: str, text: str, *expected: str) -> None:
+    """Add a report of a reference that has positions only."""
+
+    def make(folder: Path, data: Path) -> Words:
+        write_tum(folder / "est.txt", make_estimate())
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+        return score_path(folder, reference=file.partition("/")[0])
+
+    REPORTS.append(Report(name, source, make, expected, damaging="order of the columns"))
+
+
+GPX = """<?xml version="1.0"?>
+<gpx version="1.1"><trk><trkseg>
+<trkpt lat="49.0" lon="8.4"><ele>100</ele></trkpt>
+</trkseg></trk></gpx>
+"""
+DEGREES = "latitude longitude height 0 0 0 1"
+add_position_report("P01", "evo 420: a GPX file", "ref.gpx", GPX, DEGREES, "--scale-from gps")
+add_position_report("P02", "gpsd: a log of NMEA", "ref.nmea", "$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M\n",
+                    DEGREES)  # fmt: skip
+add_position_report("P03", "rostopic echo -p of NavSatFix", "ref.csv",
+                    "%time,field.status,field.latitude,field.longitude\n" + "1,0,49.0,8.4\n" * 3, DEGREES)  # fmt: skip
+add_position_report("P04", "pykitti: oxts of a drive", "oxts/data/0000000000.txt", " ".join(["49.0"] * 30) + "\n",
+                    "oxts of KITTI", "pykitti")  # fmt: skip
+add_position_report("P05", "a table of words", "ref.txt", "one two\n" * 12, "could not convert")
+
+
 # -- Archives in place of a folder.
 
 
@@ -1927,8 +1958,8 @@ def write_page() -> str:
 PAGE_INTRODUCTION = """\
 Lines of commands that score or read files, with cause and fix. A line with a code, such as K04, is a
 [finding](findings.md); `stadia explain K04` prints its cause and fix.
-`python benchmarks/public_reports.py --page FILE` writes this page, and
-[results](../results/checks.md) count the inputs that people reported."""
+`python benchmarks/public_reports.py --page FILE` writes this page from [inputs of
+people](../developing/inputs.md)."""
 
 
 # -- Running them.

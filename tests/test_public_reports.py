@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from website import input_pages
+
 
 def _load() -> ModuleType:
     path = Path(__file__).parents[1] / "benchmarks" / "public_reports.py"
@@ -70,6 +72,10 @@ def test_inputs_of_real_samples(name: str, tmp_path: Path, real_data: Path, stad
 def test_the_page_of_messages_is_written_by_the_program() -> None:
     page = Path(__file__).parents[1] / "docs" / "reference" / "it-says-that.md"
     assert page.read_text(encoding="utf-8") == sys.modules["public_reports"].write_page()
+
+
+def test_the_table_of_inputs_is_written_by_the_program() -> None:
+    assert input_pages.PAGE.read_text(encoding="utf-8") == input_pages.write_page(), "run python -m website.input_pages"
 
 
 def test_names_are_distinct_and_each_has_a_source() -> None:

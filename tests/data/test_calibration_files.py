@@ -251,3 +251,12 @@ def test_sensors_of_kapture(tmp_path: Path) -> None:
     (camera,) = read_calibration(file)
     np.testing.assert_allclose(camera.K, K)
     assert camera.size == (480, 640)
+
+
+def test_a_camera_info_under_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "camera_info.yaml"
+    file.write_text(f"wrist:\n  height: 480\n  width: 640\n  d: [0, 0, 0, 0, 0]\n  k: {K.ravel().tolist()}\n")
+    (camera,) = read_calibration(file)
+    np.testing.assert_allclose(camera.K, K)
+    assert camera.name == "wrist.k"
+    assert camera.size == (480, 640)

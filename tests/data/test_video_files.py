@@ -274,6 +274,34 @@ def test_less_than_half_a_video_is_refused(
     assert (came is None) == (suffix == ".mp4")
 
 
+def remux(source: Path, path: Path, skipped: int) -> Path:
+    """Copy a video without its first packets, as a cut without encoding does."""
+    with av.open(str(source)) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for number, packet in enumerate(read.demux(read.streams.video[0])):
+            if packet.dts is not None and number >= skipped:
+                packet.stream = stream
+                written.mux(packet)
+    return path
+
+
+def test_a_video_that_starts_before_a_key_frame_names_it(
+    tmp_path: Path, drive_frames: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    with av.open(str(tmp_path / "whole.mp4"), "w") as video:
+        stream = video.add_stream("libx264", rate=10, options={"sc_threshold": "0"})
+        stream.height, stream.width = drive_frames[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.gop_size, stream.codec_context.max_b_frames = "yuv420p", 12, 0
+        stream.codec_context.color_trc = 18
+        for image in 4 * drive_frames:
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        video.mux(stream.encode())
+    cut = remux(tmp_path / "whole.mp4", tmp_path / "cut.mp4", 3)
+    assert len(list(stream_video(cut))) == 20
+    assert "its first 9 frames precede the first key frame" in caplog.text
+    assert "HLG" in caplog.text
+
+
 def turned(path: Path, frames: list[np.ndarray]) -> Path:
     """A video with the tag of a telephone that was held upright: the matrix of its track is a quarter turn."""
     write_video(path, frames)

@@ -179,7 +179,11 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     if path.is_dir() and not _find_inside(path, format) and find_phone_files(path):
         phone = read_phone_files(path)
         return Trajectory(invert_poses(phone.T_camera_world), phone.times_s, path.name, phone.notes)
+    inside = path / "data" if os.path.isdir(path / "data") else path  # noqa: PTH112 - also of names too long
+    if os.path.isfile(inside / f"{0:010d}.txt"):  # noqa: PTH113 - oxts of KITTI raw
+        _refuse_positions(path, read_text(inside / f"{0:010d}.txt", expected=ANY).splitlines())
     lines = _read_lines(path, format)
+    _refuse_positions(path, lines)
     if _is_colmap(lines):
         return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
     if is_g2o(lines):
@@ -198,6 +202,25 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
         columns = dict(zip(("t", *POSITION, *quaternion), range(8), strict=True))
     read = _read_quaternions(table, columns, is_reference=is_reference)
     return _note_format(_leave_gaps(read, table), format, found)
+
+
+_WRITE_DEGREES = "write rows `t latitude longitude height 0 0 0 1` (s, degrees, m): they are read, for ATE only"
+_POSITIONS_ONLY = {
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<gpx": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
+    r"\$[A-Z]{5},": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
+    r"[^\n]*\b(?:lat|latitude)\b[^\n]*\b(?:lon|lng|longitude)\b(?![^\n]*\bq?w\b)": _WRITE_DEGREES,
+    r"(?:[-+.\deE]+ +){29}[-+.\deE]+ *$": "these are oxts of KITTI, one file a frame: write the T_w_imu of pykitti as"
+    " rows of 12 numbers; stadia reads them as poses of the drive's folder",
+}
+"""Patterns of the first lines of files without poses, mostly of GPS, and what the user can do."""
+
+
+def _refuse_positions(path: Path, lines: Sequence[str]) -> None:
+    """Raise DataError for positions in degrees without rotations: GPX, NMEA, tables, and oxts of KITTI."""
+    head = "\n".join(lines[:5])
+    fix = next((fix for pattern, fix in _POSITIONS_ONLY.items() if re.match(pattern, head, re.I | re.S | re.M)), None)
+    if fix is not None:
+        raise DataError(path, found="positions in degrees without camera poses", expected=ANY, fix=fix)
 
 
 def _leave_gaps(trajectory: Trajectory, table: Table) -> Trajectory:
@@ -297,7 +320,7 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         where = f"{path}, line {number}"
         if header and not values:
             texts = {column for column, word in enumerate(words) if not _is_number(word)}
-            texts = texts if len(header) == len(words) else set()
+            texts = texts if len(header) == len(words) > len(texts) else set()
             header = tuple(name for column, name in enumerate(header) if column not in texts)
         words = [word for column, word in enumerate(words) if column not in texts] if texts else words
         if values and len(words) != len(values[0]):

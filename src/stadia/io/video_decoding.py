@@ -89,7 +89,18 @@ def open_video_file(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple
                 raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
             stream = _choose_stream(path, container)
             _limit_frames(path, stream)
+            if (kind := _HIGH_RANGE.get(stream.codec_context.color_trc)) is not None:
+                _note(path, f"{kind} is read without tone mapping, which changes contrast and depth: {_TONE_MAP}")
         yield container, stream
+
+
+_HIGH_RANGE = {16: "HDR10 (PQ)", 18: "HLG"}
+"""Transfer functions of high dynamic range (ITU-T H.273, table 3), by the number in a video's header."""
+
+_TONE_MAP = (
+    "ffmpeg -i IN -vf zscale=t=linear:npl=100,format=gbrpf32le,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709,"
+    "format=yuv420p OUT"
+)
 
 
 def _choose_stream(path: Path, container: Any) -> Any:
@@ -173,6 +184,9 @@ def _make_decode_error(path: Path, error: Exception) -> DataError:
     elif not boxes and isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
         found = f"a file that is not a video of a known format ({_FORMATS})"
         fix = "check that it is a video, or copy it again"
+    elif isinstance(error, PermissionError | av.error.PermissionError) and (before := _count_before_key_frame(path)):
+        found = f"a video whose first {before} frames precede its first key frame: it was cut without encoding"
+        fix = "cut it again from the original: ffmpeg -ss START -i ORIGINAL -c:v libx264 OUT"
     return DataError(path, found=found, expected=_WHOLE, fix=fix)
 
 
@@ -288,8 +302,26 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
 @cache
 def _warn_lost_frames(path: Path, lost: int, count: int) -> None:
     """Warn once per file, which several readers decode."""
+    if before := _count_before_key_frame(path):
+        text = "%s: its first %d frames precede the first key frame and cannot be decoded: it was cut without encoding"
+        log.warning(text, path, before)
+        return
     text = "%s: the header counts %d frames, %d can be read: the file is truncated or damaged"
     log.warning(text, path, count, count - lost)
+
+
+def _count_before_key_frame(path: Path) -> int:
+    """Return how many packets of a video precede its first key frame, at most _MAX_BEFORE."""
+    before = 0
+    with suppress(av.FFmpegError), open_video_file(path) as (container, stream):
+        for packet in container.demux(stream):
+            if packet.is_keyframe or packet.size == 0 or before == _MAX_BEFORE:
+                break
+            before += 1
+    return before
+
+
+_MAX_BEFORE = 1000  # packets among which a key frame is searched
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:

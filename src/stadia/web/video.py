@@ -17,6 +17,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.checks.prediction_checks import Question
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.recordings import FrameSelector
@@ -145,6 +146,11 @@ class VideoJob:
     about: dict[str, Any] = field(default_factory=dict)
     store: Callable[[], None] = lambda: None
     is_stored: bool = False
+
+    @property
+    def is_model(self) -> bool:
+        """Return whether the frames are photos of one scene, which become one model."""
+        return re.fullmatch(r"\d+ photos", self.name) is not None
 
     @property
     def frames(self) -> Path:
@@ -398,6 +404,9 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     given = camera.make_input("video", frames, count, rate_hz, height, width)
     session = network.open_input(given, PredictOptions(scale_from=tuple(one.to_source() for one in job.known)))
     session.source = job.frames  # next to which the map is
+    if job.is_model:  # of which the path is a half
+        session.measure()
+        session.gate.asked.add(Question.PATH)
     begun = time.monotonic()
     new = job.folder / "new-predictions"
     shutil.rmtree(new, ignore_errors=True)

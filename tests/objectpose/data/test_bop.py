@@ -191,11 +191,18 @@ def without_pose(poses: Any) -> None:
     poses["3"][1]["cam_t_m2c"] = [float("nan")] * 3
 
 
-def test_an_object_without_a_pose_is_left_out_with_its_mask(bop: Path, caplog: pytest.LogCaptureFixture) -> None:
+def with_minus_one(poses: Any) -> None:
+    poses["3"][1].update(cam_R_m2c=[-1] * 9, cam_t_m2c=[-1] * 3)
+
+
+@pytest.mark.parametrize("change", [without_pose, with_minus_one])
+def test_an_object_without_a_pose_is_left_out_with_its_mask(
+    bop: Path, change: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
     masks = np.stack([BopImages.open(bop).labels(0).instance == number for number in (1, 2, 3)])
     write_masks(bop, masks)
     write_masks(bop, masks[:1], im_id=7)
-    edit(bop / "test/000001/scene_gt.json", without_pose)
+    edit(bop / "test/000001/scene_gt.json", change)
     labels = BopImages.open(bop).labels(0)
     np.testing.assert_array_equal(labels.instance, 1 * masks[0] + 2 * masks[2])
     assert len(labels.objects) == 2

@@ -367,7 +367,10 @@ def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[Calibrate
         return [_read_pinhole(path, str(name), entry) for name, entry in named.items()]
     if "camera_model" in content and "intrinsics" in content:
         return [_read_pinhole(path, SENSOR, content)]
-    return _read_opencv(path, content)
+    inside = {str(name): entry for name, entry in content.items() if isinstance(entry, Mapping)}
+    return _read_opencv(path, content) or [  # else one camera_info per name
+        replace(camera, name=f"{name}.{camera.name}") for name in inside for camera in _read_opencv(path, inside[name])
+    ]
 
 
 def _is_pinhole(entry: Any) -> bool:

@@ -105,12 +105,13 @@ def _read_scene(scene: Path) -> list[_Image]:
         instances = {number: pose for number, pose in enumerate(poses[im_id]) if _has_pose(pose)}
         found.append(_Image(scene_id, im_id, files[f"{im_id:06d}"], K - _TO_CENTERS, instances))
     if without := sum(map(len, poses.values())) - sum(len(image.instances) for image in found):
-        log.warning("%s: %d objects without a pose (NaN) are left out", scene / "scene_gt.json", without)
+        log.warning("%s: %d objects without a pose (NaN or -1) are left out", scene / "scene_gt.json", without)
     return found
 
 
 def _has_pose(pose: _PoseEntry) -> bool:
-    return bool(np.isfinite([*pose.cam_R_m2c, *pose.cam_t_m2c]).all())
+    values = np.array([*pose.cam_R_m2c, *pose.cam_t_m2c])
+    return bool(np.isfinite(values).all() and np.ptp(pose.cam_R_m2c) > 0)  # HOT3D has -1 in each place
 
 
 def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
