@@ -188,7 +188,7 @@ def compare(
         fix = "stadia compare RUN RUN, stadia compare NET NET VIDEO, or stadia compare A.mp4 B.mp4 --mount"
         raise ConfigError("compare", found=f"{len(paths)} names", expected="two or more", fix=fix)
     if as_json and not mount:
-        raise ConfigError("--json", found="without --mount", expected="--mount", fix="remove it")
+        raise ConfigError("--json", found="no --mount", expected="--mount", fix="add --mount, or remove --json")
     if mount:
         if len(paths) != 2:
             found, fix = f"{len(paths)} names", "stadia compare A.mp4 B.mp4 --mount data.camera.K_file=K.txt"
@@ -207,7 +207,12 @@ def _compare_runs(first: Path, second: Path, plot: Path | None, *, force: bool) 
 
     if plot is not None:
         if plot.suffix not in (".svg", ".png"):
-            raise DataError(plot, found=f"'{plot.suffix}'", expected=".svg or .png", fix="rename it")
+            raise DataError(
+                plot,
+                found=f"'{plot.suffix}'",
+                expected=".svg or .png",
+                fix="let the name of the plot end in .svg or .png",
+            )
         plot = check_replaceable(plot, "comparison", inputs=[first, second], force=force)
     a, b = read_run(first), read_run(second)
     echo(write_comparison(a, b), nl=False)

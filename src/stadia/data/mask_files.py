@@ -51,7 +51,10 @@ _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
-_COCO_FIX = "add images and categories to a list of results; panopticapi converts panoptic files to instances"
+_COCO_FIX = (
+    "if this is a list of results, add the keys images and categories; if it is a panoptic file, convert the file with"
+    " panopticapi"
+)
 
 
 class MaskFiles:
@@ -392,7 +395,12 @@ class CocoMasks:
             else:
                 self._of_image[entry.image_id].append(_Shape.pack(entry))
         if len(categories) > 255:
-            raise DataError(self.path, found=f"{len(categories)} categories", expected="at most 255", fix="remove some")
+            raise DataError(
+                self.path,
+                found=f"{len(categories)} categories",
+                expected="at most 255",
+                fix="remove categories that you do not use from the file",
+            )
         self._number = {category.id: number for number, category in enumerate(categories, start=1)}
         self.classes: Mapping[int, str] = {
             self._number[category.id]: category.name.strip().lower() for category in categories

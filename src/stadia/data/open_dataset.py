@@ -212,8 +212,8 @@ def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
 def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:
     for recording in recordings:
         if not isinstance(recording, CalibratedRecording) or not recording.has_stride:
-            found = f"{recording.name}, a recording of a data set"
-            raise DataError("data.poses=map", found=found, expected="your own video", fix="remove the option")
+            found, expected = f"{recording.name}, a recording of a dataset", "a video file that `stadia map` mapped"
+            raise DataError("data.poses=map", found=found, expected=expected, fix="remove data.poses=map")
         numbers = [recording.number(index) for index in range(len(recording))]
         camera = recording.camera(0)
         recording.geometry = read_map_geometry(path, numbers, float(camera.fx) / camera.width).scale(unit)

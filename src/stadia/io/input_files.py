@@ -271,7 +271,7 @@ ARCHIVES |= {".zip": "unzip -q {} -d frames", ".7z": "7z x {} -oframes"}
 
 
 def check_no_archive(path: Path) -> None:
-    """Raise DataError if a path is an archive, a pattern `shard-{000..009}.tar` of archives, or a folder of them only."""
+    """Raise DataError for an archive, a pattern `shard-{000..009}.tar` of archives, or a folder of archives only."""
     files = str(path)
     if os.path.isdir(path):
         with contextlib.suppress(OSError), os.scandir(path) as entries:

@@ -93,7 +93,7 @@ def write_overlay_predictions(
             sizes.add(image.size)
             network_sizes.add((image.depth.shape[0], image.depth.shape[1]))
         if not names:
-            raise StadiaError(out, found="no image", expected="at least one")
+            raise StadiaError("input", found="no image to predict", expected="at least one image")
     ended = {
         "entries": tuple(names),
         "image_size": sizes.pop() if len(sizes) == 1 else None,
@@ -407,7 +407,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for image in list_images(folder):
         if (other := named.setdefault(image.stem, image)) is not image:
             found, expected = f"{other.name} and {image.name}", f"one image called {image.stem}"
-            raise DataError(folder, found=found, expected=expected, fix="rename one of them")
+            raise DataError(folder, found=found, expected=expected, fix="rename one of the images with the same name")
     return named
 
 

@@ -267,7 +267,12 @@ class FrameStream:
             raise DataError(self.source, found="photos of several sizes", expected="one size in each video", fix=fix)
         if self.span is not None and self.span[1] > self._starts[-1]:
             found, expected = f"{self._starts[-1]} frames", f"frames {self.span[0]} to {self.span[1]}"
-            raise DataError(self.source, found=found, expected=expected, fix="change data.frames")
+            raise DataError(
+                self.source,
+                found=found,
+                expected=expected,
+                fix="choose frames that the video has: data.frames=START:STOP",
+            )
 
     @classmethod
     def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:
@@ -326,7 +331,10 @@ class FrameStream:
         found: what the frames show.
         expected: what a map needs.
         """
-        fix = "use another part of the video, or go without a map and set the camera"
+        fix = (
+            "film again as docs/start/film.md describes, or choose another part: data.frames=START:STOP. Without a map,"
+            " set the camera: stadia camera VIDEO --fov DEGREES"
+        )
         return DataError(self.source, found=found, expected=expected, fix=fix)
 
     def hash(self) -> str:

@@ -117,7 +117,7 @@ async def download_page(request: Request) -> Response:
 def _read_page(request: Request) -> bytes:
     path = _find(request).job.folder / PAGE
     if not path.is_file():
-        raise ConfigError("verdict", found="none yet", expected="a verdict", fix="wait for it")
+        raise ConfigError("verdict", found="none yet", expected="a verdict", fix="wait until the verdict is shown")
     return read_bytes(path, expected="a page", max_bytes=MAX_REPORT_BYTES)
 
 
@@ -125,7 +125,12 @@ async def download_fixed(request: Request) -> Response:
     """Reply with the corrected result in a .zip archive."""
     fixed = _find(request).fixed
     if fixed is None:
-        raise ConfigError("result", found="nothing corrected", expected="a corrected result", fix="see the verdict")
+        raise ConfigError(
+            "result",
+            found="nothing corrected",
+            expected="a corrected result",
+            fix="read the verdict: it shows why nothing was corrected",
+        )
     headers = {"content-disposition": 'attachment; filename="stadia-corrected.zip"'}
     return Response(await run_in_threadpool(pack_folder, fixed), media_type="application/zip", headers=headers)
 
@@ -144,5 +149,7 @@ def _find(request: Request) -> Drop:
 def _find_open(request: Request) -> Drop:
     drop = _find(request)
     if drop.job.state not in ("open", "done"):
-        raise ConfigError(UPLOAD, found=f"state {drop.job.state}", expected="open", fix="wait for it")
+        raise ConfigError(
+            UPLOAD, found=f"state {drop.job.state}", expected="open", fix="wait until the check has ended"
+        )
     return drop

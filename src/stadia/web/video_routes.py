@@ -83,7 +83,7 @@ async def add_video(request: Request) -> Response:
     try:
         path = await receive_upload(request, job.folder, ["video"])
         if job.state == "cancelled":
-            raise ConfigError("video", found="a cancelled upload", expected="a video", fix="upload it again")
+            raise ConfigError("video", found="a cancelled upload", expected="a video", fix="upload the video again")
         state.video_queue.submit(work_on, state, job, path, form)
     except BaseException:
         session.videos.pop(key, None)
@@ -121,7 +121,9 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         path.unlink(missing_ok=True)
         job.go_on(job.state)
         if not decoded.count:
-            raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
+            raise DataError(
+                UPLOAD, found="no frame", expected="a video", fix="save the video again, and choose the new file"
+            )
         network = state.shelf.find(form.network)
         focal = network.checkpoint.buffer("focal")
         camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
@@ -343,7 +345,7 @@ def _find(request: Request) -> VideoJob:
 def _find_done(request: Request) -> VideoJob:
     job = _find(request)
     if job.state != "done":
-        raise ConfigError("video", found=f"state {job.state}", expected="done", fix="wait for it")
+        raise ConfigError("video", found=f"state {job.state}", expected="done", fix="wait until the video is done")
     return job
 
 

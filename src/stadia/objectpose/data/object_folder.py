@@ -68,7 +68,7 @@ def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
     path = expand_home(dataset) / "dataset.json"
     found: _ObjectDatasetFile = _parse(_ObjectDatasetFile, path)
     if found.classes[:1] != (object_labels.BACKGROUND,) or len(set(found.classes)) != len(found.classes):
-        expected = f"'{object_labels.BACKGROUND}', then each once"
+        expected = f"'{object_labels.BACKGROUND}' first, then every class name once"
         raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=expected, fix=_FIX)
     return found
 

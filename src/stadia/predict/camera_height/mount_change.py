@@ -415,7 +415,10 @@ def compare_mounts(
     durations_s: tuple[float, float],
     names: tuple[str, str] = ("first recording", "second recording"),
 ) -> MountChange:
-    """Compare the mounts of two recordings. Deviations are those of a bootstrap over blocks of stretches, and of sway.
+    """Compare how the camera was mounted in two recordings.
+
+    The standard deviations combine a bootstrap over blocks of straight stretches of the drive with the swaying of the
+    vehicle.
 
     durations_s: of the recordings, seconds.
     names: of the recordings, for errors.

@@ -212,8 +212,8 @@ def open_training(
         spent_s=None,
     )
     if checkpoint is not None and training.first_step > plan.total_steps:
-        found, expected = f"step {training.first_step}", f"one of {plan.total_steps} steps"
-        fix = "restore the run's own last.safetensors"
+        found, expected = f"a checkpoint of step {training.first_step}", f"step {plan.total_steps} or earlier"
+        fix = "restore the last.safetensors that this run wrote; this one is from a longer run"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix)
     ended = run.facts.ended_by_time if checkpoint is not None and not training.has_more_time else None
     if checkpoint is not None and training.first_step >= (ended.step if ended else plan.total_steps):

@@ -39,7 +39,8 @@ def list_presets() -> list[tuple[str, str]]:
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """Return the nested values of a preset, with its "recipe".
 
-    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name, DataError for another file.
+    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name, DataError for a file that is
+    not a preset.
     """
     from stadia.io.yaml_files import read_yaml
 
