@@ -57,7 +57,7 @@ class BareNetwork(Network):
 
 def write_bare(predictor: Predictor, given: PredictionInput, out: Path, provenance: Provenance, **options: Any) -> Any:
     """Predict an input into a folder with a predictor alone; return the predictions."""
-    chosen = PredictOptions(motion=provenance.motion, steady=provenance.steady, **options)
+    chosen = PredictOptions(motion=provenance.motion, smooth=provenance.steady, **options)
     predictions: Predictions = (
         Session(BareNetwork(provenance), given, chosen, predictor).write(out, no_progress).predictions
     )

@@ -171,7 +171,7 @@ class TestPredict:
         write_run_facts(checkpoint.parents[1], replace(UNKNOWN_FACTS, recipe_facts=other))
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out")
         assert code == 2
-        assert "data.camera.horizontal_fov_deg=DEGREES" in err
+        assert "--fov DEGREES" in err
 
     def test_a_video_that_breaks_off(self, video: Path, tmp_path: Path, red_reader: Callable) -> None:
         """What was predicted before the damage stays; no video and no cloud is left, and nothing can be scored by

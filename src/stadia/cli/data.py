@@ -103,7 +103,9 @@ def survey(
     check_path_exists(videos)
     if out is not None and (out.suffix.lower() != ".csv" or out.exists()):
         found = f"existing {out}" if out.exists() else f"'{out.name}'"
-        raise ConfigError("--out", found=found, expected="a new .csv", fix="choose another name")
+        raise ConfigError(
+            "--out", found=found, expected="a new .csv", fix="choose a new name for --out that ends in .csv"
+        )
     options = resolve_config(SourceOptions, parse_source_options(overrides or []))
     entries = read_entries(videos)
     with show_progress() as bars:

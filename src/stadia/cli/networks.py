@@ -168,7 +168,9 @@ def activations(
 
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":
-        raise ConfigError("--out", found=f"'{out.name}'", expected="a new .mp4", fix="choose another name")
+        raise ConfigError(
+            "--out", found=f"'{out.name}'", expected="a new .mp4", fix="choose a new name for --out that ends in .mp4"
+        )
     out = check_replaceable(out, "video of activations", inputs=[checkpoint, source], force=force)
     opened = Checkpoint.open(checkpoint)
     recipe = load_recipe(opened)

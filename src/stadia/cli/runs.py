@@ -207,7 +207,12 @@ def _compare_runs(first: Path, second: Path, plot: Path | None, *, force: bool) 
 
     if plot is not None:
         if plot.suffix not in (".svg", ".png"):
-            raise DataError(plot, found=f"'{plot.suffix}'", expected=".svg or .png", fix="rename it")
+            raise DataError(
+                plot,
+                found=f"'{plot.suffix}'",
+                expected=".svg or .png",
+                fix="let the name of the plot end in .svg or .png",
+            )
         plot = check_replaceable(plot, "comparison", inputs=[first, second], force=force)
     a, b = read_run(first), read_run(second)
     echo(write_comparison(a, b), nl=False)

@@ -392,7 +392,12 @@ class CocoMasks:
             else:
                 self._of_image[entry.image_id].append(_Shape.pack(entry))
         if len(categories) > 255:
-            raise DataError(self.path, found=f"{len(categories)} categories", expected="at most 255", fix="remove some")
+            raise DataError(
+                self.path,
+                found=f"{len(categories)} categories",
+                expected="at most 255",
+                fix="remove categories that you do not use from the file",
+            )
         self._number = {category.id: number for number, category in enumerate(categories, start=1)}
         self.classes: Mapping[int, str] = {
             self._number[category.id]: category.name.strip().lower() for category in categories

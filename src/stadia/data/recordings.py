@@ -443,7 +443,12 @@ class FrameRange(RecordingView):
         self.start, self.stop = start, stop
         if stop > len(recording):
             found, expected = f"{len(recording)} frames", f"frames {start} to {stop}"
-            raise DataError(recording.name, found=found, expected=expected, fix="change data.frames")
+            raise DataError(
+                recording.name,
+                found=found,
+                expected=expected,
+                fix="choose frames that the recording has: data.frames=START:STOP",
+            )
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -156,8 +156,8 @@ def make_predictor(recipe: Any, place: Path, size: tuple[int, int] | None = None
     """
     predictor = recipe.predictor(size)
     if predictor is None:
-        found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
-        raise CheckpointError(place, found=found, expected="a recipe that does", fix="pass another checkpoint")
+        found, fix = f"a checkpoint of recipe '{recipe.recipe}'", "pass a checkpoint of a recipe that predicts depth"
+        raise CheckpointError(place, found=found, expected="a recipe that predicts depth", fix=fix)
     return choose_flip(predictor, flip)
 
 

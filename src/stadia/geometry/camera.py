@@ -34,7 +34,9 @@ def intrinsics(
     """
     if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
         found, expected = f"fx {fx}, fy {fy}, cx {cx}, cy {cy}", "finite, fx and fy above 0"
-        raise GeometryError("intrinsics", found=found, expected=expected, fix="pass pixels")
+        raise GeometryError(
+            "intrinsics", found=found, expected=expected, fix="give focal length and principal point in pixels"
+        )
     return Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=dtype), height, width)
 
 

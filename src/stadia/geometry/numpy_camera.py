@@ -35,7 +35,7 @@ def focal_px_from_fov(horizontal_deg: float, width: int) -> float:
     """
     if not 0 < horizontal_deg < 180:
         found, expected = f"{horizontal_deg} deg", "between 0 and 180"
-        raise GeometryError("field of view", found=found, expected=expected, fix="pass degrees")
+        raise GeometryError("field of view", found=found, expected=expected, fix="give the angle in degrees")
     return width / 2 / math.tan(math.radians(horizontal_deg) / 2)
 
 

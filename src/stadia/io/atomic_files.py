@@ -329,7 +329,12 @@ def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> I
     with _explain_write_errors(output):
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_size):
             found = "a file that is not a lock of stadia"
-            raise StadiaError(path, found=found, expected="no file of this name", fix="rename it")
+            raise StadiaError(
+                path,
+                found=found,
+                expected="no file of this name",
+                fix="rename the existing file, or choose another output",
+            )
         try:
             lock.acquire(timeout=PROBE_S, poll_interval=PROBE_S / 10)
         except Timeout:

@@ -144,7 +144,9 @@ def _read_camera_lines(path: Path) -> dict[int, ColmapCamera]:
         values = parse_numbers([words[0], *words[2:]])
         if len(values) < 4 or len(values) != len(words) - 1:
             expected = "CAMERA_ID MODEL WIDTH HEIGHT PARAMS"
-            raise DataError(f"{path}, line {number}", found=f"'{line[:60]}'", expected=expected, fix="copy it again")
+            raise DataError(
+                f"{path}, line {number}", found=f"'{line[:60]}'", expected=expected, fix="copy the COLMAP model again"
+            )
         camera = ColmapCamera(words[1], int(values[1]), int(values[2]), tuple(values[3:].tolist()))
         cameras[int(values[0])] = _check_camera(f"{path}, line {number}", camera)
     return cameras
@@ -176,7 +178,7 @@ def read_image_lines(path: Path, lines: Sequence[str]) -> ColmapImages:
             values = parse_numbers(words[:9])
             if len(words) < 10 or len(values) < 9:
                 where, expected = f"{path}, line {number}", "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
-                raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix="copy it again")
+                raise DataError(where, found=f"'{line[:60]}'", expected=expected, fix="copy the COLMAP model again")
             rows.append(values[1:].tolist())
             names.append(words[9].strip())
         is_image = not is_image
@@ -243,7 +245,9 @@ def _parse_images(path: Path) -> ColmapImages:
 
 def _check_count(path: Path, count: int, least_bytes: int, size: int) -> int:
     if count > min(_MAX_IMAGES, size // least_bytes):
-        raise DataError(path, found=f"a header of {count} records", expected=EXPECTED, fix="copy it again")
+        raise DataError(
+            path, found=f"a header of {count} records", expected=EXPECTED, fix="copy the COLMAP model again"
+        )
     return count
 
 

@@ -239,7 +239,9 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
         case ".jpg" | ".jpeg":
             raise _jpeg_depth(path)
         case suffix:
-            raise DataError(path, found=f"a '{suffix}' file", expected=EXPECTED, fix="convert it")
+            raise DataError(
+                path, found=f"a '{suffix}' file", expected=EXPECTED, fix="convert the depth map to one of these formats"
+            )
 
 
 def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:

@@ -135,7 +135,12 @@ def _read_arrays(path: Path, layout: NpzLayout, pose_name: str) -> tuple[Array, 
     wanted = {pose_name, *(_first(keys, names) for keys in (layout.intrinsics, layout.focals, layout.centers))}
     arrays = read_npz(path, only=wanted - {""}, max_bytes=MAX_STACK_BYTES)
     if pose_name not in arrays:
-        raise DataError(path, found=f"arrays {list(names)[:20]}", expected=EXPECTED_NPZ, fix="check the file")
+        raise DataError(
+            path,
+            found=f"arrays {list(names)[:20]}",
+            expected=EXPECTED_NPZ,
+            fix="save the result again with one of these sets of arrays",
+        )
     poses = _drop_batch(np.asarray(arrays[pose_name], np.float64), 3)
     if poses.ndim != 3 or poses.shape[1:] not in ((3, 4), (4, 4)) or not 0 < len(poses) <= MAX_POSES:
         raise _make_shape_error(path, pose_name, poses, "(N, 3, 4) or (N, 4, 4)")
@@ -348,7 +353,9 @@ def _read_chunks(path: Path) -> tuple[dict[str, Any], bytes]:
         start = 20 + size
         length, kind = struct.unpack_from("<II", data, start) if start + 8 <= len(data) else (0, _BIN)
     if not isinstance(scene, dict) or kind != _BIN:
-        raise DataError(path, found="another content", expected=expected, fix="export it again")
+        raise DataError(
+            path, found="another content", expected=expected, fix="export the result again from its program"
+        )
     return scene, data[start + 8 : start + 8 + length]
 
 

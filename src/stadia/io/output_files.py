@@ -100,7 +100,7 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
         return path
     if stat.S_ISDIR(mode) or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         found = "a folder" if stat.S_ISDIR(mode) else "a special file"
-        raise StadiaError(path, found=found, expected="a file name", fix="choose another name")
+        raise StadiaError(path, found=found, expected="a file name", fix="choose another file name for --out")
     if _is_of_another_run(path, inputs):
         found, expected = "a file of another run", "a new file, or one of the run that is read"
         raise StadiaError(path, found=found, expected=expected, fix="choose another name")

@@ -240,7 +240,12 @@ def _leave_gaps(trajectory: Trajectory, table: Table) -> Trajectory:
 def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | None = None) -> Trajectory:
     known = np.isfinite(listed.matrices).all(axis=(1, 2))
     if not known.any():
-        raise DataError(path, found="no pose", expected="at least one", fix="check the file")
+        raise DataError(
+            path,
+            found="no pose",
+            expected="at least one",
+            fix="check that the program which wrote this file tracked the camera",
+        )
     poses = listed.matrices.copy()
     for index in np.flatnonzero(known):
         poses[index, :3, :3] = find_nearest_rotation(f"{path}, pose {index}", poses[index, :3, :3])
@@ -343,7 +348,12 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         if len(values) > MAX_POSES:
             raise _make_count_error(path, len(lines))
     if not values:
-        raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
+        raise DataError(
+            path,
+            found="no pose",
+            expected="at least one row",
+            fix="check that the program which wrote this file tracked the camera",
+        )
     has_commas = bool(re.search("[;]" if has_decimal_commas else "[,;]", first))
     separators = has_commas, first.endswith((",", ";"))
     read = path, np.array(values), tuple(numbers), header, tuple(first_words), *separators

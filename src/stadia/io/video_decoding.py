@@ -86,7 +86,12 @@ def open_video_file(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple
         with _name_decoder_errors(path):
             container = opened.enter_context(_open_container(path, decoder))
             if not container.streams.video:
-                raise DataError(path, found="no video in it", expected="a video file", fix="check the file")
+                raise DataError(
+                    path,
+                    found="no video in it",
+                    expected="a video file",
+                    fix="pass a file that a video player can play",
+                )
             stream = _choose_stream(path, container)
             _limit_frames(path, stream)
             if (kind := _HIGH_RANGE.get(stream.codec_context.color_trc)) is not None:

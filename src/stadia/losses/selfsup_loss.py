@@ -406,7 +406,7 @@ def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> S
     for name, values in {**maps, "loss.scale_weights": weights}.items():
         if values is not None and len(values) != scales:
             expected = f"{scales}, as for inverse depth"
-            raise GeometryError(name, found=f"{len(values)} scales", expected=expected, fix="pass one per scale")
+            raise GeometryError(name, found=f"{len(values)} scales", expected=expected, fix="pass one value per scale")
     return weights or [1.0] * scales
 
 

@@ -229,7 +229,7 @@ def load_pretrained(
     fitting = {own: renamed[own][1] for own in report.loaded}
     if broken := [own for own, tensor in fitting.items() if not tensor.isfinite().all()]:
         found = f"numbers that are not finite ({summarize_names(broken)})"
-        raise CheckpointError(path, found=found, expected="weights", fix="use another file")
+        raise CheckpointError(path, found=found, expected="weights", fix="pass a file of weights of this encoder")
     network.load_state_dict(fitting, strict=False)
     return report
 
@@ -340,7 +340,9 @@ def resolve_weights_file(path: Path) -> Path:
         found = next((path / file for file in WEIGHT_FILE_NAMES if (path / file).is_file()), None)
         if found is None:
             names = " or ".join(WEIGHT_FILE_NAMES)
-            raise CheckpointError(path, found="a folder without weights", expected=names, fix="pass the file itself")
+            raise CheckpointError(
+                path, found="a folder without weights", expected=names, fix="pass the file of the weights itself"
+            )
         return found
     if not path.exists():
         raise CheckpointError(path, found="no such file", expected=_EXPECTED, fix="check the path")
@@ -404,7 +406,9 @@ def _check_globals(stream: BinaryIO) -> None:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     found = f"an unreadable file ({type(error).__name__})"
-    return CheckpointError(path, found=found, expected="undamaged weights", fix="download it again")
+    return CheckpointError(
+        path, found=found, expected="undamaged weights", fix="delete the file and download the weights again"
+    )
 
 
 # Original names (isl-org/DPT, whose backbone has timm's names) and transformers' names. Numbers that change
@@ -664,7 +668,12 @@ def _create_backbone(name: str, channels: int, pretrained: bool) -> tuple[nn.Mod
             return _create_random(create), "random"
         except TypeError:  # this family lacks the option
             continue
-    raise ConfigError("encoder", found=f"'{name}'", expected="a backbone that gives features", fix="choose another")
+    raise ConfigError(
+        "encoder",
+        found=f"'{name}'",
+        expected="a backbone that gives features",
+        fix="choose another encoder of timm, such as resnet18",
+    )
 
 
 def _create_base(channels: int, pretrained: bool) -> tuple[nn.Module, InitialWeights]:

@@ -242,7 +242,9 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
         interpreter.allocate_tensors()
         inputs, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     except (ValueError, RuntimeError) as error:
-        raise CheckpointError(path, found=str(error).split("\n")[0], expected=expected, fix="check the file") from error
+        raise CheckpointError(
+            path, found=str(error).split("\n")[0], expected=expected, fix="pass a network that ONNX Runtime can open"
+        ) from error
     shape, out = tuple(int(n) for n in inputs["shape"]), tuple(int(n) for n in outputs["shape"])
     is_square = len(shape) == 4 and shape[1] == shape[2] and shape[3] == 3
     if not is_square or inputs["dtype"] is not np.uint8 or out[1:3] != shape[1:3]:

@@ -163,7 +163,9 @@ def write_object_predictions(
             for image in predicted:
                 if image.name in entries:
                     found = f"two images called '{image.name}'"
-                    raise StadiaError(out, found=found, expected="different names", fix="rename one")
+                    raise StadiaError(
+                        out, found=found, expected="different names", fix="rename one of the images with the same name"
+                    )
                 write_image(safe_join(folder, f"{MASKS}/{image.name}.png"), image.instance.astype(np.uint16))
                 write_image(safe_join(folder, f"{DRAWN}/{image.name}.png"), image.drawn(classes)[..., ::-1])
                 entries[image.name] = image.entry(classes)

@@ -46,7 +46,12 @@ def overlay(
 
     if (out is None) == (sheet is None):
         found = "both" if out else "neither"
-        raise ConfigError("overlay", found=found, expected="--out or --sheet", fix="pass one of them")
+        raise ConfigError(
+            "overlay",
+            found=found,
+            expected="--out or --sheet",
+            fix="pass --out DIR for a dataset, or --sheet FILE for one picture",
+        )
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
     if sheet is not None:

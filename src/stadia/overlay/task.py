@@ -407,7 +407,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for image in list_images(folder):
         if (other := named.setdefault(image.stem, image)) is not image:
             found, expected = f"{other.name} and {image.name}", f"one image called {image.stem}"
-            raise DataError(folder, found=found, expected=expected, fix="rename one of them")
+            raise DataError(folder, found=found, expected=expected, fix="rename one of the images with the same name")
     return named
 
 

@@ -181,7 +181,12 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
     }
     options, notes = [option for option, value in given.items() if value is not None], list[str]()
     if len(options) > 1:
-        raise ConfigError(" and ".join(options), found="used together", expected="one of them", fix="remove the rest")
+        raise ConfigError(
+            " and ".join(options),
+            found="used together",
+            expected="one of them",
+            fix="keep one of these options and remove the others",
+        )
     if request.name is not None and request.calibration is None:
         raise ConfigError("--camera", found="no --calibration", expected="both", fix="pass --calibration FILE")
     if request.calibration is not None:

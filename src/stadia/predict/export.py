@@ -100,7 +100,9 @@ def describe_export(
     focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # the first of several data sets
     if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
-        raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
+        raise CheckpointError(
+            checkpoint.path, found=found, expected=expected, fix="train the network first, or pass a trained one"
+        )
     if kept is not None and recipe.depth_scale.is_affine:
         found, fix = f"depth {recipe.depth_scale}", "leave --camera out"
         raise ConfigError("--camera", found=found, expected="depth up to a factor", fix=fix)

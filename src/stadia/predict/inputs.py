@@ -65,7 +65,7 @@ SHAPE_TOLERANCE = 0.02
 which they may share that camera.
 """
 
-SET_CAMERA = "set it with data.camera.horizontal_fov_deg=DEGREES"
+SET_CAMERA = "set it with stadia camera INPUT --fov DEGREES"
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path
         source,
         found=f"images of {width}x{height} and no camera",
         expected=f"the shape of the training's camera, {trained.size[1]}x{trained.size[0]}, or a camera",
-        fix="give the lens of these images: data.camera.horizontal_fov_deg=DEGREES",
+        fix="give the field of view of these images: stadia camera INPUT --fov DEGREES",
     )
 
 
@@ -496,7 +496,10 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
     start, stop = options.frames or (0, None)
     if announced is not None and stop is not None and stop > announced:
         raise DataError(
-            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="change data.frames"
+            path,
+            found=f"{announced} frames",
+            expected=f"frames {start} to {stop}",
+            fix="choose frames that the video has: data.frames=START:STOP",
         )
 
     def frames() -> Iterator[Frame]:

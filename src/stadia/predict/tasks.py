@@ -138,7 +138,7 @@ class Task:
 
     def open(self, source: Path, options: PredictOptions) -> Sequence[Any]:
         """Open images to predict: returns a session for each output folder. This base class raises CheckpointError."""
-        raise self._unsupported("predicts nothing of an image")
+        raise self._unsupported("predicts from an image")
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> Any:
         """Open labeled data to score. This base class raises CheckpointError.
@@ -147,7 +147,7 @@ class Task:
         options: options of the evaluation; they may leave out the frames that trained the network.
         progress: called while images are decoded.
         """
-        raise self._unsupported("scores nothing")
+        raise self._unsupported("has scores")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
         """Return the validation data of a training as labeled sets, one for each data set that has any."""
@@ -168,8 +168,8 @@ class Task:
         refuse_unused(options, used, f"recipe '{self.recipe.recipe}'")
 
     def _unsupported(self, what: str) -> CheckpointError:
-        found, fix = f"a checkpoint of '{self.recipe.recipe}', which {what}", "pass another checkpoint"
-        return CheckpointError(self.network.checkpoint.path, found=found, expected="another recipe", fix=fix)
+        found, fix = f"a checkpoint of recipe '{self.recipe.recipe}'", "pass a checkpoint of another recipe"
+        return CheckpointError(self.network.checkpoint.path, found=found, expected=f"a recipe that {what}", fix=fix)
 
 
 def find_task(network: Network) -> Task:

@@ -267,7 +267,12 @@ class FrameStream:
             raise DataError(self.source, found="photos of several sizes", expected="one size in each video", fix=fix)
         if self.span is not None and self.span[1] > self._starts[-1]:
             found, expected = f"{self._starts[-1]} frames", f"frames {self.span[0]} to {self.span[1]}"
-            raise DataError(self.source, found=found, expected=expected, fix="change data.frames")
+            raise DataError(
+                self.source,
+                found=found,
+                expected=expected,
+                fix="choose frames that the video has: data.frames=START:STOP",
+            )
 
     @classmethod
     def open(cls, source: Path, camera: CameraConfig | None = None) -> FrameStream:

@@ -100,7 +100,12 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[st
         raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
     if sources[0].is_dir() != sources[1].is_dir():
         found = "a folder and a file"
-        raise DataError(sources[1], found=found, expected="two videos or two folders", fix="pass two of one kind")
+        raise DataError(
+            sources[1],
+            found=found,
+            expected="two videos or two folders",
+            fix="pass two videos, or two folders of images",
+        )
     sizes = [read_image_size(source) for source in sources]
     if sizes[0] != sizes[1]:
         found = f"images of {sizes[1][1]}x{sizes[1][0]}, left {sizes[0][1]}x{sizes[0][0]}"

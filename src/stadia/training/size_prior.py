@@ -54,7 +54,12 @@ def collect_crops(
         ]
     if not crops:
         expected = "whole cars with a known height: RoadWorld, KITTI's boxes or DVM-CAR"
-        raise DataError(data, found=f"no car in the split {split}", expected=expected, fix="pass one of these")
+        raise DataError(
+            data,
+            found=f"no car in the split {split}",
+            expected=expected,
+            fix="pass one of these datasets, or another split",
+        )
     return crops
 
 

@@ -71,7 +71,12 @@ def _hide_path() -> Iterator[None]:
         raise DataError(UPLOAD, found=error.found, expected=error.expected, fix=error.fix) from None
     except Exception as error:  # of a library's decoder
         found = f"a file that cannot be decoded ({summarize_exception(error)})"
-        raise DataError(UPLOAD, found=found, expected="a whole picture or video", fix="save it again") from None
+        raise DataError(
+            UPLOAD,
+            found=found,
+            expected="a whole picture or video",
+            fix="save the picture or video again, and choose the new file",
+        ) from None
 
 
 def decode_photo(path: Path) -> DecodedPhoto:

@@ -161,7 +161,7 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
             stream.close()
     if stream is None:
         _name_upload(head, folder, kinds)  # raises for a short file
-        raise DataError(UPLOAD, found="a file cut off", expected="a whole file", fix="upload it again")
+        raise DataError(UPLOAD, found="a file cut off", expected="a whole file", fix="upload the file again")
     return path
 
 

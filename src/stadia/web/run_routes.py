@@ -105,7 +105,9 @@ async def delete_run(request: Request) -> Response:
     """Remove the folder of a run in which no process trains."""
     folder = _find(request)
     if folder.is_symlink() or is_locked(folder):
-        raise RunError(folder.name, found="a training, or a link", expected="a run of this folder", fix="stop it first")
+        raise RunError(
+            folder.name, found="a training, or a link", expected="a run of this folder", fix="stop the training first"
+        )
     await run_in_threadpool(shutil.rmtree, folder)
     return JSONResponse({})
 

@@ -147,7 +147,12 @@ class TrainingStarter:
         """
         with self._lock:
             if self._training is not None and self._training.code is None:
-                raise RunError("training", found="a running one", expected="none", fix="stop it, or wait")
+                raise RunError(
+                    "training",
+                    found="a running one",
+                    expected="none",
+                    fix="stop the running training, or wait until it ends",
+                )
             check_free_memory()
             if self._training is not None:
                 self._training.forget()
@@ -218,7 +223,7 @@ def resume_training(run: Path) -> None:
     Raises RunError if the process ends at once.
     """
     if is_locked(run):
-        raise RunError(run.name, found="a running training", expected="a stopped one", fix="stop it first")
+        raise RunError(run.name, found="a running training", expected="a stopped one", fix="stop the training first")
     training = TrainingProcess([*STADIA, "train", "--resume", str(run.absolute())])
     try:
         deadline = time.monotonic() + STARTED_S

@@ -376,8 +376,8 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
         raise DataError("the network", found=why, expected="a network adapted to this video")
     run = next(path for path in folder.iterdir() if (path / ADAPTED).is_file())
     if read_json(run / ADAPTED, expected="a record").get("kept") != "after":
-        fix = "keep using the network as it was, or allow more minutes"
-        raise DataError("the network", found=f"no better depth after {minutes:g} minutes", expected="better", fix=fix)
+        found = f"no better depth after {minutes:g} minutes of training, so the network is unchanged"
+        raise DataError("adapt", found=found, expected="better depth", fix="keep the network, or allow more minutes")
     if runs is None:
         return str(run)
     runs.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,7 @@ async def add_video(request: Request) -> Response:
     try:
         path = await receive_upload(request, job.folder, ["video"])
         if job.state == "cancelled":
-            raise ConfigError("video", found="a cancelled upload", expected="a video", fix="upload it again")
+            raise ConfigError("video", found="a cancelled upload", expected="a video", fix="upload the video again")
         state.video_queue.submit(work_on, state, job, path, form)
     except BaseException:
         session.videos.pop(key, None)
@@ -360,7 +360,7 @@ def _find(request: Request) -> VideoJob:
 def _find_done(request: Request) -> VideoJob:
     job = _find(request)
     if job.state != "done":
-        raise ConfigError("video", found=f"state {job.state}", expected="done", fix="wait for it")
+        raise ConfigError("video", found=f"state {job.state}", expected="done", fix="wait until the video is done")
     return job
 
 

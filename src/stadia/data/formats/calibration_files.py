@@ -136,7 +136,12 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
             raise DataError(path, found=f"the model {model[:40]}", expected="a pinhole with radial distortion", fix=fix)
         focals, values = _COLMAP_FOCALS[model], parse_numbers(words[4:])
         if len(values) < focals + 2:
-            raise DataError(path, found=f"{len(values)} parameters of {model}", expected="all", fix="copy it again")
+            raise DataError(
+                path,
+                found=f"{len(values)} parameters of {model}",
+                expected="all",
+                fix="copy the calibration file again, or add the missing parameters",
+            )
         name, distortion = f"camera {words[0]}", tuple(values[focals + 2 :].tolist())
         center = values[focals : focals + 2] - FIRST_PIXEL
         K, size = make_K(f"{path} {name}", values[0], values[focals - 1], *center), parse_numbers(words[2:4])
@@ -346,7 +351,9 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
     first, *others = [part for part in parts if part.strip()] or [""]
     content = parse_yaml(path, first, EXPECTED)
     if not isinstance(content, Mapping):
-        raise DataError(path, found=type(content).__name__, expected=EXPECTED, fix="pass another file")
+        raise DataError(
+            path, found=type(content).__name__, expected=EXPECTED, fix="pass a calibration file with these entries"
+        )
     cameras = _read_yaml_content(path, content) or read_cameras_by_keys(path, content)
     if not others:
         return cameras

@@ -335,7 +335,12 @@ def list_camera_images(folder: Path) -> dict[int, Path]:
         if image.stem != str(stamp):
             raise DataError(path, found=f"'{name}' at {stamp}", expected=f"'{stamp}.png'", fix=_COPY)
         if image.name not in existing:
-            raise DataError(image, found="no such file", expected=f"an image that {path} lists", fix="copy it again")
+            raise DataError(
+                image,
+                found="no such file",
+                expected=f"an image that {path} lists",
+                fix="copy the recording again with all images",
+            )
         found[stamp] = image
     if len(existing) > len(found):
         unlisted = min(existing - {image.name for image in found.values()})

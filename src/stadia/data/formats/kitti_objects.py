@@ -165,7 +165,9 @@ class KittiBoxImages:
         if not (folder / "label_2").is_dir():
             available = ", ".join(list_box_splits(dataset)) or "none"
             expected = f"a split with labels; available: {available}"
-            raise DataError(dataset, found=f"no {split}/label_2", expected=expected, fix="pass another split")
+            raise DataError(
+                dataset, found=f"no {split}/label_2", expected=expected, fix="pass a split whose folder has label_2"
+            )
         files = list_images(folder / "image_2")
         images, labels = {path.stem for path in files}, {path.stem for path in (folder / "label_2").glob("*.txt")}
         if odd := sorted(images ^ labels):

@@ -174,7 +174,7 @@ class BlendedMvs(DatasetFormat):
         cameras = [_read_camera(folder / "cams" / f"{file.stem}_cam.txt") for file in images]
         header = read_image_header(images[0])
         if header is None:
-            raise DataError(images[0], found="no image header", expected="JPEG", fix="copy it again")
+            raise DataError(images[0], found="no image header", expected="JPEG", fix="copy the image again, as JPEG")
         K = np.stack([camera[1] for camera in cameras])
         return BlendedRecording(
             name=f"blendedmvs/{name}",

@@ -129,7 +129,12 @@ def _read_poses(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.float64]
         return None
     rows = read_rows(path, 8, "timestamp tx ty tz qx qy qz qw")
     if not len(rows):
-        raise DataError(path, found="no pose", expected="rows timestamp tx ty tz qx qy qz qw", fix="copy it again")
+        raise DataError(
+            path,
+            found="no pose",
+            expected="rows timestamp tx ty tz qx qy qz qw",
+            fix="copy the trajectory file again from the dataset",
+        )
     norms = np.linalg.norm(rows[:, 4:], axis=1)
     if (wrong := np.abs(norms - 1) > 0.01).any():
         row = int(np.argmax(wrong))

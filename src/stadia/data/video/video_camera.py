@@ -134,7 +134,7 @@ def _sample(source: Path) -> list[NDArray[np.uint8]]:
 
 
 NO_CAMERA = "no camera"
-CAMERA_ADVICE = "Lengths depend on it: set it with data.camera.horizontal_fov_deg=DEGREES"
+CAMERA_ADVICE = "Lengths depend on it: set it with stadia camera INPUT --fov DEGREES"
 PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
 
 

@@ -72,7 +72,12 @@ class Midas(AffineDepthNetwork):
         import timm
 
         if not timm.is_model(config.encoder):  # "hf-hub:NAME" and "local-dir:NAME" would read another architecture
-            raise ConfigError("encoder", found=f"'{config.encoder}'", expected="a timm model", fix="choose another")
+            raise ConfigError(
+                "encoder",
+                found=f"'{config.encoder}'",
+                expected="a timm model",
+                fix="choose an encoder that timm.list_models() lists",
+            )
         trunk: Any = timm.create_model(config.encoder, pretrained=False, features_only=False, num_classes=0)
         sizes = [info["num_chs"] for info in trunk.feature_info[-4:]]
         stem = nn.Sequential(trunk.conv1, trunk.bn1, trunk.act1, trunk.maxpool, trunk.layer1)

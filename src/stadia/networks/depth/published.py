@@ -276,7 +276,9 @@ def count_numbers(files: PublishedFiles) -> int:
                 total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             found = f"a damaged file ({summarize_exception(error)})"
-            raise CheckpointError(path, found=found, expected="safetensors", fix="download it again") from error
+            raise CheckpointError(
+                path, found=found, expected="safetensors", fix="delete the file and download the network again"
+            ) from error
     return total
 
 

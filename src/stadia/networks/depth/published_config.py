@@ -171,7 +171,7 @@ def find_output(architecture: Mapping[str, Any]) -> DepthScale:
         return DepthScale.AFFINE_INVERSE
     if architecture.get("depth_estimation_type") == "metric" and (architecture.get("max_depth") or 1) <= 1:
         fix = "write 20 (indoor weights) or 80 (outdoor weights)"
-        raise ConfigError("config.json, max_depth", found="none, or 1", expected="metres of the largest depth", fix=fix)
+        raise ConfigError("config.json, max_depth", found="none, or 1", expected="the largest depth in metres", fix=fix)
     return DepthScale.METRES
 
 

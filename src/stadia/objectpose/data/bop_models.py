@@ -227,7 +227,9 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
     infos: dict[int, _ModelEntry] = read_bop_json(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
         found, expected = f"no object {obj_id}", "each object of scene_gt.json"
-        raise DataError(folder / "models_info.json", found=found, expected=expected, fix="copy it again")
+        raise DataError(
+            folder / "models_info.json", found=found, expected=expected, fix="copy the models of the dataset again"
+        )
     path, entry = folder / f"obj_{obj_id:06d}.ply", infos[obj_id]
     what = f"{folder / 'models_info.json'}: {obj_id}"
     if entry.diameter < _SMALLEST_MM:

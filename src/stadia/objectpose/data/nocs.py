@@ -85,7 +85,7 @@ def read_vertices(path: Path) -> NDArray[np.float64]:
         vertices = np.array(lines, np.float64).reshape(len(lines), 3)
     if len(vertices) < 4 or not np.isfinite(vertices).all() or not (np.ptp(vertices, axis=0) > 0).all():
         found = f"{len(vertices)} vertices of a flat or infinite shape"
-        raise DataError(path, found=found, expected=expected, fix="copy it again")
+        raise DataError(path, found=found, expected=expected, fix="copy the scene of the dataset again")
     return vertices
 
 
@@ -139,7 +139,12 @@ def recover_pose(
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
         expected = f"at least {_MIN_PX}"
-        raise GeometryError("object", found=f"{len(rows)} pixels with depth", expected=expected, fix="leave it out")
+        raise GeometryError(
+            "object",
+            found=f"{len(rows)} pixels with depth",
+            expected=expected,
+            fix="leave the object out of the labels",
+        )
     if len(rows) > _MAX_POINTS:
         chosen = np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(int)
         rows, columns = rows[chosen], columns[chosen]
@@ -156,7 +161,12 @@ def recover_pose(
     T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
     if not T[2, 3] > 0 or not diagonal_m > 0:
         expected = "in front of the camera"
-        raise GeometryError("object", found=f"its center at z = {T[2, 3]:.3g} m", expected=expected, fix="leave it out")
+        raise GeometryError(
+            "object",
+            found=f"its center at z = {T[2, 3]:.3g} m",
+            expected=expected,
+            fix="leave the object out of the labels",
+        )
     return T, diagonal_m
 
 
@@ -168,14 +178,16 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
         found = {int(words[0]): int(words[1]) for words in lines}
     except (ValueError, IndexError) as error:
         expected = "lines of number, class, model"
-        raise DataError(path, found=f"a damaged file ({error})", expected=expected, fix="copy it again") from error
+        raise DataError(
+            path, found=f"a damaged file ({error})", expected=expected, fix="copy the file of the dataset again"
+        ) from error
     columns = {len(words) for words in lines}
     wrong = [n for n, kind in found.items() if not (0 <= kind < len(CLASSES) and 0 <= n < _BACKGROUND_NUMBER)]
     if wrong or len(found) != len(lines) or not columns <= {3, 4} or len(columns) > 1:
         counted = f"{len(lines)} lines of {sorted(columns)} columns"
         what = f"object {wrong[0]} of class {found[wrong[0]]}" if wrong else counted
         expected = "numbers once each below 255, classes 0 to 6, and 3 (REAL) or 4 (CAMERA) columns"
-        raise DataError(path, found=what, expected=expected, fix="copy it again")
+        raise DataError(path, found=what, expected=expected, fix="copy the scene of the dataset again")
     return found, columns == {4}
 
 
@@ -273,7 +285,12 @@ class NocsImages(object_labels.ObjectImages):
         unknown = set(np.unique(mask).tolist()) - set(kinds) - {_BACKGROUND_NUMBER}
         if unknown:
             path = self._path(index, "_mask.png")
-            raise DataError(path, found=f"object {min(unknown)}", expected="those of _meta.txt", fix="copy it again")
+            raise DataError(
+                path,
+                found=f"object {min(unknown)}",
+                expected="those of _meta.txt",
+                fix="copy the scene of the dataset again",
+            )
         labels: dict[int, object_labels.ObjectLabel] = {}
         left_out: list[object_labels.UnlabeledObject] = []
         for number, kind in kinds.items():

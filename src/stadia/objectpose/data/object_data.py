@@ -219,7 +219,7 @@ def _choose_split(path: Path, layout: str, requested: str | None) -> str:
         if name in splits:
             return name
     found = f"splits {', '.join(splits)}" if splits else "no split with images"
-    raise ConfigError(str(path), found=found, expected="one of them to predict", fix="name it: data.split=NAME")
+    raise ConfigError(str(path), found=found, expected="one of them to predict", fix="choose a split: data.split=NAME")
 
 
 def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:

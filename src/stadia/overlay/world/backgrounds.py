@@ -94,11 +94,21 @@ def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
     """Read depth (H, W), 0 for unknown, from an array of an .npz. Raises DataError for a wrong file."""
     arrays = read_npz(path, only=(key,))
     if key not in arrays:
-        raise DataError(path, found=f"no array '{key}'", expected=f"an .npz with '{key}'", fix="write it again")
+        raise DataError(
+            path,
+            found=f"no array '{key}'",
+            expected=f"an .npz with '{key}'",
+            fix="save the background again with this array",
+        )
     depth = arrays[key].astype(np.float32, copy=False)
     if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
         found = f"shape {depth.shape}, or values below 0 or not finite"
-        raise DataError(path, found=found, expected="(H, W), 0 if there is none", fix="write it again")
+        raise DataError(
+            path,
+            found=found,
+            expected="(H, W), 0 if there is none",
+            fix="save the background again with depth of this shape",
+        )
     return depth
 
 

@@ -144,7 +144,9 @@ def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> 
         if valid.size:
             return float(np.median(valid))
         radius *= 2
-    raise DataError("background", found="no depth at any pixel", expected="depth of the ground", fix="leave it out")
+    raise DataError(
+        "background", found="no depth at any pixel", expected="depth of the ground", fix="leave this background out"
+    )
 
 
 def paste_cutout(

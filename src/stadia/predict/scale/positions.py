@@ -82,7 +82,9 @@ def _read_gpx(path: Path) -> Positions:
             time = inside.get("time")
             times.append(datetime.fromisoformat(time).timestamp() if time else None)
     except (ElementTree.ParseError, ValueError, KeyError) as error:
-        raise DataError(path, found=str(error)[:200], expected=expected, fix="export it again") from error
+        raise DataError(
+            path, found=str(error)[:200], expected=expected, fix="export the positions again from their program"
+        ) from error
     return _make_positions(path, rows, times)
 
 

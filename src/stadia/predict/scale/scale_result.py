@@ -99,7 +99,12 @@ def _match(result: ForeignResult, recording: Recording, source: Path) -> ResultI
         found = {row: row for row in range(len(recording))}
     if not found:
         expected = f"names, times or the number ({len(result.names)}) of {result.path.name}"
-        raise DataError(source, found=f"{len(recording)} other images", expected=expected, fix="pass its images")
+        raise DataError(
+            source,
+            found=f"{len(recording)} other images",
+            expected=expected,
+            fix="pass the images from which this result was computed",
+        )
     return ResultImages(recording, found)
 
 

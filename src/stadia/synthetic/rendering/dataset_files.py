@@ -238,7 +238,12 @@ def write_png(path: Path, image: NDArray) -> None:
 
     done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not done:
-        raise DataError(path, found=f"{image.dtype} {image.shape}", expected="an image", fix="report this")
+        raise DataError(
+            path,
+            found=f"{image.dtype} {image.shape}",
+            expected="an image",
+            fix="report this error with the command that you ran",
+        )
     path.write_bytes(data.tobytes())
 
 

@@ -136,7 +136,12 @@ class Checkpoint:
         text = metadata.get(_METADATA_KEY)
         if text is None:
             found = "a safetensors file without a stadia header"
-            raise CheckpointError(path, found=found, expected="a checkpoint of stadia", fix="pass one of a run")
+            raise CheckpointError(
+                path,
+                found=found,
+                expected="a checkpoint of stadia",
+                fix="pass a checkpoint that `stadia train` wrote, such as RUN/best.safetensors",
+            )
         try:
             values = _parse_header(path, text, metadata.get(_DIGEST_KEY))
             header = CheckpointHeader.model_validate(

@@ -288,7 +288,7 @@ def _new_folder(wanted: Path) -> Path:
         found = f"no permission to make a folder ({error.strerror or 'no access'})"
         expected = "a folder that can be written to"
         raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
-    raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
+    raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another --out")
 
 
 def _have_equal_videos(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -291,7 +291,9 @@ def count_samples(config: dict[str, Any]) -> int | None:
 def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: dict[str, Any]) -> None:
     what, taken = f"change '{name}'", [word.partition("=")[0] for word in study.changes[name].set]
     if own := [key for key in taken if key in ("seed", "name", "recipe")]:
-        raise ConfigError(what, found=f"'{own[0]}'", expected="keys of the recipe", fix="the study sets it")
+        raise ConfigError(
+            what, found=f"'{own[0]}'", expected="keys of the recipe", fix="remove the key, because the study sets it"
+        )
     changes = changed_keys(base, config)
     if not changes:
         found = f"{', '.join(study.changes[name].set)}, as in the base"

@@ -275,7 +275,9 @@ def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] =
         fix = f"--out {out.with_suffix('.safetensors').name}"
         raise ConfigError("--out", found=f"'{out.name}'", expected="a new .safetensors", fix=fix)
     if out.exists():
-        raise ConfigError("--out", found=f"{out}, which exists", expected="a new file", fix="choose another name")
+        raise ConfigError(
+            "--out", found=f"{out}, which exists", expected="a new file", fix="choose a file name that does not exist"
+        )
     config = resolve_config(DepthModelConfig, {"network": describe_import(source, kind)}, settings)
     model = build_depth_network(config).eval()
     recipe = make_network_recipe(config, model, model.image_size(*DEFAULT_SIZE))
