@@ -239,6 +239,10 @@ class Session:
         if self.network.can_predict_focal and can_read_first_frames:
             self._gate.beliefs += self.network.find_focals(own, self.open_again().frames)
 
+    def ask_path(self) -> None:
+        """Count the verdict on the camera trajectory in the overall verdict, next to the depth's."""
+        self.gate.asked.add(Question.PATH)
+
     def open_again(self, every: int | None = None) -> PredictionInput:
         """Open the input again, because its frames can be read only once.
 

@@ -17,7 +17,6 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.prediction_checks import Question
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.recordings import FrameSelector
@@ -405,8 +404,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     session = network.open_input(given, PredictOptions(scale_from=tuple(one.to_source() for one in job.known)))
     session.source = job.frames  # next to which the map is
     if job.is_model:  # of which the path is a half
-        session.measure()
-        session.gate.asked.add(Question.PATH)
+        session.ask_path()
     begun = time.monotonic()
     new = job.folder / "new-predictions"
     shutil.rmtree(new, ignore_errors=True)
