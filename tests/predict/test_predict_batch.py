@@ -126,7 +126,11 @@ def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused
     record = tmp_path / "out" / "batch.json"
     record.write_text(json.dumps({key: value for key, value in json.loads(record.read_text()).items() if key != "glb"}))
     assert run(batch)[1].before == 2, "a batch of before there was this option, which has its default"
-    for key, value in (("steady", True), ("background", tmp_path), ("glb", tmp_path)):
+    former = json.loads(record.read_text())
+    former["steady"] = former.pop("smooth")
+    record.write_text(json.dumps(former))
+    assert run(batch)[1].before == 2, "a batch of before this option was renamed"
+    for key, value in (("smooth", True), ("background", tmp_path), ("glb", tmp_path)):
         with refuses(RunError, where="batch.json", found=key):
             run(replace(batch, options=replace(batch.options, **{key: value})))
     network.write_bytes(b"others")

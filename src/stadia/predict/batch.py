@@ -392,6 +392,7 @@ def _open_ledger(request: BatchRequest, held: contextlib.ExitStack) -> Ledger:
     if isinstance(before, dict):  # an option that is newer than the batch had its default
         defaults = json.dumps(_list_values(PredictOptions()), default=str)
         before = {**parse_json(BATCH, defaults, "a batch"), **before}
+        before["smooth"] = before.pop("steady", before["smooth"])  # its former name
     if before != wanted:
         changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
         found, expected = f"a batch with other {', '.join(changed)}", "its network and options"

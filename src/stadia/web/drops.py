@@ -21,7 +21,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.numpy_camera import focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.io.image_io import write_image
-from stadia.io.input_files import read_bytes
+from stadia.io.input_files import open_input, read_bytes
 from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_photo, shrink_image
@@ -289,7 +289,7 @@ async def add_file(request: Request) -> Response:
             if form.name.lower().endswith(".zip"):
                 drop.unpack(path)
                 return
-            with path.open("rb") as stream:
+            with open_input(path, expected="an upload", max_bytes=MAX_DROP_BYTES) as stream:
                 drop.add(form.name, stream.read)
 
         try:

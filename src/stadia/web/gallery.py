@@ -18,7 +18,7 @@ from stadia.core.errors import StadiaError
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import read_rgb
 from stadia.io.image_io import write_image
-from stadia.io.input_files import read_json
+from stadia.io.input_files import read_bytes, read_json
 from stadia.web.decoding import SMALL_SIDE, DecodedPhoto, shrink_image
 from stadia.web.forms import parse_form
 from stadia.web.networks import NetworkShelf
@@ -205,7 +205,7 @@ class Gallery:
         job.is_stored, job.mapped, job.known = True, mapped, record.known
         job.network = self._find_network(record.network)
         job.about["settings"] = {**record.about["settings"], "network": job.network}
-        job.preview = (stored.folder / SMALL_DEPTH).read_bytes()
+        job.preview = read_bytes(stored.folder / SMALL_DEPTH, expected="an image", max_bytes=1 << 20)
         return job
 
     def _limit(self, session: str) -> None:

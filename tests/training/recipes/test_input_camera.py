@@ -75,7 +75,7 @@ def test_without_exif_a_field_of_view_is_assumed_and_stated(tmp_path: Path, heig
     assert frame.K[0, 0] == frame.K[1, 1]
     (line,) = given.camera_lines()
     assert line.startswith("camera: assumed, 60 degrees across the longer side")
-    assert "data.camera.horizontal_fov_deg" in line
+    assert "--fov" in line
     assert given.camera_is_assumed
 
 
