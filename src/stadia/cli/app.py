@@ -45,6 +45,8 @@ def app(
     for name, folder in (("--runs", runs), ("--data", data)):
         if not folder.is_dir() and folder != RUNS:
             raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")
+    if public and token is not None:
+        raise ConfigError("--public", found="--token", expected="one of the two", fix="remove one of them")
     secret = None if public else _choose_token(token, host, no_token)
     from stadia.data.config import CacheConfig, find_cache_folder
     from stadia.networks import DEFAULT_NETWORK

@@ -161,7 +161,7 @@ class Odometry:
         folder: the new folder.
         track: shows progress.
         """
-        session.ask_path()
+        session.judge_path()
         given, scale = session.input, session.predictor.depth_scale
         with atomic_folder(folder) as new:
             path, points = self._track(session, new, track)

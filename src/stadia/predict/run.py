@@ -239,7 +239,7 @@ class Session:
         if self.network.can_predict_focal and can_read_first_frames:
             self._gate.beliefs += self.network.find_focals(own, self.open_again().frames)
 
-    def ask_path(self) -> None:
+    def judge_path(self) -> None:
         """Count the verdict on the camera trajectory in the overall verdict, next to the depth's."""
         self.gate.asked.add(Question.PATH)
 

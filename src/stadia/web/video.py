@@ -404,7 +404,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     session = network.open_input(given, PredictOptions(scale_from=tuple(one.to_source() for one in job.known)))
     session.source = job.frames  # next to which the map is
     if job.is_model:  # of which the path is a half
-        session.ask_path()
+        session.judge_path()
     begun = time.monotonic()
     new = job.folder / "new-predictions"
     shutil.rmtree(new, ignore_errors=True)
