@@ -240,7 +240,7 @@ def test_settings_belong_to_the_result(open_tab: Callable[..., Page]) -> None:
 def test_what_is_changed_while_a_picture_is_sent_is_kept(chromium: Any, address: str) -> None:
     """The end of the first page's requests does not end those of the picture, and its settings are not lost."""
     context, held = chromium.new_context(viewport={"width": 1400, "height": 900}), list[Any]()
-    context.route(re.compile(r"/street/cloud\.bin|/api/photos\?"), lambda route: held.append(route))
+    context.route(re.compile(r"/table/cloud\.bin|/api/photos\?"), lambda route: held.append(route))
     tab = Page(context, address)
     while not held:
         tab.page.wait_for_timeout(20)
@@ -297,6 +297,56 @@ def test_a_dropped_result_waits_for_its_images(open_tab: Callable[..., Page]) ->
     tab.page.click("#result-remove")
     assert tab.text("#result-list") == ""
     assert tab.problems == []
+
+
+def test_a_picture_is_zoomed_and_measures_the_same(open_tab: Callable[..., Page]) -> None:
+    """By double click, wheel and keys: a double click sets no point, and a click in the zoomed picture its pixel."""
+    tab = open_tab()
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    box = tab.page.locator("#stage").bounding_box()
+    x, y = box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"]
+    tab.page.mouse.dblclick(x, y)
+    assert tab.page.locator(".stage.zoomed").count() == 1
+    assert tab.text("#labels") == "", "its two clicks measure nothing"
+    tab.page.mouse.wheel(0, -100)
+    tab.wait_until("document.querySelector('.layer').style.transform.includes('scale(3.2')")
+    tab.page.keyboard.press("0")
+    assert tab.page.locator(".stage.zoomed").count() == 0
+    tab.page.mouse.dblclick(box["x"] + 0.7 * box["width"], y)
+    shares = [0.7 + 2.5 * (at - 0.7) for at in (416.5 / 640, 496.5 / 640)]  # where these pixels are now
+    tab.click_points(*((share, 0.5) for share in shares))
+    tab.wait_until("document.getElementById('labels').textContent")
+    assert float(tab.text("#length").split()[0]) == pytest.approx(80 / 640 / 0.8, rel=0.02)
+    assert tab.problems == []
+
+
+def test_labels_do_not_cover_each_other(tab: Page) -> None:
+    """Of lengths at almost the same place, and at the edge of the picture, which is never wider than its stage."""
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    for row in (0.5, 0.51, 0.52):
+        tab.click_points((0.94, row), (0.99, row))
+    tab.wait_until("document.querySelectorAll('#labels span').length === 3")
+    stage = tab.page.locator("#stage").bounding_box()
+    boxes = sorted((one.bounding_box() for one in tab.page.locator("#labels span").all()), key=lambda box: box["y"])
+    assert all(box["y"] + box["height"] <= after["y"] for box, after in zip(boxes, boxes[1:], strict=False))
+    assert all(stage["x"] <= box["x"] and box["x"] + box["width"] <= stage["x"] + stage["width"] for box in boxes)
+
+
+def test_three_clicks_are_enough(open_tab: Callable[..., Page]) -> None:
+    """From a photo to a length: its choice (a click) and two points; the network's time is not counted here."""
+    tab, clicks = open_tab(), 0
+    with tab.page.expect_file_chooser() as chooser:
+        tab.page.click("#choose")
+        clicks += 1
+    chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": encode(make_picture(480, 640))})
+    tab.wait_for_result()
+    for place in ((0.6, 0.5), (0.8, 0.5)):
+        tab.click_points(place)
+        clicks += 1
+    tab.wait_until("document.getElementById('labels').textContent.endsWith(' m')")
+    assert clicks <= 3
 
 
 def test_a_portrait_keeps_its_shape(tab: Page) -> None:
@@ -599,6 +649,8 @@ def test_a_video_at_both_widths(chromium: Any, address: str, width: int, tmp_pat
     tab.page.focus("#video-time")
     tab.page.keyboard.press("ArrowRight")
     assert tab.text("#video-number").startswith("2 of")
+    shown, depth = (tab.page.locator(f"#video-{name}").bounding_box() for name in ("stage", "beside"))
+    assert (shown["width"], shown["height"]) == (depth["width"], depth["height"]), "depth is next to the frame"
     tab.page.wait_for_selector("#video-cloud[data-drawn]")
     assert tab.find_faults_of_access() == []
     first = tab.page.evaluate("location.hash")

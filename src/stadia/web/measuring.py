@@ -65,10 +65,21 @@ class MeasureForm(StrictModel):
         return self
 
 
+Position = Annotated[float, Field(allow_inf_nan=False)]
+"""One coordinate of a point in the world."""
+
+Point = tuple[Position, Position, Position]
+
+
 class MeasuredForm(StrictModel):
-    """The measurements of a page."""
+    """The measurements of a page.
+
+    items: what was marked in pictures.
+    lengths: end points of lengths that were measured in 3D, in the world of the path.
+    """
 
     items: Annotated[tuple[MeasureForm, ...], Field(max_length=MAX_MEASURED)] = ()
+    lengths: Annotated[tuple[tuple[Point, Point], ...], Field(max_length=MAX_MEASURED)] = ()
 
 
 @dataclass(frozen=True)

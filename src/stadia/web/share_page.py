@@ -18,7 +18,7 @@ from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
 from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud
 from stadia.web.forms import drop_commands
-from stadia.web.measuring import MeasureForm
+from stadia.web.measuring import Measured, MeasuredForm, MeasureForm
 from stadia.web.photo import (
     FOV_SOURCES,
     PhotoCamera,
@@ -34,7 +34,7 @@ from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, measure_f
 MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 12
 """Most cameras in the 3D view of a shared page of a video (MAX_SHARED_POINTS: most points)."""
 
-PATH_COLOR = (240, 228, 66)
+PATH_COLOR, MARK_COLOR = (240, 228, 66), (255, 255, 255)
 
 NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the network's training"
@@ -138,15 +138,19 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
     )
 
 
-def describe_video(job: VideoJob, items: Sequence[MeasureForm] = ()) -> ResultPage:
+def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPage:
     """Return the content of the shared page of a predicted video, with a drawing of its camera trajectory.
 
     job: the predicted video.
-    items: what was measured in its frames.
+    form: what was measured in its frames, and in 3D; each length is a line of the 3D view.
 
     Raises GeometryError if a pixel has no depth.
     """
-    measured = [f"Frame {(form.frame or 0) + 1}: {measure_frame(job, form).describe()}" for form in items]
+    form = form or MeasuredForm()
+    found = [measure_frame(job, item) for item in form.items]
+    measured = [f"Frame {(item.frame or 0) + 1}: {one.describe()}" for item, one in zip(form.items, found, strict=True)]
+    measured += [describe_length(job, np.array(points)) for points in form.lengths]
+    marks = [one.points for one in found if one.kind == "length"] + [np.array(points) for points in form.lengths]
     about, drawing = job.about, job.predictions / PATH_DRAWING
     images = []
     if drawing.is_file():
@@ -162,14 +166,22 @@ def describe_video(job: VideoJob, items: Sequence[MeasureForm] = ()) -> ResultPa
         verdict=about["verdict"],
         lines=[about["path_text"], *(line.strip() for line in about["lines"])],
         trust=about["trust"],
-        cloud=_pack_video(job) if (job.predictions / CLOUD).is_file() else None,
+        cloud=_pack_video(job, marks) if (job.predictions / CLOUD).is_file() else None,
         depth_scale=about["depth_scale"],
         scale_from=_SCALE_OF_NETWORK,
         facts=facts,
     )
 
 
-def _pack_video(job: VideoJob) -> PointCloudFigure:
+def describe_length(job: VideoJob, points: NDArray[np.float64]) -> str:
+    """Return a sentence about the distance of two points (2, 3) that were chosen in the 3D view of a video."""
+    about, value = job.about, float(np.linalg.norm(points[1] - points[0]))
+    error, unit = about["relative_error"], "m" if about["depth_scale"] == "metres" else ""
+    found = Measured("length", value, value * (error or 0.0), points, unit, about["has_network_error"])
+    return f"Distance in 3D {found.label}" + ("" if unit else " (relative, not metres)")
+
+
+def _pack_video(job: VideoJob, marks: Sequence[NDArray[np.float64]]) -> PointCloudFigure:
     points, colors = read_cloud(job.predictions / CLOUD)
     every, poses = max(len(points) // MAX_SHARED_POINTS, 1), list(read_poses(job.predictions).values())
     shown = poses[:: max(len(poses) // MAX_SHARED_CAMERAS, 1)]
@@ -177,7 +189,7 @@ def _pack_video(job: VideoJob) -> PointCloudFigure:
     K = centered_K(focal_px_from_fov(job.about["fov_deg"], width), height, width)
     unit = "m" if job.about["depth_scale"] == "metres" else "units of depth"
     cameras = [SceneCamera(K, height, width, T) for T in shown]
-    lines = [(find_centers(poses), PATH_COLOR)]
+    lines = [(find_centers(poses), PATH_COLOR), *((points, MARK_COLOR) for points in marks)]
     return pack_scene(points[::every], colors[::every], unit, lines=lines, cameras=cameras)
 
 

@@ -341,7 +341,7 @@ async def download_video(request: Request) -> Response:
 async def share_video(request: Request) -> Response:
     """Reply with a page to share, in one HTML file; `form` of the query string is a MeasuredForm in JSON."""
     job, form = _find_done(request), parse_query_json(MeasuredForm, request, "form")
-    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job, form.items))))
+    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job, form))))
 
 
 def _find(request: Request) -> VideoJob:

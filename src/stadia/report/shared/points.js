@@ -2,9 +2,9 @@
 // machine draws them slowly, each n-th is drawn while they turn.
 
 const MAX_DRAW_MS = 22, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250; // a browser needs the rest of 33 ms
-const BACKGROUND = [[38, 41, 46], [14, 15, 17]], // of the top and the bottom
-  GRID = [84, 90, 97], GRID_LINES = 7, ORBIT_MS = 6000, MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
-const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000, FRUSTUM_POINTS = 3000, WIDE = 1.6; // squares of points cover the canvas so many times
+const BACKGROUND = [[66, 72, 82], [22, 24, 28]], // of the top and the bottom
+  GRID = [98, 105, 114], GRID_LINES = 7, ORBIT_MS = 6000, MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
+const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LARGEST_ROUND_PX = 14, ROUND = 2.3, LINE_PX = 2, LINE_POINTS = 20000, FRUSTUM_POINTS = 3000, WIDE = 1.6; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
 const CAMERA = [255, 255, 255], MARK = [255, 255, 255], CLICK_PX = 4, PICK_PX = 8;
 export const AXES_TEXT = "Axes: x right (orange), y down (green), z forward (blue)";
@@ -29,17 +29,24 @@ export function packColors(colors) {
   return packed;
 }
 
-// Draw each `step`-th point as a square of `size` pixels into pixels uint32 (h w), where it is nearer than depths (h w).
-export function drawPoints({ width, height, pixels, depths }, [[x0, x1, x2, x3], [y0, y1, y2, y3], [z0, z1, z2, z3]], positions, packed, size, step, near) {
-  const left = (width - size + 1) / 2, top = (height - size + 1) / 2, right = width - size + 1, bottom = height - size + 1;
+// First and last column of each row of a disc of a diameter.
+const DISCS = Array.from({ length: LARGEST_ROUND_PX * 2 + 1 }, (_, size) => Int8Array.from({ length: 2 * size }, (__, at) => {
+  const middle = (size - 1) / 2, half = Math.sqrt(Math.max((size / 2) ** 2 - ((at >> 1) - middle) ** 2, 0)), first = size < 3 ? 0 : Math.max(Math.round(middle - half + 0.5 - 0.4), 0);
+  return at % 2 ? size - first : first;
+}));
+
+// Draw each `step`-th point as a disc of `size` pixels into pixels uint32 (h w), where it is nearer than depths (h w).
+// spread: pixels of a point that is as far as it was from the camera at the origin; a point that is nearer is larger. 0: all are of `size`.
+export function drawPoints({ width, height, pixels, depths }, [[x0, x1, x2, x3], [y0, y1, y2, y3], [z0, z1, z2, z3]], positions, packed, least, step, near, spread = 0, most = least) {
   for (let i = 0, count = packed.length; i < count; i += step) {
     const x = positions[3 * i], y = positions[3 * i + 1], z = positions[3 * i + 2], depth = z0 * x + z1 * y + z2 * z + z3;
     if (!(depth > near)) continue;
-    const column = (x0 * x + x1 * y + x2 * z + x3) / depth + left, row = (y0 * x + y1 * y + y2 * z + y3) / depth + top;
-    if (!(column >= 0 && row >= 0 && column < right && row < bottom)) continue;
-    const first = (row | 0) * width + (column | 0);
-    for (let line = first, end = first + size * width; line < end; line += width) {
-      for (let at = line; at < line + size; at++) if (depth < depths[at]) { depths[at] = depth; pixels[at] = packed[i]; }
+    const size = spread ? Math.max(least, Math.min(most, Math.round((spread * z) / depth))) : least, half = (size - 1) / 2;
+    const column = (x0 * x + x1 * y + x2 * z + x3) / depth + width / 2 - half, row = (y0 * x + y1 * y + y2 * z + y3) / depth + height / 2 - half;
+    if (!(column >= 0 && row >= 0 && column <= width - size && row <= height - size)) continue;
+    const disc = DISCS[size], color = packed[i];
+    for (let down = 0, line = (row | 0) * width + (column | 0); down < size; down++, line += width) {
+      for (let at = line + disc[2 * down], end = line + disc[2 * down + 1]; at < end; at++) if (depth < depths[at]) { depths[at] = depth; pixels[at] = color; }
     }
   }
 }
@@ -66,7 +73,8 @@ function makeGrid([nx, ny, nz, offset], middle) {
   const power = 10 ** Math.floor(Math.log10(middle / 2)), spacing = power * [5, 2, 1].find((step) => step * power <= middle / 2), half = GRID_LINES * spacing;
   const length = Math.hypot(-nz * nx, -nz * ny, 1 - nz * nz), forward = [-nz * nx, -nz * ny, 1 - nz * nz].map((value) => value / length);
   const right = [ny * forward[2] - nz * forward[1], nz * forward[0] - nx * forward[2], nx * forward[1] - ny * forward[0]];
-  const at = (across, along) => [nx, ny, nz].map((value, axis) => value * offset + right[axis] * across + forward[axis] * (half * 0.8 + along)), lines = [];
+  const under = offset + middle / 60; // the ground's points hide it
+  const at = (across, along) => [nx, ny, nz].map((value, axis) => value * under + right[axis] * across + forward[axis] * (half * 0.8 + along)), lines = [];
   for (let i = -GRID_LINES; i <= GRID_LINES; i++) lines.push([at(i * spacing, -half), at(i * spacing, half)], [at(-half, i * spacing), at(half, i * spacing)]);
   return lines.map((points) => ({ points, color: GRID, count: 1500 }));
 }
@@ -96,9 +104,10 @@ export class CloudView {
   }
 
   // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }];
-  // cameras: as `frustumOf`; keepsView: the view stays; ground: plane [nx, ny, nz, offset] for a grid, or null.
-  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null } = {}) {
-    Object.assign(this, { positions, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
+  // cameras: as `frustumOf`; keepsView: the view stays; ground: plane [nx, ny, nz, offset] for a grid, or null; pitch: angle
+  // between neighboring points of one picture at the origin, whose gaps are then filled, or 0.
+  show(positions, colors, unit, { lines = [], cameras = [], keepsView = false, ground = null, pitch = 0 } = {}) {
+    Object.assign(this, { positions, pitch, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
     depths.sort((a, b) => a - b);
@@ -158,7 +167,7 @@ export class CloudView {
   // From behind the camera, to its left and above.
   reset() {
     const shape = this.canvas.clientWidth / this.canvas.clientHeight || WIDE; // a narrow canvas sees less from left to right
-    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 12, pitch: Math.PI / 12, distance: 1.8 * this.middle * Math.max(WIDE / shape, 1) };
+    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 12, pitch: Math.PI / 12, distance: 1.55 * this.middle * Math.max(WIDE / shape, 1) };
     this.request();
   }
 
@@ -238,24 +247,31 @@ export class CloudView {
     }
     this.raster.depths.fill(Infinity);
     const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
-    drawPoints(this.raster, projection, this.positions, this.packed, Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), step, near);
+    const drawnPx = Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), spread = ROUND * FOCAL * height * this.pitch * Math.sqrt(step);
+    drawPoints(this.raster, projection, this.positions, this.packed, spread ? Math.round(2 * ratio) : drawnPx, step, near, spread, Math.round(LARGEST_ROUND_PX * ratio));
     for (const { positions, packed } of [...this.lines, ...this.cameras]) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
     for (const { line } of this.marks) drawPoints(this.raster, projection, line.positions, line.packed, Math.round(2 * LINE_PX * ratio), 1, near);
     context.putImageData(this.image, 0, 0);
-    for (const mark of this.marks) this.drawLabel(mark, projection, ratio);
+    const taken = [];
+    for (const mark of this.marks) this.drawLabel(mark, projection, ratio, taken);
     canvas.dataset.drawn = drawn;
     if (isMoving) this.measure(performance.now() - begun);
     else this.report();
   }
 
-  drawLabel({ points, text }, [px, py, pz], ratio) {
+  drawLabel({ points, text }, [px, py, pz], ratio, taken) {
     const { context, canvas } = this, middle = [0, 1, 2].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
     const at = ([a, b, c, d]) => a * middle[0] + b * middle[1] + c * middle[2] + d, depth = at(pz);
     if (!(depth > 0)) return;
     context.font = `600 ${13 * ratio}px sans-serif`;
-    const x = at(px) / depth + canvas.width / 2, y = at(py) / depth + canvas.height / 2 + 6 * ratio, width = context.measureText(text).width + 10 * ratio;
+    const x = at(px) / depth + canvas.width / 2, width = context.measureText(text).width + 10 * ratio, height = 19 * ratio;
+    let y = at(py) / depth + canvas.height / 2 + 6 * ratio;
+    while (text && taken.some((one) => Math.abs(one.x - x) < (one.width + width) / 2 && Math.abs(one.y - y) < height)) y += height + 2 * ratio;
+    taken.push({ x, y, width });
     context.fillStyle = "#fff";
-    context.fillRect(x - width / 2, y, width, 19 * ratio);
+    context.beginPath();
+    context.roundRect(x - width / 2, y, width, height, 5 * ratio);
+    context.fill();
     context.fillStyle = "#000";
     context.fillText(text, x - width / 2 + 5 * ratio, y + 14 * ratio);
   }

@@ -94,9 +94,11 @@ export function showBar(id, ticks, { colors, labels }) {
   }));
 }
 
+export const POINT_BYTES = 15;
+
 // Bytes of a cloud: positions float32 (3 N), then colors uint8 (3 N).
 export function splitCloud(bytes) {
-  const count = bytes.byteLength / 15;
+  const count = bytes.byteLength / POINT_BYTES;
   return [new Float32Array(bytes, 0, 3 * count), new Uint8Array(bytes, 12 * count, 3 * count)];
 }
 

@@ -1,13 +1,13 @@
 // Start the session, show the page that the address names, and open files that are chosen, dropped or pasted anywhere.
 
 import { byId, openSession, showError } from "./api.js";
-import { startCheck } from "./check.js";
-import { startNetworks } from "./networks.js";
 import { startPicture } from "./picture.js";
-import { startRuns } from "./runs.js";
-import { startVideo } from "./video.js";
 
-const PAGES = { picture: startPicture, video: startVideo, networks: startNetworks, runs: startRuns, check: startCheck };
+const PAGES = { // the others are read at their first use
+  picture: startPicture,
+  video: async (session) => (await import("./video.js")).startVideo(session), networks: async (session) => (await import("./networks.js")).startNetworks(session),
+  runs: async (session) => (await import("./runs.js")).startRuns(session), check: async (session) => (await import("./check.js")).startCheck(session),
+};
 const IS_APPLE_TOUCH = /Mac|iP(hone|ad|od)/.test(navigator.platform) && navigator.maxTouchPoints > 1;
 const started = {};
 
@@ -16,7 +16,7 @@ function find(name, session) {
   return started[name];
 }
 
-function showPage(session) {
+async function showPage(session) {
   const [name, key] = location.hash.slice(1).split("/");
   const page = PAGES[name] ? name : "picture", shown = page === "video" ? "picture" : page;
   for (const section of document.querySelectorAll("section.page")) section.hidden = section.id !== page;
@@ -25,7 +25,8 @@ function showPage(session) {
     else link.removeAttribute("aria-current");
   }
   showError(null);
-  find(page, session).show(key);
+  const { show } = await find(page, session);
+  if (location.hash.slice(1) === [name, key].filter(Boolean).join("/")) show(key); // no other page was chosen meanwhile
 }
 
 // Whether a file is a video, by its first bytes: its name may be wrong.
@@ -40,9 +41,9 @@ async function openFile(file, session) {
   const page = await isVideo(file) ? "video" : "picture";
   if (location.hash.slice(1).split("/")[0] !== page) {
     history.pushState(null, "", `#${page}`);
-    showPage(session);
+    await showPage(session);
   }
-  find(page, session).open(file);
+  (await find(page, session)).open(file);
 }
 
 const RESULT = /\.(zip|json|txt|bin|csv|tum|npy|npz|glb|xml|ya?ml|pose)$/i; // of other programs
@@ -73,13 +74,13 @@ async function openFiles(files, session) {
   if (isCheck || files.some(({ name }) => RESULT.test(name))) {
     if (!isCheck) {
       history.pushState(null, "", "#check");
-      showPage(session);
+      await showPage(session);
     }
-    find("check", session).open(files);
+    (await find("check", session)).open(files);
   } else if (files.length > 2 && files.every(({ file }) => file.type.startsWith("image/"))) {
     history.pushState(null, "", "#video");
-    showPage(session);
-    find("video", session).openPhotos(files);
+    await showPage(session);
+    (await find("video", session)).openPhotos(files);
   } else if (files.length > 1) {
     await openFile(files[0].file, session);
     showError(new Error(`${files[0].file.name} is opened. Drop the other ${files.length - 1} one by one.`));
@@ -89,8 +90,8 @@ async function openFiles(files, session) {
 try {
   const session = await openSession();
   document.body.classList.toggle("public", session.is_public);
-  showPage(session);
-  addEventListener("hashchange", () => showPage(session));
+  await showPage(session);
+  addEventListener("hashchange", () => showPage(session).catch(showError));
   if (!IS_APPLE_TOUCH) byId("file").accept += ",.heic,.heif"; // iOS converts them to JPEG unless they are listed
   byId("file").addEventListener("change", () => { openFiles([...byId("file").files].map((file) => ({ file, name: file.name })), session); byId("file").value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) {

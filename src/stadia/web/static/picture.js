@@ -1,7 +1,7 @@
 // The page of one picture: upload or example, depth, distances, scale, lens, points; its address is #picture/KEY. Without a key
 // an example is shown, ready to be measured.
 
-import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, splitCloud, upload } from "./api.js";
+import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
 import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
@@ -57,6 +57,7 @@ export function startPicture(session) {
   function leave() {
     Object.assign(state, { photo: null, result: null, changes: {}, isHero: true });
     byId("welcome").hidden = false;
+    byId("result").classList.replace("working", "opening");
     history.replaceState(null, "", "#picture");
     showStart();
     const error = byId("error").textContent;
@@ -69,10 +70,10 @@ export function startPicture(session) {
     Object.assign(state, { photo: null, result: null, shown: null, changes: {}, isHero: false });
     byId("welcome").hidden = true;
     byId("result").hidden = false;
-    byId("result").classList.add("working");
+    byId("result").classList.replace("opening", "working") || byId("result").classList.add("working");
     byId("chip").textContent = "";
     const shown = byId("shown");
-    shown.onload = () => shown.closest(".views").style.setProperty("--aspect", shown.naturalWidth / shown.naturalHeight);
+    shown.onload = () => byId("stage-part").parentElement.style.setProperty("--aspect", shown.naturalWidth / shown.naturalHeight);
     shown.onerror = () => { byId("result").hidden = !state.result; };
     shown.src = src;
   }
@@ -155,7 +156,7 @@ export function startPicture(session) {
     byId("cloud-part").hidden = !result.has_depth;
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
     signal.throwIfAborted(); // another picture was chosen meanwhile
-    byId("result").classList.remove("working");
+    byId("result").classList.remove("opening", "working");
     const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
     stage.show(result, values, false);
     if (isHero && isNew) stage.add(HERO.length);
@@ -173,7 +174,7 @@ export function startPicture(session) {
   // The shared page and the points in 3D have what was measured too.
   function showMeasured() {
     scale.check();
-    if (state.result) byId("share").href = `/api/photos/${state.result.photo}/share?${new URLSearchParams({ form: JSON.stringify({ items: stage.form() }) })}`;
+    if (state.result) byId("share").href = `/api/photos/${state.result.photo}/share?${new URLSearchParams({ form: JSON.stringify(stage.form()) })}`;
     state.cloud?.showMarks(stage.marksIn3d());
   }
 
@@ -190,8 +191,9 @@ export function startPicture(session) {
       const [{ CloudView }, reply] = await Promise.all([import("/shared/points.js"), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal)]), bytes = await reply.arrayBuffer();
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; }, pick);
-      const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height };
-      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew, ground: JSON.parse(reply.headers.get("x-ground")) });
+      const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height }, across = 2 * Math.tan((result.fov_deg * Math.PI) / 360);
+      const pitch = across / Math.sqrt((camera.aspect * bytes.byteLength) / POINT_BYTES);
+      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { pitch, cameras: [camera], keepsView: !isNew, ground: JSON.parse(reply.headers.get("x-ground")) });
       state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
       if (result === state.result && error.name !== "AbortError") about.textContent = error.message;

@@ -7,28 +7,63 @@ const HELP = {
   length: "Click or tap two points for their distance, in the picture or in 3D.", area: "Click the corners of an area; a click on the first one closes it.",
   angle: "Click three points: the angle is at the second.", height: "Click a point for its height over the ground, which must be in the picture.",
 };
-const KEYS = " Keyboard: arrow keys move the cross (Shift: faster), Enter sets a point, Escape removes the last measurement.";
-const CLOSE_PX = 12;
+const CLOSE_PX = 12, DRAG_PX = 4, MAX_ZOOM = 8, DOUBLE_ZOOM = 2.5, WHOLE = { zoom: 1, x: 0, y: 0 };
+const limit = (value, least, most) => Math.min(Math.max(value, least), most);
+
+// A copy of a part of the page, whose ids begin with `prefix`.
+export function copyPart(id, prefix) {
+  const copy = byId(id).cloneNode(true);
+  for (const name of ["id", "for", "aria-describedby"]) {
+    for (const one of [copy, ...copy.querySelectorAll(`[${name}]`)]) if (one.hasAttribute(name)) one.setAttribute(name, prefix + one.getAttribute(name));
+  }
+  for (const image of copy.querySelectorAll("img")) image.removeAttribute("src");
+  return copy;
+}
 
 // id: prefix of the ids of its parts; measureItem: returns the reply of the server about { kind, points, frame };
 // changed: called when points or measurements changed.
 export function startStage(id, measureItem, changed) {
   const part = (name) => byId(`${id}${name}`);
-  const state = { result: null, values: null, frame: null, items: [], points: [], cross: null };
+  const state = { result: null, values: null, frame: null, items: [], points: [], cross: null, view: WHOLE, before: null };
   const stage = part("stage"), marks = part("marks"), tip = part("tip"), kind = part("kind");
 
   // result: width, height, values ([rows, columns]), has_depth, depth_scale; values: float32, or null while they load;
   // isNew: of another picture, whose measurements are not those of the one before; frame: of a video, or null.
   function show(result, values, isNew, frame = null) {
     if (isNew || frame !== state.frame) Object.assign(state, { points: [], cross: null });
-    if (isNew) state.items = [];
+    if (isNew) Object.assign(state, { items: [], view: WHOLE });
     Object.assign(state, { result, values, frame });
-    stage.closest(".views").style.setProperty("--aspect", result.width / result.height);
-    marks.setAttribute("viewBox", `0 0 ${result.width} ${result.height}`);
+    stage.closest("figure").parentElement.style.setProperty("--aspect", result.width / result.height);
     if (isNew) part("value").textContent = "Point at the picture to see its depth";
     tip.hidden = true;
+    showView();
+  }
+
+  // -- the part of the picture that is shown: zoomed around a place, by wheel, pinch, double click or keys
+
+  function showView() {
+    const { zoom, x, y } = state.view, { width, height } = state.result;
+    for (const surface of surfaces) {
+      surface.querySelector(".layer").style.transform = `translate(${100 * x}%, ${100 * y}%) scale(${zoom})`;
+      surface.classList.toggle("zoomed", zoom > 1);
+    }
+    marks.setAttribute("viewBox", [(-x * width) / zoom, (-y * height) / zoom, width / zoom, height / zoom].join(" "));
+    tip.hidden = true;
+    showSplit();
     draw();
   }
+
+  // Zoom by a factor around a place, in shares of the stage, and move it.
+  function zoomAt(factor, [x, y], [right, down] = [0, 0]) {
+    const { view } = state, zoom = limit(view.zoom * factor, 1, MAX_ZOOM), share = zoom / view.zoom;
+    state.view = { zoom, x: limit(x + (view.x - x) * share + right, 1 - zoom, 0), y: limit(y + (view.y - y) * share + down, 1 - zoom, 0) };
+    showView();
+  }
+
+  const onStage = ([x, y]) => { // in shares of the stage
+    const { zoom, ...from } = state.view, { width, height } = state.result;
+    return [(zoom * (x + 0.5)) / width + from.x, (zoom * (y + 0.5)) / height + from.y];
+  };
 
   function describe([x, y]) {
     if (!state.values) return "…";
@@ -40,12 +75,25 @@ export function startStage(id, measureItem, changed) {
     return state.result.depth_scale === "metres" ? `${value.toPrecision(3)} m` : `${value.toPrecision(3)} (relative, not metres)`;
   }
 
-  function place(label, [x, y]) {
-    const { width, height } = state.result;
-    label.style.left = `${100 * x / width}%`;
-    label.style.top = `${100 * y / height}%`;
-    label.classList.toggle("leftwards", x > 0.7 * width);
-    label.classList.toggle("below", y < 0.12 * height);
+  function place(label, pixel) {
+    const [x, y] = onStage(pixel);
+    label.style.left = `${100 * x}%`;
+    label.style.top = `${100 * y}%`;
+    label.classList.toggle("leftwards", x > 0.7);
+    label.classList.toggle("below", y < 0.12);
+    label.classList.toggle("outside", x < 0 || x > 1 || y < 0 || y > 1);
+  }
+
+  // Move labels up or down until they cover neither each other nor the verdict, and into the stage.
+  function spread(labels) {
+    const inside = stage.getBoundingClientRect(), taken = [part("chip").getBoundingClientRect()];
+    const isFree = (top, box) => top >= inside.top && top + box.height <= inside.bottom && taken.every((one) => box.right < one.left || box.left > one.right || top + box.height < one.top || top > one.bottom);
+    for (const label of labels) {
+      const box = label.getBoundingClientRect(), right = Math.max(inside.left - box.left, 0) - Math.max(box.right - inside.right, 0), step = box.height + 3;
+      const moved = new DOMRect(box.x + right, box.y, box.width, box.height), down = [0, 1, -1, 2, -2, 3, -3, 4, -4].map((count) => count * step).find((one) => isFree(box.y + one, moved)) ?? 0;
+      label.style.translate = `${right}px ${down}px`;
+      taken.push(new DOMRect(moved.x, box.y + down, box.width, box.height));
+    }
   }
 
   function showValue(pixel) {
@@ -58,7 +106,7 @@ export function startStage(id, measureItem, changed) {
   const shownItems = () => state.items.filter((item) => item.frame === state.frame);
 
   function draw() {
-    const size = Math.max(state.result.width, 100) / 60, lines = [], labels = [], shown = shownItems();
+    const size = Math.max(state.result.width, 100) / 60 / state.view.zoom, lines = [], labels = [], shown = shownItems();
     const shapes = [...shown, { kind: kind.value, points: state.points, isOpen: true }];
     const line = (className, [x1, y1], [x2, y2]) => {
       const drawn = document.createElementNS("http://www.w3.org/2000/svg", "line");
@@ -84,6 +132,7 @@ export function startStage(id, measureItem, changed) {
       labels.push(label);
     }
     part("labels").replaceChildren(...labels);
+    spread(labels.filter((label) => !label.classList.contains("outside")));
     list();
   }
 
@@ -131,10 +180,14 @@ export function startStage(id, measureItem, changed) {
     measure(false).catch(showError);
   }
 
-  const clamp = (value, most) => Math.min(Math.max(Math.floor(value), 0), most - 1);
+  const clamp = (value, most) => limit(Math.floor(value), 0, most - 1);
+  const shareOf = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
   const pixelOf = (event) => {
-    const box = stage.getBoundingClientRect(), { width, height } = state.result;
-    return [clamp((event.clientX - box.left) / box.width * width, width), clamp((event.clientY - box.top) / box.height * height, height)];
+    const [x, y] = shareOf(event), { zoom, ...from } = state.view, { width, height } = state.result;
+    return [clamp(((x - from.x) / zoom) * width, width), clamp(((y - from.y) / zoom) * height, height)];
   };
 
   // A length that was measured in 3D, which no frame shows.
@@ -145,7 +198,8 @@ export function startStage(id, measureItem, changed) {
   }
 
   function addPoint(pixel) {
-    const what = kind.value, [first] = state.points, near = (CLOSE_PX * state.result.width) / stage.clientWidth;
+    const what = kind.value, [first] = state.points, near = (CLOSE_PX * state.result.width) / stage.clientWidth / state.view.zoom;
+    state.before = { points: [...state.points], items: [...state.items] };
     const isClosed = what === "area" && state.points.length >= NEEDED.area && Math.hypot(pixel[0] - first[0], pixel[1] - first[1]) < near;
     if (!isClosed) state.points.push(pixel);
     if (isClosed || (what !== "area" && state.points.length === NEEDED[what])) add({ kind: what, points: state.points });
@@ -155,21 +209,60 @@ export function startStage(id, measureItem, changed) {
   // The points for a scale: those that were set last, or those of the last length.
   const points = () => (state.points.length ? state.points : shownItems().findLast((item) => item.kind === "length")?.points ?? []);
 
-  stage.addEventListener("pointermove", (event) => state.result && showValue(pixelOf(event)));
-  stage.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") tip.hidden = true; });
-  stage.addEventListener("click", (event) => {
-    if (!state.result) return;
-    showValue(pixelOf(event));
-    addPoint(pixelOf(event));
-  });
+  // A drag moves a zoomed picture, two fingers zoom, and a click that moved sets no point.
+  const surfaces = [stage, part("beside")].filter(Boolean), pointers = new Map();
+  let pressed = null, isDrag = false;
+  function drag(event) {
+    const before = pointers.get(event.pointerId), at = shareOf(event), others = [...pointers].filter(([key]) => key !== event.pointerId).map(([, place]) => place);
+    if (!before) return false;
+    isDrag ||= others.length > 0 || Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > DRAG_PX;
+    if (!isDrag || !(others.length || state.view.zoom > 1)) return false;
+    event.currentTarget.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, at);
+    const moved = [at[0] - before[0], at[1] - before[1]];
+    if (!others.length) zoomAt(1, [0, 0], moved);
+    else {
+      const span = (place) => Math.max(Math.hypot(place[0] - others[0][0], place[1] - others[0][1]), 0.01);
+      zoomAt(span(at) / span(before), [(at[0] + others[0][0]) / 2, (at[1] + others[0][1]) / 2], [moved[0] / 2, moved[1] / 2]);
+    }
+    return true;
+  }
+  for (const surface of surfaces) {
+    surface.addEventListener("pointerdown", (event) => {
+      if (!pointers.size) [pressed, isDrag] = [[event.clientX, event.clientY], false];
+      pointers.set(event.pointerId, shareOf(event));
+    });
+    for (const name of ["pointerup", "pointercancel", "pointerleave"]) surface.addEventListener(name, (event) => pointers.delete(event.pointerId));
+    surface.addEventListener("pointermove", (event) => state.result && !drag(event) && showValue(pixelOf(event)));
+    surface.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") tip.hidden = true; });
+    surface.addEventListener("click", (event) => {
+      if (!state.result || (isDrag && state.view.zoom > 1)) return;
+      if (event.detail === 2 && state.before) { // its first click set a point
+        Object.assign(state, state.before, { before: null });
+        zoomAt(state.view.zoom > 1 ? 1 / MAX_ZOOM : DOUBLE_ZOOM, shareOf(event));
+        notify();
+        return;
+      }
+      showValue(pixelOf(event));
+      addPoint(pixelOf(event));
+    });
+    surface.addEventListener("wheel", (event) => { // the page scrolls until the picture was clicked, and where zooming ends
+      const isOut = event.deltaY > 0;
+      if (!state.result || !(event.ctrlKey || document.activeElement === stage) || (isOut && state.view.zoom === 1)) return;
+      event.preventDefault();
+      zoomAt(Math.exp(limit(-event.deltaY, -100, 100) / 400), shareOf(event));
+    }, { passive: false });
+  }
   stage.addEventListener("keydown", (event) => {
     const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-    if (event.target !== stage || !state.result || !(moves[event.key] || ["Enter", " ", "Escape"].includes(event.key))) return;
+    if (event.target !== stage || !state.result || !(moves[event.key] || ["Enter", " ", "Escape", "+", "-", "0"].includes(event.key))) return;
     event.preventDefault();
     const { width, height } = state.result;
     state.cross ??= [Math.floor(width / 2), Math.floor(height / 2)];
-    if (moves[event.key]) {
+    if ("+-0".includes(event.key)) zoomAt({ "+": 1.25, "-": 0.8, 0: 1 / MAX_ZOOM }[event.key], onStage(state.cross));
+    else if (moves[event.key]) {
       state.cross = [clamp(state.cross[0] + moves[event.key][0], width), clamp(state.cross[1] + moves[event.key][1], height)];
+      zoomAt(1, [0, 0], onStage(state.cross).map((at) => limit(at, 0.05, 0.95) - at)); // in a zoomed picture the cross stays in sight
       showValue(state.cross);
       draw();
     } else if (event.key === "Escape") {
@@ -181,29 +274,32 @@ export function startStage(id, measureItem, changed) {
 
   // The divider: dragged on the picture, or moved by the keyboard on its slider.
   const split = part("split"), handle = part("handle");
-  const showSplit = () => {
-    part("depth").style.clipPath = `inset(0 0 0 ${100 - Number(split.value)}%)`;
-    handle.style.left = `${100 - Number(split.value)}%`;
-  };
-  split.addEventListener("input", showSplit);
-  handle.addEventListener("pointerdown", (event) => { event.preventDefault(); handle.setPointerCapture(event.pointerId); });
-  handle.addEventListener("pointermove", (event) => {
+  function showSplit() {
+    if (!split) return; // of a video, whose depth is next to the frame
+    const left = 100 - Number(split.value), { zoom, x } = state.view;
+    part("depth").style.clipPath = `inset(0 0 0 ${limit((left - 100 * x) / zoom, 0, 100)}%)`;
+    handle.style.left = `${left}%`;
+  }
+  split?.addEventListener("input", showSplit);
+  handle?.addEventListener("pointerdown", (event) => { event.preventDefault(); event.stopPropagation(); handle.setPointerCapture(event.pointerId); });
+  handle?.addEventListener("pointermove", (event) => {
     event.stopPropagation();
     if (!handle.hasPointerCapture(event.pointerId)) return;
     const box = stage.getBoundingClientRect();
-    split.value = 100 - 100 * Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    split.value = 100 - 100 * limit((event.clientX - box.left) / box.width, 0, 1);
     showSplit();
   });
-  handle.addEventListener("click", (event) => event.stopPropagation());
+  handle?.addEventListener("click", (event) => event.stopPropagation());
   showSplit();
+  new ResizeObserver(() => state.result && draw()).observe(stage);
 
   // Tools: what is measured, and what becomes of the measurements.
   kind.addEventListener("change", () => {
     state.points = [];
-    part("stage-help").textContent = HELP[kind.value] + KEYS;
+    part("help").textContent = HELP[kind.value];
     notify();
   });
-  part("stage-help").textContent = HELP.length + KEYS;
+  part("help").textContent = HELP.length;
   part("close").addEventListener("click", () => add({ kind: "area", points: state.points }));
   part("clear").addEventListener("click", () => { state.items = []; notify(); });
   part("csv").addEventListener("click", () => {
@@ -215,7 +311,11 @@ export function startStage(id, measureItem, changed) {
   });
 
   // The measurements as a form of the server, and as marks of the points in 3D.
-  const form = () => state.items.filter((item) => item.found && !item.isIn3d).map(({ kind: what, points: at, frame }) => ({ kind: what, points: at, ...(frame === null ? {} : { frame }) }));
+  function form() {
+    const found = state.items.filter((item) => item.found);
+    const items = found.filter((item) => !item.isIn3d).map(({ kind: what, points: at, frame }) => ({ kind: what, points: at, ...(frame === null ? {} : { frame }) }));
+    return { items, lengths: found.filter((item) => item.isIn3d).map((item) => item.found.points) };
+  }
   const marksIn3d = () => state.items.filter((item) => item.found).map(({ kind: what, found }) => ({ points: what === "area" ? [...found.points, found.points[0]] : found.points, text: found.label }));
   return { show, add, addFound, addPoint, measure, points, form, marksIn3d };
 }

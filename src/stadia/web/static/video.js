@@ -1,12 +1,30 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
 import { byId, get, listFiles, listVerdict, make, post, showError, showVerdict, splitCloud, upload } from "./api.js";
-import { startScale, startStage } from "./stage.js";
+import { copyPart, startScale, startStage } from "./stage.js";
 
 const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
 
+// The parts that a picture has too: frames, with depth next to them, and the panel that sets the scale.
+function makeParts() {
+  const frames = copyPart("stage-part", "video-"), side = make("div", { className: "side" }), depth = make("div", { className: "stage", id: "video-beside" }), layer = make("div", { className: "layer" });
+  for (const one of frames.querySelectorAll(".handle, .bar, [id=video-split], [for=video-split]")) one.remove();
+  const withBar = make("div", { className: "with-bar" });
+  layer.append(frames.querySelector("#video-depth"));
+  depth.append(layer);
+  withBar.append(depth, make("img", { id: "video-bar", className: "video-bar", alt: "Depths of the colors of this frame" }));
+  side.append(frames.querySelector("#video-stage"), make("img", { id: "video-depth-other", alt: "Its depth by the other network", hidden: true }), withBar);
+  frames.querySelector("#video-shown").alt = "Frame of the video";
+  frames.querySelector("#video-stage").ariaLabel = "Frame: choose two points to measure their distance";
+  frames.querySelector(".below").prepend(byId("video-timeline"), byId("video-pair"));
+  frames.prepend(side);
+  byId("video-result").prepend(frames);
+  byId("video-panel").prepend(copyPart("scale", "video-"));
+}
+
 export function startVideo(session) {
   const state = { key: null, result: null, cloud: null, path: [], picked: [], timer: null, play: null, upload: null };
+  makeParts();
   const stage = startStage("video-", measureItem, showMeasured);
   const scale = startScale("video-", () => stage, (known) => {
     const frame = Number(state.result.frames[Number(byId("video-time").value)]);
@@ -205,7 +223,7 @@ export function startVideo(session) {
 
   function showMeasured() {
     scale.check();
-    byId("video-share").href = `/api/videos/${state.key}/share?${new URLSearchParams({ form: JSON.stringify({ items: stage.form() }) })}`;
+    byId("video-share").href = `/api/videos/${state.key}/share?${new URLSearchParams({ form: JSON.stringify(stage.form()) })}`;
     state.cloud?.showMarks(stage.marksIn3d());
   }
 
