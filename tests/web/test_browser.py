@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +331,7 @@ def test_labels_do_not_cover_each_other(tab: Page) -> None:
     tab.wait_until("document.querySelectorAll('#labels span').length === 3")
     stage = tab.page.locator("#stage").bounding_box()
     boxes = sorted((one.bounding_box() for one in tab.page.locator("#labels span").all()), key=lambda box: box["y"])
-    assert all(box["y"] + box["height"] <= after["y"] for box, after in zip(boxes, boxes[1:], strict=False))
+    assert all(box["y"] + box["height"] <= after["y"] for box, after in pairwise(boxes))
     assert all(stage["x"] <= box["x"] and box["x"] + box["width"] <= stage["x"] + stage["width"] for box in boxes)
 
 

@@ -14,10 +14,10 @@ function makeParts() {
   depth.append(layer);
   withBar.append(depth, make("img", { id: "video-bar", className: "video-bar", alt: "Depths of the colors of this frame" }));
   side.append(frames.querySelector("#video-stage"), make("img", { id: "video-depth-other", alt: "Its depth by the other network", hidden: true }), withBar);
+  frames.prepend(side);
   frames.querySelector("#video-shown").alt = "Frame of the video";
   frames.querySelector("#video-stage").ariaLabel = "Frame: choose two points to measure their distance";
   frames.querySelector(".below").prepend(byId("video-timeline"), byId("video-pair"));
-  frames.prepend(side);
   byId("video-result").prepend(frames);
   byId("video-panel").prepend(copyPart("scale", "video-"));
 }
