@@ -6,6 +6,7 @@ import numpy as np
 from stadia.evaluation.plots.charts import draw_height_histogram
 
 
+@pytest.mark.slow
 def test_a_users_style_neither_changes_a_chart_nor_is_changed() -> None:
     heights, pools = np.linspace(1.4, 1.8, 50), {"all": 1.6}
     usual = draw_height_histogram(heights, pools)

@@ -50,6 +50,8 @@ from stadia.sfm.match_triangulation import (
 )
 from stadia.sfm.pair_matching import FramePair
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[np.float64]
 COUNT, POINTS = 16, 400
 SIZE = (640, 400)

@@ -159,6 +159,7 @@ def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, im
     assert not list((tmp_path / "cache").glob("map-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_standing_camera_is_noticed_by_a_few_key_frames(tmp_path, step):
     """A square moves in each image, so that all are key frames; with a step, the camera moves too."""

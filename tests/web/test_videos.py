@@ -180,7 +180,7 @@ def test_a_second_network_predicts_the_same_frames_and_the_first_stays(browser: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kept", ["after", "before"])
+@pytest.mark.parametrize("kept", ["after", pytest.param("before", marks=pytest.mark.exhaustive)])
 def test_an_adapted_network_is_shown_only_if_it_is_better(
     browser: Browser, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
 ) -> None:
