@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pytest
 
 from stadia.evaluation.plots.charts import draw_height_histogram
 
