@@ -234,6 +234,7 @@ def test_no_package_has_more_files_than_a_reader_looks_through() -> None:
     assert large == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
 def test_packages_without_torch(package: str) -> None:
     heavy = {"torch", "lightning_fabric", "timm", "torchvision", "safetensors"}
@@ -243,6 +244,7 @@ def test_packages_without_torch(package: str) -> None:
             assert module.rpartition(".")[0] != "stadia.core.types", f"{path.name}:{line} imports tensors' types"
 
 
+@pytest.mark.slow
 def test_the_command_line_imports_inside_its_functions() -> None:
     for path in (*(PACKAGE / "cli").rglob("*.py"), *(PACKAGE / wing / "commands.py" for wing in WINGS)):
         for line, module, place in find_imports(path):
@@ -255,6 +257,7 @@ def test_the_command_line_imports_inside_its_functions() -> None:
                 assert parent in FREE_FOR_CLI, f"{path.name}:{line} imports {module} outside a function"
 
 
+@pytest.mark.slow
 def test_importing_a_package_is_light() -> None:
     """Names are listed and checked without anything heavy."""
     packages = [module_of(path) for path in PACKAGE.rglob("__init__.py")]

@@ -68,6 +68,7 @@ def test_a_prediction_without_out_is_written_beside_the_current_folder(
     assert (code, "found a finished prediction" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_prediction_names_how_to_start_it_again(
     tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:

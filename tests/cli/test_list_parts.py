@@ -48,6 +48,7 @@ def test_unknown_kind_names_the_nearest(stadia):
     assert "did you mean 'losses'?" in err
 
 
+@pytest.mark.slow
 def test_lines_are_read_without_importing(python):
     done = python(
         "import sys; sys.modules['torch'] = None; from stadia.cli.list_parts import list_rows;"

@@ -1,5 +1,6 @@
 """The interface check of losses (test_tables.loss) for every self-supervised loss, plain and D3VO."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import pytest
 import test_tables
 import torch
-from tests.combinations import mark_others
 from torch import Tensor
 
 from stadia.core.types import Prediction
@@ -37,13 +37,15 @@ IN_TORCH = "as it is", "pyramid", "residual threshold", "views agree"
 """Configurations that the suite runs in plain torch, too; tests/losses holds both ways against each other."""
 
 
-@pytest.mark.parametrize(
-    ("configuration", "reprojector"),
-    mark_others(
-        [(name, reprojector) for reprojector in (FusedReprojector, TorchReprojector) for name in CONFIGURATIONS],
-        [*((name, FusedReprojector) for name in CONFIGURATIONS), *((name, TorchReprojector) for name in IN_TORCH)],
-    ),
-)
+def list_cases() -> Iterator[Any]:
+    """Yield each configuration with the compiled loops, which are fast, and in plain torch."""
+    for name in CONFIGURATIONS:
+        yield name, FusedReprojector
+        marks = [pytest.mark.slow] + [pytest.mark.exhaustive] * (name not in IN_TORCH)
+        yield pytest.param(name, TorchReprojector, marks=marks)
+
+
+@pytest.mark.parametrize(("configuration", "reprojector"), list_cases())
 @pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
 def test_loss_conforms_to_its_interface(
     monkeypatch: pytest.MonkeyPatch, configuration: str, d3vo: bool, reprojector: type[Reprojector], tmp_path: Path

@@ -99,6 +99,7 @@ def test_files_of_others_in_a_store_are_not_replaced(source: Path) -> None:
     assert not store.exists("unfinished.json")
 
 
+@pytest.mark.slow
 def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> None:
     for expected, found in zip(open_recordings(source), open_recordings(written), strict=True):
         check_equal(expected, found)

@@ -39,6 +39,7 @@ def give_K(folder: Path, bars) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_frames_with_bars_are_those_without_and_so_is_their_camera(tmp_path):
     plain, barred = (
         open_recordings(give_K(write_drive(tmp_path / name, bars), bars), stride=1)[0]

@@ -55,6 +55,7 @@ def test_frames_that_trained_are_counted_and_can_be_left_out(
     mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
 
 
+@pytest.mark.slow
 def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
     """D-14: by what its file holds, in another recording of another name, camera and frame number."""
     run = checkpoint.parent.parent

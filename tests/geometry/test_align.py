@@ -149,6 +149,7 @@ def test_a_constant_prediction_has_no_scale():
         assert_close(shift.item(), 500.0)
 
 
+@pytest.mark.slow
 def test_gradients(noisy):
     source, target = noisy[0][:2, :6].clone().requires_grad_(), noisy[1][:2, :6].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: align.umeyama(a, b, "sim3").apply(a), (source, target))

@@ -61,6 +61,7 @@ def test_differences_that_are_one_number():
     assert (shift.sd, shift.p) == (0, 2 / 2**3)
 
 
+@pytest.mark.slow
 def test_equivalence_is_the_interval_of_ninety_percent_within_the_margin():
     for d, margin in itertools.product(SAMPLES, (0.3, 1.0, 3.0)):
         inner = paired_t_test(d, confidence=0.9)

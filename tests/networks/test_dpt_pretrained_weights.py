@@ -140,6 +140,7 @@ def test_a_checkpoint_of_transformers_arrives(write: Callable[[Path, Weights], P
     assert torch.equal(predict(loaded), predict(source))
 
 
+@pytest.mark.slow
 def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) -> None:
     source = drawn(hybrid)
     weights = {name: tensor for name, tensor in originals(source).items() if "refinenet4.resConfUnit1" not in name}

@@ -181,6 +181,7 @@ def test_options_that_exclude_each_other_are_one_line(drive: Path) -> None:
         one_line(error.value, *words)
 
 
+@pytest.mark.slow
 def test_a_missing_map_and_a_folder_without_maps_are_one_line(drive: Path) -> None:
     (drive.parent / "maps" / "000003.npy").unlink()
     with pytest.raises(DataError) as error:

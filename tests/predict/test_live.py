@@ -114,6 +114,7 @@ def render(
     return np.asarray(image, np.uint8), np.full((height, width), distance, np.float32)
 
 
+@pytest.mark.slow
 def test_the_tracker_measures_motion_in_the_unit_of_depth() -> None:
     K = np.array([[120.0, 0, 79.5], [0, 120, 47.5], [0, 0, 1]])
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3)).astype(np.float32)

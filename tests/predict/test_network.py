@@ -284,6 +284,7 @@ def test_keywords_and_options_go_together(network: stadia.Network, image: NDArra
         by_text.depth_m[:] = 1
 
 
+@pytest.mark.slow
 def test_an_unknown_error_is_no_certainty(network: stadia.Network, image: NDArray[np.uint8]) -> None:
     photo = network.predict(image, fov_deg=60)
     assert photo.distance((40, 30), (90, 60)).deviation > 0

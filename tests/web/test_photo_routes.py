@@ -28,6 +28,7 @@ def test_a_picture_becomes_depth(browser: Browser) -> None:
     assert values[50, 10] == pytest.approx(20.0, rel=0.01)
 
 
+@pytest.mark.slow
 def test_exif_turns_the_picture_and_sets_the_field_of_view(browser: Browser) -> None:
     """26 mm of a full frame of 4:3 (34.6 mm) see 67.3 degrees along the longer side; here the camera was upright."""
     result = browser.upload(encode(make_picture(96, 128), "JPEG", focal_mm=26, orientation=6)).json()

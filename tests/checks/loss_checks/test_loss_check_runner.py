@@ -233,6 +233,7 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
     assert list(check_one_batch(TrainingStart.prepare(recipe, batch))) == []
 
 
+@pytest.mark.slow
 def test_stereo_depth_range_is_checked_without_labels() -> None:
     pair = training_starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}

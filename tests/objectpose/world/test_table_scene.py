@@ -168,6 +168,7 @@ def test_camera_is_aimed_at_its_target_and_roll_is_clockwise() -> None:
     assert level[1, 1] > 0, "the image's down is the world's"
 
 
+@pytest.mark.slow
 def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
     def sizes(shapes: list[ObjectShape]) -> set[tuple[float, ...]]:
         return {tuple(shape.size_m.tolist()) for shape in shapes}
@@ -230,6 +231,7 @@ def test_reading_returns_what_was_rendered(written: Path) -> None:
         assert (label.visible_px, label.full_px, label.symmetry) == (one.visible_px, one.full_px, one.symmetry)
 
 
+@pytest.mark.slow
 def test_written_tables_load_as_samples(written: Path) -> None:
     samples = ObjectSamples([ObjectFolder.open(written, "train")], height=32, width=64)
     batch = samples.unpack(samples.stack([samples[0], samples[3]]))

@@ -77,6 +77,7 @@ def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(t
     assert found == {*listed, "mine"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "found"), [(["gone-1"], "'gone-1' of train, which is not there"), ([], "no object of train")]
 )
@@ -90,6 +91,7 @@ def test_a_list_that_does_not_fit_its_folder_is_named(names: list[str], found: s
         open_foregrounds(tmp_path, 0.2)
 
 
+@pytest.mark.slow
 def test_written_cutouts_can_be_pasted(tmp_path: Path) -> None:
     write_cutouts(SMALL, tmp_path, seed=3)
     for one in open_foregrounds(tmp_path, 0.2)["train"]:

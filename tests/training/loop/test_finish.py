@@ -75,6 +75,7 @@ class Residuals(Callback):
         self.names.append(loop.recipe.loss.config.residual)
 
 
+@pytest.mark.slow
 def test_the_loss_changes_and_the_optimizer_stays(tmp_path: Path) -> None:
     optimizers, residuals = Optimizers(), Residuals()
     finish = {"at": 0.75, "loss": {"residual": "mse"}}

@@ -183,6 +183,7 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path) -
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -193,6 +194,7 @@ def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
     assert run.facts.status == "finished"
 
 
+@pytest.mark.slow
 def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
@@ -229,6 +231,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 LOST = "checkpoints/last.safetensors", "metrics.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "status"),
     mark_others(

@@ -155,6 +155,7 @@ class TestRefusals:
         assert name in str(error.value)
         assert "left over: 1 (renamed)" in str(error.value)
 
+    @pytest.mark.slow
     def test_numbers_that_are_not_finite(self, folder: Path) -> None:
         path = folder / "model.safetensors"
         tensors = load_file(path)
@@ -281,6 +282,7 @@ class TestRefusals:
             open_network_checkpoint(tmp_path / "run", settings=["network.licence=MIT"])
 
 
+@pytest.mark.slow
 def test_metric_networks_start_with_their_metres(folders: dict[str, Path], small: SelfsupConfig) -> None:
     config = configure("selfsup", small, {"name": "published", "source": str(folders["glpn"])})
     config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": True})})
