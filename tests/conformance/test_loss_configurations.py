@@ -45,7 +45,7 @@ def list_cases() -> Iterator[Any]:
         yield pytest.param(name, TorchReprojector, marks=marks)
 
 
-@pytest.mark.parametrize(("configuration", "reprojector"), list_cases())
+@pytest.mark.parametrize(("configuration", "reprojector"), list(list_cases()))
 @pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
 def test_loss_conforms_to_its_interface(
     monkeypatch: pytest.MonkeyPatch, configuration: str, d3vo: bool, reprojector: type[Reprojector], tmp_path: Path
