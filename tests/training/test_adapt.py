@@ -323,7 +323,7 @@ def test_the_least_minutes_hold_ten_steps_and_spend_a_quarter_on_the_rest(predic
     frames = choose_measured_frames(prediction_s, least_s / 60, 100)
     assert 40 <= frames <= 100
     assert 2 * frames * prediction_s <= max(0.1 * least_s, 80 * prediction_s) + 1e-6
-    setup_s = loaded_s + 80 * prediction_s
+    setup_s = loaded_s + 100 * prediction_s  # 20 give the unit of the map
     assert setup_s <= 0.25 * least_s
     assert least_s - setup_s >= 10 * estimate_step_s(prediction_s)
 

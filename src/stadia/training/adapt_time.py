@@ -19,6 +19,9 @@ STEP_PREDICTIONS = 10.0
 MEASURED_FRAMES = 40
 """Depth is measured on at least this many frames, before the training and after it."""
 
+UNIT_PREDICTIONS = 20
+"""The metres of one unit of the map are measured by this many predictions."""
+
 LOADING_S = 8.0
 """Starting the command and opening the network take these seconds on two cores."""
 
@@ -48,7 +51,7 @@ def estimate_least_minutes(prediction_s: float, *, loaded_s: float = LOADING_S, 
         >>> estimate_least_minutes(0.1), estimate_least_minutes(0.1, mapped_frames=300)
         (2, 3)
     """
-    setup_s = loaded_s * (1 + SETUP_LOADS) + 2 * MEASURED_FRAMES * prediction_s + END_S
+    setup_s = loaded_s * (1 + SETUP_LOADS) + (2 * MEASURED_FRAMES + UNIT_PREDICTIONS) * prediction_s + END_S
     least_s = max(setup_s / MAX_SETUP_SHARE, setup_s + MIN_STEPS * estimate_step_s(prediction_s))
     return math.ceil((least_s + mapped_frames * MAP_FRAME_S) / 60)
 
