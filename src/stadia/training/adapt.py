@@ -39,7 +39,7 @@ from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weigh
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.training_state import CommandEnd
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
-from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute
+from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.training.time_budget import open_checked_data, shorten_warmup
 from stadia.training.workflow import train
 
@@ -171,9 +171,10 @@ def adapt_network(
     if steps is None:
         after_s = 2 * (time.perf_counter() - measuring_s) + END_S  # of the adapted network, and of the mean of both
         end = plan_end(minutes, least, started_s, after_s, console)
-        steps = max(int((end.at_s - after_s - time.perf_counter()) / step_s), 1)
+        left_s = end.at_s - after_s - time.perf_counter()
+        steps = max(int(left_s / step_s), 1)
         console.print(f"--minutes {minutes:g}: about {steps} steps, until the time is over", highlight=False)
-        config = limit_steps(config, steps, max_steps=MAX_STEPS * steps)
+        config = replace_training(limit_steps(config, steps), max_steps=MAX_STEPS * steps, max_minutes=left_s / 60)
     else:
         config = limit_steps(config, steps)
     run = train(config, out=Path(out), on_stop="warn", data=data, has_scores=False, compares_start=False, end=end)
@@ -229,14 +230,10 @@ def plan_end(minutes: float, least: float, started_s: float, after_s: float, con
     return CommandEnd(max(at_s, least_s), after_s)
 
 
-def limit_steps(config: RecipeConfig, steps: int, *, max_steps: int | None = None) -> RecipeConfig:
-    """Return a configuration with a number of updates, few of which warm up.
-
-    steps: expected number of updates.
-    max_steps: largest number, if the clock ends the training; `steps` by default.
-    """
+def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
+    """Return a configuration with a number of updates, few of which warm up."""
     values = config.model_dump(mode="json")
-    values["training"] |= {"max_steps": max_steps or steps, "max_epochs": None, "max_minutes": None}
+    values["training"] |= {"max_steps": steps, "max_epochs": None, "max_minutes": None}
     values["schedule"] |= {"warmup_steps": shorten_warmup(values["schedule"]["warmup_steps"], steps)}
     return type(config).model_validate(values)
 

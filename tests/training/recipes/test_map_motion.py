@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from tests.refusals import refuses
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # mapped_images
+sys.path.insert(0, str(Path(__file__).parents[2] / "data"))  # mapped_images
 
 # isort: split
 
