@@ -7,16 +7,13 @@ from stadia.core.errors import ConfigError
 RECORD = "adapted.json"
 """File of the run with the errors before and after."""
 
-MAX_SETUP_SHARE = 0.25
-"""Loading, reading the video and measuring depth may take this share of the minutes, without the map."""
-
 MIN_STEPS = 10
 """A training with fewer steps changes nothing that can be measured."""
 
 STEP_PREDICTIONS = 10.0
 """A step of two samples takes as long as this many predictions; `base` on one thread takes 9.5."""
 
-MEASURED_FRAMES = 40
+MEASURED_FRAMES = 20
 """Depth is measured on at least this many frames, before the training and after it."""
 
 UNIT_PREDICTIONS = 20
@@ -49,11 +46,11 @@ def estimate_least_minutes(prediction_s: float, *, loaded_s: float = LOADING_S, 
 
     Examples:
         >>> estimate_least_minutes(0.1), estimate_least_minutes(0.1, mapped_frames=300)
-        (2, 3)
+        (1, 2)
     """
     setup_s = loaded_s * (1 + SETUP_LOADS) + (2 * MEASURED_FRAMES + UNIT_PREDICTIONS) * prediction_s + END_S
-    least_s = max(setup_s / MAX_SETUP_SHARE, setup_s + MIN_STEPS * estimate_step_s(prediction_s))
-    return math.ceil((least_s + mapped_frames * MAP_FRAME_S) / 60)
+    steps_s = MIN_STEPS * estimate_step_s(prediction_s)
+    return math.ceil((setup_s + steps_s + mapped_frames * MAP_FRAME_S) / 60)
 
 
 def choose_measured_frames(prediction_s: float, minutes: float, most: int) -> int:
