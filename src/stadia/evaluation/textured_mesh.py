@@ -66,7 +66,7 @@ def choose_vertices(views: Sequence[TexturedView], edge_ratio: float) -> list[ND
         for other_number, other in enumerate(views):
             if other is view:
                 continue
-            seen, depth, at = _look_up(other, points)
+            seen, depth, at = _sample_depth(other, points)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.where(seen > 0, depth / seen, np.nan)
             contradicted += ratio < 1 - IN_FRONT
@@ -82,11 +82,11 @@ def _lift(view: TexturedView, rows: NDArray[np.intp], columns: NDArray[np.intp])
     return np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], axis=1)
 
 
-def _look_up(
+def _sample_depth(
     view: TexturedView, points: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Return the depth that a view has where it sees points (N, 3), 0 where it does not, their depth in it, and the
-    pixels (2, N).
+    """Project points (N, 3) into a view. Return the view's depth at each point, 0 outside its image; the depth of each
+    point in the view's camera; and the pixel of each point (2, N).
     """
     T = np.linalg.inv(view.T_world_camera)
     x, y, z = (points @ T[:3, :3].T + T[:3, 3]).T

@@ -366,7 +366,7 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
     checks: the entry `checks` of predictions.json.
     """
     yield f"predictions: {checks['verdict']}"
-    yield from describe_answers(checks)
+    yield from describe_questions(checks)
     code_of_fix: dict[str, str] = {}
     for finding in checks["findings"]:
         headline = f"{finding['severity']} {_describe_code(finding['code'])}"
@@ -381,15 +381,15 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
             yield f"  not checked: {_describe_code(code)}: {reason}"
 
 
-def describe_answers(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each question: its verdict, the reason, and what it rests on; none for older files.
+def describe_questions(checks: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each question: its verdict, the reason and the basis. Older files have no questions.
 
     checks: the entry `checks` of predictions.json.
     """
-    for question, answer in checks.get("questions", {}).items():
-        basis = f" [{answer['basis']}]" if answer["basis"] else ""
-        reason = f": {answer['reason']}" if answer["reason"] else ""
-        yield f"  {question}: {answer['verdict']}{reason}{basis}"
+    for question, judged in checks.get("questions", {}).items():
+        basis = f" [{judged['basis']}]" if judged["basis"] else ""
+        reason = f": {judged['reason']}" if judged["reason"] else ""
+        yield f"  {question}: {judged['verdict']}{reason}{basis}"
 
 
 def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Iterator[str]:
@@ -402,10 +402,10 @@ def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Ite
     main = next((finding for finding in severe if finding["severity"] == "stop"), severe[0] if severe else None)
     if main is None:
         yield f"predictions: {checks['verdict']}"
-        yield from describe_answers(checks)
+        yield from describe_questions(checks)
         return
     yield f"predictions: {checks['verdict']}: {_describe_code(main['code'])}: {main['measured']}"
-    yield from describe_answers(checks)
+    yield from describe_questions(checks)
     yield f"  fix: {main['fix']}"
     others = ", ".join(finding["code"] for finding in severe if finding is not main)
     yield f"  {f'also {others}; ' * bool(others)}{more} and `stadia explain {main['code']}` say more"

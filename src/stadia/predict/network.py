@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stadia.checks.prediction_checks import TrainingRecord
-    from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
+    from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate
     from stadia.core.types import Predictor
     from stadia.evaluation.frame_preparation import Frame, PredictedFrame
     from stadia.evaluation.predictions_folder import Provenance
@@ -370,13 +370,13 @@ class Network:
             ]
         return float(np.median(scores)) if scores else None
 
-    def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
+    def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalEstimate]:
         """Return the median focal length that the network predicts for the first frames; an empty list if it predicts
         none.
         """
         import torch
 
-        from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
+        from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate
         from stadia.networks.depth.depth_network import DepthNetwork
 
         network = getattr(self.recipe, "depth_network", None)
@@ -389,7 +389,7 @@ class Network:
                 if focal is None:
                     return []
                 focals.append(float(focal[0]))
-        return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
+        return [FocalEstimate(float(np.median(focals)), "the network")] if focals else []
 
     def run_backend(
         self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]

@@ -33,7 +33,7 @@ from stadia.predict.options import PredictOptions, network_size_notes, requested
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.scale.grammar import find_given_height
 from stadia.predict.scale.receipt import ScaleReceipt
-from stadia.predict.verdict import answer_of_map
+from stadia.predict.verdict import judge_path_by_map
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.mapped_path import MappedPath
 from stadia.sfm.odometry.sliding_window_ba import MapPoints
@@ -193,7 +193,7 @@ class Odometry:
             height_m = find_given_height(options.scale_from)
             mapped = MappedPath.find(expand_home(self.source), predictor.depth_scale, height_m)
         if mapped is not None:
-            session.gate.answers[Question.PATH] = answer_of_map(mapped.mapped)
+            session.gate.verdicts[Question.PATH] = judge_path_by_map(mapped.mapped)
             frames = mapped.observe(predictor, frames)
         frames = track(frames, given.count, f"following {given.name}")
         if self.method != "refined":

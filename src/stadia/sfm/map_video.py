@@ -31,7 +31,7 @@ from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_road
-from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_poses, stack_seen_poses
+from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_measured_poses, stack_poses
 
 MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 
@@ -140,7 +140,7 @@ def map_video(
             evidence = measure_evidence(
                 maps[0],
                 pairs,
-                np.asarray(np.linalg.inv(stack_seen_poses(placed[stream.first :])), np.float64),
+                np.asarray(np.linalg.inv(stack_measured_poses(placed[stream.first :])), np.float64),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
                 first=stream.first,

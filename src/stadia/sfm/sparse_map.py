@@ -378,7 +378,7 @@ def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
     return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
 
 
-def stack_seen_poses(placed: Sequence[PlacedFrame]) -> Array:
+def stack_measured_poses(placed: Sequence[PlacedFrame]) -> Array:
     """Stack the poses of N video frames as T_camera_world (N, 4, 4) as `stack_poses` does, but with NaN for frames
     whose pose is interpolated: their images did not take part.
     """

@@ -75,7 +75,7 @@ def make_guard(
                 response: Response = RedirectResponse("/", 303)
                 set_cookie(response, name_cookie(TOKEN_COOKIE, request), token)
                 return response
-            return _ask_for_token(request)
+            return _refuse_without_token(request)
         session = sessions.find(request.cookies.get(name_cookie(SESSION_COOKIE, request)))
         if request.method not in ("GET", "HEAD"):
             if page is not None and page != request.headers.get("host"):
@@ -93,7 +93,7 @@ def make_guard(
 NO_TOKEN = "This page needs its whole address, with the token. Ask the person who started the app."
 
 
-def _ask_for_token(request: Request) -> Response:
+def _refuse_without_token(request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return refuse(NO_TOKEN, 401)
     page = f'<!doctype html><html lang="en"><title>stadia</title><main><h1>stadia</h1><p>{NO_TOKEN}</p></main></html>'

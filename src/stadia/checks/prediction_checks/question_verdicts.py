@@ -1,4 +1,4 @@
-"""Answer each question about a prediction separately: the depth, its metres, the camera trajectory and the camera."""
+"""Define the verdict on each question about a prediction: the depth, its metres, the camera trajectory, the camera."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ QUESTION_OF_CODE: Mapping[str, Question] = {"M38": Question.SCALE, "K30": Questi
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QuestionVerdict:
     """The verdict on one question.
 
     verdict: usable, not judged, doubtful or unusable.
@@ -57,10 +57,14 @@ class Answer:
     basis: str = ""
 
 
-DEPTH_IS_RELATIVE = Answer(Verdict.NOT_JUDGED, "depth is relative; pass a known length for metres (--scale-from)")
-METRES_ARE_UNCHECKED = Answer(Verdict.NOT_JUDGED, "nothing in this input measures the network's metres")
+DEPTH_IS_RELATIVE = QuestionVerdict(
+    Verdict.NOT_JUDGED, "depth is relative; pass a known length for metres (--scale-from)"
+)
+METRES_ARE_UNCHECKED = QuestionVerdict(Verdict.NOT_JUDGED, "nothing in this input measures the network's metres")
 PATH_OF_DEPTH = "it is computed from predicted depth"
-UNCHECKED_PATH = Answer(Verdict.NOT_JUDGED, f"{PATH_OF_DEPTH}, and no map of the video checks it (`stadia map VIDEO`)")
-NO_PATH = Answer(Verdict.NOT_JUDGED, "no camera trajectory was estimated")
-CAMERA_IS_UNCHECKED = Answer(Verdict.NOT_JUDGED, "nothing in this input can be compared with the given camera")
-CAMERA_AGREES = Answer(Verdict.USABLE, "independent estimates of the field of view agree with it")
+UNCHECKED_PATH = QuestionVerdict(
+    Verdict.NOT_JUDGED, f"{PATH_OF_DEPTH}, and no map of the video checks it (`stadia map VIDEO`)"
+)
+NO_PATH = QuestionVerdict(Verdict.NOT_JUDGED, "no camera trajectory was estimated")
+CAMERA_IS_UNCHECKED = QuestionVerdict(Verdict.NOT_JUDGED, "nothing in this input can be compared with the given camera")
+CAMERA_AGREES = QuestionVerdict(Verdict.USABLE, "independent estimates of the field of view agree with it")

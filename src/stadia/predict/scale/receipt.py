@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.checks.finding import Finding
-from stadia.checks.prediction_checks.prediction_verdict import FocalBelief, check_scale_verdict
+from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate, check_scale_verdict
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
 from stadia.data.video.map_geometry import MapGeometry
@@ -74,7 +74,7 @@ class ScaleReceipt:
     notes: Mapping[str, str] = field(default_factory=dict)
     is_photo: bool = False
 
-    def find_focal(self) -> FocalBelief | None:
+    def find_focal(self) -> FocalEstimate | None:
         """Return the focal length at which sources that grow with it agree with the other sources; None without such a
         pair.
 
@@ -85,11 +85,11 @@ class ScaleReceipt:
         ]
         if self.fused is None or self.focal is None or not pairs:
             return None
-        beliefs = []
+        estimates = []
         for one, two in pairs:
             ratio, deviation = self._compare(one, two)
-            beliefs.append(FocalBelief(self.focal / ratio, f"the ratio of {one} and {two}", deviation))
-        return min(beliefs, key=lambda belief: belief.deviation)
+            estimates.append(FocalEstimate(self.focal / ratio, f"the ratio of {one} and {two}", deviation))
+        return min(estimates, key=lambda estimate: estimate.deviation)
 
     def _compare(self, one: str, two: str) -> tuple[float, float]:
         by_image = [self.by_image.get(name, {}) for name in (one, two)]
