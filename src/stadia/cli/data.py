@@ -22,7 +22,7 @@ Settings = Annotated[list[str] | None, argument("Other settings, such as train=5
 def split_counts(option: str, value: str | None) -> list[str]:
     """Convert the numbers of worlds such as "10,1,2" to settings of the splits train, val and test.
 
-    option: name of the option, for the error.
+    option: name of the option that an error message names.
     value: the text; None gives no setting.
 
     Raises ConfigError for anything but three numbers.

@@ -124,7 +124,7 @@ def protocols() -> Rows:
 def networks() -> Rows:
     """Yield the name of every network that predicts without a training.
 
-    The line of each says whether the network is on this machine, its size, its licence, and what it is good at.
+    Each line shows whether the network is on this machine, its size, its licence, and its strengths.
     """
     from stadia.networks.published_networks import list_network_rows
 

@@ -121,7 +121,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         `check` or `diagnose`, unusable predictions or unchecked data with `--strict`, a dry run without time for its
         checks, or output that was not read to its end.
 
-    arguments: the words after `stadia`; None takes those of this process.
+    arguments: the words after `stadia`; None takes the arguments of this process.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder

@@ -23,7 +23,7 @@ from stadia.core.errors import ConfigError
 from stadia.predict.options import check_scale_sources
 
 CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
-FIT_HELP = "How the images differ in shape from those of --calibration."
+FIT_HELP = "How the images differ in shape from the images of --calibration."
 
 
 def camera(

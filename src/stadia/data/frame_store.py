@@ -71,7 +71,7 @@ def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -
     """Resize a sparse depth map (h, w), such as projected LiDAR, to (height, width): each depth moves to the pixel it
     hits.
 
-    0 means no depth. If several depths hit one pixel, the nearest is kept, because it occludes the others.
+    0 means no depth. If several depths fall on one pixel, the nearest is kept, because it occludes the others.
     `resize_depth` would drop most depths.
 
     Examples:
@@ -173,7 +173,7 @@ def _read_sums(path: Path) -> list[int]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A recording whose images exist only in a store, such as those of a decoded video.
+    """A recording whose images exist only in a store, such as the frames of a decoded video.
 
     store: the store.
     content: hash that identifies the source of the images.
@@ -270,7 +270,7 @@ def make_store_stem(name: str, *key: object) -> str:
     """Return a file name without suffix for a cached result: readable, and unique for a name and a key.
 
     name: name of the recording.
-    key: everything on which the cached result depends.
+    key: everything that the cached result depends on.
     """
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
@@ -297,7 +297,7 @@ def open_frame_store(
     recording: the recording.
     height, width: size of the resized images.
     side: "left" or "right".
-    config: where the cache is; None takes the default.
+    config: folder of the cache; None takes the default.
     progress: called while images are resized.
     """
     while isinstance(recording, IgnoringRecording):  # its images are unchanged

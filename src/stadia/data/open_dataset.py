@@ -91,7 +91,7 @@ class DatasetFormat:
         options: options for reading.
         progress: called while videos are decoded.
 
-        Raises DataError if there is no recording or a name is unknown.
+        Raises DataError if the dataset has no recordings or a name is unknown.
         """
         found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
@@ -262,7 +262,9 @@ def recognize_format(path: Path) -> str | None:
 
 
 def _read_signature(path: Path) -> str | None:
-    """Return the format that needs no other reader's answer: files that state "stadia", or a folder of images only."""
+    """Return the format that is certain without any other reader: files that state "stadia", or a folder of images
+    only.
+    """
     if _lists_recordings(path):
         return "stadia"
     return "video" if path.is_dir() and _has_only_images(path) else None
@@ -318,7 +320,7 @@ def _lists_recordings(path: Path) -> bool:
 
 
 def _list_folders(path: Path) -> list[Path]:
-    """Return the folders in a folder, without links that lead in a circle or to where this user may not read."""
+    """Return the folders in a folder, without circular links and links to places that this user may not read."""
 
     def is_folder(entry: os.DirEntry[str]) -> bool:
         try:
@@ -358,7 +360,7 @@ def _describe_contents(path: Path) -> str:
 
 
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
-    """Return those of the available names that the user selected, in the order of the selection.
+    """Return the available names that the user selected, in the order of the selection.
 
     A selected name may be the whole name or its end. Without a selection, all names are returned.
 
@@ -423,7 +425,7 @@ def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]
 
 
 def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
-    """Return the recordings to which target frames belong, in order and each once."""
+    """Return the recordings of target frames, in order and each once."""
     return list({id(part.recording): part.recording for part in frames}.values())
 
 
@@ -451,7 +453,7 @@ def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
 
 
 def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Draw the frames to validate on: blocks of frames, whole recordings or whole places, as `config.unit` says.
+    """Draw the frames to validate on: blocks of frames, whole recordings or whole places, according to `config.unit`.
 
     recordings: recordings to split.
     config: share of the frames, unit and seed.
@@ -491,7 +493,7 @@ def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Se
 
 
 def _draw_start(recording: Recording, segment: range, count: int, random: np.random.Generator) -> int:
-    """Draw the first frame of a block; not one where the camera stands, so that most frames have no neighbors."""
+    """Draw the first frame of a block. Avoid starts at a stationary camera, where most frames have no neighbors."""
     starts = np.arange(segment.start, segment.stop - count + 1)
     start = int(random.choice(starts))
     moves = [None not in (recording.map_neighbor(index, -1), recording.map_neighbor(index, 1)) for index in segment]

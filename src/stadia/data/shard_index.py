@@ -1,6 +1,6 @@
 """The index of a sharded data set (one whose images are packed into large files, the shards).
 
-It tells which shard contains each image, and at which offset (docs/reference/shards.md).
+It stores the shard and the offset of each image (docs/reference/shards.md).
 """
 
 import hashlib
@@ -231,7 +231,7 @@ def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width:
 
 
 def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Compress a depth map (H, W) in metres, as float32, for a shard."""
+    """Compress a depth map (H, W) in metres, as float32, to the bytes in a shard."""
     return zlib.compress(np.ascontiguousarray(depth_m, "<f4").tobytes(), 1)
 
 

@@ -78,12 +78,12 @@ def write_shards(
     recordings: opened one by one, with unique names.
     store: folder or URL. It must not contain a data set. Leftovers of an interrupted call are overwritten.
     splits: names of recordings by split. Names of recordings that are not written are removed.
-    size: (height, width) to which images, cameras and depth are resized; None keeps the size of each recording.
+    size: (height, width) of the resized images, cameras and depth; None keeps the size of each recording.
     encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
     shard_bytes: size of a shard in bytes.
     progress: called for each frame.
 
-    Raises StadiaError if the store already contains a data set, and DataError if there is no frame.
+    Raises StadiaError if the store already contains a dataset, and DataError without frames.
     """
     there = [name for name in (shard_index.INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
     if there and (there[0] == shard_index.INDEX or not store.exists(UNFINISHED)):

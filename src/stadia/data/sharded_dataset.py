@@ -219,7 +219,7 @@ class ShardRecording(CalibratedRecording):
         return shard_index.decode_frame(what, data, self.encoding, size.height, size.width)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the image with this index, 0 where it is unknown; None without depth."""
+        """Return the depth (H, W) in metres of the image with this index, 0 where unknown; None without depth."""
         places = self.depth_places.get(side)
         if places is None or not places[index, 2]:
             return None

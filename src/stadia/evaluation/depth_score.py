@@ -50,7 +50,7 @@ from stadia.metrics.depth_metrics import DEPTH_ERRORS
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Functions that read the true depth of an image, by the name of the image.
 
-Each returns (H, W) z in metres with 0 for unknown depth, or None if there is no true depth for the image.
+Each returns (H, W) z in metres with 0 for unknown depth, or None for an image without true depth.
 """
 
 
@@ -126,7 +126,7 @@ ASPECT_TOLERANCE = 0.04  # 1024x320 for 1242x375 (3.4 %) is resized; 1216x352 (4
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """Hold the depth scores of a set of images: the score of each image, from which the means are computed.
+    """Hold the depth scores of a set of images: the score of each image; the means are computed from them.
 
     protocol: name of the evaluation protocol, such as "kitti-eigen".
     depth_scale: scale of the predicted depth (metres, up to scale, ...).
@@ -161,7 +161,7 @@ class DepthScore:
     def scale_ratio_median(self) -> float | None:
         """Return the median over images of median(true depth) / median(predicted depth), 1 for the right scale.
 
-        The result is None if predictions have an unknown shift, for which such a ratio has no meaning.
+        The result is None if predictions have an unknown shift, because such a ratio has no meaning then.
         """
         return float(np.median(self._scale_ratios)) if self._scale_ratios else None
 
@@ -194,7 +194,7 @@ class DepthScore:
     def uncertainty(self) -> UncertaintyScores:
         """Return the scores of the uncertainty by the depth error ("abs_rel", "rmse", "d1") that it should predict.
 
-        They are means over the images that have an uncertainty. The result is empty if none has one.
+        They are means over the images that have an uncertainty. The result is empty without such images.
         """
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
         return (
@@ -249,7 +249,7 @@ def score_depth(
     If one side is a file with several maps, its maps take the names of the other side.
 
     truth: functions that read the ground truth, by name.
-    classes: folder of PNG class maps, for a protocol that scores by class.
+    classes: folder of PNG class maps. A protocol that scores by class needs it.
     track: shows the progress.
 
     Raises ProtocolError if the protocol cannot score the predictions, and DataError for a wrong file.
@@ -292,7 +292,7 @@ def score_images(
 ) -> Iterator[tuple[str, ImageScore | None]]:
     """Yield the name and the score of each ground truth map, one image at a time; None if no pixel is scored.
 
-    The arguments have the meaning of those of `score_depth`.
+    The arguments have the same meaning as in `score_depth`.
     """
     protocol.alignment(predictions.depth_scale)
     if missing := [name for name in truth if name not in predictions.files]:
@@ -336,7 +336,7 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
         return
     window, (height, width) = crop_window(crop, *truth), image_size or shape
     if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
-        part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
+        part = "" if crop == "none" else f"; its crop '{crop}' is {window.width}x{window.height}"
         like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
         fix = (
             f"pass --crop {like[0]} if it shows this part of the image"
@@ -522,7 +522,8 @@ def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint
 
 
 def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> int:
-    """Return the smallest threshold t from 0 to 255 for which `difference > t` has the best IoU over all pixels.
+    """Return the threshold t from 0 to 255 that gives `difference > t` the best IoU over all pixels; of equal ones, the
+    smallest.
 
     examples: differences (H, W), each with its true mask (H, W).
 

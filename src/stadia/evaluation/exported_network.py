@@ -56,7 +56,7 @@ class ExportDescription(StrictModel):
     stride: other sizes are multiples of it.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     canonical_focal: sqrt(fx fy / (height width)) of a canonical camera (Metric3D), instead of `focal`.
-    licence: of the published weights.  scale_from: where the metres of its training come from.
+    licence: of the published weights.  scale_from: origin of the metres in its training.
     camera: of the training, for images without a camera; None if it had several.
     verdict, verdict_codes: of its run, and codes of the findings behind it.
     stadia: the version that exported it.

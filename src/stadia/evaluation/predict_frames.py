@@ -150,7 +150,7 @@ def make_predictor(recipe: Any, place: Path, size: tuple[int, int] | None = None
 
     place: the path of its checkpoint, for errors.
     size: (height, width) of the network's images; None for the training's.
-    flip: average the maps with those of mirrored images.
+    flip: average the maps with the maps of mirrored images.
 
     Raises CheckpointError for a recipe without depth, ConfigError if it supports no such size or no flip.
     """
@@ -208,8 +208,8 @@ def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray
 class FrameMotion:
     """Hold the camera motion between two video frames.
 
-    T_next_now: (4, 4) float64 motion, from the camera coordinates of this video frame to those of the next; None if
-        unknown.
+    T_next_now: (4, 4) float64 motion, from the camera coordinates of this video frame to the camera coordinates of the
+        next; None if unknown.
     is_aligned: True if direct image alignment found it, False if alignment failed; None if alignment was not used.
     """
 

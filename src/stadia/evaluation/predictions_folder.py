@@ -47,7 +47,7 @@ class Provenance(StrictModel):
     flip, steady: whether maps are averaged with the mirrored image's, and over neighboring frames.
     licence: of the published weights.
     scale_from: how its metres were measured (`--scale-from`); None for depth as the network predicts it.
-    camera_origin: where the camera comes from, such as "assumed, ...".
+    camera_origin: origin of the camera, such as "assumed, ...".
     path_origin: what the path uses besides `motion`: the map of a video, and its scale.
     """
 
@@ -235,7 +235,7 @@ class Predictions:
         )
 
     def integers_per_metre(self, png_per_metre: float) -> float:
-        """Return the integers per metre of the PNG maps: stadia's, the known factor, or those of the protocol.
+        """Return the integers per metre of the PNG maps: stadia's, the known factor, or the protocol's.
 
         png_per_metre: integers per metre of the protocol.
         """

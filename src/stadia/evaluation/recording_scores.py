@@ -113,9 +113,9 @@ def score_measured_path(
 class TrajectoryScore:
     """Hold the errors of an estimated trajectory compared with a reference trajectory.
 
-    metrics: errors by name, such as "ate_rmse_m"; None for a metric for which the trajectory is too short.
+    metrics: errors by name, such as "ate_rmse_m"; None for a metric that needs a longer trajectory.
     alignment: kind of transform that was fitted to the reference before the comparison.
-    scale: factor by which this transform multiplied the estimated translations.
+    scale: factor of the estimated translations in this transform.
     estimated: (N, 4, 4) estimated camera-to-world poses after the alignment.
     reference: (N, 4, 4) reference camera-to-world poses at the same instants.
     notes: sentences about suspicious results and their likely causes.
@@ -317,7 +317,7 @@ def _make_few_poses_error(
 
 
 def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> str:
-    """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3."""
+    """Return a note on an estimate whose length is `ratio` times the reference's, with its ATE by sim3."""
     off = f"{abs(ratio - 1):.0%} too {'short' if ratio < 1 else 'long'}"
     text = f"the estimate is {ratio:.3g} times as long as the reference ({off})"
     unit = next((unit for unit, factor in LENGTH_UNITS.items() if abs(np.log(ratio / factor)) < UNIT_GAP), None)

@@ -19,7 +19,9 @@ MAX_FACE_RATIO = 1.25
 """Largest ratio of depths within a face; larger ones join two surfaces."""
 
 IN_FRONT, SAME = 0.12, 0.06
-"""Relative difference of depth by which a point contradicts another view (SAME: by which it is the same surface)."""
+"""Relative difference of depth beyond which a point contradicts another view (SAME: below which it is the same
+surface).
+"""
 
 MIN_CONTRADICTING = 2
 """Number of views that must see through a point to remove it."""
@@ -122,7 +124,7 @@ def encode_textured_glb(views: Sequence[TexturedView], edge_ratio: float, max_ve
     The materials are unlit: they show the pictures as they are. Blender and browsers open it. Source: glTF 2.0, Khronos
     Group, sections 3.9 (materials) and 3.10 (cameras), and KHR_materials_unlit.
 
-    views: the views, of which each has its own material and camera.
+    views: the views; each has its own material and camera.
     edge_ratio: largest relative difference of depth to a neighboring pixel of a surface.
     max_vertices: most vertices of all views together.
     """

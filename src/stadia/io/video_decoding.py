@@ -229,7 +229,7 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """What the header and the first frame of a video tell.
+    """Facts from the header and the first frame of a video.
 
     frames: number of frames, or None if unknown.
     height, width: size of upright frames in pixels.
@@ -276,8 +276,8 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
     path: the file.
     decoder: "cpu" decodes on the processor, "cuda" on a GPU (NVDEC).
 
-    Raises DataError if the file is no video, or if less than half of it can be decoded; ConfigError if the decoder is
-    missing.
+    Raises DataError if the file is not a video, or if less than half of it can be decoded; ConfigError if the decoder
+    is missing.
     """
     _check_middle(path)
     decoded = 0

@@ -100,7 +100,7 @@ class HeightLossBalance:
 
 
 def find_min_norm_weights(gradients: Tensor) -> Tensor:
-    """Return the non-negative weights (N,) with sum 1 for which the weighted sum of gradients (N, P) is shortest.
+    """Return the non-negative weights (N,) with sum 1 that make the weighted sum of gradients (N, P) shortest.
 
     A step along this sum lowers every loss, if such a step exists (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650).
     Non-negative least squares finds the a that minimizes |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2 for any L.

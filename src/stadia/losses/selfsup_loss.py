@@ -81,7 +81,7 @@ class SelfSupervisedLoss:
 
         prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
         source_names: the N sources, in the order of `targets.sources`.
-        step: of the optimizer, for the schedule.
+        step: step of the optimizer, which the schedule depends on.
         road: (B, 1, H, W) bool: no auto-mask there while the camera moves; for temporal sources only.
 
         `logged` has "warped_over_unwarped", the unmasked residual over the residual without depth and motion;

@@ -268,7 +268,7 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Compute depth scores in which each pixel of a data set counts the same, from error sums over all pixels.
+    """Compute depth scores that weight each pixel of a dataset equally, from error sums over all pixels.
 
     Return `rmse` and `mae` in metres, `mse` in square metres, `abs_rel`, `log10`, and the shares `d1`, `d2`, `d3`, by
     name. The result is empty if no pixel was scored.
@@ -434,8 +434,8 @@ class Sparsification:
     def aurg(self) -> Tensor:
         """Return AURG, the area between the curves random and by_uncertainty, (...), one value per image.
 
-        It has the unit of the depth error. It is positive if the uncertainty tells which pixels are wrong, 0 if it
-        does so no better than a random order, and negative if it is worse than that.
+        It has the unit of the depth error. It is positive if the uncertainty orders pixels by error better than a
+        random order, 0 if it is equal, and negative if it is worse.
         """
         return _area(self.random - self.by_uncertainty)
 
@@ -449,7 +449,7 @@ class Sparsification:
 
     @property
     def below_random(self) -> Tensor:
-        """Return the share by which AUSE is smaller than for a random order of pixels, (...): 1 is best, 0 is random.
+        """Return the relative reduction of AUSE compared with a random order of pixels, (...): 1 is best, 0 is random.
 
         It is negative for an uncertainty worse than random, and NaN if all pixels have the same error.
         """

@@ -165,7 +165,7 @@ def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tens
     size_a_m: (..., 3) edge lengths of the boxes a in metres.
     T_b: (..., 4, 4) poses of the boxes b.
     size_b_m: (..., 3) edge lengths of the boxes b in metres.
-    symmetry: symmetry of the objects in the boxes b, which says which rotations leave them unchanged.
+    symmetry: symmetry of the objects in the boxes b: the rotations that leave them unchanged.
     """
     R = se3.matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = se3.compose(T_b.double()[..., None, :, :], se3.from_rotation_translation(R, torch.zeros_like(R[..., 0])))

@@ -46,7 +46,7 @@ class TableWorldConfig(SceneCounts):
 TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)  # eight tables, rendered in seconds
 
 TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
-"""690 tables with four views each, 160x128, for a training of minutes."""
+"""690 tables with four views each, 160x128; a training takes minutes."""
 
 TABLEWORLD_FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
 """4300 tables with four views each, 320x256."""
@@ -158,7 +158,7 @@ class RotationLossConfig(StrictModel):
 
 
 class ObjectPoseLossConfig(StrictModel):
-    """The terms of the object pose loss and their weights. All terms but those of the mask are means over objects.
+    """The terms of the object pose loss and their weights. All terms except the mask's are means over objects.
 
     name: the loss (`stadia list losses`). Your own module:Class derives from it.
     cross_entropy, focal, dice: weights of the mask terms.

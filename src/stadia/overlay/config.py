@@ -16,9 +16,7 @@ from stadia.training.recipes.base.config import RecipeConfig, RunName, data_keys
 
 OVERLAY_STRIDE = 8  # image sides are multiples of it: both networks halve the image three times
 
-CompositePixels = Annotated[
-    int, Field(ge=16, le=4096), require_multiple(OVERLAY_STRIDE, "by which the networks divide an image")
-]
+CompositePixels = Annotated[int, Field(ge=16, le=4096), require_multiple(OVERLAY_STRIDE, "the stride of the networks")]
 
 
 class CutoutConfig(SceneCounts):
@@ -44,7 +42,7 @@ class CutoutConfig(SceneCounts):
 
 
 class BackgroundConfig(SourceOptions):
-    """Images with depth onto which cut-outs are pasted. The depth is true depth, or that of a teacher network.
+    """Images with depth onto which cut-outs are pasted. The depth is true depth, or the depth by a teacher network.
 
     path, format: see `open_recordings`. null takes RoadWorld's demo worlds, which are rendered once into the cache.
     split_by: which images validate. Splits that a data set itself defines are kept.

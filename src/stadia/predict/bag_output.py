@@ -20,8 +20,8 @@ from stadia.io.input_files import check_writable
 from stadia.predict.run import Session
 
 ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""(4, 4) transform from the axes of a camera (x right, y down, z forward) to those of ROS (x forward, y left, z up; REP
-103).
+"""(4, 4) transform from the axes of a camera (x right, y down, z forward) to the axes of ROS (x forward, y left, z up;
+REP 103).
 """
 
 ODOMETRY_FRAME = "odom"
@@ -60,7 +60,7 @@ class MessageMaker:
         """Create a message header.
 
         stamp: time stamp of the recorded image.
-        frame_id: name of the coordinate frame; None takes that of the recorded image.
+        frame_id: name of the coordinate frame; None takes the recorded image's.
         """
         time = self.make("builtin_interfaces/Time", sec=stamp.sec, nanosec=stamp.nanosec)
         counted = {"seq": 0} if self.is_ros1 else {}

@@ -36,8 +36,7 @@ docs/reference/base-network.md.
 """
 
 UNFAMILIAR = "The picture is unlike those that the metres of base were measured on, so its depth is relative."
-"""Text for a photo unlike those on which the metres of `base` were measured; without a known length it has no
-metres.
+"""Text for a photo unlike the ones that the metres of `base` were measured on; without a known length it has no metres.
 """
 
 NINETY_PERCENT = 1.645  # deviations that hold 90 % of a normal distribution
@@ -282,7 +281,7 @@ def prediction_lines(
     *,
     photo: PredictedFrame | None = None,
 ) -> Iterator[str]:
-    """Yield the number of predicted frames, where the trajectory ends, and the verdict.
+    """Yield the number of predicted frames, the end of the trajectory, and the verdict.
 
     folder: folder of the predictions.
     predictions: the predictions in it.
@@ -396,7 +395,7 @@ def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Ite
     """Yield the verdict in predictions.json with its main reason and how to fix it.
 
     checks: the entry `checks` of predictions.json.
-    more: words for where the other reasons are found.
+    more: words for the place of the other reasons.
     """
     severe = [finding for finding in checks["findings"] if finding["severity"] != "note"]
     main = next((finding for finding in severe if finding["severity"] == "stop"), severe[0] if severe else None)

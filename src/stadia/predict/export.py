@@ -57,7 +57,7 @@ class InverseDepthNetwork(nn.Module):
         self.factor = factor
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predict inverse depth (B, 1, H, W) of images (B, 3, H, W), for the focal length of the training."""
+        """Predict inverse depth (B, 1, H, W) of images (B, 3, H, W) with the focal length of the training."""
         inverse_depth = self.recipe.inverse_depth(image)
         return inverse_depth if self.factor == 1 else inverse_depth / self.factor
 

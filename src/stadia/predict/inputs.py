@@ -61,19 +61,17 @@ has another unit.
 MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
 
 SHAPE_TOLERANCE = 0.02
-"""Largest difference, in natural logarithms, between the aspect ratio of images and that of the training's camera with
-which they may share that camera.
-"""
+"""Images may share the training's camera up to this difference of their aspect ratios, in natural logarithms."""
 
 SET_CAMERA = "set it with stadia camera INPUT --fov DEGREES"
 
 
 @dataclass(frozen=True)
 class InputCamera:
-    """The camera of your own images, and where it comes from.
+    """The camera of your own images, and its origin.
 
     config: options that open the images with this camera.
-    origin: where it comes from, in words, such as "33 mm lens of EXIF".
+    origin: its origin in words, such as "33 mm lens of EXIF".
     is_assumed: whether nothing about these images states it.
     warnings: texts of warnings about it.
     doubt: for an assumed camera, the word for it: "assumed", or that in the record of a map whose images do not
@@ -87,11 +85,11 @@ class InputCamera:
     doubt: str = "assumed"
 
     def describe_origin(self) -> str:
-        """Return where the camera comes from, in words."""
+        """Return the origin of the camera, in words."""
         return f"{self.doubt}, {self.origin}" if self.is_assumed else self.origin
 
     def lines(self, intrinsics: Intrinsics) -> list[str]:
-        """Return lines of text about the camera: where it comes from, its field of view, and warnings.
+        """Return lines of text about the camera: its origin, its field of view, and warnings.
 
         intrinsics: of the frames.
         """
@@ -194,7 +192,7 @@ def _wraps_around(source: Path) -> bool:
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
     """Return the line of text about the camera of a data set, in a list.
 
-    origin: where the camera comes from, in words.
+    origin: origin of the camera, in words.
     intrinsics: of the frames.
 
     Examples:
@@ -256,7 +254,7 @@ class PredictionInput:
     """The frames of one input to predict, in order.
 
     name: name of the input.
-    frames: the frames; those of a video can be read only once.
+    frames: the frames; the frames of a video can be read only once.
     count: number of frames; None if the video file does not state it.
     rate_hz: frames per second.
     recording: the recording that the frames are of; None for an image or a video file.
@@ -286,13 +284,11 @@ class PredictionInput:
         return self.camera is not None and self.camera.is_assumed
 
     def describe_camera_origin(self) -> str:
-        """Return where the camera comes from, in the words of predictions.json."""
+        """Return the origin of the camera, in the words of predictions.json."""
         return DATA_SET_CAMERA if self.camera is None else self.camera.describe_origin()
 
     def camera_lines(self) -> list[str]:
-        """Return lines of text about the camera: where it comes from and its field of view (of a data set, at the first
-        frame).
-        """
+        """Return lines of text about the camera: its origin and field of view (of a dataset, at the first frame)."""
         if self.camera is not None and self.intrinsics is not None:
             return self.camera.lines(self.intrinsics)
         if self.recording is None or not len(self.indices):

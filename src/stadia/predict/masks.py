@@ -63,7 +63,7 @@ class MasksRequest:
     every: take each n-th frame.
     heights: file of a network that predicts object heights; the height of each car is then written to heights.json.
         None writes none.
-    road_by: like `by`, for the road alone; None takes the road from `by`.
+    road_by: like `by`, but only for the road; None takes the road from `by`.
     """
 
     source: Path
@@ -84,7 +84,7 @@ class MaskMaker:
     """Something that makes masks: a network, or masks of another program.
 
     classes: name of each class number.
-    identity: name and hash, for the record of the folder.
+    identity: name and hash that the folder's record contains.
     make: returns the masks of a recording's frame, or None.
     kind: what it finds, in words.
     """

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from stadia.training.recipes.base.training_overlap import TrainedInput
 
 MAX_FITTED = 8
-"""Number of image sizes for which an opened network is kept."""
+"""Number of image sizes whose opened networks are kept."""
 
 
 MAX_FOCAL_FRAMES = 8
@@ -348,8 +348,8 @@ class Network:
         return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
 
     def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
-        """Return the median score of frames that is above 0 if they are unlike the photos on which the metres of the
-        network `base` were measured.
+        """Return the median score of frames. It is above 0 if they are unlike the photos that the metres of the network
+        `base` were measured on.
 
         predictor: of this network.
         frames: frames spread over the input.
@@ -398,7 +398,7 @@ class Network:
 
         predictor: in PyTorch and float32.
         options: options of the prediction.
-        open_inputs: opens the inputs, on which another precision is compared with float32.
+        open_inputs: opens the inputs; another precision is compared with float32 on them.
         """
         if options.has_default_backend:
             return predictor
@@ -440,7 +440,7 @@ class Network:
         return {one.name for one in fields(options)} - {"background"}
 
     def describe_kind(self) -> str:
-        """Return words for the kind of network, for the error about an unused option."""
+        """Return words for the kind of network; the error about an unused option contains them."""
         return f"recipe '{self.checkpoint.header.recipe}'"
 
     def require_weights(self) -> None:

@@ -45,8 +45,8 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 MAX_LENGTH_DIFFERENCE = 0.03
-"""Relative difference between the lengths of the refined trajectory and that of the pose network above which a note is
-given; usually it is half of this.
+"""Largest relative difference between the lengths of the refined trajectory and the pose network's without a note;
+usually it is half of this.
 """
 
 
@@ -56,7 +56,7 @@ class MeasuredPath:
 
     poses: pose T_world_camera (4, 4) of each frame, by its name.
     trained_on: number of the input's frames that trained the network; None if unknown.
-    of_trained_drives: number of further frames, of drives of which other frames trained it; None if unknown.
+    of_trained_drives: number of further frames, from drives with training frames; None if unknown.
     notes: lines of text.
     is_metric: whether the poses are in metres.
     """
@@ -75,7 +75,7 @@ class EstimatedPath:
     given: the input; its frames have been read.
     folder: has odometry.json, the trajectory, a drawing of it, and the points of the method `refined`.
     path: the trajectory.
-    depth_scale: kind of scale of the trajectory, which is that of the depth.
+    depth_scale: kind of scale of the trajectory, the same as the depth's.
     network_size: (height, width) of the network's images, pixels.
     method: name of the odometry method.
     receipt: how the scale was measured; None for the network's own scale.

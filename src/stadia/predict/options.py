@@ -76,8 +76,8 @@ class NetworkOptions(CheckedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(NetworkOptions):
-    """Options of a prediction: of `stadia predict`, `Network.open`, `Network.stream`. Each field's help text says what
-    it does.
+    """Options of a prediction: of `stadia predict`, `Network.open`, `Network.stream`. Each field's help text explains
+    it.
 
     backend, precision: names in `stadia.evaluation.backends.BACKENDS` and `PRECISIONS`.
     cloud: whether to write a point cloud; None writes it if the network predicts points.
@@ -327,7 +327,7 @@ def trained_size(config: Mapping[str, Any]) -> Size | None:
 
 
 def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | None:
-    """Return the image size that the user requested, if it differs from that of the training; otherwise None.
+    """Return the image size that the user requested, if it differs from the training's; otherwise None.
 
     requested: text such as "1216x352", or None.
     config: configuration of the training.

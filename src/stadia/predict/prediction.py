@@ -116,8 +116,8 @@ class Prediction:
 
     @property
     def relative_error(self) -> float | None:
-        """Return the relative standard error of the depth, from the network's error and that of the scale; None if both
-        are unknown.
+        """Return the relative standard error of the depth, from the network's error and the scale's; None if both are
+        unknown.
         """
         errors = [self.session.network.relative_error, None if self.receipt is None else self.receipt.deviation]
         known = [error for error in errors if error is not None]
@@ -205,7 +205,7 @@ def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: 
     z = float(depth[y, x])
     if not (0 < z < math.inf):
         found = f"no depth at pixel {x}, {y}"
-        raise GeometryError("distance", found=found, expected="a pixel with depth", fix="choose one that is no sky")
+        raise GeometryError("distance", found=found, expected="a pixel with depth", fix="choose one that is not sky")
     return np.array([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], dtype=np.float64)
 
 

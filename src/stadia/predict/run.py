@@ -150,14 +150,14 @@ class Session:
 
     Attributes:
         receipt: how the scale was measured; None if the network's own scale is kept.
-        mapped: the camera trajectory of the map next to a video, in the unit of the depth; None if none is used.
+        mapped: the camera trajectory of the map next to a video, in the unit of the depth; None if it is not used.
         map_problem: why a map next to the video is not used; "" if it is used or there is none.
         lacks_map: whether a map would give this video a trajectory that does not depend on predicted depth.
         trained: the frames of the input that were used in training the network.
-        strangeness: score of how unlike the images are those on which the network's metres were measured; None if it
-            was not measured.
-        is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that depth is
-            not claimed to be in metres.
+        strangeness: score of the images' dissimilarity to the ones that the network's metres were measured on; None if
+            it was not measured.
+        is_unfamiliar: whether the images are unlike the ones that the network's metres were measured on, so that depth
+            is not claimed to be in metres.
         photo: the prediction of a photo, once it was predicted; None for other inputs.
     """
 
@@ -204,7 +204,7 @@ class Session:
     # -- prepare: backend, scale, judge, path
 
     def start(self) -> None:
-        """Measure the scale, and look for the camera trajectory in a map next to the video; other methods call this
+        """Measure the scale, and search the camera trajectory in a map next to the video; other methods call this
         first.
 
         Raises StadiaError if no source of metres gives a scale.

@@ -93,7 +93,7 @@ class LabeledSet:
 
 @dataclass(frozen=True)
 class ScoreOutput:
-    """Where the predictions of an evaluation are written.
+    """The output of the predictions of an evaluation.
 
     predictions: the folder.
     provenance: the network and options that made them.
@@ -206,8 +206,7 @@ def evaluate(
 
     network: opened, or its name.
     data: recordings with ground truth, or labeled data of another task.
-    protocol: how depth is scored, a name of `stadia list protocols`; None takes that of the options ("metric" by
-        default).
+    protocol: how depth is scored, a name of `stadia list protocols`; None takes the options' ("metric" by default).
     out: folder for the predictions; None takes the network's run, or a temporary folder for a network without a run.
     options: further options of `stadia evaluate`.
 
@@ -346,7 +345,7 @@ class LabeledRecordings(LabeledSet):
     reuse: whether finished predictions in the folder are scored again instead of being replaced.
     trained_on: frames of the training, by recording; their mean depth is a baseline.
     scale_from: texts of `--scale-from` (sources of metres), which are measured on each recording.
-    published: figures of which the protocol is searched.
+    published: figures whose protocol is searched.
     """
 
     predictor: Predictor

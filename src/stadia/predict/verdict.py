@@ -217,8 +217,8 @@ class PredictionGate:
 def find_judging_map(source: Path) -> tuple[MapGeometry | None, str]:
     """Return the map next to a video or folder if it can judge depth, and otherwise why it cannot.
 
-    Only a map that was judged usable can: a doubtful one may be wrong where the depth is right. The reason is "" if
-    there is no map.
+    Only a map that was judged usable can: a doubtful one may contradict right depth. The reason is ""
+    without a map.
 
     source: path of the video or folder.
     """

@@ -105,7 +105,7 @@ def map_video(
     has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
     predict_depth: a function of an image and its K that returns depth up to scale; with it, these images get depth maps
         in the map's unit.
-    cache: folder in which finished stages are kept; None takes the default.
+    cache: folder of finished stages; None takes the default.
     track: shows progress.
 
     Raises DataError with the reason if no map can be made of the video; nothing is written then.

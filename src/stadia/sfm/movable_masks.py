@@ -18,8 +18,8 @@ from stadia.data.video.photo_fit import PhotoFit
 from stadia.io.input_files import expand_home
 
 MAX_DISTANCE = 5
-"""A frame without a mask takes that of a frame at most this many frames away, since `stadia masks` skips frames in
-which the camera hardly moves.
+"""A frame without a mask takes the mask of a frame at most this many frames away, because `stadia masks` skips frames
+of a nearly stationary camera.
 """
 
 GROWN_SHARE, GROWN_SHARE_OF_NEAR = 0.005, 0.015

@@ -84,7 +84,7 @@ class LensCamera:
         return self.focal_px * distorted + np.array(self.center_px)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 where the lens sees nothing."""
+        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 outside the lens's view."""
         import cv2
 
         return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
@@ -188,8 +188,7 @@ class SparseMap:
     def relative_deviations(self) -> Array:
         """Return (P,), for each point its relative standard deviation of depth.
 
-        This is the standard deviation along the ray of the key frame in which it is largest, over the distance to that
-        key frame.
+        This is the largest standard deviation along the ray of a key frame, over the distance to that key frame.
         """
         covariance, _ = self.point_deviations()
         centers = -np.einsum("fji,fj->fi", self.T_camera_world[:, :3, :3], self.T_camera_world[:, :3, 3])
@@ -280,7 +279,7 @@ def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) ->
 
 
 def align_cameras(T_source: Array, T_target: Array) -> tuple[float, Array, Array]:
-    """Find the similarity transform (s, R, t) between two worlds in which the same N cameras have known poses.
+    """Find the similarity transform (s, R, t) between two worlds with known poses of the same N cameras.
 
     The rotation is the mean over the cameras, since positions on a straight line do not determine it.
 
@@ -494,7 +493,7 @@ def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.i
 
 
 MAX_FRAMES_BETWEEN = 60
-"""Most video frames between two key frames for which poses in between are interpolated."""
+"""Poses are interpolated between two key frames that are at most this many video frames apart."""
 
 
 def _interpolate(sparse: SparseMap, index: int, cuts: frozenset[int]) -> tuple[Array, float] | None:

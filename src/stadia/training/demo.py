@@ -118,7 +118,7 @@ def summarize_demo(
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
-    Odometry is of the test world with the largest ATE over path length, SE(3)-aligned. For each method the largest ATE
+    Odometry shows the test world with the largest ATE over path length, SE(3)-aligned. For each method the largest ATE
     over path length is given; None without a trajectory.
 
     scores: of the trained recipe.

@@ -114,7 +114,7 @@ MAX_SHIFT = 0.5
 def choose_network(before: DepthErrors, after: DepthErrors) -> Decision:
     """Keep the new network only if the deciding error falls, and no other error rises, by more than its scatter.
 
-    Points and matches say nothing of traffic and other places without them. So a network that shifts depth by more than
+    Points and matches do not measure traffic and other places without them. So a network that shifts depth by more than
     MAX_SHIFT is not kept either, unless ground truth decides.
     """
     compared = (compare_error(name, getattr(before, name), getattr(after, name)) for name in MEASURES)
@@ -224,7 +224,7 @@ def choose_weights(
 ) -> tuple[DepthErrors, Decision, Checkpoint]:
     """Make the best of three networks the run's best checkpoint: the trained one, the mean of both, the start.
 
-    The mean is measured only if the trained one is better by the deciding error, and worse by another.
+    The mean is measured only if the trained one is better by the deciding error, and worse by another error.
 
     measure: from a checkpoint and what to call it to its errors.
 

@@ -684,7 +684,7 @@ def starts_from_depth(config: Any) -> bool:
 
 
 def build_report(run: Run, *, is_command: bool) -> None:
-    """Build the report of a run that a command trained, and print where it is."""
+    """Build the report of a run that a command trained, and print its path."""
     if is_command and run.writes:
         from stadia.report import build_report as build
 

@@ -18,7 +18,9 @@ PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A cause or fix that replaces the entry's; empty to keep it. factor: of distances, for a known mistake; else 0."""
+    """A cause or fix that replaces the entry's; empty to keep it. factor: factor on distances that a known mistake
+    causes; else 0.
+    """
 
     cause: str = ""
     fix: str = ""
@@ -264,7 +266,7 @@ LEARNING: tuple[Link, ...] = (  # families of training on video: a fault in one 
 )
 
 OUTCOME: tuple[Link, ...] = (Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT)
-"""Links in which every training fault finally shows."""
+"""Links that finally show every training fault."""
 
 EFFECTS: dict[Link, frozenset[Link]] = {  # links in order of causes, with the links that show their symptoms
     Family.DATA: frozenset(

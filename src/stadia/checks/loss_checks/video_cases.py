@@ -237,7 +237,7 @@ def _make_axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[
         gain, offset = right["brightness"].unbind(-1)
         stack = torch.stack
         axis("gain, times the true one", "B01", "brightness", lambda x, _: stack((gain * x, offset), -1), GAIN_FACTORS)
-        axis("offset, beside the true one", "B01", "brightness", lambda x, _: stack((gain, offset + x), -1), OFFSETS)
+        axis("offset from the true one", "B01", "brightness", lambda x, _: stack((gain, offset + x), -1), OFFSETS)
     if outputs.right_view:
         name = "depth of the right view, times the true one"
         axis(name, "L01", "inverse_depth_right", lambda x, value: value / x, DEPTH_FACTORS)
@@ -312,7 +312,7 @@ def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneSc
 
 
 def fill_images(scene: PlaneScene, value: float) -> PlaneScene:
-    """Return the scene with the same cameras, in which all images have one color.
+    """Return the scene with the same cameras, but with images of one color.
 
     scene: the scene.
     value: value of red, green and blue in [0, 1].

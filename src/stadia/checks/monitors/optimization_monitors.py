@@ -85,7 +85,7 @@ class LossSpikeMonitor:
 
         step: number of the training step.
         loss: loss of the batch.
-        samples: names of the batch's samples, for the warning.
+        samples: names of the batch's samples; the warning lists them.
         """
         times = self.ratio_to_median(loss)
         if times <= MAX_SPIKE:
@@ -124,7 +124,7 @@ def report_not_finite(step: int, error: NotFiniteError) -> Finding:
     """Return the finding (T08) about a number that is not finite and that ended the training.
 
     step: number of the training step.
-    error: the error, which says where the number was found.
+    error: the error, which names the place of the number.
     """
     measured, evidence = f"{error.where}: {error.found}", {"step": step}
     return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
@@ -349,7 +349,7 @@ ERRORS = (
 ROUNDING = 1e-6  # rounding by which a score may leave its range
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
-"""Errors by which a validation is judged, in the order of preference: the first one that was computed counts."""
+"""Errors that judge a validation, in the order of preference: the first one that was computed counts."""
 
 RISING_VALIDATIONS = 3  # consecutive validations in which an error rises while the loss falls
 MIN_OVERFIT = 1.1  # error of the last validation over the run's minimum
@@ -373,7 +373,7 @@ VALIDATION_RULES = (
           improves=lambda value, before: value > MIN_IOU_GAIN * before),
     limit("C30", "mask_mae", "{:.0%} of the mask is wrong", at_most=MAX_MASK_ERROR),
     Rule("U05", "residual_spearman", lambda value: value < 0,
-         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}", "above 0"),
+         "Sigma rises as the residual falls, with a rank correlation of {:.2f}", "above 0"),
     Rule("U06", "residual_over_sigma", lambda value: not 1 / MAX_SIGMA_BIAS <= value <= MAX_SIGMA_BIAS,
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
@@ -512,7 +512,7 @@ class RotationMonitor(Monitor):
 
 
 class DetectionMonitor(ValidationMonitor):
-    """Warn of validations in which none of the labeled objects is found (finding O21)."""
+    """Warn of validations that find no labeled object (finding O21)."""
 
     min_rows = EMPTY_VALIDATIONS
 

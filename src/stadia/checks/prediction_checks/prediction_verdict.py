@@ -85,13 +85,13 @@ FIX_OF_PHOTO = "give a second source: a measured distance, an object of known he
 def check_scale_verdict(
     verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
 ) -> list[Finding]:
-    """Return a finding (M38) if the measured scale of depth, on which metres depend, is doubtful or unusable.
+    """Return a finding (M38) if the measured scale of depth is doubtful or unusable, because metres depend on it.
 
     verdict: verdict on the scale: "usable", "doubtful" or "unusable".
-    sources: what the scale was measured by, for the message.
+    sources: sources of the scale that the message names.
     deviation: relative standard deviation of the scale.
     has_map: whether the input has a map of static points, so that the proposed fix is not to make one.
-    is_photo: whether the input is a single photo, for which no map can be made.
+    is_photo: whether the input is a single photo, so that no map can be made.
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:
@@ -150,7 +150,7 @@ A clip of a highway with 409, most of them on cars that overtake, contradicted r
 """
 
 BASELINE_DEVIATIONS = 2.0
-"""Standard deviations by which an error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR."""
+"""An error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR by this many standard deviations."""
 
 MIN_JUDGED_PAIRS = 4  # pairs for a comparison with constant depth, row means or the mean map
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
@@ -232,7 +232,7 @@ def propagate_findings(
         completed[question] = apply_findings(completed[question], about)
     causes = {
         Question.CAMERA: "metres are proportional to the focal length, which is",
-        Question.DEPTH: "metres are no better than the depth, which is",
+        Question.DEPTH: "metres depend on the depth, which is",
     }
     for question, text in causes.items():
         scale, cause = completed[Question.SCALE], completed[question]
@@ -463,7 +463,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
     if measured.mapped is not None and is_mapped(measured):
         yield from _check_points(measured.mapped, is_contradicted=_confirms_depth(measured))
     elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
-        text = f"in {share:.0%} of the frames the lowest fifth is as far as the farthest fifth of the map"
+        text = f"in {share:.0%} of the frames the lowest fifth of the map has the depth of its farthest fifth"
         expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
         severity = Severity.NOTE if is_weak else Severity.WARN
         yield make_finding("M37", severity, text, expected, evidence={"share": share})
@@ -574,7 +574,7 @@ def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class _BaselineError:
-    """The error of depth over that of a baseline, with its deviation, and what was compared."""
+    """The error of depth over the error of a baseline, with its deviation, and what was compared."""
 
     error: float
     deviation: float

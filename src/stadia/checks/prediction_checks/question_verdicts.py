@@ -21,13 +21,13 @@ class Verdict(StrEnum):
 
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
-"""The verdicts in the order in which one hides the next in the overall verdict."""
+"""The verdicts, the worst first. The overall verdict is the first one that any question has."""
 
 
 class Question(StrEnum):
     """Name a question about a prediction; each has its own verdict.
 
-    DEPTH ("depth"): are order and shape of the depth right, whatever its unit?
+    DEPTH ("depth"): are order and shape of the depth right in any unit?
     SCALE ("scale"): are the metres right?
     PATH ("path"): is the camera trajectory right?
     CAMERA ("camera"): is the field of view right?

@@ -380,7 +380,7 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     if least < math.log(ROTATION_WARN):
         return
     if not 1 / MAX_FOCAL_FACTOR <= factor <= MAX_FOCAL_FACTOR:
-        reason = f"matches turn {1 / factor:.2f} times as far as the poses, which no focal length explains"
+        reason = f"matches turn {1 / factor:.2f} times the angle of the poses, which no focal length explains"
         raise NotChecked(f"fx by the camera rotation: {reason}", hides="a wrong angle of view")
     severity = Severity.stop_if(least >= math.log(ROTATION_STOP))
     measured = f"rotations through K are {1 / factor:.2f} times the poses' rotations, within "

@@ -557,7 +557,7 @@ def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dic
 
 
 def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, list[int], dict[int, float]] | None:
-    """Return the shift of the poses in frames, others that fit equally, and errors by shift; None if none is clear."""
+    """Return the shift of the poses in frames, others that fit equally, and errors by shift; None if unclear."""
     errors = {shift: _rotation_errors_deg(survey, steps, shift) for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)}
     as_given, fitting = errors[0], {}
     for shift, there in errors.items():

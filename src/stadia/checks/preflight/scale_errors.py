@@ -346,7 +346,7 @@ def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_r
 
 
 def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
-    """Return (unit, metres) of each unit in which a baseline that is too long is plausible."""
+    """Return (unit, metres) of each unit that makes a too long baseline plausible."""
     high = PLAUSIBLE_BASELINES_M[1]
     return [
         (unit, baseline / count)
@@ -381,7 +381,9 @@ def _holds_given_length(error: ScaleError) -> bool:
 
 
 def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
-    """Return the interval of the factor by which the rig is too long, from more frames and near points."""
+    """Return the interval of the factor between the given and the true baseline of the rig, from more frames and near
+    points.
+    """
     sources, steps = {error.source, LengthSource.POSES}, []
     if any({c.first, c.second} == sources for c in error.against):
         steps = [*survey.steps, *survey.measure_steps_between()]

@@ -63,7 +63,7 @@ OTHER_ORDER = "the rotation's Euler angles in the other order"
 
 @dataclass(frozen=True, slots=True)
 class SideMeasurement:
-    """The side to which the right image is displaced, by the share of matches with x_left > x_right.
+    """The displacement of the right image, left or right, by the share of matches with x_left > x_right.
 
     unrotated: without the rig's rotation. forward, backward: residuals of plane sweeps for a right and a left camera.
     """
@@ -281,7 +281,7 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
 
 
 def _max_epipolar_px(survey: RecordingSurvey) -> tuple[float, float]:
-    """Return the median distances to the epipolar lines from which E04 warns and stops."""
+    """Return the median distances to the epipolar lines at which E04 warns and stops."""
     width = survey.recording.camera(survey.anchors[0]).width
     warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
     return warn_px, stop_px

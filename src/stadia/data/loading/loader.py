@@ -42,7 +42,7 @@ class PackedTensors:
     """Base of packed samples: tensors of one sample or of a batch."""
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Return a copy in which the function is applied to every tensor, of any shape."""
+        """Return a copy after applying the function to every tensor, of any shape."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -234,7 +234,7 @@ class Loader(Generic[PackedT, BatchT]):
     """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
 
     batch_size: of one process. workers: processes that load; 0 loads in this one. seed: of the order. drop_last: by
-    default if shuffled and one batch can be filled. device: on which bytes become floats.
+    default if shuffled and one batch can be filled. device: device that converts bytes to floats.
     """
 
     def __init__(
@@ -303,7 +303,7 @@ class Loader(Generic[PackedT, BatchT]):
     def _open(self) -> Iterator[PackedT | StadiaError]:
         """Return the iterator over batches; the workers that it forks never collect garbage of this process.
 
-        A fork has no threads of its parent: it would wait for ever for those of a video decoder that it frees.
+        A fork has no threads of its parent: it would wait for ever for the threads of a video decoder that it frees.
         """
         gc.freeze()
         try:
@@ -411,13 +411,13 @@ def _iterate_from(loader: Loader[Any, BatchT], position: int) -> Iterator[BatchT
 
 
 class SequentialLoader(MixtureLoader[BatchT]):
-    """All batches of several datasets, one after the other."""
+    """All batches of several datasets in sequence."""
 
     def __init__(self, loaders: Mapping[str, Loader[Any, BatchT]]) -> None:
         super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
 def take_batches_of_each(loaders: Mapping[str, Loader[Any, BatchT]], batches: int) -> MixtureLoader[BatchT]:
-    """Load this many batches of each dataset, one after the other."""
+    """Load this many batches of each dataset, in sequence."""
     epochs = {name: batches / max(len(loader), 1) for name, loader in loaders.items()}
     return MixtureLoader(loaders, epochs, order="sequential")

@@ -1,6 +1,6 @@
 """Make samples of video: a target frame, its neighbors in time and its stereo partner, packed as bytes.
 
-A sample of a mapped video also says which pixels move, or move with the camera.
+A sample of a mapped video also marks the pixels that move, or move with the camera.
 """
 
 import logging

@@ -86,7 +86,7 @@ class AugmentationDraw:
 def draw_augmentation(
     config: AugmentationConfig, height: int, width: int, random: np.random.Generator
 ) -> AugmentationDraw:
-    """Draw for one sample of images (height, width). The numbers do not depend on which changes are enabled."""
+    """Draw for one sample of images (height, width). The set of enabled changes does not influence the numbers."""
     mirror, color, zoom, left, top = random.random(5)
     jitter = config.color
     ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue

@@ -149,7 +149,7 @@ class VideoList(DatasetFormat):
 def read_entries(path: Path) -> list[VideoEntry]:
     """Return an entry for each video of a folder, a glob, a .txt or a .csv, in order.
 
-    Raises DataError if there is no video, a name or path occurs twice, or a list is malformed.
+    Raises DataError if no video is found, a name or path occurs twice, or a list is malformed.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         entries = _read_table(path)

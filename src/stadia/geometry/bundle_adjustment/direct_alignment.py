@@ -169,7 +169,7 @@ class _Pair:
         return _State(T, brightness, transform, residual, seen)
 
     def normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
-        """Return curvature (8, 8) and downhill (8,), for a left twist (v, w), log gain and offset.
+        """Return curvature (8, 8) and downhill (8,) with respect to a left twist (v, w), log gain and offset.
 
         A twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11).
         """

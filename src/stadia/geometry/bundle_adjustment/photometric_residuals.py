@@ -114,7 +114,7 @@ def make_host_points(
     K: (3, 3) intrinsics in pixels.
     host: index of the frame.
     pixel: (P, 2) integer x and y, at least MARGIN pixels from the image's edge.
-    inverse_depth, weight: (H, W) maps from which the points take their values.
+    inverse_depth, weight: (H, W) maps that provide the values of the points.
     """
     x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
     around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)

@@ -74,7 +74,7 @@ class _Image:
 
 
 def read_targets(dataset: Path) -> Targets:
-    """Return how many instances the BOP benchmark asks for, by (scene id, image id) and then by object id.
+    """Return the number of instances in the BOP benchmark's target list, by (scene id, image id) and then by object id.
 
     dataset: folder of the data set, which contains test_targets_bop19.json.
     """
@@ -215,7 +215,7 @@ class BopImages(object_labels.ObjectImages):
 
         index: index of the image.
 
-        Raises DataError if the list asks for an object that is not annotated in the image.
+        Raises DataError if the list contains an object that is not annotated in the image.
         """
         poses = self._all[index].poses
         if self.targets is None:
@@ -284,7 +284,7 @@ def to_boxes(
     results = list(results)
     found: dict[tuple[int, int], list[object_labels.EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
-    _check_known(what, "scene", {result.scene_id for result in results}, scenes, f"those of {images.name}")
+    _check_known(what, "scene", {result.scene_id for result in results}, scenes, f"one of {images.name}")
     for scene in scenes:
         known = [im_id for scene_id, im_id in found if scene_id == scene]
         image_ids = {result.im_id for result in results if result.scene_id == scene}
@@ -342,7 +342,7 @@ def _check_score(what: str, score: float) -> float:
 
 
 def _parse_result(what: str, line: str) -> BopResult | None:
-    """Return the estimate of a line; None if its pose is NaN, as programs write it where they fail."""
+    """Return the estimate of a line; None if its pose is NaN, which programs write after a failure."""
     words = line.split(",")
     try:
         if len(words) != 7:

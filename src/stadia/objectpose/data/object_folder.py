@@ -186,7 +186,9 @@ class KittiObjectImages(KittiBoxImages, ObjectImages):
         folder, stems = expand_home(folder), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
             fix = "check both folders"
-            raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
+            raise DataError(
+                folder / f"{odd[0]}.txt", found="no such image", expected=f"an image of {self.name}", fix=fix
+            )
         files = [folder / f"{stem}.txt" for stem in stems]
         return [self._in_camera(index, read_boxes(file, scored=True)) for index, file in enumerate(files)]
 

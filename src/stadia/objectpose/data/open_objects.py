@@ -112,7 +112,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
 
 
 def has_split(path: Path, split: str, format: str = "auto") -> bool:
-    """Return whether a data set has a split of this name. Raises DataError if the folder is no data set of objects."""
+    """Return whether a dataset has a split of this name. Raises DataError for a folder without a dataset of objects."""
     path = expand_home(path)
     if (detect_object_format(path) if format == "auto" else format) != "objects":
         return (path / split).is_dir()

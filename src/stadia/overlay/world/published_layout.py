@@ -23,7 +23,7 @@ from stadia.overlay.world.backgrounds import DepthLabel
 from stadia.overlay.world.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
 
 LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
-"""Shape of the array in which (I - 1, J - 1, K - 1) gives the index of an image."""
+"""Shape of the array that has the index of an image at (I - 1, J - 1, K - 1)."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
 ASSUMED_FOV_DEG = 60.0  # assumed, since the cameras are unknown; no training uses it

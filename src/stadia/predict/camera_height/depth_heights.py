@@ -154,7 +154,7 @@ class FrameHeight:
 class DepthHeight:
     """The camera's height over the road by the depth of all images.
 
-    source: where the depth comes from, in words.
+    source: origin of the depth, in words.
     frames: the measurements of all images.
     pooled: heights by each way of combining images, with the uncertainty.
     pool: the way that is used: median, mean, weighted or mode.
@@ -261,7 +261,7 @@ def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, sourc
 
     frames: measurements of the images.
     config: how they are combined.
-    source: where the depth comes from, in words.
+    source: origin of the depth, in words.
 
     Raises GeometryError if no image has a road and enough objects.
     """

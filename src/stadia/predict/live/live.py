@@ -140,7 +140,7 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
     given: the camera that the user gave, if any.
     height, width: of the images, pixels.
 
-    Returns the given camera, or that of a bag, or one with an assumed field of view; and whether it is assumed.
+    Returns the given camera, or a bag's, or one with an assumed field of view; and whether it is assumed.
     """
     if given.is_given or (find_camera_file(Path(source.address)) is not None and source.name != "bag"):
         return read_user_camera(given, Path(source.address), height, width), False
@@ -185,7 +185,7 @@ class LivePrediction:
     def run(self, seconds: float | None = None) -> Iterator[LiveResult]:
         """Yield a result for each image that is predicted, and twice a second without one, until the source ends.
 
-        seconds: stop after this time, which counts from when the network is opened; None goes on.
+        seconds: stop after this time, which counts from when the network is opened; None sets no limit.
 
         Raises DataError if no image came.
         """

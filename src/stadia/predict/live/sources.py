@@ -69,7 +69,7 @@ class SourceKind:
     recognizes: returns whether a text names a source of this kind.
     open: returns the images; when they end or an error occurs, the connection is closed.
     reconnects: whether it is opened again then.
-    is_paced: whether images can be read faster than their times say, so that reading waits for them.
+    is_paced: whether images can be read faster than their times, so that reading waits for them.
     """
 
     recognizes: Callable[[str], bool]

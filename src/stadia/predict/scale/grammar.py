@@ -315,7 +315,7 @@ MAX_MISFIT_SHARE = 0.5  # another order has at most this share of the given rows
 
 
 def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tuple[dict[str, list[Box]], str]:
-    """Convert boxes to left, top, right, bottom in pixels, whatever order and unit they have.
+    """Convert boxes in any order and unit to left, top, right, bottom in pixels.
 
     Order and unit are kept if the boxes then fit into the images; otherwise the order and unit that fit best are used.
 

@@ -36,13 +36,13 @@ from stadia.predict.scale.sources import (
 from stadia.predict.scale.video_track import SpeedTrack, make_track_source
 
 MAX_FRAMES = 40
-"""Number of frames of an input, evenly spread, on which the scale is measured."""
+"""Number of frames of an input, evenly spread, that measure the scale."""
 
 MIN_COMMON = 3
 """Fewest images that two sources must both have measured to be compared image by image."""
 
 MAX_READ = 400
-"""Number of first frames of a video file from which the measured frames are taken."""
+"""The measured frames are taken from this many first frames of a video file."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,8 @@ class ScaledPredictor:
         return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Predict the motion (B, 4, 4) from the camera of the image `now` to that of the image `following`, translation
-        in metres.
+        """Predict the motion (B, 4, 4) from the camera of the image `now` to the camera of the image `following`,
+        translation in metres.
 
         None if the network predicts no motion, or a shift was fitted.
         """
@@ -217,8 +217,8 @@ def measure_scale(
     open_input: opens the input; it is called once, and the frames are read once.
     sources: texts of `--scale-from`.
     mapped: the map next to the input, or None.
-    kept: the scale that the camera's file keeps, for the source `camera`; or None.
-    track: the speed that the video records, for the source `file`; or None.
+    kept: the scale that the camera's file keeps (source `camera`); or None.
+    track: the speed that the video records (source `file`); or None.
 
     Raises StadiaError if no source fits the input, or the kind of depth.
     """
@@ -387,7 +387,7 @@ def predict_measured_frames(
 
 
 def predict_frame(predictor: Predictor, frame: Frame) -> MeasuredFrame:
-    """Return a frame with its predicted depth, to which lengths in it are compared."""
+    """Return a frame with its predicted depth, so that lengths in it can be compared."""
     shown = PreparedFrame.prepare(predictor, frame)
     return MeasuredFrame(shown, _as_array(_predict(predictor, shown)))
 

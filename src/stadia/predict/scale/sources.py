@@ -64,7 +64,7 @@ MIN_ROAD_NORMAL = 0.9
 """Smallest upward component of the unit normal of a plane that counts as a road."""
 
 ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
-"""Fewest pixels of a band of distance in which the height over the road is measured; there are ROAD_BANDS bands, with
+"""Fewest pixels of a band of distance in the measurement of the height over the road; there are ROAD_BANDS bands, with
 equal ratios of distance.
 """
 
@@ -158,7 +158,7 @@ class MeasuredFrame:
 
 
 Measure = Callable[[MeasuredFrame], Lengths | None]
-"""A function that returns, for a frame, predicted inverse depths (or 1 / lengths) and the measured metres; None
+"""A function that takes a frame and returns predicted inverse depths (or 1 / lengths) and the measured metres; None
 without.
 """
 
@@ -169,7 +169,7 @@ class SharedFit:
 
     images: pairs of predicted inverse lengths and metres of each frame.
     deviation: relative standard deviation that they share besides the source's own.
-    about: what was found, for the receipt.
+    about: what was found; the receipt records it.
     """
 
     images: list[Lengths]
@@ -190,7 +190,8 @@ class ScaleSource:
     grows_with_focal: whether its metres grow with the camera's focal length.
     find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
     uses_map: whether it uses the camera's height over the road of a map.
-    finish: returns the measurements after all frames were measured, instead of those of `measure`; None without.
+    finish: returns the measurements after all frames were measured; they replace the results of `measure`; None
+        without.
     frame: name of the only frame that it measures; None for any.
     """
 
@@ -311,7 +312,7 @@ def match_pair_depth(
 def height(text: str, height_m: float) -> ScaleSource:
     """Create the source `height`: the camera's known height over the road.
 
-    The road is that of the masks, or else the lower middle of the image.
+    The road comes from the masks, or else is the lower middle of the image.
     """
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
@@ -541,12 +542,12 @@ def known_object(text: str, given: KnownObject) -> ScaleSource:
 
     lacking = f"no box or mask shows a whole {given.name} of {MIN_BOX_PX:g} pixels or more"
     if given.boxes:
-        lacking += f". The boxes are of {', '.join(list(given.boxes)[:3])}: these names must be those of the images"
+        lacking += f". The boxes are of {', '.join(list(given.boxes)[:3])}: these names must be names of the images"
     return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
 
 
 def _measure_size(box: Box, height_m: float, width_m: float | None) -> float:
-    """Return metres per pixel of an object: by its height, and by its width too if its box is that of a rear view."""
+    """Return metres per pixel of an object: by its height, and by its width too if its box shows a rear view."""
     left, top, right, bottom = box
     by_height = height_m / (bottom - top)
     if width_m is None or right - left > MAX_REAR_SHAPE * (bottom - top):

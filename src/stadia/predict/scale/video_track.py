@@ -40,10 +40,10 @@ MIN_SPREAD = 1e-3
 """Smallest mean deviation of ratios that tells two clock offsets apart; below, the smaller offset is taken."""
 
 MIN_COVERED = 0.6
-"""Smallest share of the predicted motions that must lie within the track at a clock offset."""
+"""Smallest share of the predicted motions that must fall within the track at a clock offset."""
 
 MIN_SPEED = 0.5
-"""Speed, metres per second, below which a track's motions are taken as those of this speed."""
+"""Smallest assumed speed of a track, metres per second, in the choice of the time between two frames."""
 
 MAX_SRT_BYTES = 64 << 20
 
@@ -53,7 +53,7 @@ class SpeedTrack:
     """The speed of a camera over time.
 
     name: of the source, such as "GPMF" or a file's name.
-    times_s: (N,) rising, on the video's clock as far as it is known, seconds.
+    times_s: (N,) rising, on the video's clock if it is known, seconds.
     speeds: (N,) metres per second.
     search_s: largest error of this clock, seconds; None if it is unknown.
     """
@@ -191,7 +191,7 @@ def make_track_source(text: str, track: SpeedTrack) -> ScaleSource:
         return SharedFit(used, clock.deviation, about) if used else None
 
     speed = max(float(np.median(track.speeds)), MIN_SPEED)
-    lacking = f"no motion of the video lies in the speed of {track.name}"
+    lacking = f"no motion of the video is within the speed of {track.name}"
     return ScaleSource(
         text, measure, lacking, systematic=SPEED_DEVIATION, motion_s=2 * MIN_MOTION_M / speed, finish=finish
     )

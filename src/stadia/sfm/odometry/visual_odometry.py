@@ -220,7 +220,7 @@ def track_camera(
 ) -> CameraPath:
     """Estimate the trajectory of a camera through video frames, which are read one by one.
 
-    Frames marked as not on the trajectory (such as those in which the camera stands) are skipped.
+    Frames marked as not on the trajectory (such as frames of a stationary camera) are skipped.
 
     predictor: the network.
     frames: the frames.

@@ -106,7 +106,7 @@ def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Pa
 
 
 def name_result(reconstruction: Reconstruction) -> str:
-    """Return the name of the refined file or folder: that of the given one, without a number such as COLMAP's 0."""
+    """Return the name of the refined file or folder: the given one's, without a number such as COLMAP's 0."""
     name = reconstruction.path.name
     return name if name and not name.isdecimal() and name != MODEL.parts[0] else "refined"
 
@@ -154,7 +154,7 @@ def write_model(
     folder: an existing folder.
     seen: poses and cameras of the matched images.
     refined: the points.
-    images: (H, W, 3) RGB images by their index, for the colors of points; black without them.
+    images: (H, W, 3) RGB images by their index; they give the colors of points; black without them.
     """
     pycolmap = import_pycolmap()
     model, sparse = pycolmap.Reconstruction(), refined.sparse

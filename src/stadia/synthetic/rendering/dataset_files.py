@@ -51,7 +51,7 @@ class SceneFormat:
 
     Each scene is a folder that is complete or absent, so rendering can resume.
 
-    kind, version: kind and version of the data set, from which seeds are derived.
+    kind, version: kind and version of the dataset; seeds are derived from them.
     record: name of a scene's JSON file, which is written last.
     listing: name of the data set's JSON file with the scenes of each split, which is written last.
     header: further entries of the listing.
@@ -68,9 +68,7 @@ class SceneFormat:
     is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
-        """Raise StadiaError if the listing or the preview would replace those of another data set, or a file of the
-        user.
-        """
+        """Raise StadiaError if the listing or the preview would replace a file of another dataset or of the user."""
         from stadia.io.output_files import check_foreign_folder
 
         check_foreign_folder(out, *LISTINGS)

@@ -263,7 +263,7 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
 
 
 def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
-    """Return the checkpoint from which a run is resumed, or None.
+    """Return the checkpoint that a run is resumed from, or None.
 
     Raises CheckpointError if it is damaged or of another run, and RunError if the run has lost a file.
     """

@@ -41,7 +41,7 @@ class StudyChange(StrictModel):
     """One change of the base.
 
     set: one or several `dotted.key=value`; the effects of several are not separated.
-    expect: hypothesis about the metric.  claim: the hypothesis as a sentence, for the table.
+    expect: hypothesis about the metric.  claim: the hypothesis as a sentence in the table.
     """
 
     set: Words = Field(min_length=1)
@@ -64,7 +64,7 @@ class StudyConfig(StrictModel):
     budget: equal "samples" (steps x batch x grad_accumulation_steps x devices), or equal "seconds" within 5 %.
     until: seeds are added until the half-width of the interval is below this value, in the metric's unit, or below
         |effect|; null = only `seeds`.
-    max_seeds: largest number of seeds with `until`; the intervals hold for as many looks at the results.
+    max_seeds: largest number of seeds with `until`; the intervals hold for this many interim analyses.
     scores: score and judge each run at its end; "auto": if the metric is in a score file.
     post_hoc_choices: what was chosen after results existed; stadia writes it.
     """
@@ -267,7 +267,7 @@ def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str,
 
 
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
-    """Return the configuration keys in which a changed run differs from the base run, with their values.
+    """Return the configuration keys whose values differ between a changed run and the base run, with their values.
 
     Keys that cannot alter a result, such as the name, and the seed are left out.
 

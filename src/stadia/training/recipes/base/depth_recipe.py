@@ -100,7 +100,7 @@ class DepthRecipe(
         raise NotImplementedError(f"{type(self).__name__} defines no depth_scale")
 
     def inverse_depth(self, image: Tensor, camera: Camera | None = None) -> Tensor:
-        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera in 1/m, see `depth_scale`."""
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), with the training camera in 1/m, see `depth_scale`."""
         if self.depth_network is None:
             raise NotImplementedError(f"{type(self).__name__} predicts no depth")
         return self.maps(image, camera).inverse_depth

@@ -161,7 +161,7 @@ class TrainingOverlap:
         return sum(len(self.trained[name].intersection(frames)) for name, frames in indices.items())
 
     def count_same_session(self, indices: Indices) -> int | None:
-        """Return the count of frames that did not train but are of a session that did; None if unknown."""
+        """Return the count of frames outside the training whose session has training frames; None if unknown."""
         if not self.is_known:
             return None
         return sum(len(set(frames) - self.trained[name]) for name, frames in indices.items() if name in self.sessions)

@@ -110,7 +110,7 @@ def estimate_epoch_height(
 ) -> EpochEstimate:
     """Estimate the height of one group from an epoch. Raises RunError if its recordings have several heights.
 
-    known_m: the height of the group before, for the absolute test; NaN if unknown.
+    known_m: the group's height so far, which the absolute test compares with; NaN if unknown.
     """
     has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
     by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)

@@ -255,7 +255,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def _has_metric_map(self) -> bool:
-        """Return whether the motion is that of maps whose unit is known in metres."""
+        """Return whether the motion comes from maps whose unit is known in metres."""
         sets = self.config.data.sets.values()
         return self.config.motion == "map" and all(data_set.map_unit_m is not None for data_set in sets)
 
