@@ -54,11 +54,11 @@ def _end_sentence(text: str) -> str:
 
 
 class StadiaError(Exception):
-    """A mistake that the user can fix. `str(error)` is one line, which is printed without a traceback.
+    """A mistake that the user can fix. The command line prints `str(error)`, one line, without a traceback.
 
     where: the wrong file, key or argument, as the user typed it.
-    found: what is there.
-    expected: what should be there.
+    found: the wrong content.
+    expected: the valid content.
     fix: a command or an action; None if `expected` is enough.
     """
 

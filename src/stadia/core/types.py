@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DepthScale(StrEnum):
-    """What is known about the scale of predicted depth. An evaluation protocol refuses a scale that it cannot score.
+    """The scale of predicted depth. An evaluation protocol refuses a scale that it cannot score.
 
     The values are "metres"; "up-to-scale"; "affine-inverse", inverse depth up to scale and shift; and "affine-depth",
     depth up to scale and shift.
@@ -266,11 +266,10 @@ class PredictedMaps(TensorDataclass):
 
 
 class Predictor(Protocol):
-    """The interface of a trained network, with or without a pose network, for evaluation and `stadia predict`.
+    """The interface of a trained network for evaluation and `stadia predict`. A pose network is optional.
 
     depth_scale: scale of the predicted depth and translations: metres, up to scale, or up to scale and shift.
-    height, width: size of the images that its networks receive. `geometry.camera.resize` resizes images with their
-        camera.
+    height, width: size of the network's input images. `geometry.camera.resize` resizes images with their camera.
     crop: name of a crop in `geometry.numpy_camera.IMAGE_CROPS`, which is cut out before resizing.
     """
 

@@ -111,14 +111,14 @@ class DatasetFormat:
 def open_recordings(
     path: str | Path, format: str = "auto", *, progress: ReportProgress | None = None, **options: Any
 ) -> list[Recording]:
-    """Open the recordings of a data set, a video, or a folder of images. Images are decoded only if necessary.
+    """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only if necessary.
 
-    path: path of the data set, video or folder.
-    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto", which finds the format.
+    path: path of the dataset, video or folder.
+    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto" to detect the format.
     progress: called while a video is decoded.
-    options: fields of `SourceOptions`.
+    options: fields of `SourceOptions`, such as recordings, frames and camera.
 
-    Raises ConfigError for wrong options, and DataError if nothing readable is found.
+    Raises ConfigError for wrong options, and DataError if no readable recording is found.
     """
     return _open(path, format, options, progress)
 

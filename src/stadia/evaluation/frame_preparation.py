@@ -195,7 +195,11 @@ def has_frame_numbers(recording: Recording) -> bool:
 
 
 def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-    """Yield left images of a recording at rising `indices`, or all."""
+    """Yield the left images of a recording.
+
+    recording: the recording.
+    indices: rising indices of the images; None reads all.
+    """
     before = None
     for index, after in pairwise(chain(range(len(recording)) if indices is None else indices, [len(recording)])):
         skipped = partial(read_frames, recording, range(index + 1, after))

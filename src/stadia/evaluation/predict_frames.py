@@ -231,7 +231,17 @@ def predict_to_folder(
     has_frame_numbers: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Predict frames into a folder, with the provenance's motion. See `write_predictions`."""
+    """Predict frames, and write the predictions into a folder. See `write_predictions`.
+
+    predictor: the network.
+    frames: the frames, in order.
+    out: the folder.
+    provenance: origin of the predictions; its `motion` is the method for the camera trajectory.
+    source: name of the input in messages and records.
+    fingerprint: hash of the input; "" if unknown.
+    has_frame_numbers: whether the names of the frames are their numbers in a video.
+    listeners: receive each predicted frame.
+    """
     predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
     predicted = steady_frames(predicted) if provenance.steady else predicted
     return write_predictions(

@@ -39,16 +39,18 @@ RECORD = "predictions.json"
 
 
 class Provenance(StrictModel):
-    """Origin of a set of predictions.
+    """The origin of a set of predictions.
 
-    checkpoint: its file name and step.  motion: a row of `stadia.evaluation.MOTIONS`.
+    checkpoint: file name and step of the checkpoint.
+    motion: a name in `stadia.evaluation.MOTIONS`.
     requested_size: (height, width) of the network's input, if it is not the training size.
-    backend, precision: rows of the tables of `stadia.evaluation.backends`.
-    flip, steady: whether maps are averaged with the mirrored image's, and over neighboring frames.
-    licence: of the published weights.
-    scale_from: how its metres were measured (`--scale-from`); None for depth as the network predicts it.
+    backend, precision: names in the tables of `stadia.evaluation.backends`.
+    flip: whether maps are averaged with the maps of the mirrored images.
+    steady: whether maps are averaged over neighboring frames.
+    licence: licence of the published weights.
+    scale_from: measurement of the metric scale (`--scale-from`); None for depth as the network predicts it.
     camera_origin: origin of the camera, such as "assumed, ...".
-    path_origin: what the path uses besides `motion`: the map of a video, and its scale.
+    path_origin: other origins of the path next to `motion`: the map of a video, and its scale.
     """
 
     recipe: str

@@ -181,12 +181,12 @@ def score_trajectory(
     max_difference_s: float = 0.01,
     rpe_interval_s: float | None = None,
 ) -> TrajectoryScore:
-    """Associate two trajectories, align them and compute the metrics.
+    """Associate two trajectories, align them and compute the errors.
 
     estimated, reference: camera-to-world trajectories.
-    alignment: what is fitted. An estimate up to scale needs "scale" or "sim3".
-    max_difference_s: largest time difference between associated poses.
-    rpe_interval_s: also compute the RPE of poses that are this many seconds apart, which needs times.
+    alignment: the fitted transform. An estimate up to scale needs "scale" or "sim3".
+    max_difference_s: largest time difference between associated poses, seconds.
+    rpe_interval_s: also compute the relative pose error (RPE) over this interval, seconds; this needs times.
 
     Raises DataError if too few poses can be associated, and GeometryError if a path cannot be aligned.
     """

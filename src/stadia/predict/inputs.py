@@ -254,16 +254,16 @@ class PredictionInput:
     """The frames of one input to predict, in order.
 
     name: name of the input.
-    frames: the frames; the frames of a video can be read only once.
+    frames: the frames. The frames of a video can be read only once.
     count: number of frames; None if the video file does not state it.
     rate_hz: frames per second.
-    recording: the recording that the frames are of; None for an image or a video file.
+    recording: the recording that contains the frames; None for an image or a video file.
     video_hash: hash of a video file; "" for other inputs.
     has_frame_numbers: whether the frames are named by their number in a video.
     indices: indices of the frames in the recording.
     names: names of all frames; empty if a video file does not state their number.
-    camera: camera of your own images and its origin; None for a data set, which has a camera of its own.
-    intrinsics: of your own images; None for a data set.
+    camera: camera of your own images and its origin; None for a dataset, which has a camera of its own.
+    intrinsics: intrinsics of your own images; None for a dataset.
     """
 
     name: str
@@ -304,19 +304,19 @@ class PredictionInput:
 def open_inputs(
     path: Path, *, every: int = 1, format: str = "auto", trained_camera: CameraConfig | None = None, **options: Any
 ) -> list[PredictionInput]:
-    """Open an image, a video file, a folder of images, or a data set (its left cameras); returns one input for each
-    recording.
+    """Open an image, a video file, a folder of images, or a dataset (its left cameras) for prediction.
 
-    A video file is read while it is predicted. Every frame gets depth, but the camera trajectory uses only frames that
-    a training with the same `stride` selects. Photos of several sizes or lenses in a folder are one input each.
+    A video file is read while it is predicted. Every frame gets depth, but the camera trajectory uses only the frames
+    that a training with the same `stride` selects. A folder of photos with several sizes or lenses is split into one
+    input per size and lens.
 
-    path: the image, video, folder or data set.
+    path: the image, video, folder or dataset.
     every: take each n-th frame.
     format: a name in `stadia.data.DATASETS`, or "auto" to detect it.
-    trained_camera: the camera of the network's training, for images whose camera is unknown; or None.
+    trained_camera: the camera of the network's training, which images of unknown camera may take; or None.
     options: fields of `stadia.data.config.SourceOptions`; an image uses `camera` and `ignore`.
 
-    Raises DataError if there is nothing to read, ConfigError for a wrong option.
+    Returns one input for each recording. Raises DataError if no image is found, and ConfigError for a wrong option.
     """
     path = expand_home(path)
     if is_own_file(path, format):

@@ -59,14 +59,15 @@ MAX_FOCAL_FRAMES = 8
 
 
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
-    """Open a network for prediction; its weights are loaded when they are needed.
+    """Open a network for prediction. The weights are loaded at the first prediction.
 
-    network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-        transformers, a model.onnx of `stadia export`, or your own module:Class.
-    settings: `network.KEY=VALUE` for a network without a run.
-    max_pixels: of its images, if no training chose their size; None keeps each image's size.
+    network: one of: the folder of a run or a checkpoint; a name of `stadia list networks`; hf:ORG/NAME[@REVISION]; a
+        folder of the package transformers; a model.onnx of `stadia export`; your own module:Class.
+    settings: `network.KEY=VALUE` texts that configure a network without a run.
+    max_pixels: largest number of pixels of the network's input, if no training chose its size; None keeps the size of
+        each image.
 
-    Raises CheckpointError and ConfigError.
+    Raises CheckpointError if the network is missing or damaged, and ConfigError for wrong settings.
 
     Examples:
         >>> open_network("base").depth_scale
@@ -84,11 +85,14 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
 
 @dataclass(eq=False, repr=False)
 class Network:
-    """A network for prediction: trained, published, or your own. `ExportedFile` is an exported one.
+    """A network for prediction: trained in a run, published, or your own. `open_network` returns it.
 
-    name: as the user typed it.
-    checkpoint: of a run, or of a published network, which has no run.
-    max_pixels: most pixels of its images, if no training chose their size; None keeps each image's size.
+    The subclass `ExportedFile` holds an exported network.
+
+    name: the name as the user typed it.
+    checkpoint: the checkpoint of a run; for a published network, a checkpoint without a run.
+    max_pixels: largest number of pixels of the network's input, if no training chose its size; None keeps the size of
+        each image.
     """
 
     name: str
@@ -189,16 +193,18 @@ class Network:
         scale_from: str | Sequence[str] | None = None,
         options: PredictOptions | None = None,
     ) -> Prediction:
-        """Predict one image.
+        """Predict the depth of one image.
 
-        image: a file, or an array (H, W, 3) uint8 RGB.
-        K: (3, 3) of the image, pixels.
-        fov_deg: horizontal field of view, degrees, instead of K. Without both, a file's camera comes from a camera
-            file next to it, its EXIF, or an assumption, which the verdict mentions.
-        scale_from: known lengths that set the scale, as in `stadia predict --scale-from`: "height=1.5".
+        image: an image file, or an array (H, W, 3) uint8 RGB.
+        K: (3, 3) intrinsics of the image, pixels.
+        fov_deg: horizontal field of view, degrees, instead of K. Without both, the camera of a file comes from a camera
+            file next to it or from its EXIF data; otherwise a camera is assumed, and the verdict mentions it.
+        scale_from: known lengths that set the metric scale, as in `stadia predict --scale-from`, such as "height=1.5"
+            (camera height in metres).
         options: further options of `stadia predict`.
 
-        Raises ConfigError for more than one image, and the errors of opening and predicting it.
+        Returns the prediction: depth, intrinsics, verdict and scale. Raises ConfigError for more than one image, and
+        StadiaError if the image cannot be opened or predicted.
 
         Examples:
             >>> image = np.zeros((96, 128, 3), np.uint8)
@@ -230,31 +236,34 @@ class Network:
         scale_from: str | Sequence[str] | None = None,
         options: PredictOptions | None = None,
     ) -> Iterator[Prediction]:
-        """Predict the frames of a video, a folder of images or a data set, one by one.
+        """Predict the frames of a video, a folder of images or a dataset, one by one.
 
-        source: the input, which is opened at once.
-        K: (3, 3) of the frames, pixels.
+        source: the input. It is opened at once, not at the first frame.
+        K: (3, 3) intrinsics of the frames, pixels.
         fov_deg: horizontal field of view, degrees, instead of K. Without both, the camera comes from a camera file next
-            to the input, its metadata, or an assumption, which the verdict mentions.
+            to the input or from its metadata; otherwise a camera is assumed, and the verdict mentions it.
         every: predict each n-th frame; None predicts all.
-        scale_from: texts of `stadia predict --scale-from` (known lengths that set the scale), such as "height=1.5".
+        scale_from: known lengths that set the metric scale, as in `stadia predict --scale-from`, such as "height=1.5"
+            (camera height in metres).
         options: further options of `stadia predict`.
 
-        Yields a prediction for each frame, with `T_world_camera` if the camera trajectory reaches it.
+        Yields a prediction for each frame. Its `T_world_camera` is the pose, or None for a frame outside the camera
+        trajectory.
 
-        Raises the errors of opening the input.
+        Raises StadiaError if the input cannot be opened.
         """
         chosen = _add_camera(_merge_options(options, scale_from=scale_from, every=every), K, fov_deg)
         sessions = self.open(source, chosen)
         return (Prediction(predicted, session) for session in sessions for predicted in session.frames())
 
     def open(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Session]:
-        """Open an image, a folder, a video or a data set; returns one session for each recording.
+        """Open an image, a folder, a video or a dataset for prediction.
 
-        source: the input.
+        source: path of the input.
         options: options of the prediction; None takes the defaults.
 
-        Raises ConfigError for unused options or a network that predicts no depth, and the errors of opening the input.
+        Returns one session for each recording. Raises ConfigError for unused options or a network that predicts no
+        depth, and StadiaError if the input cannot be opened.
         """
         sessions = self.open_any(source, options)
         if not all(isinstance(session, Session) for session in sessions):

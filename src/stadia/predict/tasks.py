@@ -184,10 +184,10 @@ def find_task(network: Network) -> Task:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a network on labeled data.
+    """The scores of a network on a labeled dataset, from `stadia.evaluate`.
 
-    summary: scores by name, the split, the number of images, and "notes".
-    files: the written files.
+    summary: the scores by name, the split, the number of images, and "notes" (sentences for the user).
+    files: paths of the written files.
     """
 
     summary: Mapping[str, Any]
@@ -202,15 +202,16 @@ def evaluate(
     out: str | Path | None = None,
     options: EvaluateOptions | None = None,
 ) -> Evaluation:
-    """Predict labeled data with a network, and score depth and camera trajectory.
+    """Predict a labeled dataset with a network, and score the depth and the camera trajectory.
 
-    network: opened, or its name.
-    data: recordings with ground truth, or labeled data of another task.
-    protocol: how depth is scored, a name of `stadia list protocols`; None takes the options' ("metric" by default).
-    out: folder for the predictions; None takes the network's run, or a temporary folder for a network without a run.
+    network: an opened network, or a name that `open_network` accepts.
+    data: path of recordings with ground truth, or of labeled data of another task, such as object poses.
+    protocol: the rules for scoring depth (alignment, crop, depth limits), a name of `stadia list protocols`; None takes
+        `options.protocol` ("metric" by default).
+    out: folder for the predictions; None takes the folder of the network's run, or a temporary folder without a run.
     options: further options of `stadia evaluate`.
 
-    Returns the scores and their files. Raises the errors of opening network and data.
+    Returns the scores and the written files. Raises StadiaError if the network or the data cannot be opened.
     """
     opened = network if isinstance(network, Network) else open_network(network)
     chosen = options or EvaluateOptions()

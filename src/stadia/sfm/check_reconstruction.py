@@ -146,18 +146,18 @@ class DepthMeaning:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructionVerdict:
-    """The result of independent matches about a reconstruction.
+    """The verdicts of `check_reconstruction`, and the measurements behind them.
 
     path: verdict on the poses.
     camera: verdict on the focal lengths.
-    conventions: verdict on how the file is meant.
+    conventions: verdict on the conventions of the file, such as its axes and the order of poses.
     depth: verdict on the depth maps; None without them.
-    search: what was found about conventions.
+    search: the conventions that fit the matches.
     evidence: measurements on the poses as given.
     reasons: measurements beyond their limit.
     images: agreement of each image that has a pose.
     pairs: agreement of each pair of images.
-    meaning: what depth maps mean; None without them.
+    meaning: the quantity in the depth maps, such as z or distance, and its unit; None without them.
     count: number of all images.
     notes: sentences for the user.
     """
@@ -200,18 +200,20 @@ def check_reconstruction(
     work: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> ReconstructionVerdict:
-    """Judge the result of any program by the images that it is of.
+    """Check the camera poses of any program against matches between its images.
 
-    The images are matched with each other without the result; neither its points nor its matches count as proof.
+    The images are matched again from their pixels alone. The points and matches of the reconstruction are not used as
+    evidence.
 
-    path: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
+    path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
         `stadia.io.reconstruction_formats.FORMATS`.
     images: the folder of images, or the video.
-    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, for formats without a camera.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
     work: folder for the cached matches; None takes a folder in the user's cache.
-    track: shows progress.
+    track: wraps loops to show their progress.
 
-    Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
+    Returns the verdicts on poses, camera, conventions and depth maps. Raises DataError for an unknown file, for images
+    that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))  # a wrong file is found before the images are matched
     matches = match_images(images, work, track)

@@ -489,17 +489,18 @@ def train(
 
     config: configuration of a recipe, from `stadia.training.recipes.configure`.
     out: folder that gets a new folder for this run.
-    resume: a run's folder to resume, with an equal configuration; `training.max_minutes` may be larger.
-    on_stop: reaction to a finding with severity stop: "halt" or "warn".
-    data: opened for this configuration by `choose_configuration`.
+    resume: folder of a run to resume with an equal configuration; only `training.max_minutes` may be larger.
+    on_stop: reaction to a finding of severity "stop": "halt" ends the run, "warn" continues.
+    data: the opened data of this configuration, from `choose_configuration`; None opens them.
     recipe_class: your own subclass of the recipe, with the same configuration and networks.
-    has_scores: score the validation data and judge the predictions at the end.
-    compares_start: keep the depth of published weights if the trained depth is not better.
-    end: end of the command by the clock; by default the time of the steps counts (`training.max_minutes`).
-    is_command: this process only trains: the report is built.
+    has_scores: whether to score the validation data and judge the predictions at the end.
+    compares_start: whether to keep the depth of published weights if the trained depth is not better.
+    end: end of the command by the clock; by default `training.max_minutes` limits the time of the steps.
+    is_command: whether this process only trains, so that the report is built.
 
-    Raises RunError on a finding with severity stop, ConfigError, the errors of opening the data and of `fit`, and
-    KeyboardInterrupt, with how to resume, after a request to stop.
+    Returns the run. Raises RunError on a finding of severity "stop", ConfigError for a wrong configuration, StadiaError
+    if the data cannot be opened or the training fails, and KeyboardInterrupt after a request to stop, with the command
+    that resumes.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     start_attempt()

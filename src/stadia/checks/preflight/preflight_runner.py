@@ -286,14 +286,17 @@ Progress = Callable[[str, int, int], None]  # called as (current check, done, to
 def check_data(
     data: Path | str, *, fov_deg: float | None = None, format: str = "auto", **options: Any
 ) -> list[Finding]:
-    """Return the findings of every check of data, worst first; [] if all checks passed.
+    """Check a dataset before training, and return the findings.
 
-    data: a video, a folder of images, or a data set.
-    fov_deg: horizontal field of view of your own images in degrees, if no file has their camera.
-    format: a name of `stadia.data.DATASETS`.
-    options: fields of `datasets.config.SourceOptions`.
+    The checks cover images, camera, poses, depth and the splits.
 
-    Raises DataError for data that cannot be opened.
+    data: path of a video, a folder of images, or a dataset.
+    fov_deg: horizontal field of view of your own images, degrees, if no file contains their camera.
+    format: a name of `stadia.data.DATASETS`, or "auto" to detect it.
+    options: fields of `stadia.data.config.SourceOptions`.
+
+    Returns the findings, the worst first; an empty list if all checks passed. Raises DataError if the data cannot be
+    opened.
     """
     if fov_deg is not None:
         options["camera"] = {"horizontal_fov_deg": fov_deg}

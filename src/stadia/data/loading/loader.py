@@ -231,10 +231,17 @@ def _rest_all() -> None:
 
 
 class Loader(Generic[PackedT, BatchT]):
-    """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
+    """Iterate over batches of samples, epoch after epoch, from any position.
 
-    batch_size: of one process. workers: processes that load; 0 loads in this one. seed: of the order. drop_last: by
-    default if shuffled and one batch can be filled. device: device that converts bytes to floats.
+    samples: the dataset; `samples.packed((epoch, index))` returns one sample.
+    batch_size: number of samples of one process in a batch.
+    shuffle: whether to draw a new order in each epoch.
+    workers: number of processes that load samples; 0 loads in this process.
+    seed: seed of the order.
+    drop_last: whether to drop an incomplete last batch; None drops it if `shuffle` is set and one batch can be filled.
+    device: device that receives the batches and converts bytes to floats.
+
+    Raises ConfigError for too many workers.
     """
 
     def __init__(

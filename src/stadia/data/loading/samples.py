@@ -258,12 +258,15 @@ class _Target:
 
 
 class VideoSamples(Dataset[Batch]):
-    """A map-style dataset of samples, which depend only on (seed, epoch, index). See `DatasetConfig`.
+    """A map-style dataset of video samples. A sample depends only on (seed, epoch, index). See `DatasetConfig`.
 
-    parts: recordings, or frames that may be targets. offsets: sources are named "-1", "+1" in this order, then
-    "stereo". damaged: "skip" replaces a sample of a damaged shard by the next one. Targets without all neighbors are
-    counted in `without_neighbors`. Raises DataError if nothing is left, ConfigError for stereo with a one-sided
-    recording.
+    parts: recordings, or selected target frames of recordings.
+    offsets: offsets of the source frames; the sources are named "-1", "+1" in this order, then "stereo".
+    damaged: "skip" replaces a sample of a damaged shard by the next one.
+
+    The attribute `without_neighbors` counts the targets that are left out because a neighbor is missing.
+
+    Raises DataError if no target is left, and ConfigError for stereo with a one-sided recording.
     """
 
     def __init__(

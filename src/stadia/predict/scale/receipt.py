@@ -211,16 +211,17 @@ def measure_scale(
     kept: KeptScale | None = None,
     track: SpeedTrack | None = None,
 ) -> ScaleReceipt:
-    """Measure the scale of a network's depth on an input.
+    """Measure the metric scale of a network's depth on an input.
 
     predictor: the network.
-    open_input: opens the input; it is called once, and the frames are read once.
-    sources: texts of `--scale-from`.
+    open_input: opens the input. It is called once, and the frames are read once.
+    sources: texts of `--scale-from`, such as "height=1.5".
     mapped: the map next to the input, or None.
     kept: the scale that the camera's file keeps (source `camera`); or None.
     track: the speed that the video records (source `file`); or None.
 
-    Raises StadiaError if no source fits the input, or the kind of depth.
+    Returns the scale factor with its uncertainty and sources. Raises StadiaError if no source fits the input, or the
+    kind of depth.
     """
     parsed = [
         make_track_source(text, track) if text == "file" and track is not None else parse_scale_source(text)

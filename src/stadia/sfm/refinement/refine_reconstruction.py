@@ -44,20 +44,21 @@ def refine_reconstruction(
     work: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> RefinedReconstruction:
-    """Refine the result of any program by bundle adjustment with independent matches of its images.
+    """Refine the camera poses of any program by bundle adjustment with new matches between its images.
 
-    The poses are kept as they are unless matches that took no part fit better by more than their scatter. Scale, origin
-    and orientation of the world stay.
+    Some matches are held out. The refined poses are kept only if they fit the held-out matches better by more than the
+    scatter of these matches. Scale, origin and orientation of the world do not change.
 
-    path: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
+    path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
         `stadia.io.reconstruction_formats.FORMATS`.
     images: the folder of images, or the video.
-    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, for formats without a camera.
-    out: a new folder for the result, the deviations of its poses, and a COLMAP model with points; None writes nothing.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
+    out: a new folder for the result, the standard deviations of its poses, and a COLMAP model with points; None writes
+        nothing.
     work: folder for the cached matches; None takes a folder in the user's cache.
-    track: shows progress.
+    track: wraps loops to show their progress.
 
-    Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
+    Raises DataError for an unknown file, for images that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))
     matches = match_images(images, work, track)

@@ -114,7 +114,7 @@ class Checkpoint:
     """A checkpoint on disk with its header. Tensors are read on demand.
 
     checksum: SHA-256 of all tensors, with their names, types and shapes.
-    names: of the tensors.
+    names: names of the tensors.
     """
 
     path: Path

@@ -59,11 +59,11 @@ BATCH_KEYS = tuple(f"training.{key}" for key in ("batch_size", "devices", "strat
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run, made by `Run.create` or opened by `Run.open`.
+    """The folder of a training run. `Run.create` makes a new one, `Run.open` opens an existing one.
 
-    folder: runs/<date-time>-<name>.
-    recipe, config, seed: as resolved when the run was made.
-    writes: False in the further processes of a distributed training.
+    folder: path of the folder, runs/<date-time>-<name>.
+    recipe, config, seed: name of the recipe, complete configuration, and seed, as stored when the run was made.
+    writes: whether this process writes files; False in the other processes of a distributed training.
     """
 
     folder: Path
