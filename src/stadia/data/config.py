@@ -267,7 +267,9 @@ NetworkPixels = Annotated[Pixels, require_multiple(STRIDE, "the coarsest stride 
 class ColorConfig(StrictModel):
     """Color jitter of the network's input, one draw for all images of a sample. Defaults as in Monodepth2.
 
-    probability: of any change.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
+    probability: probability of any change.
+    brightness, contrast, saturation: factors in 1 +- value.
+    hue: +- value of a full turn.
     Source: github.com/nianticlabs/monodepth2
     """
 
@@ -283,7 +285,7 @@ class TiltConfig(StrictModel):
 
     The part that the turned image lacks is filled with its reflection, and left out of losses and scores.
 
-    probability: of any tilt.
+    probability: probability of any tilt.
     roll_deg, pitch_deg: largest angles, drawn evenly from minus to plus this value.
     """
 
@@ -306,7 +308,7 @@ WEATHERS: tuple[Weather, ...] = ("fog", "rain", "blur", "noise")
 class WeatherConfig(StrictModel):
     """Bad weather and bad cameras in the network's input; losses compare the clean images.
 
-    probability: of a bad sample, whose images all change in one way.
+    probability: probability of a bad sample, whose images all change in one way.
     kinds: fog, rain, blur, noise; one is drawn.
     strength: the largest; each sample's is drawn between a quarter of it and all of it.
 
@@ -415,7 +417,7 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9_]+")
 class DataConfig(DatasetConfig):
     """One dataset, or several that train together, each with its own camera, size and number of epochs.
 
-    name: of the first dataset, in scores and messages.
+    name: name of the first dataset, in scores and messages.
     extra_datasets: further datasets by name, with the keys of the first: `data.extra_datasets.euroc.path=EUROC`.
         `SHARED_KEYS` default to the first's.
     order: "mixed" draws batches of one dataset each, in a new order per epoch; "sequential" takes one dataset after

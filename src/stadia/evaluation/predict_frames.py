@@ -317,7 +317,10 @@ def _predict_depth(
 
 
 def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFrame, FrameTensors]]) -> dict[int, _Pair]:
-    """Return the pairs of neighbors on the path by the number of the later frame. before: the last frame on it."""
+    """Return the pairs of neighbors on the path by the number of the later frame.
+
+    before: the last frame on it.
+    """
     pairs: dict[int, _Pair] = {}
     for number, (predicted, tensors) in enumerate(batch):
         if predicted.frame.on_path:

@@ -90,13 +90,15 @@ class Provenance(StrictModel):
 class PredictionsRecord(Provenance):
     """Content of predictions.json: the provenance of predictions, and what they are.
 
-    trust: what users may rely on.  source, fingerprint: of the recording.
+    trust: what users may rely on.
+    source, fingerprint: name and hash of the recording.
     image_size, network_size: (height, width); None if images differ.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the maps cover.
     precision_cost: median relative difference from float32 on frames of this input, and the number of frames.
     trained_on: number of entries that trained the network; None if unknown.
     finished: false while predicting; an unfinished folder cannot be scored.
-    entries: the frames, in order.  has_frame_numbers: whether their names are frame numbers of a video.
+    entries: the frames, in order.
+    has_frame_numbers: whether their names are frame numbers of a video.
     path: the entries with a pose, one row of trajectory.txt each.
     not_aligned: number of motions that no alignment confirms; None without alignment.
     path_ends: why the path ends before its last frame, or is missing.

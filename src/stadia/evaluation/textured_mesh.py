@@ -34,7 +34,7 @@ _UINT, _FLOAT, _TRIANGLES = 5125, 5126, 4
 class TexturedView:
     """A picture with depth and pose.
 
-    name: of the view.
+    name: name of the view.
     image: (H, W, 3) RGB.
     depth: (h, w) along the optical axis, 0 = none.
     K: (3, 3) of `depth`, pixels.
@@ -199,7 +199,7 @@ def make_view(
 ) -> TexturedView:
     """Create a view from a picture, its intrinsics, and a depth map that may have another size.
 
-    name: of the view.
+    name: name of the view.
     image: (H, W, 3) RGB.
     depth: (h, w), 0 = none.
     K: (3, 3) of `image`, pixels.

@@ -139,7 +139,10 @@ class _Problem:
     has_scale: bool
 
     def residuals(self, S: Tensor, steps: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return whitened residuals (E, 7). steps: (E, 7) of the first and second key frame of each edge."""
+        """Return whitened residuals (E, 7).
+
+        steps: (E, 7) of the first and second key frame of each edge.
+        """
         edges = self.edges
         first, second = S[edges.first], S[edges.second]
         if steps is not None:

@@ -371,7 +371,8 @@ def _decode_frames(
 ) -> Iterator[VideoFrame]:
     """Yield upright frames of one size, without damaged ones, with their index.
 
-    from_share: start at the last key frame before this share. wanted: indices to convert; None for all.
+    from_share: start at the last key frame before this share.
+    wanted: indices to convert; None for all.
     """
     last = None if wanted is None else max(wanted, default=-1)
     by_time = from_share is not None

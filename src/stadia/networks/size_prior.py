@@ -37,7 +37,7 @@ class SizePrior(nn.Module):
     It is a ConvNeXt V2 (Woo et al., CVPR 2023) and two layers.
 
     mean_m: mean height of the training objects in metres. Predictions stay within a factor of 1.7 of it.
-    side: side of a crop in pixels.
+    side: side of a crop, pixels.
     encoder: name of the timm model.
     """
 

@@ -91,7 +91,7 @@ class InputCamera:
     def lines(self, intrinsics: Intrinsics) -> list[str]:
         """Return lines of text about the camera: its origin, its field of view, and warnings.
 
-        intrinsics: of the frames.
+        intrinsics: intrinsics of the frames.
         """
         across_deg, down_deg = find_field_of_view(intrinsics)
         angles = f"{across_deg:.1f} x {down_deg:.1f} degrees"
@@ -193,7 +193,7 @@ def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
     """Return the line of text about the camera of a data set, in a list.
 
     origin: origin of the camera, in words.
-    intrinsics: of the frames.
+    intrinsics: intrinsics of the frames.
 
     Examples:
         >>> import numpy as np
@@ -569,7 +569,7 @@ def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dic
     set).
 
     path: the input.
-    options: options of `open_inputs`.
+    options: options that `open_inputs` takes.
     """
     chosen = {key: value for key, value in options.items() if key != "trained_camera"}
     if not is_own_video(path, options.get("format", "auto")):
@@ -612,7 +612,7 @@ def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]
     """Return (height, width) of the first frame of an input, pixels.
 
     source: the input.
-    options: options of `open_inputs`.
+    options: options that `open_inputs` takes.
 
     Raises the errors of opening the input.
     """

@@ -346,7 +346,7 @@ class Network:
     ) -> Iterator[PredictedFrame]:
         """Predict frames one by one, and chain the motions between them to a camera trajectory.
 
-        predictor: of this network.
+        predictor: predictor of this network.
         frames: the frames.
         options: options of the prediction.
         in_threads: whether reading and predicting run in several threads.
@@ -360,7 +360,7 @@ class Network:
         """Return the median score of frames. It is above 0 if they are unlike the photos that the metres of the network
         `base` were measured on.
 
-        predictor: of this network.
+        predictor: predictor of this network.
         frames: frames spread over the input.
 
         Returns None for any other network, or without frames.
@@ -405,7 +405,7 @@ class Network:
     ) -> Predictor:
         """Return a predictor in the backend and precision of the options.
 
-        predictor: in PyTorch and float32.
+        predictor: the predictor in PyTorch and float32.
         options: options of the prediction.
         open_inputs: opens the inputs; another precision is compared with float32 on them.
         """

@@ -80,7 +80,7 @@ class EstimatedPath:
     method: name of the odometry method.
     receipt: how the scale was measured; None for the network's own scale.
     measured: measured poses.
-    score: of the trajectory against the measured poses; None if there are too few.
+    score: score of the trajectory against the measured poses; None with too few poses.
     points: number of points that the method mapped; None for a method without a map.
     checks: the verdict on the predicted depth.
     notes: lines of text.

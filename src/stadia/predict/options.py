@@ -26,7 +26,7 @@ def about(help: str, *, unit: str = "", least: float | None = None) -> dict[str,
     A `bool` that is False by default becomes a flag; any other `bool` gets a `--no-` form; a tuple can be repeated.
 
     help: text for the command line and the reference.
-    unit: of the value, which the help shows as its placeholder.
+    unit: unit of the value, which the help shows as its placeholder.
     least: smallest allowed value.
     """
     return {"help": help, "unit": unit, "least": least}

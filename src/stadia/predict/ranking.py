@@ -65,9 +65,9 @@ class View:
 class Candidate:
     """A network, or a folder of depth maps of another program, that takes part in a ranking.
 
-    name: as the user typed it.
+    name: name as the user typed it.
     predict: returns the depth of a frame, or None if it has none.
-    licence: of the weights; "" if unknown.
+    licence: licence of the weights; "" if unknown.
     weights_mb: size of the weights, megabytes; None if unknown.
     is_affine: whether inverse depth has an unknown shift besides the scale.
     """
@@ -247,7 +247,7 @@ def interpolate_points(xy: Array, z: Array, height: int, width: int) -> tuple[Ar
 
     xy: (M, 2) pixels of the points.
     z: (M,) their depth.
-    height, width: of the image, pixels.
+    height, width: size of the image, pixels.
 
     Returns places (G, 2), pixels, and their depth (G,).
     """

@@ -143,7 +143,7 @@ class Session:
     network: a `stadia.predict.network.Network`.
     given: the input.
     options: options of the prediction.
-    predictor: of the network for this input; the sessions of one command share it.
+    predictor: predictor of the network for this input; the sessions of one command share it.
     source: path of the input; None for images in memory.
     reopen: opens all inputs of the source again, with another `every`; None if the frames can be read repeatedly.
     is_first: whether it is the first session of a command, which then describes the backend.

@@ -275,7 +275,7 @@ def evaluate_network(
 def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
     """Score the validation data of a training, if it has any, and write the scores into its run.
 
-    recipe: with the weights of the checkpoint, in evaluation mode and without gradients.
+    recipe: the recipe with the weights of the checkpoint, in evaluation mode and without gradients.
     checkpoint: the checkpoint.
     data: the data of the training.
     run: the run.

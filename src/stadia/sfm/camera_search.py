@@ -387,7 +387,7 @@ def find_camera(
 
     database: COLMAP database with the verified matches of the key frames.
     frames: indices of all key frames, rising; the SEARCH_FRAMES in the middle are tried.
-    height, width: of the small frames, pixels.
+    height, width: size of the small frames, pixels.
     given: the camera if the user gave it; then only poses and points are searched, since the first image pair can still
         be wrong.
     workers: number of threads, and how progress is shown.
@@ -551,7 +551,7 @@ def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width
     the best focal length is at an end of the tested range of fields of view.
 
     pairs: for each image pair, the matched pixels in the first and in the second image, (N, 2) each.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
     Returns the focal length in pixels; None if rotations do not explain the matches (there is parallax) or too few
     pairs move.

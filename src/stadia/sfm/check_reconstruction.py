@@ -395,7 +395,7 @@ with z = 1 that returns depth up to one factor.
 def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: SparseMap) -> DepthMeaning | None:
     """Find what the values of depth maps mean, by the depth of triangulated points; None without enough of them.
 
-    reconstruction: with depth maps.
+    reconstruction: a reconstruction with depth maps.
     view: matches in one virtual camera.
     sparse: points triangulated from them.
     """
@@ -474,7 +474,7 @@ def fix_reconstruction(
 
     reconstruction: cameras and poses as read.
     matches: the images.
-    verdict: of `judge_reconstruction`.
+    verdict: the result of `judge_reconstruction`.
     """
     fixed = reconstruction
     if verdict.search.found is not None:

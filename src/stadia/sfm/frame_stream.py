@@ -563,8 +563,8 @@ class KeyFrames:
     unless stated.
 
     keys: the key frames, rising.
-    motion: of each key frame, the median corner motion from the key frame before it, as a share of the image width.
-    sharpness: of each key frame, the standard deviation of the image's Laplacian.
+    motion: for each key frame, the median corner motion from the key frame before it, as a share of the image width.
+    sharpness: for each key frame, the standard deviation of the image's Laplacian.
     standing: frames at which the camera stands.
     cuts: first frames after a cut between scenes, set by `find_cuts` once the key frames are matched.
     blank: frames without detail.

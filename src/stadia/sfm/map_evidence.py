@@ -234,7 +234,7 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
     that contradict is at most `max_share` above the usual one. A group may be located between the frames of another
     group, whose loops pass it, so that no single place of the trajectory shows the fault.
 
-    agreement: of the map, from `measure_agreement`.
+    agreement: agreement of the map, from `measure_agreement`.
     max_share: largest allowed share of contradicting matches, above the usual one.
 
     Returns the rows (G,) of the key frames of each group; the largest group comes first.
@@ -266,7 +266,7 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
 def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:
     """Find the place or the group of key frames across which the largest share of matches contradicts the map.
 
-    agreement: of the map, from `measure_agreement`.
+    agreement: agreement of the map, from `measure_agreement`.
     max_share: as for `group_frames`.
 
     Returns that share (0 to 1), and the row of the key frame before the place or group.
@@ -416,7 +416,7 @@ def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
     pairs.
 
     pairs: matches of pairs of key frames.
-    width: of the images, pixels.
+    width: width of the images, pixels.
     """
     shares = [0.0]
     gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0

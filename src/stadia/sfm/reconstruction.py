@@ -240,7 +240,7 @@ def keep_frames(model: Any, names: Sequence[str]) -> Any:
 def change_model(model: Any, name: str) -> None:
     """Change the lens model of a reconstruction's only camera in place; coefficients that it did not have become 0.
 
-    name: of COLMAP's camera model, such as "RADIAL" or "OPENCV".
+    name: name of COLMAP's camera model, such as "RADIAL" or "OPENCV".
     """
     pycolmap = import_pycolmap()
     (camera,) = model.cameras.values()

@@ -57,7 +57,7 @@ class RoadPlane:
     """The road plane below a camera, in the camera's axes: normal . X + height = 0 for points X of the road.
 
     normal: (3,) unit vector, from the road towards the camera.
-    height: of the camera over the road, in the unit of the trajectory.
+    height: height of the camera over the road, in the unit of the trajectory.
     deviation: standard deviation of `height`.
     pitch_deg: angle of the camera's optical axis above the direction of travel, degrees.
     pitch_deviation_deg: standard deviation of `pitch_deg`.

@@ -50,7 +50,7 @@ class LensCamera:
     focal_px: focal length, pixels.
     center_px: principal point (x, y), pixels.
     distortion: coefficients k1, k2, p1, p2.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
     """
 
     focal_px: float
@@ -110,7 +110,7 @@ class LensCamera:
         """Create a pinhole camera without distortion, whose principal point is in the middle of the image.
 
         fov_deg: horizontal field of view, degrees.
-        height, width: of the image, pixels.
+        height, width: size of the image, pixels.
         """
         focal_px = focal_px_from_fov(fov_deg, width)
         return cls(focal_px, ((width - 1) / 2, (height - 1) / 2), (0.0, 0.0, 0.0, 0.0), height, width)
@@ -354,7 +354,12 @@ class PlacedFrame:
 
 @dataclass(slots=True, eq=False)
 class _Tracks:
-    """Points of the map in the last image. gray: (h, w).  xy: (N, 1, 2) float32, pixels.  points: (N, 3)."""
+    """Points of the map in the last image.
+
+    gray: (h, w).
+    xy: (N, 1, 2) float32, pixels.
+    points: (N, 3).
+    """
 
     gray: NDArray[np.uint8]
     xy: NDArray[np.float32]

@@ -98,7 +98,7 @@ class ErrorChange:
 class Decision:
     """The network to keep.
 
-    changes: of each error that both networks have, the deciding one first.
+    changes: changes of each error that both networks have, the deciding one first.
     shift: mean difference of the logarithm of depth between both networks, after the median of each image.
     """
 
@@ -151,7 +151,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
 
     It applies to depth of one camera without truth. Returns whether it replaced the best checkpoint.
 
-    config: of a training that started from published weights in metres (`workflow.starts_from_depth`).
+    config: configuration of a training that started from published weights in metres (`workflow.starts_from_depth`).
     """
     best = Checkpoint.open(run.folder)
     is_scored = "val/abs_rel" in best.header.metrics  # by truth
@@ -291,7 +291,10 @@ MIN_PIXELS, MIN_POINTS = 100, 10
 def measure_video(
     predictor: Predictor, video: Path, options: Mapping[str, Any], track: TrackProgress = no_progress
 ) -> DepthErrors:
-    """Return the errors of a predictor on the first recording of a video. options: of `open_inputs`."""
+    """Return the errors of a predictor on the first recording of a video.
+
+    options: options that `open_inputs` takes.
+    """
     count = open_inputs(video, **options)[0].count
     given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
     mapped = find_map_geometry(expand_home(video), skip_damaged=True)
@@ -376,7 +379,10 @@ def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[tuple[
 def _relative_errors(
     depth: NDArray[np.floating], true_m: NDArray[np.floating], depth_scale: DepthScale
 ) -> NDArray[np.floating] | None:
-    """Return |z - truth| / truth (N,), aligned unless depth is in metres; None for too few pixels. depth: (H, W)."""
+    """Return |z - truth| / truth (N,), aligned unless depth is in metres; None for too few pixels.
+
+    depth: (H, W).
+    """
     known = (true_m > MIN_DEPTH) & (true_m < MAX_DEPTH) & np.isfinite(depth) & (depth != 0)
     known &= depth_scale.is_affine | (depth > 0)
     if known.sum() < MIN_PIXELS:

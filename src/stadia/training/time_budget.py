@@ -140,7 +140,7 @@ def choose_steps(
 
     The learning-rate schedule ends with the time; a warm-up that is too long is shortened.
 
-    minutes: of the whole command.
+    minutes: time limit of the whole command, minutes.
     console: gets the settings in one line.
     started_s: start of the command, by time.perf_counter; now by default.
     after_s: seconds of the command after the training.
@@ -265,7 +265,7 @@ def choose_configuration(
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
     """Return the largest of AREAS at which MIN_USEFUL_STEPS fit into the time, and the peak into the memory.
 
-    steps, peak_bytes: at the smallest.
+    steps, peak_bytes: number of updates and peak memory, bytes, at the smallest area.
     """
     fits = [
         area

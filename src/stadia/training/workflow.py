@@ -383,7 +383,9 @@ def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeCo
 def choose_batch_sizes(training: TrainingConfig, samples: int) -> tuple[StageConfig, ...]:
     """Return the stages with a number for each batch size "auto": as many pixels as in a batch of the last stage.
 
-    A stage has at least MIN_STAGE_STEPS steps if `training.batch_size` allows them. samples: of the training data.
+    A stage has at least MIN_STAGE_STEPS steps if `training.batch_size` allows them.
+
+    samples: the training data.
     """
     last = training.stages[-1]
     step_samples = training.batch_size * training.grad_accumulation_steps
@@ -579,7 +581,7 @@ class PreparedTraining:
     """A training that is ready to start: its data are open and checked.
 
     recipe_class: the recipe's, or the user's own.
-    config: with absolute paths, and every "auto" resolved.
+    config: the configuration with absolute paths, and every "auto" resolved.
     findings: findings of the data.
     """
 

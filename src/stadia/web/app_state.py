@@ -41,7 +41,7 @@ class AppState:
     """What the request handlers of one server share.
 
     shelf: the networks that users choose from.
-    folder: for uploads; it is removed with the server.
+    folder: folder for uploads; it is removed with the server.
     runs: the folder whose training runs are listed; None lists none.
     data: the folder whose data may be checked; None allows none.
     is_public: whether strangers use the server; they may neither adapt nor download networks.

@@ -110,7 +110,7 @@ def decode_video(
     """Write every n-th frame of an uploaded video, without black bars, into a folder as numbered JPEG files.
 
     path: the video.
-    folder: for the frames.
+    folder: folder for the frames.
     every: n; None spreads at most `max_frames` over the whole video.
     max_frames: most frames to write.
     max_side: longest side of the frames, pixels.

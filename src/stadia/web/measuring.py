@@ -76,7 +76,7 @@ class Measured:
     """A measured value.
 
     kind: what was measured.
-    value: in the unit of depth, its square for an area, or degrees for an angle.
+    value: the value in the unit of depth, its square for an area, or degrees for an angle.
     deviation: its standard deviation, from the spread of depth around the pixels and the relative error of depth.
     points: (N, 3) marked points in the camera's axes; of a height, the point and its foot on the ground.
     unit: "m", "m²", "°", or "" if depth is not in metres.

@@ -93,7 +93,7 @@ class PhotoCamera:
         frames: the frames, which are read several times.
         count: their number.
         rate_hz: their frame rate.
-        height, width: of the frames, pixels.
+        height, width: size of the frames, pixels.
         """
         camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", self.is_assumed)
         intrinsics = Intrinsics(self.make_K(height, width), height, width)
@@ -108,7 +108,7 @@ def choose_camera(
     chosen_deg: horizontal field of view that the user chose, degrees; None if not.
     photo_deg: the one of the EXIF data; None without.
     focal: focal lengths over image width (fx / width) in the network's training; empty or 0 if unknown.
-    height, width: of the picture; only their ratio matters.
+    height, width: size of the picture; only their ratio matters.
 
     Raises ConfigError for an angle that no picture has.
 
@@ -174,7 +174,7 @@ class PhotoPrediction:
     predicted: the picture with its inverse depth.
     camera: its camera.
     network: name of the network on the page.
-    licence: of the network's weights; "" if unknown.
+    licence: licence of the network's weights; "" if unknown.
     checks: the verdict, as in predictions.json.
     trust: words for what users may rely on.
     receipt: how the scale was measured; None for the network's own scale.
@@ -481,8 +481,8 @@ def make_cloud(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Create a point cloud of the picture.
 
-    prediction: with depth.
-    max_points: of more points, an even share is kept.
+    prediction: a prediction with depth.
+    max_points: largest number of points; of more points, an even share is kept.
     edge_ratio: largest relative difference of depth to a neighboring pixel.
     certain_share: share of the pixels to keep, starting with the lowest predicted uncertainty.
 

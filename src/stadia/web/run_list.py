@@ -36,7 +36,7 @@ MAX_SHOWN_CURVES = 8
 class RunRow:
     """One training run in the list.
 
-    name: of its folder.
+    name: name of its folder.
     recipe: kind of training.
     started: when it started.
     status: state of the training, in words.

@@ -239,7 +239,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
 
     path: the data.
     fov_deg: horizontal field of view of a video whose camera is unknown; else None.
-    folder: for temporary pictures.
+    folder: folder for temporary pictures.
 
     Returns the findings with their pictures, and the command; or an `error`.
 

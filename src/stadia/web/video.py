@@ -105,7 +105,7 @@ class CancelledError(Exception):
 class VideoJob:
     """The work on one video of a session.
 
-    folder: for its frames and predictions.
+    folder: folder for its frames and predictions.
     name: name of the file on the user's computer; "" if unknown.
     state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled"; of dropped files
         also "open", for more files, and "checking".

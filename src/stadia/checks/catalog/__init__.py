@@ -18,8 +18,9 @@ PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A cause or fix that replaces the entry's; empty to keep it. factor: factor on distances that a known mistake
-    causes; else 0.
+    """A cause or fix that replaces the entry's; empty to keep it.
+
+    factor: factor on distances that a known mistake causes; else 0.
     """
 
     cause: str = ""
@@ -32,8 +33,10 @@ class Entry:
     """A known failure. A Finding is one occurrence of it.
 
     measured_text: how the check measures it, with the names of its thresholds in braces.
-    checks: modules that report it and have its thresholds.  proof: test with a mutation that has this finding.
-    source: document of this failure.  cases: other causes and fixes by name.
+    checks: modules that report it and have its thresholds.
+    proof: test with a mutation that has this finding.
+    source: document of this failure.
+    cases: other causes and fixes by name.
     """
 
     code: str
@@ -346,7 +349,8 @@ SAMPLED = "N02"
 class NotChecked(Exception):
     """A check cannot run; the message has the reason.
 
-    hides: a common mistake that would go unnoticed.  is_out_of_time: whether it lacks time.
+    hides: a common mistake that would go unnoticed.
+    is_out_of_time: whether it lacks time.
     """
 
     def __init__(self, reason: str, *, hides: str = "", is_out_of_time: bool = False) -> None:

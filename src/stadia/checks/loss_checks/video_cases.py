@@ -75,7 +75,8 @@ class PlaneScene:
 class OutputSpec:
     """Outputs of the networks besides depth and motion.
 
-    scales, sizes: of the outputs, and of the images that the loss compares, each half the one before.
+    scales, sizes: number of outputs, and of image sizes that the loss compares; each one has half the size of the one
+        before.
     motion_alone: whether temporal sources train no depth (`SelfSupervisedLossConfig.temporal_from_step`).
     left_out: names of loss terms whose weight is 0.
     """
@@ -94,8 +95,8 @@ def make_video_case(
 ) -> LossCase:
     """Return the case of a video loss on the plane, with the sources of a training.
 
-    loss: called with targets, a prediction and source names, in float64, on the CPU. source_names: "-1", "+1",
-    "stereo". A loss of depth only is checked with ("stereo",).
+    loss: called with targets, a prediction and source names, in float64, on the CPU.
+    source_names: "-1", "+1", "stereo". A loss of depth only is checked with ("stereo",).
     """
     outputs = outputs or OutputSpec()
     halved = outputs.sizes - 1
@@ -256,7 +257,8 @@ def render_plane(
 ) -> PlaneScene:
     """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
-    finer: factor of a finer texture and smaller motion. relief_m: height of the bumps.
+    finer: factor of a finer texture and smaller motion.
+    relief_m: height of the bumps.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)

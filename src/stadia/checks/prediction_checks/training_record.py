@@ -97,7 +97,10 @@ class TrainingRecord:
     def read(
         cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = (), trained_steps: int | None = None
     ) -> "TrainingRecord":
-        """Read a run's metrics and findings up to a checkpoint. trained_steps: of the last checkpoint, if known."""
+        """Read a run's metrics and findings up to a checkpoint.
+
+        trained_steps: number of updates of the last checkpoint, if known.
+        """
         rows = _read_numbers(run / "metrics.csv")
         ends = [int(rows[-1]["step"])] if rows else []
         ends += [known for known in (steps, trained_steps) if known is not None]
@@ -126,7 +129,10 @@ class TrainingRecord:
         )
 
     def judged(self, *, has_trained_frames: bool) -> JudgedTraining:
-        """Return what run.json keeps. has_trained_frames: whether frames that trained were judged, too."""
+        """Return what run.json keeps.
+
+        has_trained_frames: whether frames that trained were judged, too.
+        """
         return JudgedTraining(
             steps=self.steps,
             trained_steps=self.trained_steps,

@@ -39,7 +39,10 @@ class LengthSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScaleComparison:
-    """`first` measures `ratio` times what `second` measures; log_error: standard error of log(ratio)."""
+    """A comparison of two sources of scale: `first` measures `ratio` times what `second` measures.
+
+    log_error: standard error of log(ratio).
+    """
 
     first: LengthSource
     second: LengthSource
@@ -175,7 +178,9 @@ def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
 class DepthProportionality:
     """Whether ground truth is proportional to the rig's depth, at any factor.
 
-    logs: (N,) log of rig over ground truth.  rank: rank correlation.  spread: robust deviation of `logs`.
+    logs: (N,) log of rig over ground truth.
+    rank: rank correlation.
+    spread: robust deviation of `logs`.
     bend: median of `logs` over the nearer half of the points, less its median over the farther half.
     """
 
@@ -317,9 +322,12 @@ UNITS_PER_METRE = (("millimetres", 1000.0), ("centimetres", 100.0))
 class ScaleError:
     """`source` is `factor` times too long (None if nothing else measures it).
 
-    severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
-    mistake: case of the known mistake with this factor.  against: the comparisons behind it.
-    interval: smallest and largest possible factor.  is_focal_right: of a rig, whether only the baseline is wrong.
+    severe: whether it is beyond the threshold for a stop.
+    sure: whether a third source, or an absurd value, shows which one is wrong.
+    mistake: case of the known mistake with this factor.
+    against: the comparisons behind it.
+    interval: smallest and largest possible factor.
+    is_focal_right: for a rig, whether only its baseline is wrong.
     """
 
     source: LengthSource
@@ -334,7 +342,10 @@ class ScaleError:
 
 
 def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_right: bool = False) -> str:
-    """Return the case of the known mistake with this factor, or "". is_focal_right: leave out fx mistakes."""
+    """Return the case of the known mistake with this factor, or "".
+
+    is_focal_right: leave out fx mistakes.
+    """
     if factor is None:
         return ""
     factors = {name: case.factor for name, case in CATALOG[CODES[source]].cases.items() if case.factor}

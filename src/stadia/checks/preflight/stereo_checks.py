@@ -65,7 +65,8 @@ OTHER_ORDER = "the rotation's Euler angles in the other order"
 class SideMeasurement:
     """The displacement of the right image, left or right, by the share of matches with x_left > x_right.
 
-    unrotated: without the rig's rotation. forward, backward: residuals of plane sweeps for a right and a left camera.
+    unrotated: share of these matches without the rig's rotation.
+    forward, backward: residuals of plane sweeps for a right and a left camera.
     """
 
     positive: float

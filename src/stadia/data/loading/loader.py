@@ -120,9 +120,10 @@ class PackedSamples(Protocol[PackedT, BatchT_co]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yield (epoch, index) keys of samples; batch n has the same samples for any number of processes.
 
-    batch_size: of one process. shuffle: use a permutation drawn from (seed, epoch). shards: (length,) the shard of each
-    sample; the permutation then mixes samples of `shuffle_shards` shards at a time. drop_last: leave out samples that
-    do not fill a batch of every process; else repeat the first samples.
+    batch_size: of one process.
+    shuffle: use a permutation drawn from (seed, epoch).
+    shards: (length,) the shard of each sample; the permutation then mixes samples of `shuffle_shards` shards at a time.
+    drop_last: leave out samples that do not fill a batch of every process; else repeat the first samples.
     """
 
     def __init__(
@@ -165,7 +166,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Return a permutation of samples that uses about `window` shards at a time.
 
-    A sample of the shard in place r of a random order goes to a random place in r to r + window. shards: (N,), from 0.
+    A sample of the shard in place r of a random order goes to a random place in r to r + window.
+
+    shards: (N,), from 0.
     """
     places = generator.permutation(int(shards.max()) + 1)
     return np.argsort(places[shards] + window * generator.random(len(shards)), kind="stable")
@@ -340,8 +343,8 @@ class Loader(Generic[PackedT, BatchT]):
 class MixtureLoader(Generic[BatchT]):
     """The loaders of several datasets as one; `meta` of a batch names its dataset. Positions follow the mixture's.
 
-    epochs: passes over each dataset per epoch of the mixture, by name. order: "mixed", drawn every epoch, or
-    "sequential".
+    epochs: passes over each dataset per epoch of the mixture, by name.
+    order: "mixed", drawn every epoch, or "sequential".
     """
 
     def __init__(

@@ -47,7 +47,11 @@ class PackedRoad(PackedTensors):
 
 
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
-    """Samples with masks, if an image has some. groups: number of each mount. cache: for cleaned masks, or None."""
+    """Samples with masks, if an image has some.
+
+    groups: number of each mount.
+    cache: cache of cleaned masks, or None.
+    """
 
     def __init__(
         self,

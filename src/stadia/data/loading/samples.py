@@ -175,7 +175,8 @@ _UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
 class PackedSample(PackedTensors):
     """A sample of video. The first image is the target.
 
-    images: (N + 1, 3, H, W) uint8, resized, mirrored, tilted and zoomed.  K: (N + 1, 3, 3) of each image.
+    images: (N + 1, 3, H, W) uint8, resized, mirrored, tilted and zoomed.
+    K: (N + 1, 3, 3) of each image.
     color: (3, 4) map for the network's input, see `transforms.make_color_matrix`, or None.
     T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.

@@ -74,7 +74,11 @@ class ZoomWindow:
 
 @dataclass(frozen=True)
 class AugmentationDraw:
-    """The random draw of one sample. color: (3, 4).  R_tilted_camera: (3, 3) float64."""
+    """The random draw of one sample.
+
+    color: (3, 4).
+    R_tilted_camera: (3, 3) float64.
+    """
 
     mirror: bool = False
     color: Tensor | None = None

@@ -84,7 +84,8 @@ def align_direct(
 class _State:
     """An image pair under one motion, log gain and offset.
 
-    residual: (H, W), as in `warp_residuals`.  seen: (H, W), 1 or 0.
+    residual: (H, W), as in `warp_residuals`.
+    seen: (H, W), 1 or 0.
     """
 
     T_source_target: Doubles
@@ -98,7 +99,8 @@ class _State:
 class _Pair:
     """Two gray images at one size.
 
-    target, inverse_depth: (H, W).  source: (Hs, Ws, 3), gray and its slopes along x and y.
+    target, inverse_depth: (H, W).
+    source: (Hs, Ws, 3), gray and its slopes along x and y.
     """
 
     target: Floats

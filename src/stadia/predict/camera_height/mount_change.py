@@ -89,7 +89,7 @@ class Stretch:
 
     travel: (3,) unit direction of travel, in the camera's axes.
     up: (3,) unit normal of the road towards the camera; NaN if the road was not found.
-    height: of the camera over the road in distances between the two images; NaN if unknown.
+    height: height of the camera over the road, in units of the distance between the two images; NaN if unknown.
     height_m: the same in metres; NaN if unknown.
     turn: angle of the camera's rotation between the images, radians.
     """
@@ -421,8 +421,8 @@ def compare_mounts(
 
     The standard deviations combine a bootstrap over straight stretches of the drives with the swaying of the vehicle.
 
-    durations_s: of the recordings, seconds.
-    names: of the recordings, for errors.
+    durations_s: durations of the recordings, seconds.
+    names: names of the recordings in error messages.
 
     Raises DataError for fewer than MIN_STRETCHES stretches.
     """

@@ -138,7 +138,7 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
 
     source: the source.
     given: the camera that the user gave, if any.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
     Returns the given camera, or a bag's, or one with an assumed field of view; and whether it is assumed.
     """
@@ -154,7 +154,10 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
 
 @dataclass(frozen=True, eq=False)
 class _OpenedNetwork:
-    """What predicts images of one size. shape: (H, W, 3)."""
+    """What predicts images of one size.
+
+    shape: (H, W, 3).
+    """
 
     shape: tuple[int, ...]
     lens: UserCamera
@@ -168,7 +171,7 @@ class LivePrediction:
 
     Args:
         network: the opened network; a network without a run gets the size of the images.
-        address: of the source, as `find_source` reads it: a camera's number, a URL, a video or a bag.
+        address: address of the source, as `find_source` reads it: a camera's number, a URL, a video or a bag.
         camera: camera of the source as the user gave it; see `open_lens`.
         options: backend, precision, image size and flip.
         record: a new .mcap, .db3 or .bag for depth, camera, trajectory and verdict; None records nothing.

@@ -27,7 +27,12 @@ FLOW = {"winSize": (15, 15), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_EPS |
 
 @dataclass(eq=False)
 class _KeyFrame:
-    """points: (N, 3) in its axes. at: (N, 2) current position of the points. T_world_camera: of the key frame."""
+    """The last key frame with its map points.
+
+    points: (N, 3) in its axes.
+    at: (N, 2) current position of the points.
+    T_world_camera: pose of the key frame.
+    """
 
     points: Array
     start: NDArray[np.float32]

@@ -320,7 +320,7 @@ def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tu
     Order and unit are kept if the boxes then fit into the images; otherwise the order and unit that fit best are used.
 
     boxes: boxes by frame name.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
     Returns the boxes, and a note about a changed order or unit; "" if nothing was changed.
 

@@ -34,7 +34,7 @@ class Positions:
 
     metres: (N, 3), in a local frame with axes in metres.
     times_s: (N,) times on any clock, seconds; None if unknown.
-    names: of the photos that have the positions; empty for other files.
+    names: names of the photos that have the positions; empty for other files.
     """
 
     metres: NDArray[np.float64]

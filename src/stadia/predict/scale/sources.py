@@ -112,7 +112,7 @@ class MeasuredFrame:
     shown: the frame as prepared for the network.
     inverse_depth: (h, w) as predicted, at the network's size.
     recording: the recording that the frame is of; None for a video file or an image.
-    index: of the frame in the recording.
+    index: index of the frame in the recording.
     motion: predicted motion to a later frame; None if it was not predicted or is unreliable.
     mapped: the map next to the input, or None.
     """
@@ -181,7 +181,7 @@ class SharedFit:
 class ScaleSource:
     """A source of metres: one text of `--scale-from`.
 
-    text: as the user typed it.
+    text: the text as the user typed it.
     measure: measures a frame.
     lacking: the error text if no frame has a measurement.
     systematic: relative standard deviation that all its measurements share.
@@ -500,7 +500,7 @@ def locate_ends(frame: MeasuredFrame, text: str, given: KnownDistance) -> NDArra
     """Return the predicted scene points (2, 3) at the two pixels of a distance, in the unit of predicted depth.
 
     frame: the frame with the pixels.
-    text: of the distance, for messages.
+    text: text of the distance in messages.
     given: the distance.
 
     Returns None without depth at one of them, or if the ends are not pixels. Raises ConfigError outside of the image.

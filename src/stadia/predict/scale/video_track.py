@@ -52,7 +52,7 @@ MAX_SRT_BYTES = 64 << 20
 class SpeedTrack:
     """The speed of a camera over time.
 
-    name: of the source, such as "GPMF" or a file's name.
+    name: name of the source, such as "GPMF" or a file's name.
     times_s: (N,) rising, on the video's clock if it is known, seconds.
     speeds: (N,) metres per second.
     search_s: largest error of this clock, seconds; None if it is unknown.
@@ -166,7 +166,7 @@ def _derive_speed(name: str, found: Positions, times_s: Array, search_s: float |
 def make_track_source(text: str, track: SpeedTrack) -> ScaleSource:
     """Create the source `file`: the speed that a video records, which is compared with predicted motions.
 
-    text: as the user typed it.
+    text: the text as the user typed it.
     track: the speed.
     """
     motions = list[tuple[float, float, float]]()

@@ -175,7 +175,10 @@ class SceneWriter(Generic[ConfigT]):
     ) -> Path:
         """Write the scenes that are not finished, a thread each, then preview and list. Returns the list's path.
 
-        The same seed gives the same bytes for any number of `workers`. advance: called with numbers of finished images.
+        The same seed gives the same bytes for any number of `workers`.
+
+        advance: called with numbers of finished images.
+
         Raises DataError for a folder with a scene of other settings, StadiaError if scenes cannot be written.
         """
         form, images = self.format, self.images(config)

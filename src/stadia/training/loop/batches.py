@@ -86,7 +86,9 @@ def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None
 class TrainingPhase:
     """A part of a training whose batches have one size.
 
-    steps: updates of the weights.  batches_per_epoch: of one process.  lr_factor: of the scheduled learning rate.
+    steps: updates of the weights.
+    batches_per_epoch: number of batches of one process.
+    lr_factor: factor on the scheduled learning rate.
     """
 
     steps: int
@@ -106,7 +108,10 @@ class StagedLoader(Protocol):
 class BatchPosition(NamedTuple):
     """The position of a batch in a training.
 
-    epoch, batch: from 0.  batches: of the epoch.  phase: number of its `TrainingPhase`.  end: position behind that.
+    epoch, batch: numbers of the epoch and of its batch, from 0.
+    batches: number of batches of the epoch.
+    phase: number of its `TrainingPhase`.
+    end: position behind that batch.
     """
 
     epoch: int
@@ -120,8 +125,10 @@ class BatchPosition(NamedTuple):
 class TrainingPlan:
     """The length of a training in batches, steps and epochs.
 
-    batches_per_epoch: of one process, in the last phase.  grad_accumulation_steps: batches of a step.
-    total_steps: updates of the weights.  pass_ends: see `MultiDatasetLoader`.
+    batches_per_epoch: number of batches of one process, in the last phase.
+    grad_accumulation_steps: batches of a step.
+    total_steps: updates of the weights.
+    pass_ends: see `MultiDatasetLoader`.
     """
 
     batches_per_epoch: int
@@ -376,7 +383,7 @@ Scores = dict[str, dict[Sample, float]]
 class ValidationScores:
     """The scores of the validation batches of a process.
 
-    by_sample: of all processes; set by `means`.
+    by_sample: losses of all processes by sample; `means` sets it.
     unscored: (samples without a score, all) by name; set by `means`.
     """
 

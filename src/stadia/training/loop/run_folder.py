@@ -234,7 +234,10 @@ class Run:
         self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
     def resume(self, *, from_start: bool = False) -> None:
-        """Write that the run was resumed; from_start: at step 0, without the times before."""
+        """Record that the run was resumed.
+
+        from_start: whether it resumes at step 0, without the times before.
+        """
 
         def change(facts: RunFacts) -> RunFacts:
             facts = replace(facts, status="running", finished=None, error=None, resumed=(*facts.resumed, _now()))

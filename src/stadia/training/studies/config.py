@@ -41,7 +41,8 @@ class StudyChange(StrictModel):
     """One change of the base.
 
     set: one or several `dotted.key=value`; the effects of several are not separated.
-    expect: hypothesis about the metric.  claim: the hypothesis as a sentence in the table.
+    expect: hypothesis about the metric.
+    claim: the hypothesis as a sentence in the table.
     """
 
     set: Words = Field(min_length=1)
@@ -135,7 +136,8 @@ def read_study(
 
     file: a study.yaml; None = all from the command line.
     given: values that replace the file's; None keeps the file's, and `base` is appended.
-    changes: "NAME: KEY=VALUE ...", added to the file's.  preset: settings before `base`.
+    changes: "NAME: KEY=VALUE ...", added to the file's.
+    preset: settings before `base`.
 
     Raises DataError if the file is not a YAML mapping, ConfigError with every mistake.
     """

@@ -64,7 +64,8 @@ class NetworkRecipeConfig(StrictModel):
 class NetworkRecipe(nn.Module):
     """A depth network with its published weights, for prediction only: it has what `DepthPredictor` takes of a recipe.
 
-    height, width: of the network's images. focal: fx / width () of its training; 0 if depth fits any camera.
+    height, width: size of the network's images.
+    focal: fx / width () of its training; 0 if depth fits any camera.
     """
 
     recipe = NETWORK_RECIPE

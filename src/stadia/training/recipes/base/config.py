@@ -66,7 +66,9 @@ _M = TypeVar("_M", bound=StrictModel)
 
 
 def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> RecipeConfig:
-    """Return the configuration of a run or a checkpoint. path: its file, which an error message names.
+    """Return the configuration of a run or a checkpoint.
+
+    path: its file, which an error message names.
 
     Raises CheckpointError if this version of stadia has no such recipe, or the recipe has other keys or values.
     """

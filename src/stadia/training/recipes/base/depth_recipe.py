@@ -75,8 +75,8 @@ class DepthRecipe(
 
     A recipe defines its `depth_scale`, and `inverse_depth` unless its `model` is a `DepthNetwork` or a `DepthPoseNet`.
 
-    config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
-        `data.crop` the part of each image for the network.
+    config: configuration with every "auto" resolved. `data.height` and `data.width` are the size of the network's
+        images, `data.crop` the part of each image for the network.
     """
 
     training_camera: TrainedCamera | None = None
@@ -106,7 +106,10 @@ class DepthRecipe(
         return self.maps(image, camera).inverse_depth
 
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
-        """Predict all output maps of images (B, 3, H, W). camera: of the images, for networks that use it."""
+        """Predict all output maps of images (B, 3, H, W).
+
+        camera: camera of the images, for networks that use it.
+        """
         if self.depth_network is None:
             return PredictedMaps(self.inverse_depth(image))
         left, _, log_uncertainty = self.depth_network(image, camera)

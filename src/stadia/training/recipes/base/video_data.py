@@ -82,7 +82,7 @@ def make_loaders(
 class VideoData:
     """Batches for training and validation, and their origin.
 
-    config: of the data, with every "auto" resolved.
+    config: configuration of the data with every "auto" resolved.
     split: frames behind the loaders.
     train, val: loaders; val may be None.
     """
@@ -360,7 +360,11 @@ def _round(depth_m: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MatchDepth:
-    """Depth of matches by the rig. depth_m: (M,) metres.  pairs: number of matched stereo pairs."""
+    """Depth of matches by the rig.
+
+    depth_m: (M,) metres.
+    pairs: number of matched stereo pairs.
+    """
 
     depth_m: Array
     pairs: int
