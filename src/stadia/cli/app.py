@@ -110,7 +110,7 @@ def view(
     out: Annotated[Path | None, option("Write the page as one .html file to share, and serve nothing.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Show a data set, a prediction, a map or a run in 3D, in the browser."""
+    """Show a dataset, a prediction, a map or a run in 3D, in the browser."""
     from stadia.io.atomic_files import write_text
     from stadia.io.output_files import check_replaceable
     from stadia.web.scene import show_page

@@ -63,7 +63,7 @@ def parts(
     kind: Annotated[str | None, argument("One kind, such as losses.")] = None,
     pattern: Annotated[str, typer.Option("--filter", help="Only names with this text; * and ? are wildcards.")] = "",
 ) -> None:
-    """List recipes, data sets, networks, losses and other parts. Without a kind, lists the kinds."""
+    """List recipes, datasets, networks, losses and other parts. Without a kind, lists the kinds."""
     from rich.markup import escape
     from rich.table import Table as Grid
 

@@ -69,7 +69,7 @@ RENAMED = {"prepare": "masks", "init": "stereo", "--steady": "--smooth", "--imag
 """Former names of commands and options, which keep working with a note."""
 
 CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand}
-data = typer.Typer(help="Render, survey and shard data sets.", no_args_is_help=True)
+data = typer.Typer(help="Render, survey and shard datasets.", no_args_is_help=True)
 for command in (roadworld, *map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))):
     data.command()(command)
 for command in (survey, shard):

@@ -181,7 +181,7 @@ class Meta:
     mirrored: whether a mirrored left image is used as the right one.
     file: file of the image, for messages.
     instance: number of the object in the image, if each object is a sample.
-    data: name of the data set, if several train together.
+    data: name of the dataset, if several train together.
     """
 
     recording: str
@@ -405,7 +405,7 @@ class Recording(ABC):
     has_metric_depth: whether depth is in metres, and not relative.
     is_part: whether it is only a segment of a longer video, opened for checks of the data.
     is_streamed: whether its frames come from shards (large files with many images), which have their own cache.
-    has_stride: whether `data.stride` chooses its frames, as for a user's video. Other data sets refuse that option.
+    has_stride: whether `data.stride` chooses its frames, as for a user's video. Other datasets refuse that option.
     rectification: the rectification that the reader applied to the pair; None if the files are rectified.
     mask_reader: reads masks of road and objects, or None. It may be set later.
     """
@@ -429,7 +429,7 @@ class Recording(ABC):
     def session(self) -> str:
         """Return the name of the recording's session.
 
-        Recordings of one session show the same places, even in different data sets.
+        Recordings of one session show the same places, even in different datasets.
         """
         return self.name
 
@@ -473,7 +473,7 @@ class Recording(ABC):
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
-        """Return the kind of ground truth that `depth_m` returns, if a data set has several kinds; otherwise ""."""
+        """Return the kind of ground truth that `depth_m` returns, if a dataset has several kinds; otherwise ""."""
         return ""
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
@@ -563,7 +563,7 @@ class Recording(ABC):
 
 
 def name_ground_truth(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> str:
-    """Return the kinds of ground-truth depth of some video frames, joined by "+"; "" if data sets have one kind only.
+    """Return the kinds of ground-truth depth of some video frames, joined by "+"; "" if datasets have one kind only.
 
     recordings: the recordings.
     indices: indices of the frames by the recording's name.

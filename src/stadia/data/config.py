@@ -28,7 +28,7 @@ MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, 2048x2048
 
 
 def check_format(formats: Registry, name: str) -> str:
-    """Return the name of a data set's format unchanged if it is known or "auto".
+    """Return the name of a dataset's format unchanged if it is known or "auto".
 
     formats: the known formats.
     name: the name to check.
@@ -131,12 +131,12 @@ class SourceOptions(StrictModel):
 
     recordings: names of the recordings to open, in full or only their end ("06"). Empty opens all.
     frames: [start, stop) of each recording.
-    split: a split that the data set itself defines (stadia layout, 7-Scenes: "train", "val", "test").
+    split: a split that the dataset itself defines (stadia layout, 7-Scenes: "train", "val", "test").
     color: pair of cameras of KITTI odometry; "auto" uses color if it exists.
     ground_truth: kind of depth for KITTI raw: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
         stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" uses the first that exists.
     ground_truth_path: a `data_depth_annotated` folder in another place.
-    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the data set's own, for one recording. `map`
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, for one recording. `map`
         uses the poses of your video's map, which are known up to one scale.
     map_unit_m: metres per unit that a training gives that map; in this unit its median depth, or 16 camera heights, are
         10. Its path and points are multiplied by it. null keeps this unit. A training that starts from a network in
@@ -194,7 +194,7 @@ class SourceOptions(StrictModel):
 
 
 class SplitConfig(StrictModel):
-    """Which frames train and which validate. Without any of these options, the data set's own splits are used.
+    """Which frames train and which validate. Without any of these options, the dataset's own splits are used.
 
     train_file, val_file: files with lines `date/drive index l|r`, like the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
@@ -236,7 +236,7 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 
 class FormatOptions(SourceOptions):
-    """Options for reading a data set (`SourceOptions`), together with the name of its format."""
+    """Options for reading a dataset (`SourceOptions`), together with the name of its format."""
 
     format: str = "auto"
 

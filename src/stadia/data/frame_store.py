@@ -47,6 +47,9 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     With the scale factor s along an axis, pixel x moves to (x + 0.5) s - 0.5, like the principal point in
     `geometry.camera.resize_camera`.
 
+    image: (h, w, 3) uint8 image.
+    height, width: the new size in pixels.
+
     Examples:
         >>> resize_image(np.full((4, 4, 3), 7, np.uint8), 2, 2)[0, 0].tolist()
         [7, 7, 7]
@@ -60,19 +63,22 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize a depth map (h, w) to (height, width): each pixel takes the depth of the nearest pixel.
+    """Resize a depth map without mixing near and far depths: each pixel takes the depth of the nearest pixel.
 
-    So near and far depths are not mixed.
+    depth_m: (h, w) depth map in metres.
+    height, width: the new size in pixels.
     """
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize a sparse depth map (h, w), such as projected LiDAR, to (height, width): each depth moves to the pixel it
-    hits.
+    """Resize a sparse depth map, such as projected LiDAR, without losing points: each depth moves to its new pixel.
 
-    0 means no depth. If several depths fall on one pixel, the nearest is kept, because it occludes the others.
-    `resize_depth` would drop most depths.
+    If several depths fall on one pixel, the nearest is kept, because it occludes the others. `resize_depth` would drop
+    most depths.
+
+    depth_m: (h, w) depth map in metres; 0 means no depth.
+    height, width: the new size in pixels.
 
     Examples:
         >>> depth_m = np.array([[0.0, 5.0], [0.0, 9.0]], np.float32)

@@ -16,7 +16,7 @@ class HeightPrior(StrictModel):
     mean_m: mean height in metres; for a class with a long tail (vans among cars) the median.
     spread_m: standard deviation of the heights of different objects, in metres.
     source: origin of the mean; the record of the training contains it.
-    datasets: data sets that the heights were measured on. A training that uses them must not be scored there.
+    datasets: datasets that the heights were measured on. A training that uses them must not be scored there.
     """
 
     mean_m: float = Field(gt=0)
@@ -34,7 +34,7 @@ def _kitti(mean_m: float, spread_m: float) -> HeightPrior:
     return HeightPrior(mean_m=mean_m, spread_m=spread_m, source=_KITTI, datasets=("kitti",))
 
 
-_DRAWN = "what RoadWorld draws its objects from, equally in all of its data sets"
+_DRAWN = "what RoadWorld draws its objects from, equally in all of its datasets"
 PriorsName = Literal["kitti", "mixed", "roadworld"]
 PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
     "kitti": {
@@ -98,10 +98,10 @@ def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrio
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError if a height prior was measured on a data set that will score the network.
+    """Raise ConfigError if a height prior was measured on a dataset that will score the network.
 
     priors: height priors by class name.
-    scored_on: names of the data sets for scores.
+    scored_on: names of the datasets for scores.
     """
     for scored in scored_on:
         for name, prior in priors.items():
@@ -148,9 +148,9 @@ class RoadConfig(StrictModel):
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """Raise ConfigError if a used height prior was measured on a data set that will score the network.
+        """Raise ConfigError if a used height prior was measured on a dataset that will score the network.
 
-        formats: names of the formats of the data sets for scores.
+        formats: names of the formats of the datasets for scores.
         """
         priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

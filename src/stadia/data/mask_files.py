@@ -155,7 +155,7 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
 
 
 def hash_frames(recording: Recording) -> str:
-    """Return a hash of the frames of a user's video or folder of images; "" for recordings of data sets.
+    """Return a hash of the frames of a user's video or folder of images; "" for recordings of datasets.
 
     It does not depend on the camera.
     """

@@ -264,7 +264,7 @@ class CalibratedRecording(Recording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageRecording(CalibratedRecording):
-    """A recording whose frames are image files. Readers of data sets with depth derive from it.
+    """A recording whose frames are image files. Readers of datasets with depth derive from it.
 
     images: image files of each side ("left", "right").
     undistortion: removes the lens distortion of all images; None for a pinhole camera.

@@ -1,4 +1,4 @@
-"""Open a sharded data set from a folder or a URL. Frames of its recordings are read from cached shards."""
+"""Open a sharded dataset from a folder or a URL. Frames of its recordings are read from cached shards."""
 
 import hashlib
 import os
@@ -39,7 +39,7 @@ class ShardReader:
     index, and each piece that is read with its CRC-32. A damaged copy is downloaded once more. The least recently used
     copies are removed first.
 
-    store: folder or URL of the data set.
+    store: folder or URL of the dataset.
     index: its index.
     cache: where copies are kept, and how many.
     files: shards in a local folder, by number; empty for a URL.

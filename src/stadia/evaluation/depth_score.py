@@ -101,9 +101,10 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
-    """Open a folder of ground truth maps.
+    """Open a folder of ground truth depth maps.
 
-    protocol: gives the unit of integer maps by default.
+    folder: path of the folder.
+    protocol: the rules for scoring depth, which set the default unit of integer maps.
     factor: integers per metre; None takes the unit of the protocol.
     """
     return GroundTruthFolder(folder, factor or protocol.png_per_metre)
@@ -244,13 +245,15 @@ def score_depth(
     classes: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> DepthScore:
-    """Score predictions against the ground truth with the same names.
+    """Score depth predictions against the ground truth of the same names.
 
     If one side is a file with several maps, its maps take the names of the other side.
 
+    predictions: an opened folder of predictions.
     truth: functions that read the ground truth, by name.
+    protocol: the rules for scoring depth (alignment, crop, depth limits).
     classes: folder of PNG class maps. A protocol that scores by class needs it.
-    track: shows the progress.
+    track: wraps loops to show their progress.
 
     Raises ProtocolError if the protocol cannot score the predictions, and DataError for a wrong file.
     """
@@ -356,9 +359,12 @@ def collect_scores(
     notes: Sequence[str] = (),
     factors: Mapping[str, float] | None = None,
 ) -> DepthScore:
-    """Return the scores of all images with their means and notes.
+    """Combine the scores of images into the score of a dataset, with means and notes.
 
-    scores: name and score of each image, None if no pixel is scored.
+    scores: name and score of each image; None for an image without scored pixels.
+    depth_scale: scale of the predicted depth.
+    protocol: the rules for scoring depth.
+    notes: sentences for the user.
     factors: integers per metre of predictions and ground truth, if they are integers.
 
     Raises ProtocolError if no image is scored.
@@ -457,9 +463,13 @@ def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: 
 def average_recordings(
     recordings: Iterable[Recording], height: int, width: int, *, every: int = 1
 ) -> MeanDepthPredictor:
-    """Return the predictor of the mean depth over each `every`-th frame of recordings.
+    """Return a baseline that predicts the mean depth of recordings at each pixel.
 
     Frames without ground truth are skipped.
+
+    recordings: recordings with ground truth.
+    height, width: size of the predicted maps in pixels.
+    every: use each n-th frame.
     """
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)

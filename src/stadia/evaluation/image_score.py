@@ -489,7 +489,7 @@ class MotionPairs:
 
     Motions are forward in time, so that driving ahead has positive z. Each pair of video frames counts once, because
     both directions together would correlate even for a constant prediction. Translations up to scale are multiplied
-    by one factor for each data set, which fits them to the truth.
+    by one factor for each dataset, which fits them to the truth.
 
     depth_scale: scale of the predicted depth, and so of the translations.
     pairs: predicted and true motion, (6,) each, by pair of video frames.
@@ -522,15 +522,15 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translations by the name of the data set.
+        """Return the factor from predicted to true translations by the name of the dataset.
 
-        Every process must call it. The result is empty if there is only one data set, without a name.
+        Every process must call it. The result is empty if there is only one dataset, without a name.
         """
         moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
         return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
 
     def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return (N, 6) predicted and true motions by data set, of all processes."""
+        """Return (N, 6) predicted and true motions by dataset, of all processes."""
         pairs = {key: pair for part in gather_from_processes(self.pairs) for key, pair in part.items()}
         parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
         for (meta, _), pair in pairs.items():

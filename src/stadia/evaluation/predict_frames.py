@@ -191,7 +191,12 @@ class FrameTensors:
 
 
 def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> PredictedMaps:
-    """Return all maps that a network predicts for images (B, 3, H, W)."""
+    """Predict all maps of a network (depth, and uncertainty if it has one) for a batch of images.
+
+    predictor: the network.
+    image: (B, 3, H, W) RGB in [0, 1].
+    camera: camera of these images at this size.
+    """
     if isinstance(predictor, MapsPredictor):
         return predictor.maps(image, camera)
     return PredictedMaps(predictor.inverse_depth(image, camera))

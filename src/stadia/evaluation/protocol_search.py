@@ -11,7 +11,7 @@ Papers rarely state all of crop, depth cap, clamp, resizing, alignment and avera
   resized bilinearly.
 - MiDaS (Ranftl et al., PAMI 44(3), 2022): scale and shift of inverse depth per image, caps of 10 and 80 m.
 - Marigold (`src/util/alignment.py`): scale and shift of depth per image, Eigen's crop after the benchmark's.
-- DDAD and nuScenes: caps of 120 and 200 m, and one median for the whole data set.
+- DDAD and nuScenes: caps of 120 and 200 m, and one median for the whole dataset.
 - Eigen et al., NeurIPS 2014: the metrics, averaged over all pixels, or over images as most scripts do.
 """
 
@@ -121,7 +121,7 @@ RANGES = (*product(NEAR_M, FAR_M), (0.0, math.inf))
 ALL_CLAMP_M = 80.0  # to which predictions are clamped if all true depth is scored
 CLAMPS = (True, False)
 AVERAGES = ("images", "pixels")
-SET_MEDIAN = "median of the data set"
+SET_MEDIAN = "median of the dataset"
 
 ALIGNMENTS: Mapping[DepthScale, tuple[str, ...]] = {
     DepthScale.METRES: (

@@ -488,7 +488,7 @@ STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for
 RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
-"""Numbers of integers per metre in the depth files of known data sets.
+"""Numbers of integers per metre in the depth files of known datasets.
 
 In this order: KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI, centimetres and PointOdyssey.
 """

@@ -418,18 +418,20 @@ def evaluate_recordings(
     published: tuple[PublishedFigure, ...] = (),
     track: TrackProgress = no_progress,
 ) -> RecordingScores:
-    """Predict each recording into its folder in `out`, then score what is on disk.
+    """Predict each recording into its own folder in `out`, then score the written files.
 
-    protocol: how depth is scored. Paths are aligned by PATH_ALIGNMENT.
+    predictor: the network.
+    recordings: recordings with ground truth.
+    protocol: the rules for scoring depth. Paths are aligned by PATH_ALIGNMENT.
     out: folder whose subfolders must be new or empty, unless `reuse` is set.
     provenance: origin of the predictions.
     indices: rising indices of the frames to predict, by the recording's name; None takes all.
-    reuse: score finished predictions in `out`, if provenance and frames match.
-    prepare: returns the predictor for a recording, in metres that were measured on it, and the provenance.
-    published: also find the protocols that reproduce these figures.
-    track: shows the progress.
+    reuse: whether to score finished predictions in `out` again, if provenance and frames match.
+    prepare: returns the predictor of a recording, with the metric scale that was measured on it, and the provenance.
+    published: published figures; the protocols that reproduce them are searched.
+    track: wraps loops to show their progress.
 
-    Raises ProtocolError if the protocol refuses the depth scale, if there is nothing to score, or if `out` has other
+    Raises ProtocolError if the protocol refuses the depth scale, if nothing can be scored, or if `out` contains other
     predictions; StadiaError if `out` is in use.
     """
     depth_scale = predictor.depth_scale if prepare is None else DepthScale.METRES

@@ -383,7 +383,7 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
         values = parse_numbers(line.replace(",", " ").split())
         if len(values) != columns:
             found, fix = f"'{line[:60]}' in line {number + 1}", None
-            if columns == 3 and _KEYED_ROW.match(line):  # a data set's calibration instead of K
+            if columns == 3 and _KEYED_ROW.match(line):  # a dataset's calibration instead of K
                 fix = "convert it: stadia camera INPUT --calibration FILE"
             raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)
         rows[number] = values

@@ -267,7 +267,7 @@ def is_existing_path(path: str | Path) -> bool:
 MAX_LISTED = 20  # files of a folder whose suffix is compared
 ARCHIVES = {".tar": "tar xf {} -C frames", ".tar.gz": "tar xf {} -C frames", ".tgz": "tar xf {} -C frames"}
 ARCHIVES |= {".zip": "unzip -q {} -d frames", ".7z": "7z x {} -oframes"}
-"""Commands that extract an archive to the folder frames, by suffix. webdataset writes data sets as .tar: shards."""
+"""Commands that extract an archive to the folder frames, by suffix. webdataset writes datasets as .tar: shards."""
 
 
 def check_no_archive(path: Path) -> None:

@@ -43,7 +43,7 @@ _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than vid
 def holds_frames_alone(path: Path) -> bool:
     """Return whether a path is a video file, or a folder with nothing but images and perhaps a file with their K.
 
-    Such a folder is not the folder of a data set, which has subfolders, lists or records, or images of several kinds
+    Such a folder is not the folder of a dataset, which has subfolders, lists or records, or images of several kinds
     (7-Scenes).
     """
     if os.path.isfile(path):  # noqa: PTH113 - also of names too long

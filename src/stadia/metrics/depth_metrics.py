@@ -1,4 +1,4 @@
-"""Compute depth errors of each image or of all pixels of a data set, and signs that the depth of road video has failed.
+"""Compute depth errors of each image or of all pixels of a dataset, and signs that the depth of road video has failed.
 
 Unless stated otherwise, a metric takes predicted depth p as `predicted_m`, true depth g as `true_m`, both (..., H, W)
 z

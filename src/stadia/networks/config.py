@@ -155,7 +155,7 @@ class UnetConfig(DepthNetworkConfig):
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
     log_uncertainty_range: limits of the predicted log Sigma.
     fixed_batch_statistics: batch normalization keeps its initial mean and variance. This helps if batches come from
-        different data sets or have only two images.
+        different datasets or have only two images.
     canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts, so that images of
         different cameras can train one network (Metric3D, arXiv 2307.10984). null uses the metres of the only training
         camera.

@@ -19,7 +19,7 @@ TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "lapt
 
 
 class TableWorldConfig(SceneCounts):
-    """A rendered data set of objects on tables: number of tables, views of each table, and the camera.
+    """A rendered dataset of objects on tables: number of tables, views of each table, and the camera.
 
     train, val, test: number of tables in each split. Splits share no object shape either.
     views: number of images of each table.
@@ -61,15 +61,15 @@ TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
 class ObjectDataConfig(StrictModel):
     """Single images of objects with known poses.
 
-    path: path of a data set. null renders TableWorld into the cache.
+    path: path of a dataset. null renders TableWorld into the cache.
     format: "objects" (stadia's layout, also TableWorld), "bop", "nocs", your own `module:Class`, or "auto".
     tableworld: preset that is rendered if no path is given.
-    train_split, val_split: names of the splits in the data set. val_split=null holds out images of train_split.
+    train_split, val_split: names of the splits in the dataset. val_split=null holds out images of train_split.
     val_share: share of held-out images; they are the last ones.
     height, width: size of the network's input, multiples of 32. Every image is resized to it together with its camera.
-    pixel_ratio: fx / fy of the training images at this size. null takes it from the data set. In prediction, images of
+    pixel_ratio: fx / fy of the training images at this size. null takes it from the dataset. In prediction, images of
         another aspect ratio are padded to it.
-    classes: names of the classes, background first. null takes them from the data set.
+    classes: names of the classes, background first. null takes them from the dataset.
     """
 
     path: str | None = None

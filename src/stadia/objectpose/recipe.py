@@ -204,7 +204,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         super().__init__(config)
         if config.data.classes is None:
             fix = "call ObjectPoseRecipe.prepare first"
-            raise ConfigError("data.classes", found="none", expected="the data set's classes", fix=fix)
+            raise ConfigError("data.classes", found="none", expected="the dataset's classes", fix=fix)
         self.classes = config.data.classes
         self.network = ObjectPoseNet(config.model, len(self.classes))
         self.loss = load_loss(config.loss.name, ObjectPoseLoss)(config.loss)

@@ -358,4 +358,4 @@ def _draw_table_row(scene: Path) -> dataset_files.Image:
 
 
 write_tableworld = dataset_files.SceneWriter(TABLEWORLD, _write_table, _draw_tables, lambda config: config.views)
-"""Renders a TableWorld data set."""
+"""Renders a TableWorld dataset."""

@@ -45,7 +45,7 @@ class BackgroundConfig(SourceOptions):
     """Images with depth onto which cut-outs are pasted. The depth is true depth, or the depth by a teacher network.
 
     path, format: see `open_recordings`. null takes RoadWorld's demo worlds, which are rendered once into the cache.
-    split_by: which images validate. Splits that a data set itself defines are kept.
+    split_by: which images validate. Splits that a dataset itself defines are kept.
     sides: cameras of the rig.
     teacher: a folder that `stadia predict` wrote for these images. Its depth replaces true depth.
     """
@@ -217,8 +217,8 @@ class OverlayConfig(RecipeConfig):
     Measured scores: docs/results/objects-and-composites.md.
 
     recipe: name of this recipe.
-    depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the data set.
-    depth_scale: scale of the depth labels; null = from the data set.
+    depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the dataset.
+    depth_scale: scale of the depth labels; null = from the dataset.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = (

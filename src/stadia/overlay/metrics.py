@@ -120,7 +120,7 @@ def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
 def compute_image_sums(
     depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: tuple[float, float]
 ) -> list[dict[str, float]]:
-    """Return the sums of depth and mask errors of each image, by name, which can be added over a data set.
+    """Return the sums of depth and mask errors of each image, by name, which can be added over a dataset.
 
     depth: (B, 1, H, W) predicted z.
     mask_logits: (B, 1, H, W) predicted logits of the mask.

@@ -97,7 +97,7 @@ def describe_export(
         found, fix = f"a network of the package {package}", "distill it into a small one and export that"
         raise CheckpointError(checkpoint.path, found=found, expected="a network of torch alone", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
-    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # the first of several data sets
+    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # the first of several datasets
     if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Open the input of a prediction (an image, a folder, a video or a data set), and choose the camera of your
+"""Open the input of a prediction (an image, a folder, a video or a dataset), and choose the camera of your
 own images.
 """
 
@@ -190,15 +190,15 @@ def _wraps_around(source: Path) -> bool:
 
 
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
-    """Return the line of text about the camera of a data set, in a list.
+    """Return the line of text about the camera of a dataset, in a list.
 
     origin: origin of the camera, in words.
     intrinsics: intrinsics of the frames.
 
     Examples:
         >>> import numpy as np
-        >>> describe_camera("of the data set", Intrinsics(np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]), 100, 100))
-        ['camera: of the data set, 90.0 x 90.0 degrees']
+        >>> describe_camera("of the dataset", Intrinsics(np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]), 100, 100))
+        ['camera: of the dataset, 90.0 x 90.0 degrees']
     """
     return InputCamera(CameraConfig(), origin).lines(intrinsics)[:1]
 
@@ -246,7 +246,7 @@ def _take_map_camera(camera: MapCamera) -> CameraConfig:
 
 # -- the input
 
-DATA_SET_CAMERA = "of the data set"
+DATA_SET_CAMERA = "of the dataset"
 
 
 @dataclass(frozen=True)
@@ -425,7 +425,7 @@ def is_own_file(path: Path, format: str) -> bool:
 
 
 def is_own_video(path: Path, format: str) -> bool:
-    """Return whether the path is your own video, photo or folder of images, as opposed to a data set.
+    """Return whether the path is your own video, photo or folder of images, as opposed to a dataset.
 
     path: the path; only folders and unknown files are opened to find out.
     format: name of the data's format, or "auto".
@@ -547,7 +547,7 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
     path: the input.
     options: options of `open_inputs` from the user, which win.
 
-    Returns the completed options; for a data set they are unchanged.
+    Returns the completed options; for a dataset they are unchanged.
     """
     path = expand_home(path)
     format = options.get("format", "auto")
@@ -584,7 +584,7 @@ def describe_recording_camera(recording: Recording, frame: int, camera: InputCam
 
     recording: the recording.
     frame: index of the frame.
-    camera: the chosen camera, for your own images; None for a data set.
+    camera: the chosen camera, for your own images; None for a dataset.
     """
     height, width = recording.image(frame).shape[:2]
     intrinsics = Intrinsics(recording.K(frame), height, width)

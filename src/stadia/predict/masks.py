@@ -56,7 +56,7 @@ COLOR_GROUPS = (
 class MasksRequest:
     """The arguments of `stadia masks SOURCE`.
 
-    source: the video, images or data set.
+    source: the video, images or dataset.
     by: what makes the masks: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.
     out: folder of the masks, with one folder in it for each of several recordings.
     options: options for opening the source.

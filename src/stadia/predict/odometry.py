@@ -238,7 +238,7 @@ def open_odometry(
     """Open an input to estimate its camera trajectory.
 
     network: predicts depth.
-    source: the video, folder of images or data set.
+    source: the video, folder of images or dataset.
     options: options of the prediction; `options.data["poses"]` names a file of measured poses of a video file to score
         by.
     method: a name in `ODOMETRY_METHODS`: refined, graph, aligned or network.

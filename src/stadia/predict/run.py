@@ -72,7 +72,7 @@ Of 30 clips with right metres, two are above; of 27 with wrong ones, 21 are abov
 
 
 def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[Session]:
-    """Open an image, a folder, a video or a data set for a network; returns one session for each recording.
+    """Open an image, a folder, a video or a dataset for a network; returns one session for each recording.
 
     network: a `stadia.predict.network.Network`.
     source: the input.

@@ -150,7 +150,7 @@ class Task:
         raise self._unsupported("has scores")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
-        """Return the validation data of a training as labeled sets, one for each data set that has any."""
+        """Return the validation data of a training as labeled sets, one for each dataset that has any."""
         return []
 
     def score(self, labeled: Any, out: ScoreOutput, track: TrackProgress) -> Any:
@@ -501,18 +501,18 @@ class DepthTask(Task):
     reuse_predictions = True
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledRecordings:
-        """Open recordings with ground truth to score; of a data set by default its held-out split.
+        """Open recordings with ground truth to score; of a dataset by default its held-out split.
 
-        data: the data set or video.
+        data: the dataset or video.
         options: options of the evaluation.
         progress: called while images are decoded.
 
-        Raises ConfigError if the object heights that gave the network its scale were measured on this data set.
+        Raises ConfigError if the object heights that gave the network its scale were measured on this dataset.
         """
         protocol = protocols.find_protocol(options.protocol, options.by)
         if any(text.partition("=")[0] == "map" for text in options.scale_from):
             fix = "use lidar, baseline, gps or height"
-            raise ConfigError("--scale-from map", found="a data set", expected="a video with its map", fix=fix)
+            raise ConfigError("--scale-from map", found="a dataset", expected="a video with its map", fix=fix)
         network, opened = self.network, dict(options.data)
         trained_with, size = network.trained_with, requested_size(options.size, network.trained_with)
         if "road" in trained_with:
@@ -566,7 +566,7 @@ class DepthTask(Task):
         )
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
-        """Return the validation frames of each data set of a training, each to be scored at its own image size and
+        """Return the validation frames of each dataset of a training, each to be scored at its own image size and
         crop.
 
         data: the data of the training.

@@ -1,4 +1,4 @@
-"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a data set.
+"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a dataset.
 
 Each frame comes as filmed, and as a gray image of at most MAX_SIDE_PX pixels ("small frame") for feature detection.
 """
@@ -177,7 +177,7 @@ class OwnClip:
 
 @dataclass(frozen=True)
 class RecordingClip:
-    """The left images of a data set's recording, which the data set's reader rectifies. Has the methods of `OwnClip`.
+    """The left images of a dataset's recording, which the dataset's reader rectifies. Has the methods of `OwnClip`.
 
     recording: the recording.
     photos: always None, since all images of a recording have one size.
@@ -188,7 +188,7 @@ class RecordingClip:
 
     @property
     def name(self) -> str:
-        """Return the name of the recording within its data set."""
+        """Return the name of the recording within its dataset."""
         return self.recording.name
 
     @property
@@ -202,7 +202,7 @@ class RecordingClip:
         return len(self.recording)
 
     def stems(self) -> list[str] | None:
-        """Return the names of all frames, as the data set's reader gives them."""
+        """Return the names of all frames, as the dataset's reader gives them."""
         return [self.recording.stem(index) for index in range(len(self.recording))]
 
     def files(self) -> list[Path]:
@@ -346,7 +346,7 @@ class FrameStream:
         return self.source.resolve().with_name(f"{_flatten(self.clips[0].name)}.map")
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
-        """Return the camera that `config`, a file next to the input, or the data set gives; None without any.
+        """Return the camera that `config`, a file next to the input, or the dataset gives; None without any.
 
         Raises DataError if the clips have different cameras.
         """
@@ -471,13 +471,13 @@ def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
-    """Open a video, images, several videos of one place, a ROS bag, or recordings of a data set.
+    """Open a video, images, several videos of one place, a ROS bag, or recordings of a dataset.
 
     source: the file or folder.
     camera: options of the camera.
     options: further fields of `SourceOptions`. The field `frames` counts frames of the whole input, not of each
         recording.
-    format: name of the data set's format, or "auto" to detect it.
+    format: name of the dataset's format, or "auto" to detect it.
 
     Raises DataError for an unknown input, ConfigError for options that this input does not use.
     """
@@ -498,7 +498,7 @@ def _refuse_idle_options(chosen: SourceOptions) -> None:
 def _open_clips(
     source: Path, camera: CameraConfig, options: Mapping[str, Any], chosen: SourceOptions, format: str
 ) -> list[FrameClip]:
-    """Open data sets, lists of videos, folders that hold other files too, and inputs of a given format."""
+    """Open datasets, lists of videos, folders that hold other files too, and inputs of a given format."""
     from stadia.data import DATASETS
     from stadia.data.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings
     from stadia.data.video.video_list import VideoEntry, read_entries, select_entries

@@ -340,7 +340,7 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
         raise ConfigError("training.stages", found=found, expected=expected, fix="leave them out")
     if getattr(data, "extra_datasets", None):
         fix = "leave data.extra_datasets or the stages out"
-        raise ConfigError("training.stages", found="several data sets", expected="one", fix=fix)
+        raise ConfigError("training.stages", found="several datasets", expected="one", fix=fix)
     if config.schedule.milestones_in == "epochs":
         found, fix = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
         raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", fix=fix)
@@ -549,9 +549,13 @@ def train(
 def dry_run(
     config: RecipeConfig, *, on_stop: OnStop | str = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
 ) -> DryRunResult:
-    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+    """Try a training: check the data, networks and losses, and train three steps in a temporary folder.
 
-    Raises the errors of `train` before training, and RunError if memory does not suffice.
+    config: configuration of a recipe.
+    on_stop: reaction to a finding of severity "stop": "halt" or "warn".
+    recipe_class: your own subclass of the recipe.
+
+    Raises the same errors as `train` before the first step, and RunError if memory does not suffice.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     prepared = prepare(config, console, on_stop, recipe_class=recipe_class)

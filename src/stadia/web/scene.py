@@ -1,4 +1,4 @@
-"""Show a data set, a prediction, a map or a run in 3D in the browser (`stadia view`), as one page that loads nothing
+"""Show a dataset, a prediction, a map or a run in 3D in the browser (`stadia view`), as one page that loads nothing
 else.
 """
 

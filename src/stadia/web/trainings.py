@@ -107,7 +107,7 @@ def name_camera(fov_deg: float | None) -> list[str]:
 def make_training_command(data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None) -> list[str]:
     """Return the words of a command line `stadia train`.
 
-    data: the video or data set.
+    data: the video or dataset.
     preset: name of the preset.
     minutes: how long to train.
     runs: folder for the run.

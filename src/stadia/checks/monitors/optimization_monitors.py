@@ -379,7 +379,7 @@ VALIDATION_RULES = (
 )  # fmt: skip
 """Limits of validation scores, which `ValidationRule` applies."""
 
-MAX_FORGETTING = 1.1  # residual of a data set over its minimum in the run
+MAX_FORGETTING = 1.1  # residual of a dataset over its minimum in the run
 MAX_SCALE_SPREAD = 1.25  # largest over smallest factor from predicted to true motion
 MAX_TRAINED_RESIDUAL = 0.8  # residual over the unwarped one: above it the scale has no meaning yet
 
@@ -573,9 +573,9 @@ class MetricScaleMonitor(ValidationMonitor):
 
 
 class ForgettingMonitor(Monitor):
-    """Warn if the residual of a data set rises above its minimum, as training on others makes it worse (finding T04).
+    """Warn if the residual of a dataset rises above its minimum, as training on others makes it worse (finding T04).
 
-    It reads `val/NAME/residual` of each data set NAME.
+    It reads `val/NAME/residual` of each dataset NAME.
     """
 
     def __init__(self) -> None:
@@ -588,15 +588,15 @@ class ForgettingMonitor(Monitor):
         name = max(worse, key=worse.__getitem__, default="")
         if not name or worse[name] <= MAX_FORGETTING:
             return None
-        measured = f"the residual of data set {name} is {worse[name]:.2f} times its minimum in this run"
+        measured = f"the residual of dataset {name} is {worse[name]:.2f} times its minimum in this run"
         expected = f"at most {MAX_FORGETTING:g} times"
         return warn_at(step, "T04", measured, expected, where=[name], times=worse[name], residual=residuals[name])
 
 
 class DataSetScaleMonitor(Monitor):
-    """Warn if depth has a different scale for different data sets that are trained together (finding T05).
+    """Warn if depth has a different scale for different datasets that are trained together (finding T05).
 
-    It compares `val/NAME/motion_scale`, the factor from predicted to true translations of data set NAME, in two
+    It compares `val/NAME/motion_scale`, the factor from predicted to true translations of dataset NAME, in two
     validations.
     """
 
@@ -616,13 +616,13 @@ class DataSetScaleMonitor(Monitor):
         if persistent <= MAX_SCALE_SPREAD:
             return None
         factors = ", ".join(f"{name} {scale:.3g}" for name, scale in scales.items())
-        measured = f"the scale from predicted to true motion differs between data sets: {factors}"
+        measured = f"the scale from predicted to true motion differs between datasets: {factors}"
         expected = f"factors within {MAX_SCALE_SPREAD:g} times each other"
         return warn_at(step, "T05", measured, expected, where=list(scales), apart=spread, **scales)
 
 
 def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
-    """Return a validation score of each data set, `val/NAME/SCORE`, by the name of the data set.
+    """Return a validation score of each dataset, `val/NAME/SCORE`, by the name of the dataset.
 
     row: logged values by name.
     score: name of the score, such as "residual".

@@ -60,7 +60,7 @@ def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = 
     code: code of the finding, which determines its title and fix.
     measured: what was measured, as text.
     expected: what was expected, as text.
-    where: samples, terms or data sets that the warning is about.
+    where: samples, terms or datasets that the warning is about.
     evidence: measured numbers by name.
     """
     evidence = {"step": step, **evidence}

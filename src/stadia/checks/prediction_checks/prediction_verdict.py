@@ -40,10 +40,10 @@ FOCAL_SIGMAS = 3.0  # standard deviations of an estimate
 
 @dataclass(frozen=True, slots=True)
 class FocalEstimate:
-    """Hold a focal length of the camera that was estimated independently of the given intrinsics.
+    """An estimate of the focal length that is independent of the given intrinsics.
 
     focal: estimated focal length divided by the width of the image, fx / width.
-    source: what it was estimated from, for messages.
+    source: origin of the estimate in messages.
     deviation: relative standard deviation of the estimate.
     """
 
@@ -304,19 +304,21 @@ def judge_measurements(
     counted: Collection[Question] = (),
     has_path_of_depth: bool = False,
 ) -> PredictionVerdict:
-    """Return the verdict on predictions.
+    """Return the verdict on the predictions of an input, from measurements without ground truth.
 
-    measured: predicted frames spread over the input (`measure_frames`); None to judge only the training.
+    measured: measurements on predicted frames spread over the input (`measure_frames`); None to judge only the
+        training.
+    training: record of the network's training.
     focal: fx / width of the input's camera.
-    focal_estimates: focal lengths by the network, or by sources of scale.
-    of_scale: findings of the measured scale (`check_scale_verdict`).
-    camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
-    is_of_training: frames of this input, its recording or its session trained the network.
-    has_trained_frames: frames of this input trained the network.
-    unused_map: why the map next to the input judges no depth; "" if it does, or if there is none.
+    focal_estimates: independent estimates of the focal length, by the network or by sources of scale.
+    of_scale: findings about the measured scale (`check_scale_verdict`).
+    camera_is_assumed: whether the input's camera is unknown, and `focal` is assumed.
+    is_of_training: whether frames of this input, its recording or its session trained the network.
+    has_trained_frames: whether frames of this input trained the network.
+    unused_map: why the map next to the input cannot judge depth; "" if it can, or without a map.
     verdicts: verdicts on the scale, the path and the camera before the findings; a missing one is "not judged".
-    counted: questions that count in the overall verdict, next to the depth and those that a warning is about.
-    has_path_of_depth: the camera trajectory is computed from predicted depth.
+    counted: questions that count in the overall verdict, in addition to the depth and the questions with a warning.
+    has_path_of_depth: whether the camera trajectory is computed from predicted depth.
     """
     findings: list[Finding] = []
     if measured is not None:

@@ -6,12 +6,12 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """Name the verdict on a question about a prediction, or on the whole prediction.
+    """The verdict on one question about a prediction, or on the whole prediction.
 
     USABLE ("usable"): all checks passed.
     NOT_JUDGED ("not judged"): the deciding check could not run.
     DOUBTFUL ("doubtful"): a check warns.
-    UNUSABLE ("unusable"): a check found that the prediction must not be used for this.
+    UNUSABLE ("unusable"): a check found that the prediction must not be used for this question.
     """
 
     USABLE = "usable"
@@ -25,7 +25,7 @@ WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.U
 
 
 class Question(StrEnum):
-    """Name a question about a prediction; each has its own verdict.
+    """A question about a prediction. Each question has its own verdict.
 
     DEPTH ("depth"): are order and shape of the depth right in any unit?
     SCALE ("scale"): are the metres right?
@@ -45,11 +45,11 @@ QUESTION_OF_CODE: Mapping[str, Question] = {"M38": Question.SCALE, "K30": Questi
 
 @dataclass(frozen=True, slots=True)
 class QuestionVerdict:
-    """The verdict on one question.
+    """The verdict on one question, with its reason.
 
     verdict: usable, not judged, doubtful or unusable.
-    reason: why; never empty for "not judged".
-    basis: what the verdict rests on, such as the number of frames, matches or points; "" if it rests on nothing.
+    reason: the reason; never empty for "not judged".
+    basis: the evidence, such as the number of frames, matches or points; "" without evidence.
     """
 
     verdict: Verdict

@@ -50,7 +50,7 @@ class TrainingRecord:
     auto_masked: share of pixels that the auto-mask excludes, the same median.
     validation_warped: ratio like warped_over_unwarped of the last validation up to the checkpoint.
     codes: codes of the findings of the training's monitors up to the checkpoint that still hold.
-    focal: fx / width of the cameras of each of the training's data sets.
+    focal: fx / width of the cameras of each of the training's datasets.
     trained_steps: number of updates of the whole training.
     data_causes: findings about the data that explain useless predictions.
     folder: folder of the run.

@@ -313,11 +313,12 @@ def run_preflight(
     one_camera: Collection[Recording] = (),
     report_agreement: Callable[[BaselineAgreement], None] | None = None,
 ) -> list[Finding]:
-    """Run every check of data on the recordings that fit the time limit. Return sorted findings.
+    """Run every check of data on recordings within a time limit, and return the findings, the worst first.
 
+    recordings: the recordings.
     splits: frames by split name, the training split first.
     checks: names of CHECKS and SPLIT_CHECKS; all by default.
-    seconds: no recording is started after this time, except the first one. N02 reports the skipped ones.
+    seconds: time limit. No recording is started after it, except the first one. The finding N02 lists the skipped ones.
     progress: called with each recording before it is checked.
     one_camera: stereo recordings that train with one camera (`data.stereo=false`).
     report_agreement: called with each baseline that agrees with poses or ground truth.

@@ -157,7 +157,11 @@ def rotation_deg(R: Array) -> float:
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+    """Compute the Sampson distances (N,) of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+
+    first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
+    K_first, K_second: (3, 3) intrinsics of the two images, pixels.
+    T_second_first: (4, 4) motion from the first to the second camera.
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
@@ -194,7 +198,13 @@ def triangulate(
 def triangulate_inverse_depth(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) 1 / z of matches in the first camera, by least squares: 0 at infinity, negative beyond.
+    """Compute the inverse depth 1 / z (N,) of matches in the first camera by least squares.
+
+    It is 0 for a point at infinity, and negative for rays that diverge.
+
+    first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
+    K_first, K_second: (3, 3) intrinsics of the two images, pixels.
+    T_second_first: (4, 4) motion from the first to the second camera; the result has the inverse of its unit.
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)

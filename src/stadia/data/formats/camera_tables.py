@@ -1,4 +1,4 @@
-"""Read cameras of devices, data sets and photogrammetry programs by one table of the keys of their numbers.
+"""Read cameras of devices, datasets and photogrammetry programs by one table of the keys of their numbers.
 
 A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
 """

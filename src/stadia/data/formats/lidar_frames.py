@@ -1,4 +1,4 @@
-"""Recordings of driving data sets whose index lists the image, camera, pose and LiDAR scan of each frame."""
+"""Recordings of driving datasets whose index lists the image, camera, pose and LiDAR scan of each frame."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LidarFrame:
-    """One image of a driving data set with its camera, pose and LiDAR scan.
+    """One image of a driving dataset with its camera, pose and LiDAR scan.
 
     image: file of the image.
     time_s: time of the image in seconds.

@@ -60,7 +60,7 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 class StadiaFolder(DatasetFormat):
-    """The reader of data sets in stadia's own layout. The path is a data set, or one recording."""
+    """The reader of datasets in stadia's own layout. The path is a dataset, or one recording."""
 
     layout = "dataset.json or recording.json of the stadia layout"
 

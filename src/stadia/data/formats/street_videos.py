@@ -148,7 +148,7 @@ class Bdd100k(VideoList):
         return is_named and any(next(path.glob(place), None) for place in VIDEO_PLACES)
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
-        """Return the videos of the data set with their names and splits.
+        """Return the videos of the dataset with their names and splits.
 
         Raises DataError if no video is found.
         """

@@ -397,7 +397,7 @@ class MixtureLoader(Generic[BatchT]):
             loader.start()
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """Return the number of the data set of each of N batches in an epoch, (N,)."""
+        """Return the number of the dataset of each of N batches in an epoch, (N,)."""
         each = np.repeat(np.arange(len(self.loaders)), list(self.batches.values()))
         return make_generator(self.seed, "mixture", epoch).permutation(each) if self.kind == "mixed" else each
 

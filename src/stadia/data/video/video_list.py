@@ -1,4 +1,4 @@
-"""Read many videos as one data set: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md)."""
+"""Read many videos as one dataset: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md)."""
 
 import contextlib
 import logging
@@ -100,7 +100,7 @@ class VideoList(DatasetFormat):
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Add facts that the data set contains, such as GPS poses, to an opened video. Subclasses override this.
+        """Add facts that the dataset contains, such as GPS poses, to an opened video. Subclasses override this.
 
         recording: the opened video.
         entry: its entry in the list.

@@ -377,9 +377,9 @@ TRAINED_PIXELS = 384 * 288
 """Number of pixels of the network's training images. It predicts best if its input has about as many pixels."""
 
 REAL_ERROR = 0.25
-"""Mean relative error of the predicted depth in metres, without alignment, over real data sets.
+"""Mean relative error of the predicted depth in metres, without alignment, over real datasets.
 
-docs/reference/base-network.md lists the data sets.
+docs/reference/base-network.md lists the datasets.
 """
 
 INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH = 4.0, 1.9

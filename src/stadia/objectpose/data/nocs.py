@@ -1,4 +1,4 @@
-"""Read NOCS data sets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
+"""Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
 
 The files contain no poses. A RANSAC similarity between object coordinates and depth points gives them.
 """
@@ -172,7 +172,7 @@ def recover_pose(
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
     """Return the class of each object number (0 for a distractor), and whether the _meta.txt belongs to CAMERA."""
-    text = read_text(path, expected="a line for each object", fix="copy it from the data set")
+    text = read_text(path, expected="a line for each object", fix="copy it from the dataset")
     try:
         lines = [line.split() for line in text.splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}

@@ -81,9 +81,9 @@ class ObjectLabels:
 
 @dataclass(frozen=True, slots=True)
 class UnlabeledObject:
-    """Describe an object that the data set shows but has no valid label for. Its pixels are neither trained nor scored.
+    """Describe an object that the dataset shows but has no valid label for. Its pixels are neither trained nor scored.
 
-    number: number of the object in the files of the data set.
+    number: number of the object in the files of the dataset.
     reason: why it has no label, as text for messages.
     visible_px: number of pixels that show it.
     """

@@ -31,7 +31,7 @@ The share is below 1, because the cut-out gets one depth although the object is 
 """
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
-"""Longer sides of the pasted objects in the published data set, by row of its grid of positions, the nearest row first.
+"""Longer sides of the pasted objects in the published dataset, by row of its grid of positions, the nearest row first.
 
 They are shares of the image's shorter side, which is 150 pixels there.
 """

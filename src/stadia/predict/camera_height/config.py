@@ -104,7 +104,7 @@ class CameraHeightRequest:
     checkpoint: a run, a checkpoint or a network whose depth is used; None without.
     depth: a folder of depth maps of any program; None without.
     depth_factor: for integer depth maps, their value per metre; None keeps their format's.
-    labels: a new folder for the depth scaled to metres, as a data set; None writes none.
+    labels: a new folder for the depth scaled to metres, as a dataset; None writes none.
     """
 
     source: Path

@@ -305,7 +305,7 @@ def measure_stretches(views: Sequence[MountView], track: TrackProgress = no_prog
 
 
 def measure_input(given: PredictionInput, track: TrackProgress = no_progress) -> list[Stretch]:
-    """Measure the stretches of a video, a folder of frames, or a recording of a data set.
+    """Measure the stretches of a video, a folder of frames, or a recording of a dataset.
 
     Only the frames of stretches are kept, in gray and at most MAX_WIDTH wide.
 

@@ -240,7 +240,7 @@ def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths
 
 
 def lidar(text: str, value: None) -> ScaleSource:
-    """Create the source `lidar`: measured depth in the data set, such as projected LiDAR points."""
+    """Create the source `lidar`: measured depth in the dataset, such as projected LiDAR points."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
@@ -620,7 +620,7 @@ def speed(text: str, metres_per_s: float) -> ScaleSource:
 
 
 def gps(text: str, value: None) -> ScaleSource:
-    """Create the source `gps`: measured poses of the data set, which are compared with predicted motions."""
+    """Create the source `gps`: measured poses of the dataset, which are compared with predicted motions."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index, motion = frame.recording, frame.index, frame.motion

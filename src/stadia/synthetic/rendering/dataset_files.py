@@ -1,4 +1,4 @@
-"""Files of rendered data sets: scenes that resume after an interruption, PNG files and contact sheets."""
+"""Files of rendered datasets: scenes that resume after an interruption, PNG files and contact sheets."""
 
 import json
 import os
@@ -47,13 +47,13 @@ class SceneJob:
 
 @dataclass(frozen=True, slots=True)
 class SceneFormat:
-    """The files of one kind of rendered data set.
+    """The files of one kind of rendered dataset.
 
     Each scene is a folder that is complete or absent, so rendering can resume.
 
     kind, version: kind and version of the dataset; seeds are derived from them.
     record: name of a scene's JSON file, which is written last.
-    listing: name of the data set's JSON file with the scenes of each split, which is written last.
+    listing: name of the dataset's JSON file with the scenes of each split, which is written last.
     header: further entries of the listing.
     name_scene: function from split, index and seed to the folder of a scene.
     is_split_by_folders: whether scenes are in SPLIT/NAME instead of NAME.
@@ -129,7 +129,7 @@ class SceneFormat:
         Scenes with equal values have equal images.
 
         job: the scene.
-        config: configuration of the data set.
+        config: configuration of the dataset.
         """
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         place = {"split": job.split, "index": job.index, "seed": job.seed}
@@ -152,7 +152,7 @@ class SceneFormat:
 
 @dataclass(frozen=True, slots=True)
 class SceneWriter(Generic[ConfigT]):
-    """Renders one kind of data set.
+    """Renders one kind of dataset.
 
     write: renders and writes a scene.
     draw: draws the preview of all scene folders.

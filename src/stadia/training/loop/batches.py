@@ -52,11 +52,11 @@ class Shardable(Protocol):
 
 @runtime_checkable
 class MultiDatasetLoader(Protocol):
-    """A loader of several data sets, with a validation after each of them."""
+    """A loader of several datasets, with a validation after each of them."""
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """Return the rising numbers of batches after which a data set ends."""
+        """Return the rising numbers of batches after which a dataset ends."""
         ...
 
 
@@ -149,7 +149,7 @@ class TrainingPlan:
 
     @property
     def validates_by_pass(self) -> bool:
-        """Return whether to validate after each data set, or each epoch of a stage."""
+        """Return whether to validate after each dataset, or each epoch of a stage."""
         return len(self.pass_ends) > 1 or len(self.phases) > 1
 
     def place(self, position: int) -> BatchPosition:
@@ -375,7 +375,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Sample = tuple[str, str, int, str, bool, int, int]
-"""A sample is a data set, recording, index, side, mirrored, instance, and its number in this process."""
+"""A sample is a dataset, recording, index, side, mirrored, instance, and its number in this process."""
 
 Scores = dict[str, dict[Sample, float]]
 
@@ -430,7 +430,7 @@ def compute_means(scores: Scores) -> dict[str, float]:
 
     A sample that several processes scored counts once. Sums are exact (`math.fsum`), so the order does not matter.
 
-    Several data sets have their own means, "NAME/score". If all have a score, the plain name is the mean of their
+    Several datasets have their own means, "NAME/score". If all have a score, the plain name is the mean of their
     means.
     """
     names = dict.fromkeys(sample[0] for values in scores.values() for sample in values)

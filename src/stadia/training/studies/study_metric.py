@@ -58,7 +58,7 @@ def check_metric(recipe: str, metric: str) -> None:
     known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
     if metric.startswith("val/"):
         name = metric.removeprefix("val/")
-        columns = f"val/{name}", f"val/{name.partition('/')[2]}"  # each of several data sets has scores, val/NAME/...
+        columns = f"val/{name}", f"val/{name.partition('/')[2]}"  # each of several datasets has scores, val/NAME/...
         if not known or any(fnmatchcase(column, pattern) for column in columns for pattern in known):
             return
     elif "/" in metric or "." in metric:

@@ -263,7 +263,7 @@ class SelfSupervisedConfig(RecipeConfig):
             mistake = f"model.brightness is true and {key}.offsets is empty"
             yield f"{mistake}: brightness needs neighbors in time"
         if bool(data_set.offsets) != bool(self.data.offsets):
-            rule = "all data sets need neighbors in time, or no data set has any"
+            rule = "all datasets need neighbors in time, or no dataset has any"
             yield f"{key}.offsets and data.offsets: {rule}"
         sizes = {crop or (data_set.height, data_set.width), (data_set.height, data_set.width)}
         if self.model.pose_head == "linear" and sizes != {(self.data.height, self.data.width)}:

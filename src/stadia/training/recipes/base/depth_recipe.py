@@ -83,7 +83,7 @@ class DepthRecipe(
     """The camera of the images that trained; None if there are several."""
 
     focal: Tensor
-    """fx / width () of the cameras that trained, (n,) with several data sets; 0 before training."""
+    """fx / width () of the cameras that trained, (n,) with several datasets; 0 before training."""
 
     def __init__(self, config: VideoConfigT) -> None:
         super().__init__(config)
@@ -223,8 +223,8 @@ class DepthRecipe(
 
     def describe_score(self, name: str) -> str:
         if name == "val/abs_rel":
-            has_several = self.focal.ndim > 0  # data sets, which may have different scales
-            return "AbsRel (mean of the data sets)" if has_several else f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
+            has_several = self.focal.ndim > 0  # datasets, which may have different scales
+            return "AbsRel (mean of the datasets)" if has_several else f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
         return "photometric residual" if name == "val/residual" else super().describe_score(name)
 
     def modules_to_compile(self) -> Iterable[nn.Module]:

@@ -56,7 +56,7 @@ def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
 
 
 def check_networks(config: SelfSupervisedConfig) -> None:
-    """Raise ConfigError for networks that cannot be built, or not for the image size of a data set."""
+    """Raise ConfigError for networks that cannot be built, or not for the image size of a dataset."""
     check_trains(config.model)
     load_loss(config.loss.name, SelfSupervisedLoss)
     sets = config.data.sets.values()
@@ -284,7 +284,7 @@ class ViewSynthesis:
     def motion_scores(self) -> dict[str, float]:
         """Return slope and correlation of predicted over true motion by axis, if poses are known.
 
-        With several data sets also return `NAME/motion_scale`, the factor from predicted to true motion.
+        With several datasets also return `NAME/motion_scale`, the factor from predicted to true motion.
         """
         self.epoch_motions = self.motions.collect()
         scales = {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}

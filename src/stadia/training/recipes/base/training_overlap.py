@@ -237,7 +237,7 @@ class TrainedData(StrictModel):
 
 @dataclass(frozen=True)
 class _Record:
-    """The training frames of all data sets.
+    """The training frames of all datasets.
 
     recordings, videos: blocks of frame numbers by their recording's fingerprint, and by the content of their video.
     images: contents of image files.
