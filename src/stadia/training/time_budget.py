@@ -248,7 +248,7 @@ def choose_for_machine(
 def choose_configuration(
     overrides: Sequence[str] = (), *, minutes: float = AUTO_MINUTES, **values: Any
 ) -> tuple[RecipeConfig, TrainingData | None]:
-    """Choose the image size and the number of steps that fit this machine and a time limit.
+    """Choose batch size, precision and image size that fit this machine and a time limit.
 
     This is the preset "auto" of `stadia train selfsup`.
 
