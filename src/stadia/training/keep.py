@@ -291,10 +291,7 @@ MIN_PIXELS, MIN_POINTS = 100, 10
 def measure_video(
     predictor: Predictor, video: Path, options: Mapping[str, Any], track: TrackProgress = no_progress
 ) -> DepthErrors:
-    """Return the errors of a predictor on the first recording of a video.
-
-    options: options that `open_inputs` takes.
-    """
+    """Return the errors of a predictor on the first recording of a video. options: of `open_inputs`."""
     count = open_inputs(video, **options)[0].count
     given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
     mapped = find_map_geometry(expand_home(video), skip_damaged=True)

@@ -87,7 +87,7 @@ class PlannedTraining:
 
 
 def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
-    """Open the data, and train three steps of each stage and each dataset. Raises the errors of `train`."""
+    """Open the data, and train three steps of each stage and each data set. Raises the errors of `train`."""
     recipe_class = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
@@ -140,7 +140,7 @@ def choose_steps(
 
     The learning-rate schedule ends with the time; a warm-up that is too long is shortened.
 
-    minutes: time limit of the whole command, minutes.
+    minutes: of the whole command.
     console: gets the settings in one line.
     started_s: start of the command, by time.perf_counter; now by default.
     after_s: seconds of the command after the training.
