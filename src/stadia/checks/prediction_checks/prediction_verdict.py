@@ -607,10 +607,11 @@ def _compare_with(measured: FrameMeasurements, baseline: str) -> _BaselineError 
 
 
 def _check_use_of_images(measured: FrameMeasurements, *, is_published: bool) -> Iterator[Finding]:
-    """Yield M31 if one map would suffice for all images, otherwise M34 if the mean of each row would.
+    """Report depth that hardly depends on the image: M31 if one map would suffice for all images, M34 if row means
+    would.
 
-    One map may be right for all frames of a straight road. A network of your own may also have learned only this map;
-    a published network predicts others elsewhere, so matches that agree with its depth make M31 a note.
+    One map may be right for all frames of a straight road. A network of your own may also have learned only this map. A
+    published network predicts other maps elsewhere, so matches that agree with its depth make M31 a note.
     """
     over_mean, over_rows = _compare_with(measured, "mean_map"), _compare_with(measured, "row")
     if over_mean is not None and over_mean.adds_nothing:
@@ -763,7 +764,10 @@ def _describe_steps(steps: int, trained: int | None) -> str:
 
 
 def _check_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
-    """K30: another field of view than in the training; a note, or a warning if frames of this input trained."""
+    """Report a field of view that differs from the training's (K30).
+
+    The finding is a note, or a warning if frames of this input trained the network.
+    """
     ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
     if focal is None or not ratios:
         return

@@ -89,7 +89,10 @@ class SharedFrames:
 def check_splits(
     named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
 ) -> Iterator[Finding]:
-    """D09 shared frames, D10 adjacent frames, D13 shared drives: the first finding of each pair of splits."""
+    """Report splits that share frames (D09), contain adjacent frames (D10), or share drives (D13).
+
+    The first finding of each pair of splits counts.
+    """
     splits = [Split(name, recordings) for name, recordings in named.items()]
     splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]
     if len(splits) < 2:
@@ -205,7 +208,7 @@ def _thumbnail(recording: Recording, index: int) -> Array:
 
 
 def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Finding | None:
-    """Return D10 if training frames are nearer than the next frame of their own split."""
+    """Report training frames that are nearer to a held-out frame than the next frame of its own split (D10)."""
     probes = [(recording, indices, k) for recording, indices in held_out.recordings for k in range(len(indices))]
     now = time.monotonic()
     read = _measure_within_time(_sample(train.frames, MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
@@ -231,7 +234,7 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
 
 
 def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
-    """Return D13 if training has other frames of held-out drives; None for a single recording."""
+    """Report training frames from held-out drives (D13); None for a single recording."""
     trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
     pairs: list[FramePair] = []
     for recording, indices in held_out.recordings:
@@ -410,7 +413,13 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
-    """Return K04 for another image size, D17 for a file of calibration, poses or times, otherwise D01."""
+    """Create the finding about a file that cannot be read.
+
+    Its code is K04 for another image size, D17 for a file of calibration, poses or times, and D01 otherwise.
+
+    where: the recording.
+    error: the error of the reader.
+    """
     if isinstance(error, ImageSizeError):
         measured, values = f"{error.where}: the image is {error.found}", {"fix": error.fix or ""}
         return make_finding(

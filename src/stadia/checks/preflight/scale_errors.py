@@ -377,7 +377,10 @@ def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
 
 
 def check_scale(survey: RecordingSurvey, source: LengthSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
-    """Return E03, E08 or D06 if this source is wrong. A rig is right if its interval contains the given length."""
+    """Report a source of scale that is wrong: the rig (E03), the poses (E08) or the ground truth (D06).
+
+    A rig is right if its interval contains the given length.
+    """
     errors = [error for error in find_scale_errors(survey, comparisons) if error.source is source]
     if source is LengthSource.RIG:
         errors = [
