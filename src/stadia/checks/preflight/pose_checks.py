@@ -251,7 +251,7 @@ def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float)
 
 
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
-    """Report E06, E07 or E09 for poses that fit neither the most reliable motions nor the motions of the matches alone."""
+    """Report E06, E07 or E09: the poses fit neither the most reliable motions nor those by the matches alone."""
     motions = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
     poses = [(first, second) for first, second in ends if first is not None and second is not None]
