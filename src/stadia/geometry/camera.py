@@ -527,8 +527,8 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     T_source_target: (..., 4, 4) motion from the target camera to the source camera, in the unit of depth. All leading
         axes broadcast.
 
-    Returns for each target pixel its position (..., 2, H, W) in the source image, x then y, and the ratio z_source /
-    z_target (..., 1, H, W), which is 0 if depth is unknown or the point is behind the source camera.
+    Returns two maps: the position (..., 2, H, W) of each target pixel in the source image, x then y; and the ratio
+    z_source / z_target (..., 1, H, W). The ratio is 0 if depth is unknown or the point is behind the source camera.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view

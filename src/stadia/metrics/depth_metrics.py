@@ -1,9 +1,7 @@
 """Compute depth errors of each image or of all pixels of a dataset, and signs that the depth of road video has failed.
 
-Unless stated otherwise, a metric takes predicted depth p as `predicted_m`, true depth g as `true_m`, both (..., H, W)
-z
-coordinates in metres, and `mask`, (..., H, W) bool, which is true for the scored pixels. It returns one value per
-image,
+Unless stated otherwise, a metric takes predicted depth p as `predicted_m` and true depth g as `true_m`, both (..., H,
+W) z coordinates in metres. `mask`, (..., H, W) bool, is true for the scored pixels. It returns one value per image,
 (...). Both depths must be positive at scored pixels. An image without a scored pixel gives NaN.
 
 Sources: Eigen et al., NeurIPS 2014, arXiv 1406.2283, section 4.2; KITTI depth benchmark (arXiv 1708.06500).

@@ -324,8 +324,8 @@ class ChangeVerdict:
     p_beyond: adjusted p value of the null hypothesis that the mean difference is inside the margin; None without a
         margin.
     expected: the expected effect of the change: "different", "better", "worse" or "same".
-    decision: "confirmed" or "refuted" if the data show that the expectation is right or wrong, "undecided" if they
-        show neither, or "not comparable" if the metrics of the two runs are measured differently.
+    decision: "confirmed" or "refuted" if the data show that the expectation is right or wrong, "undecided" if they show
+        neither. It is "not comparable" if the metrics of the two runs are measured differently.
     shown: the effect that the data show: "better", "worse", "identical" if the runs differ by rounding only, or "" if
         no effect is significant.
     within_margin: True if the data show that the mean difference is smaller than the margin.

@@ -1,10 +1,9 @@
 """Compute trajectory errors (KITTI's t_err and r_err, ATE, RPE) and compare predicted with true camera motions.
 
 A trajectory is a float64 tensor (N, 4, 4) of camera-to-world poses in metres. The estimated and the reference
-trajectory
-have a pose at the same N instants. With the reference poses Q and the estimated poses P, the error of the relative
-motion
-between the poses i and j is E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j), a 4 x 4 motion that is the identity without error.
+trajectory have a pose at the same N instants. With the reference poses Q and the estimated poses P, the error of the
+relative motion between the poses i and j is E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j), a 4 x 4 motion that is the identity
+without error.
 
 Examples:
     >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
@@ -45,8 +44,7 @@ MIN_STRAIGHTNESS = 0.3
 """Smallest share of straight distance in the distance traveled that `length_ratio` accepts.
 
 The straight distances between the ends of the reference's segments are summed and divided by the summed lengths along
-the
-reference trajectory. The noisy positions of a standing camera give a smaller share, and then the ratio is None.
+the reference trajectory. The noisy positions of a standing camera give a smaller share, and then the ratio is None.
 """
 
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3

@@ -1,8 +1,8 @@
 """Compare oriented 3D boxes and rotations of objects: symmetries, rotation angles, box corners, shared volume and IoU.
 
-A box is given by its pose T (..., 4, 4), which maps points from the box's coordinates (origin at the center, axes
-along
-the edges) to camera coordinates in metres, and by size_m (..., 3), its edge lengths along x, y and z in metres.
+A box has a pose T (..., 4, 4) and a size size_m (..., 3). The pose maps points from the box's coordinates (origin at
+the center, axes along the edges) to camera coordinates in metres. The size is the edge lengths along x, y and z in
+metres.
 """
 
 import math

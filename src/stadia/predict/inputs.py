@@ -111,9 +111,9 @@ class InputCamera:
 def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig | None = None) -> InputCamera:
     """Choose the camera of a photo, a video or a folder of images.
 
-    The first that exists is taken: the camera given by the user, a camera file next to the images, a map whose images
-        determine the camera, the lens in the metadata, the camera of the network's training, a map that does not
-        determine the camera, and a field of view of ASSUMED_FOV_DEG.
+    The first existing one of this list is taken: the user's camera; a camera file next to the images; a map whose
+    images determine the camera; the lens in the metadata; the camera of the network's training; a map whose images do
+    not determine the camera. Otherwise the field of view is ASSUMED_FOV_DEG.
 
     given: the options `data.camera` of the user.
     source: the images.

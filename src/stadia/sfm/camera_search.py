@@ -684,8 +684,8 @@ def move_features(
 ) -> dict[int, Path]:
     """Write features as the camera of the first shape would see them.
 
-    Features that do not come back to their place when moved to the first camera and back are left out, since the first
-    lens is known only within its own image.
+    Features that do not return to their place when moved to the first camera and back are left out. The reason is that
+    the first lens is known only within its own image.
 
     files: feature file of each photo, by the photo's index.
     cameras: for every photo, the number of its shape (an index into `lenses`).

@@ -569,8 +569,8 @@ def list_doubles(scorer: _Scorer) -> list[Convention]:
 def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) -> ConventionSearch:
     """Search the convention that explains the matches, if the reconstruction as given does not.
 
-    A convention is named only if it explains at least MIN_EXPLAINED of the matches, the reconstruction as given
-    explains at most MAX_GIVEN of these, and no scatter over pairs of images makes this difference.
+    A convention is named only if it explains at least MIN_EXPLAINED of the matches, and the reconstruction as given
+    explains at most MAX_GIVEN of these. The difference must also exceed the scatter over pairs of images.
 
     reconstruction: cameras and poses as read.
     matches: matches between the images.
@@ -597,8 +597,8 @@ def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) ->
 
 
 def find_focal(scorer: _Scorer, convention: Convention) -> tuple[tuple[float, float, float], float]:
-    """Return the factor of the focal length with which most matches fit, the smallest and the largest one with which
-    nearly as many do, and the share of the first.
+    """Return the factor of the focal length that fits most matches, the smallest and the largest factor that fit nearly
+    as many, and the share of matches that fit the first.
     """
     factors = convention.focal_factor * np.exp(np.linspace(-np.log(FOCAL_RANGE), np.log(FOCAL_RANGE), FOCAL_STEPS))
     mean = _average(scorer.score([replace(convention, focal_factor=float(factor)) for factor in factors]))

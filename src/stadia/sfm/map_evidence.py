@@ -230,9 +230,9 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
 def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np.int64]]:
     """Group the key frames of a map that matches hold together.
 
-    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of those
-    that contradict is at most `max_share` above the usual one. A group may be located between the frames of another
-    group, whose loops pass it, so that no single place of the trajectory shows the fault.
+    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of
+    contradicting matches is at most `max_share` above the usual one. A group may be located between the frames of
+    another group, whose loops pass it, so that no single place of the trajectory shows the fault.
 
     agreement: agreement of the map, from `measure_agreement`.
     max_share: largest allowed share of contradicting matches, above the usual one.
@@ -367,9 +367,9 @@ def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
     sparse: the map.
     pairs: matches of pairs of key frames.
 
-    Returns the share of the pairs that expand whose essential matrix moves at more than ASIDE_DEG from the map's
-    motion, without regard to the sign of both, and explains more of the matches by ASIDE_GAIN. 0 for fewer than
-    MIN_EXPANDING pairs that expand.
+    Returns the share of expanding pairs that contradict the map. The essential matrix of such a pair moves at more than
+    ASIDE_DEG from the map's motion, regardless of the sign of both, and explains more of the matches by ASIDE_GAIN. 0
+    for fewer than MIN_EXPANDING pairs that expand.
     """
     is_aside = list[bool]()
     for pair in _select_wide(select_pairs(sparse, pairs)):

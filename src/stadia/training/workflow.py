@@ -500,9 +500,9 @@ def train(
     end: end of the command by the clock; by default `training.max_minutes` limits the time of the steps.
     is_command: whether this process only trains, so that the report is built.
 
-    Returns the run. Raises RunError on a finding of severity "stop", ConfigError for a wrong configuration, StadiaError
-    if the data cannot be opened or the training fails, and KeyboardInterrupt after a request to stop, with the command
-    that resumes.
+    Returns the run. Raises RunError on a finding of severity "stop", ConfigError for a wrong configuration, and
+    StadiaError if the data cannot be opened or the training fails. After a request to stop it raises KeyboardInterrupt,
+    which contains the command that resumes.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     start_attempt()

@@ -204,8 +204,8 @@ def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
     """Compare predicted depth on the road with the measured depth of the road plane; None if no road was measured.
 
-    Return the mean of |ln z_predicted - ln z| after median scaling, the same error of constant depth, and the share of
-    the road's pixels whose predicted depth exceeds the road's by more than the factor BEHIND.
+    Returns three numbers: the mean of |ln z_predicted - ln z| after median scaling; the same error of constant depth;
+    and the share of the road's pixels whose predicted depth exceeds the road's by more than the factor BEHIND.
 
     frame: video frame with predicted depth, points and the plane of the road.
     """

@@ -89,8 +89,8 @@ class ClockFit:
 def fit_clock(track: SpeedTrack, times_s: Array, seconds: Array, lengths: Array) -> ClockFit | None:
     """Find the clock offset at which the ratios of driven metres and predicted lengths vary least.
 
-    Offsets whose fit is as good within its error give the deviations, so that a constant speed, which determines no
-    offset, has a large deviation of the offset and a small one of the scale.
+    Offsets whose fit is equally good within its error give the deviations. A constant speed determines no offset, so
+    its offset has a large deviation and its scale a small one.
 
     track: the speed.
     times_s, seconds, lengths: (N,) start and duration of predicted motions, and their lengths in any unit.

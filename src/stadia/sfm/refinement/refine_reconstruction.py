@@ -71,8 +71,8 @@ def refine_reconstruction(
 def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Path) -> Path:
     """Write a refined result into a new folder.
 
-    The folder has the result in its own format and under its own name, `deviations.csv` (name, degrees, share of the
-    path), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
+    The folder contains the result in its own format and under its own name, `deviations.csv` (name, degrees, share of
+    the path), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
     `images`.
 
     refined: the result.
