@@ -100,13 +100,13 @@ def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     assert measured.match_error < 0.3
     assert measured.row_error is not None
     assert measured.row_error < 0.3
-    answers = verdict.answers
-    assert answers[Question.DEPTH].verdict is Verdict.USABLE
-    assert "4 frames" in answers[Question.DEPTH].basis
-    assert {answers[question].verdict for question in Question if question is not Question.DEPTH} == {
+    verdicts = verdict.verdicts
+    assert verdicts[Question.DEPTH].verdict is Verdict.USABLE
+    assert "4 frames" in verdicts[Question.DEPTH].basis
+    assert {verdicts[question].verdict for question in Question if question is not Question.DEPTH} == {
         Verdict.NOT_JUDGED
     }
-    assert all(answer.reason for answer in answers.values())
+    assert all(verdict.reason for verdict in verdicts.values())
 
 
 @pytest.mark.slow
@@ -286,7 +286,7 @@ def test_a_finding_states_how_often_it_was_wrong() -> None:
     (finding,) = judged.findings
     wrong, clips = FALSE_ALARMS["S30"]
     assert (finding.evidence["false_alarms"], finding.evidence["of_good_clips"]) == (wrong, clips)
-    assert f"{wrong} of {clips}" in judged.answers[Question.DEPTH].reason
+    assert f"{wrong} of {clips}" in judged.verdicts[Question.DEPTH].reason
 
 
 def test_matches_that_confirm_the_depth_outweigh_a_map() -> None:
@@ -300,12 +300,12 @@ def test_matches_that_confirm_the_depth_outweigh_a_map() -> None:
 
 
 def test_a_path_from_usable_depth_is_checked_by_nothing() -> None:
-    answers = {
-        error: judge_measurements(replace(GOOD, match_error=error), LEARNED, has_path_of_depth=True).answers
+    verdicts = {
+        error: judge_measurements(replace(GOOD, match_error=error), LEARNED, has_path_of_depth=True).verdicts
         for error in (0.5, 1.1)
     }
-    assert answers[0.5][Question.PATH].verdict is Verdict.NOT_JUDGED
-    assert answers[1.1][Question.PATH].verdict is Verdict.UNUSABLE
+    assert verdicts[0.5][Question.PATH].verdict is Verdict.NOT_JUDGED
+    assert verdicts[1.1][Question.PATH].verdict is Verdict.UNUSABLE
 
 
 def test_few_pairs_with_motion_decide_nothing() -> None:

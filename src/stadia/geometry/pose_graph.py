@@ -1,4 +1,4 @@
-"""Optimize the poses of key frames from measured relative motions, some of which may be wrong (pose graph).
+"""Optimize the poses of key frames from measured relative motions, which may contain outliers (pose graph).
 
 A node of the graph is a similarity: the pose of a key frame and the unit of its lengths.
 Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
@@ -139,7 +139,10 @@ class _Problem:
     has_scale: bool
 
     def residuals(self, S: Tensor, steps: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return whitened residuals (E, 7). steps: (E, 7) of the first and second key frame of each edge."""
+        """Return whitened residuals (E, 7).
+
+        steps: (E, 7) of the first and second key frame of each edge.
+        """
         edges = self.edges
         first, second = S[edges.first], S[edges.second]
         if steps is not None:

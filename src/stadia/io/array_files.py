@@ -104,7 +104,7 @@ MAX_STACK_BYTES = 1 << 38
 
 @dataclass(frozen=True, slots=True)
 class StackedArray:
-    """An array (N, ...) in a file, of which one element (...) at a time is read.
+    """An array (N, ...) in a file. Indexing it reads one element (...) at a time.
 
     The file is not memory-mapped, because a truncated mapped file would kill the process.
 
@@ -255,7 +255,7 @@ def read_arrays(
 
     path: the archive.
     layouts: the layout of each required array, by name.
-    fix: what the user can do about a wrong file, for the message.
+    fix: the fix for a wrong file that an error message names.
     sizes: known sizes by name. Other named sizes must be equal in all arrays.
 
     Raises DataError if an array is missing or does not have its layout.
@@ -354,7 +354,7 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
 def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     """Read a JSON file and convert its content to a type, such as a pydantic model.
 
-    The arguments and exceptions are those of `validate_content`.
+    Takes the same arguments and raises the same exceptions as `validate_content`.
     """
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 
@@ -383,7 +383,7 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
         values = parse_numbers(line.replace(",", " ").split())
         if len(values) != columns:
             found, fix = f"'{line[:60]}' in line {number + 1}", None
-            if columns == 3 and _KEYED_ROW.match(line):  # a data set's calibration instead of K
+            if columns == 3 and _KEYED_ROW.match(line):  # a dataset's calibration instead of K
                 fix = "convert it: stadia camera INPUT --calibration FILE"
             raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)
         rows[number] = values
@@ -397,7 +397,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     frames: number N of images.
     numbers: line of each image, from 0, if the file has more lines than images; None for one line per image.
 
-    Raises DataError for a damaged file, missing lines, or matrices R that are no rotations.
+    Raises DataError for a damaged file, missing lines, or matrices R that are not rotations.
     """
     rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -416,7 +416,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
 def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
     """Read times (N,) in seconds from a file with one number per line; None if the file does not exist.
 
-    The arguments and exceptions are those of `read_kitti_poses`.
+    Takes the same arguments and raises the same exceptions as `read_kitti_poses`.
     """
     if not path.exists():
         return None
@@ -472,7 +472,7 @@ def make_matrices(R: Array, t: Array) -> Array:
 def find_nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation nearest to a matrix R (3, 3) that is nearly one.
 
-    what: what R belongs to, for the message.
+    what: the owner of R that an error message names.
     R: the matrix.
 
     Raises DataError if R differs from a rotation by more than ROTATION_TOLERANCE.
@@ -555,7 +555,7 @@ def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
     R = _numbers(path, "poses.rotation", [one.get("rotation") for one in transforms], (-1, 3, 3))
     centers = _numbers(path, "poses.center", [one.get("center") for one in transforms], (-1, 3))
     names = [images.get(pose.get("poseId"), str(pose.get("poseId"))) for pose in poses]
-    return PoseList(make_matrices(R, centers), names, f"poses of {path.name} are read as those of Meshroom")
+    return PoseList(make_matrices(R, centers), names, f"poses of {path.name} are read as Meshroom's")
 
 
 # -- g2o
@@ -572,7 +572,7 @@ def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
     path: the file, for messages.
     lines: its lines.
 
-    Raises DataError if there is no such line or a number is wrong.
+    Raises DataError if such a line is missing or a number is wrong.
     """
     rows = [line.split() for line in lines if line.startswith("VERTEX_SE3:QUAT")]
     if not rows:
@@ -641,7 +641,7 @@ def _are_units(quaternions: Array) -> bool:
 
 
 def read_seven_columns(path: Path, values: Array) -> PoseList | None:
-    """Return the poses of text rows with seven numbers; None if they are no poses.
+    """Return the poses of text rows with seven numbers; None if they are not poses.
 
     A row contains a quaternion and a position, or a world-to-camera pose of ARKitScenes.
 

@@ -149,8 +149,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     The size of the times determines their unit. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
 
     path: file or folder.
-    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note tells if the file has
-        another format.
+    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note reports if the file
+        has another format.
     is_reference: whether the trajectory is ground truth. A duplicated timestamp is an error in a predicted trajectory,
         because its pose is ambiguous. In ground truth the first pose is used.
 
@@ -576,7 +576,7 @@ def _check_resolution(table: Table, times: NDArray[np.float64]) -> None:
 
 
 def _is_colmap(lines: Sequence[str]) -> bool:
-    """Return whether lines look like COLMAP's images.txt: ID, quaternion, translation, camera, name."""
+    """Return whether lines have the form of COLMAP's images.txt: ID, quaternion, translation, camera, name."""
     first = next((line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")), [])
     if len(first) < 10 or not all(map(_is_number, first[:9])) or _is_number(first[9]):
         return False
@@ -590,7 +590,7 @@ def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
 
 
 def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.float64]) -> Trajectory:
-    """Return camera-to-world poses sorted by image name; of the cameras of a rig, those of the first folder."""
+    """Return camera-to-world poses sorted by image name; of the cameras of a rig, the poses of the first folder."""
     note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
     rows_of = dict[str, list[int]]()
     for row, name in enumerate(names):
@@ -599,7 +599,7 @@ def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.f
     rows = list(range(len(names)))
     if len(rows_of) > 1 and len(images) == 1:  # images of one name are of one instant
         first = min(rows_of)
-        rows, note = rows_of[first], f"{note}; those of {first} are used, the first of {len(rows_of)} cameras"
+        rows, note = rows_of[first], f"{note}; poses of {first} are used, the first of {len(rows_of)} cameras"
     return _order_by_name(path, [names[row] for row in rows], invert_poses(T_camera_world[rows]), note)
 
 

@@ -43,7 +43,7 @@ _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than vid
 def holds_frames_alone(path: Path) -> bool:
     """Return whether a path is a video file, or a folder with nothing but images and perhaps a file with their K.
 
-    Such a folder is not the folder of a data set, which has subfolders, lists or records, or images of several kinds
+    Such a folder is not the folder of a dataset, which has subfolders, lists or records, or images of several kinds
     (7-Scenes).
     """
     if os.path.isfile(path):  # noqa: PTH113 - also of names too long
@@ -229,7 +229,7 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """What the header and the first frame of a video tell.
+    """Facts from the header and the first frame of a video.
 
     frames: number of frames, or None if unknown.
     height, width: size of upright frames in pixels.
@@ -276,8 +276,8 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
     path: the file.
     decoder: "cpu" decodes on the processor, "cuda" on a GPU (NVDEC).
 
-    Raises DataError if the file is no video, or if less than half of it can be decoded; ConfigError if the decoder is
-    missing.
+    Raises DataError if the file is not a video, or if less than half of it can be decoded; ConfigError if the decoder
+    is missing.
     """
     _check_middle(path)
     decoded = 0
@@ -371,7 +371,8 @@ def _decode_frames(
 ) -> Iterator[VideoFrame]:
     """Yield upright frames of one size, without damaged ones, with their index.
 
-    from_share: start at the last key frame before this share. wanted: indices to convert; None for all.
+    from_share: start at the last key frame before this share.
+    wanted: indices to convert; None for all.
     """
     last = None if wanted is None else max(wanted, default=-1)
     by_time = from_share is not None

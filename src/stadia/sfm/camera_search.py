@@ -37,15 +37,15 @@ from stadia.sfm.sparse_map import Array, LensCamera, SparseMap, from_reconstruct
 PARAMETERS = ("focal_px", "center_x_px", "center_y_px", "k1", "k2", "p1", "p2")
 
 INFLATION = 4.0
-"""Factor by which standard deviations from the residuals are enlarged: nearby residuals are correlated, and no real
-lens fits the distortion model exactly.
+"""Factor on standard deviations from the residuals: nearby residuals are correlated, and no real lens fits the
+distortion model exactly.
 """
 
 MAX_FOCAL_DEVIATION = 0.04
 """Largest relative standard deviation of a focal length that is reported as estimated."""
 
 MIN_FOCAL_DEVIATION = 0.005
-"""Relative standard deviation that is added (in squares) to that of every focal length."""
+"""Relative standard deviation that is added (in squares) to the one of every focal length."""
 
 MAX_USED_DEVIATION = 0.1
 """Largest relative standard deviation of a focal length that a map uses; above it, an assumed field of view is better.
@@ -72,9 +72,7 @@ class LensIntervals:
     turn_deg: float
 
     def widen_focal(self, deviation_px: float) -> LensIntervals:
-        """Return a copy in which an independent standard deviation, in pixels, is added (in squares) to that of the
-        focal length.
-        """
+        """Return a copy with an independent standard deviation, pixels, added in squares to the focal length's."""
         focal_px = float(np.hypot(self.deviations["focal_px"], deviation_px))
         return replace(self, deviations={**self.deviations, "focal_px": focal_px})
 
@@ -273,7 +271,7 @@ def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
     """Differentiate the M projected pixels of a map with respect to the readout time in frame intervals; returns (M,
     2).
 
-    The derivative is 0 where the frame before or after has no pose.
+    The derivative is 0 at a frame whose neighbor has no pose.
 
     sparse: the map.
     T_camera_world: (N, 4, 4) of all video frames, NaN if unknown.
@@ -293,7 +291,7 @@ def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
 
 
 SEARCH_FRAMES = 30
-"""Number of key frames, from the middle of the video, on which each start value of the focal length is tried."""
+"""Number of key frames, from the middle of the video, that each start value of the focal length is tried on."""
 
 MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
@@ -313,7 +311,7 @@ MAX_ROUNDS = 4
 """
 
 START_ANGLES_DEG = (2.0, 6.0, 16.0)
-"""Smallest triangulation angles, degrees, of the image pair from which COLMAP starts a model; tried in this order.
+"""Smallest triangulation angles, degrees, of the first image pair of a COLMAP model; tried in this order.
 
 A wrong first pair bends the camera trajectory, and another angle selects another pair.
 """
@@ -329,8 +327,7 @@ FAIR_COST = 0.3  # of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0
-"""Horizontal field of view, degrees, that is assumed if the images do not determine it: between those of dashcams and
-phones.
+"""Horizontal field of view, degrees, that is assumed if the images do not determine it: between dashcams' and phones'.
 """
 
 
@@ -338,7 +335,8 @@ phones.
 class FoundCamera:
     """A camera estimated from some key frames, with its uncertainty and the model it comes from.
 
-    camera: intrinsics and distortion, for the small frames (the frames shrunk to at most 800 px, as used for features).
+    camera: intrinsics and distortion that fit the small frames (the frames shrunk to at most 800 px, as used for
+        features).
     intervals: standard deviations of the parameters of `camera`.
     registered: share (0 to 1) of the tried key frames that got a pose.
     cost: mean robust reprojection cost of an observation, from `measure_cost`.
@@ -389,7 +387,7 @@ def find_camera(
 
     database: COLMAP database with the verified matches of the key frames.
     frames: indices of all key frames, rising; the SEARCH_FRAMES in the middle are tried.
-    height, width: of the small frames, pixels.
+    height, width: size of the small frames, pixels.
     given: the camera if the user gave it; then only poses and points are searched, since the first image pair can still
         be wrong.
     workers: number of threads, and how progress is shown.
@@ -539,9 +537,7 @@ parallax.
 
 MIN_MATCHES, MIN_PAIRS = 30, 3
 MAX_RESIDUAL_PX = 0.7
-"""Largest residual, pixels, of the share EXPLAINED of the matches for which a pure rotation counts as their
-explanation.
-"""
+"""A pure rotation explains the matches if its residual is at most this, pixels, for the share EXPLAINED of them."""
 
 EXPLAINED = 0.8
 _FOVS_DEG = np.geomspace(22.0, 135.0, 12)
@@ -551,11 +547,11 @@ _KABSCH_ROUNDS, _KEPT = 3, 0.7
 def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width: int) -> float | None:
     """Find the focal length of a camera that only rotates, by fitting a rotation to the matches of each image pair.
 
-    A camera that moves sideways along a wall looks like a rotating camera with a very long lens. So None is returned if
+    A camera that moves sideways along a wall resembles a rotating camera with a very long lens. So None is returned if
     the best focal length is at an end of the tested range of fields of view.
 
     pairs: for each image pair, the matched pixels in the first and in the second image, (N, 2) each.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
     Returns the focal length in pixels; None if rotations do not explain the matches (there is parallax) or too few
     pairs move.
@@ -603,21 +599,21 @@ def _measure_rotation_px(first: Array, second: Array, focal_px: float) -> Array:
 # -- photos of several shapes, each with a camera of its own
 
 FOCAL_SHARE = 1.2
-"""Focal length over the longer image side from which an unknown photo camera starts, as in COLMAP."""
+"""Start value of an unknown photo camera's focal length over the longer image side, as in COLMAP."""
 
 MAX_RETURN_PX = 0.5
 """Largest distance, pixels, between a feature and itself after it was moved into the first camera's image and back. A
-feature with a larger distance lies outside the range in which the first lens is known.
+feature with a larger distance is outside the range that the first lens is known in.
 """
 
 ENOUGH = 0.95
-"""Share of the photos with a pose from which no other first image pair is tried."""
+"""No other first image pair is tried if this share of the photos has a pose."""
 
 
 def unify_photo_cameras(
     stream: FrameStream, files: Mapping[int, Path], work: Path, workers: Workers
 ) -> tuple[dict[int, Path], list[LensCamera]]:
-    """Move the features of photos of several image shapes to where the camera of the first shape would see them.
+    """Move the features of photos of several image shapes to their position in the camera of the first shape.
 
     Afterwards one camera model fits all photos.
 
@@ -648,8 +644,7 @@ def find_photo_cameras(
     work: Path,
     workers: Workers,
 ) -> list[LensCamera | None]:
-    """Estimate one camera for each image shape among the photos, by a first map in which all cameras are free
-    parameters.
+    """Estimate one camera for each image shape among the photos, by a first map with all cameras as free parameters.
 
     files: feature file of each photo, by the photo's index.
     cameras: for every photo, the number of its shape (an index into `sizes`).
@@ -658,7 +653,7 @@ def find_photo_cameras(
     work: folder for the database of the first map.
     workers: number of threads, and how progress is shown.
 
-    Returns a camera for each shape; None for a shape of which no photo got a pose.
+    Returns a camera for each shape; None for a shape whose photos all have no pose.
     """
     pycolmap, database = import_pycolmap(), work / "photos.db"
     starts = list[Any]()
@@ -689,8 +684,8 @@ def move_features(
 ) -> dict[int, Path]:
     """Write features as the camera of the first shape would see them.
 
-    Features that do not come back to their place when moved to the first camera and back are left out, since the first
-    lens is known only within its own image.
+    Features that do not return to their place when moved to the first camera and back are left out. The reason is that
+    the first lens is known only within its own image.
 
     files: feature file of each photo, by the photo's index.
     cameras: for every photo, the number of its shape (an index into `lenses`).

@@ -1,4 +1,4 @@
-"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a data set.
+"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a dataset.
 
 Each frame comes as filmed, and as a gray image of at most MAX_SIDE_PX pixels ("small frame") for feature detection.
 """
@@ -50,7 +50,7 @@ from stadia.io.video_decoding import (
 from stadia.sfm.movable_masks import MAX_DISTANCE, MovableMasks
 
 MAX_SIDE_PX = 800
-"""Longer side of the small frames, pixels, in which features are found and cameras are estimated."""
+"""Longer side, pixels, of the small frames for features and the estimation of cameras."""
 
 MAX_FRAMES = 200_000
 
@@ -107,7 +107,7 @@ class OwnClip:
         """Open a video file or a folder of images.
 
         path: the file or folder.
-        config: options of the camera, which tell whether and where black bars are cut off.
+        config: options of the camera, which state whether and where black bars are cut off.
         name: prefix of the frame names if the input has several clips.
         """
         if path.is_dir():
@@ -177,7 +177,7 @@ class OwnClip:
 
 @dataclass(frozen=True)
 class RecordingClip:
-    """The left images of a data set's recording, which the data set's reader rectifies. Has the methods of `OwnClip`.
+    """The left images of a dataset's recording, which the dataset's reader rectifies. Has the methods of `OwnClip`.
 
     recording: the recording.
     photos: always None, since all images of a recording have one size.
@@ -188,7 +188,7 @@ class RecordingClip:
 
     @property
     def name(self) -> str:
-        """Return the name of the recording within its data set."""
+        """Return the name of the recording within its dataset."""
         return self.recording.name
 
     @property
@@ -202,7 +202,7 @@ class RecordingClip:
         return len(self.recording)
 
     def stems(self) -> list[str] | None:
-        """Return the names of all frames, as the data set's reader gives them."""
+        """Return the names of all frames, as the dataset's reader gives them."""
         return [self.recording.stem(index) for index in range(len(self.recording))]
 
     def files(self) -> list[Path]:
@@ -245,7 +245,7 @@ class FrameStream:
     source: path of the input.
     clips: the videos, folders or recordings of the input, in order, of one image size and one camera. With several
         clips, frame names start with the clip's name. A single folder of photos may hold several sizes, orientations
-        and cameras; `height` and `width` are then those of the most frequent shape.
+        and cameras; `height` and `width` then belong to the most frequent shape.
     lens: removes a known lens distortion from the frames; None for a pinhole camera or an unknown lens.
     masks: masks of things that can move, such as cars; None without masks.
     span: (first index, index after the last) of the frames to use; None for all.
@@ -295,9 +295,7 @@ class FrameStream:
 
     @property
     def has_several_cameras(self) -> bool:
-        """Return whether the input is a folder of photos of several image shapes, each of which has a camera of its
-        own.
-        """
+        """Return whether the input is a folder of photos of several image shapes; each shape has its own camera."""
         return self.photos is not None and len(self.photos.sizes) > 1
 
     def find_photo(self, index: int) -> tuple[int, PhotoFit]:
@@ -326,7 +324,7 @@ class FrameStream:
         return 0 if self.span is None else self.span[0]
 
     def make_no_map_error(self, found: str, expected: str) -> DataError:
-        """Create the DataError that says that no map can be made of this input.
+        """Create the DataError for an input that cannot be mapped.
 
         found: what the frames show.
         expected: what a map needs.
@@ -348,8 +346,7 @@ class FrameStream:
         return self.source.resolve().with_name(f"{_flatten(self.clips[0].name)}.map")
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
-        """Return the camera that `config`, a file next to the input, or the data set gives; None if none of them gives
-        one.
+        """Return the camera that `config`, a file next to the input, or the dataset gives; None without any.
 
         Raises DataError if the clips have different cameras.
         """
@@ -474,13 +471,13 @@ def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
-    """Open a video, images, several videos of one place, a ROS bag, or recordings of a data set.
+    """Open a video, images, several videos of one place, a ROS bag, or recordings of a dataset.
 
     source: the file or folder.
     camera: options of the camera.
     options: further fields of `SourceOptions`. The field `frames` counts frames of the whole input, not of each
         recording.
-    format: name of the data set's format, or "auto" to detect it.
+    format: name of the dataset's format, or "auto" to detect it.
 
     Raises DataError for an unknown input, ConfigError for options that this input does not use.
     """
@@ -501,7 +498,7 @@ def _refuse_idle_options(chosen: SourceOptions) -> None:
 def _open_clips(
     source: Path, camera: CameraConfig, options: Mapping[str, Any], chosen: SourceOptions, format: str
 ) -> list[FrameClip]:
-    """Open data sets, lists of videos, folders that hold other files too, and inputs of a given format."""
+    """Open datasets, lists of videos, folders that hold other files too, and inputs of a given format."""
     from stadia.data import DATASETS
     from stadia.data.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings
     from stadia.data.video.video_list import VideoEntry, read_entries, select_entries
@@ -532,7 +529,7 @@ MOTION_PER_KEY = 0.05
     motion.
 
 The motion is in image widths. The limit bounds the computing time; quick turns need more key frames: the image of a
-hand-held camera moves by .07 of the width per frame, that of a car by .003 to .01.
+hand-held camera moves by .07 of the width per frame, the image of a car by .003 to .01.
 """
 
 LOST_MOTION = 0.15
@@ -551,7 +548,7 @@ MAX_STANDING_MOTION.
 MAX_CORNERS = 100  # strongest ones of a frame that are followed
 
 MIN_FRAMES = 3
-"""Fewest frames, and fewest key frames, from which a map is made."""
+"""Fewest frames, and fewest key frames, of a map."""
 
 MAX_BLANK = 0.8
 """Largest share of a video's frames without detail; with more, no map is made."""
@@ -566,8 +563,8 @@ class KeyFrames:
     unless stated.
 
     keys: the key frames, rising.
-    motion: of each key frame, the median corner motion from the key frame before it, as a share of the image width.
-    sharpness: of each key frame, the standard deviation of the image's Laplacian.
+    motion: for each key frame, the median corner motion from the key frame before it, as a share of the image width.
+    sharpness: for each key frame, the standard deviation of the image's Laplacian.
     standing: frames at which the camera stands.
     cuts: first frames after a cut between scenes, set by `find_cuts` once the key frames are matched.
     blank: frames without detail.

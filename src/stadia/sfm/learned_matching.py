@@ -92,7 +92,7 @@ def has_matcher() -> bool:
 
 
 def list_broken_pairs(keys: Sequence[int], parts: Sequence[SparseMap]) -> list[tuple[int, int]]:
-    """List pairs of nearby key frames between which a map breaks: they lie in different parts, or one has no pose.
+    """List pairs of nearby key frames between which a map breaks: they belong to different parts, or one has no pose.
 
     keys: indices of all key frames, rising.
     parts: maps of parts of the video that could not be joined.

@@ -45,14 +45,14 @@ MAX_STILL = 0.0015
 
 MIN_MATCHES = 20
 MAX_TURNS = 80
-"""Most pairs of key frames on which rotations, planes and zoom are measured."""
+"""Most pairs of key frames in the measurement of rotations, planes and zoom."""
 
 MOTION_PX = 1.0
 """Largest Sampson distance, pixels, of a match that fits the epipolar geometry of a pair of key frames."""
 
 FAR_ERROR = 0.1
 """Distance of a projected map point from its match, as a share of the longer image side, above which the match is taken
-for another place that looks alike.
+for another place of similar appearance.
 """
 
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
@@ -66,8 +66,8 @@ of motion (MIN_EXPANDING: fewest such pairs of a map).
 """
 
 ASIDE_DEG, ASIDE_GAIN = 25.0, 0.05
-"""Smallest angle, degrees, between the path and the motion that a pair of images shows with which the path goes beside
-it, and the least share of matches by which this motion must fit better: a direction that is open fits equally.
+"""Smallest angle, degrees, between the path and the motion that a pair of images shows, if the path contradicts it, and
+the least gain in the share of matches that this motion explains: a direction that is open fits equally.
 """
 
 EXPANSION_ROUNDS, _SMALL_FLOW = 10, 1e-4
@@ -120,7 +120,7 @@ def _encode(xy: Array) -> NDArray[np.int64]:
 
 
 def select_pairs(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[FramePair]:
-    """Return those pairs of matched key frames of which both have a pose in the map."""
+    """Return the pairs of matched key frames that both have a pose in the map."""
     placed = set(sparse.frames.tolist())
     return [pair for pair in pairs if pair.first in placed and pair.second in placed]
 
@@ -196,7 +196,7 @@ class MatchAgreement:
 def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgreement:
     """Count the matches between key frames that agree with a map, and those that contradict it.
 
-    The scale of the trajectory is carried by points that key frames on both sides of a place see. Where two parts were
+    The scale of the trajectory is carried by points that key frames on both sides of a place see. If two parts were
     joined wrongly, matches across the place fall far from each other's points, or lost their points and contradict the
     rotation.
 
@@ -230,11 +230,11 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
 def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np.int64]]:
     """Group the key frames of a map that matches hold together.
 
-    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of those
-    that contradict is at most `max_share` above the usual one. A group may lie between the frames of another group,
-    whose loops pass it, so that no single place of the trajectory shows the fault.
+    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of
+    contradicting matches is at most `max_share` above the usual one. A group may be located between the frames of
+    another group, whose loops pass it, so that no single place of the trajectory shows the fault.
 
-    agreement: of the map, from `measure_agreement`.
+    agreement: agreement of the map, from `measure_agreement`.
     max_share: largest allowed share of contradicting matches, above the usual one.
 
     Returns the rows (G,) of the key frames of each group; the largest group comes first.
@@ -266,7 +266,7 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
 def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:
     """Find the place or the group of key frames across which the largest share of matches contradicts the map.
 
-    agreement: of the map, from `measure_agreement`.
+    agreement: agreement of the map, from `measure_agreement`.
     max_share: as for `group_frames`.
 
     Returns that share (0 to 1), and the row of the key frame before the place or group.
@@ -338,10 +338,10 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     """Measure, for pairs of distant key frames, how many matches fit an essential matrix of their own but not the map's
     poses.
 
-    A rotation and a sideways motion shift distant points alike. So a trajectory that traffic pulls aside can fit the
+    A rotation and a sideways motion shift distant points equally. So a trajectory that traffic pulls aside can fit the
     rotations between successive key frames and its own points, whose depth is then wrong; but it does not fit the
-    epipolar geometry of distant key frames. Pairs of which most points fall far away are left out: these are two places
-    that look alike.
+    epipolar geometry of distant key frames. Pairs whose points mostly fall far away are left out: these are two places
+    of similar appearance.
 
     sparse: the map.
     pairs: matches of pairs of key frames.
@@ -367,9 +367,9 @@ def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
     sparse: the map.
     pairs: matches of pairs of key frames.
 
-    Returns the share of the pairs that expand whose essential matrix moves more than ASIDE_DEG beside the map's motion,
-    without regard to the sign of both, and explains more of the matches by ASIDE_GAIN. 0 for fewer than MIN_EXPANDING
-    pairs that expand.
+    Returns the share of expanding pairs that contradict the map. The essential matrix of such a pair moves at more than
+    ASIDE_DEG from the map's motion, regardless of the sign of both, and explains more of the matches by ASIDE_GAIN. 0
+    for fewer than MIN_EXPANDING pairs that expand.
     """
     is_aside = list[bool]()
     for pair in _select_wide(select_pairs(sparse, pairs)):
@@ -416,7 +416,7 @@ def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
     pairs.
 
     pairs: matches of pairs of key frames.
-    width: of the images, pixels.
+    width: width of the images, pixels.
     """
     shares = [0.0]
     gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
@@ -478,14 +478,14 @@ def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:
 
 
 STANDING_PX = 1.0
-"""Median motion of the map points between two key frames, pixels, up to which the camera counts as standing."""
+"""Largest median motion of the map points between two key frames of a stationary camera, pixels."""
 
 
 def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
-    """Return the largest factor by which the camera's speed changes at a key frame.
+    """Return the largest change of the camera's speed at a key frame, as a factor.
 
-    The speeds before and after are medians over `window` steps between key frames. Steps in which the camera stands are
-    left out, since people stop and start again. 1 for a trajectory that is too short.
+    The speeds before and after are medians over `window` steps between key frames. Steps of a stationary camera are
+    left out, because people stop and start again. 1 for a trajectory that is too short.
     """
     T = np.linalg.inv(sparse.T_camera_world)
     speeds = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / np.diff(sparse.frames)
@@ -543,13 +543,14 @@ class MapEvidence:
     planar: share of the matches of distant key frames that one plane, or a pure rotation, explains.
     zoomed: share of the matches of distant key frames that a change of focal length alone explains.
     has_camera: whether the user gave the camera.
-    road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
+    road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     unexplained: share of the matches of distant key frames that fit an essential matrix of their own but not the map's
         poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
     view_turn_deg: largest rotation between two key frames, degrees.
     aside: share of the pairs of expanding images that show another direction of motion than the path.
-    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is no drive.
+    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is not a
+        drive.
     kink_frame: index of the frame at the start of this step.
     """
 
@@ -612,7 +613,7 @@ class MapVerdict:
 
     @property
     def grade(self) -> MapGrade:
-        """Return the grade of the whole map, which is that of its path."""
+        """Return the grade of the whole map, which equals the grade of its path."""
         return self.path
 
     def list_reasons(self, of: str) -> list[MapReason]:
@@ -660,7 +661,7 @@ MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, EC
 """
 
 MAX_ROAD_DRIFT = 1.15
-"""Largest factor by which the height over the road may change along the trajectory of a usable map.
+"""Largest change of the height over the road along the trajectory of a usable map, as a factor.
 
 KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fits its matches by .4 px.
 """
@@ -729,7 +730,7 @@ def measure_evidence(
     pairs: all matches of pairs of key frames, with the held-out ones.
     T_world_camera: (N, 4, 4) poses of all video frames, NaN for those that are lost or interpolated.
     has_camera: whether the user gave the camera.
-    road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
+    road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
     first: index of the first of these frames in the video.
     """

@@ -84,7 +84,7 @@ new part begins.
 class CameraEstimate:
     """The camera of a map.
 
-    camera: intrinsics and distortion, for the small frames.
+    camera: intrinsics and distortion that fit the small frames.
     origin: "given" by the user; "estimated"; "uncertain" if it was estimated but its interval is too wide to report it;
         "assumed" (a usual field of view) if the images do not determine it.
     intervals: standard deviations of the parameters; None for a given camera.
@@ -96,10 +96,10 @@ class CameraEstimate:
 
 
 STANDING_PAIRS = 6
-"""Number of pairs of key frames by which a standing camera is noticed before all features are computed."""
+"""Number of pairs of key frames that reveal a stationary camera before all features are computed."""
 
 COMPLETE = 0.95
-"""Share of the key frames with a pose from which no further way of matching or mapping is tried."""
+"""No further way of matching or mapping is tried if this share of the key frames has a pose."""
 
 MIN_PART, MAX_PARTS = 4, 8
 """Fewest key frames of a further part of a video (MAX_PARTS: most parts)."""
@@ -112,7 +112,7 @@ class MappedParts:
     estimate: the camera.
     parts: the maps, the largest first.
     along: number of the parts whose path goes along the motion that the images show: all, or none.
-    search: the search of the camera from which `estimate` comes; None if it failed.
+    search: the search of the camera that produced `estimate`; None if it failed.
     """
 
     estimate: CameraEstimate
@@ -128,7 +128,7 @@ class MappedParts:
         pairs: Sequence[FramePair],
         search: FoundCamera | None,
     ) -> MappedParts:
-        """Sort the parts, and leave out those that go beside the motion in the images by the matches `pairs`, unless
+        """Sort the parts, and leave out parts that contradict the motion in the images by the matches `pairs`, unless
         all do.
         """
         largest = sorted(parts, key=lambda part: -len(part.frames))
@@ -166,7 +166,7 @@ def map_key_frames(
     """Match the key frames, find the camera, and reconstruct poses and points.
 
     Each key frame is matched with the key frames after it. If poses are missing then, it is matched with more of them
-    and with key frames that look similar; and at last by learned features where the best map breaks, if they are
+    and with key frames of similar appearance; and finally by learned features where the best map breaks, if they are
     installed.
 
     stream: the frames.
@@ -230,7 +230,7 @@ def map_key_frames(
 def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: NDArray[np.bool_] | None) -> None:
     """Raise DataError for a camera that stands, from the features of a few pairs of key frames.
 
-    The features are kept in `work`; the other arguments are those of `map_key_frames`.
+    The features are kept in `work`; the other arguments are the same as for `map_key_frames`.
     """
     if stream.has_several_cameras:
         return
@@ -366,7 +366,7 @@ def _map_in_chunks(
 
 
 def _assume_camera(camera: LensCamera, given: LensCamera | None, first: SparseMap | None = None) -> CameraEstimate:
-    """Return the given camera, or the assumed one, for which the images show how far the view turns only."""
+    """Return the given camera, or the assumed one, whose images determine only how far the view turns."""
     if given is not None:
         return CameraEstimate(given, "given", None)
     turn_deg = 0.0 if first is None else measure_turn_deg(first)

@@ -78,7 +78,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
 
     reconstruction: cameras and poses.
     matches: the images.
-    offset_s: seconds that are added to the times of the images before poses are looked up.
+    offset_s: seconds that are added to the times of the images before poses are searched.
 
     Raises DataError if fewer than 3 images get a pose, or the reconstruction has no camera.
     """
@@ -91,7 +91,9 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         if _share_inside(wanted, reconstruction.times_s) < 0.5:
             shift = reconstruction.times_s[0] - times_s[0]
             wanted = wanted + shift
-            notes = (f"times of poses and images have different starts; {shift:+.3f} s was added to those of images",)
+            notes = (
+                f"times of poses and images have different starts; {shift:+.3f} s was added to the times of images",
+            )
         images, rows, T = _pose_by_time(reconstruction, wanted)
         how = "time"
     else:
@@ -102,7 +104,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     usable = np.isfinite(T).all((1, 2))
     images, rows, T = images[usable], rows[usable], T[usable]
     if len(images) < 3:
-        expected, fix = "poses for at least 3 images", "check that the images are those of the reconstruction"
+        expected, fix = "poses for at least 3 images", "check that the images belong to the reconstruction"
         raise DataError(reconstruction.path, found=f"poses for {len(images)} images", expected=expected, fix=fix)
     K = reconstruction.K[rows]
     if not np.isfinite(K).all():
@@ -123,7 +125,7 @@ def _share_inside(times_s: Array, known_s: Array) -> float:
 
 
 def _pose_by_time(reconstruction: Reconstruction, wanted_s: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
-    """Return the images that lie between two poses, the nearest row of each, and the interpolated poses."""
+    """Return the images whose time is between two poses, the nearest row of each, and the interpolated poses."""
     times_s = np.asarray(reconstruction.times_s, np.float64)
     order = np.argsort(times_s, kind="stable")
     known_s = times_s[order]

@@ -44,7 +44,7 @@ COLMAP's default.
 """
 
 MIN_FEATURES = 60
-"""Fewest features of the median key frame from which a map is tried."""
+"""A map is tried if the median key frame has at least this many features."""
 
 MATCHES = "matches.db"
 
@@ -202,7 +202,7 @@ def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:
 
 
 def list_similar(files: Mapping[int, Path], count: int) -> list[tuple[int, int]]:
-    """Pair each key frame with the `count` key frames of most similar appearance (VLAD) that lie more than WIDE_OVERLAP
+    """Pair each key frame with the `count` key frames of most similar appearance (VLAD) that are more than WIDE_OVERLAP
     apart.
 
     files: feature file of each key frame, by frame index.

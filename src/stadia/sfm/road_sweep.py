@@ -57,9 +57,9 @@ class RoadPlane:
     """The road plane below a camera, in the camera's axes: normal . X + height = 0 for points X of the road.
 
     normal: (3,) unit vector, from the road towards the camera.
-    height: of the camera over the road, in the unit of the trajectory.
+    height: height of the camera over the road, in the unit of the trajectory.
     deviation: standard deviation of `height`.
-    pitch_deg: angle by which the camera points above the direction of travel, degrees.
+    pitch_deg: angle of the camera's optical axis above the direction of travel, degrees.
     pitch_deviation_deg: standard deviation of `pitch_deg`.
     pairs: number of frame pairs that agree on the height.
     agreement: mean correlation of the road over the pairs, at the best height (1: equal images).
@@ -189,7 +189,7 @@ def find_road(
     static: (h, w), true on pixels that show the same all along; or None.
     track: shows progress.
 
-    Returns None for photos, for a camera that does not travel forward, or if no road is found.
+    Returns None for photos, without forward travel, or if no road is found.
     """
     if stream.photos is not None or find_travel_direction(T_world_camera) is None:
         return None
@@ -208,9 +208,9 @@ def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] |
 
     T_world_camera: (N, 4, 4) poses, NaN if unknown.
 
-    Returns the direction (3,) as a unit vector; the angle in degrees by which the camera's optical axis points above
-    the direction of travel; and the standard deviation of this angle in degrees. None if the camera has no common
-    direction, or it is not forward.
+    Returns the direction (3,) as a unit vector; the angle in degrees of the camera's optical axis above the direction
+    of travel; and the standard deviation of this angle in degrees. None if the camera has no common direction, or it is
+    not forward.
 
     Examples:
         >>> T = np.tile(np.eye(4), (5, 1, 1)); T[:, 2, 3] = range(5)

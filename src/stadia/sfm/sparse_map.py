@@ -50,7 +50,7 @@ class LensCamera:
     focal_px: focal length, pixels.
     center_px: principal point (x, y), pixels.
     distortion: coefficients k1, k2, p1, p2.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
     """
 
     focal_px: float
@@ -84,7 +84,7 @@ class LensCamera:
         return self.focal_px * distorted + np.array(self.center_px)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 where the lens sees nothing."""
+        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 outside the lens's view."""
         import cv2
 
         return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
@@ -110,7 +110,7 @@ class LensCamera:
         """Create a pinhole camera without distortion, whose principal point is in the middle of the image.
 
         fov_deg: horizontal field of view, degrees.
-        height, width: of the image, pixels.
+        height, width: size of the image, pixels.
         """
         focal_px = focal_px_from_fov(fov_deg, width)
         return cls(focal_px, ((width - 1) / 2, (height - 1) / 2), (0.0, 0.0, 0.0, 0.0), height, width)
@@ -188,8 +188,7 @@ class SparseMap:
     def relative_deviations(self) -> Array:
         """Return (P,), for each point its relative standard deviation of depth.
 
-        This is the standard deviation along the ray of the key frame in which it is largest, over the distance to that
-        key frame.
+        This is the largest standard deviation along the ray of a key frame, over the distance to that key frame.
         """
         covariance, _ = self.point_deviations()
         centers = -np.einsum("fji,fj->fi", self.T_camera_world[:, :3, :3], self.T_camera_world[:, :3, 3])
@@ -280,7 +279,7 @@ def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) ->
 
 
 def align_cameras(T_source: Array, T_target: Array) -> tuple[float, Array, Array]:
-    """Find the similarity transform (s, R, t) between two worlds in which the same N cameras have known poses.
+    """Find the similarity transform (s, R, t) between two worlds with known poses of the same N cameras.
 
     The rotation is the mean over the cameras, since positions on a straight line do not determine it.
 
@@ -355,7 +354,12 @@ class PlacedFrame:
 
 @dataclass(slots=True, eq=False)
 class _Tracks:
-    """Points of the map in the last image. gray: (h, w).  xy: (N, 1, 2) float32, pixels.  points: (N, 3)."""
+    """Points of the map in the last image.
+
+    gray: (h, w).
+    xy: (N, 1, 2) float32, pixels.
+    points: (N, 3).
+    """
 
     gray: NDArray[np.uint8]
     xy: NDArray[np.float32]
@@ -378,7 +382,7 @@ def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
     return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
 
 
-def stack_seen_poses(placed: Sequence[PlacedFrame]) -> Array:
+def stack_measured_poses(placed: Sequence[PlacedFrame]) -> Array:
     """Stack the poses of N video frames as T_camera_world (N, 4, 4) as `stack_poses` does, but with NaN for frames
     whose pose is interpolated: their images did not take part.
     """
@@ -494,7 +498,7 @@ def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.i
 
 
 MAX_FRAMES_BETWEEN = 60
-"""Most video frames between two key frames for which poses in between are interpolated."""
+"""Poses are interpolated between two key frames that are at most this many video frames apart."""
 
 
 def _interpolate(sparse: SparseMap, index: int, cuts: frozenset[int]) -> tuple[Array, float] | None:

@@ -68,12 +68,13 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A network that was adapted to a video.
+    """The result of adapting a network to a video, from `stadia.adapt`.
 
-    network: the better one: the run's folder, or the network as it was.
+    network: name of the better network: the folder of the run, or the network before the adaptation.
     run: folder of the training.
-    before, after: errors of their depth on the video; equal if no step was better than the start.
-    decision: which is kept, and how each error changed.
+    before, after: depth errors on the video before and after the adaptation; equal if no step was better than the
+        start.
+    decision: which network is kept, and how each error changed.
     """
 
     network: str
@@ -105,22 +106,24 @@ def adapt_network(
     started_s: float | None = None,
     track: TrackProgress = no_progress,
 ) -> Adaptation:
-    """Fine-tune a network on a video by `selfsup`, and keep the better weights.
+    """Fine-tune a depth network on a video without labels, and keep the better weights.
 
-    The motion of one camera comes from the video's map, which is made if pycolmap is installed.
+    The recipe `selfsup` trains the network. For a single camera, the motion between frames comes from the map of the
+    video. The map is made first if pycolmap is installed.
 
-    network: opened, or its name (`open_network`); not a run.
-    video: what `selfsup` trains on.
-    minutes: of the whole call, 5 by default.
-    steps: number of updates, in place of minutes.
-    scope: what is trained, as `model.trained`.
-    out: folder for the run.
-    settings: keys of `selfsup`, `KEY=VALUE`.
-    network_settings: keys of the network, `network.KEY=VALUE`.
-    started_s: when the command began, by time.perf_counter; now by default.
-    track: shows progress.
+    network: an opened network, or a name that `open_network` accepts; not a run.
+    video: the video or folder of images to train on.
+    minutes: time limit of the whole call, 5 by default.
+    steps: number of updates, instead of a time limit.
+    scope: the trained part of the network: "all", "decoder", "head" or "adapters" (`model.trained`).
+    out: folder that gets a new folder for the run.
+    settings: `KEY=VALUE` texts for keys of the recipe `selfsup`.
+    network_settings: `network.KEY=VALUE` texts that configure the network.
+    started_s: start of the time limit, seconds by time.perf_counter; now by default.
+    track: wraps loops to show their progress.
 
-    Raises ConfigError for a checkpoint of a run, which `start_from` continues, and the errors of a training.
+    Returns both depth errors and the better network. Raises ConfigError for a checkpoint of a run, whose training
+    `start_from` continues instead, and StadiaError if the training fails.
     """
     network = network.name if isinstance(network, Network) else network
     check_length(minutes, steps)

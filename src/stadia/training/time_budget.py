@@ -115,12 +115,12 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
 
 
 def average_steps(training: TrainingConfig, train: object, measured: Sequence[DryRunResult]) -> float:
-    """Return the time of a step: the mean over data sets by their batches, and over stages by their samples.
+    """Return the time of a step: the mean over datasets by their batches, and over stages by their samples.
 
     The first step of each does not count, because it compiles and starts the workers.
     """
     if isinstance(train, MixtureLoader):
-        (steps,) = measured  # stages have one data set
+        (steps,) = measured  # stages have one dataset
         starts = range(0, len(steps.seconds), PROBE_STEPS)
         data_sets = [fmean(steps.seconds[start + 1 : start + PROBE_STEPS]) for start in starts]
         return fmean(data_sets, list(train.batches.values()))
@@ -252,11 +252,16 @@ def choose_for_machine(
 def choose_configuration(
     overrides: Sequence[str] = (), *, minutes: float = AUTO_MINUTES, **values: Any
 ) -> tuple[RecipeConfig, TrainingData | None]:
-    """Return the configuration of `stadia train selfsup --preset auto` for this machine and the minutes.
+    """Choose batch size, precision and image size that fit this machine and a time limit.
 
-    Returns also its opened data, for `stadia.training.train(config, data=data)`.
+    This is the preset "auto" of `stadia train selfsup`.
 
-    Raises ConfigError if not one step fits, and the errors of opening the data.
+    overrides: `dotted.key=value` texts of the recipe `selfsup`.
+    minutes: time limit of the training.
+    values: nested values by the first key, such as data={"path": "drive.mp4"}.
+
+    Returns the configuration and its opened data, for `stadia.training.train(config, data=data)`. Raises ConfigError if
+    the time is too short for one step, and StadiaError if the data cannot be opened.
     """
 
     def resolve(chosen: list[str]) -> RecipeConfig:
@@ -269,7 +274,7 @@ def choose_configuration(
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
     """Return the largest of AREAS at which MIN_USEFUL_STEPS fit into the time, and the peak into the memory.
 
-    steps, peak_bytes: at the smallest.
+    steps, peak_bytes: number of updates and peak memory, bytes, at the smallest area.
     """
     fits = [
         area

@@ -80,7 +80,7 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
 """Files of a predicted video that users can download, with their media types; a network may not give all of them."""
 
 TAIL_BYTES = 2000
-"""Last bytes of a command's messages in which its progress is looked for."""
+"""Last bytes of a command's messages that are searched for its progress."""
 
 _COUNTED = r"(?:(?P<done>\d+)(?: of (?P<total>\d+))?(?:, |$))?(?:\d+ s so far)?(?:, about \d+ s left)?"
 _PROGRESS = re.compile(rf"(?P<what>[^:]+?)(?: \.\.\.|: {_COUNTED})")
@@ -96,7 +96,7 @@ class CancelledError(Exception):
 class VideoJob:
     """The work on one video of a session.
 
-    folder: for its frames and predictions.
+    folder: folder for its frames and predictions.
     name: name of the file on the user's computer; "" if unknown.
     state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled"; of dropped files
         also "open", for more files, and "checking".
@@ -111,10 +111,10 @@ class VideoJob:
     mapped: camera, rate and number of its frames once they are mapped; else None.
     network: index of the network that predicted it.
     known: lengths that set its scale.
-    other: key of the video from which this one takes its frames to predict them by another network; "" for an upload.
+    other: key of the video whose frames this one predicts by another network; "" for an upload.
     about: what the page shows once the job is done.
     store: stores the predicted job on disk.
-    is_stored: whether its folder is that of a result on disk, which stays until the user deletes it.
+    is_stored: whether its folder is a result on disk, which stays until the user deletes it.
     """
 
     folder: Path
@@ -210,7 +210,7 @@ class MappedFrames:
     camera: their camera.
     rate_hz: frame rate.
     count: number of frames.
-    path_text: what the page says about the origin of their camera trajectory.
+    path_text: what the page shows about the origin of their camera trajectory.
     """
 
     camera: PhotoCamera
@@ -241,7 +241,7 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
     job: the job, whose process it becomes.
     words: the words of the command.
-    seconds: how long it probably takes, for the progress of the job.
+    seconds: expected duration, which the progress of the job shows.
 
     Returns the last line of its errors for the page; "" if it succeeds.
 
@@ -269,7 +269,7 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
 
 def tail_of(file: IO[bytes]) -> int:
-    """Return where the last TAIL_BYTES bytes of a file begin."""
+    """Return the offset of the last TAIL_BYTES bytes of a file."""
     return max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0)
 
 
@@ -316,7 +316,10 @@ def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
         camera = PhotoCamera(fov_deg_from_focal(stored.camera.relative_focal), "map")
     placed = int(np.isfinite(stored.poses).all((1, 2)).sum())
     grade = "" if stored.verdict is None else f" and is {stored.verdict.grade}"
-    return camera, f"The path is of a map of the video, which places {placed} of {len(stored.names)} frames{grade}."
+    return (
+        camera,
+        f"The path comes from a map of the video, which places {placed} of {len(stored.names)} frames{grade}.",
+    )
 
 
 def name_frames_camera(camera: PhotoCamera) -> list[str]:

@@ -24,13 +24,13 @@ from stadia.checks.preflight.recording_survey import (
 Array = NDArray[np.float64]
 
 MATCH_WIDTH = 640
-"""Image width, pixels, to which distances between matches belong."""
+"""Image width, pixels, that distances between matches refer to."""
 
 MIN_MATCH_WIDTH = 128
 """Smallest width of matched images, pixels."""
 
 MAX_FITTED_MATCHES = 400
-"""Most matches of a pair to which motion is fitted; of more, every n-th counts."""
+"""Most matches of a pair in the fit of the motion; of more, every n-th counts."""
 
 MIN_SIGNAL_PX = 0.4
 """Smallest distance, pixels, that a baseline such as constant depth leaves beyond the noise of the matches.
@@ -49,11 +49,11 @@ MIN_LEFT_PX = 0.05
 """Smallest distance, pixels, that depth is said to leave beyond the noise, so that ratios of errors exist."""
 
 START_LENGTHS = (0.0, 0.03, 0.2)
-"""Lengths of the translation, in units of the median depth, from which the motion is refined."""
+"""Start lengths of the translation, in units of the median depth, for the refinement of the motion."""
 
 MAX_ITERATIONS = 20
 HUBER_PX = 1.0
-"""Distance, pixels, from which a match pulls with constant force."""
+"""Distance, pixels, beyond which a match pulls with constant force."""
 
 MIN_INVERSE_DEPTH = 1e-3
 """Smallest inverse depth over its median."""
@@ -84,7 +84,7 @@ class BaselineComparison:
     """Compare predicted depth with a baseline over the pairs that can distinguish them.
 
     error: distance that predicted depth leaves beyond the noise, divided by the distance that the baseline leaves,
-        both summed over pairs; 0 if depth explains all motion, 1 if it is no better than the baseline.
+        both summed over pairs; 0 if depth explains all motion, 1 if it is not better than the baseline.
     deviation: standard deviation of the error over pairs (jackknife); None for one pair.
     pairs: number of pairs.
     matches: number of matches of these pairs.
@@ -205,7 +205,7 @@ def fit_motion(
     K: (3, 3) intrinsics of the second image.
     inverse_depth: (N,) inverse depth along the rays, in any unit; the translation is in the same unit of depth.
     R, t: (3, 3) and (3,) motion from the first to the second camera to start from.
-    huber_px: distance from which a match pulls with constant force.
+    huber_px: distance beyond which a match pulls with constant force.
 
     Returns R, t, the distances (N,) in pixels, and the mean cost.
     """

@@ -1,4 +1,4 @@
-"""Read cameras of devices, data sets and photogrammetry programs by one table of the keys of their numbers.
+"""Read cameras of devices, datasets and photogrammetry programs by one table of the keys of their numbers.
 
 A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
 """
@@ -45,8 +45,8 @@ class CalibratedCamera:
         distortion coefficients. They are empty if raw images have this K without distortion, or the file lacks them.
     model: name of the distortion model, from the file or its format.
     K_of_frames: K by the name of an image without its suffix, if images have different K.
-    other_sizes: K by (height, width) of other images of this camera: those of the whole sensor, without the crop
-        (region of interest) and the binning that the file describes.
+    other_sizes: K by (height, width) of other images of this camera: the intrinsics of the whole sensor, without the
+        crop (region of interest) and the binning that the file describes.
     notes: sentences for the user about what was used and what was left out.
     """
 
@@ -115,7 +115,7 @@ class CameraKeys:
     model: distortion model of the program's cameras.
     model_key: key whose value names the distortion model; "" if there is none.
     unit: unit of the numbers of K: pixels, shares of the longer image side, or shares of width (x) and height (y).
-    center: the position to which cx = cy = 0 refers: the first pixel's center ("pixel"), its outer corner ("corner"),
+    center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), its outer corner ("corner"),
         or the middle of the image ("middle").
     """
 
@@ -179,12 +179,12 @@ _MAX_DEPTH, MAX_MAPPINGS = 8, 2000
 def refuse_panorama(where: object, model: str) -> None:
     """Raise DataError if a camera model is panoramic, or orthographic and so has no focal length.
 
-    where: the file, for the message.
+    where: the file that an error message names.
     model: name of the camera model in the file.
     """
     name = model.lower()
     if any(word in name for word in (*PANORAMAS, "omnidirectional", "vr180")):
-        raise DataError(where, found=f"the camera model {model[:40]}, which is no pinhole",
+        raise DataError(where, found=f"the camera model {model[:40]}, which is not a pinhole",
                         expected="a pinhole camera, or a fisheye lens", fix=CUT_PANORAMA)  # fmt: skip
     if "orthophoto" in name or "orthographic" in name:
         raise DataError(where, found=f"the camera model {model[:40]}, which has no focal length",
@@ -366,7 +366,7 @@ _DSO_MODELS = {"fov": (FOV, 1), "pinhole": (RADTAN, 0), "radtan": (RADTAN, 4), "
 def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
     """Read the cameras of a plain text file of DSO, LSD-SLAM (camera.txt), a .pincam, ZED (.conf) or RealSense.
 
-    The list is empty if the text has none of these forms.
+    The list is empty if the text has another form.
 
     path: the file, for messages.
     text: its content.

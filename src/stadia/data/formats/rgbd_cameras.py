@@ -24,7 +24,7 @@ from stadia.io.image_files import check_image_size, list_depth_images, list_imag
 from stadia.io.input_files import read_lines, safe_join
 
 UNITS_PER_METRE = 5000
-MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's `associate.py`
+MAX_APART_S = 0.02  # between times of one frame in two lists, as in the dataset's `associate.py`
 HEIGHT, WIDTH = 480, 640
 FREIBURG_CAMERAS = {  # fx, fy, cx, cy by the folder's name; images of 1 and 2 keep their distortion
     "freiburg1": (517.3, 516.5, 318.6, 255.3),
@@ -76,7 +76,7 @@ class TumRecording(ImageRecording):
     maps: list[Path | None]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres at the pixels of a color image, 0 where it is unknown; None without a depth
+        """Return the depth (H, W) in metres at the pixels of a color image, 0 where unknown; None without a depth
         image.
 
         index: index of the image in the recording.
@@ -205,10 +205,9 @@ class SceneRecording(ImageRecording):
     """One sequence of 7-Scenes: color images, with depth and poses converted to the color camera."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres at the pixels of a color image, 0 where it is unknown; None without a depth
-        file.
+        """Return the depth (H, W) in metres at the pixels of a color image, 0 where unknown; None without a depth file.
 
-        The file has uint16 millimetres, in which 0 and 65535 mean unknown.
+        The file has uint16 millimetres; 0 and 65535 mean unknown.
 
         index: index of the image in the recording.
         side: "left", the only camera.

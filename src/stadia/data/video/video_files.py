@@ -192,7 +192,7 @@ MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
 def find_missing_numbers(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     """Return the gaps in the numbering of a video's images: the image before it, and the first and last missing number.
 
-    names: names of the images in their order. There is no gap if the names are not consecutive anyway.
+    names: names of the images in their order. Names that are not consecutive anyway have no gap.
 
     Examples:
         >>> find_missing_numbers([f"frame_{number:03d}.png" for number in (*range(12), *range(24, 40))])
@@ -301,7 +301,7 @@ class FrameSource:
         height, width: size of the frames.
         frames: number of frames, which one K per frame must match; None does not check it.
 
-        Raises DataError if there is no camera.
+        Raises DataError if no camera is found.
         """
         raise NotImplementedError
 

@@ -20,14 +20,19 @@ MIN_SHARE of them are left.
 
 MAX_ERROR_PX, RANSAC_STEPS = 1.5, 60
 STILL_PX = 0.3
-"""Median motion of the points, pixels, up to which the camera counts as standing."""
+"""Largest median motion of the points, pixels, of a stationary camera."""
 
 FLOW = {"winSize": (15, 15), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 0.03)}
 
 
 @dataclass(eq=False)
 class _KeyFrame:
-    """points: (N, 3) in its axes. at: (N, 2) where the points are now. T_world_camera: of the key frame."""
+    """The last key frame with its map points.
+
+    points: (N, 3) in its axes.
+    at: (N, 2) current position of the points.
+    T_world_camera: pose of the key frame.
+    """
 
     points: Array
     start: NDArray[np.float32]
@@ -63,7 +68,7 @@ class FrameTracker:
 
         Args:
             image: (h, w, 3) uint8 RGB.
-            depth: (h, w) along the optical axis, 0 where it is unknown.
+            depth: (h, w) along the optical axis, 0 where unknown.
             K: (3, 3) intrinsics of the image in pixels.
         """
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)

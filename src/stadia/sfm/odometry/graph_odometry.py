@@ -204,12 +204,12 @@ def _turn_deg(first: Array, second: Array) -> float:
 
 
 def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loop]:
-    """Find the pairs of key frames that show the same place, by their looks and their matches.
+    """Find the pairs of key frames that show the same place, by their appearance and their matches.
 
     views: the key frames in order.
     T_world_camera: (N, 4, 4) poses of the key frames.
 
-    Returns all measured loops; `refused` tells those that are not to be trusted.
+    Returns all measured loops; `refused` marks the poses that are not to be trusted.
     """
     if len(views) <= MIN_GAP:
         return []

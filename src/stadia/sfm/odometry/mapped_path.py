@@ -38,7 +38,7 @@ near.
 """
 
 NETWORK_DEVIATION = 0.2
-"""Relative standard deviation of the metres of predicted depth, by which the length of a path is off even if all key
+"""Relative standard deviation of the metres of predicted depth. The length of a path has this error even if all key
 frames agree: 13 to 36 % was measured for `base`.
 """
 
@@ -97,7 +97,7 @@ class MapFollower:
     The world is the camera of the first frame.
 
     T_world_map: (4, 4), world of the map to this world; None until the first frame with a pose in the map.
-    before: poses (4, 4) of the last frame for which depth gave a motion: the returned one, and the one by depth alone.
+    before: poses (4, 4) of the last frame whose motion depth gave: the returned one, and the one by depth alone.
     """
 
     T_world_map: Array | None = None
@@ -127,11 +127,11 @@ class MapFollower:
 
 
 def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
-    """Return the trajectory T_world_camera (N, 4, 4) of a map, and where the map has no pose the motion by predicted
-    depth.
+    """Return the trajectory T_world_camera (N, 4, 4) of a map, and the motion by predicted depth at frames without a
+    pose in the map.
 
     estimated: (N, 4, 4) poses by predicted depth.
-    mapped: (N, 4, 4) poses of the map, NaN where it has none.
+    mapped: (N, 4, 4) poses of the map, NaN where missing.
     scale: units of predicted depth per unit of the map.
     """
     follower = MapFollower()
@@ -263,10 +263,10 @@ class MappedPath:
                 scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
-        """Yield predicted frames with the poses of the map; where the map has none, the motion by predicted depth
-        continues.
+        """Yield predicted frames with the poses of the map; the motion by predicted depth continues it at frames
+        without a pose.
 
-        If the motion by depth ends before the map begins, nothing connects the two, and the trajectory starts anew with
+        If the motion by depth ends before the map begins, nothing connects the two, and a new trajectory starts with
         the map.
         """
         follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
@@ -291,8 +291,8 @@ class MappedPath:
             yield replace(frame, T_world_camera=pose, is_aligned=is_aligned, starts_path=starts_path)
 
     def replace_path(self, path: CameraPath) -> CameraPath:
-        """Replace a trajectory by that of the map in the unit of the depth, unless the map does not fit; notes say
-        which and why.
+        """Replace a trajectory by the map's in the unit of the depth, unless the map does not fit; notes name it and
+        the reason.
 
         path: the trajectory by predicted depth.
         """
@@ -336,7 +336,7 @@ class MappedPath:
         """Return a line about the length of the trajectory, and how long the one by predicted depth is; empty without
         poses.
 
-        depth_scale: kind of scale of the predicted depth, which tells the unit.
+        depth_scale: kind of scale of the predicted depth, which determines the unit.
         """
         if len(self.places) < 2:
             return []
@@ -386,7 +386,7 @@ def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
     K: (3, 3) for that size, pixels.
     points: (N, 3) map points in the axes of the key frame's camera, in the map's unit.
 
-    Returns NaN if fewer than MIN_POINTS points lie in the image.
+    Returns NaN if fewer than MIN_POINTS points are inside the image.
     """
     points = points[points[:, 2] > 0]
     x, y = (np.rint(K[row, row] * points[:, row] / points[:, 2] + K[row, 2]).astype(np.int64) for row in (0, 1))

@@ -277,7 +277,7 @@ def relative_flow(points: photometric_residuals.HostPoints, K: Tensor, height: i
 
     points: points of a key frame.
     K: (3, 3), pixels.
-    height, width: of the image, pixels.
+    height, width: size of the image, pixels.
     T: (4, 4), from the key frame's camera to the moved camera.
 
     Returns 1 if no point stays in the image.

@@ -218,14 +218,14 @@ def track_camera(
     source: str,
     take_points: TakePoints = lambda points: None,
 ) -> CameraPath:
-    """Estimate the trajectory of a camera through video frames, which are read one by one.
+    """Estimate the camera trajectory of video frames from predicted depth and motion. The frames are read one by one.
 
-    Frames marked as not on the trajectory (such as those in which the camera stands) are skipped.
+    Frames marked as not on the trajectory (such as frames of a stationary camera) are skipped.
 
     predictor: the network.
-    frames: the frames.
+    frames: the video frames.
     method: name in `stadia.sfm.odometry.ODOMETRY_METHODS`: refined, graph, aligned or network.
-    source: the input, for error messages.
+    source: name of the input in error messages.
     take_points: receives the map points of each finished key frame, if the method makes a map.
 
     Raises DataError if fewer than two frames get a pose.

@@ -52,7 +52,7 @@ DatasetT = TypeVar("DatasetT", bound=DatasetConfig)
 
 
 def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
-    """Return the configuration with `motion` resolved: with "map" the data sets take the poses of their maps.
+    """Return the configuration with `motion` resolved: with "map" the datasets take the poses of their maps.
 
     It prints the reason if a map is not used. Raises ConfigError for motion=map without a usable map, or with a loss
     that gives metres.
@@ -80,7 +80,7 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 
 
 def find_reason_against(data_set: DatasetConfig) -> str | None:
-    """Return why a data set does not take its motion from a map; "" without a map, None if it does.
+    """Return why a dataset does not take its motion from a map; "" without a map, None if it does.
 
     Raises DataError if the map's verdict is unusable: its frames show no motion that a network could learn either.
     """
@@ -239,7 +239,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         return self.view_synthesis.score(batch, self.model(batch), self.global_step, self.last_step, scale)
 
     def batch_depth_scale(self, batch: Batch) -> DepthScale:
-        """Return metres for data sets with a rig, even if others have none: this shows a drift of the scale."""
+        """Return metres for datasets with a rig, even if others have none: this shows a drift of the scale."""
         return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.depth_scale
 
     def validation_summary(self) -> Mapping[str, float]:
@@ -257,7 +257,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def _has_metric_map(self) -> bool:
-        """Return whether the motion is that of maps whose unit is known in metres."""
+        """Return whether the motion comes from maps whose unit is known in metres."""
         sets = self.config.data.sets.values()
         return self.config.motion == "map" and all(data_set.map_unit_m is not None for data_set in sets)
 
