@@ -11,7 +11,7 @@ MIN_STEPS = 10
 """A training with fewer steps changes nothing that can be measured."""
 
 STEP_PREDICTIONS = 10.0
-"""A step of two samples takes as long as this many predictions; `base` on one thread takes 9.5."""
+"""A step of two samples takes the time of this many predictions; `base` on one thread takes 9.5."""
 
 MEASURED_FRAMES = 20
 """Depth is measured on at least this many frames, before the training and after it."""
@@ -38,11 +38,11 @@ def estimate_step_s(prediction_s: float) -> float:
 
 
 def estimate_least_minutes(prediction_s: float, *, loaded_s: float = LOADING_S, mapped_frames: int = 0) -> int:
-    """Return the fewest whole minutes in which a network can be adapted.
+    """Return the fewest whole minutes that suffice to adapt a network.
 
     prediction_s: seconds of one prediction.
     loaded_s: seconds until the network was open.
-    mapped_frames: number of frames to map first; 0 if there is a map, or if none is made.
+    mapped_frames: number of frames to map first; 0 if a map exists or cannot be made.
 
     Examples:
         >>> estimate_least_minutes(0.1), estimate_least_minutes(0.1, mapped_frames=300)
