@@ -276,7 +276,7 @@ def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:
 
 
 MAX_FRAMES = 100
-"""Frames of a longer video are left out, evenly."""
+"""Depth is measured on at most this many frames."""
 
 MAX_MATCHED_FRAMES = 20
 """Depth of this many frames is compared with stereo matches or ground truth."""
@@ -289,11 +289,20 @@ MIN_PIXELS, MIN_POINTS = 100, 10
 
 
 def measure_video(
-    predictor: Predictor, video: Path, options: Mapping[str, Any], track: TrackProgress = no_progress
+    predictor: Predictor,
+    video: Path,
+    options: Mapping[str, Any],
+    track: TrackProgress = no_progress,
+    *,
+    max_frames: int = MAX_FRAMES,
 ) -> DepthErrors:
-    """Return the errors of a predictor on the first recording of a video. options: of `open_inputs`."""
+    """Return the errors of a predictor on the first recording of a video.
+
+    options: of `open_inputs`.
+    max_frames: frames of a longer video are left out, evenly.
+    """
     count = open_inputs(video, **options)[0].count
-    given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
+    given = open_inputs(video, every=-(-count // max_frames) if count else 1, **options)[0]
     mapped = find_map_geometry(expand_home(video), skip_damaged=True)
     mapped = None if mapped is None else mapped.select_points(is_held_out=True)
     gate = PredictionGate(predictor.depth_scale, TrainingRecord(), mapped=mapped)

@@ -86,14 +86,20 @@ class PlannedTraining:
     end: CommandEnd | None
 
 
-def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
-    """Open the data, and train three steps of each stage and each data set. Raises the errors of `train`."""
+def open_checked_data(config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
+    """Open the data of a training, with every "auto" resolved. Raises the errors of `train` before its data."""
     recipe_class = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
     check_init_weights(recipe_class, config)
     config = config.model_copy(update={"training": resolve_auto(config.training)})
-    config, data = open_data(recipe_class, config, console)
+    return open_data(recipe_class, config, console)
+
+
+def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
+    """Open the data, and train three steps of each stage and each data set. Raises the errors of `train`."""
+    config, data = open_checked_data(config, console)
+    recipe_class = RECIPES.load(config.recipe)
     with announce_step(console, "measuring three steps of this training"):
         measured = [measure_steps(recipe_class, *stage) for stage in list_stages(config, data)]
     batches = len(data.val) if isinstance(data.val, Sized) else 0
@@ -133,7 +139,6 @@ def choose_steps(
     console: Console,
     *,
     started_s: float | None = None,
-    after_s: float = 0.0,
     measured: MeasuredTraining | None = None,
 ) -> PlannedTraining:
     """Return the configuration with more steps than fit into the minutes: the clock ends them.
@@ -143,7 +148,6 @@ def choose_steps(
     minutes: of the whole command.
     console: gets the settings in one line.
     started_s: start of the command, by time.perf_counter; now by default.
-    after_s: seconds of the command after the training.
     measured: this configuration, if it was measured before.
 
     Raises ConfigError if not one step fits, and the errors of `measure_training`.
@@ -153,7 +157,7 @@ def choose_steps(
     config, step_s, validation_s = measured.config, measured.step_s, measured.validation_s
     training = config.training
     at_s = started_s + 60 * minutes
-    after_s += END_S + 2.5 * validation_s  # the last validation, and the scores of each image
+    after_s = END_S + 2.5 * validation_s  # the last validation, and the scores of each image
     left_s = at_s - time.perf_counter() - after_s
     check_seconds = training.check_seconds
     if left_s >= FEW_STEPS * step_s:  # such a training checks its losses first

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import math
 import os
 import re
 import shutil
@@ -33,6 +32,7 @@ from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
+from stadia.training.adapt_time import RECORD, estimate_least_minutes
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
@@ -63,15 +63,6 @@ DEFAULT_RATE_HZ = 10.0
 
 MAX_SHARED_BYTES = 64 << 20
 """Largest video in a page to share, bytes."""
-
-MIN_ADAPT_MINUTES = 2.0
-"""Minutes that adapting takes besides predicting the video, before its first useful step."""
-
-PREDICTIONS_OF_ADAPT = 3
-"""How often adapting predicts the video: before and after the training, and in its validation."""
-
-ADAPTED = "adapted.json"
-"""Name of the record of an adapted network (`stadia.training.adapt.RECORD`, whose module imports PyTorch)."""
 
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB, MESH_GLB, MAX_MESH_VERTICES = "cloud.glb", "mesh.glb", 600_000
@@ -376,8 +367,8 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
     why = run_command(job, ["adapt", network, *words], 60 * minutes)
     if why:
         raise DataError("the network", found=why, expected="a network adapted to this video")
-    run = next(path for path in folder.iterdir() if (path / ADAPTED).is_file())
-    if read_json(run / ADAPTED, expected="a record").get("kept") != "after":
+    run = next(path for path in folder.iterdir() if (path / RECORD).is_file())
+    if read_json(run / RECORD, expected="a record").get("kept") != "after":
         found = f"no better depth after {minutes:g} minutes of training, so the network is unchanged"
         raise DataError("adapt", found=found, expected="better depth", fix="keep the network, or allow more minutes")
     if runs is None:
@@ -432,7 +423,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         "has_network_error": error.network_error is not None,
         "settings": {"network": job.network, "known": [one.model_dump() for one in job.known]},
         "size": [height, width],
-        "least_minutes": math.ceil(MIN_ADAPT_MINUTES + PREDICTIONS_OF_ADAPT * (time.monotonic() - begun) / 60),
+        "least_minutes": estimate_least_minutes((time.monotonic() - begun) / count),
         "path_text": path_text,
         "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
         "rate_hz": rate_hz,

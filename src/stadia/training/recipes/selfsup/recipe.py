@@ -6,7 +6,6 @@ With a stereo source, whose transform is the rig's, depth is in metres.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -43,7 +42,7 @@ from stadia.training.recipes.base.self_supervised import (
     make_networks,
     set_network,
 )
-from stadia.training.recipes.base.video_data import VideoData, open_data_sets, resolve_initial_depth
+from stadia.training.recipes.base.video_data import VideoData, open_data_sets, report_progress, resolve_initial_depth
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 
 MIN_PLACED = 0.5  # a map must place this share of the frames
@@ -113,7 +112,7 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     def take(data_set: DatasetT) -> DatasetT:
         unit = data_set.map_unit_m
         if unit is None and starts_in_metres:
-            measured = measure_map_unit(config.model, data_set)
+            measured = measure_map_unit(config.model, data_set, console)
             geometry = find_map_geometry(expand_home(data_set.path), skip_damaged=True)
             if measured is not None and geometry is not None:
                 unit = float(f"{measured.size / geometry.stored_unit:.{DIGITS}g}")
@@ -129,10 +128,10 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     return config.model_copy(update={"data": data, "motion": "map"})
 
 
-def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> MapUnit | None:
+def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig, console: Console) -> MapUnit | None:
     """Return the unit of a video's map in metres, by a network whose published weights predict metres, or None.
 
-    It is measured as `stadia predict` measures it.
+    It is measured as `stadia predict` measures it. console: shows progress.
     """
     from stadia.evaluation.frame_preparation import Frame
     from stadia.networks.depth.depth_network import build_depth_network
@@ -147,9 +146,12 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> MapUni
         recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
         stream = FrameStream.open(path, data_set.camera)
         camera = read_user_camera(data_set.camera, path, *read_image_size(path), frames=stream.count())
-        filmed = replace(stream, lens=camera.undistortion).select(mapped.list_measured())
+        numbers = mapped.list_measured()
+        filmed = replace(stream, lens=camera.undistortion).select(numbers)
         frames = (Frame(one.name, one.filmed, camera.intrinsics.select_K(one.index)) for one in filmed)
-        deque(mapped.observe(recipe.predictor(), frames), maxlen=0)
+        with report_progress(console, log=True) as report:
+            for done, _ in enumerate(mapped.observe(recipe.predictor(), frames), 1):
+                report("measuring the unit of the map", done, len(numbers))
         return mapped.unit
     return None
 
