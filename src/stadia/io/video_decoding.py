@@ -316,7 +316,7 @@ def _warn_lost_frames(path: Path, lost: int, count: int) -> None:
 
 
 def _count_before_key_frame(path: Path) -> int:
-    """Return how many packets of a video precede its first key frame, at most _MAX_BEFORE."""
+    """Return how many packets of a video precede its first keyframe, at most _MAX_BEFORE."""
     before = 0
     with suppress(av.FFmpegError), open_video_file(path) as (container, stream):
         for packet in container.demux(stream):
@@ -326,7 +326,7 @@ def _count_before_key_frame(path: Path) -> int:
     return before
 
 
-_MAX_BEFORE = 1000  # packets among which a key frame is searched
+_MAX_BEFORE = 1000  # packets among which a keyframe is searched
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -346,7 +346,7 @@ def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield the frames of a video from the last key frame before a share of it on.
+    """Yield the frames of a video from the last keyframe before a share of it on.
 
     Indices of the frames are exact if the frame rate is constant.
 
@@ -371,7 +371,7 @@ def _decode_frames(
 ) -> Iterator[VideoFrame]:
     """Yield upright frames of one size, without damaged ones, with their index.
 
-    from_share: start at the last key frame before this share.
+    from_share: start at the last keyframe before this share.
     wanted: indices to convert; None for all.
     """
     last = None if wanted is None else max(wanted, default=-1)

@@ -364,7 +364,7 @@ class Session:
             return
         self.map_problem = found.compare_camera(next(iter(self.open_again().frames)))
         if not self.map_problem and not found.has_road_scale:
-            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same key frames
+            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same keyframes
         if not self.map_problem and found.scale is None:
             self.map_problem = "no key frame gives its scale"
         if not self.map_problem:

@@ -1,4 +1,4 @@
-"""Estimate an unknown camera: map some key frames from several fields of view, and keep the camera of the best map.
+"""Estimate an unknown camera: map some keyframes from several fields of view, and keep the camera of the best map.
 
 Photos of several image shapes have one camera for each shape.
 """
@@ -52,7 +52,7 @@ MAX_USED_DEVIATION = 0.1
 """
 
 MIN_TURN_DEG = 15.0
-"""Smallest rotation between two key frames, degrees, with which a focal length is reported as estimated. With less
+"""Smallest rotation between two keyframes, degrees, with which a focal length is reported as estimated. With less
 rotation, rolling shutter and unusual lenses influence it more.
 """
 
@@ -65,7 +65,7 @@ class LensIntervals:
 
     deviations: standard deviation by the names in PARAMETERS; 0 for a parameter that was held fixed, very large for one
         that the images do not determine.
-    turn_deg: largest rotation between two key frames, degrees.
+    turn_deg: largest rotation between two keyframes, degrees.
     """
 
     deviations: dict[str, float]
@@ -202,7 +202,7 @@ def _differentiate_poses(sparse: SparseMap) -> tuple[Array, Array]:
 
 
 def measure_turn_deg(sparse: SparseMap) -> float:
-    """Return the largest rotation angle between any two key frames of a map, degrees."""
+    """Return the largest rotation angle between any two keyframes of a map, degrees."""
     R = sparse.T_camera_world[:, :3, :3]
     cosine = (np.einsum("aij,bij->ab", R, R) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine.min(initial=1.0), -1, 1))))
@@ -216,7 +216,7 @@ shutter.
 MIN_DEVIATIONS = 3.0
 MIN_ROW_KEY_FRAMES, MAX_ROW_KEY_FRAMES = 4, 120
 MIN_DEPTH_SHARE = 0.25
-"""Smallest depth of a point in the frames before and after, as a share of its depth in the key frame; a point that
+"""Smallest depth of a point in the frames before and after, as a share of its depth in the keyframe; a point that
 comes nearer leaves the image.
 """
 
@@ -244,7 +244,7 @@ class RowReadout:
 
 
 def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | None:
-    """Return the readout time of the rows, of the first MAX_ROW_KEY_FRAMES key frames.
+    """Return the readout time of the rows, of the first MAX_ROW_KEY_FRAMES keyframes.
 
     None for fewer than MIN_ROW_KEY_FRAMES.
 
@@ -291,7 +291,7 @@ def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
 
 
 SEARCH_FRAMES = 30
-"""Number of key frames, from the middle of the video, that each start value of the focal length is tried on."""
+"""Number of keyframes, from the middle of the video, that each start value of the focal length is tried on."""
 
 MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
@@ -333,14 +333,14 @@ ASSUMED_FOV_DEG = 60.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundCamera:
-    """A camera estimated from some key frames, with its uncertainty and the model it comes from.
+    """A camera estimated from some keyframes, with its uncertainty and the model it comes from.
 
     camera: intrinsics and distortion that fit the small frames (the frames shrunk to at most 800 px, as used for
         features).
     intervals: standard deviations of the parameters of `camera`.
-    registered: share (0 to 1) of the tried key frames that got a pose.
+    registered: share (0 to 1) of the tried keyframes that got a pose.
     cost: mean robust reprojection cost of an observation, from `measure_cost`.
-    model: the pycolmap.Reconstruction of the tried key frames; the remaining key frames are added to it later.
+    model: the pycolmap.Reconstruction of the tried keyframes; the remaining keyframes are added to it later.
     starts_agree: whether other starts of similar cost ended at the same focal length.
     start_spread: largest relative difference between `camera.focal_px` and the focal lengths of those starts.
     """
@@ -355,19 +355,19 @@ class FoundCamera:
 
     @property
     def is_good(self) -> bool:
-        """Return whether nearly all tried key frames have a pose at so low a cost that no other start needs to be
+        """Return whether nearly all tried keyframes have a pose at so low a cost that no other start needs to be
         tried.
         """
         return self.registered >= GOOD_REGISTERED and self.cost < GOOD_COST
 
     @property
     def does_turn(self) -> bool:
-        """Return whether the largest rotation between two key frames suffices to claim a focal length."""
+        """Return whether the largest rotation between two keyframes suffices to claim a focal length."""
         return self.intervals.turn_deg >= MIN_TURN_DEG
 
     @property
     def is_fair(self) -> bool:
-        """Return whether nearly all tried key frames have a pose, at a cost that only a right first pair of images
+        """Return whether nearly all tried keyframes have a pose, at a cost that only a right first pair of images
         reaches.
         """
         return self.registered >= GOOD_REGISTERED and self.cost < FAIR_COST
@@ -383,10 +383,10 @@ def find_camera(
     workers: Workers,
     before: FoundCamera | None = None,
 ) -> FoundCamera | None:
-    """Estimate the camera from SEARCH_FRAMES key frames, by mapping them from several focal lengths.
+    """Estimate the camera from SEARCH_FRAMES keyframes, by mapping them from several focal lengths.
 
-    database: COLMAP database with the verified matches of the key frames.
-    frames: indices of all key frames, rising; the SEARCH_FRAMES in the middle are tried.
+    database: COLMAP database with the verified matches of the keyframes.
+    frames: indices of all keyframes, rising; the SEARCH_FRAMES in the middle are tried.
     height, width: size of the small frames, pixels.
     given: the camera if the user gave it; then only poses and points are searched, since the first image pair can still
         be wrong.
@@ -394,7 +394,7 @@ def find_camera(
     before: the camera that an earlier search with fewer matches found. If its starts agreed, and one start with the new
         matches ends at its focal length again, no further start is tried.
 
-    Returns the camera with the model of the tried key frames; None if no start gives a pose to three of them.
+    Returns the camera with the model of the tried keyframes; None if no start gives a pose to three of them.
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
     every = [f"{index:08d}" for index in frames]
@@ -444,9 +444,9 @@ def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
 def _find_structure(
     database: Path, every: Sequence[str], names: Sequence[str], given: LensCamera, workers: Workers
 ) -> FoundCamera | None:
-    """Return the model with a known camera, of `every` key frame if possible, else of `names`."""
+    """Return the model with a known camera, of `every` keyframe if possible, else of `names`."""
     starts = list[FoundCamera]()
-    # with all key frames the first pair is mostly right
+    # with all keyframes the first pair is mostly right
     starts += filter(None, [try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
     if starts and starts[0].is_good:
         return starts[0]
@@ -474,10 +474,10 @@ def try_start(
     angle_deg: float,
     workers: Workers,
 ) -> FoundCamera | None:
-    """Map key frames from one start camera, and refine that camera by bundle adjustment.
+    """Map keyframes from one start camera, and refine that camera by bundle adjustment.
 
     database: COLMAP database with the verified matches.
-    names: image names of the key frames in the database (8-digit indices).
+    names: image names of the keyframes in the database (8-digit indices).
     start: the camera that the mapping starts from.
     given: the camera if the user gave it, which is then kept instead of refined; else None.
     angle_deg: smallest triangulation angle of the first image pair, degrees.

@@ -123,7 +123,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "held_out_within": "only {value:.0%} of the matches that were held out fit",
         "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
         "unexplained": "the path deviates from the motion in the images, which alone fits {value:.0%} of the matches",
-        "aside": "the path deviates from the images' motion in {value:.0%} of the places where they expand",
+        "aside": "the path deviates from the motion in {value:.0%} of the image pairs that expand",
         "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",

@@ -520,23 +520,23 @@ def _open_clips(
 
 
 KEY_MOTION = 0.008
-"""Median motion of the tracked corners from one key frame to the next, as a share of the image width (6 px of 800)."""
+"""Median motion of the tracked corners from one keyframe to the next, as a share of the image width (6 px of 800)."""
 
 MIN_KEYS = 70
 FRAMES_PER_KEY = 12
 MOTION_PER_KEY = 0.05
-"""Most key frames of a video: the largest of MIN_KEYS, one per FRAMES_PER_KEY frames, and one per this much summed
+"""Most keyframes of a video: the largest of MIN_KEYS, one per FRAMES_PER_KEY frames, and one per this much summed
     motion.
 
-The motion is in image widths. The limit bounds the computing time; quick turns need more key frames: the image of a
+The motion is in image widths. The limit bounds the computing time; quick turns need more keyframes: the image of a
 hand-held camera moves by .07 of the width per frame, the image of a car by .003 to .01.
 """
 
 LOST_MOTION = 0.15
-"""Motion, in image widths, that is assumed between two key frames if tracking lost all corners between them."""
+"""Motion, in image widths, that is assumed between two keyframes if tracking lost all corners between them."""
 
 SHARPEST_SHARE = 0.5
-"""When key frames are thinned out, the sharpest one is taken from the middle part of each interval of motion; this is
+"""When keyframes are thinned out, the sharpest one is taken from the middle part of each interval of motion; this is
 the length of that part over the interval.
 """
 
@@ -548,7 +548,7 @@ MAX_STANDING_MOTION.
 MAX_CORNERS = 100  # strongest ones of a frame that are followed
 
 MIN_FRAMES = 3
-"""Fewest frames, and fewest key frames, of a map."""
+"""Fewest frames, and fewest keyframes, of a map."""
 
 MAX_BLANK = 0.8
 """Largest share of a video's frames without detail; with more, no map is made."""
@@ -559,14 +559,14 @@ MIN_CORNERS = 25
 
 @dataclass
 class KeyFrames:
-    """The chosen key frames of a video, and what was noticed about its other frames. All lists hold frame indices
+    """The chosen keyframes of a video, and what was noticed about its other frames. All lists hold frame indices
     unless stated.
 
-    keys: the key frames, rising.
-    motion: for each key frame, the median corner motion from the key frame before it, as a share of the image width.
-    sharpness: for each key frame, the standard deviation of the image's Laplacian.
+    keys: the keyframes, rising.
+    motion: for each keyframe, the median corner motion from the keyframe before it, as a share of the image width.
+    sharpness: for each keyframe, the standard deviation of the image's Laplacian.
     standing: frames at which the camera stands.
-    cuts: first frames after a cut between scenes, set by `find_cuts` once the key frames are matched.
+    cuts: first frames after a cut between scenes, set by `find_cuts` once the keyframes are matched.
     blank: frames without detail.
     frames: number of frames of the video, including damaged ones.
     """
@@ -581,10 +581,10 @@ class KeyFrames:
 
 
 class KeyFrameSelector:
-    """Decide frame by frame which frames are key frames; keeps only three small gray images in memory.
+    """Decide frame by frame which frames are keyframes; keeps only three small gray images in memory.
 
-    Motion is measured from the last key frame, so that slow motion adds up. Where tracking loses all corners, the
-    frames before and after the loss become key frames.
+    Motion is measured from the last keyframe, so that slow motion adds up. Where tracking loses all corners, the
+    frames before and after the loss become keyframes.
     """
 
     def __init__(self, key_motion: float = KEY_MOTION) -> None:
@@ -596,7 +596,7 @@ class KeyFrameSelector:
         self._still_since = self._before_index = 0
 
     def add(self, gray: NDArray[np.uint8], index: int | None = None) -> bool:
-        """Take the next frame, and return whether it becomes a key frame.
+        """Take the next frame, and return whether it becomes a keyframe.
 
         gray: (h, w) gray image.
         index: its number in the video; None for the number after the frame before. Numbers that are skipped are damaged
@@ -642,9 +642,9 @@ class KeyFrameSelector:
 
 
 def thin_keys(found: KeyFrames) -> KeyFrames:
-    """Reduce key frames to the largest number that a video of this length and motion may have (see MOTION_PER_KEY).
+    """Reduce keyframes to the largest number that a video of this length and motion may have (see MOTION_PER_KEY).
 
-    The first and the last key frame stay; those between are spaced evenly in motion, and sharp ones are preferred.
+    The first and the last keyframe stay; those between are spaced evenly in motion, and sharp ones are preferred.
 
     Examples:
         >>> many = KeyFrames(list(range(221)), [0.01] * 221, [1.0] * 221, frames=221)
@@ -672,7 +672,7 @@ def thin_keys(found: KeyFrames) -> KeyFrames:
 
 
 def choose_key_frames(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
-    """Choose the key frames of an input, and store them in a folder so that a later call reads them.
+    """Choose the keyframes of an input, and store them in a folder so that a later call reads them.
 
     stream: the frames.
     work: folder for the result, keys.json.

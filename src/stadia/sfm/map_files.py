@@ -67,9 +67,9 @@ def write_colmap(
 
     folder: an existing folder for the files.
     sparse: poses, points and pixels in the images as filmed; `sparse.camera` is ignored.
-    cameras: the camera of each key frame, in the order of `sparse.frames`.
+    cameras: the camera of each keyframe, in the order of `sparse.frames`.
     T_first: (4, 4), from the world of `sparse` to the world of the files.
-    names: image file name of each key frame, by frame index.
+    names: image file name of each keyframe, by frame index.
     residuals_px: (M, 2) reprojection error of each observation of `sparse`, pixels.
     """
     pycolmap = import_pycolmap()
@@ -127,13 +127,13 @@ def write_views(
     residuals_px: Array,
     predict_depth: PredictDepth | None,
 ) -> None:
-    """Write the key frames as undistorted images without black bars, COLMAP's model of them, and nerfstudio's
+    """Write the keyframes as undistorted images without black bars, COLMAP's model of them, and nerfstudio's
     transforms.json.
 
     folder: an existing folder for the files.
     stream: the frames that were mapped.
     filmed: the map, with poses and pixels of the frames as filmed.
-    cameras_filmed: the camera of each key frame as filmed, in the order of `filmed.frames`.
+    cameras_filmed: the camera of each keyframe as filmed, in the order of `filmed.frames`.
     T_first: (4, 4), from the world of `filmed` to the camera axes of the first frame with a pose.
     residuals_px: (M, 2) reprojection error of each observation, pixels.
     predict_depth: predicts depth of a view, which is written in the map's unit; None writes no depth.
@@ -221,9 +221,9 @@ class VideoMap:
     """All that was found in a video.
 
     estimate: the camera.
-    sparse: key frames and points of the largest map.
+    sparse: keyframes and points of the largest map.
     placed: every video frame in order, with its pose in `sparse` if it has one.
-    keys: the key frames and what was noticed when they were chosen.
+    keys: the keyframes and what was noticed when they were chosen.
     static: (h, w), true on pixels that show the same all along (hood, logo); None without such a mask.
     road: the road plane below the camera, in the map's unit of length; None if no road was found.
     readout: rolling-shutter readout time of a frame; None for very short videos.
@@ -349,7 +349,7 @@ def write_map(
     folder: the folder.
     stream: the frames that were mapped.
     found: the map.
-    has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
+    has_views: whether to write the keyframes as undistorted images, with COLMAP's model and transforms.json.
     predict_depth: predicts depth of these images, which is written in the map's unit; None writes no depth.
     """
     poses, filmed = collect_poses(stream, found), restore_map(stream, found)

@@ -45,7 +45,7 @@ class MappedVideo:
 
     folder: folder of the map. `stadia.data.video.video_map.read_map` reads its files again.
     stream: the mapped video frames.
-    found: the estimated camera, key frames and points, and the pose of every frame.
+    found: the estimated camera, keyframes and points, and the pose of every frame.
     poses: the poses of all frames. The world is the camera of the first frame that has a pose.
     """
 
@@ -103,7 +103,7 @@ def map_video(
     options: further fields of `SourceOptions`, such as frames and recordings.
     out: folder of the map; None puts it next to the source.
     masks: folder of masks from `stadia masks`; features on movable things are left out.
-    has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
+    has_views: whether to write the keyframes as undistorted images, with COLMAP's model and transforms.json.
     predict_depth: a function that takes an image and its K and returns depth up to scale. With it, these images get
         depth maps in the map's unit.
     cache: folder of intermediate results; None takes the default.

@@ -1,4 +1,4 @@
-"""Run COLMAP's incremental mapping on matched key frames (Schonberger and Frahm, CVPR 2016).
+"""Run COLMAP's incremental mapping on matched keyframes (Schonberger and Frahm, CVPR 2016).
 
 The options suit a camera that drives forward, with small angles of triangulation.
 """
@@ -21,7 +21,7 @@ START_FOVS_DEG = (45.0, 65.0, 90.0)
 """Start values of an unknown camera's horizontal field of view, degrees: the cost has several minima."""
 
 MAX_FRAME_S = 3.0
-"""Longest computing time per key frame, seconds; without it, COLMAP adds and removes wrong matches for minutes."""
+"""Longest computing time per keyframe, seconds; without it, COLMAP adds and removes wrong matches for minutes."""
 
 MIN_POINTS = 30
 """Fewest points of a model; a camera that rotates on the spot gives fewer."""

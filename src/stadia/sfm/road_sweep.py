@@ -32,7 +32,7 @@ each side.
 """
 
 PLACES = 16  # of a path, at which pairs of frames are compared
-MIN_KEY_STEP = 0.2  # of the mean distance of two key frames: below, the camera stands, and the traffic moves
+MIN_KEY_STEP = 0.2  # of the mean distance of two keyframes: below, the camera stands, and the traffic moves
 MIN_DRIFT_PLACES, DRIFT_CONFIDENCE = 10, 0.995
 MIN_PAIRS = 8
 MIN_AGREEMENT = 0.6  # mean correlation of the road at the best height
@@ -183,7 +183,7 @@ def find_road(
     """Find the road plane below the camera of a drive.
 
     stream: the video frames.
-    sparse: the map, whose key frames set the distance between compared frames.
+    sparse: the map, whose keyframes set the distance between compared frames.
     camera: camera of the small frames.
     T_world_camera: (N, 4, 4) poses of all frames, NaN for lost ones.
     static: (h, w), true on pixels that show the same all along; or None.
@@ -272,11 +272,11 @@ def _thin_path(T_world_camera: Array) -> list[int]:
 def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple[int, int]]:
     """Choose pairs of frames to compare at PLACES places of the trajectory.
 
-    At each place, a frame is paired with those that are half and once the median distance between two key frames ahead
+    At each place, a frame is paired with those that are half and once the median distance between two keyframes ahead
     of it.
 
     T_world_camera: (N, 4, 4) poses of all frames, NaN if unknown.
-    key_frames: indices of the key frames.
+    key_frames: indices of the keyframes.
 
     Examples:
         >>> T = np.tile(np.eye(4), (9, 1, 1)); T[:, 2, 3] = range(9)

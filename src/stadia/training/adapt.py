@@ -221,7 +221,7 @@ def time_prediction(predictor: Predictor) -> float:
 def plan_end(minutes: float, least: float, started_s: float, after_s: float, console: Console) -> CommandEnd:
     """Return the end of a command. If the map took longer than estimated, the command takes longer, and prints a note.
 
-    minutes: of the whole command.
+    minutes: time limit of the whole command, minutes.
     least: minutes that the adaptation needs without the map.
     started_s: start of the command, by time.perf_counter.
     after_s: seconds of the command after the training.

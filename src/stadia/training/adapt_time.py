@@ -57,7 +57,7 @@ def choose_measured_frames(prediction_s: float, minutes: float, most: int) -> in
     """Return on how many frames depth is measured, so that each measurement takes at most 5 % of the minutes.
 
     prediction_s: seconds of one prediction.
-    minutes: of the whole command.
+    minutes: time limit of the whole command, minutes.
     most: largest number of frames.
     """
     return min(max(int(0.05 * 60 * minutes / prediction_s), MEASURED_FRAMES), most)
@@ -66,7 +66,7 @@ def choose_measured_frames(prediction_s: float, minutes: float, most: int) -> in
 def check_minutes(minutes: float, least: int) -> None:
     """Raise ConfigError if a network cannot be adapted to a video in so many minutes.
 
-    minutes: of the whole command.
+    minutes: time limit of the whole command, minutes.
     least: from `estimate_least_minutes`.
     """
     if minutes < least:

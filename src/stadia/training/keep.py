@@ -298,7 +298,7 @@ def measure_video(
 ) -> DepthErrors:
     """Return the errors of a predictor on the first recording of a video.
 
-    options: of `open_inputs`.
+    options: options that `open_inputs` takes.
     max_frames: frames of a longer video are left out, evenly.
     """
     count = open_inputs(video, **options)[0].count

@@ -97,7 +97,7 @@ def open_checked_data(config: RecipeConfig, console: Console) -> tuple[RecipeCon
 
 
 def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
-    """Open the data, and train three steps of each stage and each data set. Raises the errors of `train`."""
+    """Open the data, and train three steps of each stage and each dataset. Raises the errors of `train`."""
     config, data = open_checked_data(config, console)
     recipe_class = RECIPES.load(config.recipe)
     with announce_step(console, "measuring three steps of this training"):
@@ -145,7 +145,7 @@ def choose_steps(
 
     The learning-rate schedule ends with the time; a warm-up that is too long is shortened.
 
-    minutes: of the whole command.
+    minutes: time limit of the whole command, minutes.
     console: gets the settings in one line.
     started_s: start of the command, by time.perf_counter; now by default.
     measured: this configuration, if it was measured before.

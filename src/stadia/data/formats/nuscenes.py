@@ -1,6 +1,6 @@
 """Read nuScenes (nuscenes.org): ROOT/v1.0-mini/{scene, sample, sample_data, ...}.json, ROOT/samples and ROOT/sweeps.
 
-A scene is a recording of CAM_FRONT at 12 Hz, with the pose of the car at each image. Key frames have the depth of
+A scene is a recording of CAM_FRONT at 12 Hz, with the pose of the car at each image. Keyframes have the depth of
 LIDAR_TOP.
 """
 
@@ -212,7 +212,7 @@ class _SceneIndex:
         )
 
     def open_scene(self, scene: _Scene) -> Recording:
-        """Return the recording of CAM_FRONT. Raises DataError if its number of key frames is wrong."""
+        """Return the recording of CAM_FRONT. Raises DataError if its number of keyframes is wrong."""
         path = self.tables / "sample_data.json"
         rows = [row for sample in self.samples[scene.token] for row in self.cameras.get(sample, ())]
         if (keys := sum(row.is_key_frame for row in rows)) != scene.nbr_samples:

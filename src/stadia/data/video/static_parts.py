@@ -246,7 +246,7 @@ def _sample_all(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
         if frame.index not in seen:
             yield frame.image
         seen.add(frame.index)
-    if len(seen) < min(count, MIN_IMAGES):  # too short, or too few key frames to jump to
+    if len(seen) < min(count, MIN_IMAGES):  # too short, or too few keyframes to jump to
         wanted = np.linspace(0, min(total, SHORT_VIDEO) - 1, count).astype(int)
         yield from (frame.image for frame in stream_selected(source, frozenset(wanted.tolist())))
 

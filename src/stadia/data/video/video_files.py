@@ -75,7 +75,7 @@ class OwnVideo(DatasetFormat):
             frames = video_decoding.stream_segment(path, number / SEGMENTS)
             start = next(frames, None)
             if start is None or start.index <= last_index:
-                continue  # the file is truncated, or has no key frame since the last segment
+                continue  # the file is truncated, or has no keyframe since the last segment
             segment = read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
             found.append(segment)
             last_index = segment.last_decoded
@@ -83,7 +83,7 @@ class OwnVideo(DatasetFormat):
 
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
-    """Return a segment of a video as a recording. It starts at the last key frame before a given share of the video.
+    """Return a segment of a video as a recording. It starts at the last keyframe before a given share of the video.
 
     path: the video file.
     options: options for reading.

@@ -37,7 +37,7 @@ _POINTS = {
     "frames": Layout(("K",), "i", below=("N",), least=1),
     "observed": Layout(("M", 2), "i", below=("K", "P")),
 }
-"""Arrays of POINTS that are read, with P points, K key frames of N frames, and M observations (key frame, point)."""
+"""Arrays of POINTS that are read, with P points, K keyframes of N frames, and M observations (keyframe, point)."""
 
 MAX_MEASURED = 1000  # frames whose masks are read for a mean
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
@@ -252,10 +252,10 @@ class StoredMap:
         return sum(status not in ("lost", "interpolated") for status in self.status) / max(len(self.status), 1)
 
     def read_points(self) -> dict[str, NDArray[Any]]:
-        """Read the map's P points and their M observations in K key frames; return arrays by name.
+        """Read the map's P points and their M observations in K keyframes; return arrays by name.
 
-        They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in key frames,
-        observed (M, 2) with the key frame and point of each observation, and frames (K,), the numbers of the key
+        They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in keyframes,
+        observed (M, 2) with the keyframe and point of each observation, and frames (K,), the numbers of the key
         frames.
 
         Raises DataError for a damaged file.
@@ -491,13 +491,13 @@ def read_mapped_camera(source: Path) -> MapCamera:
 # -- a map, seen from the frames of a recording
 
 MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
-MIN_TRACK = 3  # key frames that observe a used point
+MIN_TRACK = 3  # keyframes that observe a used point
 HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
 BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
 
 
 def find_reliable(stored: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Return which points (P,) of `StoredMap.read_points` are accurate, and seen by at least MIN_TRACK key frames."""
+    """Return which points (P,) of `StoredMap.read_points` are accurate, and seen by at least MIN_TRACK keyframes."""
     is_reliable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
     return np.asarray(is_reliable, bool)
 
@@ -552,7 +552,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
 def _list_observed(
     observed: NDArray[np.int64], keys: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Return the points that the key frames around each frame observe."""
+    """Return the points that the keyframes around each frame observe."""
     order = np.argsort(keys)
     of_key = {row: np.unique(observed[observed[:, 0] == row, 1]) for row in range(len(keys))}
     after = np.clip(np.searchsorted(keys[order], numbers), 0, len(keys) - 1)

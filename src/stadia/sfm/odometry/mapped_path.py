@@ -21,8 +21,8 @@ from stadia.sfm.odometry.visual_odometry import CameraPath
 
 Array = NDArray[np.float64]
 
-MIN_POINTS = 20  # points of a key frame in its image that a ratio of depths needs
-MEASURED_FRAMES = 20  # key frames whose predicted depth is compared with the map
+MIN_POINTS = 20  # points of a keyframe in its image that a ratio of depths needs
+MEASURED_FRAMES = 20  # keyframes whose predicted depth is compared with the map
 
 MAX_DIFFERENCE = 0.05
 """RMS distance between the map's trajectory and the one from predicted depth, as a share of the length, above which the
@@ -67,9 +67,9 @@ class MapUnit:
 
 
 def fuse_units(by_points: Sequence[float], by_road: Sequence[float]) -> MapUnit | None:
-    """Fuse the sizes of a map's unit that key frames gave by predicted depth.
+    """Fuse the sizes of a map's unit that keyframes gave by predicted depth.
 
-    by_points: predicted depth over depth in the map at the points of each key frame.
+    by_points: predicted depth over depth in the map at the points of each keyframe.
     by_road: the same on the road ahead.
 
     Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between key
@@ -152,7 +152,7 @@ class MappedPath:
     mapped: the map as stored.
     height_m: height of the camera over the road, metres, or None. With the height of the road in the map, it gives the
         scale.
-    scales: predicted depth over depth in the map at its points, one value per compared key frame.
+    scales: predicted depth over depth in the map at its points, one value per compared keyframe.
     road_scales: the same on the road ahead, if the map has a road.
     mismatch: how the camera of the frames differs from the map's camera; "" if it does not.
     places: positions (3,) of all frames so far that have a pose.
@@ -203,7 +203,7 @@ class MappedPath:
 
     @property
     def scale(self) -> float | None:
-        """Return units of predicted depth per unit of the map; None if neither the road nor a key frame gives the
+        """Return units of predicted depth per unit of the map; None if neither the road nor a keyframe gives the
         scale.
         """
         return None if self.unit is None else self.unit.size
@@ -219,7 +219,7 @@ class MappedPath:
         return self.mismatch
 
     def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames unchanged, and compare the predicted depth of some key frames with the map points they show.
+        """Yield the frames unchanged, and compare the predicted depth of some keyframes with the map points they show.
 
         predictor: the network.
         frames: the video frames.
@@ -235,9 +235,9 @@ class MappedPath:
             yield frame
 
     def list_measured(self, keys: Sequence[int] | None = None) -> list[int]:
-        """Return the numbers of at most MEASURED_FRAMES key frames whose predicted depth is compared with the map.
+        """Return the numbers of at most MEASURED_FRAMES keyframes whose predicted depth is compared with the map.
 
-        keys: numbers of all key frames; None reads them.
+        keys: numbers of all keyframes; None reads them.
         """
         keys = np.asarray(self.mapped.read_points()["frames"]).tolist() if keys is None else keys
         rows = np.unique(np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int)).tolist()
@@ -380,11 +380,11 @@ def spread_road(road: Array) -> Array:
 
 
 def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
-    """Return predicted depth over depth in the map at a key frame: the median over its map points.
+    """Return predicted depth over depth in the map at a keyframe: the median over its map points.
 
     inverse_depth: (h, w) predicted by the network.
     K: (3, 3) for that size, pixels.
-    points: (N, 3) map points in the axes of the key frame's camera, in the map's unit.
+    points: (N, 3) map points in the axes of the keyframe's camera, in the map's unit.
 
     Returns NaN if fewer than MIN_POINTS points are inside the image.
     """
