@@ -30,6 +30,13 @@ from stadia.io.image_io import write_image
 from stadia.io.input_files import read_json
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, build_depth_network
+from stadia.predict.adapt_time import (
+    RECORD,
+    check_minutes,
+    choose_measured_frames,
+    estimate_least_minutes,
+    estimate_step_s,
+)
 from stadia.training import keep
 from stadia.training.adapt import (
     MAX_MOVABLE,
@@ -40,13 +47,6 @@ from stadia.training.adapt import (
     plan_end,
     takes_map,
     use_map,
-)
-from stadia.training.adapt_time import (
-    RECORD,
-    check_minutes,
-    choose_measured_frames,
-    estimate_least_minutes,
-    estimate_step_s,
 )
 from stadia.training.keep import Decision, align_output, measure_samples, measure_video
 from stadia.training.loop.checkpoint import Checkpoint

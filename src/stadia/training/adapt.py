@@ -21,13 +21,7 @@ from stadia.geometry.camera import from_field_of_view
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import expand_home
 from stadia.networks.depth.depth_network import check_trains
-from stadia.predict.inputs import is_own_video, open_inputs
-from stadia.predict.network import Network, open_network
-from stadia.predict.options import parse_source_options
-from stadia.sfm.describe_map import describe_map
-from stadia.sfm.map_video import map_video
-from stadia.training import recipes
-from stadia.training.adapt_time import (
+from stadia.predict.adapt_time import (
     END_S,
     RECORD,
     check_minutes,
@@ -35,6 +29,12 @@ from stadia.training.adapt_time import (
     estimate_least_minutes,
     estimate_step_s,
 )
+from stadia.predict.inputs import is_own_video, open_inputs
+from stadia.predict.network import Network, open_network
+from stadia.predict.options import parse_source_options
+from stadia.sfm.describe_map import describe_map
+from stadia.sfm.map_video import map_video
+from stadia.training import recipes
 from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.training_state import CommandEnd

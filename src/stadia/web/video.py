@@ -28,11 +28,11 @@ from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
 from stadia.io.trajectory_formats import read_kitti_trajectory
+from stadia.predict.adapt_time import RECORD, estimate_least_minutes
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
-from stadia.training.adapt_time import RECORD, estimate_least_minutes
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
