@@ -109,6 +109,27 @@ def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     assert all(answer.reason for answer in answers.values())
 
 
+def test_a_car_that_pulls_away_condemns_no_depth(drive: list[SampledFrame], monkeypatch: pytest.MonkeyPatch) -> None:
+    """KITTI raw: in a jam the cars moved against the camera, along the same epipolar lines as the street.
+
+    They have 40 % of the matches, and are nearer than 50 times the motion, unlike most of the street.
+    """
+    pixels = np.argwhere(np.ones((HEIGHT // 6, WIDTH // 6)))[:, ::-1] * 6.0
+    on_car = (np.abs(pixels - (160, 48)) < (80, 40)).all(1)
+    depth = 1 / drive[0].inverse_depth[pixels[:, 1].astype(int), pixels[:, 0].astype(int)]
+    depth[on_car] = 6.0
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(K).T
+    shift = np.where(on_car, 1.0, -0.6)[:, None] * (0, 0, 1)
+    points = (rays * depth[:, None] + shift) @ K.T
+    matches = FeatureMatches(np.arange(len(pixels)), pixels, points[:, :2] / points[:, 2:])
+    monkeypatch.setattr(pair_measurements, "match_features", lambda first, second: matches)
+    inverse_depth = drive[0].inverse_depth.copy()
+    inverse_depth[9:87, 81:239] = 1 / 6
+    measured = measure_frames([replace(drive[0], inverse_depth=inverse_depth)])
+    assert measured.match_error is not None
+    assert measured.match_error < 0.05
+
+
 @pytest.mark.slow
 def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     """Exact depth beats the mean map of four streets. Maps that are the mean of all, in any scale, have its error."""
