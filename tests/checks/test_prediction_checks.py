@@ -257,10 +257,13 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({"row_error": 1.0, "row_pairs": 4, "row_deviation": 0.03}, Verdict.USABLE, []),
         ({"row_error": 1.0, "row_pairs": 3, "row_deviation": 0.0}, Verdict.USABLE, []),
         ({"match_error": 0.76}, Verdict.USABLE, []),
-        ({"match_error": 0.78}, Verdict.DOUBTFUL, ["S30"]),
+        ({"match_error": 0.79}, Verdict.DOUBTFUL, ["S30"]),
         ({"match_error": 0.9, "match_deviation": 0.16}, Verdict.USABLE, []),
         ({"match_error": 1.1}, Verdict.UNUSABLE, ["S30"]),
         ({"match_error": 1.1, "match_deviation": 0.11}, Verdict.DOUBTFUL, ["S30"]),
+        # five pairs measure their deviation badly, as in traffic
+        ({"match_error": 1.18, "match_deviation": 0.19}, Verdict.DOUBTFUL, ["S30"]),
+        ({"match_error": 1.18, "match_deviation": 0.21, "match_pairs": 5}, Verdict.NOT_JUDGED, []),
         # evidence that is too weak judges nothing
         ({"match_error": 1.5, "match_deviation": 0.41}, Verdict.NOT_JUDGED, []),
         ({"match_error": 1.5, "matches": 499}, Verdict.NOT_JUDGED, []),

@@ -58,8 +58,17 @@ MAX_BACKWARD_PX = 1.5
 """Farthest, pixels, that the match of a static point may move against the direction of its parallax.
 
 A car that pulls away moves so, as if it were beyond infinity. Such cars condemned the depth that LiDAR measured (KITTI
-raw). Of the points that move in one direction and those that move in the other, the majority is static.
+raw).
 """
+
+MIN_FORWARD = 0.8
+"""Smallest share of the translation that is along the view, so that points which move against it are cars.
+
+Across the view, a small error of the rotation moves far points backward.
+"""
+
+CONFIDENCE = 0.95
+"""Chance that the true error of a comparison is above its lower bound, and below its upper bound."""
 
 MAX_ITERATIONS = 20
 HUBER_PX = 1.0
@@ -138,6 +147,23 @@ def compare_pairs(pairs: Iterable[MeasuredPair], baseline: str) -> BaselineCompa
     )
 
 
+def find_margin(deviation: float, pairs: int) -> float:
+    """Return how far the error of a comparison may be below or above the true one, each with a chance of 5 %.
+
+    Few pairs also measure their deviation badly, so the margin has Student's distribution.
+
+    deviation: standard deviation of the error.
+    pairs: number of pairs, at least 2.
+
+    Example:
+        >>> [round(find_margin(0.1, pairs), 2) for pairs in (4, 20)]
+        [0.24, 0.17]
+    """
+    from scipy.special import stdtrit  # slow to import
+
+    return float(deviation * stdtrit(pairs - 1, CONFIDENCE))
+
+
 def match_images(
     first: NDArray[np.uint8], second: NDArray[np.uint8], K: Array
 ) -> tuple[Array, Array, TwoViewMotion] | None:
@@ -152,15 +178,32 @@ def match_images(
     motion = estimate_motion(matches.first_px, matches.second_px, K)
     if motion is None:
         return None
-    parallax = measure_parallax(matches.first_px, matches.second_px, K, motion) * MATCH_WIDTH / first.shape[1]
-    forward, backward = (motion.inliers & (sign * parallax > MAX_BACKWARD_PX) for sign in (1, -1))
-    if backward.sum() > forward.sum():
-        motion, backward = replace(motion, t=-motion.t), forward
-    chosen = np.flatnonzero(motion.inliers & ~backward)
+    motion = select_static(motion, matches.first_px, matches.second_px, K, width=first.shape[1])
+    chosen = np.flatnonzero(motion.inliers)
     if len(chosen) < MIN_STATIC_MATCHES:
         return None
     chosen = chosen[:: -(-len(chosen) // MAX_FITTED_MATCHES)]
     return matches.first_px[chosen], matches.second_px[chosen], motion
+
+
+def select_static(motion: TwoViewMotion, first_px: Array, second_px: Array, K: Array, *, width: int) -> TwoViewMotion:
+    """Return a motion along the view without the inliers that move against it; any other motion unchanged.
+
+    Of the inliers that move in one direction and those that move in the other, the majority is static. Its direction
+    becomes that of the motion.
+
+    motion: motion of the camera from the first to the second image, with its inliers.
+    first_px, second_px: (N, 2) matches in the first and the second image, pixels.
+    K: (3, 3) intrinsics of the images.
+    width: width of the images, pixels.
+    """
+    if abs(motion.t[2]) < MIN_FORWARD * np.linalg.norm(motion.t):
+        return motion
+    parallax = measure_parallax(first_px, second_px, K, motion) * MATCH_WIDTH / width
+    forward, backward = (motion.inliers & (sign * parallax > MAX_BACKWARD_PX) for sign in (1, -1))
+    if backward.sum() > forward.sum():
+        return replace(motion, t=-motion.t, inliers=motion.inliers & ~forward)
+    return replace(motion, inliers=motion.inliers & ~backward)
 
 
 def measure_parallax(first_px: Array, second_px: Array, K: Array, motion: TwoViewMotion) -> Array:

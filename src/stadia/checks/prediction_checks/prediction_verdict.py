@@ -18,6 +18,7 @@ from stadia.checks.prediction_checks.frame_measurements import (
     FrameMeasurements,
     PointMeasurements,
 )
+from stadia.checks.prediction_checks.pair_measurements import find_margin
 from stadia.checks.prediction_checks.question_verdicts import (
     CAMERA_AGREES,
     CAMERA_IS_UNCHECKED,
@@ -434,8 +435,8 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
         elif measured.matches < MIN_JUDGED_MATCHES:
             yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
         elif not is_compared(measured):
-            spread = f"the error of matches differs by {measured.match_deviation:.2f} between pairs of frames"
-            yield "S30", f"{spread}; at most {MAX_MATCH_DEVIATION:g} is needed"
+            error = f"the error of matches is {measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error"
+            yield "S30", f"{error} of constant depth in {measured.match_pairs} pairs of frames, which decides nothing"
         if (why := _explain_unchecked_holes(measured, valid)) is not None:
             yield "M37", why
     if training.steps is None and training.warped_over_unwarped is None:
@@ -483,25 +484,36 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
 def is_compared(measured: FrameMeasurements) -> bool:
     """Return whether predicted depth was compared with the motion of matches in enough pairs for a verdict.
 
+    An error above that of constant depth is no verdict unless its lower bound is above the limit of doubt.
+
     measured: what was measured on the predicted maps.
     """
-    deviation = measured.match_deviation or 0.0
-    has_enough = measured.match_pairs >= MIN_JUDGED_PAIRS and measured.matches >= MIN_JUDGED_MATCHES
-    return has_enough and deviation <= MAX_MATCH_DEVIATION
+    if (bounds := _find_bounds(measured)) is None:
+        return False
+    return (measured.match_error or 0.0) < MAX_MATCH_ERROR or bounds[0] > MAX_DOUBTFUL_MATCH_ERROR
+
+
+def _find_bounds(measured: FrameMeasurements) -> tuple[float, float] | None:
+    """Return the lower and the upper bound of the error of matches; None with too few pairs or matches."""
+    error, deviation = measured.match_error, measured.match_deviation or 0.0
+    if error is None or deviation > MAX_MATCH_DEVIATION:
+        return None
+    if measured.match_pairs < MIN_JUDGED_PAIRS or measured.matches < MIN_JUDGED_MATCHES:
+        return None
+    margin = find_margin(deviation, measured.match_pairs)
+    return error - margin, error + margin
 
 
 def _explains_little(measured: FrameMeasurements, most: float) -> bool:
-    """Return whether the error of matches is above `most` by more than its deviation."""
-    if measured.match_error is None or not is_compared(measured):
-        return False
-    return measured.match_error - (measured.match_deviation or 0.0) > most
+    """Return whether the error of matches is above `most` by more than its margin."""
+    bounds = _find_bounds(measured)
+    return bounds is not None and bounds[0] > most
 
 
 def _confirms_depth(measured: FrameMeasurements) -> bool:
     """Return whether matches confirm the depth, so that weaker evidence cannot condemn it."""
-    if measured.match_error is None or not is_compared(measured):
-        return False
-    return measured.match_error + (measured.match_deviation or 0.0) < GOOD_MATCH_ERROR
+    bounds = _find_bounds(measured)
+    return bounds is not None and bounds[1] < GOOD_MATCH_ERROR
 
 
 def _is_explained(measured: FrameMeasurements) -> bool:
