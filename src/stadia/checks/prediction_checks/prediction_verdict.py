@@ -435,7 +435,9 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
         elif measured.matches < MIN_JUDGED_MATCHES:
             yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
         elif not is_compared(measured):
-            error = f"the error of matches is {measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error"
+            error = (
+                f"the error of matches is {measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error"
+            )
             yield "S30", f"{error} of constant depth in {measured.match_pairs} pairs of frames, which decides nothing"
         if (why := _explain_unchecked_holes(measured, valid)) is not None:
             yield "M37", why
