@@ -33,7 +33,7 @@ HEIGHT, WIDTH, FOCAL = 96, 320, 260.0
 K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
 OVER_MEAN_MAP = {"mean_map_pairs": 5, "mean_map_deviation": 0.02}
 LEARNED = TrainingRecord(steps=3000, warped_over_unwarped=0.3, auto_masked=0.2, focal=(FOCAL / WIDTH,))
-GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0, match_deviation=0.02, matches=4000, foreground_far=0.0)
+GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0, match_deviation=0.02, matches=4000)
 
 
 def street(number: int, z: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -178,19 +178,21 @@ def test_a_camera_that_stands_still_shows_no_motion(drive: list[SampledFrame]) -
     assert codes(still) == []
 
 
-def test_near_sky_is_a_note_without_a_road(drive: list[SampledFrame]) -> None:
+def test_near_sky_is_a_warning_with_a_road(drive: list[SampledFrame]) -> None:
     frames = []
     for frame in drive:
         image, inverse_depth = frame.image.copy(), frame.inverse_depth.copy()
         image[:30], inverse_depth[:30] = 220, 1.0
         frames.append(replace(frame, image=image, inverse_depth=inverse_depth, following=None))
-    verdict = judge_predictions(frames, LEARNED)
-    assert [(finding.code, finding.severity) for finding in verdict.findings] == [("M32", Severity.NOTE)]
-    assert verdict.verdict is Verdict.NOT_JUDGED, "without a road it may be a ceiling or a wall"
+    measured = measure_frames(frames)
+    verdict = judge_measurements(measured, LEARNED)
+    assert (verdict.verdict, verdict.findings) == (Verdict.NOT_JUDGED, ()), "it may be a ceiling or a wall"
+    on_road = replace(measured, mapped=PointMeasurements(frames=8, road_frames=8))
+    assert [finding.code for finding in judge_measurements(on_road, LEARNED).findings] == ["M32"]
     far = [frame.inverse_depth.copy() for frame in frames]
     for inverse_depth in far:
         inverse_depth[:30] = 0.01
-    assert "M32" not in codes(with_maps(frames, far))
+    assert measure_frames(with_maps(frames, far)).sky_nearer == 0
 
 
 @pytest.mark.parametrize(
@@ -277,10 +279,8 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({**OVER_MEAN_MAP, "mean_map_error": 1.0}, Verdict.USABLE, ["M31"]),
         ({**OVER_MEAN_MAP, "mean_map_error": 1.0, "match_pairs": 3}, Verdict.DOUBTFUL, ["M31"]),
         ({**OVER_MEAN_MAP, "mean_map_error": 1.0, "change": 0.047}, Verdict.DOUBTFUL, ["M31"]),
-        # matches confirm a depth that is nearly flat, or whose foreground is far
+        # matches confirm a depth that is nearly flat
         ({"spread": 1.2, "match_error": 0.5}, Verdict.USABLE, ["M30"]),
-        ({"foreground_far": 0.9, "match_error": 0.5}, Verdict.USABLE, ["M37"]),
-        ({"foreground_far": 0.9, "match_error": 0.65}, Verdict.DOUBTFUL, ["M37"]),
         # a drone over relief of 10 %: unusable only where the map or the motion convicts too
         ({"spread": 1.2}, Verdict.DOUBTFUL, ["M30"]),
         ({"spread": 1.2, "frames": 1, "match_pairs": 0}, Verdict.NOT_JUDGED, ["M30"]),
@@ -343,7 +343,6 @@ def test_few_pairs_with_motion_decide_nothing() -> None:
     affine = replace(wrong, match_pairs=0, has_ratios=False)
     assert judge_measurements(affine, LEARNED).verdict is Verdict.USABLE, "it has no ratios that S30 could check"
     assert judge_measurements(replace(wrong, match_pairs=4), LEARNED).not_checked == {}
-    assert [*judge_measurements(replace(wrong, match_pairs=4, foreground_far=None), LEARNED).not_checked] == ["M37"]
 
 
 def test_another_lens_is_a_note() -> None:
