@@ -31,9 +31,6 @@ SIDE_SHARE = 0.4  # of the width that counts as left, and as right
 ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
 MIN_ROAD_SHARE = 0.02  # of the image
 BEHIND = 2.0  # predicted depth over the road's, from which a pixel is behind it
-FOREGROUND = 0.2  # lowest share of the rows
-FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground is at its limit
-MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over its nearest fifth; a wall has nearly one depth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,15 +229,6 @@ def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
     return float(np.mean(np.abs(flat))), constant, float((residual > np.log(BEHIND)).mean())
 
 
-def is_foreground_far(inverse_depth: Array) -> bool:
-    """Return whether the lowest rows of a map reach the depth of its farthest fifth, and exceed the depth of its
-    nearest.
-    """
-    lowest = float(np.median(inverse_depth[-max(round(FOREGROUND * len(inverse_depth)), 1) :]))
-    far, near = (float(value) for value in np.quantile(inverse_depth, [1 - FAR_QUANTILE, FAR_QUANTILE]))
-    return lowest <= far < near and near > MIN_FOREGROUND_RATIO * lowest
-
-
 Map = NDArray[np.float32]
 
 MAX_AUTO_MASKED = 0.75  # share of pixels that the auto-mask of a training leaves out
@@ -303,8 +291,6 @@ class FrameMeasurements:
     mean_map_error: the same, divided by the distance for the mean map; 1 for a network that ignores its image.
     mean_map_deviation, mean_map_pairs: its standard deviation and number of pairs.
     followed: number of video frames that a later one follows closely enough to be matched.
-    foreground_far: share of the video frames whose lowest fifth is predicted at the depth of the farthest fifth of the
-        map.
     mapped: comparison of predicted depth with points of a map.
     """
 
@@ -330,7 +316,6 @@ class FrameMeasurements:
     mean_map_deviation: float | None = None
     mean_map_pairs: int = 0
     followed: int | None = None
-    foreground_far: float | None = None
     mapped: PointMeasurements | None = None
 
 
@@ -386,15 +371,8 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         mean_map_deviation=over_mean.deviation if over_mean else None,
         mean_map_pairs=over_mean.pairs if over_mean else 0,
         followed=sum(frame.following is not None for frame in frames),
-        foreground_far=_share_of_far_foregrounds(inverse_depths),
         mapped=mapped,
     )
-
-
-def _share_of_far_foregrounds(maps: Sequence[Map]) -> float | None:
-    if len(maps) < MIN_FRAMES:
-        return None
-    return float(np.mean([is_foreground_far(values.astype(np.float64)) for values in maps]))
 
 
 def _measure_mapped(frames: Sequence[SampledFrame], mean_map: Map | None) -> PointMeasurements | None:

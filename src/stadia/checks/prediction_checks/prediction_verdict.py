@@ -18,6 +18,7 @@ from stadia.checks.prediction_checks.frame_measurements import (
     FrameMeasurements,
     PointMeasurements,
 )
+from stadia.checks.prediction_checks.pair_measurements import find_margin
 from stadia.checks.prediction_checks.question_verdicts import (
     CAMERA_AGREES,
     CAMERA_IS_UNCHECKED,
@@ -172,7 +173,6 @@ MAX_DOUBTFUL_REGION_RATIO = 1.55  # also of near and far
 MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
 MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over constant depth
 MAX_HOLE_SHARE = 0.045  # share of image parts that are predicted much too far; edges of depth may cause one of 30
-MAX_FAR_FOREGROUND = 0.5  # share of the frames whose lowest rows are far
 MIN_TRAINED_STEPS = 100  # updates of a checkpoint
 DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # the training's data may cause them
 
@@ -438,21 +438,13 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
         elif measured.matches < MIN_JUDGED_MATCHES:
             yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
         elif not is_compared(measured):
-            spread = f"the error of matches differs by {measured.match_deviation:.2f} between pairs of frames"
-            yield "S30", f"{spread}; at most {MAX_MATCH_DEVIATION:g} is needed"
-        if (why := _explain_unchecked_holes(measured, valid)) is not None:
-            yield "M37", why
+            error = f"{measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error of constant depth"
+            yield "S30", f"the error of matches is {error} in {measured.match_pairs} pairs, which decides nothing"
+        mapped = measured.mapped if is_mapped(measured) else None
+        if mapped is not None and mapped.road_frames < MIN_MAPPED_FRAMES and mapped.hole_share is None:
+            yield "M37", "the map has no road, and too few points"
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
-
-
-def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | None:
-    if is_mapped(measured) and (mapped := measured.mapped) is not None:
-        has_road = mapped.road_frames >= MIN_MAPPED_FRAMES
-        return None if has_road or mapped.hole_share is not None else "the map has no road, and too few points"
-    return (
-        None if measured.foreground_far is not None else f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
-    )
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_published: bool) -> Iterator[Finding]:
@@ -464,11 +456,6 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
         yield _describe_match_error(measured, is_of_training=is_of_training)
     if measured.mapped is not None and is_mapped(measured):
         yield from _check_points(measured.mapped, is_contradicted=_confirms_depth(measured))
-    elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
-        text = f"in {share:.0%} of the frames the lowest fifth of the map has the depth of its farthest fifth"
-        expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
-        severity = Severity.NOTE if is_weak else Severity.WARN
-        yield make_finding("M37", severity, text, expected, evidence={"share": share})
     if flat := _describe_flat(measured):
         evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
         is_useless = _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR) or _ignores_images(measured)
@@ -476,36 +463,46 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
         yield make_finding("M30", severity, *flat, evidence=evidence)
     else:
         yield from _check_use_of_images(measured, is_published=is_published)
-    if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
+    has_road = measured.mapped is not None and measured.mapped.road_frames >= MIN_MAPPED_FRAMES
+    if has_road and measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
-        has_road = measured.mapped is not None and measured.mapped.road_frames >= MIN_MAPPED_FRAMES
-        severity = Severity.WARN if has_road else Severity.NOTE  # without a road it may be a ceiling or a wall
-        yield make_finding("M32", severity, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
+        yield make_finding("M32", Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
 
 
 def is_compared(measured: FrameMeasurements) -> bool:
     """Return whether predicted depth was compared with the motion of matches in enough pairs for a verdict.
 
+    An error above that of constant depth is no verdict unless its lower bound is above the limit of doubt.
+
     measured: what was measured on the predicted maps.
     """
-    deviation = measured.match_deviation or 0.0
-    has_enough = measured.match_pairs >= MIN_JUDGED_PAIRS and measured.matches >= MIN_JUDGED_MATCHES
-    return has_enough and deviation <= MAX_MATCH_DEVIATION
+    if (bounds := _find_bounds(measured)) is None:
+        return False
+    return (measured.match_error or 0.0) < MAX_MATCH_ERROR or bounds[0] > MAX_DOUBTFUL_MATCH_ERROR
+
+
+def _find_bounds(measured: FrameMeasurements) -> tuple[float, float] | None:
+    """Return the lower and the upper bound of the error of matches; None with too few pairs or matches."""
+    error, deviation = measured.match_error, measured.match_deviation or 0.0
+    if error is None or deviation > MAX_MATCH_DEVIATION:
+        return None
+    if measured.match_pairs < MIN_JUDGED_PAIRS or measured.matches < MIN_JUDGED_MATCHES:
+        return None
+    margin = find_margin(deviation, measured.match_pairs)
+    return error - margin, error + margin
 
 
 def _explains_little(measured: FrameMeasurements, most: float) -> bool:
-    """Return whether the error of matches is above `most` by more than its deviation."""
-    if measured.match_error is None or not is_compared(measured):
-        return False
-    return measured.match_error - (measured.match_deviation or 0.0) > most
+    """Return whether the error of matches is above `most` by more than its margin."""
+    bounds = _find_bounds(measured)
+    return bounds is not None and bounds[0] > most
 
 
 def _confirms_depth(measured: FrameMeasurements) -> bool:
     """Return whether matches confirm the depth, so that weaker evidence cannot condemn it."""
-    if measured.match_error is None or not is_compared(measured):
-        return False
-    return measured.match_error + (measured.match_deviation or 0.0) < GOOD_MATCH_ERROR
+    bounds = _find_bounds(measured)
+    return bounds is not None and bounds[1] < GOOD_MATCH_ERROR
 
 
 def _is_explained(measured: FrameMeasurements) -> bool:
