@@ -111,7 +111,7 @@ def _list_imports(path: Path) -> Iterator[tuple[int, str, str]]:
             relative = "." * node.level + (node.module or "")
             base = importlib.util.resolve_name(relative, package) if node.level else node.module or ""
             yield from ((node.lineno, f"{base}.{alias.name}", place) for alias in node.names)
-        elif isinstance(node, ast.Call) and "import_module" in ast.dump(node.func) and node.args:
+        elif isinstance(node, ast.Call) and node.args and "import_module" in vars(node.func).values():
             named = node.args[0]
             if isinstance(named, ast.Constant) and isinstance(named.value, str):
                 yield node.lineno, named.value, place

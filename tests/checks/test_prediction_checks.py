@@ -147,6 +147,7 @@ def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     assert measure_frames(drive, has_ratios=False).mean_map_error is None
 
 
+@pytest.mark.slow
 def test_constant_depth_is_unusable(drive: list[SampledFrame]) -> None:
     maps = [np.full((HEIGHT, WIDTH), 0.1, np.float32) for _ in drive]
     verdict = judge_predictions(with_maps(drive, maps), LEARNED)
@@ -154,11 +155,13 @@ def test_constant_depth_is_unusable(drive: list[SampledFrame]) -> None:
     assert [finding.code for finding in verdict.findings] == ["M30", "S30"]
 
 
+@pytest.mark.slow
 def test_one_map_for_all_images_is_unusable(drive: list[SampledFrame]) -> None:
     gradient = np.repeat(np.linspace(0.02, 0.4, HEIGHT, dtype=np.float32)[:, None], WIDTH, 1)
     assert "M31" in codes(with_maps(drive, [gradient] * len(drive)))
 
 
+@pytest.mark.slow
 def test_a_gradient_that_shifts_from_frame_to_frame_is_doubtful(drive: list[SampledFrame]) -> None:
     """Every frame has the road that all frames share, a little nearer or farther, and none of its boxes."""
     drive = [*drive, *drive]
@@ -171,6 +174,7 @@ def test_a_gradient_that_shifts_from_frame_to_frame_is_doubtful(drive: list[Samp
     assert "100%" in verdict.findings[0].measured
 
 
+@pytest.mark.slow
 def test_a_camera_that_stands_still_shows_no_motion(drive: list[SampledFrame]) -> None:
     still = [replace(drive[0], following=drive[0].image) for _ in drive]
     measured = measure_frames(still)
@@ -419,6 +423,7 @@ def test_findings_after_the_checkpoint_or_mended_before_it_do_not_count(tmp_path
     assert TrainingRecord.read(tmp_path, steps=40).codes == ("T02", "T15")
 
 
+@pytest.mark.slow
 def test_what_the_data_lack_comes_before_its_symptoms(tmp_path: Path, drive: list[SampledFrame]) -> None:
     turning = make_finding("D18", Severity.NOTE, "-", "-", cause="the camera mostly turns", fix="move the camera")
     found = [turning, make_finding("D03", Severity.WARN, "-", "-"), make_finding("K03", Severity.WARN, "-", "-")]

@@ -5,12 +5,12 @@ import pytest
 from stadia.cli.list_parts import PART_KINDS, list_rows, read_first_line
 
 
-@pytest.mark.parametrize("kind", list(PART_KINDS))
-def test_every_part_has_a_line(kind):
-    rows = list(list_rows(kind))
-    assert rows
-    if kind != "encoders":
-        assert all(line for _, line in rows)
+def test_every_part_has_a_line():
+    for kind in PART_KINDS:
+        rows = list(list_rows(kind))
+        assert rows, kind
+        if kind != "encoders":
+            assert all(line for _, line in rows), kind
 
 
 def test_filter(stadia):

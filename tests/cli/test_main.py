@@ -257,6 +257,7 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pyt
     assert (code, err.startswith("stadia: current folder: found")) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import test_tables
 import torch
+from tests.combinations import mark_others
 from torch import Tensor
 
 from stadia.core.types import Prediction
@@ -32,9 +33,18 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("reprojector", [TorchReprojector, pytest.param(FusedReprojector, marks=pytest.mark.slow)])
+IN_TORCH = "as it is", "pyramid", "residual threshold", "views agree"
+"""Configurations that the suite runs in plain torch, too; tests/losses holds both ways against each other."""
+
+
+@pytest.mark.parametrize(
+    ("configuration", "reprojector"),
+    mark_others(
+        [(name, reprojector) for reprojector in (FusedReprojector, TorchReprojector) for name in CONFIGURATIONS],
+        [*((name, FusedReprojector) for name in CONFIGURATIONS), *((name, TorchReprojector) for name in IN_TORCH)],
+    ),
+)
 @pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
-@pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_loss_conforms_to_its_interface(
     monkeypatch: pytest.MonkeyPatch, configuration: str, d3vo: bool, reprojector: type[Reprojector], tmp_path: Path
 ) -> None:

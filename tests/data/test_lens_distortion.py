@@ -123,6 +123,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "text"),
     [
@@ -189,6 +190,7 @@ def test_a_photo_is_undistorted(world: Any, tmp_path: Path) -> None:
     assert np.abs(frame.image.astype(int) - true).mean() < 1
 
 
+@pytest.mark.slow
 def test_the_lens_that_a_map_found_is_removed(world: Any, tmp_path: Path) -> None:
     images = write_folder(world, tmp_path / "images", "radial-tangential")
     write_map(find_map_folder(images))

@@ -201,6 +201,7 @@ def test_a_cut_shard_is_named_by_any_frame(shards: Path) -> None:
         open_recordings(shards)[0].image(0)
 
 
+@pytest.mark.slow
 def test_copy_that_changed_on_this_machine_is_fetched_again(written: Path, s3_url: str, tmp_path: Path) -> None:
     url = upload(written, f"{s3_url}/set")
     read_all(url)

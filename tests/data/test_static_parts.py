@@ -53,6 +53,7 @@ def test_frames_with_bars_are_those_without_and_so_is_their_camera(tmp_path):
     assert barred.fingerprint() != plain.fingerprint()
 
 
+@pytest.mark.slow
 def test_predictions_and_maps_see_the_same_frames(tmp_path):
     folder = give_K(write_drive(tmp_path / "barred", BARS), BARS)
     recording = open_recordings(folder, stride=1)[0]

@@ -420,6 +420,7 @@ def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, 
         sample_recordings(drive, camera=FOCAL, color="gray")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_segments")
 def test_a_folder_of_many_images_is_sampled(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Selection by motion reads each image. Of many only those of four segments are read; files keep their names."""

@@ -27,6 +27,7 @@ def mistake(result: tuple[int, str, str], *words: str) -> None:
         assert word in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_frames_that_trained_are_counted_and_can_be_left_out(
     checkpoint: Path, drive_folder: Path, stadia: Stadia
 ) -> None:
@@ -120,6 +121,7 @@ def test_frames_of_a_video_that_trained_are_counted_by_each_command(
     assert set(count_trained(stadia, checkpoint, video, tmp_path / "other").values()) == {0}
 
 
+@pytest.mark.slow
 def test_a_part_of_the_training_that_cannot_be_compared_is_noted(
     checkpoint: Path, drive_folder: Path, stadia: Stadia
 ) -> None:

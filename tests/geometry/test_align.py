@@ -262,6 +262,7 @@ def correspondences(n: int = 500, *, wrong: float = 0.0, noise_m: float = 0.0) -
     return source, torch.where(right[:, None], target, T + 0.3 * torch.randn(n, 3, dtype=F64)), right
 
 
+@pytest.mark.slow
 def test_without_noise_the_transform_is_exact_whatever_share_is_wrong():
     for wrong in (0.0, 0.3, 0.5):
         source, target, right = correspondences(wrong=wrong)

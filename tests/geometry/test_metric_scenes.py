@@ -117,6 +117,7 @@ def test_v2_smooth_noise_costs_the_median_less_than_a_percent(share):
     assert by_median.std() < 0.01
 
 
+@pytest.mark.slow
 def test_v3_noise_of_single_pixels_leaves_the_plane_and_lowers_the_median():
     factor = 1 + 0.01 * torch.randn(2, 1, 192, 640, dtype=F64)
     by_plane, by_median, _ = camera_heights(roads(2, cars=1), FULL, factor)

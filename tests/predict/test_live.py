@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["http", "rtsp"])
+@pytest.mark.parametrize("kind", ["http", pytest.param("rtsp", marks=pytest.mark.exhaustive)])
 def test_a_stream_comes_back_after_it_was_unplugged_twice(kind: str) -> None:
     with serve_stream(kind) as server, LiveSource(server.address) as source:
         wait_for(source.take, "no first image")

@@ -63,6 +63,7 @@ def rank(geometry: MapGeometry, *candidates: Candidate) -> Ranking:
     return rank_candidates(candidates, frames(), geometry)
 
 
+@pytest.mark.slow
 def test_the_order_is_that_of_the_errors(geometry: MapGeometry) -> None:
     ranking = rank(
         geometry,

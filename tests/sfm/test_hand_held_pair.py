@@ -158,6 +158,7 @@ def test_cameras_that_move_against_each_other_are_refused(rig, tmp_path):
     assert refused.value.expected == "cameras fixed to each other"
 
 
+@pytest.mark.slow
 def test_sound_and_motion_that_contradict_each_other_are_refused(tmp_path):
     random = np.random.default_rng(0)
     scene = random.integers(0, 255, (90, 900, 3), np.uint8).repeat(2, 0).repeat(2, 1)

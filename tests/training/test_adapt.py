@@ -205,6 +205,7 @@ def test_a_scope_that_is_none(stadia: Stadia, tmp_path: Path) -> None:
     assert "--scope: found 'tail'; expected one of all, decoder, head, adapters" in err
 
 
+@pytest.mark.slow
 def test_steps_limit_the_training_and_its_warm_up(own_module: None) -> None:
     config: Any = configure_adaptation(NETWORK, Path("drive.mp4"), "decoder", size=(32, 96))
     short: Any = limit_steps(config, 12)
@@ -278,6 +279,7 @@ class TestMap:
         with refuses(DataError, where="images.map", fix="motion=network"):
             use_map(config, images, [])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("share", [0.3, 0.5])
     def test_masks_of_most_of_the_image_stop_it(
         self, share: float, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
@@ -292,6 +294,7 @@ class TestMap:
         assert not takes_map(worlds, configure_adaptation(NETWORK, worlds, "decoder", size=(32, 96)))
 
 
+@pytest.mark.slow
 def test_too_few_minutes_are_refused_before_the_video_is_mapped_or_read(
     tmp_path: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

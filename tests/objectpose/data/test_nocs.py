@@ -231,6 +231,7 @@ def write_models(folder: Path, view: TableView) -> None:
         (target / f"some_model_{number}.obj").write_text("# a mesh\n" + "\n".join(lines) + "\nf 1 2 3\n")
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_models(folder: Path, view: TableView) -> None:
     write_models(folder, view)
     labels = NocsImages.open(folder).labels(0)

@@ -36,6 +36,7 @@ from stadia.synthetic.household_objects import SHAPES, ObjectShape, compute_foot
 from stadia.synthetic.rendering.mesh import compute_bounds, make_camera_pose
 
 
+@pytest.mark.slow
 def test_a_pose_projects_its_object_onto_its_mask(views: list[TableView]) -> None:
     """Each visible pixel's column and row lie within those of the object's own vertices."""
     for view in views:
@@ -236,6 +237,7 @@ def test_written_tables_load_as_samples(written: Path) -> None:
     assert (batch.targets.class_map > 0).equal(batch.targets.instance > 0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, tmp_path: Path) -> None:
     write_tableworld(SMALL, tmp_path / "one", seed=5, workers=1)
     assert contents(tmp_path / "one") == contents(written)

@@ -62,6 +62,7 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
         assert edge > 0.55 * inside
 
 
+@pytest.mark.slow
 def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(tmp_path: Path) -> None:
     """Their names hold the object, so both are in the folder; the list names the last ones."""
     names = [{job.folder for job in CUTOUTS.list_jobs(tmp_path, SMALL, seed)} for seed in range(40)]

@@ -28,6 +28,7 @@ def losses(run: Any) -> list[float]:
     return [row["train/loss"] for row in read_rows(run.metrics_csv) if row.get("train/loss")]
 
 
+@pytest.mark.slow
 def test_the_optimizer_changes_after_its_share_of_the_steps(tmp_path: Path) -> None:
     seen = Optimizers()
     run, _ = train(tmp_path, callbacks=[seen], training_finish=FINISH)

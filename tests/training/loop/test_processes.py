@@ -83,7 +83,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("count", "values"),
     [
-        (2, {"strategy": "ddp"}),
+        pytest.param(2, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
         pytest.param(4, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
         (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
     ],
@@ -252,6 +252,7 @@ def start_twice(rank: int, port: int, folder: Path) -> None:
     (folder / str(rank)).write_text(f"{find_job()} {os.environ['TORCHELASTIC_RESTART_COUNT']} {total.item()}")
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_processes_of_torchrun_get_a_store_one_job_and_one_count_of_restarts(tmp_path: Path) -> None:
     agent = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

@@ -55,6 +55,7 @@ def resolve(config: SelfsupConfig) -> tuple[SelfsupConfig, str]:
     return resolve_motion(config, Console(file=out, width=200)), out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_map_beside_the_video_gives_the_motion_and_its_points(images):
     write_map(images.with_name("room.map"))
     torch.manual_seed(0)
