@@ -3,7 +3,8 @@
 import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -180,7 +181,6 @@ class PhotoPrediction:
     receipt: how the scale was measured; None for the network's own scale.
     error: the expected error of its depth.
     sky: (h, w) bool at the network's image size, true on sky.
-    ground: plane of the ground as `stadia.web.measuring.find_ground` returns it; None if no ground is visible.
     """
 
     predicted: PredictedFrame
@@ -192,7 +192,6 @@ class PhotoPrediction:
     receipt: ScaleReceipt | None
     error: ExpectedError
     sky: NDArray[np.bool_]
-    ground: NDArray[np.float64] | None = None
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -229,6 +228,14 @@ class PhotoPrediction:
         depth[sky > 0] = 0
         return depth
 
+    @cached_property
+    def ground(self) -> NDArray[np.float64] | None:
+        """Return the plane of the ground as `stadia.web.measuring.find_ground`; None if none is seen."""
+        if not self.depth_scale.is_affine:
+            with contextlib.suppress(GeometryError):
+                return find_ground(self.depth(*self.image.shape[:2]), self.K)
+        return None
+
     def measure(self, form: MeasureForm) -> Measured:
         """Measure what a form marks in the picture.
 
@@ -256,7 +263,7 @@ def predict_photo(
     options = PredictOptions(scale_from=tuple(scale_from))
     session = network.open_input(given, options)
     (predicted,) = session.frames()
-    prediction = PhotoPrediction(
+    return PhotoPrediction(
         predicted=predicted,
         camera=camera,
         network=network.label,
@@ -267,15 +274,6 @@ def predict_photo(
         error=ExpectedError.of(session, predicted.depth_scale),
         sky=_find_sky(predicted),
     )
-    return replace(prediction, ground=_find_ground_plane(prediction))
-
-
-def _find_ground_plane(prediction: PhotoPrediction) -> NDArray[np.float64] | None:
-    if prediction.depth_scale.is_affine:
-        return None
-    with contextlib.suppress(GeometryError):
-        return find_ground(prediction.depth(*prediction.image.shape[:2]), prediction.K)
-    return None
 
 
 def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
