@@ -12,6 +12,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
+from stadia.io.array_files import convert_times
 from stadia.io.colmap_model import write_colmap
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.trajectory_files import Trajectory, associate_trajectories, write_kitti_trajectory, write_tum_trajectory
@@ -43,6 +44,7 @@ NANOSECONDS = [str(START_NS + k * 10**8) for k in range(12)]
 EUROC_HEADER = (
     "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z [], v_x [m s^-1]"
 )
+SPLIT_TIMES = [f"{k},{row[:10]},{row[10:]}" for k, row in enumerate(rows(NANOSECONDS, w_first=False, separator=","))]
 MATRICES = [" ".join(f"{v:.9e}" for v in T[:3].ravel()) for T in walk()]
 
 FILES: dict[str, list[str]] = {
@@ -64,6 +66,12 @@ FILES: dict[str, list[str]] = {
     "euroc without a header": rows(NANOSECONDS, w_first=True, separator=",", extra=",0" * 9),
     "vins": rows(NANOSECONDS, w_first=True, separator=",", extra=",0.1,0.1,0.1,"),
     "vins loop": rows(NANOSECONDS, w_first=True, separator=",", extra=","),
+    "times and counters in front": [
+        f"{time},{2734 + k},{row},0,0,0,0,0,0"
+        for k, (time, row) in enumerate(zip(NANOSECONDS, rows(NANOSECONDS, w_first=False, separator=","), strict=True))
+    ],
+    "a counter, seconds and nanoseconds": SPLIT_TIMES,
+    "seconds and nanoseconds by name": ["#sec,nsec,x,y,z,qx,qy,qz,qw", *(row.partition(",")[2] for row in SPLIT_TIMES)],
     "kitti": MATRICES,
     "kitti with frames": [f"{k} {row}" for k, row in enumerate(MATRICES)],
     "kitti-360": [f"{k} {row} 0 0 0 1" for k, row in enumerate(MATRICES)],
@@ -371,6 +379,31 @@ def test_decimal_commas(tmp_path: Path) -> None:
     read = read_trajectory(tmp_path / "a.txt")
     np.testing.assert_allclose(read.T_world_camera, T, atol=1e-6)
     assert "decimal points" in read.notes[-1]
+
+
+def test_integers_stay_integers_and_another_clock_is_named(tmp_path: Path) -> None:
+    stamps = [str(START_NS + 100 * k) for k in range(12)]  # a float in seconds holds steps of 240 ns
+    path = tmp_path / "fine.csv"
+    path.write_text("\n".join(rows(stamps, w_first=False, separator=",")))
+    read = read_trajectory(path)
+    assert read.times_s is not None
+    assert (np.diff(read.times_s) > 0).all()
+    names = "device_time,system_time,x,y,z,qx,qy,qz,qw"
+    late = [
+        f"{time},{float(time) + 0.12:.6f},{row.partition(',')[2]}"
+        for time, row in zip(SECONDS, rows(SECONDS, w_first=False, separator=","), strict=True)
+    ]
+    path.write_text("\n".join([names, *late]))
+    assert any("device_time; system_time differs by up to 0.12 s" in note for note in read_trajectory(path).notes)
+
+
+@pytest.mark.parametrize(("step", "first", "unit"), [
+    (500_000, 132697151403874938, "intervals of 100 ns"), (50_000, 1403636579763555, "microseconds"),
+])  # fmt: skip
+def test_units_of_times(step: int, first: int, unit: str) -> None:
+    times_s, found = convert_times([str(first + step * k) for k in range(5)])
+    assert found == unit
+    np.testing.assert_allclose(np.diff(times_s), 0.05, atol=1e-5)
 
 
 def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(tmp_path: Path) -> None:
