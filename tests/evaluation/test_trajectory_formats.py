@@ -70,6 +70,7 @@ FILES: dict[str, list[str]] = {
         f"{time},{2734 + k},{row},0,0,0,0,0,0"
         for k, (time, row) in enumerate(zip(NANOSECONDS, rows(NANOSECONDS, w_first=False, separator=","), strict=True))
     ],
+    "tum with the scale of each pose": rows(SECONDS, w_first=False, separator=" ", extra=" 0.86"),
     "a counter, seconds and nanoseconds": SPLIT_TIMES,
     "seconds and nanoseconds by name": ["#sec,nsec,x,y,z,qx,qy,qz,qw", *(row.partition(",")[2] for row in SPLIT_TIMES)],
     "kitti": MATRICES,
@@ -379,6 +380,32 @@ def test_decimal_commas(tmp_path: Path) -> None:
     read = read_trajectory(tmp_path / "a.txt")
     np.testing.assert_allclose(read.T_world_camera, T, atol=1e-6)
     assert "decimal points" in read.notes[-1]
+
+
+def test_world_to_camera_rows_of_several_cameras(tmp_path: Path) -> None:
+    """Programs such as kapture and Virtual KITTI write the poses of all cameras of a rig in one file."""
+    T = np.linalg.inv(walk(4))
+    q = np.roll(Rotation.from_matrix(T[:, :3, :3]).as_quat(), 1, axis=1)
+    kapture, vkitti = ["# kapture format: 1.1"], ["frame cameraID r1,1 r1,2 r1,3 t1 r2,1 r2,2 r2,3 t2 0 0 0 1"]
+    for k, camera in ((k, camera) for k in range(4) for camera in range(2)):
+        kapture.append(", ".join(map(str, (k, f"cam{camera}", *q[k], *(T[k, :3, 3] + camera)))))
+        vkitti.append(" ".join(map(str, (k, camera, *(T[k] + camera * np.eye(4, k=3)).ravel()))))
+    (tmp_path / "sensors").mkdir()
+    (tmp_path / "sensors" / "trajectories.txt").write_text("\n".join(kapture))
+    (tmp_path / "extrinsic.txt").write_text("\n".join(vkitti))
+    for path in (tmp_path, tmp_path / "extrinsic.txt"):
+        read = read_trajectory(path)
+        np.testing.assert_allclose(read.T_world_camera, walk(4), atol=1e-9)
+        assert any("first of 2" in note for note in read.notes)
+
+
+def test_poses_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "poses.json"
+    gaussians = [{"img_name": f"{k}", "rotation": T[:3, :3].tolist(), "position": T[:3, 3].tolist()}
+                 for k, T in enumerate(walk(4))]  # fmt: skip
+    for content in (gaussians, {str(k): T.tolist() for k, T in enumerate(walk(4))}):
+        path.write_text(json.dumps(content))
+        np.testing.assert_allclose(read_trajectory(path).T_world_camera, walk(4), atol=1e-9)
 
 
 def test_integers_stay_integers_and_another_clock_is_named(tmp_path: Path) -> None:

@@ -555,7 +555,8 @@ def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Arra
 
 
 def read_json_poses(path: Path, content: Any) -> PoseList | None:
-    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json) or Meshroom (cameras.sfm).
+    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json), Meshroom (cameras.sfm) or
+    3D Gaussian Splatting (cameras.json), or those of 4x4 matrices by name.
 
     The result is None for other content.
 
@@ -566,6 +567,15 @@ def read_json_poses(path: Path, content: Any) -> PoseList | None:
     """
     if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
         return _read_opensfm(path, content[0])
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "rotation" in content[0]:
+        R = _numbers(path, "rotation", [image.get("rotation") for image in content], (-1, 3, 3))
+        t = _numbers(path, "position", [image.get("position") for image in content], (-1, 3))
+        names = [str(image.get("img_name", index)) for index, image in enumerate(content)]
+        note = f"poses of {path.name} are read as rotation and position of 3D Gaussian Splatting, camera-to-world"
+        return PoseList(make_matrices(R, t), names, note)
+    if isinstance(content, dict) and content and all(np.shape(matrix) == (4, 4) for matrix in content.values()):
+        note = f"the 4x4 matrices of {path.name} are read as camera-to-world"
+        return PoseList(_numbers(path, "4x4", list(content.values()), (-1, 4, 4)), list(content), note)
     if isinstance(content, dict) and "views" in content and "poses" in content:
         return _read_meshroom(path, content)
     if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:

@@ -72,6 +72,8 @@ CONVERSIONS = {
 COLMAP_IMAGES = ("images.txt", "images.bin")
 """The files of a COLMAP model's folder that hold its poses, the readable one first."""
 
+KAPTURE_POSES = "sensors/trajectories.txt"
+
 _HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp")
 """Column of a ROS message's own time. `rostopic echo -p` writes the time of arrival first."""
 
@@ -105,6 +107,8 @@ ANY = (
     "rows of KITTI (12 numbers), TUM (t x y z qx qy qz qw) or EuRoC (t x y z qw qx qy qz), COLMAP, transforms.json,"
     " g2o, .npy, or a folder of 4x4 files"
 )
+
+JSON = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
 
 FORMAT_OF_COLUMNS = {
     8: TrajectoryFormat.TUM,
@@ -161,10 +165,10 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
     check_no_archive(path)
-    models = (path / name for name in COLMAP_IMAGES)
+    models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     if path.suffix.lower() in (".json", ".sfm"):
-        expected = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS]
+        expected = JSON
         content = read_json(path, expected=expected)
         if (listed := read_json_poses(path, content)) is not None:
             return _order_poses(path, listed)
@@ -191,7 +195,11 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
         return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
     if is_g2o(lines):
         return _order_poses(path, read_g2o(path, lines))
+    if lines and lines[0].startswith("# kapture format"):
+        return _read_kapture(path, lines)
     table = _parse_rows(path, lines, format)
+    if table.values.shape[1] == 18 and (table.values[:, -4:] == LAST_ROW).all():
+        return _read_vkitti(table)
     columns = _find_named_columns(table) or _find_columns_by_values(table)
     seven = read_seven_columns(path, table.values) if columns is None and table.values.shape[1] == 7 else None
     if seven is not None:
@@ -322,7 +330,8 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         if not words:
             header = _split_header(comment) if comment and not values else header
             continue
-        if not values and not any(_is_number(word) for word in words) and skipped < MAX_HEADER_LINES:
+        is_header = not any(map(_is_number, words[:2]))
+        if not values and is_header and skipped < MAX_HEADER_LINES:
             header, skipped = _split_header(content), skipped + 1
             continue
         where = f"{path}, line {number}"
@@ -432,16 +441,16 @@ MIN_NANOSECONDS = 1e6  # a counter does not reach it next to seconds since 1970
 def _find_columns_by_values(table: Table) -> dict[str, int] | None:
     """Return the columns of rows with counters or clocks in front of x y z qx qy qz qw, as ROS writes them.
 
-    Four columns of length 1 are the quaternion, and a column that rises is the time. The result is None for rows with
-    one column in front, for matrices, and for rows without a time.
+    Four columns of length 1 are the quaternion, and a column that rises is the time. The result is None for rows of
+    TUM and EuRoC, for matrices, and for rows without a time.
     """
     values, width = table.values, table.values.shape[1]
     matrix = values[0, width % 2 : width % 2 + 12].reshape(-1, 4)[:, :3] if width in (12, 13, 16, 17) else np.empty(0)
     if matrix.shape == (3, 3) and np.abs(matrix @ matrix.T - np.eye(3)).max() < ROTATION_TOLERANCE:
         return None
-    starts = range(5, min(width - 3, MAX_LEADING + 4))
+    starts = range(4 if width in (9, 10) else 5, min(width - 3, MAX_LEADING + 4))
     start = next((start for start in starts if are_units(values[:, start : start + 4])), None)
-    if start is None or are_units(values[:, 4:8]):
+    if start is None or (start > 4 and are_units(values[:, 4:8])):
         return None
     seconds_since_1970 = [column for column in range(start - 4) if (values[:, column] > 1e8).all()]
     split = [c for c in seconds_since_1970 if _are_split_times(table, c) and values[:, c + 1].max() >= MIN_NANOSECONDS]
@@ -501,6 +510,38 @@ def _read_matrices(table: Table) -> Trajectory:
         poses[row, :3] = T
         poses[row, :3, :3] = find_nearest_rotation(table.line(row), T[:, :3])
     return Trajectory(poses, None, table.path.name, notes, frames=np.array(frames, np.intp) if frames else None)
+
+
+def _read_vkitti(table: Table) -> Trajectory:
+    """Return the poses of the first camera of Virtual KITTI's extrinsic.txt: frame, camera, 4x4 world-to-camera."""
+    cameras, rows = table.values[:, 1], np.flatnonzero(table.values[:, 1] == table.values[0, 1])
+    poses, frames = table.values[rows, 2:].reshape(-1, 4, 4), list[int]()
+    for T, row in zip(poses, rows.tolist(), strict=True):
+        frames.append(_parse_frame_number(table.line(row), table.values[row, 0], frames[-1] if frames else -1))
+        T[:3, :3] = find_nearest_rotation(table.line(row), T[:3, :3])
+    note = f"poses of {table.path.name} are inverted: Virtual KITTI writes world-to-camera"
+    if len(rows) < len(cameras):
+        note += f"; those of camera {cameras[0]:.0f} are used, the first of {len(np.unique(cameras))}"
+    return Trajectory(invert_poses(poses), None, table.path.name, (note,), frames=np.array(frames, np.intp))
+
+
+def _read_kapture(path: Path, lines: Sequence[str]) -> Trajectory:
+    """Return the poses of the first device of kapture's trajectories.txt: time, device, world-to-device qw qx qy qz, t.
+
+    Raises DataError for another file of kapture.
+    """
+    rows = [[word.strip() for word in line.split(",")] for line in lines if line.strip() and not line.startswith("#")]
+    if not rows or {len(row) for row in rows} != {9}:
+        expected = "rows timestamp, device_id, qw, qx, qy, qz, tx, ty, tz"
+        raise DataError(path, found="a file of kapture without poses", expected=expected, fix=f"pass {KAPTURE_POSES}")
+    devices = list(dict.fromkeys(row[1] for row in rows))
+    own = [" ".join((row[0], *row[6:], *row[2:6])) for row in rows if row[1] == devices[0]]
+    columns = dict(zip(("t", *POSITION, *QUATERNION), range(8), strict=True))
+    read = _read_quaternions(_parse_rows(path, own, None), columns, is_reference=False)
+    note = f"poses of {path.name} are inverted: kapture writes world-to-device"
+    if len(devices) > 1:
+        note += f"; those of {devices[0]} are used, the first of {len(devices)} devices"
+    return replace(read, T_world_camera=invert_poses(read.T_world_camera), notes=(note, *read.notes))
 
 
 def _parse_frame_number(where: str, value: float, before: int) -> int:
