@@ -437,7 +437,7 @@ def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(t
     moved_m = np.stack([np.linspace(0, 50, 20), np.linspace(0, 90, 20) ** 1.2, np.zeros(20)], axis=1)  # east, north, up
     latitude, longitude = 49.0 + moved_m[:, 1] / 111_218.0, 8.4 + moved_m[:, 0] / 73_172.0
     rows_ = [
-        f"{k * 0.1} {a:.9f} {o:.9f} 116.0 0 0 0 1" for k, (a, o) in enumerate(zip(latitude, longitude, strict=True))
+        f"{k * 0.5} {a:.9f} {o:.9f} 116.0 0 0 0 1" for k, (a, o) in enumerate(zip(latitude, longitude, strict=True))
     ]
     path = tmp_path / "gps.txt"
     path.write_text("\n".join(rows_))
@@ -446,6 +446,8 @@ def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(t
     assert any("degrees" in note for note in read.notes)
     path.write_text("\n".join(f"{k * 0.1} {49 + k * 1e-7} {8.4 - k * 1e-7} 1.5 0 0 0 1" for k in range(20)))
     assert read_trajectory(path).T_world_camera[0, 0, 3] == 49
+    path.write_text("\n".join(f"{k * 0.05} {0.88 + k * 1e-4} {2.16 - k * 1e-4} 0.95 0 0 0 1" for k in range(60)))
+    assert read_trajectory(path).T_world_camera[0, 0, 3] == 0.88  # a drone that hovers, in metres
 
 
 def test_the_binary_model_of_a_rig_gives_the_poses_of_its_first_camera(tmp_path: Path) -> None:

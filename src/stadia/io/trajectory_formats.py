@@ -578,8 +578,6 @@ def _describe_columns(table: Table, columns: Mapping[str, int], times: NDArray[n
         order = "qw qx qy qz" if w_first else "qx qy qz qw"
         text = f"t is column {time + 1}, x y z are {x + 1} to {x + 3}, {order} are {x + 4} to {x + 7}"
         return [f"columns of {name} are found by their values: {text}"] if x > 1 else []
-    if _HEADER_STAMP.fullmatch(table.header[time]):
-        return [f"times of {name} are its column {table.header[time]}"]
     for column in table.words:
         if column in (time, columns.get("ns")) or not _is_time(table.header, column):
             continue
@@ -619,7 +617,7 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
 
     T = np.tile(np.eye(4), (len(kept), 1, 1))
     T[:, :3, :3] = Rotation.from_quat(quaternions[kept], scalar_first=True).as_matrix()
-    T[:, :3, 3], note = _convert_degrees(name, table.values[kept][:, [columns[key] for key in POSITION]])
+    T[:, :3, 3], note = _convert_degrees(name, times[kept], table.values[kept][:, [columns[key] for key in POSITION]])
     notes += note
     return Trajectory(T, times[kept], name, tuple(notes), w_first=columns["qw"] < columns["qx"])
 
@@ -631,17 +629,25 @@ MIN_DEGREES_OVER_EXTENT = 100.0  # a path in metres of so small an extent, so fa
 MIN_EXTENT_M = 2.0  # of positions that are read as degrees
 
 
-def _convert_degrees(name: str, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+MAX_SPEED_M_S = 100.0  # of degrees as metres; a camera that hovers has thousands, as degrees
+
+
+def _convert_degrees(
+    name: str, times: NDArray[np.float64], positions: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[str]]:
     """Return positions (N, 3) in metres east, north and up, with a note, if they are latitude, longitude and height.
 
-    Degrees are recognized by both being far from 0 compared with their extent. Other positions are returned unchanged.
+    Degrees are recognized by both being far from 0 compared with their extent, and by the speed that they give. Other
+    positions are returned unchanged.
     """
     first, extent = positions[0], np.ptp(positions, axis=0)
     is_far = (np.abs(first[:2]) > MIN_DEGREES_OVER_EXTENT * extent[:2]).all()
     if not is_far or np.abs(first).min() == 0 or (np.abs(positions[:, :2]) > (90, 180)).any():
         return positions, []
     metres = to_local_metres(positions)
-    if np.ptp(metres[:, :2], axis=0).max() < MIN_EXTENT_M:
+    path_m = float(np.linalg.norm(np.diff(metres[:, :2], axis=0), axis=1).sum())
+    is_still = np.ptp(metres[:, :2], axis=0).max() < MIN_EXTENT_M
+    if is_still or path_m > MAX_SPEED_M_S * (times[-1] - times[0]):
         return positions, []
     note = f"positions of {name} are degrees of latitude ({first[0]:.4f}) and longitude ({first[1]:.4f}), and are"
     return metres, [note + " converted to metres east, north and up of the first (WGS 84); orientations are unchanged"]
