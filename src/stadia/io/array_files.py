@@ -423,6 +423,54 @@ def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) ->
     return _select_rows(path, read_rows(path, 1, "seconds")[:, 0], frames, numbers, "times")
 
 
+TIME_UNITS = ((1e18, "nanoseconds"), (1e17, "intervals of 100 ns"), (1e14, "microseconds"), (1e11, "milliseconds"))
+"""Smallest first time that means each unit, for clocks that count from 1970 (Windows: from 1601, in 100 ns). Seconds
+have 10 digits.
+"""
+
+UNITS_IN_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "intervals of 100 ns": 10**7,
+                   "nanoseconds": 10**9}  # fmt: skip
+MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.0*)?|-?[0-8][0-9]{18}(?:\.0*)?")
+
+
+def find_time_unit(times: NDArray[np.float64]) -> str:
+    """Return the unit of times (N,), a key of UNITS_IN_SECOND, by their size."""
+    for smallest, unit in TIME_UNITS:
+        if abs(times[0]) >= smallest:
+            return unit
+    is_whole = (times == np.rint(times)).all()
+    is_long = is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
+    return "nanoseconds" if is_long else "seconds"
+
+
+def convert_times(words: Sequence[str], unit: str | None = None) -> tuple[NDArray[np.float64], str]:
+    """Convert N times as texts to seconds (N,); return them and their unit.
+
+    Whole numbers are converted as integers, since a float cannot represent nanoseconds since 1970. If whole numbers
+    rise by less than a float in seconds can represent, the times still rise.
+
+    words: finite numbers as texts.
+    unit: unit of the times, a key of UNITS_IN_SECOND; None finds it by their size.
+
+    Examples:
+        >>> convert_times(["1403636579763555584", "1403636580763555584"])
+        (array([1.40363658e+09, 1.40363658e+09]), 'nanoseconds')
+    """
+    values = np.array([float(word) for word in words])
+    unit = unit or find_time_unit(values)
+    per_second = UNITS_IN_SECOND[unit]
+    if per_second == 1 or not all(map(_WHOLE_NUMBER.fullmatch, words)):
+        return values / per_second, unit
+    whole = np.array([int(word.partition(".")[0]) for word in words], np.int64)
+    seconds = whole // per_second + whole % per_second / per_second
+    rises = np.diff(whole) > 0
+    if (rises & (np.diff(seconds) <= 0)).any():
+        for row in np.flatnonzero(rises) + 1:
+            seconds[row] = max(seconds[row], np.nextafter(seconds[row - 1], np.inf))
+    return seconds, unit
+
+
 def _select_rows(
     path: Path, rows: NDArray[np.float64], frames: int, numbers: Sequence[int] | None, what: str
 ) -> NDArray[np.float64]:
@@ -507,7 +555,8 @@ def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Arra
 
 
 def read_json_poses(path: Path, content: Any) -> PoseList | None:
-    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json) or Meshroom (cameras.sfm).
+    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json), Meshroom (cameras.sfm) or
+    3D Gaussian Splatting (cameras.json), or those of 4x4 matrices by name.
 
     The result is None for other content.
 
@@ -518,6 +567,15 @@ def read_json_poses(path: Path, content: Any) -> PoseList | None:
     """
     if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
         return _read_opensfm(path, content[0])
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "rotation" in content[0]:
+        R = _numbers(path, "rotation", [image.get("rotation") for image in content], (-1, 3, 3))
+        t = _numbers(path, "position", [image.get("position") for image in content], (-1, 3))
+        names = [str(image.get("img_name", index)) for index, image in enumerate(content)]
+        note = f"poses of {path.name} are read as rotation and position of 3D Gaussian Splatting, camera-to-world"
+        return PoseList(make_matrices(R, t), names, note)
+    if isinstance(content, dict) and content and all(np.shape(matrix) == (4, 4) for matrix in content.values()):
+        note = f"the 4x4 matrices of {path.name} are read as camera-to-world"
+        return PoseList(_numbers(path, "4x4", list(content.values()), (-1, 4, 4)), list(content), note)
     if isinstance(content, dict) and "views" in content and "poses" in content:
         return _read_meshroom(path, content)
     if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:
@@ -618,7 +676,7 @@ def read_npy_poses(path: Path) -> PoseList:
 def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
     """Return poses of rows of seven numbers; the quaternion is where four numbers have length 1 in each row."""
     lost = np.isnan(rows.sum(axis=1)) | np.isinf(rows.sum(axis=1))
-    starts = [start for start in (3, 0) if _are_units(rows[~lost][:, start : start + 4])]
+    starts = [start for start in (3, 0) if are_units(rows[~lost][:, start : start + 4])]
     if not starts or lost.all():
         raise DataError(path, found="no quaternion of length 1 in 7 numbers", expected="x y z qx qy qz qw", fix=_CHECK)
     start = starts[0]
@@ -634,7 +692,8 @@ def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
     return T, None, f"rows of {path.name} are read as {order}: their quaternions have length 1"
 
 
-def _are_units(quaternions: Array) -> bool:
+def are_units(quaternions: Array) -> bool:
+    """Return whether at least MIN_ROWS rows (N, 4) all have length 1."""
     return len(quaternions) >= MIN_ROWS and bool(
         (np.abs(np.linalg.norm(quaternions, axis=1) - 1) < UNIT_TOLERANCE).all()
     )
@@ -648,7 +707,7 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
     path: the file, for messages.
     values: (N, 7) numbers.
     """
-    if _are_units(values[:, 3:]) or _are_units(values[:, :4]):
+    if are_units(values[:, 3:]) or are_units(values[:, :4]):
         return PoseList(*_from_seven(path, values))
     if path.suffix.lower() != ".traj":
         return None

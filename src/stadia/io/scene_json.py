@@ -44,7 +44,7 @@ def read_transform_poses(path: Path, content: Any) -> tuple[list[str], Array]:
 
     Source: nerfstudio, docs/quickstart/data_conventions.md: camera-to-world, +x right, +y up, +z back.
     """
-    expected = "a transforms.json of nerfstudio"
+    expected = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
     frames: Any = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
         raise DataError(path, found="no list 'frames'", expected=expected, fix=_CHECK)

@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
+from stadia.io.array_files import convert_times
 from stadia.io.reconstruction_files import Reconstruction, interpolate_poses, match_images_to_poses
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.pair_matching import FramePair
@@ -65,12 +66,14 @@ def find_image_times(matches: ImageMatches) -> Array | None:
         return matches.times_s
     try:
         stems = [Path(name).stem for name in matches.names]
-        values = np.array([float(stem) for stem in stems])
+        times_s, unit = convert_times(stems)  # nanoseconds, as EuRoC names them
     except ValueError:
         return None
-    if all("." in stem for stem in stems):
-        return values
-    return values / 1e9 if values.min() > 1e15 else None  # nanoseconds, as EuRoC names them
+    is_clock = unit != "seconds" and min(map(len, stems)) >= DIGITS_OF_MILLISECONDS
+    return times_s if is_clock or all("." in stem for stem in stems) else None
+
+
+DIGITS_OF_MILLISECONDS = 13  # since 1970; shorter names are numbers of frames
 
 
 def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s: float = 0.0) -> PosedImages:
