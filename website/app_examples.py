@@ -1,10 +1,12 @@
-"""Render the six examples of the app's first page from the synthetic worlds, with their depth by `base`.
+"""Make the examples of the app's first page, with their depth by `base`: a photo, and pictures of the synthetic worlds.
 
 python -m website.app_examples
+python -m website.app_examples --walk deep-video-mvs/sample-data/hololens-dataset/000  # the photo; a clone, MIT
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pictures
 
 from stadia.objectpose.config import TableWorldConfig
 from stadia.objectpose.table_world import TableRenderer, make_table
@@ -20,6 +23,7 @@ from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 from stadia.synthetic.roadworld.street_scene import SemanticClass
 from stadia.web import server
+from stadia.web.decoding import find_field_of_view, shrink_image
 from stadia.web.networks import load_network
 from stadia.web.photo import choose_camera, color_prediction, predict_photo
 
@@ -29,6 +33,10 @@ from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 
 SIZE, THUMB = (600, 800), (320, 240)
 ONE: dict[str, Any] = {"train": 1, "val": 0, "test": 0, "height": SIZE[0], "width": SIZE[1]}
+FOLDER: Path = server.STATIC / "examples"
+EXIF_FOLDER, FOCAL_35_MM, SENSOR_MM = 0x8769, 0xA405, 36.0
+"""Width of the sensor of EXIF's equivalent focal length, mm (the first two: tags of EXIF)."""
+
 NIGHT_SHARE, NIGHT_NOISE = 0.3, 4.0
 PEOPLE_SEED = 13
 
@@ -82,10 +90,31 @@ def render_examples() -> Iterator[tuple[str, Image]]:
     yield "night", darken(make_road(3).render(4)["left"].image)
 
 
+def write_photo(walk: Path) -> None:
+    """Write the photo of the first page with the focal length of its camera, a thumbnail, and its depth.
+
+    walk: the recording 000 of the HoloLens data of github.com/ardaduz/deep-video-mvs.
+    """
+    image = np.asarray(Pictures.open(walk / "images" / "00064.png").convert("RGB"))
+    focal = float(np.loadtxt(walk / "K.txt")[0, 0]) / image.shape[1]
+    exif = Pictures.Exif()
+    exif[EXIF_FOLDER] = {FOCAL_35_MM: round(SENSOR_MM * focal)}
+    Pictures.fromarray(image).save(FOLDER / "table.jpg", quality=92, exif=exif)
+    camera = choose_camera(None, find_field_of_view(FOLDER / "table.jpg", *image.shape[:2]), (), *image.shape[:2])
+    drawn = color_prediction(predict_photo(load_network("base"), image, camera))
+    Pictures.fromarray(drawn).save(FOLDER / "table-depth.jpg", quality=85)
+    Pictures.fromarray(shrink_image(image, THUMB[0])).save(FOLDER / "table-small.jpg", quality=85)
+
+
 def main() -> None:
     """Write each picture, and thumbnails of it and of its depth."""
-    folder: Path = server.STATIC / "examples"
-    folder.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--walk", type=Path)
+    walk = parser.parse_args().walk
+    FOLDER.mkdir(exist_ok=True)
+    if walk is not None:
+        write_photo(walk)
+        return
     network = load_network("base")
     for name, image in render_examples():
         prediction = predict_photo(network, image, choose_camera(None, None, (), *image.shape[:2]))
@@ -95,7 +124,7 @@ def main() -> None:
             ("-depth", color_prediction(prediction), THUMB),
         ):
             small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(folder / f"{name}{suffix}.jpg"), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+            cv2.imwrite(str(FOLDER / f"{name}{suffix}.jpg"), small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
         print(name, prediction.checks["verdict"])
 
 

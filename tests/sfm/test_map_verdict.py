@@ -55,7 +55,7 @@ from stadia.sfm.sparse_map import (
     SparseMap,
     from_reconstruction,
     import_pycolmap,
-    stack_seen_poses,
+    stack_measured_poses,
 )
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
@@ -325,7 +325,7 @@ def test_interpolated_frames_have_no_seen_pose():
         PlacedFrame(row, "", None, status, np.eye(4)) for row, status in enumerate(FrameStatus) if status != "lost"
     ]
     placed.append(PlacedFrame(len(placed), "", None, FrameStatus.LOST, None))
-    seen = np.isfinite(stack_seen_poses(placed)).all((1, 2))
+    seen = np.isfinite(stack_measured_poses(placed)).all((1, 2))
     assert [frame.status for frame, is_seen in zip(placed, seen, strict=True) if not is_seen] == [
         "interpolated",
         "lost",

@@ -154,7 +154,7 @@ def open_tab(chromium: Any, address: str) -> Iterator[Callable[..., Page]]:
 
 def test_a_picture_at_both_widths(tab: Page) -> None:
     """The first page has examples; a result has depth, points in 3D, an error and a licence, and is not cut off."""
-    assert len(tab.page.query_selector_all("#examples button")) == 6
+    assert len(tab.page.query_selector_all("#examples button")) == 7
     assert tab.find_faults_of_access() == []
     tab.choose(encode(make_picture(480, 640)))
     tab.wait_for_result()

@@ -26,7 +26,7 @@ COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_finding(console: Console, finding: Finding, folder: Path | None, *, has_evidence: bool = True) -> None:
-    """Print a finding with its cause, fix and evidence; one line if it says that something was not checked.
+    """Print a finding with its cause, fix and evidence; one line if something was not checked.
 
     console: prints it.
     finding: the finding.
@@ -179,7 +179,7 @@ def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
 
 
 def check_score_file(path: Path | None, inputs: Iterable[Path | None], *, force: bool) -> Path | None:
-    """Return the score file to write, after a check that it may be written; None if none is requested.
+    """Return the score file to write, after a check that it may be written; None if the user requested no plot.
 
     path: the file, or None.
     inputs: files that must not be overwritten.

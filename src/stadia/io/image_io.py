@@ -181,7 +181,7 @@ def _register_heif(path: object) -> None:
 
 
 def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray[np.uint8]:
-    """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are no picture."""
+    """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are not pictures."""
     expected = "a complete picture of 8 bits"
     try:
         with open_picture(path, io.BytesIO(data), format) as picture:

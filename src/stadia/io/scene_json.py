@@ -44,7 +44,7 @@ def read_transform_poses(path: Path, content: Any) -> tuple[list[str], Array]:
 
     Source: nerfstudio, docs/quickstart/data_conventions.md: camera-to-world, +x right, +y up, +z back.
     """
-    expected = "a transforms.json of nerfstudio"
+    expected = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
     frames: Any = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
         raise DataError(path, found="no list 'frames'", expected=expected, fix=_CHECK)
@@ -90,7 +90,7 @@ def _find_transforms(path: Path) -> Path | None:
 def read_transforms(path: Path) -> Reconstruction:
     """Read a transforms.json, whose camera belongs to all frames or to each one.
 
-    Without a size, it is read from the image that the frame names, as Blender's files need. Depth is that of
+    Without a size, it is read from the image that the frame names, as Blender's files need. Depth comes from
     `depth_file_path`, integers in millimetres.
 
     path: the file, or its folder.
@@ -364,9 +364,9 @@ def _parse_K(where: str, values: Any) -> Array:
 
 
 def write_phone_files(reconstruction: Reconstruction, out: Path) -> None:
-    """Write the JSON files of Polycam or of the 3D Scanner App again; other keys are those of the original's files.
+    """Write the JSON files of Polycam or of the 3D Scanner App again; other keys are copied from the original's files.
 
-    reconstruction: cameras and poses, whose names are those of the original's files.
+    reconstruction: cameras and poses, with the names of the original's files.
     out: the new folder.
     """
     before = {file.stem: file for file in find_phone_files(reconstruction.path)}

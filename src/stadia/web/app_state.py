@@ -7,9 +7,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,8 +28,10 @@ if TYPE_CHECKING:
 CHECK_S = 0.2
 """Pause, seconds, between two checks whether the browser still waits for a prediction."""
 
-EXAMPLES = ("street", "indoors", "people", "drone", "desk", "night")
-"""Names of the example pictures of the first page, static/examples/NAME.jpg, which `website/app_examples.py` makes."""
+EXAMPLES = ("table", "street", "indoors", "people", "drone", "desk", "night")
+"""Names of the example pictures, static/examples/NAME.jpg, which `website/app_examples.py` makes; the first one is on
+the first page.
+"""
 
 _FOLDER = "stadia-app-"
 _one_thread = partial(ThreadPoolExecutor, 1)
@@ -41,18 +42,17 @@ class AppState:
     """What the request handlers of one server share.
 
     shelf: the networks that users choose from.
-    folder: for uploads; it is removed with the server.
+    folder: folder for uploads; it is removed with the server.
     runs: the folder whose training runs are listed; None lists none.
     data: the folder whose data may be checked; None allows none.
     is_public: whether strangers use the server; they may neither adapt nor download networks.
-    gallery: the results on disk; None keeps results only as long as the server runs.
+    gallery: the results on disk; None keeps results only until the server stops.
     sessions: the browsers' sessions.
     queue: a thread that predicts pictures one by one.
     video_queue: a thread that predicts videos and checks data, which takes minutes.
     adapt_queue: a thread that adapts networks to videos, which takes up to an hour.
     starter: starts trainings.
     examples: predicted example pictures by name.
-    is_warm: whether the first network is loaded, or is being loaded.
     """
 
     shelf: NetworkShelf
@@ -67,7 +67,6 @@ class AppState:
     adapt_queue: ThreadPoolExecutor = field(default_factory=_one_thread)
     starter: TrainingStarter = field(default_factory=TrainingStarter)
     examples: dict[str, Any] = field(default_factory=dict)
-    is_warm: bool = False
 
     @cached_property
     def downloads(self) -> NetworkDownloads:
@@ -88,19 +87,9 @@ class AppState:
             raise ConfigError(what, found="a public page", expected="a page of your own", fix=fix)
 
     def warm_up(self) -> None:
-        """Load the first network and predict the example pictures in the queue of pictures; a second call does
-        nothing.
-        """
-        if not self.is_warm and self.shelf.names:
-            self.is_warm = True
-            self.queue.submit(self._prepare, EXAMPLES)
-
-    def _prepare(self, names: Sequence[str]) -> None:
-        """Predict the first of the examples, and the others after what users sent meanwhile."""
-        self.find_example(names[0])
-        if names[1:]:
-            with suppress(RuntimeError):  # the server ends
-                self.queue.submit(self._prepare, names[1:])
+        """Load the first network and predict the picture of the first page, in the queue of pictures."""
+        if self.shelf.names:
+            self.queue.submit(self.find_example, EXAMPLES[0])
 
     def find_example(self, name: str) -> Any:
         """Return an example picture with its prediction, which is kept in memory."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.data.formats.photo_lens import read_lens
 from stadia.data.video.static_parts import search_static_content
-from stadia.io.image_files import read_image_header, read_rgb
+from stadia.io.image_files import read_image_header, read_rgb, read_upright_size
 from stadia.io.image_io import write_image
 from stadia.io.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.web.forms import UPLOAD
@@ -82,19 +82,20 @@ def _hide_path() -> Iterator[None]:
 def decode_photo(path: Path) -> DecodedPhoto:
     """Decode an uploaded PNG or JPEG, turned upright, with its field of view from the EXIF data.
 
-    Raises DataError, which does not show the file's path, for a damaged file, or too few or too many pixels.
+    Raises DataError for a damaged file, or too few or too many pixels; the message hides the file's path.
     """
     with _hide_path():
         header = read_image_header(path)
         if header is not None and header.width * header.height > MAX_PHOTO_PIXELS:
             found, most = f"{header.width}x{header.height} pixels", MAX_PHOTO_PIXELS // 1_000_000
             raise DataError(UPLOAD, found=found, expected=f"at most {most} megapixels", fix="make it smaller")
-        image = read_rgb(path)
-        height, width = image.shape[:2]
+        height, width = read_upright_size(path)
         if min(height, width) < MIN_SIDE:
             found, expected = f"{width}x{height} pixels", f"at least {MIN_SIDE} on each side"
             raise DataError(UPLOAD, found=found, expected=expected, fix="choose a larger picture")
-        return DecodedPhoto(shrink_image(image, MAX_SIDE), (height, width), find_field_of_view(path, height, width))
+        factor = max(one for one in (1, 2, 4, 8) if one == 1 or max(height, width) >= one * MAX_SIDE)
+        image = shrink_image(read_rgb(path, factor), MAX_SIDE)
+        return DecodedPhoto(image, (height, width), find_field_of_view(path, height, width))
 
 
 def decode_video(
@@ -110,17 +111,22 @@ def decode_video(
     """Write every n-th frame of an uploaded video, without black bars, into a folder as numbered JPEG files.
 
     path: the video.
-    folder: for the frames.
+    folder: folder for the frames.
     every: n; None spreads at most `max_frames` over the whole video.
     max_frames: most frames to write.
     max_side: longest side of the frames, pixels.
     is_cancelled: returns whether decoding is to stop.
-    on_first: called with the first frame, RGB.
+    on_first: called with the first frame, RGB, with black bars, before the others are read.
 
     Raises DataError, which does not show the file's path.
     """
     written, size, has_more, crop = 0, (0, 0), False, None
     with _hide_path():
+        for frame in stream_video(path):  # shown while all others are read
+            image = shrink_image(frame.image, max_side)
+            write_image(folder / "000000.jpg", image[..., ::-1])
+            on_first(image)
+            break
         with contextlib.suppress(StadiaError, OSError):  # reported by the frames
             crop = search_static_content(path).crop  # leaves nothing of an upload in the cache
         if every is None:
@@ -137,8 +143,6 @@ def decode_video(
             size = (image.shape[0], image.shape[1])
             write_image(folder / f"{written:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
             written += 1
-            if written == 1:
-                on_first(image)
         fov_deg = find_field_of_view(path, *size) if written else None
         return DecodedVideo(written, every, size, read_frame_rate_hz(path), fov_deg, has_more)
 

@@ -2,6 +2,7 @@
 calibration.
 """
 
+import json
 import math
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import cv2
 from pydantic import Field
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -53,7 +55,7 @@ class CloudForm(StrictModel):
 
     edges: largest relative difference of depth to a neighboring pixel.
     points: most points.
-    certain: share of the pixels to keep, those of the lowest predicted uncertainty.
+    certain: share of the pixels to keep, starting with the lowest predicted uncertainty.
     """
 
     edges: Annotated[float, Field(gt=0, le=10)] = EDGE_RATIO
@@ -99,8 +101,7 @@ async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictFor
     except StadiaError as error:  # the picture stays, for another network or camera
         return refuse(describe_error(error), photo=key)
     kept.prediction, kept.form = prediction, form
-    await store_photo(request, key, kept)
-    return JSONResponse(describe_kept(key, kept))
+    return JSONResponse(describe_kept(key, kept), background=BackgroundTask(store_photo, request, key, kept))
 
 
 async def show_photo(request: Request) -> Response:
@@ -149,7 +150,6 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "has_depth": not prediction.depth_scale.is_affine,
         "bar": photos.describe_bar(prediction),
         "K": prediction.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
-        "ground": None if prediction.ground is None else prediction.ground.tolist(),
         "fov_deg": round(prediction.camera.fov_deg, 1),
         "fov_source": prediction.camera.source,
         "fov_from": photos.FOV_SOURCES[prediction.camera.source],
@@ -189,11 +189,17 @@ async def show_values(request: Request) -> Response:
 
 
 async def show_cloud(request: Request) -> Response:
-    """Reply with points float32 (N, 3), followed by colors uint8 (N, 3); the query string holds a CloudForm."""
+    """Reply with points float32 (N, 3), followed by colors uint8 (N, 3); the query string holds a CloudForm.
+
+    A header has the plane of the ground, or null.
+    """
     prediction = await _find_prediction(request)
     form = parse_form(CloudForm, read_query(request))
     points, colors = await run_in_threadpool(photos.make_cloud, prediction, form.points, form.edges, form.certain)
-    return Response(points.astype("<f4").tobytes() + colors.tobytes(), media_type="application/octet-stream")
+    ground = await run_in_threadpool(lambda: prediction.ground)
+    headers = {"x-ground": json.dumps(None if ground is None else ground.tolist())}
+    data = points.astype("<f4").tobytes() + colors.tobytes()
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 async def measure(request: Request) -> Response:
@@ -270,7 +276,7 @@ CALIBRATION = "the calibration"
 class CalibrationForm(StrictModel):
     """A calibration file as text.
 
-    suffix: suffix of its name, which tells the format.
+    suffix: suffix of its name, which determines the format.
     text: its content.
     """
 
@@ -281,7 +287,7 @@ class CalibrationForm(StrictModel):
 def measure_field_of_view(path: Path) -> dict[str, Any]:
     """Return the horizontal field of view, degrees, of the first camera in a calibration file, and what is assumed.
 
-    Raises DataError, which does not show the file's path, for an invalid file.
+    Raises DataError for an invalid file; the message hides the file's path.
     """
     try:
         camera = read_calibration(path)[0]

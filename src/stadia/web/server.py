@@ -1,6 +1,5 @@
 """The web application of `stadia app`, and the server that runs it."""
 
-import asyncio
 import contextlib
 import importlib
 import logging
@@ -9,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -33,9 +31,6 @@ from stadia.web.guards import (
 )
 from stadia.web.networks import NetworkShelf
 from stadia.web.sessions import SessionStore
-
-NO_PAGE_S = 5.0
-"""Seconds after which the first network is loaded even if no browser opened the page."""
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +123,8 @@ def make_app(
     names: runs, checkpoints or published networks; the first one is the default.
     runs: a folder of training runs to list; None lists none.
     data: a folder whose data may be checked; None allows none.
-    results: a folder in which pictures and videos survive a restart; None keeps them as long as the server runs.
-    token: secret that a browser must know; None only if the server is reachable from this machine alone, or public.
+    results: a folder that keeps pictures and videos across a restart; None keeps them until the server stops.
+    token: secret that a browser must send; None only if the server is reachable from this machine alone, or public.
     public_host: host name of a page for strangers, who predict photos and videos only; None for no such page.
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), runs, data, public_host is not None)
@@ -141,11 +136,10 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        timer = asyncio.get_running_loop().call_later(NO_PAGE_S, state.warm_up)
+        state.warm_up()
         try:
             yield
         finally:
-            timer.cancel()
             state.close()
 
     pages: list[BaseRoute] = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
@@ -179,9 +173,7 @@ def _start_session(request: Request, response: Response) -> Response:
 
 
 async def show_session(request: Request) -> Response:
-    """Reply with the session's secret, the networks, and the limits of uploads; the first network is loaded
-    afterwards.
-    """
+    """Reply with the session's secret, the networks, and the limits of uploads."""
     session, state = require_session(request), get_state(request)
     about = {
         "csrf": session.csrf,
@@ -191,11 +183,11 @@ async def show_session(request: Request) -> Response:
         "max_photo_bytes": MAX_PHOTO_BYTES,
         "max_video_bytes": MAX_VIDEO_BYTES,
     }
-    return JSONResponse(about, background=BackgroundTask(state.warm_up))
+    return JSONResponse(about)
 
 
 def find_own_address() -> str:
-    """Return the address by which other machines reach this one; 127.0.0.1 without a network. Sends nothing."""
+    """Return the address of this machine for other machines; 127.0.0.1 without a network. Sends nothing."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])

@@ -143,7 +143,7 @@ def test_weights_that_do_not_fall_at_an_edge_are_reported(term: ImageTerm, measu
     assert found.code == "L26"
     assert measured in found.measured
     table = found.evidence["values"]
-    assert min(table["cost"]) < table["cost"][table["image edge beside that of depth, px"].index(0)]
+    assert min(table["cost"]) < table["cost"][table["offset of the image edge from the depth edge, px"].index(0)]
 
 
 def charbonnier(values: Tensor, eps: float = 1e-3) -> Tensor:

@@ -172,10 +172,7 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_signals_to_all_processes_leave_the_workers_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, a scheduler and a closed terminal reach all processes. The training needs its workers until it saved."""
-    for module in (
-        torch.utils.data._utils,
-        torch.utils.data._utils.worker,
-    ):  # after which a worker sees that it may end
+    for module in (torch.utils.data._utils, torch.utils.data._utils.worker):  # a worker sees then that it may end
         monkeypatch.setattr(module, "MP_STATUS_CHECK_INTERVAL", 0.2)
     loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
     before = {child.pid for child in psutil.Process().children()}

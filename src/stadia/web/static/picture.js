@@ -6,7 +6,7 @@ import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
 const MAX_CLOUD = 250000, SLOW_S = 3; // of slow connections, points are sent only when they are wanted
-const HERO = { name: "street", length: { kind: "length", points: [[545, 380], [715, 380]] } };
+const HERO = { name: "table", length: { kind: "length", points: [[60, 330], [250, 150]] } }; // by the depth camera 1.75 m
 
 export function startPicture(session) {
   const state = { photo: null, result: null, changes: {}, shown: null, request: null, cloud: null, isHero: false };
@@ -187,11 +187,11 @@ export function startPicture(session) {
     const about = byId("cloud-about"), { result } = state;
     try {
       const query = new URLSearchParams({ edges: byId("edges").value, certain: byId("certain").value, points: MAX_CLOUD });
-      const [{ CloudView }, bytes] = await Promise.all([import("/shared/points.js"), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal).then((reply) => reply.arrayBuffer())]);
+      const [{ CloudView }, reply] = await Promise.all([import("/shared/points.js"), get(`/api/photos/${result.photo}/cloud.bin?${query}`, signal)]), bytes = await reply.arrayBuffer();
       if (result !== state.result) return;
       state.cloud ??= new CloudView(byId("cloud"), (text) => { about.textContent = text; }, pick);
       const camera = { fov_deg: result.fov_deg, aspect: result.width / result.height };
-      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew, ground: result.ground });
+      state.cloud.show(...splitCloud(bytes), result.depth_scale === "metres" ? "m" : "(not metres)", { cameras: [camera], keepsView: !isNew, ground: JSON.parse(reply.headers.get("x-ground")) });
       state.cloud.showMarks(stage.marksIn3d());
     } catch (error) {
       if (result === state.result && error.name !== "AbortError") about.textContent = error.message;

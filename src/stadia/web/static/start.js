@@ -2,7 +2,7 @@
 
 import { byId, get, make, post, showError } from "./api.js";
 
-export const EXAMPLES = { street: "Street", indoors: "Indoors", people: "People", drone: "From a drone", desk: "Desk", night: "Night" };
+export const EXAMPLES = { table: "Table", street: "Street", indoors: "Indoors", people: "People", drone: "From a drone", desk: "Desk", night: "Night" };
 
 function makeCard(caption, images) {
   const card = make("button", { type: "button", className: "thumb" });
