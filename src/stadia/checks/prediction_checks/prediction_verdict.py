@@ -215,13 +215,17 @@ def worsen_answer(answer: Answer, findings: Iterable[Finding]) -> Answer:
     return Answer(verdict, reason, answer.basis)
 
 
-def complete_answers(answers: Mapping[Question, Answer], findings: Sequence[Finding]) -> dict[Question, Answer]:
+def complete_answers(
+    answers: Mapping[Question, Answer], findings: Sequence[Finding], *, has_learned_metres: bool = False
+) -> dict[Question, Answer]:
     """Return answers in which findings worsen scale and camera, and a wrong camera or wrong depth worsens the metres.
 
     A wrong scale or path never worsens the depth.
 
     answers: the answer to each question, in which findings about the depth count already.
     findings: all findings, the worst first.
+    has_learned_metres: whether the metres of a video are those that the network learned, and nothing measured them.
+        They are usable only if the depth is: they were right in half of the videos whose depth is not judged.
     """
     completed = dict(answers)
     for question in (Question.SCALE, Question.CAMERA):
@@ -237,6 +241,10 @@ def complete_answers(answers: Mapping[Question, Answer], findings: Sequence[Find
         if cause.verdict is not Verdict.NOT_JUDGED and scale.verdict is not Verdict.NOT_JUDGED and is_worse:
             reason = f"{text} {cause.verdict} ({cause.reason})"
             completed[Question.SCALE] = Answer(cause.verdict, reason, scale.basis)
+    scale, depth = completed[Question.SCALE], completed[Question.DEPTH]
+    if has_learned_metres and scale.verdict is Verdict.USABLE and depth.verdict is Verdict.NOT_JUDGED:
+        reason = f"metres are no better than the depth, which is not judged ({depth.reason}); {scale.reason}"
+        completed[Question.SCALE] = Answer(Verdict.NOT_JUDGED, reason, scale.basis)
     return completed
 
 
@@ -300,6 +308,7 @@ def judge_measurements(
     answers: Mapping[Question, Answer] | None = None,
     asked: Collection[Question] = (),
     has_path_of_depth: bool = False,
+    has_learned_metres: bool = False,
 ) -> PredictionVerdict:
     """Return the verdict on predictions.
 
@@ -314,6 +323,7 @@ def judge_measurements(
     answers: answers about the scale, the path and the camera before the findings; a missing one is "not judged".
     asked: questions that count in the overall verdict, next to the depth and those that a warning is about.
     has_path_of_depth: the camera trajectory is computed from predicted depth.
+    has_learned_metres: the metres are those that the network learned, and nothing in the input measured them.
     """
     findings: list[Finding] = []
     if measured is not None:
@@ -357,6 +367,7 @@ def judge_measurements(
             **(answers or {}),
         },
         findings,
+        has_learned_metres=has_learned_metres and measured is not None and measured.frames > 1,
     )
     found = {QUESTION_OF_CODE[code] for code in severe if code in QUESTION_OF_CODE}
     return PredictionVerdict(
