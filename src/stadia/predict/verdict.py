@@ -93,6 +93,7 @@ class PredictionGate:
         verdicts: verdicts on scale, path and camera that follow from the input and the options.
         counted: questions that count in the overall verdict, next to the depth.
         has_path_of_depth: whether the camera trajectory is computed from predicted depth.
+        has_learned_metres: whether the metres are those that the network learned, and nothing measured them.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class PredictionGate:
         self.mapped, self.unused_map = mapped, unused_map
         self.verdicts: dict[Question, QuestionVerdict] = {}
         self.counted: set[Question] = set()
-        self.has_path_of_depth = False
+        self.has_path_of_depth = self.has_learned_metres = False
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
         self.is_of_training, self.has_trained_frames = is_of_training, has_trained_frames
         self.samples: list[SampledFrame] = []
@@ -199,6 +200,7 @@ class PredictionGate:
             verdicts={Question.SCALE: of_scale, **self.verdicts},
             counted=self.counted,
             has_path_of_depth=self.has_path_of_depth,
+            has_learned_metres=self.has_learned_metres,
         )
         return self._judged
 
