@@ -229,6 +229,8 @@ def test_a_program_ends_while_it_holds_a_loader() -> None:
         "loader = Loader(Mugs(), batch_size=3, shuffle=False, workers=1)\n"
         "loader.itself = loader\n"
         "print(len(list(loader)))\n"
+        "batches = iter(loader)\n"
+        "next(batches)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["3"]

@@ -229,8 +229,12 @@ _LOADERS = weakref.WeakSet["Loader[Any, Any]"]()
 
 @atexit.register
 def _rest_all() -> None:
+    """Stop all workers, also those of an iterator that a program or the traceback of an error still holds."""
     for loader in list(_LOADERS):
+        iterator = loader._batches._iterator
         loader.rest()
+        if iterator is not None:
+            iterator._shutdown_workers()  # torch has no public function for it
 
 
 class Loader(Generic[PackedT, BatchT]):
