@@ -229,3 +229,10 @@ def test_a_distortion_that_no_lens_has_is_one_line(
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "undistort.md"
+
+
+def test_a_corner_without_a_ray_is_no_lens_without_distortion() -> None:
+    """The polynomial of this calibration of Kalibr falls before it reaches the corners."""
+    K = np.array([[731.078, 0, 540.163], [0, 735.195, 356.181], [0, 0, 1]])
+    lens = DistortedCamera(K, "radial-tangential", np.array([0.15, -0.341, -0.00043, 0.0004]), 720, 1080)
+    assert 30 < lens.corner_shift_px < 100

@@ -469,9 +469,13 @@ def test_the_binary_model_of_a_rig_gives_the_poses_of_its_first_camera(tmp_path:
 
 
 def test_a_folder_of_polycam(tmp_path: Path) -> None:
-    axes = np.diag([1.0, -1, -1, 1])
+    axes, folder = np.diag([1.0, -1, -1, 1]), tmp_path / "keyframes" / "corrected_cameras"
+    folder.mkdir(parents=True)
+    folder.with_name("cameras").mkdir()
     for row, T in enumerate(walk(3) @ axes):
         keys = {f"t_{r}{c}": T[r, c] for r in range(3) for c in range(4)}
         camera = {"fx": 500, "fy": 500, "cx": 320, "cy": 240, "width": 640, "height": 480}
-        (tmp_path / f"{row}.json").write_text(json.dumps({**keys, **camera}))
-    np.testing.assert_allclose(read_trajectory(tmp_path).T_world_camera, walk(3), atol=1e-9)
+        (folder / f"{row}.json").write_text(json.dumps({**keys, **camera}))
+    read = read_trajectory(tmp_path)
+    np.testing.assert_allclose(read.T_world_camera, walk(3), atol=1e-9)
+    assert any("corrected_images" in note for note in read.notes)

@@ -120,10 +120,19 @@ class DistortedCamera:
 
     @property
     def corner_shift_px(self) -> float:
-        """Return how far the distortion shifts the image corner that it shifts most, in pixels."""
+        """Return how far the distortion shifts the image corner that it shifts most, in pixels.
+
+        A corner has no ray if a polynomial of the lens falls towards it. Then the point nearest to it that has one
+        counts.
+        """
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
-        straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
-        return float(np.linalg.norm(straight - corners, axis=1).max())
+        for share in np.linspace(1, 0.1, 10):
+            pixels = self.K[:2, 2] + share * (corners - self.K[:2, 2])
+            straight = self.rays(pixels, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
+            shift_px = float(np.linalg.norm(straight - pixels, axis=1).max())
+            if shift_px > 1e-6:  # OpenCV returns the pixel itself if it has no ray
+                return shift_px
+        return 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -278,9 +278,13 @@ def _describe_camera(reconstruction: Reconstruction, row: int) -> dict[str, Any]
 # -- one file per image
 
 
+CORRECTED = "corrected_cameras"
+"""Folder of Polycam with optimized poses, whose images are in corrected_images."""
+
+
 def find_phone_files(path: Path) -> list[Path]:
     """Return the JSON files of Polycam or the 3D Scanner App in a folder or its subfolders, in natural order."""
-    folders = ("keyframes/corrected_cameras", "keyframes/cameras", "corrected_cameras", "cameras", "")
+    folders = (f"keyframes/{CORRECTED}", "keyframes/cameras", CORRECTED, "cameras", "")
     for folder in (path / name for name in folders):
         files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES] if folder.is_dir() else []
         files = [file for file in files if file.name not in ("info.json", "mesh_info.json", "transforms.json")]
@@ -334,6 +338,9 @@ def read_phone_files(path: Path) -> Reconstruction:
             K[row] = _parse_K(str(file), content["intrinsics"])
             times.append(_read_number(str(file), content, "time"))
     is_timed = bool((np.diff(times) > 0).all())
+    notes = ["camera axes are converted from ARKit's (OpenGL) to OpenCV's"]
+    if files[0].parent.name == CORRECTED and files[0].parent.with_name("cameras").is_dir():
+        notes.append(f"poses and K are those of {CORRECTED}, which belong to corrected_images, not to images")
     found = Reconstruction(
         names=tuple(file.stem for file in files),
         T_camera_world=invert_poses(T @ OPENGL_AXES),
@@ -343,7 +350,7 @@ def read_phone_files(path: Path) -> Reconstruction:
         times_s=np.array(times) if is_timed else None,
         format="arkit",
         path=path,
-        notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
+        notes=tuple(notes),
     )
     depth = files[0].parent.parent / "depth"
     return add_depth_folder(found, depth) if depth.is_dir() and any(depth.iterdir()) else found
