@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 # NumPy's products wait busily for threads of their own, where a process of the tests has one core.
 test test-all test-fast: export OPENBLAS_NUM_THREADS := 1
+# Workers and the processes that tests start share the cores, so a thread that waits must not keep one.
+test test-all test-fast: export GOMP_SPINCOUNT := 10000
 
 .PHONY: base-network help install demo test test-all test-fast gpu-check docs gallery campaign fuzz lint format benchmarks lock audit wheel clean
 

@@ -1782,7 +1782,7 @@ add_kept_case("ns-per-frame-scene", "24 frames", outcome="right", damaging="E09|
 add_kept_case("photo-cropped-exif", "crop", r"[Ff]ix|--fov|field of view")
 add_kept_case("photo-panorama", "equirectangular|panorama", "Fix")
 add_kept_case("photo-webp-named-jpg", r"depth \d", outcome="right", damaging="neither PNG nor JPEG|remove its frame")
-add_kept_case("photos-heic-webp", "webp|3 frames|good|found", outcome="right", damaging="expected a data set of one of")
+add_kept_case("photos-heic-webp", "webp|3 frames|good|found", outcome="right", damaging="expected a dataset of one of")
 add_kept_case("record3d-metadata", r"saved .*\[\[500.*318.*242", outcome="right", damaging="normalized",
               after=show_saved_camera)  # fmt: skip
 add_kept_case("ros-binning", r"81\.[4-8]", r"saved .*\[\[29[89]\.5", outcome="right", damaging="millimetres",
@@ -1812,7 +1812,7 @@ for _name, _outcome, *_expected in (
     ("depth-pfm-scale", "right", r"abs_rel 0?\.027"),
     ("depth-truth-disparity", "cure", "ground truth", "disparity", "focal length"),
     ("hub-processor-ignored", "cure", "do_rescale", "do_flip_channel_order", "do_center_crop", "shortest_edge"),
-    ("images-gap", "cure", "missing numbers", "12 to 23"),
+    ("images-gap", "cure", r"(nothing to fix|to review)[^(]*; missing numbers \(12 to 23"),
     ("launch-slurm-ntasks", "cure", "SLURM_NTASKS", "--ntasks-per-node"),
     ("masks-flat-folder", "right", "masks of 6 frames", "22% road"),
     ("photo-float-tiff", "cure", "float32", "cv2.imwrite"),

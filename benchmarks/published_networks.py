@@ -33,7 +33,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
-from stadia.checks.prediction_checks.prediction_verdict import check_focal_beliefs
+from stadia.checks.prediction_checks.prediction_verdict import check_focal_estimates
 from stadia.core.types import RIGHT, Camera
 from stadia.data.recordings import RecordingView
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
@@ -114,13 +114,13 @@ def measure_focals(data: Path, roadworld: Path | None) -> dict[str, Any]:
         for ratio in (1.0, 1.3, 2.0):
             given = partial(make_recording_input, OtherFocal(recording, ratio), indices)
             receipt = measure_scale(predictor, given, sources)
-            belief = receipt.find_focal()
-            assert belief is not None
+            estimate = receipt.find_focal()
+            assert estimate is not None
             assert receipt.focal is not None
-            findings = check_focal_beliefs(receipt.focal, [belief])
+            findings = check_focal_estimates(receipt.focal, [estimate])
             table[f"{folder.name}, {ratio:g}"] = {
-                "given_over_believed": round(receipt.focal / belief.focal, 3),
-                "deviation": round(belief.deviation, 3),
+                "given_over_estimated": round(receipt.focal / estimate.focal, 3),
+                "deviation": round(estimate.deviation, 3),
                 "named": bool(findings),
             }
     return table

@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError
 from stadia.data.config import CameraConfig
 from stadia.evaluation.frame_preparation import Frame
+from stadia.predict.adapt_time import RECORD
 from stadia.sfm.frame_stream import open_stream
-from stadia.training.adapt import RECORD, adapt_network
+from stadia.training.adapt import adapt_network
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 

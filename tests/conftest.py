@@ -183,6 +183,23 @@ def _check_equal_data_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _draw_motions_once() -> Iterator[None]:
+    """Each validation of a small training draws its motions, which takes as long as its steps."""
+    from stadia.evaluation.plots.charts import draw_motions
+    from stadia.training.recipes.base import self_supervised
+
+    drawn = []
+
+    def draw_once(*given: Any) -> NDArray[np.uint8]:
+        drawn.extend([] if drawn else [draw_motions(*given)])
+        return drawn[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_supervised, "draw_motions", draw_once)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _restore_path_of_modules() -> Iterator[None]:
     """Remove what the command line sets for the processes that it starts: a test's program imports its neighbors."""

@@ -2,16 +2,19 @@
 
 import ast
 import functools
+import gc
 from pathlib import Path
 
 
 @functools.cache
-def parse_file(path: Path) -> ast.Module:
-    """Return the tree of a file, which is parsed at the first call."""
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
 def list_nodes(path: Path) -> tuple[ast.AST, ...]:
-    """Return every node of a file, in the order of ast.walk."""
-    return tuple(ast.walk(parse_file(path)))
+    """Return every node of a file, in the order of ast.walk.
+
+    The nodes of all files are a million objects, which stay to the end: the garbage collector does not search them.
+    """
+    gc.disable()
+    try:
+        return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    finally:
+        gc.freeze()
+        gc.enable()

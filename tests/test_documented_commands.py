@@ -36,7 +36,9 @@ NOT_RUN = {
     ),
     r"--by |camera-height|train metric|masks=": "a segmentation network, and cars in a drive of a minute",
     r"stadia demo": "ten minutes: tests/training/test_demo.py",
-    r"data (roadworld|tableworld) --preset (demo|full)": "minutes of rendering; `tiny` is run",
+    r"data (roadworld|tableworld) --preset (demo|full)": "minutes of rendering",
+    r"data roadworld --preset tiny": "seconds of rendering: tests/synthetic/roadworld/test_roadworld_command.py",
+    r"^stadia export": "an export takes seconds: tests/predict/test_export.py",
     r"--backend": "an optional package, and an export of a minute: tests/predict/test_backends.py",
     r"^stadia sweep|^stadia ablate (?!.*--dry-run)": "several trainings: tests/training/test_studies.py",
     r"--frames|--depth crops|kitti-eigen": "images of KITTI's size: tests/evaluation/test_protocols.py",
@@ -51,7 +53,6 @@ NOT_RUN = {
 NETWORK = [word for word in TINY if "=" in word and not word.startswith("training.")]
 SHORT = ["training.max_steps=2", "training.batch_size=2", "--on-stop", "warn"]
 SMALLER = {
-    r"^stadia data roadworld --preset tiny": ["--worlds", "1,1,1", "frames=4"],
     r"^stadia train selfsup .*--minutes": [*NETWORK, "--minutes", "60", "--on-stop", "warn"],
     r"^stadia train selfsup (?!.*(--help|--minutes))": ["--preset", "tiny-laptop", *NETWORK, *SHORT],
 }
@@ -82,11 +83,6 @@ LINES = {line: block.where for block in ALONE for line in commands(block) if lin
 def find_reason(line: str) -> str | None:
     """Return why a line is not run; None for one that is run."""
     return next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, line)), None)
-
-
-def find_kind(line: str) -> tuple[str, frozenset[str]]:
-    """Return the command of a line and its options: of each kind `make test` runs the first line."""
-    return line.split()[1], frozenset(re.findall(r"--[a-z-]+", line))
 
 
 RUN = sorted(line for line in LINES if find_reason(line) is None)
@@ -134,7 +130,7 @@ def examples(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("line", mark_repeats(RUN, find_kind))
+@pytest.mark.parametrize("line", mark_repeats(RUN, lambda line: line.split()[1]))
 def test_a_line_runs_as_printed(
     line: str, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,5 +158,5 @@ def test_every_line_is_run_or_has_a_reason() -> None:
     """Each reason belongs to a line, and the commands that a new user needs are run."""
     assert [pattern for pattern in NOT_RUN if not any(re.search(pattern, line) for line in LINES)] == []
     assert len(RUN) > len(LINES) / 3
-    needed = {"doctor", "camera", "check", "train", "predict", "stereo", "odometry", "diagnose", "explain", "export"}
+    needed = {"doctor", "camera", "check", "train", "predict", "stereo", "odometry", "diagnose", "explain"}
     assert {line.split()[1] for line in RUN} >= needed

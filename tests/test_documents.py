@@ -65,8 +65,15 @@ def commands(block: Block) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+class CommandLine(NamedTuple):
+    """The command line of stadia, and the names of the commands that were reached."""
+
+    command: Any
+    reached: list[str]
+
+
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CommandLine:
     """Record the commands that are reached, instead of running them; `train` becomes a dry run."""
     reached: list[str] = []
     monkeypatch.setattr("stadia.training.dry_run", lambda *_, **__: None, raising=False)
@@ -84,10 +91,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
                 _real(**options | made_up | {"preset": named})
 
         monkeypatch.setattr(command, "callback", functools.wraps(command.callback)(note))  # type: ignore[arg-type]
-    return reached
+    return CommandLine(typer.main.get_command(app), reached)
 
 
-def check(line: str, reached: list[str]) -> None:
+def check(line: str, parsed: CommandLine) -> None:
     """Raise AssertionError unless the line is a command that exists and takes these words."""
     words = shlex.split(line)
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # settings in front of the command
@@ -101,13 +108,13 @@ def check(line: str, reached: list[str]) -> None:
         unknown = [option for option in re.findall(r"\s(--[a-z][a-z0-9-]*)", line) if f'"{option}"' not in source]
         assert unknown == [], line
     elif words[0] == "stadia":
-        before = len(reached)
+        before = len(parsed.reached)
         try:
-            code = typer.main.get_command(app)(words[1:], prog_name="stadia", standalone_mode=False)
+            code = parsed.command(words[1:], prog_name="stadia", standalone_mode=False)
         except Exception as error:
             raise AssertionError(f"{line}: {error}") from error
         assert not code, line
-        assert len(reached) > before or {"--help", "--version"} & set(words), line
+        assert len(parsed.reached) > before or {"--help", "--version"} & set(words), line
     else:
         assert line.startswith(ELSEWHERE), f"{line}: neither make nor stadia, and not listed in ELSEWHERE"
 

@@ -11,10 +11,11 @@ NOT_OPENED = {"predict photo": ("data/open_dataset.py", "training/loop/checkpoin
 
 
 def mark_route(name: str) -> list[pytest.MarkDecorator]:
-    """Return the marks of a row: `adapt` trains as `train selfsup` does, so only `make test-all` measures it."""
-    return [pytest.mark.slow] * ROUTES[name].is_slow + [pytest.mark.exhaustive] * (name == "adapt")
+    """Return the marks of a row: only `make test-all` measures the trainings, which are traced for half a minute."""
+    return [pytest.mark.slow, pytest.mark.exhaustive] if ROUTES[name].is_slow else [pytest.mark.slow]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=mark_route(name)) for name in ROUTES])
 def test_a_command_enters_few_files(name: str) -> None:
     files = list_entered_files(name)

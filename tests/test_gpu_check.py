@@ -94,6 +94,7 @@ def test_a_part_is_skipped_where_no_time_is_left() -> None:
     assert gpu_check.check(late, ("waits",))["parts"]["waits"]["failed"] == "TimeoutError: no time left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["model.network.encoder=resnet18"], ["model.network=base"], ["--preset", "d3vo-kitti"]]
 )

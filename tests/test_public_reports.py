@@ -25,6 +25,8 @@ def _load() -> ModuleType:
 REPORTS = _load().REPORTS
 ELSEWHERE = {"R04b", "R10", "R12", "R13", "R14", "R16", "R18", "R20", "R23", "R24", "S02", "S03", "S04"}  # preflight
 ELSEWHERE |= {"E02", "L00"}  # E02b and L00b read the same samples, and more of them
+ELSEWHERE |= {"L01c", "L03c"}  # mutations of tests/mutations/recordings.py
+ELSEWHERE |= {"F10b"}  # tests/checks/preflight/test_frame_checks.py
 ELSEWHERE |= {"F21"}  # tests/data/test_image_files.py
 ELSEWHERE |= {"B00"}  # tests/objectpose/data/test_bop_recall.py
 ELSEWHERE |= {"B03", "B04", "B11"}  # tests/objectpose/data/test_bop.py

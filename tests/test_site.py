@@ -38,6 +38,7 @@ def test_the_navigation_has_every_page_once() -> None:
     assert sorted(named) == sorted(written | PAGES().keys())
 
 
+@pytest.mark.slow
 def test_every_public_name_has_an_entry() -> None:
     text = "\n".join(PAGES().values())
     entries = re.findall(r"^::: (\S+)$", text, re.MULTILINE)

@@ -240,6 +240,7 @@ NOTEBOOKS = "docs/results/notebooks.md"
 """Quotes the words of the notebooks that it answers."""
 
 
+@pytest.mark.slow
 def test_prose_has_the_terms_of_the_glossary() -> None:
     pages = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]
     found = []

@@ -26,8 +26,8 @@ from stadia.training.loop.callbacks import read_rows
 from website.notebooks import NOTEBOOKS, locate_notebook, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
-LONG = ("fine-tune-published-depth", "metres-from-stereo")
-"""Pages of half a minute: `make test-all` runs them, and test_documents.py parses their lines."""
+LONG = ("fine-tune-published-depth", "metres-from-stereo", "wrong-calibration")
+"""Pages of a quarter to half a minute: `make test-all` runs them, and test_documents.py parses their lines."""
 
 PAGES = [*TUTORIALS, *(ROOT / "docs" / "start" / f"{name}.md" for name in ("first-video", "train"))]
 

@@ -33,7 +33,7 @@ NAMES = {
     "train": "stadia.training.workflow:train",
     "StadiaError": "stadia.core.errors:StadiaError",
 }
-"""Public names, and where they are defined."""
+"""Public names, and the module that defines each one."""
 
 __all__ = sorted(NAMES)
 

@@ -7,12 +7,7 @@ import pytest
 
 from stadia.checks.finding import Severity
 from stadia.checks.prediction_checks import FrameMeasurements, TrainingRecord, Verdict, judge_measurements
-from stadia.checks.prediction_checks.frame_measurements import (
-    PointFrame,
-    PointMeasurements,
-    is_foreground_far,
-    measure_points,
-)
+from stadia.checks.prediction_checks.frame_measurements import PointFrame, PointMeasurements, measure_points
 from stadia.data.video.map_geometry import StandingPoints
 
 H, W, FOCAL, HEIGHT = 96, 160, 110.0, 1.5
@@ -108,16 +103,6 @@ def test_maps_of_like_frames_follow_their_images_where_they_add_what_the_points_
     }
     assert codes["right"] == [("M31", Severity.NOTE)]
     assert ("M31", Severity.WARN) in codes["same"] or ("M31", Severity.STOP) in codes["same"]
-
-
-def test_a_foreground_as_far_as_anything_is_a_warning_without_a_map():
-    assert is_foreground_far(TRUE)
-    assert not is_foreground_far(1 / TRUE)
-    judged = judge_measurements(replace(MATCHED, foreground_far=0.9), TrainingRecord(steps=3000))
-    assert judged.verdict is Verdict.DOUBTFUL
-    assert [finding.code for finding in judged.findings] == ["M37"]
-    fine = judge_measurements(replace(MATCHED, foreground_far=0.4), TrainingRecord(steps=3000))
-    assert fine.verdict is Verdict.USABLE
 
 
 def test_a_photo_of_a_network_whose_training_was_unusable_is_unusable():

@@ -33,7 +33,7 @@ HEIGHT, WIDTH, FOCAL = 96, 320, 260.0
 K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
 OVER_MEAN_MAP = {"mean_map_pairs": 5, "mean_map_deviation": 0.02}
 LEARNED = TrainingRecord(steps=3000, warped_over_unwarped=0.3, auto_masked=0.2, focal=(FOCAL / WIDTH,))
-GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0, match_deviation=0.02, matches=4000, foreground_far=0.0)
+GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0, match_deviation=0.02, matches=4000)
 
 
 def street(number: int, z: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -100,13 +100,34 @@ def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     assert measured.match_error < 0.3
     assert measured.row_error is not None
     assert measured.row_error < 0.3
-    answers = verdict.answers
-    assert answers[Question.DEPTH].verdict is Verdict.USABLE
-    assert "4 frames" in answers[Question.DEPTH].basis
-    assert {answers[question].verdict for question in Question if question is not Question.DEPTH} == {
+    verdicts = verdict.verdicts
+    assert verdicts[Question.DEPTH].verdict is Verdict.USABLE
+    assert "4 frames" in verdicts[Question.DEPTH].basis
+    assert {verdicts[question].verdict for question in Question if question is not Question.DEPTH} == {
         Verdict.NOT_JUDGED
     }
-    assert all(answer.reason for answer in answers.values())
+    assert all(verdict.reason for verdict in verdicts.values())
+
+
+def test_a_car_that_pulls_away_condemns_no_depth(drive: list[SampledFrame], monkeypatch: pytest.MonkeyPatch) -> None:
+    """KITTI raw: in a jam the cars moved against the camera, along the same epipolar lines as the street.
+
+    They have 40 % of the matches, and are nearer than 50 times the motion, unlike most of the street.
+    """
+    pixels = np.argwhere(np.ones((HEIGHT // 6, WIDTH // 6)))[:, ::-1] * 6.0
+    on_car = (np.abs(pixels - (160, 48)) < (80, 40)).all(1)
+    depth = 1 / drive[0].inverse_depth[pixels[:, 1].astype(int), pixels[:, 0].astype(int)]
+    depth[on_car] = 6.0
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(K).T
+    shift = np.where(on_car, 1.0, -0.6)[:, None] * (0, 0, 1)
+    points = (rays * depth[:, None] + shift) @ K.T
+    matches = FeatureMatches(np.arange(len(pixels)), pixels, points[:, :2] / points[:, 2:])
+    monkeypatch.setattr(pair_measurements, "match_features", lambda first, second: matches)
+    inverse_depth = drive[0].inverse_depth.copy()
+    inverse_depth[9:87, 81:239] = 1 / 6
+    measured = measure_frames([replace(drive[0], inverse_depth=inverse_depth)])
+    assert measured.match_error is not None
+    assert measured.match_error < 0.05
 
 
 @pytest.mark.slow
@@ -126,6 +147,7 @@ def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     assert measure_frames(drive, has_ratios=False).mean_map_error is None
 
 
+@pytest.mark.slow
 def test_constant_depth_is_unusable(drive: list[SampledFrame]) -> None:
     maps = [np.full((HEIGHT, WIDTH), 0.1, np.float32) for _ in drive]
     verdict = judge_predictions(with_maps(drive, maps), LEARNED)
@@ -133,11 +155,13 @@ def test_constant_depth_is_unusable(drive: list[SampledFrame]) -> None:
     assert [finding.code for finding in verdict.findings] == ["M30", "S30"]
 
 
+@pytest.mark.slow
 def test_one_map_for_all_images_is_unusable(drive: list[SampledFrame]) -> None:
     gradient = np.repeat(np.linspace(0.02, 0.4, HEIGHT, dtype=np.float32)[:, None], WIDTH, 1)
     assert "M31" in codes(with_maps(drive, [gradient] * len(drive)))
 
 
+@pytest.mark.slow
 def test_a_gradient_that_shifts_from_frame_to_frame_is_doubtful(drive: list[SampledFrame]) -> None:
     """Every frame has the road that all frames share, a little nearer or farther, and none of its boxes."""
     drive = [*drive, *drive]
@@ -150,6 +174,7 @@ def test_a_gradient_that_shifts_from_frame_to_frame_is_doubtful(drive: list[Samp
     assert "100%" in verdict.findings[0].measured
 
 
+@pytest.mark.slow
 def test_a_camera_that_stands_still_shows_no_motion(drive: list[SampledFrame]) -> None:
     still = [replace(drive[0], following=drive[0].image) for _ in drive]
     measured = measure_frames(still)
@@ -157,19 +182,21 @@ def test_a_camera_that_stands_still_shows_no_motion(drive: list[SampledFrame]) -
     assert codes(still) == []
 
 
-def test_near_sky_is_a_note_without_a_road(drive: list[SampledFrame]) -> None:
+def test_near_sky_is_a_warning_with_a_road(drive: list[SampledFrame]) -> None:
     frames = []
     for frame in drive:
         image, inverse_depth = frame.image.copy(), frame.inverse_depth.copy()
         image[:30], inverse_depth[:30] = 220, 1.0
         frames.append(replace(frame, image=image, inverse_depth=inverse_depth, following=None))
-    verdict = judge_predictions(frames, LEARNED)
-    assert [(finding.code, finding.severity) for finding in verdict.findings] == [("M32", Severity.NOTE)]
-    assert verdict.verdict is Verdict.NOT_JUDGED, "without a road it may be a ceiling or a wall"
+    measured = measure_frames(frames)
+    verdict = judge_measurements(measured, LEARNED)
+    assert (verdict.verdict, verdict.findings) == (Verdict.NOT_JUDGED, ()), "it may be a ceiling or a wall"
+    on_road = replace(measured, mapped=PointMeasurements(frames=8, road_frames=8))
+    assert [finding.code for finding in judge_measurements(on_road, LEARNED).findings] == ["M32"]
     far = [frame.inverse_depth.copy() for frame in frames]
     for inverse_depth in far:
         inverse_depth[:30] = 0.01
-    assert "M32" not in codes(with_maps(frames, far))
+    assert measure_frames(with_maps(frames, far)).sky_nearer == 0
 
 
 @pytest.mark.parametrize(
@@ -236,10 +263,13 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({"row_error": 1.0, "row_pairs": 4, "row_deviation": 0.03}, Verdict.USABLE, []),
         ({"row_error": 1.0, "row_pairs": 3, "row_deviation": 0.0}, Verdict.USABLE, []),
         ({"match_error": 0.76}, Verdict.USABLE, []),
-        ({"match_error": 0.78}, Verdict.DOUBTFUL, ["S30"]),
+        ({"match_error": 0.79}, Verdict.DOUBTFUL, ["S30"]),
         ({"match_error": 0.9, "match_deviation": 0.16}, Verdict.USABLE, []),
         ({"match_error": 1.1}, Verdict.UNUSABLE, ["S30"]),
         ({"match_error": 1.1, "match_deviation": 0.11}, Verdict.DOUBTFUL, ["S30"]),
+        # five pairs measure their deviation badly, as in traffic
+        ({"match_error": 1.18, "match_deviation": 0.19}, Verdict.DOUBTFUL, ["S30"]),
+        ({"match_error": 1.18, "match_deviation": 0.21, "match_pairs": 5}, Verdict.NOT_JUDGED, []),
         # evidence that is too weak judges nothing
         ({"match_error": 1.5, "match_deviation": 0.41}, Verdict.NOT_JUDGED, []),
         ({"match_error": 1.5, "matches": 499}, Verdict.NOT_JUDGED, []),
@@ -253,10 +283,8 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({**OVER_MEAN_MAP, "mean_map_error": 1.0}, Verdict.USABLE, ["M31"]),
         ({**OVER_MEAN_MAP, "mean_map_error": 1.0, "match_pairs": 3}, Verdict.DOUBTFUL, ["M31"]),
         ({**OVER_MEAN_MAP, "mean_map_error": 1.0, "change": 0.047}, Verdict.DOUBTFUL, ["M31"]),
-        # matches confirm a depth that is nearly flat, or whose foreground is far
+        # matches confirm a depth that is nearly flat
         ({"spread": 1.2, "match_error": 0.5}, Verdict.USABLE, ["M30"]),
-        ({"foreground_far": 0.9, "match_error": 0.5}, Verdict.USABLE, ["M37"]),
-        ({"foreground_far": 0.9, "match_error": 0.65}, Verdict.DOUBTFUL, ["M37"]),
         # a drone over relief of 10 %: unusable only where the map or the motion convicts too
         ({"spread": 1.2}, Verdict.DOUBTFUL, ["M30"]),
         ({"spread": 1.2, "frames": 1, "match_pairs": 0}, Verdict.NOT_JUDGED, ["M30"]),
@@ -286,7 +314,7 @@ def test_a_finding_states_how_often_it_was_wrong() -> None:
     (finding,) = judged.findings
     wrong, clips = FALSE_ALARMS["S30"]
     assert (finding.evidence["false_alarms"], finding.evidence["of_good_clips"]) == (wrong, clips)
-    assert f"{wrong} of {clips}" in judged.answers[Question.DEPTH].reason
+    assert f"{wrong} of {clips}" in judged.verdicts[Question.DEPTH].reason
 
 
 def test_matches_that_confirm_the_depth_outweigh_a_map() -> None:
@@ -300,12 +328,12 @@ def test_matches_that_confirm_the_depth_outweigh_a_map() -> None:
 
 
 def test_a_path_from_usable_depth_is_checked_by_nothing() -> None:
-    answers = {
-        error: judge_measurements(replace(GOOD, match_error=error), LEARNED, has_path_of_depth=True).answers
+    verdicts = {
+        error: judge_measurements(replace(GOOD, match_error=error), LEARNED, has_path_of_depth=True).verdicts
         for error in (0.5, 1.1)
     }
-    assert answers[0.5][Question.PATH].verdict is Verdict.NOT_JUDGED
-    assert answers[1.1][Question.PATH].verdict is Verdict.UNUSABLE
+    assert verdicts[0.5][Question.PATH].verdict is Verdict.NOT_JUDGED
+    assert verdicts[1.1][Question.PATH].verdict is Verdict.UNUSABLE
 
 
 def test_few_pairs_with_motion_decide_nothing() -> None:
@@ -319,7 +347,6 @@ def test_few_pairs_with_motion_decide_nothing() -> None:
     affine = replace(wrong, match_pairs=0, has_ratios=False)
     assert judge_measurements(affine, LEARNED).verdict is Verdict.USABLE, "it has no ratios that S30 could check"
     assert judge_measurements(replace(wrong, match_pairs=4), LEARNED).not_checked == {}
-    assert [*judge_measurements(replace(wrong, match_pairs=4, foreground_far=None), LEARNED).not_checked] == ["M37"]
 
 
 def test_another_lens_is_a_note() -> None:
@@ -396,6 +423,7 @@ def test_findings_after_the_checkpoint_or_mended_before_it_do_not_count(tmp_path
     assert TrainingRecord.read(tmp_path, steps=40).codes == ("T02", "T15")
 
 
+@pytest.mark.slow
 def test_what_the_data_lack_comes_before_its_symptoms(tmp_path: Path, drive: list[SampledFrame]) -> None:
     turning = make_finding("D18", Severity.NOTE, "-", "-", cause="the camera mostly turns", fix="move the camera")
     found = [turning, make_finding("D03", Severity.WARN, "-", "-"), make_finding("K03", Severity.WARN, "-", "-")]

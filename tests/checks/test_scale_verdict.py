@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stadia.checks.prediction_checks import Answer, Question, TrainingRecord, Verdict
+from stadia.checks.prediction_checks import FrameMeasurements, Question, QuestionVerdict, TrainingRecord, Verdict
 from stadia.checks.prediction_checks.prediction_verdict import (
-    FocalBelief,
-    check_focal_beliefs,
+    FocalEstimate,
+    check_focal_estimates,
     check_scale_verdict,
-    complete_answers,
     find_overall_verdict,
     judge_measurements,
+    propagate_findings,
 )
 from stadia.core.types import DepthScale
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
@@ -38,24 +38,39 @@ def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict)
     assert "their lengths in metres (M38)" in gate.describe_trust()
 
 
-def make_answers(**verdicts: Verdict) -> dict[Question, Answer]:
-    usable = {question: Answer(Verdict.USABLE, "-") for question in Question}
-    return usable | {Question(name): Answer(verdict, "-") for name, verdict in verdicts.items()}
+def make_verdicts(**verdicts: Verdict) -> dict[Question, QuestionVerdict]:
+    usable = {question: QuestionVerdict(Verdict.USABLE, "-") for question in Question}
+    return usable | {Question(name): QuestionVerdict(verdict, "-") for name, verdict in verdicts.items()}
 
 
 @pytest.mark.parametrize("verdict", [Verdict.DOUBTFUL, Verdict.UNUSABLE])
 def test_metres_are_no_better_than_depth_and_camera_and_nothing_else_is_worsened(verdict: Verdict):
     for cause in ("depth", "camera"):
-        completed = complete_answers(make_answers(**{cause: verdict}), [])
+        completed = propagate_findings(make_verdicts(**{cause: verdict}), [])
         assert completed[Question.SCALE].verdict is verdict
         assert completed[Question.SCALE].reason != "-"
         assert completed[Question.PATH].verdict is Verdict.USABLE
     for cause in ("scale", "path"):
-        completed = complete_answers(make_answers(**{cause: verdict}), [])
+        completed = propagate_findings(make_verdicts(**{cause: verdict}), [])
         assert completed[Question.DEPTH].verdict is Verdict.USABLE
         assert completed[Question.CAMERA].verdict is Verdict.USABLE
-    unknown = complete_answers(make_answers(depth=verdict, scale=Verdict.NOT_JUDGED), [])
+    unknown = propagate_findings(make_verdicts(depth=verdict, scale=Verdict.NOT_JUDGED), [])
     assert unknown[Question.SCALE].verdict is Verdict.NOT_JUDGED, "there are no metres"
+
+
+def test_learned_metres_of_a_video_need_a_depth_that_is_judged():
+    """Metres that a source measured are right whatever the matches show; a photo has no matches."""
+    verdicts = make_verdicts(depth=Verdict.NOT_JUDGED)
+    assert propagate_findings(verdicts, [])[Question.SCALE].verdict is Verdict.USABLE
+    learned = propagate_findings(verdicts, [], has_learned_metres=True)
+    assert learned[Question.SCALE].verdict is Verdict.NOT_JUDGED
+    doubtful = make_verdicts(depth=Verdict.NOT_JUDGED, scale=Verdict.DOUBTFUL)
+    assert propagate_findings(doubtful, [], has_learned_metres=True) == doubtful
+    for frames, verdict in ((1, Verdict.USABLE), (2, Verdict.NOT_JUDGED)):
+        measured = FrameMeasurements(frames, 6.0, None, None, None, 0, None)
+        scale = {Question.SCALE: QuestionVerdict(Verdict.USABLE, "-")}
+        judged = judge_measurements(measured, TrainingRecord(), verdicts=scale, has_learned_metres=True)
+        assert judged.verdicts[Question.SCALE].verdict is verdict
 
 
 def test_a_doubtful_scale_does_not_condemn_the_depth():
@@ -63,24 +78,27 @@ def test_a_doubtful_scale_does_not_condemn_the_depth():
     gate.of_scale += check_scale_verdict("unusable", "height=1.23", 0.143)
     judged = gate.judge()
     assert judged.verdict is Verdict.UNUSABLE, "a length was asked for"
-    assert judged.answers[Question.DEPTH].verdict is Verdict.NOT_JUDGED
+    assert judged.verdicts[Question.DEPTH].verdict is Verdict.NOT_JUDGED
     questions = gate.to_json()["questions"]
     assert list(questions) == [str(question) for question in Question]
-    assert all(set(answer) == {"verdict", "reason", "basis"} and answer["reason"] for answer in questions.values())
+    assert all(set(entry) == {"verdict", "reason", "basis"} and entry["reason"] for entry in questions.values())
     lines = list(verdict_lines(gate.to_json()))
-    for question, answer in questions.items():
-        assert any(line.startswith(f"  {question}: {answer['verdict']}") for line in lines)
+    for question, entry in questions.items():
+        assert any(line.startswith(f"  {question}: {entry['verdict']}") for line in lines)
     older = {name: value for name, value in gate.to_json().items() if name != "questions"}
     assert len(list(verdict_lines(older))) == len(lines) - len(questions)
 
 
 def test_a_question_that_was_not_asked_does_not_count():
-    answers = make_answers(path=Verdict.UNUSABLE)
-    assert find_overall_verdict(answers, {Question.DEPTH}) is Verdict.USABLE
-    assert find_overall_verdict(answers, {Question.DEPTH, Question.PATH}) is Verdict.UNUSABLE
-    unknown = make_answers(path=Verdict.NOT_JUDGED)
+    verdicts = make_verdicts(path=Verdict.UNUSABLE)
+    assert find_overall_verdict(verdicts, {Question.DEPTH}) is Verdict.USABLE
+    assert find_overall_verdict(verdicts, {Question.DEPTH, Question.PATH}) is Verdict.UNUSABLE
+    unknown = make_verdicts(path=Verdict.NOT_JUDGED)
     assert find_overall_verdict(unknown, {Question.DEPTH, Question.PATH}) is Verdict.NOT_JUDGED, "it is not hidden"
-    assert find_overall_verdict(unknown | {Question.DEPTH: Answer(Verdict.DOUBTFUL, "-")}, Question) is Verdict.DOUBTFUL
+    assert (
+        find_overall_verdict(unknown | {Question.DEPTH: QuestionVerdict(Verdict.DOUBTFUL, "-")}, Question)
+        is Verdict.DOUBTFUL
+    )
 
 
 def test_with_a_map_the_fix_is_no_map():
@@ -114,7 +132,7 @@ def test_a_fix_is_printed_once():
 
 @pytest.mark.parametrize("ratio", [1.3, 2.0, 1 / 1.3, 0.5])
 def test_a_wrong_focal_length_is_named_with_both(ratio: float) -> None:
-    (finding,) = check_focal_beliefs(0.58 * ratio, [FocalBelief(0.58, "the network")])
+    (finding,) = check_focal_estimates(0.58 * ratio, [FocalEstimate(0.58, "the network")])
     assert finding.code == "K31"
     assert finding.evidence["ratio"] == pytest.approx(ratio)
     assert "is given" in finding.measured
@@ -123,13 +141,13 @@ def test_a_wrong_focal_length_is_named_with_both(ratio: float) -> None:
 
 def test_a_right_focal_length_is_not_named() -> None:
     for ratio in (1.0, 1.1, 1 / 1.1):
-        assert check_focal_beliefs(0.58 * ratio, [FocalBelief(0.58, "the network")]) == []
-    assert check_focal_beliefs(0.8, [FocalBelief(0.58, "a noisy source", 0.2)]) == []
-    assert check_focal_beliefs(None, [FocalBelief(0.58, "the network")]) == []
+        assert check_focal_estimates(0.58 * ratio, [FocalEstimate(0.58, "the network")]) == []
+    assert check_focal_estimates(0.8, [FocalEstimate(0.58, "a noisy source", 0.2)]) == []
+    assert check_focal_estimates(None, [FocalEstimate(0.58, "the network")]) == []
 
 
 def test_the_verdict_is_doubtful() -> None:
-    judged = judge_measurements(None, TrainingRecord(), focal=1.2, beliefs=[FocalBelief(0.58, "the network")])
+    judged = judge_measurements(None, TrainingRecord(), focal=1.2, focal_estimates=[FocalEstimate(0.58, "the network")])
     assert judged.verdict is Verdict.DOUBTFUL
     assert [finding.code for finding in judged.findings] == ["K31"]
 
@@ -143,11 +161,11 @@ def make_receipt(by_baseline: float, by_poses: float, *, growing: tuple[str, ...
 
 
 def test_two_sources_of_scale_tell_the_focal_length() -> None:
-    belief = make_receipt(1.3 * 0.1, 0.1).find_focal()
-    assert belief is not None
-    assert belief.focal == pytest.approx(0.58)
-    assert belief.source == "the ratio of baseline and gps"
-    assert [finding.code for finding in check_focal_beliefs(1.3 * 0.58, [belief])] == ["K31"]
+    estimate = make_receipt(1.3 * 0.1, 0.1).find_focal()
+    assert estimate is not None
+    assert estimate.focal == pytest.approx(0.58)
+    assert estimate.source == "the ratio of baseline and gps"
+    assert [finding.code for finding in check_focal_estimates(1.3 * 0.58, [estimate])] == ["K31"]
 
 
 def test_errors_of_the_network_cancel_image_by_image() -> None:
@@ -156,9 +174,9 @@ def test_errors_of_the_network_cancel_image_by_image() -> None:
     receipt = replace(
         make_receipt(0.13, 0.1), by_image={"baseline": {n: 1.3 * factor for n, factor in images.items()}, "gps": images}
     )
-    belief = receipt.find_focal()
-    assert belief is not None
-    assert (belief.focal, belief.deviation) == (pytest.approx(0.58), pytest.approx(0, abs=1e-6))
+    estimate = receipt.find_focal()
+    assert estimate is not None
+    assert (estimate.focal, estimate.deviation) == (pytest.approx(0.58), pytest.approx(0, abs=1e-6))
 
 
 def test_sources_of_one_kind_tell_none() -> None:

@@ -26,6 +26,7 @@ def run_diagnose(run: Run, *words: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.slow
 def test_cause_is_listed_before_its_effects(run: Run) -> None:
     alarm = make_finding(
         "T07", Severity.WARN, measured="90% of the pixels", expected="at most 75%", evidence={"step": 120}
@@ -127,6 +128,7 @@ def write_terms(run: Run, *terms: str) -> None:
     run.metrics_csv.write_text(f"step,epoch,{names}\n100,0,{','.join(['0.5'] * len(terms))}\n")
 
 
+@pytest.mark.slow
 def test_a_term_of_the_user_is_named_beside_useless_predictions(run: Run) -> None:
     write_findings(run.folder / "findings.jsonl", [make_finding("T40", Severity.WARN, measured="-", expected="-")])
     run.update_facts(lambda facts: replace(facts, predictions="unusable"))

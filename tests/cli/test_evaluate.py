@@ -202,7 +202,7 @@ class TestCheckpoint:
         scores = json.loads(out)
         assert code == 0
         assert (scores["images"], scores["depth_scale"]) == (6, "metres")
-        assert scores["notes"][0].startswith("camera: of the data set, ")
+        assert scores["notes"][0].startswith("camera: of the dataset, ")
         assert scores["abs_rel"] < 0.01
         assert scores["odometry"]["world/a"]["ate_rmse_m"] == pytest.approx(0, abs=1e-5)
         assert (run / "predictions" / "best-step7-network" / "world" / "a" / "depth" / "000000.npz").exists()

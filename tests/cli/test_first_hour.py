@@ -51,6 +51,7 @@ def test_a_video_without_a_camera_is_checked_by_what_needs_none(tmp_path: Path, 
     assert (code, "found intrinsics without a camera" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_prediction_without_out_is_written_beside_the_current_folder(
     tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_prediction_without_out_is_written_beside_the_current_folder(
     assert (code, "found a finished prediction" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_prediction_names_how_to_start_it_again(
     tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +84,7 @@ def test_an_interrupted_prediction_names_how_to_start_it_again(
     assert "unfinished, 1 depth map written" in err
 
 
+@pytest.mark.slow
 def test_a_length_that_contradicts_the_metres_of_the_network_is_named(
     tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_help_names_every_command(stadia):
         assert f" {command} " in out
 
 
+@pytest.mark.slow
 def test_python_m_stadia():
     done = subprocess.run([sys.executable, "-m", "stadia", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"stadia {package.__version__}\n"
@@ -257,6 +258,7 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pyt
     assert (code, err.startswith("stadia: current folder: found")) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -1,5 +1,6 @@
 """The interface check of losses (test_tables.loss) for every self-supervised loss, plain and D3VO."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,20 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("reprojector", [TorchReprojector, pytest.param(FusedReprojector, marks=pytest.mark.slow)])
+IN_TORCH = "as it is", "pyramid", "residual threshold", "views agree"
+"""Configurations that the suite runs in plain torch, too; tests/losses holds both ways against each other."""
+
+
+def list_cases() -> Iterator[Any]:
+    """Yield each configuration with the compiled loops, which are fast, and in plain torch."""
+    for name in CONFIGURATIONS:
+        yield name, FusedReprojector
+        marks = [pytest.mark.slow] + [pytest.mark.exhaustive] * (name not in IN_TORCH)
+        yield pytest.param(name, TorchReprojector, marks=marks)
+
+
+@pytest.mark.parametrize(("configuration", "reprojector"), list(list_cases()))
 @pytest.mark.parametrize("d3vo", [False, True], ids=["plain", "d3vo"])
-@pytest.mark.parametrize("configuration", CONFIGURATIONS)
 def test_loss_conforms_to_its_interface(
     monkeypatch: pytest.MonkeyPatch, configuration: str, d3vo: bool, reprojector: type[Reprojector], tmp_path: Path
 ) -> None:

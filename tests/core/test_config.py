@@ -166,6 +166,7 @@ def test_configuration_survives_json_and_cannot_be_changed():
         config.width = 3  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_no_torch():
     program = (
         "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.seeds, stadia.core.registry,"

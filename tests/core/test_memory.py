@@ -55,6 +55,7 @@ def test_version_1_leaves_its_limit_less_what_is_used(system: Path) -> None:
     assert (available_memory_bytes(system), total_memory_bytes(system)) == (32 * GB, 64 * GB)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
 def test_the_peak_counts_what_was_freed_and_what_children_use() -> None:
     megabytes = 1 << 20

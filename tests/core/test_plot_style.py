@@ -2,10 +2,12 @@
 
 import matplotlib
 import numpy as np
+import pytest
 
 from stadia.evaluation.plots.charts import draw_height_histogram
 
 
+@pytest.mark.slow
 def test_a_users_style_neither_changes_a_chart_nor_is_changed() -> None:
     heights, pools = np.linspace(1.4, 1.8, 50), {"all": 1.6}
     usual = draw_height_histogram(heights, pools)

@@ -260,3 +260,45 @@ def test_a_camera_info_under_a_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(camera.K, K)
     assert camera.name == "wrist.k"
     assert camera.size == (480, 640)
+
+
+TEXTS = {
+    "calib.txt": "cam0=[700 0 319.5; 0 710 239.5; 0 0 1]\ncam1=[700 0 319.5; 0 710 239.5; 0 0 1]\ndoffs=0\n"
+    "baseline=500\nwidth=640\nheight=480\n",  # Middlebury
+    "intrinsic.txt": "frame cameraID K[0,0] K[1,1] K[0,2] K[1,2]\n0 0 700 710 319.5 239.5\n0 1 700 710 319.5 239.5\n",
+    "lines.txt": "700\n710\n319.5\n239.5\n",
+    "mono_left.txt": "700 710 319.5 239.5\n0 0 1 0\n1 0 0 0\n0 1 0 0\n0 0 0 1\n",  # RobotCar
+    "queries.txt": "query/a.jpg PINHOLE 640 480 700 710 320 240\nquery/b.jpg PINHOLE 640 480 700 710 320 240\n",
+    "camera.txt": "Pinhole 700 710 319.5 239.5 0 0 0 0\n640 480\ncrop\n640 480\n",
+    "mast3r.yaml": "width: 640\nheight: 480\ncalibration: [700, 710, 319.5, 239.5, 0, 0, 0, 0, 0]\n",
+    "nested.yaml": "camera_matrix: {fx: 700, fy: 710, cx: 319.5, cy: 239.5}\nimage_size: {width: 640, height: 480}\n",
+    "videre.ini": "[image]\nwidth\n640\nheight\n480\n\n[left]\n\ncamera matrix\n700 0 319.5\n0 710 239.5\n0 0 1\n",
+    "cameras.json": json.dumps([{"img_name": str(k), "width": 640, "height": 480, "fx": 700, "fy": 710,
+                                 "position": [0, 0, 0]} for k in range(3)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_cameras_of_programs_and_data_sets(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(TEXTS[name])
+    cameras = read_calibration(tmp_path / name)
+    np.testing.assert_allclose(cameras[0].K, K, atol=1e-9)
+    assert cameras[0].size in (None, (480, 640))
+    assert not cameras[0].is_distorted
+    if name == "calib.txt":
+        assert cameras[1].T_camera_first is not None
+        np.testing.assert_allclose(cameras[1].T_camera_first[:3, 3], (-0.5, 0, 0))
+    assert name != "cameras.json" or len(cameras) == 1
+
+
+def test_a_camchain_with_the_pose_on_the_imu(tmp_path: Path) -> None:
+    T_imu = {"cam0": np.eye(4), "cam1": np.eye(4)}
+    T_imu["cam1"][0, 3] = 0.11
+    chain = KALIBR.partition("  T_cn_cnm1")[0]
+    parts = chain.replace("\ncam1:", "|cam1:").split("|")
+    for key, change in (("T_imu_cam", lambda T: T), ("T_cam_imu", np.linalg.inv)):
+        texts = [f"{part}\n  {key}: {change(T).tolist()}\n" for part, T in zip(parts, T_imu.values(), strict=True)]
+        (tmp_path / "chain.yaml").write_text("".join(texts))
+        T = read_calibration(tmp_path / "chain.yaml")[1].T_camera_first
+        assert T is not None
+        np.testing.assert_allclose(T[:3, 3], (-0.11, 0, 0))

@@ -299,9 +299,7 @@ def ros2(tmp_path: Path, world: Any) -> Path:
 CAMERA: dict[str, dict[str, Any]] = {"bdd": {"camera": {"horizontal_fov_deg": 67.0}}}
 
 
-@pytest.mark.parametrize(
-    "fixture", mark_others(["nuscenes", "ddad", "bdd", "waymo", "ros1", "ros2"], ["nuscenes", "ros1"])
-)
+@pytest.mark.parametrize("fixture", mark_others(["nuscenes", "ddad", "bdd", "waymo", "ros1", "ros2"], ["ros1"]))
 @pytest.mark.slow
 def test_miniature_passes_the_checks_and_trains_three_steps(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -341,6 +339,7 @@ def test_ddad(ddad: Path, world: Any) -> None:
     np.testing.assert_allclose(depth[depth > 0], true[depth > 0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_bdd100k(bdd: Path) -> None:
     assert detect_format(bdd) == "bdd100k"
     splits = read_named_splits(bdd)
@@ -352,6 +351,7 @@ def test_bdd100k(bdd: Path) -> None:
     np.testing.assert_allclose(last[:3, 2], np.array([1, 0, 1]) * np.sqrt(0.5), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_waymo(waymo: Path, world: Any) -> None:
     assert detect_format(waymo) == detect_format(waymo / "training") == "waymo"
     assert read_named_splits(waymo) == {"train": ["training/100_000_120_000"], "val": ["validation/200_000_220_000"]}

@@ -51,6 +51,7 @@ def flat(tmp_path: Path) -> Path:
     return write_flat_sequence(tmp_path / "set" / "MH_01_easy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["radial-tangential", "radtan", "equidistant"])
 def test_images_are_rectified(world: Any, tmp_path: Path, rendered: Path, model: str) -> None:
     """Undistortion, rectification, extrinsics, ground truth by timestamp, body to camera and w x y z, all against one

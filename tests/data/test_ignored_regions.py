@@ -78,6 +78,7 @@ def paint_hood(folder: Path) -> None:
         cv2.imwrite(str(file), image[..., ::-1])
 
 
+@pytest.mark.slow
 def test_check_proposes_a_hood_that_never_moves(stadia: Any, world: Any, tmp_path: Path) -> None:
     """Only where there is one: the mask of `stadia check --out` covers what was painted, and `data.ignore` takes it."""
     folder = Path(world.recording(tmp_path / "a", 14))

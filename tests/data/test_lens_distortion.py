@@ -123,6 +123,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "text"),
     [
@@ -189,6 +190,7 @@ def test_a_photo_is_undistorted(world: Any, tmp_path: Path) -> None:
     assert np.abs(frame.image.astype(int) - true).mean() < 1
 
 
+@pytest.mark.slow
 def test_the_lens_that_a_map_found_is_removed(world: Any, tmp_path: Path) -> None:
     images = write_folder(world, tmp_path / "images", "radial-tangential")
     write_map(find_map_folder(images))
@@ -227,3 +229,10 @@ def test_a_distortion_that_no_lens_has_is_one_line(
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "undistort.md"
+
+
+def test_a_corner_without_a_ray_is_no_lens_without_distortion() -> None:
+    """The polynomial of this calibration of Kalibr falls before it reaches the corners."""
+    K = np.array([[731.078, 0, 540.163], [0, 735.195, 356.181], [0, 0, 1]])
+    lens = DistortedCamera(K, "radial-tangential", np.array([0.15, -0.341, -0.00043, 0.0004]), 720, 1080)
+    assert 30 < lens.corner_shift_px < 100

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.combinations import mark_others
 from tests.refusals import refuses
 from three_steps import check_three_steps
 
@@ -97,7 +98,7 @@ def city(tmp_path: Path, world: Any) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fixture", ["tum", "nerf", "colmap", "city"])
+@pytest.mark.parametrize("fixture", mark_others(["tum", "nerf", "colmap", "city"], ["nerf", "city"]))
 def test_miniature_passes_the_checks_and_trains_three_steps(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_variant_is_named(name: str, request: pytest.FixtureRequest, one_line: OneLine) -> None:
     fixture, damage, names = WRONG[name]

@@ -99,6 +99,7 @@ def test_files_of_others_in_a_store_are_not_replaced(source: Path) -> None:
     assert not store.exists("unfinished.json")
 
 
+@pytest.mark.slow
 def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> None:
     for expected, found in zip(open_recordings(source), open_recordings(written), strict=True):
         check_equal(expected, found)
@@ -201,6 +202,7 @@ def test_a_cut_shard_is_named_by_any_frame(shards: Path) -> None:
         open_recordings(shards)[0].image(0)
 
 
+@pytest.mark.slow
 def test_copy_that_changed_on_this_machine_is_fetched_again(written: Path, s3_url: str, tmp_path: Path) -> None:
     url = upload(written, f"{s3_url}/set")
     read_all(url)

@@ -39,6 +39,7 @@ def give_K(folder: Path, bars) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_frames_with_bars_are_those_without_and_so_is_their_camera(tmp_path):
     plain, barred = (
         open_recordings(give_K(write_drive(tmp_path / name, bars), bars), stride=1)[0]
@@ -53,6 +54,7 @@ def test_frames_with_bars_are_those_without_and_so_is_their_camera(tmp_path):
     assert barred.fingerprint() != plain.fingerprint()
 
 
+@pytest.mark.slow
 def test_predictions_and_maps_see_the_same_frames(tmp_path):
     folder = give_K(write_drive(tmp_path / "barred", BARS), BARS)
     recording = open_recordings(folder, stride=1)[0]

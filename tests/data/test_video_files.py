@@ -42,6 +42,7 @@ def images(tmp_path: Path, world: Any, drive_frames: list[np.ndarray]) -> Path:
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 def test_a_file_and_a_folder_give_the_same_frames(tmp_path: Path, images: Path, drive_frames: list[np.ndarray]) -> None:
     (folder,) = open_recordings(images, camera=FOCAL, frame_rate_hz=10)
     (file,) = open_recordings(write_video(tmp_path / "drive.mp4", drive_frames), camera=FOCAL)
@@ -245,6 +246,7 @@ def test_selected_frames_are_those_of_the_whole_video(tmp_path, drive_frames):
     assert not list(stream_selected(path, ()))
 
 
+@pytest.mark.slow
 def test_a_damaged_frame_in_the_middle_is_left_out_and_the_others_keep_their_numbers(
     tmp_path: Path, drive_frames: list[np.ndarray]
 ) -> None:
@@ -420,6 +422,7 @@ def test_short_video_is_one_segment_and_other_data_is_opened_whole(drive: Path, 
         sample_recordings(drive, camera=FOCAL, color="gray")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_segments")
 def test_a_folder_of_many_images_is_sampled(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Selection by motion reads each image. Of many only those of four segments are read; files keep their names."""

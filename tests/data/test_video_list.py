@@ -44,6 +44,7 @@ def write_list(path: Path, *rows: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_folder_glob_and_lists_open_the_same_videos(drives: Path, tmp_path: Path) -> None:
     files = sorted(drives.glob("*/*.mp4"))
     text = write_list(tmp_path / "drives.txt", "# three drives", *map(str, files))

@@ -119,6 +119,7 @@ def scored(predictions: Path, truth: Path, protocol: str, crop: str | None = Non
 
 
 class TestOtherPrograms:
+    @pytest.mark.slow
     def test_a_crop_is_pasted_at_its_place(self, folders: tuple[Path, Path, NDArray]) -> None:
         """A pixel off, and random depth is nowhere right."""
         predictions, truth, _ = folders
@@ -128,6 +129,7 @@ class TestOtherPrograms:
         assert any("of the crop 'kb'" in note for note in score.notes)
 
 
+@pytest.mark.slow
 def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:
     predictions, truth, _ = folders
     words = ("evaluate", "--depth", predictions, "--reference", truth, "--json")

@@ -138,6 +138,7 @@ class TestAgainstNumpy:
         assert list(ours.metrics.values()) == pytest.approx(np.mean(rows, axis=0).tolist(), abs=1e-6, rel=1e-9)
         assert [image.pixels for image in ours.per_image] == [int((g > 0).sum()) for g in truth_m.values()]
 
+    @pytest.mark.slow
     def test_nyu_is_in_millimetres_for_both_sides(self, tmp_path: Path) -> None:
         """480x640: rows 45:471, columns 41:601, strictly below 10 m; another program's PNG has the same unit, and a
         note says so.

@@ -82,6 +82,7 @@ def test_boxes_are_green_or_red_and_have_their_word():
     assert at(plain, GOOD).sum() < at(left, GOOD).sum()
 
 
+@pytest.mark.slow
 def test_a_sheet_holds_images_of_any_sizes_over_a_legend():
     images = {"wide": BLACK, "square $1$": np.zeros((60, 60, 3), np.uint8), "last": BLACK}
     legend = [(f"a class called {number}", (20 * number, 200, 90)) for number in range(9)]

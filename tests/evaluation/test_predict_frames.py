@@ -178,6 +178,7 @@ def test_no_depth_is_written_in_the_ignored_region(tmp_path: Path, drive: Make, 
     assert png[:24].all()
 
 
+@pytest.mark.slow
 def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make) -> None:
     """Against the product in float64 of the same motion, turning: after 300 frames R is still a rotation."""
     turn = np.eye(4)

@@ -75,11 +75,13 @@ class TestPublishedFigures:
 
 
 class TestFigures:
+    @pytest.mark.slow
     def test_each_is_that_of_a_script(self, maps: list[LabeledMap], found: ProtocolSearch) -> None:
         for row in random.Random(0).sample(range(len(found.schemes)), 150):
             expected = score_by_script(maps, found.schemes[row])
             assert found.figures[row] == pytest.approx([expected[metric] for metric in METRICS], rel=2e-6)
 
+    @pytest.mark.slow
     def test_each_with_an_option_is_that_of_evaluate(self, maps: list[LabeledMap], found: ProtocolSearch) -> None:
         rows = {scheme.option(DepthScale.METRES): row for row, scheme in enumerate(found.schemes)}
         options = [option for option in rows if option is not None]
@@ -93,6 +95,7 @@ class TestFigures:
             means = [np.mean([score.metrics[metric] for score in scored if score]) for metric in METRICS]
             assert found.figures[rows[option]] == pytest.approx(means, rel=1e-9), option
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("scale", [DepthScale.AFFINE_INVERSE, DepthScale.AFFINE_DEPTH, DepthScale.UP_TO_SCALE])
     def test_other_scales_are_those_of_evaluate(self, maps: list[LabeledMap], scale: DepthScale) -> None:
         turned = [
@@ -128,6 +131,7 @@ class TestFigures:
 
 
 class TestMatches:
+    @pytest.mark.slow
     def test_hidden_protocols_are_found(self, maps: list[LabeledMap], found: ProtocolSearch) -> None:
         chance = random.Random(1)
         for _ in range(20):
@@ -158,6 +162,7 @@ class TestMatches:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_json_has_the_options_of_the_matches(
         self,
         tmp_path: Path,

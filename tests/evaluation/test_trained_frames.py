@@ -27,6 +27,7 @@ def mistake(result: tuple[int, str, str], *words: str) -> None:
         assert word in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_frames_that_trained_are_counted_and_can_be_left_out(
     checkpoint: Path, drive_folder: Path, stadia: Stadia
 ) -> None:
@@ -54,6 +55,7 @@ def test_frames_that_trained_are_counted_and_can_be_left_out(
     mistake(stadia(*words, "--held-out", "data.frames=[0,2]"), "only frames that trained")
 
 
+@pytest.mark.slow
 def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
     """D-14: by what its file holds, in another recording of another name, camera and frame number."""
     run = checkpoint.parent.parent
@@ -120,6 +122,7 @@ def test_frames_of_a_video_that_trained_are_counted_by_each_command(
     assert set(count_trained(stadia, checkpoint, video, tmp_path / "other").values()) == {0}
 
 
+@pytest.mark.slow
 def test_a_part_of_the_training_that_cannot_be_compared_is_noted(
     checkpoint: Path, drive_folder: Path, stadia: Stadia
 ) -> None:

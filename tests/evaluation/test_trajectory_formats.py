@@ -12,6 +12,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
+from stadia.io.array_files import convert_times
 from stadia.io.colmap_model import write_colmap
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.trajectory_files import Trajectory, associate_trajectories, write_kitti_trajectory, write_tum_trajectory
@@ -43,6 +44,7 @@ NANOSECONDS = [str(START_NS + k * 10**8) for k in range(12)]
 EUROC_HEADER = (
     "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z [], v_x [m s^-1]"
 )
+SPLIT_TIMES = [f"{k},{row[:10]},{row[10:]}" for k, row in enumerate(rows(NANOSECONDS, w_first=False, separator=","))]
 MATRICES = [" ".join(f"{v:.9e}" for v in T[:3].ravel()) for T in walk()]
 
 FILES: dict[str, list[str]] = {
@@ -64,6 +66,13 @@ FILES: dict[str, list[str]] = {
     "euroc without a header": rows(NANOSECONDS, w_first=True, separator=",", extra=",0" * 9),
     "vins": rows(NANOSECONDS, w_first=True, separator=",", extra=",0.1,0.1,0.1,"),
     "vins loop": rows(NANOSECONDS, w_first=True, separator=",", extra=","),
+    "times and counters in front": [
+        f"{time},{2734 + k},{row},0,0,0,0,0,0"
+        for k, (time, row) in enumerate(zip(NANOSECONDS, rows(NANOSECONDS, w_first=False, separator=","), strict=True))
+    ],
+    "tum with the scale of each pose": rows(SECONDS, w_first=False, separator=" ", extra=" 0.86"),
+    "a counter, seconds and nanoseconds": SPLIT_TIMES,
+    "seconds and nanoseconds by name": ["#sec,nsec,x,y,z,qx,qy,qz,qw", *(row.partition(",")[2] for row in SPLIT_TIMES)],
     "kitti": MATRICES,
     "kitti with frames": [f"{k} {row}" for k, row in enumerate(MATRICES)],
     "kitti-360": [f"{k} {row} 0 0 0 1" for k, row in enumerate(MATRICES)],
@@ -373,11 +382,62 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert "decimal points" in read.notes[-1]
 
 
+def test_world_to_camera_rows_of_several_cameras(tmp_path: Path) -> None:
+    """Programs such as kapture and Virtual KITTI write the poses of all cameras of a rig in one file."""
+    T = np.linalg.inv(walk(4))
+    q = np.roll(Rotation.from_matrix(T[:, :3, :3]).as_quat(), 1, axis=1)
+    kapture, vkitti = ["# kapture format: 1.1"], ["frame cameraID r1,1 r1,2 r1,3 t1 r2,1 r2,2 r2,3 t2 0 0 0 1"]
+    for k, camera in ((k, camera) for k in range(4) for camera in range(2)):
+        kapture.append(", ".join(map(str, (k, f"cam{camera}", *q[k], *(T[k, :3, 3] + camera)))))
+        vkitti.append(" ".join(map(str, (k, camera, *(T[k] + camera * np.eye(4, k=3)).ravel()))))
+    (tmp_path / "sensors").mkdir()
+    (tmp_path / "sensors" / "trajectories.txt").write_text("\n".join(kapture))
+    (tmp_path / "extrinsic.txt").write_text("\n".join(vkitti))
+    for path in (tmp_path, tmp_path / "extrinsic.txt"):
+        read = read_trajectory(path)
+        np.testing.assert_allclose(read.T_world_camera, walk(4), atol=1e-9)
+        assert any("first of 2" in note for note in read.notes)
+
+
+def test_poses_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "poses.json"
+    gaussians = [{"img_name": f"{k}", "rotation": T[:3, :3].tolist(), "position": T[:3, 3].tolist()}
+                 for k, T in enumerate(walk(4))]  # fmt: skip
+    for content in (gaussians, {str(k): T.tolist() for k, T in enumerate(walk(4))}):
+        path.write_text(json.dumps(content))
+        np.testing.assert_allclose(read_trajectory(path).T_world_camera, walk(4), atol=1e-9)
+
+
+def test_integers_stay_integers_and_another_clock_is_named(tmp_path: Path) -> None:
+    stamps = [str(START_NS + 100 * k) for k in range(12)]  # a float in seconds holds steps of 240 ns
+    path = tmp_path / "fine.csv"
+    path.write_text("\n".join(rows(stamps, w_first=False, separator=",")))
+    read = read_trajectory(path)
+    assert read.times_s is not None
+    assert (np.diff(read.times_s) > 0).all()
+    names = "device_time,system_time,x,y,z,qx,qy,qz,qw"
+    late = [
+        f"{time},{float(time) + 0.12:.6f},{row.partition(',')[2]}"
+        for time, row in zip(SECONDS, rows(SECONDS, w_first=False, separator=","), strict=True)
+    ]
+    path.write_text("\n".join([names, *late]))
+    assert any("device_time; system_time differs by up to 0.12 s" in note for note in read_trajectory(path).notes)
+
+
+@pytest.mark.parametrize(("step", "first", "unit"), [
+    (500_000, 132697151403874938, "intervals of 100 ns"), (50_000, 1403636579763555, "microseconds"),
+])  # fmt: skip
+def test_units_of_times(step: int, first: int, unit: str) -> None:
+    times_s, found = convert_times([str(first + step * k) for k in range(5)])
+    assert found == unit
+    np.testing.assert_allclose(np.diff(times_s), 0.05, atol=1e-5)
+
+
 def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(tmp_path: Path) -> None:
     moved_m = np.stack([np.linspace(0, 50, 20), np.linspace(0, 90, 20) ** 1.2, np.zeros(20)], axis=1)  # east, north, up
     latitude, longitude = 49.0 + moved_m[:, 1] / 111_218.0, 8.4 + moved_m[:, 0] / 73_172.0
     rows_ = [
-        f"{k * 0.1} {a:.9f} {o:.9f} 116.0 0 0 0 1" for k, (a, o) in enumerate(zip(latitude, longitude, strict=True))
+        f"{k * 0.5} {a:.9f} {o:.9f} 116.0 0 0 0 1" for k, (a, o) in enumerate(zip(latitude, longitude, strict=True))
     ]
     path = tmp_path / "gps.txt"
     path.write_text("\n".join(rows_))
@@ -386,6 +446,8 @@ def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(t
     assert any("degrees" in note for note in read.notes)
     path.write_text("\n".join(f"{k * 0.1} {49 + k * 1e-7} {8.4 - k * 1e-7} 1.5 0 0 0 1" for k in range(20)))
     assert read_trajectory(path).T_world_camera[0, 0, 3] == 49
+    path.write_text("\n".join(f"{k * 0.05} {0.88 + k * 1e-4} {2.16 - k * 1e-4} 0.95 0 0 0 1" for k in range(60)))
+    assert read_trajectory(path).T_world_camera[0, 0, 3] == 0.88  # a drone that hovers, in metres
 
 
 def test_the_binary_model_of_a_rig_gives_the_poses_of_its_first_camera(tmp_path: Path) -> None:
@@ -407,9 +469,13 @@ def test_the_binary_model_of_a_rig_gives_the_poses_of_its_first_camera(tmp_path:
 
 
 def test_a_folder_of_polycam(tmp_path: Path) -> None:
-    axes = np.diag([1.0, -1, -1, 1])
+    axes, folder = np.diag([1.0, -1, -1, 1]), tmp_path / "keyframes" / "corrected_cameras"
+    folder.mkdir(parents=True)
+    folder.with_name("cameras").mkdir()
     for row, T in enumerate(walk(3) @ axes):
         keys = {f"t_{r}{c}": T[r, c] for r in range(3) for c in range(4)}
         camera = {"fx": 500, "fy": 500, "cx": 320, "cy": 240, "width": 640, "height": 480}
-        (tmp_path / f"{row}.json").write_text(json.dumps({**keys, **camera}))
-    np.testing.assert_allclose(read_trajectory(tmp_path).T_world_camera, walk(3), atol=1e-9)
+        (folder / f"{row}.json").write_text(json.dumps({**keys, **camera}))
+    read = read_trajectory(tmp_path)
+    np.testing.assert_allclose(read.T_world_camera, walk(3), atol=1e-9)
+    assert any("corrected_images" in note for note in read.notes)

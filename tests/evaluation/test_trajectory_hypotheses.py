@@ -58,6 +58,7 @@ def test_a_convention_is_named_with_its_gain(name: str) -> None:
     assert "Fix: " in note
 
 
+@pytest.mark.slow
 def test_correct_and_bad_paths_have_no_hypothesis() -> None:
     rng, T = np.random.default_rng(1), drive()
     noisy = T.copy()

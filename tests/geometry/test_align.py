@@ -149,6 +149,7 @@ def test_a_constant_prediction_has_no_scale():
         assert_close(shift.item(), 500.0)
 
 
+@pytest.mark.slow
 def test_gradients(noisy):
     source, target = noisy[0][:2, :6].clone().requires_grad_(), noisy[1][:2, :6].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda a, b: align.umeyama(a, b, "sim3").apply(a), (source, target))
@@ -262,6 +263,7 @@ def correspondences(n: int = 500, *, wrong: float = 0.0, noise_m: float = 0.0) -
     return source, torch.where(right[:, None], target, T + 0.3 * torch.randn(n, 3, dtype=F64)), right
 
 
+@pytest.mark.slow
 def test_without_noise_the_transform_is_exact_whatever_share_is_wrong():
     for wrong in (0.0, 0.3, 0.5):
         source, target, right = correspondences(wrong=wrong)

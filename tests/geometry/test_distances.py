@@ -29,6 +29,7 @@ def test_distance_scales_with_depth() -> None:
     assert twice.deviation == pytest.approx(2 * once.deviation)
 
 
+@pytest.mark.slow
 def test_deviation_is_the_spread_of_distances_under_errors_of_depth() -> None:
     rng = np.random.default_rng(2)
     flat = np.full((48, 64), 4.0)

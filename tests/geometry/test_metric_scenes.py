@@ -104,6 +104,7 @@ def test_v1_without_noise_both_heights_are_exact():
         assert error.abs().max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.01, 0.02])
 def test_v2_smooth_noise_costs_the_median_less_than_a_percent(share):
     rng = np.random.default_rng(2)
@@ -117,6 +118,7 @@ def test_v2_smooth_noise_costs_the_median_less_than_a_percent(share):
     assert by_median.std() < 0.01
 
 
+@pytest.mark.slow
 def test_v3_noise_of_single_pixels_leaves_the_plane_and_lowers_the_median():
     factor = 1 + 0.01 * torch.randn(2, 1, 192, 640, dtype=F64)
     by_plane, by_median, _ = camera_heights(roads(2, cars=1), FULL, factor)
@@ -149,6 +151,7 @@ def implied(cars: Traffic, shown: Segments, pitch_deg: float = 0.0) -> Tensor:
     )
 
 
+@pytest.mark.slow
 def test_v7_a_hidden_top_is_odd_and_a_hidden_foot_is_not(cars):
     true = torch.tensor(CAMERA_M, dtype=F64)
     odd = hr.log_height_ratio(implied(cars, cars.without_rows(-0.1, 0.4)), true)

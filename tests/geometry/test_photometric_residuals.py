@@ -176,6 +176,7 @@ def stereo_points(inverse_depth: Tensor) -> HostPoints:
     return HostPoints(*(torch.cat([getattr(part, name) for part in hosts]) for name in HostPoints.__slots__))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rig", [RIG, se3.se3_exp(torch.tensor([-0.5, 0.03, 0.1, 0.01, 0.02, -0.01], dtype=F64))])
 def test_stereo_slopes_are_autograds(rig):
     slanted = 0.1 + 0.001 * pixel_grid(48, 96, dtype=F64)[1] + 0.02 * TWO_VIEWS[0]

@@ -78,6 +78,7 @@ def test_perfect_edges_close_the_path_from_any_start(has_scale: bool) -> None:
     assert_close(solve_pose_graph(bent, edges, has_scale=has_scale).T_world_camera, truth, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_another_world_gives_the_same_path_in_it() -> None:
     truth = circle()
     bent, measured = drifting(truth)
@@ -87,6 +88,7 @@ def test_another_world_gives_the_same_path_in_it() -> None:
     assert_close(compose(world, here), there, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_loops_bring_the_path_nearer_to_the_truth() -> None:
     truth = circle()
     bent, measured = drifting(truth)

@@ -288,6 +288,7 @@ def test_what_has_no_depth_or_plane_is_nan_and_leaves_the_others(street):
     ).height.shape == (0,)
 
 
+@pytest.mark.slow
 def test_silhouettes_have_exact_gradients(street):
     camera = cameras.intrinsics(6, 6, 2.4, 1.6, height=4, width=6)
     depth = (5 + torch.rand(2, 1, camera.height, camera.width, dtype=F64)).requires_grad_()

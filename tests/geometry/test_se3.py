@@ -51,6 +51,7 @@ def test_exp_and_log_are_scipys(dtype, tolerance):
     assert_close(se3.so3_log(R).double(), torch.from_numpy(reference.as_rotvec()), atol=10 * tolerance, rtol=0)
 
 
+@pytest.mark.slow
 def test_exp_and_its_jacobian_are_opencvs():
     for w in axis_angles(50):
         expected, by_w = cv2.Rodrigues(w.numpy())

@@ -135,7 +135,7 @@ def test_an_animated_png_is_refused() -> None:
     chunks = _chunk(b"acTL", struct.pack(">II", 1, 0)) + _chunk(b"fcTL", frame)
     animated = data[:33] + chunks + data[33:]
     assert cv2.imdecode(np.frombuffer(animated, np.uint8), cv2.IMREAD_COLOR).shape == IMAGE.shape
-    with refuses(DataError, where="a", found="PNG"):
+    with refuses(DataError, where="a", found="PNG", fix="ImageSequence"):
         decode_image("a", animated, cv2.IMREAD_COLOR)
 
 

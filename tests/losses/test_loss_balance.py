@@ -95,6 +95,7 @@ def test_the_combination_descends_along_every_gradient(count: int) -> None:
     assert (gradients @ shortest >= shortest.square().sum() * (1 - 1e-6)).all()
 
 
+@pytest.mark.slow
 def test_it_is_as_short_as_the_best_of_a_fine_grid() -> None:
     gradients = torch.tensor([[1.0, 0.2], [-0.5, 1.0], [2.0, 2.0]], dtype=torch.float64)
     found = (find_min_norm_weights(gradients) @ gradients).norm()

@@ -60,6 +60,7 @@ def test_a_load_that_is_not_whole_stops(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -> None:
     source = drawn(plain)
     path = saved(tmp_path, with_more(of_another_size(without_a_block(originals(source)))))

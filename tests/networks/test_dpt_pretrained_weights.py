@@ -41,6 +41,7 @@ from stadia.networks.depth.dpt import Architecture, Dpt, build_transformer
 from stadia.networks.encoders import rename_to_transformers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [hybrid, plain])
 def test_original_weights_arrive(arch: Callable[[], Architecture], tmp_path: Path) -> None:
     source = drawn(arch)
@@ -61,6 +62,7 @@ SCRIPTED += ((r"(act_postprocess\d)\.4", r"\1.1"),)
 """Names of isl-org/DPT, and of the files for scripting, which lack the layers that only reshape."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [hybrid, plain])
 def test_weights_of_the_files_for_scripting_arrive_whole(arch: Callable[[], Architecture], tmp_path: Path) -> None:
     source = drawn(arch)
@@ -138,6 +140,7 @@ def test_a_checkpoint_of_transformers_arrives(write: Callable[[Path, Weights], P
     assert torch.equal(predict(loaded), predict(source))
 
 
+@pytest.mark.slow
 def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) -> None:
     source = drawn(hybrid)
     weights = {name: tensor for name, tensor in originals(source).items() if "refinenet4.resConfUnit1" not in name}

@@ -34,6 +34,7 @@ def test_resnet18_has_the_strides_of_monodepth2() -> None:
     assert (encoder.strides, encoder.channels) == ([2, 4, 8, 16, 32], [64, 64, 128, 256, 512])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_encoder_of_base_has_the_weights_of_the_package() -> None:
     image = torch.rand(1, 3, 64, 96)
@@ -52,6 +53,7 @@ def test_a_misspelt_encoder_names_the_nearest() -> None:
         Encoder("resnt18", pretrained=False)
 
 
+@pytest.mark.slow
 def test_a_patch_of_fourteen_is_refused() -> None:
     with refuses(ConfigError, where="encoder"):
         Encoder("vit_small_patch14_dinov2", pretrained=False)
@@ -68,12 +70,13 @@ FAMILIES = [
     pytest.param("regnetx_002", id="normalization of regnet"),
     pytest.param("convnext_atto", id="layer scale"),
     *(
-        pytest.param(name, marks=pytest.mark.slow)
+        pytest.param(name, marks=[pytest.mark.slow, pytest.mark.exhaustive])
         for name in ("nf_regnet_b0", "dm_nfnet_f0", "edgenext_xx_small", "fastvit_t8", "poolformer_s12")
     ),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_random_residual_blocks_start_with_their_branch(name: str) -> None:
     assert count_absent_branches(encoders.timm.create_model(name, features_only=True)) > 7, "timm's start"
@@ -94,6 +97,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
 
 
+@pytest.mark.slow
 def test_unavailable_weights_are_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

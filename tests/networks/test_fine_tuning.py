@@ -76,6 +76,7 @@ def test_the_named_part_trains_alone(trained: str, expected: set[str]) -> None:
     assert {name.partition(".")[0] for name in changed} == expected  # no statistics of batch normalization either
 
 
+@pytest.mark.slow
 def test_adapters_start_at_the_output_and_train_alone() -> None:
     plain, network = build(), build(trained="adapters")
     assert torch.equal(predict(plain), predict(network))

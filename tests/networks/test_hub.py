@@ -91,6 +91,7 @@ def test_an_encoder_starts_at_random_where_its_revision_is_not_there(
     assert _list_warnings(caplog)[0].startswith(f"'{ENCODER}' starts from random weights: ")
 
 
+@pytest.mark.slow
 def test_no_pickle_of_the_hub_is_read(encoders: str, cache: Path) -> None:
     repository = cache.parent / f"models--{encoders.replace('/', '--')}"
     file = repository / "snapshots" / NEWEST / "model.safetensors"

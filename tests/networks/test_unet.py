@@ -68,6 +68,7 @@ def build(canonical_focal: float | None) -> Unet:
     return Unet(config, pretrained=False).eval()
 
 
+@pytest.mark.slow
 def test_depth_is_proportional_to_the_focal_length_and_that_of_the_network_at_the_canonical_one() -> None:
     network, plain, image = build(0.5), build(None), torch.rand(1, 3, 32, 64)
     with torch.no_grad():
@@ -93,6 +94,7 @@ def test_a_squeezed_image_has_the_ratio_of_its_camera() -> None:
     torch.testing.assert_close(own, other)
 
 
+@pytest.mark.slow
 def test_fixed_batch_statistics_stay_and_training_predicts_as_evaluation() -> None:
     torch.manual_seed(0)
     network = Unet(UnetConfig(encoder="resnet18", scales=1, fixed_batch_statistics=True), pretrained=False)

@@ -65,13 +65,13 @@ def test_corners_edges_and_faces():
 
 
 @pytest.mark.slow
-def test_a_thousand_pairs_against_qhull():
-    (T_a, size_a), (T_b, size_b) = random_boxes(1000), random_boxes(1000)
+def test_many_pairs_against_qhull():
+    (T_a, size_a), (T_b, size_b) = random_boxes(200), random_boxes(200)
     expected = torch.tensor([volume_by_qhull(*pair) for pair in zip(T_a, size_a, T_b, size_b, strict=True)], dtype=F64)
     found = boxes.intersection_volume(T_a, size_a, T_b, size_b)
     assert_close(found, expected, atol=1e-6, rtol=0)
     assert ((found == 0) == (expected == 0)).all()
-    assert 100 < int((found == 0).sum()) < 900
+    assert 20 < int((found == 0).sum()) < 180
     joint = size_a.prod(-1) + size_b.prod(-1) - expected
     assert_close(boxes.box_iou(T_a, size_a, T_b, size_b), expected / joint, atol=1e-6, rtol=0)
 

@@ -223,6 +223,7 @@ def test_random_quaternions_go_to_the_truth(name: str):
     assert end < 1
 
 
+@pytest.mark.slow
 def test_minus_the_logarithm_goes_to_180_degrees():
     start, end = trained(away_from_truth)
     assert 105 < start < 130

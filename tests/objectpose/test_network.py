@@ -43,6 +43,7 @@ def test_the_reference_networks_have_their_parameters(encoder: str, outputs: dic
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
 def test_any_strides_give_maps_at_the_finest_one(encoder: str) -> None:
     with torch.device("meta"):

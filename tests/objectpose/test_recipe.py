@@ -124,6 +124,7 @@ def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) 
         assert terms[-1][name] < 0.9 * first, name
 
 
+@pytest.mark.slow
 def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     recipe = make_recipe(small)
     said = recipe.compute_loss(true_maps(batch.targets), batch.targets)
@@ -351,6 +352,7 @@ def test_validation_is_repeatable_and_equals_evaluation(
         assert one == pytest.approx(said[1], nan_ok=True, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_of_two_processes_are_those_of_one(
     small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,6 +216,7 @@ def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, w
     assert f"{words[0]}: found used together with recipe 'objectpose'" in err
 
 
+@pytest.mark.slow
 def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia: Stadia) -> None:
     code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
     assert code == 0, err

@@ -174,6 +174,7 @@ def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3
     return open_composites(config.model_copy(update={"path": str(out)}), seed=0)
 
 
+@pytest.mark.slow
 def test_written_images_equal_composed_ones_bit_for_bit(given, tmp_path: Path) -> None:
     disk, made = written(given, tmp_path / "out"), open_composites(given, seed=3)
     for split, count in (("train", 20), ("val", 6)):
@@ -241,6 +242,7 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     assert SHARD_SIZE == 500
 
 
+@pytest.mark.slow
 def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, tmp_path: Path) -> None:
     world.dataset(tmp_path / "bare", {"train": ["d"], "val": ["e"]}, frames=3, stereo=False, depth=False)
     bare = given.model_copy(

@@ -57,6 +57,7 @@ def test_a_background_on_both_sides_stops_and_a_recording_warns(good, tmp_path: 
     assert ("C01", "warn") in codes(seen(good.model_copy(update={"backgrounds": alone})))
 
 
+@pytest.mark.slow
 def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> None:
     (tmp_path / "cut" / "val" / "other.png").write_bytes((tmp_path / "cut" / "train" / "2.png").read_bytes())
     (found,) = check_composites(seen(good))

@@ -60,6 +60,7 @@ def test_the_published_network_has_its_parameters_and_tensors(full):
     assert sum(isinstance(m, nn.Conv2d | nn.BatchNorm2d) for m in full.modules()) == 38
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 40)])
 def test_every_layer_has_the_size_of_table(full, height, width):
     with torch.no_grad():

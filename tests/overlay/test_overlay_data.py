@@ -58,6 +58,7 @@ def test_stop_finding_is_raised_before_writing(stadia, roads: Path, tmp_path: Pa
     assert (tmp_path / "sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for split, names in (("train", "01"), ("val", "0")):  # "0" of either is another object

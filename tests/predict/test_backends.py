@@ -135,6 +135,7 @@ def test_a_precision_differs_by_what_it_prints(
 class TestBf16Predictor:
     """Networks compute in bf16 and predict float32; a predictor in float32 beside it stays as it was."""
 
+    @pytest.mark.slow
     def test_its_maps_and_motions(self, trained: Path) -> None:
         import torch
 

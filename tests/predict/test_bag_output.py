@@ -127,14 +127,13 @@ def test_depth_path_and_stamps_of_a_bag_equal_those_of_the_commands(
     facts = {one.key: one.value for one in verdict.status[0].values}  # type: ignore[attr-defined]
     assert facts["network"] == "base"
     assert facts["depth_scale"] == "metres"
+    check_with_mcap(tmp_path / "out.mcap", written)
 
 
-@pytest.mark.slow
-def test_the_mcap_file_is_read_by_mcap(real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
+def check_with_mcap(path: Path, written: Written) -> None:
+    """Read the depth of a bag with the reader of the package mcap."""
     reader = pytest.importorskip("mcap.reader")
-    written = write_bag(tmp_path / "in.mcap", real_data)
-    assert stadia("predict", "base", written.bag, "--out", tmp_path / "out.mcap")[0] == 0
-    with (tmp_path / "out.mcap").open("rb") as stream:
+    with path.open("rb") as stream:
         opened = reader.make_reader(stream)
         counts = {channel.topic: 0 for channel in opened.get_summary().channels.values()}
         times = []

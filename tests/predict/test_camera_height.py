@@ -142,6 +142,7 @@ def test_travel_gives_the_horizon_and_a_standing_camera_none():
     assert np.isnan(measure_travel_pitches_deg(drive(0.0))).all()
 
 
+@pytest.mark.slow
 def test_objects_that_hardly_agree_give_no_height(drive):
     frames = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     heights = {f"car{n}": {"mean_m": 1.5 * 1.6 ** (n - 12), "spread_m": 0.1, "source": "made so"} for n in range(24)}

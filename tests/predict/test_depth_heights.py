@@ -181,6 +181,7 @@ def test_options_that_exclude_each_other_are_one_line(drive: Path) -> None:
         one_line(error.value, *words)
 
 
+@pytest.mark.slow
 def test_a_missing_map_and_a_folder_without_maps_are_one_line(drive: Path) -> None:
     (drive.parent / "maps" / "000003.npy").unlink()
     with pytest.raises(DataError) as error:
@@ -188,6 +189,7 @@ def test_a_missing_map_and_a_folder_without_maps_are_one_line(drive: Path) -> No
     one_line(error.value, "no map of 000003")
 
 
+@pytest.mark.slow
 def test_a_network_is_measured_as_its_maps_are(drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that predicts the map of the first frame, at half the size of the image."""
     given = np.load(tmp_path / "maps" / "000000.npy")

@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["http", "rtsp"])
+@pytest.mark.parametrize("kind", ["http", pytest.param("rtsp", marks=pytest.mark.exhaustive)])
 def test_a_stream_comes_back_after_it_was_unplugged_twice(kind: str) -> None:
     with serve_stream(kind) as server, LiveSource(server.address) as source:
         wait_for(source.take, "no first image")
@@ -114,6 +114,7 @@ def render(
     return np.asarray(image, np.uint8), np.full((height, width), distance, np.float32)
 
 
+@pytest.mark.slow
 def test_the_tracker_measures_motion_in_the_unit_of_depth() -> None:
     K = np.array([[120.0, 0, 79.5], [0, 120, 47.5], [0, 0, 1]])
     noise = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3)).astype(np.float32)

@@ -93,6 +93,7 @@ def test_objects_of_one_network_and_the_road_of_another(video, tmp_path, monkeyp
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
     for camera in ({}, CAMERA | {"camera": {"focal_px": 70.0}}):
@@ -225,6 +226,7 @@ def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
         CocoMasks(path)
 
 
+@pytest.mark.slow
 def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     from stadia.networks.size_prior import SizePrior, save_size_prior
 
@@ -246,6 +248,7 @@ def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     assert heights["left/000001"]["1"][0] == 1.47
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_get_masks(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
     cv2.imwrite(str(video / "tall.png"), np.full((80, 40, 3), 80, np.uint8))

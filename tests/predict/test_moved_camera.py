@@ -58,6 +58,7 @@ def test_drives_of_two_mounts_are_named():
     assert moved([frame for one in drives[:6] for frame in one]) is None
 
 
+@pytest.mark.slow
 def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)

@@ -59,6 +59,7 @@ def test_importing_stadia_loads_no_torch_and_every_name_exists() -> None:
         _ = stadia.nothing
 
 
+@pytest.mark.slow
 def test_an_array_and_its_file_have_one_depth(network: stadia.Network, image: NDArray[np.uint8], file: Path) -> None:
     by_array, by_file = network.predict(image, fov_deg=60), network.predict(file, fov_deg=60)
     np.testing.assert_array_equal(by_array.depth_m, by_file.depth_m)
@@ -71,6 +72,7 @@ def test_an_array_and_its_file_have_one_depth(network: stadia.Network, image: ND
     assert network.predict(image).session.input.camera_is_assumed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metres", [2.0, 20.0])
 def test_a_known_length_scales_depth_and_distances_alike(
     network: stadia.Network, image: NDArray[np.uint8], metres: float
@@ -85,6 +87,7 @@ def test_a_known_length_scales_depth_and_distances_alike(
     assert found.deviation / found.distance > before.deviation / before.distance, "that of the scale comes on top"
 
 
+@pytest.mark.slow
 def test_saved_files_hold_the_same_depth(network: stadia.Network, file: Path, tmp_path: Path) -> None:
     photo = network.predict(file, fov_deg=60)
     written = photo.save(tmp_path / "out")
@@ -101,6 +104,7 @@ def test_the_printed_range_contains_the_middle() -> None:
     assert describe_range(depth, DepthScale.METRES) == "depth 0.6 to 1 m"
 
 
+@pytest.mark.slow
 def test_depth_beyond_the_largest_is_far(network: stadia.Network, file: Path, tmp_path: Path) -> None:
     whole = network.predict(file)
     limit_m = float(np.median(whole.depth_m))
@@ -112,6 +116,7 @@ def test_depth_beyond_the_largest_is_far(network: stadia.Network, file: Path, tm
     assert depth_m.max() <= limit_m * (1 + 1e-6)
 
 
+@pytest.mark.slow
 def test_metres_are_not_claimed_for_a_picture_unlike_photos(network: stadia.Network, tmp_path: Path) -> None:
     board = (np.indices((HEIGHT, WIDTH)).sum(0) // 16 % 2 * 255).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "board.png"), board)
@@ -129,6 +134,7 @@ def test_metres_are_not_claimed_for_a_picture_unlike_photos(network: stadia.Netw
     assert network.predict(STREET).depth_scale is DepthScale.METRES
 
 
+@pytest.mark.slow
 def test_a_folder_is_streamed_frame_by_frame(network: stadia.Network, image: NDArray[np.uint8], tmp_path: Path) -> None:
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.roll(image, 2 * number, axis=1)[..., ::-1])
@@ -209,6 +215,7 @@ def test_a_size_is_fitted_with_its_shape(size: tuple[int, int]) -> None:
     assert fit_size(height, width, 480 * 640) == (height, width)
 
 
+@pytest.mark.slow
 def test_frames_that_can_be_read_once_are_all_predicted(
     network: stadia.Network, image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +273,7 @@ def test_a_folder_of_the_same_name_does_not_hide_a_network(tmp_path: Path, monke
         stadia.open_network("base")
 
 
+@pytest.mark.slow
 def test_keywords_and_options_go_together(network: stadia.Network, image: NDArray[np.uint8]) -> None:
     options = stadia.PredictOptions(scale_from=("point=40,30:2",))
     by_options = network.predict(image, fov_deg=60, options=options)
@@ -276,6 +284,7 @@ def test_keywords_and_options_go_together(network: stadia.Network, image: NDArra
         by_text.depth_m[:] = 1
 
 
+@pytest.mark.slow
 def test_an_unknown_error_is_no_certainty(network: stadia.Network, image: NDArray[np.uint8]) -> None:
     photo = network.predict(image, fov_deg=60)
     assert photo.distance((40, 30), (90, 60)).deviation > 0

@@ -28,6 +28,7 @@ def write_network(path: Path, names: int = 19, rank: int = 4) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_network_of_classes_makes_masks_of_its_own_video_only(tmp_path):
     network = write_network(tmp_path / "net.onnx")
     for name, level in (("video", 255), ("other", 250)):

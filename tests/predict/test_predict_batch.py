@@ -216,6 +216,7 @@ def test_a_process_that_dies_fails_its_video_alone(start_batch: Callable[..., It
         other.kill()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_process_that_dies_between_two_videos_loses_none(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
     states = {}

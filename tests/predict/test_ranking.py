@@ -63,6 +63,7 @@ def rank(geometry: MapGeometry, *candidates: Candidate) -> Ranking:
     return rank_candidates(candidates, frames(), geometry)
 
 
+@pytest.mark.slow
 def test_the_order_is_that_of_the_errors(geometry: MapGeometry) -> None:
     ranking = rank(
         geometry,
@@ -81,6 +82,7 @@ def test_the_order_is_that_of_the_errors(geometry: MapGeometry) -> None:
     )
 
 
+@pytest.mark.slow
 def test_columns_measure_what_they_name(geometry: MapGeometry) -> None:
     rows = {
         row.name: row.estimates

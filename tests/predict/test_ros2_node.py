@@ -75,6 +75,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_an_image_becomes_depth_camera_path_and_verdict(node: Any) -> None:
     made = node.StadiaNode()
     K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]])

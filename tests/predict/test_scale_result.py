@@ -272,6 +272,7 @@ def scale_poses(T: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
     return scaled
 
 
+@pytest.mark.slow
 def test_the_deviation_of_positions_is_that_of_their_noise() -> None:
     random, at = np.random.default_rng(0), make_poses(50)[:, :3, 3]
     fits = [fit_positions(at / FACTOR, at + random.normal(0, 1, at.shape)) for _ in range(400)]

@@ -96,6 +96,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_metres_stay_with_the_camera(stadia, photos):
     network = open_network("base")
     options = PredictOptions(data={"camera": CameraConfig(K_file=str(photos / "K.json"))})
@@ -114,6 +115,7 @@ def test_metres_stay_with_the_camera(stadia, photos):
     assert find_kept_scale(CameraConfig(), photos, "another") is None
 
 
+@pytest.mark.slow
 def test_an_export_and_a_live_source_have_the_kept_metres(photos):
     network = open_network("base")
     calibrate_camera(network, TapeRequest(camera=photos, texts=["point=20,20:30@a"], pictures=[photos / "a.png"]))
@@ -127,6 +129,7 @@ def test_an_export_and_a_live_source_have_the_kept_metres(photos):
     assert live.find_scale() == kept
 
 
+@pytest.mark.slow
 def test_a_calibration_needs_a_camera_file_and_each_length_its_picture(photos):
     network = open_network("base")
     with refuses(DataError, found="1 of 2 lengths"):

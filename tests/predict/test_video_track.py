@@ -102,6 +102,7 @@ def test_a_track_of_another_time_gives_nothing() -> None:
     assert fit_clock(track, np.arange(0, 40, 1.0), np.full(40, 0.2), np.full(40, 0.8)) is None
 
 
+@pytest.mark.slow
 def test_a_standing_camera_with_a_track_keeps_the_scale_of_the_network(video: Path) -> None:
     add_gpmf_track(video, [make_gpmf(np.zeros(18)) for _ in range(2)])
     data = {"camera": {"horizontal_fov_deg": 60}}
@@ -113,6 +114,7 @@ def test_a_standing_camera_with_a_track_keeps_the_scale_of_the_network(video: Pa
         session.measure()
 
 
+@pytest.mark.slow
 def test_a_photo_and_an_explicit_source_read_no_track(video: Path) -> None:
     add_gpmf_track(video, [make_gpmf(np.full(18, 3.0))])
     options = PredictOptions(scale_from=("height=1.5",), data={"camera": {"horizontal_fov_deg": 60}})

@@ -103,6 +103,7 @@ def test_recall_and_precision_are_described(make_run, recall, precision, expecte
     assert "Rotation error of each object, in °, val" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verdict", "text"),
     [

@@ -52,6 +52,7 @@ def test_scored_depth_is_shown(make_run):
     assert "that were scored" not in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth_scale", "labels", "unit"),
     [("metres", ["2", "5", "10", "∞"], "metres"), ("up-to-scale", ["1", "2", "5", "∞"], "relative")],

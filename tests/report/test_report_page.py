@@ -47,6 +47,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+@pytest.mark.slow
 def test_report_of_a_complete_run(make_run):
     page = Page(make_run())
     words = read_words(page.text)

@@ -44,6 +44,7 @@ def test_many_score_files_are_rows_with_merged_notes(make_run):
     assert "the reference has 20.0 m (and 4 more)" in words
 
 
+@pytest.mark.slow
 def test_depth_of_two_ways_of_motion_is_one_column(make_run):
     """Test and test-network are of one checkpoint: the same depth, and two paths."""
     depth = make_scores()["depth-test"]

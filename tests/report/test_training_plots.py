@@ -24,6 +24,7 @@ HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
 STEPS = [1, 5, 9]
 
 
+@pytest.mark.slow
 def test_related_scalars_share_a_panel():
     names = (
         "train/gain/-1", "train/gain/+1", "train/log_uncertainty/p10", "val/north/abs_rel", "val/abs_rel",

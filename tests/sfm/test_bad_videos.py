@@ -27,6 +27,7 @@ def draw_turning(index: int) -> np.ndarray:
     return TexturedRoom().draw(R, np.array([0.0, 0.0, 3.0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "camera", "words"),
     [

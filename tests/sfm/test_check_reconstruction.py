@@ -50,8 +50,10 @@ from stadia.sfm.match_triangulation import (
 )
 from stadia.sfm.pair_matching import FramePair
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[np.float64]
-COUNT, POINTS = 16, 400
+COUNT, POINTS = 12, 240
 SIZE = (640, 400)
 LENS = np.array([[500.0, 0, 325.5], [0, 500, 195.5], [0, 0, 1]])
 DISTORTION = np.array([-0.05, 0.01, 0.001, -0.001])
@@ -256,10 +258,10 @@ def test_a_result_without_any_truth_gets_no_convention() -> None:
 
 def test_a_wrong_image_is_listed() -> None:
     T = T_TRUE.copy()
-    T[9, :3, 3] += (1.5, 0.5, 0)
+    T[5, :3, 3] += (1.5, 0.5, 0)
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=T), MATCHES)
-    assert [image.name for image in verdict.contradicting] == ["0009.png"]
-    assert 9 in {end for pair in show_worst_pairs(RIGHT, MATCHES, 1) + show_worst_pairs(
+    assert [image.name for image in verdict.contradicting] == ["0005.png"]
+    assert 5 in {end for pair in show_worst_pairs(RIGHT, MATCHES, 1) + show_worst_pairs(
         replace(RIGHT, T_camera_world=T), MATCHES, 1) for end in (pair.first, pair.second)}  # fmt: skip
 
 
@@ -290,9 +292,10 @@ def test_the_meaning_of_depth_maps_is_found(meaning: str, values) -> None:  # ty
     assert found.error < 0.05
     verdict = judge_reconstruction(result, MATCHES)
     fixed = fix_reconstruction(result, MATCHES, verdict)
-    again = judge_reconstruction(fixed or result, MATCHES)
-    assert again.depth is not None
-    assert again.depth.grade == Grade.USABLE
+    assert meaning == "depth" or fixed is not None
+    again = measure_depth(fixed or result, view, triangulate_view(view))
+    assert again is not None
+    assert again.name == "depth"
 
 
 def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-untyped-def]
@@ -317,7 +320,7 @@ def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-unt
 
 def test_triangulated_points_agree_with_matches() -> None:
     sparse = triangulate_matches(RIGHT, MATCHES)
-    assert len(sparse.points) > 200
+    assert len(sparse.points) > POINTS / 2
     assert np.median(np.linalg.norm(sparse.residuals_px(), axis=1)) < 0.6
 
 

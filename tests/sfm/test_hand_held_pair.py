@@ -123,6 +123,7 @@ def rig(real_data, tmp_path_factory) -> tuple[Path, Path, list[Path]]:
     return sides[0], sides[1], [sensor / "sensor.yaml" for sensor in sensors]
 
 
+@pytest.mark.slow
 def test_two_real_cameras_are_synchronized_and_rectified(rig, stadia, tmp_path, monkeypatch):
     monkeypatch.setattr(hand_held, "PAIRS", 4)
     left, right, sensors = rig
@@ -145,6 +146,7 @@ def test_two_real_cameras_are_synchronized_and_rectified(rig, stadia, tmp_path, 
     assert not (tmp_path / "swapped").exists()
 
 
+@pytest.mark.slow
 def test_cameras_that_move_against_each_other_are_refused(rig, tmp_path):
     K = np.array([[458.0, 0, 367], [0, 457, 248], [0, 0, 1]])
     lenses = [DistortedCamera(K, RADTAN, np.array([-0.283, 0.074, 0, 0]), 480, 752) for _ in range(2)]
@@ -158,6 +160,7 @@ def test_cameras_that_move_against_each_other_are_refused(rig, tmp_path):
     assert refused.value.expected == "cameras fixed to each other"
 
 
+@pytest.mark.slow
 def test_sound_and_motion_that_contradict_each_other_are_refused(tmp_path):
     random = np.random.default_rng(0)
     scene = random.integers(0, 255, (90, 900, 3), np.uint8).repeat(2, 0).repeat(2, 1)

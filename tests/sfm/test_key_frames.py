@@ -34,6 +34,7 @@ def test_a_standing_camera_has_one_key_frame():
     assert (found.keys, found.standing) == ([0], [8, 9, 10, 11])
 
 
+@pytest.mark.slow
 def test_a_camera_that_moves_slowly_does_not_stand():
     texture = make_texture(width=800)
     frames = [

@@ -114,6 +114,7 @@ def make_pairs(step_deg: float, step: float, *, size: int = 1, is_wall: bool = F
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_turn_on_the_spot_gives_its_focal_length_at_any_size(size):
     pairs = make_pairs(4, 0, size=size, noise_px=0.1)
@@ -121,6 +122,7 @@ def test_a_turn_on_the_spot_gives_its_focal_length_at_any_size(size):
     assert found == pytest.approx(size * FOCAL_PX, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step_deg", "step", "is_wall"),
     [(0, 0.4, False), (4, 0.4, False), (0, 0.4, True), (0.5, 0.4, True), (0.1, 0, False)],

@@ -55,7 +55,7 @@ from stadia.sfm.sparse_map import (
     SparseMap,
     from_reconstruction,
     import_pycolmap,
-    stack_seen_poses,
+    stack_measured_poses,
 )
 
 LENS = LensCamera(300.0, (159.5, 99.5), (0, 0, 0, 0), 200, 320)
@@ -100,10 +100,12 @@ def judge(sparse: SparseMap, pairs: list[FramePair]) -> tuple[MapGrade, set[str]
     return verdict.grade, {reason.field for reason in verdict.reasons}
 
 
+@pytest.mark.slow
 def test_a_right_map_is_usable():
     assert judge(*make_world()) == (MapGrade.USABLE, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_a_wrong_join_is_refused_and_split(scale):
     sparse, pairs = make_world()
@@ -118,6 +120,7 @@ def test_a_wrong_join_is_refused_and_split(scale):
         assert np.median(agreement.held) < 0.1
 
 
+@pytest.mark.slow
 def test_a_group_that_loops_pass_is_refused_and_split():
     """Matches of the frames before and after rows 6 to 10 agree, as in a loop, and outnumber those that contradict."""
     sparse, pairs = make_world()
@@ -146,6 +149,7 @@ def test_a_place_where_the_camera_only_turns_shows_no_scale():
     assert not np.isnan(measure_agreement(sparse, pairs).shares()).any()
 
 
+@pytest.mark.slow
 def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
     sparse, pairs = make_world()
     T = sparse.T_camera_world.copy()
@@ -158,6 +162,7 @@ def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
     assert "turn_deg" in judge(replace(sparse, T_camera_world=T), pairs)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("aside_deg", "least", "most"), [(0.0, -0.05, 0.05), (20.0, 0.5, 1.0), (40.0, 0.5, 1.0)])
 def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, most):
     """Neither rotations nor distances change."""
@@ -173,6 +178,7 @@ def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, mo
     assert (judge_map(evidence).grade == MapGrade.UNUSABLE) == (aside_deg > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("aside_deg", "is_aside"), [(0.0, False), (20.0, False), (60.0, True)])
 def test_expanding_images_show_a_path_beside_the_motion(aside_deg, is_aside):
     sparse, pairs = make_world(24)
@@ -218,6 +224,7 @@ def test_images_that_do_not_expand_leave_the_direction_of_motion_open():
     assert measure_aside(replace(sparse, T_camera_world=T), pairs) == 0
 
 
+@pytest.mark.slow
 def test_a_camera_that_drives_forward_and_back_in_turns_is_refused():
     sparse, pairs = make_world(30)
     T = sparse.T_camera_world.copy()
@@ -318,7 +325,7 @@ def test_interpolated_frames_have_no_seen_pose():
         PlacedFrame(row, "", None, status, np.eye(4)) for row, status in enumerate(FrameStatus) if status != "lost"
     ]
     placed.append(PlacedFrame(len(placed), "", None, FrameStatus.LOST, None))
-    seen = np.isfinite(stack_seen_poses(placed)).all((1, 2))
+    seen = np.isfinite(stack_measured_poses(placed)).all((1, 2))
     assert [frame.status for frame, is_seen in zip(placed, seen, strict=True) if not is_seen] == [
         "interpolated",
         "lost",
@@ -364,8 +371,9 @@ class TwinPlaces(TexturedRoom):
             self.walls.append(place(corner, (1.2, 0, 0.2), (0, 1.3, 0), draw_texture()))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "is_right"), [(22, False), pytest.param(16, True, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(("count", "is_right"), [(22, False), (16, True)])
 def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
     """COLMAP alone takes two similar places for one; with other steps of the camera it keeps them apart."""
     hall, steps = TwinPlaces(), np.arange(count)

@@ -42,11 +42,15 @@ from stadia.training.recipes.selfsup.recipe import find_reason_against
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
 
 
+FRAMES = 16
+POSES = [find_arc_pose(23 * index / (FRAMES - 1)) for index in range(FRAMES)]
+
+
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 images of a room from a camera that moves and turns; K is 300, 159.5, 99.5."""
+    """Images of a room from a camera that moves and turns; K is 300, 159.5, 99.5."""
     folder, view = tmp_path_factory.mktemp("map") / "room", TexturedRoom()
-    return write_images(folder, [view.draw(*find_arc_pose(index)) for index in range(24)])
+    return write_images(folder, [view.draw(*pose) for pose in POSES])
 
 
 @pytest.mark.parametrize(
@@ -94,19 +98,19 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
     assert code == 0, err
     assert find_map(room).camera.origin == "given"
     assert not list(out.parent.glob(".*"))
-    assert "24 of 24 frames placed" in printed
+    assert f"{FRAMES} of {FRAMES} frames placed" in printed
     assert "focal length 300 px, given" in printed
     found = read_map(out)
     np.testing.assert_allclose(found.poses[0], np.eye(4), atol=1e-9)
     steps = np.diff(found.poses[:, :3, 3], axis=0)
-    expected = np.diff([find_arc_pose(index)[1] for index in range(24)], axis=0)
+    expected = np.diff([center for _, center in POSES], axis=0)
     lengths, true_lengths = np.linalg.norm(steps, axis=1), np.linalg.norm(expected, axis=1)
     np.testing.assert_allclose(lengths / lengths.sum(), true_lengths / true_lengths.sum(), atol=0.004)
     points = found.read_points()
     assert len(points["points"]) == len(points["relative_deviation"]) > 100
     assert points["observed"].max(0)[0] < len(points["frames"])
     rows = read_kitti_trajectory(out / "trajectory.txt")
-    assert rows.frame_numbers.tolist() == list(range(24))
+    assert rows.frame_numbers.tolist() == list(range(FRAMES))
     pycolmap = pytest.importorskip("pycolmap")
     for folder in (out / "colmap", out / "views" / "sparse" / "0"):
         model = pycolmap.Reconstruction(str(folder))
@@ -136,9 +140,9 @@ def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, cam
     monkeypatch.setattr(map_parts, "CHUNK_OVERLAP", 4)
     code, printed, err = stadia("map", room, *camera, "--out", tmp_path / "new.map")
     assert code == 0, err
-    assert "24 of 24 frames placed" in printed
+    assert f"{FRAMES} of {FRAMES} frames placed" in printed
     centers = read_map(tmp_path / "new.map").poses[:, :3, 3]
-    truth = np.array([find_arc_pose(index)[1] for index in range(24)])
+    truth = np.array([center for _, center in POSES])
     similarity = umeyama(torch.from_numpy(centers.copy()), torch.from_numpy(truth), "sim3")
     errors = similarity.apply(torch.from_numpy(centers.copy())).numpy() - truth
     assert np.linalg.norm(errors, axis=1).max() < 0.02
@@ -159,6 +163,7 @@ def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, im
     assert not list((tmp_path / "cache").glob("map-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_standing_camera_is_noticed_by_a_few_key_frames(tmp_path, step):
     """A square moves in each image, so that all are key frames; with a step, the camera moves too."""

@@ -26,6 +26,7 @@ from stadia.sfm.reconstruction import Workers
 from stadia.sfm.sparse_map import FrameStatus, LensCamera, PlacedFrame
 
 SIZE = 200, 320
+COUNT = 18
 SIZES = (200, 320), (320, 200), (100, 160), (480, 300)
 CAMERA = MapCamera(
     origin="estimated",
@@ -132,19 +133,19 @@ def test_frames_of_a_stream_have_one_size_and_keep_the_photo(tmp_path):
 )
 def test_the_map_of_mixed_photos_is_that_of_the_photos_as_they_are(stadia, tmp_path, camera):
     pycolmap = pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
-    folder = write_mixed(tmp_path / "photos", 24)
+    folder = write_mixed(tmp_path / "photos", COUNT)
     code, printed, err = stadia("map", folder, *camera, "--views", "--out", tmp_path / "photos.map")
     assert code == 0, err
-    assert "24 of 24 frames placed" in printed
+    assert f"{COUNT} of {COUNT} frames placed" in printed
     found = read_map(tmp_path / "photos.map")
     assert found.camera.focal_px == pytest.approx(300, rel=0.02)
-    truth = np.array([np.eye(4)] * 24)
-    for index in range(24):
-        R, center = find_arc_pose(index)
+    truth = np.array([np.eye(4)] * COUNT)
+    for index in range(COUNT):
+        R, center = find_arc_pose(index * 23 / (COUNT - 1))
         roll = PhotoFit.find((320, 200), SIZE).T if index // 2 % 2 else np.eye(4)
         truth[index, :3, :3], truth[index, :3, 3] = (roll[:3, :3] @ R).T, center
     truth = np.linalg.inv(truth[0]) @ truth
-    cosine = (np.einsum("nij,nij->n", truth[:, :3, :3], found.poses[:24, :3, :3]) - 1) / 2
+    cosine = (np.einsum("nij,nij->n", truth[:, :3, :3], found.poses[:COUNT, :3, :3]) - 1) / 2
     assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() < 1
     for model in ("colmap", "views/sparse/0"):
         written = pycolmap.Reconstruction(str(tmp_path / "photos.map" / model))

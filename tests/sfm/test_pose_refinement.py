@@ -102,6 +102,7 @@ def refine_disturbed() -> RefinedReconstruction:
     return refine_poses(make_reconstruction(disturb(T_TRUE, 4, 0.03)), make_matches(), threads=1)
 
 
+@pytest.mark.slow
 def test_disturbed_poses_return() -> None:
     given, refined = disturb(T_TRUE, 4, 0.03), refine_disturbed()
     assert refined.is_changed
@@ -115,6 +116,7 @@ def test_disturbed_poses_return() -> None:
     assert (refined.focal_factors == 1).all()
 
 
+@pytest.mark.slow
 def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
     T = T_TRUE[np.random.default_rng(1).permutation(COUNT)]
     refined = refine_poses(make_reconstruction(T), make_matches(), threads=1)
@@ -122,6 +124,7 @@ def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
     assert measure_ate(refined.reconstruction.T_camera_world) < 0.002
 
 
+@pytest.mark.slow
 def test_right_poses_stay() -> None:
     """Adjusted poses are not changed again, and true ones at most within their deviation."""
     once = refine_disturbed().reconstruction
@@ -139,6 +142,7 @@ def test_matches_that_are_noise_change_nothing() -> None:
     assert refined.reconstruction is given
 
 
+@pytest.mark.slow
 def test_a_similarity_of_the_world_moves_the_result_alike() -> None:
     scale, moved = 7.0, np.eye(4)
     moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=3).as_matrix(), [5, -2, 1]
@@ -153,6 +157,7 @@ def test_a_similarity_of_the_world_moves_the_result_alike() -> None:
     assert refined.deviations == pytest.approx(before.deviations, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_wrong_focal_length_is_refined() -> None:
     wrong = K.copy()
     wrong[(0, 1), (0, 1)] *= 1.08
@@ -178,6 +183,7 @@ def make_map(T: Array, points: Array, xy: Array) -> SparseMap:
     return SparseMap(camera, np.arange(len(T)), T, points, colors, observed, xy.reshape(-1, 2))
 
 
+@pytest.mark.slow
 def test_deviations_are_those_of_trials() -> None:
     """Poses that are adjusted to noise of a known size scatter as far as measured."""
     from scipy.optimize import least_squares

@@ -66,7 +66,7 @@ def adjust(sparse: SparseMap) -> SparseMap:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("readout", [0.0, 0.4, -0.8])
+@pytest.mark.parametrize("readout", [0.0, pytest.param(0.4, marks=pytest.mark.exhaustive), -0.8])
 def test_the_readout_is_found_within_its_deviation(readout):
     sparse = adjust(make_map(readout))
     found = measure_readout(sparse, sparse.T_camera_world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import sys
 import time
@@ -29,22 +30,27 @@ from stadia.io.image_io import write_image
 from stadia.io.input_files import read_json
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, build_depth_network
+from stadia.predict.adapt_time import (
+    RECORD,
+    check_minutes,
+    choose_measured_frames,
+    estimate_least_minutes,
+    estimate_step_s,
+)
 from stadia.training import keep
 from stadia.training.adapt import (
     MAX_MOVABLE,
-    RECORD,
     adapt_network,
     configure_adaptation,
     limit_steps,
     make_map,
+    plan_end,
     takes_map,
     use_map,
 )
 from stadia.training.keep import Decision, align_output, measure_samples, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.training_state import CommandEnd
 from stadia.training.recipes.base.build_recipe import load_recipe
-from stadia.training.time_budget import PlannedTraining
 
 Stadia = Callable[..., tuple[int, str, str]]
 NETWORK = f"{Path(__file__).stem}:Tiny"
@@ -174,27 +180,13 @@ def test_the_configuration_is_of_the_network(own_module: None) -> None:
 def test_it_adapts_and_keeps_the_better(
     kept: Any, worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two steps for the steps that fit: tests/training/test_time_budget.py proves their number."""
-
-    def choose_two(config: Any, minutes: float, console: Any, **times: Any) -> PlannedTraining:
-        assert minutes == 0.7
-        assert times["after_s"] > 0, "the adapted network is measured as the first one was"
-        return PlannedTraining(limit_steps(config, 2), times["measured"].data, CommandEnd(times["started_s"] + 1e6, 0))
-
-    monkeypatch.setattr("stadia.training.adapt.choose_steps", choose_two)
     monkeypatch.setattr("stadia.training.keep.choose_network", lambda *_: Decision(kept))
     cache = f"data.cache.folder={tmp_path / 'cache'}"
-    arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
+    arguments = ("--steps", "2", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
     assert code == 0, err
     assert "kept: the " in text
-    phases = (
-        "loading the libraries",
-        f"opening {NETWORK}",
-        "reading ",
-        "measuring three steps",
-        "measuring the depth of ",
-    )
+    phases = ("loading the libraries", f"opening {NETWORK}", "reading ", "measuring the depth of ")
     places = [err.index(f"\n{phase}" if number else phase) for number, phase in enumerate(phases)]
     assert places == sorted(places), "each phase has its line, before it begins"
     (run,) = tmp_path.glob("*-adapt")
@@ -213,10 +205,11 @@ def test_a_scope_that_is_none(stadia: Stadia, tmp_path: Path) -> None:
     assert "--scope: found 'tail'; expected one of all, decoder, head, adapters" in err
 
 
+@pytest.mark.slow
 def test_steps_limit_the_training_and_its_warm_up(own_module: None) -> None:
     config: Any = configure_adaptation(NETWORK, Path("drive.mp4"), "decoder", size=(32, 96))
     short: Any = limit_steps(config, 12)
-    assert (short.training.max_steps, short.training.max_epochs, short.schedule.warmup_steps) == (12, None, 3)
+    assert (short.training.max_steps, short.training.max_epochs, short.schedule.warmup_steps) == (12, None, 1)
     assert limit_steps(config, 1000).schedule.warmup_steps == config.schedule.warmup_steps
 
 
@@ -286,6 +279,7 @@ class TestMap:
         with refuses(DataError, where="images.map", fix="motion=network"):
             use_map(config, images, [])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("share", [0.3, 0.5])
     def test_masks_of_most_of_the_image_stop_it(
         self, share: float, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
@@ -300,18 +294,40 @@ class TestMap:
         assert not takes_map(worlds, configure_adaptation(NETWORK, worlds, "decoder", size=(32, 96)))
 
 
-def test_minutes_that_the_map_took_are_refused_before_the_video_is_read(
+@pytest.mark.slow
+def test_too_few_minutes_are_refused_before_the_video_is_mapped_or_read(
     tmp_path: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         write_image(tmp_path / "images" / f"{number}.png", np.full((40, 60, 3), 60 * number, np.uint8))
-    monkeypatch.setattr("stadia.training.adapt.make_map", lambda *_: None)
-    monkeypatch.setattr("stadia.training.adapt.measure_training", lambda *_: pytest.fail("the video was read"))
+    for step in ("make_map", "open_checked_data"):
+        monkeypatch.setattr(f"stadia.training.adapt.{step}", lambda *_: pytest.fail("work began"))
     settings = ["data.camera.horizontal_fov_deg=60"]
-    late_s = time.perf_counter() - 130
     with pytest.raises(ConfigError) as refused:
-        adapt_network(NETWORK, tmp_path / "images", minutes=2, out=tmp_path, settings=settings, started_s=late_s)
-    assert (refused.value.where, "the map is kept" in str(refused.value.fix)) == ("--minutes", True)
+        adapt_network(NETWORK, tmp_path / "images", minutes=0.01, out=tmp_path, settings=settings)
+    assert refused.value.where == "--minutes"
+    least = int(str(refused.value.fix).removeprefix("--minutes "))
+    check_minutes(least, least)
+    assert least >= 1
+
+
+def test_a_map_that_took_the_minutes_leaves_the_time_of_the_adaptation() -> None:
+    out, now_s = io.StringIO(), time.perf_counter()
+    console = Console(file=out, width=300)
+    late = plan_end(2, 2, now_s - 130, 20.0, console)
+    assert late.at_s - late.after_s - time.perf_counter() == pytest.approx(60, abs=5), "half of the minutes are steps"
+    assert "about 4 minutes" in out.getvalue()
+    assert plan_end(5, 2, now_s, 20.0, console).at_s == now_s + 300
+
+
+def test_the_least_minutes_hold_ten_steps() -> None:
+    for prediction_s, loaded_s in itertools.product((0.01, 0.1, 1.0, 5.0), (2.0, 10.0, 60.0)):
+        least_s = 60 * estimate_least_minutes(prediction_s, loaded_s=loaded_s)
+        frames = choose_measured_frames(prediction_s, least_s / 60, 100)
+        assert 20 <= frames <= 100
+        assert 2 * frames * prediction_s <= max(0.1 * least_s, 40 * prediction_s) + 1e-6
+        setup_s = 2 * loaded_s + 60 * prediction_s  # 20 predictions give the unit of the map
+        assert least_s - setup_s >= 10 * estimate_step_s(prediction_s)
 
 
 @pytest.mark.slow

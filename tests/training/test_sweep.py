@@ -146,7 +146,7 @@ def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
     assert not (tmp_path / "sweep").exists()
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, Killed])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, pytest.param(Killed, marks=pytest.mark.exhaustive)])
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(sweep, monkeypatch, tmp_path, stop):
     def without_y(words):
         return resolve([word for word in words if not word.startswith("y=")])

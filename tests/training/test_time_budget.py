@@ -73,9 +73,9 @@ def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO) -> None:
 def test_minutes_include_what_comes_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_budget.time, "perf_counter", lambda: 200.0)
     measured = make_measured(selfsup(), 1.0, 20.0)
-    planned = choose_steps(selfsup(), 20, Console(quiet=True), started_s=100.0, after_s=30.0, measured=measured)
-    assert planned.end == CommandEnd(1300.0, 30 + 8 + 50)
-    steps_s = 1200 - 100 - 88 - 20 - 4 * 20
+    planned = choose_steps(selfsup(), 20, Console(quiet=True), started_s=100.0, measured=measured)
+    assert planned.end == CommandEnd(1300.0, 8 + 50)
+    steps_s = 1200 - 100 - 58 - 20 - 4 * 20
     assert planned.config.training.max_minutes == pytest.approx(steps_s / 60)
     assert planned.config.training.validate_every == -(-steps_s // 5)
     slow = choose(selfsup(), 20, make_measured(selfsup(), 1.0, 160.0)).config.training

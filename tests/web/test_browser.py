@@ -169,6 +169,7 @@ def test_a_picture_at_both_widths(tab: Page) -> None:
     assert tab.find_cut_off() <= 0
 
 
+@pytest.mark.parametrize("tab", ["telephone", pytest.param("desk", marks=pytest.mark.exhaustive)], indirect=True)
 def test_two_clicks_measure_the_world(tab: Page) -> None:
     """At 1 m in a camera of 64 degrees (focal length 0.8 of the width): 128 of 640 pixels are 0.25 m.
 
@@ -350,6 +351,7 @@ def test_three_clicks_are_enough(open_tab: Callable[..., Page]) -> None:
     assert clicks <= 3
 
 
+@pytest.mark.parametrize("tab", ["telephone", pytest.param("desk", marks=pytest.mark.exhaustive)], indirect=True)
 def test_a_portrait_keeps_its_shape(tab: Page) -> None:
     tab.choose(encode(make_picture(640, 480)))
     tab.wait_for_result()
@@ -496,6 +498,7 @@ def test_a_person_gets_depth_a_width_a_3d_view_and_a_page_to_share(chromium: Any
 
 
 @rest
+@pytest.mark.parametrize("tab", ["telephone", pytest.param("desk", marks=pytest.mark.exhaustive)], indirect=True)
 def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     """From the top of the page: a picture by Enter on its button, two points, the field of view."""
     page = tab.page
@@ -522,7 +525,10 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(b"no picture at all, but a text", "another kind of file"), (encode(make_picture())[:200], "cut off")],
+    [
+        pytest.param(b"no picture at all, but a text", "another kind of file", marks=pytest.mark.exhaustive),
+        (encode(make_picture())[:200], "cut off"),
+    ],
 )
 def test_a_wrong_file_is_one_line(open_tab: Callable[..., Page], data: bytes, words: str) -> None:
     tab = open_tab()

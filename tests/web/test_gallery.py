@@ -36,6 +36,7 @@ def list_results(browser: Browser) -> Any:
     return browser.client.get("/api/results").json()
 
 
+@pytest.mark.slow
 def test_a_picture_survives_a_restart_with_its_settings(results: Path) -> None:
     with start(results) as first:
         key = first.upload(encode(make_picture()), "?network=1&fov_deg=80&name=room.png").json()["photo"]
@@ -62,6 +63,7 @@ def test_a_picture_survives_a_restart_with_its_settings(results: Path) -> None:
         assert not any(results.glob(f"*/{key}"))
 
 
+@pytest.mark.slow
 def test_results_above_the_limit_go_oldest_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery, "MAX_STORED", 6)
     with start(results) as browser:
@@ -74,6 +76,7 @@ def test_results_above_the_limit_go_oldest_first(results: Path, monkeypatch: pyt
         assert len(list(results.glob("*/*/result.json"))) == 1
 
 
+@pytest.mark.slow
 def test_all_results_are_one_archive(results: Path) -> None:
     with start(results) as browser:
         browser.upload(encode(make_picture()), "?name=../a b.png")
@@ -84,6 +87,7 @@ def test_all_results_are_one_archive(results: Path) -> None:
         assert all(name.startswith("stadia-results/01-a_b/") for name in names)
 
 
+@pytest.mark.slow
 def test_a_damaged_record_hides_one_result(results: Path) -> None:
     with start(results) as browser:
         first, second = (browser.upload(encode(make_picture())).json()["photo"] for _ in range(2))

@@ -13,6 +13,7 @@ from stadia.web.server import SHARED_FOLDER, STATIC, make_app
 from stadia.web.sessions import MAX_SESSIONS
 
 
+@pytest.mark.slow
 def test_a_request_of_another_page_is_refused(browser: Browser) -> None:
     picture = encode(make_picture())
     assert browser.client.post("/api/photos", content=picture).status_code == 403
@@ -78,6 +79,7 @@ def test_a_session_whose_first_upload_is_running_does_not_count_as_empty(browser
     assert browser.post("/api/photos", content=encode(make_picture())).status_code == 200
 
 
+@pytest.mark.slow
 def test_other_pages_and_requests_without_a_cookie_end_no_session(app: Any) -> None:
     with TestClient(app, base_url="http://127.0.0.1") as client:
         client.get("/")

@@ -28,6 +28,7 @@ def test_a_picture_becomes_depth(browser: Browser) -> None:
     assert values[50, 10] == pytest.approx(20.0, rel=0.01)
 
 
+@pytest.mark.slow
 def test_exif_turns_the_picture_and_sets_the_field_of_view(browser: Browser) -> None:
     """26 mm of a full frame of 4:3 (34.6 mm) see 67.3 degrees along the longer side; here the camera was upright."""
     result = browser.upload(encode(make_picture(96, 128), "JPEG", focal_mm=26, orientation=6)).json()
@@ -36,6 +37,7 @@ def test_exif_turns_the_picture_and_sets_the_field_of_view(browser: Browser) -> 
     assert result["fov_deg"] == pytest.approx(2 * np.degrees(np.arctan(across_mm / 2 / 26)), abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_field_of_view_is_chosen_and_the_picture_kept(browser: Browser) -> None:
     first = browser.upload(encode(make_picture())).json()
     again = browser.post(f"/api/photos/{first['photo']}/predict", json={"fov_deg": 90.0, "network": 1}).json()
@@ -57,6 +59,7 @@ def test_a_distance_is_that_of_the_world(browser: Browser) -> None:
     assert (refused.status_code, refused.json()["error"].count("\n")) == (422, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [100, 0])
 def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser, x: int) -> None:
     photo = browser.upload(encode(make_picture()), "?network=1").json()["photo"]
@@ -70,6 +73,7 @@ def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser, x: int) -> 
     assert "error is unknown" in measured["text"], "a known length does not measure the network"
 
 
+@pytest.mark.slow
 def test_every_file_is_read_back(browser: Browser) -> None:
     trimesh = pytest.importorskip("trimesh")
     result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
@@ -107,6 +111,7 @@ def test_the_cloud_leaves_out_edges(browser: Browser) -> None:
     assert len(browser.client.get(f"/api/photos/{key}/cloud.bin?points=100").content) == 1500
 
 
+@pytest.mark.slow
 def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> None:
     one, other = open_browser(), open_browser()
     result = one.upload(encode(make_picture())).json()
@@ -116,6 +121,7 @@ def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> Non
     assert one.session["csrf"] != other.session["csrf"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form", [{"network": 99}, {"fov_deg": 500}, {"fov_deg": "wide"}, {"known": [{"kind": "gps", "metres": 1}]}, [], "x"]
 )
@@ -167,6 +173,7 @@ def test_another_file_is_refused_in_a_line_without_paths(browser: Browser, suffi
     assert "stadia-app-" not in reply.json()["error"], "the folder of uploads"
 
 
+@pytest.mark.slow
 def test_settings_come_back_with_the_result(browser: Browser) -> None:
     photo = browser.upload(encode(make_picture()), "?network=1&name=room.png").json()["photo"]
     form = {
@@ -182,6 +189,7 @@ def test_settings_come_back_with_the_result(browser: Browser) -> None:
     assert browser.client.get("/api/results").json()["results"][0]["name"] == "room.png"
 
 
+@pytest.mark.slow
 def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Browser) -> None:
     photo = browser.upload(encode(make_picture()), "?network=1").json()["photo"]
     sky = {"kind": "distance", "metres": 2, "x": 5, "y": 5, "x2": 5, "y2": 5}
@@ -191,6 +199,7 @@ def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Bro
     assert browser.client.get(f"/api/photos/{photo}").json()["settings"]["known"] == []
 
 
+@pytest.mark.slow
 def test_another_network_than_base_claims_its_error_for_its_own_scenes(browser: Browser) -> None:
     result = browser.upload(encode(make_picture())).json()
     assert "training" in result["chip"]
@@ -199,6 +208,7 @@ def test_another_network_than_base_claims_its_error_for_its_own_scenes(browser: 
     assert "%" not in unmeasured["chip"] + unmeasured["expected_error"]
 
 
+@pytest.mark.slow
 def test_an_example_is_shared_and_predicted_again_as_the_own_one(browser: Browser) -> None:
     result = browser.client.get("/api/photos/street").json()
     assert (result["photo"], browser.client.get("/api/results").json()["results"]) == ("street", [])

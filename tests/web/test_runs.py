@@ -159,6 +159,7 @@ class TestTraining:
         process.wait()
         process.stdout.close()
 
+    @pytest.mark.slow
     def test_it_is_shown_as_such_and_stopped(
         self, browser: Browser, runs: Path, training: subprocess.Popen[str]
     ) -> None:

@@ -18,6 +18,7 @@ def share(browser: Browser, result: Any, query: str = "") -> str:
     return reply.text
 
 
+@pytest.mark.slow
 def test_a_shared_picture_has_verdict_camera_licence_and_distance(browser: Browser) -> None:
     """Two pixels 60 apart at 1 m, in a camera of 90 degrees (focal length 64 px)."""
     result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
@@ -37,6 +38,7 @@ def test_a_shared_picture_has_verdict_camera_licence_and_distance(browser: Brows
     assert not re.search(r"(?:src|href)=[\"'](?!data:)", page), "the page loads nothing"
 
 
+@pytest.mark.slow
 def test_points_of_a_shared_picture_lie_in_the_world(browser: Browser) -> None:
     """The far half, 20 times as deep as the median, and the edge between both are left out."""
     page = share(browser, browser.upload(encode(make_picture()), "?fov_deg=90").json())

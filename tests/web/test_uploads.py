@@ -42,6 +42,7 @@ def list_hostile() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(list_hostile()))
 def test_a_hostile_upload_is_one_line(browser: Browser, app: Any, name: str) -> None:
     reply = browser.upload(list_hostile()[name])
@@ -63,6 +64,7 @@ def test_a_large_upload_ends_at_the_limit(browser: Browser, app: Any, monkeypatc
     assert list(app.state.shared.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_files_go_with_the_server(app: Any) -> None:
     from starlette.testclient import TestClient
 

@@ -54,7 +54,11 @@ ShowPath = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class MachineEntry:
-    """One line of the list. state: works, note (an optional part is missing) or gap.  cure: what to do, or empty."""
+    """One line of the list.
+
+    state: works, note (an optional part is missing) or gap.
+    cure: what to do, or empty.
+    """
 
     group: str
     name: str

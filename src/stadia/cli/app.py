@@ -20,7 +20,7 @@ def app(
     runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder whose data the page may check.")] = Path(),
     results: Annotated[
-        Path | None, option("The folder in which photos and videos survive a restart; by default in the cache.")
+        Path | None, option("The folder that keeps photos and videos across a restart; by default in the cache.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to serve; 0.0.0.0 for other machines.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve; 0 chooses a free one.")] = 7860,
@@ -110,7 +110,7 @@ def view(
     out: Annotated[Path | None, option("Write the page as one .html file to share, and serve nothing.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Show a data set, a prediction, a map or a run in 3D, in the browser."""
+    """Show a dataset, a prediction, a map or a run in 3D, in the browser."""
     from stadia.io.atomic_files import write_text
     from stadia.io.output_files import check_replaceable
     from stadia.web.scene import show_page

@@ -194,7 +194,7 @@ def _judge_network(
     from dataclasses import replace
 
     from stadia.networks.published_networks import describe_licence
-    from stadia.predict.describe import describe_answers
+    from stadia.predict.describe import describe_questions
     from stadia.predict.network import open_network
     from stadia.predict.options import PredictOptions, parse_source_options
 
@@ -209,7 +209,7 @@ def _judge_network(
         judged = session.judge(MAX_JUDGED_FRAMES)
         title, scale = session.network.checkpoint.title, session.predictor.depth_scale
         echo(f"{session.name}: predictions of {title} ({scale}) are {judged.verdict}", err=True)
-        for line in describe_answers(judged.to_json()):
+        for line in describe_questions(judged.to_json()):
             echo(line, err=True)
         findings += [replace(finding, where=(session.name,)) for finding in judged.findings]
     return findings

@@ -1,4 +1,4 @@
-"""Commands of `stadia data`: render, survey and shard data sets."""
+"""Commands of `stadia data`: render, survey and shard datasets."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from stadia.cli.output import echo, print_lines, show_progress
 from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry
 
-OutFolder = Annotated[Path, typer.Option(help="Folder of the data set. The same command resumes.")]
+OutFolder = Annotated[Path, typer.Option(help="Folder of the dataset. The same command resumes.")]
 Preset = Annotated[str, typer.Option(help="tiny, demo or full.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bytes.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads; all cores by default.")]
@@ -22,7 +22,7 @@ Settings = Annotated[list[str] | None, argument("Other settings, such as train=5
 def split_counts(option: str, value: str | None) -> list[str]:
     """Convert the numbers of worlds such as "10,1,2" to settings of the splits train, val and test.
 
-    option: name of the option, for the error.
+    option: name of the option that an error message names.
     value: the text; None gives no setting.
 
     Raises ConfigError for anything but three numbers.
@@ -41,9 +41,9 @@ def split_counts(option: str, value: str | None) -> list[str]:
 
 
 def render(write: Callable[..., Path], title: str, total: int) -> None:
-    """Write a data set while its progress is shown, and print its path.
+    """Write a dataset while its progress is shown, and print its path.
 
-    write: writes the data set and returns its path; it calls `advance` with the number of finished images.
+    write: writes the dataset and returns its path; it calls `advance` with the number of finished images.
     title: name in the progress display.
     total: number of images.
     """
@@ -118,13 +118,13 @@ def survey(
 
 
 def shard(
-    source: Annotated[Path, argument("A data set, a video, or a folder, glob or list of videos.", metavar="SOURCE")],
+    source: Annotated[Path, argument("A dataset, a video, or a folder, glob or list of videos.", metavar="SOURCE")],
     url: Annotated[str, argument("A folder, or a URL: s3://bucket/prefix.", metavar="URL")],
     overrides: InputSettings = None,
     format: Annotated[str, typer.Option(help="Format of SOURCE; `stadia list datasets` lists them.")] = "auto",
     size: Annotated[str | None, option("Resize to WIDTHxHEIGHT.")] = None,
 ) -> None:
-    """Write a data set as shards, into a folder or a store."""
+    """Write a dataset as shards, into a folder or a store."""
     from stadia.data.shard_writer import shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 

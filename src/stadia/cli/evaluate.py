@@ -31,8 +31,7 @@ NETWORK = "CHECKPOINT DATA"
 
 
 def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
-    """Return the groups of pixels ("distance", "region") in which frames are scored separately, from the text of
-    `--by`.
+    """Return the groups of pixels ("distance", "region") that are scored separately, from the text of `--by`.
 
     Raises ConfigError for "class", because frames have no classes of pixels.
     """
@@ -107,9 +106,9 @@ class DepthMaps:
 
     depth: the depth maps to score.
     reference: the ground truth.
-    depth_scale: name of the kind of scale of the maps; None takes metres or what a record says.
+    depth_scale: name of the kind of scale of the maps; None takes metres, or the scale in the record.
     crop: name of the crop of the image that the maps show; None is the whole image.
-    depth_factor: for integer maps, their value per metre; None takes that of the protocol.
+    depth_factor: for integer maps, their value per metre; None takes the protocol's.
     reference_factor: the same for the ground truth.
     """
 

@@ -63,7 +63,7 @@ def parts(
     kind: Annotated[str | None, argument("One kind, such as losses.")] = None,
     pattern: Annotated[str, typer.Option("--filter", help="Only names with this text; * and ? are wildcards.")] = "",
 ) -> None:
-    """List recipes, data sets, networks, losses and other parts. Without a kind, lists the kinds."""
+    """List recipes, datasets, networks, losses and other parts. Without a kind, lists the kinds."""
     from rich.markup import escape
     from rich.table import Table as Grid
 
@@ -124,7 +124,7 @@ def protocols() -> Rows:
 def networks() -> Rows:
     """Yield the name of every network that predicts without a training.
 
-    The line of each says whether the network is on this machine, its size, its licence, and what it is good at.
+    Each line shows whether the network is on this machine, its size, its licence, and its strengths.
     """
     from stadia.networks.published_networks import list_network_rows
 

@@ -76,7 +76,7 @@ def print_adaptation(adapted: Adaptation, video: Path) -> None:
     """Print how the errors changed by adapting a network, which network is kept, and how to use it.
 
     adapted: the result.
-    video: the video to which the network was adapted.
+    video: the video that the network was adapted to.
     """
     from stadia.training.keep import MAX_SHIFT, MEASURES
 

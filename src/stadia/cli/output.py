@@ -51,7 +51,7 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 def show_progress(idle: str = "working") -> Iterator[ProgressBars | ProgressLines]:
     """Open a progress display: bars on a terminal, lines in a log file, nothing with `--quiet` and `--json`.
 
-    idle: what the command does while none of its loops runs.
+    idle: what the command does between its loops.
     """
     from stadia.core.terminal import Terminal, make_progress
 
@@ -149,7 +149,7 @@ class ProgressLines:
             thread.join()
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        """Yield the items while lines say how many of `count` are done (None: unknown)."""
+        """Yield the items while lines show how many of `count` are done (None: unknown)."""
         self._print(f"{what} ...", PHASE_S)
         stage = Stage(what, count, time.monotonic())
         self.stages.append(stage)

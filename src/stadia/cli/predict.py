@@ -42,7 +42,7 @@ BatchOut = Annotated[
 NetworkOption = Annotated[Path | None, option("The network, instead of the first argument: `stadia list networks`.")]
 
 BAG_SUFFIXES = (".mcap", ".bag", ".db3")
-"""Suffixes of `--out` for which a bag is written instead of a folder."""
+"""Suffixes of `--out` that write a bag instead of a folder."""
 
 
 @add_options(PredictOptions)

@@ -26,7 +26,7 @@ COLORS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_finding(console: Console, finding: Finding, folder: Path | None, *, has_evidence: bool = True) -> None:
-    """Print a finding with its cause, fix and evidence; one line if it says that something was not checked.
+    """Print a finding with its cause, fix and evidence; one line if something was not checked.
 
     console: prints it.
     finding: the finding.
@@ -133,7 +133,8 @@ def print_findings(
     if any(finding.code == "E03" for finding in findings):
         hidden.pop(WRONG_BASELINE, None)  # it has shown
     left_out = list(dict.fromkeys(finding.measured.partition(":")[0] for finding in unchecked))
-    verdict = _verdict(counts, list(hidden), len(notes), left_out)
+    gaps = list(dict.fromkeys(filter(None, (getattr(recording, "missing", "") for recording in recordings))))
+    verdict = _verdict(counts, list(hidden), len(notes), left_out, gaps)
     if counts["stop"] + counts["warn"] == 0 and recordings and all(len(recording) == 1 for recording in recordings):
         selections = (getattr(recording, "selection", None) for recording in recordings)
         dropped = [f": {selection}" for selection in selections if selection and selection.total > 1]
@@ -150,8 +151,11 @@ def _print_by_family(console: Console, findings: Sequence[Finding], out: Path | 
         print_finding(console, finding, out)
 
 
-def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int, left_out: Sequence[str]) -> str:
-    notes = f"; not checked: {', '.join(left_out)}" if left_out else ""
+def _verdict(
+    counts: Mapping[str, int], hidden: Sequence[str], noted: int, left_out: Sequence[str], gaps: Sequence[str]
+) -> str:
+    notes = "".join(f"; {gap}" for gap in gaps)
+    notes += f"; not checked: {', '.join(left_out)}" if left_out else ""
     notes += f"; cannot show {' or '.join(hidden)}" if hidden else ""
     if counts["stop"]:
         return f"[bold red]stop[/bold red]: {counts['stop']} to fix before training, {counts['warn']} to review{notes}"
@@ -179,7 +183,7 @@ def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
 
 
 def check_score_file(path: Path | None, inputs: Iterable[Path | None], *, force: bool) -> Path | None:
-    """Return the score file to write, after a check that it may be written; None if none is requested.
+    """Return the score file to write, after a check that it may be written; None if the user requested no plot.
 
     path: the file, or None.
     inputs: files that must not be overwritten.

@@ -179,8 +179,8 @@ def compare(
     """Compare two runs or two mounts of a camera, or rank networks on a video.
 
     `stadia compare NET NET ... VIDEO` ranks networks, and depth folders of other programs, by the map of the video.
-    `stadia compare A B --mount` measures by which angles the camera of drive B differs from the camera of drive A.
-    Settings of the videos such as data.camera.K_file=K.txt follow them.
+    `stadia compare A B --mount` measures the angles between the cameras of drives A and B. Settings of the videos such
+    as data.camera.K_file=K.txt follow them.
     """
     settings = [str(thing) for thing in things if "=" in str(thing) and not thing.exists()]
     paths = [thing for thing in things if str(thing) not in settings]
@@ -315,7 +315,7 @@ def _rank(networks: list[str], video: Path, settings: list[str], out: Path | Non
 
 
 def describe_conclusion(ranking: Ranking) -> str:
-    """Return one line that says which network is best, or that the video cannot tell."""
+    """Return one line that names the best network, or states that the video cannot decide."""
     tied, best = ranking.tied, ranking.rows[0]
     on = f"{ranking.frames} frames with {ranking.points} points each"
     if len(tied) == 1:

@@ -63,7 +63,7 @@ def _print_keys(words: list[str]) -> None:
     echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
     group = None
     for key in describe_keys(CONFIGS.load(recipe)):
-        if ".NAME." in key.key:  # the same keys again, for other data sets
+        if ".NAME." in key.key:  # the same keys again, for other datasets
             continue
         if (now := key.key.rpartition(".")[0]) != group:
             group = now

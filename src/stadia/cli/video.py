@@ -23,7 +23,7 @@ from stadia.core.errors import ConfigError
 from stadia.predict.options import check_scale_sources
 
 CALIBRATION_HELP = "A calibration file, such as of OpenCV, ROS or Metashape, or K: three rows of three numbers."
-FIT_HELP = "How the images differ in shape from those of --calibration."
+FIT_HELP = "How the images differ in shape from the images of --calibration."
 
 
 def camera(
@@ -79,16 +79,16 @@ def calibrate(
 
 
 def map_source(
-    source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a data set.", metavar="INPUT")],
+    source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a dataset.", metavar="INPUT")],
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
     views: Annotated[bool, flag("--views", "Also write undistorted key frames, for nerfstudio and gsplat.")] = False,
     depth: Annotated[str | None, option("Also write --views with their depth by this network, such as base.")] = None,
     masks: Annotated[Path | None, option("Masks of `stadia masks`, to leave out cars and people.")] = None,
 ) -> None:
-    """Recover camera, path and sparse points of a video, photos, or a data set. The same command resumes.
+    """Recover camera, path and sparse points of a video, photos, or a dataset. The same command resumes.
 
-    `data.frames=[100,400]` takes some of the frames, `data.recordings=[06]` a recording of a data set.
+    `data.frames=[100,400]` takes some of the frames, `data.recordings=[06]` a recording of a dataset.
     """
     try:
         with show_progress() as bars:
@@ -301,7 +301,7 @@ def scale(
             "photos), speed=10, baseline=0.54, and for depth the sources of `predict`. Repeat to compare."
         ),
     ] = None,
-    images: Annotated[Path | None, option("The images of THING: a folder, a video, or a data set.")] = None,
+    images: Annotated[Path | None, option("The images of THING: a folder, a video, or a dataset.")] = None,
     out: Annotated[Path | None, option("The copy in metres; THING.metres by default.")] = None,
     strict: StrictOption = False,
 ) -> None:

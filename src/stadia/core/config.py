@@ -21,8 +21,8 @@ class StrictModel(BaseModel):
     The default of a field may itself be a configuration. If a user sets only some of its keys, the others keep the
     values of the default.
 
-    part_of_keys: for fields that choose a component (`PartConfig`): the component to which keys without a name belong.
-        Fields that are not listed use the component of their default.
+    part_of_keys: for fields that choose a component (`PartConfig`): the component that owns keys without a name. Fields
+        that are not listed use the component of their default.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {}
@@ -118,7 +118,7 @@ def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
 def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
     """Return the configuration class of a field, which may depend on the component that the field's value chooses.
 
-    The result is None for a field that is no configuration, and for an unknown name of a component.
+    The result is None for a field that is not a configuration, and for an unknown name of a component.
 
     model: configuration class.
     name: name of the field.
@@ -310,7 +310,7 @@ def _shorten(text: str) -> str:
 def merge_overrides(
     base: Mapping[str, Any], overrides: Iterable[str], model: type[StrictModel] | None = None
 ) -> dict[str, Any]:
-    """Return a nested mapping in which the texts `a.b=value` replace or add values.
+    """Return a nested mapping after the texts `a.b=value` replace or add values.
 
     base: nested values; not changed.
     overrides: texts `dotted.key=value`.

@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|credential|
 
 
 def mask_secrets(text: str) -> str:
-    """Return a text in which users, passwords and tokens in URLs are replaced by ***.
+    """Return a text with users, passwords and tokens in URLs replaced by ***.
 
     Examples:
         >>> mask_secrets("https://me:a@b@host/drive.mp4?token=abc"), mask_secrets("s3://drives/a@2.mp4")
@@ -54,11 +54,11 @@ def _end_sentence(text: str) -> str:
 
 
 class StadiaError(Exception):
-    """A mistake that the user can fix. `str(error)` is one line, which is printed without a traceback.
+    """A mistake that the user can fix. The command line prints `str(error)`, one line, without a traceback.
 
     where: the wrong file, key or argument, as the user typed it.
-    found: what is there.
-    expected: what should be there.
+    found: the wrong content.
+    expected: the valid content.
     fix: a command or an action; None if `expected` is enough.
     """
 
@@ -83,7 +83,7 @@ class ConfigError(StadiaError):
 class ConfigMistakes(ConfigError):
     """Raised if one or several keys or values of a configuration are wrong. It lists an error for each.
 
-    If there is only one, `where`, `found` and so on are those of this error.
+    A single error passes on its `where`, `found` and so on.
 
     mistakes: the errors.
     fix: recommendation for mistakes that have no fix of their own.

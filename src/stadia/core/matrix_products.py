@@ -1,4 +1,4 @@
-"""Choose the library by which torch multiplies matrices on a CPU (docs/results/speed.md)."""
+"""Choose the library that multiplies torch's matrices on a CPU (docs/results/speed.md)."""
 
 from functools import cache
 

@@ -10,7 +10,7 @@ _DRAWING = threading.RLock()  # matplotlib's settings are global, and the app dr
 
 @contextmanager
 def use_default_style(**settings: Any) -> Iterator[None]:
-    """Draw in matplotlib's default style in the `with` block, whatever the user's settings; they are restored
+    """Draw in matplotlib's default style in the `with` block, without the user's settings; they are restored
     afterwards.
 
     settings: values of `matplotlib.rcParams` that differ from the defaults.

@@ -14,11 +14,11 @@ from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
-    """Return the valid name that is most similar to a misspelt one; None if none is similar enough.
+    """Return the valid name that is most similar to a misspelt one; None if no name is similar enough.
 
     name: the misspelt name.
     valid: the valid names.
-    similarity: smallest similarity, from 0 to 1 (as of `difflib`).
+    similarity: smallest similarity, from 0 to 1 (see `difflib`).
 
     Examples:
         >>> find_nearest_name("optimser", ["optimizer", "schedule"])
@@ -69,7 +69,7 @@ class Registry(Mapping[str, str]):
     def check(self, name: str) -> str:
         """Return a name unchanged if the registry contains it. Nothing is imported.
 
-        Raises ConfigError, with the nearest valid name, for an unknown name.
+        Raises ConfigError for an unknown name; the message shows the nearest valid name.
         """
         if name not in self._refused and (self._find(name) or self._is_own(name)):
             return name
@@ -141,7 +141,7 @@ def allow_code(names: Iterable[str]) -> None:
 def refuse_code(path: object, values: Any) -> None:
     """Raise CheckpointError if the configuration in a file names a component of your own that was not allowed.
 
-    path: the file, for the message.
+    path: the file that an error message names.
     values: the configuration.
     """
     allowed, left = os.environ.get(ALLOWED_CODE, "").split(), [values]

@@ -73,7 +73,10 @@ def announce_step(console: Console, step: str) -> Iterator[None]:
 
 
 class SpeedColumn(ProgressColumn):
-    """Units a second. unit: plural, as "frames"."""
+    """Units a second.
+
+    unit: plural, as "frames".
+    """
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -94,7 +97,10 @@ class FindingColumn(ProgressColumn):
 
 
 def make_progress(console: Console, unit: str, *columns: ProgressColumn, transient: bool = True) -> Progress:
-    """Return the display of bars; it shows nothing without a terminal. unit: of the items, plural."""
+    """Return the display of bars; it shows nothing without a terminal.
+
+    unit: unit of the items, plural.
+    """
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

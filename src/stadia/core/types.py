@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DepthScale(StrEnum):
-    """What is known about the scale of predicted depth. An evaluation protocol refuses a scale that it cannot score.
+    """The scale of predicted depth. An evaluation protocol refuses a scale that it cannot score.
 
     The values are "metres"; "up-to-scale"; "affine-inverse", inverse depth up to scale and shift; and "affine-depth",
     depth up to scale and shift.
@@ -63,7 +63,9 @@ class Camera:
             raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
     def to(self, *args: Any, **kwargs: Any) -> Camera:
-        """Return the camera with K on another device or of another number type; arguments as of `Tensor.to`."""
+        """Return the camera with K on another device or of another number type. Takes the same arguments as
+        `Tensor.to`.
+        """
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
 
     @property
@@ -91,7 +93,9 @@ class TensorDataclass:
     """Base class of dataclasses of tensors. `.to(...)` moves every tensor and camera in it, also in tuples."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Return a copy with every tensor on another device or of another number type; arguments as of `Tensor.to`."""
+        """Return a copy with every tensor on another device or of another number type. Takes the same arguments as
+        `Tensor.to`.
+        """
 
         def moved(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -153,8 +157,8 @@ class RoadTargets(Targets):
     batch.
 
     road: (B, 1, H, W) bool, true on the road.
-    objects: (B, 1, H, W) int16; 0 is no object, n is the n-th object of the image.
-    object_class: (B, M) int64 class of the n-th object in column n - 1; -1 is no object. The attribute `classes` of
+    objects: (B, 1, H, W) int16; 0 means no object, n is the n-th object of the image.
+    object_class: (B, M) int64 class of the n-th object in column n - 1; -1 means no object. The attribute `classes` of
         `RoadSamples` names the numbers.
     object_height_m: (B, M) expected height of each object in metres; NaN if unknown.
     camera_group: (B,) int64 number that cameras with the same height above the road share.
@@ -169,7 +173,7 @@ class RoadTargets(Targets):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Where a sample of a batch comes from. It is unique within a set, so that validation counts each sample once.
+    """The origin of a sample of a batch. It is unique within a set, so that validation counts each sample once.
 
     recording: name of the recording.
     index: index of the video frame in the recording.
@@ -177,7 +181,7 @@ class Meta:
     mirrored: whether a mirrored left image is used as the right one.
     file: file of the image, for messages.
     instance: number of the object in the image, if each object is a sample.
-    data: name of the data set, if several train together.
+    data: name of the dataset, if several train together.
     """
 
     recording: str
@@ -229,13 +233,13 @@ class Prediction(TensorDataclass):
     """The outputs of the depth and pose networks for a batch. Outputs that are not predicted are None.
 
     inverse_depth: one map (B, 1, H / 2^s, W / 2^s) per scale s, finest first; in 1/m if metres are predicted.
-    T_source_target: (B, N, 4, 4) motion from the target to the source camera: that of the stereo rig if it is known,
-        otherwise that of the pose network.
+    T_source_target: (B, N, 4, 4) motion from the target to the source camera: the motion of the stereo rig if it is
+        known, otherwise the motion by the pose network.
     inverse_depth_right: maps of the right camera of the stereo rig, in the pixels of the source "stereo".
     log_uncertainty: one map per scale with log Sigma, the logarithm of the scale of the photometric residual (D3VO,
         arXiv 2003.01060, eq. 7).
-    brightness: (B, N, 2) gain a and offset b, for which a * target + b is as bright as the source (eq. 3). None means
-        (1, 0).
+    brightness: (B, N, 2) gain a and offset b, so that a * target + b has the brightness of the source (eq. 3). None
+        means (1, 0).
     """
 
     inverse_depth: tuple[Tensor, ...]
@@ -262,11 +266,10 @@ class PredictedMaps(TensorDataclass):
 
 
 class Predictor(Protocol):
-    """The interface of a trained network, with or without a pose network, for evaluation and `stadia predict`.
+    """The interface of a trained network for evaluation and `stadia predict`. A pose network is optional.
 
     depth_scale: scale of the predicted depth and translations: metres, up to scale, or up to scale and shift.
-    height, width: size of the images that its networks receive. `geometry.camera.resize` resizes images with their
-        camera.
+    height, width: size of the network's input images. `geometry.camera.resize` resizes images with their camera.
     crop: name of a crop in `geometry.numpy_camera.IMAGE_CROPS`, which is cut out before resizing.
     """
 
@@ -333,7 +336,7 @@ class RoadMasks:
     """Which class and which object each pixel of an image shows.
 
     semantic: (H, W) uint8 class numbers, which `MaskReader.classes` names.
-    instance: (H, W) uint16 number of the object in this image; 0 is no object.
+    instance: (H, W) uint16 number of the object in this image; 0 means no object.
     """
 
     semantic: NDArray[np.uint8]
@@ -402,7 +405,7 @@ class Recording(ABC):
     has_metric_depth: whether depth is in metres, and not relative.
     is_part: whether it is only a segment of a longer video, opened for checks of the data.
     is_streamed: whether its frames come from shards (large files with many images), which have their own cache.
-    has_stride: whether `data.stride` chooses its frames, as for a user's video. Other data sets refuse that option.
+    has_stride: whether `data.stride` chooses its frames, as for a user's video. Other datasets refuse that option.
     rectification: the rectification that the reader applied to the pair; None if the files are rectified.
     mask_reader: reads masks of road and objects, or None. It may be set later.
     """
@@ -424,9 +427,9 @@ class Recording(ABC):
 
     @property
     def session(self) -> str:
-        """Return the name of the session in which the recording was made.
+        """Return the name of the recording's session.
 
-        Recordings of one session show the same places, even in different data sets.
+        Recordings of one session show the same places, even in different datasets.
         """
         return self.name
 
@@ -470,7 +473,7 @@ class Recording(ABC):
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:
-        """Return the kind of ground truth that `depth_m` returns, if a data set has several kinds; otherwise ""."""
+        """Return the kind of ground truth that `depth_m` returns, if a dataset has several kinds; otherwise ""."""
         return ""
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
@@ -489,7 +492,7 @@ class Recording(ABC):
         return None
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the index of the video frame with which a frame is paired for training; None if there is none.
+        """Return the index of the video frame that a frame is paired with for training; None without such a frame.
 
         It is `index + offset`, or with a map the nearest frame in this direction with enough parallax.
 
@@ -509,7 +512,7 @@ class Recording(ABC):
         return None
 
     def number(self, index: int) -> int:
-        """Return the number that a video frame has in its source, from which frames may have been left out."""
+        """Return the number that a video frame has in its source; the recording may leave out frames of the source."""
         return index
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
@@ -551,7 +554,7 @@ class Recording(ABC):
 
     @property
     def video_hash(self) -> str:
-        """Return a hash of the video file from which the frames come; "" for image files."""
+        """Return a hash of the video file that contains the frames; "" for image files."""
         return ""
 
     def fingerprint(self) -> str:
@@ -560,7 +563,7 @@ class Recording(ABC):
 
 
 def name_ground_truth(recordings: Sequence[Recording], indices: Mapping[str, Sequence[int]]) -> str:
-    """Return the kinds of ground-truth depth of some video frames, joined by "+"; "" if data sets have one kind only.
+    """Return the kinds of ground-truth depth of some video frames, joined by "+"; "" if datasets have one kind only.
 
     recordings: the recordings.
     indices: indices of the frames by the recording's name.

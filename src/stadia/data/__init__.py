@@ -1,4 +1,4 @@
-"""Read data sets of many formats as recordings, and prepare samples of them."""
+"""Read datasets of many formats as recordings, and prepare samples of them."""
 
 import lazy_loader
 
@@ -41,7 +41,7 @@ IMAGE_LAYOUTS = Registry(
         "overlay": "stadia.overlay.world.composite_files:describe_layout",
     },
 )
-"""For trainings on single images instead of recordings: functions, by recipe, that recognize a data set of that recipe.
+"""For trainings on single images instead of recordings: functions, by recipe, that recognize a dataset of that recipe.
 
-Each function maps a path to a description of the data set there, or to None.
+Each function maps a path to a description of the dataset there, or to None.
 """

@@ -28,7 +28,7 @@ MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, 2048x2048
 
 
 def check_format(formats: Registry, name: str) -> str:
-    """Return the name of a data set's format unchanged if it is known or "auto".
+    """Return the name of a dataset's format unchanged if it is known or "auto".
 
     formats: the known formats.
     name: the name to check.
@@ -131,24 +131,23 @@ class SourceOptions(StrictModel):
 
     recordings: names of the recordings to open, in full or only their end ("06"). Empty opens all.
     frames: [start, stop) of each recording.
-    split: a split that the data set itself defines (stadia layout, 7-Scenes: "train", "val", "test").
+    split: a split that the dataset itself defines (stadia layout, 7-Scenes: "train", "val", "test").
     color: pair of cameras of KITTI odometry; "auto" uses color if it exists.
     ground_truth: kind of depth for KITTI raw: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
         stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" uses the first that exists.
     ground_truth_path: a `data_depth_annotated` folder in another place.
-    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the data set's own, for one recording. `map`
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, for one recording. `map`
         uses the poses of your video's map, which are known up to one scale.
-    map_unit_m: metres per unit that a training gives that map, in which its median depth, or 16 camera heights, are 10.
-        Its path and points are multiplied by it. null keeps this unit. A training that starts from a network in metres
-        sets it.
+    map_unit_m: metres per unit that a training gives that map; in this unit its median depth, or 16 camera heights, are
+        10. Its path and points are multiplied by it. null keeps this unit. A training that starts from a network in
+        metres sets it.
     camera: camera of a user's video.
-    size: (height, width) to which a user's video is decoded; None keeps its size.
+    size: (height, width) of the decoded frames of a user's video; None keeps its size.
     stride: frames of a user's video to keep: "auto" keeps a frame after enough motion, a number n keeps every n-th.
     standing: EuRoC: whether to keep the frames of a standing camera.
     frame_rate_hz: frame rate of a folder of images, if known.
-    ignore: region that no loss, check or score counts, such as the car's own hood: an image file in which pixels above
-        0 are ignored, a folder with one such PNG per recording or mount, or boxes [[left, top, right, bottom]] in
-        pixels.
+    ignore: region that no loss, check or score counts, such as the car's own hood: an image file whose pixels above 0
+        are ignored, a folder with one such PNG per recording or mount, or boxes [[left, top, right, bottom]] in pixels.
     damaged: for many videos and for shards: "skip" leaves out what cannot be read, with a warning.
     video_decoder: decoder of a user's video file. "cuda" decodes on a GPU, which rounds some colors differently.
     """
@@ -195,7 +194,7 @@ class SourceOptions(StrictModel):
 
 
 class SplitConfig(StrictModel):
-    """Which frames train and which validate. Without any of these options, the data set's own splits are used.
+    """Which frames train and which validate. Without any of these options, the dataset's own splits are used.
 
     train_file, val_file: files with lines `date/drive index l|r`, like the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
@@ -228,7 +227,7 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
     chosen: the options.
     idle: names of the options that have no effect.
-    what: what does not use them, such as a data set's format, for the message.
+    what: what does not use them, such as a dataset's format; an error message names it.
     """
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
@@ -237,7 +236,7 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 
 class FormatOptions(SourceOptions):
-    """Options for reading a data set (`SourceOptions`), together with the name of its format."""
+    """Options for reading a dataset (`SourceOptions`), together with the name of its format."""
 
     format: str = "auto"
 
@@ -268,7 +267,9 @@ NetworkPixels = Annotated[Pixels, require_multiple(STRIDE, "the coarsest stride 
 class ColorConfig(StrictModel):
     """Color jitter of the network's input, one draw for all images of a sample. Defaults as in Monodepth2.
 
-    probability: of any change.  brightness, contrast, saturation: factors in 1 +- value.  hue: +- value of a full turn.
+    probability: probability of any change.
+    brightness, contrast, saturation: factors in 1 +- value.
+    hue: +- value of a full turn.
     Source: github.com/nianticlabs/monodepth2
     """
 
@@ -284,7 +285,7 @@ class TiltConfig(StrictModel):
 
     The part that the turned image lacks is filled with its reflection, and left out of losses and scores.
 
-    probability: of any tilt.
+    probability: probability of any tilt.
     roll_deg, pitch_deg: largest angles, drawn evenly from minus to plus this value.
     """
 
@@ -307,7 +308,7 @@ WEATHERS: tuple[Weather, ...] = ("fog", "rain", "blur", "noise")
 class WeatherConfig(StrictModel):
     """Bad weather and bad cameras in the network's input; losses compare the clean images.
 
-    probability: of a bad sample, in which all images change in one way.
+    probability: probability of a bad sample, whose images all change in one way.
     kinds: fog, rain, blur, noise; one is drawn.
     strength: the largest; each sample's is drawn between a quarter of it and all of it.
 
@@ -353,8 +354,8 @@ class DatasetConfig(SourceOptions):
     target_sides: sides whose images become targets; mirroring shows the other side anyway.
     ground_truth_depth: fill `targets.depth_m` at network size for a supervised loss. Validation always has depth if it
         exists.
-    sparse_depth: whether depth is single LiDAR returns, all of which are kept; else it is resized by the nearest pixel.
-        "auto" decides by the share of pixels with depth.
+    sparse_depth: whether depth consists of single LiDAR returns, which are all kept; else it is resized by the nearest
+        pixel. "auto" decides by the share of pixels with depth.
     shuffle_shards: number of shards whose samples are mixed; they must fit into `cache.shard_gb`.
     epochs: passes over this dataset in an epoch of training on several; with 0.5, two epochs use it once.
     """
@@ -416,11 +417,11 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9_]+")
 class DataConfig(DatasetConfig):
     """One dataset, or several that train together, each with its own camera, size and number of epochs.
 
-    name: of the first dataset, in scores and messages.
+    name: name of the first dataset, in scores and messages.
     extra_datasets: further datasets by name, with the keys of the first: `data.extra_datasets.euroc.path=EUROC`.
         `SHARED_KEYS` default to the first's.
     order: "mixed" draws batches of one dataset each, in a new order per epoch; "sequential" takes one dataset after
-        the other.
+        another one.
     """
 
     name: str = "first"

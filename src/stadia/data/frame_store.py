@@ -47,6 +47,9 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     With the scale factor s along an axis, pixel x moves to (x + 0.5) s - 0.5, like the principal point in
     `geometry.camera.resize_camera`.
 
+    image: (h, w, 3) uint8 image.
+    height, width: the new size in pixels.
+
     Examples:
         >>> resize_image(np.full((4, 4, 3), 7, np.uint8), 2, 2)[0, 0].tolist()
         [7, 7, 7]
@@ -60,19 +63,22 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize a depth map (h, w) to (height, width): each pixel takes the depth of the nearest pixel.
+    """Resize a depth map without mixing near and far depths: each pixel takes the depth of the nearest pixel.
 
-    So near and far depths are not mixed.
+    depth_m: (h, w) depth map in metres.
+    height, width: the new size in pixels.
     """
     return cv2.resize(depth_m, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize a sparse depth map (h, w), such as projected LiDAR, to (height, width): each depth moves to the pixel it
-    hits.
+    """Resize a sparse depth map, such as projected LiDAR, without losing points: each depth moves to its new pixel.
 
-    0 means no depth. If several depths hit one pixel, the nearest is kept, because it occludes the others.
-    `resize_depth` would drop most depths.
+    If several depths fall on one pixel, the nearest is kept, because it occludes the others. `resize_depth` would drop
+    most depths.
+
+    depth_m: (h, w) depth map in metres; 0 means no depth.
+    height, width: the new size in pixels.
 
     Examples:
         >>> depth_m = np.array([[0.0, 5.0], [0.0, 9.0]], np.float32)
@@ -173,7 +179,7 @@ def _read_sums(path: Path) -> list[int]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A recording whose images exist only in a store, such as those of a decoded video.
+    """A recording whose images exist only in a store, such as the frames of a decoded video.
 
     store: the store.
     content: hash that identifies the source of the images.
@@ -270,7 +276,7 @@ def make_store_stem(name: str, *key: object) -> str:
     """Return a file name without suffix for a cached result: readable, and unique for a name and a key.
 
     name: name of the recording.
-    key: everything on which the cached result depends.
+    key: everything that the cached result depends on.
     """
     digest = hashlib.blake2b("|".join(map(str, (STORE_VERSION, *key))).encode(), digest_size=10).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}-{digest}"
@@ -297,7 +303,7 @@ def open_frame_store(
     recording: the recording.
     height, width: size of the resized images.
     side: "left" or "right".
-    config: where the cache is; None takes the default.
+    config: folder of the cache; None takes the default.
     progress: called while images are resized.
     """
     while isinstance(recording, IgnoringRecording):  # its images are unchanged

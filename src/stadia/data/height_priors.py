@@ -11,12 +11,12 @@ from stadia.data.config import Share
 
 
 class HeightPrior(StrictModel):
-    """The heights of the objects of one class, such as cars, from which a training can learn metres.
+    """The heights of the objects of one class, such as cars; a training can learn metres from them.
 
     mean_m: mean height in metres; for a class with a long tail (vans among cars) the median.
     spread_m: standard deviation of the heights of different objects, in metres.
-    source: where the mean comes from, for the record of the training.
-    datasets: data sets on which the heights were measured. A training that uses them must not be scored there.
+    source: origin of the mean; the record of the training contains it.
+    datasets: datasets that the heights were measured on. A training that uses them must not be scored there.
     """
 
     mean_m: float = Field(gt=0)
@@ -34,7 +34,7 @@ def _kitti(mean_m: float, spread_m: float) -> HeightPrior:
     return HeightPrior(mean_m=mean_m, spread_m=spread_m, source=_KITTI, datasets=("kitti",))
 
 
-_DRAWN = "what RoadWorld draws its objects from, in none of its data sets more than in another"
+_DRAWN = "what RoadWorld draws its objects from, equally in all of its datasets"
 PriorsName = Literal["kitti", "mixed", "roadworld"]
 PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
     "kitti": {
@@ -88,7 +88,7 @@ def normalize_class(name: str) -> str:
 
 
 def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
-    """Return the height prior of a class; None if there is none.
+    """Return the height prior of a class; None for a class without a prior.
 
     class_name: name of the class in COCO, Cityscapes or KITTI.
     priors: height priors by class name.
@@ -98,10 +98,10 @@ def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrio
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError if a height prior was measured on a data set on which the network will be scored.
+    """Raise ConfigError if a height prior was measured on a dataset that will score the network.
 
     priors: height priors by class name.
-    scored_on: names of the data sets for scores.
+    scored_on: names of the datasets for scores.
     """
     for scored in scored_on:
         for name, prior in priors.items():
@@ -115,8 +115,8 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
 class RoadConfig(StrictModel):
     """Masks of road and objects, and the heights of the objects.
 
-    masks: a folder with masks for recordings that have none of their own (docs/how-to/metric.md).
-    objects: classes whose heights give the scale. The default is only cars, because people stand on curbs or ride.
+    masks: a folder with masks for recordings without masks (docs/how-to/metric.md).
+    objects: classes whose heights give the scale. The default is only cars, because people also walk on curbs or ride.
     priors: heights of the classes: "mixed", "kitti", "roadworld", or your own by class.
     heights: "class" uses the height of the class for every object. "each" uses an object's own height from
         heights.json, if there is one.
@@ -148,9 +148,9 @@ class RoadConfig(StrictModel):
         return PRIORS[self.priors] if isinstance(self.priors, str) else self.priors
 
     def check_scored_on(self, formats: Iterable[str]) -> None:
-        """Raise ConfigError if a used height prior was measured on a data set on which the network will be scored.
+        """Raise ConfigError if a used height prior was measured on a dataset that will score the network.
 
-        formats: names of the formats of the data sets for scores.
+        formats: names of the formats of the datasets for scores.
         """
         priors = {name: prior for name in self.objects if (prior := find_prior(name, self.height_priors)) is not None}
         check_scored_on(priors, formats)

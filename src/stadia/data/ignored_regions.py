@@ -20,7 +20,7 @@ MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and its i
 
 
 class IgnoringRecording(RecordingView):
-    """A recording in which a fixed region of all images has no depth, road or objects.
+    """A recording with a fixed image region that has no depth, road or objects.
 
     The images themselves are unchanged.
 
@@ -84,9 +84,10 @@ def read_ignored_region(
 ) -> NDArray[np.bool_]:
     """Return a mask (H, W) bool that is true for ignored pixels.
 
-    ignore: an image file in which pixels above 0 are ignored, a folder of such images, or boxes in pixels of the frames
-        as filmed.
-    names: names under which the recording's image is searched in the folder: those of the recording and of its mount.
+    ignore: an image file whose pixels above 0 are ignored, a folder of such images, or boxes in pixels of the frames as
+        filmed.
+    names: names under which the recording's image is searched in the folder: the names of the recording and of its
+        mount.
     size: (height, width) of the mask.
     filmed_size: (height, width) of the frames before they were resized.
 

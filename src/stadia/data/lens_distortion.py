@@ -100,7 +100,7 @@ class DistortedCamera:
         """Return the viewing rays of distorted pixels as (N, 2) x / z and y / z.
 
         pixels: (N, 2) pixels of the raw image.
-        R: (3, 3) rotation from the lens's axes to those in which the rays are returned.
+        R: (3, 3) rotation from the lens's axes to the axes of the returned rays.
         """
         rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
         turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
@@ -120,10 +120,19 @@ class DistortedCamera:
 
     @property
     def corner_shift_px(self) -> float:
-        """Return how far the distortion shifts the image corner that it shifts most, in pixels."""
+        """Return how far the distortion shifts the image corner that it shifts most, in pixels.
+
+        A corner has no ray if a polynomial of the lens falls towards it. Then the point nearest to it that has one
+        counts.
+        """
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
-        straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
-        return float(np.linalg.norm(straight - corners, axis=1).max())
+        for share in np.linspace(1, 0.1, 10):
+            pixels = self.K[:2, 2] + share * (corners - self.K[:2, 2])
+            straight = self.rays(pixels, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
+            shift_px = float(np.linalg.norm(straight - pixels, axis=1).max())
+            if shift_px > 1e-6:  # OpenCV returns the pixel itself if it has no ray
+                return shift_px
+        return 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +140,7 @@ class Undistortion:
     """Converts images of a lens with distortion to images of a pinhole camera.
 
     lens: the lens.
-    R_new_lens: (3, 3) rotation from the axes of the lens to those of the pinhole camera.
+    R_new_lens: (3, 3) rotation from the axes of the lens to the axes of the pinhole camera.
     new_K: (3, 3) intrinsics of the pinhole camera.
     """
 
@@ -174,12 +183,12 @@ class Undistortion:
 
 
 def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
-    """Return the K (3, 3) with the smallest focal length for which the undistorted images have no empty pixel.
+    """Return the K (3, 3) with the smallest focal length that leaves no empty pixel in the undistorted images.
 
     The principal point is chosen so that the image corners are centered around it.
 
-    views: one or two lenses of the same image size, each with the rotation (3, 3) from its axes to those of the pinhole
-        camera.
+    views: one or two lenses of the same image size, each with the rotation (3, 3) from its axes to the axes of the
+        pinhole camera.
     """
     height, width = views[0][0].height, views[0][0].width
     last = np.array([width - 1.0, height - 1.0])
@@ -207,7 +216,7 @@ MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens a
 
 
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
-    """Return the conversion of a lens's images to those of a pinhole camera without empty pixels.
+    """Return the conversion of a lens's images to pinhole images without empty pixels.
 
     lens: the lens.
     where: file that describes the lens, for messages.
@@ -298,7 +307,7 @@ def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Ar
     T_right_left: (4, 4) motion from the left to the right camera's coordinate frame, in metres.
     where: file, for messages.
 
-    Raises DataError if the right camera is not to the right of the left one, or looks in another direction.
+    Raises DataError if the right camera is not to the right of the left one, or points in another direction.
     """
     R, t = T_right_left[:3, :3], T_right_left[:3, 3]
     half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]
@@ -395,7 +404,7 @@ def make_shape_error(known: Intrinsics, source: Path, height: int, width: int, c
     known: the camera.
     source: path of the images.
     height, width: size of the images.
-    calibration: calibration file of the camera; None if there is none.
+    calibration: calibration file of the camera; None without a file.
     """
     command = f"stadia camera {source} --calibration {calibration or 'FILE'} --fit"
     turned = Intrinsics(np.swapaxes(known.K, -1, -2), known.width, known.height)

@@ -155,7 +155,7 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
 
 
 def hash_frames(recording: Recording) -> str:
-    """Return a hash of the frames of a user's video or folder of images; "" for recordings of data sets.
+    """Return a hash of the frames of a user's video or folder of images; "" for recordings of datasets.
 
     It does not depend on the camera.
     """
@@ -228,7 +228,7 @@ def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
 
 
 def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Return masks in which pixels of ground, sky and buildings (`STUFF_CLASSES`) belong to no object.
+    """Return masks without the pixels of ground, sky and buildings (`STUFF_CLASSES`).
 
     masks: class and object numbers of an image.
     classes: names of the classes by number.
@@ -484,7 +484,7 @@ def decode_run_lengths(text: str) -> list[int]:
 
 
 REJECTED = ("disagrees with the others", "stands above the horizon")
-"""Judgements of `stadia camera-height` for which a training leaves an object out.
+"""Judgements of `stadia camera-height` that exclude an object from a training.
 
 The training itself checks the image border, size and occlusion of objects.
 """

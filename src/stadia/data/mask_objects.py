@@ -167,8 +167,8 @@ def find_mask_boxes(
 ) -> list[MaskBox]:
     """Return the bounding boxes of the objects of an image, in the order of their numbers.
 
-    An object counts as hidden if another one touches a quarter of the edge of its foot, or a nearer one that of its
-    top.
+    An object counts as hidden if another one touches a quarter of the edge of its foot, or a nearer one a quarter of
+    the edge of its top.
 
     masks: class and object numbers of the image.
     classes: names of the classes by number.

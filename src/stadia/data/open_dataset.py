@@ -1,4 +1,4 @@
-"""Open any data set: `open_recordings(path)`."""
+"""Open any dataset: `open_recordings(path)`."""
 
 import contextlib
 import hashlib
@@ -42,13 +42,13 @@ from stadia.io.input_files import (
 )
 
 VIDEO = "video"  # the format of any video and any folder of images
-OWN_FORMATS = (VIDEO, "videos")  # formats whose files other data sets may hold too
+OWN_FORMATS = (VIDEO, "videos")  # formats whose files other datasets may hold too
 EMPTY_FOLDER = "an empty folder"
-MAX_SUBFOLDERS = 20  # subfolders that are searched for data sets of another format
+MAX_SUBFOLDERS = 20  # subfolders that are searched for datasets of another format
 
 
 class DatasetFormat:
-    """The layout of a data set as folders of recordings.
+    """The layout of a dataset as folders of recordings.
 
     A format is a line of `stadia.data.DATASETS`, an entry point `stadia.data` of an installed package, or your
     own class: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
@@ -63,7 +63,7 @@ class DatasetFormat:
     opens_slowly: ClassVar[bool] = False
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the folder or file of each recording in a data set, by the recording's name.
+        """Return the folder or file of each recording in a dataset, by the recording's name.
 
         Only file names are read.
         """
@@ -85,13 +85,13 @@ class DatasetFormat:
         return path.is_dir() and bool(self.find_recordings(path))
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        """Open the recordings of a data set that `options.recordings` selects, by default all.
+        """Open the recordings of a dataset that `options.recordings` selects, by default all.
 
-        path: path of the data set.
+        path: path of the dataset.
         options: options for reading.
         progress: called while videos are decoded.
 
-        Raises DataError if there is no recording or a name is unknown.
+        Raises DataError if the dataset has no recordings or a name is unknown.
         """
         found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
@@ -104,29 +104,33 @@ class DatasetFormat:
         return self.open(path, options)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the names of the recordings of each split that the data set itself defines, or nothing."""
+        """Return the names of the recordings of each split that the dataset itself defines, or nothing."""
         return {}
 
 
 def open_recordings(
     path: str | Path, format: str = "auto", *, progress: ReportProgress | None = None, **options: Any
 ) -> list[Recording]:
-    """Open the recordings of a data set, a video, or a folder of images. Images are decoded only if necessary.
+    """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only if necessary.
 
-    path: path of the data set, video or folder.
-    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto", which finds the format.
+    path: path of the dataset, video or folder.
+    format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto" to detect the format.
     progress: called while a video is decoded.
-    options: fields of `SourceOptions`.
+    options: fields of `SourceOptions`, such as recordings, frames and camera.
 
-    Raises ConfigError for wrong options, and DataError if nothing readable is found.
+    Raises ConfigError for wrong options, and DataError if no readable recording is found.
     """
     return _open(path, format, options, progress)
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open recordings as `open_recordings` does, but decode only some segments of a video.
+    """Open recordings like `open_recordings`, but decode only some segments of a video.
 
     If the option `frames` is given, the whole video is decoded.
+
+    path: path of the dataset, video or folder.
+    format: a name of `DATASETS`, or "auto" to detect it.
+    options: fields of `SourceOptions`.
     """
     return _open(path, format, options, sample=True)
 
@@ -175,27 +179,33 @@ def _ignore_static(recording: Recording, path: Path, camera: CameraConfig) -> Re
 
 
 def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
-    """Return the names of the recordings of each split that a data set itself defines; empty if it defines none.
+    """Return the names of the recordings of each split that a dataset itself defines; empty if it defines none.
 
-    path: path of the data set.
+    path: path of the dataset.
     format: name of its format, or "auto".
     """
     return _find_reader(path, format)[1].splits(path)
 
 
 def find_held_out_split(path: Path, format: str = "auto") -> str | None:
-    """Return the name of the split to score: the data set's test split, otherwise its val split, otherwise None."""
+    """Return the name of the split to score: the dataset's test split, otherwise its val split, otherwise None."""
     splits = read_named_splits(path, format)
     return next((name for name in ("test", "val") if splits.get(name)), None)
 
 
 def opens_slowly(path: Path, format: str = "auto") -> bool:
-    """Return whether opening a data set decodes videos, which takes time."""
+    """Return whether opening a dataset decodes videos, which takes time."""
     return _find_reader(path, format)[1].opens_slowly
 
 
 def detect_format(path: Path, format: str = "auto") -> str:
-    """Return the name of the format that a path has. Raises DataError if it has none."""
+    """Return the name of the format of a dataset, video or folder.
+
+    path: path of the dataset, video or folder.
+    format: the known name, which is returned; "auto" detects it.
+
+    Raises DataError if the path is missing or no format fits.
+    """
     return _find_reader(path, format)[0]
 
 
@@ -246,13 +256,13 @@ def _detect_format(path: Path) -> str:
     found = _describe_contents(path)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
-        raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
+        raise DataError(path, found="one image", expected="a video, a folder of images or a dataset", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
     if found != EMPTY_FOLDER and (above := _find_dataset_above(path)) is not None:
-        fix = f"pass {above} if it belongs to that data set, or {fix}"
+        fix = f"pass {above} if it belongs to that dataset, or {fix}"
     if path.is_file() or found == EMPTY_FOLDER:
-        raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
-    raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
+        raise DataError(path, found=found, expected="an image, a video, a folder of images or a dataset", fix=fix)
+    raise DataError(path, found=found, expected=f"a dataset of one of: {', '.join(DATASETS)}", fix=fix)
 
 
 def recognize_format(path: Path) -> str | None:
@@ -262,7 +272,9 @@ def recognize_format(path: Path) -> str | None:
 
 
 def _read_signature(path: Path) -> str | None:
-    """Return the format that needs no other reader's answer: files that state "stadia", or a folder of images only."""
+    """Return the format that is certain without any other reader: files that state "stadia", or a folder of images
+    only.
+    """
     if _lists_recordings(path):
         return "stadia"
     return "video" if path.is_dir() and _has_only_images(path) else None
@@ -276,7 +288,7 @@ def _has_only_images(folder: Path) -> bool:
 
 
 def _find_dataset_above(path: Path) -> Path | None:
-    """Return the folder around a file or folder that is a data set of a known layout."""
+    """Return the folder around a file or folder that is a dataset of a known layout."""
     readers = [DATASETS.load(name)() for name in DATASETS if name not in ("videos", "video")]
     for folder in path.absolute().parents[:2]:
         with contextlib.suppress(StadiaError, OSError):
@@ -294,7 +306,7 @@ def _refuse_images(path: Path) -> None:
 
 
 def _refuse_several_datasets(path: Path, format: str) -> None:
-    """Raise DataError if a subfolder is a data set of another format, unless a list of recordings decides."""
+    """Raise DataError if a subfolder is a dataset of another format, unless a list of recordings decides."""
     if format in OWN_FORMATS or not path.is_dir():
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name not in OWN_FORMATS}
@@ -304,8 +316,8 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
             if not formats[format].recognizes(folder):
                 others += [f"{folder.name} ({name})" for name, reader in formats.items() if reader.recognizes(folder)]
     if others:
-        found = f"data sets of several formats: {format}, and in its folders {', '.join(others)}"
-        raise DataError(path, found=found, expected="one data set", fix=f"pass one folder, or set data.format={format}")
+        found = f"datasets of several formats: {format}, and in its folders {', '.join(others)}"
+        raise DataError(path, found=found, expected="one dataset", fix=f"pass one folder, or set data.format={format}")
 
 
 def _lists_recordings(path: Path) -> bool:
@@ -318,7 +330,7 @@ def _lists_recordings(path: Path) -> bool:
 
 
 def _list_folders(path: Path) -> list[Path]:
-    """Return the folders in a folder, without links that lead in a circle or to where this user may not read."""
+    """Return the folders in a folder, without circular links and links to places that this user may not read."""
 
     def is_folder(entry: os.DirEntry[str]) -> bool:
         try:
@@ -331,7 +343,7 @@ def _list_folders(path: Path) -> list[Path]:
 
 
 def _refuse_outputs(path: Path) -> None:
-    expected = "images, a video or a data set"
+    expected = "images, a video or a dataset"
     if (path / "predictions.json").is_file():
         fix = f"pass the input of the prediction; to score it: `stadia evaluate --depth {path} --reference TRUTH`"
         raise DataError(path, found="a folder of predictions", expected=expected, fix=fix)
@@ -358,13 +370,13 @@ def _describe_contents(path: Path) -> str:
 
 
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
-    """Return those of the available names that the user selected, in the order of the selection.
+    """Return the available names that the user selected, in the order of the selection.
 
     A selected name may be the whole name or its end. Without a selection, all names are returned.
 
     available: names of all recordings.
     selected: names that the user gave.
-    where: path of the data set, for messages.
+    where: path of the dataset, for messages.
 
     Raises DataError for a selected name that is not available.
 
@@ -423,7 +435,7 @@ def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]
 
 
 def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
-    """Return the recordings to which target frames belong, in order and each once."""
+    """Return the recordings of target frames, in order and each once."""
     return list({id(part.recording): part.recording for part in frames}.values())
 
 
@@ -451,7 +463,7 @@ def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
 
 
 def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Draw the frames to validate on: blocks of frames, whole recordings or whole places, as `config.unit` says.
+    """Draw the frames to validate on: blocks of frames, whole recordings or whole places, according to `config.unit`.
 
     recordings: recordings to split.
     config: share of the frames, unit and seed.
@@ -491,7 +503,7 @@ def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Se
 
 
 def _draw_start(recording: Recording, segment: range, count: int, random: np.random.Generator) -> int:
-    """Draw the first frame of a block; not one where the camera stands, so that most frames have no neighbors."""
+    """Draw the first frame of a block. Avoid starts at a stationary camera, where most frames have no neighbors."""
     starts = np.arange(segment.start, segment.stop - count + 1)
     start = int(random.choice(starts))
     moves = [None not in (recording.map_neighbor(index, -1), recording.map_neighbor(index, 1)) for index in segment]

@@ -33,14 +33,14 @@ FLOW_WIDTH = 320  # of the image in which motion is measured
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert an image (H, W, 3) RGB to the small gray image, FLOW_WIDTH pixels wide, in which motion is measured."""
+    """Convert an image (H, W, 3) RGB to the small gray image, FLOW_WIDTH pixels wide, that motion is measured in."""
     height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
 @dataclass
 class FrameSelection:
-    """The numbers of the video frames that were kept, and how many of the rest were dropped for which reason.
+    """The numbers of the video frames that were kept, and how many of the rest were dropped for each reason.
 
     kept: numbers of the kept frames.
     standing: number of frames dropped because the camera stood still.
@@ -264,14 +264,14 @@ class CalibratedRecording(Recording):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ImageRecording(CalibratedRecording):
-    """A recording whose frames are image files. Readers of data sets with depth derive from it.
+    """A recording whose frames are image files. Readers of datasets with depth derive from it.
 
     images: image files of each side ("left", "right").
     undistortion: removes the lens distortion of all images; None for a pinhole camera.
     crop: cuts black bars off the images; None without bars.
     pairs_by_name: whether the left and right image of a stereo pair must have the same name. Otherwise they are paired
         by time.
-    size_origin: where the image size comes from, for error messages.
+    size_origin: origin of the image size, which an error message names.
     """
 
     images: Mapping[str, Sequence[Path]]
@@ -307,7 +307,7 @@ class ImageRecording(CalibratedRecording):
     def read_depth(
         self, path: Path, side: str, *, units_per_metre: float, invalid: Iterable[int] = (0,)
     ) -> NDArray[np.float32] | None:
-        """Read depth (H, W) in metres from a uint16 PNG, 0 where it is unknown; None without the file.
+        """Read depth (H, W) in metres from a uint16 PNG, 0 where unknown; None without the file.
 
         path: the file.
         side: "left" or "right": the camera whose image size the map must have.

@@ -1,6 +1,6 @@
-"""The index of a sharded data set (one whose images are packed into large files, the shards).
+"""The index of a sharded dataset (one whose images are packed into large files, the shards).
 
-It tells which shard contains each image, and at which offset (docs/reference/shards.md).
+It stores the shard and the offset of each image (docs/reference/shards.md).
 """
 
 import hashlib
@@ -112,9 +112,9 @@ class FrameTable(_Entry):
 
 
 def read_index(store: RemoteStore) -> ShardIndex:
-    """Read and check the index of a sharded data set, shards.json.
+    """Read and check the index of a sharded dataset, shards.json.
 
-    store: folder or URL of the data set.
+    store: folder or URL of the dataset.
 
     Raises DataError if it is missing or damaged.
     """
@@ -137,7 +137,7 @@ def read_index(store: RemoteStore) -> ShardIndex:
 def read_frames(store: RemoteStore, index: ShardIndex, entry: RecordingEntry) -> FrameTable:
     """Read the table of a recording's frames, and check that all their data are inside the shards.
 
-    store: folder or URL of the data set.
+    store: folder or URL of the dataset.
     index: the whole index.
     entry: the recording's entry in it.
 
@@ -231,7 +231,7 @@ def decode_frame(what: str, data: bytes, encoding: Encoding, height: int, width:
 
 
 def encode_depth(depth_m: NDArray[np.float32]) -> bytes:
-    """Compress a depth map (H, W) in metres, as float32, for a shard."""
+    """Compress a depth map (H, W) in metres, as float32, to the bytes in a shard."""
     return zlib.compress(np.ascontiguousarray(depth_m, "<f4").tobytes(), 1)
 
 

@@ -1,4 +1,4 @@
-"""Write recordings as shards into a folder or a store. The index is written last, and completes the data set."""
+"""Write recordings as shards into a folder or a store. The index is written last, and completes the dataset."""
 
 import hashlib
 import logging
@@ -76,18 +76,18 @@ def write_shards(
     """Write all video frames with camera, pose, time and depth as shards; then write and return the index.
 
     recordings: opened one by one, with unique names.
-    store: folder or URL. It must not contain a data set. Leftovers of an interrupted call are overwritten.
+    store: folder or URL. It must not contain a dataset. Leftovers of an interrupted call are overwritten.
     splits: names of recordings by split. Names of recordings that are not written are removed.
-    size: (height, width) to which images, cameras and depth are resized; None keeps the size of each recording.
+    size: (height, width) of the resized images, cameras and depth; None keeps the size of each recording.
     encoding: "png" is lossless, "jpeg" has a fifth of its size, "raw" is decoded fastest.
     shard_bytes: size of a shard in bytes.
     progress: called for each frame.
 
-    Raises StadiaError if the store already contains a data set, and DataError if there is no frame.
+    Raises StadiaError if the store already contains a dataset, and DataError without frames.
     """
     there = [name for name in (shard_index.INDEX, "shards/00000.bin", "recordings/000000.json") if store.exists(name)]
     if there and (there[0] == shard_index.INDEX or not store.exists(UNFINISHED)):
-        fix = "choose another URL, or remove the data set"
+        fix = "choose another URL, or remove the dataset"
         raise StadiaError(store.join(there[0]), found="a file", expected="an empty place", fix=fix)
     store.write(UNFINISHED, b"{}")
     writer, entries = _ShardWriter(store, shard_bytes), list[shard_index.RecordingEntry]()
@@ -206,9 +206,9 @@ def shard_dataset(
     shard_bytes: int = SHARD_BYTES,
     progress: ReportProgress | None = None,
 ) -> Iterator[str]:
-    """Write a data set as shards. Yield lines for the user: a summary, and a note about what shards do not contain.
+    """Write a dataset as shards. Yield lines for the user: a summary, and a note about what shards do not contain.
 
-    source: path of the data set.
+    source: path of the dataset.
     url: folder or URL for the shards.
     format: name of the source's format, or "auto".
     options: options of `open_recordings` for the source.

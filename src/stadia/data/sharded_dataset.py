@@ -1,4 +1,4 @@
-"""Open a sharded data set from a folder or a URL. Frames of its recordings are read from cached shards."""
+"""Open a sharded dataset from a folder or a URL. Frames of its recordings are read from cached shards."""
 
 import hashlib
 import os
@@ -39,7 +39,7 @@ class ShardReader:
     index, and each piece that is read with its CRC-32. A damaged copy is downloaded once more. The least recently used
     copies are removed first.
 
-    store: folder or URL of the data set.
+    store: folder or URL of the dataset.
     index: its index.
     cache: where copies are kept, and how many.
     files: shards in a local folder, by number; empty for a URL.
@@ -219,7 +219,7 @@ class ShardRecording(CalibratedRecording):
         return shard_index.decode_frame(what, data, self.encoding, size.height, size.width)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the image with this index, 0 where it is unknown; None without depth."""
+        """Return the depth (H, W) in metres of the image with this index, 0 where unknown; None without depth."""
         places = self.depth_places.get(side)
         if places is None or not places[index, 2]:
             return None

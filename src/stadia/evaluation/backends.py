@@ -20,7 +20,7 @@ BACKENDS = Registry(
 )
 
 PRECISIONS = ("float32", "bf16")
-"""Number formats in which networks can compute. Each backend lists those of them that it can run."""
+"""Number formats of a network's computation. Each backend lists the formats that it can run."""
 
 TORCH = "torch"  # runs a checkpoint without an export
 ONNXRUNTIME = "onnxruntime"  # runs an exported file without torch
@@ -29,7 +29,7 @@ EXPORT_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """Choose the runtime that runs a network, and the number format in which it computes.
+    """Choose the runtime of a network and the number format of its computation.
 
     backend: key of BACKENDS: "torch", "onnxruntime" or "openvino".
     precision: one of PRECISIONS: "float32" or "bf16".

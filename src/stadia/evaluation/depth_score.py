@@ -50,7 +50,7 @@ from stadia.metrics.depth_metrics import DEPTH_ERRORS
 GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
 """Functions that read the true depth of an image, by the name of the image.
 
-Each returns (H, W) z in metres with 0 for unknown depth, or None if there is no true depth for the image.
+Each returns (H, W) z in metres with 0 for unknown depth, or None for an image without true depth.
 """
 
 
@@ -101,9 +101,10 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
 
 def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
-    """Open a folder of ground truth maps.
+    """Open a folder of ground truth depth maps.
 
-    protocol: gives the unit of integer maps by default.
+    folder: path of the folder.
+    protocol: the rules for scoring depth, which set the default unit of integer maps.
     factor: integers per metre; None takes the unit of the protocol.
     """
     return GroundTruthFolder(folder, factor or protocol.png_per_metre)
@@ -126,7 +127,7 @@ ASPECT_TOLERANCE = 0.04  # 1024x320 for 1242x375 (3.4 %) is resized; 1216x352 (4
 
 @dataclass(frozen=True, slots=True)
 class DepthScore:
-    """Hold the depth scores of a set of images: the score of each image, from which the means are computed.
+    """Hold the depth scores of a set of images: the score of each image; the means are computed from them.
 
     protocol: name of the evaluation protocol, such as "kitti-eigen".
     depth_scale: scale of the predicted depth (metres, up to scale, ...).
@@ -161,7 +162,7 @@ class DepthScore:
     def scale_ratio_median(self) -> float | None:
         """Return the median over images of median(true depth) / median(predicted depth), 1 for the right scale.
 
-        The result is None if predictions have an unknown shift, for which such a ratio has no meaning.
+        The result is None if predictions have an unknown shift, because such a ratio has no meaning then.
         """
         return float(np.median(self._scale_ratios)) if self._scale_ratios else None
 
@@ -194,7 +195,7 @@ class DepthScore:
     def uncertainty(self) -> UncertaintyScores:
         """Return the scores of the uncertainty by the depth error ("abs_rel", "rmse", "d1") that it should predict.
 
-        They are means over the images that have an uncertainty. The result is empty if none has one.
+        They are means over the images that have an uncertainty. The result is empty without such images.
         """
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
         return (
@@ -244,13 +245,15 @@ def score_depth(
     classes: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> DepthScore:
-    """Score predictions against the ground truth with the same names.
+    """Score depth predictions against the ground truth of the same names.
 
     If one side is a file with several maps, its maps take the names of the other side.
 
+    predictions: an opened folder of predictions.
     truth: functions that read the ground truth, by name.
-    classes: folder of PNG class maps, for a protocol that scores by class.
-    track: shows the progress.
+    protocol: the rules for scoring depth (alignment, crop, depth limits).
+    classes: folder of PNG class maps. A protocol that scores by class needs it.
+    track: wraps loops to show their progress.
 
     Raises ProtocolError if the protocol cannot score the predictions, and DataError for a wrong file.
     """
@@ -292,7 +295,7 @@ def score_images(
 ) -> Iterator[tuple[str, ImageScore | None]]:
     """Yield the name and the score of each ground truth map, one image at a time; None if no pixel is scored.
 
-    The arguments have the meaning of those of `score_depth`.
+    The arguments have the same meaning as in `score_depth`.
     """
     protocol.alignment(predictions.depth_scale)
     if missing := [name for name in truth if name not in predictions.files]:
@@ -336,7 +339,7 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
         return
     window, (height, width) = crop_window(crop, *truth), image_size or shape
     if abs((width / height) / (window.width / window.height) - 1) > ASPECT_TOLERANCE:
-        part = "" if crop == "none" else f", of which crop '{crop}' is {window.width}x{window.height}"
+        part = "" if crop == "none" else f"; its crop '{crop}' is {window.width}x{window.height}"
         like = [name for name, size in IMAGE_CROPS.items() if size == (height, width)]
         fix = (
             f"pass --crop {like[0]} if it shows this part of the image"
@@ -356,9 +359,12 @@ def collect_scores(
     notes: Sequence[str] = (),
     factors: Mapping[str, float] | None = None,
 ) -> DepthScore:
-    """Return the scores of all images with their means and notes.
+    """Combine the scores of images into the score of a dataset, with means and notes.
 
-    scores: name and score of each image, None if no pixel is scored.
+    scores: name and score of each image; None for an image without scored pixels.
+    depth_scale: scale of the predicted depth.
+    protocol: the rules for scoring depth.
+    notes: sentences for the user.
     factors: integers per metre of predictions and ground truth, if they are integers.
 
     Raises ProtocolError if no image is scored.
@@ -457,9 +463,13 @@ def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: 
 def average_recordings(
     recordings: Iterable[Recording], height: int, width: int, *, every: int = 1
 ) -> MeanDepthPredictor:
-    """Return the predictor of the mean depth over each `every`-th frame of recordings.
+    """Return a baseline that predicts the mean depth of recordings at each pixel.
 
     Frames without ground truth are skipped.
+
+    recordings: recordings with ground truth.
+    height, width: size of the predicted maps in pixels.
+    every: use each n-th frame.
     """
     maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
     return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
@@ -522,7 +532,8 @@ def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint
 
 
 def find_best_threshold(examples: Iterable[tuple[NDArray[np.uint8], NDArray[np.bool_]]]) -> int:
-    """Return the smallest threshold t from 0 to 255 for which `difference > t` has the best IoU over all pixels.
+    """Return the threshold t from 0 to 255 that gives `difference > t` the best IoU over all pixels; of equal ones, the
+    smallest.
 
     examples: differences (H, W), each with its true mask (H, W).
 

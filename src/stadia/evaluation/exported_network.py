@@ -51,14 +51,16 @@ class TrainingCamera(StrictModel):
 class ExportDescription(StrictModel):
     """Description of an exported network, stored as texts in ONNX's metadata_props.
 
-    input, unit: of the graph's `image` and `inverse_depth`.
-    height, width: of the training images.  crop: row of `geometry.numpy_camera.IMAGE_CROPS` that they showed.
+    input, unit: form of the graph's `image`, and unit of its `inverse_depth`.
+    height, width: size of the training images.
+    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that they showed.
     stride: other sizes are multiples of it.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     canonical_focal: sqrt(fx fy / (height width)) of a canonical camera (Metric3D), instead of `focal`.
-    licence: of the published weights.  scale_from: where the metres of its training come from.
-    camera: of the training, for images without a camera; None if it had several.
-    verdict, verdict_codes: of its run, and codes of the findings behind it.
+    licence: licence of the published weights.
+    scale_from: origin of the metres in its training.
+    camera: camera of the training, for images without a camera; None if it had several.
+    verdict, verdict_codes: verdict of its run, and codes of the findings behind it.
     stadia: the version that exported it.
     """
 
@@ -168,7 +170,8 @@ _FATAL = 4  # level of onnxruntime's log; errors are raised as well
 class OnnxSession:
     """An ONNX file that onnxruntime runs: on a GPU if its build supports one, otherwise on the processor.
 
-    path: a file without a fault, see `find_fault`.  input, output: names of the tensors.
+    path: a file without a fault, see `find_fault`.
+    input, output: names of the tensors.
     threads: number of cores; None for all.
 
     Raises DataError if onnxruntime cannot open the file.
@@ -218,7 +221,8 @@ def make_graph_error(path: Path, failure: str, error: Exception) -> DataError:
 class OnnxGraph:
     """A graph that onnxruntime runs: on a GPU if its build supports one, otherwise on all cores.
 
-    interface: required input and output, see `check_interface`.  threads: number of cores; None for all.
+    interface: required input and output, see `check_interface`.
+    threads: number of cores; None for all.
     texts: the file's metadata.
 
     Raises ConfigError if onnx or onnxruntime is missing, DataError for a damaged file, and for a graph that may run
@@ -300,7 +304,8 @@ def find_fault(path: Path, min_opset: int = MIN_OPSET) -> str:
 class ExportedNetwork:
     """A depth network that onnxruntime runs, like `core.types.Predictor`.
 
-    size: (height, width) of its input; the training size by default.  threads: number of cores; None for all.
+    size: (height, width) of its input; the training size by default.
+    threads: number of cores; None for all.
     only_size: (height, width) of a file for one size.  about: the file's description.
 
     Raises ConfigError if onnxruntime is missing or the size does not fit, DataError for a damaged or foreign file.
@@ -322,7 +327,10 @@ class ExportedNetwork:
         return self.graph.run(image)
 
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
-        """Return the provenance for predictions.json; size: if it is not the training size."""
+        """Return the provenance for predictions.json.
+
+        size: size of the network's input, if it is not the training size.
+        """
         made_by = self.about.model_dump(include={"recipe", "config_hash", "licence"})
         checkpoint = f"{self.about.checkpoint}, as {self.path.name}"
         return Provenance(**made_by, checkpoint=checkpoint, motion="none", requested_size=size)
@@ -345,7 +353,10 @@ def stream_exported_predictions(
     frames: Iterable[Frame],
     run: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> Iterator[PredictedFrame]:
-    """Predict depth frame by frame, without motion. run: replaces `network.inverse_depth`."""
+    """Predict depth frame by frame, without motion.
+
+    run: replaces `network.inverse_depth`.
+    """
     run = run or network.inverse_depth
     canonical = network.about.canonical_focal
     lens = TrainingLens(network.about.focal or 0.0, "depth is scaled by it")

@@ -27,7 +27,7 @@ MAX_UNPADDED_RATIO = 0.03  # largest difference of aspect ratios (in the logarit
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Hold a video frame, or a single image, for which depth is to be predicted.
+    """Hold a video frame, or a single image, as input of a depth prediction.
 
     name: name of the files that are written for it.
     image: (H, W, 3) uint8 RGB.
@@ -195,7 +195,11 @@ def has_frame_numbers(recording: Recording) -> bool:
 
 
 def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> Iterator[Frame]:
-    """Yield left images of a recording at rising `indices`, or all."""
+    """Yield the left images of a recording.
+
+    recording: the recording.
+    indices: rising indices of the images; None reads all.
+    """
     before = None
     for index, after in pairwise(chain(range(len(recording)) if indices is None else indices, [len(recording)])):
         skipped = partial(read_frames, recording, range(index + 1, after))
@@ -318,7 +322,7 @@ LARGE_BYTES = 16 << 20  # a larger item (4K has 25 MB) is alone in memory
 
 
 def bound_count(count: int, item_bytes: int) -> int:
-    """Return how many items may wait in memory: at most `count`, fewer for larger items, and none for large ones.
+    """Return how many items may wait in memory: at most `count`, fewer for larger items, and 0 for large ones.
 
     count: largest number of waiting items.
     item_bytes: size of an item in bytes. Above LARGE_BYTES no item waits. Otherwise waiting items have

@@ -58,7 +58,7 @@ Alignment.NONE takes depth up to scale for metres.
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyScore:
-    """Tell how well a predicted uncertainty orders the pixels of an image by one depth error.
+    """Measure how well a predicted uncertainty orders the pixels of an image by one depth error.
 
     curves: sparsification curves, (51,) each: error of the remaining pixels while the most uncertain ones are
         removed.
@@ -71,9 +71,10 @@ class UncertaintyScore:
     def numbers(self) -> dict[str, float | None]:
         """Return the numbers that summarize the sparsification curves, and the rank correlation, by name.
 
-        `ause` and `aurg` are the areas from the curve to that of the best order and to that of a random order of
-        pixels. `ause_of_random` is the AUSE of a random order. `below_random` is the share by which `ause` is smaller
-        than it, or None if all errors are equal. `spearman` is the rank correlation of uncertainty and error.
+        `ause` is the area between the curve and the curve of the best order; `aurg` is the area to the curve of a
+        random order. `ause_of_random` is the AUSE of a random order. `below_random` is the relative difference between
+        `ause` and it (positive if `ause` is smaller), or None if all errors are equal. `spearman` is the rank
+        correlation of uncertainty and error.
         """
         curves = self.curves
         areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
@@ -99,8 +100,8 @@ class ImageScore:
     scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth with unknown scale and
         shift.
     pixels: number of scored pixels.
-    outside_crop: number of pixels that the protocol scores but that lie outside the image window of the prediction.
-    at_clamp: share of scored pixels whose depth lies at the smallest or largest depth to which the protocol clamps.
+    outside_crop: number of pixels that the protocol scores but that are outside the image window of the prediction.
+    at_clamp: share of scored pixels whose depth equals a clamping limit of the protocol.
     labeled: share of the image's pixels with ground truth.
     order: rank correlation of prediction and truth over pixels, 1 for the right order of depths; None if one is
         constant.
@@ -164,7 +165,7 @@ def score_image(
         window.
     log_uncertainty: (h, w) map that is larger for less certain pixels.
     factor: integers per metre in the prediction's file.
-    classes: (H, W) integers, for a protocol that scores by class.
+    classes: (H, W) integers. A protocol that scores by class needs them.
 
     Raises ProtocolError if a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
 
@@ -314,7 +315,7 @@ def _compare_alignments(
 
 
 FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
-"""Limits of the rank correlation of predicted and true depth, from which flipped predictions are recognized.
+"""Limits of the rank correlation of predicted and true depth that reveal flipped predictions.
 
 FLIPPED_BELOW: below this correlation, flips of the prediction are tried.
 FLIPPED_FROM: a flip explains the prediction if the correlation after it is at least this. The limit is high, because
@@ -323,7 +324,7 @@ FLIPPED_FROM: a flip explains the prediction if the correlation after it is at l
 
 
 def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
-    """Return the key of FLIPS by which the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
+    """Return the key of FLIPS that makes the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
     orders, turned = {}, {"left": values.rot90(1), "right": values.rot90(3)}
     for name, changed in {"rows": values.flip(0), "columns": values.flip(1), "both": values.rot90(2), **turned}.items():
         sampled = resize_map(changed[None, None], *mask.shape)[0, 0][mask]
@@ -488,7 +489,7 @@ class MotionPairs:
 
     Motions are forward in time, so that driving ahead has positive z. Each pair of video frames counts once, because
     both directions together would correlate even for a constant prediction. Translations up to scale are multiplied
-    by one factor for each data set, which fits them to the truth.
+    by one factor for each dataset, which fits them to the truth.
 
     depth_scale: scale of the predicted depth, and so of the translations.
     pairs: predicted and true motion, (6,) each, by pair of video frames.
@@ -521,15 +522,15 @@ class MotionPairs:
         return torch.cat(predicted), torch.cat(true)
 
     def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translations by the name of the data set.
+        """Return the factor from predicted to true translations by the name of the dataset.
 
-        Every process must call it. The result is empty if there is only one data set, without a name.
+        Every process must call it. The result is empty if there is only one dataset, without a name.
         """
         moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
         return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
 
     def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return (N, 6) predicted and true motions by data set, of all processes."""
+        """Return (N, 6) predicted and true motions by dataset, of all processes."""
         pairs = {key: pair for part in gather_from_processes(self.pairs) for key, pair in part.items()}
         parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
         for (meta, _), pair in pairs.items():

@@ -25,8 +25,8 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]  # runs an exported 
 TOLERANCE = 1e-3
 """Largest accepted difference between the outputs of an exported file and of the network.
 
-It holds for the difference relative to the output, where an output counts as at least a hundredth of its maximum, and
-for the difference relative to the spread of the output.
+It limits the difference relative to the output, with outputs clamped to at least a hundredth of their maximum, and the
+difference relative to the spread of the output.
 """
 
 OPSET = 18  # of ONNX, the exporter's default
@@ -171,7 +171,7 @@ MIN_TRACED_PX = 32  # with smaller images, Depth Anything's coarsest map has one
 
 
 def _choose_sizes(about: exported_network.ExportDescription) -> list[tuple[int, int]]:
-    """Return the sizes (H, W) at which a file is compared: the training's, and another."""
+    """Return the sizes (H, W) at which a file is compared: the training's, and a second one."""
     return [(about.height, about.width), (about.height + about.stride, about.width + 2 * about.stride)]
 
 
@@ -224,7 +224,7 @@ def _pad_by_integers() -> Iterator[None]:
 
 
 def _compute_same_padding(size: int, kernel_size: int, stride: int, dilation: int) -> int:
-    """Return the padding of both sides together, for a result of ceil(size / stride)."""
+    """Return the total padding of both sides that gives a result of ceil(size / stride)."""
     reach = (kernel_size - 1) * dilation + 1
     if size % stride == 0:
         return max(reach - stride, 0)

@@ -162,7 +162,8 @@ class CloudFrames:
 def check_scene_files(glb: Path | None, rerun: Path | None, *, recordings: int, has_points: bool) -> None:
     """Raise StadiaError if --glb or --rerun cannot be written: a used name, depth without points, or several inputs.
 
-    recordings: number of inputs. has_points: whether the depth has no unknown shift.
+    recordings: number of inputs.
+    has_points: whether the depth has no unknown shift.
     """
     if rerun is not None:
         check_rerun()

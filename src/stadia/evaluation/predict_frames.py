@@ -150,7 +150,7 @@ def make_predictor(recipe: Any, place: Path, size: tuple[int, int] | None = None
 
     place: the path of its checkpoint, for errors.
     size: (height, width) of the network's images; None for the training's.
-    flip: average the maps with those of mirrored images.
+    flip: average the maps with the maps of mirrored images.
 
     Raises CheckpointError for a recipe without depth, ConfigError if it supports no such size or no flip.
     """
@@ -191,7 +191,12 @@ class FrameTensors:
 
 
 def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> PredictedMaps:
-    """Return all maps that a network predicts for images (B, 3, H, W)."""
+    """Predict all maps of a network (depth, and uncertainty if it has one) for a batch of images.
+
+    predictor: the network.
+    image: (B, 3, H, W) RGB in [0, 1].
+    camera: camera of these images at this size.
+    """
     if isinstance(predictor, MapsPredictor):
         return predictor.maps(image, camera)
     return PredictedMaps(predictor.inverse_depth(image, camera))
@@ -208,8 +213,8 @@ def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray
 class FrameMotion:
     """Hold the camera motion between two video frames.
 
-    T_next_now: (4, 4) float64 motion, from the camera coordinates of this video frame to those of the next; None if
-        unknown.
+    T_next_now: (4, 4) float64 motion, from the camera coordinates of this video frame to the camera coordinates of the
+        next; None if unknown.
     is_aligned: True if direct image alignment found it, False if alignment failed; None if alignment was not used.
     """
 
@@ -231,7 +236,17 @@ def predict_to_folder(
     has_frame_numbers: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> Predictions:
-    """Predict frames into a folder, with the provenance's motion. See `write_predictions`."""
+    """Predict frames, and write the predictions into a folder. See `write_predictions`.
+
+    predictor: the network.
+    frames: the frames, in order.
+    out: the folder.
+    provenance: origin of the predictions; its `motion` is the method for the camera trajectory.
+    source: name of the input in messages and records.
+    fingerprint: hash of the input; "" if unknown.
+    has_frame_numbers: whether the names of the frames are their numbers in a video.
+    listeners: receive each predicted frame.
+    """
     predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
     predicted = steady_frames(predicted) if provenance.steady else predicted
     return write_predictions(
@@ -307,7 +322,10 @@ def _predict_depth(
 
 
 def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFrame, FrameTensors]]) -> dict[int, _Pair]:
-    """Return the pairs of neighbors on the path by the number of the later frame. before: the last frame on it."""
+    """Return the pairs of neighbors on the path by the number of the later frame.
+
+    before: the last frame on it.
+    """
     pairs: dict[int, _Pair] = {}
     for number, (predicted, tensors) in enumerate(batch):
         if predicted.frame.on_path:

@@ -39,16 +39,18 @@ RECORD = "predictions.json"
 
 
 class Provenance(StrictModel):
-    """Origin of a set of predictions.
+    """The origin of a set of predictions.
 
-    checkpoint: its file name and step.  motion: a row of `stadia.evaluation.MOTIONS`.
+    checkpoint: file name and step of the checkpoint.
+    motion: a name in `stadia.evaluation.MOTIONS`.
     requested_size: (height, width) of the network's input, if it is not the training size.
-    backend, precision: rows of the tables of `stadia.evaluation.backends`.
-    flip, steady: whether maps are averaged with the mirrored image's, and over neighboring frames.
-    licence: of the published weights.
-    scale_from: how its metres were measured (`--scale-from`); None for depth as the network predicts it.
-    camera_origin: where the camera comes from, such as "assumed, ...".
-    path_origin: what the path uses besides `motion`: the map of a video, and its scale.
+    backend, precision: names in the tables of `stadia.evaluation.backends`.
+    flip: whether maps are averaged with the maps of the mirrored images.
+    steady: whether maps are averaged over neighboring frames.
+    licence: licence of the published weights.
+    scale_from: measurement of the metric scale (`--scale-from`); None for depth as the network predicts it.
+    camera_origin: origin of the camera, such as "assumed, ...".
+    path_origin: other origins of the path next to `motion`: the map of a video, and its scale.
     """
 
     recipe: str
@@ -88,13 +90,15 @@ class Provenance(StrictModel):
 class PredictionsRecord(Provenance):
     """Content of predictions.json: the provenance of predictions, and what they are.
 
-    trust: what users may rely on.  source, fingerprint: of the recording.
+    trust: what users may rely on.
+    source, fingerprint: name and hash of the recording.
     image_size, network_size: (height, width); None if images differ.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the maps cover.
     precision_cost: median relative difference from float32 on frames of this input, and the number of frames.
     trained_on: number of entries that trained the network; None if unknown.
     finished: false while predicting; an unfinished folder cannot be scored.
-    entries: the frames, in order.  has_frame_numbers: whether their names are frame numbers of a video.
+    entries: the frames, in order.
+    has_frame_numbers: whether their names are frame numbers of a video.
     path: the entries with a pose, one row of trajectory.txt each.
     not_aligned: number of motions that no alignment confirms; None without alignment.
     path_ends: why the path ends before its last frame, or is missing.
@@ -235,7 +239,7 @@ class Predictions:
         )
 
     def integers_per_metre(self, png_per_metre: float) -> float:
-        """Return the integers per metre of the PNG maps: stadia's, the known factor, or those of the protocol.
+        """Return the integers per metre of the PNG maps: stadia's, the known factor, or the protocol's.
 
         png_per_metre: integers per metre of the protocol.
         """

@@ -11,7 +11,7 @@ Papers rarely state all of crop, depth cap, clamp, resizing, alignment and avera
   resized bilinearly.
 - MiDaS (Ranftl et al., PAMI 44(3), 2022): scale and shift of inverse depth per image, caps of 10 and 80 m.
 - Marigold (`src/util/alignment.py`): scale and shift of depth per image, Eigen's crop after the benchmark's.
-- DDAD and nuScenes: caps of 120 and 200 m, and one median for the whole data set.
+- DDAD and nuScenes: caps of 120 and 200 m, and one median for the whole dataset.
 - Eigen et al., NeurIPS 2014: the metrics, averaged over all pixels, or over images as most scripts do.
 """
 
@@ -121,7 +121,7 @@ RANGES = (*product(NEAR_M, FAR_M), (0.0, math.inf))
 ALL_CLAMP_M = 80.0  # to which predictions are clamped if all true depth is scored
 CLAMPS = (True, False)
 AVERAGES = ("images", "pixels")
-SET_MEDIAN = "median of the data set"
+SET_MEDIAN = "median of the dataset"
 
 ALIGNMENTS: Mapping[DepthScale, tuple[str, ...]] = {
     DepthScale.METRES: (
@@ -172,9 +172,9 @@ RESIZES = (
 class Scheme:
     """One way to score predictions.
 
-    crop: window of WINDOWS in which pixels are scored.
+    crop: window of WINDOWS that contains the scored pixels.
     scored_m: limits of scored true depth, metres.
-    clamp_m: limits to which aligned predictions are clamped, metres; None for none.
+    clamp_m: clamping limits of aligned predictions, metres; None for none.
     resize: how prediction and truth get the same size.
     alignment: what is fitted to the truth: one of `Alignment`, or SET_MEDIAN.
     average: whether scores are averaged over "images" or over all "pixels".
@@ -220,7 +220,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "abs_rel": ("abs_rel",), "sq_rel": ("sq_rel",), "rmse": ("square",), "rmse_log": ("square_log",),
     "silog": ("square_log", "log"), "log10": ("log10",), "mae": ("mae",), "d1": ("d1",), "d2": ("d2",), "d3": ("d3",),
 }  # fmt: skip
-"""Mean pixel errors from which each metric is computed."""
+"""Mean pixel errors that each metric is computed from."""
 
 PIXEL_ERRORS: Mapping[str, Callable[[Array, Array, Array], NDArray[Any]]] = {
     "abs_rel": lambda ratio, log, true: np.abs(ratio - 1),
@@ -261,7 +261,7 @@ def align_predictions(predicted: Array, true: Array, alignments: Sequence[str], 
     """Return predicted depth (len(alignments), N) after each alignment; infinite if the fitted inverse depth is not
     positive.
 
-    predicted: (N,) depth; inverse depth or affine depth if the only alignment is that of an affine scale.
+    predicted: (N,) depth; inverse depth or affine depth if the only alignment is the one of an affine scale.
     true: (N,) true depth, metres.
     alignments: rows of ALIGNMENTS.
     set_ratio: factor of SET_MEDIAN.
@@ -553,7 +553,7 @@ class ProtocolSearch:
     def chance(self) -> float:
         """Expected number of distinct results that reproduce an unrelated figure.
 
-        The figure is drawn evenly from the middle 90 % of what the tried schemes give, each metric by itself.
+        The figure is drawn evenly from the middle 90 % of what the tried schemes give, each metric separately.
         """
         distinct = self.figures[[group[0] for group in self.groups]]
         low, high = np.quantile(distinct, (0.05, 0.95), axis=0)
@@ -586,7 +586,7 @@ def search_protocols(
     published: the figures, from `parse_published`.
     maps: returns the predictions with their ground truth; it is called twice.
     depth_scale: scale of the predictions.
-    count: number of maps, for the progress.
+    count: number of maps, which the progress shows.
     track: shows the progress.
 
     Raises ProtocolError if no map has ground truth.

@@ -42,7 +42,7 @@ class Alignment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Define a window of the image in which pixels are scored, as fractions of the image's height and width.
+    """Define the window of scored pixels, as fractions of the image's height and width.
 
     top: upper edge of the window, 0 at the top of the image.
     bottom: lower edge, 1 at the bottom of the image.
@@ -82,7 +82,7 @@ Nothing is fitted for metres; otherwise the scale, or scale and shift, that the 
 """
 
 EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae", "d1", "d2", "d3")
-"""Metrics that papers report: those of Eigen et al. 2014, with SILog, log10 and MAE."""
+"""Metrics that papers report: the metrics of Eigen et al. 2014, with SILog, log10 and MAE."""
 
 
 _KITTI_CAP = (1e-3, 80.0)
@@ -98,9 +98,9 @@ class Protocol:
     source: paper or script that defines the protocol.
     crop: row of CROPS, the window of scored pixels.
     scored_m: limits of scored ground truth in metres.
-    clamp_m: limits to which the aligned prediction is clamped, in metres.
+    clamp_m: clamping limits of the aligned prediction, in metres.
     alignments: what is fitted to the truth, for each depth scale. Predictions of other scales are refused.
-    images: number of images of published means; None if there is no benchmark.
+    images: number of images of published means; None without a benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
     by: parts of the image that are scored separately, of `score_parts.PARTS`.
     png_per_metre: integers per metre of uint16 PNG.
@@ -345,7 +345,8 @@ def split_by_distance(true_m: NDArray[np.float64], mask: NDArray[np.bool_], clas
 
 
 def split_by_region(true_m: NDArray[np.float64], mask: NDArray[np.bool_], classes: NDArray | None) -> Labels:
-    """Divide scored pixels by the ninth of the image they lie in; return each pixel's part, (N,), and the part names.
+    """Group scored pixels by the ninth of the image that contains them; return each pixel's part, (N,), and the part
+    names.
 
     true_m: (N,) true depth in metres at the scored pixels; not used here.
     mask: (H, W) bool, true for the N scored pixels.
@@ -393,7 +394,7 @@ PARTS: Mapping[str, Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray | 
 def parse_parts(text: str | None) -> tuple[str, ...]:
     """Return the names in the text of `--by`, such as "distance,region".
 
-    Raises ConfigError, with the nearest name, for an unknown one.
+    Raises ConfigError for an unknown name; the message shows the nearest name.
     """
     names = tuple(filter(None, (text or "").replace(" ", "").split(",")))
     for name in names:
@@ -419,7 +420,7 @@ def score_parts(
     mask: (H, W) bool, true for the N scored pixels.
     by: names of PARTS.
     metrics: rows of `stadia.metrics.METRICS`.
-    classes: (H, W) integers, for the part "class".
+    classes: (H, W) integers. The part "class" needs them.
     """
     parts: dict[str, dict[str, float]] = {}
     for name in by:
@@ -487,9 +488,9 @@ STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for
 RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
-"""Numbers of integers per metre in the depth files of known data sets.
+"""Numbers of integers per metre in the depth files of known datasets.
 
-They are those of KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI, centimetres and PointOdyssey.
+In this order: KITTI, millimetres, TUM, metres, Matterport3D, Replica, Virtual KITTI, centimetres and PointOdyssey.
 """
 
 MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1  # ratio, or its inverse, and its spread of predictions up to scale
@@ -517,14 +518,14 @@ MISTAKES: Mapping[float, str] = {
     100: "centimetres taken as metres",
     1 / 100: "metres divided by 100",
 }
-"""Known mistakes of the unit of depth, as text, by the factor by which the depth is then too large."""
+"""Known mistakes of the unit of depth, as text. Keys are the wrong depth over the true depth."""
 
 
 TURNED_BELOW = -0.3  # median rank correlation with the truth; mean depth has .51 to .97, random numbers up to .04
 
 FLIPS: Mapping[str, tuple[str, str]] = {
     "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
-    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
+    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as after mirrored input"),
     "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
     "left": ("turned by 90 degrees", "numpy.rot90(map) of each map"),
     "right": ("turned by 90 degrees", "numpy.rot90(map, 3) of each map"),
@@ -682,7 +683,7 @@ def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]
     return [f"{found}: are they {likely}{truth}? {fix}"]
 
 
-MIN_ROW_ORDER = 0.9  # depth of one look up or down reaches it, that of many images does not
+MIN_ROW_ORDER = 0.9  # one view up or down reaches this correlation, many images do not
 
 
 def measure_row_order(true_m: NDArray[np.floating]) -> float:
@@ -701,7 +702,7 @@ def measure_row_order(true_m: NDArray[np.floating]) -> float:
 
 
 def note_of_disparity(row_orders: Sequence[float], depth_scale: DepthScale) -> list[str]:
-    """Return a note if predictions are scored as inverse depth, and the ground truth looks like disparity.
+    """Return a note if predictions are scored as inverse depth, and the ground truth resembles disparity.
 
     row_orders: `measure_row_order` of each map of ground truth.
     depth_scale: scale of the predictions.
@@ -709,7 +710,7 @@ def note_of_disparity(row_orders: Sequence[float], depth_scale: DepthScale) -> l
     if depth_scale is not DepthScale.AFFINE_INVERSE or not row_orders or median(row_orders) < MIN_ROW_ORDER:
         return []
     found = f"the ground truth grows toward the bottom of the images (rank correlation {median(row_orders):.2f})"
-    return [f"{found}, as disparity does and depth does not: if it is disparity d, these scores are those of disparity."
+    return [f"{found}, as disparity does and depth does not: if it is disparity d, these are scores of disparity."
             " Convert it to depth first, z = focal length (px) x baseline (m) / d (px), and score the predictions as"
             " what they are"]  # fmt: skip
 

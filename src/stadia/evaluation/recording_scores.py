@@ -113,9 +113,9 @@ def score_measured_path(
 class TrajectoryScore:
     """Hold the errors of an estimated trajectory compared with a reference trajectory.
 
-    metrics: errors by name, such as "ate_rmse_m"; None for a metric for which the trajectory is too short.
+    metrics: errors by name, such as "ate_rmse_m"; None for a metric that needs a longer trajectory.
     alignment: kind of transform that was fitted to the reference before the comparison.
-    scale: factor by which this transform multiplied the estimated translations.
+    scale: factor of the estimated translations in this transform.
     estimated: (N, 4, 4) estimated camera-to-world poses after the alignment.
     reference: (N, 4, 4) reference camera-to-world poses at the same instants.
     notes: sentences about suspicious results and their likely causes.
@@ -181,12 +181,12 @@ def score_trajectory(
     max_difference_s: float = 0.01,
     rpe_interval_s: float | None = None,
 ) -> TrajectoryScore:
-    """Associate two trajectories, align them and compute the metrics.
+    """Associate two trajectories, align them and compute the errors.
 
     estimated, reference: camera-to-world trajectories.
-    alignment: what is fitted. An estimate up to scale needs "scale" or "sim3".
-    max_difference_s: largest time difference between associated poses.
-    rpe_interval_s: also compute the RPE of poses that are this many seconds apart, which needs times.
+    alignment: the fitted transform. An estimate up to scale needs "scale" or "sim3".
+    max_difference_s: largest time difference between associated poses, seconds.
+    rpe_interval_s: also compute the relative pose error (RPE) over this interval, seconds; this needs times.
 
     Raises DataError if too few poses can be associated, and GeometryError if a path cannot be aligned.
     """
@@ -317,7 +317,7 @@ def _make_few_poses_error(
 
 
 def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> str:
-    """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3."""
+    """Return a note on an estimate whose length is `ratio` times the reference's, with its ATE by sim3."""
     off = f"{abs(ratio - 1):.0%} too {'short' if ratio < 1 else 'long'}"
     text = f"the estimate is {ratio:.3g} times as long as the reference ({off})"
     unit = next((unit for unit, factor in LENGTH_UNITS.items() if abs(np.log(ratio / factor)) < UNIT_GAP), None)
@@ -418,18 +418,20 @@ def evaluate_recordings(
     published: tuple[PublishedFigure, ...] = (),
     track: TrackProgress = no_progress,
 ) -> RecordingScores:
-    """Predict each recording into its folder in `out`, then score what is on disk.
+    """Predict each recording into its own folder in `out`, then score the written files.
 
-    protocol: how depth is scored. Paths are aligned by PATH_ALIGNMENT.
+    predictor: the network.
+    recordings: recordings with ground truth.
+    protocol: the rules for scoring depth. Paths are aligned by PATH_ALIGNMENT.
     out: folder whose subfolders must be new or empty, unless `reuse` is set.
     provenance: origin of the predictions.
     indices: rising indices of the frames to predict, by the recording's name; None takes all.
-    reuse: score finished predictions in `out`, if provenance and frames match.
-    prepare: returns the predictor for a recording, in metres that were measured on it, and the provenance.
-    published: also find the protocols that reproduce these figures.
-    track: shows the progress.
+    reuse: whether to score finished predictions in `out` again, if provenance and frames match.
+    prepare: returns the predictor of a recording, with the metric scale that was measured on it, and the provenance.
+    published: published figures; the protocols that reproduce them are searched.
+    track: wraps loops to show their progress.
 
-    Raises ProtocolError if the protocol refuses the depth scale, if there is nothing to score, or if `out` has other
+    Raises ProtocolError if the protocol refuses the depth scale, if nothing can be scored, or if `out` contains other
     predictions; StadiaError if `out` is in use.
     """
     depth_scale = predictor.depth_scale if prepare is None else DepthScale.METRES

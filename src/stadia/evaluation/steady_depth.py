@@ -26,7 +26,7 @@ MAX_PAIRS = 200  # pairs of neighbors that are compared, evenly spread
 
 @dataclass(frozen=True, slots=True)
 class FlickerScore:
-    """Tell how much the depth of neighboring video frames disagrees after the camera's motion is accounted for.
+    """Measure how much the depth of neighboring video frames disagrees after the camera's motion is accounted for.
 
     Points of one video frame are moved into the next by the camera motion. z_1 is their depth there, and z_2 the
     depth that was predicted for the next one.
@@ -146,7 +146,8 @@ def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> Predict
 
 
 MAX_DISAGREEMENT = 0.15
-"""Difference of ln z from the median difference of two video frames up to which a pixel shows the same surface in both.
+"""Largest difference of ln z from the median difference of two video frames at a pixel that shows the same surface in
+both.
 """
 
 
@@ -172,13 +173,13 @@ def warped_log_ratio(
     """Compare the depths of two video frames at the pixels of this one: return ln(z_2 / z_1) and a mask, (H, W) each.
 
     Each point of this video frame is moved into the following one. z_1 is its depth there, and z_2 the depth of the
-    following one at that pixel. The mask is true where the following one shows the point; elsewhere the logarithm is
-    0.
+    following one at that pixel. The mask is true for points that are visible in the following one; elsewhere the
+    logarithm is 0.
 
     now: depth and K of this video frame.
     following: depth and K of the following video frame.
-    T_following_now: (4, 4) motion, from the camera coordinates of this video frame to those of the following one,
-        with the translation in the unit of both depths.
+    T_following_now: (4, 4) motion, from the camera coordinates of this video frame to the camera coordinates of the
+        following one, with the translation in the unit of both depths.
     """
     height, width = now.depth.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -201,13 +202,13 @@ def measure_flicker(
 ) -> tuple[float, float] | None:
     """Return by how much the depths of two video frames disagree: medians over pixels of |ln ratio| and ln ratio.
 
-    The ratio is that of `warped_log_ratio`. The first median is the warped depth error. The second one is the part
-    that all pixels share, an error of the scale. The result is None if the video frames hardly overlap.
+    The ratio is the result of `warped_log_ratio`. The first median is the warped depth error. The second one is the
+    part that all pixels share, an error of the scale. The result is None if the video frames hardly overlap.
 
     now: depth and K of this video frame.
     following: depth and K of the following video frame.
-    T_following_now: (4, 4) motion, from the camera coordinates of this video frame to those of the following one,
-        with the translation in the unit of both depths.
+    T_following_now: (4, 4) motion, from the camera coordinates of this video frame to the camera coordinates of the
+        following one, with the translation in the unit of both depths.
     """
     ratio, seen = warped_log_ratio(now, following, T_following_now)
     if seen.mean() < MIN_SEEN:
@@ -217,7 +218,7 @@ def measure_flicker(
 
 
 def steady_depth(now: DepthView, neighbors: Sequence[tuple[DepthView, NDArray[np.float64]]]) -> NDArray[np.float32]:
-    """Return the mean depth (H, W) of a frame and its neighbors, which are moved into it. The mean is that of ln z.
+    """Return the mean depth (H, W) of a frame and its neighbors, which are moved into it. It is the mean of ln z.
 
     At pixels that differ by more than MAX_DISAGREEMENT, a neighbor contributes only its median ratio.
 

@@ -19,7 +19,9 @@ MAX_FACE_RATIO = 1.25
 """Largest ratio of depths within a face; larger ones join two surfaces."""
 
 IN_FRONT, SAME = 0.12, 0.06
-"""Relative difference of depth by which a point contradicts another view (SAME: by which it is the same surface)."""
+"""Relative difference of depth beyond which a point contradicts another view (SAME: below which it is the same
+surface).
+"""
 
 MIN_CONTRADICTING = 2
 """Number of views that must see through a point to remove it."""
@@ -32,7 +34,7 @@ _UINT, _FLOAT, _TRIANGLES = 5125, 5126, 4
 class TexturedView:
     """A picture with depth and pose.
 
-    name: of the view.
+    name: name of the view.
     image: (H, W, 3) RGB.
     depth: (h, w) along the optical axis, 0 = none.
     K: (3, 3) of `depth`, pixels.
@@ -66,7 +68,7 @@ def choose_vertices(views: Sequence[TexturedView], edge_ratio: float) -> list[ND
         for other_number, other in enumerate(views):
             if other is view:
                 continue
-            seen, depth, at = _look_up(other, points)
+            seen, depth, at = _sample_depth(other, points)
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratio = np.where(seen > 0, depth / seen, np.nan)
             contradicted += ratio < 1 - IN_FRONT
@@ -82,11 +84,11 @@ def _lift(view: TexturedView, rows: NDArray[np.intp], columns: NDArray[np.intp])
     return np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], axis=1)
 
 
-def _look_up(
+def _sample_depth(
     view: TexturedView, points: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-    """Return the depth that a view has where it sees points (N, 3), 0 where it does not, their depth in it, and the
-    pixels (2, N).
+    """Project points (N, 3) into a view. Return the view's depth at each point, 0 outside its image; the depth of each
+    point in the view's camera; and the pixel of each point (2, N).
     """
     T = np.linalg.inv(view.T_world_camera)
     x, y, z = (points @ T[:3, :3].T + T[:3, 3]).T
@@ -122,7 +124,7 @@ def encode_textured_glb(views: Sequence[TexturedView], edge_ratio: float, max_ve
     The materials are unlit: they show the pictures as they are. Blender and browsers open it. Source: glTF 2.0, Khronos
     Group, sections 3.9 (materials) and 3.10 (cameras), and KHR_materials_unlit.
 
-    views: the views, of which each has its own material and camera.
+    views: the views; each has its own material and camera.
     edge_ratio: largest relative difference of depth to a neighboring pixel of a surface.
     max_vertices: most vertices of all views together.
     """
@@ -197,7 +199,7 @@ def make_view(
 ) -> TexturedView:
     """Create a view from a picture, its intrinsics, and a depth map that may have another size.
 
-    name: of the view.
+    name: name of the view.
     image: (H, W, 3) RGB.
     depth: (h, w), 0 = none.
     K: (3, 3) of `image`, pixels.

@@ -363,7 +363,7 @@ def note_offsets(
         if ate_m <= MAX_GAIN * as_given:
             where = ", ".join(f"{value:.3g}" for value in lever)
             what = f"with the reference's sensor at ({where}) m in the axes of the estimate's camera"
-            return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: the files are of two sensors of one rig. "
+            return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: they belong to two sensors of one rig. "
                     "Fix: multiply the poses of one file from the right by their extrinsics"]  # fmt: skip
     return []
 
@@ -405,7 +405,7 @@ def _shift(path: Trajectory, offset: float) -> Trajectory:
 
 
 def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: float) -> float | None:
-    """Return the clock offset of an estimated trajectory for which its speeds agree best with the reference's.
+    """Return the clock offset of an estimated trajectory that makes its speeds agree best with the reference's.
 
     The offset is in the unit of the times, seconds or video frames, and None if no offset is clearly the best.
 
@@ -444,11 +444,11 @@ def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
 def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
     """Find the point, fixed to the estimated camera, that follows the reference trajectory best, and its remaining ATE.
 
-    The point is (3,) in coordinates of the estimated camera. It is where a second sensor of the same rig may be.
+    The point is (3,) in coordinates of the estimated camera. A second sensor of the same rig may be there.
 
     P: (N, 4, 4) estimated camera-to-world poses.
     Q: (N, 4, 4) true camera-to-world poses.
-    iterations: number of rounds, each of which aligns the trajectories and improves the point.
+    iterations: number of rounds; each aligns the trajectories and improves the point.
 
     Raises GeometryError if the trajectories cannot be aligned.
     """

@@ -276,7 +276,7 @@ class ScaleShiftEstimator:
         """
         if not self._correlations:
             found = f"{self._unlabeled} images, none with {self.MIN_VALUES} labels and a varying prediction"
-            fix = "check that the data set has depth, and that the prediction is no constant"
+            fix = "check that the dataset has depth, and that the prediction is not constant"
             raise GeometryError("scale and shift", found=found, expected="images with ground-truth depth", fix=fix)
         correlation = median(self._correlations)
         if correlation < self.MIN_CORRELATION or not self._found:

@@ -110,7 +110,7 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
 
 
 def mirror_camera(camera: Camera) -> Camera:
-    """Return the camera of the image mirrored left to right: cx' = (W - 1) - cx, for an image of W columns.
+    """Return the camera of the image mirrored left to right: cx' = (W - 1) - cx if the image has W columns.
 
     Poses of a mirrored camera must be mirrored too, by `se3.mirror_x`.
 
@@ -267,8 +267,8 @@ def backproject(depth_m: Tensor, camera: Camera) -> Tensor:
 def project(points: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Project points to pixels; return pixels (..., 2, H, W) and depth z (..., 1, H, W).
 
-    Pixels of points behind the camera, with z <= NEAR (1e-6), are finite but meaningless. `warp.inside_frame` tells
-    which pixels are valid.
+    Pixels of points behind the camera, with z <= NEAR (1e-6), are finite but meaningless. `warp.inside_frame` marks the
+    valid pixels.
 
     points: (..., 3, H, W) points x, y, z in the camera's coordinate frame.
     camera: its K is (3, 3), or has the leading axes of the points.
@@ -351,7 +351,7 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
 
 
 def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
-    """Return the logit for which `sigmoid_to_inverse_depth` gives depth init_depth_m.
+    """Return the logit that `sigmoid_to_inverse_depth` converts to depth init_depth_m.
 
     A depth head whose output layer has this bias predicts about init_depth_m everywhere before training.
 
@@ -389,7 +389,7 @@ def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
 
 
 def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
-    """Return the logit for which `softplus_to_inverse_depth` gives depth init_depth_m.
+    """Return the logit that `softplus_to_inverse_depth` converts to depth init_depth_m.
 
     A depth head whose output layer has this bias predicts about init_depth_m everywhere before training.
 
@@ -527,8 +527,8 @@ def reproject(depth_m: Tensor, camera: Camera, source_camera: Camera, T_source_t
     T_source_target: (..., 4, 4) motion from the target camera to the source camera, in the unit of depth. All leading
         axes broadcast.
 
-    Returns for each target pixel its position (..., 2, H, W) in the source image, x then y, and the ratio z_source /
-    z_target (..., 1, H, W), which is 0 if depth is unknown or the point is behind the source camera.
+    Returns two maps: the position (..., 2, H, W) of each target pixel in the source image, x then y; and the ratio
+    z_source / z_target (..., 1, H, W). The ratio is 0 if depth is unknown or the point is behind the source camera.
 
     Examples:
         >>> from stadia.geometry.camera import from_field_of_view

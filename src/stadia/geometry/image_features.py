@@ -11,7 +11,7 @@ MAX_FEATURES = 2000
 WORDS = 32  # words of the visual vocabulary
 WORD_SAMPLES = 20_000  # descriptors from which the vocabulary is learned
 MIN_TRACKED_CORNERS = 10
-"""Image motion is measured only if at least this many corners are tracked from one video frame to the other."""
+"""Image motion is measured only if at least this many corners are tracked between two video frames."""
 
 MIN_CONTRAST = 0.02  # OpenCV's SIFT threshold; its default, twice this, finds too few features on roads
 
@@ -30,7 +30,7 @@ class FrameFeatures:
     colors: NDArray[np.uint8]
 
     def select(self, rows: NDArray[np.bool_]) -> "FrameFeatures":
-        """Return only those features for which the boolean mask `rows` (N,) is true."""
+        """Return only the features whose entry in the boolean mask `rows` (N,) is true."""
         return FrameFeatures(self.xy[rows], self.descriptors[rows], self.colors[rows])
 
     def outside(self, mask: NDArray[np.bool_]) -> "FrameFeatures":
@@ -84,7 +84,7 @@ def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: floa
 def describe_places(frames: Sequence[FrameFeatures]) -> NDArray[np.float64]:
     """Return one VLAD vector of unit length per image, (N, 32 * 128), to find images of the same place.
 
-    The product of two vectors is larger the more alike the images are (Jegou, CVPR 2010). The vocabulary of 32 visual
+    The product of two vectors rises with the similarity of the images (Jegou, CVPR 2010). The vocabulary of 32 visual
     words is built from the features of these images, so vectors of different calls cannot be compared.
 
     frames: the features of each of N images. With fewer than 32 features in all, every vector is zero.
@@ -121,7 +121,7 @@ def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after
 
     before: (H, W) uint8 gray video frame.
     points: (N, 1, 2) float32 corners of `before`, as `find_corners` returns them.
-    after: (H, W) uint8 gray video frame to which the corners are tracked.
+    after: (H, W) uint8 gray video frame that the corners are tracked to.
     """
     if len(points) < MIN_TRACKED_CORNERS:
         return float("inf")

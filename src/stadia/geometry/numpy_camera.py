@@ -286,7 +286,7 @@ class Intrinsics:
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
     def make_camera(self, index: int) -> Camera:
-        """Return a torch camera with K and image size, for the image with this index."""
+        """Return the torch camera of the image with this index, with K and image size."""
         import torch  # exported networks run on recordings without torch
 
         from stadia.core.types import Camera
@@ -297,7 +297,7 @@ class Intrinsics:
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return K unchanged if it can be pinhole intrinsics in pixels.
 
-    what: what K belongs to, for the error message, such as a file.
+    what: the owner of K that an error message names, such as a file.
     K: matrix to check.
 
     Raises DataError if the shape is not (3, 3), a value is not finite or too large, the matrix is normalized (focal
@@ -333,7 +333,7 @@ MAX_CENTER_OUTSIDE = 0.5
 def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
     """Return the intrinsics unchanged if no principal point is far outside its image.
 
-    what: what the intrinsics belong to, for the error message, such as a file.
+    what: the owner of the intrinsics that an error message names, such as a file.
     intrinsics: one or several matrices K with the image size.
 
     Raises DataError if a principal point is outside the image by more than MAX_CENTER_OUTSIDE times the image size.
@@ -358,7 +358,7 @@ def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
 def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
     """Return the intrinsics K (3, 3) built from focal lengths and principal point in pixels.
 
-    what: what K belongs to, for the error message, such as a file.
+    what: the owner of K that an error message names, such as a file.
     fx, fy: focal lengths.
     cx, cy: principal point.
 

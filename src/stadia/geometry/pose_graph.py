@@ -1,6 +1,6 @@
-"""Optimize the poses of key frames from measured relative motions, some of which may be wrong (pose graph).
+"""Optimize the poses of keyframes from measured relative motions, which may contain outliers (pose graph).
 
-A node of the graph is a similarity: the pose of a key frame and the unit of its lengths.
+A node of the graph is a similarity: the pose of a keyframe and the unit of its lengths.
 Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
 """
 
@@ -21,13 +21,13 @@ GROWTH = 1.4  # growth of the inverse convexity each round (Yang et al.)
 
 @dataclass(frozen=True, slots=True)
 class PoseEdges:
-    """E measured relative motions, each between a pair of key frames (the edges of a pose graph).
+    """E measured relative motions, each between a pair of keyframes (the edges of a pose graph).
 
-    Each key frame may have its own unit of length, as in monocular SLAM, whose scale drifts.
+    Each keyframe may have its own unit of length, as in monocular SLAM, whose scale drifts.
 
-    first, second: (E,) int64 indices of the two key frames of each edge.
-    T_first_second: (E, 4, 4) motion from the second key frame's camera to the first one's, in the unit of the first.
-    scale: (E,) unit of length of the second key frame divided by the unit of the first.
+    first, second: (E,) int64 indices of the two keyframes of each edge.
+    T_first_second: (E, 4, 4) motion from the second keyframe's camera to the first one's, in the unit of the first.
+    scale: (E,) unit of length of the second keyframe divided by the unit of the first.
     information: (E, 7, 7) inverse covariance of the errors of translation, rotation (radians) and ln scale, in the axes
         of the second camera.
     is_doubted: (E,) bool, true for motions that may be wrong, such as loop closures; the optimization may reject them.
@@ -46,10 +46,10 @@ class PoseEdges:
 
 @dataclass(frozen=True, slots=True)
 class PoseGraph:
-    """The poses of the N key frames after optimization, and the final weights of the E edges.
+    """The poses of the N keyframes after optimization, and the final weights of the E edges.
 
     T_world_camera: (N, 4, 4) camera-to-world poses.
-    scale: (N,) unit of length of each key frame divided by the world's unit.
+    scale: (N,) unit of length of each keyframe divided by the world's unit.
     weight: (E,) final weight of each edge (measured relative motion), from 0 to 1; 0 means that the edge was rejected.
     """
 
@@ -87,16 +87,16 @@ def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tens
 
 
 def solve_pose_graph(T_world_camera: Tensor, edges: PoseEdges, *, has_scale: bool = False) -> PoseGraph:
-    """Optimize the poses of key frames so that they fit the measured relative motions best.
+    """Optimize the poses of keyframes so that they fit the measured relative motions best.
 
     The first pose does not change.
 
     The cost of doubted edges changes from a convex to a truncated one (graduated non-convexity), so that wrong edges
-    lose all weight. The edges that are not doubted must connect all key frames.
+    lose all weight. The edges that are not doubted must connect all keyframes.
 
     T_world_camera: (N, 4, 4) initial camera-to-world poses.
-    edges: E measured relative motions between pairs of key frames.
-    has_scale: whether each key frame has its own unit of length, which is then estimated too; if not, all scales are 1.
+    edges: E measured relative motions between pairs of keyframes.
+    has_scale: whether each keyframe has its own unit of length, which is then estimated too; if not, all scales are 1.
     """
     start = T_world_camera.double()
     weight = torch.ones(len(edges), dtype=torch.float64)
@@ -139,7 +139,10 @@ class _Problem:
     has_scale: bool
 
     def residuals(self, S: Tensor, steps: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Return whitened residuals (E, 7). steps: (E, 7) of the first and second key frame of each edge."""
+        """Return whitened residuals (E, 7).
+
+        steps: (E, 7) of the first and second keyframe of each edge.
+        """
         edges = self.edges
         first, second = S[edges.first], S[edges.second]
         if steps is not None:

@@ -60,7 +60,7 @@ def transform_vertices(vertices: NDArray, body: NDArray, T_camera_body: NDArray,
     """Transform vertices of rigid bodies from each body's coordinate frame to the camera's coordinate frame.
 
     vertices: (N, 3) positions, each in the coordinate frame of its body.
-    body: (N,) index of the body to which each vertex belongs.
+    body: (N,) body index of each vertex.
     T_camera_body: (B, 4, 4) motion from each of the B bodies to the camera.
     out: (N, 3), overwritten with the positions in the camera's coordinate frame.
     """
@@ -261,7 +261,7 @@ def compute_depth_and_normals(
     index, inverse_depth: (H, W) result of `rasterize_triangles` with one sample per pixel.
     lens: the camera that they were drawn with.
     normal: (M, 3) unit normals of the triangles, each in the coordinate frame of its body.
-    body: (M,) index of the rigid body to which each triangle belongs.
+    body: (M,) rigid body index of each triangle.
     T_camera_body: (B, 4, 4) motion from each of the B bodies to the camera.
     depth: (H, W), overwritten with depth z in metres.
     out: (H, W, 3), overwritten with unit normals in the camera's coordinate frame that face the camera.
@@ -342,7 +342,8 @@ def draw_silhouette(vertices: Points, triangles: NDArray[np.int32], K: Points, h
 
 
 def compute_visible_masks(silhouettes: Sequence[Silhouette], height: int, width: int) -> NDArray[np.bool_]:
-    """Return the masks (N, height, width) of the visible pixels of N objects: true where the object is the nearest one.
+    """Return the masks (N, height, width) of the visible pixels of N objects: true at pixels whose nearest object is
+    this one.
 
     silhouettes: the inverse depth of each object, drawn alone.
     height, width: image size in pixels.

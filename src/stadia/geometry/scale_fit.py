@@ -85,7 +85,7 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
 
     images: for each image the pair of predicted and measured lengths, (N,) each and positive.
     systematic: relative standard deviation of an error that all measurements share, such as the error of a camera
-        height from which all of them are computed.
+        height that they are all computed from.
 
     Raises GeometryError if no image has a measurement.
     """
@@ -163,10 +163,10 @@ def fuse_scales(fits: Mapping[str, ScaleFit], *, of_height: Collection[str] = ()
     factors.
 
     fits: the fitted scale of each source, by the source's name.
-    of_height: names of fits that share the error of one measured camera height. Together they weigh at most as much as
-        one fit with relative standard deviation HEIGHT_DEVIATION.
+    of_height: names of fits that share the error of one measured camera height. Together they weigh no more than one
+        fit with relative standard deviation HEIGHT_DEVIATION.
 
-    Raises GeometryError if there is no fit.
+    Raises GeometryError if `fits` is empty.
 
     Examples:
         >>> fit = ScaleFit(2.0, 0.02, 0.1, 1.0, 9, 3)

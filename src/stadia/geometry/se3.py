@@ -361,7 +361,7 @@ def quaternion_mean_by_segment(
     without pixels. The square of a quaternion's length acts as a further weight.
 
     quaternions: (P, 4) w, x, y, z: the rotation at each pixel.
-    segment: (P,) number of the object to which each pixel belongs, from 0 to count - 1.
+    segment: (P,) object number of each pixel, from 0 to count - 1.
     count: number of objects.
     weights: (P,) weights that are not negative; None weighs all pixels equally.
 

@@ -15,7 +15,7 @@ class Segments:
     map.
 
     pixel: (P,) index of each pixel in the flattened batch (B, H, W).
-    segment: (P,) number of the object to which each pixel belongs, from 0 to M - 1.
+    segment: (P,) object number of each pixel, from 0 to M - 1.
     image: (M,) index in the batch of the image that shows each object.
     instance: (M,) number of each object in the instance map of its image, above 0.
     """
@@ -73,7 +73,7 @@ def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
 def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
     """Choose at most `max_pixels` evenly spaced pixels of each object; return their indices into `segment`.
 
-    segment: (P,) number of the object to which each pixel belongs.
+    segment: (P,) object number of each pixel.
     count: number of objects.
     max_pixels: largest number of pixels that are kept per object.
 
@@ -90,7 +90,7 @@ def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
 def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
     """Return the sums (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without pixels.
 
-    segment: (P,) number of the object to which each pixel belongs, below `count`.
+    segment: (P,) object number of each pixel, below `count`.
     count: number of objects.
 
     Examples:
@@ -103,7 +103,7 @@ def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
 def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
     """Return the means (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without weight.
 
-    segment: (P,) number of the object to which each pixel belongs, below `count`.
+    segment: (P,) object number of each pixel, below `count`.
     count: number of objects.
     weights: (P,) weights of the pixels; None weighs all pixels equally.
 
@@ -122,10 +122,10 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     """Return quantiles (len(quantiles), count) of the values (P,) of each object's pixels.
 
     A quantile is NaN if the object has no pixel, or if one of its values is NaN. A quantile between two values is
-    interpolated linearly. Gradients reach only the one or two values from which a quantile is computed.
+    interpolated linearly. Gradients reach only the one or two values that determine a quantile.
 
     values: (P,) value of each pixel.
-    segment: (P,) number of the object to which each pixel belongs, below `count`.
+    segment: (P,) object number of each pixel, below `count`.
     count: number of objects.
     quantiles: shares from 0 (minimum) to 1 (maximum).
 

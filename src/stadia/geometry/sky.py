@@ -25,7 +25,7 @@ def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool
     """Find the sky in an image by brightness alone; return its mask (h, w) bool, which may be empty.
 
     Sky touches the upper edge of the image, is bright and even, and does not reach into the lower part of the image. An
-    even ceiling looks the same; if you have depth, use `find_far_sky`.
+    even ceiling has the same appearance; if you have depth, use `find_far_sky`.
 
     image: (H, W, 3) uint8 RGB.
     size: (h, w) of the mask.
@@ -46,15 +46,15 @@ def find_sky(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.bool
 
 
 def find_far_sky(image: NDArray[np.uint8], depth: NDArray[np.floating], *, margin_px: int = 2) -> NDArray[np.bool_]:
-    """Find the sky in an image with depth: return the mask (h, w) of what looks like sky and is far.
+    """Find the sky in an image with depth: return the mask (h, w) of pixels that resemble sky and are far.
 
     Far means farther than most of the rest of the image.
 
-    The mask is empty if nothing looks like sky, if no depth is known there, or if it is not far.
+    The mask is empty if nothing resembles sky, if no depth is known there, or if it is not far.
 
     image: (H, W, 3) uint8 RGB.
     depth: (h, w) depth of the same image, in any unit; 0 means unknown.
-    margin_px: number of pixels by which the mask is dilated, because depth at the edge of the sky mixes near and far.
+    margin_px: radius of the dilation of the mask, pixels, because depth at the edge of the sky mixes near and far.
     """
     sky = find_sky(image, depth.shape)
     there, rest = depth[sky & (depth > 0)], depth[~sky & (depth > 0)]

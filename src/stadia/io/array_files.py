@@ -104,7 +104,7 @@ MAX_STACK_BYTES = 1 << 38
 
 @dataclass(frozen=True, slots=True)
 class StackedArray:
-    """An array (N, ...) in a file, of which one element (...) at a time is read.
+    """An array (N, ...) in a file. Indexing it reads one element (...) at a time.
 
     The file is not memory-mapped, because a truncated mapped file would kill the process.
 
@@ -255,7 +255,7 @@ def read_arrays(
 
     path: the archive.
     layouts: the layout of each required array, by name.
-    fix: what the user can do about a wrong file, for the message.
+    fix: the fix for a wrong file that an error message names.
     sizes: known sizes by name. Other named sizes must be equal in all arrays.
 
     Raises DataError if an array is missing or does not have its layout.
@@ -354,7 +354,7 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
 def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
     """Read a JSON file and convert its content to a type, such as a pydantic model.
 
-    The arguments and exceptions are those of `validate_content`.
+    Takes the same arguments and raises the same exceptions as `validate_content`.
     """
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 
@@ -383,7 +383,7 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
         values = parse_numbers(line.replace(",", " ").split())
         if len(values) != columns:
             found, fix = f"'{line[:60]}' in line {number + 1}", None
-            if columns == 3 and _KEYED_ROW.match(line):  # a data set's calibration instead of K
+            if columns == 3 and _KEYED_ROW.match(line):  # a dataset's calibration instead of K
                 fix = "convert it: stadia camera INPUT --calibration FILE"
             raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)
         rows[number] = values
@@ -397,7 +397,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     frames: number N of images.
     numbers: line of each image, from 0, if the file has more lines than images; None for one line per image.
 
-    Raises DataError for a damaged file, missing lines, or matrices R that are no rotations.
+    Raises DataError for a damaged file, missing lines, or matrices R that are not rotations.
     """
     rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -416,11 +416,59 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
 def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
     """Read times (N,) in seconds from a file with one number per line; None if the file does not exist.
 
-    The arguments and exceptions are those of `read_kitti_poses`.
+    Takes the same arguments and raises the same exceptions as `read_kitti_poses`.
     """
     if not path.exists():
         return None
     return _select_rows(path, read_rows(path, 1, "seconds")[:, 0], frames, numbers, "times")
+
+
+TIME_UNITS = ((1e18, "nanoseconds"), (1e17, "intervals of 100 ns"), (1e14, "microseconds"), (1e11, "milliseconds"))
+"""Smallest first time that means each unit, for clocks that count from 1970 (Windows: from 1601, in 100 ns). Seconds
+have 10 digits.
+"""
+
+UNITS_IN_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "intervals of 100 ns": 10**7,
+                   "nanoseconds": 10**9}  # fmt: skip
+MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.0*)?|-?[0-8][0-9]{18}(?:\.0*)?")
+
+
+def find_time_unit(times: NDArray[np.float64]) -> str:
+    """Return the unit of times (N,), a key of UNITS_IN_SECOND, by their size."""
+    for smallest, unit in TIME_UNITS:
+        if abs(times[0]) >= smallest:
+            return unit
+    is_whole = (times == np.rint(times)).all()
+    is_long = is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
+    return "nanoseconds" if is_long else "seconds"
+
+
+def convert_times(words: Sequence[str], unit: str | None = None) -> tuple[NDArray[np.float64], str]:
+    """Convert N times as texts to seconds (N,); return them and their unit.
+
+    Whole numbers are converted as integers, since a float cannot represent nanoseconds since 1970. If whole numbers
+    rise by less than a float in seconds can represent, the times still rise.
+
+    words: finite numbers as texts.
+    unit: unit of the times, a key of UNITS_IN_SECOND; None finds it by their size.
+
+    Examples:
+        >>> convert_times(["1403636579763555584", "1403636580763555584"])
+        (array([1.40363658e+09, 1.40363658e+09]), 'nanoseconds')
+    """
+    values = np.array([float(word) for word in words])
+    unit = unit or find_time_unit(values)
+    per_second = UNITS_IN_SECOND[unit]
+    if per_second == 1 or not all(map(_WHOLE_NUMBER.fullmatch, words)):
+        return values / per_second, unit
+    whole = np.array([int(word.partition(".")[0]) for word in words], np.int64)
+    seconds = whole // per_second + whole % per_second / per_second
+    rises = np.diff(whole) > 0
+    if (rises & (np.diff(seconds) <= 0)).any():
+        for row in np.flatnonzero(rises) + 1:
+            seconds[row] = max(seconds[row], np.nextafter(seconds[row - 1], np.inf))
+    return seconds, unit
 
 
 def _select_rows(
@@ -472,7 +520,7 @@ def make_matrices(R: Array, t: Array) -> Array:
 def find_nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation nearest to a matrix R (3, 3) that is nearly one.
 
-    what: what R belongs to, for the message.
+    what: the owner of R that an error message names.
     R: the matrix.
 
     Raises DataError if R differs from a rotation by more than ROTATION_TOLERANCE.
@@ -507,7 +555,8 @@ def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Arra
 
 
 def read_json_poses(path: Path, content: Any) -> PoseList | None:
-    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json) or Meshroom (cameras.sfm).
+    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json), Meshroom (cameras.sfm) or
+    3D Gaussian Splatting (cameras.json), or those of 4x4 matrices by name.
 
     The result is None for other content.
 
@@ -518,6 +567,15 @@ def read_json_poses(path: Path, content: Any) -> PoseList | None:
     """
     if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
         return _read_opensfm(path, content[0])
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "rotation" in content[0]:
+        R = _numbers(path, "rotation", [image.get("rotation") for image in content], (-1, 3, 3))
+        t = _numbers(path, "position", [image.get("position") for image in content], (-1, 3))
+        names = [str(image.get("img_name", index)) for index, image in enumerate(content)]
+        note = f"poses of {path.name} are read as rotation and position of 3D Gaussian Splatting, camera-to-world"
+        return PoseList(make_matrices(R, t), names, note)
+    if isinstance(content, dict) and content and all(np.shape(matrix) == (4, 4) for matrix in content.values()):
+        note = f"the 4x4 matrices of {path.name} are read as camera-to-world"
+        return PoseList(_numbers(path, "4x4", list(content.values()), (-1, 4, 4)), list(content), note)
     if isinstance(content, dict) and "views" in content and "poses" in content:
         return _read_meshroom(path, content)
     if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:
@@ -555,7 +613,7 @@ def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
     R = _numbers(path, "poses.rotation", [one.get("rotation") for one in transforms], (-1, 3, 3))
     centers = _numbers(path, "poses.center", [one.get("center") for one in transforms], (-1, 3))
     names = [images.get(pose.get("poseId"), str(pose.get("poseId"))) for pose in poses]
-    return PoseList(make_matrices(R, centers), names, f"poses of {path.name} are read as those of Meshroom")
+    return PoseList(make_matrices(R, centers), names, f"poses of {path.name} are read as Meshroom's")
 
 
 # -- g2o
@@ -572,7 +630,7 @@ def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
     path: the file, for messages.
     lines: its lines.
 
-    Raises DataError if there is no such line or a number is wrong.
+    Raises DataError if such a line is missing or a number is wrong.
     """
     rows = [line.split() for line in lines if line.startswith("VERTEX_SE3:QUAT")]
     if not rows:
@@ -618,7 +676,7 @@ def read_npy_poses(path: Path) -> PoseList:
 def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
     """Return poses of rows of seven numbers; the quaternion is where four numbers have length 1 in each row."""
     lost = np.isnan(rows.sum(axis=1)) | np.isinf(rows.sum(axis=1))
-    starts = [start for start in (3, 0) if _are_units(rows[~lost][:, start : start + 4])]
+    starts = [start for start in (3, 0) if are_units(rows[~lost][:, start : start + 4])]
     if not starts or lost.all():
         raise DataError(path, found="no quaternion of length 1 in 7 numbers", expected="x y z qx qy qz qw", fix=_CHECK)
     start = starts[0]
@@ -634,21 +692,22 @@ def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
     return T, None, f"rows of {path.name} are read as {order}: their quaternions have length 1"
 
 
-def _are_units(quaternions: Array) -> bool:
+def are_units(quaternions: Array) -> bool:
+    """Return whether at least MIN_ROWS rows (N, 4) all have length 1."""
     return len(quaternions) >= MIN_ROWS and bool(
         (np.abs(np.linalg.norm(quaternions, axis=1) - 1) < UNIT_TOLERANCE).all()
     )
 
 
 def read_seven_columns(path: Path, values: Array) -> PoseList | None:
-    """Return the poses of text rows with seven numbers; None if they are no poses.
+    """Return the poses of text rows with seven numbers; None if they are not poses.
 
     A row contains a quaternion and a position, or a world-to-camera pose of ARKitScenes.
 
     path: the file, for messages.
     values: (N, 7) numbers.
     """
-    if _are_units(values[:, 3:]) or _are_units(values[:, :4]):
+    if are_units(values[:, 3:]) or are_units(values[:, :4]):
         return PoseList(*_from_seven(path, values))
     if path.suffix.lower() != ".traj":
         return None

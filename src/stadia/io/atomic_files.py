@@ -33,7 +33,7 @@ _SYNC_BATCH = 1024
 _STALE_S = 24 * 3600.0  # after a day, no process of another machine still writes a temporary file
 _STEM_BYTES = 100  # file systems limit a name to 255
 _CLEANED: set[str] = set()
-"""Folders from which this process has removed stale temporary files."""
+"""Folders whose stale temporary files this process has removed."""
 
 THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """Component of temporary file names that identifies the machine, because process ids have no meaning on others."""
@@ -272,7 +272,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def match_temporary_name(name: str) -> re.Match[str] | None:
-    """Return a match with the groups `machine` and `process` if a file name is that of a temporary file; otherwise
+    """Return a match with the groups `machine` and `process` if a file name belongs to a temporary file; otherwise
     None.
 
     Examples:

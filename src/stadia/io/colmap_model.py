@@ -199,7 +199,7 @@ def _make_images(path: Path, names: Sequence[str], rows: Array) -> ColmapImages:
 
 
 class _Bytes:
-    """The bytes of a binary file, which are read one record after the other."""
+    """The bytes of a binary file, which are read record by record."""
 
     def __init__(self, path: Path) -> None:
         self.data = read_bytes(path, expected=EXPECTED, max_bytes=MAX_BYTES)

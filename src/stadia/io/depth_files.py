@@ -72,13 +72,13 @@ OF_DEPTH = ".depth"
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     """Find the depth maps in a folder, its subfolder `depth`, or one file; return them by name, sorted.
 
-    The name is that of the file without its suffix. The maps of a single file are named by their number, as "000000".
+    The name is the file's name without its suffix. The maps of a single file are named by their number, as "000000".
     If some files have names such as 7-Scenes' frame-000000.depth.png, only these are returned, as frame-000000. Of two
     files with one name, the more precise one is returned.
 
     folder: the folder or file.
 
-    Raises DataError if there is no depth map.
+    Raises DataError if no depth map is found.
     """
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in SUFFIXES:
@@ -204,7 +204,7 @@ def read_depth_map(
     path: the file or the map.
     key: name of the array in an .npz.
     png_per_metre: integers per metre in files of integers: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
-    is_truth: the map is ground truth, in which NaN is allowed and the integer 65535 means unknown.
+    is_truth: the map is ground truth: NaN is allowed, and the integer 65535 means unknown.
 
     Raises DataError for a file that is missing, damaged, 8-bit or not a depth map.
     """
@@ -264,7 +264,7 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
     Such a map has lost its scale.
 
     values: (H, W) depth.
-    png_per_metre: integers per metre by which a file of integers was divided.
+    png_per_metre: integers per metre in a file of integers; the values were divided by it.
     """
     low, high = float(values.min()), float(values.max())
     tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}

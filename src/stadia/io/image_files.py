@@ -96,7 +96,7 @@ _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
 def open_photo(path: Path) -> Iterator[Image.Image]:
     """Open an image with Pillow to read its size and metadata, without decoding it.
 
-    Raises DataError if the file is no image.
+    Raises DataError if the file is not an image.
     """
     with (
         name_parser_errors(path, expected="a complete image"),
@@ -305,11 +305,11 @@ def check_image_size(
 ) -> None:
     """Raise DataError if an image (H, W, ...) does not have the expected size.
 
-    path: the file, for the message.
+    path: the file that an error message names.
     image: the image.
     height, width: expected size in pixels.
     like: what follows the expected size in the message, such as ", the size of its camera".
-    fix: what the user can do, for the message.
+    fix: the fix that an error message names.
     """
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import cv2
 import numpy as np
@@ -85,7 +85,7 @@ def _find_fault(path: object, data: bytes, format: str) -> str:
             if picture.size != struct.unpack_from(">II", data, 16):  # OpenCV reads the first header, Pillow the last
                 return "a header that is not the first chunk"
             if b"acTL" in data[:start]:
-                return "an animated PNG"  # OpenCV joins its frames in up to five copies of the image
+                _refuse_moving(path, "an animated PNG")  # OpenCV joins its frames in up to five copies of the image
             picture.verify()
     except (*PARSER_ERRORS, OSError):
         return f"a damaged {format}" if ENDS[format] in data else cut_off
@@ -180,17 +180,22 @@ def _register_heif(path: object) -> None:
     pillow_heif.register_heif_opener()
 
 
+def _refuse_moving(path: object, found: str) -> NoReturn:
+    fix = WRITE_FRAMES.format(path)
+    raise DataError(path, found=found, expected="a photo; a clip as a folder of its frames", fix=fix)
+
+
 def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray[np.uint8]:
-    """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are no picture."""
+    """Return (H, W, 3) BGR, upright. Raises DataError for damage, and for maps that are not pictures."""
     expected = "a complete picture of 8 bits"
     try:
         with open_picture(path, io.BytesIO(data), format) as picture:
             if picture.mode.startswith(("I", "F")):
                 found = f"a {format} of mode {picture.mode}, which looks like depth"
-                raise DataError(path, found=found, expected=expected, fix="move depth to another folder")
+                fix = f"move depth to another folder; of a photo, {WRITE_8_BITS.format(path)}"
+                raise DataError(path, found=found, expected=expected, fix=fix)
             if format in MOVING and (count := getattr(picture, "n_frames", 1)) > 1:
-                found, fix = f"an animated {format} of {count} frames", WRITE_FRAMES.format(path)
-                raise DataError(path, found=found, expected="a photo; a clip as a folder of its frames", fix=fix)
+                _refuse_moving(path, f"an animated {format} of {count} frames")
             upright = ImageOps.exif_transpose(picture).convert("RGB")
             return np.ascontiguousarray(np.asarray(upright)[..., ::-1])
     except DataError:

@@ -90,7 +90,7 @@ def check_input_file(
 def open_input(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> Iterator[BinaryIO]:
     """Open a regular file to read bytes, in a `with` block.
 
-    The arguments and exceptions are those of `check_input_file`.
+    Takes the same arguments and raises the same exceptions as `check_input_file`.
     """
     check_input_file(path, expected=expected, max_bytes=max_bytes, fix=fix)
     with _name_os_errors(path, expected, fix), open(path, "rb", opener=_open_without_waiting) as stream:
@@ -140,7 +140,7 @@ def _name_os_errors(path: Path, expected: str, fix: str | None) -> Iterator[None
 def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) -> Iterator[None]:
     """Convert exceptions that a parser raises for damaged content, in the `with` block, to DataError.
 
-    path: the file that is parsed, for the message.
+    path: the parsed file, which an error message names.
     expected: description of a valid file.
     fix: what the user can do.
     """
@@ -156,7 +156,7 @@ def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) ->
 def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> bytes:
     """Read the bytes of a regular file; reading stops if there are more than `max_bytes`.
 
-    The arguments and exceptions are those of `check_input_file`.
+    Takes the same arguments and raises the same exceptions as `check_input_file`.
     """
     with open_input(path, expected=expected, max_bytes=max_bytes, fix=fix) as stream:
         chunks = [stream.read(os.fstat(stream.fileno()).st_size + 1)]
@@ -267,7 +267,7 @@ def is_existing_path(path: str | Path) -> bool:
 MAX_LISTED = 20  # files of a folder whose suffix is compared
 ARCHIVES = {".tar": "tar xf {} -C frames", ".tar.gz": "tar xf {} -C frames", ".tgz": "tar xf {} -C frames"}
 ARCHIVES |= {".zip": "unzip -q {} -d frames", ".7z": "7z x {} -oframes"}
-"""Commands that extract an archive to the folder frames, by suffix. webdataset writes data sets as .tar: shards."""
+"""Commands that extract an archive to the folder frames, by suffix. webdataset writes datasets as .tar: shards."""
 
 
 def check_no_archive(path: Path) -> None:
@@ -346,7 +346,7 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         explain_write_error(error, folder)
         if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # in /proc, for example
-            found, expected = "a place where no file can be created", "a writable folder"
+            found, expected = "a folder that refuses new files", "a writable folder"
             raise StadiaError(folder, found=found, expected=expected, fix="choose another place to write to") from error
         raise
 
@@ -434,7 +434,7 @@ CLOSED_MODE = 0o755
 
 
 def make_closed_folder(folder: Path) -> None:
-    """Create a folder, if it is missing, to which only this user can write."""
+    """Create a folder, if it is missing, that only this user can write to."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=CLOSED_MODE)
@@ -480,7 +480,7 @@ def _is_open_to_others(folder: Path) -> bool:
 
 _URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
 SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
-"""Schemes by which a path is recognized as a URL. All other paths are local folders."""
+"""Schemes that identify a path as a URL. All other paths are local folders."""
 
 
 def is_url(path: str | Path) -> bool:
@@ -493,7 +493,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def restore_url(path: str | Path) -> str:
-    """Return a URL as text with both slashes, of which `Path` removes one; other paths are returned unchanged."""
+    """Return a URL as text with both slashes, because `Path` removes one; other paths are returned unchanged."""
     match = _URL.fullmatch(str(path))
     return str(path) if match is None else f"{match[1]}://{match[2]}"
 
@@ -518,7 +518,7 @@ def read_json(
     fix: what the user can do, for messages.
     max_bytes: largest accepted size.
 
-    Raises DataError, with the name of the file, for a missing or damaged file.
+    Raises DataError, which names the file, if it is missing or damaged.
     """
     return parse_json(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected)
 
@@ -540,7 +540,7 @@ def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN)
 def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
     """Parse text with one JSON value per line; yield each value, or the DataError of an invalid line.
 
-    The arguments are those of `parse_json`. Raises DataError if there are too many values.
+    Takes the same arguments as `parse_json`. Raises DataError if there are too many values.
     """
     check_json_values(path, text)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
@@ -564,7 +564,7 @@ def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, 
 
 
 def replace_nan(value: Any) -> Any:
-    """Return a copy of a nested value in which None stands for numbers that are not finite, as JSON requires.
+    """Return a copy of a nested value with None for numbers that are not finite, as JSON requires.
 
     Examples:
         >>> replace_nan({"rmse": [1.5, float("nan")]})
@@ -678,7 +678,7 @@ def stream_json_lists(
 def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON list, one at a time; the file may be larger than memory.
 
-    The arguments are those of `stream_json_lists`. Raises DataError for damaged content.
+    Takes the same arguments as `stream_json_lists`. Raises DataError for damaged content.
     """
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)

@@ -100,8 +100,8 @@ def find_npz(path: Path) -> list[Path]:
 def read_network_npz(path: Path) -> Reconstruction:
     """Read cameras, poses and depth that a network saved as .npz.
 
-    Names are those of the files if there is one for each image.
-    K belongs to the images that the network saw: their size is that of the depth maps or images in the archive.
+    Names are the names of the files if each image has one file. K belongs to the images that the network saw: they have
+    the size of the depth maps or images in the archive.
 
     path: the file, or a folder with it.
 
@@ -431,7 +431,7 @@ def _parse_node(node: Mapping[str, Any]) -> Array:
 
 
 def _read_vertices(scene: Mapping[str, Any], data: bytes, primitive: Mapping[str, Any]) -> Array:
-    """Return the positions (V, 3) of a primitive; an empty array if it is no possible camera."""
+    """Return the positions (V, 3) of a primitive; an empty array if it cannot be a camera."""
     accessor = scene["accessors"][primitive["attributes"]["POSITION"]]
     count = accessor["count"]
     if count not in (_FRUSTUM_VERTICES, *_CONE_VERTICES) or accessor["componentType"] != 5126:

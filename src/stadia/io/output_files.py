@@ -37,7 +37,7 @@ from stadia.io.run_facts import RUN_FILES
 _END_BYTES = 1 << 16  # bytes at each end of a file that may contain its mark
 
 PREVIEWED = ("roadworld", "tableworld", "cutouts")
-"""Names of the kinds of rendered data sets that have a preview.png."""
+"""Names of the kinds of rendered datasets that have a preview.png."""
 
 MARKS: Mapping[str, bytes] = {
     "report": rb'<meta name="generator" content="stadia-report">|<footer>Written by stadia ',
@@ -62,11 +62,11 @@ RECORDS: Mapping[str, str] = {
     "predictions.json": "predictions",
     "batch.json": "predictions of many videos",
     "map.json": "the map of a video",
-    "shards.json": "a data set in shards",
+    "shards.json": "a dataset in shards",
     "study.yaml": "a study",
     "sweep.json": "a sweep",
     "recording.json": "a recording",
-    "dataset.json": "a data set",
+    "dataset.json": "a dataset",
     "foregrounds.json": "a set of cut-outs",
     "prepared.json": "masks",
     "camera_height.json": "a measured camera height",

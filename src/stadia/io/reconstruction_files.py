@@ -89,7 +89,7 @@ MILLIMETRES = 1000.0
 
 
 def clean_depth(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a depth map (h, w) as float32, with NaN where it is not finite or not positive.
+    """Return a depth map (h, w) as float32, with NaN for values that are not finite or not positive.
 
     Examples:
         >>> clean_depth(np.array([[2.0, 0.0]])).tolist()
@@ -101,7 +101,7 @@ def clean_depth(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def read_one_depth(file: DepthFile, png_per_metre: float = MILLIMETRES) -> NDArray[np.float32]:
-    """Read a depth map (h, w) as float32, with NaN where it is unknown.
+    """Read a depth map (h, w) as float32, with NaN where unknown.
 
     file: the depth file.
     png_per_metre: integers per metre in a file of integers.
@@ -115,13 +115,13 @@ def add_depth_folder(
     """Return the reconstruction with the depth maps of a folder, or of one file with N maps.
 
     Maps belong to images of the same name without suffix. Without names, map k belongs to pose k; if there are fewer
-    maps than poses, the number in the map's name is that of the pose. Images without a depth map get maps of shape
-    (1, 1) with NaN.
+    maps than poses, the number in the map's name is the number of the pose. Images without a depth map get maps of
+    shape (1, 1) with NaN.
 
     folder: the folder, which may have a subfolder `depth`.
     png_per_metre: integers per metre in files of integers.
 
-    Raises DataError if there is no depth map, or if names differ and so do the numbers of maps and poses.
+    Raises DataError if no depth map is found, or if names differ and so do the numbers of maps and poses.
     """
     files = find_depth_files(folder)
     by_key: dict[str, DepthFile] = {find_image_key(name): file for name, file in files.items()}
@@ -173,7 +173,7 @@ def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] |
 
 @dataclass(frozen=True, eq=False)
 class ImageMatching:
-    """Which pose belongs to which image.
+    """The assignment of poses to images.
 
     rows: (M,) rows of the reconstruction.
     images: (M,) index of the image of each row.
@@ -214,7 +214,7 @@ def find_image_key(name: str) -> str:
 def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
     """Match poses to images by name, by folder and stem, by stem, by number, or by order.
 
-    The order decides only if poses have no names, or none of them fits: pose k belongs to image k in natural order.
+    The order decides only if poses have no names, or no name fits: pose k belongs to image k in natural order.
 
     names: N names of poses, or "" for each.
     image_names: M names of images, which may have folders.

@@ -79,7 +79,7 @@ def _make_reconstruction(
 def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruction:
     """Return the reconstruction with K and depth of the first folder that has them."""
     if (file := next(filter(None, map(_find_K_file, folders)), None)) is not None:
-        note = f"K is that of {file.name}"
+        note = f"K is read from {file.name}"
         K = _read_K(file, len(reconstruction))
         reconstruction = replace(reconstruction, K=K, notes=(*reconstruction.notes, note))
     place = next((one for one in folders if (one / "depth").is_dir() or any(one.glob("*.depth.png"))), None)
@@ -276,7 +276,7 @@ def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
     """Write a reconstruction in its own format, or as transforms.json if that format cannot be written.
 
     reconstruction: cameras and poses.
-    out: the new file or folder; a file without a suffix gets that of the format.
+    out: the new file or folder; a file without a suffix gets the suffix of the format.
 
     Returns the path that was written. Raises StadiaError if it exists.
     """

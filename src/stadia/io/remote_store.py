@@ -106,7 +106,7 @@ class RemoteStore:
         return int(self._call(name, lambda system, path: system.info(path)["size"]) or 0)
 
     def fetch(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the first `max_bytes` bytes of a file of the store, without asking for its size first.
+        """Return the first `max_bytes` bytes of a file of the store, without a request for its size.
 
         Raises DataError if the file is missing.
         """

@@ -149,7 +149,7 @@ class RecipeFacts:
 
     depth_scale: a value of `DepthScale`: metres, up to scale, or up to scale and shift.
     scale_from: source of the metres, such as a stereo baseline.
-    rests_on: known lengths from which metres are learned.
+    rests_on: known lengths that metres are learned from.
     no_metres: why depth is only up to scale.
     model: description of the network.
     licence: licence of its published weights.
@@ -183,7 +183,7 @@ class RunFacts:
     started, finished, resumed: times in ISO 8601, with the offset from UTC.
     status, error: how the run ended. A killed run is "running".
     weights: initial weights of each network, or under `weights of` the checkpoint and its step.
-    start_steps: number of updates of the weights from which the training started.
+    start_steps: number of updates of the training's start weights.
     worse_than_start: whether these weights score better than all later ones; None if it started from none.
     depth_gain: share of the initial depth error, at map points or stereo matches, that the best checkpoint removed.
     stages: stages of progressive resizing.
@@ -400,7 +400,7 @@ CHECKPOINT_KINDS = "a run's folder, a .safetensors checkpoint, or for some comma
 
 
 def check_network_exists(path: Path) -> None:
-    """Raise CheckpointError if there is no training run or checkpoint at a path. This does not load torch."""
+    """Raise CheckpointError if a path contains neither a training run nor a checkpoint. This does not load torch."""
     if not os.path.lexists(path):
         near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
         fix = "check the path" + (f", or {near}" if near else "")
@@ -408,7 +408,7 @@ def check_network_exists(path: Path) -> None:
 
 
 def describe_place(folder: Path, *, inside: str) -> str:
-    """Return a text about what is at the path where a run was expected: "a file", "no such folder", or `inside`.
+    """Describe what is at a path that should contain a run: "a file", "no such folder", or `inside`.
 
     inside: text for a folder.
     """

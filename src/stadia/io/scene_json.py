@@ -44,7 +44,7 @@ def read_transform_poses(path: Path, content: Any) -> tuple[list[str], Array]:
 
     Source: nerfstudio, docs/quickstart/data_conventions.md: camera-to-world, +x right, +y up, +z back.
     """
-    expected = "a transforms.json of nerfstudio"
+    expected = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
     frames: Any = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
         raise DataError(path, found="no list 'frames'", expected=expected, fix=_CHECK)
@@ -90,7 +90,7 @@ def _find_transforms(path: Path) -> Path | None:
 def read_transforms(path: Path) -> Reconstruction:
     """Read a transforms.json, whose camera belongs to all frames or to each one.
 
-    Without a size, it is read from the image that the frame names, as Blender's files need. Depth is that of
+    Without a size, it is read from the image that the frame names, as Blender's files need. Depth comes from
     `depth_file_path`, integers in millimetres.
 
     path: the file, or its folder.
@@ -278,9 +278,13 @@ def _describe_camera(reconstruction: Reconstruction, row: int) -> dict[str, Any]
 # -- one file per image
 
 
+CORRECTED = "corrected_cameras"
+"""Folder of Polycam with optimized poses, whose images are in corrected_images."""
+
+
 def find_phone_files(path: Path) -> list[Path]:
     """Return the JSON files of Polycam or the 3D Scanner App in a folder or its subfolders, in natural order."""
-    folders = ("keyframes/corrected_cameras", "keyframes/cameras", "corrected_cameras", "cameras", "")
+    folders = (f"keyframes/{CORRECTED}", "keyframes/cameras", CORRECTED, "cameras", "")
     for folder in (path / name for name in folders):
         files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES] if folder.is_dir() else []
         files = [file for file in files if file.name not in ("info.json", "mesh_info.json", "transforms.json")]
@@ -334,6 +338,9 @@ def read_phone_files(path: Path) -> Reconstruction:
             K[row] = _parse_K(str(file), content["intrinsics"])
             times.append(_read_number(str(file), content, "time"))
     is_timed = bool((np.diff(times) > 0).all())
+    notes = ["camera axes are converted from ARKit's (OpenGL) to OpenCV's"]
+    if files[0].parent.name == CORRECTED and files[0].parent.with_name("cameras").is_dir():
+        notes.append(f"poses and K are those of {CORRECTED}, which belong to corrected_images, not to images")
     found = Reconstruction(
         names=tuple(file.stem for file in files),
         T_camera_world=invert_poses(T @ OPENGL_AXES),
@@ -343,7 +350,7 @@ def read_phone_files(path: Path) -> Reconstruction:
         times_s=np.array(times) if is_timed else None,
         format="arkit",
         path=path,
-        notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
+        notes=tuple(notes),
     )
     depth = files[0].parent.parent / "depth"
     return add_depth_folder(found, depth) if depth.is_dir() and any(depth.iterdir()) else found
@@ -364,9 +371,9 @@ def _parse_K(where: str, values: Any) -> Array:
 
 
 def write_phone_files(reconstruction: Reconstruction, out: Path) -> None:
-    """Write the JSON files of Polycam or of the 3D Scanner App again; other keys are those of the original's files.
+    """Write the JSON files of Polycam or of the 3D Scanner App again; other keys are copied from the original's files.
 
-    reconstruction: cameras and poses, whose names are those of the original's files.
+    reconstruction: cameras and poses, with the names of the original's files.
     out: the new folder.
     """
     before = {file.stem: file for file in find_phone_files(reconstruction.path)}

@@ -57,7 +57,7 @@ class Trajectory:
 
     @property
     def frame_numbers(self) -> NDArray[np.intp]:
-        """Return the number of the video frame to which each pose belongs, (N,)."""
+        """Return the video frame number of each pose, (N,)."""
         return np.arange(len(self)) if self.frames is None else self.frames
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.io.array_files import (
+    MIN_STEP_OF_NANOSECONDS,
     ROTATION_TOLERANCE,
     PoseList,
+    are_units,
+    convert_times,
     find_nearest_rotation,
+    find_time_unit,
     invert_poses,
     is_g2o,
     read_g2o,
@@ -36,14 +40,9 @@ MAX_VALUE = 1e20  # also a time in nanoseconds
 MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
 MAX_HEADER_LINES = 5  # lines of words before the first row
 
-TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
-"""Smallest first time of a trajectory that means each unit, for clocks that count from 1970. Seconds have 10 digits."""
-
 UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
 """Unit of times by the ending of the column's name, such as tracking_timestamp_us."""
 
-SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
-MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
 
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
@@ -55,6 +54,9 @@ _POSITION_NAME = re.compile(
 )
 _NAME_OF_FRAMES = re.compile(r"[tp]([xyz])_\w+")  # tx_world_device
 _TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")
+_SPLIT_NAME = re.compile(r"(?:.*[._])?(?:(s|sec|secs|seconds)|(ns|nsec|nsecs|nanosec|nanosecs|nanoseconds))")
+"""Columns of whole seconds and of the nanoseconds after them, as ROS and Newer College write times."""
+
 _TIME_IN_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
 _IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp)$", re.IGNORECASE)
 
@@ -69,6 +71,8 @@ CONVERSIONS = {
 
 COLMAP_IMAGES = ("images.txt", "images.bin")
 """The files of a COLMAP model's folder that hold its poses, the readable one first."""
+
+KAPTURE_POSES = "sensors/trajectories.txt"
 
 _HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp")
 """Column of a ROS message's own time. `rostopic echo -p` writes the time of arrival first."""
@@ -104,6 +108,8 @@ ANY = (
     " g2o, .npy, or a folder of 4x4 files"
 )
 
+JSON = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
+
 FORMAT_OF_COLUMNS = {
     8: TrajectoryFormat.TUM,
     **dict.fromkeys((11, 17), TrajectoryFormat.EUROC),
@@ -120,7 +126,8 @@ class Table:
     values: (N, C) numbers, one row per pose.
     lines: line number of each row in the file.
     header: the words before the first row.
-    first_words: words of the first row.
+    words: texts of the first columns, and of those with the name of a time, by column. A float cannot hold a time in
+        nanoseconds.
     has_commas, ends_in_comma: whether the first row has commas, and whether it ends in one.
     rows: place of each row among all rows of the file, including those left out.
     lost: number of rows that are left out because they have inf or NaN.
@@ -131,7 +138,7 @@ class Table:
     values: NDArray[np.float64]
     lines: tuple[int, ...]
     header: tuple[str, ...]
-    first_words: tuple[str, ...]
+    words: Mapping[int, Sequence[str]]
     has_commas: bool
     ends_in_comma: bool
     rows: tuple[int, ...] = ()
@@ -149,8 +156,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     The size of the times determines their unit. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
 
     path: file or folder.
-    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note tells if the file has
-        another format.
+    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note reports if the file
+        has another format.
     is_reference: whether the trajectory is ground truth. A duplicated timestamp is an error in a predicted trajectory,
         because its pose is ambiguous. In ground truth the first pose is used.
 
@@ -158,10 +165,10 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     """
     path, format = Path(path), None if format is None else TrajectoryFormat(format)
     check_no_archive(path)
-    models = (path / name for name in COLMAP_IMAGES)
+    models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     if path.suffix.lower() in (".json", ".sfm"):
-        expected = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS]
+        expected = JSON
         content = read_json(path, expected=expected)
         if (listed := read_json_poses(path, content)) is not None:
             return _order_poses(path, listed)
@@ -188,8 +195,12 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
         return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
     if is_g2o(lines):
         return _order_poses(path, read_g2o(path, lines))
+    if lines and lines[0].startswith("# kapture format"):
+        return _read_kapture(path, lines)
     table = _parse_rows(path, lines, format)
-    columns = _find_named_columns(table)
+    if table.values.shape[1] == 18 and (table.values[:, -4:] == LAST_ROW).all():
+        return _read_vkitti(table)
+    columns = _find_named_columns(table) or _find_columns_by_values(table)
     seven = read_seven_columns(path, table.values) if columns is None and table.values.shape[1] == 7 else None
     if seven is not None:
         is_timed = "ARKitScenes" in seven.note
@@ -308,7 +319,7 @@ def _is_number(word: str) -> bool:
 def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | None) -> Table:
     """Return the rows of a file, each with as many numbers as the first. Raise DataError with file and line."""
     expected = ANY if format is None else DESCRIPTIONS[format]
-    values, numbers, first_words = list[list[float]](), list[int](), list[str]()
+    values, numbers, times = list[list[float]](), list[int](), dict[int, list[str]]()
     header, skipped, first = tuple[str, ...](), 0, ""
     texts = set[int]()  # columns of words, such as an identifier, which are left out
     rows, lost = list[int](), 0
@@ -319,7 +330,8 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         if not words:
             header = _split_header(comment) if comment and not values else header
             continue
-        if not values and not any(_is_number(word) for word in words) and skipped < MAX_HEADER_LINES:
+        is_header = not any(map(_is_number, words[:2]))
+        if not values and is_header and skipped < MAX_HEADER_LINES:
             header, skipped = _split_header(content), skipped + 1
             continue
         where = f"{path}, line {number}"
@@ -341,10 +353,12 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             raise DataError(where, found=f"the number {wrong[0]:g}", expected=expected, fix="write inf for no pose")
         if not values:
             first = content.strip()
+            times = {column: [] for column in range(len(words)) if column < MAX_LEADING or _is_time(header, column)}
         rows.append(len(values) + lost)
         values.append(row)
         numbers.append(number)
-        first_words.append(words[0])
+        for column, texts_of_column in times.items():
+            texts_of_column.append(words[column])
         if len(values) > MAX_POSES:
             raise _make_count_error(path, len(lines))
     if not values:
@@ -355,9 +369,9 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             fix="check that the program which wrote this file tracked the camera",
         )
     has_commas = bool(re.search("[;]" if has_decimal_commas else "[,;]", first))
-    separators = has_commas, first.endswith((",", ";"))
-    read = path, np.array(values), tuple(numbers), header, tuple(first_words), *separators
-    return Table(*read, rows=tuple(rows), lost=lost, has_decimal_commas=has_decimal_commas)
+    ends_in_comma = first.endswith((",", ";"))
+    return Table(path, np.array(values), tuple(numbers), header, times, has_commas, ends_in_comma, tuple(rows), lost,
+                 has_decimal_commas)  # fmt: skip
 
 
 def _has_decimal_commas(lines: Sequence[str]) -> bool:
@@ -382,8 +396,16 @@ def _make_width_error(where: str, count: int, first: int, expected: str) -> Data
     return DataError(where, found=f"{count} columns after rows of {first}", expected=expected)
 
 
+def _is_time(header: Sequence[str], column: int) -> bool:
+    name = header[column] if column < len(header) else ""
+    return bool(_TIME_NAME.fullmatch(name) or _SPLIT_NAME.fullmatch(name))
+
+
 def _find_named_columns(table: Table) -> dict[str, int] | None:
-    """Return the columns t, x, y, z, qw, qx, qy, qz by the names of a header; None if one is missing."""
+    """Return the columns t, x, y, z, qw, qx, qy, qz by the names of a header; None if one is missing.
+
+    A column ns has the nanoseconds after the whole seconds of the column t.
+    """
     names, columns = [name for name in table.header if name], dict[str, int]()
     for column, name in enumerate(names):
         if match := _QUATERNION_NAME.fullmatch(name):
@@ -394,8 +416,57 @@ def _find_named_columns(table: Table) -> dict[str, int] | None:
             columns["t"] = column
         elif _TIME_NAME.fullmatch(name):
             columns.setdefault("t", column)
-    is_whole = columns.keys() == {"t", *POSITION, *QUATERNION} and len(names) >= table.values.shape[1]
-    return columns if is_whole and max(columns.values()) < table.values.shape[1] else None
+    if columns.keys() != {"t", *POSITION, *QUATERNION} or not max(columns.values()) < table.values.shape[1] <= len(
+        names
+    ):
+        return None
+    if (after := columns["t"] + 1) < len(names) and _are_split_times(table, columns["t"]):
+        first, second = (_SPLIT_NAME.fullmatch(names[column]) for column in (columns["t"], after))
+        if first is not None and second is not None and first[1] and second[2]:
+            columns["ns"] = after
+    return columns
+
+
+def _are_split_times(table: Table, column: int) -> bool:
+    """Return whether a column has whole seconds since 1970, or a smaller number of them, and the next nanoseconds."""
+    seconds, nanoseconds = table.values[:, column], table.values[:, column + 1]
+    is_whole = (table.values[:, column : column + 2] % 1 == 0).all()
+    return bool(is_whole and (np.abs(seconds) < 1e10).all() and ((nanoseconds >= 0) & (nanoseconds < 1e9)).all())
+
+
+MAX_LEADING = 5  # columns in front of a position
+MIN_NANOSECONDS = 1e6  # a counter does not reach it next to seconds since 1970
+
+
+def _find_columns_by_values(table: Table) -> dict[str, int] | None:
+    """Return the columns of rows with counters or clocks in front of x y z qx qy qz qw, as ROS writes them.
+
+    Four columns of length 1 are the quaternion, and a column that rises is the time. The result is None for rows of
+    TUM and EuRoC, for matrices, and for rows without a time.
+    """
+    values, width = table.values, table.values.shape[1]
+    matrix = values[0, width % 2 : width % 2 + 12].reshape(-1, 4)[:, :3] if width in (12, 13, 16, 17) else np.empty(0)
+    if matrix.shape == (3, 3) and np.abs(matrix @ matrix.T - np.eye(3)).max() < ROTATION_TOLERANCE:
+        return None
+    starts = range(4 if width in (9, 10) else 5, min(width - 3, MAX_LEADING + 4))
+    start = next((start for start in starts if are_units(values[:, start : start + 4])), None)
+    if start is None or (start > 4 and are_units(values[:, 4:8])):
+        return None
+    seconds_since_1970 = [column for column in range(start - 4) if (values[:, column] > 1e8).all()]
+    split = [c for c in seconds_since_1970 if _are_split_times(table, c) and values[:, c + 1].max() >= MIN_NANOSECONDS]
+    rising = [column for column in range(start - 3) if (np.diff(values[:, column]) > 0).all()]
+    clocks = [column for column in rising if (np.diff(values[:, column]) % 1 != 0).any()]
+    clocks += [column for column in rising if np.median(np.diff(values[:, column])) >= MIN_STEP_OF_NANOSECONDS]
+    if not (split or rising):
+        return None
+    time = min(split or clocks or rising)
+    w_first = values[0, start] > UNTURNED > np.abs(values[0, start + 3])
+    quaternion = QUATERNION if w_first else (*QUATERNION[1:], "qw")
+    columns = dict(zip((*POSITION, *quaternion), range(start - 3, start + 4), strict=True))
+    return {"t": time, **columns, **({"ns": time + 1} if split else {})}
+
+
+UNTURNED = 0.9  # w of the first pose, which most programs write without rotation
 
 
 def _find_format(
@@ -417,19 +488,9 @@ def _find_format(
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
     if count == 8 and requested in (TrajectoryFormat.TUM, TrajectoryFormat.EUROC) and not table.ends_in_comma:
         return requested
-    if count == 8 and table.has_commas and _find_time_unit(table.values[:, 0]) == "nanoseconds":
+    if count == 8 and table.has_commas and find_time_unit(table.values[:, 0]) == "nanoseconds":
         return TrajectoryFormat.EUROC  # VINS writes rows of 8 numbers that end in a comma
     return requested if count == 8 and requested is TrajectoryFormat.EUROC else found
-
-
-def _find_time_unit(times: NDArray[np.float64]) -> str:
-    """Return the unit of times by their size."""
-    for smallest, unit in TIME_UNITS:
-        if abs(times[0]) >= smallest:
-            return unit
-    is_whole = (times == np.rint(times)).all()
-    is_long = is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
-    return "nanoseconds" if is_long else "seconds"
 
 
 def _read_matrices(table: Table) -> Trajectory:
@@ -451,6 +512,38 @@ def _read_matrices(table: Table) -> Trajectory:
     return Trajectory(poses, None, table.path.name, notes, frames=np.array(frames, np.intp) if frames else None)
 
 
+def _read_vkitti(table: Table) -> Trajectory:
+    """Return the poses of the first camera of Virtual KITTI's extrinsic.txt: frame, camera, 4x4 world-to-camera."""
+    cameras, rows = table.values[:, 1], np.flatnonzero(table.values[:, 1] == table.values[0, 1])
+    poses, frames = table.values[rows, 2:].reshape(-1, 4, 4), list[int]()
+    for T, row in zip(poses, rows.tolist(), strict=True):
+        frames.append(_parse_frame_number(table.line(row), table.values[row, 0], frames[-1] if frames else -1))
+        T[:3, :3] = find_nearest_rotation(table.line(row), T[:3, :3])
+    note = f"poses of {table.path.name} are inverted: Virtual KITTI writes world-to-camera"
+    if len(rows) < len(cameras):
+        note += f"; those of camera {cameras[0]:.0f} are used, the first of {len(np.unique(cameras))}"
+    return Trajectory(invert_poses(poses), None, table.path.name, (note,), frames=np.array(frames, np.intp))
+
+
+def _read_kapture(path: Path, lines: Sequence[str]) -> Trajectory:
+    """Return the poses of the first device of kapture's trajectories.txt: time, device, world-to-device qw qx qy qz, t.
+
+    Raises DataError for another file of kapture.
+    """
+    rows = [[word.strip() for word in line.split(",")] for line in lines if line.strip() and not line.startswith("#")]
+    if not rows or {len(row) for row in rows} != {9}:
+        expected = "rows timestamp, device_id, qw, qx, qy, qz, tx, ty, tz"
+        raise DataError(path, found="a file of kapture without poses", expected=expected, fix=f"pass {KAPTURE_POSES}")
+    devices = list(dict.fromkeys(row[1] for row in rows))
+    own = [" ".join((row[0], *row[6:], *row[2:6])) for row in rows if row[1] == devices[0]]
+    columns = dict(zip(("t", *POSITION, *QUATERNION), range(8), strict=True))
+    read = _read_quaternions(_parse_rows(path, own, None), columns, is_reference=False)
+    note = f"poses of {path.name} are inverted: kapture writes world-to-device"
+    if len(devices) > 1:
+        note += f"; those of {devices[0]} are used, the first of {len(devices)} devices"
+    return replace(read, T_world_camera=invert_poses(read.T_world_camera), notes=(note, *read.notes))
+
+
 def _parse_frame_number(where: str, value: float, before: int) -> int:
     """Return the frame number of a row. Raise DataError if it is not an integer, or does not rise."""
     if value != int(value) or not before < value < MAX_FRAMES:
@@ -459,21 +552,53 @@ def _parse_frame_number(where: str, value: float, before: int) -> int:
     return int(value)
 
 
+def _read_times(table: Table, column: int, nanoseconds: int | None = None) -> tuple[NDArray[np.float64], str]:
+    """Return times (N,) in seconds and their unit in the file, by the name of the column or the size of the times.
+
+    nanoseconds: column of the nanoseconds after whole seconds, if there is one.
+    """
+    words = table.words[column]
+    if nanoseconds is not None:
+        whole, parts = table.values[:, column].astype(np.int64), table.values[:, nanoseconds].astype(np.int64)
+        return convert_times([str(stamp) for stamp in whole * 10**9 + parts], "nanoseconds")[
+            0
+        ], "seconds and nanoseconds"
+    named = UNIT_OF_NAME.get(table.header[column].rpartition("_")[2]) if table.header else None
+    return convert_times(words, named)
+
+
+MIN_CLOCK_DIFFERENCE_S = 1e-3  # of two columns with times; one clock in two units differs by rounding
+
+
+def _describe_columns(table: Table, columns: Mapping[str, int], times: NDArray[np.float64]) -> list[str]:
+    """Return notes on which column gives the times, if there are several clocks or no names."""
+    name, time = table.path.name, columns["t"]
+    if not table.header:
+        x, w_first = columns[POSITION[0]], columns["qw"] < columns["qx"]
+        order = "qw qx qy qz" if w_first else "qx qy qz qw"
+        text = f"t is column {time + 1}, x y z are {x + 1} to {x + 3}, {order} are {x + 4} to {x + 7}"
+        return [f"columns of {name} are found by their values: {text}"] if x > 1 else []
+    for column in table.words:
+        if column in (time, columns.get("ns")) or not _is_time(table.header, column):
+            continue
+        other, _ = _read_times(table, column)
+        if (np.diff(other) > 0).all() and (apart := float(np.abs(other - times).max())) > MIN_CLOCK_DIFFERENCE_S:
+            others = f"{table.header[column]} differs by up to {apart:.3g} s"
+            return [f"times of {name} are its column {table.header[time]}; {others}"]
+    return []
+
+
 def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bool) -> Trajectory:
     """Return poses of rows with a time and a quaternion, the columns by name."""
     name, notes = table.path.name, list[str]()
-    times = table.values[:, columns["t"]]
-    named = UNIT_OF_NAME.get(table.header[columns["t"]].rpartition("_")[2]) if table.header else None
-    unit = named or _find_time_unit(times)
+    times, unit = _read_times(table, columns["t"], columns.get("ns"))
     if unit != "seconds":
-        times = times * SECONDS_IN_UNIT[unit]
         notes.append(f"times of {name} are read as {unit}")
-    if table.header and _HEADER_STAMP.fullmatch(table.header[columns["t"]]):
-        notes.append(f"times of {name} are its column {table.header[columns['t']]}")
+    notes += _describe_columns(table, columns, times)
     quaternions, note = _normalize(table, table.values[:, [columns[key] for key in QUATERNION]])
     notes += note
     kept, repeated = list[int](), 0
-    _check_resolution(table, times)
+    _check_resolution(table, times, columns["t"])
     for row, time_s in enumerate(times):
         before = times[kept[-1]] if kept else -math.inf
         if not quaternions[row].any():
@@ -492,7 +617,7 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
 
     T = np.tile(np.eye(4), (len(kept), 1, 1))
     T[:, :3, :3] = Rotation.from_quat(quaternions[kept], scalar_first=True).as_matrix()
-    T[:, :3, 3], note = _convert_degrees(name, table.values[kept][:, [columns[key] for key in POSITION]])
+    T[:, :3, 3], note = _convert_degrees(name, times[kept], table.values[kept][:, [columns[key] for key in POSITION]])
     notes += note
     return Trajectory(T, times[kept], name, tuple(notes), w_first=columns["qw"] < columns["qx"])
 
@@ -504,17 +629,25 @@ MIN_DEGREES_OVER_EXTENT = 100.0  # a path in metres of so small an extent, so fa
 MIN_EXTENT_M = 2.0  # of positions that are read as degrees
 
 
-def _convert_degrees(name: str, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+MAX_SPEED_M_S = 100.0  # of degrees as metres; a camera that hovers has thousands, as degrees
+
+
+def _convert_degrees(
+    name: str, times: NDArray[np.float64], positions: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], list[str]]:
     """Return positions (N, 3) in metres east, north and up, with a note, if they are latitude, longitude and height.
 
-    Degrees are recognized by both being far from 0 compared with their extent. Other positions are returned unchanged.
+    Degrees are recognized by both being far from 0 compared with their extent, and by the speed that they give. Other
+    positions are returned unchanged.
     """
     first, extent = positions[0], np.ptp(positions, axis=0)
     is_far = (np.abs(first[:2]) > MIN_DEGREES_OVER_EXTENT * extent[:2]).all()
     if not is_far or np.abs(first).min() == 0 or (np.abs(positions[:, :2]) > (90, 180)).any():
         return positions, []
     metres = to_local_metres(positions)
-    if np.ptp(metres[:, :2], axis=0).max() < MIN_EXTENT_M:
+    path_m = float(np.linalg.norm(np.diff(metres[:, :2], axis=0), axis=1).sum())
+    is_still = np.ptp(metres[:, :2], axis=0).max() < MIN_EXTENT_M
+    if is_still or path_m > MAX_SPEED_M_S * (times[-1] - times[0]):
         return positions, []
     note = f"positions of {name} are degrees of latitude ({first[0]:.4f}) and longitude ({first[1]:.4f}), and are"
     return metres, [note + " converted to metres east, north and up of the first (WGS 84); orientations are unchanged"]
@@ -564,19 +697,18 @@ def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[
     return np.where(lost[:, None], 0, quaternions / np.where(lost, 1, lengths)[:, None]), notes
 
 
-def _check_resolution(table: Table, times: NDArray[np.float64]) -> None:
+def _check_resolution(table: Table, times: NDArray[np.float64], column: int) -> None:
     """Raise DataError if most rows repeat the time before: the file has too few digits."""
     distinct = len(np.unique(times))
     if len(times) < 4 or (np.diff(times) == 0).mean() < 0.5:
         return
-    word = table.first_words[0]
-    found = f"{distinct} distinct times in {len(times)} rows, such as {word}"
+    found = f"{distinct} distinct times in {len(times)} rows, such as {table.words[column][0]}"
     fix = "write times with all digits: numpy.savetxt(FILE, rows, fmt='%.9f'), or integers for nanoseconds"
     raise DataError(table.path, found=found, expected="a time for each pose", fix=fix)
 
 
 def _is_colmap(lines: Sequence[str]) -> bool:
-    """Return whether lines look like COLMAP's images.txt: ID, quaternion, translation, camera, name."""
+    """Return whether lines have the form of COLMAP's images.txt: ID, quaternion, translation, camera, name."""
     first = next((line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")), [])
     if len(first) < 10 or not all(map(_is_number, first[:9])) or _is_number(first[9]):
         return False
@@ -590,7 +722,7 @@ def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
 
 
 def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.float64]) -> Trajectory:
-    """Return camera-to-world poses sorted by image name; of the cameras of a rig, those of the first folder."""
+    """Return camera-to-world poses sorted by image name; of the cameras of a rig, the poses of the first folder."""
     note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
     rows_of = dict[str, list[int]]()
     for row, name in enumerate(names):
@@ -599,7 +731,7 @@ def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.f
     rows = list(range(len(names)))
     if len(rows_of) > 1 and len(images) == 1:  # images of one name are of one instant
         first = min(rows_of)
-        rows, note = rows_of[first], f"{note}; those of {first} are used, the first of {len(rows_of)} cameras"
+        rows, note = rows_of[first], f"{note}; poses of {first} are used, the first of {len(rows_of)} cameras"
     return _order_by_name(path, [names[row] for row in rows], invert_poses(T_camera_world[rows]), note)
 
 
@@ -616,7 +748,7 @@ def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64],
     stems = [_IMAGE_SUFFIX.sub("", PurePosixPath(names[index]).name) for index in order]
     trajectory = Trajectory(poses[order], None, path.name, (note,))
     if all(_TIME_IN_NAME.fullmatch(stem) for stem in stems):
-        times = np.array([float(stem) * (1 if "." in stem else 1e-9) for stem in stems])
+        times, _ = convert_times(stems)
         return replace(trajectory, times_s=times) if (np.diff(times) > 0).all() else trajectory
     digits = [re.search(r"([0-9]{1,12})[^0-9]*$", stem) for stem in stems]
     numbers = np.array([int(match[1]) for match in digits if match is not None], np.intp)

@@ -43,7 +43,7 @@ _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than vid
 def holds_frames_alone(path: Path) -> bool:
     """Return whether a path is a video file, or a folder with nothing but images and perhaps a file with their K.
 
-    Such a folder is not the folder of a data set, which has subfolders, lists or records, or images of several kinds
+    Such a folder is not the folder of a dataset, which has subfolders, lists or records, or images of several kinds
     (7-Scenes).
     """
     if os.path.isfile(path):  # noqa: PTH113 - also of names too long
@@ -229,7 +229,7 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """What the header and the first frame of a video tell.
+    """Facts from the header and the first frame of a video.
 
     frames: number of frames, or None if unknown.
     height, width: size of upright frames in pixels.
@@ -276,8 +276,8 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
     path: the file.
     decoder: "cpu" decodes on the processor, "cuda" on a GPU (NVDEC).
 
-    Raises DataError if the file is no video, or if less than half of it can be decoded; ConfigError if the decoder is
-    missing.
+    Raises DataError if the file is not a video, or if less than half of it can be decoded; ConfigError if the decoder
+    is missing.
     """
     _check_middle(path)
     decoded = 0
@@ -316,7 +316,7 @@ def _warn_lost_frames(path: Path, lost: int, count: int) -> None:
 
 
 def _count_before_key_frame(path: Path) -> int:
-    """Return how many packets of a video precede its first key frame, at most _MAX_BEFORE."""
+    """Return how many packets of a video precede its first keyframe, at most _MAX_BEFORE."""
     before = 0
     with suppress(av.FFmpegError), open_video_file(path) as (container, stream):
         for packet in container.demux(stream):
@@ -326,7 +326,7 @@ def _count_before_key_frame(path: Path) -> int:
     return before
 
 
-_MAX_BEFORE = 1000  # packets among which a key frame is searched
+_MAX_BEFORE = 1000  # packets among which a keyframe is searched
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -346,7 +346,7 @@ def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield the frames of a video from the last key frame before a share of it on.
+    """Yield the frames of a video from the last keyframe before a share of it on.
 
     Indices of the frames are exact if the frame rate is constant.
 
@@ -371,7 +371,8 @@ def _decode_frames(
 ) -> Iterator[VideoFrame]:
     """Yield upright frames of one size, without damaged ones, with their index.
 
-    from_share: start at the last key frame before this share. wanted: indices to convert; None for all.
+    from_share: start at the last keyframe before this share.
+    wanted: indices to convert; None for all.
     """
     last = None if wanted is None else max(wanted, default=-1)
     by_time = from_share is not None

@@ -1,4 +1,4 @@
-"""Losses of class masks, in which class 0 is the background: cross-entropy, focal loss and Dice.
+"""Losses of class masks; class 0 is the background: cross-entropy, focal loss and Dice.
 
 Logits are (B, C, H, W). Classes are (B, H, W) integers from 0 to C - 1 or IGNORE_INDEX. An ignored pixel costs 0 and
 has no gradient; use `labeled_pixels` to exclude it from a mean.
@@ -60,7 +60,7 @@ def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
     """Return 1 - Dice of each image, (B,): the mean over the classes that the image shows; 0 without objects.
 
     Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with the probability p and the indicator t of a class
-    (Milletari et al., V-Net, 3DV 2016). Small classes count as much as large ones.
+    (Milletari et al., V-Net, 3DV 2016). Small and large classes have the same weight.
 
     logits: (B, C, H, W).
     classes: (B, H, W).

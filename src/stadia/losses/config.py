@@ -36,8 +36,8 @@ class SelfSupervisedLossConfig(StrictModel):
         lambda.
     smoothness_type: slope_over_mean, slope or bend.
     auto_mask: a pixel trains only if a warped source explains it better than the unwarped ones do.
-    auto_mask_from_step: with one camera, the auto-mask starts at this step, because it masks the pixels from which a
-        small motion learns to grow. With a stereo source, the auto-mask acts from the start.
+    auto_mask_from_step: with one camera, the auto-mask starts at this step, because it masks the pixels whose gradient
+        makes a small motion grow. With a stereo source, the auto-mask acts from the start.
     residual_threshold: residuals above it are clamped to it as outliers and get no gradient. None clamps nothing.
     pyramid: number of image sizes, each half the one before, at which every depth map is compared. A match 24 pixels
         away is 3 pixels away at the fourth size, within reach of the gradient.
@@ -45,7 +45,7 @@ class SelfSupervisedLossConfig(StrictModel):
         of scales. None sets all to 1.
     term_scale_weights: further factors for single terms by name: {"smoothness": [1, 0.5, 0, 0]}.
     translation_gradient: factor on the gradient of the predicted translation of temporal sources.
-    translation_gradient_steps: number of steps in which the distance of this factor from 1 falls by a factor of e. None
+    translation_gradient_steps: number of steps until the distance of this factor from 1 falls by a factor of e. None
         keeps the factor constant.
     temporal_from_step: temporal neighbors train depth from this step on; before it, only the stereo source trains
         depth, and temporal neighbors train the pose network. None: temporal neighbors never train depth. Without a
@@ -115,7 +115,7 @@ class MetricScaleConfig(StrictModel):
     balance: "fixed" keeps the weights. "ratio" sets the weight of the camera height to the photometric loss divided by
         the camera height error, at most to `camera_height`. "variation" lets both weights follow the variation of their
         losses relative to the photometric variation, at most 10 times (CoV-Weighting, arXiv 2009.01717).
-    balance_every: number of batches for which "ratio" and "variation" keep a weight.
+    balance_every: number of batches that "ratio" and "variation" use the same weight for.
     form: "absolute" uses absolute errors. "gaussian" uses the squared error divided by twice the variance, plus the
         logarithm of the deviation; it is unstable for small variances.
     object_spread, camera_spread: relative standard deviation of an object's height and of the camera height, for

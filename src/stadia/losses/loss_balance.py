@@ -1,4 +1,4 @@
-"""Balance several losses: heights against the photometric loss, and data sets that train together."""
+"""Balance several losses: heights against the photometric loss, and datasets that train together."""
 
 import math
 from collections.abc import Mapping
@@ -96,11 +96,11 @@ class HeightLossBalance:
         self.losses = {name: RunningVariation(**values) for name, values in state["losses"].items()}
 
 
-# -- weights of data sets by the shortest convex combination of their gradients (MGDA)
+# -- weights of datasets by the shortest convex combination of their gradients (MGDA)
 
 
 def find_min_norm_weights(gradients: Tensor) -> Tensor:
-    """Return the non-negative weights (N,) with sum 1 for which the weighted sum of gradients (N, P) is shortest.
+    """Return the non-negative weights (N,) with sum 1 that make the weighted sum of gradients (N, P) shortest.
 
     A step along this sum lowers every loss, if such a step exists (Sener and Koltun, NeurIPS 2018, arXiv 1810.04650).
     Non-negative least squares finds the a that minimizes |sum a_i g_i|^2 + L^2 (1 - sum a_i)^2 for any L.
@@ -119,9 +119,9 @@ def find_min_norm_weights(gradients: Tensor) -> Tensor:
 
 
 class DataSetBalance:
-    """The factors of the losses of several data sets, from the latest gradient of each. Their mean is 1.
+    """The factors of the losses of several datasets, from the latest gradient of each. Their mean is 1.
 
-    Each batch is from one data set. All factors are 1 until every data set has a gradient.
+    Each batch is from one dataset. All factors are 1 until every dataset has a gradient.
     """
 
     def __init__(self, names: tuple[str, ...], every: int) -> None:
@@ -131,13 +131,13 @@ class DataSetBalance:
         self.batches = dict.fromkeys(names, 0)
 
     def is_due(self, name: str) -> bool:
-        """Count a batch of a data set, and return whether its gradient should be measured now."""
+        """Count a batch of a dataset, and return whether its gradient should be measured now."""
         due = self.batches[name] % self.every == 0
         self.batches[name] += 1
         return due
 
     def update(self, name: str, gradient: Tensor) -> None:
-        """Store the gradient (P,) of a data set's loss, and compute new factors as soon as all data sets have one."""
+        """Store the gradient (P,) of a dataset's loss, and compute new factors as soon as all datasets have one."""
         self.gradients[name] = gradient.detach().flatten().float().cpu()
         if len(self.gradients) < len(self.names):
             return

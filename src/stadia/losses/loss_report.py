@@ -137,7 +137,7 @@ def find_loss_errors(
     total: the total loss.
     terms: weighted terms by name.
     least: the minimum of each bounded term, by name.
-    dtype: type in which the loss was computed; half precision has a larger tolerance.
+    dtype: number type of the loss's computation; half precision has a larger tolerance.
 
     Examples:
         >>> find_loss_errors(1.0, {"x": 0.5}, {"x": 0.0}, torch.float32)  # the terms do not add up

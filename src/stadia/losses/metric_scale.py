@@ -147,7 +147,7 @@ class MetricScaleLoss:
         """Compute the loss of a batch, with maps of object and camera height errors (B, 1, H, W) in metres.
 
         inverse_depth: one map per scale, finest first, (B, 1, H / 2^s, W / 2^s) in 1/m.
-        camera: of the image, K (B, 3, 3).
+        camera: camera of the image, K (B, 3, 3).
         road: (B, 1, H, W) bool; its border pixels are excluded.
         object_share, camera_share: factors of the weights in this epoch (`compute_scale_loss_shares`).
         balance: returns further factors by term from the unweighted terms.

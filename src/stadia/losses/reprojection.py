@@ -234,7 +234,7 @@ def patch_residual(
 
 
 def weight_by_uncertainty(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
-    """Return r / Sigma + log Sigma at each pixel, (B, 1, H, W), for a residual r and log Sigma.
+    """Return r / Sigma + log Sigma at each pixel, (B, 1, H, W), given a residual r and log Sigma.
 
     For a fixed residual the minimum is 1 + log r at Sigma = r. It is correct that it is *below 0 for r < 1 / e*. Sigma
     weights the minimum over the sources.
@@ -491,7 +491,8 @@ def find_left_out(
 def leave_out(comparison: Reprojection, left_out: Tensor) -> Reprojection:
     """Return the comparison with residual 0 at the pixels `left_out` (B, 1, H, W) bool.
 
-    The other residuals of an image are scaled up, so that a mean over all pixels equals the mean over the others.
+    The other residuals of an image are scaled up, so that a mean over all pixels equals the mean over the remaining
+    ones.
     """
     counted = (~left_out).to(comparison.identity_residual.dtype)
     factor = counted / counted.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1 / counted[0].numel())

@@ -46,16 +46,18 @@ RATIO_EPS = 1e-6
 
 
 class SelfSupervisedLoss:
-    """Minimum photometric residual over the sources plus edge-aware smoothness, averaged over the prediction's scales.
+    """The self-supervised loss of depth and motion: minimum photometric residual plus edge-aware smoothness.
 
-    The depth of each scale is resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2). The sources that
-    train depth at this step compete in one minimum. The others form the term "motion" with constant depth and without
-    auto-mask, which trains the pose network.
+    The loss is averaged over the scales of the prediction. The depth of each scale is resized to full resolution
+    (Monodepth2, arXiv 1806.01260, section 3.2). Each source image gives a residual map. The minimum over the sources
+    that train depth at this step is the term "photometric". The other sources form the term "motion", which trains only
+    the pose network: its depth is constant, and it has no auto-mask.
 
     Optional outputs follow D3VO (arXiv 2003.01060). Brightness changes the target, and the term "brightness" pulls it
     towards (1, 0). Log uncertainty weights the minimum, so "photometric" may be negative. The right view has its own
     term.
 
+    config: options and weights of the terms; None takes the defaults.
     reprojector: implementation of warping and comparison; None chooses the fastest one for the device.
     """
 
@@ -79,16 +81,19 @@ class SelfSupervisedLoss:
     ) -> LossReport:
         """Compute the loss of a batch.
 
+        targets: target and source images, cameras and masks of B samples.
         prediction: inverse depth at S scales, finest first, and T_source_target (B, N, 4, 4).
-        source_names: the N sources, in the order of `targets.sources`.
-        step: of the optimizer, for the schedule.
-        road: (B, 1, H, W) bool: no auto-mask there while the camera moves; for temporal sources only.
+        source_names: names of the N sources, in the order of `targets.sources`.
+        step: step of the optimizer, which the schedule depends on.
+        road: (B, 1, H, W) bool, true on road, where the auto-mask is switched off while the camera moves; only with
+            temporal sources.
 
-        `logged` has "warped_over_unwarped", the unmasked residual over the residual without depth and motion;
-        "warped_over_unwarped_right" for the right view; "saturated", the share of pixels that brightness leaves
-        unchanged.
+        `logged` of the result contains "warped_over_unwarped", the unmasked residual over the residual without depth
+        and motion; "warped_over_unwarped_right", the same for the right view; and "saturated", the share of pixels that
+        brightness leaves unchanged.
+
         Raises GeometryError for inconsistent numbers of scales, a right view without a source "stereo", or a road with
-        one.
+        this source.
         """
         _check_road(road, source_names)
         with torch.autocast(targets.image.device.type, enabled=False):

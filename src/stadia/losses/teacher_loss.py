@@ -53,7 +53,7 @@ def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relatio
     """Return the teacher's inverse depth in the student's unit, (B, 1, H, W), at least MIN_INVERSE_DEPTH.
 
     inverse_depth, teacher: (B, 1, H, W).
-    known: (B, 1, H, W) bool mask of the pixels by which the two are aligned.
+    known: (B, 1, H, W) bool mask of the pixels that align the two.
     """
     own, taught, where = inverse_depth.flatten(1), teacher.flatten(1), known.flatten(1)
     scale, shift = torch.ones_like(own[:, 0]), torch.zeros_like(own[:, 0])

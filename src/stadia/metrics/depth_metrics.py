@@ -1,9 +1,7 @@
-"""Compute depth errors of each image or of all pixels of a data set, and signs that the depth of road video has failed.
+"""Compute depth errors of each image or of all pixels of a dataset, and signs that the depth of road video has failed.
 
-Unless stated otherwise, a metric takes predicted depth p as `predicted_m`, true depth g as `true_m`, both (..., H, W)
-z
-coordinates in metres, and `mask`, (..., H, W) bool, which is true for the scored pixels. It returns one value per
-image,
+Unless stated otherwise, a metric takes predicted depth p as `predicted_m` and true depth g as `true_m`, both (..., H,
+W) z coordinates in metres. `mask`, (..., H, W) bool, is true for the scored pixels. It returns one value per image,
 (...). Both depths must be positive at scored pixels. An image without a scored pixel gives NaN.
 
 Sources: Eigen et al., NeurIPS 2014, arXiv 1406.2283, section 4.2; KITTI depth benchmark (arXiv 1708.06500).
@@ -268,7 +266,7 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
-    """Compute depth scores in which each pixel of a data set counts the same, from error sums over all pixels.
+    """Compute depth scores that weight each pixel of a dataset equally, from error sums over all pixels.
 
     Return `rmse` and `mae` in metres, `mse` in square metres, `abs_rel`, `log10`, and the shares `d1`, `d2`, `d3`, by
     name. The result is empty if no pixel was scored.
@@ -434,8 +432,8 @@ class Sparsification:
     def aurg(self) -> Tensor:
         """Return AURG, the area between the curves random and by_uncertainty, (...), one value per image.
 
-        It has the unit of the depth error. It is positive if the uncertainty tells which pixels are wrong, 0 if it
-        does so no better than a random order, and negative if it is worse than that.
+        It has the unit of the depth error. It is positive if the uncertainty orders pixels by error better than a
+        random order, 0 if it is equal, and negative if it is worse.
         """
         return _area(self.random - self.by_uncertainty)
 
@@ -449,7 +447,7 @@ class Sparsification:
 
     @property
     def below_random(self) -> Tensor:
-        """Return the share by which AUSE is smaller than for a random order of pixels, (...): 1 is best, 0 is random.
+        """Return the relative reduction of AUSE compared with a random order of pixels, (...): 1 is best, 0 is random.
 
         It is negative for an uncertainty worse than random, and NaN if all pixels have the same error.
         """

@@ -15,7 +15,7 @@ from scipy import special, stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
-"""Largest number of pairs for which the sign-flip test tries every combination of signs of the differences.
+"""Largest number of pairs in a sign-flip test that tries every combination of signs of the differences.
 
 For more pairs, 2^MAX_EXACT_PAIRS random combinations are drawn.
 """
@@ -24,8 +24,7 @@ NO_SPREAD = 1e-12
 """Differences with a standard deviation below this share of their mean count as equal: they differ by rounding."""
 
 TARGET_POWER = 0.8
-"""Statistical power for which studies are planned: the probability that a study finds an effect of the expected size.
-"""
+"""Statistical power of planned studies: the probability that a study finds an effect of the expected size."""
 
 MAX_PAIRS = 10_000
 """Largest number of pairs of runs that `pairs_needed` tries."""
@@ -199,7 +198,8 @@ def pairs_needed(difference: float, sd: float, *, alpha: float = 0.05) -> int | 
     return math.ceil(brentq(missing_power, 2, MAX_PAIRS)) if missing_power(MAX_PAIRS) >= 0 else None
 
 
-# -- sequential studies: pairs are added until an answer is known, so each test is one of many looks at the same data
+# -- sequential studies: pairs are added until a verdict is reached, so each test is one of many interim analyses of the
+# same data
 
 
 FIRST_LOOK = 5
@@ -210,11 +210,11 @@ NUM_SIMULATED_STUDIES = 20_000
 
 
 def repeated_p(p: float, max_pairs: int) -> float:
-    """Return the probability that any look at a study without an effect has a p value of at most `p`.
+    """Return the probability that any interim analysis of a study without an effect has a p value of at most `p`.
 
-    Looks are paired t tests at FIRST_LOOK, FIRST_LOOK + 1, ..., `max_pairs` pairs with normal differences.
+    Interim analyses are paired t tests at FIRST_LOOK, FIRST_LOOK + 1, ..., `max_pairs` pairs with normal differences.
 
-    p: two-sided p value of one look.
+    p: two-sided p value of one interim analysis.
     max_pairs: largest number of pairs of runs that the study may have, at least FIRST_LOOK.
 
     Examples:
@@ -226,11 +226,12 @@ def repeated_p(p: float, max_pairs: int) -> float:
 
 
 def repeated_level(alpha: float, max_pairs: int) -> float:
-    """Return the level of each look at which the probability of any false finding over all looks is `alpha`.
+    """Return the level of each interim analysis that makes the probability of any false finding over all of them
+    `alpha`.
 
-    Student's intervals at this level contain the true mean at all looks together with probability 1 - alpha, for
-    any rule that stops the study (C. Jennison and B. W. Turnbull, 1984: repeated confidence intervals; the constant
-    level is that of S. J. Pocock, 1977).
+    Student's intervals at this level contain the true mean at all interim analyses together with probability 1 - alpha,
+    under any rule that stops the study (C. Jennison and B. W. Turnbull, 1984: repeated confidence intervals; the
+    constant level is from S. J. Pocock, 1977).
 
     alpha: accepted probability of a false finding, in (0, 1).
     max_pairs: largest number of pairs of runs that the study may have, at least FIRST_LOOK.
@@ -298,10 +299,10 @@ Decision = Literal["confirmed", "refuted", "undecided", "not comparable"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""Relative difference of two metrics up to which they are identical: they are computed in single precision."""
+"""Largest relative difference of two metrics that count as identical: they are computed in single precision."""
 
 MIN_SEEDS = 3
-"""Smallest number of pairs of runs for which a verdict is given.
+"""Smallest number of pairs of runs with a verdict.
 
 With two pairs, a 95 % confidence interval is 12.7 standard errors to each side; with three pairs it is 4.3.
 """
@@ -312,7 +313,7 @@ class ChangeVerdict:
     """Hold the verdict on one change of an ablation: the comparison of its runs with the base runs of the same seeds.
 
     change: name of the change.
-    seeds: seeds for which both the base run and the changed run have a finite metric.
+    seeds: seeds with a finite metric of both the base run and the changed run.
     base: mean metric of the base runs over these seeds.
     changed: mean metric of the changed runs over these seeds.
     difference: statistics of the differences changed minus base; None for fewer than MIN_SEEDS seeds, or if the runs
@@ -323,13 +324,12 @@ class ChangeVerdict:
     p_beyond: adjusted p value of the null hypothesis that the mean difference is inside the margin; None without a
         margin.
     expected: the expected effect of the change: "different", "better", "worse" or "same".
-    decision: "confirmed" or "refuted" if the data show that the expectation is right or wrong, "undecided" if they
-        show neither, or "not comparable" if the metrics of the two runs are measured differently.
+    decision: "confirmed" or "refuted" if the data show that the expectation is right or wrong, "undecided" if they show
+        neither. It is "not comparable" if the metrics of the two runs are measured differently.
     shown: the effect that the data show: "better", "worse", "identical" if the runs differ by rounding only, or "" if
         no effect is significant.
     within_margin: True if the data show that the mean difference is smaller than the margin.
-    without: seeds of both runs for which one of the two metrics is missing or not finite. If there are any, the
-        decision is "undecided".
+    without: seeds of both runs without a finite metric of one of them. If there are any, the decision is "undecided".
     detectable: true mean difference that this number of pairs would find in four of five studies; NaN without
         statistics.
     needed: number of seeds with which a difference as large as the margin would be found in four of five studies;
@@ -375,17 +375,17 @@ def judge_changes(
 ) -> list[ChangeVerdict]:
     """Compare the runs of each change of an ablation with the base runs; return a verdict per change, in their order.
 
-    base: metric of the base run by seed; NaN or infinite where a run has no valid metric.
+    base: metric of the base run by seed; NaN or infinite for a run without a valid metric.
     changes: for each name of a change, the metric of the changed run by seed. Only seeds of both base and change are
         compared.
     better: "lower" if a smaller metric is better, "higher" if a larger one is.
     expected: for each name of a change, the expected effect "different", "better", "worse" or "same". The default is
         "different". The expectation "same" can be confirmed by a test only with a margin.
-    margin: smallest difference that matters, in the unit of the metric; None if there is no such limit.
+    margin: smallest difference that matters, in the unit of the metric; None without such a limit.
     alpha: accepted probability of any false finding among all changes.
-    not_comparable: names of the changes whose metric is measured differently from that of the base run.
-    until: in a sequential study, the half-width of an interval that is narrow enough; p values and intervals then
-        hold for repeated looks. None if the number of seeds was chosen before any result.
+    not_comparable: names of the changes whose metric is measured differently from the base run's.
+    until: in a sequential study, the half-width of an interval that is narrow enough; p values and intervals then hold
+        for repeated analyses. None if the number of seeds was chosen before any result.
     max_seeds: largest number of seeds of a sequential study.
     """
     level = alpha if until is None else repeated_level(alpha, max_seeds)

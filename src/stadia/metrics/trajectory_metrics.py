@@ -1,10 +1,9 @@
 """Compute trajectory errors (KITTI's t_err and r_err, ATE, RPE) and compare predicted with true camera motions.
 
 A trajectory is a float64 tensor (N, 4, 4) of camera-to-world poses in metres. The estimated and the reference
-trajectory
-have a pose at the same N instants. With the reference poses Q and the estimated poses P, the error of the relative
-motion
-between the poses i and j is E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j), a 4 x 4 motion that is the identity without error.
+trajectory have a pose at the same N instants. With the reference poses Q and the estimated poses P, the error of the
+relative motion between the poses i and j is E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j), a 4 x 4 motion that is the identity
+without error.
 
 Examples:
     >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
@@ -37,16 +36,15 @@ SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI
 
 LENGTH_SHARE, MAX_LENGTH_M = 0.1, 100.0
-"""`length_ratio` compares trajectory segments as long as this share of the reference trajectory, at most this many
+"""`length_ratio` compares trajectory segments of this share of the reference trajectory's length, at most this many
 metres.
 """
 
 MIN_STRAIGHTNESS = 0.3
-"""Smallest share of straight distance in the distance traveled for which `length_ratio` is defined.
+"""Smallest share of straight distance in the distance traveled that `length_ratio` accepts.
 
 The straight distances between the ends of the reference's segments are summed and divided by the summed lengths along
-the
-reference trajectory. The noisy positions of a standing camera give a smaller share, and then the ratio is None.
+the reference trajectory. The noisy positions of a standing camera give a smaller share, and then the ratio is None.
 """
 
 MAX_INTERVAL_ERROR, INTERVAL_ROUNDING = 0.1, 1e-3
@@ -77,7 +75,7 @@ class AlignedPath:
     """Hold an estimated trajectory after its alignment with the reference trajectory.
 
     T_world_camera: (N, 4, 4) aligned camera-to-world poses, in the world coordinates of the reference.
-    scale: factor by which the alignment multiplied the estimated translations; 1 without a fitted factor.
+    scale: factor of the estimated translations in the alignment; 1 without a fitted factor.
     """
 
     T_world_camera: Tensor
@@ -99,7 +97,7 @@ def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
 
 
 def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
-    """Transform an estimated trajectory so that its positions match those of a reference trajectory.
+    """Transform an estimated trajectory so that its positions match a reference trajectory's.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
     reference: (N, 4, 4) reference camera-to-world poses at the same instants.
@@ -203,7 +201,7 @@ def relative_pose_errors(
     """Return the root mean square errors of relative motions between poses: translation in metres, rotation in degrees.
 
     Each pair of poses has an estimated and a reference motion from its first to its second pose. The error of a pair
-    is the motion between these two motions. The result is None if there are no pairs.
+    is the motion between these two motions. The result is None without pairs.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
     reference: (N, 4, 4) reference camera-to-world poses at the same instants.
@@ -273,7 +271,7 @@ def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
     """Return KITTI's translation error in percent: the error at a segment's end / its length, mean over segments.
 
-    The segments are those of `kitti_segments`, of 100 to 800 m.
+    The segments come from `kitti_segments`, of 100 to 800 m.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
     reference: (N, 4, 4) reference camera-to-world poses at the same instants.
@@ -288,7 +286,7 @@ def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
 def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
     """Return KITTI's rotation error in degrees per 100 m: the error at a segment's end / its length, segment mean.
 
-    The segments are those of `kitti_segments`, of 100 to 800 m.
+    The segments come from `kitti_segments`, of 100 to 800 m.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
     reference: (N, 4, 4) reference camera-to-world poses at the same instants.
@@ -322,8 +320,8 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 
     The result is (..., 6), in the order of AXES. The translation keeps its unit.
 
-    T_b_a: (..., 4, 4) motions, which map points from the camera coordinates of video frame a to those of video frame
-        b.
+    T_b_a: (..., 4, 4) motions, which map points from the camera coordinates of video frame a to the camera coordinates
+        of video frame b.
 
     Examples:
         >>> motion_components(torch.eye(4)[None]).tolist()
@@ -333,10 +331,10 @@ def motion_components(T_b_a: Tensor) -> Tensor:
 
 
 def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the median length of true translations divided by that of predicted translations, as a scalar.
+    """Return the median length of true translations divided by the median length of predicted ones, as a scalar.
 
-    Predicted translations must be multiplied by this factor to have the true size. It is 1 where the division is
-    undefined, because the predicted camera stands still.
+    Predicted translations must be multiplied by this factor to have the true size. It is 1 if the predicted camera
+    stands still, because the division is undefined then.
 
     predicted: (N, 6) components of the predicted motions, as `motion_components` returns them.
     true: (N, 6) components of the true motions.
@@ -355,8 +353,8 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
     """Return how far predicted translations go in the true direction, as a share of the true length (median).
 
     Each predicted translation is projected on the true translation, and divided by the length of the true one. The
-    right value is 1. A prediction of no motion gives 0, and the inverse motion gives -1. Motions in which the true
-    camera stands still (see MIN_LENGTH_SHARE) are left out. The result is None if it always stands still.
+    right value is 1. A prediction of no motion gives 0, and the inverse motion gives -1. Motions of a stationary true
+    camera (see MIN_LENGTH_SHARE) are left out. The result is None if it always stands still.
 
     predicted: (N, 6) components of the predicted motions, as `motion_components` returns them.
     true: (N, 6) components of the true motions.

@@ -22,7 +22,7 @@ DEPTH_NETWORKS = Registry(
 """Depth networks by name. `model.network` of a configuration chooses one of these classes."""
 
 DEFAULT_NETWORK = "base"
-"""Name of the depth network that commands use if none is given. Its weights are part of the package."""
+"""Name of the default depth network of commands. Its weights are part of the package."""
 
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
@@ -88,7 +88,7 @@ ROTATIONS = Registry(
 )
 
 ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
-"""Number of values from which a function of ROTATIONS computes a rotation, if it is not 3."""
+"""Number of input values of a function of ROTATIONS, if it is not 3."""
 
 ACTIVATIONS = Registry(
     "activation",

@@ -96,7 +96,7 @@ class MemoryCompressedAttention(nn.Module):
 def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
     """Return how many tokens each window of the token grid contains, (windows,) in row-major order of the windows.
 
-    Windows at the right and lower edge of the grid may have fewer tokens than the others.
+    Windows at the right and lower edge of the grid may have fewer tokens than other windows.
 
     grid: (height, width) of the grid in tokens.
     window: (height, width) of a window in tokens.
@@ -150,7 +150,7 @@ class PerformerAttention(nn.Module):
         self.features = orthogonal_features(*self.features.shape).to(self.features)
 
     def checksum(self) -> int:
-        """Return the CRC-32 checksum of the random features, which tells whether two networks have the same ones."""
+        """Return the CRC-32 checksum of the random features. It is equal if two networks have the same ones."""
         return zlib.crc32(self.features.detach().float().cpu().numpy().tobytes())
 
     def get_extra_state(self) -> Tensor:
@@ -255,7 +255,7 @@ def match_tokens(metric: Tensor, removed: int, *, first: int) -> Tensor:
     Bipartite soft matching (arXiv 2210.09461, section 3): from token `first` on, every second token is paired with the
     most similar one of the tokens in between. The `removed` most similar pairs merge into one group each.
 
-    metric: (B, N, d) vectors by which tokens are compared.
+    metric: (B, N, d) vectors that the comparison of tokens uses.
     removed: number of tokens that join another one, at most half of the tokens from `first` on.
     first: index of the first token that may merge; earlier ones, such as the class token, stay alone.
     """

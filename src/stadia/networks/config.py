@@ -155,7 +155,7 @@ class UnetConfig(DepthNetworkConfig):
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
     log_uncertainty_range: limits of the predicted log Sigma.
     fixed_batch_statistics: batch normalization keeps its initial mean and variance. This helps if batches come from
-        different data sets or have only two images.
+        different datasets or have only two images.
     canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts, so that images of
         different cameras can train one network (Metric3D, arXiv 2307.10984). null uses the metres of the only training
         camera.
@@ -325,7 +325,7 @@ class DptConfig(DepthNetworkConfig):
         if (self.scale is None) != (self.shift is None):
             raise ValueError("scale and shift belong together: give both, or neither and they are fitted")
         if self.revision is not None and self.weights is not None:
-            raise ValueError("revision is of the published weights: give it, or a file as weights")
+            raise ValueError("revision selects published weights: give it, or a file as weights")
         return self
 
 
@@ -424,8 +424,8 @@ class DepthModelConfig(StrictModel):
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:
     """Raise ConfigError, which names the nearest valid size, unless both sides of an image are multiples of `multiple`.
 
-    name: name of the network, for the message.
-    multiple: number of pixels by which both sides must be divisible.
+    name: name of the network in an error message.
+    multiple: required divisor of both sides, in pixels.
     height, width: image size in pixels.
     """
     if height % multiple or width % multiple or not (height and width):
@@ -438,10 +438,9 @@ class DepthPoseNetConfig(DepthModelConfig):
     """The depth network and the pose network.
 
     pose_encoder: timm model (`stadia list encoders`) of the pose network `resnet`.
-    rotation_scale, translation_scale: factors by which the pose head's outputs are multiplied, so that training starts
-        near the identity.
+    rotation_scale, translation_scale: factors on the pose head's outputs, so that training starts near the identity.
     brightness: also predict gain and offset between two images (D3VO).
-    brightness_scale: factor by which the outputs of the gain and offset heads are multiplied.
+    brightness_scale: factor on the outputs of the gain and offset heads.
     pose_net: encoder of image pairs (`stadia list pose-nets`): `correlation`, which needs little data, `resnet`, `d3vo`
         or `shared`, which uses the depth network's own encoder.
     pose_head: layers that map the encoder's features to a motion (`stadia list pose-heads`). `linear` requires the

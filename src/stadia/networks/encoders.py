@@ -105,7 +105,7 @@ def download_first_file(repository: str, names: tuple[str, ...], revision: str |
     names: file names, in order of preference.
     revision: a commit hash; None takes the newest commit. The folder of the returned file is named after the commit.
 
-    Raises OSError if none of the files is available.
+    Raises OSError if no file is available.
     """
     for name in names:
         with suppress(EntryNotFoundError):  # missing in the repository or the cache: try the next
@@ -165,7 +165,7 @@ class LoadReport:
     source: path of the weight file.
     loaded: parameters that got values from the file.
     missing: parameters that the file lacks; they stay random.
-    unexpected: names in the file for which the network has no parameter.
+    unexpected: names in the file that match no parameter of the network.
     mismatched: names whose shapes differ, as "name: (3, 4) in the file, (3, 5) in the network".
     """
 
@@ -255,9 +255,9 @@ def copy_weights(
 
     network: changed in place, and only if all weights fit.
     tensors: weights by name; each parameter must occur exactly once.
-    path: file from which the tensors come, for errors.
+    path: file of the tensors, which an error message names.
     ignore: names of the network's parameters that have no tensor.
-    fix: what the user can do about an error, for the message.
+    fix: the fix that an error message names.
 
     Raises CheckpointError for weights that are missing, left over, not finite, or of a shape that differs from the
     network's.
@@ -278,9 +278,9 @@ def copy_weights(
 def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: str) -> None:
     """Raise CheckpointError if a file's weights differ from the network's.
 
-    path: the file, for the message.
+    path: the file that an error message names.
     kinds: names of the differing weights, by the kind of difference, such as "missing".
-    fix: what the user can do, for the message.
+    fix: the fix that an error message names.
     """
     if any(kinds.values()):
         found = "; ".join(f"{kind}: {summarize_names(sorted(names))}" for kind, names in kinds.items() if names)
@@ -464,8 +464,8 @@ def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) 
 
     Unknown names stay. The joint projection `qkv` (3 D, D) is split into query, key and value, in this order.
 
-    tensors: weights by their names in the file, which may be those of isl-org/DPT or timm.
-    own: parameter names of the network, which tell a hybrid from a plain transformer.
+    tensors: weights by their names in the file, as in isl-org/DPT or timm.
+    own: parameter names of the network, which distinguish a hybrid and a plain transformer.
     """
     patch = "" if "dpt.embeddings.projection.weight" in own else "patch_embeddings."
     if "blocks.0.attn.qkv.weight" in tensors:  # timm's transformer alone, such as one of ImageNet
@@ -492,7 +492,7 @@ def _rename(old: str) -> str:
 
 
 def find_unneeded(names: Iterable[str]) -> set[str]:
-    """Return those of the parameter names that belong to parameters without an effect on the network's output."""
+    """Return the names of the parameters without an effect on the network's output."""
     return {name for name in names if _matches(name, UNUSED_PARAMETERS)}
 
 
@@ -522,7 +522,7 @@ Networks are built from configurations that others wrote, and each layer takes m
 def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
     """Raise CheckpointError if a network that is built in the `with` block is far larger than its weight file.
 
-    path: the weight file, for the message.
+    path: the weight file that an error message names.
     numbers: how many numbers the file contains.
     """
     count, parameters, most = 0, 0, SLACK_FACTOR * numbers + SLACK_NUMBERS

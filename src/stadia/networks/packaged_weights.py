@@ -57,7 +57,7 @@ STEM, STEM_MEAN = "conv_stem.weight", "bn1.running_mean"  # the first convolutio
 
 
 def find_packaged_file(name: str) -> Path | None:
-    """Return the weight file of a timm model from an installed Python distribution; None if none is installed.
+    """Return the weight file of a timm model from an installed Python distribution; None if no package is installed.
 
     name: name of the timm model.
     """

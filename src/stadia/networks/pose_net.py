@@ -32,8 +32,8 @@ Grid = tuple[int, int]
 def compute_correlation_volume(one: Tensor, other: Tensor, reach: int) -> Tensor:
     """Correlate the features of two images at shifts of up to `reach` pixels: return (B, (2 reach + 1)^2, h, w).
 
-    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0 where the shifted
-    position is outside the image (FlowNet, arXiv 1504.06852, eq. 1).
+    Channel (dy + reach) (2 reach + 1) + dx + reach is one(x, y) . other(x + dx, y + dy), and 0 for a shifted position
+    outside the image (FlowNet, arXiv 1504.06852, eq. 1).
 
     one, other: (B, C, h, w) feature maps of the two images.
     reach: largest shift along x and y, in pixels of the feature maps.
@@ -308,7 +308,7 @@ class PairMotion(NamedTuple):
 
     T_later_earlier: (B, 4, 4) float32 motion from the earlier to the later camera's coordinate frame, in the unit of
         depth.
-    brightness: (B, 2) gain a and offset b, for which a * earlier + b matches the later image; or None if it is not
+    brightness: (B, 2) gain a and offset b, so that a * earlier + b matches the later image; or None if it is not
         predicted.
     """
 
@@ -324,8 +324,8 @@ class PoseNet(nn.Module):
 
     The heads for gain and offset exist with `config.brightness`.
 
-    config: configuration, of which `pose_net`, `pose_head`, `rotation` and the scales are used. Predicted rotations are
-        in radians, translations in the unit of depth.
+    config: configuration; uses `pose_net`, `pose_head`, `rotation` and the scales. Predicted rotations are in radians,
+        translations in the unit of depth.
     depth_encoder: the depth network's encoder, which the `pose_net` "shared" uses, or None.
     size: (height, width) of the training images, which the head "linear" requires.
     """
@@ -361,8 +361,8 @@ class PoseNet(nn.Module):
 
         earlier, later: (B, 3, H, W) RGB in [0, 1]; for the `pose_net` "shared", the depth encoder's coarsest features
             (B, C, h, w) of each image.
-        moments: (B, 2) result of `compare_image_moments` for the two images, from which brightness is predicted; None
-            predicts no brightness.
+        moments: (B, 2) result of `compare_image_moments` for the two images, which predicts brightness; None predicts
+            no brightness.
         """
         features = self.encoder(torch.cat([earlier, later], dim=1))[-1]
         T_later_earlier = self.transform(self.head(features).float())
@@ -392,14 +392,14 @@ class PoseNet(nn.Module):
 
 
 POLAR_STEPS = 12
-"""Number of Newton steps by which `matrix9d` computes a rotation; enough for condition numbers up to 1000."""
+"""Number of Newton steps of `matrix9d`; enough for condition numbers up to 1000."""
 
 
 def euler_to_matrix(angles: Tensor, order: str = "xyz") -> Tensor:
     """Convert angles (..., 3) in radians about the fixed axes x, y and z to rotations (..., 3, 3).
 
     angles: (..., 3) angles about x, about y and about z, always in this order.
-    order: order in which the rotations about the axes are applied, such as "xyz".
+    order: order of the rotations about the axes, such as "xyz".
     """
     return matrix_from_euler(angles[..., ["xyz".index(axis) for axis in order]], order)
 
@@ -432,13 +432,13 @@ def euler_zxy(angles: Tensor) -> Tensor:
 def euler_zyx(angles: Tensor) -> Tensor:
     """Convert angles (..., 3) about z, then y, then x to rotations Rx Ry Rz, (..., 3, 3).
 
-    The order is that of R = R_roll R_pitch R_yaw.
+    The order is R = R_roll R_pitch R_yaw.
     """
     return euler_to_matrix(angles, "zyx")
 
 
 def matrix6d(values: Tensor) -> Tensor:
-    """Convert values (..., 6) to rotations (..., 3, 3): the first two columns of R minus those of the identity.
+    """Convert values (..., 6) to rotations (..., 3, 3): the first two columns of R minus the identity's.
 
     The columns are made orthonormal by Gram-Schmidt (arXiv 1812.07035, eq. 15). Zeros give the identity.
     """
@@ -487,7 +487,7 @@ class DepthPoseNet(nn.Module):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return where the initial weights of both networks come from, by the name of the component."""
+        """Return the origin of the initial weights of both networks, by the name of the component."""
         encoder = self.pose.encoder if self.pose else None
         return self.depth.weights | ({"pose_encoder": encoder.weights} if isinstance(encoder, Encoder) else {})
 

@@ -46,9 +46,9 @@ class PublishedNetwork:
     output: scale of the predicted depth: metres, up to scale, or up to scale and shift.
     licence: licence of the weights.
     use: what the network is good at.
-    data: data on which it was trained.
+    data: its training data.
     paper: arXiv number of the paper.
-    focal: fx / width of the images for which its metres hold, or None.
+    focal: fx / width of the images whose depth it predicts in metres, or None.
     score: published or measured accuracy, as text, or "".
     package: Python package that runs the network, or "" for the package transformers.
     focal_unit_px: if the output must be multiplied by the focal length in pixels and divided by a number, this number.
@@ -157,7 +157,8 @@ def describe_licence(licence: str) -> str:
 # -- their files: in a folder, or on the Hugging Face hub
 
 HUB = "hf:"
-"""Prefix by which users name a repository of the Hugging Face hub: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+"""Prefix of a repository of the Hugging Face hub in a name that the user passes: hf:ORG/NAME or hf:ORG/NAME@REVISION.
+"""
 
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 """Names of the files with the architecture of a network of the package transformers, and with its image preparation."""
@@ -307,7 +308,7 @@ def download_repository(
         raise CheckpointError(source, found=found, expected=expected, fix="leave @REVISION out") from error
     except RepositoryNotFoundError as error:
         near = find_nearest_name(repository, [entry.repository for entry in PUBLISHED_NETWORKS.values()])
-        fix = f"did you mean '{HUB}{near}'?" if near else "check the name, or log in where it is private"
+        fix = f"did you mean '{HUB}{near}'?" if near else "check the name, or log in if it is private"
         raise CheckpointError(source, found="no such repository on the hub", expected=expected, fix=fix) from error
     except (OSError, ValueError) as error:  # the client's errors of connections and caches
         address = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
@@ -359,7 +360,8 @@ _ELSEWHERE = re.compile(r"(hf[-_]hub|local-dir):.*", re.DOTALL)
 _FILE_HERE = re.compile(r"[A-Za-z0-9_-]+\.json")
 _COUNTS = re.compile(r".*(size|sizes|dim|channels|layers|heads|depths|stride|strides)")
 MAX_COUNT = 1 << 18
-"""Largest accepted size, such as of a vocabulary, in config.json. Layers take memory before the first weight is read.
+"""Largest accepted size in config.json, such as the size of a vocabulary. Layers take memory before the first weight is
+read.
 """
 
 

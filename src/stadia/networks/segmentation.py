@@ -34,7 +34,7 @@ _NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 
 class Segmenter(Protocol):
-    """A network that maps images (H, W, 3) RGB to classes (H, W) uint8 and object ids (H, W) uint16; 0 is no object.
+    """A network that maps images (H, W, 3) RGB to classes (H, W) uint8 and object ids (H, W) uint16; 0 means no object.
 
     Object ids are None if the network predicts classes only.
     """
@@ -57,7 +57,7 @@ class PanopticSegmenter:
     network: the network.
     processor: prepares images and converts outputs.
     identity: text that identifies the network and its weights.
-    task: whether the network is a OneFormer, which must be told its task.
+    task: whether the network is a OneFormer, which takes its task as an input.
     """
 
     network: Any
@@ -225,7 +225,7 @@ def load_tflite_model(path: Path) -> TiledSegmenter:
 
     path: the .tflite file.
 
-    Raises CheckpointError if ai-edge-litert is not installed, or if the file is no such model.
+    Raises CheckpointError if ai-edge-litert is not installed, or if the file is not such a model.
     """
     expected = "a TFLite model of images (1, S, S, 3) uint8 to classes (1, S, S)"
     try:

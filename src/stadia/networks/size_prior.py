@@ -37,7 +37,7 @@ class SizePrior(nn.Module):
     It is a ConvNeXt V2 (Woo et al., CVPR 2023) and two layers.
 
     mean_m: mean height of the training objects in metres. Predictions stay within a factor of 1.7 of it.
-    side: side of a crop in pixels.
+    side: side of a crop, pixels.
     encoder: name of the timm model.
     """
 
@@ -107,7 +107,7 @@ def save_size_prior(prior: SizePrior, path: Path) -> None:
 def load_size_prior(path: Path) -> SizePrior:
     """Load a network that `save_size_prior` saved, in evaluation mode.
 
-    Raises CheckpointError for a damaged file, or if the file is no size prior.
+    Raises CheckpointError for a damaged file, or if the file is not a size prior.
     """
     path, expected, fix = expand_home(path), "a learnt size prior", "train one: stadia prior train DATA"
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)

@@ -1,8 +1,8 @@
 """Compare oriented 3D boxes and rotations of objects: symmetries, rotation angles, box corners, shared volume and IoU.
 
-A box is given by its pose T (..., 4, 4), which maps points from the box's coordinates (origin at the center, axes
-along
-the edges) to camera coordinates in metres, and by size_m (..., 3), its edge lengths along x, y and z in metres.
+A box has a pose T (..., 4, 4) and a size size_m (..., 3). The pose maps points from the box's coordinates (origin at
+the center, axes along the edges) to camera coordinates in metres. The size is the edge lengths along x, y and z in
+metres.
 """
 
 import math
@@ -165,7 +165,7 @@ def symmetric_box_iou(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tens
     size_a_m: (..., 3) edge lengths of the boxes a in metres.
     T_b: (..., 4, 4) poses of the boxes b.
     size_b_m: (..., 3) edge lengths of the boxes b in metres.
-    symmetry: symmetry of the objects in the boxes b, which says which rotations leave them unchanged.
+    symmetry: symmetry of the objects in the boxes b: the rotations that leave them unchanged.
     """
     R = se3.matrix_from_quaternion_wxyz(symmetry.turns.double())
     turned_b = se3.compose(T_b.double()[..., None, :, :], se3.from_rotation_translation(R, torch.zeros_like(R[..., 0])))

@@ -19,7 +19,7 @@ TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "lapt
 
 
 class TableWorldConfig(SceneCounts):
-    """A rendered data set of objects on tables: number of tables, views of each table, and the camera.
+    """A rendered dataset of objects on tables: number of tables, views of each table, and the camera.
 
     train, val, test: number of tables in each split. Splits share no object shape either.
     views: number of images of each table.
@@ -46,7 +46,7 @@ class TableWorldConfig(SceneCounts):
 TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)  # eight tables, rendered in seconds
 
 TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
-"""690 tables with four views each, 160x128, for a training of minutes."""
+"""690 tables with four views each, 160x128; a training takes minutes."""
 
 TABLEWORLD_FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
 """4300 tables with four views each, 320x256."""
@@ -61,15 +61,15 @@ TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
 class ObjectDataConfig(StrictModel):
     """Single images of objects with known poses.
 
-    path: path of a data set. null renders TableWorld into the cache.
+    path: path of a dataset. null renders TableWorld into the cache.
     format: "objects" (stadia's layout, also TableWorld), "bop", "nocs", your own `module:Class`, or "auto".
     tableworld: preset that is rendered if no path is given.
-    train_split, val_split: names of the splits in the data set. val_split=null holds out images of train_split.
+    train_split, val_split: names of the splits in the dataset. val_split=null holds out images of train_split.
     val_share: share of held-out images; they are the last ones.
     height, width: size of the network's input, multiples of 32. Every image is resized to it together with its camera.
-    pixel_ratio: fx / fy of the training images at this size. null takes it from the data set. In prediction, images of
+    pixel_ratio: fx / fy of the training images at this size. null takes it from the dataset. In prediction, images of
         another aspect ratio are padded to it.
-    classes: names of the classes, background first. null takes them from the data set.
+    classes: names of the classes, background first. null takes them from the dataset.
     """
 
     path: str | None = None
@@ -158,7 +158,7 @@ class RotationLossConfig(StrictModel):
 
 
 class ObjectPoseLossConfig(StrictModel):
-    """The terms of the object pose loss and their weights. All terms but those of the mask are means over objects.
+    """The terms of the object pose loss and their weights. All terms except the mask's are means over objects.
 
     name: the loss (`stadia list losses`). Your own module:Class derives from it.
     cross_entropy, focal, dice: weights of the mask terms.

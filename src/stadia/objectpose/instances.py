@@ -72,7 +72,7 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
 
 
 def follow_directions(towards: Tensor) -> Tensor:
-    """Return the index y w + x of the map cell in which a walk along the directions from each cell ends, (B h w,).
+    """Return the index y w + x of the last map cell of a walk along the directions from each cell, (B h w,).
 
     towards: (B, 2, h, w) unit vectors, x and y, from each cell towards its object's center.
     """
@@ -206,7 +206,7 @@ def vote_center_ransac(
     directions: (P, 2) direction from each pixel towards its object's center, of any length.
     segment: (P,) number of each pixel's object, from 0 to count - 1.
     count: number of objects.
-    generator: random generator on the CPU, from which all random pixels are drawn.
+    generator: random generator on the CPU that draws all random pixels.
     hypotheses: number of crossings that are tried for each object.
     min_cosine: smallest cosine of the angle between an inlier's direction and the direction to the crossing.
     voters: largest number of pixels of each object that choose among its crossings.

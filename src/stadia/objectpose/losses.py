@@ -89,7 +89,7 @@ def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, 
 def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
     """Return the rotation loss -log((a + eps) / (1 + eps)), (...), with a = |q . q_true|, the cosine of half the angle.
 
-    It goes from 0 at the true rotation to log(1 + 1 / eps) at 180 degrees, where it is steepest.
+    It goes from 0 at the true rotation to log(1 + 1 / eps) at 180 degrees, its steepest point.
 
     quaternion: (..., 4) predicted quaternions w, x, y, z; their length does not matter.
     true: (..., 4) true unit quaternions.
@@ -127,7 +127,7 @@ def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry |
 
 
 def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """Return |q - q_true|^2, (...), for the nearest of the quaternions that represent an equivalent true rotation.
+    """Return |q - q_true|^2, (...), with the nearest of the quaternions that represent an equivalent true rotation.
 
     In contrast to the losses that ignore the length of q, it also trains the length to be 1.
 
@@ -177,7 +177,7 @@ def center_error(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
-    """Return |ln z_predicted - ln z_true|, (...); 0 where the true depth is 0, which means unknown.
+    """Return |ln z_predicted - ln z_true|, (...); 0 at pixels with true depth 0, which means unknown.
 
     log_depth: (...) predicted natural logarithms of z in metres.
     true_m: (...) true z in metres, or 0.

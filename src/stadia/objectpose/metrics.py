@@ -39,7 +39,7 @@ class Matches:
 def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> FloatArray:
     """Return the mask IoU of every predicted with every true object of one image, (P, G).
 
-    predicted: (H, W) predicted instance map: the number of the object at each pixel, counted from 1; 0 is no object.
+    predicted: (H, W) predicted instance map: the number of the object at each pixel, counted from 1; 0 means no object.
     true: (H, W) true instance map with numbers of the same kind.
     predicted_count: number P of predicted objects.
     true_count: number G of true objects.
@@ -194,7 +194,7 @@ def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
 def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
     """Return ADD-S (ADI) in metres: the mean distance from model points in the true pose to the nearest predicted one.
 
-    It is meant for symmetric objects, for which ADD would count equivalent poses as wrong. Points that coincide are
+    It is meant for symmetric objects, because ADD would count their equivalent poses as wrong. Points that coincide are
     searched once, because a search tree cannot separate them, but count as often as they occur.
 
     T_predicted: (4, 4) predicted pose, from model to camera coordinates in metres.
@@ -231,10 +231,10 @@ class ImageComparison:
     class_id: (P,) class number of each prediction.
     score: (P,) score of each prediction.
     true_class_id: (G,) class number of each true object.
-    rotation_deg: (P, G) rotation errors in degrees; infinite where the classes differ.
-    translation_cm: (P, G) translation errors in centimetres; infinite where the classes differ.
-    iou: (P, G) exact IoU of the oriented boxes; 0 where the classes differ.
-    hull_iou: (P, G) IoU of the enclosing axis-aligned boxes (see `iou_3d_hull`); 0 where the classes differ.
+    rotation_deg: (P, G) rotation errors in degrees; infinite for different classes.
+    translation_cm: (P, G) translation errors in centimetres; infinite for different classes.
+    iou: (P, G) exact IoU of the oriented boxes; 0 for different classes.
+    hull_iou: (P, G) IoU of the enclosing axis-aligned boxes (see `iou_3d_hull`); 0 for different classes.
     mask_iou: (P, G) IoU of the masks; 0 if masks were not compared.
     """
 
@@ -318,8 +318,8 @@ only.
 def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
     """Return the average precision of predictions: the area under the falling envelope of precision over recall.
 
-    This is the definition of PASCAL VOC since 2010. Predictions of equal score count together. The result is NaN if
-    there are no true objects.
+    This is the definition of PASCAL VOC since 2010. Predictions of equal score count together. The result is NaN
+    without true objects.
 
     score: (P,) score of each prediction.
     right: (P,) bool, whether the prediction was matched with a true object.
@@ -414,8 +414,8 @@ def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5)
     that were not. "recall" and "precision" are found / objects and found / predictions. "rotation_error_deg",
     "translation_error_cm" and "iou_3d" are means over the found objects; the first two have medians, too
     (..."_median"). "recall_5deg_5cm" and the like are the shares of all true objects that were found with errors
-    within both limits. "rotation_error_deg_of_all" is a mean over all true objects in which a missed object counts as
-    180 degrees. A mean or share of nothing is NaN.
+    within both limits. "rotation_error_deg_of_all" is a mean over all true objects; a missed object counts as 180
+    degrees. A mean or share of nothing is NaN.
 
     images: the comparison of predictions with true objects of each image.
     min_mask_iou: smallest mask IoU of a matched pair.

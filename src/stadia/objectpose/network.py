@@ -109,13 +109,13 @@ depth.
 class ObjectMaps(TensorDataclass):
     """Hold the output maps of the object pose network for B images and C classes, including the background.
 
-    The maps of poses are predicted for each of the C - 1 object classes, at the network's stride, where a map is h x
+    The maps of poses are predicted for each of the C - 1 object classes, at the network's stride, and each map is h x
     w.
 
     class_logits: (B, C, H, W) class logits of each image pixel.
     quaternion: (B, C - 1, 4, h, w) rotation as a quaternion w, x, y, z of any length: from object coordinates to
-        coordinates along the pixel's viewing ray, or to camera coordinates, as `rotation_frame` of the configuration
-        says ("ray" or "camera").
+        coordinates along the pixel's viewing ray (`rotation_frame="ray"` in the configuration) or to camera coordinates
+        ("camera").
     to_center: (B, C - 1, 2, h, w) x and y of the direction from the pixel towards its object's center, of any length.
     log_pixel_m: (B, C - 1, 1, h, w) ln(z / fx): logarithm of the metres that one pixel covers at the object.
     log_size: (B, C - 1, 3, h, w) natural logarithms of the edge lengths of the object's box in metres.
@@ -134,7 +134,7 @@ class ObjectMaps(TensorDataclass):
 
     @property
     def direction(self) -> Tensor:
-        """Return the direction from each map cell to its object's center whatever the class, (B, 2, h, w).
+        """Return the direction from each map cell to its object's center of any class, (B, 2, h, w).
 
         It is the sum of the unit vectors predicted for the classes, weighted by the probabilities of the classes.
         """
@@ -183,7 +183,7 @@ class ObjectPoseNet(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Return the number by which both sides of an image must be divisible."""
+        """Return the divisor of both sides of an image."""
         return self.net.encoder.strides[-1]
 
     def forward(self, image: Tensor) -> ObjectMaps:

@@ -31,7 +31,7 @@ def draw_objects(
 ) -> Image:
     """Return a copy of an image with the boxes and axes of objects drawn in, and optionally their names and scores.
 
-    The color of a box is that of the object's class.
+    A box has the color of the object's class.
 
     image: (H, W, 3) RGB.
     K: (3, 3) intrinsics in pixels.
@@ -90,7 +90,7 @@ class ObjectPredictions:
     name: name of the files that are written for the image, unique in their folder.
     image: (H, W, 3) uint8 RGB.
     K: (3, 3) intrinsics in pixels.
-    instance: (H, W) number of the object at each pixel: n is the n-th of `objects`, counted from 1, and 0 is no
+    instance: (H, W) number of the object at each pixel: n is the n-th of `objects`, counted from 1, and 0 means no
         object.
     objects: class, pose, size and score of the M predicted objects.
     true: labeled objects, which are drawn in a second image below; None if unknown.
@@ -108,7 +108,7 @@ class ObjectPredictions:
 
     @property
     def class_map(self) -> NDArray[np.integer]:
-        """Return the class of each pixel, (H, W); 0 is no object."""
+        """Return the class of each pixel, (H, W); 0 means no object."""
         return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
 
     def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:

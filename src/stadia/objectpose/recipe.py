@@ -204,7 +204,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         super().__init__(config)
         if config.data.classes is None:
             fix = "call ObjectPoseRecipe.prepare first"
-            raise ConfigError("data.classes", found="none", expected="the data set's classes", fix=fix)
+            raise ConfigError("data.classes", found="none", expected="the dataset's classes", fix=fix)
         self.classes = config.data.classes
         self.network = ObjectPoseNet(config.model, len(self.classes))
         self.loss = load_loss(config.loss.name, ObjectPoseLoss)(config.loss)
@@ -288,7 +288,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
 class FoundObjects:
     """Hold the M objects that the network found in a batch of B images.
 
-    instance: (B, H, W) number of the object at each pixel, counted from 1 in each image; 0 is no object.
+    instance: (B, H, W) number of the object at each pixel, counted from 1 in each image; 0 means no object.
     class_map: (B, H, W) class number of the object at each pixel; 0 is the background.
     image: (M,) index of the image that shows the object. Objects of one image are contiguous, in the order of their
         numbers.
@@ -341,8 +341,7 @@ def _paint_classes(class_id: Tensor, instance: Tensor, segments: Segments) -> Te
 def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[metrics.ImageComparison]:
     """Compare the found objects in each image with all labeled objects in it; return one comparison per image.
 
-    Found objects that lie mostly on objects without a label are left out, because nobody knows whether they are
-    right.
+    Found objects that mostly cover objects without a label are left out, because they cannot be scored.
 
     found: objects found in B images.
     targets: labels of the same images.

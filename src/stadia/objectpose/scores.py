@@ -213,7 +213,7 @@ def read_estimates(images: ObjectImages, results: Path) -> list[list[EstimatedBo
         poses = [box.T_camera_object for of_image in found for box, _ in of_image]
         true = [box.T_camera_object for index in range(len(images)) for box in images.boxes(index)]
     else:
-        expected = "results for a BOP or KITTI data set"
+        expected = "results for a BOP or KITTI dataset"
         raise ConfigError("--objects", found=f"results for {images.name}", expected=expected)
     if not poses:
         raise DataError(results, found="no estimate in any file", expected="at least one")

@@ -47,7 +47,7 @@ MIN_HANDLE_PX = 4  # A cup with fewer visible pixels of its handle counts as a b
 
 @dataclass(frozen=True, slots=True)
 class PlacedObject:
-    """Describe an object that stands on a table.
+    """Describe an object on a table.
 
     number: its number in instance maps, counted from 1.
     shape: its shape.
@@ -64,7 +64,7 @@ class TableScene(StillScene):
     """Everything that is needed to render a table.
 
     objects: the objects on the table.
-    object_of_part: (P,) object number of each part; 0 is no object.
+    object_of_part: (P,) object number of each part; 0 means no object.
     is_handle: (P,) bool, whether the part is a handle.
     """
 
@@ -79,7 +79,7 @@ def derive_table_seed(seed: int, split: str, index: int) -> int:
 
 
 def draw_shapes(seed: int, config: TableWorldConfig) -> list[household_objects.ObjectShape]:
-    """Return random shapes for a table, the largest first. At most one is a laptop, because it hides the others."""
+    """Return random shapes for a table, the largest first. At most one is a laptop, because it hides other objects."""
     random = make_generator(seed, "kinds")
     kinds = list(TABLEWORLD_CLASSES[1:])
     chosen: list[str] = []
@@ -97,7 +97,7 @@ def place_shapes(seed: int, shapes: Sequence[household_objects.ObjectShape], hal
     """Place objects close together on a table without overlap; objects that find no space are left out.
 
     seed: seed of the random places.
-    shapes: shapes of the objects, in the order in which they are placed.
+    shapes: shapes of the objects, in the order of placement.
     half: (2,) half of the table's size along x and z in metres.
     """
     placed: list[PlacedObject] = []
@@ -127,7 +127,7 @@ def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
 def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
     """Return a random camera pose, (4, 4) from camera to world coordinates in metres.
 
-    The camera looks at an object or near the middle of all objects, and keeps a minimum distance from each object.
+    The camera points at an object or near the middle of all objects, and keeps a minimum distance from each object.
 
     random: random generator.
     objects: the objects on the table.
@@ -197,13 +197,13 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
 
 @dataclass(frozen=True, slots=True)
 class VisibleObject:
-    """Describe an object of which a rendered image shows at least one pixel.
+    """Describe an object with at least one pixel in a rendered image.
 
     placed: the object on the table.
     T_camera_object: (4, 4) pose, from the object's to camera coordinates in metres.
     visible_px: number of pixels that show the object.
     full_px: number of pixels that would show it without occlusion and without the image's border.
-    symmetry: symmetry of its visible shape: that of its body, or "none" for a cup whose handle is visible.
+    symmetry: symmetry of its visible shape: the symmetry of its body, or "none" for a cup whose handle is visible.
     """
 
     placed: PlacedObject
@@ -219,7 +219,7 @@ class TableView:
 
     image: (H, W, 3) uint8 RGB.
     depth_m: (H, W) float32 z in metres.
-    instance: (H, W) number of the object at each pixel, in the order of `objects` and from 1; 0 is no object.
+    instance: (H, W) number of the object at each pixel, in the order of `objects` and from 1; 0 means no object.
     objects: the visible objects.
     K: (3, 3) intrinsics in pixels.
     T_world_camera: (4, 4) camera pose, from camera to world coordinates in metres.
@@ -358,4 +358,4 @@ def _draw_table_row(scene: Path) -> dataset_files.Image:
 
 
 write_tableworld = dataset_files.SceneWriter(TABLEWORLD, _write_table, _draw_tables, lambda config: config.views)
-"""Renders a TableWorld data set."""
+"""Renders a TableWorld dataset."""

@@ -245,7 +245,7 @@ def _(result: WrittenObjects) -> Iterator[str]:
     )
     if result.has_other_classes:
         yield (
-            "note: the data set has other classes than the run. In the csv, obj_id is the number of the run's class,"
+            "note: the dataset has other classes than the run. In the csv, obj_id is the number of the run's class,"
             " and poses use stadia's object frame, not the meshes' frame"
         )
     if result.padded:

@@ -16,9 +16,7 @@ from stadia.training.recipes.base.config import RecipeConfig, RunName, data_keys
 
 OVERLAY_STRIDE = 8  # image sides are multiples of it: both networks halve the image three times
 
-CompositePixels = Annotated[
-    int, Field(ge=16, le=4096), require_multiple(OVERLAY_STRIDE, "by which the networks divide an image")
-]
+CompositePixels = Annotated[int, Field(ge=16, le=4096), require_multiple(OVERLAY_STRIDE, "the stride of the networks")]
 
 
 class CutoutConfig(SceneCounts):
@@ -44,10 +42,10 @@ class CutoutConfig(SceneCounts):
 
 
 class BackgroundConfig(SourceOptions):
-    """Images with depth onto which cut-outs are pasted. The depth is true depth, or that of a teacher network.
+    """Images with depth onto which cut-outs are pasted. The depth is true depth, or the depth by a teacher network.
 
     path, format: see `open_recordings`. null takes RoadWorld's demo worlds, which are rendered once into the cache.
-    split_by: which images validate. Splits that a data set itself defines are kept.
+    split_by: which images validate. Splits that a dataset itself defines are kept.
     sides: cameras of the rig.
     teacher: a folder that `stadia predict` wrote for these images. Its depth replaces true depth.
     """
@@ -219,8 +217,8 @@ class OverlayConfig(RecipeConfig):
     Measured scores: docs/results/objects-and-composites.md.
 
     recipe: name of this recipe.
-    depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the data set.
-    depth_scale: scale of the depth labels; null = from the data set.
+    depth_source: origin of the depth labels, "exact" or "teacher: NAME"; null = from the dataset.
+    depth_scale: scale of the depth labels; null = from the dataset.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = (

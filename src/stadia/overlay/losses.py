@@ -19,7 +19,7 @@ from stadia.overlay.config import OverlayLossConfig
 
 @dataclass(frozen=True, slots=True)
 class OverlayComparison:
-    """Hold predictions and labels in the form in which every loss term takes them, (B, 1, H, W) each.
+    """Hold predictions and labels as every loss term takes them, (B, 1, H, W) each.
 
     depth: predicted depth, scaled so that the configured range from min_depth to max_depth becomes 0 to 1.
     true: true depth, scaled in the same way; 0 at unknown pixels.
@@ -100,7 +100,7 @@ def depth_smooth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tens
 def depth_ssim(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
     """Return the mean of 1 - SSIM between predicted and true scaled depth; a scalar.
 
-    The mean is over all 3x3 windows in which the depth of every pixel is known.
+    The mean is over all 3x3 windows with known depth at every pixel.
 
     given: scaled predictions and labels.
     config: configuration of the loss, which this term does not use.
@@ -194,7 +194,7 @@ class OverlayLoss:
 
     @torch.no_grad()
     def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
-        """Compute every term of OVERLAY_LOSSES, whatever its weight, to log it.
+        """Compute every term of OVERLAY_LOSSES, also with weight 0, to log it.
 
         Return each term as the scalar "monitor/NAME", and the seconds that it took as "monitor_s/NAME".
 

@@ -21,13 +21,13 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
     mask_both: number of pixels inside both the predicted and the true mask.
     mask_predicted: number of pixels inside the predicted mask.
     mask_true: number of pixels inside the true mask.
-    mask_absolute: sum over pixels of |p - t|, for the predicted probability p and the truth t, 0 or 1.
+    mask_absolute: sum over pixels of |p - t| with the predicted probability p and the truth t, 0 or 1.
     mask_surprise: sum over pixels of the binary cross-entropy.
     boundary_predicted: number of pixels on the boundary of the predicted mask.
     boundary_true: number of pixels on the boundary of the true mask.
-    boundary_predicted_near: number of those of the predicted boundary that are near the true boundary
+    boundary_predicted_near: number of pixels of the predicted boundary that are near the true boundary
         (`dilate_boundary`).
-    boundary_true_near: number of those of the true boundary that are near the predicted boundary.
+    boundary_true_near: number of pixels of the true boundary that are near the predicted boundary.
     logits: (B, 1, H, W) predicted logits, above 0 inside the predicted mask. A value that is not finite counts as
         outside the mask, with the largest error.
     true: (B, 1, H, W) bool true masks.
@@ -57,7 +57,7 @@ def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
 def mask_boundary(mask: Tensor) -> Tensor:
     """Return the boundary of masks, (B, 1, H, W) bool: pixels inside the mask that have a neighbor outside of it.
 
-    Pixels beyond the image's edge are no such neighbors, so a mask that touches the edge has no boundary there.
+    Pixels beyond the image's edge do not count as neighbors, so a mask that touches the edge has no boundary there.
 
     mask: (B, 1, H, W) bool.
     """
@@ -120,7 +120,7 @@ def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
 def compute_image_sums(
     depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: tuple[float, float]
 ) -> list[dict[str, float]]:
-    """Return the sums of depth and mask errors of each image, by name, which can be added over a data set.
+    """Return the sums of depth and mask errors of each image, by name, which can be added over a dataset.
 
     depth: (B, 1, H, W) predicted z.
     mask_logits: (B, 1, H, W) predicted logits of the mask.

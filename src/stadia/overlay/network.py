@@ -18,7 +18,7 @@ class OverlayMaps(TensorDataclass):
 
     log_depth: (B, 1, H, W) natural logarithm of z.
     mask_logits: (B, 1, H, W) logits of the mask, above 0 on pasted objects.
-    shared: last features before the two heads, from which depth and mask are both predicted.
+    shared: last features before the two heads that predict depth and mask.
     """
 
     log_depth: Tensor

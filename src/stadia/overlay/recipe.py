@@ -97,7 +97,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of the predicted depth, which is that of its labels."""
+        """Return the scale of the predicted depth, which equals the scale of its labels."""
         return self.config.depth_scale or DepthScale.METRES
 
     @property
@@ -234,7 +234,7 @@ class GradientBalance:
 
         step: number of the training step.
         terms: unweighted scalar terms by name.
-        shared: (B, C, h, w) features from which both heads predict.
+        shared: (B, C, h, w) features that both heads take.
         """
         if step == self._measured_at or (self.sizes and step % self.every):
             return
@@ -264,14 +264,14 @@ class GradientBalance:
     def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Return each term's share in the sum of all gradient sizes, by name; empty before the first measurement.
 
-        weights: weight of each term by name, by which the size of its gradient is multiplied.
+        weights: weight of each term by name; the size of its gradient is multiplied by it.
         """
         sizes = {name: weights[name] * size for name, size in self.sizes.items() if name in weights}
         total = sum(sizes.values())
         return {name: size / total for name, size in sizes.items()} if total else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the measured sizes of the gradients, for a checkpoint."""
+        """Return the measured sizes of the gradients; a checkpoint stores them."""
         return {"sizes": dict(self.sizes), "measured_at": self._measured_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

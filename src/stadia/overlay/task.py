@@ -136,7 +136,7 @@ class CompositeScore:
     values: Mapping[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        """Return the scores without those of single images."""
+        """Return the scores without the scores of single images."""
         shown = {key: value for key, value in self.values.items() if key not in ("per_image", "metrics")}
         return {**shown, **self.values["metrics"]}
 

@@ -27,7 +27,7 @@ Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
 """A sequence of images (3, H, W) of the network's size, each with its K (3, 3)."""
 
 NUM_COMPARED = 16
-"""Number of frames of the input on which another precision is compared with float32."""
+"""Number of frames of the input in a comparison of another precision with float32."""
 
 MAX_READ_FRAMES = 1000
 """Only this many first frames of a video are read for the comparison, because a video is decoded from its start."""

@@ -20,8 +20,8 @@ from stadia.io.input_files import check_writable
 from stadia.predict.run import Session
 
 ROS_AXES = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""(4, 4) transform from the axes of a camera (x right, y down, z forward) to those of ROS (x forward, y left, z up; REP
-103).
+"""(4, 4) transform from the axes of a camera (x right, y down, z forward) to the axes of ROS (x forward, y left, z up;
+REP 103).
 """
 
 ODOMETRY_FRAME = "odom"
@@ -60,7 +60,7 @@ class MessageMaker:
         """Create a message header.
 
         stamp: time stamp of the recorded image.
-        frame_id: name of the coordinate frame; None takes that of the recorded image.
+        frame_id: name of the coordinate frame; None takes the recorded image's.
         """
         time = self.make("builtin_interfaces/Time", sec=stamp.sec, nanosec=stamp.nanosec)
         counted = {"seq": 0} if self.is_ros1 else {}
@@ -147,7 +147,7 @@ class BagOutput:
     def add(self, namespace: str, stamp: MessageStamp, predicted: PredictedFrame) -> None:
         """Write the depth of a frame at the size of its image, its camera, and its pose if it has one.
 
-        namespace: of the camera's topics.
+        namespace: namespace of the camera's topics.
         stamp: time stamp of the recorded image.
         predicted: the frame with its prediction.
 
@@ -169,7 +169,7 @@ class BagOutput:
     def judge(self, namespace: str, stamp: MessageStamp, verdict: str, facts: Mapping[str, Any]) -> None:
         """Write the verdict on the predictions of a camera as diagnostics.
 
-        namespace: of the camera's topics; "" for the only camera.
+        namespace: namespace of the camera's topics; "" for the only camera.
         stamp: time stamp.
         verdict: usable, not judged, doubtful or unusable.
         facts: values by name.
@@ -182,7 +182,7 @@ class BagOutput:
 def open_bag_output(path: Path) -> Iterator[BagOutput]:
     """Open a new bag for writing; it appears at `path` only if the block ends without an error.
 
-    path: with the suffix .mcap or .db3 for ROS 2 (.db3: a folder of this name), or .bag for ROS 1.
+    path: path with the suffix .mcap or .db3 for ROS 2 (.db3: a folder of this name), or .bag for ROS 1.
 
     Raises StadiaError if the file exists, ConfigError if the package `rosbags` is not installed.
     """

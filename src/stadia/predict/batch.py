@@ -90,7 +90,7 @@ class BatchRequest:
 class BatchSummary:
     """Numbers of videos in a batch.
 
-    done: videos with predictions, with those of earlier calls.
+    done: videos with predictions, including earlier calls.
     failed: videos that failed in this call.
     before: videos that earlier calls had finished.
     unusable: videos whose predictions are judged unusable.
@@ -182,7 +182,7 @@ def _make_item(entry: VideoEntry) -> VideoItem:
 
 
 class VideoWorker:
-    """Predict videos of a batch one after the other; the first one loads the network."""
+    """Predict videos of a batch in sequence; the first one loads the network."""
 
     def __init__(self, request: BatchRequest) -> None:
         self.request = request

@@ -148,7 +148,7 @@ def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, 
 
 
 def describe_camera_file(path: Path) -> str | None:
-    """Return where the intrinsics in a file of `stadia camera` come from, in words; None without a readable file."""
+    """Return the origin of the intrinsics in a file of `stadia camera`, in words; None without a readable file."""
     try:
         values = read_json(path)
     except (OSError, StadiaError):
@@ -293,7 +293,7 @@ def describe_camera_choice(path: Path, name: str | None, chosen: CalibratedCamer
 
 
 def describe_projection(camera: CalibratedCamera) -> list[str]:
-    """Return a note if the camera's matrix is that of rectified images although a raw one exists; otherwise an empty
+    """Return a note if the camera's matrix belongs to rectified images although a raw one exists; otherwise an empty
     list.
     """
     coefficients = ", ".join(f"{value:.3g}" for value in camera.raw_distortion[:5])

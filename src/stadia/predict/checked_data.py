@@ -32,8 +32,8 @@ CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "split
 class CheckedData:
     """The data that `stadia check` examines.
 
-    recordings: the recordings of all data sets.
-    splits: for each split ("train", "val", ...), its frames of all data sets.
+    recordings: the recordings of all datasets.
+    splits: for each split ("train", "val", ...), its frames of all datasets.
     one_camera: recordings whose second camera is switched off by `data.stereo=false`.
     """
 
@@ -71,7 +71,7 @@ def assume_camera(config: DataConfig) -> CameraConfig | None:
 
 
 def open_checked_data(config: DataConfig) -> CheckedData:
-    """Open every data set of a configuration; of a video file, only a few stretches are opened."""
+    """Open every dataset of a configuration; of a video file, only a few stretches are opened."""
     recordings: list[Recording] = []
     one_camera: list[Recording] = []
     splits: dict[str, list[SplitFrames]] = {}

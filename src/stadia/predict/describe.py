@@ -36,8 +36,7 @@ docs/reference/base-network.md.
 """
 
 UNFAMILIAR = "The picture is unlike those that the metres of base were measured on, so its depth is relative."
-"""Text for a photo unlike those on which the metres of `base` were measured; without a known length it has no
-metres.
+"""Text for a photo unlike the ones that the metres of `base` were measured on; without a known length it has no metres.
 """
 
 NINETY_PERCENT = 1.645  # deviations that hold 90 % of a normal distribution
@@ -282,7 +281,7 @@ def prediction_lines(
     *,
     photo: PredictedFrame | None = None,
 ) -> Iterator[str]:
-    """Yield the number of predicted frames, where the trajectory ends, and the verdict.
+    """Yield the number of predicted frames, the end of the trajectory, and the verdict.
 
     folder: folder of the predictions.
     predictions: the predictions in it.
@@ -366,7 +365,7 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
     checks: the entry `checks` of predictions.json.
     """
     yield f"predictions: {checks['verdict']}"
-    yield from describe_answers(checks)
+    yield from describe_questions(checks)
     code_of_fix: dict[str, str] = {}
     for finding in checks["findings"]:
         headline = f"{finding['severity']} {_describe_code(finding['code'])}"
@@ -381,31 +380,31 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
             yield f"  not checked: {_describe_code(code)}: {reason}"
 
 
-def describe_answers(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each question: its verdict, the reason, and what it rests on; none for older files.
+def describe_questions(checks: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each question: its verdict, the reason and the basis. Older files have no questions.
 
     checks: the entry `checks` of predictions.json.
     """
-    for question, answer in checks.get("questions", {}).items():
-        basis = f" [{answer['basis']}]" if answer["basis"] else ""
-        reason = f": {answer['reason']}" if answer["reason"] else ""
-        yield f"  {question}: {answer['verdict']}{reason}{basis}"
+    for question, judged in checks.get("questions", {}).items():
+        basis = f" [{judged['basis']}]" if judged["basis"] else ""
+        reason = f": {judged['reason']}" if judged["reason"] else ""
+        yield f"  {question}: {judged['verdict']}{reason}{basis}"
 
 
 def summarize_verdict(checks: Mapping[str, Any], more: str = "--verbose") -> Iterator[str]:
     """Yield the verdict in predictions.json with its main reason and how to fix it.
 
     checks: the entry `checks` of predictions.json.
-    more: words for where the other reasons are found.
+    more: words for the place of the other reasons.
     """
     severe = [finding for finding in checks["findings"] if finding["severity"] != "note"]
     main = next((finding for finding in severe if finding["severity"] == "stop"), severe[0] if severe else None)
     if main is None:
         yield f"predictions: {checks['verdict']}"
-        yield from describe_answers(checks)
+        yield from describe_questions(checks)
         return
     yield f"predictions: {checks['verdict']}: {_describe_code(main['code'])}: {main['measured']}"
-    yield from describe_answers(checks)
+    yield from describe_questions(checks)
     yield f"  fix: {main['fix']}"
     others = ", ".join(finding["code"] for finding in severe if finding is not main)
     yield f"  {f'also {others}; ' * bool(others)}{more} and `stadia explain {main['code']}` say more"

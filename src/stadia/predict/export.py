@@ -57,7 +57,7 @@ class InverseDepthNetwork(nn.Module):
         self.factor = factor
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predict inverse depth (B, 1, H, W) of images (B, 3, H, W), for the focal length of the training."""
+        """Predict inverse depth (B, 1, H, W) of images (B, 3, H, W) with the focal length of the training."""
         inverse_depth = self.recipe.inverse_depth(image)
         return inverse_depth if self.factor == 1 else inverse_depth / self.factor
 
@@ -97,7 +97,7 @@ def describe_export(
         found, fix = f"a network of the package {package}", "distill it into a small one and export that"
         raise CheckpointError(checkpoint.path, found=found, expected="a network of torch alone", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
-    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # the first of several data sets
+    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # the first of several datasets
     if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Open the input of a prediction (an image, a folder, a video or a data set), and choose the camera of your
+"""Open the input of a prediction (an image, a folder, a video or a dataset), and choose the camera of your
 own images.
 """
 
@@ -61,19 +61,17 @@ has another unit.
 MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
 
 SHAPE_TOLERANCE = 0.02
-"""Largest difference, in natural logarithms, between the aspect ratio of images and that of the training's camera with
-which they may share that camera.
-"""
+"""Images may share the training's camera up to this difference of their aspect ratios, in natural logarithms."""
 
 SET_CAMERA = "set it with stadia camera INPUT --fov DEGREES"
 
 
 @dataclass(frozen=True)
 class InputCamera:
-    """The camera of your own images, and where it comes from.
+    """The camera of your own images, and its origin.
 
     config: options that open the images with this camera.
-    origin: where it comes from, in words, such as "33 mm lens of EXIF".
+    origin: its origin in words, such as "33 mm lens of EXIF".
     is_assumed: whether nothing about these images states it.
     warnings: texts of warnings about it.
     doubt: for an assumed camera, the word for it: "assumed", or that in the record of a map whose images do not
@@ -87,13 +85,13 @@ class InputCamera:
     doubt: str = "assumed"
 
     def describe_origin(self) -> str:
-        """Return where the camera comes from, in words."""
+        """Return the origin of the camera, in words."""
         return f"{self.doubt}, {self.origin}" if self.is_assumed else self.origin
 
     def lines(self, intrinsics: Intrinsics) -> list[str]:
-        """Return lines of text about the camera: where it comes from, its field of view, and warnings.
+        """Return lines of text about the camera: its origin, its field of view, and warnings.
 
-        intrinsics: of the frames.
+        intrinsics: intrinsics of the frames.
         """
         across_deg, down_deg = find_field_of_view(intrinsics)
         angles = f"{across_deg:.1f} x {down_deg:.1f} degrees"
@@ -113,9 +111,9 @@ class InputCamera:
 def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig | None = None) -> InputCamera:
     """Choose the camera of a photo, a video or a folder of images.
 
-    The first that exists is taken: the camera given by the user, a camera file next to the images, a map whose images
-        determine the camera, the lens in the metadata, the camera of the network's training, a map that does not
-        determine the camera, and a field of view of ASSUMED_FOV_DEG.
+    The first existing one of this list is taken: the user's camera; a camera file next to the images; a map whose
+    images determine the camera; the lens in the metadata; the camera of the network's training; a map whose images do
+    not determine the camera. Otherwise the field of view is ASSUMED_FOV_DEG.
 
     given: the options `data.camera` of the user.
     source: the images.
@@ -192,15 +190,15 @@ def _wraps_around(source: Path) -> bool:
 
 
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
-    """Return the line of text about the camera of a data set, in a list.
+    """Return the line of text about the camera of a dataset, in a list.
 
-    origin: where the camera comes from, in words.
-    intrinsics: of the frames.
+    origin: origin of the camera, in words.
+    intrinsics: intrinsics of the frames.
 
     Examples:
         >>> import numpy as np
-        >>> describe_camera("of the data set", Intrinsics(np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]), 100, 100))
-        ['camera: of the data set, 90.0 x 90.0 degrees']
+        >>> describe_camera("of the dataset", Intrinsics(np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]), 100, 100))
+        ['camera: of the dataset, 90.0 x 90.0 degrees']
     """
     return InputCamera(CameraConfig(), origin).lines(intrinsics)[:1]
 
@@ -248,7 +246,7 @@ def _take_map_camera(camera: MapCamera) -> CameraConfig:
 
 # -- the input
 
-DATA_SET_CAMERA = "of the data set"
+DATA_SET_CAMERA = "of the dataset"
 
 
 @dataclass(frozen=True)
@@ -256,16 +254,16 @@ class PredictionInput:
     """The frames of one input to predict, in order.
 
     name: name of the input.
-    frames: the frames; those of a video can be read only once.
+    frames: the frames. The frames of a video can be read only once.
     count: number of frames; None if the video file does not state it.
     rate_hz: frames per second.
-    recording: the recording that the frames are of; None for an image or a video file.
+    recording: the recording that contains the frames; None for an image or a video file.
     video_hash: hash of a video file; "" for other inputs.
     has_frame_numbers: whether the frames are named by their number in a video.
     indices: indices of the frames in the recording.
     names: names of all frames; empty if a video file does not state their number.
-    camera: camera of your own images and its origin; None for a data set, which has a camera of its own.
-    intrinsics: of your own images; None for a data set.
+    camera: camera of your own images and its origin; None for a dataset, which has a camera of its own.
+    intrinsics: intrinsics of your own images; None for a dataset.
     """
 
     name: str
@@ -286,13 +284,11 @@ class PredictionInput:
         return self.camera is not None and self.camera.is_assumed
 
     def describe_camera_origin(self) -> str:
-        """Return where the camera comes from, in the words of predictions.json."""
+        """Return the origin of the camera, in the words of predictions.json."""
         return DATA_SET_CAMERA if self.camera is None else self.camera.describe_origin()
 
     def camera_lines(self) -> list[str]:
-        """Return lines of text about the camera: where it comes from and its field of view (of a data set, at the first
-        frame).
-        """
+        """Return lines of text about the camera: its origin and field of view (of a dataset, at the first frame)."""
         if self.camera is not None and self.intrinsics is not None:
             return self.camera.lines(self.intrinsics)
         if self.recording is None or not len(self.indices):
@@ -308,19 +304,19 @@ class PredictionInput:
 def open_inputs(
     path: Path, *, every: int = 1, format: str = "auto", trained_camera: CameraConfig | None = None, **options: Any
 ) -> list[PredictionInput]:
-    """Open an image, a video file, a folder of images, or a data set (its left cameras); returns one input for each
-    recording.
+    """Open an image, a video file, a folder of images, or a dataset (its left cameras) for prediction.
 
-    A video file is read while it is predicted. Every frame gets depth, but the camera trajectory uses only frames that
-    a training with the same `stride` selects. Photos of several sizes or lenses in a folder are one input each.
+    A video file is read while it is predicted. Every frame gets depth, but the camera trajectory uses only the frames
+    that a training with the same `stride` selects. A folder of photos with several sizes or lenses is split into one
+    input per size and lens.
 
-    path: the image, video, folder or data set.
+    path: the image, video, folder or dataset.
     every: take each n-th frame.
     format: a name in `stadia.data.DATASETS`, or "auto" to detect it.
-    trained_camera: the camera of the network's training, for images whose camera is unknown; or None.
+    trained_camera: the camera of the network's training, which images of unknown camera may take; or None.
     options: fields of `stadia.data.config.SourceOptions`; an image uses `camera` and `ignore`.
 
-    Raises DataError if there is nothing to read, ConfigError for a wrong option.
+    Returns one input for each recording. Raises DataError if no image is found, and ConfigError for a wrong option.
     """
     path = expand_home(path)
     if is_own_file(path, format):
@@ -429,7 +425,7 @@ def is_own_file(path: Path, format: str) -> bool:
 
 
 def is_own_video(path: Path, format: str) -> bool:
-    """Return whether the path is your own video, photo or folder of images, as opposed to a data set.
+    """Return whether the path is your own video, photo or folder of images, as opposed to a dataset.
 
     path: the path; only folders and unknown files are opened to find out.
     format: name of the data's format, or "auto".
@@ -551,7 +547,7 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
     path: the input.
     options: options of `open_inputs` from the user, which win.
 
-    Returns the completed options; for a data set they are unchanged.
+    Returns the completed options; for a dataset they are unchanged.
     """
     path = expand_home(path)
     format = options.get("format", "auto")
@@ -573,7 +569,7 @@ def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dic
     set).
 
     path: the input.
-    options: options of `open_inputs`.
+    options: options that `open_inputs` takes.
     """
     chosen = {key: value for key, value in options.items() if key != "trained_camera"}
     if not is_own_video(path, options.get("format", "auto")):
@@ -588,7 +584,7 @@ def describe_recording_camera(recording: Recording, frame: int, camera: InputCam
 
     recording: the recording.
     frame: index of the frame.
-    camera: the chosen camera, for your own images; None for a data set.
+    camera: the chosen camera, for your own images; None for a dataset.
     """
     height, width = recording.image(frame).shape[:2]
     intrinsics = Intrinsics(recording.K(frame), height, width)
@@ -616,7 +612,7 @@ def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]
     """Return (height, width) of the first frame of an input, pixels.
 
     source: the input.
-    options: options of `open_inputs`.
+    options: options that `open_inputs` takes.
 
     Raises the errors of opening the input.
     """

@@ -56,14 +56,14 @@ COLOR_GROUPS = (
 class MasksRequest:
     """The arguments of `stadia masks SOURCE`.
 
-    source: the video, images or data set.
+    source: the video, images or dataset.
     by: what makes the masks: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.
     out: folder of the masks, with one folder in it for each of several recordings.
     options: options for opening the source.
     every: take each n-th frame.
     heights: file of a network that predicts object heights; the height of each car is then written to heights.json.
         None writes none.
-    road_by: like `by`, for the road alone; None takes the road from `by`.
+    road_by: like `by`, but only for the road; None takes the road from `by`.
     """
 
     source: Path
@@ -84,7 +84,7 @@ class MaskMaker:
     """Something that makes masks: a network, or masks of another program.
 
     classes: name of each class number.
-    identity: name and hash, for the record of the folder.
+    identity: name and hash that the folder's record contains.
     make: returns the masks of a recording's frame, or None.
     kind: what it finds, in words.
     """

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stadia.checks.prediction_checks import TrainingRecord
-    from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
+    from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate
     from stadia.core.types import Predictor
     from stadia.evaluation.frame_preparation import Frame, PredictedFrame
     from stadia.evaluation.predictions_folder import Provenance
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from stadia.training.recipes.base.training_overlap import TrainedInput
 
 MAX_FITTED = 8
-"""Number of image sizes for which an opened network is kept."""
+"""Number of image sizes whose opened networks are kept."""
 
 
 MAX_FOCAL_FRAMES = 8
@@ -59,14 +59,15 @@ MAX_FOCAL_FRAMES = 8
 
 
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
-    """Open a network for prediction; its weights are loaded when they are needed.
+    """Open a network for prediction. The weights are loaded at the first prediction.
 
-    network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-        transformers, a model.onnx of `stadia export`, or your own module:Class.
-    settings: `network.KEY=VALUE` for a network without a run.
-    max_pixels: of its images, if no training chose their size; None keeps each image's size.
+    network: one of: the folder of a run or a checkpoint; a name of `stadia list networks`; hf:ORG/NAME[@REVISION]; a
+        folder of the package transformers; a model.onnx of `stadia export`; your own module:Class.
+    settings: `network.KEY=VALUE` texts that configure a network without a run.
+    max_pixels: largest number of pixels of the network's input, if no training chose its size; None keeps the size of
+        each image.
 
-    Raises CheckpointError and ConfigError.
+    Raises CheckpointError if the network is missing or damaged, and ConfigError for wrong settings.
 
     Examples:
         >>> open_network("base").depth_scale
@@ -84,11 +85,14 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
 
 @dataclass(eq=False, repr=False)
 class Network:
-    """A network for prediction: trained, published, or your own. `ExportedFile` is an exported one.
+    """A network for prediction: trained in a run, published, or your own. `open_network` returns it.
 
-    name: as the user typed it.
-    checkpoint: of a run, or of a published network, which has no run.
-    max_pixels: most pixels of its images, if no training chose their size; None keeps each image's size.
+    The subclass `ExportedFile` holds an exported network.
+
+    name: the name as the user typed it.
+    checkpoint: the checkpoint of a run; for a published network, a checkpoint without a run.
+    max_pixels: largest number of pixels of the network's input, if no training chose its size; None keeps the size of
+        each image.
     """
 
     name: str
@@ -189,16 +193,18 @@ class Network:
         scale_from: str | Sequence[str] | None = None,
         options: PredictOptions | None = None,
     ) -> Prediction:
-        """Predict one image.
+        """Predict the depth of one image.
 
-        image: a file, or an array (H, W, 3) uint8 RGB.
-        K: (3, 3) of the image, pixels.
-        fov_deg: horizontal field of view, degrees, instead of K. Without both, a file's camera comes from a camera
-            file next to it, its EXIF, or an assumption, which the verdict mentions.
-        scale_from: known lengths that set the scale, as in `stadia predict --scale-from`: "height=1.5".
+        image: an image file, or an array (H, W, 3) uint8 RGB.
+        K: (3, 3) intrinsics of the image, pixels.
+        fov_deg: horizontal field of view, degrees, instead of K. Without both, the camera of a file comes from a camera
+            file next to it or from its EXIF data; otherwise a camera is assumed, and the verdict mentions it.
+        scale_from: known lengths that set the metric scale, as in `stadia predict --scale-from`, such as "height=1.5"
+            (camera height in metres).
         options: further options of `stadia predict`.
 
-        Raises ConfigError for more than one image, and the errors of opening and predicting it.
+        Returns the prediction: depth, intrinsics, verdict and scale. Raises ConfigError for more than one image, and
+        StadiaError if the image cannot be opened or predicted.
 
         Examples:
             >>> image = np.zeros((96, 128, 3), np.uint8)
@@ -230,31 +236,34 @@ class Network:
         scale_from: str | Sequence[str] | None = None,
         options: PredictOptions | None = None,
     ) -> Iterator[Prediction]:
-        """Predict the frames of a video, a folder of images or a data set, one by one.
+        """Predict the frames of a video, a folder of images or a dataset, one by one.
 
-        source: the input, which is opened at once.
-        K: (3, 3) of the frames, pixels.
+        source: the input. It is opened at once, not at the first frame.
+        K: (3, 3) intrinsics of the frames, pixels.
         fov_deg: horizontal field of view, degrees, instead of K. Without both, the camera comes from a camera file next
-            to the input, its metadata, or an assumption, which the verdict mentions.
+            to the input or from its metadata; otherwise a camera is assumed, and the verdict mentions it.
         every: predict each n-th frame; None predicts all.
-        scale_from: texts of `stadia predict --scale-from` (known lengths that set the scale), such as "height=1.5".
+        scale_from: known lengths that set the metric scale, as in `stadia predict --scale-from`, such as "height=1.5"
+            (camera height in metres).
         options: further options of `stadia predict`.
 
-        Yields a prediction for each frame, with `T_world_camera` if the camera trajectory reaches it.
+        Yields a prediction for each frame. Its `T_world_camera` is the pose, or None for a frame outside the camera
+        trajectory.
 
-        Raises the errors of opening the input.
+        Raises StadiaError if the input cannot be opened.
         """
         chosen = _add_camera(_merge_options(options, scale_from=scale_from, every=every), K, fov_deg)
         sessions = self.open(source, chosen)
         return (Prediction(predicted, session) for session in sessions for predicted in session.frames())
 
     def open(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Session]:
-        """Open an image, a folder, a video or a data set; returns one session for each recording.
+        """Open an image, a folder, a video or a dataset for prediction.
 
-        source: the input.
+        source: path of the input.
         options: options of the prediction; None takes the defaults.
 
-        Raises ConfigError for unused options or a network that predicts no depth, and the errors of opening the input.
+        Returns one session for each recording. Raises ConfigError for unused options or a network that predicts no
+        depth, and StadiaError if the input cannot be opened.
         """
         sessions = self.open_any(source, options)
         if not all(isinstance(session, Session) for session in sessions):
@@ -337,7 +346,7 @@ class Network:
     ) -> Iterator[PredictedFrame]:
         """Predict frames one by one, and chain the motions between them to a camera trajectory.
 
-        predictor: of this network.
+        predictor: predictor of this network.
         frames: the frames.
         options: options of the prediction.
         in_threads: whether reading and predicting run in several threads.
@@ -348,10 +357,10 @@ class Network:
         return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
 
     def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
-        """Return the median score of frames that is above 0 if they are unlike the photos on which the metres of the
-        network `base` were measured.
+        """Return the median score of frames. It is above 0 if they are unlike the photos that the metres of the network
+        `base` were measured on.
 
-        predictor: of this network.
+        predictor: predictor of this network.
         frames: frames spread over the input.
 
         Returns None for any other network, or without frames.
@@ -370,13 +379,13 @@ class Network:
             ]
         return float(np.median(scores)) if scores else None
 
-    def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
+    def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalEstimate]:
         """Return the median focal length that the network predicts for the first frames; an empty list if it predicts
         none.
         """
         import torch
 
-        from stadia.checks.prediction_checks.prediction_verdict import FocalBelief
+        from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate
         from stadia.networks.depth.depth_network import DepthNetwork
 
         network = getattr(self.recipe, "depth_network", None)
@@ -389,16 +398,16 @@ class Network:
                 if focal is None:
                     return []
                 focals.append(float(focal[0]))
-        return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
+        return [FocalEstimate(float(np.median(focals)), "the network")] if focals else []
 
     def run_backend(
         self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
     ) -> Predictor:
         """Return a predictor in the backend and precision of the options.
 
-        predictor: in PyTorch and float32.
+        predictor: the predictor in PyTorch and float32.
         options: options of the prediction.
-        open_inputs: opens the inputs, on which another precision is compared with float32.
+        open_inputs: opens the inputs; another precision is compared with float32 on them.
         """
         if options.has_default_backend:
             return predictor
@@ -440,7 +449,7 @@ class Network:
         return {one.name for one in fields(options)} - {"background"}
 
     def describe_kind(self) -> str:
-        """Return words for the kind of network, for the error about an unused option."""
+        """Return words for the kind of network; the error about an unused option contains them."""
         return f"recipe '{self.checkpoint.header.recipe}'"
 
     def require_weights(self) -> None:

@@ -33,7 +33,7 @@ from stadia.predict.options import PredictOptions, network_size_notes, requested
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.scale.grammar import find_given_height
 from stadia.predict.scale.receipt import ScaleReceipt
-from stadia.predict.verdict import answer_of_map
+from stadia.predict.verdict import judge_path_by_map
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.mapped_path import MappedPath
 from stadia.sfm.odometry.sliding_window_ba import MapPoints
@@ -45,8 +45,8 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 MAX_LENGTH_DIFFERENCE = 0.03
-"""Relative difference between the lengths of the refined trajectory and that of the pose network above which a note is
-given; usually it is half of this.
+"""Largest relative difference between the lengths of the refined trajectory and the pose network's without a note;
+usually it is half of this.
 """
 
 
@@ -56,7 +56,7 @@ class MeasuredPath:
 
     poses: pose T_world_camera (4, 4) of each frame, by its name.
     trained_on: number of the input's frames that trained the network; None if unknown.
-    of_trained_drives: number of further frames, of drives of which other frames trained it; None if unknown.
+    of_trained_drives: number of further frames, from drives with training frames; None if unknown.
     notes: lines of text.
     is_metric: whether the poses are in metres.
     """
@@ -75,12 +75,12 @@ class EstimatedPath:
     given: the input; its frames have been read.
     folder: has odometry.json, the trajectory, a drawing of it, and the points of the method `refined`.
     path: the trajectory.
-    depth_scale: kind of scale of the trajectory, which is that of the depth.
+    depth_scale: kind of scale of the trajectory, the same as the depth's.
     network_size: (height, width) of the network's images, pixels.
     method: name of the odometry method.
     receipt: how the scale was measured; None for the network's own scale.
     measured: measured poses.
-    score: of the trajectory against the measured poses; None if there are too few.
+    score: score of the trajectory against the measured poses; None with too few poses.
     points: number of points that the method mapped; None for a method without a map.
     checks: the verdict on the predicted depth.
     notes: lines of text.
@@ -193,7 +193,7 @@ class Odometry:
             height_m = find_given_height(options.scale_from)
             mapped = MappedPath.find(expand_home(self.source), predictor.depth_scale, height_m)
         if mapped is not None:
-            session.gate.answers[Question.PATH] = answer_of_map(mapped.mapped)
+            session.gate.verdicts[Question.PATH] = judge_path_by_map(mapped.mapped)
             frames = mapped.observe(predictor, frames)
         frames = track(frames, given.count, f"following {given.name}")
         if self.method != "refined":
@@ -238,7 +238,7 @@ def open_odometry(
     """Open an input to estimate its camera trajectory.
 
     network: predicts depth.
-    source: the video, folder of images or data set.
+    source: the video, folder of images or dataset.
     options: options of the prediction; `options.data["poses"]` names a file of measured poses of a video file to score
         by.
     method: a name in `ODOMETRY_METHODS`: refined, graph, aligned or network.

@@ -26,7 +26,7 @@ def about(help: str, *, unit: str = "", least: float | None = None) -> dict[str,
     A `bool` that is False by default becomes a flag; any other `bool` gets a `--no-` form; a tuple can be repeated.
 
     help: text for the command line and the reference.
-    unit: of the value, which the help shows as its placeholder.
+    unit: unit of the value, which the help shows as its placeholder.
     least: smallest allowed value.
     """
     return {"help": help, "unit": unit, "least": least}
@@ -76,8 +76,7 @@ class NetworkOptions(CheckedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(NetworkOptions):
-    """Options of a prediction: of `stadia predict`, `Network.open`, `Network.stream`. Each field's help text says what
-    it does.
+    """Options of `stadia predict`, `Network.open` and `Network.stream`. Each field has a help text.
 
     backend, precision: names in `stadia.evaluation.backends.BACKENDS` and `PRECISIONS`.
     cloud: whether to write a point cloud; None writes it if the network predicts points.
@@ -131,12 +130,13 @@ class PredictOptions(NetworkOptions):
 class EvaluateOptions(NetworkOptions):
     """Options of `stadia evaluate NETWORK DATA` and `stadia.evaluate`.
 
-    protocol: how depth is scored, a name of `stadia list protocols`.
-    by: groups of pixels that are scored separately, too: names in `score_parts.PARTS` except "class".
+    protocol: the rules for scoring depth, a name of `stadia list protocols`.
+    by: groups of pixels that get separate scores in addition: names in `score_parts.PARTS` except "class".
     frames: file with a list of the frames to score; None scores all.
-    held_out: whether frames that trained the network are left out.
-    motion: how the camera trajectory is estimated: "aligned" or "network".
-    find_protocol: published figures such as "abs_rel=.115,a1=.877", to find the protocols that reproduce them.
+    held_out: whether to leave out frames that trained the network.
+    motion: method for the camera trajectory: "aligned" or "network".
+    find_protocol: published figures such as "abs_rel=.115,a1=.877"; the evaluation searches the protocols that
+        reproduce them.
     """
 
     protocol: str = "metric"
@@ -327,7 +327,7 @@ def trained_size(config: Mapping[str, Any]) -> Size | None:
 
 
 def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | None:
-    """Return the image size that the user requested, if it differs from that of the training; otherwise None.
+    """Return the image size that the user requested, if it differs from the training's; otherwise None.
 
     requested: text such as "1216x352", or None.
     config: configuration of the training.

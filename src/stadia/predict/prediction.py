@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """The prediction of one image, from `Network.predict` or `Network.stream`.
+    """The prediction of one image: depth, camera, pose, verdict and scale.
+
+    `Network.predict` and `Network.stream` return it.
 
     predicted: the image with its inverse depth and pose.
-    session: the input that it belongs to.
+    session: the opened input that the image belongs to.
 
     Examples:
         >>> from stadia.predict.network import open_network
@@ -97,8 +99,8 @@ class Prediction:
 
     @property
     def T_world_camera(self) -> NDArray[np.float64] | None:
-        """Return the pose (4, 4), camera to world, in the unit of depth; None if the trajectory does not reach this
-        frame.
+        """Return the pose (4, 4), camera to world, in the unit of depth; None for a frame outside the camera
+        trajectory.
 
         The world is the camera of the first frame.
         """
@@ -106,28 +108,31 @@ class Prediction:
 
     @property
     def verdict(self) -> PredictionVerdict:
-        """Return the verdict on the predictions of the input so far, with its findings."""
+        """Return the verdict on the predictions of all frames so far, with its findings."""
         return self.session.verdict
 
     @property
     def receipt(self) -> ScaleReceipt | None:
-        """Return how the scale was measured; None if the network's own scale is kept."""
+        """Return the measurement of the metric scale; None if the network's own scale is kept."""
         return self.session.receipt
 
     @property
     def relative_error(self) -> float | None:
-        """Return the relative standard error of the depth, from the network's error and that of the scale; None if both
-        are unknown.
+        """Return the relative standard error of the depth; None if it is unknown.
+
+        It combines the error of the network with the error of the measured scale.
         """
         errors = [self.session.network.relative_error, None if self.receipt is None else self.receipt.deviation]
         known = [error for error in errors if error is not None]
         return math.hypot(*known) if known else None
 
     def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance in space between the scene points at two pixels (x, y), in the unit of depth.
+        """Return the distance in space between the scene points at two pixels, in the unit of depth.
 
-        Its standard deviation combines the spread of depth around both pixels with `relative_error`; it is NaN if the
-        latter is unknown.
+        Its standard deviation combines the spread of depth around both pixels with `relative_error`. It is NaN if
+        `relative_error` is unknown.
+
+        first, second: the pixels (x, y) of the whole image.
 
         Raises GeometryError if a pixel is outside the image or has no depth.
         """
@@ -136,7 +141,10 @@ class Prediction:
         return found if self.relative_error is not None else replace(found, deviation=math.nan)
 
     def save(self, folder: str | Path) -> WrittenPrediction:
-        """Predict the whole input again and write the files of `stadia predict` into a new folder."""
+        """Predict the whole input again, and write the files of `stadia predict` into a new folder.
+
+        folder: path of the new folder.
+        """
         return self.session.renew().write(Path(folder))
 
 
@@ -150,8 +158,9 @@ exact.
 class MeasuredDistance:
     """The distance in space between the scene points at two pixels.
 
-    distance: in the unit of depth.
-    deviation: its standard deviation, from the spread of depth around the pixels and the relative error of depth.
+    distance: the distance in the unit of depth.
+    deviation: standard deviation of the distance, from the spread of depth around the pixels and the relative error of
+        depth.
     depths: depth of both points along the optical axis.
     """
 
@@ -205,7 +214,7 @@ def lift_pixel(depth: NDArray[np.floating], K: NDArray[np.floating], x: int, y: 
     z = float(depth[y, x])
     if not (0 < z < math.inf):
         found = f"no depth at pixel {x}, {y}"
-        raise GeometryError("distance", found=found, expected="a pixel with depth", fix="choose one that is no sky")
+        raise GeometryError("distance", found=found, expected="a pixel with depth", fix="choose one that is not sky")
     return np.array([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], dtype=np.float64)
 
 

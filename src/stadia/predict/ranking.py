@@ -65,9 +65,9 @@ class View:
 class Candidate:
     """A network, or a folder of depth maps of another program, that takes part in a ranking.
 
-    name: as the user typed it.
+    name: name as the user typed it.
     predict: returns the depth of a frame, or None if it has none.
-    licence: of the weights; "" if unknown.
+    licence: licence of the weights; "" if unknown.
     weights_mb: size of the weights, megabytes; None if unknown.
     is_affine: whether inverse depth has an unknown shift besides the scale.
     """
@@ -110,7 +110,7 @@ class RankedCandidate:
 
     candidate: the network or depth maps.
     estimates: its measures by column name.
-    is_tied: whether noise does not tell it from the best candidate.
+    is_tied: whether its difference from the best candidate is within noise.
     """
 
     candidate: Candidate
@@ -146,7 +146,7 @@ class Ranking:
 
     @property
     def tied(self) -> list[str]:
-        """Return the names of the best candidates, which noise does not tell apart."""
+        """Return the names of the best candidates, whose differences are within noise."""
         return [row.name for row in self.rows if row.is_tied]
 
 
@@ -247,7 +247,7 @@ def interpolate_points(xy: Array, z: Array, height: int, width: int) -> tuple[Ar
 
     xy: (M, 2) pixels of the points.
     z: (M,) their depth.
-    height, width: of the image, pixels.
+    height, width: size of the image, pixels.
 
     Returns places (G, 2), pixels, and their depth (G,).
     """
@@ -304,7 +304,8 @@ def _sample(values: Map, xy: Array) -> Array:
 
 
 def measure_edges(inverse_depth: Map, image: NDArray[np.uint8]) -> float:
-    """Return how much more often depth edges lie near edges of the image than any pixels do; NaN without edges.
+    """Return the frequency of depth edges near edges of the image over the frequency of any pixels there; NaN without
+    edges.
 
     inverse_depth: (h, w).
     image: (H, W, 3) RGB.
@@ -441,7 +442,7 @@ def rank_networks(
         fix = f"make one: stadia map {source}. Without motion of the camera, nothing tells networks apart"
         raise DataError(source, found="no map", expected="a usable map, to compare depth with", fix=fix)
     if not mapped.is_usable:
-        fix = "pass a part of the video in which the camera moves, or compare by ground truth: stadia evaluate"
+        fix = "pass a part of the video with a moving camera, or compare by ground truth: stadia evaluate"
         raise DataError(source, found="a map that is unusable", expected="a usable map", fix=fix)
     geometry, grade = mapped.geometry, mapped.verdict.grade if mapped.verdict is not None else "not judged"
     (given,) = open_inputs(source, **(data or {}))

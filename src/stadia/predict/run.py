@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stadia.checks.prediction_checks import Answer, Question, Verdict
+from stadia.checks.prediction_checks import Question, QuestionVerdict, Verdict
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.data.video.video_camera import find_kept_scale
@@ -38,7 +38,7 @@ from stadia.io.trajectory_files import TRAJECTORY
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
-from stadia.predict.verdict import PredictionGate, answer_of_map, find_judging_map, record_worse_verdict
+from stadia.predict.verdict import PredictionGate, find_judging_map, judge_path_by_map, record_worse_verdict
 from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ Of 30 clips with right metres, two are above; of 27 with wrong ones, 21 are abov
 
 
 def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[Session]:
-    """Open an image, a folder, a video or a data set for a network; returns one session for each recording.
+    """Open an image, a folder, a video or a dataset for a network; returns one session for each recording.
 
     network: a `stadia.predict.network.Network`.
     source: the input.
@@ -143,21 +143,21 @@ class Session:
     network: a `stadia.predict.network.Network`.
     given: the input.
     options: options of the prediction.
-    predictor: of the network for this input; the sessions of one command share it.
+    predictor: predictor of the network for this input; the sessions of one command share it.
     source: path of the input; None for images in memory.
     reopen: opens all inputs of the source again, with another `every`; None if the frames can be read repeatedly.
     is_first: whether it is the first session of a command, which then describes the backend.
 
     Attributes:
         receipt: how the scale was measured; None if the network's own scale is kept.
-        mapped: the camera trajectory of the map next to a video, in the unit of the depth; None if none is used.
+        mapped: the camera trajectory of the map next to a video, in the unit of the depth; None if it is not used.
         map_problem: why a map next to the video is not used; "" if it is used or there is none.
         lacks_map: whether a map would give this video a trajectory that does not depend on predicted depth.
         trained: the frames of the input that were used in training the network.
-        strangeness: score of how unlike the images are those on which the network's metres were measured; None if it
-            was not measured.
-        is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that depth is
-            not claimed to be in metres.
+        strangeness: score of the images' dissimilarity to the ones that the network's metres were measured on; None if
+            it was not measured.
+        is_unfamiliar: whether the images are unlike the ones that the network's metres were measured on, so that depth
+            is not claimed to be in metres.
         photo: the prediction of a photo, once it was predicted; None for other inputs.
     """
 
@@ -204,7 +204,7 @@ class Session:
     # -- prepare: backend, scale, judge, path
 
     def start(self) -> None:
-        """Measure the scale, and look for the camera trajectory in a map next to the video; other methods call this
+        """Measure the scale, and search the camera trajectory in a map next to the video; other methods call this
         first.
 
         Raises StadiaError if no source of metres gives a scale.
@@ -237,11 +237,11 @@ class Session:
             raise ConfigError("--max-depth", found=found, expected="depth in metres", fix=fix)
         self._gate = self._open_gate()
         if self.network.can_predict_focal and can_read_first_frames:
-            self._gate.beliefs += self.network.find_focals(own, self.open_again().frames)
+            self._gate.focal_estimates += self.network.find_focals(own, self.open_again().frames)
 
     def judge_path(self) -> None:
         """Count the verdict on the camera trajectory in the overall verdict, next to the depth's."""
-        self.gate.asked.add(Question.PATH)
+        self.gate.counted.add(Question.PATH)
 
     def open_again(self, every: int | None = None) -> PredictionInput:
         """Open the input again, because its frames can be read only once.
@@ -315,23 +315,24 @@ class Session:
         )
         gate.has_path_of_depth = self.network.predicts_motion and self.input.count != 1
         if self.receipt is not None:
-            belief = self.receipt.find_focal()
-            gate.beliefs += [] if belief is None else [belief]
+            estimate = self.receipt.find_focal()
+            gate.focal_estimates += [] if estimate is None else [estimate]
             gate.of_scale += self.receipt.findings()
-            gate.asked.add(Question.SCALE)
-        if (answer := self._answer_scale()) is not None:
-            gate.answers[Question.SCALE] = answer
+            gate.counted.add(Question.SCALE)
+        gate.has_learned_metres = self.receipt is None
+        if (of_scale := self._judge_scale()) is not None:
+            gate.verdicts[Question.SCALE] = of_scale
         return gate
 
-    def _answer_scale(self) -> Answer | None:
-        """Return what is known about the metres before the verdict; None without metres."""
+    def _judge_scale(self) -> QuestionVerdict | None:
+        """Return the verdict on the metres before the findings; None without metres."""
         if self.receipt is not None:
             counts = [f"{fit.count} measurements by {name}" for name, fit in self.receipt.fits.items()]
             reason = f"one unit is {self.receipt.factor:.4g} m, +- {self.receipt.deviation:.1%}"
-            return Answer(Verdict(self.receipt.verdict), reason, " and ".join(counts))
+            return QuestionVerdict(Verdict(self.receipt.verdict), reason, " and ".join(counts))
         if self.is_unfamiliar:
             reason = "the images are unlike those that the metres of base were measured on, so depth is relative"
-            return Answer(Verdict.NOT_JUDGED, reason)
+            return QuestionVerdict(Verdict.NOT_JUDGED, reason)
         if self.network.name == DEFAULT_NETWORK and self.predictor.depth_scale is DepthScale.METRES:
             error = f"{self.network.relative_error:.0%}"
             reason = f"metres of base were off by {error} on average in images like these"
@@ -342,7 +343,7 @@ class Session:
                     Verdict.DOUBTFUL,
                     "the images are rather unlike those that the metres were measured on",
                 )
-            return Answer(verdict, reason, "features of frames spread over the input")
+            return QuestionVerdict(verdict, reason, "features of frames spread over the input")
         return None
 
     def _find_path(self) -> None:
@@ -364,12 +365,12 @@ class Session:
             return
         self.map_problem = found.compare_camera(next(iter(self.open_again().frames)))
         if not self.map_problem and not found.has_road_scale:
-            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same key frames
+            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same keyframes
         if not self.map_problem and found.scale is None:
             self.map_problem = "no key frame gives its scale"
         if not self.map_problem:
             self.mapped = found
-            self.gate.answers[Question.PATH] = answer_of_map(found.mapped)
+            self.gate.verdicts[Question.PATH] = judge_path_by_map(found.mapped)
             self.gate.has_own_path = found.has_road_scale
 
     # -- predict and judge

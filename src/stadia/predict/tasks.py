@@ -93,7 +93,7 @@ class LabeledSet:
 
 @dataclass(frozen=True)
 class ScoreOutput:
-    """Where the predictions of an evaluation are written.
+    """The output of the predictions of an evaluation.
 
     predictions: the folder.
     provenance: the network and options that made them.
@@ -150,7 +150,7 @@ class Task:
         raise self._unsupported("has scores")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
-        """Return the validation data of a training as labeled sets, one for each data set that has any."""
+        """Return the validation data of a training as labeled sets, one for each dataset that has any."""
         return []
 
     def score(self, labeled: Any, out: ScoreOutput, track: TrackProgress) -> Any:
@@ -184,10 +184,10 @@ def find_task(network: Network) -> Task:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a network on labeled data.
+    """The scores of a network on a labeled dataset, from `stadia.evaluate`.
 
-    summary: scores by name, the split, the number of images, and "notes".
-    files: the written files.
+    summary: the scores by name, the split, the number of images, and "notes" (sentences for the user).
+    files: paths of the written files.
     """
 
     summary: Mapping[str, Any]
@@ -202,16 +202,16 @@ def evaluate(
     out: str | Path | None = None,
     options: EvaluateOptions | None = None,
 ) -> Evaluation:
-    """Predict labeled data with a network, and score depth and camera trajectory.
+    """Predict a labeled dataset with a network, and score the depth and the camera trajectory.
 
-    network: opened, or its name.
-    data: recordings with ground truth, or labeled data of another task.
-    protocol: how depth is scored, a name of `stadia list protocols`; None takes that of the options ("metric" by
-        default).
-    out: folder for the predictions; None takes the network's run, or a temporary folder for a network without a run.
+    network: an opened network, or a name that `open_network` accepts.
+    data: path of recordings with ground truth, or of labeled data of another task, such as object poses.
+    protocol: the rules for scoring depth (alignment, crop, depth limits), a name of `stadia list protocols`; None takes
+        `options.protocol` ("metric" by default).
+    out: folder for the predictions; None takes the folder of the network's run, or a temporary folder without a run.
     options: further options of `stadia evaluate`.
 
-    Returns the scores and their files. Raises the errors of opening network and data.
+    Returns the scores and the written files. Raises StadiaError if the network or the data cannot be opened.
     """
     opened = network if isinstance(network, Network) else open_network(network)
     chosen = options or EvaluateOptions()
@@ -275,7 +275,7 @@ def evaluate_network(
 def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
     """Score the validation data of a training, if it has any, and write the scores into its run.
 
-    recipe: with the weights of the checkpoint, in evaluation mode and without gradients.
+    recipe: the recipe with the weights of the checkpoint, in evaluation mode and without gradients.
     checkpoint: the checkpoint.
     data: the data of the training.
     run: the run.
@@ -346,7 +346,7 @@ class LabeledRecordings(LabeledSet):
     reuse: whether finished predictions in the folder are scored again instead of being replaced.
     trained_on: frames of the training, by recording; their mean depth is a baseline.
     scale_from: texts of `--scale-from` (sources of metres), which are measured on each recording.
-    published: figures of which the protocol is searched.
+    published: figures whose protocol is searched.
     """
 
     predictor: Predictor
@@ -501,18 +501,18 @@ class DepthTask(Task):
     reuse_predictions = True
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledRecordings:
-        """Open recordings with ground truth to score; of a data set by default its held-out split.
+        """Open recordings with ground truth to score; of a dataset by default its held-out split.
 
-        data: the data set or video.
+        data: the dataset or video.
         options: options of the evaluation.
         progress: called while images are decoded.
 
-        Raises ConfigError if the object heights that gave the network its scale were measured on this data set.
+        Raises ConfigError if the object heights that gave the network its scale were measured on this dataset.
         """
         protocol = protocols.find_protocol(options.protocol, options.by)
         if any(text.partition("=")[0] == "map" for text in options.scale_from):
             fix = "use lidar, baseline, gps or height"
-            raise ConfigError("--scale-from map", found="a data set", expected="a video with its map", fix=fix)
+            raise ConfigError("--scale-from map", found="a dataset", expected="a video with its map", fix=fix)
         network, opened = self.network, dict(options.data)
         trained_with, size = network.trained_with, requested_size(options.size, network.trained_with)
         if "road" in trained_with:
@@ -566,7 +566,7 @@ class DepthTask(Task):
         )
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
-        """Return the validation frames of each data set of a training, each to be scored at its own image size and
+        """Return the validation frames of each dataset of a training, each to be scored at its own image size and
         crop.
 
         data: the data of the training.

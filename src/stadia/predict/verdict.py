@@ -16,9 +16,9 @@ from stadia.checks.catalog import VERDICT_CODES
 from stadia.checks.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.checks.prediction_checks import (
     WORST_FIRST,
-    Answer,
     PredictionVerdict,
     Question,
+    QuestionVerdict,
     SampledFrame,
     TrainingRecord,
     Verdict,
@@ -27,7 +27,7 @@ from stadia.checks.prediction_checks import (
     measure_frames,
     reduce_image,
 )
-from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalBelief
+from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalEstimate
 from stadia.checks.prediction_checks.question_verdicts import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED
 from stadia.checks.preflight.recording_survey import median_flow_px
 from stadia.core.errors import StadiaError, VerdictError
@@ -90,9 +90,10 @@ class PredictionGate:
     unused_map: why the map next to the input judges no depth; "" if it does, or if there is none.
 
     Attributes:
-        answers: answers about scale, path and camera that the input and the options give.
-        asked: questions that count in the overall verdict, next to the depth.
+        verdicts: verdicts on scale, path and camera that follow from the input and the options.
+        counted: questions that count in the overall verdict, next to the depth.
         has_path_of_depth: whether the camera trajectory is computed from predicted depth.
+        has_learned_metres: whether the metres are those that the network learned, and nothing measured them.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class PredictionGate:
         unused_map: str = "",
     ) -> None:
         self.mapped, self.unused_map = mapped, unused_map
-        self.answers: dict[Question, Answer] = {}
-        self.asked: set[Question] = set()
-        self.has_path_of_depth = False
+        self.verdicts: dict[Question, QuestionVerdict] = {}
+        self.counted: set[Question] = set()
+        self.has_path_of_depth = self.has_learned_metres = False
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
         self.is_of_training, self.has_trained_frames = is_of_training, has_trained_frames
         self.samples: list[SampledFrame] = []
@@ -118,7 +119,7 @@ class PredictionGate:
         self._focal: float | None = None
         self._judged: PredictionVerdict | None = None
         self._before: PredictedFrame | None = None
-        self.beliefs: list[FocalBelief] = []
+        self.focal_estimates: list[FocalEstimate] = []
         self.of_scale: list[Finding] = []
         self.has_own_path = False  # whether the path is independent of the network's depth
         self.flicker: list[float] = []
@@ -190,15 +191,16 @@ class PredictionGate:
             measure_frames(self.samples, has_ratios=has_ratios) if self.samples else None,
             self.training,
             focal=self._focal,
-            beliefs=self.beliefs,
+            focal_estimates=self.focal_estimates,
             of_scale=self.of_scale,
             camera_is_assumed=self.camera_is_assumed,
             is_of_training=self.is_of_training,
             has_trained_frames=self.has_trained_frames,
             unused_map=self.unused_map,
-            answers={Question.SCALE: of_scale, **self.answers},
-            asked=self.asked,
+            verdicts={Question.SCALE: of_scale, **self.verdicts},
+            counted=self.counted,
             has_path_of_depth=self.has_path_of_depth,
+            has_learned_metres=self.has_learned_metres,
         )
         return self._judged
 
@@ -217,8 +219,8 @@ class PredictionGate:
 def find_judging_map(source: Path) -> tuple[MapGeometry | None, str]:
     """Return the map next to a video or folder if it can judge depth, and otherwise why it cannot.
 
-    Only a map that was judged usable can: a doubtful one may be wrong where the depth is right. The reason is "" if
-    there is no map.
+    Only a map that was judged usable can: a doubtful one may contradict right depth. The reason is ""
+    without a map.
 
     source: path of the video or folder.
     """
@@ -233,16 +235,16 @@ def find_judging_map(source: Path) -> tuple[MapGeometry | None, str]:
     return stored.geometry, ""
 
 
-def answer_of_map(stored: StoredMap) -> Answer:
-    """Return the answer about the camera trajectory that a map gives.
+def judge_path_by_map(stored: StoredMap) -> QuestionVerdict:
+    """Return the verdict on the camera trajectory of a map.
 
     stored: the map.
     """
     placed = int(np.isfinite(stored.poses).all((1, 2)).sum())
     basis = f"a map that places {placed} of {len(stored.poses)} frames"
     if stored.verdict is None:
-        return Answer(Verdict.NOT_JUDGED, "the map was made by a version that judged no maps", basis)
-    return Answer(Verdict(stored.verdict.grade), f"the map is {stored.verdict}", basis)
+        return QuestionVerdict(Verdict.NOT_JUDGED, "the map was made by a version that judged no maps", basis)
+    return QuestionVerdict(Verdict(stored.verdict.grade), f"the map is {stored.verdict}", basis)
 
 
 def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:

@@ -180,11 +180,11 @@ def make_plot(
     title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (), note: str = "",
 ) -> Chart | None:  # fmt: skip
-    """Return a chart with the curves of one panel, or None if there is no finite value.
+    """Return a chart with the curves of one panel, or None without a finite value.
 
     The axis is logarithmic if the values span more than LOG_RATIO. It leaves out the outermost hundredth of the values.
 
-    better: direction in which the values improve.
+    better: direction of better values.
     noisy: whether a running mean is drawn over the values.
     marks: (first step, label) of each stage of the training.
     """

@@ -217,7 +217,7 @@ def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def measure_late_decrease(series: Series) -> float | None:
-    """Return the share by which an error fell over the last LAST_SHARE of the steps; None if it is not significant."""
+    """Return the relative fall of an error over the last LAST_SHARE of the steps; None if it is not significant."""
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
     if not len(steps):
         return None
@@ -303,7 +303,7 @@ class KeyTile:
 
 
 def make_tiles(run: RunFiles) -> list[KeyTile]:
-    """Return the key numbers of result.json next to their baselines, or those of the score files."""
+    """Return the key numbers of result.json next to their baselines, or of the score files."""
     result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
         files = {stem: score for stem, score in leave_out_mirrored(run.scores).items() if not is_baseline(score)}

@@ -87,7 +87,7 @@ def write_reconstruction_page(
 def place_dots(
     positions: NDArray[np.float64], shares: Sequence[float], names: Sequence[str]
 ) -> list[tuple[float, float, str, str]]:
-    """Return x, y, class and text of a dot for each camera, seen along the direction in which the path extends least.
+    """Return x, y, class and text of a dot for each camera, seen along the direction of the path's smallest extent.
 
     positions: (F, 3) camera positions.
     shares: share of contradicting matches of each, NaN if unknown.

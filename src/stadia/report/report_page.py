@@ -310,10 +310,11 @@ PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
 def build_report(
     run: Path, out: Path | None = None, *, private: bool = False, warn: Callable[[str], object] = lambda line: None
 ) -> Path:
-    """Write the report of a run's folder as one self-contained file, and return its path. The run may be unfinished.
+    """Write the report of a run as one self-contained HTML file, and return its path. The run may be unfinished.
 
+    run: folder of the run.
     out: file to write; by default RUN/report.html.
-    private: also show command line, absolute paths and uncommitted code.
+    private: whether to show command line, absolute paths and uncommitted code.
     warn: called with a line for each file that is lost or unreadable.
 
     Raises DataError if the folder is not a run.

@@ -224,7 +224,7 @@ def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[s
 
 
 def list_confounders(difference: RunDifference) -> list[str]:
-    """Return the differences because of which the effect of a single changed key cannot be seen."""
+    """Return the differences that hide the effect of a single changed key."""
     notes = []
     own = [change.key.partition(".")[2] for change in difference.code if change.is_within([OWN_VALUES])]
     if own and not any(change.key == "recipe_class" for change in difference.code):

@@ -32,7 +32,7 @@ class Series:
     values: Sequence[float]
 
     def find_best(self, better: str) -> tuple[float, int] | None:
-        """Return the best finite value and its step, or None if there is none.
+        """Return the best finite value and its step, or None without finite values.
 
         better: "lower" or "higher".
         """
@@ -186,7 +186,7 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
 
 
 def start_order(run: RunFiles) -> tuple[str, str]:
-    """Return the key by which runs are sorted: start time, then name."""
+    """Return the sort key of a run: start time, then name."""
     return run.facts.started, run.folder.resolve().name
 
 
@@ -300,7 +300,7 @@ class MetricLabel:
     """How a metric is shown.
 
     label: its name.
-    better: the direction in which it improves.
+    better: the direction of better values.
     key: whether it is one of the key numbers.
     """
 
@@ -364,7 +364,7 @@ def metric_label(name: str) -> MetricLabel:
 
 
 def direction_arrow(name: str, *, scale_known: bool = True) -> str:
-    """Return the symbol of the direction in which a score improves: ↓, ↑, or the target value if the scale is known."""
+    """Return the symbol of the direction of better scores: ↓, ↑, or the target value if the scale is known."""
     better = metric_label(name).better
     return {"lower": "↓", "higher": "↑", "one": "→\N{NO-BREAK SPACE}1" if scale_known else "", "neither": ""}[better]
 
@@ -418,7 +418,7 @@ def format_memory(megabytes: float) -> str:
 def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = False) -> tuple[str, str]:
     """Return the name of a depth scale, and the meaning of its numbers.
 
-    scale_from: the known lengths from which metres come.
+    scale_from: the known lengths that give metres.
     path: whether there is a camera path, too.
     """
     unknown = UNKNOWN_DEPTH_SCALE if name is None else (str(name), "This depth scale is unknown to the report.")
@@ -428,7 +428,9 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 
 
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
-    """Return a text about the known lengths from which metres come, or why there are none; "" if nothing is to add."""
+    """Return a text about the known lengths that give metres, or about the reason why the run has no metres; "" if
+    nothing is to add.
+    """
     if rests_on and depth_scale == METRES:
         return f"Metres come from {rests_on}."
     if rests_on:

@@ -124,7 +124,7 @@ def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
 
 def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the scores without those of `--flip`, if the same data are scored without it."""
+    """Return the scores without scores of `--flip`, if the same data are scored without it."""
 
     def find_data(score: dict[str, Any]) -> dict[str, Any]:
         about = (item for item in score.items() if item[0] not in FLIP_RESULTS)
@@ -137,7 +137,7 @@ def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
 
 def is_mirrored(score: dict[str, Any]) -> bool:
-    """Return whether a score file belongs to maps that were averaged with those of the mirrored image."""
+    """Return whether a score file belongs to maps that were averaged with maps of the mirrored image."""
     return score.get("flip") is True
 
 
@@ -376,7 +376,7 @@ class ReceiptRow:
 
 
 def list_scale_receipts(run: RunFiles) -> list[ReceiptRow]:
-    """Return the sources from which a run's predictions get metres, at most MAX_RECEIPTS."""
+    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS."""
     rows: list[ReceiptRow] = []
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         with suppress(StadiaError, OSError):  # a damaged record is listed by the images of the same file

@@ -29,13 +29,13 @@ def make_result_row(
 ) -> dict[str, Any]:
     """Return the row of a run in a study as JSON: status, result, and provenance.
 
-    The result is that of the first metric that the run has. `drift` is the relative change over the last fifth.
+    The result is the value of the first metric that the run has. `drift` is the relative change over the last fifth.
 
     metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric.
-    better: direction in which the metric improves.
+    better: direction of better values of the metric.
     at: whether the last or the best value counts.
 
-    Raises RunError if a finished run has none of the metrics.
+    Raises RunError if all metrics are missing in a finished run.
     """
     series = {logged.name: logged for logged in run.series}
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}

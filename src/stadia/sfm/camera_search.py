@@ -1,4 +1,4 @@
-"""Estimate an unknown camera: map some key frames from several fields of view, and keep the camera of the best map.
+"""Estimate an unknown camera: map some keyframes from several fields of view, and keep the camera of the best map.
 
 Photos of several image shapes have one camera for each shape.
 """
@@ -37,22 +37,22 @@ from stadia.sfm.sparse_map import Array, LensCamera, SparseMap, from_reconstruct
 PARAMETERS = ("focal_px", "center_x_px", "center_y_px", "k1", "k2", "p1", "p2")
 
 INFLATION = 4.0
-"""Factor by which standard deviations from the residuals are enlarged: nearby residuals are correlated, and no real
-lens fits the distortion model exactly.
+"""Factor on standard deviations from the residuals: nearby residuals are correlated, and no real lens fits the
+distortion model exactly.
 """
 
 MAX_FOCAL_DEVIATION = 0.04
 """Largest relative standard deviation of a focal length that is reported as estimated."""
 
 MIN_FOCAL_DEVIATION = 0.005
-"""Relative standard deviation that is added (in squares) to that of every focal length."""
+"""Relative standard deviation that is added (in squares) to the one of every focal length."""
 
 MAX_USED_DEVIATION = 0.1
 """Largest relative standard deviation of a focal length that a map uses; above it, an assumed field of view is better.
 """
 
 MIN_TURN_DEG = 15.0
-"""Smallest rotation between two key frames, degrees, with which a focal length is reported as estimated. With less
+"""Smallest rotation between two keyframes, degrees, with which a focal length is reported as estimated. With less
 rotation, rolling shutter and unusual lenses influence it more.
 """
 
@@ -65,16 +65,14 @@ class LensIntervals:
 
     deviations: standard deviation by the names in PARAMETERS; 0 for a parameter that was held fixed, very large for one
         that the images do not determine.
-    turn_deg: largest rotation between two key frames, degrees.
+    turn_deg: largest rotation between two keyframes, degrees.
     """
 
     deviations: dict[str, float]
     turn_deg: float
 
     def widen_focal(self, deviation_px: float) -> LensIntervals:
-        """Return a copy in which an independent standard deviation, in pixels, is added (in squares) to that of the
-        focal length.
-        """
+        """Return a copy with an independent standard deviation, pixels, added in squares to the focal length's."""
         focal_px = float(np.hypot(self.deviations["focal_px"], deviation_px))
         return replace(self, deviations={**self.deviations, "focal_px": focal_px})
 
@@ -204,7 +202,7 @@ def _differentiate_poses(sparse: SparseMap) -> tuple[Array, Array]:
 
 
 def measure_turn_deg(sparse: SparseMap) -> float:
-    """Return the largest rotation angle between any two key frames of a map, degrees."""
+    """Return the largest rotation angle between any two keyframes of a map, degrees."""
     R = sparse.T_camera_world[:, :3, :3]
     cosine = (np.einsum("aij,bij->ab", R, R) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine.min(initial=1.0), -1, 1))))
@@ -218,7 +216,7 @@ shutter.
 MIN_DEVIATIONS = 3.0
 MIN_ROW_KEY_FRAMES, MAX_ROW_KEY_FRAMES = 4, 120
 MIN_DEPTH_SHARE = 0.25
-"""Smallest depth of a point in the frames before and after, as a share of its depth in the key frame; a point that
+"""Smallest depth of a point in the frames before and after, as a share of its depth in the keyframe; a point that
 comes nearer leaves the image.
 """
 
@@ -246,7 +244,7 @@ class RowReadout:
 
 
 def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | None:
-    """Return the readout time of the rows, of the first MAX_ROW_KEY_FRAMES key frames.
+    """Return the readout time of the rows, of the first MAX_ROW_KEY_FRAMES keyframes.
 
     None for fewer than MIN_ROW_KEY_FRAMES.
 
@@ -273,7 +271,7 @@ def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
     """Differentiate the M projected pixels of a map with respect to the readout time in frame intervals; returns (M,
     2).
 
-    The derivative is 0 where the frame before or after has no pose.
+    The derivative is 0 at a frame whose neighbor has no pose.
 
     sparse: the map.
     T_camera_world: (N, 4, 4) of all video frames, NaN if unknown.
@@ -293,7 +291,7 @@ def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
 
 
 SEARCH_FRAMES = 30
-"""Number of key frames, from the middle of the video, on which each start value of the focal length is tried."""
+"""Number of keyframes, from the middle of the video, that each start value of the focal length is tried on."""
 
 MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
@@ -313,7 +311,7 @@ MAX_ROUNDS = 4
 """
 
 START_ANGLES_DEG = (2.0, 6.0, 16.0)
-"""Smallest triangulation angles, degrees, of the image pair from which COLMAP starts a model; tried in this order.
+"""Smallest triangulation angles, degrees, of the first image pair of a COLMAP model; tried in this order.
 
 A wrong first pair bends the camera trajectory, and another angle selects another pair.
 """
@@ -329,20 +327,20 @@ FAIR_COST = 0.3  # of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0
-"""Horizontal field of view, degrees, that is assumed if the images do not determine it: between those of dashcams and
-phones.
+"""Horizontal field of view, degrees, that is assumed if the images do not determine it: between dashcams' and phones'.
 """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundCamera:
-    """A camera estimated from some key frames, with its uncertainty and the model it comes from.
+    """A camera estimated from some keyframes, with its uncertainty and the model it comes from.
 
-    camera: intrinsics and distortion, for the small frames (the frames shrunk to at most 800 px, as used for features).
+    camera: intrinsics and distortion that fit the small frames (the frames shrunk to at most 800 px, as used for
+        features).
     intervals: standard deviations of the parameters of `camera`.
-    registered: share (0 to 1) of the tried key frames that got a pose.
+    registered: share (0 to 1) of the tried keyframes that got a pose.
     cost: mean robust reprojection cost of an observation, from `measure_cost`.
-    model: the pycolmap.Reconstruction of the tried key frames; the remaining key frames are added to it later.
+    model: the pycolmap.Reconstruction of the tried keyframes; the remaining keyframes are added to it later.
     starts_agree: whether other starts of similar cost ended at the same focal length.
     start_spread: largest relative difference between `camera.focal_px` and the focal lengths of those starts.
     """
@@ -357,19 +355,19 @@ class FoundCamera:
 
     @property
     def is_good(self) -> bool:
-        """Return whether nearly all tried key frames have a pose at so low a cost that no other start needs to be
+        """Return whether nearly all tried keyframes have a pose at so low a cost that no other start needs to be
         tried.
         """
         return self.registered >= GOOD_REGISTERED and self.cost < GOOD_COST
 
     @property
     def does_turn(self) -> bool:
-        """Return whether the largest rotation between two key frames suffices to claim a focal length."""
+        """Return whether the largest rotation between two keyframes suffices to claim a focal length."""
         return self.intervals.turn_deg >= MIN_TURN_DEG
 
     @property
     def is_fair(self) -> bool:
-        """Return whether nearly all tried key frames have a pose, at a cost that only a right first pair of images
+        """Return whether nearly all tried keyframes have a pose, at a cost that only a right first pair of images
         reaches.
         """
         return self.registered >= GOOD_REGISTERED and self.cost < FAIR_COST
@@ -385,18 +383,18 @@ def find_camera(
     workers: Workers,
     before: FoundCamera | None = None,
 ) -> FoundCamera | None:
-    """Estimate the camera from SEARCH_FRAMES key frames, by mapping them from several focal lengths.
+    """Estimate the camera from SEARCH_FRAMES keyframes, by mapping them from several focal lengths.
 
-    database: COLMAP database with the verified matches of the key frames.
-    frames: indices of all key frames, rising; the SEARCH_FRAMES in the middle are tried.
-    height, width: of the small frames, pixels.
+    database: COLMAP database with the verified matches of the keyframes.
+    frames: indices of all keyframes, rising; the SEARCH_FRAMES in the middle are tried.
+    height, width: size of the small frames, pixels.
     given: the camera if the user gave it; then only poses and points are searched, since the first image pair can still
         be wrong.
     workers: number of threads, and how progress is shown.
     before: the camera that an earlier search with fewer matches found. If its starts agreed, and one start with the new
         matches ends at its focal length again, no further start is tried.
 
-    Returns the camera with the model of the tried key frames; None if no start gives a pose to three of them.
+    Returns the camera with the model of the tried keyframes; None if no start gives a pose to three of them.
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
     every = [f"{index:08d}" for index in frames]
@@ -446,9 +444,9 @@ def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
 def _find_structure(
     database: Path, every: Sequence[str], names: Sequence[str], given: LensCamera, workers: Workers
 ) -> FoundCamera | None:
-    """Return the model with a known camera, of `every` key frame if possible, else of `names`."""
+    """Return the model with a known camera, of `every` keyframe if possible, else of `names`."""
     starts = list[FoundCamera]()
-    # with all key frames the first pair is mostly right
+    # with all keyframes the first pair is mostly right
     starts += filter(None, [try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
     if starts and starts[0].is_good:
         return starts[0]
@@ -476,10 +474,10 @@ def try_start(
     angle_deg: float,
     workers: Workers,
 ) -> FoundCamera | None:
-    """Map key frames from one start camera, and refine that camera by bundle adjustment.
+    """Map keyframes from one start camera, and refine that camera by bundle adjustment.
 
     database: COLMAP database with the verified matches.
-    names: image names of the key frames in the database (8-digit indices).
+    names: image names of the keyframes in the database (8-digit indices).
     start: the camera that the mapping starts from.
     given: the camera if the user gave it, which is then kept instead of refined; else None.
     angle_deg: smallest triangulation angle of the first image pair, degrees.
@@ -539,9 +537,7 @@ parallax.
 
 MIN_MATCHES, MIN_PAIRS = 30, 3
 MAX_RESIDUAL_PX = 0.7
-"""Largest residual, pixels, of the share EXPLAINED of the matches for which a pure rotation counts as their
-explanation.
-"""
+"""A pure rotation explains the matches if its residual is at most this, pixels, for the share EXPLAINED of them."""
 
 EXPLAINED = 0.8
 _FOVS_DEG = np.geomspace(22.0, 135.0, 12)
@@ -551,11 +547,11 @@ _KABSCH_ROUNDS, _KEPT = 3, 0.7
 def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width: int) -> float | None:
     """Find the focal length of a camera that only rotates, by fitting a rotation to the matches of each image pair.
 
-    A camera that moves sideways along a wall looks like a rotating camera with a very long lens. So None is returned if
+    A camera that moves sideways along a wall resembles a rotating camera with a very long lens. So None is returned if
     the best focal length is at an end of the tested range of fields of view.
 
     pairs: for each image pair, the matched pixels in the first and in the second image, (N, 2) each.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
     Returns the focal length in pixels; None if rotations do not explain the matches (there is parallax) or too few
     pairs move.
@@ -603,21 +599,21 @@ def _measure_rotation_px(first: Array, second: Array, focal_px: float) -> Array:
 # -- photos of several shapes, each with a camera of its own
 
 FOCAL_SHARE = 1.2
-"""Focal length over the longer image side from which an unknown photo camera starts, as in COLMAP."""
+"""Start value of an unknown photo camera's focal length over the longer image side, as in COLMAP."""
 
 MAX_RETURN_PX = 0.5
 """Largest distance, pixels, between a feature and itself after it was moved into the first camera's image and back. A
-feature with a larger distance lies outside the range in which the first lens is known.
+feature with a larger distance is outside the range that the first lens is known in.
 """
 
 ENOUGH = 0.95
-"""Share of the photos with a pose from which no other first image pair is tried."""
+"""No other first image pair is tried if this share of the photos has a pose."""
 
 
 def unify_photo_cameras(
     stream: FrameStream, files: Mapping[int, Path], work: Path, workers: Workers
 ) -> tuple[dict[int, Path], list[LensCamera]]:
-    """Move the features of photos of several image shapes to where the camera of the first shape would see them.
+    """Move the features of photos of several image shapes to their position in the camera of the first shape.
 
     Afterwards one camera model fits all photos.
 
@@ -648,8 +644,7 @@ def find_photo_cameras(
     work: Path,
     workers: Workers,
 ) -> list[LensCamera | None]:
-    """Estimate one camera for each image shape among the photos, by a first map in which all cameras are free
-    parameters.
+    """Estimate one camera for each image shape among the photos, by a first map with all cameras as free parameters.
 
     files: feature file of each photo, by the photo's index.
     cameras: for every photo, the number of its shape (an index into `sizes`).
@@ -658,7 +653,7 @@ def find_photo_cameras(
     work: folder for the database of the first map.
     workers: number of threads, and how progress is shown.
 
-    Returns a camera for each shape; None for a shape of which no photo got a pose.
+    Returns a camera for each shape; None for a shape whose photos all have no pose.
     """
     pycolmap, database = import_pycolmap(), work / "photos.db"
     starts = list[Any]()
@@ -689,8 +684,8 @@ def move_features(
 ) -> dict[int, Path]:
     """Write features as the camera of the first shape would see them.
 
-    Features that do not come back to their place when moved to the first camera and back are left out, since the first
-    lens is known only within its own image.
+    Features that do not return to their place when moved to the first camera and back are left out. The reason is that
+    the first lens is known only within its own image.
 
     files: feature file of each photo, by the photo's index.
     cameras: for every photo, the number of its shape (an index into `lenses`).

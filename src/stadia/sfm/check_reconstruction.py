@@ -41,13 +41,13 @@ from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MIN_SEEN = 15
-"""Fewest matches of an image with others from which it is judged."""
+"""Fewest matches of an image with others that judge it."""
 
 MAX_FOCAL_ERROR, MAX_FOCAL_ERROR_AT_ALL = 0.05, 0.1
 """Largest relative error of a focal length that is usable, and largest one that is doubtful."""
 
 MAX_FOCAL_RANGE = 1.5
-"""Largest factor between focal lengths with which the matches fit alike; above it, the images do not determine one."""
+"""Largest factor between focal lengths that fit the matches equally well; above it, the images do not determine one."""
 
 DEPTH_IMAGES = 40
 MIN_DEPTH_POINTS = 100
@@ -58,10 +58,10 @@ MAX_DEPTH_ERROR, MAX_DEPTH_ERROR_AT_ALL = 0.1, 0.25
 """Largest median relative error of depth maps that are usable, and of doubtful ones."""
 
 MIN_DEPTH_GAIN = 2.0
-"""Factor by which another meaning must reduce the median error of depth maps to be named."""
+"""Another meaning is named if it reduces the median error of depth maps at least by this factor."""
 
 MAX_UNIT = 1.1
-"""Factor between depth and the unit of poses from which a different unit is named."""
+"""A different unit is named from this factor between depth and the unit of poses."""
 
 
 class Grade(StrEnum):
@@ -146,18 +146,18 @@ class DepthMeaning:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructionVerdict:
-    """What independent matches say about a reconstruction.
+    """The verdicts of `check_reconstruction`, and the measurements behind them.
 
     path: verdict on the poses.
     camera: verdict on the focal lengths.
-    conventions: verdict on how the file is meant.
+    conventions: verdict on the conventions of the file, such as its axes and the order of poses.
     depth: verdict on the depth maps; None without them.
-    search: what was found about conventions.
+    search: the conventions that fit the matches.
     evidence: measurements on the poses as given.
     reasons: measurements beyond their limit.
     images: agreement of each image that has a pose.
     pairs: agreement of each pair of images.
-    meaning: what depth maps mean; None without them.
+    meaning: the quantity in the depth maps, such as z or distance, and its unit; None without them.
     count: number of all images.
     notes: sentences for the user.
     """
@@ -183,7 +183,9 @@ class ReconstructionVerdict:
 
     @property
     def contradicting(self) -> tuple[ImageAgreement, ...]:
-        """Return the images of which more matches contradict than usual by MAX_CONTRADICTED, worst first."""
+        """Return the images whose share of contradicting matches exceeds the usual one by MAX_CONTRADICTED, worst
+        first.
+        """
         known = [image for image in self.images if np.isfinite(image.share)]
         usual = float(np.median([image.share for image in known])) if known else 0.0
         limit = MAX_CONTRADICTED + min(usual, 1 - 2 * MAX_CONTRADICTED)
@@ -198,18 +200,20 @@ def check_reconstruction(
     work: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> ReconstructionVerdict:
-    """Judge the result of any program by the images that it is of.
+    """Check the camera poses of any program against matches between its images.
 
-    The images are matched with each other without the result; neither its points nor its matches count as proof.
+    The images are matched again from their pixels alone. The points and matches of the reconstruction are not used as
+    evidence.
 
-    path: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
+    path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
         `stadia.io.reconstruction_formats.FORMATS`.
     images: the folder of images, or the video.
-    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, for formats without a camera.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
     work: folder for the cached matches; None takes a folder in the user's cache.
-    track: shows progress.
+    track: wraps loops to show their progress.
 
-    Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
+    Returns the verdicts on poses, camera, conventions and depth maps. Raises DataError for an unknown file, for images
+    that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))  # a wrong file is found before the images are matched
     matches = match_images(images, work, track)
@@ -220,7 +224,7 @@ def replace_camera(reconstruction: Reconstruction, matches: ImageMatches, camera
     """Return a result with the camera that the user gives in place of its own; unchanged if `camera` is None.
 
     reconstruction: the result.
-    matches: the images, whose median size is that of a camera without one.
+    matches: the images; their median size replaces the missing size of a camera.
     camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360.
 
     Raises DataError for a wrong camera file, ConfigError for wrong numbers.
@@ -333,7 +337,9 @@ PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {
     "reversing": lambda e, names: f"{e.reversing:.0%} of the steps of a drive go back",
     "speed_jump": lambda e, names: f"the speed changes {e.speed_jump:.0f} times within a few images",
     "aside": lambda e, names: f"{e.aside:.0%} of the pairs of expanding images show another direction of motion",
-    "kink_deg": lambda e, names: f"after {names[e.kink_frame]}, a step goes {e.kink_deg:.0f} degrees beside the travel",
+    "kink_deg": lambda e, names: (
+        f"after {names[e.kink_frame]}, a step turns {e.kink_deg:.0f} degrees off the direction of travel"
+    ),
     "road_drift": lambda e, names: f"the height over the road changes {e.road_drift:.2f} times",
 }
 """For each field of `MapEvidence` beyond its limit, a sentence about it; function of the evidence and image names."""
@@ -349,7 +355,7 @@ def _judge_camera(search: ConventionSearch, posed: PosedImages) -> Judgement:
         return Judgement(Grade.UNUSABLE, search.found.what, basis)
     if high / low > MAX_FOCAL_RANGE:
         span = f"{low * focal_px:.0f} to {high * focal_px:.0f} px"
-        return Judgement(Grade.NOT_JUDGED, f"focal lengths from {span} fit alike in these images", basis)
+        return Judgement(Grade.NOT_JUDGED, f"focal lengths from {span} fit equally in these images", basis)
     off = max(low - 1, 1 - high, 0.0)
     ends = " to ".join(dict.fromkeys(f"{share * focal_px:.0f}" for share in (low, high)))
     fits = f"matches fit a focal length of {ends} px; given {focal_px:.0f}"
@@ -389,7 +395,7 @@ with z = 1 that returns depth up to one factor.
 def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: SparseMap) -> DepthMeaning | None:
     """Find what the values of depth maps mean, by the depth of triangulated points; None without enough of them.
 
-    reconstruction: with depth maps.
+    reconstruction: a reconstruction with depth maps.
     view: matches in one virtual camera.
     sparse: points triangulated from them.
     """
@@ -443,7 +449,7 @@ def _find_pixels(ray: Array, K: Array, distortion: Array) -> Array:
 
 def _judge_depth(meaning: DepthMeaning | None, path: Judgement) -> Judgement:
     if meaning is None:
-        return Judgement(Grade.NOT_JUDGED, "too few triangulated points lie in depth maps", "0 points")
+        return Judgement(Grade.NOT_JUDGED, "too few triangulated points are inside depth maps", "0 points")
     basis = f"{meaning.points} points in {meaning.images} depth maps"
     if path.grade == Grade.UNUSABLE:
         return Judgement(Grade.NOT_JUDGED, "the points rest on poses that are wrong", basis)
@@ -468,7 +474,7 @@ def fix_reconstruction(
 
     reconstruction: cameras and poses as read.
     matches: the images.
-    verdict: of `judge_reconstruction`.
+    verdict: the result of `judge_reconstruction`.
     """
     fixed = reconstruction
     if verdict.search.found is not None:

@@ -1,4 +1,4 @@
-"""Find the convention in which the poses or the camera of a reconstruction were meant, by matches between its images.
+"""Find the convention of the poses or the camera of a reconstruction, by matches between its images.
 
 A match fits if it is near its epipolar line and in front of both cameras. Conventions are tried until one explains the
 matches that the reconstruction as given does not.
@@ -28,7 +28,7 @@ from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array
 
 PIXELS = 640.0
-"""Longer image side, pixels, to which the distances of matches from their epipolar lines refer."""
+"""Longer image side, pixels, that the distances of matches from their epipolar lines refer to."""
 
 SOFT_PX = 2.0
 """Distance from the epipolar line at which a match counts half, pixels of an image of PIXELS."""
@@ -41,14 +41,14 @@ MAX_PAIRS, MAX_MATCHES = 96, 50
 
 MIN_MATCHES = 20
 MIN_MOTION = 0.02
-"""Median motion of a pair's matches, as a share of the longer side, from which the pair is scored."""
+"""Smallest median motion of a scored pair's matches, as a share of the longer side."""
 
 MIN_PAIRS = 5
 MIN_EXPLAINED = 0.5
 """Share of matches that a convention must explain to be named."""
 
 MAX_GIVEN, MAX_GIVEN_OF_RARE = 0.85, 0.7
-"""Share of matches that fit as given, over the share that fit with the cure, up to which a convention is named;
+"""Largest share of matches that fit as given, over the share that fit with the cure, if a convention is named;
 MAX_GIVEN_OF_RARE for a focal length, for rare mistakes, and for several mistakes at once.
 """
 
@@ -59,7 +59,7 @@ CORRELATED = 3
 """Number of scored pairs of images that count as one in that deviation, since pairs share images."""
 
 ENOUGH = 0.7
-"""Share of fitting matches from which no combination of two mistakes is tried."""
+"""Combinations of two mistakes are tried only below this share of fitting matches."""
 
 SAMPLED, KEPT = 3, 40
 """Combinations are scored on each SAMPLED-th match first; the KEPT best ones are scored on all."""
@@ -70,16 +70,16 @@ MIN_SHARP = 0.6
 """Distances are compared at the smallest of SOFTNESSES_PX at which the best convention fits this share of matches."""
 
 MIN_KNOWN = 0.35
-"""Share of the scored pairs to which a convention must give poses."""
+"""Share of the scored pairs that must have poses under a convention."""
 
 SAME_DEG = 0.5
-"""Two conventions are the same for these images if they move the camera alike within this angle."""
+"""Two conventions are the same for these images if their camera motions agree within this angle."""
 
 TIE = 0.03
 """Two conventions explain equally if their shares of fitting matches differ by less."""
 
 MAX_SHIFT = 30
-"""Most images by which a shifted list is searched."""
+"""Largest shift of a list in images that is searched."""
 
 MAX_OFFSET_S, OFFSET_STEPS = 3.0, 60
 FOCAL_FACTORS = np.exp(np.linspace(np.log(0.3), np.log(3.4), 33))
@@ -89,7 +89,7 @@ MIN_FOCAL_FAULT = 0.1
 """Smallest difference of a focal length, as a natural logarithm, that is named as a mistake."""
 
 FOCAL_COST = 0.06
-"""Share of matches by which a focal length of its own must improve a convention."""
+"""A free focal length must improve a convention by this share of matches."""
 
 FOCAL_RANGE, FOCAL_STEPS = 2.0, 57
 MAX_OFF_CENTER = 0.15
@@ -98,7 +98,7 @@ size.
 """
 
 OPENGL_FORMATS = frozenset({"transforms.json", "phone JSON", "Record3D"})
-"""Formats whose camera axes are those of OpenGL."""
+"""Formats with the camera axes of OpenGL."""
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 _BATCH = 400_000  # matches times conventions that are scored at once
@@ -132,14 +132,14 @@ POSE_CHANGES: Mapping[str, tuple[str, str, Callable[[Array], Array]]] = {
     "given": ("", "", lambda T: T),
     "inverted": ("the poses are inverted: camera-to-world in place of world-to-camera, or the reverse",
                  "invert each pose", _invert),
-    "w first": ("the quaternions have w first where the format has it last", "write them as the format has them",
+    "w first": ("the quaternions have w first; the format has it last", "write them as the format has them",
                 lambda T: reorder_quaternions(T, w_first=True)),
-    "w last": ("the quaternions have w last where the format has it first", "write them as the format has them",
+    "w last": ("the quaternions have w last; the format has it first", "write them as the format has them",
                lambda T: reorder_quaternions(T, w_first=False)),
-    "w first, inverse": ("the quaternions have w first where the format has it last",
+    "w first, inverse": ("the quaternions have w first; the format has it last",
                          "write them as the format has them",
                          _of_inverse(lambda T: reorder_quaternions(T, w_first=True))),
-    "w last, inverse": ("the quaternions have w last where the format has it first",
+    "w last, inverse": ("the quaternions have w last; the format has it first",
                         "write them as the format has them",
                         _of_inverse(lambda T: reorder_quaternions(T, w_first=False))),
     "transposed": ("the rotations are transposed (conjugate quaternions) next to right translations",
@@ -187,7 +187,7 @@ def _multiply_by_size(K: Array, sizes: Array) -> Array:
 CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] = {
     "given": ("", "", lambda K, sizes: K),
     "size": ("K belongs to images of another size", "scale K to the size of the images", _scale_to_image),
-    "center": ("the principal point is not where the images have it", "put it in the middle of the image", _center),
+    "center": ("the principal point differs from the images'", "put it in the middle of the image", _center),
     "swapped": ("K has width and height swapped", "swap fx with fy and cx with cy", _swap),
     "normalized": ("K is in units of the image size", "multiply it by width and height", _multiply_by_size),
 }  # fmt: skip
@@ -198,16 +198,16 @@ the mistake.
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """A convention in which a reconstruction may be meant; the defaults are the format's own.
+    """A possible convention of a reconstruction; the defaults are the format's own.
 
     poses: name in POSE_CHANGES.
     axes: (9,) the signed rotation from the axes of the file's camera to x right, y down, z forward, row by row, in
-        addition to those of the format. A determinant of -1 is a mirrored image.
+        addition to the format's. A determinant of -1 is a mirrored image.
     order: "given", "reversed", "by name" (image names sorted as text), or "shifted".
-    shift: number of images by which the poses are late, for "shifted".
-    offset_s: seconds by which the times of poses are late.
+    shift: delay of the poses in images ("shifted").
+    offset_s: delay of the times of poses, seconds.
     camera: name in CAMERA_CHANGES.
-    size_factor: factor by which all of K is scaled, since it belongs to images of another size.
+    size_factor: factor on all of K, which belongs to images of another size.
     focal_factor: factor of the focal length alone.
     """
 
@@ -267,7 +267,7 @@ class ExplainedConvention:
     fix: what to do.
     fits_given: share of matches that fit as given, 0 to 1.
     fits: share of matches that fit with this convention.
-    others: what the file may have instead, since the images cannot tell these conventions apart.
+    others: what the file may have instead, because the images cannot distinguish these conventions.
     """
 
     convention: Convention
@@ -427,7 +427,7 @@ def order_rows(count: int, convention: Convention, names: Sequence[str]) -> NDAr
 def change_camera(K: Array, sizes: Array, convention: Convention) -> Array:
     """Return intrinsics (N, 3, 3) as a convention has them.
 
-    K: (N, 3, 3) as given, for the images as they are.
+    K: (N, 3, 3) as given, in pixels of the images as they are.
     sizes: (N, 2) width and height of the images.
     convention: the convention.
     """
@@ -520,7 +520,7 @@ def list_singles(scorer: _Scorer) -> list[Convention]:
 
 
 def list_cameras(scorer: _Scorer) -> list[Convention]:
-    """List the conventions in which only K differs, but for its focal length alone."""
+    """List the conventions that change only K, without a change of the focal length alone."""
     found = [Convention(camera=camera) for camera in CAMERA_CHANGES if camera != "given"]
     implied = np.median(scorer.sizes / np.maximum(2 * scorer.posed.K[:, :2, 2] + 1, 1e-3), axis=0)
     middle = float(np.sqrt(implied.prod()))
@@ -533,7 +533,7 @@ def list_cameras(scorer: _Scorer) -> list[Convention]:
 
 
 def list_orders(scorer: _Scorer) -> list[Convention]:
-    """List the conventions in which only the order or the times of poses differ."""
+    """List the conventions that change only the order or the times of poses."""
     posed = scorer.posed
     found = [Convention(order="reversed")]
     if posed.how == "time":
@@ -569,8 +569,8 @@ def list_doubles(scorer: _Scorer) -> list[Convention]:
 def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) -> ConventionSearch:
     """Search the convention that explains the matches, if the reconstruction as given does not.
 
-    A convention is named only if it explains at least MIN_EXPLAINED of the matches, the reconstruction as given
-    explains at most MAX_GIVEN of these, and no scatter over pairs of images makes this difference.
+    A convention is named only if it explains at least MIN_EXPLAINED of the matches, and the reconstruction as given
+    explains at most MAX_GIVEN of these. The difference must also exceed the scatter over pairs of images.
 
     reconstruction: cameras and poses as read.
     matches: matches between the images.
@@ -597,8 +597,8 @@ def search_conventions(reconstruction: Reconstruction, matches: ImageMatches) ->
 
 
 def find_focal(scorer: _Scorer, convention: Convention) -> tuple[tuple[float, float, float], float]:
-    """Return the factor of the focal length with which most matches fit, the smallest and the largest one with which
-    nearly as many do, and the share of the first.
+    """Return the factor of the focal length that fits most matches, the smallest and the largest factor that fit nearly
+    as many, and the share of matches that fit the first.
     """
     factors = convention.focal_factor * np.exp(np.linspace(-np.log(FOCAL_RANGE), np.log(FOCAL_RANGE), FOCAL_STEPS))
     mean = _average(scorer.score([replace(convention, focal_factor=float(factor)) for factor in factors]))
@@ -746,7 +746,7 @@ def _describe_axes(turn: Array, reconstruction: Reconstruction) -> tuple[str, st
     rows = "; ".join(" ".join(f"{value:.0f}" for value in row + 0.0) for row in turn)
     fix = f"turn the camera axes: multiply world-to-camera rotations from the left by [{rows}]"
     if np.array_equal(file_axes, np.eye(3)):
-        return "the poses have the camera axes of OpenCV (x right, y down, z forward), not those of the format", fix
+        return "the poses have the camera axes of OpenCV (x right, y down, z forward), not the axes of the format", fix
     for name, known in AXES_BY_NAME.items():
         if np.array_equal(file_axes, known):
             return f"the poses have {name}", fix

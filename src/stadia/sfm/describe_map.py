@@ -122,8 +122,8 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
         "held_out_within": "only {value:.0%} of the matches that were held out fit",
         "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
-        "unexplained": "the path goes beside the motion in the images: {value:.0%} of the matches fit only the latter",
-        "aside": "the path goes beside the motion that the images show in {value:.0%} of the places where they expand",
+        "unexplained": "the path deviates from the motion in the images, which alone fits {value:.0%} of the matches",
+        "aside": "the path deviates from the motion in {value:.0%} of the image pairs that expand",
         "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
@@ -131,7 +131,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "speed_jump": "the speed changes at once by a factor of {value:.1f}",
         "zoomed": "the camera zooms: a change of focal length explains {value:.0%} of the matches",
         "road_drift": "the camera's height over the road changes by a factor of {value:.2f} along the path: the lens"
-        " zooms, or the scale drifts (data.frames=[0,100] maps a part in which the lens stays)",
+        " zooms, or the scale drifts (data.frames=[0,100] maps a part with a fixed lens)",
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
         "is_camera_determined": "the video does not show it",
     }

@@ -1,4 +1,4 @@
-"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a data set.
+"""Read the frames of an input any number of times: a video, a folder of images, or recordings of a dataset.
 
 Each frame comes as filmed, and as a gray image of at most MAX_SIDE_PX pixels ("small frame") for feature detection.
 """
@@ -50,7 +50,7 @@ from stadia.io.video_decoding import (
 from stadia.sfm.movable_masks import MAX_DISTANCE, MovableMasks
 
 MAX_SIDE_PX = 800
-"""Longer side of the small frames, pixels, in which features are found and cameras are estimated."""
+"""Longer side, pixels, of the small frames for features and the estimation of cameras."""
 
 MAX_FRAMES = 200_000
 
@@ -107,7 +107,7 @@ class OwnClip:
         """Open a video file or a folder of images.
 
         path: the file or folder.
-        config: options of the camera, which tell whether and where black bars are cut off.
+        config: options of the camera, which state whether and where black bars are cut off.
         name: prefix of the frame names if the input has several clips.
         """
         if path.is_dir():
@@ -177,7 +177,7 @@ class OwnClip:
 
 @dataclass(frozen=True)
 class RecordingClip:
-    """The left images of a data set's recording, which the data set's reader rectifies. Has the methods of `OwnClip`.
+    """The left images of a dataset's recording, which the dataset's reader rectifies. Has the methods of `OwnClip`.
 
     recording: the recording.
     photos: always None, since all images of a recording have one size.
@@ -188,7 +188,7 @@ class RecordingClip:
 
     @property
     def name(self) -> str:
-        """Return the name of the recording within its data set."""
+        """Return the name of the recording within its dataset."""
         return self.recording.name
 
     @property
@@ -202,7 +202,7 @@ class RecordingClip:
         return len(self.recording)
 
     def stems(self) -> list[str] | None:
-        """Return the names of all frames, as the data set's reader gives them."""
+        """Return the names of all frames, as the dataset's reader gives them."""
         return [self.recording.stem(index) for index in range(len(self.recording))]
 
     def files(self) -> list[Path]:
@@ -245,7 +245,7 @@ class FrameStream:
     source: path of the input.
     clips: the videos, folders or recordings of the input, in order, of one image size and one camera. With several
         clips, frame names start with the clip's name. A single folder of photos may hold several sizes, orientations
-        and cameras; `height` and `width` are then those of the most frequent shape.
+        and cameras; `height` and `width` then belong to the most frequent shape.
     lens: removes a known lens distortion from the frames; None for a pinhole camera or an unknown lens.
     masks: masks of things that can move, such as cars; None without masks.
     span: (first index, index after the last) of the frames to use; None for all.
@@ -295,9 +295,7 @@ class FrameStream:
 
     @property
     def has_several_cameras(self) -> bool:
-        """Return whether the input is a folder of photos of several image shapes, each of which has a camera of its
-        own.
-        """
+        """Return whether the input is a folder of photos of several image shapes; each shape has its own camera."""
         return self.photos is not None and len(self.photos.sizes) > 1
 
     def find_photo(self, index: int) -> tuple[int, PhotoFit]:
@@ -326,7 +324,7 @@ class FrameStream:
         return 0 if self.span is None else self.span[0]
 
     def make_no_map_error(self, found: str, expected: str) -> DataError:
-        """Create the DataError that says that no map can be made of this input.
+        """Create the DataError for an input that cannot be mapped.
 
         found: what the frames show.
         expected: what a map needs.
@@ -348,8 +346,7 @@ class FrameStream:
         return self.source.resolve().with_name(f"{_flatten(self.clips[0].name)}.map")
 
     def find_camera(self, config: CameraConfig) -> UserCamera | None:
-        """Return the camera that `config`, a file next to the input, or the data set gives; None if none of them gives
-        one.
+        """Return the camera that `config`, a file next to the input, or the dataset gives; None without any.
 
         Raises DataError if the clips have different cameras.
         """
@@ -474,13 +471,13 @@ def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
-    """Open a video, images, several videos of one place, a ROS bag, or recordings of a data set.
+    """Open a video, images, several videos of one place, a ROS bag, or recordings of a dataset.
 
     source: the file or folder.
     camera: options of the camera.
     options: further fields of `SourceOptions`. The field `frames` counts frames of the whole input, not of each
         recording.
-    format: name of the data set's format, or "auto" to detect it.
+    format: name of the dataset's format, or "auto" to detect it.
 
     Raises DataError for an unknown input, ConfigError for options that this input does not use.
     """
@@ -501,7 +498,7 @@ def _refuse_idle_options(chosen: SourceOptions) -> None:
 def _open_clips(
     source: Path, camera: CameraConfig, options: Mapping[str, Any], chosen: SourceOptions, format: str
 ) -> list[FrameClip]:
-    """Open data sets, lists of videos, folders that hold other files too, and inputs of a given format."""
+    """Open datasets, lists of videos, folders that hold other files too, and inputs of a given format."""
     from stadia.data import DATASETS
     from stadia.data.open_dataset import OWN_FORMATS, VIDEO, detect_format, open_recordings
     from stadia.data.video.video_list import VideoEntry, read_entries, select_entries
@@ -523,23 +520,23 @@ def _open_clips(
 
 
 KEY_MOTION = 0.008
-"""Median motion of the tracked corners from one key frame to the next, as a share of the image width (6 px of 800)."""
+"""Median motion of the tracked corners from one keyframe to the next, as a share of the image width (6 px of 800)."""
 
 MIN_KEYS = 70
 FRAMES_PER_KEY = 12
 MOTION_PER_KEY = 0.05
-"""Most key frames of a video: the largest of MIN_KEYS, one per FRAMES_PER_KEY frames, and one per this much summed
+"""Most keyframes of a video: the largest of MIN_KEYS, one per FRAMES_PER_KEY frames, and one per this much summed
     motion.
 
-The motion is in image widths. The limit bounds the computing time; quick turns need more key frames: the image of a
-hand-held camera moves by .07 of the width per frame, that of a car by .003 to .01.
+The motion is in image widths. The limit bounds the computing time; quick turns need more keyframes: the image of a
+hand-held camera moves by .07 of the width per frame, the image of a car by .003 to .01.
 """
 
 LOST_MOTION = 0.15
-"""Motion, in image widths, that is assumed between two key frames if tracking lost all corners between them."""
+"""Motion, in image widths, that is assumed between two keyframes if tracking lost all corners between them."""
 
 SHARPEST_SHARE = 0.5
-"""When key frames are thinned out, the sharpest one is taken from the middle part of each interval of motion; this is
+"""When keyframes are thinned out, the sharpest one is taken from the middle part of each interval of motion; this is
 the length of that part over the interval.
 """
 
@@ -551,7 +548,7 @@ MAX_STANDING_MOTION.
 MAX_CORNERS = 100  # strongest ones of a frame that are followed
 
 MIN_FRAMES = 3
-"""Fewest frames, and fewest key frames, from which a map is made."""
+"""Fewest frames, and fewest keyframes, of a map."""
 
 MAX_BLANK = 0.8
 """Largest share of a video's frames without detail; with more, no map is made."""
@@ -562,14 +559,14 @@ MIN_CORNERS = 25
 
 @dataclass
 class KeyFrames:
-    """The chosen key frames of a video, and what was noticed about its other frames. All lists hold frame indices
+    """The chosen keyframes of a video, and what was noticed about its other frames. All lists hold frame indices
     unless stated.
 
-    keys: the key frames, rising.
-    motion: of each key frame, the median corner motion from the key frame before it, as a share of the image width.
-    sharpness: of each key frame, the standard deviation of the image's Laplacian.
+    keys: the keyframes, rising.
+    motion: for each keyframe, the median corner motion from the keyframe before it, as a share of the image width.
+    sharpness: for each keyframe, the standard deviation of the image's Laplacian.
     standing: frames at which the camera stands.
-    cuts: first frames after a cut between scenes, set by `find_cuts` once the key frames are matched.
+    cuts: first frames after a cut between scenes, set by `find_cuts` once the keyframes are matched.
     blank: frames without detail.
     frames: number of frames of the video, including damaged ones.
     """
@@ -584,10 +581,10 @@ class KeyFrames:
 
 
 class KeyFrameSelector:
-    """Decide frame by frame which frames are key frames; keeps only three small gray images in memory.
+    """Decide frame by frame which frames are keyframes; keeps only three small gray images in memory.
 
-    Motion is measured from the last key frame, so that slow motion adds up. Where tracking loses all corners, the
-    frames before and after the loss become key frames.
+    Motion is measured from the last keyframe, so that slow motion adds up. Where tracking loses all corners, the
+    frames before and after the loss become keyframes.
     """
 
     def __init__(self, key_motion: float = KEY_MOTION) -> None:
@@ -599,7 +596,7 @@ class KeyFrameSelector:
         self._still_since = self._before_index = 0
 
     def add(self, gray: NDArray[np.uint8], index: int | None = None) -> bool:
-        """Take the next frame, and return whether it becomes a key frame.
+        """Take the next frame, and return whether it becomes a keyframe.
 
         gray: (h, w) gray image.
         index: its number in the video; None for the number after the frame before. Numbers that are skipped are damaged
@@ -645,9 +642,9 @@ class KeyFrameSelector:
 
 
 def thin_keys(found: KeyFrames) -> KeyFrames:
-    """Reduce key frames to the largest number that a video of this length and motion may have (see MOTION_PER_KEY).
+    """Reduce keyframes to the largest number that a video of this length and motion may have (see MOTION_PER_KEY).
 
-    The first and the last key frame stay; those between are spaced evenly in motion, and sharp ones are preferred.
+    The first and the last keyframe stay; those between are spaced evenly in motion, and sharp ones are preferred.
 
     Examples:
         >>> many = KeyFrames(list(range(221)), [0.01] * 221, [1.0] * 221, frames=221)
@@ -675,7 +672,7 @@ def thin_keys(found: KeyFrames) -> KeyFrames:
 
 
 def choose_key_frames(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
-    """Choose the key frames of an input, and store them in a folder so that a later call reads them.
+    """Choose the keyframes of an input, and store them in a folder so that a later call reads them.
 
     stream: the frames.
     work: folder for the result, keys.json.

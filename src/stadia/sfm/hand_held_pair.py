@@ -83,7 +83,7 @@ def measure_turns(video: Path, track: TrackProgress) -> Turns:
 
 
 def find_motion_offset(left: Turns, right: Turns) -> ClockOffset | None:
-    """Find the time offset at which the images of two videos shift alike.
+    """Find the time offset that makes the images of two videos shift equally.
 
     left, right: image motion of both videos, from `measure_turns`.
 
@@ -167,7 +167,7 @@ def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tup
         try:
             return ClockOffset(float(sync), "--sync"), *turns
         except ValueError as error:
-            expected = "auto, motion, sound, or the seconds by which the right video is later"
+            expected = "auto, motion, sound, or the delay of the right video in seconds"
             raise ConfigError("--sync", found=sync, expected=expected, fix="choose one of them") from error
     sounds = (None, None) if sync == "motion" else (read_sound(left), read_sound(right))
     by_sound = None if sounds[0] is None or sounds[1] is None else find_sound_offset(sounds[0], sounds[1])
@@ -179,7 +179,7 @@ def find_offset(left: Path, right: Path, sync: str, track: TrackProgress) -> tup
         return by_sound, *turns
     chosen = by_sound or by_motion
     if chosen is None:
-        found = "no offset at which both images move alike" if sync != "sound" else "no common sound"
+        found = "no offset that makes both images move equally" if sync != "sound" else "no common sound"
         fix = "turn both cameras together a few times while they film, or pass the seconds: --sync 1.25"
         raise DataError(right, found=found, expected="two videos of one moment", fix=fix)
     return chosen, *turns
@@ -229,7 +229,7 @@ def fit_relative_pose(left: Array, right: Array, tolerance: float) -> RelativePo
     The essential matrix is found by MAGSAC, then the robust Sampson errors are minimized over its five parameters.
 
     left, right: (M, 2) rays of the matches, as x / z and y / z.
-    tolerance: Sampson distance up to which a match is an inlier, at a focal length of 1.
+    tolerance: largest Sampson distance of an inlier, at a focal length of 1.
 
     Returns None if too few matches agree.
     """

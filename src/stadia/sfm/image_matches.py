@@ -44,7 +44,7 @@ MAX_IMAGES = 200
 """Most images that are matched; of more, MAX_IMAGES are taken at equal distances."""
 
 MAX_SIDE_PX = 640
-"""Longer side of the images in which features are found, pixels."""
+"""Longer side, pixels, of the images for features."""
 
 MAX_FEATURES = 1000
 OFFSETS = (1, 2, 3, 5, 8, 13, 21)
@@ -110,7 +110,7 @@ def match_images(
     track: shows progress.
     workers: number of threads; None takes one for each processor.
 
-    Raises DataError if there are fewer than MIN_IMAGES images, or none of them match.
+    Raises DataError if there are fewer than MIN_IMAGES images, or no pair of them matches.
     """
     source = Path(images)
     digest = hashlib.blake2b(f"{VERSION} {_hash_images(source)}".encode(), digest_size=12).hexdigest()
@@ -126,7 +126,9 @@ def match_images(
 
 
 def list_image_files(folder: Path) -> list[Path]:
-    """Return the image files of a folder in natural order; those of its subfolders if it has none itself."""
+    """Return the image files of a folder in natural order; the images of its subfolders if the folder itself has no
+    images.
+    """
     for listed in (folder.iterdir(), folder.rglob("*")):
         files = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
         if any(".color." in file.name for file in files):  # 7-Scenes has depth maps next to them
@@ -247,7 +249,7 @@ def _write_matches(path: Path, found: ImageMatches, digest: str) -> None:
 
 
 def _read_matches(path: Path, source: Path, digest: str) -> ImageMatches | None:
-    """Return cached matches; None if they are those of other images."""
+    """Return cached matches; None if they belong to other images."""
     arrays: dict[str, Any] = read_npz(path)
     head = parse_json(path, arrays["head"].tobytes().decode(), "matches of images")
     if head["digest"] != digest:

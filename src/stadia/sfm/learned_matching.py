@@ -1,4 +1,4 @@
-"""Match key frames by learned features where matches of SIFT features do not connect a map: `stadia[matching]`."""
+"""Match keyframes by learned features where matches of SIFT features do not connect a map: `stadia[matching]`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MAX_KEYPOINTS = 1024
 """Most learned features of an image."""
 
 LEARNED_OVERLAP = 3
-"""Number of following key frames with which each key frame is matched by learned features, if the map breaks between
+"""Number of following keyframes with which each keyframe is matched by learned features, if the map breaks between
 them.
 """
 
 MAX_LEARNED_PAIRS = 240
-"""Most pairs of key frames that are matched by learned features; a pair takes a second on two CPU cores."""
+"""Most pairs of keyframes that are matched by learned features; a pair takes a second on two CPU cores."""
 
 
 class LearnedMatcher(Protocol):
@@ -92,12 +92,12 @@ def has_matcher() -> bool:
 
 
 def list_broken_pairs(keys: Sequence[int], parts: Sequence[SparseMap]) -> list[tuple[int, int]]:
-    """List pairs of nearby key frames between which a map breaks: they lie in different parts, or one has no pose.
+    """List pairs of nearby keyframes between which a map breaks: they belong to different parts, or one has no pose.
 
-    keys: indices of all key frames, rising.
+    keys: indices of all keyframes, rising.
     parts: maps of parts of the video that could not be joined.
 
-    Returns pairs of key frame indices, at most about MAX_LEARNED_PAIRS.
+    Returns pairs of keyframe indices, at most about MAX_LEARNED_PAIRS.
     """
     owners = np.full(len(keys), -1)
     for number, part in enumerate(parts):
@@ -121,9 +121,9 @@ def add_learned_matches(
     matcher: finds and matches features.
     database: COLMAP database with verified matches.
     extended: path of the copy; files with all features are written next to it.
-    files: feature file of each key frame, by frame index.
-    wanted: pairs of key frame indices to match.
-    frames: the key frames of these pairs, each with a mask (h, w), true on pixels whose features are left out, or None.
+    files: feature file of each keyframe, by frame index.
+    wanted: pairs of keyframe indices to match.
+    frames: the keyframes of these pairs, each with a mask (h, w), true on pixels whose features are left out, or None.
 
     Returns the feature files by frame index: the new ones where features were added.
     """

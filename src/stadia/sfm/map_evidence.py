@@ -1,4 +1,4 @@
-"""Measure how well the matches between key frames agree with a map, and whether the camera really moves."""
+"""Measure how well the matches between keyframes agree with a map, and whether the camera really moves."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ contradicts the map.
 """
 
 MIN_CROSSING = 15
-"""Fewest matches between key frames before and after a place of the trajectory that must fix the scale across it; with
+"""Fewest matches between keyframes before and after a place of the trajectory that must fix the scale across it; with
 fewer, the scale is undetermined there.
 """
 
 END_FRAMES = 7
-"""Number of last key frames of a trajectory whose matches are not asked to fix the scale, since the camera moves too
+"""Number of last keyframes of a trajectory whose matches are not asked to fix the scale, since the camera moves too
 little after them.
 """
 
 MIN_GROUP = 3
-"""Fewest key frames of a group that can be a wrongly joined part; fewer are single key frames with a wrong pose."""
+"""Fewest keyframes of a group that can be a wrongly joined part; fewer are single keyframes with a wrong pose."""
 
 SCALE_CHANGE = 1.3
 """A match fixes the scale at a place if it would contradict the map were the trajectory after this place this many
@@ -41,18 +41,18 @@ times as long.
 """
 
 MAX_STILL = 0.0015
-"""Motion of a match between distant key frames, as a share of the image width, below which it counts as not moving."""
+"""Motion of a match between distant keyframes, as a share of the image width, below which it counts as not moving."""
 
 MIN_MATCHES = 20
 MAX_TURNS = 80
-"""Most pairs of key frames on which rotations, planes and zoom are measured."""
+"""Most pairs of keyframes in the measurement of rotations, planes and zoom."""
 
 MOTION_PX = 1.0
-"""Largest Sampson distance, pixels, of a match that fits the epipolar geometry of a pair of key frames."""
+"""Largest Sampson distance, pixels, of a match that fits the epipolar geometry of a pair of keyframes."""
 
 FAR_ERROR = 0.1
 """Distance of a projected map point from its match, as a share of the longer image side, above which the match is taken
-for another place that looks alike.
+for another place of similar appearance.
 """
 
 MIN_ZOOM, MAX_ZOOM_TURN = 0.02, 0.01
@@ -66,8 +66,8 @@ of motion (MIN_EXPANDING: fewest such pairs of a map).
 """
 
 ASIDE_DEG, ASIDE_GAIN = 25.0, 0.05
-"""Smallest angle, degrees, between the path and the motion that a pair of images shows with which the path goes beside
-it, and the least share of matches by which this motion must fit better: a direction that is open fits equally.
+"""Smallest angle, degrees, between the path and the motion that a pair of images shows, if the path contradicts it, and
+the least gain in the share of matches that this motion explains: a direction that is open fits equally.
 """
 
 EXPANSION_ROUNDS, _SMALL_FLOW = 10, 1e-4
@@ -79,7 +79,7 @@ def measure_errors(sparse: SparseMap, pair: FramePair) -> Array:
     """Measure how far the map points of a pair's matches project from the matched pixels.
 
     sparse: the map.
-    pair: matches between two of its key frames.
+    pair: matches between two of its keyframes.
 
     Returns (N,) distances in pixels, the larger of both directions; NaN for a match without a map point.
     """
@@ -93,7 +93,7 @@ def measure_errors(sparse: SparseMap, pair: FramePair) -> Array:
 
 
 def _find_points(sparse: SparseMap, row: int, xy: Array) -> tuple[NDArray[np.bool_], Array]:
-    """Return which features (N, 2) of a key frame have a point, and these points (K, 3)."""
+    """Return which features (N, 2) of a keyframe have a point, and these points (K, 3)."""
     observed = np.flatnonzero(sparse.observed[:, 0] == row)
     if not len(observed):
         return np.zeros(len(xy), bool), np.empty((0, 3))
@@ -105,7 +105,7 @@ def _find_points(sparse: SparseMap, row: int, xy: Array) -> tuple[NDArray[np.boo
 
 
 def _project(sparse: SparseMap, points: Array, row: int, moved: float | Array = 0.0) -> Array:
-    """Return pixels (N, 2) of points in a key frame whose center is moved by (3,); far off behind it."""
+    """Return pixels (N, 2) of points in a keyframe whose center is moved by (3,); far off behind it."""
     T = sparse.T_camera_world[row]
     inside = (points - moved) @ T[:3, :3].T + T[:3, 3]
     pixels = np.full((len(points), 2), _BEHIND_PX)
@@ -120,7 +120,7 @@ def _encode(xy: Array) -> NDArray[np.int64]:
 
 
 def select_pairs(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[FramePair]:
-    """Return those pairs of matched key frames of which both have a pose in the map."""
+    """Return the pairs of matched keyframes that both have a pose in the map."""
     placed = set(sparse.frames.tolist())
     return [pair for pair in pairs if pair.first in placed and pair.second in placed]
 
@@ -154,12 +154,12 @@ def _measure_sampson(first: Array, second: Array, E: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchAgreement:
-    """How many matches between F key frames agree with a map or contradict it.
+    """How many matches between F keyframes agree with a map or contradict it.
 
-    fits: (F, F), number of matches between key frame i and key frame j (row i, column j, i < j) that agree with the
+    fits: (F, F), number of matches between keyframe i and keyframe j (row i, column j, i < j) that agree with the
         map.
     misses: (F, F), number of those that contradict the map.
-    showing: (F,), number of matches across the place after each key frame that fix the scale of the trajectory there.
+    showing: (F,), number of matches across the place after each keyframe that fix the scale of the trajectory there.
     held: errors in pixels of the matches that were held out, that is not used to compute the map.
     """
 
@@ -169,7 +169,7 @@ class MatchAgreement:
     held: Array
 
     def usual(self) -> float:
-        """Return the median over pairs of key frames of the share of contradicting matches.
+        """Return the median over pairs of keyframes of the share of contradicting matches.
 
         Moving traffic contradicts the map everywhere, so only a share above this one is a sign of a fault.
         """
@@ -177,7 +177,7 @@ class MatchAgreement:
         return float(np.median((self.misses / np.maximum(total, 1))[total > 0])) if total.any() else 0.0
 
     def shares(self) -> Array:
-        """Return (F - 1,), how contradicting the matches across each place between two successive key frames are.
+        """Return (F - 1,), how contradicting the matches across each place between two successive keyframes are.
 
         The value is the share of contradicting matches minus the median of these shares over the trajectory, at least
         0; NaN where too few matches fix the scale.
@@ -194,14 +194,14 @@ class MatchAgreement:
 
 
 def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgreement:
-    """Count the matches between key frames that agree with a map, and those that contradict it.
+    """Count the matches between keyframes that agree with a map, and those that contradict it.
 
-    The scale of the trajectory is carried by points that key frames on both sides of a place see. Where two parts were
+    The scale of the trajectory is carried by points that keyframes on both sides of a place see. If two parts were
     joined wrongly, matches across the place fall far from each other's points, or lost their points and contradict the
     rotation.
 
     sparse: the map.
-    pairs: matches of pairs of key frames.
+    pairs: matches of pairs of keyframes.
     """
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
     count = len(sparse.frames)
@@ -228,16 +228,16 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
 
 
 def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np.int64]]:
-    """Group the key frames of a map that matches hold together.
+    """Group the keyframes of a map that matches hold together.
 
-    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of those
-    that contradict is at most `max_share` above the usual one. A group may lie between the frames of another group,
-    whose loops pass it, so that no single place of the trajectory shows the fault.
+    Two groups are joined while at least MIN_CROSSING matches between them agree with the map, and the share of
+    contradicting matches is at most `max_share` above the usual one. A group may be located between the frames of
+    another group, whose loops pass it, so that no single place of the trajectory shows the fault.
 
-    agreement: of the map, from `measure_agreement`.
+    agreement: agreement of the map, from `measure_agreement`.
     max_share: largest allowed share of contradicting matches, above the usual one.
 
-    Returns the rows (G,) of the key frames of each group; the largest group comes first.
+    Returns the rows (G,) of the keyframes of each group; the largest group comes first.
     """
     fits, misses = (counts + counts.T for counts in (agreement.fits, agreement.misses))
     members = [[row] for row in range(len(fits))]
@@ -264,12 +264,12 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
 
 
 def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[float, int]:
-    """Find the place or the group of key frames across which the largest share of matches contradicts the map.
+    """Find the place or the group of keyframes across which the largest share of matches contradicts the map.
 
-    agreement: of the map, from `measure_agreement`.
+    agreement: agreement of the map, from `measure_agreement`.
     max_share: as for `group_frames`.
 
-    Returns that share (0 to 1), and the row of the key frame before the place or group.
+    Returns that share (0 to 1), and the row of the keyframe before the place or group.
     """
     shares = np.nan_to_num(agreement.shares(), nan=1.0)
     found = [(float(share), row) for row, share in enumerate(shares)] or [(0.0, 0)]
@@ -285,10 +285,10 @@ def find_contradiction(agreement: MatchAgreement, max_share: float) -> tuple[flo
 
 
 def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
-    """Reduce a map to some of its key frames, and to the points that at least two of these see.
+    """Reduce a map to some of its keyframes, and to the points that at least two of these see.
 
     sparse: the map.
-    rows: (K,) rows of the key frames to keep.
+    rows: (K,) rows of the keyframes to keep.
     """
     kept = np.isin(sparse.observed[:, 0], rows)
     counts = np.bincount(sparse.observed[kept, 1], minlength=len(sparse.points))
@@ -306,10 +306,10 @@ def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
 
 
 def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Compare the rotation between successive key frames in the map with the rotation from their matches alone.
+    """Compare the rotation between successive keyframes in the map with the rotation from their matches alone.
 
     sparse: the map.
-    pairs: matches of pairs of key frames.
+    pairs: matches of pairs of keyframes.
 
     Returns (N,) angles between both rotations, degrees.
     """
@@ -335,16 +335,16 @@ def _find_motion(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array, Arra
 
 
 def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Measure, for pairs of distant key frames, how many matches fit an essential matrix of their own but not the map's
+    """Measure, for pairs of distant keyframes, how many matches fit an essential matrix of their own but not the map's
     poses.
 
-    A rotation and a sideways motion shift distant points alike. So a trajectory that traffic pulls aside can fit the
-    rotations between successive key frames and its own points, whose depth is then wrong; but it does not fit the
-    epipolar geometry of distant key frames. Pairs of which most points fall far away are left out: these are two places
-    that look alike.
+    A rotation and a sideways motion shift distant points equally. So a trajectory that traffic pulls aside can fit the
+    rotations between successive keyframes and its own points, whose depth is then wrong; but it does not fit the
+    epipolar geometry of distant keyframes. Pairs whose points mostly fall far away are left out: these are two places
+    of similar appearance.
 
     sparse: the map.
-    pairs: matches of pairs of key frames.
+    pairs: matches of pairs of keyframes.
 
     Returns (N,) differences between the share of matches that fit the essential matrix and the share that fit the map,
     in order of the trajectory.
@@ -365,11 +365,11 @@ def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
     figures that move, can bend a path by up to 90 degrees and yet fit it.
 
     sparse: the map.
-    pairs: matches of pairs of key frames.
+    pairs: matches of pairs of keyframes.
 
-    Returns the share of the pairs that expand whose essential matrix moves more than ASIDE_DEG beside the map's motion,
-    without regard to the sign of both, and explains more of the matches by ASIDE_GAIN. 0 for fewer than MIN_EXPANDING
-    pairs that expand.
+    Returns the share of expanding pairs that contradict the map. The essential matrix of such a pair moves at more than
+    ASIDE_DEG from the map's motion, regardless of the sign of both, and explains more of the matches by ASIDE_GAIN. 0
+    for fewer than MIN_EXPANDING pairs that expand.
     """
     is_aside = list[bool]()
     for pair in _select_wide(select_pairs(sparse, pairs)):
@@ -412,11 +412,11 @@ def find_worst_place(values: Array, window: int = 7) -> float:
 
 
 def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
-    """Return the share of matches that do not move between distant key frames (median over the pairs); 0 without such
+    """Return the share of matches that do not move between distant keyframes (median over the pairs); 0 without such
     pairs.
 
-    pairs: matches of pairs of key frames.
-    width: of the images, pixels.
+    pairs: matches of pairs of keyframes.
+    width: width of the images, pixels.
     """
     shares = [0.0]
     gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
@@ -428,7 +428,7 @@ def measure_standing(pairs: Sequence[FramePair], width: int) -> float:
 
 
 def measure_plane(pairs: Sequence[FramePair]) -> float:
-    """Return the share of matches of distant key frames that one homography (a plane or a pure rotation) explains.
+    """Return the share of matches of distant keyframes that one homography (a plane or a pure rotation) explains.
 
     The median over the pairs; 0 without such pairs.
     """
@@ -441,7 +441,7 @@ def measure_plane(pairs: Sequence[FramePair]) -> float:
 
 
 def measure_zoom(pairs: Sequence[FramePair]) -> float:
-    """Return the share of matches of distant key frames that a change of focal length alone explains (median over the
+    """Return the share of matches of distant keyframes that a change of focal length alone explains (median over the
     pairs).
 
     Such a change scales the image about a point without rotation; parallax of a camera that moves forward does not fit.
@@ -457,7 +457,7 @@ def measure_zoom(pairs: Sequence[FramePair]) -> float:
 
 
 def _select_wide(pairs: Sequence[FramePair]) -> list[FramePair]:
-    """Return at most MAX_TURNS pairs of distant key frames."""
+    """Return at most MAX_TURNS pairs of distant keyframes."""
     gap = np.median([pair.second - pair.first for pair in pairs]) if pairs else 0
     wide = [pair for pair in pairs if pair.second - pair.first >= gap and len(pair.is_held) >= MIN_MATCHES]
     return wide[:: -(-len(wide) // MAX_TURNS) or 1]
@@ -478,14 +478,14 @@ def count_reversing(centers: Array, min_share: float = 0.02) -> tuple[int, int]:
 
 
 STANDING_PX = 1.0
-"""Median motion of the map points between two key frames, pixels, up to which the camera counts as standing."""
+"""Largest median motion of the map points between two keyframes of a stationary camera, pixels."""
 
 
 def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
-    """Return the largest factor by which the camera's speed changes at a key frame.
+    """Return the largest change of the camera's speed at a keyframe, as a factor.
 
-    The speeds before and after are medians over `window` steps between key frames. Steps in which the camera stands are
-    left out, since people stop and start again. 1 for a trajectory that is too short.
+    The speeds before and after are medians over `window` steps between keyframes. Steps of a stationary camera are
+    left out, because people stop and start again. 1 for a trajectory that is too short.
     """
     T = np.linalg.inv(sparse.T_camera_world)
     speeds = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / np.diff(sparse.frames)
@@ -533,23 +533,24 @@ class MapEvidence:
         are none.
     held_out_within: share of these matches whose error is below MAX_ERROR (.005 of the longer image side).
     contradicted: largest share of matches that contradict the map, across one place of the trajectory or around a group
-        of key frames.
-    contradicted_frame: index of the key frame before that place or group.
-    turn_deg: upper quartile of the angles, degrees, between the rotation of successive key frames in the map and that
+        of keyframes.
+    contradicted_frame: index of the keyframe before that place or group.
+    turn_deg: upper quartile of the angles, degrees, between the rotation of successive keyframes in the map and that
         from their matches alone.
     reversing: share of the steps that go back against the step before, if the camera otherwise drives forward; else 0.
-    speed_jump: largest factor between the camera's speed before and after a key frame.
-    standing: share of the matches of distant key frames that do not move.
-    planar: share of the matches of distant key frames that one plane, or a pure rotation, explains.
-    zoomed: share of the matches of distant key frames that a change of focal length alone explains.
+    speed_jump: largest factor between the camera's speed before and after a keyframe.
+    standing: share of the matches of distant keyframes that do not move.
+    planar: share of the matches of distant keyframes that one plane, or a pure rotation, explains.
+    zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
     has_camera: whether the user gave the camera.
-    road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
-    unexplained: share of the matches of distant key frames that fit an essential matrix of their own but not the map's
+    road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
+    unexplained: share of the matches of distant keyframes that fit an essential matrix of their own but not the map's
         poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
-    view_turn_deg: largest rotation between two key frames, degrees.
+    view_turn_deg: largest rotation between two keyframes, degrees.
     aside: share of the pairs of expanding images that show another direction of motion than the path.
-    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is no drive.
+    kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is not a
+        drive.
     kink_frame: index of the frame at the start of this step.
     """
 
@@ -612,7 +613,7 @@ class MapVerdict:
 
     @property
     def grade(self) -> MapGrade:
-        """Return the grade of the whole map, which is that of its path."""
+        """Return the grade of the whole map, which equals the grade of its path."""
         return self.path
 
     def list_reasons(self, of: str) -> list[MapReason]:
@@ -660,7 +661,7 @@ MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, EC
 """
 
 MAX_ROAD_DRIFT = 1.15
-"""Largest factor by which the height over the road may change along the trajectory of a usable map.
+"""Largest change of the height over the road along the trajectory of a usable map, as a factor.
 
 KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fits its matches by .4 px.
 """
@@ -723,13 +724,13 @@ def measure_evidence(
     is_camera_determined: bool = True,
     first: int = 0,
 ) -> MapEvidence:
-    """Measure, by the matches of its key frames, what speaks for or against a map.
+    """Measure, by the matches of its keyframes, what speaks for or against a map.
 
     sparse: the map.
-    pairs: all matches of pairs of key frames, with the held-out ones.
+    pairs: all matches of pairs of keyframes, with the held-out ones.
     T_world_camera: (N, 4, 4) poses of all video frames, NaN for those that are lost or interpolated.
     has_camera: whether the user gave the camera.
-    road_drift: factor by which the camera's height over the road changes along the trajectory; 1 without a road.
+    road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
     first: index of the first of these frames in the video.
     """

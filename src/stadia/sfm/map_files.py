@@ -47,7 +47,7 @@ MAX_DEPTH_SIDE_PX = 640
 """Longer side of the depth files, pixels; a network's depth shows no more detail."""
 
 MIN_DEPTH_POINTS = 20
-"""Fewest map points visible in a view from which the scale of its predicted depth is measured."""
+"""Fewest visible map points of a view for a measurement of its depth's scale."""
 
 
 def to_lens(camera: MapCamera) -> LensCamera:
@@ -67,9 +67,9 @@ def write_colmap(
 
     folder: an existing folder for the files.
     sparse: poses, points and pixels in the images as filmed; `sparse.camera` is ignored.
-    cameras: the camera of each key frame, in the order of `sparse.frames`.
+    cameras: the camera of each keyframe, in the order of `sparse.frames`.
     T_first: (4, 4), from the world of `sparse` to the world of the files.
-    names: image file name of each key frame, by frame index.
+    names: image file name of each keyframe, by frame index.
     residuals_px: (M, 2) reprojection error of each observation of `sparse`, pixels.
     """
     pycolmap = import_pycolmap()
@@ -127,13 +127,13 @@ def write_views(
     residuals_px: Array,
     predict_depth: PredictDepth | None,
 ) -> None:
-    """Write the key frames as undistorted images without black bars, COLMAP's model of them, and nerfstudio's
+    """Write the keyframes as undistorted images without black bars, COLMAP's model of them, and nerfstudio's
     transforms.json.
 
     folder: an existing folder for the files.
     stream: the frames that were mapped.
     filmed: the map, with poses and pixels of the frames as filmed.
-    cameras_filmed: the camera of each key frame as filmed, in the order of `filmed.frames`.
+    cameras_filmed: the camera of each keyframe as filmed, in the order of `filmed.frames`.
     T_first: (4, 4), from the world of `filmed` to the camera axes of the first frame with a pose.
     residuals_px: (M, 2) reprojection error of each observation, pixels.
     predict_depth: predicts depth of a view, which is written in the map's unit; None writes no depth.
@@ -193,7 +193,7 @@ def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[
     K: (3, 3) of `depth`, pixels.
 
     Returns the depth as stored in a file (times DEPTH_UNIT, at most MAX_DEPTH_SIDE_PX wide or high); None if fewer than
-    MIN_DEPTH_POINTS points lie in the image.
+    MIN_DEPTH_POINTS points are inside the image.
     """
     points = points[points[:, 2] > 0]
     x, y = np.rint((points / points[:, 2:]) @ K.T)[:, :2].astype(int).T
@@ -221,17 +221,17 @@ class VideoMap:
     """All that was found in a video.
 
     estimate: the camera.
-    sparse: key frames and points of the largest map.
+    sparse: keyframes and points of the largest map.
     placed: every video frame in order, with its pose in `sparse` if it has one.
-    keys: the key frames and what was noticed when they were chosen.
+    keys: the keyframes and what was noticed when they were chosen.
     static: (h, w), true on pixels that show the same all along (hood, logo); None without such a mask.
     road: the road plane below the camera, in the map's unit of length; None if no road was found.
     readout: rolling-shutter readout time of a frame; None for very short videos.
     parts: for each further part of the video that could not be joined, its frames, with poses in a world and scale of
         that part.
     verdict: whether the map can be relied on, with reasons; None if it was not judged.
-    lenses: the camera of each image shape, for photos of several shapes; else empty. Poses and pixels of `sparse` are
-        those of the first camera.
+    lenses: the camera of each image shape, for photos of several shapes; else empty. Poses and pixels of `sparse`
+        belong to the first camera.
     """
 
     estimate: CameraEstimate
@@ -300,7 +300,7 @@ def check_map_folder(folder: Path, source: Path, content: str) -> None:
     """Check that a folder may be overwritten: it is absent, empty, or an unchanged earlier map of the same source.
 
     folder: folder of the new map.
-    source: the input, for the error message.
+    source: the input that an error message names.
     content: hash of the input's content.
 
     Raises StadiaError if the folder holds anything else.
@@ -331,8 +331,8 @@ def _digest(path: Path) -> str:
 
 
 MOVABLE_SIDE_PX = 160
-"""Longer side, pixels, of the stored masks of things that can move; at this size those of 200,000 frames fit into the 2
-GiB of a zip archive.
+"""Longer side, pixels, of the stored masks of things that can move; at this size the records of 200,000 frames fit into
+the 2 GiB of a zip archive.
 """
 
 
@@ -349,7 +349,7 @@ def write_map(
     folder: the folder.
     stream: the frames that were mapped.
     found: the map.
-    has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
+    has_views: whether to write the keyframes as undistorted images, with COLMAP's model and transforms.json.
     predict_depth: predicts depth of these images, which is written in the map's unit; None writes no depth.
     """
     poses, filmed = collect_poses(stream, found), restore_map(stream, found)
@@ -421,8 +421,8 @@ def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -
 def find_photo_lens(found: VideoMap, lens: LensCamera) -> LensCamera:
     """Return the final camera of photos of one further shape.
 
-    lens: its camera from the first map. Its focal length is changed by the factor by which the focal length of the
-        first shape's camera changed in the final map.
+    lens: its camera from the first map. Its focal length is multiplied by the change of the first shape's focal length
+        in the final map.
     """
     return replace(lens, focal_px=lens.focal_px * found.estimate.camera.focal_px / found.lenses[0].focal_px)
 
@@ -477,7 +477,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
 
 
 def _describe_photo(about: MapCamera, stream: FrameStream, found: VideoMap, index: int) -> dict[str, object]:
-    """Return the camera of a photo whose size is not that of most."""
+    """Return the camera of a photo of a rarer size."""
     camera = _fit_camera(about, stream, found, index)
     kept = {"origin", "focal_px", "center_px", "distortion", "height", "width"}
     return {} if camera is about else {"camera": camera.model_dump(mode="json", include=kept)}
@@ -528,7 +528,7 @@ def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> N
 
 
 def _write_movable(path: Path, stream: FrameStream, found: VideoMap, about: MapCamera) -> None:
-    """Write what can move in each frame, for a training on the video; a training reads single frames."""
+    """Write the masks of things that can move, one for each frame. A training on the video excludes these pixels."""
     scale = MOVABLE_SIDE_PX / max(stream.height, stream.width)
     height, columns = max(1, round(scale * stream.height)), max(1, round(scale * stream.width / 8))
     movable = np.zeros((len(found.placed), height, columns), np.uint8)

@@ -1,4 +1,4 @@
-"""Map matched key frames and find their camera; if the key frames cannot be joined into one map, make several."""
+"""Map matched keyframes and find their camera; if the keyframes cannot be joined into one map, make several."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, jo
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
 
 CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
-"""Number of key frames that are mapped together ("chunk"); successive chunks share CHUNK_OVERLAP of them.
+"""Number of keyframes that are mapped together ("chunk"); successive chunks share CHUNK_OVERLAP of them.
 
 So time and memory grow linearly with the video's length.
 """
@@ -75,7 +75,7 @@ results is added to its standard deviation.
 """
 
 MIN_CONTINUED = 0.5
-"""Share of a chunk's new key frames that must get a pose from the key frames shared with the chunk before; with less, a
+"""Share of a chunk's new keyframes that must get a pose from the keyframes shared with the chunk before; with less, a
 new part begins.
 """
 
@@ -84,7 +84,7 @@ new part begins.
 class CameraEstimate:
     """The camera of a map.
 
-    camera: intrinsics and distortion, for the small frames.
+    camera: intrinsics and distortion that fit the small frames.
     origin: "given" by the user; "estimated"; "uncertain" if it was estimated but its interval is too wide to report it;
         "assumed" (a usual field of view) if the images do not determine it.
     intervals: standard deviations of the parameters; None for a given camera.
@@ -96,13 +96,13 @@ class CameraEstimate:
 
 
 STANDING_PAIRS = 6
-"""Number of pairs of key frames by which a standing camera is noticed before all features are computed."""
+"""Number of pairs of keyframes that reveal a stationary camera before all features are computed."""
 
 COMPLETE = 0.95
-"""Share of the key frames with a pose from which no further way of matching or mapping is tried."""
+"""No further way of matching or mapping is tried if this share of the keyframes has a pose."""
 
 MIN_PART, MAX_PARTS = 4, 8
-"""Fewest key frames of a further part of a video (MAX_PARTS: most parts)."""
+"""Fewest keyframes of a further part of a video (MAX_PARTS: most parts)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +112,7 @@ class MappedParts:
     estimate: the camera.
     parts: the maps, the largest first.
     along: number of the parts whose path goes along the motion that the images show: all, or none.
-    search: the search of the camera from which `estimate` comes; None if it failed.
+    search: the search of the camera that produced `estimate`; None if it failed.
     """
 
     estimate: CameraEstimate
@@ -128,7 +128,7 @@ class MappedParts:
         pairs: Sequence[FramePair],
         search: FoundCamera | None,
     ) -> MappedParts:
-        """Sort the parts, and leave out those that go beside the motion in the images by the matches `pairs`, unless
+        """Sort the parts, and leave out parts that contradict the motion in the images by the matches `pairs`, unless
         all do.
         """
         largest = sorted(parts, key=lambda part: -len(part.frames))
@@ -137,7 +137,7 @@ class MappedParts:
         return cls(estimate, along or largest, len(along), search)
 
     def count(self) -> int:
-        """Return the number of key frames with a pose in any part."""
+        """Return the number of keyframes with a pose in any part."""
         return sum(len(part.frames) for part in self.parts)
 
     def is_complete(self, count: int) -> bool:
@@ -147,7 +147,7 @@ class MappedParts:
         return len(self.parts) == self.along == 1 and self.count() >= COMPLETE * count
 
     def rank(self) -> tuple[int, int]:
-        """Return the numbers of pairs of key frames whose relative pose is known, in parts along the motion and in all
+        """Return the numbers of pairs of keyframes whose relative pose is known, in parts along the motion and in all
         parts; larger for fewer and larger parts.
         """
         of_parts = sum(len(part.frames) ** 2 for part in self.parts)
@@ -163,14 +163,14 @@ def map_key_frames(
     static: NDArray[np.bool_] | None,
     workers: Workers,
 ) -> tuple[CameraEstimate, list[SparseMap], list[FramePair]]:
-    """Match the key frames, find the camera, and reconstruct poses and points.
+    """Match the keyframes, find the camera, and reconstruct poses and points.
 
-    Each key frame is matched with the key frames after it. If poses are missing then, it is matched with more of them
-    and with key frames that look similar; and at last by learned features where the best map breaks, if they are
+    Each keyframe is matched with the keyframes after it. If poses are missing then, it is matched with more of them
+    and with keyframes of similar appearance; and finally by learned features where the best map breaks, if they are
     installed.
 
     stream: the frames.
-    files: feature file of each key frame, by frame index.
+    files: feature file of each keyframe, by frame index.
     work: folder for finished stages; a call with the same folder resumes after an interruption.
     given: the camera of the small frames, if the user gave it; else None.
     static: (h, w), true on pixels that show the same all along in the small frames, whose features are left out; or
@@ -228,9 +228,9 @@ def map_key_frames(
 
 
 def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: NDArray[np.bool_] | None) -> None:
-    """Raise DataError for a camera that stands, from the features of a few pairs of key frames.
+    """Raise DataError for a camera that stands, from the features of a few pairs of keyframes.
 
-    The features are kept in `work`; the other arguments are those of `map_key_frames`.
+    The features are kept in `work`; the other arguments are the same as for `map_key_frames`.
     """
     if stream.has_several_cameras:
         return
@@ -278,10 +278,10 @@ def map_parts(
     is_last: bool,
     before: FoundCamera | None = None,
 ) -> MappedParts:
-    """Map a matched video, and split each map where matches contradict that its key frames belong together.
+    """Map a matched video, and split each map where matches contradict that its keyframes belong together.
 
     database: COLMAP database without the held-out matches.
-    files: feature file of each key frame, by frame index.
+    files: feature file of each keyframe, by frame index.
     pairs: all matches, with the held-out ones.
     given: the camera if the user gave it; else None.
     size: (height, width) of the small frames, pixels.
@@ -301,9 +301,9 @@ def map_parts(
 
 
 def find_connected(frames: Sequence[int], pairs: Sequence[FramePair]) -> list[int]:
-    """Return the largest set of key frames that matches connect, rising: frames of another scene cannot join its map.
+    """Return the largest set of keyframes that matches connect, rising: frames of another scene cannot join its map.
 
-    frames: indices of all key frames.
+    frames: indices of all keyframes.
     pairs: the verified matches; a pair connects with at least MIN_CROSSING of them.
     """
     rows = {frame: row for row, frame in enumerate(frames)}
@@ -341,7 +341,7 @@ def _map_in_chunks(
     workers: Workers,
     before: FoundCamera | None,
 ) -> tuple[CameraEstimate, list[SparseMap], FoundCamera | None]:
-    """Return the camera, found with the key frames `searched`, the maps of the parts, and the search of the camera."""
+    """Return the camera, found with the keyframes `searched`, the maps of the parts, and the search of the camera."""
     found = find_camera(database, searched, *size, given=given, workers=workers, before=before)
     chunks = list(_split_chunks(sorted(files)))
     assumed, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
@@ -366,7 +366,7 @@ def _map_in_chunks(
 
 
 def _assume_camera(camera: LensCamera, given: LensCamera | None, first: SparseMap | None = None) -> CameraEstimate:
-    """Return the given camera, or the assumed one, for which the images show how far the view turns only."""
+    """Return the given camera, or the assumed one, whose images determine only how far the view turns."""
     if given is not None:
         return CameraEstimate(given, "given", None)
     turn_deg = 0.0 if first is None else measure_turn_deg(first)
@@ -384,7 +384,7 @@ def _judge_camera(found: FoundCamera, first: SparseMap, camera: LensCamera) -> C
 def _map_rest(
     database: Path, files: Mapping[int, Path], parts: Sequence[SparseMap], camera: LensCamera, workers: Workers
 ) -> Iterator[SparseMap]:
-    """Yield parts of the key frames that `parts` leave out, the largest first."""
+    """Yield parts of the keyframes that `parts` leave out, the largest first."""
     left = set(files) - {int(frame) for part in parts for frame in part.frames}
     for _ in range(MAX_PARTS):
         if len(left) < MIN_PART:

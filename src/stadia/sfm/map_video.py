@@ -31,7 +31,7 @@ from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_road
-from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_poses, stack_seen_poses
+from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_measured_poses, stack_poses
 
 MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
 
@@ -41,12 +41,12 @@ VERSION = 4
 
 @dataclass(frozen=True)
 class MappedVideo:
-    """The map of a video, as returned by `map_video`.
+    """The map of a video, as returned by `map_video`: camera, camera trajectory and sparse points.
 
-    folder: the map's folder; `stadia.data.video.video_map.read_map` reads its files again.
-    stream: the frames that were mapped.
-    found: camera, key frames, points, and the pose of every frame.
-    poses: the poses of all frames, with the first frame that has one as world.
+    folder: folder of the map. `stadia.data.video.video_map.read_map` reads its files again.
+    stream: the mapped video frames.
+    found: the estimated camera, keyframes and points, and the pose of every frame.
+    poses: the poses of all frames. The world is the camera of the first frame that has a pose.
     """
 
     folder: Path
@@ -91,24 +91,25 @@ def map_video(
     cache: CacheConfig | None = None,
     track: TrackProgress = no_progress,
 ) -> MappedVideo:
-    """Recover the camera, the camera trajectory and sparse points of a video, and write them into a folder.
+    """Estimate the camera, the camera trajectory and sparse points of a video by structure from motion.
 
-    An interrupted call is resumed by the same call.
+    The results are written into a folder, the map of the video. Call the function again with the same arguments to
+    resume after an interruption.
 
-    source: a video, a folder of photos, a folder of videos of one place, a ROS bag, or a data set.
-    camera: the camera of the frames; None takes it from a file next to the source, or else estimates it. Data sets have
+    source: a video, a folder of photos, a folder of videos of one place, a ROS bag, or a dataset.
+    camera: the camera of the frames; None takes it from a file next to the source, or else estimates it. Datasets have
         their own camera.
-    format: name of the data set's format, or "auto" to detect it.
+    format: name of the dataset's format, or "auto" to detect it.
     options: further fields of `SourceOptions`, such as frames and recordings.
     out: folder of the map; None puts it next to the source.
-    masks: folder of masks from `stadia masks`; features on things that can move are left out.
-    has_views: whether to write the key frames as undistorted images, with COLMAP's model and transforms.json.
-    predict_depth: a function of an image and its K that returns depth up to scale; with it, these images get depth maps
-        in the map's unit.
-    cache: folder in which finished stages are kept; None takes the default.
-    track: shows progress.
+    masks: folder of masks from `stadia masks`; features on movable things are left out.
+    has_views: whether to write the keyframes as undistorted images, with COLMAP's model and transforms.json.
+    predict_depth: a function that takes an image and its K and returns depth up to scale. With it, these images get
+        depth maps in the map's unit.
+    cache: folder of intermediate results; None takes the default.
+    track: wraps loops to show their progress.
 
-    Raises DataError with the reason if no map can be made of the video; nothing is written then.
+    Returns the map. Raises DataError with the reason if the video cannot be mapped; nothing is written in this case.
     """
     import_pycolmap()
     source, camera, cache = expand_home(Path(source)), camera or CameraConfig(), cache or CacheConfig()
@@ -140,7 +141,7 @@ def map_video(
             evidence = measure_evidence(
                 maps[0],
                 pairs,
-                np.asarray(np.linalg.inv(stack_seen_poses(placed[stream.first :])), np.float64),
+                np.asarray(np.linalg.inv(stack_measured_poses(placed[stream.first :])), np.float64),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
                 first=stream.first,

@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
+from stadia.io.array_files import convert_times
 from stadia.io.reconstruction_files import Reconstruction, interpolate_poses, match_images_to_poses
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.pair_matching import FramePair
@@ -65,12 +66,14 @@ def find_image_times(matches: ImageMatches) -> Array | None:
         return matches.times_s
     try:
         stems = [Path(name).stem for name in matches.names]
-        values = np.array([float(stem) for stem in stems])
+        times_s, unit = convert_times(stems)  # nanoseconds, as EuRoC names them
     except ValueError:
         return None
-    if all("." in stem for stem in stems):
-        return values
-    return values / 1e9 if values.min() > 1e15 else None  # nanoseconds, as EuRoC names them
+    is_clock = unit != "seconds" and min(map(len, stems)) >= DIGITS_OF_MILLISECONDS
+    return times_s if is_clock or all("." in stem for stem in stems) else None
+
+
+DIGITS_OF_MILLISECONDS = 13  # since 1970; shorter names are numbers of frames
 
 
 def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s: float = 0.0) -> PosedImages:
@@ -78,7 +81,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
 
     reconstruction: cameras and poses.
     matches: the images.
-    offset_s: seconds that are added to the times of the images before poses are looked up.
+    offset_s: seconds that are added to the times of the images before poses are searched.
 
     Raises DataError if fewer than 3 images get a pose, or the reconstruction has no camera.
     """
@@ -91,7 +94,9 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         if _share_inside(wanted, reconstruction.times_s) < 0.5:
             shift = reconstruction.times_s[0] - times_s[0]
             wanted = wanted + shift
-            notes = (f"times of poses and images have different starts; {shift:+.3f} s was added to those of images",)
+            notes = (
+                f"times of poses and images have different starts; {shift:+.3f} s was added to the times of images",
+            )
         images, rows, T = _pose_by_time(reconstruction, wanted)
         how = "time"
     else:
@@ -102,7 +107,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     usable = np.isfinite(T).all((1, 2))
     images, rows, T = images[usable], rows[usable], T[usable]
     if len(images) < 3:
-        expected, fix = "poses for at least 3 images", "check that the images are those of the reconstruction"
+        expected, fix = "poses for at least 3 images", "check that the images belong to the reconstruction"
         raise DataError(reconstruction.path, found=f"poses for {len(images)} images", expected=expected, fix=fix)
     K = reconstruction.K[rows]
     if not np.isfinite(K).all():
@@ -123,7 +128,7 @@ def _share_inside(times_s: Array, known_s: Array) -> float:
 
 
 def _pose_by_time(reconstruction: Reconstruction, wanted_s: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
-    """Return the images that lie between two poses, the nearest row of each, and the interpolated poses."""
+    """Return the images whose time is between two poses, the nearest row of each, and the interpolated poses."""
     times_s = np.asarray(reconstruction.times_s, np.float64)
     order = np.argsort(times_s, kind="stable")
     known_s = times_s[order]

@@ -18,8 +18,8 @@ from stadia.data.video.photo_fit import PhotoFit
 from stadia.io.input_files import expand_home
 
 MAX_DISTANCE = 5
-"""A frame without a mask takes that of a frame at most this many frames away, since `stadia masks` skips frames in
-which the camera hardly moves.
+"""A frame without a mask takes the mask of a frame at most this many frames away, because `stadia masks` skips frames
+of a nearly stationary camera.
 """
 
 GROWN_SHARE, GROWN_SHARE_OF_NEAR = 0.005, 0.015
@@ -37,7 +37,7 @@ class MovableMasks:
     files: the mask files.
     stems: names of the frames that have a mask, in order.
     frames: indices of these frames, rising.
-    height, width: of the frames as filmed, pixels.
+    height, width: size of the frames as filmed, pixels.
     """
 
     files: MaskFiles
@@ -52,7 +52,7 @@ class MovableMasks:
 
         folder: the folder.
         stems: names of all frames of the video, in order.
-        height, width: of the frames as filmed, pixels.
+        height, width: size of the frames as filmed, pixels.
         content: hash of the video's content, which is compared with the hash stored in the folder; "" compares nothing.
 
         Raises DataError for masks of another video, without a mask of these frames, or without a class that can move.
@@ -87,7 +87,7 @@ class MovableMasks:
         """Read the mask of a frame, true on things that can move.
 
         index: number of the frame.
-        height, width: of the returned mask, pixels.
+        height, width: size of the returned mask, pixels.
         lens: removes the lens distortion of the frames, and so of the mask; None leaves it.
         fit: how a photo is turned and padded to the size of most photos; None for a plain resize.
 

@@ -1,4 +1,4 @@
-"""Find the features of key frames, match them by COLMAP, and hold out a part of the matches to check the map with."""
+"""Find the features of keyframes, match them by COLMAP, and hold out a part of the matches to check the map with."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from stadia.sfm.reconstruction import MAX_ERROR_PX, Workers
 from stadia.sfm.sparse_map import Array, import_pycolmap
 
 OVERLAP, WIDE_OVERLAP = 7, 15
-"""Number of following key frames with which each key frame is matched: OVERLAP at first, WIDE_OVERLAP if the first map
-leaves out key frames.
+"""Number of following keyframes with which each keyframe is matched: OVERLAP at first, WIDE_OVERLAP if the first map
+leaves out keyframes.
 """
 
 SIMILAR = 4
-"""Number of key frames with the most similar appearance, beyond the neighbors, with which each is matched if the first
-map leaves out key frames.
+"""Number of keyframes with the most similar appearance, beyond the neighbors, with which each is matched if the first
+map leaves out keyframes.
 """
 
 MAX_EXHAUSTIVE = 120
@@ -39,12 +39,12 @@ MIN_ORDERED = 0.5
 """Share of the pairs of successive images that must match for images to count as ordered (a video)."""
 
 MIN_BRIDGE = 15
-"""Fewest verified matches of a pair of key frames that connects them; with no such pair across a place, it is a cut.
+"""Fewest verified matches of a pair of keyframes that connects them; with no such pair across a place, it is a cut.
 COLMAP's default.
 """
 
 MIN_FEATURES = 60
-"""Fewest features of the median key frame from which a map is tried."""
+"""A map is tried if the median keyframe has at least this many features."""
 
 MATCHES = "matches.db"
 
@@ -52,17 +52,17 @@ BATCH = 64
 """Number of pairs that are matched between two updates of the progress."""
 
 HELD_FEATURES = 0.1056
-"""Share of each key frame's features that take no part in mapping, so that their matches can check the map; (1 -
+"""Share of each keyframe's features that take no part in mapping, so that their matches can check the map; (1 -
 .1056)^2 leaves four fifths of the matches.
 """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramePair:
-    """Geometrically verified matches of two key frames.
+    """Geometrically verified matches of two keyframes.
 
-    first, second: frame indices of both key frames.
-    xy_first, xy_second: (N, 2) pixels of the matches in the first and in the second key frame.
+    first, second: frame indices of both keyframes.
+    xy_first, xy_second: (N, 2) pixels of the matches in the first and in the second keyframe.
     is_held: (N,), true for matches that were held out of the mapping.
     """
 
@@ -89,16 +89,16 @@ def read_features(path: Path) -> FrameFeatures:
 
 
 def collect_features(stream: FrameStream, keys: Sequence[int], work: Path, track: TrackProgress) -> dict[int, Path]:
-    """Find the features of all key frames, and write them into files; existing files are kept.
+    """Find the features of all keyframes, and write them into files; existing files are kept.
 
     stream: the frames.
-    keys: indices of the key frames.
+    keys: indices of the keyframes.
     work: folder for the files.
     track: shows progress.
 
-    Returns the file of each key frame by its index.
+    Returns the file of each keyframe by its index.
 
-    Raises DataError if the median key frame has fewer than MIN_FEATURES features.
+    Raises DataError if the median keyframe has fewer than MIN_FEATURES features.
     """
     files = {index: work / f"features-{index:08d}.npz" for index in keys}
     missing = {index for index, file in files.items() if not file.is_file()}
@@ -120,15 +120,15 @@ def match_key_frames(
     *,
     is_wide: bool,
 ) -> list[FramePair]:
-    """Match key frames, and store the verified matches in COLMAP's database `work/MATCHES`.
+    """Match keyframes, and store the verified matches in COLMAP's database `work/MATCHES`.
 
     work: folder of the database.
-    files: feature file of each key frame, by frame index.
-    lens: the pycolmap.Camera of all key frames.
+    files: feature file of each keyframe, by frame index.
+    lens: the pycolmap.Camera of all keyframes.
     static: (h, w), true on pixels that show the same all along, whose features are left out; or None.
     workers: number of threads, and how progress is shown.
     is_wide: false for the first call, which matches neighbors; true for a second call, which adds farther neighbors and
-        key frames of similar appearance.
+        keyframes of similar appearance.
 
     Returns all verified matches in the database.
     """
@@ -147,11 +147,11 @@ def match_key_frames(
 def write_database(
     database: Path, files: Mapping[int, Path], cameras: Sequence[Any], mask: NDArray[np.bool_] | None
 ) -> None:
-    """Create a COLMAP database with the features of key frames, in the order of the video.
+    """Create a COLMAP database with the features of keyframes, in the order of the video.
 
     database: path of the file; an existing one is replaced.
-    files: feature file of each key frame, by frame index.
-    cameras: the pycolmap.Camera of each key frame, in the order of the indices.
+    files: feature file of each keyframe, by frame index.
+    cameras: the pycolmap.Camera of each keyframe, in the order of the indices.
     mask: (h, w), true on pixels whose features are left out; or None.
     """
     pycolmap = import_pycolmap()
@@ -173,7 +173,7 @@ def write_database(
 
 
 def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], workers: Workers) -> None:
-    """Match pairs of key frames and verify the matches geometrically; pairs that the database has already are skipped.
+    """Match pairs of keyframes and verify the matches geometrically; pairs that the database has already are skipped.
 
     database: COLMAP database with the features.
     pairs: pairs of frame indices.
@@ -192,7 +192,7 @@ def match_pairs(database: Path, pairs: Iterable[tuple[int, int]], workers: Worke
 
 
 def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:
-    """Pair each key frame with the `overlap` key frames after it.
+    """Pair each keyframe with the `overlap` keyframes after it.
 
     Examples:
         >>> list_neighbors([0, 4, 9], 1)
@@ -202,11 +202,11 @@ def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:
 
 
 def list_similar(files: Mapping[int, Path], count: int) -> list[tuple[int, int]]:
-    """Pair each key frame with the `count` key frames of most similar appearance (VLAD) that lie more than WIDE_OVERLAP
+    """Pair each keyframe with the `count` keyframes of most similar appearance (VLAD) that are more than WIDE_OVERLAP
     apart.
 
-    files: feature file of each key frame, by frame index.
-    count: number of similar key frames for each.
+    files: feature file of each keyframe, by frame index.
+    count: number of similar keyframes for each.
     """
     keys = sorted(files)
     places = describe_places([read_features(files[key]) for key in keys])
@@ -229,14 +229,14 @@ def list_photo_pairs(files: Mapping[int, Path]) -> list[tuple[int, int]]:
 
 
 def is_ordered(pairs: Sequence[FramePair], keys: Sequence[int]) -> bool:
-    """Return whether at least half of the pairs of successive key frames match, as in a video."""
+    """Return whether at least half of the pairs of successive keyframes match, as in a video."""
     matched = {(pair.first, pair.second) for pair in pairs if len(pair.is_held) >= MIN_BRIDGE}
     neighbors = list_neighbors(keys, 1)
     return sum(pair in matched for pair in neighbors) >= MIN_ORDERED * len(neighbors)
 
 
 def find_cuts(pairs: Sequence[FramePair], keys: Sequence[int]) -> list[int]:
-    """Return the key frames that no pair of matching key frames connects with those before them: the first ones of a
+    """Return the keyframes that no pair of matching keyframes connects with those before them: the first ones of a
     scene.
     """
     ends = np.searchsorted(keys, [(pair.first, pair.second) for pair in pairs if len(pair.is_held) >= MIN_BRIDGE])

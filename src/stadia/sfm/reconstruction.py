@@ -1,4 +1,4 @@
-"""Run COLMAP's incremental mapping on matched key frames (Schonberger and Frahm, CVPR 2016).
+"""Run COLMAP's incremental mapping on matched keyframes (Schonberger and Frahm, CVPR 2016).
 
 The options suit a camera that drives forward, with small angles of triangulation.
 """
@@ -18,12 +18,10 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.sfm.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)
-"""Horizontal fields of view, degrees, from which the estimation of an unknown camera starts: the cost has several
-minima.
-"""
+"""Start values of an unknown camera's horizontal field of view, degrees: the cost has several minima."""
 
 MAX_FRAME_S = 3.0
-"""Longest computing time per key frame, seconds; without it, COLMAP adds and removes wrong matches for minutes."""
+"""Longest computing time per keyframe, seconds; without it, COLMAP adds and removes wrong matches for minutes."""
 
 MIN_POINTS = 30
 """Fewest points of a model; a camera that rotates on the spot gives fewer."""
@@ -81,8 +79,8 @@ def map_frames(
     refine: whether focal length and distortion are adjusted.
     workers: number of threads, and how progress is shown.
     init_angle_deg: smallest triangulation angle of the first image pair, degrees.
-    start: a pycolmap.Reconstruction of some of the images with this camera, to which the others are added; None starts
-        anew.
+    start: a pycolmap.Reconstruction of some of the images with this camera; the other images are added to it; None
+        starts an empty one.
 
     Returns the largest pycolmap.Reconstruction; None if no two images get a pose.
     """
@@ -160,7 +158,7 @@ def adjust(
 
     refine_focal: whether to adjust the focal length.
     refine_lens: whether to adjust the distortion.
-    robust_px: residual, pixels, from which the (Cauchy) cost grows slower than a square.
+    robust_px: residual, pixels, beyond which the (Cauchy) cost grows slower than a square.
     iterations: most iterations.
     threads: number of threads.
     positions: known position (3,) of the camera of some images, by image id; they also fix the world.
@@ -211,7 +209,7 @@ def adjust_camera(model: Any, *, threads: int) -> None:
 
 
 def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
-    """Return a reconstruction with the same poses and camera, whose points are triangulated anew from all matches.
+    """Return a reconstruction with the same poses and camera, whose points are triangulated again from all matches.
 
     model: a pycolmap.Reconstruction.
     database: COLMAP database with the verified matches.
@@ -242,7 +240,7 @@ def keep_frames(model: Any, names: Sequence[str]) -> Any:
 def change_model(model: Any, name: str) -> None:
     """Change the lens model of a reconstruction's only camera in place; coefficients that it did not have become 0.
 
-    name: of COLMAP's camera model, such as "RADIAL" or "OPENCV".
+    name: name of COLMAP's camera model, such as "RADIAL" or "OPENCV".
     """
     pycolmap = import_pycolmap()
     (camera,) = model.cameras.values()

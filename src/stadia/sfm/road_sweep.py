@@ -32,7 +32,7 @@ each side.
 """
 
 PLACES = 16  # of a path, at which pairs of frames are compared
-MIN_KEY_STEP = 0.2  # of the mean distance of two key frames: below, the camera stands, and the traffic moves
+MIN_KEY_STEP = 0.2  # of the mean distance of two keyframes: below, the camera stands, and the traffic moves
 MIN_DRIFT_PLACES, DRIFT_CONFIDENCE = 10, 0.995
 MIN_PAIRS = 8
 MIN_AGREEMENT = 0.6  # mean correlation of the road at the best height
@@ -57,9 +57,9 @@ class RoadPlane:
     """The road plane below a camera, in the camera's axes: normal . X + height = 0 for points X of the road.
 
     normal: (3,) unit vector, from the road towards the camera.
-    height: of the camera over the road, in the unit of the trajectory.
+    height: height of the camera over the road, in the unit of the trajectory.
     deviation: standard deviation of `height`.
-    pitch_deg: angle by which the camera points above the direction of travel, degrees.
+    pitch_deg: angle of the camera's optical axis above the direction of travel, degrees.
     pitch_deviation_deg: standard deviation of `pitch_deg`.
     pairs: number of frame pairs that agree on the height.
     agreement: mean correlation of the road over the pairs, at the best height (1: equal images).
@@ -183,13 +183,13 @@ def find_road(
     """Find the road plane below the camera of a drive.
 
     stream: the video frames.
-    sparse: the map, whose key frames set the distance between compared frames.
+    sparse: the map, whose keyframes set the distance between compared frames.
     camera: camera of the small frames.
     T_world_camera: (N, 4, 4) poses of all frames, NaN for lost ones.
     static: (h, w), true on pixels that show the same all along; or None.
     track: shows progress.
 
-    Returns None for photos, for a camera that does not travel forward, or if no road is found.
+    Returns None for photos, without forward travel, or if no road is found.
     """
     if stream.photos is not None or find_travel_direction(T_world_camera) is None:
         return None
@@ -208,9 +208,9 @@ def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] |
 
     T_world_camera: (N, 4, 4) poses, NaN if unknown.
 
-    Returns the direction (3,) as a unit vector; the angle in degrees by which the camera's optical axis points above
-    the direction of travel; and the standard deviation of this angle in degrees. None if the camera has no common
-    direction, or it is not forward.
+    Returns the direction (3,) as a unit vector; the angle in degrees of the camera's optical axis above the direction
+    of travel; and the standard deviation of this angle in degrees. None if the camera has no common direction, or it is
+    not forward.
 
     Examples:
         >>> T = np.tile(np.eye(4), (5, 1, 1)); T[:, 2, 3] = range(5)
@@ -272,11 +272,11 @@ def _thin_path(T_world_camera: Array) -> list[int]:
 def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple[int, int]]:
     """Choose pairs of frames to compare at PLACES places of the trajectory.
 
-    At each place, a frame is paired with those that are half and once the median distance between two key frames ahead
+    At each place, a frame is paired with those that are half and once the median distance between two keyframes ahead
     of it.
 
     T_world_camera: (N, 4, 4) poses of all frames, NaN if unknown.
-    key_frames: indices of the key frames.
+    key_frames: indices of the keyframes.
 
     Examples:
         >>> T = np.tile(np.eye(4), (9, 1, 1)); T[:, 2, 3] = range(9)

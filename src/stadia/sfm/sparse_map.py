@@ -50,7 +50,7 @@ class LensCamera:
     focal_px: focal length, pixels.
     center_px: principal point (x, y), pixels.
     distortion: coefficients k1, k2, p1, p2.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
     """
 
     focal_px: float
@@ -84,7 +84,7 @@ class LensCamera:
         return self.focal_px * distorted + np.array(self.center_px)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 where the lens sees nothing."""
+        """Return an image (h, w) as a pinhole camera with the same K would see it; 0 outside the lens's view."""
         import cv2
 
         return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
@@ -110,7 +110,7 @@ class LensCamera:
         """Create a pinhole camera without distortion, whose principal point is in the middle of the image.
 
         fov_deg: horizontal field of view, degrees.
-        height, width: of the image, pixels.
+        height, width: size of the image, pixels.
         """
         focal_px = focal_px_from_fov(fov_deg, width)
         return cls(focal_px, ((width - 1) / 2, (height - 1) / 2), (0.0, 0.0, 0.0, 0.0), height, width)
@@ -128,14 +128,14 @@ class LensCamera:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseMap:
-    """F key frames and P points in one world, up to scale, with M observations of points in key frames.
+    """F keyframes and P points in one world, up to scale, with M observations of points in keyframes.
 
     camera: the camera of the small frames.
-    frames: (F,) frame indices of the key frames, rising.
-    T_camera_world: (F, 4, 4) poses of the key frames, world to camera.
+    frames: (F,) frame indices of the keyframes, rising.
+    T_camera_world: (F, 4, 4) poses of the keyframes, world to camera.
     points: (P, 3) in the world.
     colors: (P, 3) uint8 RGB.
-    observed: (M, 2), for each observation the row of its key frame in `frames` and the row of its point in `points`.
+    observed: (M, 2), for each observation the row of its keyframe in `frames` and the row of its point in `points`.
     xy: (M, 2), pixel of each observation.
     """
 
@@ -148,7 +148,7 @@ class SparseMap:
     xy: Array
 
     def in_camera(self) -> Array:
-        """Return (M, 3), for each observation its point in the axes of its key frame's camera."""
+        """Return (M, 3), for each observation its point in the axes of its keyframe's camera."""
         T = self.T_camera_world[self.observed[:, 0]]
         return np.einsum("mij,mj->mi", T[:, :3, :3], self.points[self.observed[:, 1]]) + T[:, :3, 3]
 
@@ -163,7 +163,7 @@ class SparseMap:
         return float(1.4826 * np.median(np.abs(self.residuals_px())))
 
     def track_lengths(self) -> NDArray[np.int64]:
-        """Return (P,), for each point the number of key frames that observe it."""
+        """Return (P,), for each point the number of keyframes that observe it."""
         return np.bincount(self.observed[:, 1], minlength=len(self.points))
 
     def point_deviations(self) -> tuple[Array, float]:
@@ -188,8 +188,7 @@ class SparseMap:
     def relative_deviations(self) -> Array:
         """Return (P,), for each point its relative standard deviation of depth.
 
-        This is the standard deviation along the ray of the key frame in which it is largest, over the distance to that
-        key frame.
+        This is the largest standard deviation along the ray of a keyframe, over the distance to that keyframe.
         """
         covariance, _ = self.point_deviations()
         centers = -np.einsum("fji,fj->fi", self.T_camera_world[:, :3, :3], self.T_camera_world[:, :3, 3])
@@ -207,7 +206,7 @@ def from_reconstruction(model: Any, colors: Mapping[int, NDArray[np.uint8]]) -> 
     """Convert a pycolmap.Reconstruction with one camera, whose images are named by frame index, to arrays.
 
     model: the reconstruction.
-    colors: for each key frame by its index, the colors (N, 3) of its features; points without a color are black.
+    colors: for each keyframe by its index, the colors (N, 3) of its features; points without a color are black.
     """
     images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
     row_of_point = {point_id: row for row, point_id in enumerate(sorted(model.points3D))}
@@ -240,9 +239,9 @@ MIN_SHARED_FRAMES = 3
 
 
 def join_maps(maps: list[SparseMap]) -> list[SparseMap]:
-    """Join maps of successive parts of a video: a map that shares key frames with the one before is moved onto it.
+    """Join maps of successive parts of a video: a map that shares keyframes with the one before is moved onto it.
 
-    Returns the maps that could not be joined with each other; the one with most key frames comes first.
+    Returns the maps that could not be joined with each other; the one with most keyframes comes first.
     """
     joined = [maps[0]]
     for following in maps[1:]:
@@ -280,7 +279,7 @@ def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) ->
 
 
 def align_cameras(T_source: Array, T_target: Array) -> tuple[float, Array, Array]:
-    """Find the similarity transform (s, R, t) between two worlds in which the same N cameras have known poses.
+    """Find the similarity transform (s, R, t) between two worlds with known poses of the same N cameras.
 
     The rotation is the mean over the cameras, since positions on a straight line do not determine it.
 
@@ -311,8 +310,8 @@ MAX_BACK_PX = 0.7  # distance of a point that is tracked forward and back
 MAX_RESIDUAL_PX = 3.0
 MIN_INLIERS = 0.5
 PRIOR_SHARE = 0.25
-"""Standard deviation of a camera position about the straight line between the two surrounding key frames, as a share of
-the distance between these key frames.
+"""Standard deviation of a camera position about the straight line between the two surrounding keyframes, as a share of
+the distance between these keyframes.
 """
 
 _WINDOW = (21, 21)
@@ -321,10 +320,10 @@ _WINDOW = (21, 21)
 class FrameStatus(StrEnum):
     """How the pose of a video frame was found.
 
-    key: a key frame; its pose is a variable of the bundle adjustment.
+    key: a keyframe; its pose is a variable of the bundle adjustment.
     tracked: from map points that were tracked into this image.
     standing: the camera stands, so the pose of the previous video frame is taken.
-    interpolated: between the poses of the surrounding key frames, since the image itself gives no pose.
+    interpolated: between the poses of the surrounding keyframes, since the image itself gives no pose.
     lost: no pose.
     """
 
@@ -355,7 +354,12 @@ class PlacedFrame:
 
 @dataclass(slots=True, eq=False)
 class _Tracks:
-    """Points of the map in the last image. gray: (h, w).  xy: (N, 1, 2) float32, pixels.  points: (N, 3)."""
+    """Points of the map in the last image.
+
+    gray: (h, w).
+    xy: (N, 1, 2) float32, pixels.
+    points: (N, 3).
+    """
 
     gray: NDArray[np.uint8]
     xy: NDArray[np.float32]
@@ -378,7 +382,7 @@ def stack_poses(placed: Sequence[PlacedFrame]) -> Array:
     return np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
 
 
-def stack_seen_poses(placed: Sequence[PlacedFrame]) -> Array:
+def stack_measured_poses(placed: Sequence[PlacedFrame]) -> Array:
     """Stack the poses of N video frames as T_camera_world (N, 4, 4) as `stack_poses` does, but with NaN for frames
     whose pose is interpolated: their images did not take part.
     """
@@ -400,7 +404,7 @@ def place_all_frames(
     it.
 
     stream: the video frames.
-    keys: the key frames, with the cuts between scenes.
+    keys: the keyframes, with the cuts between scenes.
     maps: maps of parts of the input that could not be joined, the largest first; each has a world and a scale of its
         own.
     track: shows progress.
@@ -427,7 +431,7 @@ def place_all_frames(
 
 
 def _list_other_frames(part: SparseMap, parts: Sequence[SparseMap]) -> frozenset[int]:
-    """Return the key frames of all other parts, which end a part as a cut does."""
+    """Return the keyframes of all other parts, which end a part as a cut does."""
     return frozenset(int(frame) for other in parts if other is not part for frame in other.frames)
 
 
@@ -494,7 +498,7 @@ def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.i
 
 
 MAX_FRAMES_BETWEEN = 60
-"""Most video frames between two key frames for which poses in between are interpolated."""
+"""Poses are interpolated between two keyframes that are at most this many video frames apart."""
 
 
 def _interpolate(sparse: SparseMap, index: int, cuts: frozenset[int]) -> tuple[Array, float] | None:

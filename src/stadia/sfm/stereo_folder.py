@@ -41,9 +41,9 @@ MAX_OFF_AXIS = 0.02
 MIN_BASELINE_M, MAX_BASELINE_M = 1e-4, 10.0
 """Distance between the cameras, metres, above which the calibration is taken to be in millimetres."""
 SAME_BASELINE = 0.005
-"""Relative difference up to which a given and a calibrated baseline count as equal."""
+"""Largest relative difference of a given and a calibrated baseline that count as equal."""
 SAME_RATE = 0.001
-"""Relative difference up to which a given frame rate and that of a video count as equal."""
+"""Largest relative difference of a given and a video's frame rate that count as equal."""
 MIN_SYNCED = 8
 """Fewest pairs of frames taken at one moment that two hand-started videos must have."""
 
@@ -63,8 +63,8 @@ class StereoRequest:
     fps: frames per second of the input; None takes the rate of the videos.
     poses: file of poses of the left camera (camera to world) with a KITTI or TUM row for each frame; TUM rows also give
         the times.
-    sync: for two videos that were started by hand: "auto", "sound", "motion", or the seconds by which the right video
-        is later. The pair is then rectified from its matches.
+    sync: for two videos that were started by hand: "auto", "sound", "motion", or the delay of the right video in
+        seconds. The pair is then rectified from its matches.
     """
 
     left: Path

@@ -1,4 +1,4 @@
-"""Configuration and presets of rendered data sets and composite images. This module imports neither torch nor numba."""
+"""Configuration and presets of rendered datasets and composite images. This module imports neither torch nor numba."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self, TypeVar
@@ -63,7 +63,7 @@ def find_preset(presets: Mapping[str, Config], name: str) -> Config:
 
 
 class RoadWorldConfig(SceneCounts):
-    """A rendered driving data set: number of worlds, frames of each world, and the camera.
+    """A rendered driving dataset: number of worlds, frames of each world, and the camera.
 
     train, val, test: number of worlds in each split.
     frames: number of frames per world.

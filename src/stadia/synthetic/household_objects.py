@@ -197,7 +197,7 @@ def compute_footprint(shape: ObjectShape, margin_m: float) -> Points:
     The rectangle is in the object's own coordinates.
 
     shape: shape of the object.
-    margin_m: metres by which the rectangle is larger than the object on each side.
+    margin_m: metres that the rectangle extends beyond the object on each side.
     """
     return (shape.size_m[[0, 2]] / 2 + margin_m) * [[-1, -1], [1, -1], [1, 1], [-1, 1]]
 
@@ -221,7 +221,7 @@ def make_upright_pose(yaw: float, x: float, z: float, height_m: float) -> Points
 
     The object's y axis points up, while the world's y axis points down and is 0 on the table.
 
-    yaw: angle in radians by which the object is turned about the vertical.
+    yaw: rotation of the object about the vertical, radians.
     x: position of the object on the table along the world's x axis in metres.
     z: position along the world's z axis in metres.
     height_m: height of the object in metres.
@@ -231,7 +231,8 @@ def make_upright_pose(yaw: float, x: float, z: float, height_m: float) -> Points
 
 
 def name_object_textures(mesh: Mesh, number: int) -> Mesh:
-    """Rename the materials "label" and "paint" of a mesh to those of one object, such as "label0"; return the new mesh.
+    """Rename the materials "label" and "paint" of a mesh to one object's materials, such as "label0"; return the new
+    mesh.
 
     mesh: parts of the object.
     number: number of the object on its table, counted from 0.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from rich.console import Console
 
 from stadia.core.config import resolve_config
@@ -15,24 +17,31 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.data.video.video_map import check_usable, find_map
+from stadia.geometry.camera import from_field_of_view
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import expand_home
 from stadia.networks.depth.depth_network import check_trains
-from stadia.predict.inputs import is_own_video
+from stadia.predict.adapt_time import (
+    END_S,
+    RECORD,
+    check_minutes,
+    choose_measured_frames,
+    estimate_least_minutes,
+    estimate_step_s,
+)
+from stadia.predict.inputs import is_own_video, open_inputs
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import parse_source_options
 from stadia.sfm.describe_map import describe_map
 from stadia.sfm.map_video import map_video
 from stadia.training import recipes
-from stadia.training.keep import Decision, DepthErrors, choose_weights, find_trained, measure_video
+from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loop.training_state import CommandEnd
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
-from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.training.time_budget import PlannedTraining, choose_steps, measure_training
+from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
+from stadia.training.time_budget import open_checked_data, shorten_warmup
 from stadia.training.workflow import train
-
-RECORD = "adapted.json"
-"""File of the run with the errors before and after."""
 
 SETTINGS: Mapping[str, Any] = {
     "model": {"pretrained": True, "keep_statistics": True, "pose_net": "correlation"},
@@ -40,7 +49,10 @@ SETTINGS: Mapping[str, Any] = {
     "schedule": {"warmup_steps": 20},
     "training": {"batch_size": 2, "max_epochs": None, "max_steps": 1000, "check_seconds": 0, "validate_every": None},
 }
-"""Keys that differ from the defaults of `selfsup`."""
+"""Keys that differ from the defaults of `selfsup`. There is no validation: depth is measured before and after."""
+
+MAX_STEPS = 10
+"""A training by the clock has at most this many times the estimated steps."""
 
 MAP_SETTINGS = ("optimizer.lr=3e-4", "backbone_lr_factor=1.0", "loss.pyramid=4", "loss.points=0.1")
 """Keys that differ if the motion is the map's. Matches are out of reach of the loss at full size."""
@@ -56,12 +68,13 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A network that was adapted to a video.
+    """The result of adapting a network to a video, from `stadia.adapt`.
 
-    network: the better one: the run's folder, or the network as it was.
+    network: name of the better network: the folder of the run, or the network before the adaptation.
     run: folder of the training.
-    before, after: errors of their depth on the video; equal if no step was better than the start.
-    decision: which is kept, and how each error changed.
+    before, after: depth errors on the video before and after the adaptation; equal if no step was better than the
+        start.
+    decision: which network is kept, and how each error changed.
     """
 
     network: str
@@ -93,22 +106,24 @@ def adapt_network(
     started_s: float | None = None,
     track: TrackProgress = no_progress,
 ) -> Adaptation:
-    """Fine-tune a network on a video by `selfsup`, and keep the better weights.
+    """Fine-tune a depth network on a video without labels, and keep the better weights.
 
-    The motion of one camera comes from the video's map, which is made if pycolmap is installed.
+    The recipe `selfsup` trains the network. For a single camera, the motion between frames comes from the map of the
+    video. The map is made first if pycolmap is installed.
 
-    network: opened, or its name (`open_network`); not a run.
-    video: what `selfsup` trains on.
-    minutes: of the whole call, 5 by default.
-    steps: number of updates, in place of minutes.
-    scope: what is trained, as `model.trained`.
-    out: folder for the run.
-    settings: keys of `selfsup`, `KEY=VALUE`.
-    network_settings: keys of the network, `network.KEY=VALUE`.
-    started_s: when the command began, by time.perf_counter; now by default.
-    track: shows progress.
+    network: an opened network, or a name that `open_network` accepts; not a run.
+    video: the video or folder of images to train on.
+    minutes: time limit of the whole call, 5 by default.
+    steps: number of updates, instead of a time limit.
+    scope: the trained part of the network: "all", "decoder", "head" or "adapters" (`model.trained`).
+    out: folder that gets a new folder for the run.
+    settings: `KEY=VALUE` texts for keys of the recipe `selfsup`.
+    network_settings: `network.KEY=VALUE` texts that configure the network.
+    started_s: start of the time limit, seconds by time.perf_counter; now by default.
+    track: wraps loops to show their progress.
 
-    Raises ConfigError for a checkpoint of a run, which `start_from` continues, and the errors of a training.
+    Returns both depth errors and the better network. Raises ConfigError for a checkpoint of a run, whose training
+    `start_from` continues instead, and StadiaError if the training fails.
     """
     network = network.name if isinstance(network, Network) else network
     check_length(minutes, steps)
@@ -125,29 +140,47 @@ def adapt_network(
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
     config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(opened))
 
+    predictor = opened.recipe.predictor((config.data.height, config.data.width))
+
+    # the time that it needs
+    maps, least, measured = takes_map(video, config) and find_map(video) is None, 0, MAX_FRAMES
+    step_s = 0.0
+    if steps is None:
+        prediction_s, loaded_s = time_prediction(predictor), time.perf_counter() - started_s
+        count = open_inputs(video, **options)[0].count if maps else 0
+        least = estimate_least_minutes(prediction_s, loaded_s=loaded_s, mapped_frames=count or 0)
+        console.print(f"needs at least {least} minutes for this video on this machine", highlight=False)
+        check_minutes(minutes, least)
+        measured, step_s = choose_measured_frames(prediction_s, minutes, MAX_FRAMES), estimate_step_s(prediction_s)
+        least = estimate_least_minutes(prediction_s, loaded_s=loaded_s)
+
     # the motion of the camera
     if takes_map(video, config):
         make_map(video, config, console, track)
         config = use_map(config, video, settings)
 
-    # the depth of the start, and the number of steps
+    # the depth of the start
     def measure_depth(predictor: Predictor, title: str) -> DepthErrors:
         with announce_step(console, f"measuring the depth of {title}"):
-            return measure_video(predictor, video, options, track)
+            return measure_video(predictor, video, options, track, max_frames=measured)
 
-    measured = None
-    if steps is None:
-        _check_time_left(minutes, started_s)
-        measured = measure_training(config, console)
+    config, opened_data = open_checked_data(config, console)
+    data: Any = replace(opened_data, val=None)  # type: ignore[type-var]
     measuring_s = time.perf_counter()
-    before = measure_depth(opened.recipe.predictor((config.data.height, config.data.width)), network)
-    if measured is None:
-        planned = PlannedTraining(limit_steps(config, steps or 0), None, None)
-    else:
-        after_s = 2 * (time.perf_counter() - measuring_s)  # of the adapted network, and of the mean of both
-        planned = choose_steps(config, minutes, console, started_s=started_s, after_s=after_s, measured=measured)
+    before = measure_depth(predictor, network)
 
-    run = train(planned.config, out=Path(out), on_stop="warn", data=planned.data, compares_start=False, end=planned.end)
+    # the training
+    end = None
+    if steps is None:
+        after_s = 2 * (time.perf_counter() - measuring_s) + END_S  # of the adapted network, and of the mean of both
+        end = plan_end(minutes, least, started_s, after_s, console)
+        left_s = end.at_s - after_s - time.perf_counter()
+        steps = max(int(left_s / step_s), 1)
+        console.print(f"--minutes {minutes:g}: about {steps} steps, until the time is over", highlight=False)
+        config = replace_training(limit_steps(config, steps), max_steps=MAX_STEPS * steps, max_minutes=left_s / 60)
+    else:
+        config = limit_steps(config, steps)
+    run = train(config, out=Path(out), on_stop="warn", data=data, has_scores=False, compares_start=False, end=end)
 
     # the better weights
     after, decision = before, Decision("before")
@@ -172,19 +205,41 @@ def check_length(minutes: float | None, steps: int | None) -> None:
         raise ConfigError(name, found=value, expected="a number above 0")
 
 
-def _check_time_left(minutes: float, started_s: float) -> None:
-    spent_s = time.perf_counter() - started_s
-    if spent_s >= 60 * minutes:
-        found = f"{minutes:g}: {spent_s:.0f} s are over after the map"
-        fix = "run the same command again: the map is kept"
-        raise ConfigError("--minutes", found=found, expected="time for the training", fix=fix)
+@torch.no_grad()
+def time_prediction(predictor: Predictor) -> float:
+    """Return the seconds of a prediction on an image of the predictor's size: the fastest of three."""
+    image = torch.rand(1, 3, predictor.height, predictor.width)
+    camera = from_field_of_view(60.0, height=predictor.height, width=predictor.width)
+    seconds = []
+    for _ in range(3):
+        begun_s = time.perf_counter()
+        predictor.inverse_depth(image, camera).sum().item()
+        seconds.append(time.perf_counter() - begun_s)
+    return min(seconds)
+
+
+def plan_end(minutes: float, least: float, started_s: float, after_s: float, console: Console) -> CommandEnd:
+    """Return the end of a command. If the map took longer than estimated, the command takes longer, and prints a note.
+
+    minutes: time limit of the whole command, minutes.
+    least: minutes that the adaptation needs without the map.
+    started_s: start of the command, by time.perf_counter.
+    after_s: seconds of the command after the training.
+    """
+    now_s = time.perf_counter()
+    at_s, least_s = started_s + 60 * minutes, now_s + after_s + 30 * least
+    if at_s < least_s:
+        found = f"{now_s - started_s:.0f} s are over before the first step"
+        late = math.ceil((least_s - started_s) / 60)
+        console.print(f"note: {found}: the command takes about {late} minutes", highlight=False, soft_wrap=True)
+    return CommandEnd(max(at_s, least_s), after_s)
 
 
 def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
-    """Return a configuration with a number of updates; at most a quarter of them warm up."""
+    """Return a configuration with a number of updates, few of which warm up."""
     values = config.model_dump(mode="json")
     values["training"] |= {"max_steps": steps, "max_epochs": None, "max_minutes": None}
-    values["schedule"] |= {"warmup_steps": min(values["schedule"]["warmup_steps"], steps // 4)}
+    values["schedule"] |= {"warmup_steps": shorten_warmup(values["schedule"]["warmup_steps"], steps)}
     return type(config).model_validate(values)
 
 

@@ -118,14 +118,14 @@ def summarize_demo(
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
-    Odometry is of the test world with the largest ATE over path length, SE(3)-aligned. For each method the largest ATE
+    Odometry shows the test world with the largest ATE over path length, SE(3)-aligned. For each method the largest ATE
     over path length is given; None without a trajectory.
 
-    scores: of the trained recipe.
+    scores: scores of the trained recipe.
     network: the same, with the trajectory of the pose network.
-    baseline: of the mean depth.
+    baseline: scores of the mean depth.
     wall_s: seconds since the start.
-    peak_rss_mb: of this process and its children (`peak_memory_bytes`).
+    peak_rss_mb: peak memory of this process and its children (`peak_memory_bytes`).
     """
     assert scores.depth is not None
     assert baseline.depth is not None
@@ -177,7 +177,8 @@ def _worst_ate_over_path(evaluation: RecordingScores, recordings: Sequence[str])
 class ScoredDepth:
     """Scores of depth of unseen worlds.
 
-    as_metres: scored as metres, for any depth scale.  median_scaled: each image scaled by the ratio of medians.
+    as_metres: scores of the depth taken as metres, for any depth scale.
+    median_scaled: scores with each image scaled by the ratio of medians.
     camera_m: camera height in predicted depth, median over images; NaN without a road.
     """
 
@@ -279,7 +280,8 @@ def summarize_metric_demo(
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
-    plain, metres: scores of the trainings without and with metres.  baseline: of the mean depth of each pixel.
+    plain, metres: scores of the trainings without and with metres.
+    baseline: scores of the mean depth of each pixel.
     learnt_m: estimated camera height, metres; None without one.
     """
     return {

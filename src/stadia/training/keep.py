@@ -98,7 +98,7 @@ class ErrorChange:
 class Decision:
     """The network to keep.
 
-    changes: of each error that both networks have, the deciding one first.
+    changes: changes of each error that both networks have, the deciding one first.
     shift: mean difference of the logarithm of depth between both networks, after the median of each image.
     """
 
@@ -114,7 +114,7 @@ MAX_SHIFT = 0.5
 def choose_network(before: DepthErrors, after: DepthErrors) -> Decision:
     """Keep the new network only if the deciding error falls, and no other error rises, by more than its scatter.
 
-    Points and matches say nothing of traffic and other places without them. So a network that shifts depth by more than
+    Points and matches do not measure traffic and other places without them. So a network that shifts depth by more than
     MAX_SHIFT is not kept either, unless ground truth decides.
     """
     compared = (compare_error(name, getattr(before, name), getattr(after, name)) for name in MEASURES)
@@ -151,7 +151,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
 
     It applies to depth of one camera without truth. Returns whether it replaced the best checkpoint.
 
-    config: of a training that started from published weights in metres (`workflow.starts_from_depth`).
+    config: configuration of a training that started from published weights in metres (`workflow.starts_from_depth`).
     """
     best = Checkpoint.open(run.folder)
     is_scored = "val/abs_rel" in best.header.metrics  # by truth
@@ -224,7 +224,7 @@ def choose_weights(
 ) -> tuple[DepthErrors, Decision, Checkpoint]:
     """Make the best of three networks the run's best checkpoint: the trained one, the mean of both, the start.
 
-    The mean is measured only if the trained one is better by the deciding error, and worse by another.
+    The mean is measured only if the trained one is better by the deciding error, and worse by another error.
 
     measure: from a checkpoint and what to call it to its errors.
 
@@ -276,7 +276,7 @@ def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:
 
 
 MAX_FRAMES = 100
-"""Frames of a longer video are left out, evenly."""
+"""Depth is measured on at most this many frames."""
 
 MAX_MATCHED_FRAMES = 20
 """Depth of this many frames is compared with stereo matches or ground truth."""
@@ -289,11 +289,20 @@ MIN_PIXELS, MIN_POINTS = 100, 10
 
 
 def measure_video(
-    predictor: Predictor, video: Path, options: Mapping[str, Any], track: TrackProgress = no_progress
+    predictor: Predictor,
+    video: Path,
+    options: Mapping[str, Any],
+    track: TrackProgress = no_progress,
+    *,
+    max_frames: int = MAX_FRAMES,
 ) -> DepthErrors:
-    """Return the errors of a predictor on the first recording of a video. options: of `open_inputs`."""
+    """Return the errors of a predictor on the first recording of a video.
+
+    options: options that `open_inputs` takes.
+    max_frames: frames of a longer video are left out, evenly.
+    """
     count = open_inputs(video, **options)[0].count
-    given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
+    given = open_inputs(video, every=-(-count // max_frames) if count else 1, **options)[0]
     mapped = find_map_geometry(expand_home(video), skip_damaged=True)
     mapped = None if mapped is None else mapped.select_points(is_held_out=True)
     gate = PredictionGate(predictor.depth_scale, TrainingRecord(), mapped=mapped)
@@ -376,7 +385,10 @@ def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[tuple[
 def _relative_errors(
     depth: NDArray[np.floating], true_m: NDArray[np.floating], depth_scale: DepthScale
 ) -> NDArray[np.floating] | None:
-    """Return |z - truth| / truth (N,), aligned unless depth is in metres; None for too few pixels. depth: (H, W)."""
+    """Return |z - truth| / truth (N,), aligned unless depth is in metres; None for too few pixels.
+
+    depth: (H, W).
+    """
     known = (true_m > MIN_DEPTH) & (true_m < MAX_DEPTH) & np.isfinite(depth) & (depth != 0)
     known &= depth_scale.is_affine | (depth > 0)
     if known.sum() < MIN_PIXELS:

@@ -83,8 +83,11 @@ def run_train(
 ) -> list[str]:
     """Train on the split train, score on the split test, save, and return lines about the scores.
 
-    data: RoadWorld, any stadia layout with instances.json, or DVM-CAR.  out: file of the prior.
-    encoder: of timm.  side: of a crop in pixels.  every: each n-th image.
+    data: RoadWorld, any stadia layout with instances.json, or DVM-CAR.
+    out: file of the prior.
+    encoder: name of an encoder of timm.
+    side: side of a crop, pixels.
+    every: each n-th image.
     """
     crops = collect_crops(data, "train", side, every, track)
     unseen = collect_crops(data, "test", side, every, track)
@@ -156,7 +159,7 @@ def train_prior(
 def score_prior(prior: SizePrior, crops: Sequence[HeightCrop], class_heights: Floats) -> dict[str, float]:
     """Return errors in metres of each object (the median of its crops), of each crop, and of one height for all.
 
-    class_heights: of the trained objects.
+    class_heights: heights of the training objects, by class.
     """
     true = np.array([crop.height_m for crop in crops])
     predicted, spread = prior.predict_heights([crop.image for crop in crops])

@@ -24,7 +24,12 @@ DVM_TABLE = "Ad_table (extra).csv"
 
 @dataclass(frozen=True)
 class HeightCrop:
-    """image: (side, side, 3) RGB.  height_m: of the object.  instance: identity, in one split only."""
+    """An image crop of an object of known height.
+
+    image: (side, side, 3) RGB.
+    height_m: height of the object, metres.
+    instance: identity, in one split only.
+    """
 
     image: Image
     height_m: float
@@ -190,7 +195,7 @@ def measure_heights(data: Path, masks: Path | None, every: int = 1) -> Mapping[s
     """Return the labeled heights in metres of each class.
 
     data: KITTI's object data.
-    masks: of its images; then only boxes that a mask of their class finds again count.
+    masks: masks of its images; then only boxes that a mask of their class finds again count.
 
     Raises DataError without any object.
     """
@@ -223,7 +228,10 @@ def measure_heights(data: Path, masks: Path | None, every: int = 1) -> Mapping[s
 
 
 def describe_heights(heights: Mapping[str, NDArray[np.float64]], source: str) -> list[str]:
-    """Return a line for each class, and the setting that uses the largest one. source: name of the data."""
+    """Return a line for each class, and the setting that uses the largest one.
+
+    source: name of the data.
+    """
     lines = []
     ordered = sorted(heights.items(), key=lambda item: -len(item[1]))
     for name, values in ordered:

@@ -26,7 +26,7 @@ PROBE_STEPS = 3
 
 @dataclass(frozen=True)
 class DryRunResult:
-    """Time and peak memory of each step of `launch.dry_run`: three steps for each data set and stage.
+    """Time and peak memory of each step of `launch.dry_run`: three steps for each dataset and stage.
 
     device: "cpu" or "cuda".
     peak_bytes: peak memory during each step: torch's on a GPU, otherwise of the process and its children. Only on Linux
@@ -52,7 +52,7 @@ class DryRunResult:
 
 
 def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
-    """Build the networks and train PROBE_STEPS steps of each data set at one size, in a temporary folder.
+    """Build the networks and train PROBE_STEPS steps of each dataset at one size, in a temporary folder.
 
     Raises the errors of `workflow.train` before training, and RunError if memory does not suffice.
     """

@@ -86,14 +86,20 @@ class PlannedTraining:
     end: CommandEnd | None
 
 
-def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
-    """Open the data, and train three steps of each stage and each data set. Raises the errors of `train`."""
+def open_checked_data(config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
+    """Open the data of a training, with every "auto" resolved. Raises the errors of `train` before its data."""
     recipe_class = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
     check_init_weights(recipe_class, config)
     config = config.model_copy(update={"training": resolve_auto(config.training)})
-    config, data = open_data(recipe_class, config, console)
+    return open_data(recipe_class, config, console)
+
+
+def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
+    """Open the data, and train three steps of each stage and each dataset. Raises the errors of `train`."""
+    config, data = open_checked_data(config, console)
+    recipe_class = RECIPES.load(config.recipe)
     with announce_step(console, "measuring three steps of this training"):
         measured = [measure_steps(recipe_class, *stage) for stage in list_stages(config, data)]
     batches = len(data.val) if isinstance(data.val, Sized) else 0
@@ -109,12 +115,12 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
 
 
 def average_steps(training: TrainingConfig, train: object, measured: Sequence[DryRunResult]) -> float:
-    """Return the time of a step: the mean over data sets by their batches, and over stages by their samples.
+    """Return the time of a step: the mean over datasets by their batches, and over stages by their samples.
 
     The first step of each does not count, because it compiles and starts the workers.
     """
     if isinstance(train, MixtureLoader):
-        (steps,) = measured  # stages have one data set
+        (steps,) = measured  # stages have one dataset
         starts = range(0, len(steps.seconds), PROBE_STEPS)
         data_sets = [fmean(steps.seconds[start + 1 : start + PROBE_STEPS]) for start in starts]
         return fmean(data_sets, list(train.batches.values()))
@@ -133,17 +139,15 @@ def choose_steps(
     console: Console,
     *,
     started_s: float | None = None,
-    after_s: float = 0.0,
     measured: MeasuredTraining | None = None,
 ) -> PlannedTraining:
     """Return the configuration with more steps than fit into the minutes: the clock ends them.
 
     The learning-rate schedule ends with the time; a warm-up that is too long is shortened.
 
-    minutes: of the whole command.
+    minutes: time limit of the whole command, minutes.
     console: gets the settings in one line.
     started_s: start of the command, by time.perf_counter; now by default.
-    after_s: seconds of the command after the training.
     measured: this configuration, if it was measured before.
 
     Raises ConfigError if not one step fits, and the errors of `measure_training`.
@@ -153,7 +157,7 @@ def choose_steps(
     config, step_s, validation_s = measured.config, measured.step_s, measured.validation_s
     training = config.training
     at_s = started_s + 60 * minutes
-    after_s += END_S + 2.5 * validation_s  # the last validation, and the scores of each image
+    after_s = END_S + 2.5 * validation_s  # the last validation, and the scores of each image
     left_s = at_s - time.perf_counter() - after_s
     check_seconds = training.check_seconds
     if left_s >= FEW_STEPS * step_s:  # such a training checks its losses first
@@ -248,11 +252,16 @@ def choose_for_machine(
 def choose_configuration(
     overrides: Sequence[str] = (), *, minutes: float = AUTO_MINUTES, **values: Any
 ) -> tuple[RecipeConfig, TrainingData | None]:
-    """Return the configuration of `stadia train selfsup --preset auto` for this machine and the minutes.
+    """Choose batch size, precision and image size that fit this machine and a time limit.
 
-    Returns also its opened data, for `stadia.training.train(config, data=data)`.
+    This is the preset "auto" of `stadia train selfsup`.
 
-    Raises ConfigError if not one step fits, and the errors of opening the data.
+    overrides: `dotted.key=value` texts of the recipe `selfsup`.
+    minutes: time limit of the training.
+    values: nested values by the first key, such as data={"path": "drive.mp4"}.
+
+    Returns the configuration and its opened data, for `stadia.training.train(config, data=data)`. Raises ConfigError if
+    the time is too short for one step, and StadiaError if the data cannot be opened.
     """
 
     def resolve(chosen: list[str]) -> RecipeConfig:
@@ -265,7 +274,7 @@ def choose_configuration(
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
     """Return the largest of AREAS at which MIN_USEFUL_STEPS fit into the time, and the peak into the memory.
 
-    steps, peak_bytes: at the smallest.
+    steps, peak_bytes: number of updates and peak memory, bytes, at the smallest area.
     """
     fits = [
         area

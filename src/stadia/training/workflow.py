@@ -340,7 +340,7 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
         raise ConfigError("training.stages", found=found, expected=expected, fix="leave them out")
     if getattr(data, "extra_datasets", None):
         fix = "leave data.extra_datasets or the stages out"
-        raise ConfigError("training.stages", found="several data sets", expected="one", fix=fix)
+        raise ConfigError("training.stages", found="several datasets", expected="one", fix=fix)
     if config.schedule.milestones_in == "epochs":
         found, fix = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
         raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", fix=fix)
@@ -383,7 +383,9 @@ def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeCo
 def choose_batch_sizes(training: TrainingConfig, samples: int) -> tuple[StageConfig, ...]:
     """Return the stages with a number for each batch size "auto": as many pixels as in a batch of the last stage.
 
-    A stage has at least MIN_STAGE_STEPS steps if `training.batch_size` allows them. samples: of the training data.
+    A stage has at least MIN_STAGE_STEPS steps if `training.batch_size` allows them.
+
+    samples: the training data.
     """
     last = training.stages[-1]
     step_samples = training.batch_size * training.grad_accumulation_steps
@@ -489,17 +491,18 @@ def train(
 
     config: configuration of a recipe, from `stadia.training.recipes.configure`.
     out: folder that gets a new folder for this run.
-    resume: a run's folder to resume, with an equal configuration; `training.max_minutes` may be larger.
-    on_stop: reaction to a finding with severity stop: "halt" or "warn".
-    data: opened for this configuration by `choose_configuration`.
+    resume: folder of a run to resume with an equal configuration; only `training.max_minutes` may be larger.
+    on_stop: reaction to a finding of severity "stop": "halt" ends the run, "warn" continues.
+    data: the opened data of this configuration, from `choose_configuration`; None opens them.
     recipe_class: your own subclass of the recipe, with the same configuration and networks.
-    has_scores: score the validation data and judge the predictions at the end.
-    compares_start: keep the depth of published weights if the trained depth is not better.
-    end: end of the command by the clock; by default the time of the steps counts (`training.max_minutes`).
-    is_command: this process only trains: the report is built.
+    has_scores: whether to score the validation data and judge the predictions at the end.
+    compares_start: whether to keep the depth of published weights if the trained depth is not better.
+    end: end of the command by the clock; by default `training.max_minutes` limits the time of the steps.
+    is_command: whether this process only trains, so that the report is built.
 
-    Raises RunError on a finding with severity stop, ConfigError, the errors of opening the data and of `fit`, and
-    KeyboardInterrupt, with how to resume, after a request to stop.
+    Returns the run. Raises RunError on a finding of severity "stop", ConfigError for a wrong configuration, and
+    StadiaError if the data cannot be opened or the training fails. After a request to stop it raises KeyboardInterrupt,
+    which contains the command that resumes.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     start_attempt()
@@ -546,9 +549,13 @@ def train(
 def dry_run(
     config: RecipeConfig, *, on_stop: OnStop | str = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
 ) -> DryRunResult:
-    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+    """Try a training: check the data, networks and losses, and train three steps in a temporary folder.
 
-    Raises the errors of `train` before training, and RunError if memory does not suffice.
+    config: configuration of a recipe.
+    on_stop: reaction to a finding of severity "stop": "halt" or "warn".
+    recipe_class: your own subclass of the recipe.
+
+    Raises the same errors as `train` before the first step, and RunError if memory does not suffice.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     prepared = prepare(config, console, on_stop, recipe_class=recipe_class)
@@ -578,7 +585,7 @@ class PreparedTraining:
     """A training that is ready to start: its data are open and checked.
 
     recipe_class: the recipe's, or the user's own.
-    config: with absolute paths, and every "auto" resolved.
+    config: the configuration with absolute paths, and every "auto" resolved.
     findings: findings of the data.
     """
 
@@ -684,7 +691,7 @@ def starts_from_depth(config: Any) -> bool:
 
 
 def build_report(run: Run, *, is_command: bool) -> None:
-    """Build the report of a run that a command trained, and print where it is."""
+    """Build the report of a run that a command trained, and print its path."""
     if is_command and run.writes:
         from stadia.report import build_report as build
 

@@ -42,11 +42,11 @@ class AppState:
     """What the request handlers of one server share.
 
     shelf: the networks that users choose from.
-    folder: for uploads; it is removed with the server.
+    folder: folder for uploads; it is removed with the server.
     runs: the folder whose training runs are listed; None lists none.
     data: the folder whose data may be checked; None allows none.
     is_public: whether strangers use the server; they may neither adapt nor download networks.
-    gallery: the results on disk; None keeps results only as long as the server runs.
+    gallery: the results on disk; None keeps results only until the server stops.
     sessions: the browsers' sessions.
     queue: a thread that predicts pictures one by one.
     video_queue: a thread that predicts videos and checks data, which takes minutes.

@@ -82,7 +82,7 @@ def _hide_path() -> Iterator[None]:
 def decode_photo(path: Path) -> DecodedPhoto:
     """Decode an uploaded PNG or JPEG, turned upright, with its field of view from the EXIF data.
 
-    Raises DataError, which does not show the file's path, for a damaged file, or too few or too many pixels.
+    Raises DataError for a damaged file, or too few or too many pixels; the message hides the file's path.
     """
     with _hide_path():
         header = read_image_header(path)
@@ -111,7 +111,7 @@ def decode_video(
     """Write every n-th frame of an uploaded video, without black bars, into a folder as numbered JPEG files.
 
     path: the video.
-    folder: for the frames.
+    folder: folder for the frames.
     every: n; None spreads at most `max_frames` over the whole video.
     max_frames: most frames to write.
     max_side: longest side of the frames, pixels.

@@ -96,7 +96,7 @@ class Drop:
         return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
 
     def place(self, name: str) -> Path | None:
-        """Return where a file is stored: by its last name alone, so that it stays in the folder of the drop.
+        """Return the path of a stored file: by its last name alone, so that it stays in the folder of the drop.
 
         name: name, or path within a folder or archive, as the user's computer states it.
 
@@ -166,7 +166,7 @@ class Drop:
             raise DataError(UPLOAD, found=found, expected="a .zip archive", fix=fix) from error
 
     def write_frames(self, folder: Path, max_side: int, max_frames: int) -> tuple[DecodedVideo, list[str]]:
-        """Write the photos of the drop as numbered frames into a folder; those of another shape than the first are left
+        """Write the photos of the drop as numbered frames into a folder; files of another shape than the first are left
         out.
 
         folder: the new folder.

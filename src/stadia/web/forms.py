@@ -86,7 +86,7 @@ def _name_lengths(text: str) -> str:
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a request handler so that its errors become replies with one line of text in JSON."""
 
-    async def answer(request: Request) -> Response:
+    async def guarded(request: Request) -> Response:
         try:
             return await endpoint(request)
         except StadiaError as error:
@@ -100,8 +100,8 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
                 raise
             return refuse("The disk of the server is full. Free some space, then choose the file again.", 507)
 
-    answer.__name__ = getattr(endpoint, "__name__", "answer")
-    return answer
+    guarded.__name__ = getattr(endpoint, "__name__", "guarded")
+    return guarded
 
 
 def find_upload_kind(head: bytes) -> tuple[Kind, str]:

@@ -15,7 +15,7 @@ SESSION_COOKIE, TOKEN_COOKIE = "stadia_session", "stadia_token"
 CSRF_HEADER = "x-stadia"
 
 COOKIE_S = 30 * 86400
-"""How long browsers keep the cookies, seconds: as long as results on disk without a visit."""
+"""How long browsers keep the cookies, seconds: the same time as results on disk without a visit."""
 
 HEADERS = {
     "content-security-policy": (
@@ -46,7 +46,7 @@ def make_guard(
     """Create the middleware that checks every request before it is handled.
 
     sessions: the browsers' sessions.
-    token: secret that a browser must know; None (only on this machine's own address) lets every user of the machine in.
+    token: secret that a browser must send; None (only on this machine's own address) lets every user of the machine in.
     public_host: host name under which everybody is let in without a token; None lets nobody in.
     """
 
@@ -66,7 +66,7 @@ def make_guard(
         except ValueError:
             return refuse("The host or origin is not an address.", 400)
         if len(request.url.path) > MAX_PATH:
-            return refuse("There is no such page.", 404)
+            return refuse("This page does not exist.", 404)
         if token is None and host not in (*LOOPBACK, public_host):
             return refuse("Open http://127.0.0.1 instead of this host name.", 421)
         if token is not None and not _has_token(request, token):
@@ -75,7 +75,7 @@ def make_guard(
                 response: Response = RedirectResponse("/", 303)
                 set_cookie(response, name_cookie(TOKEN_COOKIE, request), token)
                 return response
-            return _ask_for_token(request)
+            return _refuse_without_token(request)
         session = sessions.find(request.cookies.get(name_cookie(SESSION_COOKIE, request)))
         if request.method not in ("GET", "HEAD"):
             if page is not None and page != request.headers.get("host"):
@@ -93,7 +93,7 @@ def make_guard(
 NO_TOKEN = "This page needs its whole address, with the token. Ask the person who started the app."
 
 
-def _ask_for_token(request: Request) -> Response:
+def _refuse_without_token(request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return refuse(NO_TOKEN, 401)
     page = f'<!doctype html><html lang="en"><title>stadia</title><main><h1>stadia</h1><p>{NO_TOKEN}</p></main></html>'

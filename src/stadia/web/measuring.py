@@ -25,7 +25,7 @@ NEEDED: Mapping[Kind, tuple[int, int]] = {"length": (2, 2), "area": (3, MAX_POIN
 NAMES: Mapping[Kind, str] = {"length": "Distance", "area": "Area", "angle": "Angle", "height": "Height over the ground"}
 
 GROUND_SIDE = 120
-"""Longest side of the depth map in which the ground is looked for, pixels."""
+"""Longest side, pixels, of the depth map in the search for the ground."""
 
 GROUND_TRIALS = 300
 MAX_GROUND_TILT = 45.0
@@ -35,10 +35,10 @@ GROUND_ERROR = 0.03
 """Largest distance of a point of the ground from its plane, over the depth of the point."""
 
 MIN_GROUND_SHARE = 0.06
-"""Smallest share of the points with depth that lie in the ground."""
+"""Smallest share of the points with depth that belong to the ground."""
 
 MAX_BELOW_SHARE = 0.08
-"""Largest share of the points that lie below the ground: reflections and errors of depth."""
+"""Largest share of the points below the ground: reflections and errors of depth."""
 
 Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
 """Column or row of a pixel."""
@@ -87,7 +87,7 @@ class Measured:
     """A measured value.
 
     kind: what was measured.
-    value: in the unit of depth, its square for an area, or degrees for an angle.
+    value: the value in the unit of depth, its square for an area, or degrees for an angle.
     deviation: its standard deviation, from the spread of depth around the pixels and the relative error of depth.
     points: (N, 3) marked points in the camera's axes; of a height, the point and its foot on the ground.
     unit: "m", "m²", "°", or "" if depth is not in metres.
@@ -143,7 +143,7 @@ def measure(
 ) -> Measured:
     """Measure what a form marks.
 
-    form: what to measure; its pixels are those of `depth`.
+    form: what to measure; its pixels correspond to `depth`.
     depth: (H, W) along the optical axis, 0 = none.
     K: (3, 3), pixels.
     depth_scale: kind of scale of the depth.
@@ -176,7 +176,7 @@ def _compute_length(points: Array) -> float:
 
 
 def _compute_area(points: Array) -> float:
-    """Return the area of a polygon (N, 3), projected on the plane in which it is largest."""
+    """Return the area of a polygon (N, 3), projected on the plane that makes it largest."""
     around = points - points[0]
     return float(np.linalg.norm(np.cross(around, np.roll(around, -1, 0)).sum(0)) / 2)
 

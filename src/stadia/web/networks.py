@@ -45,7 +45,7 @@ def load_network(name: str) -> Network:
 
 
 def find_label(name: str) -> str:
-    """Return the name by which a page shows a network: without folders.
+    """Return the name of a network on a page: without folders.
 
     Examples:
         >>> find_label("runs/2026-01-02-030405-road"), find_label("hf:org/name")
@@ -77,11 +77,11 @@ class NetworkShelf:
         self._lock = threading.Lock()
 
     def labels(self) -> list[str]:
-        """Return the names by which a page shows the networks; the index in this list is a network's key."""
+        """Return the names of the networks on a page; the index in this list is a network's key."""
         return [find_label(name) for name in self.names]
 
     def find_key(self, label: str) -> int | None:
-        """Return the key (index) of the network that a page shows as `label`; None if there is none."""
+        """Return the key (index) of the network that a page shows as `label`; None if no network has this label."""
         labels = self.labels()
         return labels.index(label) if label in labels else None
 
@@ -139,7 +139,7 @@ class NetworkDownloads:
     def describe(self) -> list[dict[str, Any]]:
         """Return the networks of the server, `base` and the published ones, as rows of a table in JSON.
 
-        The row of a running download has its `progress` from 0 to 1; that of a failed one its `error`.
+        The row of a running download has its `progress` from 0 to 1; the state of a failed one its `error`.
         """
         listed = {row.name: row for row in list_network_rows()}
         names = self.shelf.names

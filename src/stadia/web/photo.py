@@ -65,8 +65,7 @@ class PhotoCamera:
     """The camera of a picture.
 
     fov_deg: horizontal field of view, degrees.
-    source: where it comes from: photo (EXIF), you (chosen by hand), map (motion of the video), network (its training),
-        assumed.
+    source: its origin: photo (EXIF), you (chosen by hand), map (motion of the video), network (its training), assumed.
     """
 
     fov_deg: float
@@ -95,7 +94,7 @@ class PhotoCamera:
         frames: the frames, which are read several times.
         count: their number.
         rate_hz: their frame rate.
-        height, width: of the frames, pixels.
+        height, width: size of the frames, pixels.
         """
         camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", self.is_assumed)
         intrinsics = Intrinsics(self.make_K(height, width), height, width)
@@ -108,9 +107,9 @@ def choose_camera(
     """Choose the camera of a picture: as the user chose, by its EXIF data, by the network's training, or assumed.
 
     chosen_deg: horizontal field of view that the user chose, degrees; None if not.
-    photo_deg: that of the EXIF data; None without.
+    photo_deg: the one of the EXIF data; None without.
     focal: focal lengths over image width (fx / width) in the network's training; empty or 0 if unknown.
-    height, width: of the picture; only their ratio matters.
+    height, width: size of the picture; only their ratio matters.
 
     Raises ConfigError for an angle that no picture has.
 
@@ -134,7 +133,7 @@ def choose_camera(
 
 
 def fov_deg_from_focal(focal: float) -> float:
-    """Return the horizontal field of view, degrees, for a focal length given in widths of the picture."""
+    """Return the horizontal field of view, degrees, given a focal length in widths of the picture."""
     return round(math.degrees(2 * math.atan(0.5 / focal)), 2)
 
 
@@ -146,8 +145,8 @@ class ExpectedError:
     network: name of the network on the page.
     network_error: relative error of the network's depth; None if it was not measured.
     relative: relative error of depth by network and scale together; None if it was not measured.
-    is_unfamiliar: whether the images are unlike those on which the network's metres were measured, so that they are not
-        claimed.
+    is_unfamiliar: whether the images are unlike the ones that the network's metres were measured on, so that metres are
+        not claimed.
     is_doubtful: whether the images are rather unlike those, so that the error may be larger.
     """
 
@@ -176,7 +175,7 @@ class PhotoPrediction:
     predicted: the picture with its inverse depth.
     camera: its camera.
     network: name of the network on the page.
-    licence: of the network's weights; "" if unknown.
+    licence: licence of the network's weights; "" if unknown.
     checks: the verdict, as in predictions.json.
     trust: words for what users may rely on.
     receipt: how the scale was measured; None for the network's own scale.
@@ -215,7 +214,7 @@ class PhotoPrediction:
         return np.asarray(values, np.float32)
 
     def depth(self, height: int, width: int) -> NDArray[np.float32]:
-        """Return the depth resized to (height, width), 0 where there is none, such as sky.
+        """Return the depth resized to (height, width), 0 without depth, such as sky.
 
         Raises GeometryError for a network whose output has an unknown shift.
         """
@@ -287,7 +286,7 @@ def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
 
 
 class LengthForm(StrictModel):
-    """A length that the user knows.
+    """A known length from the user.
 
     kind: "height" of the camera above the ground, "point", the depth of a pixel, or "distance" of two pixels in space.
     metres: the length.
@@ -325,7 +324,7 @@ class PredictForm(StrictModel):
 
     network: index of the network in the list.
     fov_deg: horizontal field of view that the user chose, degrees; None if not.
-    known: lengths that the user knows.
+    known: known lengths from the user.
     """
 
     network: Annotated[int, Field(ge=0)] = 0
@@ -350,7 +349,7 @@ class KeptPhoto:
 
 
 def predict_decoded(shelf: NetworkShelf, decoded: DecodedPhoto, form: PredictForm) -> PhotoPrediction:
-    """Predict a decoded picture as a form says.
+    """Predict a decoded picture with the values of a form.
 
     Raises the errors of `predict_photo`.
     """
@@ -381,13 +380,13 @@ def describe_expected_error(error: ExpectedError) -> str:
     text = f"{of} are typically wrong by {100 * (error.relative or 0):.0f} %"
     if error.network == DEFAULT_NETWORK:
         return f"{text}."
-    return f"{text} in scenes like those of this network's training. In other scenes they can be nonsense."
+    return f"{text} in scenes like this network's training data. In other scenes they can be nonsense."
 
 
 def describe_chip(error: ExpectedError) -> str:
     """Return the error of a prediction in a few words, which the page shows on the picture.
 
-    A percentage holds for pictures like those on which the network was measured.
+    A percentage holds for pictures like the ones that the network was measured on.
     """
     if error.depth_scale.is_affine:
         return "near and far only"
@@ -402,7 +401,7 @@ def describe_chip(error: ExpectedError) -> str:
 
 
 def describe_scale(receipt: ScaleReceipt | None) -> list[str]:
-    """Return sentences about how known lengths set the scale of a prediction; none for the network's own scale."""
+    """Return sentences about how known lengths set the scale of a prediction; empty for the network's own scale."""
     if receipt is None:
         return []
     lines = drop_commands(f"{name} was not used: {why}" for name, why in receipt.missing.items())
@@ -480,10 +479,10 @@ def make_cloud(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Create a point cloud of the picture.
 
-    prediction: with depth.
-    max_points: of more points, an even share is kept.
+    prediction: a prediction with depth.
+    max_points: largest number of points; of more points, an even share is kept.
     edge_ratio: largest relative difference of depth to a neighboring pixel.
-    certain_share: share of the pixels to keep, those of the lowest predicted uncertainty.
+    certain_share: share of the pixels to keep, starting with the lowest predicted uncertainty.
 
     Returns points (N, 3) with x right, y down, z forward, and colors (N, 3), in order of the picture's rows.
     """

@@ -55,7 +55,7 @@ class CloudForm(StrictModel):
 
     edges: largest relative difference of depth to a neighboring pixel.
     points: most points.
-    certain: share of the pixels to keep, those of the lowest predicted uncertainty.
+    certain: share of the pixels to keep, starting with the lowest predicted uncertainty.
     """
 
     edges: Annotated[float, Field(gt=0, le=10)] = EDGE_RATIO
@@ -276,7 +276,7 @@ CALIBRATION = "the calibration"
 class CalibrationForm(StrictModel):
     """A calibration file as text.
 
-    suffix: suffix of its name, which tells the format.
+    suffix: suffix of its name, which determines the format.
     text: its content.
     """
 
@@ -287,7 +287,7 @@ class CalibrationForm(StrictModel):
 def measure_field_of_view(path: Path) -> dict[str, Any]:
     """Return the horizontal field of view, degrees, of the first camera in a calibration file, and what is assumed.
 
-    Raises DataError, which does not show the file's path, for an invalid file.
+    Raises DataError for an invalid file; the message hides the file's path.
     """
     try:
         camera = read_calibration(path)[0]

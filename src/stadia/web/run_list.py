@@ -36,7 +36,7 @@ MAX_SHOWN_CURVES = 8
 class RunRow:
     """One training run in the list.
 
-    name: of its folder.
+    name: name of its folder.
     recipe: kind of training.
     started: when it started.
     status: state of the training, in words.
@@ -116,9 +116,9 @@ class RunList:
 
 
 def describe_state(facts: RunFacts, *, is_training: bool) -> tuple[str, str]:
-    """Return the state of a training in words, and the tone in which the page shows it.
+    """Return the state of a training in words, and its tone on the page.
 
-    facts: the run's record, in which a killed training still has the status "running".
+    facts: the run's record; a killed training still has the status "running" there.
     is_training: whether a process trains there now.
     """
     if facts.status == "running" and not is_training:
@@ -177,8 +177,8 @@ def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
 def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str, str, int | None]]:
     """Return the key validation scores that two runs share, each at its best step.
 
-    Each row has the score's name, the value of the first run, that of the second run, and which run is better: 0, 1, or
-    None if they are equal.
+    Each row has the score's name, the values of the first and the second run, and which run is better: 0, 1, or None if
+    they are equal.
     """
     rows: list[tuple[str, str, str, int | None]] = []
     for series, other in pair_series(first, second):

@@ -102,7 +102,7 @@ async def show_small_image(request: Request) -> Response:
 
 
 async def delete_run(request: Request) -> Response:
-    """Remove the folder of a run in which no process trains."""
+    """Remove the folder of a run without a training process."""
     folder = _find(request)
     if folder.is_symlink() or is_locked(folder):
         raise RunError(
@@ -148,7 +148,7 @@ class TrainingForm(StrictModel):
 
 
 async def show_start(request: Request) -> Response:
-    """Reply with the data and presets from which a training can start, and the state of the last start."""
+    """Reply with the data and presets that a training can start from, and the state of the last start."""
     _get_runs(request)
     state = get_state(request)
     names, presets = await run_in_threadpool(lambda: (list_data(state.data), list_start_presets()))
@@ -239,7 +239,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
 
     path: the data.
     fov_deg: horizontal field of view of a video whose camera is unknown; else None.
-    folder: for temporary pictures.
+    folder: folder for temporary pictures.
 
     Returns the findings with their pictures, and the command; or an `error`.
 

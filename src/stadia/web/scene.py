@@ -1,4 +1,4 @@
-"""Show a data set, a prediction, a map or a run in 3D in the browser (`stadia view`), as one page that loads nothing
+"""Show a dataset, a prediction, a map or a run in 3D in the browser (`stadia view`), as one page that loads nothing
 else.
 """
 
@@ -36,7 +36,7 @@ TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
 class SceneFrame:
     """One video frame in the scene.
 
-    name: of the frame.
+    name: name of the frame.
     image: (h, w, 3) RGB, small; None without one.
     camera: its camera with its pose.
     points: (N, 3) in the world; empty without depth.
@@ -57,7 +57,7 @@ class Scene:
     frames: the frames.
     path: (N, 3) predicted camera positions.
     true_path: (M, 3) true camera positions; empty if unknown.
-    unit: of lengths.
+    unit: unit of lengths.
     verdict: on a map; "" for other scenes.
     """
 
@@ -134,7 +134,7 @@ def make_frame(
 ) -> SceneFrame:
     """Create a frame of a scene, with at most MAX_FRAME_POINTS points of its depth.
 
-    name: of the frame.
+    name: name of the frame.
     image: (H, W, 3) RGB.
     K: (3, 3) of the image, pixels.
     T_world_camera: (4, 4) pose.

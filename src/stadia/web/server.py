@@ -123,8 +123,8 @@ def make_app(
     names: runs, checkpoints or published networks; the first one is the default.
     runs: a folder of training runs to list; None lists none.
     data: a folder whose data may be checked; None allows none.
-    results: a folder in which pictures and videos survive a restart; None keeps them as long as the server runs.
-    token: secret that a browser must know; None only if the server is reachable from this machine alone, or public.
+    results: a folder that keeps pictures and videos across a restart; None keeps them until the server stops.
+    token: secret that a browser must send; None only if the server is reachable from this machine alone, or public.
     public_host: host name of a page for strangers, who predict photos and videos only; None for no such page.
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), runs, data, public_host is not None)
@@ -187,7 +187,7 @@ async def show_session(request: Request) -> Response:
 
 
 def find_own_address() -> str:
-    """Return the address by which other machines reach this one; 127.0.0.1 without a network. Sends nothing."""
+    """Return the address of this machine for other machines; 127.0.0.1 without a network. Sends nothing."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])

@@ -47,7 +47,7 @@ class SceneCamera:
     """A camera in a 3D view.
 
     K: (3, 3) of an image of this size, pixels.
-    height, width: of the image.
+    height, width: size of the image.
     T_world_camera: (4, 4) pose, camera to world.
     """
 
@@ -75,7 +75,7 @@ def pack_scene(
 
     points: (N, 3).
     colors: (N, 3).
-    unit: of lengths.
+    unit: unit of lengths.
     lines: lines (M, 3), each with its RGB color.
     cameras: the cameras.
     frames: for a timeline, the name, the number of points and the image (H, W, 3) RGB or None of each camera, in the

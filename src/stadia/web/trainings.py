@@ -78,7 +78,7 @@ class TrainingProcess:
 
 
 def list_start_presets() -> list[tuple[str, str]]:
-    """Return the presets from which a page can start a training: name and comment."""
+    """Return the presets that a page can start a training from: name and comment."""
     names = [name for name in preset_names() if read_preset(name)["recipe"] == RECIPE]
     return [(AUTO, "Measures steps on this machine, and chooses."), *((name, _read_comment(name)) for name in names)]
 
@@ -95,7 +95,7 @@ def _is_command(line: str) -> bool:
 
 
 def name_camera(fov_deg: float | None) -> list[str]:
-    """Return the words of a command line that give a horizontal field of view; none for None.
+    """Return the words of a command line that give a horizontal field of view; an empty text for None.
 
     Examples:
         >>> name_camera(69.0), name_camera(None)
@@ -107,7 +107,7 @@ def name_camera(fov_deg: float | None) -> list[str]:
 def make_training_command(data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None) -> list[str]:
     """Return the words of a command line `stadia train`.
 
-    data: the video or data set.
+    data: the video or dataset.
     preset: name of the preset.
     minutes: how long to train.
     runs: folder for the run.
@@ -141,7 +141,7 @@ class TrainingStarter:
         self._lock = threading.Lock()
 
     def start(self, data: Path, preset: str, minutes: float, runs: Path, fov_deg: float | None = None) -> None:
-        """Start a training; the arguments are those of `make_training_command`.
+        """Start a training; the arguments are the same as for `make_training_command`.
 
         Raises RunError if a training runs already, or too little memory is free.
         """

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import math
 import os
 import re
 import shutil
@@ -29,6 +28,7 @@ from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
 from stadia.io.trajectory_formats import read_kitti_trajectory
+from stadia.predict.adapt_time import RECORD, estimate_least_minutes
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
@@ -64,15 +64,6 @@ DEFAULT_RATE_HZ = 10.0
 MAX_SHARED_BYTES = 64 << 20
 """Largest video in a page to share, bytes."""
 
-MIN_ADAPT_MINUTES = 2.0
-"""Minutes that adapting takes besides predicting the video, before its first useful step."""
-
-PREDICTIONS_OF_ADAPT = 3
-"""How often adapting predicts the video: before and after the training, and in its validation."""
-
-ADAPTED = "adapted.json"
-"""Name of the record of an adapted network (`stadia.training.adapt.RECORD`, whose module imports PyTorch)."""
-
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB, MESH_GLB, MAX_MESH_VERTICES = "cloud.glb", "mesh.glb", 600_000
 
@@ -89,7 +80,7 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
 """Files of a predicted video that users can download, with their media types; a network may not give all of them."""
 
 TAIL_BYTES = 2000
-"""Last bytes of a command's messages in which its progress is looked for."""
+"""Last bytes of a command's messages that are searched for its progress."""
 
 _COUNTED = r"(?:(?P<done>\d+)(?: of (?P<total>\d+))?(?:, |$))?(?:\d+ s so far)?(?:, about \d+ s left)?"
 _PROGRESS = re.compile(rf"(?P<what>[^:]+?)(?: \.\.\.|: {_COUNTED})")
@@ -105,7 +96,7 @@ class CancelledError(Exception):
 class VideoJob:
     """The work on one video of a session.
 
-    folder: for its frames and predictions.
+    folder: folder for its frames and predictions.
     name: name of the file on the user's computer; "" if unknown.
     state: "waiting", "decoding", "mapping", "adapting", "predicting", "done", "failed" or "cancelled"; of dropped files
         also "open", for more files, and "checking".
@@ -120,10 +111,10 @@ class VideoJob:
     mapped: camera, rate and number of its frames once they are mapped; else None.
     network: index of the network that predicted it.
     known: lengths that set its scale.
-    other: key of the video from which this one takes its frames to predict them by another network; "" for an upload.
+    other: key of the video whose frames this one predicts by another network; "" for an upload.
     about: what the page shows once the job is done.
     store: stores the predicted job on disk.
-    is_stored: whether its folder is that of a result on disk, which stays until the user deletes it.
+    is_stored: whether its folder is a result on disk, which stays until the user deletes it.
     """
 
     folder: Path
@@ -219,7 +210,7 @@ class MappedFrames:
     camera: their camera.
     rate_hz: frame rate.
     count: number of frames.
-    path_text: what the page says about the origin of their camera trajectory.
+    path_text: what the page shows about the origin of their camera trajectory.
     """
 
     camera: PhotoCamera
@@ -250,7 +241,7 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
     job: the job, whose process it becomes.
     words: the words of the command.
-    seconds: how long it probably takes, for the progress of the job.
+    seconds: expected duration, which the progress of the job shows.
 
     Returns the last line of its errors for the page; "" if it succeeds.
 
@@ -278,7 +269,7 @@ def run_command(job: VideoJob, words: Sequence[str], seconds: float = 0.0) -> st
 
 
 def tail_of(file: IO[bytes]) -> int:
-    """Return where the last TAIL_BYTES bytes of a file begin."""
+    """Return the offset of the last TAIL_BYTES bytes of a file."""
     return max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0)
 
 
@@ -325,7 +316,10 @@ def map_frames(job: VideoJob, camera: PhotoCamera) -> tuple[PhotoCamera, str]:
         camera = PhotoCamera(fov_deg_from_focal(stored.camera.relative_focal), "map")
     placed = int(np.isfinite(stored.poses).all((1, 2)).sum())
     grade = "" if stored.verdict is None else f" and is {stored.verdict.grade}"
-    return camera, f"The path is of a map of the video, which places {placed} of {len(stored.names)} frames{grade}."
+    return (
+        camera,
+        f"The path comes from a map of the video, which places {placed} of {len(stored.names)} frames{grade}.",
+    )
 
 
 def name_frames_camera(camera: PhotoCamera) -> list[str]:
@@ -373,8 +367,8 @@ def adapt_frames(job: VideoJob, network: str, minutes: float, runs: Path | None)
     why = run_command(job, ["adapt", network, *words], 60 * minutes)
     if why:
         raise DataError("the network", found=why, expected="a network adapted to this video")
-    run = next(path for path in folder.iterdir() if (path / ADAPTED).is_file())
-    if read_json(run / ADAPTED, expected="a record").get("kept") != "after":
+    run = next(path for path in folder.iterdir() if (path / RECORD).is_file())
+    if read_json(run / RECORD, expected="a record").get("kept") != "after":
         found = f"no better depth after {minutes:g} minutes of training, so the network is unchanged"
         raise DataError("adapt", found=found, expected="better depth", fix="keep the network, or allow more minutes")
     if runs is None:
@@ -429,7 +423,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         "has_network_error": error.network_error is not None,
         "settings": {"network": job.network, "known": [one.model_dump() for one in job.known]},
         "size": [height, width],
-        "least_minutes": math.ceil(MIN_ADAPT_MINUTES + PREDICTIONS_OF_ADAPT * (time.monotonic() - begun) / 60),
+        "least_minutes": estimate_least_minutes((time.monotonic() - begun) / count),
         "path_text": path_text,
         "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
         "rate_hz": rate_hz,

@@ -225,7 +225,7 @@ async def predict_video_again(request: Request) -> Response:
 
 
 def work_again(state: AppState, job: VideoJob, form: PredictForm) -> None:
-    """Predict a predicted video again as a form says; another field of view also maps its frames again."""
+    """Predict a predicted video again with the values of a form; another field of view also maps its frames again."""
     before = job.mapped, job.network, job.known
     with ending(job):
         assert job.mapped is not None

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 from mutations import losses, training_starts
+from tests.combinations import mark_others
 from torch import Tensor, nn
 
 from stadia.checks.catalog import NotChecked
@@ -35,9 +36,13 @@ from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.training.loop.config import OptimizerConfig
 from stadia.training.loop.recipe import build_optimizer
 
+SOURCES = ("+1",), ("-1", "+1", "stereo")
+OF_MUTATIONS = {codes.split()[0]: correct for _, codes, correct, _ in reversed(losses.TABLE)}
+"""The correct loss by code: tests/checks/test_mutations.py checks those of the first mutation of each code."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", losses.SOUND)
+@pytest.mark.parametrize("name", mark_others(list(losses.SOUND), {*losses.SOUND} - {*OF_MUTATIONS.values()}))
 def test_correct_losses_have_no_findings(name: str) -> None:
     assert losses._of_sound(name) == []
 
@@ -228,6 +233,7 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
     assert list(check_one_batch(TrainingStart.prepare(recipe, batch))) == []
 
 
+@pytest.mark.slow
 def test_stereo_depth_range_is_checked_without_labels() -> None:
     pair = training_starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}
@@ -241,8 +247,10 @@ def test_stereo_depth_range_is_checked_without_labels() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [1, 4])
-@pytest.mark.parametrize("sources", [("+1",), ("-1", "+1", "stereo")])
+@pytest.mark.parametrize(
+    ("sources", "sizes"),
+    mark_others([(sources, sizes) for sources in SOURCES for sizes in (1, 4)], [(SOURCES[0], 1), (SOURCES[1], 4)]),
+)
 def test_correct_loss_at_any_number_of_scales_has_no_findings(sizes: int, sources: tuple[str, ...]) -> None:
     loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes))
     assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []

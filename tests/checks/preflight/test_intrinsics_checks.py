@@ -206,6 +206,7 @@ def test_a_wrong_K_without_poses_stops_only_where_it_cannot_be(
     assert (first.code, first.severity) == (mutation.codes[0], severity)
 
 
+@pytest.mark.slow
 def test_a_center_far_outside_the_image_stops_without_poses(recording: Recording) -> None:
     def away(camera: Camera) -> Camera:
         return replace(camera, K=camera.K + camera.K.new_tensor([[0, 0, camera.width], [0, 0, 0], [0, 0, 0]]))
@@ -228,6 +229,7 @@ def test_epipolar_comparison_severities(given: float, others: dict[str, float], 
     assert EpipolarComparison(given, others).severity is severity
 
 
+@pytest.mark.slow
 def test_poses_that_stand_still_confirm_no_K(recording: Recording) -> None:
     survey = RecordingSurvey(Mutated(recording, pose=lambda T: np.eye(4)))
     assert compare_epipolar_lines(survey, survey.K(0), {"the same": survey.K(0)}).others == {}

@@ -150,8 +150,11 @@ def path(step: tuple[float, float, float], height_m: float, turns_deg: float, se
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "height_m", "turns_deg", "per_m"),
-    [((1.5, 0, 0), 50, 0, 10), ((1.5, 0, 0), 50, 1, 10), ((0.04, 0, -0.02), 2.5, 1.5, 200)],
-    ids=["drone", "drone in wind", "before a wall"],
+    [
+        pytest.param((1.5, 0, 0), 50, 0, 10, id="drone", marks=pytest.mark.exhaustive),
+        pytest.param((1.5, 0, 0), 50, 1, 10, id="drone in wind"),
+        pytest.param((0.04, 0, -0.02), 2.5, 1.5, 200, id="before a wall", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_exact_poses_over_a_plane_are_not_blamed(
     step: tuple[float, float, float], height_m: float, turns_deg: float, per_m: float

@@ -87,6 +87,7 @@ def test_a_wrong_form_is_named(mutation: Mutation, recording: Recording) -> None
     assert_caught(first(mutation.apply(recording)), TRUE_SCALES[mutation.name])
 
 
+@pytest.mark.slow
 def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None:
     """K07 names unrectified images, and does not recommend the rectified K."""
 

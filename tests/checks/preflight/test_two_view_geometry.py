@@ -113,6 +113,7 @@ def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> No
     )
 
 
+@pytest.mark.slow
 def test_matches_are_those_of_opencv() -> None:
     """Of the nearest that pass the ratio test, one for each feature of the second image."""
     image = texture(240, 640)

@@ -51,6 +51,7 @@ def test_epochs_differ_and_repeat(samples: VideoSamples) -> None:
     assert indices(other) != epochs[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_anywhere_the_batches_are_the_same(samples: VideoSamples, workers: int) -> None:
     undisturbed = Loader(samples, batch_size=3, shuffle=True)
@@ -167,9 +168,12 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
         next(iter(loader))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_signals_to_all_processes_leave_the_workers_to_the_training() -> None:
+def test_signals_to_all_processes_leave_the_workers_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, a scheduler and a closed terminal reach all processes. The training needs its workers until it saved."""
+    for module in (torch.utils.data._utils, torch.utils.data._utils.worker):  # a worker sees then that it may end
+        monkeypatch.setattr(module, "MP_STATUS_CHECK_INTERVAL", 0.2)
     loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
     before = {child.pid for child in psutil.Process().children()}
     loader.start()
@@ -196,6 +200,7 @@ class Collecting(Mugs):
         return super().packed(key)
 
 
+@pytest.mark.slow
 def test_workers_free_nothing_of_the_process_that_forks_them(tmp_path: Path) -> None:
     """A decoder of a video waits for its threads when it is freed, and a fork has none."""
 
@@ -224,6 +229,8 @@ def test_a_program_ends_while_it_holds_a_loader() -> None:
         "loader = Loader(Mugs(), batch_size=3, shuffle=False, workers=1)\n"
         "loader.itself = loader\n"
         "print(len(list(loader)))\n"
+        "batches = iter(loader)\n"
+        "next(batches)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["3"]

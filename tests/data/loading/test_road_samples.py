@@ -150,6 +150,7 @@ def test_masks_tilt_with_the_image_and_tilted_objects_have_no_height(recording, 
     assert targets.objects.max() > 0
 
 
+@pytest.mark.slow
 def test_objects_at_the_border_of_a_zoomed_sample_are_left_out(recording):
     """Zoomed until an object is cut, that object is none; its pixels are no road either."""
     change = AugmentationConfig(mirror=0, color=NO_COLOR, zoom=2.0)

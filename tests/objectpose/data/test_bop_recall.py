@@ -234,6 +234,7 @@ def test_rows_of_other_images_are_left_out_and_counted(run: Path, bop: Path, cap
     assert "left out 3 estimates of other images" in again["notes"]
 
 
+@pytest.mark.slow
 def test_benchmark_scores_cover_its_targets(run: Path, bop: Path, capfd: pytest.CaptureFixture[str]) -> None:
     printed = command(capfd, "evaluate", run, bop)
     of_csv = printed["bop.csv"]["as --objects scores it"]

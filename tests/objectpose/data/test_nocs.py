@@ -112,6 +112,7 @@ def test_rendered_poses_are_recovered(folder: Path, view: TableView) -> None:
         assert label.visible_px == true.visible_px
 
 
+@pytest.mark.slow
 def test_camera_follows_from_the_columns_of_meta(folder: Path) -> None:
     np.testing.assert_array_equal(NocsImages.open(folder).camera(0).K, K_REAL)
     meta = folder / "scene_1" / "0000_meta.txt"
@@ -130,6 +131,7 @@ def spoilt(path: Path, change: Callable[[NDArray], None]) -> None:
     cv2.imwrite(str(path), picture)
 
 
+@pytest.mark.slow
 def test_object_without_a_pose_is_left_out_with_reason(folder: Path, view: TableView) -> None:
     """The first has no depth, the second noise for coordinates; a third of _meta.txt is not to be seen."""
     scene = folder / "scene_1"
@@ -156,6 +158,7 @@ def test_object_without_a_pose_is_left_out_with_reason(folder: Path, view: Table
     )
 
 
+@pytest.mark.slow
 def test_objects_without_pose_are_a_finding(folder: Path, view: TableView) -> None:
     """One object without depth, one of _meta.txt that no pixel shows, through what a training wraps its images in."""
     scene, number = folder / "scene_1", known(view)[0] + 1
@@ -231,6 +234,7 @@ def write_models(folder: Path, view: TableView) -> None:
         (target / f"some_model_{number}.obj").write_text("# a mesh\n" + "\n".join(lines) + "\nf 1 2 3\n")
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_models(folder: Path, view: TableView) -> None:
     write_models(folder, view)
     labels = NocsImages.open(folder).labels(0)

@@ -109,7 +109,7 @@ def test_of_bop_the_csv_has_its_images_numbers(run: Path, real_data: Path, tmp_p
     assert {(row.scene_id, row.im_id) for row in read_results(tmp_path / "out" / "bop.csv")} <= set(
         BopImages.open(lmo).ids
     )
-    assert "the data set has other classes than the run" in err
+    assert "the dataset has other classes than the run" in err
 
 
 def test_of_another_recipe_objects_are_named_with_the_fix(tables: Path, tmp_path: Path, stadia: Stadia) -> None:

@@ -138,6 +138,7 @@ def test_colors_change_only_the_input_and_depend_on_the_key() -> None:
     assert torch.equal(batch.inputs.camera.K[0], batch.inputs.camera.K[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_gives_batches_of_objects(workers: int) -> None:
     loader = Loader(

@@ -36,6 +36,7 @@ from stadia.synthetic.household_objects import SHAPES, ObjectShape, compute_foot
 from stadia.synthetic.rendering.mesh import compute_bounds, make_camera_pose
 
 
+@pytest.mark.slow
 def test_a_pose_projects_its_object_onto_its_mask(views: list[TableView]) -> None:
     """Each visible pixel's column and row lie within those of the object's own vertices."""
     for view in views:
@@ -167,6 +168,7 @@ def test_camera_is_aimed_at_its_target_and_roll_is_clockwise() -> None:
     assert level[1, 1] > 0, "the image's down is the world's"
 
 
+@pytest.mark.slow
 def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
     def sizes(shapes: list[ObjectShape]) -> set[tuple[float, ...]]:
         return {tuple(shape.size_m.tolist()) for shape in shapes}
@@ -229,6 +231,7 @@ def test_reading_returns_what_was_rendered(written: Path) -> None:
         assert (label.visible_px, label.full_px, label.symmetry) == (one.visible_px, one.full_px, one.symmetry)
 
 
+@pytest.mark.slow
 def test_written_tables_load_as_samples(written: Path) -> None:
     samples = ObjectSamples([ObjectFolder.open(written, "train")], height=32, width=64)
     batch = samples.unpack(samples.stack([samples[0], samples[3]]))
@@ -236,6 +239,7 @@ def test_written_tables_load_as_samples(written: Path) -> None:
     assert (batch.targets.class_map > 0).equal(batch.targets.instance > 0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, tmp_path: Path) -> None:
     write_tableworld(SMALL, tmp_path / "one", seed=5, workers=1)
     assert contents(tmp_path / "one") == contents(written)

@@ -62,6 +62,7 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
         assert edge > 0.55 * inside
 
 
+@pytest.mark.slow
 def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(tmp_path: Path) -> None:
     """Their names hold the object, so both are in the folder; the list names the last ones."""
     names = [{job.folder for job in CUTOUTS.list_jobs(tmp_path, SMALL, seed)} for seed in range(40)]
@@ -76,6 +77,7 @@ def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(t
     assert found == {*listed, "mine"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "found"), [(["gone-1"], "'gone-1' of train, which is not there"), ([], "no object of train")]
 )
@@ -89,6 +91,7 @@ def test_a_list_that_does_not_fit_its_folder_is_named(names: list[str], found: s
         open_foregrounds(tmp_path, 0.2)
 
 
+@pytest.mark.slow
 def test_written_cutouts_can_be_pasted(tmp_path: Path) -> None:
     write_cutouts(SMALL, tmp_path, seed=3)
     for one in open_foregrounds(tmp_path, 0.2)["train"]:

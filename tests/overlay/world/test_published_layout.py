@@ -128,6 +128,7 @@ def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> 
         scan_published_layout(tmp_path / "bg1")
 
 
+@pytest.mark.slow
 def test_published_layout_opens_by_path_and_its_survey_lists_lossy_storage(layout: Path) -> None:
     opened = open_composites(OverlayDataConfig(path=str(layout), val_share=0.4, height=32, width=32), seed=0)
     assert opened.samples("train")[0].inputs.background.shape == (1, 3, 32, 32)

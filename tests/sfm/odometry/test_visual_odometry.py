@@ -218,6 +218,7 @@ def test_path_ends_without_motion_estimate():
         track_camera(room, room.frames, "network", source="room")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["refined", "aligned", "network"])
 def test_a_network_that_predicts_nan_ends_the_path_and_keeps_its_start(method):
     """A NaN became the least integer as an index, and the path was lost."""
@@ -264,6 +265,7 @@ def test_inverse_depth_up_to_a_shift_is_not_refined():
         track_camera(room, room.frames, "refined", source="room")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folder, tmp_path):
     """Where the world is flat and nothing can be seen of its motion, the network's own path."""
     code, out, err = stadia(
@@ -337,6 +339,7 @@ def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> Non
         find(flip=False)
 
 
+@pytest.mark.slow
 def test_poses_come_back() -> None:
     given = se3_exp(torch.randn(1500, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     poses = PoseList()

@@ -106,6 +106,7 @@ def test_objects_keep_their_distance_from_the_camera(drives: list[RoadWorld]) ->
                     assert np.linalg.norm((low - eye)[:, [0, 2]], axis=1).min() > 0.9, (frame, instance)
 
 
+@pytest.mark.slow
 def test_cars_drive_both_ways_keep_to_their_lane_and_their_distance() -> None:
     camera_s = np.linspace(0, 40, 50)
     directions = set()

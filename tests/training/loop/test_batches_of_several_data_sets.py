@@ -45,7 +45,7 @@ def train(root: Path, order: Any, resume: Path | None = None, callbacks: Any = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ["mixed", "sequential"])
+@pytest.mark.parametrize("order", ["mixed", pytest.param("sequential", marks=pytest.mark.exhaustive)])
 def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, order: Any) -> None:
     values = {"max_steps": 16, "grad_accumulation_steps": 2}
     undisturbed = train(tmp_path / "undisturbed", order, **values)
@@ -59,7 +59,8 @@ def test_resume_in_mid_epoch_continues_the_order_of_data_sets(tmp_path: Path, or
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("grad_accumulation_steps", "steps"), [(1, [7, 14, 21, 28, 35, 42]), (2, [4, 7, 11, 14, 18, 21])]
+    ("grad_accumulation_steps", "steps"),
+    [pytest.param(1, [7, 14, 21, 28, 35, 42], marks=pytest.mark.exhaustive), (2, [4, 7, 11, 14, 18, 21])],
 )
 def test_sequential_order_validates_each_pass(tmp_path: Path, grad_accumulation_steps: int, steps: list[int]) -> None:
     run = train(tmp_path, "sequential", max_epochs=2, grad_accumulation_steps=grad_accumulation_steps, log_every=100)

@@ -41,6 +41,7 @@ def test_weights_without_a_gradient_count_as_zero_and_frozen_ones_have_none() ->
     assert torch.equal(found["weights/used"], network["used"].weight.detach().flatten())
 
 
+@pytest.mark.slow
 def test_histograms_are_logged_at_the_first_step_every_n_steps_and_at_the_last(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=5, histograms_every=2, log_every=5, loggers=("csv", "tensorboard"))
     rows = read_rows(run.histograms_csv)

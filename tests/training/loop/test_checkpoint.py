@@ -232,6 +232,7 @@ class Published(small_recipe.SmallRecipe):
         return RecipeFacts(licence="CC-BY-NC-4.0", scale_from="a stereo pair")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_alone_has_its_licence_and_where_its_metres_come_from(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path, recipe=Published())
     for name in ("best", "last"):

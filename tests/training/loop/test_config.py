@@ -46,6 +46,7 @@ def test_invalid_values_are_refused_with_a_fix(model: type, override: str, names
         resolve_config(model, overrides=[override])
 
 
+@pytest.mark.slow
 def test_neither_configuration_nor_run_folder_imports_torch() -> None:
     check = "import sys, stadia.training.loop.config, stadia.training.loop.run_folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

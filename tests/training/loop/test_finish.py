@@ -28,6 +28,7 @@ def losses(run: Any) -> list[float]:
     return [row["train/loss"] for row in read_rows(run.metrics_csv) if row.get("train/loss")]
 
 
+@pytest.mark.slow
 def test_the_optimizer_changes_after_its_share_of_the_steps(tmp_path: Path) -> None:
     seen = Optimizers()
     run, _ = train(tmp_path, callbacks=[seen], training_finish=FINISH)
@@ -74,6 +75,7 @@ class Residuals(Callback):
         self.names.append(loop.recipe.loss.config.residual)
 
 
+@pytest.mark.slow
 def test_the_loss_changes_and_the_optimizer_stays(tmp_path: Path) -> None:
     optimizers, residuals = Optimizers(), Residuals()
     finish = {"at": 0.75, "loss": {"residual": "mse"}}

@@ -35,6 +35,7 @@ def rows(run: Run) -> list[dict[str, str]]:
     return read_rows(run.metrics_csv)
 
 
+@pytest.mark.slow
 def test_run_folder_holds_losses_images_and_checkpoints(tmp_path: Path) -> None:
     run, fitted = small_recipe.train(tmp_path, images_every=15, log_every=5, loggers=("csv", "tensorboard"))
     assert [row["step"] for row in rows(run)] == ["5", "7", "10", "14", "15", "20", "20"]
@@ -61,6 +62,7 @@ def test_run_folder_holds_losses_images_and_checkpoints(tmp_path: Path) -> None:
     assert (fitted.steps, fitted.checkpoint) == (20, run.checkpoints / "best.safetensors")
 
 
+@pytest.mark.slow
 def test_the_weights_of_every_few_steps_are_kept(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path, keep_every=8)
     kept = list_kept_checkpoints(run.folder)
@@ -69,6 +71,7 @@ def test_the_weights_of_every_few_steps_are_kept(tmp_path: Path) -> None:
     assert Checkpoint.open(run.folder).header.step == 20 or Checkpoint.open(run.folder).path.name == "best.safetensors"
 
 
+@pytest.mark.slow
 def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) -> None:
     class Rising(SmallRecipe):
         def validation_step(self, batch: Batch) -> dict[str, float]:

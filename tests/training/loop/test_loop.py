@@ -83,6 +83,7 @@ def test_losses_are_pinned(tmp_path: Path, plain_update: None, name: str) -> Non
     assert logged_losses(run) == pytest.approx(pinned_losses(name), rel=rel)
 
 
+@pytest.mark.slow
 def test_losses_in_stages_are_pinned(tmp_path: Path, plain_update: None) -> None:
     run, _ = train_in_stages(tmp_path, config(HALF, WHOLE))
     assert logged_losses(run) == pytest.approx(pinned_losses("stages"), rel=1e-5)

@@ -59,6 +59,7 @@ def test_brightness_is_gain_and_offset_and_a_rig_has_no_motion_to_learn() -> Non
     assert "gain" not in sizes_of(lambda said: said.inverse_depth[0].mean(), Says(brightness=False))
 
 
+@pytest.mark.slow
 def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = small_recipe.train(tmp_path / "seen", max_steps=4, log_every=2, validate_every=3)
     rows = read_rows(run.metrics_csv)

@@ -83,7 +83,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("count", "values"),
     [
-        (2, {"strategy": "ddp"}),
+        pytest.param(2, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
         pytest.param(4, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
         (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
     ],
@@ -184,6 +184,7 @@ def test_global_batch_norm_is_that_of_the_whole_batch(count: int, is_compiled: b
     assert run_in_processes(count, check_batch_norm, count, is_compiled) == [0] * count
 
 
+@pytest.mark.slow
 def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
@@ -201,9 +202,10 @@ def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
     assert find_run_of_job(tmp_path) is None, "another job"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr(os, "getppid", lambda: 7)
     record_job(tmp_path, run)
     assert find_run_of_job(tmp_path) == run
-    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.setattr(os, "getppid", lambda: 8)
     assert find_run_of_job(tmp_path) is None, "torchrun's default name is that of every job"
 
 
@@ -252,6 +254,7 @@ def start_twice(rank: int, port: int, folder: Path) -> None:
     (folder / str(rank)).write_text(f"{find_job()} {os.environ['TORCHELASTIC_RESTART_COUNT']} {total.item()}")
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_processes_of_torchrun_get_a_store_one_job_and_one_count_of_restarts(tmp_path: Path) -> None:
     agent = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)

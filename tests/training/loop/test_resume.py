@@ -18,6 +18,7 @@ import pytest
 import torch
 from benchmarks.campaign.harness import fingerprint
 from rich.console import Console
+from tests.combinations import mark_others
 from tests.processes import leave_stale_file, leave_stale_folder
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
@@ -182,6 +183,7 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path) -
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -192,6 +194,7 @@ def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
     assert run.facts.status == "finished"
 
 
+@pytest.mark.slow
 def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
@@ -208,6 +211,7 @@ def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     small_recipe.train(tmp_path, resume=run)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     before = table(run.folder)
@@ -224,8 +228,17 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("status", ["finished", "failed", "running"])
-@pytest.mark.parametrize("name", ["checkpoints/last.safetensors", "metrics.csv"])
+LOST = "checkpoints/last.safetensors", "metrics.csv"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "status"),
+    mark_others(
+        [(name, status) for name in LOST for status in ("finished", "failed", "running")],
+        [(LOST[0], "finished"), (LOST[1], "running")],
+    ),
+)
 def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, name: str, status: Status) -> None:
     run, _ = small_recipe.train(tmp_path)
     (run.folder / name).unlink()

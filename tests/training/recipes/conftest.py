@@ -10,11 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # published_folders, which the i
 
 # isort: split
 
-from stadia.evaluation.plots.charts import draw_motions
 from stadia.training import train
 from stadia.training.loop.loop import TrainingLoop
 from stadia.training.recipes import CONFIGS, configure
-from stadia.training.recipes.base import self_supervised
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.studies.study_metric import check_metric
 
@@ -49,17 +47,6 @@ def validations_are_those_that_are_declared() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingLoop, "validate", check)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def motions_are_drawn_once() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            self_supervised,
-            "draw_motions",
-            lambda *given, drawn=[]: (drawn or drawn.append(draw_motions(*given)) or drawn)[0],
-        )
         yield
 
 

@@ -126,6 +126,7 @@ def list_cache(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "cache").glob("models--*/blobs/*")]
 
 
+@pytest.mark.slow
 def test_a_photo_is_predicted_by_a_name(
     hub: Hub, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,6 +185,7 @@ def test_without_a_connection_the_files_and_their_source_are_named(hub: Hub, sta
     assert (code, len(err.splitlines())) == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_app_downloads_with_progress(hub: Hub) -> None:
     with TestClient(make_app(["base"]), base_url="http://127.0.0.1") as client:
         client.get("/")

@@ -286,6 +286,7 @@ class TestRefusals:
             import_network(folder, "monodepth2", tmp_path / "out.safetensors")
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("height", [float("inf"), -64, 33])
     def test_impossible_sizes(self, height: float, folder: Path, parts: dict[str, Weights], tmp_path: Path) -> None:
         torch.save({**parts["encoder"], "height": height, "width": 640}, folder / "encoder.pth")

@@ -94,6 +94,7 @@ def recording(worlds: Path) -> Recording:
     return copy.copy(open_recordings(worlds)[0])
 
 
+@pytest.mark.slow
 def test_matches_have_the_depth_of_the_scene(recording: Recording) -> None:
     survey = RecordingSurvey(recording)
     pair = survey.match_pair(survey.anchors[0])
@@ -105,6 +106,7 @@ def test_matches_have_the_depth_of_the_scene(recording: Recording) -> None:
     assert np.median(np.abs(depth_m[known] / true_m[known] - 1)) < 0.02
 
 
+@pytest.mark.slow
 def test_twice_the_baseline_is_twice_the_depth_and_one_camera_has_none(recording: Recording) -> None:
     single = measure_match_depth([recording])
     assert recording.T_right_left is not None

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from tests.refusals import refuses
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # mapped_images
+sys.path.insert(0, str(Path(__file__).parents[2] / "data"))  # mapped_images
 
 # isort: split
 
@@ -55,6 +55,7 @@ def resolve(config: SelfsupConfig) -> tuple[SelfsupConfig, str]:
     return resolve_motion(config, Console(file=out, width=200)), out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_map_beside_the_video_gives_the_motion_and_its_points(images):
     write_map(images.with_name("room.map"))
     torch.manual_seed(0)
@@ -107,7 +108,7 @@ def test_a_map_takes_the_unit_of_a_network_in_metres(images, monkeypatch):
     data = {"path": str(images), "cache": {"folder": str(images.parent / "cache")}}
     config = configure("selfsup", SMALL[:5], data=data)
     settled, _ = resolve(config)
-    measured = measure_map_unit(config.model, config.data)
+    measured = measure_map_unit(config.model, config.data, Console(quiet=True))
     assert measured is not None
     assert measured.size == pytest.approx(1, rel=0.01), "the wall is 4 units away, and the network predicts 4 m"
     (recording,) = open_recordings(images, poses="map", camera=config.data.camera, stride=1)

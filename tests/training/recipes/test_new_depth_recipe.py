@@ -115,4 +115,4 @@ def test_a_score_is_printed_with_its_alignment(depth_scale: DepthScale, label: s
     recipe: Any = SimpleNamespace(depth_scale=depth_scale, focal=torch.zeros(()))
     assert DepthRecipe.describe_score(recipe, "val/abs_rel") == label
     recipe.focal = torch.zeros(2)  # of two data sets, whose scales may differ
-    assert DepthRecipe.describe_score(recipe, "val/abs_rel") == "AbsRel (mean of the data sets)"
+    assert DepthRecipe.describe_score(recipe, "val/abs_rel") == "AbsRel (mean of the datasets)"

@@ -121,6 +121,7 @@ def test_a_given_stride_chooses_as_in_a_training(
     )
 
 
+@pytest.mark.slow
 def test_frames_further_apart_than_those_of_a_training_have_no_path(
     predicted: Callable[..., tuple[Predictions, Watcher]],
 ) -> None:

@@ -68,6 +68,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     assert Checkpoint.open(run.folder).header.config["training"]["batch_size"] == 2
 
 
+@pytest.mark.exhaustive
 def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
     size = (32, 96)
     plain = launch.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")

@@ -37,12 +37,9 @@ SIZES = {"depth_pro": (96, 96), "depth_anything": (70, 112), "prompt_depth_anyth
 """(height, width) of the networks' images for images of 96x64, as their processors resize them; others keep 64x96."""
 
 
-EXPORTED = ("glpn",)
-"""Architectures that the suite exports, which takes seconds; `make test-all` exports all."""
-
 COMBINATIONS = [(name, recipe) for name in ARCHITECTURES for recipe in ("selfsup", "metric", "supervised")]
-TRAINED = (("depth_anything", "selfsup"), ("glpn", "metric"))
-"""Combinations that the suite trains; test_depth_networks.py trains a network of transformers in `supervised`."""
+TRAINED = (("depth_anything", "selfsup"),)
+"""Combination that the suite trains; test_depth_networks.py trains a network of transformers in `supervised`."""
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +78,7 @@ def test_predictions_are_those_of_its_own_processor_and_of_its_export(
     if recipe.depth_scale is DepthScale.METRES:
         assert (found > 0).all()
 
-    if architecture in EXPORTED or request.config.getoption("exhaustive"):
+    if request.config.getoption("exhaustive"):  # takes seconds; tests/networks/test_dpt_export.py has transformers
         about, compared = export_checkpoint(opened, tmp_path / "model.onnx")
         assert all(comparison.is_close for comparison in compared)
         exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(planar.numpy())
@@ -158,6 +155,7 @@ class TestRefusals:
         assert name in str(error.value)
         assert "left over: 1 (renamed)" in str(error.value)
 
+    @pytest.mark.slow
     def test_numbers_that_are_not_finite(self, folder: Path) -> None:
         path = folder / "model.safetensors"
         tensors = load_file(path)
@@ -207,6 +205,7 @@ class TestRefusals:
         assert message in str(error.value)
         assert "\n" not in str(error.value)
 
+    @pytest.mark.slow
     def test_more_layers_than_the_limit(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With the limit of the program, a network takes seconds until it is refused."""
         monkeypatch.setattr("stadia.networks.encoders.MAX_PARAMETERS", 1 << 10)
@@ -283,6 +282,7 @@ class TestRefusals:
             open_network_checkpoint(tmp_path / "run", settings=["network.licence=MIT"])
 
 
+@pytest.mark.slow
 def test_metric_networks_start_with_their_metres(folders: dict[str, Path], small: SelfsupConfig) -> None:
     config = configure("selfsup", small, {"name": "published", "source": str(folders["glpn"])})
     config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": True})})

@@ -38,6 +38,7 @@ def set_brightness(recipe: SelfsupRecipe, monkeypatch: pytest.MonkeyPatch, gain:
     monkeypatch.setattr(recipe.model, "forward", forward_with_brightness)
 
 
+@pytest.mark.slow
 def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, batch = (
         SelfsupRecipe(changed(bright, "data.stereo=true")),

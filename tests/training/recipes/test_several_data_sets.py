@@ -58,8 +58,8 @@ def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: Se
     assert data.val is not None
     assert [batch.meta[0].data for batch in data.val] == ["pair"] * 3 + ["mono"] * 3
     assert (settled.data.stereo, settled.data.extra_datasets["mono"].stereo) == (True, False)
-    assert "data set pair: 3 samples train, 3 validate, 96x32, stereo, 3 of 6 batches an epoch" in told
-    assert "data set mono: 3 samples train, 3 validate, 64x32, one camera, 3 of 6 batches an epoch" in told
+    assert "dataset pair: 3 samples train, 3 validate, 96x32, stereo, 3 of 6 batches an epoch" in told
+    assert "dataset mono: 3 samples train, 3 validate, 64x32, one camera, 3 of 6 batches an epoch" in told
     assert "mono has no stereo pairs" in told
     assert {len(recordings) for recordings in data.recordings.values()} == {2}, "checks see all"
 

@@ -94,6 +94,7 @@ def test_several_data_sets_are_balanced_by_their_gradients(small_dpt: Supervised
     assert again.balance.factors == recipe.balance.factors
 
 
+@pytest.mark.slow
 def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: SupervisedConfig) -> None:
     assert SupervisedRecipe(small_dpt).depth_scale is DepthScale.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
@@ -116,6 +117,7 @@ def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt
     assert SupervisedRecipe(changed(small_dpt, "backbone_lr_factor=0.5")).backbone_lr_factor == 0.5
 
 
+@pytest.mark.slow
 def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
     assert "pass the reciprocal if the prediction is depth" in str(facts.error)
 
 
+@pytest.mark.slow
 def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
     small_dpt: SupervisedConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +193,7 @@ def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, 
         SupervisedRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -> None:
     config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
     recipe, batch = SupervisedRecipe(config), next(iter(data.val))
@@ -201,6 +205,7 @@ def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -
     assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mark_others(["memory_compressed", "performer", "token_merging"], ["performer"]))
 def test_a_training_starts_from_another_attention(small_dpt: SupervisedConfig, tmp_path: Path, name: str) -> None:
     """The projections are kept, and the new core works: notebook 001 exchanges attention after a training."""

@@ -66,6 +66,7 @@ def test_a_name_that_is_none_is_refused() -> None:
         check_teacher(TeacherConfig(network="dpt-lagre"), 32, 96, Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_heights_of_trees_teach_nothing(tmp_path: Path) -> None:
     folder = write_network(tmp_path / "chmv2", "chmv2")
     with pytest.raises(ConfigError):

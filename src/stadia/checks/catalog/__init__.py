@@ -18,7 +18,10 @@ PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A cause or fix that replaces the entry's; empty to keep it. factor: of distances, for a known mistake; else 0."""
+    """A cause or fix that replaces the entry's; empty to keep it.
+
+    factor: factor on distances that a known mistake causes; else 0.
+    """
 
     cause: str = ""
     fix: str = ""
@@ -30,8 +33,10 @@ class Entry:
     """A known failure. A Finding is one occurrence of it.
 
     measured_text: how the check measures it, with the names of its thresholds in braces.
-    checks: modules that report it and have its thresholds.  proof: test with a mutation that has this finding.
-    source: document of this failure.  cases: other causes and fixes by name.
+    checks: modules that report it and have its thresholds.
+    proof: test with a mutation that has this finding.
+    source: document of this failure.
+    cases: other causes and fixes by name.
     """
 
     code: str
@@ -169,11 +174,16 @@ def make_finding(
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> Finding:
-    """Return a finding with the catalog's cause and fix.
+    """Create a finding with the cause and the fix from the catalog.
 
-    case: name of a case of the entry, whose cause and fix are used.
+    code: code of the catalog's entry, such as "E01".
+    severity: stop, warn or note.
+    measured, expected: the measured value and the valid one, as text.
+    case: name of a case of the entry; its cause and fix replace the entry's.
     values: values for the placeholders of the case, by name.
+    where: the recording or file, or several of them.
     cause, fix: texts that replace the catalog's.
+    evidence: measurements behind the finding, by name.
 
     Examples:
         >>> from stadia.checks.finding import Severity
@@ -198,7 +208,12 @@ def make_finding(
 
 
 def describe_case(code: str, case: str, values: Mapping[str, object]) -> Case:
-    """Return cause and fix of a case, with its placeholders filled. The entry supplies what the case lacks."""
+    """Return the cause and the fix of a case. The entry supplies a missing one.
+
+    code: code of the catalog's entry.
+    case: name of the case.
+    values: values for the placeholders of the case, by name.
+    """
     entry = CATALOG[code]
     given = entry.cases[case]
     return Case((given.cause or entry.cause).format_map(values), (given.fix or entry.fix).format_map(values))
@@ -264,7 +279,7 @@ LEARNING: tuple[Link, ...] = (  # families of training on video: a fault in one 
 )
 
 OUTCOME: tuple[Link, ...] = (Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT)
-"""Links in which every training fault finally shows."""
+"""Links that finally show every training fault."""
 
 EFFECTS: dict[Link, frozenset[Link]] = {  # links in order of causes, with the links that show their symptoms
     Family.DATA: frozenset(
@@ -344,7 +359,8 @@ SAMPLED = "N02"
 class NotChecked(Exception):
     """A check cannot run; the message has the reason.
 
-    hides: a common mistake that would go unnoticed.  is_out_of_time: whether it lacks time.
+    hides: a common mistake that would go unnoticed.
+    is_out_of_time: whether it lacks time.
     """
 
     def __init__(self, reason: str, *, hides: str = "", is_out_of_time: bool = False) -> None:
@@ -363,7 +379,15 @@ def make_not_checked(
     case: str = "",
     values: dict[str, object] | None = None,
 ) -> Finding:
-    """Return N01: what could not be checked, and why."""
+    """Create the finding N01, which records a check that could not run.
+
+    check: what could not be checked.
+    reason: why it could not be checked.
+    where: the recording or file.
+    hides: a common mistake that would go unnoticed.
+    is_out_of_time: whether the check lacked time.
+    case, values: a case of the entry, and the values for its placeholders.
+    """
     evidence: dict[str, object] = {"check": check, "reason": reason}
     evidence |= {"hides": hides} if hides else {}
     evidence |= {"is_out_of_time": True} if is_out_of_time else {}

@@ -85,7 +85,7 @@ def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
 def check_camera(start: TrainingStart) -> Iterator[Finding]:
     """Yield a stop if K does not match the size of the batch's images (K20).
 
-    K of larger images that contain them, of which they are a crop, is accepted.
+    K of larger images is accepted, because the images may be a crop of them.
 
     start: copy of the training's state before its first step, with some samples of its first batch.
     """

@@ -33,7 +33,7 @@ class LossRaised(Exception):
 
 @dataclass(frozen=True)
 class ErrorAxis:
-    """Describe a way in which the outputs of a network can be wrong by a varying amount, such as depth by a factor.
+    """Describe how the outputs of a network can be wrong by a varying amount, such as depth by a factor.
 
     name: name of the amount, such as "depth, times the true one".
     code: code of the finding if the loss is not smallest at the right amount.
@@ -54,11 +54,11 @@ class LossCase:
     loss: function from outputs by name to a report of the loss.
     right: the right outputs, at which the loss must be smallest.
     off: moderately wrong outputs, at which gradients are checked.
-    axes: ways in which outputs are made wrong, along each of which the loss must rise.
+    axes: ways to make outputs wrong; the loss must rise along each of them.
     shown: further inputs of the loss by name, such as images, which it must not modify.
     forms: functions that make variants of the scene, such as "mirrored", by name.
-    hostile: functions that make scenes with extreme inputs, for which the loss must still be finite, by name.
-    unlabeled: for some outputs, bool masks of the pixels without a label, where the gradient must be 0.
+    hostile: functions that make scenes with extreme inputs, by name; the loss must stay finite on them.
+    unlabeled: bool masks of the pixels without a label, for some outputs; the gradient must be 0 there.
     loose: for some outputs, relative tolerance of the gradient, because some pixels have no gradient by design.
     added: case of the term alone that `change_loss` adds to a loss; None for an unchanged loss.
     added_by_image: function that returns, for given outputs, the added term as a function of the image (B, 3, H, W).
@@ -194,7 +194,7 @@ def total_of(report: Any) -> float:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a copy of a dataclass in which a function was applied to every tensor, also in nested dataclasses.
+    """Return a copy of a dataclass after applying a function to every tensor, also in nested dataclasses.
 
     value: dataclass, tensor, or any other value, which is returned unchanged.
     change: function from tensor to tensor.

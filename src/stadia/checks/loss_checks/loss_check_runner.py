@@ -52,7 +52,7 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
     The properties are a minimum at the true depth (L01), a right gradient (L03, L10), independent samples (L04), no
     growth with the batch (L05), symmetry under mirroring (L08), and independence of the unit of depth (L24).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if (added := case.added) is None:
         return
@@ -84,7 +84,7 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
 
 
 def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
-    """Return a copy of outputs in which the inverse depth was multiplied by random factors, equal for each call.
+    """Return a copy of outputs with the inverse depth multiplied by random factors, equal for each call.
 
     outputs: outputs by name, of any shape.
     noise: standard deviation of the natural logarithm of the factors.
@@ -97,11 +97,11 @@ def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Te
 
 
 def check_edge_weights(case: LossCase) -> Iterator[Finding]:
-    """Yield a warning if an added term does not allow depth edges where the image has edges (L26).
+    """Yield a warning if an added term does not allow depth edges at image edges (L26).
 
-    An edge of depth must cost least with an image edge in the same place, or half a pixel beside it.
+    An edge of depth must cost least with an image edge in the same place, or half a pixel next to it.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if case.added_by_image is None or (given := case.right.get("inverse_depth")) is None:
         return
@@ -129,7 +129,7 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
                     expected = f"the same on both sides of second differences, within {MAX_EDGE_EXCESS:g}"
                 else:
                     continue
-                table = {"image edge beside that of depth, px": list(costs), "cost": list(costs.values())}
+                table = {"offset of the image edge from the depth edge, px": list(costs), "cost": list(costs.values())}
                 yield make_finding("L26", Severity.WARN, measured, expected, evidence={"values": table})
                 return
 
@@ -137,7 +137,7 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
 def check_constant_depth(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if an added term, or the whole loss with it, is not finite at constant depth (L09).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if (added := case.added) is None:
         return
@@ -154,7 +154,7 @@ def check_tiles(case: LossCase) -> Iterator[Finding]:
 
     A mean over pixels does not change, while a sum grows.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     added, depth = case.added_at, case.right.get("inverse_depth")
     if added is None or depth is None:
@@ -313,7 +313,7 @@ def _describe(check: Callable[..., Any]) -> str:
 def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     """Run a check and return its findings; if it cannot run, return a note that it was not made.
 
-    what: name of the check, for the note.
+    what: name of the check in the note.
     where: name of what is checked, such as a loss; "" for none.
     check: the check, which yields findings.
     """

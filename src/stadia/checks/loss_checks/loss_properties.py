@@ -38,7 +38,7 @@ MIN_HALF_NOISE = 0.5  # of a term of similarity; SSIM has .75, with constants fo
 def check_output(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if the loss raises an exception (L11), or does not return one number that has a gradient (L12).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     given = {name: value.detach().clone().requires_grad_() for name, value in case.off.items()}
     try:
@@ -62,10 +62,10 @@ def check_output(case: LossCase) -> Iterator[Finding]:
 def check_minimum(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if the loss is not smallest at the right output.
 
-    The code of the finding tells for which output: depth (L01), mask or pose of objects (L17), camera motion (P01),
+    The finding's code shows the output: depth (L01), mask or pose of objects (L17), camera motion (P01),
         or brightness (B01).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     for axis in case.axes:
         values = _along(case, axis)
@@ -79,7 +79,7 @@ def check_minimum(case: LossCase) -> Iterator[Finding]:
 def check_monotonic(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the loss decreases while an output moves away from its true value (L02).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     for axis in case.axes:
         values = _along(case, axis)
@@ -100,7 +100,7 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
 def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if an output that can be wrong gets no gradient from the loss (L10).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     wrong = [item for axis in case.axes for outputs in axis.outputs.values() for item in outputs.items()]
     moved = {name for name, value in wrong if value is not case.right[name]}
@@ -114,7 +114,7 @@ def check_gradient(case: LossCase) -> Iterator[Finding]:
 
     If it does not, outputs a little away are tried, too, since the loss may have a kink.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if not (wrong := dict(_compare_gradients(case))):
         return
@@ -158,7 +158,7 @@ def _compare_gradients(case: LossCase) -> Iterator[tuple[str, Finding]]:
 def check_sample_independence(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the gradient of a sample depends on the other samples of the batch (L04).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     beside = case.gradients_at({name: torch.cat((value[:1], case.right[name][1:])) for name, value in case.off.items()})
     for name, gradient in case.gradients.items():
@@ -170,7 +170,7 @@ def check_sample_independence(case: LossCase) -> Iterator[Finding]:
 def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the loss grows with the number of samples (L05), or with the size of the images (L06).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     ratio = _ratio(case, "twice the batch")
     if ratio and abs(ratio - 1) > MAX_BATCH_CHANGE:
@@ -184,7 +184,7 @@ def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
 def check_source_order(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the loss depends on the order of the source images (L07).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     ratio = _ratio(case, "sources in another order")
     if ratio and abs(ratio - 1) > MAX_ROUNDING_CHANGE:
@@ -194,7 +194,7 @@ def check_source_order(case: LossCase) -> Iterator[Finding]:
 def check_mirroring(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the loss of the mirrored scene is different (L08).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     ratio = _ratio(case, "mirrored")
     if ratio and abs(ratio - 1) > MAX_MIRROR_CHANGE:
@@ -204,7 +204,7 @@ def check_mirroring(case: LossCase) -> Iterator[Finding]:
 def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if loss or gradient is not finite at the right outputs, or for rare images and labels (L09).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     scenes = {"the true outputs": find_not_finite(case, case.right)}
     for name, make in case.hostile.items():
@@ -217,7 +217,7 @@ def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
 def check_term_sum(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if the total of the loss is not the sum of its terms, or a term is below its minimum (L13).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     for report in (case.report_at_truth, case.report_at_wrong):
         terms = {name: float(value) for name, value in getattr(report, "terms", {}).items()}
@@ -230,7 +230,7 @@ def check_term_sum(case: LossCase) -> Iterator[Finding]:
 def check_finite(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if the loss or its gradient is not finite for usual images and moderately wrong outputs (L09).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if wrong := _not_finite(*case.total_and_gradients_at_wrong):
         measured = f"{wrong} for usual images and moderately wrong outputs"
@@ -240,7 +240,7 @@ def check_finite(case: LossCase) -> Iterator[Finding]:
 def check_determinism(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if two calls with the same outputs return different losses (L14).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     first, second = total_of(case.report_at_wrong), case.total_and_gradients_at_wrong[0]
     if abs(first - second) > MAX_ROUNDING_CHANGE * max(abs(first), abs(second)):
@@ -252,7 +252,7 @@ def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
 
     This check runs first, because a second call might modify nothing more.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     shown = {**case.shown, **{f"the prediction's {name}": value for name, value in case.off.items()}}
     before = {name: value.clone() for name, value in shown.items()}
@@ -266,7 +266,7 @@ def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
 def check_locality(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if a change at one end of the image alters gradients at its other end (L16).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if "first tenth changed" not in case.forms:
         return
@@ -281,7 +281,7 @@ def check_locality(case: LossCase) -> Iterator[Finding]:
 def check_unlabeled(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if pixels without a label have a gradient (L18).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     for name, unknown in case.unlabeled.items():
         size = case.gradients[name].abs()
@@ -291,11 +291,11 @@ def check_unlabeled(case: LossCase) -> Iterator[Finding]:
 
 
 def check_color_minimum(case: LossCase) -> Iterator[Finding]:
-    """Yield a warning if the minimum over source images is taken for each color channel by itself (L19).
+    """Yield a warning if the minimum over source images is taken for each color channel separately (L19).
 
     Then inverting two of the three colors of all source images costs almost nothing.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if not (whole := _cost(case, "every source wrong")):
         return
@@ -311,7 +311,7 @@ def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
 
     Then two source images that are wrong in one half each cost more than the mean of either wrong everywhere.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
         return
@@ -326,7 +326,7 @@ def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
 def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
     """Yield a stop if the loss rewards a high uncertainty where images match instead of where they differ (U07).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if "left half wrong" not in case.forms:
         return
@@ -340,7 +340,7 @@ def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
 def check_relief(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the cost of rough depth grows with the image (L06), or depends on the unit of depth (L24).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if "a camera that has not moved" not in case.forms:
         return
@@ -364,7 +364,7 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
     Then a similarity term is near its maximum for half as much noise as for noise alone, as with a wrong range of
     pixel values.
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     if "noise" not in case.forms:
         return
@@ -382,7 +382,7 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
 def check_terms_measured(case: LossCase) -> Iterator[Finding]:
     """Yield a note for each term of the loss that is 0 for all outputs of the scene, so that it was not checked (N01).
 
-    case: the loss, with a scene of which the right outputs are known.
+    case: the loss and a scene whose right outputs are known.
     """
     outputs = [case.right, case.off, *(outputs for axis in case.axes for outputs in axis.outputs.values())]
     unseen = set(getattr(case.report_at_truth, "terms", {}))

@@ -68,8 +68,9 @@ class TrainingStart:
     """The checked state; `TrainingStart.prepare` builds it.
 
     recipe: a copy of the recipe on the device of the batch; changes to it are lost.
-    batch: some samples of the first batch.  batch_size: samples of a full batch.
-    precision: of the training, "32" or "bf16".
+    batch: some samples of the first batch.
+    batch_size: samples of a full batch.
+    precision: number type of the training, "32" or "bf16".
     depth_range_m: (nearest, farthest) depth that the model can predict; None if unknown.
     """
 

@@ -75,7 +75,8 @@ class PlaneScene:
 class OutputSpec:
     """Outputs of the networks besides depth and motion.
 
-    scales, sizes: of the outputs, and of the images that the loss compares, each half the one before.
+    scales, sizes: number of outputs, and of image sizes that the loss compares; each one has half the size of the one
+        before.
     motion_alone: whether temporal sources train no depth (`SelfSupervisedLossConfig.temporal_from_step`).
     left_out: names of loss terms whose weight is 0.
     """
@@ -94,8 +95,8 @@ def make_video_case(
 ) -> LossCase:
     """Return the case of a video loss on the plane, with the sources of a training.
 
-    loss: called with targets, a prediction and source names, in float64, on the CPU. source_names: "-1", "+1",
-    "stereo". A loss of depth only is checked with ("stereo",).
+    loss: called with targets, a prediction and source names, in float64, on the CPU.
+    source_names: "-1", "+1", "stereo". A loss of depth only is checked with ("stereo",).
     """
     outputs = outputs or OutputSpec()
     halved = outputs.sizes - 1
@@ -237,7 +238,7 @@ def _make_axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[
         gain, offset = right["brightness"].unbind(-1)
         stack = torch.stack
         axis("gain, times the true one", "B01", "brightness", lambda x, _: stack((gain * x, offset), -1), GAIN_FACTORS)
-        axis("offset, beside the true one", "B01", "brightness", lambda x, _: stack((gain, offset + x), -1), OFFSETS)
+        axis("offset from the true one", "B01", "brightness", lambda x, _: stack((gain, offset + x), -1), OFFSETS)
     if outputs.right_view:
         name = "depth of the right view, times the true one"
         axis(name, "L01", "inverse_depth_right", lambda x, value: value / x, DEPTH_FACTORS)
@@ -256,7 +257,8 @@ def render_plane(
 ) -> PlaneScene:
     """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
-    finer: factor of a finer texture and smaller motion. relief_m: height of the bumps.
+    finer: factor of a finer texture and smaller motion.
+    relief_m: height of the bumps.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
     phase = torch.arange(batch, dtype=torch.float64).view(-1, 1, 1)
@@ -312,7 +314,7 @@ def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneSc
 
 
 def fill_images(scene: PlaneScene, value: float) -> PlaneScene:
-    """Return the scene with the same cameras, in which all images have one color.
+    """Return the scene with the same cameras, but with images of one color.
 
     scene: the scene.
     value: value of red, green and blue in [0, 1].

@@ -85,7 +85,7 @@ class LossSpikeMonitor:
 
         step: number of the training step.
         loss: loss of the batch.
-        samples: names of the batch's samples, for the warning.
+        samples: names of the batch's samples; the warning lists them.
         """
         times = self.ratio_to_median(loss)
         if times <= MAX_SPIKE:
@@ -124,7 +124,7 @@ def report_not_finite(step: int, error: NotFiniteError) -> Finding:
     """Return the finding (T08) about a number that is not finite and that ended the training.
 
     step: number of the training step.
-    error: the error, which says where the number was found.
+    error: the error, which names the place of the number.
     """
     measured, evidence = f"{error.where}: {error.found}", {"step": step}
     return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
@@ -349,7 +349,7 @@ ERRORS = (
 ROUNDING = 1e-6  # rounding by which a score may leave its range
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
-"""Errors by which a validation is judged, in the order of preference: the first one that was computed counts."""
+"""Errors that judge a validation, in the order of preference: the first one that was computed counts."""
 
 RISING_VALIDATIONS = 3  # consecutive validations in which an error rises while the loss falls
 MIN_OVERFIT = 1.1  # error of the last validation over the run's minimum
@@ -373,13 +373,13 @@ VALIDATION_RULES = (
           improves=lambda value, before: value > MIN_IOU_GAIN * before),
     limit("C30", "mask_mae", "{:.0%} of the mask is wrong", at_most=MAX_MASK_ERROR),
     Rule("U05", "residual_spearman", lambda value: value < 0,
-         "Sigma is larger where the residual is smaller, with a rank correlation of {:.2f}", "above 0"),
+         "Sigma rises as the residual falls, with a rank correlation of {:.2f}", "above 0"),
     Rule("U06", "residual_over_sigma", lambda value: not 1 / MAX_SIGMA_BIAS <= value <= MAX_SIGMA_BIAS,
          "residuals are {:.2g} times Sigma, on average", f"within a factor of {MAX_SIGMA_BIAS:g} of 1"),
 )  # fmt: skip
 """Limits of validation scores, which `ValidationRule` applies."""
 
-MAX_FORGETTING = 1.1  # residual of a data set over its minimum in the run
+MAX_FORGETTING = 1.1  # residual of a dataset over its minimum in the run
 MAX_SCALE_SPREAD = 1.25  # largest over smallest factor from predicted to true motion
 MAX_TRAINED_RESIDUAL = 0.8  # residual over the unwarped one: above it the scale has no meaning yet
 
@@ -512,7 +512,7 @@ class RotationMonitor(Monitor):
 
 
 class DetectionMonitor(ValidationMonitor):
-    """Warn of validations in which none of the labeled objects is found (finding O21)."""
+    """Warn of validations that find no labeled object (finding O21)."""
 
     min_rows = EMPTY_VALIDATIONS
 
@@ -573,9 +573,9 @@ class MetricScaleMonitor(ValidationMonitor):
 
 
 class ForgettingMonitor(Monitor):
-    """Warn if the residual of a data set rises above its minimum, as training on others makes it worse (finding T04).
+    """Warn if the residual of a dataset rises above its minimum, as training on others makes it worse (finding T04).
 
-    It reads `val/NAME/residual` of each data set NAME.
+    It reads `val/NAME/residual` of each dataset NAME.
     """
 
     def __init__(self) -> None:
@@ -588,15 +588,15 @@ class ForgettingMonitor(Monitor):
         name = max(worse, key=worse.__getitem__, default="")
         if not name or worse[name] <= MAX_FORGETTING:
             return None
-        measured = f"the residual of data set {name} is {worse[name]:.2f} times its minimum in this run"
+        measured = f"the residual of dataset {name} is {worse[name]:.2f} times its minimum in this run"
         expected = f"at most {MAX_FORGETTING:g} times"
         return warn_at(step, "T04", measured, expected, where=[name], times=worse[name], residual=residuals[name])
 
 
 class DataSetScaleMonitor(Monitor):
-    """Warn if depth has a different scale for different data sets that are trained together (finding T05).
+    """Warn if depth has a different scale for different datasets that are trained together (finding T05).
 
-    It compares `val/NAME/motion_scale`, the factor from predicted to true translations of data set NAME, in two
+    It compares `val/NAME/motion_scale`, the factor from predicted to true translations of dataset NAME, in two
     validations.
     """
 
@@ -616,13 +616,13 @@ class DataSetScaleMonitor(Monitor):
         if persistent <= MAX_SCALE_SPREAD:
             return None
         factors = ", ".join(f"{name} {scale:.3g}" for name, scale in scales.items())
-        measured = f"the scale from predicted to true motion differs between data sets: {factors}"
+        measured = f"the scale from predicted to true motion differs between datasets: {factors}"
         expected = f"factors within {MAX_SCALE_SPREAD:g} times each other"
         return warn_at(step, "T05", measured, expected, where=list(scales), apart=spread, **scales)
 
 
 def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
-    """Return a validation score of each data set, `val/NAME/SCORE`, by the name of the data set.
+    """Return a validation score of each dataset, `val/NAME/SCORE`, by the name of the dataset.
 
     row: logged values by name.
     score: name of the score, such as "residual".

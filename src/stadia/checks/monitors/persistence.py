@@ -60,7 +60,7 @@ def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = 
     code: code of the finding, which determines its title and fix.
     measured: what was measured, as text.
     expected: what was expected, as text.
-    where: samples, terms or data sets that the warning is about.
+    where: samples, terms or datasets that the warning is about.
     evidence: measured numbers by name.
     """
     evidence = {"step": step, **evidence}
@@ -68,9 +68,9 @@ def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = 
 
 
 class StartFilter:
-    """Tell whether a logged row is past the start of the training, where values are not judged.
+    """Find out whether a logged row is past the start of the training; the start is not judged.
 
-    The start is the first FROM_STEP steps, and any later steps in which the learning rate rises.
+    The start is the first FROM_STEP steps, and any later steps with a rising learning rate.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class StartFilter:
 
 
 class PersistenceCounter:
-    """Count consecutive bad rows (logged steps) after the start of the training, and tell when they persist.
+    """Count consecutive bad rows (logged steps) after the start of the training, and find out when they persist.
 
     Calling it with a step, its row and whether the row is bad returns True once `min_rows` consecutive bad rows span
     MIN_SPAN_STEPS steps.
@@ -170,7 +170,7 @@ class Rule:
     code: code of the finding that reports the value.
     name: name of the value, without "train/" or "val/".
     is_bad: function that returns whether a value is beyond the limit.
-    message: text about the value, which stands in it as `{}`.
+    message: text about the value, with the placeholder `{}` for it.
     expected: text about the limit.
     improves: function of the value and of the one before that returns whether it improves enough not to be reported.
     """
@@ -203,7 +203,7 @@ def limit(
 
     code: code of the finding that reports the value.
     name: name of the value, without "train/" or "val/".
-    message: text about the value, which stands in it as `{}`; with "%}" the limit is shown in percent, too.
+    message: text about the value, with the placeholder `{}` for it; with "%}" the limit is shown in percent, too.
     at_least: smallest good value.
     at_most: largest good value.
     note: text that is appended to that about the limit.

@@ -185,9 +185,9 @@ class SmoothnessMonitor(PersistentMonitor):
 class ValidationWarpMonitor(Monitor):
     """Warn if warping does not reduce the validation error (S21), or predicted motion has the wrong sign (P20).
 
-    It reads `val/warped_over_unwarped`, the residual of source images warped by depth and motion divided by that of
-    unwarped ones. If warping helps, it also reads `val/motion_along`, the length of predicted translations along the
-    true ones, as a share of the true length.
+    It reads `val/warped_over_unwarped`, the residual of source images warped by depth and motion, divided by the
+    residual of unwarped ones. If warping helps, it also reads `val/motion_along`, the length of predicted translations
+    along the true ones, as a share of the true length.
     """
 
     def __init__(self) -> None:
@@ -289,7 +289,8 @@ class ConstantUncertaintyMonitor(PersistentMonitor):
 class UncertaintyOnlyMonitor(Monitor):
     """Warn if the loss falls by a smaller uncertainty Sigma only, while depth and motion do not improve (finding U02).
 
-    It compares the residual of warped images, divided by that of unwarped ones, with its value before Sigma moved.
+    It divides the residual of warped images by the residual of unwarped ones, and compares the ratio with its value
+    before Sigma moved.
     """
 
     def __init__(self) -> None:
@@ -375,7 +376,7 @@ def check_epoch(
 
     epoch: number of the epoch.
     estimates: estimated height by the name of the group of cameras.
-    first_epoch: epoch up to which a missing height is not reported.
+    first_epoch: last epoch without a report of a missing height.
     known_m: heights in metres that were known before, by group. A group with one keeps it if the epoch gives none.
     """
     findings = []
@@ -436,7 +437,7 @@ class TrainingMonitor(Callback):
     """Pass logged values to all monitors, and write their findings to findings.jsonl, each code once per run.
 
     A monitor has a method `on_batch(step, loss, samples)` or `on_row(step, row)`, which returns a finding or None. A
-    severe finding stops the training, unless the user chose to go on.
+    severe finding stops the training, unless the user chose to continue.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
@@ -451,7 +452,8 @@ class TrainingMonitor(Callback):
         self.reported = {finding.code for finding in read_training_findings(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:
-        """Pass the rows that a resumed run has already logged to the monitors, so that they continue where they were.
+        """Pass the rows that a resumed run has already logged to the monitors, so that they continue from their last
+        state.
 
         loop: training loop.
         """

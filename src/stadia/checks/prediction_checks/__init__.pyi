@@ -9,7 +9,7 @@ from .prediction_verdict import PredictionVerdict as PredictionVerdict
 from .prediction_verdict import find_verdict as find_verdict
 from .prediction_verdict import judge_measurements as judge_measurements
 from .question_verdicts import WORST_FIRST as WORST_FIRST
-from .question_verdicts import Answer as Answer
 from .question_verdicts import Question as Question
+from .question_verdicts import QuestionVerdict as QuestionVerdict
 from .question_verdicts import Verdict as Verdict
 from .training_record import TrainingRecord as TrainingRecord

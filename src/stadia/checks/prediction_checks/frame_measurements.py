@@ -31,9 +31,6 @@ SIDE_SHARE = 0.4  # of the width that counts as left, and as right
 ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
 MIN_ROAD_SHARE = 0.02  # of the image
 BEHIND = 2.0  # predicted depth over the road's, from which a pixel is behind it
-FOREGROUND = 0.2  # lowest share of the rows
-FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground is at its limit
-MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over its nearest fifth; a wall has nearly one depth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,13 +65,14 @@ class PointMeasurements:
         image.
     side_ratio: ratio of predicted to measured depth in the right part of the image, divided by the ratio in the left
         part.
-    range_ratio: ratio of predicted to measured depth of the farthest third of the points, divided by that of the
-        nearest third.
-    hole_share: share of the cells of an image grid that are predicted more than BEHIND times as far as their points.
-    road_frames: number of video frames in which the road was measured.
+    range_ratio: ratio of predicted to measured depth of the farthest third of the points, divided by the same ratio of
+        the nearest third.
+    hole_share: share of the cells of an image grid whose predicted depth exceeds the depth of their points by more than
+        the factor BEHIND.
+    road_frames: number of video frames with a measured road.
     road_error: mean of |ln z_p - ln z| over the road after median scaling.
     road_error_constant: the same error of constant depth.
-    behind_road: share of the road's pixels that are predicted more than BEHIND times as far as the road.
+    behind_road: share of the road's pixels whose predicted depth exceeds the road's by more than the factor BEHIND.
     """
 
     frames: int
@@ -127,8 +125,8 @@ def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) 
 def compare_points(frame: PointFrame, mean_map: Array | None = None) -> dict[str, float | None] | None:
     """Compare the predicted depth of one video frame with its points; return the measured values by name.
 
-    The names are those of error, correlations, and logarithms of ratios in `PointMeasurements`. The result is None if
-    too few points are seen.
+    The names are the fields of error, correlations, and logarithms of ratios in `PointMeasurements`. The result is None
+    if too few points are seen.
 
     frame: video frame with predicted depth and points.
     mean_map: (h, w) mean inverse depth over all video frames; None if there are too few.
@@ -203,8 +201,8 @@ def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
     """Compare predicted depth on the road with the measured depth of the road plane; None if no road was measured.
 
-    Return the mean of |ln z_predicted - ln z| after median scaling, the same error of constant depth, and the share
-    of the road's pixels that are predicted more than BEHIND times as far as the road.
+    Returns three numbers: the mean of |ln z_predicted - ln z| after median scaling; the same error of constant depth;
+    and the share of the road's pixels whose predicted depth exceeds the road's by more than the factor BEHIND.
 
     frame: video frame with predicted depth, points and the plane of the road.
     """
@@ -229,13 +227,6 @@ def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
     # objects on the road are nearer: their residual does not count
     flat = residual[residual > -np.log(BEHIND) / 2]
     return float(np.mean(np.abs(flat))), constant, float((residual > np.log(BEHIND)).mean())
-
-
-def is_foreground_far(inverse_depth: Array) -> bool:
-    """Return whether the lowest rows of a map are as far as its farthest fifth, and farther than its nearest."""
-    lowest = float(np.median(inverse_depth[-max(round(FOREGROUND * len(inverse_depth)), 1) :]))
-    far, near = (float(value) for value in np.quantile(inverse_depth, [1 - FAR_QUANTILE, FAR_QUANTILE]))
-    return lowest <= far < near and near > MIN_FOREGROUND_RATIO * lowest
 
 
 Map = NDArray[np.float32]
@@ -282,12 +273,11 @@ class FrameMeasurements:
     image_change: the same share for the brightness of the images.
     match_error: distance, beyond the noise, from matches to where predicted depth and the best motion project them,
         divided by that distance for constant depth; summed over pairs of video frames. 0 if depth explains all motion,
-        1 if it is no better than constant depth.
+        1 if it is not better than constant depth.
     match_pairs: number of pairs of video frames whose matches distinguish depth from constant depth.
-    sky_nearer: share of the video frames with sky in which the sky is predicted nearer than the lowest fifth of the
-        image.
+    sky_nearer: share of the video frames with sky whose sky is predicted nearer than the lowest fifth of the image.
     invalid: number of video frames with a depth that is not finite or not positive.
-    has_ratios: False for inverse depth that is known only up to scale and shift, of which ratios have no meaning.
+    has_ratios: False for inverse depth that is known only up to scale and shift, because its ratios have no meaning.
     relative_range: for such inverse depth, its range from the 5 % to the 95 % quantile divided by its maximum, median
         over video frames.
     match_deviation: standard deviation of match_error over its pairs.
@@ -301,7 +291,6 @@ class FrameMeasurements:
     mean_map_error: the same, divided by the distance for the mean map; 1 for a network that ignores its image.
     mean_map_deviation, mean_map_pairs: its standard deviation and number of pairs.
     followed: number of video frames that a later one follows closely enough to be matched.
-    foreground_far: share of the video frames whose lowest fifth is predicted as far as the farthest fifth of the map.
     mapped: comparison of predicted depth with points of a map.
     """
 
@@ -327,7 +316,6 @@ class FrameMeasurements:
     mean_map_deviation: float | None = None
     mean_map_pairs: int = 0
     followed: int | None = None
-    foreground_far: float | None = None
     mapped: PointMeasurements | None = None
 
 
@@ -383,15 +371,8 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         mean_map_deviation=over_mean.deviation if over_mean else None,
         mean_map_pairs=over_mean.pairs if over_mean else 0,
         followed=sum(frame.following is not None for frame in frames),
-        foreground_far=_share_of_far_foregrounds(inverse_depths),
         mapped=mapped,
     )
-
-
-def _share_of_far_foregrounds(maps: Sequence[Map]) -> float | None:
-    if len(maps) < MIN_FRAMES:
-        return None
-    return float(np.mean([is_foreground_far(values.astype(np.float64)) for values in maps]))
 
 
 def _measure_mapped(frames: Sequence[SampledFrame], mean_map: Map | None) -> PointMeasurements | None:

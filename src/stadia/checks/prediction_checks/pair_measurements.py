@@ -6,7 +6,7 @@ mean map of all video frames are fitted in the same way.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -24,13 +24,16 @@ from stadia.checks.preflight.recording_survey import (
 Array = NDArray[np.float64]
 
 MATCH_WIDTH = 640
-"""Image width, pixels, to which distances between matches belong."""
+"""Image width, pixels, that distances between matches refer to."""
 
 MIN_MATCH_WIDTH = 128
 """Smallest width of matched images, pixels."""
 
+MIN_STATIC_MATCHES = 30
+"""Fewest matches of static points in a pair."""
+
 MAX_FITTED_MATCHES = 400
-"""Most matches of a pair to which motion is fitted; of more, every n-th counts."""
+"""Most matches of a pair in the fit of the motion; of more, every n-th counts."""
 
 MIN_SIGNAL_PX = 0.4
 """Smallest distance, pixels, that a baseline such as constant depth leaves beyond the noise of the matches.
@@ -49,11 +52,27 @@ MIN_LEFT_PX = 0.05
 """Smallest distance, pixels, that depth is said to leave beyond the noise, so that ratios of errors exist."""
 
 START_LENGTHS = (0.0, 0.03, 0.2)
-"""Lengths of the translation, in units of the median depth, from which the motion is refined."""
+"""Start lengths of the translation, in units of the median depth, for the refinement of the motion."""
+
+MAX_BACKWARD_PX = 1.5
+"""Farthest, pixels, that the match of a static point may move against the direction of its parallax.
+
+A car that pulls away moves so, as if it were beyond infinity. Such cars condemned the depth that LiDAR measured (KITTI
+raw).
+"""
+
+MIN_FORWARD = 0.8
+"""Smallest share of the translation that is along the view, so that points which move against it are cars.
+
+Across the view, a small error of the rotation moves far points backward.
+"""
+
+CONFIDENCE = 0.95
+"""Chance that the true error of a comparison is above its lower bound, and below its upper bound."""
 
 MAX_ITERATIONS = 20
 HUBER_PX = 1.0
-"""Distance, pixels, from which a match pulls with constant force."""
+"""Distance, pixels, beyond which a match pulls with constant force."""
 
 MIN_INVERSE_DEPTH = 1e-3
 """Smallest inverse depth over its median."""
@@ -84,7 +103,7 @@ class BaselineComparison:
     """Compare predicted depth with a baseline over the pairs that can distinguish them.
 
     error: distance that predicted depth leaves beyond the noise, divided by the distance that the baseline leaves,
-        both summed over pairs; 0 if depth explains all motion, 1 if it is no better than the baseline.
+        both summed over pairs; 0 if depth explains all motion, 1 if it is not better than the baseline.
     deviation: standard deviation of the error over pairs (jackknife); None for one pair.
     pairs: number of pairs.
     matches: number of matches of these pairs.
@@ -128,10 +147,27 @@ def compare_pairs(pairs: Iterable[MeasuredPair], baseline: str) -> BaselineCompa
     )
 
 
+def find_margin(deviation: float, pairs: int) -> float:
+    """Return how far the error of a comparison may be below or above the true one, each with a chance of 5 %.
+
+    Few pairs also measure their deviation badly, so the margin has Student's distribution.
+
+    deviation: standard deviation of the error.
+    pairs: number of pairs, at least 2.
+
+    Example:
+        >>> [round(find_margin(0.1, pairs), 2) for pairs in (4, 20)]
+        [0.24, 0.17]
+    """
+    from scipy.special import stdtrit  # slow to import
+
+    return float(deviation * stdtrit(pairs - 1, CONFIDENCE))
+
+
 def match_images(
     first: NDArray[np.uint8], second: NDArray[np.uint8], K: Array
 ) -> tuple[Array, Array, TwoViewMotion] | None:
-    """Return matches (N, 2) of two images that agree with one motion of the camera, and the motion; None if few agree.
+    """Return matches (N, 2) of static points, and the motion of the camera that they agree with; None if few agree.
 
     first, second: (H, W, 3) uint8 images.
     K: (3, 3) intrinsics of the first image in pixels.
@@ -142,9 +178,56 @@ def match_images(
     motion = estimate_motion(matches.first_px, matches.second_px, K)
     if motion is None:
         return None
+    motion = select_static(motion, matches.first_px, matches.second_px, K, width=first.shape[1])
     chosen = np.flatnonzero(motion.inliers)
+    if len(chosen) < MIN_STATIC_MATCHES:
+        return None
     chosen = chosen[:: -(-len(chosen) // MAX_FITTED_MATCHES)]
     return matches.first_px[chosen], matches.second_px[chosen], motion
+
+
+def select_static(motion: TwoViewMotion, first_px: Array, second_px: Array, K: Array, *, width: int) -> TwoViewMotion:
+    """Return a motion along the view without the inliers that move against it; any other motion unchanged.
+
+    Of the inliers that move in one direction and those that move in the other, the majority is static. Its direction
+    becomes that of the motion.
+
+    motion: motion of the camera from the first to the second image, with its inliers.
+    first_px, second_px: (N, 2) matches in the first and the second image, pixels.
+    K: (3, 3) intrinsics of the images.
+    width: width of the images, pixels.
+    """
+    if abs(motion.t[2]) < MIN_FORWARD * np.linalg.norm(motion.t):
+        return motion
+    parallax = measure_parallax(first_px, second_px, K, motion) * MATCH_WIDTH / width
+    forward, backward = (motion.inliers & (sign * parallax > MAX_BACKWARD_PX) for sign in (1, -1))
+    if backward.sum() > forward.sum():
+        return replace(motion, t=-motion.t, inliers=motion.inliers & ~forward)
+    return replace(motion, inliers=motion.inliers & ~backward)
+
+
+def measure_parallax(first_px: Array, second_px: Array, K: Array, motion: TwoViewMotion) -> Array:
+    """Return how far each match (N,) moved, pixels, in the direction in which a static point moves.
+
+    The displacement is measured from the place of a point at infinity. It is negative for a point that moves against
+    the camera, which no static scene explains.
+
+    first_px, second_px: (N, 2) matches in the first and the second image, pixels.
+    K: (3, 3) intrinsics of the images.
+    motion: motion of the camera from the first to the second image.
+
+    Example:
+        >>> forward = TwoViewMotion(np.eye(3), np.array([0, 0, -1.0]), False, np.ones(2, bool), 2.0)
+        >>> first, second = np.array([[10.0, 0], [10, 0]]), np.array([[12.0, 0], [8, 0]])
+        >>> measure_parallax(first, second, np.eye(3), forward).round(3).tolist()
+        [2.0, -2.0]
+    """
+    far = pixel_rays(first_px, K) @ motion.R.T @ K.T
+    far_px = far[:, :2] / far[:, 2:]
+    shift = K @ motion.t
+    direction = (shift[:2] - far_px * shift[2]) / far[:, 2:]
+    direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-12)
+    return np.asarray(((second_px - far_px) * direction).sum(1), np.float64)
 
 
 def measure_pair(
@@ -205,7 +288,7 @@ def fit_motion(
     K: (3, 3) intrinsics of the second image.
     inverse_depth: (N,) inverse depth along the rays, in any unit; the translation is in the same unit of depth.
     R, t: (3, 3) and (3,) motion from the first to the second camera to start from.
-    huber_px: distance from which a match pulls with constant force.
+    huber_px: distance beyond which a match pulls with constant force.
 
     Returns R, t, the distances (N,) in pixels, and the mean cost.
     """

@@ -18,6 +18,7 @@ from stadia.checks.prediction_checks.frame_measurements import (
     FrameMeasurements,
     PointMeasurements,
 )
+from stadia.checks.prediction_checks.pair_measurements import find_margin
 from stadia.checks.prediction_checks.question_verdicts import (
     CAMERA_AGREES,
     CAMERA_IS_UNCHECKED,
@@ -27,23 +28,23 @@ from stadia.checks.prediction_checks.question_verdicts import (
     QUESTION_OF_CODE,
     UNCHECKED_PATH,
     WORST_FIRST,
-    Answer,
     Question,
+    QuestionVerdict,
     Verdict,
 )
 from stadia.checks.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 from stadia.geometry.scale_fit import USABLE_DEVIATION
 
-MAX_BELIEVED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
-BELIEF_SIGMAS = 3.0  # standard deviations of a belief
+MAX_ESTIMATED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
+FOCAL_SIGMAS = 3.0  # standard deviations of an estimate
 
 
 @dataclass(frozen=True, slots=True)
-class FocalBelief:
-    """Hold a focal length of the camera that was estimated independently of the given intrinsics.
+class FocalEstimate:
+    """An estimate of the focal length that is independent of the given intrinsics.
 
     focal: estimated focal length divided by the width of the image, fx / width.
-    source: what it was estimated from, for messages.
+    source: origin of the estimate in messages.
     deviation: relative standard deviation of the estimate.
     """
 
@@ -52,23 +53,23 @@ class FocalBelief:
     deviation: float = 0.05
 
 
-def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
+def check_focal_estimates(focal: float | None, focal_estimates: Sequence[FocalEstimate]) -> list[Finding]:
     """Return a warning (finding K31) for each independent estimate that contradicts the focal length of the camera.
 
     focal: fx / width of the camera; None if unknown, which gives no warning.
-    beliefs: independently estimated focal lengths.
+    focal_estimates: independently estimated focal lengths.
     """
     findings = []
-    for belief in beliefs if focal is not None and focal > 0 else ():
+    for estimate in focal_estimates if focal is not None and focal > 0 else ():
         assert focal is not None
-        ratio = focal / belief.focal
-        if abs(math.log(ratio)) <= max(math.log(MAX_BELIEVED_RATIO), BELIEF_SIGMAS * belief.deviation):
+        ratio = focal / estimate.focal
+        if abs(math.log(ratio)) <= max(math.log(MAX_ESTIMATED_RATIO), FOCAL_SIGMAS * estimate.deviation):
             continue
-        given_deg, believed_deg = (math.degrees(2 * math.atan(0.5 / value)) for value in (focal, belief.focal))
+        given_deg, estimated_deg = (math.degrees(2 * math.atan(0.5 / value)) for value in (focal, estimate.focal))
         text = f"a field of view of {given_deg:.0f} degrees is given (focal length {focal:.3g} of the width);"
-        text += f" {belief.source} gives {believed_deg:.0f} degrees ({belief.focal:.3g})"
-        evidence = {"ratio": ratio, "given": focal, "believed": belief.focal, "deviation": belief.deviation}
-        expected = f"focal lengths within a factor of {MAX_BELIEVED_RATIO:g}"
+        text += f" {estimate.source} gives {estimated_deg:.0f} degrees ({estimate.focal:.3g})"
+        evidence = {"ratio": ratio, "given": focal, "estimated": estimate.focal, "deviation": estimate.deviation}
+        expected = f"focal lengths within a factor of {MAX_ESTIMATED_RATIO:g}"
         findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
     return findings
 
@@ -85,13 +86,13 @@ FIX_OF_PHOTO = "give a second source: a measured distance, an object of known he
 def check_scale_verdict(
     verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
 ) -> list[Finding]:
-    """Return a finding (M38) if the measured scale of depth, on which metres depend, is doubtful or unusable.
+    """Return a finding (M38) if the measured scale of depth is doubtful or unusable, because metres depend on it.
 
     verdict: verdict on the scale: "usable", "doubtful" or "unusable".
-    sources: what the scale was measured by, for the message.
+    sources: sources of the scale that the message names.
     deviation: relative standard deviation of the scale.
     has_map: whether the input has a map of static points, so that the proposed fix is not to make one.
-    is_photo: whether the input is a single photo, for which no map can be made.
+    is_photo: whether the input is a single photo, so that no map can be made.
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:
@@ -132,14 +133,13 @@ MAX_MATCH_DEVIATION = 0.4
 """Largest standard deviation of the error of matches that judges depth."""
 
 FALSE_ALARMS: Mapping[str, tuple[int, int]] = {
-    "M34": (1, 50),
-    "S30": (3, 50),
-    **dict.fromkeys(("M30", "M31", "M32", "M37"), (0, 50)),
+    **dict.fromkeys(("M34", "S30"), (1, 50)),
+    **dict.fromkeys(("M30", "M31"), (0, 50)),
 }
 """Number of clips with good depth that a finding doubted, and number of those clips, by its code.
 
-Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M35 and M36
-need a map, and M33, M38 and T40 state facts; their rates are not measured.
+Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M32 and M35 to
+M37 need a map, and M33, M38 and T40 state facts; their rates are not measured.
 """
 
 MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
@@ -150,7 +150,7 @@ A clip of a highway with 409, most of them on cars that overtake, contradicted r
 """
 
 BASELINE_DEVIATIONS = 2.0
-"""Standard deviations by which an error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR."""
+"""An error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR by this many standard deviations."""
 
 MIN_JUDGED_PAIRS = 4  # pairs for a comparison with constant depth, row means or the mean map
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
@@ -172,7 +172,6 @@ MAX_DOUBTFUL_REGION_RATIO = 1.55  # also of near and far
 MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
 MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over constant depth
 MAX_HOLE_SHARE = 0.045  # share of image parts that are predicted much too far; edges of depth may cause one of 30
-MAX_FAR_FOREGROUND = 0.5  # share of the frames whose lowest rows are far
 MIN_TRAINED_STEPS = 100  # updates of a checkpoint
 DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # the training's data may cause them
 
@@ -198,89 +197,97 @@ def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verd
     return Verdict.USABLE if is_judged else Verdict.NOT_JUDGED
 
 
-def worsen_answer(answer: Answer, findings: Iterable[Finding]) -> Answer:
-    """Return an answer with the verdict and the reason of findings about its question, if they are worse.
+def apply_findings(before: QuestionVerdict, findings: Iterable[Finding]) -> QuestionVerdict:
+    """Return the verdict on a question after its findings: their verdict and reason if they are worse.
 
-    answer: the answer without them.
-    findings: the findings about its question, the worst first.
+    before: the verdict without the findings.
+    findings: the findings about the question, the worst first.
     """
     severe = [finding for finding in findings if finding.severity is not Severity.NOTE]
     verdict = find_verdict(severe)
-    if not severe or WORST_FIRST.index(verdict) >= WORST_FIRST.index(answer.verdict):
-        return answer
+    if not severe or WORST_FIRST.index(verdict) >= WORST_FIRST.index(before.verdict):
+        return before
     main = next((finding for finding in severe if finding.severity is Severity.STOP), severe[0])
     reason = f"{main.code}: {main.measured}"
     if "false_alarms" in main.evidence:
         wrong, clips = main.evidence["false_alarms"], main.evidence["of_good_clips"]
         reason += f" (this was wrong for {wrong} of {clips} videos with good depth)"
-    return Answer(verdict, reason, answer.basis)
+    return QuestionVerdict(verdict, reason, before.basis)
 
 
-def complete_answers(answers: Mapping[Question, Answer], findings: Sequence[Finding]) -> dict[Question, Answer]:
-    """Return answers in which findings worsen scale and camera, and a wrong camera or wrong depth worsens the metres.
+def propagate_findings(
+    verdicts: Mapping[Question, QuestionVerdict], findings: Sequence[Finding], *, has_learned_metres: bool = False
+) -> dict[Question, QuestionVerdict]:
+    """Apply the findings about scale and camera, then limit the verdict on the metres by camera and depth.
 
-    A wrong scale or path never worsens the depth.
+    A wrong scale or path never changes the verdict on the depth.
 
-    answers: the answer to each question, in which findings about the depth count already.
+    verdicts: the verdict on each question; the verdict on the depth already includes its findings.
     findings: all findings, the worst first.
+    has_learned_metres: whether the metres of a video are those that the network learned, and nothing measured them.
+        They are usable only if the depth is: they were right in half of the videos whose depth is not judged.
     """
-    completed = dict(answers)
+    completed = dict(verdicts)
     for question in (Question.SCALE, Question.CAMERA):
         about = [finding for finding in findings if QUESTION_OF_CODE.get(finding.code) is question]
-        completed[question] = worsen_answer(completed[question], about)
+        completed[question] = apply_findings(completed[question], about)
     causes = {
         Question.CAMERA: "metres are proportional to the focal length, which is",
-        Question.DEPTH: "metres are no better than the depth, which is",
+        Question.DEPTH: "metres depend on the depth, which is",
     }
     for question, text in causes.items():
         scale, cause = completed[Question.SCALE], completed[question]
         is_worse = WORST_FIRST.index(cause.verdict) < WORST_FIRST.index(scale.verdict)
         if cause.verdict is not Verdict.NOT_JUDGED and scale.verdict is not Verdict.NOT_JUDGED and is_worse:
             reason = f"{text} {cause.verdict} ({cause.reason})"
-            completed[Question.SCALE] = Answer(cause.verdict, reason, scale.basis)
+            completed[Question.SCALE] = QuestionVerdict(cause.verdict, reason, scale.basis)
+    scale, depth = completed[Question.SCALE], completed[Question.DEPTH]
+    if has_learned_metres and scale.verdict is Verdict.USABLE and depth.verdict is Verdict.NOT_JUDGED:
+        reason = f"metres depend on the depth, which is not judged ({depth.reason}); {scale.reason}"
+        completed[Question.SCALE] = QuestionVerdict(Verdict.NOT_JUDGED, reason, scale.basis)
     return completed
 
 
-def find_overall_verdict(answers: Mapping[Question, Answer], asked: Collection[Question]) -> Verdict:
-    """Return the worst verdict on the questions that were asked.
+def find_overall_verdict(verdicts: Mapping[Question, QuestionVerdict], counted: Collection[Question]) -> Verdict:
+    """Return the worst verdict on the questions that count.
 
     "not judged" is worse than "usable", so that it is never hidden, and better than "doubtful", so that it hides no
     fault.
 
-    answers: the answer to each question.
-    asked: the questions that were asked.
+    verdicts: the verdict on each question.
+    counted: the questions that count.
 
     Example:
-        >>> answers = {question: Answer(Verdict.USABLE, "") for question in Question}
-        >>> answers[Question.PATH] = Answer(Verdict.UNUSABLE, "")
-        >>> str(find_overall_verdict(answers, {Question.DEPTH, Question.SCALE}))
+        >>> verdicts = {question: QuestionVerdict(Verdict.USABLE, "") for question in Question}
+        >>> verdicts[Question.PATH] = QuestionVerdict(Verdict.UNUSABLE, "")
+        >>> str(find_overall_verdict(verdicts, {Question.DEPTH, Question.SCALE}))
         'usable'
     """
-    return min((answers[question].verdict for question in asked), key=WORST_FIRST.index)
+    return min((verdicts[question].verdict for question in counted), key=WORST_FIRST.index)
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionVerdict:
     """Hold the verdict on a prediction with its reasons.
 
-    verdict: the worst verdict on the questions that were asked.
+    verdict: the worst verdict on the questions that count.
     findings: faults that the checks found, the worst first.
     measured: what was measured on the predicted maps; None if only the training was judged.
     not_checked: for each check that did not run, the reason by the code of its finding.
-    answers: the verdict on each question.
+    verdicts: the verdict on each question.
     """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
     measured: FrameMeasurements | None
     not_checked: Mapping[str, str] = field(default_factory=dict)
-    answers: Mapping[Question, Answer] = field(default_factory=dict)
+    verdicts: Mapping[Question, QuestionVerdict] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "verdict": str(self.verdict),
-            "questions": {question.value: asdict(answer) for question, answer in self.answers.items()},
+            "questions": {question.value: asdict(verdict) for question, verdict in self.verdicts.items()},
             "findings": [finding.to_dict() for finding in self.findings],
             "measured": self.measured and asdict(self.measured),
             "not_checked": dict(self.not_checked),
@@ -292,36 +299,40 @@ def judge_measurements(
     training: TrainingRecord,
     *,
     focal: float | None = None,
-    beliefs: Sequence[FocalBelief] = (),
+    focal_estimates: Sequence[FocalEstimate] = (),
     of_scale: Sequence[Finding] = (),
     camera_is_assumed: bool = False,
     is_of_training: bool = False,
     has_trained_frames: bool = False,
     unused_map: str = "",
-    answers: Mapping[Question, Answer] | None = None,
-    asked: Collection[Question] = (),
+    verdicts: Mapping[Question, QuestionVerdict] | None = None,
+    counted: Collection[Question] = (),
     has_path_of_depth: bool = False,
+    has_learned_metres: bool = False,
 ) -> PredictionVerdict:
-    """Return the verdict on predictions.
+    """Return the verdict on the predictions of an input, from measurements without ground truth.
 
-    measured: predicted frames spread over the input (`measure_frames`); None to judge only the training.
+    measured: measurements on predicted frames spread over the input (`measure_frames`); None to judge only the
+        training.
+    training: record of the network's training.
     focal: fx / width of the input's camera.
-    beliefs: focal lengths by the network, or by sources of scale.
-    of_scale: findings of the measured scale (`check_scale_verdict`).
-    camera_is_assumed: the input's camera is unknown, and `focal` is assumed.
-    is_of_training: frames of this input, its recording or its session trained the network.
-    has_trained_frames: frames of this input trained the network.
-    unused_map: why the map next to the input judges no depth; "" if it does, or if there is none.
-    answers: answers about the scale, the path and the camera before the findings; a missing one is "not judged".
-    asked: questions that count in the overall verdict, next to the depth and those that a warning is about.
-    has_path_of_depth: the camera trajectory is computed from predicted depth.
+    focal_estimates: independent estimates of the focal length, by the network or by sources of scale.
+    of_scale: findings about the measured scale (`check_scale_verdict`).
+    camera_is_assumed: whether the input's camera is unknown, and `focal` is assumed.
+    is_of_training: whether frames of this input, its recording or its session trained the network.
+    has_trained_frames: whether frames of this input trained the network.
+    unused_map: why the map next to the input cannot judge depth; "" if it can, or without a map.
+    verdicts: verdicts on the scale, the path and the camera before the findings; a missing one is "not judged".
+    counted: questions that count in the overall verdict, in addition to the depth and the questions with a warning.
+    has_path_of_depth: whether the camera trajectory is computed from predicted depth.
+    has_learned_metres: whether the metres are those that the network learned, and nothing in the input measured them.
     """
     findings: list[Finding] = []
     if measured is not None:
         findings += _check_maps(measured, is_of_training=is_of_training, is_published=training.is_published)
     findings += _check_training(training)
     findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
-    findings += [*(check_focal_beliefs(focal, beliefs) if beliefs else ()), *of_scale]
+    findings += [*(check_focal_estimates(focal, focal_estimates) if focal_estimates else ()), *of_scale]
     findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if training.recipe_class is not None and training.own_terms:
         own = describe_own_term(training.recipe_class, training.own_terms)
@@ -341,36 +352,37 @@ def judge_measurements(
     if not is_judged and training.recorded_codes and find_verdict(of_depth) is not Verdict.UNUSABLE:
         recorded = _take_recorded_verdict(training)
         findings, of_depth = [recorded, *findings], [recorded, *of_depth]
-    base = Answer(
+    base = QuestionVerdict(
         Verdict.USABLE if is_judged else Verdict.NOT_JUDGED,
         _explain_usable_depth(measured) if is_judged else not_checked[deciding],
         _describe_basis(measured),
     )
-    of_camera = CAMERA_AGREES if beliefs and focal is not None else CAMERA_IS_UNCHECKED
-    of_camera = Answer(Verdict.NOT_JUDGED, ASSUMED_CAMERA) if camera_is_assumed else of_camera
-    depth = worsen_answer(base, of_depth)
-    all_answers = complete_answers(
+    of_camera = CAMERA_AGREES if focal_estimates and focal is not None else CAMERA_IS_UNCHECKED
+    of_camera = QuestionVerdict(Verdict.NOT_JUDGED, ASSUMED_CAMERA) if camera_is_assumed else of_camera
+    depth = apply_findings(base, of_depth)
+    all_verdicts = propagate_findings(
         {
             Question.DEPTH: depth,
             Question.SCALE: METRES_ARE_UNCHECKED,
-            Question.PATH: _answer_path_of_depth(depth) if has_path_of_depth else NO_PATH,
+            Question.PATH: _judge_path_of_depth(depth) if has_path_of_depth else NO_PATH,
             Question.CAMERA: of_camera,
-            **(answers or {}),
+            **(verdicts or {}),
         },
         findings,
+        has_learned_metres=has_learned_metres and measured is not None and measured.frames > 1,
     )
     found = {QUESTION_OF_CODE[code] for code in severe if code in QUESTION_OF_CODE}
     return PredictionVerdict(
-        find_overall_verdict(all_answers, {Question.DEPTH, *asked, *found}),
+        find_overall_verdict(all_verdicts, {Question.DEPTH, *counted, *found}),
         tuple(findings),
         measured,
         not_checked,
-        all_answers,
+        all_verdicts,
     )
 
 
-def _answer_path_of_depth(depth: Answer) -> Answer:
-    """Return the answer about a camera trajectory that is computed from depth: doubted with it, otherwise unchecked."""
+def _judge_path_of_depth(depth: QuestionVerdict) -> QuestionVerdict:
+    """Return the verdict on a camera trajectory that is computed from depth: doubted with it, otherwise unchecked."""
     return UNCHECKED_PATH if depth.verdict is Verdict.USABLE else replace(depth, reason=PATH_OF_DEPTH)
 
 
@@ -434,21 +446,13 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
         elif measured.matches < MIN_JUDGED_MATCHES:
             yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
         elif not is_compared(measured):
-            spread = f"the error of matches differs by {measured.match_deviation:.2f} between pairs of frames"
-            yield "S30", f"{spread}; at most {MAX_MATCH_DEVIATION:g} is needed"
-        if (why := _explain_unchecked_holes(measured, valid)) is not None:
-            yield "M37", why
+            error = f"{measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error of constant depth"
+            yield "S30", f"the error of matches is {error} in {measured.match_pairs} pairs, which decides nothing"
+        mapped = measured.mapped if is_mapped(measured) else None
+        if mapped is not None and mapped.road_frames < MIN_MAPPED_FRAMES and mapped.hole_share is None:
+            yield "M37", "the map has no road, and too few points"
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
-
-
-def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | None:
-    if is_mapped(measured) and (mapped := measured.mapped) is not None:
-        has_road = mapped.road_frames >= MIN_MAPPED_FRAMES
-        return None if has_road or mapped.hole_share is not None else "the map has no road, and too few points"
-    return (
-        None if measured.foreground_far is not None else f"{valid} frame{'s' * (valid != 1)}; {MIN_FRAMES} are needed"
-    )
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_published: bool) -> Iterator[Finding]:
@@ -460,11 +464,6 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
         yield _describe_match_error(measured, is_of_training=is_of_training)
     if measured.mapped is not None and is_mapped(measured):
         yield from _check_points(measured.mapped, is_contradicted=_confirms_depth(measured))
-    elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
-        text = f"in {share:.0%} of the frames the lowest fifth is as far as the farthest fifth of the map"
-        expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
-        severity = Severity.NOTE if is_weak else Severity.WARN
-        yield make_finding("M37", severity, text, expected, evidence={"share": share})
     if flat := _describe_flat(measured):
         evidence = {"spread": measured.spread, "relative_range": measured.relative_range, "map": measured.change}
         is_useless = _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR) or _ignores_images(measured)
@@ -472,36 +471,46 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
         yield make_finding("M30", severity, *flat, evidence=evidence)
     else:
         yield from _check_use_of_images(measured, is_published=is_published)
-    if measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
+    has_road = measured.mapped is not None and measured.mapped.road_frames >= MIN_MAPPED_FRAMES
+    if has_road and measured.sky_nearer is not None and measured.sky_nearer > MIN_SKY_SHARE:
         text = f"sky is nearer than the lowest rows in {measured.sky_nearer:.0%} of the frames that show sky"
         evidence = {"share": measured.sky_nearer}
-        has_road = measured.mapped is not None and measured.mapped.road_frames >= MIN_MAPPED_FRAMES
-        severity = Severity.WARN if has_road else Severity.NOTE  # without a road it may be a ceiling or a wall
-        yield make_finding("M32", severity, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
+        yield make_finding("M32", Severity.WARN, text, f"at most {MIN_SKY_SHARE:.0%}", evidence=evidence)
 
 
 def is_compared(measured: FrameMeasurements) -> bool:
     """Return whether predicted depth was compared with the motion of matches in enough pairs for a verdict.
 
+    An error above that of constant depth is no verdict unless its lower bound is above the limit of doubt.
+
     measured: what was measured on the predicted maps.
     """
-    deviation = measured.match_deviation or 0.0
-    has_enough = measured.match_pairs >= MIN_JUDGED_PAIRS and measured.matches >= MIN_JUDGED_MATCHES
-    return has_enough and deviation <= MAX_MATCH_DEVIATION
+    if (bounds := _find_bounds(measured)) is None:
+        return False
+    return (measured.match_error or 0.0) < MAX_MATCH_ERROR or bounds[0] > MAX_DOUBTFUL_MATCH_ERROR
+
+
+def _find_bounds(measured: FrameMeasurements) -> tuple[float, float] | None:
+    """Return the lower and the upper bound of the error of matches; None with too few pairs or matches."""
+    error, deviation = measured.match_error, measured.match_deviation or 0.0
+    if error is None or deviation > MAX_MATCH_DEVIATION:
+        return None
+    if measured.match_pairs < MIN_JUDGED_PAIRS or measured.matches < MIN_JUDGED_MATCHES:
+        return None
+    margin = find_margin(deviation, measured.match_pairs)
+    return error - margin, error + margin
 
 
 def _explains_little(measured: FrameMeasurements, most: float) -> bool:
-    """Return whether the error of matches is above `most` by more than its deviation."""
-    if measured.match_error is None or not is_compared(measured):
-        return False
-    return measured.match_error - (measured.match_deviation or 0.0) > most
+    """Return whether the error of matches is above `most` by more than its margin."""
+    bounds = _find_bounds(measured)
+    return bounds is not None and bounds[0] > most
 
 
 def _confirms_depth(measured: FrameMeasurements) -> bool:
     """Return whether matches confirm the depth, so that weaker evidence cannot condemn it."""
-    if measured.match_error is None or not is_compared(measured):
-        return False
-    return measured.match_error + (measured.match_deviation or 0.0) < GOOD_MATCH_ERROR
+    bounds = _find_bounds(measured)
+    return bounds is not None and bounds[1] < GOOD_MATCH_ERROR
 
 
 def _is_explained(measured: FrameMeasurements) -> bool:
@@ -572,7 +581,7 @@ def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class _BaselineError:
-    """The error of depth over that of a baseline, with its deviation, and what was compared."""
+    """The error of depth over the error of a baseline, with its deviation, and what was compared."""
 
     error: float
     deviation: float
@@ -603,10 +612,11 @@ def _compare_with(measured: FrameMeasurements, baseline: str) -> _BaselineError 
 
 
 def _check_use_of_images(measured: FrameMeasurements, *, is_published: bool) -> Iterator[Finding]:
-    """Yield M31 if one map would suffice for all images, otherwise M34 if the mean of each row would.
+    """Report depth that hardly depends on the image: M31 if one map would suffice for all images, M34 if row means
+    would.
 
-    One map may be right for all frames of a straight road. A network of your own may also have learned only this map;
-    a published network predicts others elsewhere, so matches that agree with its depth make M31 a note.
+    One map may be right for all frames of a straight road. A network of your own may also have learned only this map. A
+    published network predicts other maps elsewhere, so matches that agree with its depth make M31 a note.
     """
     over_mean, over_rows = _compare_with(measured, "mean_map"), _compare_with(measured, "row")
     if over_mean is not None and over_mean.adds_nothing:
@@ -759,7 +769,10 @@ def _describe_steps(steps: int, trained: int | None) -> str:
 
 
 def _check_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
-    """K30: another field of view than in the training; a note, or a warning if frames of this input trained."""
+    """Report a field of view that differs from the training's (K30).
+
+    The finding is a note, or a warning if frames of this input trained the network.
+    """
     ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
     if focal is None or not ratios:
         return

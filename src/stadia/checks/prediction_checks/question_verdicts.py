@@ -1,4 +1,4 @@
-"""Answer each question about a prediction separately: the depth, its metres, the camera trajectory and the camera."""
+"""Define the verdict on each question about a prediction: the depth, its metres, the camera trajectory, the camera."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """Name the verdict on a question about a prediction, or on the whole prediction.
+    """The verdict on one question about a prediction, or on the whole prediction.
 
     USABLE ("usable"): all checks passed.
     NOT_JUDGED ("not judged"): the deciding check could not run.
     DOUBTFUL ("doubtful"): a check warns.
-    UNUSABLE ("unusable"): a check found that the prediction must not be used for this.
+    UNUSABLE ("unusable"): a check found that the prediction must not be used for this question.
     """
 
     USABLE = "usable"
@@ -21,13 +21,13 @@ class Verdict(StrEnum):
 
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
-"""The verdicts in the order in which one hides the next in the overall verdict."""
+"""The verdicts, the worst first. The overall verdict is the first one that any question has."""
 
 
 class Question(StrEnum):
-    """Name a question about a prediction; each has its own verdict.
+    """A question about a prediction. Each question has its own verdict.
 
-    DEPTH ("depth"): are order and shape of the depth right, whatever its unit?
+    DEPTH ("depth"): are order and shape of the depth right in any unit?
     SCALE ("scale"): are the metres right?
     PATH ("path"): is the camera trajectory right?
     CAMERA ("camera"): is the field of view right?
@@ -44,12 +44,12 @@ QUESTION_OF_CODE: Mapping[str, Question] = {"M38": Question.SCALE, "K30": Questi
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The verdict on one question.
+class QuestionVerdict:
+    """The verdict on one question, with its reason.
 
     verdict: usable, not judged, doubtful or unusable.
-    reason: why; never empty for "not judged".
-    basis: what the verdict rests on, such as the number of frames, matches or points; "" if it rests on nothing.
+    reason: the reason; never empty for "not judged".
+    basis: the evidence, such as the number of frames, matches or points; "" without evidence.
     """
 
     verdict: Verdict
@@ -57,10 +57,14 @@ class Answer:
     basis: str = ""
 
 
-DEPTH_IS_RELATIVE = Answer(Verdict.NOT_JUDGED, "depth is relative; pass a known length for metres (--scale-from)")
-METRES_ARE_UNCHECKED = Answer(Verdict.NOT_JUDGED, "nothing in this input measures the network's metres")
+DEPTH_IS_RELATIVE = QuestionVerdict(
+    Verdict.NOT_JUDGED, "depth is relative; pass a known length for metres (--scale-from)"
+)
+METRES_ARE_UNCHECKED = QuestionVerdict(Verdict.NOT_JUDGED, "nothing in this input measures the network's metres")
 PATH_OF_DEPTH = "it is computed from predicted depth"
-UNCHECKED_PATH = Answer(Verdict.NOT_JUDGED, f"{PATH_OF_DEPTH}, and no map of the video checks it (`stadia map VIDEO`)")
-NO_PATH = Answer(Verdict.NOT_JUDGED, "no camera trajectory was estimated")
-CAMERA_IS_UNCHECKED = Answer(Verdict.NOT_JUDGED, "nothing in this input can be compared with the given camera")
-CAMERA_AGREES = Answer(Verdict.USABLE, "independent estimates of the field of view agree with it")
+UNCHECKED_PATH = QuestionVerdict(
+    Verdict.NOT_JUDGED, f"{PATH_OF_DEPTH}, and no map of the video checks it (`stadia map VIDEO`)"
+)
+NO_PATH = QuestionVerdict(Verdict.NOT_JUDGED, "no camera trajectory was estimated")
+CAMERA_IS_UNCHECKED = QuestionVerdict(Verdict.NOT_JUDGED, "nothing in this input can be compared with the given camera")
+CAMERA_AGREES = QuestionVerdict(Verdict.USABLE, "independent estimates of the field of view agree with it")

@@ -1,4 +1,4 @@
-"""What the files of a run tell about the training of a network, as far as a verdict on its predictions needs it."""
+"""Read from the files of a run what a verdict on the network's predictions needs."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -39,32 +39,32 @@ TERM = "train/term/"
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """Hold what the files of a run tell about the training of a network; None or empty where unknown.
+    """Hold what the files of a run record about the training of a network; None or empty where unknown.
 
     The "judged checkpoint" is the one whose predictions are judged. An unusable verdict has the codes of its
     findings.
 
     steps: number of updates of the weights up to the judged checkpoint.
-    warped_over_unwarped: residual of source images warped by depth and motion, without auto-mask, divided by that of
-        unwarped ones, on training images; median of the last logged rows up to the checkpoint.
+    warped_over_unwarped: residual of source images warped by depth and motion, without auto-mask, divided by the
+        residual of unwarped ones, on training images; median of the last logged rows up to the checkpoint.
     auto_masked: share of pixels that the auto-mask excludes, the same median.
     validation_warped: ratio like warped_over_unwarped of the last validation up to the checkpoint.
     codes: codes of the findings of the training's monitors up to the checkpoint that still hold.
-    focal: fx / width of the cameras of each of the training's data sets.
+    focal: fx / width of the cameras of each of the training's datasets.
     trained_steps: number of updates of the whole training.
     data_causes: findings about the data that explain useless predictions.
     folder: folder of the run.
     recipe: name of its recipe.
     recipe_class: name of the user's own class, if one replaces the recipe.
     own_terms: names of the loss terms that this class added.
-    unusable_codes: codes of an unusable verdict on validation images, if the images that are judged now were trained,
-        which makes them look better.
-    recorded_codes: codes of the same verdict, whatever is judged now.
+    unusable_codes: codes of an unusable verdict on validation images, if the judged images are training images, on
+        which predictions are better.
+    recorded_codes: codes of the same verdict, for any judged images.
     turn_deg: largest predicted rotation in degrees to a neighboring video frame, median of the last logged rows.
     motion_over_depth: largest predicted translation to a neighboring video frame, divided by depth, the same median.
-    is_worse_than_start: whether the weights from which the training started score better on validation images.
+    is_worse_than_start: whether the start weights of the training score better on validation images.
     depth_gain: share of the start's depth error, at points of a map or at matches, that the training removed.
-    start_steps: number of updates behind the depth weights from which it started; MAX_STEPS for published weights.
+    start_steps: number of updates of the depth weights that it started from; MAX_STEPS for published weights.
     checkpoint: file and step of the judged checkpoint.
     other_checkpoint: best or last checkpoint, if it is of another step.
     is_published: whether the weights are published ones.
@@ -97,7 +97,10 @@ class TrainingRecord:
     def read(
         cls, run: Path, *, steps: int | None = None, focal: tuple[float, ...] = (), trained_steps: int | None = None
     ) -> "TrainingRecord":
-        """Read a run's metrics and findings up to a checkpoint. trained_steps: of the last checkpoint, if known."""
+        """Read a run's metrics and findings up to a checkpoint.
+
+        trained_steps: number of updates of the last checkpoint, if known.
+        """
         rows = _read_numbers(run / "metrics.csv")
         ends = [int(rows[-1]["step"])] if rows else []
         ends += [known for known in (steps, trained_steps) if known is not None]
@@ -126,7 +129,10 @@ class TrainingRecord:
         )
 
     def judged(self, *, has_trained_frames: bool) -> JudgedTraining:
-        """Return what run.json keeps. has_trained_frames: whether frames that trained were judged, too."""
+        """Return what run.json keeps.
+
+        has_trained_frames: whether frames that trained were judged, too.
+        """
         return JudgedTraining(
             steps=self.steps,
             trained_steps=self.trained_steps,

@@ -179,7 +179,7 @@ def image_digest(image: NDArray[np.uint8]) -> bytes:
 
 
 def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D02 repeated frames, D03 a static camera, D04 identical left and right images."""
+    """Report repeated frames (D02), a static camera (D03), and identical left and right images (D04)."""
     yield from _check_same_sides(survey)
     yield from _check_bits(survey)
     if survey.length == 1:
@@ -213,7 +213,7 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
-    """Return D03, from the flow by the later frame of each pair."""
+    """Report a static camera (D03), from the optical flow by the later frame of each pair."""
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
     if len(flows) < 3 or len(still) / len(flows) < STATIC_WARN:
         return
@@ -227,7 +227,7 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
 
 
 def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D19: 16-bit images that use few of their bits have no contrast."""
+    """Report 16-bit images that use few of their bits, because they have no contrast (D19)."""
     most, files, ends = 0, list[str](), list[NDArray[np.float64]]()
     for i in survey.anchors:
         file = survey.recording.file(i, LEFT)
@@ -267,7 +267,10 @@ def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D15 timestamps that do not increase, otherwise D16 another unit. Frames without timestamps are skipped."""
+    """Report timestamps that do not increase (D15), or else timestamps in another unit (D16).
+
+    Frames without timestamps are skipped.
+    """
     pairs = [(i, i + 1) for window in split_into_windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
     steps = [(i, j, after - before) for i, j, before, after in known if before is not None and after is not None]
@@ -288,7 +291,7 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _report_time_unit(step_s: float, count: int) -> Finding:
-    """Return D16, with the units that the median interval could have."""
+    """Create the finding D16 with the units that the median interval could have."""
     units = UNITS_PER_SECOND.items()
     likely = [(name, in_a_second) for name, in_a_second in units if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
     names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
@@ -301,7 +304,7 @@ def _report_time_unit(step_s: float, count: int) -> Finding:
 
 
 def check_black_bars(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D14 black bars."""
+    """Report black bars at the image edges (D14)."""
     height, width = survey.image(survey.anchors[0]).shape[:2]
     ranges = [_measure_ranges(survey.image(i)) for i in survey.anchors]  # one image at a time: eight may fill memory
     rows, columns = zip(*ranges, strict=True)
@@ -343,7 +346,7 @@ def _count_bar_lines(low: NDArray[np.int_], high: NDArray[np.int_]) -> int:
 
 
 def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
-    """B03: consecutive frames, or left and right, differ in brightness."""
+    """Report brightness that differs between consecutive frames, or between left and right (B03)."""
     last = survey.length - 1
     pairs = {"to the next image": [((i, LEFT), (i + 1, LEFT)) for i in survey.anchors if i < last]}
     if RIGHT in survey.recording.sides:

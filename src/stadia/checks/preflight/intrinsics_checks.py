@@ -124,7 +124,11 @@ def _as_array(camera: Camera) -> Array:
 
 
 def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K01 invalid, K02 normalized, K03 off center, K05 field of view; otherwise K07 sides differ."""
+    """Report intrinsics K that are invalid (K01), normalized (K02), off center (K03), or of an implausible field of
+    view (K05).
+
+    Otherwise report a left and a right camera with different K (K07).
+    """
     findings: list[Finding] = []
     for side in survey.recording.sides:
         given: object = survey.recording.camera(survey.anchors[0], side)
@@ -190,7 +194,7 @@ def _is_resized(factors: tuple[float, float]) -> bool:
 
 
 def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | None:
-    """K03 unless the poses confirm K, as for a crop."""
+    """Report a principal point far from the image center (K03), unless the poses confirm K, as for a crop."""
     x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
     if not (_is_outside(x, CENTER) or _is_outside(y, CENTER)) or _is_resized(size_factors(K, camera)):
         return None  # another size is reported by `resize`
@@ -227,7 +231,9 @@ def _check_field_of_view(camera: Camera) -> Finding | None:
 
 
 def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K07: a pair without rotation is rectified, so both sides have one K (cx may differ)."""
+    """Report different K of left and right (K07). A pair without rotation is rectified, so both need one K (cx may
+    differ).
+    """
     if not survey.stereo or rotation_deg(survey.T_right_left[:3, :3]) > MAX_RECTIFIED_DEG:
         return
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
@@ -248,7 +254,7 @@ def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K04 K of another size, K06 a focal length that contradicts the camera rotation."""
+    """Report K of another image size (K04), or a focal length that contradicts the camera rotation (K06)."""
     for side, camera, K, filmed in _distinct_cameras(survey):
         if wrong := _check_resized(survey, K, camera, filmed) or _check_kitti_focal_length(_as_array(filmed), filmed):
             yield replace(wrong, evidence={"side": side, **wrong.evidence})
@@ -368,7 +374,7 @@ def compare_rotations(survey: RecordingSurvey) -> RotationComparison | None:
 
 
 def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K06 by the camera rotation."""
+    """Report a focal length that contradicts the camera rotation (K06)."""
     rotations = compare_rotations(survey)
     if rotations is None:
         reason = "the camera rotates too little, has no poses, or views one plane"
@@ -380,7 +386,7 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     if least < math.log(ROTATION_WARN):
         return
     if not 1 / MAX_FOCAL_FACTOR <= factor <= MAX_FOCAL_FACTOR:
-        reason = f"matches turn {1 / factor:.2f} times as far as the poses, which no focal length explains"
+        reason = f"matches turn {1 / factor:.2f} times the angle of the poses, which no focal length explains"
         raise NotChecked(f"fx by the camera rotation: {reason}", hides="a wrong angle of view")
     severity = Severity.stop_if(least >= math.log(ROTATION_STOP))
     measured = f"rotations through K are {1 / factor:.2f} times the poses' rotations, within "

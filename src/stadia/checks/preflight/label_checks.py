@@ -31,7 +31,10 @@ def list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict
 
 
 def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
-    """Return H01 to H05 and H16. H03 stops if no recording has masks: depth would never be in metres."""
+    """Report faults of the masks of roads and objects (H01 to H05, H16).
+
+    H03 is a stop if no recording has masks, because the depth would never be in metres.
+    """
     if surveys and all(len(_frames_without_masks(survey)) == survey.frames for survey in surveys):
         frames = sum(survey.frames for survey in surveys)
         where = [survey.recording for survey in surveys]
@@ -78,7 +81,7 @@ def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
 
 
 def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:
-    """Yield H02: too few frames show an object of known height."""
+    """Report that too few frames show an object of known height (H02)."""
     frames = sum(survey.frames for survey in surveys)
     bare_frames = sum(map(_count_without_object, surveys))
     if bare_frames <= MAX_WITHOUT_OBJECT * frames:

@@ -157,7 +157,11 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
 
 
 def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E05 not rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 unknown, E08 unit; the first one found."""
+    """Report the first fault of the poses that is found.
+
+    In this order: not rigid (E05), shifted or reversed in time (E11), inverted (E06), other axes (E07), contradicted by
+    the images (E09), wrong unit (E08).
+    """
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
@@ -207,7 +211,7 @@ def _why_not_rigid(T: Array) -> str:
 
 
 def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
-    """E11 if poses of other frames explain the rotations between images better."""
+    """Report poses that belong to other frames (E11): shifted poses explain the rotations between images better."""
     late = find_pose_shift(survey, steps)
     if late is None:
         return None
@@ -247,7 +251,7 @@ def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float)
 
 
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
-    """E06, E07 or E09 if the poses fit neither the most reliable motions nor the motions of the matches alone."""
+    """Report E06, E07 or E09: the poses fit neither the most reliable motions nor those by the matches alone."""
     motions = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]
     poses = [(first, second) for first, second in ends if first is not None and second is not None]
@@ -348,7 +352,7 @@ def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, A
 
 
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D18, for one camera: too little parallax; a note if ground truth could supervise instead."""
+    """Report too little parallax between frames of one camera (D18); a note if ground truth could supervise instead."""
     if survey.stereo and not survey.one_camera:
         return
     if survey.recording.map_points(0) is not None:
@@ -455,7 +459,7 @@ class ShiftedDistances:
 
 
 def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E10: right images of other frames are on the epipolar lines, but not the images of the same frames."""
+    """Report left and right images of different times (E10): right images of other frames are on the epipolar lines."""
     if not survey.stereo:
         return  # `sides` reports what is missing
     as_given = _measure_distances(survey, survey.pairs)
@@ -501,7 +505,7 @@ MIN_LATER_RATIO = 4.0  # of the distances after and before a lost frame
 
 
 def _find_later_shift(survey: RecordingSurvey, as_given: Mapping[int, float], limit_px: float) -> Finding | None:
-    """E10 if pairs fit up to a frame, and then fit at another shift: one camera lost a frame."""
+    """Report that one camera lost a frame (E10): pairs fit up to a frame, and then fit at another shift."""
     indices = sorted(as_given)
     fits = [as_given[i] < max(limit_px, MIN_LATER_RATIO * min(as_given.values())) for i in indices]
     start = next((k for k in range(len(fits)) if not any(fits[k:])), len(fits))
@@ -557,7 +561,7 @@ def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dic
 
 
 def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, list[int], dict[int, float]] | None:
-    """Return the shift of the poses in frames, others that fit equally, and errors by shift; None if none is clear."""
+    """Return the shift of the poses in frames, others that fit equally, and errors by shift; None if unclear."""
     errors = {shift: _rotation_errors_deg(survey, steps, shift) for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)}
     as_given, fitting = errors[0], {}
     for shift, there in errors.items():

@@ -89,7 +89,10 @@ class SharedFrames:
 def check_splits(
     named: Mapping[str, Sequence[SplitFrames]], *, seconds: float = MAX_SPLIT_SECONDS
 ) -> Iterator[Finding]:
-    """D09 shared frames, D10 adjacent frames, D13 shared drives: the first finding of each pair of splits."""
+    """Report splits that share frames (D09), contain adjacent frames (D10), or share drives (D13).
+
+    The first finding of each pair of splits counts.
+    """
     splits = [Split(name, recordings) for name, recordings in named.items()]
     splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]
     if len(splits) < 2:
@@ -205,7 +208,7 @@ def _thumbnail(recording: Recording, index: int) -> Array:
 
 
 def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Finding | None:
-    """Return D10 if training frames are nearer than the next frame of their own split."""
+    """Report training frames that are nearer to a held-out frame than the next frame of its own split (D10)."""
     probes = [(recording, indices, k) for recording, indices in held_out.recordings for k in range(len(indices))]
     now = time.monotonic()
     read = _measure_within_time(_sample(train.frames, MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
@@ -231,7 +234,7 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
 
 
 def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
-    """Return D13 if training has other frames of held-out drives; None for a single recording."""
+    """Report training frames from held-out drives (D13); None for a single recording."""
     trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
     pairs: list[FramePair] = []
     for recording, indices in held_out.recordings:
@@ -286,14 +289,17 @@ Progress = Callable[[str, int, int], None]  # called as (current check, done, to
 def check_data(
     data: Path | str, *, fov_deg: float | None = None, format: str = "auto", **options: Any
 ) -> list[Finding]:
-    """Return the findings of every check of data, worst first; [] if all checks passed.
+    """Check a dataset before training, and return the findings.
 
-    data: a video, a folder of images, or a data set.
-    fov_deg: horizontal field of view of your own images in degrees, if no file has their camera.
-    format: a name of `stadia.data.DATASETS`.
-    options: fields of `datasets.config.SourceOptions`.
+    The checks cover images, camera, poses, depth and the splits.
 
-    Raises DataError for data that cannot be opened.
+    data: path of a video, a folder of images, or a dataset.
+    fov_deg: horizontal field of view of your own images, degrees, if no file contains their camera.
+    format: a name of `stadia.data.DATASETS`, or "auto" to detect it.
+    options: fields of `stadia.data.config.SourceOptions`.
+
+    Returns the findings, the worst first; an empty list if all checks passed. Raises DataError if the data cannot be
+    opened.
     """
     if fov_deg is not None:
         options["camera"] = {"horizontal_fov_deg": fov_deg}
@@ -310,11 +316,12 @@ def run_preflight(
     one_camera: Collection[Recording] = (),
     report_agreement: Callable[[BaselineAgreement], None] | None = None,
 ) -> list[Finding]:
-    """Run every check of data on the recordings that fit the time limit. Return sorted findings.
+    """Run every check of data on recordings within a time limit, and return the findings, the worst first.
 
+    recordings: the recordings.
     splits: frames by split name, the training split first.
     checks: names of CHECKS and SPLIT_CHECKS; all by default.
-    seconds: no recording is started after this time, except the first one. N02 reports the skipped ones.
+    seconds: time limit. No recording is started after it, except the first one. The finding N02 lists the skipped ones.
     progress: called with each recording before it is checked.
     one_camera: stereo recordings that train with one camera (`data.stereo=false`).
     report_agreement: called with each baseline that agrees with poses or ground truth.
@@ -406,7 +413,13 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
 
 
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
-    """Return K04 for another image size, D17 for a file of calibration, poses or times, otherwise D01."""
+    """Create the finding about a file that cannot be read.
+
+    Its code is K04 for another image size, D17 for a file of calibration, poses or times, and D01 otherwise.
+
+    where: the recording.
+    error: the error of the reader.
+    """
     if isinstance(error, ImageSizeError):
         measured, values = f"{error.where}: the image is {error.found}", {"fix": error.fix or ""}
         return make_finding(

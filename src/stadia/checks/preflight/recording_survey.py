@@ -37,7 +37,11 @@ MIN_CORNERS = 10  # corners that optical flow needs
 
 @dataclass(frozen=True, slots=True)
 class SiftFeatures:
-    """pixels: (N, 2) float64, x and y.  descriptors: (N, 128) float32."""
+    """SIFT features of an image.
+
+    pixels: (N, 2) float64, x and y.
+    descriptors: (N, 128) float32.
+    """
 
     pixels: NDArray[np.float64]
     descriptors: NDArray[np.float32]
@@ -45,7 +49,11 @@ class SiftFeatures:
 
 @dataclass(frozen=True, slots=True)
 class FeatureMatches:
-    """first_index: (M,) rows of the first image's features.  first_px, second_px: (M, 2) float64."""
+    """Matches between the features of two images.
+
+    first_index: (M,) rows of the first image's features.
+    first_px, second_px: (M, 2) float64.
+    """
 
     first_index: NDArray[np.intp]
     first_px: NDArray[np.float64]
@@ -55,7 +63,10 @@ class FeatureMatches:
         return len(self.first_index)
 
     def select(self, chosen: NDArray[np.bool_]) -> "FeatureMatches":
-        """Return the chosen matches; chosen: (N,) bool."""
+        """Return the chosen matches.
+
+        chosen: (N,) bool.
+        """
         return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
 
     @property
@@ -146,7 +157,11 @@ def rotation_deg(R: Array) -> float:
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) Sampson distances of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+    """Compute the Sampson distances (N,) of matches to the epipolar geometry (Hartley and Zisserman, 2nd ed., 11.4.3).
+
+    first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
+    K_first, K_second: (3, 3) intrinsics of the two images, pixels.
+    T_second_first: (4, 4) motion from the first to the second camera.
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
@@ -183,7 +198,13 @@ def triangulate(
 def triangulate_inverse_depth(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) 1 / z of matches in the first camera, by least squares: 0 at infinity, negative beyond.
+    """Compute the inverse depth 1 / z (N,) of matches in the first camera by least squares.
+
+    It is 0 for a point at infinity, and negative for rays that diverge.
+
+    first_px, second_px: (N, 2) matched pixels (x, y) in the two images.
+    K_first, K_second: (3, 3) intrinsics of the two images, pixels.
+    T_second_first: (4, 4) motion from the first to the second camera; the result has the inverse of its unit.
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
@@ -202,7 +223,8 @@ class TwoViewMotion:
     """Camera motion between two frames by matches.
 
     R: (3, 3), t: (3,) of T_second_first; t has length 1 unless `metric`.
-    inliers: (M,) matches that agree.  parallax_px: median displacement that is not rotation.
+    inliers: (M,) matches that agree.
+    parallax_px: median displacement that is not rotation.
     planar: whether all of them are on one plane, which two motions explain.
     """
 
@@ -256,8 +278,8 @@ def estimate_metric_motion(
 ) -> TwoViewMotion | None:
     """Estimate rotation and translation by perspective-n-points in RANSAC, then refine; None if few matches agree.
 
-    depth: (M,) z of the matches in the first camera, 0 = unknown. grain_px: precision of the matches, which scales
-    tolerances.
+    depth: (M,) z of the matches in the first camera, 0 = unknown.
+    grain_px: precision of the matches, which scales tolerances.
     """
     known = depth > 0
     if int(known.sum()) < 20:
@@ -300,7 +322,10 @@ class PlaneSweep:
 
 
 def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int) -> PlaneSweep:
-    """Warp the right image (H, W) to the left one by the best of many planes. sign: 1, or -1 if swapped."""
+    """Warp the right image (H, W) to the left one by the best of many planes.
+
+    sign: 1, or -1 if swapped.
+    """
     scale = min(1.0, 640 / left.shape[1])
     if scale < 1:
         left, right = (cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in (left, right))
@@ -381,10 +406,12 @@ def spread_order(count: int) -> list[int]:
 class Step:
     """Two frames of the left camera, far enough apart to measure the motion between them.
 
-    by_matches: motion up to scale by the matches.  by_rig, by_depth: metric motion by the rig, or by ground truth.
+    by_matches: motion up to scale by the matches.
+    by_rig, by_depth: metric motion by the rig, or by ground truth.
     depth_explains: share of the points of `by_matches` with ground truth that `by_depth` explains, too; None for too
         few. `by_depth` is None if it is below MIN_DEPTH_EXPLAINS.
-    T_second_first: by the poses.  rig_depth: (M,) depth of the first points by the rig, 0 if unknown.
+    T_second_first: (4, 4) motion by the poses.
+    rig_depth: (M,) depth of the first points by the rig, 0 if unknown.
     grain_px: pixels per pixel of the image for features; tolerances grow with it.
     """
 
@@ -428,7 +455,10 @@ class PairMatches:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAgreement:
-    """A baseline that agrees with poses or depth within a 95 % interval; is_close: E03 would stop outside of it."""
+    """A baseline that agrees with poses or depth within a 95 % interval.
+
+    is_close: whether E03 would stop outside of the interval.
+    """
 
     baseline_m: float
     other: str
@@ -457,7 +487,10 @@ def _keep_latest(read: Callable[..., Any], max_bytes: int) -> Callable[..., Any]
 
 
 class RecordingSurvey:
-    """Measurements of a recording, made when needed. one_camera: whether training uses one camera of two."""
+    """Measurements of a recording, made when needed.
+
+    one_camera: whether training uses one camera of two.
+    """
 
     def __init__(self, recording: Recording, *, one_camera: bool = False) -> None:
         self.recording = recording

@@ -39,7 +39,10 @@ class LengthSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScaleComparison:
-    """`first` measures `ratio` times what `second` measures; log_error: standard error of log(ratio)."""
+    """A comparison of two sources of scale: `first` measures `ratio` times what `second` measures.
+
+    log_error: standard error of log(ratio).
+    """
 
     first: LengthSource
     second: LengthSource
@@ -175,7 +178,9 @@ def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
 class DepthProportionality:
     """Whether ground truth is proportional to the rig's depth, at any factor.
 
-    logs: (N,) log of rig over ground truth.  rank: rank correlation.  spread: robust deviation of `logs`.
+    logs: (N,) log of rig over ground truth.
+    rank: rank correlation.
+    spread: robust deviation of `logs`.
     bend: median of `logs` over the nearer half of the points, less its median over the farther half.
     """
 
@@ -317,9 +322,12 @@ UNITS_PER_METRE = (("millimetres", 1000.0), ("centimetres", 100.0))
 class ScaleError:
     """`source` is `factor` times too long (None if nothing else measures it).
 
-    severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
-    mistake: case of the known mistake with this factor.  against: the comparisons behind it.
-    interval: smallest and largest possible factor.  is_focal_right: of a rig, whether only the baseline is wrong.
+    severe: whether it is beyond the threshold for a stop.
+    sure: whether a third source, or an absurd value, shows which one is wrong.
+    mistake: case of the known mistake with this factor.
+    against: the comparisons behind it.
+    interval: smallest and largest possible factor.
+    is_focal_right: for a rig, whether only its baseline is wrong.
     """
 
     source: LengthSource
@@ -334,7 +342,10 @@ class ScaleError:
 
 
 def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_right: bool = False) -> str:
-    """Return the case of the known mistake with this factor, or "". is_focal_right: leave out fx mistakes."""
+    """Return the case of the known mistake with this factor, or "".
+
+    is_focal_right: leave out fx mistakes.
+    """
     if factor is None:
         return ""
     factors = {name: case.factor for name, case in CATALOG[CODES[source]].cases.items() if case.factor}
@@ -346,7 +357,7 @@ def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_r
 
 
 def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
-    """Return (unit, metres) of each unit in which a baseline that is too long is plausible."""
+    """Return (unit, metres) of each unit that makes a too long baseline plausible."""
     high = PLAUSIBLE_BASELINES_M[1]
     return [
         (unit, baseline / count)
@@ -366,7 +377,10 @@ def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
 
 
 def check_scale(survey: RecordingSurvey, source: LengthSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
-    """Return E03, E08 or D06 if this source is wrong. A rig is right if its interval contains the given length."""
+    """Report a source of scale that is wrong: the rig (E03), the poses (E08) or the ground truth (D06).
+
+    A rig is right if its interval contains the given length.
+    """
     errors = [error for error in find_scale_errors(survey, comparisons) if error.source is source]
     if source is LengthSource.RIG:
         errors = [
@@ -381,7 +395,9 @@ def _holds_given_length(error: ScaleError) -> bool:
 
 
 def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
-    """Return the interval of the factor by which the rig is too long, from more frames and near points."""
+    """Return the interval of the factor between the given and the true baseline of the rig, from more frames and near
+    points.
+    """
     sources, steps = {error.source, LengthSource.POSES}, []
     if any({c.first, c.second} == sources for c in error.against):
         steps = [*survey.steps, *survey.measure_steps_between()]

@@ -63,9 +63,10 @@ OTHER_ORDER = "the rotation's Euler angles in the other order"
 
 @dataclass(frozen=True, slots=True)
 class SideMeasurement:
-    """The side to which the right image is displaced, by the share of matches with x_left > x_right.
+    """The displacement of the right image, left or right, by the share of matches with x_left > x_right.
 
-    unrotated: without the rig's rotation. forward, backward: residuals of plane sweeps for a right and a left camera.
+    unrotated: share of these matches without the rig's rotation.
+    forward, backward: residuals of plane sweeps for a right and a left camera.
     """
 
     positive: float
@@ -131,7 +132,9 @@ def _require_stereo(survey: RecordingSurvey) -> None:
 
 
 def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E02: the images contradict the rig although t_x has the right sign. E12: they are mirrored."""
+    """Report swapped sides (E02: the images contradict the rig although t_x has the right sign) or mirrored images
+    (E12).
+    """
     _require_stereo(survey)
     t = survey.T_right_left[:3, 3]
     sides = measure_sides(survey)
@@ -159,7 +162,7 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
-    """E12 if left and right match only after one of them is mirrored."""
+    """Report left and right images that match only after one of them is mirrored (E12)."""
     as_given, mirrored = sum(len(pair.matches) for pair in survey.pairs), 0
     for i in survey.anchors:
         flipped = detect_features(np.ascontiguousarray(survey.image(i, RIGHT)[:, ::-1]))
@@ -205,7 +208,7 @@ def _report_both_mirrored(sides: SideMeasurement, case: str) -> Finding:
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E01 sign, E04 direction and rotation, E03 length."""
+    """Report a baseline of wrong sign (E01), wrong direction or rotation (E04), or wrong length (E03)."""
     _require_stereo(survey)
     if wrong := _check_sign(survey) or _check_epipolar(survey):
         yield wrong
@@ -243,7 +246,7 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
 
 
 def _check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
-    """E03 for images with KITTI's fields of view and another baseline."""
+    """Report images with KITTI's fields of view and another baseline than KITTI's (E03)."""
     camera, (low, high) = survey.recording.camera(survey.anchors[0]), KITTI_BASELINES_M
     baseline_m = float(np.linalg.norm(survey.T_right_left[:3, 3]))
     if not is_kitti_camera(camera) or low <= baseline_m <= high:
@@ -256,7 +259,9 @@ def _check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
 
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
-    """E04: median distance to the epipolar lines; a rectified pair has its baseline along x."""
+    """Report matches far from their epipolar lines, by the median distance (E04). A rectified pair has its baseline
+    along x.
+    """
     T, matches = survey.T_right_left, sum(len(pair.matches) for pair in survey.pairs)
     if matches < MIN_SIDE_MATCHES:
         return None
@@ -281,7 +286,7 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
 
 
 def _max_epipolar_px(survey: RecordingSurvey) -> tuple[float, float]:
-    """Return the median distances to the epipolar lines from which E04 warns and stops."""
+    """Return the median distances to the epipolar lines at which E04 warns and stops."""
     width = survey.recording.camera(survey.anchors[0]).width
     warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
     return warn_px, stop_px
@@ -369,7 +374,11 @@ FLAT_STOP = 1.15  # inverse depth has 1.2 to 1.5
 
 
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D12 few frames, D11 another size, D05 empty, D08 quantized, D07 other images, otherwise D06 scale."""
+    """Report the first fault of the ground-truth depth that is found.
+
+    In this order: few frames (D12), another size (D11), empty (D05), quantized (D08), of other images (D07), wrong
+    scale (D06).
+    """
     yield from _check_count(survey)
     maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
     if all(depth is None for depth in maps):
@@ -433,7 +442,7 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
 
 
 def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D08, of the first sampled frame with whole metres or few distinct values."""
+    """Report the first sampled frame whose depth has whole metres or few distinct values (D08)."""
     for i in survey.anchors:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
@@ -464,7 +473,7 @@ def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
 
 
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D06 by the camera's height above the road, if nothing else measures metres."""
+    """Report a wrong scale by the camera's height above the road (D06), if nothing else measures metres."""
     maps = {i: depth for i in survey.anchors if (depth := survey.depth(i)) is not None}
     fits = {i: fit_camera_height(depth, survey.K(i)) for i, depth in maps.items()}
     heights = {i: height for i, height in fits.items() if height is not None}
@@ -496,7 +505,7 @@ def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
 
 
 def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
-    """D07: compare with the rig's depth at each point."""
+    """Report ground truth that contradicts the rig's depth at the matches (D07)."""
     proportion = compare_depth_with_rig(survey)
     if proportion is None or proportion.straight:
         return None
@@ -510,7 +519,7 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
 
 
 def _compare_with_poses(survey: RecordingSurvey) -> Finding | None:
-    """D07 if ground truth is inverse to depth by the poses: disparity or inverse depth."""
+    """Report ground truth that is inverse to depth by the poses, such as disparity (D07)."""
     ranked = rank_depth_with_poses(survey)
     if ranked is None or not is_inverse_by_poses(survey):
         return None
@@ -522,7 +531,7 @@ def _compare_with_poses(survey: RecordingSurvey) -> Finding | None:
 
 
 def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
-    """D07 if the rig's depth fits the ground truth of another frame clearly better."""
+    """Report ground truth that fits the rig's depth of another frame clearly better (D07)."""
     own = compare_depth_with_rig(survey)
     others = {shift: fit for shift in NEIGHBOR_SHIFTS if (fit := compare_depth_with_rig(survey, shift)) is not None}
     if own is None or not others:
@@ -537,7 +546,7 @@ def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
 
 
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
-    """D07 if the matches agree, but no camera motion explains them with the ground truth."""
+    """Report ground truth that no camera motion explains, although the matches agree (D07)."""
     explained = {f"{s.first} to {s.second}": s.depth_explains for s in survey.steps if s.depth_explains is not None}
     if len(explained) < MIN_WARPS or (share := float(np.median(list(explained.values())))) >= EXPLAINED_WARN:
         return None

@@ -1,1 +1,1 @@
-"""One reader for each layout of a public data set, and for stadia's own folder layout."""
+"""One reader for each layout of a public dataset, and for stadia's own folder layout."""

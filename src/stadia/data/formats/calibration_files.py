@@ -72,6 +72,10 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
     elif sensors := _KAPTURE_LINE.findall(text):
         rows = (f"{number} {values.replace(',', ' ')}" for number, values in enumerate(sensors, 1))
         cameras = list(_read_colmap(path, "\n".join(rows)))
+    elif "cameraID" in text and (rows_of_frames := _VKITTI_LINE.findall(text)):
+        cameras = _read_vkitti(path, rows_of_frames)
+    elif "camera matrix" in text:
+        cameras = _read_opencv(path, _parse_videre(text))
     elif _COLMAP_LINE.search(text):
         cameras = list(_read_colmap(path, text))
     elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
@@ -80,13 +84,19 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         cameras = named
     elif path.suffix.lower() != ".json" and (row := _read_rows(path, text)) is not None:
         cameras = [row]
+    elif path.suffix.lower() != ".json" and re.match(r"[^#\n]*[A-Za-z]{4}", text.lstrip()):
+        cameras = []
     else:
         K = read_K(path)
         if K.ndim == 3:
             found, fix = f"{len(K)} matrices", "pass it as data.camera.K_file"
             raise DataError(path, found=found, expected="one camera", fix=fix)
         cameras = [CalibratedCamera("K", K)]
-    if not cameras or len(cameras) > MAX_CAMERAS:
+    if len(cameras) > MAX_CAMERAS:
+        found = f"{len(cameras)} cameras, one for each image"
+        fix = "estimate one: colmap feature_extractor --ImageReader.single_camera 1"
+        raise DataError(path, found=found, expected=f"at most {MAX_CAMERAS}", fix=fix)
+    if not cameras:
         fix = "see docs/how-to/own-data.md for the keys"
         raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
     return cameras
@@ -99,6 +109,8 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
     """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text."""
     lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
     rows = [words for words in lines if words and not words[0].startswith("[")]
+    if len(rows) in _ROW_LENGTHS and all(len(words) == 1 for words in rows):  # a number in each line
+        rows = [[word for words in rows for word in words]]
     if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:
         values = parse_numbers(rows[0])
         if len(values) == len(rows[0]) and values[3] != 0:
@@ -107,12 +119,46 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
     shapes = [len(row) for row in matrix]
     if shapes in ([4] * 4, [4] * 3) and matrix[2].tolist() == [0, 0, 1, 0]:
         return CalibratedCamera("K", check_K(path, np.stack(matrix[:3])[:, :3]))
+    if shapes == [4] * 5 and matrix[4].tolist() == [0, 0, 0, 1]:  # RobotCar's, with the pose on the car below
+        return CalibratedCamera("fx fy cx cy", make_K(path, *matrix[0]))
     if shapes == [3] * 3 and len(rows) < sum(bool(words) for words in lines):
         return CalibratedCamera("K", check_K(path, np.stack(matrix)))
     return None
 
 
-_COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
+_COLMAP_LINE = re.compile(r"^\S+ (?:[A-Z_]{3,}) \d+ \d+ [-+.\de]", re.MULTILINE)
+"""Camera of COLMAP's cameras.txt, or of an image in lists of hloc."""
+_VKITTI_LINE = re.compile(r"^(\d+) (\d+) (\S+) (\S+) (\S+) (\S+)$", re.MULTILINE)
+"""Row of Virtual KITTI's intrinsic.txt: frame, camera, fx, fy, cx, cy."""
+
+
+def _read_vkitti(path: Path, rows: Sequence[Sequence[str]]) -> list[CalibratedCamera]:
+    K_of = dict[str, dict[str, Array]]()
+    for frame, camera, *words in rows:
+        K = make_K(f"{path}, frame {frame}", *(_number(path, "K", {"K": word}) for word in words))
+        K_of.setdefault(camera, {})[frame] = K
+    return [_vary(CalibratedCamera(f"camera {name}", next(iter(Ks.values()))), Ks) for name, Ks in K_of.items()]
+
+
+_VIDERE_KEYS = {"width": "image_width", "height": "image_height", "camera matrix": "camera_matrix",
+                "distortion": "distortion_coefficients", "projection": "projection_matrix"}  # fmt: skip
+
+
+def _parse_videre(text: str) -> dict[str, Any]:
+    """Return the numbers below each name of an .ini of ROS (Videre), by the names of its YAML."""
+    content, name = dict[str, Any](), ""
+    for line in (line.strip() for line in text.splitlines()):
+        if line in _VIDERE_KEYS:
+            name = _VIDERE_KEYS[line]
+            content[name] = []
+        elif name and line and line[0] not in "#;":
+            values = parse_numbers(line.split()).tolist()
+            content[name] += values
+            name = name if values else ""
+    sizes = {key: values[0] for key, values in content.items() if key.startswith("image_") and values}
+    return content | sizes
+
+
 _KAPTURE_LINE = re.compile(r"^[^#\n]*, *camera, *([A-Z_]+, *\d+, *\d+,[-+.\de, ]+)$", re.MULTILINE)
 """Camera of kapture's sensors.txt: ID, NAME, camera, MODEL, WIDTH, HEIGHT, PARAMETERS, with COLMAP's models."""
 _COLMAP_FISHEYE = {
@@ -142,7 +188,8 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
                 expected="all",
                 fix="copy the calibration file again, or add the missing parameters",
             )
-        name, distortion = f"camera {words[0]}", tuple(values[focals + 2 :].tolist())
+        name = f"camera {words[0]}" if words[0].isdecimal() else words[0]
+        distortion = tuple(values[focals + 2 :].tolist())
         center = values[focals : focals + 2] - FIRST_PIXEL
         K, size = make_K(f"{path} {name}", values[0], values[focals - 1], *center), parse_numbers(words[2:4])
         model = _COLMAP_FISHEYE.get(model, RADTAN)
@@ -254,7 +301,7 @@ def _read_shared_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCame
         frames = [values, *(frame for frame in _list(values.get("frames")) if isinstance(frame, Mapping))]
         sides = (find_image_size(path.parent, str(frame.get("file_path", ""))) for frame in frames[:2])
         size = next(((height, width) for width, height in sides if width), None)
-    if focal is None and size is not None:
+    if focal is None and size is not None and "camera_angle_x" in values:
         angle = _number(path, "camera_angle_x", values)
         if not 0 < angle < math.pi:
             raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians")
@@ -385,14 +432,29 @@ def _is_pinhole(entry: Any) -> bool:
 
 
 def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCamera]:
-    T_first = np.eye(4)
+    T_first: Array | None = np.eye(4)
+    T_imu_first = _read_imu_motion(path, next(iter(chain.values())))
     for index, (name, entry) in enumerate(chain.items()):
         values = entry if isinstance(entry, Mapping) else {}
         camera = _read_pinhole(path, str(name), values)
-        if index:
-            T = _numbers(path, f"{name}.T_cn_cnm1", values.get("T_cn_cnm1"), 16).reshape(4, 4)
-            T_first = T @ T_first
-        yield replace(camera, T_camera_first=T_first.copy())
+        if index and T_first is not None and "T_cn_cnm1" in values:
+            T_first = _numbers(path, f"{name}.T_cn_cnm1", values["T_cn_cnm1"], 16).reshape(4, 4) @ T_first
+        elif index:
+            T_imu_camera = _read_imu_motion(path, values)
+            if T_imu_camera is None or T_imu_first is None:
+                T_first = None
+            else:
+                T_first = np.asarray(np.linalg.inv(T_imu_camera) @ T_imu_first)
+        yield replace(camera, T_camera_first=T_first)
+
+
+def _read_imu_motion(path: Path, values: Any) -> Array | None:
+    """Return the camera's pose on the IMU, which Kalibr writes as T_cam_imu, its inverse; None without it."""
+    for key in ("T_imu_cam", "T_cam_imu"):
+        if isinstance(values, Mapping) and key in values:
+            T = _numbers(path, key, values[key], 16).reshape(4, 4)
+            return np.asarray(T if key == "T_imu_cam" else np.linalg.inv(T))
+    return None
 
 
 def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> CalibratedCamera:
@@ -418,7 +480,9 @@ def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
 
 def _flatten(values: Any) -> list[Any]:
     if isinstance(values, Mapping):
-        values = values.get("data", ())
+        if {"fx", "fy", "cx", "cy"} <= values.keys():
+            return [values["fx"], 0, values["cx"], 0, values["fy"], values["cy"], 0, 0, 1]
+        values = values.get("data", [values[key] for key in _OPENCV_COEFFICIENTS if key in values])
     if not isinstance(values, list | tuple):
         return [] if values is None else [values]
     return [number for value in values for number in (_flatten(value) if isinstance(value, list) else [value])]
@@ -509,6 +573,8 @@ def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None
         if width in lower and height in lower:
             return _check_size(path, [lower[width], lower[height]])
     for name in ("imagesize", "image_size", "size"):
+        if isinstance(lower.get(name), Mapping):
+            return _find_size(path, lower[name])
         if name in lower:
             return _check_size(path, [float(side) for side in _numbers(path, name, lower[name], 2)])
     return None

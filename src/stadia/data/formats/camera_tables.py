@@ -1,4 +1,4 @@
-"""Read cameras of devices, data sets and photogrammetry programs by one table of the keys of their numbers.
+"""Read cameras of devices, datasets and photogrammetry programs by one table of the keys of their numbers.
 
 A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
 """
@@ -45,8 +45,8 @@ class CalibratedCamera:
         distortion coefficients. They are empty if raw images have this K without distortion, or the file lacks them.
     model: name of the distortion model, from the file or its format.
     K_of_frames: K by the name of an image without its suffix, if images have different K.
-    other_sizes: K by (height, width) of other images of this camera: those of the whole sensor, without the crop
-        (region of interest) and the binning that the file describes.
+    other_sizes: K by (height, width) of other images of this camera: the intrinsics of the whole sensor, without the
+        crop (region of interest) and the binning that the file describes.
     notes: sentences for the user about what was used and what was left out.
     """
 
@@ -115,8 +115,9 @@ class CameraKeys:
     model: distortion model of the program's cameras.
     model_key: key whose value names the distortion model; "" if there is none.
     unit: unit of the numbers of K: pixels, shares of the longer image side, or shares of width (x) and height (y).
-    center: the position to which cx = cy = 0 refers: the first pixel's center ("pixel"), its outer corner ("corner"),
+    center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), its outer corner ("corner"),
         or the middle of the image ("middle").
+    also: keys that the program's cameras have too, if those of the numbers are common.
     """
 
     program: str
@@ -127,6 +128,7 @@ class CameraKeys:
     model_key: str = ""
     unit: Literal["pixels", "longer side", "sides"] = "pixels"
     center: Literal["pixel", "corner", "middle"] = "pixel"
+    also: tuple[str, ...] = ()
 
 
 _METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
@@ -153,6 +155,10 @@ CAMERA_KEYS = (
     *(CameraKeys(program, (f"{key}.0", f"{key}.4", f"{key}.2", f"{key}.5"), ("width", "height"), ())
       for key, program in (("camera_intrinsic", "nuScenes"), ("cam_K", "BOP"), ("intrinsic", "ScanNet++"),
                            ("intrinsics", "3D Scanner App"))),
+    CameraKeys("MASt3R-SLAM", tuple(f"calibration.{index}" for index in range(4)), ("width", "height"),
+               tuple(f"calibration.{index}" for index in range(4, 9))),
+    CameraKeys("3D Gaussian Splatting", ("fx", "fy", "", ""), ("width", "height"), (), center="middle",
+               also=("img_name",)),
     CameraKeys("OAK", ("intrinsicMatrix.0", "intrinsicMatrix.4", "intrinsicMatrix.2", "intrinsicMatrix.5"),
                ("width", "height"), ("distortionCoeff",)),
     CameraKeys("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
@@ -179,12 +185,12 @@ _MAX_DEPTH, MAX_MAPPINGS = 8, 2000
 def refuse_panorama(where: object, model: str) -> None:
     """Raise DataError if a camera model is panoramic, or orthographic and so has no focal length.
 
-    where: the file, for the message.
+    where: the file that an error message names.
     model: name of the camera model in the file.
     """
     name = model.lower()
     if any(word in name for word in (*PANORAMAS, "omnidirectional", "vr180")):
-        raise DataError(where, found=f"the camera model {model[:40]}, which is no pinhole",
+        raise DataError(where, found=f"the camera model {model[:40]}, which is not a pinhole",
                         expected="a pinhole camera, or a fisheye lens", fix=CUT_PANORAMA)  # fmt: skip
     if "orthophoto" in name or "orthographic" in name:
         raise DataError(where, found=f"the camera model {model[:40]}, which has no focal length",
@@ -205,13 +211,20 @@ def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
     for name, values in _walk(content, "", 0):
         flat = _flatten_keys(values)
         for keys in CAMERA_KEYS:
-            if all(key in flat for key in (*keys.K[:2], *filter(None, keys.K[2:]))):
+            if all(key in flat for key in (*filter(None, keys.K), *keys.also)):
                 found.append(_make_camera(path, name or keys.program, keys, flat))
                 break
     adjusted = [camera for camera in found if camera.name.endswith("adjusted")]
     found = adjusted or found
+    if found and all(_is_same(camera, found[0]) for camera in found):  # one camera in the entry of each image
+        return found[:1]
     names = {camera.name for camera in found}
     return found if len(names) == len(found) else [_rename(camera, str(k)) for k, camera in enumerate(found)]
+
+
+def _is_same(camera: CalibratedCamera, other: CalibratedCamera) -> bool:
+    keys = (camera.name, camera.size, camera.distortion, camera.model)
+    return keys == (other.name, other.size, other.distortion, other.model) and np.array_equal(camera.K, other.K)
 
 
 def _rename(camera: CalibratedCamera, suffix: str) -> CalibratedCamera:
@@ -366,7 +379,7 @@ _DSO_MODELS = {"fov": (FOV, 1), "pinhole": (RADTAN, 0), "radtan": (RADTAN, 4), "
 def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
     """Read the cameras of a plain text file of DSO, LSD-SLAM (camera.txt), a .pincam, ZED (.conf) or RealSense.
 
-    The list is empty if the text has none of these forms.
+    The list is empty if the text has another form.
 
     path: the file, for messages.
     text: its content.
@@ -379,6 +392,8 @@ def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
             "note: used width, height, fx, fy, cx, cy of the .pincam",))]  # fmt: skip
     if len(rows) >= 2 and (camera := _read_dso(path, rows)) is not None:
         return [camera]
+    if matrices := _MIDDLEBURY_MATRIX.findall(text):
+        return _read_middlebury(path, matrices, dict(_KEY_LINE.findall(text)))
     if re.search(r"^\s*\[(LEFT|RIGHT)_CAM_", text, re.MULTILINE):
         return _read_zed(path, text)
     if re.search(r"^\s*PPX\s*:", text, re.MULTILINE | re.IGNORECASE):
@@ -393,6 +408,7 @@ def _read_dso(path: Path, rows: Sequence[Sequence[str]]) -> CalibratedCamera | N
     if name not in _DSO_MODELS or len(size) != 2 or (size < 2).any() or (size != np.rint(size)).any():
         return None
     model, count = _DSO_MODELS[name]
+    count = 4 if name == "pinhole" and len(values) == 8 else count
     if not len(values) and named is False:
         return None
     if name == "pinhole" and len(values) == 5:
@@ -409,6 +425,25 @@ def _read_dso(path: Path, rows: Sequence[Sequence[str]]) -> CalibratedCamera | N
     left = "; the output size in rows 3 and 4 is not used" if len(rows) > 2 else ""
     K = make_K(path, fx, fy, cx, cy)
     return CalibratedCamera("camera.txt", K, (int(height), int(width)), distortion, model=model, notes=(note + left,))
+
+
+_MIDDLEBURY_MATRIX = re.compile(r"^(cam\d) *= *\[([-+.\deE; ]+)\]", re.MULTILINE)
+
+
+def _read_middlebury(
+    path: Path, matrices: Sequence[Sequence[str]], values: Mapping[str, str]
+) -> list[CalibratedCamera]:
+    """Return the rectified cameras of Middlebury's calib.txt, whose baseline is in millimetres."""
+    size = [int(_number(path, values, key)) for key in ("height", "width") if key in values]
+    cameras = list[CalibratedCamera]()
+    for name, text in matrices:
+        K, T = parse_numbers(text.replace(";", " ").split()), np.eye(4)
+        T[0, 3] = -_number(path, values, "baseline") / 1000 if cameras and "baseline" in values else 0
+        if len(K) != 9:
+            raise DataError(f"{path} {name}", found=f"{len(K)} numbers", expected="9, [fx 0 cx; 0 fy cy; 0 0 1]")
+        K = make_K(f"{path} {name}", *K[[0, 4, 2, 5]])
+        cameras.append(CalibratedCamera(name, K, (size[0], size[1]) if len(size) == 2 else None, T_camera_first=T))
+    return cameras
 
 
 def _read_zed(path: Path, text: str) -> list[CalibratedCamera]:

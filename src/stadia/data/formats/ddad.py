@@ -109,7 +109,7 @@ class _CalibrationFile(FileEntry):
 
 
 class Ddad(DatasetFormat):
-    """The reader of DDAD. The path of the data set is the folder that contains ddad.json; each scene is a recording."""
+    """The reader of DDAD. The path of the dataset is the folder that contains ddad.json; each scene is a recording."""
 
     layout = "ddad.json with SCENE/scene_*.json"
 

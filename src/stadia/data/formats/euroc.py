@@ -48,7 +48,7 @@ _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 D3VO_TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
-"""Sequences on which D3VO was tested (Yang et al., CVPR 2020, section 4.1)."""
+"""Test sequences of D3VO (Yang et al., CVPR 2020, section 4.1)."""
 
 MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair
 MAX_PAIR_GAP_SHARE = 0.25  # the same, divided by the median time between two left images
@@ -243,7 +243,8 @@ class CameraFile:
 
     path: the file.
     lens: intrinsics and lens distortion.
-    T_body_lens: (4, 4) motion from the camera's coordinate frame to the body's, which is that of the IMU, in metres.
+    T_body_lens: (4, 4) motion from the camera's coordinate frame to the coordinate frame of the body (the IMU), in
+        metres.
     """
 
     path: Path

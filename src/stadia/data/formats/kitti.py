@@ -206,7 +206,7 @@ class DriveRecording(ScannedRecording):
         return self.drive.resolve().name.removesuffix("_sync")
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the chosen kind, 0 where it is unknown; None if this image has none.
+        """Return the depth (H, W) in metres of the chosen kind, 0 where unknown; None if this image has none.
 
         With ground_truth "auto" it is the first that exists of the improved depth map, the official projection of the
         scan, and the scan.
@@ -272,7 +272,7 @@ class SequenceRecording(ScannedRecording):
 
     @property
     def session(self) -> str:
-        """Return the drive of KITTI raw from which the sequence was taken.
+        """Return the drive of KITTI raw that contains the sequence.
 
         Sequences 00, 04, 05 and 07 belong to drives of Eigen's test split.
         """
@@ -375,8 +375,8 @@ class KittiRig:
     def describe(self, T_rectified_velo: Array | None) -> dict[str, Any]:
         """Return the arguments of a `ScannedRecording` that follow from the calibration, by name.
 
-        T_rectified_velo: (4, 4) motion from the scanner's coordinate frame to that of the rectified camera 0, in
-            metres; None without a scanner.
+        T_rectified_velo: (4, 4) motion from the scanner's coordinate frame to the coordinate frame of the rectified
+            camera 0, in metres; None without a scanner.
         """
         T, P_velo = self.T_camera_rectified, None
         if T_rectified_velo is not None:

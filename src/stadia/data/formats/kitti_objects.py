@@ -1,4 +1,4 @@
-"""Read boxes of KITTI's object data set (Geiger et al., CVPR 2012), and results in its format.
+"""Read boxes of KITTI's object dataset (Geiger et al., CVPR 2012), and results in its format.
 
 The files contain the center of a box's bottom face in the coordinate frame of the rectified camera 0, and the box's
 rotation about y, which points down. stadia's object frame has its origin at the center of the box, y up, z to the
@@ -86,7 +86,7 @@ def read_boxes(path: Path, *, scored: bool = False) -> list[KittiBox]:
     Raises DataError for a damaged file.
     """
     path = Path(path)
-    fix = "write an empty file if nothing was found" if scored else "copy it from the data set"
+    fix = "write an empty file if nothing was found" if scored else "copy it from the dataset"
     lines = read_text(path, expected="a file of boxes for each image", fix=fix).splitlines()
     numbered = [(f"{path}: line {number}", line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
     boxes = [_parse_box(what, words, scored) for what, words in numbered if words[0] != DONT_CARE]
@@ -135,15 +135,15 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox | None:
 
 
 def list_box_splits(dataset: Path) -> list[str]:
-    """Return the sorted names of the splits of KITTI's object data set that have labels, such as "training".
+    """Return the sorted names of the splits of KITTI's object dataset that have labels, such as "training".
 
-    dataset: folder of the data set.
+    dataset: folder of the dataset.
     """
     return sorted(labels.parent.name for labels in dataset.glob("*/label_2")) if dataset.is_dir() else []
 
 
 class KittiBoxImages:
-    """The labeled images of one split of KITTI's object data set, from the left color camera, in the order of their
+    """The labeled images of one split of KITTI's object dataset, from the left color camera, in the order of their
     numbers.
     """
 
@@ -155,7 +155,7 @@ class KittiBoxImages:
     def open(cls, dataset: Path, split: str = "training") -> Self:
         """Open the labeled images in the folder of a split.
 
-        dataset: folder of the data set.
+        dataset: folder of the dataset.
         split: name of the folder in it with image_2, label_2 and calib.
 
         Raises DataError if the split has no labels, or an image lacks its label file or the reverse.

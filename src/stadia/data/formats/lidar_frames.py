@@ -1,4 +1,4 @@
-"""Recordings of driving data sets whose index lists the image, camera, pose and LiDAR scan of each frame."""
+"""Recordings of driving datasets whose index lists the image, camera, pose and LiDAR scan of each frame."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MAX_QUATERNION_ERROR = 0.01  # difference of a quaternion's length from one
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LidarFrame:
-    """One image of a driving data set with its camera, pose and LiDAR scan.
+    """One image of a driving dataset with its camera, pose and LiDAR scan.
 
     image: file of the image.
     time_s: time of the image in seconds.
@@ -57,8 +57,8 @@ class LidarRecording(ImageRecording):
     read_points: ReadPoints
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of the scan's points in an image, 0 where there is no point; None without a
-        scan.
+        """Return the depth (H, W) in metres of the scan's points in an image, 0 at pixels without a point; None without
+        a scan.
 
         Points nearer than 1 m, which hit the car itself, are left out.
 
@@ -89,7 +89,7 @@ def make_lidar_recording(
 ) -> LidarRecording:
     """Make a recording of images with LiDAR scans, ordered by time.
 
-    If none of the scan files exists, the recording has no depth.
+    Without scan files, the recording has no depth.
 
     index_file: file that lists the images, for messages.
     name: name of the recording.
@@ -98,7 +98,7 @@ def make_lidar_recording(
     read_points: function that reads the points (N, 3) of a scan file, in the scanner's coordinate frame and in metres.
     place: name of the place; recordings of one place are not separated into training and validation.
 
-    Raises DataError if there is no image, or a file is missing.
+    Raises DataError if no image is found, or a file is missing.
     """
     if not frames:
         raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")

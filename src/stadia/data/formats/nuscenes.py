@@ -1,6 +1,6 @@
 """Read nuScenes (nuscenes.org): ROOT/v1.0-mini/{scene, sample, sample_data, ...}.json, ROOT/samples and ROOT/sweeps.
 
-A scene is a recording of CAM_FRONT at 12 Hz, with the pose of the car at each image. Key frames have the depth of
+A scene is a recording of CAM_FRONT at 12 Hz, with the pose of the car at each image. Keyframes have the depth of
 LIDAR_TOP.
 """
 
@@ -28,7 +28,7 @@ CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 POINT_VALUES = 5  # floats of a point: x, y, z, intensity, ring
 MINI_SPLITS = {"train": ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100"), "val": ("0103", "0916")}
-"""Scenes of mini_train and mini_val, as the tools of the data set define them.
+"""Scenes of mini_train and mini_val, as the tools of the dataset define them.
 
 For v1.0-trainval no splits are known.
 """
@@ -134,7 +134,7 @@ def _choose_tables(path: Path) -> Path:
         names = " and ".join(folder.name for folder in found)
         raise DataError(path, found=f"tables of {names}", expected="one version", fix=f"pass {found[0]}")
     if (name := found[0].resolve().name) not in VERSIONS:
-        fix = f"rename it to {VERSIONS[1]} if it has nuScenes' tables, as Lyft's data set does"
+        fix = f"rename it to {VERSIONS[1]} if it has nuScenes' tables, as Lyft's dataset does"
         raise DataError(found[0], found=f"tables of {name}", expected=" or ".join(VERSIONS), fix=fix)
     return found[0]
 
@@ -212,7 +212,7 @@ class _SceneIndex:
         )
 
     def open_scene(self, scene: _Scene) -> Recording:
-        """Return the recording of CAM_FRONT. Raises DataError if its number of key frames is wrong."""
+        """Return the recording of CAM_FRONT. Raises DataError if its number of keyframes is wrong."""
         path = self.tables / "sample_data.json"
         rows = [row for sample in self.samples[scene.token] for row in self.cameras.get(sample, ())]
         if (keys := sum(row.is_key_frame for row in rows)) != scene.nbr_samples:

@@ -23,7 +23,7 @@ _MAX_NUMBER = 1e6
 
 
 def full_frame_width_mm(height: int, width: int) -> float:
-    """Return the longer side in millimetres of the sensor to which a "35 mm equivalent" focal length refers.
+    """Return the longer side in millimetres of the sensor that a "35 mm equivalent" focal length refers to.
 
     Sensors with the same diagonal are equivalent: the side is 36 mm for images of 3:2 and 34.6 mm for 4:3. For wider
         images 36 mm is returned, which is exact within 5 %. Source: CIPA DCG-001.
@@ -77,7 +77,7 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
 def describe_crop(source: Path) -> str | None:
     """Return a sentence that a photo was cropped, if its EXIF data state a different aspect ratio; otherwise None.
 
-    source: a photo, or a folder, of which the first photo is examined.
+    source: a photo, or a folder whose first photo is examined.
     """
     source = list_images(source)[0] if source.is_dir() else source
     if source.suffix.lower() not in IMAGE_SUFFIXES:

@@ -19,12 +19,13 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.numpy_camera import Intrinsics, make_K, register_depth
-from stadia.io.array_files import parse_numbers, read_rows
+from stadia.io.array_files import convert_times, parse_numbers, read_rows
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.io.input_files import read_lines, safe_join
+from stadia.io.trajectory_formats import read_trajectory
 
 UNITS_PER_METRE = 5000
-MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's `associate.py`
+MAX_APART_S = 0.02  # between times of one frame in two lists, as in the dataset's `associate.py`
 HEIGHT, WIDTH = 480, 640
 FREIBURG_CAMERAS = {  # fx, fy, cx, cy by the folder's name; images of 1 and 2 keep their distortion
     "freiburg1": (517.3, 516.5, 318.6, 255.3),
@@ -76,7 +77,7 @@ class TumRecording(ImageRecording):
     maps: list[Path | None]
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres at the pixels of a color image, 0 where it is unknown; None without a depth
+        """Return the depth (H, W) in metres at the pixels of a color image, 0 where unknown; None without a depth
         image.
 
         index: index of the image in the recording.
@@ -107,43 +108,31 @@ def match_times(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> 
 
 
 def _read_list(path: Path) -> tuple[NDArray[np.float64], list[Path]]:
-    times, files = list[float](), list[Path]()
+    times, files = list[str](), list[Path]()
     for number, line in enumerate(read_lines(path, expected="lines `timestamp filename`"), start=1):
         if line.lstrip().startswith("#"):
             continue
         words = line.split()
-        values = parse_numbers(words[:1])
-        if len(words) != 2 or not len(values):
+        if len(words) != 2 or not len(parse_numbers(words[:1])):
             expected, fix = "`timestamp filename`", "copy the official file"
             raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, fix=fix)
-        times.append(float(values[0]))
+        times.append(words[0])
         files.append(safe_join(path.parent, words[1]))
     if not files:
         raise DataError(path, found="no frame", expected="lines `timestamp filename`", fix="copy the official file")
-    return np.array(times), files
+    return convert_times(times)[0], files
 
 
 def _read_poses(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Return (N, 4, 4) camera-to-world of the nearest rows; NaN without a near row. None without the file."""
     if not path.is_file():
         return None
-    rows = read_rows(path, 8, "timestamp tx ty tz qx qy qz qw")
-    if not len(rows):
-        raise DataError(
-            path,
-            found="no pose",
-            expected="rows timestamp tx ty tz qx qy qz qw",
-            fix="copy the trajectory file again from the dataset",
-        )
-    norms = np.linalg.norm(rows[:, 4:], axis=1)
-    if (wrong := np.abs(norms - 1) > 0.01).any():
-        row = int(np.argmax(wrong))
-        found, expected = f"a quaternion of length {norms[row]:.3g} in row {row + 1}", "unit quaternions x y z w"
-        raise DataError(path, found=found, expected=expected, fix="copy the official file")
-    nearest = match_times(times_s, rows[:, 0])
-    poses = np.tile(np.eye(4), (len(times_s), 1, 1))
-    poses[:, :3, :3] = rotations_from_xyzw(rows[nearest, 4:])
-    poses[:, :3, 3] = rows[nearest, 1:4]
+    read = read_trajectory(path, is_reference=True)
+    if read.times_s is None:
+        fix = "copy the trajectory file again from the dataset"
+        raise DataError(path, found="poses without times", expected="rows timestamp tx ty tz qx qy qz qw", fix=fix)
+    nearest = match_times(times_s, read.times_s)
+    poses = read.T_world_camera[nearest]
     poses[nearest < 0] = np.nan
     return poses
 
@@ -205,10 +194,9 @@ class SceneRecording(ImageRecording):
     """One sequence of 7-Scenes: color images, with depth and poses converted to the color camera."""
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres at the pixels of a color image, 0 where it is unknown; None without a depth
-        file.
+        """Return the depth (H, W) in metres at the pixels of a color image, 0 where unknown; None without a depth file.
 
-        The file has uint16 millimetres, in which 0 and 65535 mean unknown.
+        The file has uint16 millimetres; 0 and 65535 mean unknown.
 
         index: index of the image in the recording.
         side: "left", the only camera.

@@ -202,7 +202,7 @@ def find_info_topic(topic: str) -> str:
 def import_rosbags(path: Path) -> tuple[Any, Any]:
     """Return the modules of the Python package `rosbags` that read bags of ROS 1 and of ROS 2.
 
-    path: the bag, for the message.
+    path: the bag that an error message names.
 
     Raises ConfigError if `rosbags` is not installed.
     """
@@ -251,7 +251,7 @@ def load_types(is_ros1: bool) -> Any:
 def deserialize(path: Path, kind: str, data: bytes) -> Any:
     """Convert the bytes of a message to a message object.
 
-    path: the bag, whose suffix tells ROS 1 from ROS 2.
+    path: the bag, whose suffix distinguishes ROS 1 and ROS 2.
     kind: type of the message, such as sensor_msgs/msg/Image.
     data: its bytes.
 

@@ -60,7 +60,7 @@ def _parse(model: type[Any], path: Path) -> Any:
 
 
 class StadiaFolder(DatasetFormat):
-    """The reader of data sets in stadia's own layout. The path is a data set, or one recording."""
+    """The reader of datasets in stadia's own layout. The path is a dataset, or one recording."""
 
     layout = "dataset.json or recording.json of the stadia layout"
 
@@ -105,7 +105,7 @@ class FolderRecording(ImageRecording):
     depth_stacks: Mapping[str, StackedArray] = field(default_factory=dict)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return the depth (H, W) in metres of an image, 0 where it is unknown; None if the image has no depth.
+        """Return the depth (H, W) in metres of an image, 0 where unknown; None if the image has no depth.
 
         It is read from depth/SIDE/STEM.npy (float metres), depth/SIDE/STEM.png (uint16 / 256), or depth/SIDE.npy.
 

@@ -148,9 +148,9 @@ class Bdd100k(VideoList):
         return is_named and any(next(path.glob(place), None) for place in VIDEO_PLACES)
 
     def list_entries(self, path: Path) -> list[VideoEntry]:
-        """Return the videos of the data set with their names and splits.
+        """Return the videos of the dataset with their names and splits.
 
-        Raises DataError if there is no video.
+        Raises DataError if no video is found.
         """
         videos = next((found for place in VIDEO_PLACES if (found := list(path.glob(place)))), [])
         if not videos:

@@ -42,7 +42,7 @@ class PackedTensors:
     """Base of packed samples: tensors of one sample or of a batch."""
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Return a copy in which the function is applied to every tensor, of any shape."""
+        """Return a copy after applying the function to every tensor, of any shape."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -120,9 +120,10 @@ class PackedSamples(Protocol[PackedT, BatchT_co]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yield (epoch, index) keys of samples; batch n has the same samples for any number of processes.
 
-    batch_size: of one process. shuffle: use a permutation drawn from (seed, epoch). shards: (length,) the shard of each
-    sample; the permutation then mixes samples of `shuffle_shards` shards at a time. drop_last: leave out samples that
-    do not fill a batch of every process; else repeat the first samples.
+    batch_size: of one process.
+    shuffle: use a permutation drawn from (seed, epoch).
+    shards: (length,) the shard of each sample; the permutation then mixes samples of `shuffle_shards` shards at a time.
+    drop_last: leave out samples that do not fill a batch of every process; else repeat the first samples.
     """
 
     def __init__(
@@ -165,7 +166,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Return a permutation of samples that uses about `window` shards at a time.
 
-    A sample of the shard in place r of a random order goes to a random place in r to r + window. shards: (N,), from 0.
+    A sample of the shard in place r of a random order goes to a random place in r to r + window.
+
+    shards: (N,), from 0.
     """
     places = generator.permutation(int(shards.max()) + 1)
     return np.argsort(places[shards] + window * generator.random(len(shards)), kind="stable")
@@ -226,15 +229,26 @@ _LOADERS = weakref.WeakSet["Loader[Any, Any]"]()
 
 @atexit.register
 def _rest_all() -> None:
+    """Stop all workers, also those of an iterator that a program or the traceback of an error still holds."""
     for loader in list(_LOADERS):
+        iterator = loader._batches._iterator
         loader.rest()
+        if iterator is not None:
+            iterator._shutdown_workers()  # torch has no public function for it
 
 
 class Loader(Generic[PackedT, BatchT]):
-    """Batches of samples, epoch after epoch, from any position. Raises ConfigError for too many workers.
+    """Iterate over batches of samples, epoch after epoch, from any position.
 
-    batch_size: of one process. workers: processes that load; 0 loads in this one. seed: of the order. drop_last: by
-    default if shuffled and one batch can be filled. device: on which bytes become floats.
+    samples: the dataset; `samples.packed((epoch, index))` returns one sample.
+    batch_size: number of samples of one process in a batch.
+    shuffle: whether to draw a new order in each epoch.
+    workers: number of processes that load samples; 0 loads in this process.
+    seed: seed of the order.
+    drop_last: whether to drop an incomplete last batch; None drops it if `shuffle` is set and one batch can be filled.
+    device: device that receives the batches and converts bytes to floats.
+
+    Raises ConfigError for too many workers.
     """
 
     def __init__(
@@ -303,7 +317,7 @@ class Loader(Generic[PackedT, BatchT]):
     def _open(self) -> Iterator[PackedT | StadiaError]:
         """Return the iterator over batches; the workers that it forks never collect garbage of this process.
 
-        A fork has no threads of its parent: it would wait for ever for those of a video decoder that it frees.
+        A fork has no threads of its parent: it would wait for ever for the threads of a video decoder that it frees.
         """
         gc.freeze()
         try:
@@ -333,8 +347,8 @@ class Loader(Generic[PackedT, BatchT]):
 class MixtureLoader(Generic[BatchT]):
     """The loaders of several datasets as one; `meta` of a batch names its dataset. Positions follow the mixture's.
 
-    epochs: passes over each dataset per epoch of the mixture, by name. order: "mixed", drawn every epoch, or
-    "sequential".
+    epochs: passes over each dataset per epoch of the mixture, by name.
+    order: "mixed", drawn every epoch, or "sequential".
     """
 
     def __init__(
@@ -387,7 +401,7 @@ class MixtureLoader(Generic[BatchT]):
             loader.start()
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """Return the number of the data set of each of N batches in an epoch, (N,)."""
+        """Return the number of the dataset of each of N batches in an epoch, (N,)."""
         each = np.repeat(np.arange(len(self.loaders)), list(self.batches.values()))
         return make_generator(self.seed, "mixture", epoch).permutation(each) if self.kind == "mixed" else each
 
@@ -411,13 +425,13 @@ def _iterate_from(loader: Loader[Any, BatchT], position: int) -> Iterator[BatchT
 
 
 class SequentialLoader(MixtureLoader[BatchT]):
-    """All batches of several datasets, one after the other."""
+    """All batches of several datasets in sequence."""
 
     def __init__(self, loaders: Mapping[str, Loader[Any, BatchT]]) -> None:
         super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
 def take_batches_of_each(loaders: Mapping[str, Loader[Any, BatchT]], batches: int) -> MixtureLoader[BatchT]:
-    """Load this many batches of each dataset, one after the other."""
+    """Load this many batches of each dataset, in sequence."""
     epochs = {name: batches / max(len(loader), 1) for name, loader in loaders.items()}
     return MixtureLoader(loaders, epochs, order="sequential")

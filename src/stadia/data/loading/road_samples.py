@@ -47,7 +47,11 @@ class PackedRoad(PackedTensors):
 
 
 class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
-    """Samples with masks, if an image has some. groups: number of each mount. cache: for cleaned masks, or None."""
+    """Samples with masks, if an image has some.
+
+    groups: number of each mount.
+    cache: cache of cleaned masks, or None.
+    """
 
     def __init__(
         self,
@@ -206,7 +210,7 @@ def _leave_out_cut(instance: NDArray[np.uint16], ignored: NDArray[np.bool_]) -> 
 
 
 def _apply_draw(masks: RoadMasks, change: AugmentationDraw, K: Tensor) -> RoadMasks:
-    """Mirror, tilt and zoom the masks like the images; K (3, 3) is of the changed image."""
+    """Mirror, tilt and zoom the masks like the images; K (3, 3) belongs to the changed image."""
     semantic, instance = masks.semantic, masks.instance
     if change.mirror:
         semantic, instance = semantic[:, ::-1], instance[:, ::-1]

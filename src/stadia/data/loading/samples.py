@@ -1,6 +1,6 @@
 """Make samples of video: a target frame, its neighbors in time and its stereo partner, packed as bytes.
 
-A sample of a mapped video also says which pixels move, or move with the camera.
+A sample of a mapped video also marks the pixels that move, or move with the camera.
 """
 
 import logging
@@ -175,7 +175,8 @@ _UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
 class PackedSample(PackedTensors):
     """A sample of video. The first image is the target.
 
-    images: (N + 1, 3, H, W) uint8, resized, mirrored, tilted and zoomed.  K: (N + 1, 3, 3) of each image.
+    images: (N + 1, 3, H, W) uint8, resized, mirrored, tilted and zoomed.
+    K: (N + 1, 3, 3) of each image.
     color: (3, 4) map for the network's input, see `transforms.make_color_matrix`, or None.
     T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
@@ -258,12 +259,15 @@ class _Target:
 
 
 class VideoSamples(Dataset[Batch]):
-    """A map-style dataset of samples, which depend only on (seed, epoch, index). See `DatasetConfig`.
+    """A map-style dataset of video samples. A sample depends only on (seed, epoch, index). See `DatasetConfig`.
 
-    parts: recordings, or frames that may be targets. offsets: sources are named "-1", "+1" in this order, then
-    "stereo". damaged: "skip" replaces a sample of a damaged shard by the next one. Targets without all neighbors are
-    counted in `without_neighbors`. Raises DataError if nothing is left, ConfigError for stereo with a one-sided
-    recording.
+    parts: recordings, or selected target frames of recordings.
+    offsets: offsets of the source frames; the sources are named "-1", "+1" in this order, then "stereo".
+    damaged: "skip" replaces a sample of a damaged shard by the next one.
+
+    The attribute `without_neighbors` counts the targets that are left out because a neighbor is missing.
+
+    Raises DataError if no target is left, and ConfigError for stereo with a one-sided recording.
     """
 
     def __init__(

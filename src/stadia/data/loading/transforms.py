@@ -74,7 +74,11 @@ class ZoomWindow:
 
 @dataclass(frozen=True)
 class AugmentationDraw:
-    """The random draw of one sample. color: (3, 4).  R_tilted_camera: (3, 3) float64."""
+    """The random draw of one sample.
+
+    color: (3, 4).
+    R_tilted_camera: (3, 3) float64.
+    """
 
     mirror: bool = False
     color: Tensor | None = None
@@ -86,7 +90,7 @@ class AugmentationDraw:
 def draw_augmentation(
     config: AugmentationConfig, height: int, width: int, random: np.random.Generator
 ) -> AugmentationDraw:
-    """Draw for one sample of images (height, width). The numbers do not depend on which changes are enabled."""
+    """Draw for one sample of images (height, width). The set of enabled changes does not influence the numbers."""
     mirror, color, zoom, left, top = random.random(5)
     jitter = config.color
     ranges = jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue

@@ -11,7 +11,7 @@ from stadia.io.array_files import StackedArray
 Array = NDArray[np.float64]
 
 MEDIAN_DEPTH = 10.0
-"""Median depth to which the unit of a map is scaled, because depth networks start near this depth.
+"""Median depth after the unit of a map is scaled; depth networks start near this depth.
 
 On a road the height of the camera gives the unit; otherwise the median distance of the map's points.
 """
@@ -101,7 +101,7 @@ class MapGeometry:
     def points_in_camera(self, index: int) -> Array:
         """Return the points (M, 3) that a video frame sees, in its camera's coordinate frame.
 
-        There are none for a frame without a pose.
+        A frame without a pose has no points.
         """
         if not np.isfinite(self.poses[index]).all():
             return np.empty((0, 3))
@@ -116,7 +116,7 @@ class MapGeometry:
 
         name: name of the frame.
         focal: focal length divided by image width, fx / width, of the camera.
-        K: (3, 3) intrinsics to which the pixels belong.
+        K: (3, 3) intrinsics that belong to the pixels.
         """
         row = self.row_of_name.get(name)
         if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 Size = tuple[int, int]
 
 MAX_ROUNDING_PX = 1.0
-"""A photo has the camera's aspect ratio if its sides differ by at most this many pixels from those of the scaled
+"""A photo has the camera's aspect ratio if its sides differ by at most this many pixels from the sides of the scaled
 camera.
 """
 
@@ -50,7 +50,7 @@ class PhotoFit:
 
     @property
     def T(self) -> Array:
-        """Return T_photo_camera (4, 4): the rotation from the axes of the turned photo to those of the original."""
+        """Return T_photo_camera (4, 4): the rotation from the axes of the turned photo to the axes of the original."""
         T = np.eye(4)
         T[:2, :2] = [[0, -self.turns], [self.turns, 0]] if self.turns else np.eye(2)
         return T
@@ -102,8 +102,8 @@ class PhotoFits:
 
 
 def fit_photos(sizes: Sequence[Size]) -> PhotoFits:
-    """Group photos by aspect ratio, and choose for each group the camera size to which its photos are turned and
-    scaled.
+    """Group photos by aspect ratio, and choose the camera size of each group; its photos are turned and scaled to this
+    size.
 
     In each group the majority of the photos decides about the orientation first, then about the size.
 
@@ -115,7 +115,7 @@ def fit_photos(sizes: Sequence[Size]) -> PhotoFits:
         ([(60, 80), (90, 160)], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0])
     """
     counts, chosen, found = Counter(sizes), list[Size](), dict[Size, tuple[int, PhotoFit]]()
-    shape = {size: round(12 * max(size) / min(size)) for size in counts}  # twelfths tell 4:3, 3:2, 16:9 and 20:9 apart
+    shape = {size: round(12 * max(size) / min(size)) for size in counts}  # twelfths distinguish 4:3, 3:2, 16:9 and 20:9
     of_shape = Counter(shape[size] for size in sizes)
     upright = Counter((shape[size], size[0] > size[1]) for size in sizes)
 

@@ -44,7 +44,7 @@ marked.
 
 
 SEARCH_IMAGES, SEARCH_WIDTH = 40, 800
-"""Largest number of images that are compared, and width to which larger ones are shrunk.
+"""Largest number of images that are compared, and the width after larger ones are shrunk.
 
 With half of this width, even skies look static.
 """
@@ -83,7 +83,7 @@ class StaticParts:
         self._gradient_squares = np.zeros((height, width))
 
     def add(self, gray: NDArray[np.uint8]) -> None:
-        """Add a gray image (H, W) of the video to the sums from which the mask is computed."""
+        """Add a gray image (H, W) of the video to the sums that determine the mask."""
         values = gray.astype(np.float64)
         gradient = np.stack([cv2.Sobel(values, cv2.CV_64F, *order) / 8 for order in ((1, 0), (0, 1))])
         self.count += 1
@@ -162,8 +162,8 @@ which blur is expected.
 """
 
 MIN_PICTURE_PX = 64
-MAX_UNEVEN = 1.5  # ratio of the two bars of a photo, in which a dark scene may look like one bar
-MIN_STATIC_SHARE = 0.002  # of the image; a car that keeps its distance may look like less
+MAX_UNEVEN = 1.5  # ratio of the two bars of a photo, because a dark scene may be taken for one bar
+MIN_STATIC_SHARE = 0.002  # of the image; a car that keeps its distance may seem smaller
 SHORT_VIDEO = 600  # frames that are decoded one after the other
 VERSION = 1
 """Version of the stored results. Results of earlier versions are discarded."""
@@ -246,7 +246,7 @@ def _sample_all(source: Path, count: int) -> Iterator[NDArray[np.uint8]]:
         if frame.index not in seen:
             yield frame.image
         seen.add(frame.index)
-    if len(seen) < min(count, MIN_IMAGES):  # too short, or too few key frames to jump to
+    if len(seen) < min(count, MIN_IMAGES):  # too short, or too few keyframes to jump to
         wanted = np.linspace(0, min(total, SHORT_VIDEO) - 1, count).astype(int)
         yield from (frame.image for frame in stream_selected(source, frozenset(wanted.tolist())))
 

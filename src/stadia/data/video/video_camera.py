@@ -181,7 +181,7 @@ def read_user_camera(
     height, width: size of the upright frames as filmed.
     frames: number of frames. A camera file with one matrix per frame must have this number; None does not check it.
 
-    Raises DataError if there is no camera, or if it does not fit the frames.
+    Raises DataError if no camera is found, or if it does not fit the frames.
     """
     if source.suffix.lower() not in IMAGE_SUFFIXES or source.is_dir():
         warn_composite(source)
@@ -308,7 +308,7 @@ def read_user_intrinsics(
 ) -> Intrinsics:
     """Return K and image size of a user's frames after black bars and lens distortion are removed.
 
-    The arguments and exceptions are those of `read_user_camera`.
+    Takes the same arguments and raises the same exceptions as `read_user_camera`.
     """
     return read_user_camera(config, source, height, width, frames).intrinsics
 
@@ -396,9 +396,9 @@ def fit_to_size(
     """Scale intrinsics to images of a different size and the same aspect ratio.
 
     known: intrinsics of the calibrated images.
-    source: path of the images, for the message.
+    source: path of the images in an error message.
     height, width: size of the images.
-    calibration: calibration file, for the message; None if there is none.
+    calibration: calibration file in an error message; None without a file.
 
     Raises DataError if the aspect ratios differ, with an explanation of how the images may have been made.
     """
@@ -415,7 +415,7 @@ def camera_file_names(source: Path) -> list[Path]:
 
 
 def find_camera_file(source: Path) -> Path | None:
-    """Return the path of the camera file of a video, image or folder; None if there is none."""
+    """Return the path of the camera file of a video, image or folder; None without a file."""
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
@@ -435,8 +435,8 @@ class KeptScale(FileEntry):
     factor, factor_deviation: metres per unit of depth, at the mean of the measured depths; relative standard deviation.
     deviation: relative standard deviation of the factor of another picture.
     depth_deviation: relative standard deviation of the scaled depth at a pixel of another picture.
-    range_error, range_deviation: exponent of depth by which measured over scaled length grows; 0 if the factor explains
-        the measurements.
+    range_error, range_deviation: exponent of depth with which measured over scaled length grows; 0 if the factor
+        explains the measurements.
     focal_ratio, focal_deviation: true over used focal length, by lengths across the optical axis; relative standard
         deviation.
     inliers: share of the measurements that the factor explains to 25 %.
@@ -520,14 +520,14 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
 
 
 def describe_camera_fix(source: Path, height: int, width: int) -> str:
-    """Return a text for error messages that tells a user how to give the camera.
+    """Return a text for error messages that explains how to give the camera.
 
     source: path of the video, image or folder.
     height, width: size of its frames.
     """
     phone_deg = find_phone_fov_deg(height, width)
     fix = (
-        f"set the field of view, for a phone data.camera.horizontal_fov_deg={phone_deg:.0f},"
+        f"set the field of view, such as data.camera.horizontal_fov_deg={phone_deg:.0f} of a phone,"
         f" or save it: `stadia camera {source} --fov {phone_deg:.0f}`"
     )
     if source.suffix.lower() in IMAGE_SUFFIXES:

@@ -75,7 +75,7 @@ class OwnVideo(DatasetFormat):
             frames = video_decoding.stream_segment(path, number / SEGMENTS)
             start = next(frames, None)
             if start is None or start.index <= last_index:
-                continue  # the file is truncated, or has no key frame since the last segment
+                continue  # the file is truncated, or has no keyframe since the last segment
             segment = read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
             found.append(segment)
             last_index = segment.last_decoded
@@ -83,7 +83,7 @@ class OwnVideo(DatasetFormat):
 
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
-    """Return a segment of a video as a recording. It starts at the last key frame before a given share of the video.
+    """Return a segment of a video as a recording. It starts at the last keyframe before a given share of the video.
 
     path: the video file.
     options: options for reading.
@@ -192,7 +192,7 @@ MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
 def find_missing_numbers(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     """Return the gaps in the numbering of a video's images: the image before it, and the first and last missing number.
 
-    names: names of the images in their order. There is no gap if the names are not consecutive anyway.
+    names: names of the images in their order. Names that are not consecutive anyway have no gap.
 
     Examples:
         >>> find_missing_numbers([f"frame_{number:03d}.png" for number in (*range(12), *range(24, 40))])
@@ -301,7 +301,7 @@ class FrameSource:
         height, width: size of the frames.
         frames: number of frames, which one K per frame must match; None does not check it.
 
-        Raises DataError if there is no camera.
+        Raises DataError if no camera is found.
         """
         raise NotImplementedError
 

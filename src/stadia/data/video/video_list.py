@@ -1,4 +1,4 @@
-"""Read many videos as one data set: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md)."""
+"""Read many videos as one dataset: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md)."""
 
 import contextlib
 import logging
@@ -100,7 +100,7 @@ class VideoList(DatasetFormat):
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Add facts that the data set contains, such as GPS poses, to an opened video. Subclasses override this.
+        """Add facts that the dataset contains, such as GPS poses, to an opened video. Subclasses override this.
 
         recording: the opened video.
         entry: its entry in the list.
@@ -149,7 +149,7 @@ class VideoList(DatasetFormat):
 def read_entries(path: Path) -> list[VideoEntry]:
     """Return an entry for each video of a folder, a glob, a .txt or a .csv, in order.
 
-    Raises DataError if there is no video, a name or path occurs twice, or a list is malformed.
+    Raises DataError if no video is found, a name or path occurs twice, or a list is malformed.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         entries = _read_table(path)

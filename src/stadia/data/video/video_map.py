@@ -37,7 +37,7 @@ _POINTS = {
     "frames": Layout(("K",), "i", below=("N",), least=1),
     "observed": Layout(("M", 2), "i", below=("K", "P")),
 }
-"""Arrays of POINTS that are read, with P points, K key frames of N frames, and M observations (key frame, point)."""
+"""Arrays of POINTS that are read, with P points, K keyframes of N frames, and M observations (keyframe, point)."""
 
 MAX_MEASURED = 1000  # frames whose masks are read for a mean
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
@@ -62,9 +62,9 @@ class MapLens(FileEntry):
 
 
 class MapCamera(FileEntry):
-    """The camera of a map, for the frames that were mapped.
+    """The camera of a map, in pixels of the mapped frames.
 
-    origin: where its numbers come from: "given", "estimated", "uncertain", or "assumed" if the motion does not
+    origin: origin of its numbers: "given", "estimated", "uncertain", or "assumed" if the motion does not
         determine it.
     focal_px: focal length in pixels.
     center_px: principal point x, y in pixels.
@@ -173,7 +173,7 @@ class _MapReason(FileEntry):
 class MapVerdictRecord(FileEntry):
     """Whether a map can be used, as `stadia map` judged it.
 
-    grade: "usable", "doubtful" or "unusable": the grade of the whole map, which is that of its path.
+    grade: "usable", "doubtful" or "unusable": the grade of the whole map, which equals the grade of its path.
     camera: the grade of its camera; None in files of earlier versions, whose grade is of path and camera together.
     reasons: names of the measured values that determined the grades, and whether of the "path" or the "camera".
     """
@@ -221,7 +221,7 @@ class StoredMap:
 
     folder: the folder.
     source: name of the video.
-    fingerprint: hash of the video's content, which tells whether the map belongs to a video.
+    fingerprint: hash of the video's content; a map belongs to the video with the same hash.
     camera: camera of the mapped frames.
     names, status: name and status of all frames of the video; `mapping.frame_poses.FrameStatus` lists the states.
     poses: (N, 4, 4) T_world_camera, up to scale; NaN for frames without a pose.
@@ -252,10 +252,10 @@ class StoredMap:
         return sum(status not in ("lost", "interpolated") for status in self.status) / max(len(self.status), 1)
 
     def read_points(self) -> dict[str, NDArray[Any]]:
-        """Read the map's P points and their M observations in K key frames; return arrays by name.
+        """Read the map's P points and their M observations in K keyframes; return arrays by name.
 
-        They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in key frames,
-        observed (M, 2) with the key frame and point of each observation, and frames (K,), the numbers of the key
+        They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in keyframes,
+        observed (M, 2) with the keyframe and point of each observation, and frames (K,), the numbers of the key
         frames.
 
         Raises DataError for a damaged file.
@@ -291,14 +291,14 @@ class StoredMap:
         return np.array(chosen).reshape(-1, 4, 4)
 
     def find_camera_mismatch(self, focal: float) -> str | None:
-        """Compare the map's focal length with that of the data: return a text about the difference; None if they agree.
+        """Compare the map's focal length with the data's: return a text about the difference; None if they agree.
 
         focal: focal length divided by image width, fx / width, of the data.
         """
         ratio = self.camera.relative_focal / focal
         if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
             return None
-        return f"a focal length {ratio:.2f} times as long as in the data"
+        return f"a focal length of {ratio:.2f} times the data's"
 
     @cached_property
     def geometry(self) -> MapGeometry | None:
@@ -353,7 +353,7 @@ class StoredMap:
 
 
 def find_map_folder(source: Path) -> Path:
-    """Return the folder in which `stadia map` writes the map of a source, such as drive.map next to drive.mp4.
+    """Return the folder of the map that `stadia map` writes for a source, such as drive.map next to drive.mp4.
 
     source: path of a video or a folder of images.
     """
@@ -424,7 +424,7 @@ def _check_road(path: Path, road: MapRoad) -> None:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map of a video or folder of images, of any grade; None if there is none.
+    """Return the map of a video or folder of images, of any grade; None without a map.
 
     Raises DataError if the map belongs to another video, or is damaged.
     """
@@ -454,7 +454,7 @@ MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 def find_mapped_camera(source: Path) -> MapCamera | None:
     """Return the camera that the map of a video or folder determined, or None.
 
-    None means that there is no map, or that the motion determined no camera.
+    None means that the map is missing, or that the motion determined no camera.
 
     source: path of a video, of a folder of images, or of a photo in a mapped folder.
     """
@@ -464,7 +464,7 @@ def find_mapped_camera(source: Path) -> MapCamera | None:
 
 
 def find_photo_camera(photo: Path) -> MapCamera | None:
-    """Return the camera of a photo whose folder has a usable map in which the photo has a pose; otherwise None."""
+    """Return the camera of a photo whose folder has a usable map with the photo's pose; otherwise None."""
     if photo.suffix.lower() not in IMAGE_SUFFIXES or not photo.is_file():
         return None
     with suppress(StadiaError):  # a map of other photos than the folder holds now
@@ -477,7 +477,7 @@ def find_photo_camera(photo: Path) -> MapCamera | None:
 def read_mapped_camera(source: Path) -> MapCamera:
     """Return the camera that the map of a video or folder determined.
 
-    Raises DataError if there is no usable map, or if the motion does not determine the camera.
+    Raises DataError without a usable map, or if the motion does not determine the camera.
     """
     found = _require_map(source)
     camera = found.camera
@@ -491,13 +491,13 @@ def read_mapped_camera(source: Path) -> MapCamera:
 # -- a map, seen from the frames of a recording
 
 MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
-MIN_TRACK = 3  # key frames that observe a used point
+MIN_TRACK = 3  # keyframes that observe a used point
 HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
 BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
 
 
 def find_reliable(stored: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Return which points (P,) of `StoredMap.read_points` are accurate, and seen by at least MIN_TRACK key frames."""
+    """Return which points (P,) of `StoredMap.read_points` are accurate, and seen by at least MIN_TRACK keyframes."""
     is_reliable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
     return np.asarray(is_reliable, bool)
 
@@ -552,7 +552,7 @@ def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> Map
 def _list_observed(
     observed: NDArray[np.int64], keys: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Return the points that the key frames around each frame observe."""
+    """Return the points that the keyframes around each frame observe."""
     order = np.argsort(keys)
     of_key = {row: np.unique(observed[observed[:, 0] == row, 1]) for row in range(len(keys))}
     after = np.clip(np.searchsorted(keys[order], numbers), 0, len(keys) - 1)

@@ -175,7 +175,7 @@ def write_activation_video(
     frames = iter(frames)
     first, count = list(itertools.islice(frames, FIRST_FRAMES)), 0
     if not first:
-        fix = "pass a video, a folder or a data set"
+        fix = "pass a video, a folder or a dataset"
         raise DataError("input", found="no frame", expected="an image or more", fix=fix)
     enlarged = -(-TILE_WIDTH // predictor.width)
     height, width = enlarged * predictor.height, enlarged * predictor.width

@@ -232,7 +232,7 @@ def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[
 def measure_error_map(
     predictions: Predictions, name: str, true_m: NDArray[np.floating], protocol: Protocol
 ) -> NDArray[np.float64]:
-    """Return |prediction - truth| / truth (H, W) at the scored pixels, after alignment; NaN at the others.
+    """Return |prediction - truth| / truth (H, W) at the scored pixels, after alignment; NaN at other steps.
 
     true_m: (H, W) true depth in metres.
     """

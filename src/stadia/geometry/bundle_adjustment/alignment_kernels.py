@@ -82,7 +82,7 @@ def warp_residuals(
 ) -> None:
     """Compute the residual (H, W): the warped source minus the target (H, W), changed by gain and offset.
 
-    The residual is 0 where the source does not show the pixel.
+    The residual is 0 at pixels that the source does not show.
     """
     height, width = target.shape
     buffer = np.empty((CHANNELS, width), np.float32)

@@ -84,7 +84,8 @@ def align_direct(
 class _State:
     """An image pair under one motion, log gain and offset.
 
-    residual: (H, W), as in `warp_residuals`.  seen: (H, W), 1 or 0.
+    residual: (H, W), as in `warp_residuals`.
+    seen: (H, W), 1 or 0.
     """
 
     T_source_target: Doubles
@@ -98,7 +99,8 @@ class _State:
 class _Pair:
     """Two gray images at one size.
 
-    target, inverse_depth: (H, W).  source: (Hs, Ws, 3), gray and its slopes along x and y.
+    target, inverse_depth: (H, W).
+    source: (Hs, Ws, 3), gray and its slopes along x and y.
     """
 
     target: Floats
@@ -169,7 +171,7 @@ class _Pair:
         return _State(T, brightness, transform, residual, seen)
 
     def normal_equations(self, state: _State, inverse_variance: float) -> tuple[Doubles, Doubles]:
-        """Return curvature (8, 8) and downhill (8,), for a left twist (v, w), log gain and offset.
+        """Return curvature (8, 8) and downhill (8,) with respect to a left twist (v, w), log gain and offset.
 
         A twist moves a source point by v + w x p (Kerl et al., eq. 10 and 11).
         """

@@ -114,7 +114,7 @@ def make_host_points(
     K: (3, 3) intrinsics in pixels.
     host: index of the frame.
     pixel: (P, 2) integer x and y, at least MARGIN pixels from the image's edge.
-    inverse_depth, weight: (H, W) maps from which the points take their values.
+    inverse_depth, weight: (H, W) maps that provide the values of the points.
     """
     x, y = (pixel[:, None].long() + torch.tensor(PATTERN, device=pixel.device)).unbind(-1)
     around = torch.stack((x, y, torch.ones_like(x)), -1).to(K)
@@ -139,8 +139,8 @@ def se3_adjoint(T: Tensor) -> Tensor:
 def sample_frames(gray: Tensor, frame: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sample gray images (F, H, W) bilinearly at pixels (S, 8, 2), in the frame of index `frame` (S,) each.
 
-    Returns the values and their exact slopes along x and y, each (S, 8), and a bool mask (S, 8) that is true if the
-    pixel is within the centers of the outermost pixels.
+    Returns the values and their exact slopes along x and y, each (S, 8). A bool mask (S, 8) is true for pixels within
+    the centers of the outermost pixels.
     """
     height, width = gray.shape[-2:]
     x, y = pixels.unbind(-1)

@@ -1,7 +1,7 @@
 """Estimate the camera height from objects of known height.
 
-`survey_camera_height` uses the objects' bounding boxes. `estimate_camera_heights` uses predicted depth, for the recipe
-`metric` (FUMET, arXiv 2312.04530).
+`survey_camera_height` uses the objects' bounding boxes. `estimate_camera_heights` uses predicted depth; the recipe
+`metric` calls it (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class HeightSurvey:
 def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
     """Return the horizon (3,) of a camera that is pitched up and rolled.
 
-    pitch_deg: angle in degrees by which the camera looks up.
-    roll_deg: angle in degrees by which the camera's right side is lower.
+    pitch_deg: upward angle of the camera, degrees.
+    roll_deg: angle in degrees of the camera's roll; positive if its right side is lower.
     """
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
@@ -128,7 +128,7 @@ def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
 
 
 def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[ObjectStatus]:
-    """Return the status of each of the N boxes, as far as it is known without a horizon.
+    """Return the status of each of the N boxes before a horizon is known.
 
     min_px: smallest height of a usable box in pixels.
     """
@@ -217,7 +217,7 @@ def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[Obj
     usable = torch.tensor([status is ObjectStatus.INLIER for status in verdict], dtype=torch.bool)
     if not bool(usable.any()):
         counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
-        found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
+        found, expected = f"0 usable objects ({counts or 'no object'})", "whole cars or people with a known height"
         fix = "pass more frames, masks of cars and people, or heights of these classes"
         raise GeometryError("objects on the road", found=found, expected=expected, fix=fix)
     return verdict, usable

@@ -155,7 +155,9 @@ def _fit(
 def _fit_drive_lines(drive: Tensor, precision: Tensor, x: Tensor, y: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
     """Fit slope (B, 1) and level (B, D) of each drive in y = slope x - level.
 
-    precision, y: (B, N).  x: (N,).  alike: (B, 1) precision of levels about their mean.
+    precision, y: (B, N).
+    x: (N,).
+    alike: (B, 1) precision of levels about their mean.
     """
     drives = int(drive.max()) + 1
 

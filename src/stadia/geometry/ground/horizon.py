@@ -58,7 +58,7 @@ _PAIRS, _VANISHING_REFITS = 1000, 8
 def find_vanishing_point(
     segments: Tensor, center: Tensor, reach_px: float, *, generator: torch.Generator
 ) -> tuple[Tensor, float] | None:
-    """Return the point (2,) in which the most edge length meets, and the share of this length, by RANSAC; or None.
+    """Return the point (2,) where the most edge length meets, and the share of this length, by RANSAC; or None.
 
     An edge votes with 1 - (angle / 1.5 deg)^2. A candidate's weight falls with its distance in rows from the center,
     because roofs and stairs have vanishing points too. This fall is a Gaussian with a standard deviation of a third of

@@ -146,7 +146,7 @@ def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) 
 
     The fit solves 1 / z = -n . K^-1 (x, y, 1) / d by least squares and reweights it five times. The weights are
     Cauchy's, with 1.48 times the median residual as scale. Near pixels weigh more than in `fit_plane`. The plane is NaN
-    without road. The arguments have the meaning of those of `road_pixel_heights`.
+    without road. Takes the same arguments as `road_pixel_heights`.
     """
     depth_m = _known_depth(depth_m)
     known = (road_mask & (depth_m > 0)).flatten(1)

@@ -258,9 +258,9 @@ def _sum_transform(
 
 
 class FusedReprojector:
-    """Compare target and sources with compiled CPU loops; values and gradients equal those of TorchReprojector.
+    """Compare target and sources with compiled CPU loops; values and gradients equal TorchReprojector's.
 
-    Images get no gradient, and there are no second derivatives.
+    Images get no gradient, and second derivatives are not available.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def warp_nearest_rows(
     column: Floats,
     near: float,
 ) -> None:
-    """Write into `selected` (3, H, W) the view whose index `nearest` (H, W) gives; 0 where the index is -1."""
+    """Write into `selected` (3, H, W) the view whose index `nearest` (H, W) gives; 0 for index -1."""
     count, width = len(sources), inverse_depth.shape[1]
     views, seen = np.empty((count, 3, 1, width), sources.dtype), np.empty((count, 1, width), np.bool_)
     pixels = np.empty((2, width), sources.dtype)

@@ -20,8 +20,8 @@ def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
 
     Both focal lengths are relative to the image size.
 
-    An object at depth z looks the same to a camera of focal length f as an object at depth z f_canonical / f to the
-    canonical camera. So depth in the canonical camera times this ratio is depth in metres.
+    A camera of focal length f sees an object at depth z as the canonical camera sees it at depth z f_canonical / f. So
+    depth in the canonical camera times this ratio is depth in metres.
 
     camera: camera with K (B, 3, 3) or (3, 3). Its relative focal length is sqrt(fx fy / (height width)).
     canonical_focal: relative focal length of the canonical camera.
@@ -33,7 +33,7 @@ def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
 def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
     """Return the smallest and largest depth in metres that the network can predict, or None.
 
-    Each is (B, 1, 1, 1). None means that there are no bounds.
+    Each is (B, 1, 1, 1). None means no bounds.
 
     If the network predicts depth of a canonical camera, its bounds are multiplied by the ratio of the focal lengths.
 
@@ -135,7 +135,7 @@ class DepthNetwork(nn.Module):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        """Return where the initial weights of each component of the network come from, by the component's name.
+        """Return the origin of the initial weights of each component of the network, by the component's name.
 
         The values are "random", "pretrained", or "pretrained" with the source.
         """
@@ -163,7 +163,7 @@ class DepthNetwork(nn.Module):
         return [parameter for parameter in list_trainable(self) if id(parameter) not in backbone]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the last layers; by default those of the whole decoder."""
+        """Return the trainable parameters of the last layers; by default the parameters of the whole decoder."""
         return self.decoder_parameters()
 
     def choose_trained(self, config: DepthModelConfig) -> None:
@@ -241,7 +241,7 @@ class DepthNetwork(nn.Module):
         return torch.tensor(0.0 if limits is None else 1 / limits[1])
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) to which an image is resized for a prediction if no training determined a size.
+        """Return the (height, width) of an image after resizing for a prediction if no training determined a size.
 
         height, width: size of the image in pixels.
         """
@@ -250,7 +250,7 @@ class DepthNetwork(nn.Module):
 
     @property
     def training_focal(self) -> float | None:
-        """Return fx / width for which the published weights predict metres; None if it is unknown."""
+        """Return fx / width of the images whose depth the published weights predict in metres; None if unknown."""
         return None
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
@@ -506,7 +506,7 @@ def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict
 
 
 def list_adapter_names(names: Iterable[str]) -> list[str]:
-    """Return those of the parameter names that belong to low-rank adapters."""
+    """Return the parameter names that belong to low-rank adapters."""
     return [name for name in names if any(part.startswith(ADAPTER_PREFIX) for part in name.split("."))]
 
 
@@ -516,7 +516,7 @@ def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> lis
     The inputs and outputs of these layers stay in float32, by hooks. Returns the handles of the hooks, for
     `restore_float32`.
 
-    parameters: parameters that may be stored in bfloat16, such as those of the backbone.
+    parameters: parameters that may be stored in bfloat16, such as the backbone's.
     network: changed in place.
     """
     chosen = {id(parameter) for parameter in parameters}

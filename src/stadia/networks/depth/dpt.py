@@ -38,7 +38,7 @@ _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The dimensions of a dense prediction transformer, from which the package transformers builds the network.
+    """The dimensions of a dense prediction transformer. The package transformers builds the network from them.
 
     settings: arguments of `transformers.DPTConfig`.
     blocks: number of transformer blocks.
@@ -264,7 +264,7 @@ class SelfAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """A block of DPT's vision transformer that tells its attention the size of the token grid.
+    """A block of DPT's vision transformer that passes the size of the token grid to its attention.
 
     block: block of the package transformers, whose layers are moved into this module.
     heads: number of attention heads.
@@ -309,7 +309,7 @@ def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int]
     """Convert images to tokens: return tokens (B, 1 + N, D), (height, width) of the grid of N patches, and early
     feature maps.
 
-    The early feature maps are those of a hybrid's convolutions at 1/4 and 1/8 of the image size; networks without
+    The early feature maps come from a hybrid's convolutions at 1/4 and 1/8 of the image size; networks without
     convolutions have none.
 
     embeddings: the embedding layers of the network of transformers.

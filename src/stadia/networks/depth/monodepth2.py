@@ -23,13 +23,13 @@ MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
 """Range of depth of the sigmoid output, in the unit of the published depth."""
 
 TRAINING_FOCAL = 0.58
-"""Focal length over image width (fx / width) of the images on which the published networks were trained."""
+"""Focal length over image width (fx / width) of the published networks' training images."""
 
 UNIT_BASELINE, KITTI_BASELINE_M = 0.1, 0.54
 """Baseline of KITTI's stereo cameras in the unit of stereo-trained networks, and in metres: their unit is 5.4 m."""
 
 POSE_SCALE = 0.01
-"""Factor by which the outputs of the pose decoder are multiplied."""
+"""Factor on the outputs of the pose decoder."""
 
 DECODER_CHANNELS = (16, 32, 64, 128, 256)
 

@@ -207,7 +207,7 @@ def _refuse_architecture(config: PublishedConfig, error: Exception) -> Checkpoin
 def make_architecture(config: PublishedConfig) -> Any:
     """Return the configuration object of the package transformers for a published network.
 
-    Raises ConfigError if the installed version of transformers does not know the architecture.
+    Raises ConfigError if the installed version of transformers does not contain the architecture.
     """
     transformers = import_transformers()
     values = _without_downloads(config.architecture)
@@ -336,8 +336,7 @@ class DepthAnything3Network(nn.Module):
         self.network: Any = import_module("depth_anything_3.api").DepthAnything3.from_pretrained(str(folder))
 
     def predict(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Predict depth (B, H, W) and focal length over image width, fx / width (B,), or None if there is no focal
-        length.
+        """Predict depth (B, H, W) and focal length over image width, fx / width (B,), or None without a focal length.
 
         image: (B, 3, H, W) RGB in [0, 1].
         """

@@ -26,7 +26,7 @@ _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of each channel by which RGB in [0, 1] is normalized."""
+"""Mean and standard deviation of each channel in the normalization of RGB in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Preprocessing:
     keep_aspect: resize both sides by the same factor: the one of the two factors that `size` requires which is nearer
         to 1.
     multiple: both sides are rounded to multiples of this number of pixels.
-    mean, std: mean and standard deviation of each channel by which RGB in [0, 1] is normalized.
+    mean, std: mean and standard deviation of each channel in the normalization of RGB in [0, 1].
     is_fixed: the network accepts images of `size` only.
     margins: add mirrored margins to the image, and cut them off the prediction (ZoeDepth).
     is_bound: shrink or enlarge the image, with its aspect ratio, so that it just fits into `size`.
@@ -53,7 +53,7 @@ class Preprocessing:
     is_bound: bool = False
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) to which the network's authors would resize an image of this height and width."""
+        """Return the (height, width) that the network's authors would resize an image of this height and width to."""
         if self.size is None:
             return self.round_up(height, width)
         vertical, horizontal = self.size[0] / height, self.size[1] / width
@@ -181,8 +181,8 @@ class PublishedConfig(DepthNetworkConfig):
     source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder with safetensors.
     settings: architecture and image processor of the source. They are stored, so that a checkpoint does not need the
         source.
-    output: scale of the source's depth, if it differs from that of the architecture.
-    focal: fx / width of the images for which its metres hold. null takes the value of `stadia list networks`.
+    output: scale of the source's depth, if it differs from the architecture's.
+    focal: fx / width of the images whose depth it predicts in metres. null takes the value of `stadia list networks`.
     licence: licence of the weights, if known.
     """
 

@@ -303,8 +303,8 @@ def make_block(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
 class SharpDecoder(nn.Module):
     """A decoder that maps feature maps of strides 2 to 32 and the image itself to outputs at full resolution.
 
-    To the coarsest feature map its mean over the image is added (after a linear layer), from which the scene's scale
-    can be learned. Log uncertainty is predicted at stride 4 and upsampled.
+    Its mean over the image is added to the coarsest feature map (after a linear layer), so that the scene's scale can
+    be learned. Log uncertainty is predicted at stride 4 and upsampled.
 
     channels_in: channels of the encoder's feature maps at strides 2, 4, 8, 16 and 32.
     channels: channels of the decoder: first 4, the 2x2 pixels that the output layer predicts per position, then those
@@ -364,8 +364,8 @@ class SharpDecoder(nn.Module):
 
 
 FAMILIAR_FILE = Path(__file__).with_name("base_familiar.safetensors")
-"""File with the regression of `BaseNetwork.measure_strangeness`: it tells photos like those of the metric evaluation
-apart.
+"""File with the regression of `BaseNetwork.measure_strangeness`: it recognizes photos like the ones in the metric
+evaluation.
 
 It was fitted to mean encoder features of such photos and of other images (experiments/familiar_photos.py).
 """
@@ -374,14 +374,12 @@ STANDARD_LIMIT = 4.0
 """Encoder features, minus their mean and divided by their standard deviation, are clamped to this absolute value."""
 
 TRAINED_PIXELS = 384 * 288
-"""Number of pixels of the images on which the network was trained. It predicts best if its input has about as many
-pixels.
-"""
+"""Number of pixels of the network's training images. It predicts best if its input has about as many pixels."""
 
 REAL_ERROR = 0.25
-"""Mean relative error of the predicted depth in metres, without alignment, over real data sets.
+"""Mean relative error of the predicted depth in metres, without alignment, over real datasets.
 
-docs/reference/base-network.md lists the data sets.
+docs/reference/base-network.md lists the datasets.
 """
 
 INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH = 4.0, 1.9
@@ -443,7 +441,7 @@ class BaseNetwork(Unet):
             self.load_state_dict(load_base_weights())
 
     def measure_strangeness(self, pooled: Tensor) -> Tensor:
-        """Return a score (B,) that is above 0 for images unlike the photos on which the error in metres was measured.
+        """Return a score (B,) that is above 0 for images unlike the photos that the error in metres was measured on.
 
         The score is a kernel ridge regression to 1 for paintings, maps, drone images and the like, and to -1 for photos
         of rooms, streets and people (docs/reference/base-network.md).
@@ -470,7 +468,7 @@ class BaseNetwork(Unet):
         """Return the (height, width) at which the network runs on an image: multiples of 32 with about `TRAINED_PIXELS`
         pixels.
 
-        The aspect ratio of the image is kept as far as the multiples allow.
+        The aspect ratio of the image is kept within the limits of the multiples.
 
         height, width: size of the image in pixels.
         """

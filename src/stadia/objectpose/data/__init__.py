@@ -1,1 +1,1 @@
-"""Data sets of objects with known poses: TableWorld, BOP, NOCS, KITTI, and their batches."""
+"""Datasets of objects with known poses: TableWorld, BOP, NOCS, KITTI, and their batches."""

@@ -1,4 +1,4 @@
-"""Read BOP data sets in their official layout (Hodan et al., ECCV 2018; bop_toolkit, docs/bop_datasets_format.md).
+"""Read BOP datasets in their official layout (Hodan et al., ECCV 2018; bop_toolkit, docs/bop_datasets_format.md).
 
 The files are in millimetres; this module returns metres. Without mask_visib/, masks are rendered from meshes and poses.
 """
@@ -74,9 +74,9 @@ class _Image:
 
 
 def read_targets(dataset: Path) -> Targets:
-    """Return how many instances the BOP benchmark asks for, by (scene id, image id) and then by object id.
+    """Return the number of instances in the BOP benchmark's target list, by (scene id, image id) and then by object id.
 
-    dataset: folder of the data set, which contains test_targets_bop19.json.
+    dataset: folder of the dataset, which contains test_targets_bop19.json.
     """
     targets: Targets = {}
     for entry in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
@@ -127,7 +127,7 @@ def _read_masks(files: list[Path], camera: Camera, drawn: NDArray[np.bool_]) -> 
 
 
 class BopImages(object_labels.ObjectImages):
-    """The annotated images of one split of a BOP data set.
+    """The annotated images of one split of a BOP dataset.
 
     Images are identified by (scene, image). `targets` are those that the benchmark requests.
     """
@@ -215,7 +215,7 @@ class BopImages(object_labels.ObjectImages):
 
         index: index of the image.
 
-        Raises DataError if the list asks for an object that is not annotated in the image.
+        Raises DataError if the list contains an object that is not annotated in the image.
         """
         poses = self._all[index].poses
         if self.targets is None:
@@ -284,13 +284,13 @@ def to_boxes(
     results = list(results)
     found: dict[tuple[int, int], list[object_labels.EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
-    _check_known(what, "scene", {result.scene_id for result in results}, scenes, f"those of {images.name}")
+    _check_known(what, "scene", {result.scene_id for result in results}, scenes, f"one of {images.name}")
     for scene in scenes:
         known = [im_id for scene_id, im_id in found if scene_id == scene]
         image_ids = {result.im_id for result in results if result.scene_id == scene}
         _check_known(what, f"scene {scene}, image", image_ids, known, f"the annotated ones of {images.name}")
     _check_known(
-        what, "object", {result.obj_id for result in results}, sorted(images.models), "the data set's own obj_id"
+        what, "object", {result.obj_id for result in results}, sorted(images.models), "the dataset's own obj_id"
     )
     for result in results:
         model = images.models[result.obj_id]
@@ -303,7 +303,7 @@ def to_boxes(
 def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int], meaning: str) -> None:
     if unknown := sorted(numbers.difference(known)):
         fix = "pass the split of these results, or leave these rows out"
-        fix = "write the data set's numbers" if of == "object" else fix
+        fix = "write the dataset's numbers" if of == "object" else fix
         raise DataError(
             what, found=f"{of} {format_numbers(unknown)}", expected=f"{meaning}: {format_numbers(known)}", fix=fix
         )
@@ -342,7 +342,7 @@ def _check_score(what: str, score: float) -> float:
 
 
 def _parse_result(what: str, line: str) -> BopResult | None:
-    """Return the estimate of a line; None if its pose is NaN, as programs write it where they fail."""
+    """Return the estimate of a line; None if its pose is NaN, which programs write after a failure."""
     words = line.split(",")
     try:
         if len(words) != 7:

@@ -1,4 +1,4 @@
-"""Read the meshes (PLY) and models_info.json of a BOP data set."""
+"""Read the meshes (PLY) and models_info.json of a BOP dataset."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
 
     Raises DataError for a damaged file.
     """
-    data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the data set")
+    data = read_bytes(path, expected="a PLY mesh", max_bytes=_MAX_BYTES, fix="copy it from the dataset")
     fix = "copy it again, or triangulate it"
     with name_parser_errors(path, expected="a whole PLY file of triangles", fix=fix):
         return _parse_ply(data)
@@ -117,12 +117,12 @@ def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True)
 class BopModel:
-    """Describe one object of a BOP data set with its mesh.
+    """Describe one object of a BOP dataset with its mesh.
 
     "Object coordinates" are stadia's: origin at the center of the object's box, y axis up and along an axis of
     symmetry.
 
-    obj_id: number of the object in the data set.
+    obj_id: number of the object in the dataset.
     file: PLY file of the mesh.
     vertices_m: (N, 3) vertices in object coordinates in metres.
     triangles: (M, 3) indices of the three vertices of each triangle.
@@ -221,8 +221,8 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
     """Read an object of models_eval. Raises DataError if a file is wrong, or if mesh and models_info.json disagree."""
     if not (folder / "models_info.json").is_file():
         found = "no models_info.json" if folder.is_dir() else "no such folder"
-        expected = "the meshes of a BOP data set: models_info.json and obj_000001.ply in models_eval/ or models/"
-        fix = f"extract NAME_models.zip of the data set into {folder.parent}"
+        expected = "the meshes of a BOP dataset: models_info.json and obj_000001.ply in models_eval/ or models/"
+        fix = f"extract NAME_models.zip of the dataset into {folder.parent}"
         raise DataError(folder, found=found, expected=expected, fix=fix)
     infos: dict[int, _ModelEntry] = read_bop_json(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
@@ -243,7 +243,7 @@ def read_bop_model(folder: Path, obj_id: int) -> BopModel:
         metres = 0.9 * entry.diameter <= 1000 * diagonal <= 1.8 * entry.diameter
         found = f"a box of diagonal {diagonal:.4g}" + (", probably in metres" if metres else "")
         expected = f"millimetres, as the diameter {entry.diameter:.4g} of models_info.json"
-        fix = "multiply its vertices by 1000" if metres else "use mesh and models_info.json of one data set"
+        fix = "multiply its vertices by 1000" if metres else "use mesh and models_info.json of one dataset"
         raise DataError(path, found=found, expected=expected, fix=fix)
     _check_axis(what, entry, (vertices.min(0) + vertices.max(0)) / 2)
     R = _turn_to_y(path, entry)

@@ -1,4 +1,4 @@
-"""Read NOCS data sets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
+"""Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
 
 The files contain no poses. A RANSAC similarity between object coordinates and depth points gives them.
 """
@@ -30,12 +30,12 @@ MIN_HANDLE_PX = 4  # visible pixels of a handle that break the symmetry of a mug
 
 @dataclass(frozen=True)
 class NocsModel:
-    """Describe a NOCS model in normalized coordinates, in which its box is centered at 0 and has the diagonal 1.
+    """Describe a NOCS model in normalized coordinates: its box is centered at 0 and has the diagonal 1.
 
     extent: (3,) edge lengths of its box, in these coordinates.
     axis_x: x of the axis of a mug's body.
     radius: radius of a mug's body.
-    handle_side: side of the axis on which a mug's handle is, 1 for +x or -1 for -x; 0 without a handle.
+    handle_side: side of a mug's handle along the axis, 1 for +x or -1 for -x; 0 without a handle.
     """
 
     extent: object_labels.Points
@@ -172,7 +172,7 @@ def recover_pose(
 
 def read_meta(path: Path) -> tuple[dict[int, int], bool]:
     """Return the class of each object number (0 for a distractor), and whether the _meta.txt belongs to CAMERA."""
-    text = read_text(path, expected="a line for each object", fix="copy it from the data set")
+    text = read_text(path, expected="a line for each object", fix="copy it from the dataset")
     try:
         lines = [line.split() for line in text.splitlines() if line.strip()]
         found = {int(words[0]): int(words[1]) for words in lines}
@@ -212,7 +212,7 @@ class NocsImages(object_labels.ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = ".") -> "NocsImages":
-        """Open DATASET/SPLIT. Raises DataError if there are no images, or if one of an image's five files is absent."""
+        """Open DATASET/SPLIT. Raises DataError without images, or if one of an image's five files is absent."""
         folder = expand_home(dataset) / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:

@@ -137,7 +137,7 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
     if config.classes is not None and config.classes != train.classes:
         expected = ", ".join(train.classes)
         raise ConfigError(
-            "data.classes", found=", ".join(config.classes), expected=expected, fix="leave it to the data set"
+            "data.classes", found=", ".join(config.classes), expected=expected, fix="leave it to the dataset"
         )
     pixel_ratio = config.pixel_ratio or median_pixel_ratio(train, config.height, config.width)
     config = config.model_copy(update={"classes": train.classes, "pixel_ratio": pixel_ratio})
@@ -183,14 +183,14 @@ def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
 
 @dataclass(frozen=True)
 class ObjectInput(PredictionInput):
-    """Frames to predict, and the data set of objects that contains them, or None."""
+    """Frames to predict, and the dataset of objects that contains them, or None."""
 
     images: ObjectImages | None = None
     every: int = 1
 
 
 def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[ObjectInput]:
-    """Open one split of a data set of objects (test, val, or the only one), or what `open_inputs` opens.
+    """Open one split of a dataset of objects (test, val, or the only one), or what `open_inputs` opens.
 
     Labels are not read. Raises ConfigError for a wrong option, and DataError without images or split.
     """
@@ -200,7 +200,7 @@ def open_object_inputs(path: Path, *, every: int = 1, format: str = "auto", **op
         return [ObjectInput(**vars(given)) for given in open_inputs(path, every=every, format=format, **options)]
     chosen = resolve_config(SourceOptions, options)
     refuse_idle_options(
-        chosen, SourceOptions.model_fields.keys() - {"split"}, "a data set of objects, which contains its cameras,"
+        chosen, SourceOptions.model_fields.keys() - {"split"}, "a dataset of objects, which contains its cameras,"
     )
     images = open_object_images(path, _choose_split(path, layout, chosen.split), layout)
     indices = range(0, len(images), every)

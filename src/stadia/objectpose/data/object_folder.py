@@ -81,7 +81,7 @@ class ObjectFolder(object_labels.ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> "ObjectFolder":
-        """Open a split, which is empty if the data set has no such split. Raises DataError for damaged files."""
+        """Open a split, which is empty if the dataset has no such split. Raises DataError for damaged files."""
         dataset = expand_home(dataset)
         description = read_object_dataset(dataset)
         entries = []
@@ -129,7 +129,7 @@ class ObjectFolder(object_labels.ObjectImages):
         return Camera(torch.from_numpy(K), entry.height, entry.width)
 
     def depth_m(self, index: int) -> NDArray[np.float32] | None:
-        """Return z (H, W) in metres, 0 for unknown; None if the data set has no depth."""
+        """Return z (H, W) in metres, 0 for unknown; None if the dataset has no depth."""
         path, entry = self._path(index, "depth", ".npy"), self._entries[index][2]
         if not path.exists():
             return None
@@ -186,7 +186,9 @@ class KittiObjectImages(KittiBoxImages, ObjectImages):
         folder, stems = expand_home(folder), [path.stem for path in self._files]
         if odd := sorted({path.stem for path in folder.glob("*.txt")} - set(stems)):
             fix = "check both folders"
-            raise DataError(folder / f"{odd[0]}.txt", found="no such image", expected=f"those of {self.name}", fix=fix)
+            raise DataError(
+                folder / f"{odd[0]}.txt", found="no such image", expected=f"an image of {self.name}", fix=fix
+            )
         files = [folder / f"{stem}.txt" for stem in stems]
         return [self._in_camera(index, read_boxes(file, scored=True)) for index, file in enumerate(files)]
 

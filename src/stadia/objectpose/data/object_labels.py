@@ -70,7 +70,7 @@ class ObjectLabel(ObjectBox):
 class ObjectLabels:
     """Hold the labels of one image.
 
-    instance: (H, W) int32 number of the object at each pixel: 0 is no object, n is the n-th entry of `objects`
+    instance: (H, W) int32 number of the object at each pixel: 0 means no object, n is the n-th entry of `objects`
         counted from 1, and UNLABELED (-1) is an object without a label.
     objects: class, pose and size of each labeled object.
     """
@@ -81,9 +81,9 @@ class ObjectLabels:
 
 @dataclass(frozen=True, slots=True)
 class UnlabeledObject:
-    """Describe an object that the data set shows but has no valid label for. Its pixels are neither trained nor scored.
+    """Describe an object that the dataset shows but has no valid label for. Its pixels are neither trained nor scored.
 
-    number: number of the object in the files of the data set.
+    number: number of the object in the files of the dataset.
     reason: why it has no label, as text for messages.
     visible_px: number of pixels that show it.
     """
@@ -150,7 +150,7 @@ class ObjectImages(ABC):
         return ()
 
     def label_files(self, index: int) -> Sequence[Path]:
-        """Return the files from which `labels` and `camera` are read, for fingerprints."""
+        """Return the files of `labels` and `camera`; fingerprints include them."""
         return ()
 
     def scene(self, index: int) -> str:
@@ -217,7 +217,7 @@ class CachedLabels(ObjectSubset):
 
 
 def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Merge masks (N, H, W) of visible pixels to a map (H, W): 0 is no object, n is the n-th.
+    """Merge masks (N, H, W) of visible pixels to a map (H, W): 0 means no object, n is the n-th.
 
     what: name of the image, for messages.
 
@@ -342,7 +342,7 @@ def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]
 
 
 def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
-    """Return the labels unchanged. Raises DataError if the map has numbers for which there is no object."""
+    """Return the labels unchanged. Raises DataError if the map has numbers without an object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
         found = f"instance {highest}"

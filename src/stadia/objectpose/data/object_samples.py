@@ -43,7 +43,7 @@ class ObjectTargets(TensorDataclass):
 
     image: (B, 3, H, W) RGB in [0, 1], without color augmentation.
     camera: camera of each image, with K (B, 3, 3).
-    instance: (B, H, W) int64 object at each pixel; 0 is no object, n is the object at index n - 1 of the fields
+    instance: (B, H, W) int64 object at each pixel; 0 means no object, n is the object at index n - 1 of the fields
         below.
     class_map: (B, H, W) int64 class number of each pixel; 0 is the background, IGNORE_INDEX an object without a
         label.

@@ -53,7 +53,7 @@ def _is_object_dataset(described: Path) -> bool:
 
 
 def list_object_splits(path: Path, layout: str) -> list[str]:
-    """Return the names of a data set's splits, sorted, or in the order of dataset.json."""
+    """Return the names of a dataset's splits, sorted, or in the order of dataset.json."""
     if layout == "objects":
         splits = read_json(path / "dataset.json").get("splits", {})
         return [name for name, folders in splits.items() if folders]
@@ -90,7 +90,7 @@ def detect_object_format(path: Path) -> str:
 
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
-    """Open one split of a data set.
+    """Open one split of a dataset.
 
     format: a name of `OBJECT_FORMATS` or of an entry point, a `module:Class` with `open(path, split)`, or "auto".
 
@@ -112,7 +112,7 @@ def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectIm
 
 
 def has_split(path: Path, split: str, format: str = "auto") -> bool:
-    """Return whether a data set has a split of this name. Raises DataError if the folder is no data set of objects."""
+    """Return whether a dataset has a split of this name. Raises DataError for a folder without a dataset of objects."""
     path = expand_home(path)
     if (detect_object_format(path) if format == "auto" else format) != "objects":
         return (path / split).is_dir()

@@ -215,7 +215,7 @@ def open_backgrounds(
 ) -> tuple[dict[str, list[Background]], DepthLabel]:
     """Open the backgrounds of each split, and return them with the source of their depth.
 
-    Splits that a data set itself defines are kept. Otherwise `split_by` names recordings, or blocks of frames validate.
+    Splits that a dataset itself defines are kept. Otherwise `split_by` names recordings, or blocks of frames validate.
 
     Raises DataError for images without depth.
     """

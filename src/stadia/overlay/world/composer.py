@@ -25,13 +25,13 @@ from stadia.overlay.world.foregrounds import Cutout, Foreground, fingerprint_for
 MASK_MIN_ALPHA = 0.5  # alpha from which a pixel belongs to the cut-out, in mask and depth
 
 OCCLUDER_DEPTH_RATIO = 0.97
-"""The background stays in front of a pasted cut-out where its depth is below this share of the cut-out's depth.
+"""The background occludes a pasted cut-out at pixels where the background's depth is below this share of the cut-out's.
 
 The share is below 1, because the cut-out gets one depth although the object is thick.
 """
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
-"""Longer sides of the pasted objects in the published data set, by row of its grid of positions, the nearest row first.
+"""Longer sides of the pasted objects in the published dataset, by row of its grid of positions, the nearest row first.
 
 They are shares of the image's shorter side, which is 150 pixels there.
 """
@@ -62,7 +62,7 @@ class CutoutPlacement:
     foot: position of the cut-out's lower edge, as a share of the image's height from the top.
     across: horizontal position, from 0 if the cut-out touches the image's left edge to 1 if it touches the right one.
     flipped: whether the cut-out is mirrored.
-    position: number of the place among those of the published grid, counted from 0; -1 if it is not one of these.
+    position: number of the place in the published grid, counted from 0; -1 if it is not one of these.
     """
 
     size: float
@@ -134,7 +134,7 @@ def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> 
 
     depth: (H, W); 0 means unknown.
 
-    Raises DataError if there is no depth.
+    Raises DataError without depth.
     """
     height, width = depth.shape
     radius = max(1, min(height, width) // 64)

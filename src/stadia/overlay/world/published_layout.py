@@ -23,7 +23,7 @@ from stadia.overlay.world.backgrounds import DepthLabel
 from stadia.overlay.world.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
 
 LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 40
-"""Shape of the array in which (I - 1, J - 1, K - 1) gives the index of an image."""
+"""Shape of the array that has the index of an image at (I - 1, J - 1, K - 1)."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
 ASSUMED_FOV_DEG = 60.0  # assumed, since the cameras are unknown; no training uses it
@@ -180,7 +180,7 @@ class PublishedComposites:
         for path, layer in ((background_file, clean), *((folder / kind / f"{file}.jpg", gray[kind]) for kind in gray)):
             if layer.shape[:2] != (height, width):
                 found, expected = f"{layer.shape[1]}x{layer.shape[0]}", f"{width}x{height}, as its composed image"
-                raise DataError(path, found=found, expected=expected, fix="use the images of one size of the data set")
+                raise DataError(path, found=found, expected=expected, fix="use the images of one size of the dataset")
         depth = gray["depth"].astype(np.float32) / np.float32(255)
         K = centered_K(focal_px_from_fov(ASSUMED_FOV_DEG, width), height, width)
         return CompositeSample(image, clean, depth, gray["mask"] >= MASK_MIN_ALPHA * 255, K, self.pair(number))

@@ -20,16 +20,16 @@ class CameraHeightConfig(StrictModel):
 
     data: how to open the source, as in a training.
     masks: a folder of `stadia masks`; null = next to the images.
-    objects: classes of objects that stand on the road; empty = all classes with a known height. People stand on kerbs.
+    objects: classes of objects on the road; empty = all classes with a known height. People also walk on kerbs.
     priors: mean and spread of the heights of the classes: "mixed", "kitti", "roadworld", or your own.
     horizon: "edges" = vanishing point of straight edges of each image; "travel" = direction of travel; "auto" = both,
         else "objects"; "objects" = fitted to near and far objects of a fixed camera; "given" = `pitch_deg`, `roll_deg`.
     pitch_deg, roll_deg: how far the camera points up from the road, and how far its right side is lower.
     horizon_deg: smallest standard deviation of a horizon, degrees. Objects correct a horizon within it.
-    tolerance: largest |ln| of the camera height by one object over the estimated height, for an object that is used.
+    tolerance: largest |ln| of the camera height by one object over the estimated height; others are not used.
     sample: number of objects in a sample of RANSAC, for horizon=objects.
-    border_px: smallest distance of an object from the image border, for an object that is used.
-    min_px: smallest height of an object in the image, for an object that is used.
+    border_px: smallest distance of a used object from the image border.
+    min_px: smallest height of a used object in the image.
 
     With a depth (`--checkpoint`, `--depth`), which needs no horizon:
 
@@ -37,7 +37,7 @@ class CameraHeightConfig(StrictModel):
         its box; or "silhouette", its height along the road's normal, which noise makes larger.
     pool: how the heights by single frames become one: "median", "mean", "weighted" (weights: largest variance of a
         frame minus its own), "mode".
-    min_objects: smallest number of objects of a frame that agree, for a frame that is used.
+    min_objects: smallest number of objects that must agree in a used frame.
     grounded: leave out objects whose bottom or top does not fit the road.
     time_window: average the scale factors of neighboring frames with weights exp(-distance / window); 0 = each frame
         alone.
@@ -103,8 +103,8 @@ class CameraHeightRequest:
     out: folder for the result and its pictures; None writes none.
     checkpoint: a run, a checkpoint or a network whose depth is used; None without.
     depth: a folder of depth maps of any program; None without.
-    depth_factor: for integer depth maps, their value per metre; None as their format says.
-    labels: a new folder for the depth scaled to metres, as a data set; None writes none.
+    depth_factor: for integer depth maps, their value per metre; None keeps their format's.
+    labels: a new folder for the depth scaled to metres, as a dataset; None writes none.
     """
 
     source: Path

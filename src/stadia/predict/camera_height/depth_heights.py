@@ -52,7 +52,7 @@ unknown.
 class DepthSource:
     """Where depth comes from.
 
-    name: of the network or folder, for people.
+    name: name of the network or folder in texts for people.
     read: returns the depth of a frame.
     """
 
@@ -121,7 +121,7 @@ def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
 class FrameHeight:
     """The measurement of one image with N objects.
 
-    recording, name, index: of the image.
+    recording, name, index: recording, name and index of the image.
     normal: (3,) road normal in the camera's axes; NaN without a road.
     unit_height: the camera's height over the road in the unit of depth; NaN without a road.
     factor: metres per unit of depth, the mean over the accepted objects; NaN for too few.
@@ -154,7 +154,7 @@ class FrameHeight:
 class DepthHeight:
     """The camera's height over the road by the depth of all images.
 
-    source: where the depth comes from, in words.
+    source: origin of the depth, in words.
     frames: the measurements of all images.
     pooled: heights by each way of combining images, with the uncertainty.
     pool: the way that is used: median, mean, weighted or mode.
@@ -193,7 +193,7 @@ def measure_frame(
     """Measure one image.
 
     recording: the recording with masks.
-    index: of the image.
+    index: index of the image.
     depth: (H, W) in any unit, 0 where unknown.
     config: limits.
 
@@ -261,7 +261,7 @@ def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, sourc
 
     frames: measurements of the images.
     config: how they are combined.
-    source: where the depth comes from, in words.
+    source: origin of the depth, in words.
 
     Raises GeometryError if no image has a road and enough objects.
     """

@@ -1,7 +1,7 @@
 """Measure whether a camera moved on its vehicle between two recordings: change of yaw, pitch, roll and height.
 
-Each recording gives the orientation of the camera relative to the vehicle by itself, so that the two need not show the
-same place. The direction of travel on straight road gives yaw and pitch, the plane of the road gives roll and height.
+Each recording alone gives the orientation of the camera relative to the vehicle, so that the two need not show the same
+place. The direction of travel on straight road gives yaw and pitch, the plane of the road gives roll and height.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ BOOTSTRAPS = 200
 SWAY_DEG, SWAY_HEIGHT = (0.28, 0.2, 0.27), 0.04
 """Standard deviation of yaw, pitch, roll, and of the height as a share, by the sway of a vehicle over SWAY_S.
 
-It is measured on short rendered drives (benchmarks/mount_change.py --seed 0), where a bootstrap misses slow sway.
+It is measured on short rendered drives (benchmarks/mount_change.py --seed 0), because a bootstrap misses slow sway.
 """
 
 SWAY_S = 4.0  # after which a vehicle sways independently
@@ -89,9 +89,9 @@ class Stretch:
 
     travel: (3,) unit direction of travel, in the camera's axes.
     up: (3,) unit normal of the road towards the camera; NaN if the road was not found.
-    height: of the camera over the road in distances between the two images; NaN if unknown.
+    height: height of the camera over the road, in units of the distance between the two images; NaN if unknown.
     height_m: the same in metres; NaN if unknown.
-    turn: angle by which the camera turned between the images, radians.
+    turn: angle of the camera's rotation between the images, radians.
     """
 
     travel: Array
@@ -102,7 +102,7 @@ class Stretch:
 
     @property
     def weight(self) -> float:
-        """Return the weight: lower on curved road, where a camera ahead of the rear axle moves sideways."""
+        """Return the weight: lower on curved road, because a camera ahead of the rear axle moves sideways there."""
         curvature = self.turn * (self.height if math.isfinite(self.height) else 1.0)
         return 1 / (1 + (curvature / SOFT_CURVATURE) ** 2)
 
@@ -111,7 +111,9 @@ class Stretch:
 
 
 def measure_stretch(views: Sequence[MountView]) -> Stretch | None:
-    """Measure travel and road between the first view and the one where the scene moved enough; None if that fails."""
+    """Measure travel and road between the first view and the first one after enough motion of the scene; None if that
+    fails.
+    """
     first = views[0]
     images = [_to_gray(view) for view in views]
     width = images[0].shape[1]
@@ -303,7 +305,7 @@ def measure_stretches(views: Sequence[MountView], track: TrackProgress = no_prog
 
 
 def measure_input(given: PredictionInput, track: TrackProgress = no_progress) -> list[Stretch]:
-    """Measure the stretches of a video, a folder of frames, or a recording of a data set.
+    """Measure the stretches of a video, a folder of frames, or a recording of a dataset.
 
     Only the frames of stretches are kept, in gray and at most MAX_WIDTH wide.
 
@@ -419,14 +421,14 @@ def compare_mounts(
 
     The standard deviations combine a bootstrap over straight stretches of the drives with the swaying of the vehicle.
 
-    durations_s: of the recordings, seconds.
-    names: of the recordings, for errors.
+    durations_s: durations of the recordings, seconds.
+    names: names of the recordings in error messages.
 
     Raises DataError for fewer than MIN_STRETCHES stretches.
     """
     for name, stretches in zip(names, (first, second), strict=True):
         if len(stretches) < MIN_STRETCHES:
-            expected = f"at least {MIN_STRETCHES} stretches in which the vehicle drives forward"
+            expected = f"at least {MIN_STRETCHES} stretches of forward driving"
             fix = "pass a longer recording of a drive, and its camera: data.camera.K_file=K.txt"
             raise DataError(name, found=f"{len(stretches)} stretches of travel", expected=expected, fix=fix)
     generator = np.random.default_rng(0)
@@ -468,7 +470,7 @@ def _draw_blocks(stretches: Sequence[Stretch], generator: np.random.Generator) -
 
 
 def _subtract(first: MountPose, second: MountPose) -> Array:
-    """Return yaw, pitch, roll in degrees, and height in cm, by which the second mount differs from the first."""
+    """Return the yaw, pitch, roll in degrees, and height in cm of the second mount relative to the first."""
     R_first_second = first.R_camera_vehicle @ second.R_camera_vehicle.T
     yaw, pitch, roll = Rotation.from_matrix(R_first_second).as_euler("YXZ", degrees=True)
     return np.array([yaw, pitch, roll, 100 * (second.height_m - first.height_m)])

@@ -33,7 +33,7 @@ _MAX_NAMED = 5  # classes in a message
 class RoadObject:
     """An object in an image.
 
-    class_name: of the object.
+    class_name: class of the object.
     box_px: left, top, right, bottom, pixels.
     hidden: whether another object covers a part of it.
     cut: whether the image border cuts it off.
@@ -51,10 +51,10 @@ class RoadObject:
 class RoadFrame:
     """An image and its objects.
 
-    name: of the image.
+    name: name of the image.
     image: returns it, (H, W, 3) uint8 RGB.
     K: (3, 3), pixels.
-    height, width: of the image, pixels.
+    height, width: size of the image, pixels.
     objects: the objects.
     drive: the same name for all consecutive frames of one camera; "" for a single image.
     road: whether the masks show a road; None if unknown.

@@ -159,7 +159,7 @@ def estimate_camera_height(
 
 
 def _find_deviation(config: CameraHeightConfig, horizon: RoadHorizons | None) -> float:
-    """Return the standard deviation of the horizon in degrees; a given one and that of a map keep their own."""
+    """Return the standard deviation of the horizon in degrees; a given one and a map's keep their own."""
     if horizon is not None and horizon.by in ("given", "the map"):
         return horizon.deviation_deg
     return max(config.horizon_deg, horizon.deviation_deg if horizon else 0.0)

@@ -1,4 +1,4 @@
-"""Write depth of any program, scaled to metres, as a data set for training."""
+"""Write depth of any program, scaled to metres, as a dataset for training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_scaled_labels(
     out: Path,
     track: TrackProgress,
 ) -> list[str]:
-    """Write a data set in the stadia layout: images, cameras, and depth scaled to metres; return lines of text about
+    """Write a dataset in the stadia layout: images, cameras, and depth scaled to metres; return lines of text about
     it.
 
     Poses in metres are kept; other poses are left out, with a note.

@@ -138,9 +138,9 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
 
     source: the source.
     given: the camera that the user gave, if any.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
-    Returns the given camera, or that of a bag, or one with an assumed field of view; and whether it is assumed.
+    Returns the given camera, or a bag's, or one with an assumed field of view; and whether it is assumed.
     """
     if given.is_given or (find_camera_file(Path(source.address)) is not None and source.name != "bag"):
         return read_user_camera(given, Path(source.address), height, width), False
@@ -154,7 +154,10 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
 
 @dataclass(frozen=True, eq=False)
 class _OpenedNetwork:
-    """What predicts images of one size. shape: (H, W, 3)."""
+    """What predicts images of one size.
+
+    shape: (H, W, 3).
+    """
 
     shape: tuple[int, ...]
     lens: UserCamera
@@ -168,7 +171,7 @@ class LivePrediction:
 
     Args:
         network: the opened network; a network without a run gets the size of the images.
-        address: of the source, as `find_source` reads it: a camera's number, a URL, a video or a bag.
+        address: address of the source, as `find_source` reads it: a camera's number, a URL, a video or a bag.
         camera: camera of the source as the user gave it; see `open_lens`.
         options: backend, precision, image size and flip.
         record: a new .mcap, .db3 or .bag for depth, camera, trajectory and verdict; None records nothing.
@@ -185,7 +188,7 @@ class LivePrediction:
     def run(self, seconds: float | None = None) -> Iterator[LiveResult]:
         """Yield a result for each image that is predicted, and twice a second without one, until the source ends.
 
-        seconds: stop after this time, which counts from when the network is opened; None goes on.
+        seconds: stop after this time, which counts from when the network is opened; None sets no limit.
 
         Raises DataError if no image came.
         """

@@ -36,7 +36,7 @@ before.
 """
 
 TIMEOUT_S = 5.0
-"""Seconds without an answer or an image after which a stream is opened again."""
+"""Seconds without an response or an image after which a stream is opened again."""
 
 CHECK_SIZE = (32, 24)
 """Width and height, pixels, at which images are compared to find frozen and black ones."""
@@ -69,7 +69,7 @@ class SourceKind:
     recognizes: returns whether a text names a source of this kind.
     open: returns the images; when they end or an error occurs, the connection is closed.
     reconnects: whether it is opened again then.
-    is_paced: whether images can be read faster than their times say, so that reading waits for them.
+    is_paced: whether images can be read faster than their times, so that reading waits for them.
     """
 
     recognizes: Callable[[str], bool]
@@ -107,20 +107,20 @@ def _open_http(address: str) -> Images:
     """Open a stream of JPEG parts, or any other that FFmpeg recognizes."""
     from urllib.request import urlopen
 
-    with urlopen(address, timeout=TIMEOUT_S) as answer:  # the address begins with http
-        if "multipart" not in answer.headers.get("Content-Type", ""):
+    with urlopen(address, timeout=TIMEOUT_S) as response:  # the address begins with http
+        if "multipart" not in response.headers.get("Content-Type", ""):
             yield from _open_stream(address)
             return
-        yield from _read_parts(answer)
+        yield from _read_parts(response)
 
 
 MAX_PART_BYTES = 64 << 20
 
 
-def _read_parts(answer: Any) -> Images:
-    """Yield the JPEG images of a multipart answer; each starts with FF D8 and ends with FF D9."""
+def _read_parts(response: Any) -> Images:
+    """Yield the JPEG images of a multipart response; each starts with FF D8 and ends with FF D9."""
     data = bytearray()
-    while chunk := answer.read1(1 << 16):
+    while chunk := response.read1(1 << 16):
         data += chunk
         while (start := data.find(b"\xff\xd8")) >= 0 and (end := data.find(b"\xff\xd9", start)) >= 0:
             part = bytes(data[start : end + 2])

@@ -1,4 +1,4 @@
-"""Estimate camera poses frame by frame: image corners of a key frame are tracked, and its predicted depth gives their
+"""Estimate camera poses frame by frame: image corners of a keyframe are tracked, and its predicted depth gives their
 points.
 """
 
@@ -11,23 +11,28 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 CORNERS, MIN_CORNERS = 300, 40
-"""Fewest tracked points that give a pose (CORNERS: most points that are tracked from a key frame)."""
+"""Fewest tracked points that give a pose (CORNERS: most points that are tracked from a keyframe)."""
 
 MIN_SHARE, MAX_FLOW_SHARE = 0.5, 0.08
-"""A frame becomes the next key frame if its points moved by more than this share of the image width, or if less than
+"""A frame becomes the next keyframe if its points moved by more than this share of the image width, or if less than
 MIN_SHARE of them are left.
 """
 
 MAX_ERROR_PX, RANSAC_STEPS = 1.5, 60
 STILL_PX = 0.3
-"""Median motion of the points, pixels, up to which the camera counts as standing."""
+"""Largest median motion of the points, pixels, of a stationary camera."""
 
 FLOW = {"winSize": (15, 15), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 0.03)}
 
 
 @dataclass(eq=False)
 class _KeyFrame:
-    """points: (N, 3) in its axes. at: (N, 2) where the points are now. T_world_camera: of the key frame."""
+    """The last keyframe with its map points.
+
+    points: (N, 3) in its axes.
+    at: (N, 2) current position of the points.
+    T_world_camera: pose of the keyframe.
+    """
 
     points: Array
     start: NDArray[np.float32]
@@ -56,14 +61,14 @@ class FrameTracker:
         self._has_world = False
 
     def add(self, image: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> Array | None:
-        """Return the pose T_world_camera (4, 4) of the next frame; None if too few points of the key frame are found in
+        """Return the pose T_world_camera (4, 4) of the next frame; None if too few points of the keyframe are found in
         it.
 
         The first frame with enough corners is the world.
 
         Args:
             image: (h, w, 3) uint8 RGB.
-            depth: (h, w) along the optical axis, 0 where it is unknown.
+            depth: (h, w) along the optical axis, 0 where unknown.
             K: (3, 3) intrinsics of the image in pixels.
         """
         gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -297,7 +297,7 @@ _DISPARITY = re.compile(r"disp(arity|arities)?(?![a-z])")
 
 
 def read_depth(file: DepthFile) -> NDArray[np.floating]:
-    """Return the depth (H, W) in a file, also if the file stores inverse depth or disparity; 0 where it is unknown."""
+    """Return the depth (H, W) in a file, also if the file stores inverse depth or disparity; 0 where unknown."""
     key = _find_key(file)
     values = read_depth_map(file, key=key)
     return values if _POWERS[key] > 0 else np.divide(1, values, out=np.zeros_like(values), where=values > 0)

@@ -315,12 +315,12 @@ MAX_MISFIT_SHARE = 0.5  # another order has at most this share of the given rows
 
 
 def fit_boxes(boxes: Mapping[str, Sequence[Box]], height: int, width: int) -> tuple[dict[str, list[Box]], str]:
-    """Convert boxes to left, top, right, bottom in pixels, whatever order and unit they have.
+    """Convert boxes in any order and unit to left, top, right, bottom in pixels.
 
     Order and unit are kept if the boxes then fit into the images; otherwise the order and unit that fit best are used.
 
     boxes: boxes by frame name.
-    height, width: of the images, pixels.
+    height, width: size of the images, pixels.
 
     Returns the boxes, and a note about a changed order or unit; "" if nothing was changed.
 

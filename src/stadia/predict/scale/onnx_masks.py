@@ -26,7 +26,7 @@ EXPECTED = (
     " of a fixed size"
 )
 MEAN, DEVIATION = np.array((0.485, 0.456, 0.406), np.float32), np.array((0.229, 0.224, 0.225), np.float32)
-"""Standard deviation of the colors of ImageNet (MEAN: their mean), by which images are normalized for networks of pixel
+"""Standard deviation of the colors of ImageNet (MEAN: their mean) in the normalization of images for networks of pixel
 classes; YOLOX takes BGR values from 0 to 255 instead.
 """
 

@@ -34,7 +34,7 @@ class Positions:
 
     metres: (N, 3), in a local frame with axes in metres.
     times_s: (N,) times on any clock, seconds; None if unknown.
-    names: of the photos that have the positions; empty for other files.
+    names: names of the photos that have the positions; empty for other files.
     """
 
     metres: NDArray[np.float64]
@@ -173,7 +173,7 @@ def associate_positions(
 def fit_positions(path: NDArray[np.float64], metres: NDArray[np.float64]) -> ScaleFit:
     """Fit a camera trajectory to measured positions by a similarity transform, without outliers; returns its scale.
 
-    The residuals give the uncertainty; successive residuals that are alike count as fewer measurements.
+    The residuals give the uncertainty; similar successive residuals count as fewer measurements.
 
     path: (N, 3) camera positions in any unit.
     metres: (N, 3) measured positions, metres.

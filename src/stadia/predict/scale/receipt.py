@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.checks.finding import Finding
-from stadia.checks.prediction_checks.prediction_verdict import FocalBelief, check_scale_verdict
+from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate, check_scale_verdict
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
 from stadia.data.video.map_geometry import MapGeometry
@@ -36,13 +36,13 @@ from stadia.predict.scale.sources import (
 from stadia.predict.scale.video_track import SpeedTrack, make_track_source
 
 MAX_FRAMES = 40
-"""Number of frames of an input, evenly spread, on which the scale is measured."""
+"""Number of frames of an input, evenly spread, that measure the scale."""
 
 MIN_COMMON = 3
 """Fewest images that two sources must both have measured to be compared image by image."""
 
 MAX_READ = 400
-"""Number of first frames of a video file from which the measured frames are taken."""
+"""The measured frames are taken from this many first frames of a video file."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class ScaleReceipt:
     notes: Mapping[str, str] = field(default_factory=dict)
     is_photo: bool = False
 
-    def find_focal(self) -> FocalBelief | None:
+    def find_focal(self) -> FocalEstimate | None:
         """Return the focal length at which sources that grow with it agree with the other sources; None without such a
         pair.
 
@@ -85,11 +85,11 @@ class ScaleReceipt:
         ]
         if self.fused is None or self.focal is None or not pairs:
             return None
-        beliefs = []
+        estimates = []
         for one, two in pairs:
             ratio, deviation = self._compare(one, two)
-            beliefs.append(FocalBelief(self.focal / ratio, f"the ratio of {one} and {two}", deviation))
-        return min(beliefs, key=lambda belief: belief.deviation)
+            estimates.append(FocalEstimate(self.focal / ratio, f"the ratio of {one} and {two}", deviation))
+        return min(estimates, key=lambda estimate: estimate.deviation)
 
     def _compare(self, one: str, two: str) -> tuple[float, float]:
         by_image = [self.by_image.get(name, {}) for name in (one, two)]
@@ -189,8 +189,8 @@ class ScaledPredictor:
         return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Predict the motion (B, 4, 4) from the camera of the image `now` to that of the image `following`, translation
-        in metres.
+        """Predict the motion (B, 4, 4) from the camera of the image `now` to the camera of the image `following`,
+        translation in metres.
 
         None if the network predicts no motion, or a shift was fitted.
         """
@@ -211,16 +211,17 @@ def measure_scale(
     kept: KeptScale | None = None,
     track: SpeedTrack | None = None,
 ) -> ScaleReceipt:
-    """Measure the scale of a network's depth on an input.
+    """Measure the metric scale of a network's depth on an input.
 
     predictor: the network.
-    open_input: opens the input; it is called once, and the frames are read once.
-    sources: texts of `--scale-from`.
+    open_input: opens the input. It is called once, and the frames are read once.
+    sources: texts of `--scale-from`, such as "height=1.5".
     mapped: the map next to the input, or None.
-    kept: the scale that the camera's file keeps, for the source `camera`; or None.
-    track: the speed that the video records, for the source `file`; or None.
+    kept: the scale that the camera's file keeps (source `camera`); or None.
+    track: the speed that the video records (source `file`); or None.
 
-    Raises StadiaError if no source fits the input, or the kind of depth.
+    Returns the scale factor with its uncertainty and sources. Raises StadiaError if no source fits the input, or the
+    kind of depth.
     """
     parsed = [
         make_track_source(text, track) if text == "file" and track is not None else parse_scale_source(text)
@@ -387,7 +388,7 @@ def predict_measured_frames(
 
 
 def predict_frame(predictor: Predictor, frame: Frame) -> MeasuredFrame:
-    """Return a frame with its predicted depth, to which lengths in it are compared."""
+    """Return a frame with its predicted depth, so that lengths in it can be compared."""
     shown = PreparedFrame.prepare(predictor, frame)
     return MeasuredFrame(shown, _as_array(_predict(predictor, shown)))
 

@@ -36,7 +36,7 @@ images).
 """
 
 SWEEP_WIDTH = 640
-"""Width, pixels, of the images in which the road is compared."""
+"""Width, pixels, of the images in the comparison of the road."""
 
 KEY_STEPS = (1, 2, 4, 8)
 """Tried distances, in frames, between frames that see the road from two places; the one with the smallest deviation is
@@ -60,10 +60,10 @@ def find_images(result: ForeignResult, source: Path | None, data: Mapping[str, A
     """Find the images of a result of another program, by time, name or order.
 
     result: the result.
-    source: the images; None looks next to the result.
+    source: the images; None searches next to the result.
     data: options for opening the source.
 
-    Returns None if there are no images.
+    Returns None without images.
 
     Raises DataError if the images of `source` do not belong to the result.
     """
@@ -103,7 +103,7 @@ def _match(result: ForeignResult, recording: Recording, source: Path) -> ResultI
             source,
             found=f"{len(recording)} other images",
             expected=expected,
-            fix="pass the images from which this result was computed",
+            fix="pass the images that this result was computed from",
         )
     return ResultImages(recording, found)
 
@@ -321,7 +321,7 @@ def scale_result(
     path: the result.
     scale_from: texts of `--scale-from`.
     out: the copy; None puts it next to the result.
-    images: the images of the result; None looks next to it.
+    images: the images of the result; None searches next to it.
     data: options for opening the images.
 
     Raises StadiaError if no source gives a scale, or the copy exists.

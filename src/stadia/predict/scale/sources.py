@@ -64,7 +64,7 @@ MIN_ROAD_NORMAL = 0.9
 """Smallest upward component of the unit normal of a plane that counts as a road."""
 
 ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
-"""Fewest pixels of a band of distance in which the height over the road is measured; there are ROAD_BANDS bands, with
+"""Fewest pixels of a band of distance in the measurement of the height over the road; there are ROAD_BANDS bands, with
 equal ratios of distance.
 """
 
@@ -112,7 +112,7 @@ class MeasuredFrame:
     shown: the frame as prepared for the network.
     inverse_depth: (h, w) as predicted, at the network's size.
     recording: the recording that the frame is of; None for a video file or an image.
-    index: of the frame in the recording.
+    index: index of the frame in the recording.
     motion: predicted motion to a later frame; None if it was not predicted or is unreliable.
     mapped: the map next to the input, or None.
     """
@@ -158,7 +158,7 @@ class MeasuredFrame:
 
 
 Measure = Callable[[MeasuredFrame], Lengths | None]
-"""A function that returns, for a frame, predicted inverse depths (or 1 / lengths) and the measured metres; None
+"""A function that takes a frame and returns predicted inverse depths (or 1 / lengths) and the measured metres; None
 without.
 """
 
@@ -169,7 +169,7 @@ class SharedFit:
 
     images: pairs of predicted inverse lengths and metres of each frame.
     deviation: relative standard deviation that they share besides the source's own.
-    about: what was found, for the receipt.
+    about: what was found; the receipt records it.
     """
 
     images: list[Lengths]
@@ -181,7 +181,7 @@ class SharedFit:
 class ScaleSource:
     """A source of metres: one text of `--scale-from`.
 
-    text: as the user typed it.
+    text: the text as the user typed it.
     measure: measures a frame.
     lacking: the error text if no frame has a measurement.
     systematic: relative standard deviation that all its measurements share.
@@ -190,7 +190,8 @@ class ScaleSource:
     grows_with_focal: whether its metres grow with the camera's focal length.
     find_lean: returns how the height over the road of a frame changes with distance; None for sources without a road.
     uses_map: whether it uses the camera's height over the road of a map.
-    finish: returns the measurements after all frames were measured, instead of those of `measure`; None without.
+    finish: returns the measurements after all frames were measured; they replace the results of `measure`; None
+        without.
     frame: name of the only frame that it measures; None for any.
     """
 
@@ -239,7 +240,7 @@ def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths
 
 
 def lidar(text: str, value: None) -> ScaleSource:
-    """Create the source `lidar`: measured depth in the data set, such as projected LiDAR points."""
+    """Create the source `lidar`: measured depth in the dataset, such as projected LiDAR points."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
@@ -311,7 +312,7 @@ def match_pair_depth(
 def height(text: str, height_m: float) -> ScaleSource:
     """Create the source `height`: the camera's known height over the road.
 
-    The road is that of the masks, or else the lower middle of the image.
+    The road comes from the masks, or else is the lower middle of the image.
     """
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
@@ -499,7 +500,7 @@ def locate_ends(frame: MeasuredFrame, text: str, given: KnownDistance) -> NDArra
     """Return the predicted scene points (2, 3) at the two pixels of a distance, in the unit of predicted depth.
 
     frame: the frame with the pixels.
-    text: of the distance, for messages.
+    text: text of the distance in messages.
     given: the distance.
 
     Returns None without depth at one of them, or if the ends are not pixels. Raises ConfigError outside of the image.
@@ -541,12 +542,12 @@ def known_object(text: str, given: KnownObject) -> ScaleSource:
 
     lacking = f"no box or mask shows a whole {given.name} of {MIN_BOX_PX:g} pixels or more"
     if given.boxes:
-        lacking += f". The boxes are of {', '.join(list(given.boxes)[:3])}: these names must be those of the images"
+        lacking += f". The boxes are of {', '.join(list(given.boxes)[:3])}: these names must be names of the images"
     return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
 
 
 def _measure_size(box: Box, height_m: float, width_m: float | None) -> float:
-    """Return metres per pixel of an object: by its height, and by its width too if its box is that of a rear view."""
+    """Return metres per pixel of an object: by its height, and by its width too if its box shows a rear view."""
     left, top, right, bottom = box
     by_height = height_m / (bottom - top)
     if width_m is None or right - left > MAX_REAR_SHAPE * (bottom - top):
@@ -619,7 +620,7 @@ def speed(text: str, metres_per_s: float) -> ScaleSource:
 
 
 def gps(text: str, value: None) -> ScaleSource:
-    """Create the source `gps`: measured poses of the data set, which are compared with predicted motions."""
+    """Create the source `gps`: measured poses of the dataset, which are compared with predicted motions."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index, motion = frame.recording, frame.index, frame.motion

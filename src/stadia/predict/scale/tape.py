@@ -1,7 +1,7 @@
 """Calibrate a network's metres for a camera by distances that a user measured, and keep the result in its camera file.
 
-Errors of depth in one picture are alike, so a picture counts as one draw of a common error, and each of its
-measurements as a draw of a further one.
+Errors of depth in one picture are correlated. A picture counts as one draw of a common error, and each of its
+measurements as a draw of a further error.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ number of measurements as which this expectation counts (POINT_WEIGHT).
 """
 
 PICTURE_SHARE = 0.9
-"""Standard deviation of the common error of a picture, relative to that of one of its pixels."""
+"""Standard deviation of the common error of a picture, relative to the standard deviation of one of its pixels."""
 
 RANGE_PRIOR = 0.1
 """Standard deviation of the exponent of range that is expected before anything is measured."""
 
 RANGE_SPREAD = 0.6
-"""Standard deviation of the logarithm of the depths to which a calibration is applied."""
+"""Standard deviation of the logarithm of the depths that a calibration is applied to."""
 
 FOCAL_PRIOR = 0.2
 """Standard deviation of the logarithm of the focal length's error that is expected before anything is measured."""
@@ -187,7 +187,7 @@ def _parse_length(text: str) -> MeasuredPoint | KnownDistance:
 
 
 def _is_of(length: MeasuredPoint | KnownDistance, picture: Path, *, is_only: bool) -> bool:
-    """Return whether a length may be of a picture: of the only one, which may be a video, or by name."""
+    """Return whether a length may belong to a picture: of the only one, which may be a video, or by name."""
     return is_only or length.frame == picture.stem
 
 
@@ -226,7 +226,7 @@ def measure_picture(
     network: the network.
     file: the camera file.
     picture: the photo, video or folder.
-    lengths: the lengths by their texts; those without a frame's name are of the first frame.
+    lengths: the lengths by their texts; lengths without a frame's name belong to the first frame.
     """
     camera = CameraConfig(K_file=str(file))
     chosen = network.fit_source(picture, {"camera": camera})

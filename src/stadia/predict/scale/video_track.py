@@ -40,10 +40,10 @@ MIN_SPREAD = 1e-3
 """Smallest mean deviation of ratios that tells two clock offsets apart; below, the smaller offset is taken."""
 
 MIN_COVERED = 0.6
-"""Smallest share of the predicted motions that must lie within the track at a clock offset."""
+"""Smallest share of the predicted motions that must fall within the track at a clock offset."""
 
 MIN_SPEED = 0.5
-"""Speed, metres per second, below which a track's motions are taken as those of this speed."""
+"""Smallest assumed speed of a track, metres per second, in the choice of the time between two frames."""
 
 MAX_SRT_BYTES = 64 << 20
 
@@ -52,8 +52,8 @@ MAX_SRT_BYTES = 64 << 20
 class SpeedTrack:
     """The speed of a camera over time.
 
-    name: of the source, such as "GPMF" or a file's name.
-    times_s: (N,) rising, on the video's clock as far as it is known, seconds.
+    name: name of the source, such as "GPMF" or a file's name.
+    times_s: (N,) rising, on the video's clock if it is known, seconds.
     speeds: (N,) metres per second.
     search_s: largest error of this clock, seconds; None if it is unknown.
     """
@@ -89,8 +89,8 @@ class ClockFit:
 def fit_clock(track: SpeedTrack, times_s: Array, seconds: Array, lengths: Array) -> ClockFit | None:
     """Find the clock offset at which the ratios of driven metres and predicted lengths vary least.
 
-    Offsets whose fit is as good within its error give the deviations, so that a constant speed, which determines no
-    offset, has a large deviation of the offset and a small one of the scale.
+    Offsets whose fit is equally good within its error give the deviations. A constant speed determines no offset, so
+    its offset has a large deviation and its scale a small one.
 
     track: the speed.
     times_s, seconds, lengths: (N,) start and duration of predicted motions, and their lengths in any unit.
@@ -166,7 +166,7 @@ def _derive_speed(name: str, found: Positions, times_s: Array, search_s: float |
 def make_track_source(text: str, track: SpeedTrack) -> ScaleSource:
     """Create the source `file`: the speed that a video records, which is compared with predicted motions.
 
-    text: as the user typed it.
+    text: the text as the user typed it.
     track: the speed.
     """
     motions = list[tuple[float, float, float]]()
@@ -191,7 +191,7 @@ def make_track_source(text: str, track: SpeedTrack) -> ScaleSource:
         return SharedFit(used, clock.deviation, about) if used else None
 
     speed = max(float(np.median(track.speeds)), MIN_SPEED)
-    lacking = f"no motion of the video lies in the speed of {track.name}"
+    lacking = f"no motion of the video is within the speed of {track.name}"
     return ScaleSource(
         text, measure, lacking, systematic=SPEED_DEVIATION, motion_s=2 * MIN_MOTION_M / speed, finish=finish
     )

@@ -1,4 +1,4 @@
-"""Close the loops of a trajectory from the method `refined`, by a pose graph over its key frames."""
+"""Close the loops of a trajectory from the method `refined`, by a pose graph over its keyframes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,23 +23,23 @@ from stadia.sfm.odometry.visual_odometry import SlidingWindowOdometry, TakePoint
 
 Array = NDArray[np.float64]
 
-MIN_GAP = 15  # key frames between the two of a loop: three windows
-CANDIDATES = 3  # most similar key frames that are tried for each one
+MIN_GAP = 15  # keyframes between the two of a loop: three windows
+CANDIDATES = 3  # most similar keyframes that are tried for each one
 MIN_INLIERS = 25
 MAX_ERROR_PX = 2.0  # of a point of one image in the other
 MAX_TURN_DEG = 5.0  # between the motions from both sides, and between neighboring loops
 MAX_SHIFT = 0.1  # the same for translations, as a share of the depth of the points, or of the path between neighbors
 MAX_DRIFT = 0.2  # of a path: larger closing errors, as a share of its length, are two places of one appearance
-NEIGHBORS = 10  # key frames within which two loops must agree
+NEIGHBORS = 10  # keyframes within which two loops must agree
 FLOOR_SHIFT, FLOOR_TURN_RAD, FLOOR_SCALE = 0.02, 0.003, 0.02  # smallest standard deviations; the first of the length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyframeView:
-    """Image features of a key frame, with the 3-D point of each.
+    """Image features of a keyframe, with the 3-D point of each.
 
     features: the N features.
-    points: (N, 3), their points by predicted depth, in the axes of the key frame's camera.
+    points: (N, 3), their points by predicted depth, in the axes of the keyframe's camera.
     K: (3, 3) of the image, pixels.
     """
 
@@ -50,12 +50,12 @@ class KeyframeView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredMotion:
-    """The relative pose of two key frames, measured by their matches.
+    """The relative pose of two keyframes, measured by their matches.
 
-    T_first_second: (4, 4), second camera to first camera, in the unit of the first key frame's predicted depth.
-    scale: unit of the second key frame's depth over the unit of the first one's.
+    T_first_second: (4, 4), second camera to first camera, in the unit of the first keyframe's predicted depth.
+    scale: unit of the second keyframe's depth over the unit of the first one's.
     information: (7, 7), inverse covariance of translation, rotation and ln scale.
-    depth: median depth of the matched points in the first key frame.
+    depth: median depth of the matched points in the first keyframe.
     """
 
     T_first_second: Array
@@ -66,9 +66,9 @@ class MeasuredMotion:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Two key frames that seem to show the same place.
+    """Two keyframes that seem to show the same place.
 
-    first, second: their positions in the list of key frames.
+    first, second: their positions in the list of keyframes.
     motion: their measured relative pose.
     refused: why the pose graph does not use this loop; "" if it does.
     """
@@ -95,11 +95,11 @@ def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32],
 
 
 def propose_pairs(places: Array) -> list[tuple[int, int]]:
-    """Pair each key frame with the CANDIDATES most similar ones among those at least MIN_GAP key frames before it.
+    """Pair each keyframe with the CANDIDATES most similar ones among those at least MIN_GAP keyframes before it.
 
-    places: (N, D) unit vectors that describe the images of the key frames (similar images have a large dot product).
+    places: (N, D) unit vectors that describe the images of the keyframes (similar images have a large dot product).
 
-    Returns pairs (earlier, later) of positions in the list of key frames.
+    Returns pairs (earlier, later) of positions in the list of keyframes.
     """
     pairs = []
     for second in range(MIN_GAP, len(places)):
@@ -109,7 +109,7 @@ def propose_pairs(places: Array) -> list[tuple[int, int]]:
 
 
 def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion | None:
-    """Measure the relative pose of two key frames by their matches.
+    """Measure the relative pose of two keyframes by their matches.
 
     It is solved from points of the first in the image of the second, and the other way round.
 
@@ -147,10 +147,10 @@ def _floor(length: float) -> Array:
 
 
 def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array) -> Array:
-    """Return the information (7, 7) of the relative pose of two successive key frames, by how well their matches fit
+    """Return the information (7, 7) of the relative pose of two successive keyframes, by how well their matches fit
     it.
 
-    first, second: the two key frames.
+    first, second: the two keyframes.
     T_first_second: (4, 4) relative pose, second camera to first camera.
     """
     length = float(np.linalg.norm(T_first_second[:3, 3]))
@@ -204,12 +204,12 @@ def _turn_deg(first: Array, second: Array) -> float:
 
 
 def find_loops(views: Sequence[KeyframeView], T_world_camera: Array) -> list[Loop]:
-    """Find the pairs of key frames that show the same place, by their looks and their matches.
+    """Find the pairs of keyframes that show the same place, by their appearance and their matches.
 
-    views: the key frames in order.
-    T_world_camera: (N, 4, 4) poses of the key frames.
+    views: the keyframes in order.
+    T_world_camera: (N, 4, 4) poses of the keyframes.
 
-    Returns all measured loops; `refused` tells those that are not to be trusted.
+    Returns all measured loops; `refused` marks the poses that are not to be trusted.
     """
     if len(views) <= MIN_GAP:
         return []
@@ -226,7 +226,7 @@ def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
     loops.
 
     loops: the loops.
-    T_world_camera: (N, 4, 4) poses of the key frames.
+    T_world_camera: (N, 4, 4) poses of the keyframes.
     """
     steps = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
@@ -257,19 +257,19 @@ def _agree(loop: Loop, other: Loop, T: Array, along: Array) -> bool:
     return is_near and _turn_deg(expected, loop.motion.T_first_second) <= MAX_TURN_DEG
 
 
-MAX_FEATURES = 500  # of a key frame: 70 kB
+MAX_FEATURES = 500  # of a keyframe: 70 kB
 
 
 @dataclass(slots=True)
 class GraphOdometry:
-    """The trajectory of the method `refined`, bent so that key frames that show the same place agree.
+    """The trajectory of the method `refined`, bent so that keyframes that show the same place agree.
 
     The pose graph is solved in SE(3) if the predicted depth is in metres, else in Sim(3), since the scale then drifts.
 
     predictor: the network.
-    take_points: receives the map points of each finished key frame.
+    take_points: receives the map points of each finished keyframe.
     refined: the sliding-window odometry.
-    views: features of the key frames so far.
+    views: features of the keyframes so far.
     loops: the loops, once `path` was called.
     """
 
@@ -284,7 +284,7 @@ class GraphOdometry:
 
     @property
     def keyframes(self) -> int:
-        """Return the number of key frames so far."""
+        """Return the number of keyframes so far."""
         return self.refined.keyframes
 
     @property
@@ -348,12 +348,12 @@ def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop])
 
 
 def bend_path(path: Tensor, numbers: Sequence[int], corrections: Tensor) -> Tensor:
-    """Apply corrections of key frames to a whole trajectory; frames between two key frames get an interpolated
+    """Apply corrections of keyframes to a whole trajectory; frames between two keyframes get an interpolated
     correction.
 
     path: (N, 4, 4) poses T_world_camera of all frames.
-    numbers: indices of the K key frames.
-    corrections: (K, 4, 4) similarity transforms of the world at each key frame.
+    numbers: indices of the K keyframes.
+    corrections: (K, 4, 4) similarity transforms of the world at each keyframe.
     """
     rows = torch.arange(len(path))
     keys = torch.tensor(list(numbers))

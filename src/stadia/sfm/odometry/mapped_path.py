@@ -21,8 +21,8 @@ from stadia.sfm.odometry.visual_odometry import CameraPath
 
 Array = NDArray[np.float64]
 
-MIN_POINTS = 20  # points of a key frame in its image that a ratio of depths needs
-MEASURED_FRAMES = 20  # key frames whose predicted depth is compared with the map
+MIN_POINTS = 20  # points of a keyframe in its image that a ratio of depths needs
+MEASURED_FRAMES = 20  # keyframes whose predicted depth is compared with the map
 
 MAX_DIFFERENCE = 0.05
 """RMS distance between the map's trajectory and the one from predicted depth, as a share of the length, above which the
@@ -38,7 +38,7 @@ near.
 """
 
 NETWORK_DEVIATION = 0.2
-"""Relative standard deviation of the metres of predicted depth, by which the length of a path is off even if all key
+"""Relative standard deviation of the metres of predicted depth. The length of a path has this error even if all key
 frames agree: 13 to 36 % was measured for `base`.
 """
 
@@ -67,9 +67,9 @@ class MapUnit:
 
 
 def fuse_units(by_points: Sequence[float], by_road: Sequence[float]) -> MapUnit | None:
-    """Fuse the sizes of a map's unit that key frames gave by predicted depth.
+    """Fuse the sizes of a map's unit that keyframes gave by predicted depth.
 
-    by_points: predicted depth over depth in the map at the points of each key frame.
+    by_points: predicted depth over depth in the map at the points of each keyframe.
     by_road: the same on the road ahead.
 
     Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between key
@@ -97,7 +97,7 @@ class MapFollower:
     The world is the camera of the first frame.
 
     T_world_map: (4, 4), world of the map to this world; None until the first frame with a pose in the map.
-    before: poses (4, 4) of the last frame for which depth gave a motion: the returned one, and the one by depth alone.
+    before: poses (4, 4) of the last frame whose motion depth gave: the returned one, and the one by depth alone.
     """
 
     T_world_map: Array | None = None
@@ -127,11 +127,11 @@ class MapFollower:
 
 
 def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
-    """Return the trajectory T_world_camera (N, 4, 4) of a map, and where the map has no pose the motion by predicted
-    depth.
+    """Return the trajectory T_world_camera (N, 4, 4) of a map, and the motion by predicted depth at frames without a
+    pose in the map.
 
     estimated: (N, 4, 4) poses by predicted depth.
-    mapped: (N, 4, 4) poses of the map, NaN where it has none.
+    mapped: (N, 4, 4) poses of the map, NaN where missing.
     scale: units of predicted depth per unit of the map.
     """
     follower = MapFollower()
@@ -152,7 +152,7 @@ class MappedPath:
     mapped: the map as stored.
     height_m: height of the camera over the road, metres, or None. With the height of the road in the map, it gives the
         scale.
-    scales: predicted depth over depth in the map at its points, one value per compared key frame.
+    scales: predicted depth over depth in the map at its points, one value per compared keyframe.
     road_scales: the same on the road ahead, if the map has a road.
     mismatch: how the camera of the frames differs from the map's camera; "" if it does not.
     places: positions (3,) of all frames so far that have a pose.
@@ -203,7 +203,7 @@ class MappedPath:
 
     @property
     def scale(self) -> float | None:
-        """Return units of predicted depth per unit of the map; None if neither the road nor a key frame gives the
+        """Return units of predicted depth per unit of the map; None if neither the road nor a keyframe gives the
         scale.
         """
         return None if self.unit is None else self.unit.size
@@ -219,7 +219,7 @@ class MappedPath:
         return self.mismatch
 
     def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames unchanged, and compare the predicted depth of some key frames with the map points they show.
+        """Yield the frames unchanged, and compare the predicted depth of some keyframes with the map points they show.
 
         predictor: the network.
         frames: the video frames.
@@ -235,9 +235,9 @@ class MappedPath:
             yield frame
 
     def list_measured(self, keys: Sequence[int] | None = None) -> list[int]:
-        """Return the numbers of at most MEASURED_FRAMES key frames whose predicted depth is compared with the map.
+        """Return the numbers of at most MEASURED_FRAMES keyframes whose predicted depth is compared with the map.
 
-        keys: numbers of all key frames; None reads them.
+        keys: numbers of all keyframes; None reads them.
         """
         keys = np.asarray(self.mapped.read_points()["frames"]).tolist() if keys is None else keys
         rows = np.unique(np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int)).tolist()
@@ -263,10 +263,10 @@ class MappedPath:
                 scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
-        """Yield predicted frames with the poses of the map; where the map has none, the motion by predicted depth
-        continues.
+        """Yield predicted frames with the poses of the map; the motion by predicted depth continues it at frames
+        without a pose.
 
-        If the motion by depth ends before the map begins, nothing connects the two, and the trajectory starts anew with
+        If the motion by depth ends before the map begins, nothing connects the two, and a new trajectory starts with
         the map.
         """
         follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
@@ -291,8 +291,8 @@ class MappedPath:
             yield replace(frame, T_world_camera=pose, is_aligned=is_aligned, starts_path=starts_path)
 
     def replace_path(self, path: CameraPath) -> CameraPath:
-        """Replace a trajectory by that of the map in the unit of the depth, unless the map does not fit; notes say
-        which and why.
+        """Replace a trajectory by the map's in the unit of the depth, unless the map does not fit; notes name it and
+        the reason.
 
         path: the trajectory by predicted depth.
         """
@@ -336,7 +336,7 @@ class MappedPath:
         """Return a line about the length of the trajectory, and how long the one by predicted depth is; empty without
         poses.
 
-        depth_scale: kind of scale of the predicted depth, which tells the unit.
+        depth_scale: kind of scale of the predicted depth, which determines the unit.
         """
         if len(self.places) < 2:
             return []
@@ -380,13 +380,13 @@ def spread_road(road: Array) -> Array:
 
 
 def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
-    """Return predicted depth over depth in the map at a key frame: the median over its map points.
+    """Return predicted depth over depth in the map at a keyframe: the median over its map points.
 
     inverse_depth: (h, w) predicted by the network.
     K: (3, 3) for that size, pixels.
-    points: (N, 3) map points in the axes of the key frame's camera, in the map's unit.
+    points: (N, 3) map points in the axes of the keyframe's camera, in the map's unit.
 
-    Returns NaN if fewer than MIN_POINTS points lie in the image.
+    Returns NaN if fewer than MIN_POINTS points are inside the image.
     """
     points = points[points[:, 2] > 0]
     x, y = (np.rint(K[row, row] * points[:, row] / points[:, 2] + K[row, 2]).astype(np.int64) for row in (0, 1))

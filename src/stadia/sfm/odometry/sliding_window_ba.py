@@ -1,4 +1,4 @@
-"""Refine a camera trajectory by photometric bundle adjustment over a sliding window of key frames."""
+"""Refine a camera trajectory by photometric bundle adjustment over a sliding window of keyframes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class IncomingFrame:
 
     image: (1, 3, H, W) RGB in [0, 1].
     camera: its K (3, 3) and size.
-    maps: predicts its depth and other maps; called for key frames only.
+    maps: predicts its depth and other maps; called for keyframes only.
     """
 
     image: Tensor
@@ -92,7 +92,7 @@ class IncomingFrame:
 
 @dataclass(frozen=True, slots=True)
 class MapPoints:
-    """Points of a key frame whose depth the window determines well.
+    """Points of a keyframe whose depth the window determines well.
 
     position: (P, 3) in the axes of the first frame's camera.
     color: (P, 3) RGB in [0, 1].
@@ -110,15 +110,15 @@ class _Keyframe:
 
 @dataclass(slots=True)
 class SlidingWindow:
-    """A sliding window of key frames that are adjusted together, and the frames between them.
+    """A sliding window of keyframes that are adjusted together, and the frames between them.
 
-    take_points: receives the map points of every key frame that leaves the window.
-    keyframes: images of the key frames in the window.
+    take_points: receives the map points of every keyframe that leaves the window.
+    keyframes: images of the keyframes in the window.
     bundle: poses, points and prior of the window; None before the first frame.
-    numbers: frame indices of all key frames so far.
-    settled: final T_camera_world of the key frames that have left the window.
-    hosts: for each frame, the frame index of its key frame.
-    links: for each frame, T_frame_keyframe (its key frame to the frame).
+    numbers: frame indices of all keyframes so far.
+    settled: final T_camera_world of the keyframes that have left the window.
+    hosts: for each frame, the frame index of its keyframe.
+    links: for each frame, T_frame_keyframe (its keyframe to the frame).
     predicted: (4, 4) T_frame_keyframe of the last frame by the pose network's motions alone; None if unknown.
     step: (4, 4) motion T_frame_before from the frame before to the last frame; None if unknown.
     """
@@ -135,7 +135,7 @@ class SlidingWindow:
 
     @torch.inference_mode()
     def add(self, frame: IncomingFrame, predicted: Tensor | None) -> bool:
-        """Estimate the pose of the next frame; it becomes a key frame if it shows enough change.
+        """Estimate the pose of the next frame; it becomes a keyframe if it shows enough change.
 
         frame: the frame.
         predicted: (4, 4) motion T_frame_before from the frame before to this one by a pose network, or None.
@@ -169,7 +169,7 @@ class SlidingWindow:
         return True
 
     def path(self) -> Tensor:
-        """Return T_world_camera (N, 4, 4) of all frames; the correction of each key frame is spread over the frames
+        """Return T_world_camera (N, 4, 4) of all frames; the correction of each keyframe is spread over the frames
         before it.
         """
         assert self.bundle is not None
@@ -194,7 +194,7 @@ class SlidingWindow:
         self.links.append(T_frame_keyframe)
 
     def finish(self) -> None:
-        """Pass the map points of the key frames that are still in the window to `take_points`."""
+        """Pass the map points of the keyframes that are still in the window to `take_points`."""
         for position in range(len(self.keyframes)):
             self.take_points(self._map_points(position))
 
@@ -275,10 +275,10 @@ class SlidingWindow:
 def relative_flow(points: photometric_residuals.HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
     """Return how far points move in the image when their camera moves: the median flow over the mean image side.
 
-    points: points of a key frame.
+    points: points of a keyframe.
     K: (3, 3), pixels.
-    height, width: of the image, pixels.
-    T: (4, 4), from the key frame's camera to the moved camera.
+    height, width: size of the image, pixels.
+    T: (4, 4), from the keyframe's camera to the moved camera.
 
     Returns 1 if no point stays in the image.
     """

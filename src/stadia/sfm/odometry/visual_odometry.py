@@ -29,7 +29,7 @@ class OdometryMethod(Protocol):
 
     @property
     def keyframes(self) -> int:
-        """Return the number of key frames so far; 0 for a method without key frames."""
+        """Return the number of keyframes so far; 0 for a method without keyframes."""
 
     @property
     def network_length(self) -> float | None:
@@ -109,11 +109,11 @@ class FrameToFrameOdometry:
 
 @dataclass(slots=True)
 class SlidingWindowOdometry:
-    """Adjust poses, depths and exposure of a window of key frames so that their brightness agrees (back end of D3VO).
+    """Adjust poses, depths and exposure of a window of keyframes so that their brightness agrees (back end of D3VO).
 
     predictor: the network, which must predict depth.
-    take_points: receives the map points of each key frame that leaves the window.
-    window: the key frames.
+    take_points: receives the map points of each keyframe that leaves the window.
+    window: the keyframes.
     before: the last frame; None before the first one.
     network_length: length of the trajectory by the pose network's motions alone so far; None if one of them is unknown.
 
@@ -136,7 +136,7 @@ class SlidingWindowOdometry:
 
     @property
     def keyframes(self) -> int:
-        """Return the number of key frames so far."""
+        """Return the number of keyframes so far."""
         return len(self.window.numbers)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
@@ -190,7 +190,7 @@ class CameraPath:
     names: names of the frames.
     times_s: times of the frames, seconds; None if unknown.
     ends: where and why the trajectory stops before the last frame of the video; "" if it does not.
-    keyframes: number of key frames.
+    keyframes: number of keyframes.
     frame_ms: (N,) computing time of each frame, milliseconds, without reading it.
     network_length: length of the trajectory that the pose network's motions alone give, or None.
     notes: lines of text about the trajectory.
@@ -218,15 +218,15 @@ def track_camera(
     source: str,
     take_points: TakePoints = lambda points: None,
 ) -> CameraPath:
-    """Estimate the trajectory of a camera through video frames, which are read one by one.
+    """Estimate the camera trajectory of video frames from predicted depth and motion. The frames are read one by one.
 
-    Frames marked as not on the trajectory (such as those in which the camera stands) are skipped.
+    Frames marked as not on the trajectory (such as frames of a stationary camera) are skipped.
 
     predictor: the network.
-    frames: the frames.
+    frames: the video frames.
     method: name in `stadia.sfm.odometry.ODOMETRY_METHODS`: refined, graph, aligned or network.
-    source: the input, for error messages.
-    take_points: receives the map points of each finished key frame, if the method makes a map.
+    source: name of the input in error messages.
+    take_points: receives the map points of each finished keyframe, if the method makes a map.
 
     Raises DataError if fewer than two frames get a pose.
     """

@@ -24,7 +24,7 @@ MIN_NOISE_PX = 0.01
 """Least noise of a pixel that is assumed."""
 
 CAUCHY = 2.0
-"""Residual, in standard deviations, from which observations weigh less in the deviations of poses."""
+"""Residual, in standard deviations, beyond which observations weigh less in the deviations of poses."""
 
 
 def find_parts(sparse: SparseMap) -> list[NDArray[np.intp]]:
@@ -112,7 +112,7 @@ def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lenses: int)
 
 
 def _stack_blocks(blocks: Array, columns: NDArray[np.intp], width: int) -> Any:
-    """Return a sparse matrix whose rows are those of the blocks (M, 2, K), at the given columns (M, K)."""
+    """Return a sparse matrix with the rows of the blocks (M, 2, K), at the given columns (M, K)."""
     rows = np.broadcast_to(np.arange(2 * len(blocks)).reshape(-1, 2, 1), blocks.shape)
     at = rows.ravel(), np.broadcast_to(columns[:, None], blocks.shape).ravel()
     return coo_matrix((blocks.ravel(), at), (2 * len(blocks), width)).tocsr()

@@ -49,17 +49,17 @@ ROBUST_SHARE = 0.25
 """Share of the largest distance at which the robust cost starts to grow slower than a square."""
 
 MIN_EDGE = 30
-"""Fewest matches of a pair of images from which their relative rotation is taken."""
+"""Fewest matches of a pair of images that determine its relative rotation."""
 
 EDGE_PX = 1.0
 """Largest distance of a match from the epipolar line of its relative pose, pixels."""
 
 HELD_PX = 1.0
-"""Error of a held-out match, pixels of 640, from which its cost grows slower than a square."""
+"""Error of a held-out match, pixels of 640, beyond which its cost grows slower than a square."""
 
 RESAMPLES = 1000
 SURE = 0.025
-"""Largest share of the resamples of the pairs of images in which a refined result may be no better."""
+"""A refined result may fail to be better in at most this share of the resamples of the pairs of images."""
 
 MIN_GAIN = 0.01
 """Least relative reduction of the cost of held-out matches."""
@@ -138,7 +138,7 @@ class RefinedReconstruction:
     deviations: (F,) standard deviation of each position as a share of the path; NaN likewise.
     moved_deg: (F,) how far each pose was turned, degrees.
     moved: (F,) how far each position was moved, as a share of the path.
-    focal_factors: (F,) factor by which the focal length changed; 1 if the motion does not determine it.
+    focal_factors: (F,) factor on the focal length; 1 if the motion does not determine it.
     sparse: points triangulated from the final poses, in the virtual camera of `view_matches`.
     notes: sentences for the user.
     """
@@ -289,7 +289,7 @@ def _adjust(
     """Triangulate matches within `miss_px` of their points, and adjust poses and points.
 
     positions: (F, 3) known positions.
-    deviation: standard deviation of their coordinates over that of a matched pixel.
+    deviation: standard deviation of their coordinates over the standard deviation of a matched pixel.
 
     Returns pycolmap's model, and the poses (F, 4, 4) in the world of the candidate.
     """
@@ -399,7 +399,7 @@ def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) ->
 
 
 def scale_focal(posed: PosedImages, factors: Array) -> PosedImages:
-    """Return the images with focal lengths multiplied by `factors` (F,), and with distortion that bends pixels alike.
+    """Return the images with focal lengths multiplied by `factors` (F,), and with distortion that bends pixels equally.
 
     The radius of a pixel at a focal length of 1 becomes smaller by the factor, so the coefficients grow by its powers.
     """

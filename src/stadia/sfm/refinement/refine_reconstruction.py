@@ -44,20 +44,21 @@ def refine_reconstruction(
     work: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> RefinedReconstruction:
-    """Refine the result of any program by bundle adjustment with independent matches of its images.
+    """Refine the camera poses of any program by bundle adjustment with new matches between its images.
 
-    The poses are kept as they are unless matches that took no part fit better by more than their scatter. Scale, origin
-    and orientation of the world stay.
+    Some matches are held out. The refined poses are kept only if they fit the held-out matches better by more than the
+    scatter of these matches. Scale, origin and orientation of the world do not change.
 
-    path: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
+    path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
         `stadia.io.reconstruction_formats.FORMATS`.
     images: the folder of images, or the video.
-    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360, for formats without a camera.
-    out: a new folder for the result, the deviations of its poses, and a COLMAP model with points; None writes nothing.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
+    out: a new folder for the result, the standard deviations of its poses, and a COLMAP model with points; None writes
+        nothing.
     work: folder for the cached matches; None takes a folder in the user's cache.
-    track: shows progress.
+    track: wraps loops to show their progress.
 
-    Raises DataError for an unknown file, for images that do not match, and if fewer than 3 images have a pose.
+    Raises DataError for an unknown file, for images that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))
     matches = match_images(images, work, track)
@@ -70,8 +71,8 @@ def refine_reconstruction(
 def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Path) -> Path:
     """Write a refined result into a new folder.
 
-    The folder has the result in its own format and under its own name, `deviations.csv` (name, degrees, share of the
-    path), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
+    The folder contains the result in its own format and under its own name, `deviations.csv` (name, degrees, share of
+    the path), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
     `images`.
 
     refined: the result.
@@ -106,7 +107,7 @@ def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Pa
 
 
 def name_result(reconstruction: Reconstruction) -> str:
-    """Return the name of the refined file or folder: that of the given one, without a number such as COLMAP's 0."""
+    """Return the name of the refined file or folder: the given one's, without a number such as COLMAP's 0."""
     name = reconstruction.path.name
     return name if name and not name.isdecimal() and name != MODEL.parts[0] else "refined"
 
@@ -154,7 +155,7 @@ def write_model(
     folder: an existing folder.
     seen: poses and cameras of the matched images.
     refined: the points.
-    images: (H, W, 3) RGB images by their index, for the colors of points; black without them.
+    images: (H, W, 3) RGB images by their index; they give the colors of points; black without them.
     """
     pycolmap = import_pycolmap()
     model, sparse = pycolmap.Reconstruction(), refined.sparse

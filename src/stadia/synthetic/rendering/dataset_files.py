@@ -1,4 +1,4 @@
-"""Files of rendered data sets: scenes that resume after an interruption, PNG files and contact sheets."""
+"""Files of rendered datasets: scenes that resume after an interruption, PNG files and contact sheets."""
 
 import json
 import os
@@ -47,13 +47,13 @@ class SceneJob:
 
 @dataclass(frozen=True, slots=True)
 class SceneFormat:
-    """The files of one kind of rendered data set.
+    """The files of one kind of rendered dataset.
 
     Each scene is a folder that is complete or absent, so rendering can resume.
 
-    kind, version: kind and version of the data set, from which seeds are derived.
+    kind, version: kind and version of the dataset; seeds are derived from them.
     record: name of a scene's JSON file, which is written last.
-    listing: name of the data set's JSON file with the scenes of each split, which is written last.
+    listing: name of the dataset's JSON file with the scenes of each split, which is written last.
     header: further entries of the listing.
     name_scene: function from split, index and seed to the folder of a scene.
     is_split_by_folders: whether scenes are in SPLIT/NAME instead of NAME.
@@ -68,9 +68,7 @@ class SceneFormat:
     is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
-        """Raise StadiaError if the listing or the preview would replace those of another data set, or a file of the
-        user.
-        """
+        """Raise StadiaError if the listing or the preview would replace a file of another dataset or of the user."""
         from stadia.io.output_files import check_foreign_folder
 
         check_foreign_folder(out, *LISTINGS)
@@ -131,7 +129,7 @@ class SceneFormat:
         Scenes with equal values have equal images.
 
         job: the scene.
-        config: configuration of the data set.
+        config: configuration of the dataset.
         """
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         place = {"split": job.split, "index": job.index, "seed": job.seed}
@@ -154,7 +152,7 @@ class SceneFormat:
 
 @dataclass(frozen=True, slots=True)
 class SceneWriter(Generic[ConfigT]):
-    """Renders one kind of data set.
+    """Renders one kind of dataset.
 
     write: renders and writes a scene.
     draw: draws the preview of all scene folders.
@@ -177,7 +175,10 @@ class SceneWriter(Generic[ConfigT]):
     ) -> Path:
         """Write the scenes that are not finished, a thread each, then preview and list. Returns the list's path.
 
-        The same seed gives the same bytes for any number of `workers`. advance: called with numbers of finished images.
+        The same seed gives the same bytes for any number of `workers`.
+
+        advance: called with numbers of finished images.
+
         Raises DataError for a folder with a scene of other settings, StadiaError if scenes cannot be written.
         """
         form, images = self.format, self.images(config)

@@ -30,11 +30,11 @@ def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
 
 
 def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
-    """Return the pose of a camera that looks at a point, (4, 4) camera to world. The world's y axis points down.
+    """Return the pose of a camera that points at a target, (4, 4) camera to world. The world's y axis points down.
 
     eye: (3,) position of the camera in the world.
-    target: (3,) point of the world at which it looks.
-    roll: angle in radians by which the camera is turned about its optical axis.
+    target: (3,) point of the world on the optical axis.
+    roll: rotation of the camera about its optical axis, radians.
     """
     z = (target - eye) / np.linalg.norm(target - eye)
     x = np.cross((0.0, 1.0, 0.0), z)
@@ -54,7 +54,7 @@ class MeshPart:
     triangles: (M, 3) indices of the three vertices of each triangle.
     uv: (N, 2) texture coordinates of the vertices, in metres on the surface.
     material: name of the texture.
-    tint: linear RGB by which the texture's color is multiplied.
+    tint: linear RGB factor on the texture's color.
     """
 
     vertices: Points
@@ -204,7 +204,7 @@ def make_ellipsoid(
     """Return an ellipsoid.
 
     center, radii: (3,) each, in metres.
-    swell: (along + 1, around + 1) factors by which the radius is multiplied.
+    swell: (along + 1, around + 1) factors on the radius.
     """
     unit, angles = _sphere(around, along)
     scale = np.asarray(radii, float)
@@ -248,7 +248,7 @@ def compute_bounds(mesh: Iterable[MeshPart]) -> tuple[Points, Points]:
 def fit_mesh_to_size(mesh: Mesh, size_hwl_m: tuple[float, float, float]) -> Mesh:
     """Scale the mesh to exactly this height, width and length in metres.
 
-    The result stands on y = 0 and is centered above the origin.
+    The result has its lowest point at y = 0 and is centered above the origin.
 
     Examples:
         >>> box = make_box((0, 0, 0), (1, 1, 1), "plastic", (1.0, 1.0, 1.0))

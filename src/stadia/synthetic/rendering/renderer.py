@@ -41,7 +41,7 @@ def make_sun_frame(towards_sun: Points) -> Points:
 def make_shadow_projection(T_sun_world: Points, corner: Points, texel_m: float) -> Points:
     """Return the projection, (3, 4), from world coordinates to (column, row, depth) of a shadow map.
 
-    T_sun_world: (4, 4) rotation from world coordinates to those of the sun (`make_sun_frame`).
+    T_sun_world: (4, 4) rotation from world coordinates to sun coordinates (`make_sun_frame`).
     corner: (2,) position of the map's first texel, x and y in the sun's coordinates, in metres.
     texel_m: side of a texel (pixel of the map) in metres.
     """
@@ -61,7 +61,7 @@ def make_shadow_map(
 
     vertices: (N, 3) positions in the world in metres.
     casters: (M, 3) indices of the vertices of each triangle that casts a shadow.
-    T_sun_world: (4, 4) rotation from world coordinates to those of the sun (`make_sun_frame`).
+    T_sun_world: (4, 4) rotation from world coordinates to sun coordinates (`make_sun_frame`).
     min_texel_m: smallest side of a texel (pixel of the map) in metres.
     max_texels: largest number of texels along a side of the map.
     """
@@ -113,7 +113,7 @@ class RenderScene:
     vertices: (N, 3) positions in the coordinates of the vertex's body, in metres.
     body: (N,) index of each vertex's body.
     triangles: (M, 3) indices of the three vertices of each triangle.
-    part: (M,) index of the mesh part to which each triangle belongs.
+    part: (M,) mesh part index of each triangle.
     surfaces: texture coordinates, normals and tints of the triangles.
     textures: all textures in one array.
     sky_texture: index of the sky's texture.
@@ -204,9 +204,9 @@ NO_CONTACT: tuple[NDArray[np.float32], Points] = (np.zeros((2, 2), np.float32), 
 
 @dataclass(frozen=True)
 class StillScene(RenderScene):
-    """Hold a scene in which nothing moves, and the V camera views from which it is rendered.
+    """Hold a static scene and the V camera views that it is rendered from.
 
-    seed: seed from which the scene was drawn.
+    seed: seed that the scene was drawn with.
     lamp: light of the scene.
     T_world_camera: (V, 4, 4) camera pose of each view, from camera to world coordinates.
     gains: (V,) exposure of each view, a factor on linear light.

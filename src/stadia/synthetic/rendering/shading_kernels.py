@@ -36,7 +36,7 @@ class SurfaceTable(NamedTuple):
 
 
 class TextureAtlas(NamedTuple):
-    """Hold N textures in one array, each at L levels of detail, of which each is half as large as the level before.
+    """Hold N textures in one array, each at L levels of detail; each level is half the size of the level before.
 
     texels: (T, 4) uint8 pixels of all textures: square roots of linear RGB, and 0.
     start: (N, L) index of the first pixel of each level of detail.
@@ -56,7 +56,7 @@ class SunLight(NamedTuple):
     direction: (3,) unit vector towards the light, in the world.
     sun: (3,) linear RGB of the light itself.
     sky: (3,) linear RGB of the diffuse light from above.
-    haze: (3,) linear RGB of the haze, to which far surfaces fade.
+    haze: (3,) linear RGB of the haze that far surfaces fade to.
     haze_per_m: share of light that is lost to the haze per metre (extinction coefficient).
     """
 
@@ -191,7 +191,7 @@ def shade_samples(
     light: SceneLight,
     image: NDArray,
 ) -> None:
-    """Shade all samples, and average those of each pixel in linear light into `image` (H, W, 3).
+    """Shade all samples, and average the samples of each pixel in linear light into `image` (H, W, 3).
 
     inverse_depth, index: (H S, W S) result of `rasterize_triangles`.
     T_body_camera: (B, 4, 4) poses.

@@ -95,7 +95,7 @@ class RoadCourse:
         """Return the pose T_world_object (4, 4) of an object on the road.
 
         s, d, up: arc length, distance to the right, and height above the road, in metres.
-        yaw_rad: angle by which the object is turned to the right.
+        yaw_rad: rotation of the object to the right.
         upright: ignore the slope of the road.
         """
         right, down, forward = self.axes(s)

@@ -112,7 +112,7 @@ def make_drive(
     lane_m: width of a lane in metres.
     height_m: mean height of the camera above the road in metres.
     frame_rate_hz: video frames per second.
-    pitch_rad: smallest and largest mean pitch of the camera in radians, of which one value is drawn; positive is
+    pitch_rad: smallest and largest mean pitch of the camera in radians; one value in between is drawn; positive is
         upwards.
     """
     random = make_generator(seed, "camera", "motion")

@@ -103,12 +103,15 @@ def write_roadworld(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render a data set to `out` and return its dataset.json. Finished recordings are kept.
+    """Render a RoadWorld dataset to a folder, and return the path of its dataset.json.
 
-    config: the data set.
+    Recordings that an earlier call finished are kept.
+
+    config: size and content of the dataset.
+    out: the folder.
     seed: seed of all worlds.
     workers: number of threads; None takes all cores.
-    advance: called with the number of frames that were rendered.
+    advance: called with the number of newly rendered frames.
     """
     jobs = ROADWORLD.list_jobs(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))

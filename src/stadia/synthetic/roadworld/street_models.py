@@ -51,7 +51,7 @@ def _make_walls(height: float, wide: float, deep: float, bottom: float, material
 def make_block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
     """Return a town building of 2 to 6 storeys.
 
-    Its front is in the plane x = 0, its depth is along +x, and it stands on y = 0.
+    Its front is in the plane x = 0, its depth is along +x, and its base is at y = 0.
     """
     floors, material = int(random.integers(2, 7)), f"facade{random.integers(FACADES)}"
     tint, u = _draw_wall_tint(random), random.uniform(0, 12)
@@ -83,7 +83,7 @@ def make_block(random: np.random.Generator, wide: float, deep: float) -> Mesh:
 def make_house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
     """Return a house of one or two storeys with a gabled roof.
 
-    Its front is in the plane x = 0, and it stands on y = 0.
+    Its front is in the plane x = 0, and its base is at y = 0.
     """
     floors, material, tint = int(random.integers(1, 3)), f"facade{random.integers(FACADES)}", _draw_wall_tint(random)
     eaves = floors * FLOOR_M
@@ -139,7 +139,7 @@ def _draw_leaf_color(random: np.random.Generator) -> Color:
 
 
 def make_broadleaf(random: np.random.Generator, clear_m: float = 2.0, reach_m: float = 2.0) -> Mesh:
-    """Return a tree of 5 to 9 m that stands on y = 0, with leaves above `clear_m` and within `reach_m` of the trunk."""
+    """Return a tree of 5 to 9 m with its base at y = 0, leaves above `clear_m` and within `reach_m` of the trunk."""
     trunk, radius = clear_m + random.uniform(0.0, 1.0), reach_m * random.uniform(0.6, 1.0)
     tint, material = _draw_leaf_color(random), f"foliage{random.integers(2)}"
     lean = random.normal(0, 0.12, 2)
@@ -179,7 +179,7 @@ def make_conifer(random: np.random.Generator) -> Mesh:
 
 
 def make_hedge(random: np.random.Generator, length_m: float, height_m: float, tint: Color) -> Mesh:
-    """Return a clipped hedge along z that stands on y = 0."""
+    """Return a clipped hedge along z with its base at y = 0."""
     steps, half = max(3, int(length_m / 0.5)), random.uniform(0.3, 0.5)
     side = [(half, 0.0), (half * 1.05, 0.5), (half * 0.9, 0.95)]
     profile = np.array([*((-x, y) for x, y in side), (0.0, 1.0), *side[::-1]])
@@ -256,7 +256,7 @@ def _make_limb(points: list[tuple[float, float, float]], radii: list[float], mat
 
 
 def make_person(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """Return a person who stands on y = 0 and faces +z, and the person's (height, width, length) in metres."""
+    """Return a person with the feet at y = 0 who faces +z, and the person's (height, width, length) in metres."""
     shirt, trousers = (f"cloth{i}" for i in random.choice(CLOTHS, 2, replace=False))
     dye: Color = tuple(random.uniform(0.7, 1.3) * random.uniform(0.85, 1.15, 3))
     complexion: Color = tuple(random.uniform(0.35, 1.15) * np.array([1.0, 0.97, 0.94]))
@@ -445,7 +445,7 @@ def _make_unpainted(name: str) -> Mesh:
 
 
 def make_car(random: np.random.Generator) -> tuple[Mesh, tuple[float, float, float]]:
-    """Return a car that stands on y = 0 and faces +z, and its (height, width, length) in metres."""
+    """Return a car with its base at y = 0 that faces +z, and its (height, width, length) in metres."""
     name = str(random.choice(list(MODEL_SHARES), p=list(MODEL_SHARES.values())))
     tint = PAINTS[random.integers(len(PAINTS))]
     height, width, length = np.asarray(MODELS[name].size_hwl_m) * random.normal(1.0, (0.025, 0.02, 0.03))

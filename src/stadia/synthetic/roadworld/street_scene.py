@@ -49,7 +49,8 @@ PALETTE = (  # RGB of each class in previews, in the order of SemanticClass
 class SceneObject:
     """An object of the world.
 
-    mesh: in its own frame (x right, y down, z to its front). An instance stands on y = 0, centered above the origin.
+    mesh: the mesh in its own frame (x right, y down, z to its front). An instance has its base at y = 0, centered above
+        the origin.
     semantic: its class.
     T_world_object: (4, 4) pose of an object at rest, (F, 4, 4) poses of a moving object.
     size_hwl_m: height, width and length of an instance in metres; None for an object that is not counted.

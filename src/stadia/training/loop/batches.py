@@ -52,11 +52,11 @@ class Shardable(Protocol):
 
 @runtime_checkable
 class MultiDatasetLoader(Protocol):
-    """A loader of several data sets, with a validation after each of them."""
+    """A loader of several datasets, with a validation after each of them."""
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """Return the rising numbers of batches after which a data set ends."""
+        """Return the rising numbers of batches after which a dataset ends."""
         ...
 
 
@@ -86,7 +86,9 @@ def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None
 class TrainingPhase:
     """A part of a training whose batches have one size.
 
-    steps: updates of the weights.  batches_per_epoch: of one process.  lr_factor: of the scheduled learning rate.
+    steps: updates of the weights.
+    batches_per_epoch: number of batches of one process.
+    lr_factor: factor on the scheduled learning rate.
     """
 
     steps: int
@@ -106,7 +108,10 @@ class StagedLoader(Protocol):
 class BatchPosition(NamedTuple):
     """The position of a batch in a training.
 
-    epoch, batch: from 0.  batches: of the epoch.  phase: number of its `TrainingPhase`.  end: position behind that.
+    epoch, batch: numbers of the epoch and of its batch, from 0.
+    batches: number of batches of the epoch.
+    phase: number of its `TrainingPhase`.
+    end: position behind that batch.
     """
 
     epoch: int
@@ -120,8 +125,10 @@ class BatchPosition(NamedTuple):
 class TrainingPlan:
     """The length of a training in batches, steps and epochs.
 
-    batches_per_epoch: of one process, in the last phase.  grad_accumulation_steps: batches of a step.
-    total_steps: updates of the weights.  pass_ends: see `MultiDatasetLoader`.
+    batches_per_epoch: number of batches of one process, in the last phase.
+    grad_accumulation_steps: batches of a step.
+    total_steps: updates of the weights.
+    pass_ends: see `MultiDatasetLoader`.
     """
 
     batches_per_epoch: int
@@ -142,7 +149,7 @@ class TrainingPlan:
 
     @property
     def validates_by_pass(self) -> bool:
-        """Return whether to validate after each data set, or each epoch of a stage."""
+        """Return whether to validate after each dataset, or each epoch of a stage."""
         return len(self.pass_ends) > 1 or len(self.phases) > 1
 
     def place(self, position: int) -> BatchPosition:
@@ -368,7 +375,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Sample = tuple[str, str, int, str, bool, int, int]
-"""A sample is a data set, recording, index, side, mirrored, instance, and its number in this process."""
+"""A sample is a dataset, recording, index, side, mirrored, instance, and its number in this process."""
 
 Scores = dict[str, dict[Sample, float]]
 
@@ -376,7 +383,7 @@ Scores = dict[str, dict[Sample, float]]
 class ValidationScores:
     """The scores of the validation batches of a process.
 
-    by_sample: of all processes; set by `means`.
+    by_sample: losses of all processes by sample; `means` sets it.
     unscored: (samples without a score, all) by name; set by `means`.
     """
 
@@ -423,7 +430,7 @@ def compute_means(scores: Scores) -> dict[str, float]:
 
     A sample that several processes scored counts once. Sums are exact (`math.fsum`), so the order does not matter.
 
-    Several data sets have their own means, "NAME/score". If all have a score, the plain name is the mean of their
+    Several datasets have their own means, "NAME/score". If all have a score, the plain name is the mean of their
     means.
     """
     names = dict.fromkeys(sample[0] for values in scores.values() for sample in values)

@@ -114,7 +114,7 @@ class Checkpoint:
     """A checkpoint on disk with its header. Tensors are read on demand.
 
     checksum: SHA-256 of all tensors, with their names, types and shapes.
-    names: of the tensors.
+    names: names of the tensors.
     """
 
     path: Path
@@ -262,9 +262,11 @@ def load_weights(
 ) -> None:
     """Copy the weights of a checkpoint into a module.
 
-    recipe: the checkpoint must be of this recipe, or of one of these.
-    without: names that keep the module's values, and may be missing in the checkpoint.
-    weights: the checkpoint's weights under the module's names.
+    checkpoint: the checkpoint.
+    module: the module that receives the weights.
+    recipe: name of the required recipe of the checkpoint, or several allowed names.
+    without: names of weights that keep the module's values, and may be missing in the checkpoint.
+    weights: the checkpoint's weights under the module's names; None takes them as they are.
 
     Raises CheckpointError if the recipe, a name or a shape differs; the module stays unchanged then.
     """

@@ -71,7 +71,7 @@ class ScheduleConfig(StrictModel):
     warmup_from_epoch: the epoch, from 0, at which the warm-up starts.
     milestones, gamma: `step` multiplies by gamma at each milestone.
     milestones_in: the unit of milestones: epochs, or fractions of the run.
-    final_factor: at the end of `cosine`.
+    final_factor: factor on the learning rate at the end of `cosine`.
     """
 
     name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
@@ -140,11 +140,12 @@ class TrainingConfig(StrictModel):
     compile: the parts that torch.compile compiles: "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA
         graphs). "auto" is "all" on a GPU, else "off".
     workers: processes that load data; 0 loads in the training process.
-    threads: of torch on the CPU; null leaves torch's default.
-    log_every, images_every, histograms_every, checkpoint_every: in steps. Images and histograms also at the first and
-        the last step; 0: never.
-    keep_every: in steps; keeps the weights as checkpoints/step-NNNNNNN.safetensors. 0: only the last and the best.
-    validate_every: in steps; null: once an epoch. The last step is always validated.
+    threads: number of threads of torch on the CPU; null leaves torch's default.
+    log_every, images_every, histograms_every, checkpoint_every: intervals in steps. Images and histograms also at the
+        first and the last step; 0: never.
+    keep_every: interval in steps; keeps the weights as checkpoints/step-NNNNNNN.safetensors. 0: only the last and the
+        best.
+    validate_every: interval in steps; null: once an epoch. The last step is always validated.
     stages: image sizes for progressive resizing, usually the smallest first. The length counts samples then: max_steps
         * batch_size of them, or max_epochs.
     stage_lr_scaling: learning rate of a stage whose batches are k times as large as the last one's: times k ** 0.5
@@ -152,7 +153,7 @@ class TrainingConfig(StrictModel):
     finish: another optimizer, other keys of the loss, or both near the end of the training.
     check_seconds: time limit of the loss checks before the first step; 0 leaves them out.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
-    devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp").
+    devices, accelerator, strategy: options of Lightning Fabric ("auto", 2, "gpu", "ddp").
     """
 
     max_epochs: int | None = Field(default=20, ge=1, le=MAX_STEPS)

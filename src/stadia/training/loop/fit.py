@@ -45,7 +45,8 @@ class Interrupted(KeyboardInterrupt):
 class TrainingResult:
     """The result of a training.
 
-    steps: updates made in all.  wall_s: time of this call.
+    steps: updates made in all.
+    wall_s: time of this call.
     checkpoint: the best, or the last if no validation chose one.
     metrics: scores of the latest validation, `val/NAME`.
     """
@@ -71,7 +72,7 @@ def fit(
 
     recipe: its weights are trained in place.
     config: the same as in run.config if the run is resumed; `max_minutes` may be larger.
-    run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
+    run: the run from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
     resume: continue exactly from checkpoints/last, if there is one.
     callbacks: called before the training's own.
 
@@ -136,7 +137,8 @@ def name_resume_call(run: Path, own_class: str) -> str:
 class Training:
     """A training that is ready to run.
 
-    checkpoint: its start.  loop: None if all steps were made before.
+    checkpoint: its start.
+    loop: None if all steps were made before.
     has_more_time: a resume raised the time limit.
     spent_s: seconds of all steps, if the time limit had ended them.
     """
@@ -263,7 +265,7 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
 
 
 def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
-    """Return the checkpoint from which a run is resumed, or None.
+    """Return the checkpoint that a run is resumed from, or None.
 
     Raises CheckpointError if it is damaged or of another run, and RunError if the run has lost a file.
     """
@@ -420,7 +422,10 @@ def describe_start_again(run: Run) -> str:
 def describe_no_step(
     recipe: str, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, spent_s: float | None
 ) -> str:
-    """Return why a resumed run makes no step. spent_s: seconds of all its steps, or None."""
+    """Return why a resumed run makes no step.
+
+    spent_s: seconds of all its steps, or None.
+    """
     new_run = f"train a new run from its weights: start_from={run.folder}"
     if step >= plan.total_steps:
         return f"{recipe}: all {step} steps are done already, in {run.folder}. Fix: {new_run}"

@@ -25,7 +25,7 @@ from stadia.training.loop.training_state import BestScore, CommandEnd, PhaseCloc
 class TrainingLoop(TrainingState):
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
-    times: of the phases, or None before the end.
+    times: durations of the phases; None before the end.
 
     val_batches: the batches of a validation, or None.
     callbacks: called in this order.

@@ -54,7 +54,12 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ProcessLayout:
-    """Processes of a training. nodes: machines.  per_node: processes of each.  is_started: by a launcher."""
+    """Processes of a training.
+
+    nodes: number of machines.
+    per_node: number of processes of each machine.
+    is_started: whether a launcher started them.
+    """
 
     nodes: int
     per_node: int
@@ -237,7 +242,9 @@ def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any])
 
     Each process writes an entry, and waits until all have seen the same entries.
 
-    store: of all attempts.  rank: of this process.  count: of processes.
+    store: store of all attempts.
+    rank: number of this process, from 0.
+    count: number of processes.
 
     Raises StadiaError with the missing processes after WAIT_S.
     """

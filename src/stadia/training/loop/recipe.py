@@ -207,7 +207,10 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return None
 
     def loss_cases(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Any]:
-        """Return its losses by name on scenes whose minimum is known (`LossCase`). batch: one of the training."""
+        """Return its losses by name on scenes whose minimum is known (`LossCase`).
+
+        batch: a batch of the training.
+        """
         return {}
 
     # -- a trained recipe ----------------------------------------------------------------------------------------------
@@ -441,7 +444,10 @@ def sample_values(weight: Tensor) -> Tensor:
 class BatchLoss:
     """The loss of a batch on its device, and the cause if it is not finite.
 
-    total: (), float32.  terms: () each, by name.  sample_sums: (B,) of all maps.  meta: of the B samples.
+    total: (), float32.
+    terms: () each, by name.
+    sample_sums: (B,) of all maps.
+    meta: origins of the B samples.
     """
 
     total: Tensor

@@ -59,11 +59,11 @@ BATCH_KEYS = tuple(f"training.{key}" for key in ("batch_size", "devices", "strat
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run, made by `Run.create` or opened by `Run.open`.
+    """The folder of a training run. `Run.create` makes a new one, `Run.open` opens an existing one.
 
-    folder: runs/<date-time>-<name>.
-    recipe, config, seed: as resolved when the run was made.
-    writes: False in the further processes of a distributed training.
+    folder: path of the folder, runs/<date-time>-<name>.
+    recipe, config, seed: name of the recipe, complete configuration, and seed, as stored when the run was made.
+    writes: whether this process writes files; False in the other processes of a distributed training.
     """
 
     folder: Path
@@ -234,7 +234,10 @@ class Run:
         self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
     def resume(self, *, from_start: bool = False) -> None:
-        """Write that the run was resumed; from_start: at step 0, without the times before."""
+        """Record that the run was resumed.
+
+        from_start: whether it resumes at step 0, without the times before.
+        """
 
         def change(facts: RunFacts) -> RunFacts:
             facts = replace(facts, status="running", finished=None, error=None, resumed=(*facts.resumed, _now()))

@@ -181,7 +181,10 @@ class PhaseClock:
         self.stopwatch.mark(phase)
 
     def begin_batch(self, step: int) -> None:
-        """Begin a batch that is on the device. step: updates made before it."""
+        """Begin a batch that is on the device.
+
+        step: updates made before it.
+        """
         self.mark("loading")
         stage = self.plan.place(step * self.plan.grad_accumulation_steps).phase
         if stage != self.stage:
@@ -244,7 +247,7 @@ class TrainingState:
 
     step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
     losses, batch_losses: losses of the latest update's batches, on the device and as numbers.
-    gradient_norm, lr: of the latest update; () before clipping.
+    gradient_norm, lr: values of the latest update; () before clipping.
     metrics: means of the latest validation, `val/NAME`, equal in all processes.  best: of the best validation.
     start_score: name and value of the start's score that chooses `best`.
     best_score: score of the best checkpoint.
@@ -436,7 +439,7 @@ class TrainingState:
 class CommandEnd:
     """The end of a command by the clock.
 
-    at_s: by time.perf_counter.
+    at_s: the time by time.perf_counter, seconds.
     after_s: seconds of the command after its training's steps.
     """
 
@@ -476,7 +479,10 @@ class TimeLimit:
         self.since_s = time.perf_counter()
 
     def add_step(self, largest: Callable[[float], float]) -> None:
-        """Add the time since the last step, or since `restart`. largest: returns the largest value of all processes."""
+        """Add the time since the last step, or since `restart`.
+
+        largest: returns the largest value of all processes.
+        """
         now_s = time.perf_counter()
         step_s = now_s - self.since_s
         self.spent_s += step_s

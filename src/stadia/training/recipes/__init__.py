@@ -39,13 +39,17 @@ CONFIGS = Registry(
 def configure(
     recipe: str, overrides: Iterable[str] = (), *, preset: str | Path | None = None, **values: Any
 ) -> RecipeConfig:
-    """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
+    """Return the configuration of a recipe (a training method).
 
-    With `start_from`, the networks are the start run's unless preset or values have keys of `model`.
+    Later sources override earlier ones: the defaults, the preset, the nested `values`, the `overrides`. With
+    `start_from`, the networks are copied from the start run, unless the preset or `values` contain keys of `model`.
 
+    recipe: name of the recipe, such as "selfsup".
+    overrides: `dotted.key=value` texts.
     preset: a name of `stadia list presets`, or the path of a YAML file.
+    values: nested values by the first key, such as data={"path": "drive.mp4"}.
 
-    Raises ConfigError with every mistake at once, and for a preset of another recipe.
+    Raises ConfigError with all mistakes at once, and for a preset of another recipe.
 
     Examples:
         >>> config = configure("selfsup", ["training.max_steps=100"], data={"path": "drive.mp4"})

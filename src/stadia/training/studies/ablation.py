@@ -211,7 +211,7 @@ class Ablation:
     config: configuration of the study.
     folder: folder with the study's files.
     runs: planned runs.
-    metrics: names of metrics, of which the first that a run has is compared.
+    metrics: names of metrics; the first one that a run has is compared.
     better: "lower" if a smaller metric is better, "higher" if a larger one is.
     """
 
@@ -291,7 +291,7 @@ class Ablation:
         return JudgedStudy(study, write_ablation_report(root), unfinished)
 
     def find_open_changes(self) -> list[str]:
-        """Return the changes for which `until` adds another seed; none if the study has `max_seeds`."""
+        """Return the changes that `until` adds another seed for; none if the study has `max_seeds`."""
         if self.config.until is None or len(self.config.seeds) >= self.config.max_seeds:
             return []
         study = self._judge_rows(self._read_rows())

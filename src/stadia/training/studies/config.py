@@ -41,7 +41,8 @@ class StudyChange(StrictModel):
     """One change of the base.
 
     set: one or several `dotted.key=value`; the effects of several are not separated.
-    expect: hypothesis about the metric.  claim: the hypothesis as a sentence, for the table.
+    expect: hypothesis about the metric.
+    claim: the hypothesis as a sentence in the table.
     """
 
     set: Words = Field(min_length=1)
@@ -64,7 +65,7 @@ class StudyConfig(StrictModel):
     budget: equal "samples" (steps x batch x grad_accumulation_steps x devices), or equal "seconds" within 5 %.
     until: seeds are added until the half-width of the interval is below this value, in the metric's unit, or below
         |effect|; null = only `seeds`.
-    max_seeds: largest number of seeds with `until`; the intervals hold for as many looks at the results.
+    max_seeds: largest number of seeds with `until`; the intervals hold for this many interim analyses.
     scores: score and judge each run at its end; "auto": if the metric is in a score file.
     post_hoc_choices: what was chosen after results existed; stadia writes it.
     """
@@ -135,7 +136,8 @@ def read_study(
 
     file: a study.yaml; None = all from the command line.
     given: values that replace the file's; None keeps the file's, and `base` is appended.
-    changes: "NAME: KEY=VALUE ...", added to the file's.  preset: settings before `base`.
+    changes: "NAME: KEY=VALUE ...", added to the file's.
+    preset: settings before `base`.
 
     Raises DataError if the file is not a YAML mapping, ConfigError with every mistake.
     """
@@ -267,7 +269,7 @@ def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str,
 
 
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
-    """Return the configuration keys in which a changed run differs from the base run, with their values.
+    """Return the configuration keys whose values differ between a changed run and the base run, with their values.
 
     Keys that cannot alter a result, such as the name, and the seed are left out.
 

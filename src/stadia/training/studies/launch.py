@@ -23,7 +23,7 @@ class Job:
 
     name: name of the run.
     words: arguments of the command `stadia`.
-    log: file to which its output is written.
+    log: file that its output is written to.
     """
 
     name: str

@@ -174,7 +174,7 @@ class StudyFolder:
 def find_post_hoc_choices(before: StudyConfig, study: StudyConfig) -> list[str]:
     """Return sentences about what was chosen after results existed: added seeds or changes, another way of judging.
 
-    Seeds that `until` adds are no choice: its intervals hold for any number of seeds.
+    Seeds that `until` adds are not a choice: its intervals hold for any number of seeds.
 
     before: configuration of the study when it was last written.
     study: its configuration now.

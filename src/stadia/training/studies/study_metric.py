@@ -44,21 +44,21 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
 def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
     """Return the first of several metrics that a run will log. Metrics that need true depth are passed over without it.
 
-    names: names of metrics; the last one is returned if none is expected.
+    names: names of metrics; the last one is returned if no metric is expected.
     config: configuration of the run, which names its data.
     """
     return next((name for name in names if name not in DEPTH_METRICS or has_depth(config) is not False), names[-1])
 
 
 def check_metric(recipe: str, metric: str) -> None:
-    """Raise ConfigError, with the nearest name, for a metric that a recipe does not log.
+    """Raise ConfigError for a metric that a recipe does not log; the message shows the nearest name.
 
     Only validation columns are checked: other columns and score files exist after a run.
     """
     known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
     if metric.startswith("val/"):
         name = metric.removeprefix("val/")
-        columns = f"val/{name}", f"val/{name.partition('/')[2]}"  # each of several data sets has scores, val/NAME/...
+        columns = f"val/{name}", f"val/{name.partition('/')[2]}"  # each of several datasets has scores, val/NAME/...
         if not known or any(fnmatchcase(column, pattern) for column in columns for pattern in known):
             return
     elif "/" in metric or "." in metric:

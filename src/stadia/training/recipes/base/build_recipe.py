@@ -64,7 +64,8 @@ class NetworkRecipeConfig(StrictModel):
 class NetworkRecipe(nn.Module):
     """A depth network with its published weights, for prediction only: it has what `DepthPredictor` takes of a recipe.
 
-    height, width: of the network's images. focal: fx / width () of its training; 0 if depth fits any camera.
+    height, width: size of the network's images.
+    focal: fx / width () of its training; 0 if depth fits any camera.
     """
 
     recipe = NETWORK_RECIPE
@@ -193,14 +194,14 @@ class NetworkCheckpoint(Checkpoint):
 def open_network_checkpoint(
     network: Path | str, find_size: FindSize = lambda: DEFAULT_SIZE, settings: Sequence[str] = ()
 ) -> Checkpoint:
-    """Return the checkpoint of a run, or a network without one.
+    """Open the checkpoint of a run, or build one for a network without a run.
 
-    network: a checkpoint, a run's folder; a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
-        transformers, or your own module:Class.
-    find_size: returns (height, width) of the images, which size a network without a run.
-    settings: its keys, `network.KEY=VALUE`.
+    network: one of: a checkpoint or the folder of a run; a name of `stadia list networks`; hf:ORG/NAME[@REVISION]; a
+        folder of the package transformers; your own module:Class.
+    find_size: returns (height, width) of the images; it sets the input size of a network without a run.
+    settings: `network.KEY=VALUE` texts that configure a network without a run.
 
-    Raises CheckpointError and ConfigError.
+    Raises CheckpointError if the network is missing or damaged, and ConfigError for wrong settings.
     """
     text = str(network)
     if not is_network_name(text):
@@ -379,9 +380,13 @@ def record_failure(run: Run) -> Iterator[None]:
 
 
 def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
-    """Return the recipe with its initial weights. Raises CheckpointError if `config.start_from` does not fit.
+    """Create a recipe with the initial weights of its networks.
 
-    resumed: its own checkpoint will be loaded, so pretrained weights are unnecessary.
+    recipe_class: class of the recipe.
+    config: its configuration.
+    resumed: whether its own checkpoint will be loaded, so that pretrained weights are unnecessary.
+
+    Raises CheckpointError if `config.start_from` does not fit.
     """
     if resumed:
         recipe = recipe_class(without_pretrained(config))
@@ -406,21 +411,24 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
 def load_predictor(
     checkpoint: Checkpoint | Path, size: tuple[int, int] | None = None, *, flip: bool = False
 ) -> Predictor:
-    """Return a predictor of a trained recipe: depth, and motion if it was trained.
+    """Load a trained network as a predictor of depth, and of camera motion if it was trained.
 
-    checkpoint: opened, or the path of a checkpoint or a run's folder.
-    size: (height, width) of the network; by default the training's.
-    flip: average each map with the mirrored image's.
-    Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
+    checkpoint: an opened checkpoint, or the path of a checkpoint or a run's folder.
+    size: (height, width) of the network's input; None takes the size of the training.
+    flip: whether to average each depth map with the map of the mirrored image.
+
+    Raises CheckpointError if the checkpoint is damaged or predicts no depth, and ConfigError for an unsupported size.
     """
     opened = open_checkpoint(checkpoint)
     return make_predictor(load_recipe(opened), opened.path, size, flip=flip)
 
 
 def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:
-    """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, or its last).
+    """Load a trained recipe: its networks with their weights, and the code of its training.
 
-    recipe_class: the user's own class that trained it; by default the recipe's.
+    checkpoint: an opened checkpoint, the path of a checkpoint, or a run's folder (the best checkpoint, or else the
+        last).
+    recipe_class: your own subclass that trained it; None takes the class of the recipe.
 
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """

@@ -66,7 +66,9 @@ _M = TypeVar("_M", bound=StrictModel)
 
 
 def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> RecipeConfig:
-    """Return the configuration of a run or a checkpoint. path: its file, for the message.
+    """Return the configuration of a run or a checkpoint.
+
+    path: its file, which an error message names.
 
     Raises CheckpointError if this version of stadia has no such recipe, or the recipe has other keys or values.
     """
@@ -261,7 +263,7 @@ class SelfSupervisedConfig(RecipeConfig):
             mistake = f"model.brightness is true and {key}.offsets is empty"
             yield f"{mistake}: brightness needs neighbors in time"
         if bool(data_set.offsets) != bool(self.data.offsets):
-            rule = "all data sets need neighbors in time, or no data set has any"
+            rule = "all datasets need neighbors in time, or no dataset has any"
             yield f"{key}.offsets and data.offsets: {rule}"
         sizes = {crop or (data_set.height, data_set.width), (data_set.height, data_set.width)}
         if self.model.pose_head == "linear" and sizes != {(self.data.height, self.data.width)}:

@@ -75,15 +75,15 @@ class DepthRecipe(
 
     A recipe defines its `depth_scale`, and `inverse_depth` unless its `model` is a `DepthNetwork` or a `DepthPoseNet`.
 
-    config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
-        `data.crop` the part of each image for the network.
+    config: configuration with every "auto" resolved. `data.height` and `data.width` are the size of the network's
+        images, `data.crop` the part of each image for the network.
     """
 
     training_camera: TrainedCamera | None = None
     """The camera of the images that trained; None if there are several."""
 
     focal: Tensor
-    """fx / width () of the cameras that trained, (n,) with several data sets; 0 before training."""
+    """fx / width () of the cameras that trained, (n,) with several datasets; 0 before training."""
 
     def __init__(self, config: VideoConfigT) -> None:
         super().__init__(config)
@@ -100,13 +100,16 @@ class DepthRecipe(
         raise NotImplementedError(f"{type(self).__name__} defines no depth_scale")
 
     def inverse_depth(self, image: Tensor, camera: Camera | None = None) -> Tensor:
-        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), for the training camera in 1/m, see `depth_scale`."""
+        """Predict inverse depth, (B, 3, H, W) to (B, 1, H, W), with the training camera in 1/m, see `depth_scale`."""
         if self.depth_network is None:
             raise NotImplementedError(f"{type(self).__name__} predicts no depth")
         return self.maps(image, camera).inverse_depth
 
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
-        """Predict all output maps of images (B, 3, H, W). camera: of the images, for networks that use it."""
+        """Predict all output maps of images (B, 3, H, W).
+
+        camera: camera of the images, for networks that use it.
+        """
         if self.depth_network is None:
             return PredictedMaps(self.inverse_depth(image))
         left, _, log_uncertainty = self.depth_network(image, camera)
@@ -220,8 +223,8 @@ class DepthRecipe(
 
     def describe_score(self, name: str) -> str:
         if name == "val/abs_rel":
-            has_several = self.focal.ndim > 0  # data sets, which may have different scales
-            return "AbsRel (mean of the data sets)" if has_several else f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
+            has_several = self.focal.ndim > 0  # datasets, which may have different scales
+            return "AbsRel (mean of the datasets)" if has_several else f"AbsRel ({ALIGNMENTS[self.depth_scale]})"
         return "photometric residual" if name == "val/residual" else super().describe_score(name)
 
     def modules_to_compile(self) -> Iterable[nn.Module]:

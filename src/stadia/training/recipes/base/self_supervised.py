@@ -56,7 +56,7 @@ def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
 
 
 def check_networks(config: SelfSupervisedConfig) -> None:
-    """Raise ConfigError for networks that cannot be built, or not for the image size of a data set."""
+    """Raise ConfigError for networks that cannot be built, or not for the image size of a dataset."""
     check_trains(config.model)
     load_loss(config.loss.name, SelfSupervisedLoss)
     sets = config.data.sets.values()
@@ -97,7 +97,10 @@ def set_network(config: ConfigT, network: DepthNetworkConfig) -> ConfigT:
 
 
 def choose_teacher(config: ConfigT) -> ConfigT:
-    """Return the configuration with "auto" of `teacher` resolved. config: with `data.stereo` resolved."""
+    """Return the configuration with "auto" of `teacher` resolved.
+
+    config: the configuration with `data.stereo` resolved.
+    """
     is_mono = len(config.data.mono) == len(config.data.sets)
     is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
     teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
@@ -109,7 +112,7 @@ class ViewSynthesis:
 
     It has no weights: a recipe passes the prediction of its networks, and registers `gate`, which has buffers.
 
-    config: with `data.stereo` resolved.
+    config: the configuration with `data.stereo` resolved.
     has_known_motion: the recorded motion of a map replaces the predicted one, and trains the pose network.
     """
 
@@ -220,7 +223,10 @@ class ViewSynthesis:
     # -- validation
 
     def start_validation(self, scale: DepthScale) -> None:
-        """Forget the motions and residuals of the last validation. scale: of the predicted motions."""
+        """Forget the motions and residuals of the last validation.
+
+        scale: scale of the predicted motions.
+        """
         self.scale, self.motions, self.residuals = scale, MotionPairs(scale), ValidationScores()
 
     def score(
@@ -278,7 +284,7 @@ class ViewSynthesis:
     def motion_scores(self) -> dict[str, float]:
         """Return slope and correlation of predicted over true motion by axis, if poses are known.
 
-        With several data sets also return `NAME/motion_scale`, the factor from predicted to true motion.
+        With several datasets also return `NAME/motion_scale`, the factor from predicted to true motion.
         """
         self.epoch_motions = self.motions.collect()
         scales = {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
@@ -341,7 +347,8 @@ def add_motion_term(
 
     The error is the parallax of a wrong motion at the median depth of the points, over the motion's parallax.
 
-    T_predicted, T_known: (B, N, 4, 4), the latter NaN if unknown.  depth: of the points, in their unit.
+    T_predicted, T_known: (B, N, 4, 4), the latter NaN if unknown.
+    depth: depth of the points, in their unit.
     """
     known = T_known.isfinite().all(-1).all(-1)
     true = torch.where(known[..., None, None], T_known.to(T_predicted.dtype), T_predicted.detach())
@@ -388,7 +395,8 @@ def depth_stats(inverse_depth: Tensor, depth_range_m: tuple[Tensor, Tensor] | No
     `depth/spread` is the standard deviation of inverse depth over its mean. The last two are shares of pixels at the
     bounds.
 
-    inverse_depth: (B, 1, H, W) in 1/m.  depth_range_m: of `find_depth_range`.
+    inverse_depth: (B, 1, H, W) in 1/m.
+    depth_range_m: the result of `find_depth_range`, metres.
     """
     pixels = inverse_depth.detach()[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].flatten(1).float()
     stats = {"depth/median": 1 / pixels.median(), "depth/spread": (pixels.std(dim=1) / pixels.mean(dim=1)).median()}
@@ -529,10 +537,10 @@ class TeacherTerm:
     ) -> LossReport:
         """Return the loss of a batch with the term "teacher".
 
-        report: of the recipe's own loss.
+        report: report of the recipe's own loss.
         inverse_depth: (B, 1, H, W) of the student.
-        batch: with the images as recorded.
-        student_scale: of the recipe's depth.
+        batch: the batch with the images as recorded.
+        student_scale: scale of the recipe's depth.
         step, last_step: updates made, and in the whole training.
         find_residual: pixels with a larger residual than the student's do not count.
         """

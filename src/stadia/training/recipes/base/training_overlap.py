@@ -45,7 +45,7 @@ class TrainedInput:
 
     names: frames of the input that trained; None if unknown.
     is_of_training: these, or others of their recording, video or session, trained.
-    overlap: with the predicted recording; None for a video file or an image.
+    overlap: training frames that overlap the predicted recording; None for a video file or an image.
     """
 
     names: frozenset[str] | None = None
@@ -115,9 +115,9 @@ class TrainingOverlap:
     ) -> TrainedInput:
         """Return the part of a prediction's input that trained; a single image is not compared.
 
-        recording: of a data set; None for a video file or an image.
+        recording: the recording of a dataset; None for a video file or an image.
         indices: predicted frames.
-        video_hash: of a video file, or "".
+        video_hash: hash of a video file, or "".
         names: names of predicted frames; empty: all of the video.
         """
         if recording is not None:
@@ -161,7 +161,7 @@ class TrainingOverlap:
         return sum(len(self.trained[name].intersection(frames)) for name, frames in indices.items())
 
     def count_same_session(self, indices: Indices) -> int | None:
-        """Return the count of frames that did not train but are of a session that did; None if unknown."""
+        """Return the count of frames outside the training whose session has training frames; None if unknown."""
         if not self.is_known:
             return None
         return sum(len(set(frames) - self.trained[name]) for name, frames in indices.items() if name in self.sessions)
@@ -182,7 +182,10 @@ class TrainingOverlap:
         return kept
 
     def notes(self, indices: Indices, *, can_exclude: bool = True) -> list[str]:
-        """Return notes for a score on these frames. can_exclude: whether the command has --held-out."""
+        """Return notes for a score on these frames.
+
+        can_exclude: whether the command has --held-out.
+        """
         words, total = self.words, sum(map(len, indices.values()))
         notes = []
         if self.reason and not self.is_known:
@@ -216,7 +219,7 @@ def note_trained(trained: int | None, total: int) -> str:
 class TrainedData(StrictModel):
     """Facts of run.json about the training frames. Other keys are ignored.
 
-    fingerprints: of the recordings that trained or validated, by name.
+    fingerprints: hashes of the training and validation recordings, by name.
     train_frames, train_videos: [start, stop) blocks of numbers, by recording name and by the content of a video.
     train_images: joined hashes of image files, by recording name.
     train_sessions: sessions (drives) of the frames that trained.
@@ -234,7 +237,7 @@ class TrainedData(StrictModel):
 
 @dataclass(frozen=True)
 class _Record:
-    """The training frames of all data sets.
+    """The training frames of all datasets.
 
     recordings, videos: blocks of frame numbers by their recording's fingerprint, and by the content of their video.
     images: contents of image files.

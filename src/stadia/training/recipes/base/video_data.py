@@ -82,7 +82,7 @@ def make_loaders(
 class VideoData:
     """Batches for training and validation, and their origin.
 
-    config: of the data, with every "auto" resolved.
+    config: configuration of the data with every "auto" resolved.
     split: frames behind the loaders.
     train, val: loaders; val may be None.
     """
@@ -94,7 +94,7 @@ class VideoData:
 
     @property
     def data_sets(self) -> Mapping[str, VideoData]:
-        """Return the data sets by name; a single one has the name ""."""
+        """Return the datasets by name; a single one has the name ""."""
         return {"": self}
 
     @property
@@ -189,10 +189,10 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
     """Open the data of a configuration, with a progress bar while images are decoded.
 
     Validation gets ground truth for scores if there is any; training only with `config.ground_truth_depth`. Raises
-    DataError; ConfigError also for several data sets.
+    DataError; ConfigError also for several datasets.
     """
     if isinstance(config, DataConfig) and config.extra_datasets:
-        found, expected = f"the data sets {', '.join(config.sets)}", "one, which is what this recipe trains on"
+        found, expected = f"the datasets {', '.join(config.sets)}", "one, which is what this recipe trains on"
         fix = "leave data.extra_datasets out, or train selfsup"
         raise ConfigError("data.extra_datasets", found=found, expected=expected, fix=fix)
     with report_progress(console) as progress:
@@ -219,14 +219,14 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
     return VideoData(config, split, *make_loaders(train, val, training, seed=seed))
 
 
-# -- several data sets: each opened alone, their batches alternate
+# -- several datasets: each opened alone, their batches alternate
 
 
 @dataclass(frozen=True)
 class MultiVideoData(VideoData):
-    """Several data sets as one. `config` is the first data set's, with the rest in it; `split` has all frames.
+    """Several datasets as one. `config` is the first dataset's, with the rest in it; `split` has all frames.
 
-    parts: each data set by name, the first one first.
+    parts: each dataset by name, the first one first.
     """
 
     config: DataConfig
@@ -236,7 +236,7 @@ class MultiVideoData(VideoData):
 
     @classmethod
     def combine(cls, config: DataConfig, parts: Mapping[str, VideoData], *, seed: int) -> Self:
-        """Combine data sets that were opened one by one, with their resolved configurations."""
+        """Combine datasets that were opened one by one, with their resolved configurations."""
         first, *_ = parts.values()
         others = {name: part.config for name, part in parts.items() if name != config.name}
         settled = {"stereo": first.config.stereo, "sparse_depth": first.config.sparse_depth}
@@ -260,10 +260,10 @@ class MultiVideoData(VideoData):
         return {**first.facts, "name": name, "extra_datasets": {extra: part.facts for extra, part in others}}
 
     def summary_lines(self) -> list[str]:
-        """Return one line for each data set."""
+        """Return one line for each dataset."""
         batches = self.train.batches
         return [
-            f"data set {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0}"
+            f"dataset {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0}"
             f" validate, {part.config.width}x{part.config.height}, {'stereo' if part.config.stereo else 'one camera'},"
             f" {batches[name]} of {sum(batches.values())} batches an epoch"
             for name, part in self.parts.items()
@@ -271,7 +271,7 @@ class MultiVideoData(VideoData):
 
 
 def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
-    """Open the one data set of a configuration, or each of several. Raises DataError, ConfigError."""
+    """Open the one dataset of a configuration, or each of several. Raises DataError, ConfigError."""
     if not config.extra_datasets:
         return open_video(config, training, seed=seed, console=console)
     parts = {
@@ -360,7 +360,11 @@ def _round(depth_m: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MatchDepth:
-    """Depth of matches by the rig. depth_m: (M,) metres.  pairs: number of matched stereo pairs."""
+    """Depth of matches by the rig.
+
+    depth_m: (M,) metres.
+    pairs: number of matched stereo pairs.
+    """
 
     depth_m: Array
     pairs: int

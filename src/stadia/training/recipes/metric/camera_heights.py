@@ -72,8 +72,11 @@ class HeightObservations:
 class EpochEstimate:
     """The estimate of an epoch for a group.
 
-    camera_m: the frames' heights by `pool`.  frames: frames with an inlier object, of `frames_seen`.
-    kept: share of inlier objects.  low_m, high_m: quartiles of the frames.  spread: their distance over the median.
+    camera_m: the frames' heights by `pool`.
+    frames: frames with an inlier object, of `frames_seen`.
+    kept: share of inlier objects.
+    low_m, high_m: quartiles of the frames.
+    spread: their distance over the median.
     horizon_m: the median over all objects by the horizon, about 3 % too low; NaN if too few objects agree.
     road_m: the median camera height over the road in the frames' own depth; NaN without a road.
     height_mismatch: the median absolute log ratio of two estimates of that height.
@@ -110,7 +113,7 @@ def estimate_epoch_height(
 ) -> EpochEstimate:
     """Estimate the height of one group from an epoch. Raises RunError if its recordings have several heights.
 
-    known_m: the height of the group before, for the absolute test; NaN if unknown.
+    known_m: the group's height so far, which the absolute test compares with; NaN if unknown.
     """
     has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
     by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)
@@ -230,7 +233,11 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
 
 @dataclass(frozen=True, slots=True)
 class AverageHeight:
-    """The height of a group; NaN if unknown. epochs: number of averaged epochs. horizon_m: from the horizon."""
+    """The height of a group; NaN if unknown.
+
+    epochs: number of averaged epochs.
+    horizon_m: height from the horizon.
+    """
 
     metres: float = math.nan
     epochs: int = 0
@@ -240,7 +247,8 @@ class AverageHeight:
 def update_average(before: float, epochs: int, estimate: float, *, step: float = 1.0) -> float:
     """Return the mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
 
-    before: over `epochs` epochs.  step: factor on the change.
+    before: the average over `epochs` epochs.
+    step: factor on the change.
     """
     return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
 
@@ -441,7 +449,7 @@ def explain_missing_scale(
     """Return why depth is not in metres: the missing condition of each camera group.
 
     epoch_heights: the epochs of each group.
-    known_m, predicted_m: of each group, its height and the one in predicted depth; NaN if unknown.
+    known_m, predicted_m: height of each group, known and in predicted depth; NaN if unknown.
     """
     if not any(epoch_heights.values()):
         return "the best weights are older than the first camera height; train longer"

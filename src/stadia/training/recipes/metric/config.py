@@ -16,7 +16,7 @@ Height = Annotated[float, Field(ge=PLAUSIBLE_HEIGHT_M[0], le=PLAUSIBLE_HEIGHT_M[
 
 
 class CameraHeightsConfig(StrictModel):
-    """The learnt camera height above the road, one for each group of cameras mounted alike.
+    """The learnt camera height above the road, one for each group of cameras with the same mount.
 
     known_m: known heights in metres, by group, 0.1 to 30. They supervise from the first step on, and start the average.
     between_m: lowest and highest height that depth may give, by group (`first_height`).
@@ -37,7 +37,7 @@ class CameraHeightsConfig(StrictModel):
     max_change: a height that changes by a larger factor counts half.
     max_jump: an epoch's height that differs by this factor from the known one is rejected; null: never.
     update_every: epochs between two updates; the last of them counts.
-    hold_epochs: epochs after the first height in which it stays, and after `reinitialize_at_epoch`.
+    hold_epochs: number of epochs with a constant height after the first one, and after `reinitialize_at_epoch`.
     momentum: share of the height before in the new one; null: the average over epochs with weights 1, 2, 3, ...
     pool: how the frames of an epoch become one height: their "median", their "mean", or "weighted", the mean weighted
         by the number of objects: the variance of a frame falls with it.
@@ -96,8 +96,8 @@ class MetricConfig(SelfSupervisedConfig):
     first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height, if
         that is precise enough; it supervises from the first step. "depth" waits for `heights.first_epoch`.
     max_height_epochs: maximum epochs of heights. With more epochs of the data several count as one.
-    scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of
-        the training, at least 4.
+    scale_schedule_epochs: number of epochs until the loss weight has moved from objects to the camera height. "auto": a
+        third of the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
     reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
         stay; null: never.

@@ -1,4 +1,4 @@
-"""Road video with masks: data sets, camera groups, and initial camera heights from silhouettes."""
+"""Road video with masks: datasets, camera groups, and initial camera heights from silhouettes."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +68,7 @@ class RoadData(VideoData):
 
 @dataclass(frozen=True)
 class MultiRoadData(MultiVideoData):
-    """Several data sets of road video; camera groups are numbered through all of them."""
+    """Several datasets of road video; camera groups are numbered through all of them."""
 
     train: MixtureLoader[Batch[Inputs, RoadTargets]]  # type: ignore[assignment]
     val: SequentialLoader[Batch[Inputs, RoadTargets]] | None  # type: ignore[assignment]
@@ -81,7 +81,7 @@ class MultiRoadData(MultiVideoData):
 
 
 def join_mask_findings(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Return the findings about the masks of all data sets; one of them needs masks."""
+    """Return the findings about the masks of all datasets; one of them needs masks."""
     findings = [finding for part in parts for finding in part]
     if all(any(finding.severity is Severity.STOP for finding in part) for part in parts):
         return findings
@@ -97,7 +97,7 @@ RoadVideo = RoadData | MultiRoadData
 def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
     """Open the data of a configuration; return it with every "auto" of data and cameras resolved.
 
-    Raises DataError; ConfigError also if a height was measured on a data set that validates.
+    Raises DataError; ConfigError also if a height was measured on a dataset that validates.
     """
     formats = [detect_format(expand_home(data_set.path), data_set.format) for data_set in config.data.sets.values()]
     config.road.check_scored_on(formats)
@@ -160,7 +160,7 @@ def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig
 def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]) -> list[str]:
     """Return for each image the part of its recording, as findings name it.
 
-    frames: number of frames of each recording, by its data set and name.
+    frames: number of frames of each recording, by its dataset and name.
     """
     names = []
     for image in meta:

@@ -16,7 +16,7 @@ class SelfsupConfig(SelfSupervisedConfig):
 
     recipe: name of this recipe.
     motion: source of the motion between frames: the pose "network", or the "map" of each video (`stadia map`), whose
-        points also supervise depth. "auto" takes the map if every data set is a video with one, and no loss gives
+        points also supervise depth. "auto" takes the map if every dataset is a video with one, and no loss gives
         metres.
     """
 

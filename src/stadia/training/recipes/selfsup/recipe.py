@@ -6,7 +6,6 @@ With a stereo source, whose transform is the rig's, depth is in metres.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -43,7 +42,7 @@ from stadia.training.recipes.base.self_supervised import (
     make_networks,
     set_network,
 )
-from stadia.training.recipes.base.video_data import VideoData, open_data_sets, resolve_initial_depth
+from stadia.training.recipes.base.video_data import VideoData, open_data_sets, report_progress, resolve_initial_depth
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 
 MIN_PLACED = 0.5  # a map must place this share of the frames
@@ -53,7 +52,7 @@ DatasetT = TypeVar("DatasetT", bound=DatasetConfig)
 
 
 def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
-    """Return the configuration with `motion` resolved: with "map" the data sets take the poses of their maps.
+    """Return the configuration with `motion` resolved: with "map" the datasets take the poses of their maps.
 
     It prints the reason if a map is not used. Raises ConfigError for motion=map without a usable map, or with a loss
     that gives metres.
@@ -81,7 +80,7 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 
 
 def find_reason_against(data_set: DatasetConfig) -> str | None:
-    """Return why a data set does not take its motion from a map; "" without a map, None if it does.
+    """Return why a dataset does not take its motion from a map; "" without a map, None if it does.
 
     Raises DataError if the map's verdict is unusable: its frames show no motion that a network could learn either.
     """
@@ -113,7 +112,7 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     def take(data_set: DatasetT) -> DatasetT:
         unit = data_set.map_unit_m
         if unit is None and starts_in_metres:
-            measured = measure_map_unit(config.model, data_set)
+            measured = measure_map_unit(config.model, data_set, console)
             geometry = find_map_geometry(expand_home(data_set.path), skip_damaged=True)
             if measured is not None and geometry is not None:
                 unit = float(f"{measured.size / geometry.stored_unit:.{DIGITS}g}")
@@ -129,10 +128,10 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     return config.model_copy(update={"data": data, "motion": "map"})
 
 
-def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> MapUnit | None:
+def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig, console: Console) -> MapUnit | None:
     """Return the unit of a video's map in metres, by a network whose published weights predict metres, or None.
 
-    It is measured as `stadia predict` measures it.
+    It is measured as `stadia predict` measures it. console: shows progress.
     """
     from stadia.evaluation.frame_preparation import Frame
     from stadia.networks.depth.depth_network import build_depth_network
@@ -147,9 +146,12 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> MapUni
         recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
         stream = FrameStream.open(path, data_set.camera)
         camera = read_user_camera(data_set.camera, path, *read_image_size(path), frames=stream.count())
-        filmed = replace(stream, lens=camera.undistortion).select(mapped.list_measured())
+        numbers = mapped.list_measured()
+        filmed = replace(stream, lens=camera.undistortion).select(numbers)
         frames = (Frame(one.name, one.filmed, camera.intrinsics.select_K(one.index)) for one in filmed)
-        deque(mapped.observe(recipe.predictor(), frames), maxlen=0)
+        with report_progress(console, log=True) as report:
+            for done, _ in enumerate(mapped.observe(recipe.predictor(), frames), 1):
+                report("measuring the unit of the map", done, len(numbers))
         return mapped.unit
     return None
 
@@ -237,7 +239,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         return self.view_synthesis.score(batch, self.model(batch), self.global_step, self.last_step, scale)
 
     def batch_depth_scale(self, batch: Batch) -> DepthScale:
-        """Return metres for data sets with a rig, even if others have none: this shows a drift of the scale."""
+        """Return metres for datasets with a rig, even if others have none: this shows a drift of the scale."""
         return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.depth_scale
 
     def validation_summary(self) -> Mapping[str, float]:
@@ -255,7 +257,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def _has_metric_map(self) -> bool:
-        """Return whether the motion is that of maps whose unit is known in metres."""
+        """Return whether the motion comes from maps whose unit is known in metres."""
         sets = self.config.data.sets.values()
         return self.config.motion == "map" and all(data_set.map_unit_m is not None for data_set in sets)
 

@@ -44,9 +44,9 @@ class SupervisedConfig(RecipeConfig):
     recipe: name of this recipe.
     backbone_lr_factor: learning rate of the network's backbone over `optimizer.lr`; null: 0.1 with published weights
         (MiDaS, arXiv 1907.01341), else 1.
-    balance: of several data sets: "none", or "min_norm": each loss is weighted so that the combination of their
+    balance: weights of several datasets: "none", or "min_norm": each loss is weighted so that the combination of their
         gradients at the network's last layers is shortest (MGDA; MiDaS, arXiv 1907.01341).
-    balance_every: batches of a data set between two measurements of its gradient.
+    balance_every: batches of a dataset between two measurements of its gradient.
     teacher: network whose depth is a label in addition to the ground truth; `teacher=NETWORK` for short.
     """
 
@@ -66,7 +66,7 @@ class SupervisedConfig(RecipeConfig):
     @model_validator(mode="after")
     def _check_balance(self) -> Self:
         if self.balance != "none" and not self.data.extra_datasets:
-            raise ValueError("balance needs several data sets (data.extra_datasets): leave it out")
+            raise ValueError("balance needs several datasets (data.extra_datasets): leave it out")
         return self
 
     @model_validator(mode="after")

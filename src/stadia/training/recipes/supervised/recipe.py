@@ -48,7 +48,7 @@ FAR_LIMIT_M = 200.0
 """Fitted weights must reach this depth, beyond any ground truth."""
 
 LAST_WEIGHTS = 4
-"""The gradient of these last parameters, which all data sets share, represents the whole network's."""
+"""The gradient of these last parameters, which all datasets share, represents the whole network's."""
 
 METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
 """These parts of the loss depend on metres."""
@@ -250,7 +250,7 @@ def check_common_loss(loss: SparseDepthConfig, data: VideoData) -> None:
         "loss",
         found=f"{used}, which need metres, and depth without a unit in {len(recordings)} recordings, such as"
         f" '{recordings[0].name}'",
-        expected="a loss that fits the depth of all data sets",
+        expected="a loss that fits the depth of all datasets",
         fix=" ".join(f"loss.{part}=0" for part in parts) + " loss.affine_invariant=1 loss.gradient_matching=0.5",
     )
 
