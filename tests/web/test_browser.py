@@ -658,6 +658,7 @@ def test_a_video_at_both_widths(chromium: Any, address: str, width: int, tmp_pat
     assert tab.text("#video-number").startswith("2 of")
     shown, depth = (tab.page.locator(f"#video-{name}").bounding_box() for name in ("stage", "beside"))
     assert (shown["width"], shown["height"]) == (depth["width"], depth["height"]), "depth is next to the frame"
+    assert tab.page.locator("#video-depth").evaluate("one => one.style.clipPath") == "", "all of it"
     tab.page.wait_for_selector("#video-cloud[data-drawn]")
     assert tab.find_faults_of_access() == []
     first = tab.page.evaluate("location.hash")

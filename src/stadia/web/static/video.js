@@ -11,6 +11,7 @@ function makeParts() {
   for (const one of frames.querySelectorAll(".handle, .bar, [id=video-split], [for=video-split]")) one.remove();
   const withBar = make("div", { className: "with-bar" });
   layer.append(frames.querySelector("#video-depth"));
+  frames.querySelector("#video-depth").style.clipPath = ""; // the photo's divider cuts it
   depth.append(layer);
   withBar.append(depth, make("img", { id: "video-bar", className: "video-bar", alt: "Depths of the colors of this frame" }));
   side.append(frames.querySelector("#video-stage"), make("img", { id: "video-depth-other", alt: "Its depth by the other network", hidden: true }), withBar);
