@@ -10,8 +10,8 @@ function makeParts() {
   const frames = copyPart("stage-part", "video-"), side = make("div", { className: "side" }), depth = make("div", { className: "stage", id: "video-beside" }), layer = make("div", { className: "layer" });
   for (const one of frames.querySelectorAll(".handle, .bar, [id=video-split], [for=video-split]")) one.remove();
   const withBar = make("div", { className: "with-bar" });
-  layer.append(frames.querySelector("#video-depth"));
   frames.querySelector("#video-depth").style.clipPath = ""; // the photo's divider cuts it
+  layer.append(frames.querySelector("#video-depth"));
   depth.append(layer);
   withBar.append(depth, make("img", { id: "video-bar", className: "video-bar", alt: "Depths of the colors of this frame" }));
   side.append(frames.querySelector("#video-stage"), make("img", { id: "video-depth-other", alt: "Its depth by the other network", hidden: true }), withBar);
