@@ -162,7 +162,10 @@ def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
 
 
 def measure_length_ratio(step: Step, motion: TwoViewMotion | None) -> float:
-    """Return the length by the poses over a motion's length; 0 if one is missing, or their directions differ."""
+    """Return a step's length in the poses divided by its length in `motion`.
+
+    It is 0 if either is missing, the parallax is too small, or their directions differ.
+    """
     T = step.T_second_first
     if motion is None or T is None or motion.parallax_px < MIN_LENGTH_PARALLAX_PX * step.grain_px:
         return 0.0

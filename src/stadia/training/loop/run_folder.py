@@ -183,7 +183,7 @@ class Run:
         return isinstance(own, int | float) and (minutes is None or minutes > own)
 
     def set_time_limit(self, minutes: float | None) -> None:
-        """Write another time limit into the configuration; the run has not ended by time then."""
+        """Write another time limit into the configuration, and clear the record that the old one ended the run."""
         self.config["training"]["max_minutes"] = minutes
         self.update_facts(lambda facts: replace(facts, ended_by_time=None))
         if self.writes:  # the configuration last: a resume after a stop in between raises the limit again
