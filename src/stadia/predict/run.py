@@ -319,7 +319,7 @@ class Session:
             gate.beliefs += [] if belief is None else [belief]
             gate.of_scale += self.receipt.findings()
             gate.asked.add(Question.SCALE)
-        gate.has_learned_metres = self.receipt is None
+        gate.has_learned_metres = self.receipt is None and self.input.count != 1
         if (answer := self._answer_scale()) is not None:
             gate.answers[Question.SCALE] = answer
         return gate
