@@ -309,6 +309,13 @@ def test_one_map_for_a_straight_road_is_right_for_a_published_network() -> None:
     assert judge_measurements(alike, LEARNED).verdict is Verdict.UNUSABLE
 
 
+def test_row_means_that_suffice_are_a_note_for_a_published_network() -> None:
+    rows = replace(GOOD, row_error=1.0, row_pairs=4, row_deviation=0.0)
+    for training, severity in ((TrainingRecord(is_published=True), Severity.NOTE), (LEARNED, Severity.WARN)):
+        (finding,) = judge_measurements(rows, training).findings
+        assert (finding.code, finding.severity) == ("M34", severity)
+
+
 def test_a_finding_states_how_often_it_was_wrong() -> None:
     judged = judge_measurements(replace(GOOD, match_error=1.1), LEARNED)
     (finding,) = judged.findings

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stadia.checks.prediction_checks import FrameMeasurements, Question, QuestionVerdict, TrainingRecord, Verdict
+from stadia.checks.prediction_checks import Question, QuestionVerdict, TrainingRecord, Verdict
 from stadia.checks.prediction_checks.prediction_verdict import (
     FocalEstimate,
     check_focal_estimates,
@@ -59,18 +59,16 @@ def test_metres_are_no_better_than_depth_and_camera_and_nothing_else_is_worsened
 
 
 def test_learned_metres_of_a_video_need_a_depth_that_is_judged():
-    """Metres that a source measured are right whatever the matches show; a photo has no matches."""
+    """Metres that a source measured are right whatever the matches show."""
     verdicts = make_verdicts(depth=Verdict.NOT_JUDGED)
     assert propagate_findings(verdicts, [])[Question.SCALE].verdict is Verdict.USABLE
     learned = propagate_findings(verdicts, [], has_learned_metres=True)
     assert learned[Question.SCALE].verdict is Verdict.NOT_JUDGED
     doubtful = make_verdicts(depth=Verdict.NOT_JUDGED, scale=Verdict.DOUBTFUL)
     assert propagate_findings(doubtful, [], has_learned_metres=True) == doubtful
-    for frames, verdict in ((1, Verdict.USABLE), (2, Verdict.NOT_JUDGED)):
-        measured = FrameMeasurements(frames, 6.0, None, None, None, 0, None)
-        scale = {Question.SCALE: QuestionVerdict(Verdict.USABLE, "-")}
-        judged = judge_measurements(measured, TrainingRecord(), verdicts=scale, has_learned_metres=True)
-        assert judged.verdicts[Question.SCALE].verdict is verdict
+    scale = {Question.SCALE: QuestionVerdict(Verdict.USABLE, "-")}
+    judged = judge_measurements(None, TrainingRecord(), verdicts=scale, has_learned_metres=True)
+    assert judged.verdicts[Question.SCALE].verdict is Verdict.NOT_JUDGED
 
 
 def test_a_doubtful_scale_does_not_condemn_the_depth():

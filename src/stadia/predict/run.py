@@ -319,7 +319,7 @@ class Session:
             gate.focal_estimates += [] if estimate is None else [estimate]
             gate.of_scale += self.receipt.findings()
             gate.counted.add(Question.SCALE)
-        gate.has_learned_metres = self.receipt is None
+        gate.has_learned_metres = self.receipt is None and self.input.count != 1
         if (of_scale := self._judge_scale()) is not None:
             gate.verdicts[Question.SCALE] = of_scale
         return gate

@@ -93,7 +93,7 @@ class PredictionGate:
         verdicts: verdicts on scale, path and camera that follow from the input and the options.
         counted: questions that count in the overall verdict, next to the depth.
         has_path_of_depth: whether the camera trajectory is computed from predicted depth.
-        has_learned_metres: whether the metres are those that the network learned, and nothing measured them.
+        has_learned_metres: whether the metres of a video are those that the network learned, and nothing measured them.
     """
 
     def __init__(

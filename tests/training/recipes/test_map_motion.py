@@ -140,7 +140,7 @@ def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(imag
     write_map(images.with_name("room.map"), focal_px=60)
     config, printed = resolve(make_config(images))
     assert config.motion == "network"
-    assert "not used: a focal length 1.50 times as long" in printed
+    assert "not used: a focal length of 1.50 times" in printed
     with refuses(ConfigError, where="motion=map"):
         resolve(make_config(images, "motion=map"))
 
