@@ -192,7 +192,7 @@ def test_an_adapted_network_is_shown_only_if_it_is_better(
     monkeypatch.setattr(
         video_routes.networks, "load_network", lambda name: make_network("metres" if "/" in name else name)
     )
-    refused = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": 1})
+    refused = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": least / 2})
     assert refused.status_code == 422, "and not after a minute of work"
     busy = threading.Event()
     app.state.shared.video_queue.submit(busy.wait)  # other videos do not wait for an adaptation, nor it for them
