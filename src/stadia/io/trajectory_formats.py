@@ -416,9 +416,8 @@ def _find_named_columns(table: Table) -> dict[str, int] | None:
             columns["t"] = column
         elif _TIME_NAME.fullmatch(name):
             columns.setdefault("t", column)
-    if columns.keys() != {"t", *POSITION, *QUATERNION} or not max(columns.values()) < table.values.shape[1] <= len(
-        names
-    ):
+    width = table.values.shape[1]
+    if columns.keys() != {"t", *POSITION, *QUATERNION} or width > len(names) or max(columns.values()) >= width:
         return None
     if (after := columns["t"] + 1) < len(names) and _are_split_times(table, columns["t"]):
         first, second = (_SPLIT_NAME.fullmatch(names[column]) for column in (columns["t"], after))
@@ -560,9 +559,8 @@ def _read_times(table: Table, column: int, nanoseconds: int | None = None) -> tu
     words = table.words[column]
     if nanoseconds is not None:
         whole, parts = table.values[:, column].astype(np.int64), table.values[:, nanoseconds].astype(np.int64)
-        return convert_times([str(stamp) for stamp in whole * 10**9 + parts], "nanoseconds")[
-            0
-        ], "seconds and nanoseconds"
+        times, _ = convert_times([str(stamp) for stamp in whole * 10**9 + parts], "nanoseconds")
+        return times, "seconds and nanoseconds"
     named = UNIT_OF_NAME.get(table.header[column].rpartition("_")[2]) if table.header else None
     return convert_times(words, named)
 

@@ -141,18 +141,12 @@ def adapt_network(
     config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(opened))
 
     predictor = opened.recipe.predictor((config.data.height, config.data.width))
-
-    # the time that it needs
-    maps, least, measured = takes_map(video, config) and find_map(video) is None, 0, MAX_FRAMES
-    step_s = 0.0
+    limit, measured = None, MAX_FRAMES
     if steps is None:
-        prediction_s, loaded_s = time_prediction(predictor), time.perf_counter() - started_s
-        count = open_inputs(video, **options)[0].count if maps else 0
-        least = estimate_least_minutes(prediction_s, loaded_s=loaded_s, mapped_frames=count or 0)
-        console.print(f"needs at least {least} minutes for this video on this machine", highlight=False)
-        check_minutes(minutes, least)
-        measured, step_s = choose_measured_frames(prediction_s, minutes, MAX_FRAMES), estimate_step_s(prediction_s)
-        least = estimate_least_minutes(prediction_s, loaded_s=loaded_s)
+        needs_map = takes_map(video, config) and find_map(video) is None
+        mapped_frames = open_inputs(video, **options)[0].count or 0 if needs_map else 0
+        limit = check_time(predictor, minutes, started_s, mapped_frames, console)
+        measured = choose_measured_frames(limit.prediction_s, minutes, MAX_FRAMES)
 
     # the motion of the camera
     if takes_map(video, config):
@@ -171,15 +165,11 @@ def adapt_network(
 
     # the training
     end = None
-    if steps is None:
-        after_s = 2 * (time.perf_counter() - measuring_s) + END_S  # of the adapted network, and of the mean of both
-        end = plan_end(minutes, least, started_s, after_s, console)
-        left_s = end.at_s - after_s - time.perf_counter()
-        steps = max(int(left_s / step_s), 1)
-        console.print(f"--minutes {minutes:g}: about {steps} steps, until the time is over", highlight=False)
-        config = replace_training(limit_steps(config, steps), max_steps=MAX_STEPS * steps, max_minutes=left_s / 60)
+    if limit is None:
+        config = limit_steps(config, steps or 0)
     else:
-        config = limit_steps(config, steps)
+        after_s = 2 * (time.perf_counter() - measuring_s) + END_S  # of the adapted network, and of the mean of both
+        config, end = limit_time(config, limit, after_s, console)
     run = train(config, out=Path(out), on_stop="warn", data=data, has_scores=False, compares_start=False, end=end)
 
     # the better weights
@@ -216,6 +206,58 @@ def time_prediction(predictor: Predictor) -> float:
         predictor.inverse_depth(image, camera).sum().item()
         seconds.append(time.perf_counter() - begun_s)
     return min(seconds)
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """The time limit of a command, and what the machine needs.
+
+    minutes: time limit of the whole command, minutes.
+    started_s: start of the command, seconds by time.perf_counter.
+    loaded_s: seconds until the network was open.
+    prediction_s: seconds of one prediction.
+    """
+
+    minutes: float
+    started_s: float
+    loaded_s: float
+    prediction_s: float
+
+
+def check_time(
+    predictor: Predictor, minutes: float, started_s: float, mapped_frames: int, console: Console
+) -> TimeLimit:
+    """Measure the machine, and print the fewest minutes for a video. Raises ConfigError if the limit is shorter.
+
+    predictor: the network to adapt.
+    minutes: time limit of the whole command, minutes.
+    started_s: start of the command, seconds by time.perf_counter.
+    mapped_frames: number of frames to map first.
+    console: gets the line.
+    """
+    prediction_s, loaded_s = time_prediction(predictor), time.perf_counter() - started_s
+    least = estimate_least_minutes(prediction_s, loaded_s=loaded_s, mapped_frames=mapped_frames)
+    console.print(f"needs at least {least} minutes for this video on this machine", highlight=False)
+    check_minutes(minutes, least)
+    return TimeLimit(minutes, started_s, loaded_s, prediction_s)
+
+
+def limit_time(
+    config: RecipeConfig, limit: TimeLimit, after_s: float, console: Console
+) -> tuple[RecipeConfig, CommandEnd]:
+    """Return a configuration whose training ends with the time limit, and the end of the command.
+
+    config: configuration of the training.
+    limit: time limit of the command.
+    after_s: seconds of the command after the training.
+    console: gets the estimated number of steps.
+    """
+    least = estimate_least_minutes(limit.prediction_s, loaded_s=limit.loaded_s)
+    end = plan_end(limit.minutes, least, limit.started_s, after_s, console)
+    left_s = end.at_s - after_s - time.perf_counter()
+    steps = max(int(left_s / estimate_step_s(limit.prediction_s)), 1)
+    console.print(f"--minutes {limit.minutes:g}: about {steps} steps, until the time is over", highlight=False)
+    return replace_training(limit_steps(config, steps), max_steps=MAX_STEPS * steps, max_minutes=left_s / 60), end
 
 
 def plan_end(minutes: float, least: float, started_s: float, after_s: float, console: Console) -> CommandEnd:
