@@ -189,7 +189,7 @@ class SourceOptions(StrictModel):
     @classmethod
     def _check_frames(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
         if frames is not None and not 0 <= frames[0] < frames[1]:
-            raise ValueError("frames is [start, stop) with 0 <= start < stop")
+            raise ValueError("expected [start, stop] with 0 <= start < stop")
         return frames
 
 

@@ -481,7 +481,7 @@ def _find_format(
     if found is None:
         option = "--reference-format" if is_reference else "--format"
         expected = ANY if requested is None else DESCRIPTIONS[requested]
-        fix = f"check {option} and the file"
+        fix = f"check {option} and the file" if requested else "check that the file is a trajectory"
         if count in (7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
@@ -623,7 +623,7 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
 EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
 """Squared eccentricity of the ellipsoid WGS84 (EARTH_RADIUS_M: its semi-major axis)."""
 
-MIN_DEGREES_OVER_EXTENT = 100.0  # a path in metres of so small an extent, so far from its origin, is rare
+MIN_DEGREES_OVER_EXTENT = 100.0  # distance from 0 over extent, above which positions may be degrees, not metres
 MIN_EXTENT_M = 2.0  # of positions that are read as degrees
 
 

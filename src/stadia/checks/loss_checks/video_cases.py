@@ -367,7 +367,11 @@ def invert_parts(scene: PlaneScene, *parts: Part) -> PlaneScene:
 
 
 def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
-    """Return scenes by their names, with some sources inverted: everywhere, in two colors, or in one half."""
+    """Return scenes by name in which source images are negatives, 1 - color.
+
+    These are all sources, two color channels of all sources, only the first or only the other sources, or each source
+    in another half of the image.
+    """
     half, rest = scene.targets.camera.width // 2, slice(1, None)
     parts: dict[str, tuple[Part, ...]] = {"every source wrong": ((ALL,),)}
     for index, name in enumerate(COLORS):

@@ -135,7 +135,7 @@ def _sample(source: Path) -> list[NDArray[np.uint8]]:
 
 NO_CAMERA = "no camera"
 CAMERA_ADVICE = "Lengths depend on it: set it with stadia camera INPUT --fov DEGREES"
-PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
+PHONE_FOV_DEG = 69  # longer side, phone's main camera: 26 mm equivalent focal length on 36 mm film
 
 
 @dataclass(frozen=True, slots=True, eq=False)

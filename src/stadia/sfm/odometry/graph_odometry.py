@@ -370,9 +370,9 @@ def describe_loops(loops: Sequence[Loop]) -> tuple[str, ...]:
     count = len(loops) - len(refused)
     if not loops:
         return ("no loop: no place was seen twice. The path equals --method refined",)
-    lines = [f"{count} loop{'s' * (count != 1)} between key frames close{'s' * (count == 1)} the path"]
+    lines = [f"{count} loop{'s' * (count != 1)} between keyframes close{'s' * (count == 1)} the path"]
     if refused:
         first = refused[0]
         others = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        lines.append(f"refused: the loop of key frames {first.first} and {first.second}{others}: {first.refused}")
+        lines.append(f"refused: the loop of keyframes {first.first} and {first.second}{others}: {first.refused}")
     return tuple(lines)

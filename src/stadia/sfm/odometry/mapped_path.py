@@ -302,7 +302,7 @@ class MappedPath:
         if not why and (len(path.names) < 3 or known.mean() < MIN_PLACED):
             why = "it places less than half of the frames"
         if why or scale is None:
-            why = why or "no key frame gives its scale"
+            why = why or "no keyframe gives its scale"
             return path.add_notes(f"the map of the video was not used: {why}")
         T = follow_map(path.T_world_camera, mapped, scale)
         difference, steps = compare_paths(T, path.T_world_camera), len(path.names) - 2
@@ -359,7 +359,7 @@ def _length(places: list[Array]) -> float:
 def describe_conflict(unit: MapUnit) -> str:
     """Return words for why a map's unit by predicted depth is unknown."""
     if unit.by_points is None or unit.by_road is None:
-        return "the predicted depth of its key frames differs"
+        return "the predicted depth of its keyframes differs"
     times = max(unit.by_points / unit.by_road, unit.by_road / unit.by_points)
     return f"the predicted depth at its points and on its road differ by a factor of {times:.1f}"
 

@@ -380,7 +380,7 @@ class MatchDepth:
         return float(np.median(self.depth_m))
 
     def is_in_reach(self, start_m: float) -> bool:
-        """Return whether a training that starts at this depth finds the matches."""
+        """Return whether training from this depth in metres can reach the matches: 1/3 to 3 times their median."""
         return MIN_START_RATIO <= start_m / self.median_m <= MAX_START_RATIO
 
     @property
