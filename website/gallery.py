@@ -6,6 +6,7 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --tiny --out FOLDER
     python -m website.gallery --only findings
     python -m website.gallery --only walk --walk deep-video-mvs/sample-data/hololens-dataset/000  # a clone, MIT
+    python -m website.gallery --only adapted --walk WALK --adapted runs/<date>-adapt  # after `stadia adapt WALK/images`
     python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
     python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
     python -m website.gallery --only compare  # needs Chromium
@@ -47,6 +48,7 @@ class Job:
 
     run: a folder of a trained demo; objectpose: one of a trained `objectpose`; shots: one of screenshots.
     walk: the recording 000 of the HoloLens data of github.com/ardaduz/deep-video-mvs, with images, depth, poses and K.
+    adapted: a run of `stadia adapt` on images of the walk.
     work: for data.
     """
 
@@ -57,6 +59,7 @@ class Job:
     shots: Path | None = None
     objectpose: Path | None = None
     walk: Path | None = None
+    adapted: Path | None = None
 
 
 def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
@@ -205,6 +208,85 @@ def draw_from_above(folder: Path, width: int = 1000) -> Pixels:
     drawn = np.round((line - corner) * scale * 16).astype(np.int32)
     cv2.polylines(canvas, [drawn], False, (255, 176, 59), 3, cv2.LINE_AA, shift=4)
     return canvas
+
+
+# -- Depth before and after a training run
+
+
+def draw_adapted(job: Job) -> str | None:
+    """An image of the walk, its depth by `base`, and by the network that `stadia adapt` made of it.
+
+    Of the images with true depth, it has the median change of the error.
+    """
+    if job.walk is None or job.adapted is None:
+        return None
+    K = np.loadtxt(job.walk / "K.txt")
+    frames = [
+        (_read_rgb(next((job.walk / "images").glob(f"{path.stem}.*"))), _read_millimetres(path), K)
+        for path in sorted((job.walk / "depth").iterdir())
+    ]
+    return draw_before_and_after(job, frames, job.adapted, "adapted.jpg")
+
+
+def draw_trained(job: Job) -> str | None:
+    """An image of a road that a demo's training did not have, its depth by `base` and by the run, and true depth."""
+    if job.run is None:
+        return None
+    from stadia.data.open_dataset import open_recordings
+
+    worlds = json.loads((job.run / "config.json").read_text())["data"]["path"]
+    frames = []
+    for recording in open_recordings(worlds, split="test"):
+        for frame in range(0, len(recording), 6):
+            camera = recording.camera(frame)
+            K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], float)
+            frames.append((recording.image(frame), recording.depth_m(frame), K))
+    return draw_before_and_after(job, frames, job.run, "trained.jpg")
+
+
+def draw_before_and_after(job: Job, frames: list[tuple[Pixels, Any, Any]], run: Path, name: str) -> str:
+    """Draw an image, its depth by `base` and by a run, and true depth; of `frames`, the one of median change.
+
+    frames: image (H, W, 3), true depth (H, W) in metres with 0 = unknown, and K of each.
+    """
+    import stadia
+    from stadia.evaluation.plots.colormaps import color_inverse_depth
+
+    networks = [stadia.open_network("base"), stadia.open_network(run)]
+    rows = []
+    for image, true_depth, K in frames:
+        is_known = (true_depth > 0) & (true_depth < 80)
+        depths, errors = [], []
+        for network in networks:
+            depth = network.predict(image, K=K).depth
+            depth = depth * np.median(true_depth[is_known]) / np.median(depth[is_known])
+            depths.append(depth)
+            errors.append(float(np.mean(np.abs(depth - true_depth)[is_known] / true_depth[is_known])))
+        rows.append((errors[1] / errors[0], errors, depths))
+    before, after = np.mean([errors for _, errors, _ in rows], axis=0)
+    print(f"scaled AbsRel of {len(rows)} images: {before:.3f} before, {after:.3f} after")
+    chosen = int(np.argsort([row[0] for row in rows])[len(rows) // 2])
+    (image, true_depth, _), (_, errors, depths) = frames[chosen], rows[chosen]
+    top = float(1 / np.percentile(true_depth[true_depth > 0], 2))
+    true_inverse = np.where(true_depth > 0, 1 / np.maximum(true_depth, 1e-3), 0)
+    tiles = [image, *(color_inverse_depth(1 / depth, top=top) for depth in depths)]
+    tiles.append(color_inverse_depth(true_inverse, top=top))
+    texts = ["image", f"before: error {errors[0]:.0%}", f"after: error {errors[1]:.0%}", "true depth"]
+    sheet = Image.new("RGB", (2 * image.shape[1] + 8, 2 * image.shape[0] + 8), WHITE)
+    for number, (pixels, text) in enumerate(zip(tiles, texts, strict=True)):
+        tile = Image.fromarray(np.asarray(pixels, np.uint8))
+        label(tile, text)
+        sheet.paste(tile, (number % 2 * (image.shape[1] + 8), number // 2 * (image.shape[0] + 8)))
+    sheet.save(job.work / "pair.png")
+    return _keep(job, job.work / "pair.png", name)
+
+
+def _read_rgb(path: Path) -> Pixels:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _read_millimetres(path: Path) -> NDArray[Any]:
+    return np.asarray(Image.open(path), np.float32) / 1000
 
 
 # -- The animation of the demo
@@ -418,6 +500,8 @@ def _keep(job: Job, path: Path, name: str) -> str:
 PICTURES: dict[str, Callable[[Job], str | None]] = {
     "walk": draw_walk,
     "walk-map": draw_walk_map,
+    "adapted": draw_adapted,
+    "trained": draw_trained,
     "animation": animate_demo,
     "sheet": draw_training,
     "objectpose": draw_objectpose,
@@ -438,6 +522,7 @@ def main() -> None:
     parser.add_argument("--objectpose", type=Path, help="a run of `stadia train objectpose`")
     parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
     parser.add_argument("--walk", type=Path, help="sample-data/hololens-dataset/000 of ardaduz/deep-video-mvs")
+    parser.add_argument("--adapted", type=Path, help="a run of `stadia adapt` on images of the walk")
     parser.add_argument("--only", choices=PICTURES, action="append")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
@@ -445,11 +530,11 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
     try:
         job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots, arguments.objectpose)
-        job = replace(job, walk=arguments.walk)
+        job = replace(job, walk=arguments.walk, adapted=arguments.adapted)
         for name in arguments.only or PICTURES:
             started = time.monotonic()
             made = PICTURES[name](job)
-            missing = "left out: needs --run, --objectpose, --walk or --shots"
+            missing = "left out: needs --run, --objectpose, --walk, --adapted or --shots"
             print(f"{name:10} {made or missing} ({time.monotonic() - started:.1f} s)")
     finally:
         shutil.rmtree(work)
