@@ -241,13 +241,16 @@ def draw_trained(job: Job) -> str | None:
             camera = recording.camera(frame)
             K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], float)
             frames.append((recording.image(frame), recording.depth_m(frame), K))
-    return draw_before_and_after(job, frames, job.run, "trained.jpg")
+    return draw_before_and_after(job, frames, job.run, "trained.jpg", in_metres=True)
 
 
-def draw_before_and_after(job: Job, frames: list[tuple[Pixels, Any, Any]], run: Path, name: str) -> str:
+def draw_before_and_after(
+    job: Job, frames: list[tuple[Pixels, Any, Any]], run: Path, name: str, *, in_metres: bool = False
+) -> str:
     """Draw an image, its depth by `base` and by a run, and true depth; of `frames`, the one of median change.
 
     frames: image (H, W, 3), true depth (H, W) in metres with 0 = unknown, and K of each.
+    in_metres: score metres; by default each map is first scaled by the ratio of medians.
     """
     import stadia
     from stadia.evaluation.plots.colormaps import color_inverse_depth
@@ -259,12 +262,13 @@ def draw_before_and_after(job: Job, frames: list[tuple[Pixels, Any, Any]], run: 
         depths, errors = [], []
         for network in networks:
             depth = network.predict(image, K=K).depth
-            depth = depth * np.median(true_depth[is_known]) / np.median(depth[is_known])
+            if not in_metres:
+                depth = depth * np.median(true_depth[is_known]) / np.median(depth[is_known])
             depths.append(depth)
             errors.append(float(np.mean(np.abs(depth - true_depth)[is_known] / true_depth[is_known])))
         rows.append((errors[1] / errors[0], errors, depths))
     before, after = np.mean([errors for _, errors, _ in rows], axis=0)
-    print(f"scaled AbsRel of {len(rows)} images: {before:.3f} before, {after:.3f} after")
+    print(f"AbsRel of {len(rows)} images: {before:.3f} before, {after:.3f} after")
     chosen = int(np.argsort([row[0] for row in rows])[len(rows) // 2])
     (image, true_depth, _), (_, errors, depths) = frames[chosen], rows[chosen]
     top = float(1 / np.percentile(true_depth[true_depth > 0], 2))
