@@ -214,10 +214,7 @@ def draw_from_above(folder: Path, width: int = 1000) -> Pixels:
 
 
 def draw_adapted(job: Job) -> str | None:
-    """An image of the walk, its depth by `base`, and by the network that `stadia adapt` made of it.
-
-    Of the images with true depth, it has the median change of the error.
-    """
+    """An image of the walk, its depth by `base`, and by the network that `stadia adapt` made of it."""
     if job.walk is None or job.adapted is None:
         return None
     K = np.loadtxt(job.walk / "K.txt")
@@ -228,29 +225,10 @@ def draw_adapted(job: Job) -> str | None:
     return draw_before_and_after(job, frames, job.adapted, "adapted.jpg")
 
 
-def draw_trained(job: Job) -> str | None:
-    """An image of a road that a demo's training did not have, its depth by `base` and by the run, and true depth."""
-    if job.run is None:
-        return None
-    from stadia.data.open_dataset import open_recordings
-
-    worlds = json.loads((job.run / "config.json").read_text())["data"]["path"]
-    frames = []
-    for recording in open_recordings(worlds, split="test"):
-        for frame in range(0, len(recording), 6):
-            camera = recording.camera(frame)
-            K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], float)
-            frames.append((recording.image(frame), recording.depth_m(frame), K))
-    return draw_before_and_after(job, frames, job.run, "trained.jpg", in_metres=True)
-
-
-def draw_before_and_after(
-    job: Job, frames: list[tuple[Pixels, Any, Any]], run: Path, name: str, *, in_metres: bool = False
-) -> str:
-    """Draw an image, its depth by `base` and by a run, and true depth; of `frames`, the one of median change.
+def draw_before_and_after(job: Job, frames: list[tuple[Pixels, Any, Any]], run: Path, name: str) -> str:
+    """Draw an image, its depth by `base` and by a run, and true depth; of `frames`, the one nearest to the mean errors.
 
     frames: image (H, W, 3), true depth (H, W) in metres with 0 = unknown, and K of each.
-    in_metres: score metres; by default each map is first scaled by the ratio of medians.
     """
     import stadia
     from stadia.evaluation.plots.colormaps import color_inverse_depth
@@ -262,15 +240,14 @@ def draw_before_and_after(
         depths, errors = [], []
         for network in networks:
             depth = network.predict(image, K=K).depth
-            if not in_metres:
-                depth = depth * np.median(true_depth[is_known]) / np.median(depth[is_known])
+            depth = depth * np.median(true_depth[is_known]) / np.median(depth[is_known])
             depths.append(depth)
             errors.append(float(np.mean(np.abs(depth - true_depth)[is_known] / true_depth[is_known])))
-        rows.append((errors[1] / errors[0], errors, depths))
-    before, after = np.mean([errors for _, errors, _ in rows], axis=0)
-    print(f"AbsRel of {len(rows)} images: {before:.3f} before, {after:.3f} after")
-    chosen = int(np.argsort([row[0] for row in rows])[len(rows) // 2])
-    (image, true_depth, _), (_, errors, depths) = frames[chosen], rows[chosen]
+        rows.append((errors, depths))
+    means = np.mean([errors for errors, _ in rows], axis=0)
+    print(f"scaled AbsRel of {len(rows)} images: {means[0]:.3f} before, {means[1]:.3f} after")
+    chosen = int(np.argmin([np.abs(np.log(errors / means)).sum() for errors, _ in rows]))
+    (image, true_depth, _), (errors, depths) = frames[chosen], rows[chosen]
     top = float(1 / np.percentile(true_depth[true_depth > 0], 2))
     true_inverse = np.where(true_depth > 0, 1 / np.maximum(true_depth, 1e-3), 0)
     tiles = [image, *(color_inverse_depth(1 / depth, top=top) for depth in depths)]
@@ -505,7 +482,6 @@ PICTURES: dict[str, Callable[[Job], str | None]] = {
     "walk": draw_walk,
     "walk-map": draw_walk_map,
     "adapted": draw_adapted,
-    "trained": draw_trained,
     "animation": animate_demo,
     "sheet": draw_training,
     "objectpose": draw_objectpose,

@@ -470,7 +470,7 @@ def _judge_depth(meaning: DepthMeaning | None, path: Judgement) -> Judgement:
 def fix_reconstruction(
     reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
 ) -> Reconstruction | None:
-    """Return the reconstruction with the mistakes undone that the verdict names; None if it names none with a cure.
+    """Return the reconstruction without the mistakes that the verdict names; None if no named mistake can be undone.
 
     reconstruction: cameras and poses as read.
     matches: the images.
@@ -540,7 +540,7 @@ _LINE_STEPS = np.linspace(-4, 4, 200)
 
 
 def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, count: int = 4) -> list[ShownPair]:
-    """Return the pairs of images with most contradicting matches, of each image at most one pair, worst first.
+    """Return the pairs of images with the most contradicting matches, worst first; an image is in at most one pair.
 
     reconstruction: cameras and poses.
     matches: matches between the images.

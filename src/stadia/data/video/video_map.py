@@ -255,8 +255,8 @@ class StoredMap:
         """Read the map's P points and their M observations in K keyframes; return arrays by name.
 
         They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in keyframes,
-        observed (M, 2) with the keyframe and point of each observation, and frames (K,), the numbers of the key
-        frames.
+        observed (M, 2) with the keyframe and point of each observation, and frames (K,), the numbers of the
+        keyframes.
 
         Raises DataError for a damaged file.
         """

@@ -38,8 +38,8 @@ near.
 """
 
 NETWORK_DEVIATION = 0.2
-"""Relative standard deviation of the metres of predicted depth. The length of a path has this error even if all key
-frames agree: 13 to 36 % was measured for `base`.
+"""Relative standard deviation of the metres of predicted depth. The length of a path has this error even if all 
+keyframes agree: 13 to 36 % was measured for `base`.
 """
 
 MAX_LENGTH_DEVIATION = 0.4
@@ -72,8 +72,8 @@ def fuse_units(by_points: Sequence[float], by_road: Sequence[float]) -> MapUnit 
     by_points: predicted depth over depth in the map at the points of each keyframe.
     by_road: the same on the road ahead.
 
-    Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between key
-    frames and NETWORK_DEVIATION; None without a measurement.
+    Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between
+    keyframes and NETWORK_DEVIATION; None without a measurement.
 
     Examples:
         >>> unit = fuse_units([2.0, 2.0], [8.0])
