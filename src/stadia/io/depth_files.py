@@ -245,7 +245,7 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
 
 
 def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
-    """Return integers over their number a metre; in ground truth, 65535 becomes 0."""
+    """Return integers divided by their number per metre; in ground truth, 65535 becomes 0."""
     scaled = values / np.float64(per_metre)
     if is_truth and values.dtype == np.uint16:
         scaled[values == GREATEST_INTEGER] = 0
@@ -253,7 +253,7 @@ def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: 
 
 
 def _make_stack_error(path: Path, found: str) -> DataError:
-    """Return the error of one of several files with the maps of several images."""
+    """Return the error for one of several depth files that contains maps of several images."""
     fix = "pass this file alone, so that map i belongs to file i by name; or write one file an image"
     return DataError(path, found=f"{found}, maps of several images", expected="one map a file", fix=fix)
 

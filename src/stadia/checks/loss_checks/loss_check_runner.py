@@ -33,7 +33,7 @@ from stadia.core.errors import summarize_exception
 
 NOISE = 0.1  # noise of depth: the standard deviation of its logarithm
 MAX_NOISE_REWARD = 0.05  # share by which the term may fall with noise; a prior on mean depth falls by .005
-MIN_REWARD = 0.001  # over the whole loss with noise: a prior on mean depth is near 0 at its target
+MIN_REWARD = 0.001  # least reward as a share of the whole noisy loss; smaller ones come from a prior on mean depth
 MAX_EDGE_EXCESS = 0.05  # of the cost of a depth edge at an image edge over one next to it; one pixel off has .33
 MAX_TILE_CHANGE = 1.2  # for two copies: a mean has 1, a sum 2, a root of a sum of squares 1.41
 NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)  # in the evidence; the first and the last are compared

@@ -61,7 +61,7 @@ def relative_pose(T_world_first: Array, T_world_second: Array) -> Array:
 
 
 def _rotate_axes(axes: Array) -> Callable[[Array, Array], Array]:
-    """Poses in a frame with other axes: p_poses = axes p_camera."""
+    """Return a function that computes motions as if the poses had other axes: p_poses = axes p_camera."""
     change = np.eye(4)
     change[:3, :3] = axes
 

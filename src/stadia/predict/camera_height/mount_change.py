@@ -50,7 +50,7 @@ MIN_CORRELATION = 0.4  # of the road at its height
 MAX_HEIGHT_STEP = 0.12  # between the logarithms of the heights of the sweep and of the alignment
 MIN_UPRIGHT = 0.98  # cosine between the normal of the road and the direction across the travel
 BLUR_PX, ALIGN_STEPS = 1.0, 12
-MAX_UNEXPLAINED = 0.7  # deviation of brightness from the warped image, over that of the road's brightness
+MAX_UNEXPLAINED = 0.7  # residual of brightness after the warp, as a share of the deviation of the road's brightness
 SOFT_CURVATURE = 0.004
 """Turn of the camera in radians, per height of the camera that it travels, at which a stretch has half its weight."""
 

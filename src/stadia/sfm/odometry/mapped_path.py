@@ -48,7 +48,7 @@ MAX_LENGTH_DEVIATION = 0.4
 
 @dataclass(frozen=True, slots=True)
 class MapUnit:
-    """Length of a map's unit in the unit of predicted depth, as every command takes it.
+    """Length of a map's unit in the unit of predicted depth. Every command uses this measurement.
 
     size: units of predicted depth (metres for a network in metres) per unit of the map.
     deviation: relative standard deviation of `size`.
