@@ -8,7 +8,6 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --only walk --walk deep-video-mvs/sample-data/hololens-dataset/000  # a clone, MIT
     python -m website.gallery --only adapted --walk WALK --adapted runs/<date>-adapt  # after `stadia adapt WALK/images`
     python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
-    python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
     python -m website.gallery --only compare  # needs Chromium
     python -m website.gallery --only app --run runs/<date>-demo  # needs Chromium
 """
@@ -23,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ Pixels = NDArray[np.uint8]
 class Job:
     """What a picture is drawn from.
 
-    run: a folder of a trained demo; objectpose: one of a trained `objectpose`; shots: one of screenshots.
+    run: a folder of a trained demo; objectpose: one of a trained `objectpose`.
     walk: the recording 000 of the HoloLens data of github.com/ardaduz/deep-video-mvs, with images, depth, poses and K.
     adapted: a run of `stadia adapt` on images of the walk.
     work: for data.
@@ -56,7 +55,6 @@ class Job:
     work: Path
     run: Path | None
     tiny: bool
-    shots: Path | None = None
     objectpose: Path | None = None
     walk: Path | None = None
     adapted: Path | None = None
@@ -447,28 +445,6 @@ def draw_comparison(job: Job) -> str | None:
     return "compare.html, gallery-compare.webp"
 
 
-# -- The site
-
-
-def join_screenshots(job: Job) -> str | None:
-    """Pages of the site on a screen and on a phone."""
-    if job.shots is None:
-        return None
-    for kind, width in (("wide", 700), ("phone", 260)):
-        tiles = []
-        for path in sorted(job.shots.glob(f"{kind}-*.png")):
-            with Image.open(path) as image:
-                tile = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
-            tiles.append(np.pad(np.asarray(tile), ((0, 8), (0, 8), (0, 0)), constant_values=128))
-        if not tiles:
-            return None
-        columns = 2 if kind == "wide" else len(tiles)
-        tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % columns)
-        lines = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-        Image.fromarray(np.vstack(lines)).save(job.out / f"site-{kind}.webp", quality=70, method=6)
-    return "site-wide.webp, site-phone.webp"
-
-
 def _keep(job: Job, path: Path, name: str) -> str:
     """Write an image as JPEG of at most 1600 pixels a side into the gallery; return its name."""
     with Image.open(path) as image:
@@ -491,7 +467,6 @@ PICTURES: dict[str, Callable[[Job], str | None]] = {
     "tableworld": draw_tableworld,
     "overlay": draw_composites,
     "findings": draw_findings,
-    "site": join_screenshots,
 }
 
 
@@ -500,7 +475,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--run", type=Path, help="a run of `stadia demo`, for the pictures of a training")
     parser.add_argument("--objectpose", type=Path, help="a run of `stadia train objectpose`")
-    parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
     parser.add_argument("--walk", type=Path, help="sample-data/hololens-dataset/000 of ardaduz/deep-video-mvs")
     parser.add_argument("--adapted", type=Path, help="a run of `stadia adapt` on images of the walk")
     parser.add_argument("--only", choices=PICTURES, action="append")
@@ -509,12 +483,12 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
     try:
-        job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots, arguments.objectpose)
-        job = replace(job, walk=arguments.walk, adapted=arguments.adapted)
+        inputs = {name: getattr(arguments, name) for name in ("run", "objectpose", "walk", "adapted")}
+        job = Job(out=arguments.out, work=work, tiny=arguments.tiny, **inputs)
         for name in arguments.only or PICTURES:
             started = time.monotonic()
             made = PICTURES[name](job)
-            missing = "left out: needs --run, --objectpose, --walk, --adapted or --shots"
+            missing = "left out: needs --run, --objectpose, --walk or --adapted"
             print(f"{name:10} {made or missing} ({time.monotonic() - started:.1f} s)")
     finally:
         shutil.rmtree(work)

@@ -29,7 +29,7 @@ MIN_INLIERS = 25
 MAX_ERROR_PX = 2.0  # of a point of one image in the other
 MAX_TURN_DEG = 5.0  # largest difference of the motions from both sides, and of neighboring loops
 MAX_SHIFT = 0.1  # the same for translations, as a share of the depth of the points, or of the path between neighbors
-MAX_DRIFT = 0.2  # largest closing error as a share of the path: above it, two places only look alike
+MAX_DRIFT = 0.2  # largest closing error as a share of the path: above it, two places only resemble each other
 NEIGHBORS = 10  # keyframes within which two loops must agree
 FLOOR_SHIFT, FLOOR_TURN_RAD, FLOOR_SCALE = 0.02, 0.003, 0.02  # smallest standard deviations; the first of the length
 
