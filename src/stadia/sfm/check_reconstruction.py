@@ -310,7 +310,7 @@ def _judge_path(
     ignored = _IGNORED if matches.is_ordered else _IGNORED | _OF_ORDER
     reasons = tuple(reason for reason in judge_map(evidence).list_reasons(PATH) if reason.field not in ignored)
     if search.found is not None:
-        fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} with the cure"
+        fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} after the fix"
         return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {fits}", basis)
     if not reasons:
         within = f"{evidence.held_out_within:.0%} of the held-out matches are within {_format_limit(view)} px"
