@@ -318,11 +318,11 @@ class LabeledMap:
 
 @dataclass(frozen=True)
 class ImagePixels:
-    """The pixels with truth of an image, sorted by true depth, with the predictions of each resize.
+    """The pixels of an image that have true depth, sorted by it, for each way to resize the prediction.
 
-    true: (N,) metres, for each resize.
-    predicted: (N,) for each resize; NaN for holes.
-    inside: for each resize, which pixels are in each window of `windows`, (N,) bool.
+    true: (N,) true depth in metres; an array for each resize.
+    predicted: (N,) predicted values at these pixels; NaN for holes; an array for each resize.
+    inside: for each resize, which pixels are inside each window, (N,) bool by the name of the window.
     windows: names of the windows of WINDOWS that the image has.
     """
 

@@ -336,7 +336,7 @@ def _is_packed(stored: NDArray[Any]) -> bool:
     return False
 
 
-MIN_LOW_CHANGE = 16.0  # of neighboring pixels in the lowest byte; without order it is 64
+MIN_LOW_CHANGE = 16.0  # mean change of the lowest byte between neighboring pixels; for random bytes it is 64
 
 
 def unpack_depth(stored: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 ESSENTIAL_PX = 1.0  # distance from the epipolar line of a match that agrees
 POINTS_PX = 1.5  # the same from the projected point
-PLANE_SHARE = 0.9  # of matches that one homography explains: planes .97 to 1, scenes at most .77
+PLANE_SHARE = 0.9  # share of matches that one homography explains: planes .97 to 1, scenes at most .77
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
 SSIM_WINDOW = (7, 7)
@@ -31,7 +31,7 @@ MIN_WIDTH = 640  # narrower images are enlarged before detection, since SIFT fin
 MAX_WIDTH = 1280  # wider images are reduced before detection, which is slow
 MAX_FEATURES = 1500
 
-RATIO = 0.8  # of the nearest over the second nearest (Lowe, IJCV 2004, 7.1)
+RATIO = 0.8  # distance of the nearest descriptor over the second nearest (Lowe, IJCV 2004, 7.1)
 MIN_CORNERS = 10  # corners that optical flow needs
 
 
@@ -389,7 +389,7 @@ MIN_DIRECTION_PARALLAX_PX = 2.0  # in grains: below, a direction of motion is no
 MIN_RIG_DISPARITY_PX = 2.0  # in grains: below, half a pixel of noise is a quarter of the depth
 MAX_RIG_EPIPOLAR_PX = 1.5  # in grains: a match that is farther from its epipolar line is wrong, or its point moved
 ENOUGH_DEPTH_POINTS = 30  # matches with ground truth for whether one motion explains it
-MIN_DEPTH_EXPLAINS = 0.45  # of agreeing matches; clean truth .6 to .96, inverse depth .25 to .5
+MIN_DEPTH_EXPLAINS = 0.45  # share of agreeing matches; clean truth .6 to .96, inverse depth .25 to .5
 DEPTH_RADIUS_PX = 2  # distance from a match at which ground truth is read
 MAX_KEPT = 12  # images, and depth maps, that are kept
 MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # five images of 8192x8192, which take seconds to decode

@@ -323,7 +323,7 @@ def resolve_initial_depth(
             line += "; depth range: {:g} to {:g} m".format(*resolved.depth_range_m)
         if given != "auto":
             line += f"; model.network.init_depth_m={given:g} is out of their reach"
-    if resolved != config:  # equal for a resumed training whose range ends before the matches
+    if resolved != config:  # nothing changes if a resumed run already has this range
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return resolved
 
