@@ -118,7 +118,7 @@ FAR_M = (80.0, 50.0, 10.0, 20.0, 100.0, 120.0, 200.0)
 RANGES = (*product(NEAR_M, FAR_M), (0.0, math.inf))
 """Limits of scored true depth, metres."""
 
-ALL_CLAMP_M = 80.0  # to which predictions are clamped if all true depth is scored
+ALL_CLAMP_M = 80.0  # largest depth after clamping, if all true depth is scored
 CLAMPS = (True, False)
 AVERAGES = ("images", "pixels")
 SET_MEDIAN = "median of the dataset"

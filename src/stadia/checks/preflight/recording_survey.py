@@ -383,7 +383,7 @@ def warp_identity_ratio(
 
 MAX_ANCHORS = 6  # frames for geometry, spread over the recording
 ENOUGH_MATCHES = 50  # matches between two frames of one place
-MIN_DISPLACEMENT_SHARE = 0.02  # median, of the width: two frames are then far enough apart
+MIN_DISPLACEMENT_SHARE = 0.02  # median displacement over the width at which two frames are far enough apart
 GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames
 MIN_DIRECTION_PARALLAX_PX = 2.0  # in grains: below, a direction of motion is noise
 MIN_RIG_DISPARITY_PX = 2.0  # in grains: below, half a pixel of noise is a quarter of the depth
