@@ -253,7 +253,7 @@ def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: 
 
 
 def _make_stack_error(path: Path, found: str) -> DataError:
-    """Return the error for one of several depth files that contains maps of several images."""
+    """Return the error of one of several files with the maps of several images."""
     fix = "pass this file alone, so that map i belongs to file i by name; or write one file an image"
     return DataError(path, found=f"{found}, maps of several images", expected="one map a file", fix=fix)
 

@@ -186,7 +186,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
 
 MAX_MISSING_PARTS = 3  # gaps in the numbering that are named
 MIN_NUMBERED = 8  # images whose numbering shows gaps
-MAX_SHARE_OF_GAPS = 0.2  # share of the steps that are gaps; keyframes and photos have more
+MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
 
 
 def find_missing_numbers(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
