@@ -515,7 +515,7 @@ class ProtocolSearch:
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """Rows of schemes with identical figures, in the order of the grid."""
+        """Groups of schemes that give identical figures, as rows of `figures`, in the order of the grid."""
         groups: dict[tuple[float, ...], list[int]] = {}
         for row, figures in enumerate(self.figures):
             key = tuple(float(f"{value:.9g}") for value in figures)

@@ -284,7 +284,7 @@ def estimate_metric_motion(
     known = depth > 0
     if int(known.sum()) < 20:
         return None
-    unit = float(np.median(depth[known]))  # kilometres and millimetres converge alike at a scale near 1
+    unit = float(np.median(depth[known]))  # depth is scaled to about 1, so that any unit converges
     points, pixels = pixel_rays(first_px[known], K_first) * depth[known, None] / unit, second_px[known]
     ransac: dict[str, Any] = {"iterationsCount": 500, "reprojectionError": POINTS_PX * grain_px}
     found, rotation, t, chosen = cv2.solvePnPRansac(points, pixels, K_second, None, flags=cv2.SOLVEPNP_AP3P, **ransac)

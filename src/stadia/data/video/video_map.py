@@ -39,7 +39,7 @@ _POINTS = {
 }
 """Arrays of POINTS that are read, with P points, K keyframes of N frames, and M observations (keyframe, point)."""
 
-MAX_MEASURED = 1000  # frames whose masks are read for a mean
+MAX_MEASURED = 1000  # largest number of frames whose masks are read for a mean share
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
 
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
