@@ -287,7 +287,7 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
         if field is None:
             every, usual = list_keys(model, prefix), _COMMON_NAMES.get(name, name)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == usual)
-            # without the group, all of them are similar
+            # names without their group, because keys of one group are all similar
             leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"

@@ -139,7 +139,9 @@ def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | Non
 
 
 def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> CorrelationPoseEncoder:
-    """Create the encoder that correlates small networks' features of the two images. It learns best from little data.
+    """Create the encoder that correlates features of the two images, computed by a small network.
+
+    It learns best from little data.
 
     depth_encoder: not used.
     """
