@@ -1,7 +1,8 @@
 // Start the session, show the page that the address names, and open files that are chosen, dropped or pasted anywhere.
 
-import { byId, openSession, showError } from "./api.js";
-import { startPicture } from "./picture.js";
+// The browser paints the page before it reads and runs the other modules.
+if (!document.hidden) await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+const [{ byId, openSession, showError }, { startPicture }] = await Promise.all(["api", "picture", "stage", "start"].map((name) => import(`./${name}.js`)));
 
 const PAGES = { // the others are read at their first use
   picture: startPicture,
