@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -53,7 +54,7 @@ ROUTES = (
     ("POST", "/api/results/{key}/delete", "stadia.web.gallery_routes:delete_result"),
     ("GET", "/api/photos/{key}", "stadia.web.photo_routes:show_photo"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
-    ("GET", "/api/photos/{key}/color.jpg", "stadia.web.photo_routes:show_colors"),
+    ("GET", "/api/photos/{key}/colors/{drawn}.jpg", "stadia.web.photo_routes:show_colors"),
     ("GET", "/api/photos/{key}/{name}.jpg", "stadia.web.photo_routes:show_image"),
     ("GET", "/api/photos/{key}/values.f32", "stadia.web.photo_routes:show_values"),
     ("GET", "/api/photos/{key}/cloud.bin", "stadia.web.photo_routes:show_cloud"),
@@ -147,9 +148,13 @@ def make_app(
         finally:
             state.close()
 
-    pages: list[BaseRoute] = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
+    zipped = [Middleware(GZipMiddleware, compresslevel=5)]
+    pages: list[BaseRoute] = [Route("/", one_line(show_page), middleware=zipped)]
+    pages += [Route("/api/session", one_line(show_session))]
     pages += [Route(path, one_line(load_endpoint(place)), methods=[method]) for method, path, place in ROUTES]
-    pages += [Mount(f"/{folder.name}", StaticFiles(directory=folder)) for folder in (STATIC, SHARED_FOLDER)]
+    pages += [
+        Mount(f"/{folder.name}", StaticFiles(directory=folder), middleware=zipped) for folder in (STATIC, SHARED_FOLDER)
+    ]
     app = Starlette(
         routes=pages,
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token, public_host))],

@@ -8,7 +8,7 @@ const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [25
 // The parts that a picture has too: frames, with depth next to them, and the panel that sets the scale.
 function makeParts() {
   const frames = copyPart("stage-part", "video-"), side = make("div", { className: "side" }), depth = make("div", { className: "stage", id: "video-beside" }), layer = make("div", { className: "layer" });
-  for (const one of frames.querySelectorAll(".handle, .bar, [id=video-split], [for=video-split]")) one.remove();
+  for (const one of frames.querySelectorAll(".handle, .bar, [id=video-split], [for=video-split], [id=video-drawn], [for=video-drawn]")) one.remove();
   const withBar = make("div", { className: "with-bar" });
   frames.querySelector("#video-depth").style.clipPath = ""; // the photo's divider cuts it
   layer.append(frames.querySelector("#video-depth"));
