@@ -135,7 +135,8 @@ export function startCheck() {
       const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
       if (names.includes(chosen)) byId("check-name").value = chosen;
-      if (!names.length) byId("check-status").textContent = "There is no data in the folder of the app.";
+      byId("check-form").hidden = !names.length;
+      if (!names.length) byId("check-status").textContent = "The folder of the app has no data. Start `stadia app` with --data FOLDER.";
     } catch (error) {
       showError(error);
     }

@@ -141,7 +141,7 @@ export function startPicture(session) {
     byId("shown").onerror = null;
     const { naturalWidth, naturalHeight } = byId("shown"); // the browser's own picture stays if it has the same shape
     if (isNew && !(Math.abs((naturalWidth * result.height) / naturalHeight - result.width) < 1.5)) byId("shown").src = `${base}/image.jpg`;
-    for (const place of [byId("drawn"), document.querySelector('label[for="drawn"]')]) place.hidden = !result.has_depth;
+    byId("drawn").parentElement.hidden = !result.has_depth;
     if (!result.has_depth) byId("drawn").value = "depth";
     showDrawn(version);
     stage.show(result, null, isNew);
@@ -177,6 +177,7 @@ export function startPicture(session) {
     byId("stage").querySelector(".bar").hidden = drawn !== "depth";
   }
   byId("drawn").addEventListener("change", () => state.result && showDrawn());
+  for (const name of ["pointerdown", "pointermove", "click"]) byId("drawn").addEventListener(name, (event) => event.stopPropagation()); // it sets no point
 
   async function measureItem({ kind, points }) {
     return (await get(`/api/photos/${state.result.photo}/measure?${new URLSearchParams({ form: JSON.stringify({ kind, points }) })}`)).json();
