@@ -68,7 +68,7 @@ class Client:
 
     def fetch_parts(self, photo: str) -> None:
         """Fetch what a page shows of a picture, and one of its files."""
-        for part in ("color.jpg", "cloud.bin?points=100000", "files/depth.npz"):
+        for part in ("colors/depth.jpg", "cloud.bin?points=100000", "files/depth.npz"):
             reply = self._request("GET", f"/api/photos/{photo}/{part}")
             assert len(reply.read()) > 1000, part
 

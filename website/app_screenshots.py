@@ -16,7 +16,6 @@ from PIL import Image
 WIDTHS = {"wide": (1400, 1100), "phone": (390, 844)}
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 WAIT_S = 240.0
-POINTS = ((0.3, 0.8), (0.6, 0.85))  # of the example picture, between which a distance is measured
 
 
 def find_chromium() -> str | None:
@@ -100,15 +99,8 @@ def _wait(page: Any, condition: str) -> None:
 
 def _visit_picture(page: Any, address: str, run: Path) -> None:
     page.goto(address)
-    _wait(page, "document.documentElement.dataset.ready")
-    page.click("#example-street")
-    _wait(page, "document.getElementById('status').textContent.startsWith('Done')")
-    box = page.locator("#stage").bounding_box()
-    for x, y in POINTS:
-        page.locator("#stage").click(position={"x": x * box["width"], "y": y * box["height"]})
-    _wait(page, "document.getElementById('distance').textContent")
+    _wait(page, "document.getElementById('labels').textContent")
     _wait(page, "document.getElementById('cloud').dataset.drawn")
-    page.evaluate("document.getElementById('status').textContent = ''")  # the time is that of this moment's load
 
 
 def _visit_runs(page: Any, address: str, run: Path) -> None:

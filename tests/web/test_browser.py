@@ -164,6 +164,11 @@ def test_a_picture_at_both_widths(tab: Page) -> None:
     assert re.findall(r"[\d.]+ m", tab.text("#ticks"))[0] == "1 m", "near at the left, as under the frames of a video"
     tab.page.wait_for_selector("#cloud[data-drawn]")
     tab.page.click("#camera-view")
+    tab.page.select_option("#drawn", "normals")
+    tab.wait_until(
+        "document.getElementById('depth').src.includes('normals') && document.getElementById('depth').complete"
+    )
+    assert not tab.page.is_visible("#bar"), "its colors are those of depth"
     assert not tab.page.is_visible("#settings")
     assert tab.find_faults_of_access() == []
     assert tab.find_cut_off() <= 0

@@ -1,5 +1,7 @@
 """Who may use the server: other pages, other host names, other machines; and that the page loads nothing else."""
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -116,6 +118,15 @@ def test_every_reply_has_the_policy(browser: Browser) -> None:
         policy = browser.client.get(path).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "script-src 'self';" in policy
+
+
+def test_one_reply_is_enough_to_paint(browser: Browser) -> None:
+    """The style is in the page, and the page's policy allows this style only."""
+    reply = browser.client.get("/")
+    (style,) = re.findall("<style>(.*?)</style>", reply.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'self' 'sha256-{digest}';" in reply.headers["content-security-policy"]
+    assert "stylesheet" not in reply.text
 
 
 @pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/shared/../report_page.py"])

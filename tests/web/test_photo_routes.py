@@ -79,12 +79,26 @@ def test_every_file_is_read_back(browser: Browser) -> None:
     result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
     base = f"/api/photos/{result['photo']}/files"
     files = {name: browser.client.get(f"{base}/{name}").content for name in result["files"]}
-    assert set(files) == {"picture.png", "depth.png", "depth.npz", "cloud.ply", "cloud.glb", "mesh.glb", "verdict.json"}
+    named = {
+        "picture.png",
+        "depth.png",
+        "depth.npz",
+        "normals.png",
+        "cloud.ply",
+        "cloud.glb",
+        "mesh.glb",
+        "verdict.json",
+    }
+    assert set(files) == named | {"verdict.json"}
     maps = np.load(io.BytesIO(files["depth.npz"]), allow_pickle=False)
     assert maps["depth_m"][50, 100] == pytest.approx(1.0, rel=0.01)
     assert maps["K"][0, 0] == pytest.approx(64)
     counts = cv2.imdecode(np.frombuffer(files["depth.png"], np.uint8), cv2.IMREAD_UNCHANGED)
     assert (counts.dtype, counts[50, 100]) == (np.uint16, 256)
+    normals = cv2.imdecode(np.frombuffer(files["normals.png"], np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(
+        normals[50, 100], (255, 128, 128), atol=2, err_msg="a plane that faces the camera is blue"
+    )
     assert cv2.imdecode(np.frombuffer(files["picture.png"], np.uint8), cv2.IMREAD_COLOR).shape[1] == 256
     ply = trimesh.load(io.BytesIO(files["cloud.ply"]), file_type="ply")
     glb = trimesh.load(io.BytesIO(files["cloud.glb"]), file_type="glb")
@@ -116,7 +130,7 @@ def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> Non
     one, other = open_browser(), open_browser()
     result = one.upload(encode(make_picture())).json()
     assert one.client.get(f"/api/photos/{result['photo']}/image.jpg").status_code == 200
-    for path in (f"/api/photos/{result['photo']}/image.jpg", f"/api/photos/{result['photo']}/color.jpg"):
+    for path in (f"/api/photos/{result['photo']}/image.jpg", f"/api/photos/{result['photo']}/colors/depth.jpg"):
         assert other.client.get(path).status_code == 422
     assert one.session["csrf"] != other.session["csrf"]
 

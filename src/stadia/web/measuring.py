@@ -112,7 +112,7 @@ class Measured:
         relative = "" if self.unit else " (relative, not metres)"
         error = "" if self.has_network_error or self.kind == "angle" else " (the network's own error is unknown)"
         depths = " and ".join(round_to(float(z), 3) for z in self.points[:2, 2])
-        where = f", of points at depths {depths}" if self.kind == "length" else ""
+        where = f", of points at depths {depths} {self.unit}".rstrip() if self.kind == "length" else ""
         return f"{NAMES[self.kind]} {self.label}{relative}{error}{where}"
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
 from stadia.evaluation.textured_mesh import encode_textured_glb, make_view
+from stadia.geometry.ground.road_plane import normals_from_depth
 from stadia.geometry.numpy_camera import NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
@@ -423,6 +424,24 @@ def color_prediction(prediction: PhotoPrediction) -> NDArray[np.uint8]:
     return color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
 
 
+def color_normals(prediction: PhotoPrediction) -> NDArray[np.uint8]:
+    """Draw the normals of surfaces in colors, (H, W, 3) RGB of the picture's size: red to the right, green up, blue
+    towards the camera, and black without depth.
+
+    Raises GeometryError for a network without depth.
+    """
+    import torch
+
+    height, width = prediction.image.shape[:2]
+    rows, columns = prediction.predicted.inverse_depth.shape  # where neighbors are independent
+    camera = Intrinsics(prediction.K[None], height, width).resized(rows, columns).make_camera(0)
+    depth = torch.from_numpy(prediction.depth(rows, columns))[None, None]
+    normals = normals_from_depth(depth, camera)[0].numpy().transpose(1, 2, 0)
+    colors = (normals * (1, -1, -1) + 1) * 127.5 * normals.any(axis=2, keepdims=True)
+    resized = cv2.resize(colors.round().astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
 def describe_bar(prediction: PhotoPrediction) -> dict[str, Any]:
     """Return the color bar as JSON: colors from near to far, and labels with their places (0 to 1).
 
@@ -509,6 +528,7 @@ DOWNLOADS: Mapping[str, str] = {
     "picture.png": "image/png",
     "depth.png": "image/png",
     "depth.npz": "application/zip",
+    "normals.png": "image/png",
     "cloud.ply": "application/octet-stream",
     "cloud.glb": "model/gltf-binary",
     "mesh.glb": "model/gltf-binary",
@@ -518,16 +538,16 @@ DOWNLOADS: Mapping[str, str] = {
 
 
 def has_file(prediction: PhotoPrediction, name: str) -> bool:
-    """Return whether a prediction has one of the files DOWNLOADS: without depth it has no cloud, mesh and depth.png."""
-    return not (prediction.depth_scale.is_affine and (name.startswith(("cloud", "mesh")) or name == "depth.png"))
+    """Return whether a prediction has one of the files DOWNLOADS: not all need depth."""
+    return not prediction.depth_scale.is_affine or name in ("picture.png", "depth.npz", "verdict.json")
 
 
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
     """Write one of the files DOWNLOADS into a folder; return its path.
 
     picture.png is the picture next to its depth in colors; depth.png depth in 16 bits, 256 per metre or unit; depth.npz
-    depth at the picture's size, and K; cloud.ply and cloud.glb points; mesh.glb a textured surface;
-    verdict.json the verdict and the camera.
+    depth at the picture's size, and K; normals.png the normals in colors; cloud.ply and cloud.glb points; mesh.glb a
+    textured surface; verdict.json the verdict and the camera.
 
     Raises ConfigError for another name, GeometryError for a prediction without depth.
     """
@@ -544,6 +564,8 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
         values = values if scale.is_affine else prediction.depth(height, width)
         arrays: dict[str, NDArray[Any]] = {DEPTH_KEYS[scale]: values, "K": prediction.K}
         write_depth_map(path, **arrays)
+    elif name == "normals.png":
+        write_image(path, color_normals(prediction)[..., ::-1])
     elif name == "cloud.ply":
         unit = "metres" if scale is DepthScale.METRES else "relative depth, not metres"
         with open_atomic(path) as stream:

@@ -2,6 +2,7 @@
 calibration.
 """
 
+import gzip
 import json
 import math
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -48,6 +51,9 @@ MAX_FILE_BYTES = 64 << 20
 
 MAX_NAME = 80
 """Most characters of a file's name that are kept."""
+
+SENT_BITS = 11
+"""Bits of a depth's mantissa that the page gets: it shows three digits."""
 
 
 class CloudForm(StrictModel):
@@ -172,9 +178,10 @@ async def show_image(request: Request) -> Response:
 
 
 async def show_colors(request: Request) -> Response:
-    """Reply with the depth of a picture in colors, as JPEG."""
+    """Reply with the depth of a picture, or the normals of its surfaces, in colors, as JPEG."""
     prediction = await _find_prediction(request)
-    return await run_in_threadpool(lambda: _encode(photos.color_prediction(prediction)))
+    draw = photos.color_normals if request.path_params["drawn"] == "normals" else photos.color_prediction
+    return await run_in_threadpool(lambda: _encode(draw(prediction)))
 
 
 def _encode(image: Any) -> Response:
@@ -184,8 +191,20 @@ def _encode(image: Any) -> Response:
 
 async def show_values(request: Request) -> Response:
     """Reply with the depth values of `shrink_values` as float32 in rows, little endian."""
-    values = await run_in_threadpool(photos.shrink_values, await _find_prediction(request))
-    return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream")
+    prediction = await _find_prediction(request)
+    return await run_in_threadpool(lambda: send_values(request, photos.shrink_values(prediction)))
+
+
+def send_values(request: Request, values: NDArray[np.float32]) -> Response:
+    """Return a reply with depth (h, w) as float32 in rows, little endian, rounded to SENT_BITS bits, and compressed if
+    the client reads that; a header has its size.
+    """
+    unsent = 23 - SENT_BITS
+    rounded = (values.view(np.uint32) + np.uint32(1 << unsent >> 1)) >> unsent << unsent
+    data, headers = rounded.astype("<u4").tobytes(), {"x-size": f"{values.shape[0]} {values.shape[1]}"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        data, headers["content-encoding"] = gzip.compress(data, 1), "gzip"
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 async def show_cloud(request: Request) -> Response:

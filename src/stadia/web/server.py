@@ -1,18 +1,23 @@
 """The web application of `stadia app`, and the server that runs it."""
 
+import base64
 import contextlib
+import hashlib
 import importlib
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -21,6 +26,7 @@ from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import (
+    HEADERS,
     SESSION_COOKIE,
     is_cross_site,
     make_guard,
@@ -48,7 +54,7 @@ ROUTES = (
     ("POST", "/api/results/{key}/delete", "stadia.web.gallery_routes:delete_result"),
     ("GET", "/api/photos/{key}", "stadia.web.photo_routes:show_photo"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
-    ("GET", "/api/photos/{key}/color.jpg", "stadia.web.photo_routes:show_colors"),
+    ("GET", "/api/photos/{key}/colors/{drawn}.jpg", "stadia.web.photo_routes:show_colors"),
     ("GET", "/api/photos/{key}/{name}.jpg", "stadia.web.photo_routes:show_image"),
     ("GET", "/api/photos/{key}/values.f32", "stadia.web.photo_routes:show_values"),
     ("GET", "/api/photos/{key}/cloud.bin", "stadia.web.photo_routes:show_cloud"),
@@ -142,9 +148,13 @@ def make_app(
         finally:
             state.close()
 
-    pages: list[BaseRoute] = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
+    zipped = [Middleware(GZipMiddleware, compresslevel=5)]
+    pages: list[BaseRoute] = [Route("/", one_line(show_page), middleware=zipped)]
+    pages += [Route("/api/session", one_line(show_session))]
     pages += [Route(path, one_line(load_endpoint(place)), methods=[method]) for method, path, place in ROUTES]
-    pages += [Mount(f"/{folder.name}", StaticFiles(directory=folder)) for folder in (STATIC, SHARED_FOLDER)]
+    pages += [
+        Mount(f"/{folder.name}", StaticFiles(directory=folder), middleware=zipped) for folder in (STATIC, SHARED_FOLDER)
+    ]
     app = Starlette(
         routes=pages,
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token, public_host))],
@@ -160,9 +170,27 @@ async def _report_bug(request: Request, error: Exception) -> Response:
     return refuse(f"Internal error, {type(error).__name__}. Please report it.", 500)
 
 
+@cache
+def render_page() -> tuple[str, str]:
+    """Return the page with its style sheets in it, which a browser paints after one reply, and its policy, which allows
+    them by their hash.
+    """
+    page, folders = (
+        (STATIC / "index.html").read_text(encoding="utf-8"),
+        {one.name: one for one in (STATIC, SHARED_FOLDER)},
+    )
+    sheets = re.findall(r'<link rel="stylesheet" href="/(\w+)/(\w+\.css)">\n', page)
+    style = "".join((folders[folder] / name).read_text(encoding="utf-8") for folder, name in sheets)
+    page = re.sub(r'(<link rel="stylesheet" [^>]+>\n)+', lambda _: f"<style>{style}</style>\n", page)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    name = "content-security-policy"
+    return page, HEADERS[name].replace("style-src 'self'", f"style-src 'self' 'sha256-{digest}'")
+
+
 async def show_page(request: Request) -> Response:
     """Reply with the page, and start a session for a new browser."""
-    return _start_session(request, FileResponse(STATIC / "index.html"))
+    page, policy = render_page()
+    return _start_session(request, HTMLResponse(page, headers={"content-security-policy": policy}))
 
 
 def _start_session(request: Request, response: Response) -> Response:

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.io.image_io import read_image
@@ -34,8 +35,12 @@ from stadia.web.video import MAX_SHARED_BYTES, VideoJob, find_centers, measure_f
 MAX_SHARED_POINTS, MAX_SHARED_CAMERAS = 120_000, 12
 """Most cameras in the 3D view of a shared page of a video (MAX_SHARED_POINTS: most points)."""
 
+LABEL_HEIGHTS = 28
+"""Longest side of an image over the height of the labels in it."""
+
 PATH_COLOR, MARK_COLOR = (240, 228, 66), (255, 255, 255)
 
+ONE_PICTURE = "One picture cannot be checked. A video can: its motion shows whether depth is right."
 NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the network's training"
 
@@ -110,7 +115,9 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
     facts |= {"Image": f"{image.shape[1]}x{image.shape[0]} pixels"}
     if prediction.error.relative is not None:
         facts["Error of depth"] = f"about {prediction.error.relative:.0%}"
-    lines = [*drop_commands(verdict_lines(prediction.checks)), *describe_scale(prediction.receipt)]
+    is_judged = prediction.checks["verdict"] != "not judged"
+    judged = [line for line in drop_commands(verdict_lines(prediction.checks)) if is_judged or "not judged" not in line]
+    lines = [*judged, *describe_scale(prediction.receipt)]
     measured = [prediction.measure(form) for form in items]
     images = [("Picture", image), ("Depth, bright is near", color_prediction(prediction))]
     shapes = [(form.kind, form.points, found.label) for form, found in zip(items, measured, strict=True)]
@@ -129,7 +136,7 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
         ticks=[(share, label) for share, label in bar["labels"]],
         verdict=prediction.checks["verdict"],
         lines=lines,
-        trust=f"{describe_expected_error(prediction.error)} {prediction.trust}.",
+        trust=f"{describe_expected_error(prediction.error)} {f'{prediction.trust}.' if is_judged else ONE_PICTURE}",
         depth_scale=str(scale),
         scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a known length",
         measured=[found.describe() for found in measured],
@@ -194,7 +201,8 @@ def _pack_video(job: VideoJob, marks: Sequence[NDArray[np.float64]]) -> PointClo
 
 
 def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[Pixel], str]]) -> NDArray[np.uint8]:
-    """Return a copy of an image (H, W, 3) with lines through pixels (x, y), white with a black edge, and their labels.
+    """Return a copy of an image (H, W, 3) with lines through pixels (x, y), white with a black edge, and their labels,
+    black on white.
 
     shapes: kind, pixels and label of each; the line of an area is closed.
 
@@ -203,16 +211,21 @@ def draw_shapes(image: NDArray[np.uint8], shapes: Sequence[tuple[str, Sequence[P
         [255, 255, 255]
     """
     drawn, width = image.copy(), max(round(max(image.shape) / 400), 1)
-    size, font = 0.4 * max(width, 1), cv2.FONT_HERSHEY_SIMPLEX
     for color, thick in (((0, 0, 0), 3 * width), ((255, 255, 255), width)):
-        for kind, points, label in shapes:
+        for kind, points, _ in shapes:
             cv2.polylines(drawn, [np.array(points, np.int32)], kind == "area", color, thick)
             for point in points:
                 cv2.circle(drawn, point, 4 * width, color, thick)
-            x, y = np.mean(points, 0).astype(int).tolist()
-            text = label.replace("±", "+-").replace("²", "2").replace("°", " deg")  # OpenCV's font is ASCII
-            cv2.putText(drawn, text, (x + 6 * width, y + 16 * width), font, size, color, thick, cv2.LINE_AA)
-    return drawn
+    canvas, height = Image.fromarray(drawn), max(max(image.shape) / LABEL_HEIGHTS, 10)
+    drawing, font, pad = ImageDraw.Draw(canvas), ImageFont.load_default(height), height / 3
+    for _, points, label in shapes:
+        place = tuple(np.mean(points, 0))
+        left, top, right, bottom = drawing.textbbox(place, label, font=font, anchor="mm")
+        box = left - pad, top - pad, right + pad, bottom + pad
+        if label:
+            drawing.rounded_rectangle(box, pad, fill=(255, 255, 255))
+        drawing.text(place, label, font=font, anchor="mm", fill=(0, 0, 0))
+    return np.array(canvas)
 
 
 def _describe_network(name: str, licence: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from stadia.web.forms import UPLOAD, parse_form, parse_query_json, read_json_bod
 from stadia.web.guards import require_session
 from stadia.web.measuring import MeasuredForm, MeasureForm
 from stadia.web.photo import PredictForm, choose_camera, color_prediction, predict_decoded
+from stadia.web.photo_routes import send_values
 from stadia.web.sessions import find_kept
 from stadia.web.trainings import check_free_memory
 from stadia.web.video import (
@@ -285,8 +286,7 @@ async def measure_video(request: Request) -> Response:
 async def show_video_values(request: Request) -> Response:
     """Reply with the depth of a frame as float32 in rows, little endian; its size is in a header."""
     depth, _ = await run_in_threadpool(read_frame_depth, _find_done(request), request.path_params["number"])
-    headers = {"x-size": f"{depth.shape[0]} {depth.shape[1]}"}
-    return Response(depth.astype("<f4").tobytes(), media_type="application/octet-stream", headers=headers)
+    return await run_in_threadpool(send_values, request, depth)
 
 
 async def show_frame(request: Request) -> Response:

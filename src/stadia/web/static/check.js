@@ -1,7 +1,7 @@
 // The page of checks. Data of the server: findings with cure and picture, and the command. Another program's result: files are
 // dropped, then judged by their images; its address is #check/KEY.
 
-import { byId, get, listItems, post, showError, upload } from "./api.js";
+import { byId, get, listItems, make, post, showError, upload } from "./api.js";
 import { showFinding } from "./parts.js";
 
 function listSkipped(skipped) {
@@ -16,6 +16,7 @@ const POLL_MS = 500;
 // Files that are dropped together, and their verdict.
 function startResult() {
   const state = { key: null, timer: null, request: null };
+  byId("result-done").append(make("iframe", { id: "result-frame", title: "Verdict on the result", sandbox: "allow-scripts" })); // a frame delays the first paint
 
   function clear() {
     clearTimeout(state.timer);
@@ -134,7 +135,8 @@ export function startCheck() {
       const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
       if (names.includes(chosen)) byId("check-name").value = chosen;
-      if (!names.length) byId("check-status").textContent = "There is no data in the folder of the app.";
+      byId("check-form").hidden = !names.length;
+      if (!names.length) byId("check-status").textContent = "The folder of the app has no data. Start `stadia app` with --data FOLDER.";
     } catch (error) {
       showError(error);
     }

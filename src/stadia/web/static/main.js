@@ -1,7 +1,10 @@
 // Start the session, show the page that the address names, and open files that are chosen, dropped or pasted anywhere.
 
-import { byId, openSession, showError } from "./api.js";
-import { startPicture } from "./picture.js";
+// The browser paints the page and reads its picture before it reads and runs the other modules.
+const PICTURE_MS = 3000; // the longest wait for the picture
+if (!document.hidden) await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+await Promise.race([document.getElementById("shown").decode().catch(() => {}), new Promise((resolve) => setTimeout(resolve, PICTURE_MS))]);
+const [{ byId, openSession, showError }, { startPicture }] = await Promise.all(["api", "picture", "stage", "start"].map((name) => import(`./${name}.js`)));
 
 const PAGES = { // the others are read at their first use
   picture: startPicture,

@@ -139,8 +139,11 @@ export function startPicture(session) {
     byId("welcome").hidden = !isHero;
     byId("result").hidden = false;
     byId("shown").onerror = null;
-    if (isNew) byId("shown").src = `${base}/image.jpg`;
-    byId("depth").src = `${base}/color.jpg${version}`;
+    const { naturalWidth, naturalHeight } = byId("shown"); // the browser's own picture stays if it has the same shape
+    if (isNew && !(Math.abs((naturalWidth * result.height) / naturalHeight - result.width) < 1.5)) byId("shown").src = `${base}/image.jpg`;
+    byId("drawn").parentElement.hidden = !result.has_depth;
+    if (!result.has_depth) byId("drawn").value = "depth";
+    showDrawn(version);
     stage.show(result, null, isNew);
     showSettings(result);
     showBar("bar", "ticks", result.bar);
@@ -157,15 +160,24 @@ export function startPicture(session) {
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
     signal.throwIfAborted(); // another picture was chosen meanwhile
     byId("result").classList.remove("opening", "working");
+    if (isHero && isNew) stage.add(HERO.length);
     const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
     stage.show(result, values, false);
-    if (isHero && isNew) stage.add(HERO.length);
-    else await stage.measure(true);
+    if (!(isHero && isNew)) await stage.measure(true);
     if (!isHero && isNew && (document.activeElement === document.body || byId("strip").contains(document.activeElement))) byId("stage").focus({ preventScroll: true });
     if (!result.has_depth) return;
     if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew, signal);
     else byId("cloud-about").replaceChildren(Object.assign(document.createElement("button"), { type: "button", textContent: "Show it in 3D (4 MB)", onclick: () => showCloud(isNew, signal) }));
   }
+
+  // What the divider reveals: depth or normals; only depth has a bar.
+  function showDrawn(version = "") {
+    const drawn = byId("drawn").value;
+    byId("depth").src = `/api/photos/${state.photo}/colors/${drawn}.jpg${version}`;
+    byId("stage").querySelector(".bar").hidden = drawn !== "depth";
+  }
+  byId("drawn").addEventListener("change", () => state.result && showDrawn());
+  for (const name of ["pointerdown", "pointermove", "click"]) byId("drawn").addEventListener(name, (event) => event.stopPropagation()); // it sets no point
 
   async function measureItem({ kind, points }) {
     return (await get(`/api/photos/${state.result.photo}/measure?${new URLSearchParams({ form: JSON.stringify({ kind, points }) })}`)).json();

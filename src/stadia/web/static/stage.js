@@ -84,9 +84,9 @@ export function startStage(id, measureItem, changed) {
     label.classList.toggle("outside", x < 0 || x > 1 || y < 0 || y > 1);
   }
 
-  // Move labels up or down until they cover neither each other nor the verdict, and into the stage.
+  // Move labels up or down until they cover neither each other, the verdict nor the bar, and into the stage.
   function spread(labels) {
-    const inside = stage.getBoundingClientRect(), taken = [part("chip").getBoundingClientRect()];
+    const inside = stage.getBoundingClientRect(), taken = [part("chip"), ...stage.querySelectorAll(".bar, .drawn")].map((one) => one.getBoundingClientRect());
     const isFree = (top, box) => top >= inside.top && top + box.height <= inside.bottom && taken.every((one) => box.right < one.left || box.left > one.right || top + box.height < one.top || top > one.bottom);
     for (const label of labels) {
       const box = label.getBoundingClientRect(), right = Math.max(inside.left - box.left, 0) - Math.max(box.right - inside.right, 0), step = box.height + 3;

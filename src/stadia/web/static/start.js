@@ -7,7 +7,7 @@ export const EXAMPLES = { table: "Table", street: "Street", indoors: "Indoors", 
 function makeCard(caption, images) {
   const card = make("button", { type: "button", className: "thumb" });
   card.append(make("span", { className: "pair" }), make("span", { className: "small", textContent: caption }));
-  card.firstChild.append(...images.map((src) => make("img", { src, alt: "", loading: "lazy" })));
+  card.firstChild.append(...images.map((src) => make("img", { fetchPriority: "low", loading: "lazy", alt: "", src })));
   return card;
 }
 

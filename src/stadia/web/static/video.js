@@ -8,7 +8,7 @@ const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [25
 // The parts that a picture has too: frames, with depth next to them, and the panel that sets the scale.
 function makeParts() {
   const frames = copyPart("stage-part", "video-"), side = make("div", { className: "side" }), depth = make("div", { className: "stage", id: "video-beside" }), layer = make("div", { className: "layer" });
-  for (const one of frames.querySelectorAll(".handle, .bar, [id=video-split], [for=video-split]")) one.remove();
+  for (const one of frames.querySelectorAll(".handle, .bar, .drawn, [id=video-split], [for=video-split]")) one.remove();
   const withBar = make("div", { className: "with-bar" });
   frames.querySelector("#video-depth").style.clipPath = ""; // the photo's divider cuts it
   layer.append(frames.querySelector("#video-depth"));
@@ -111,9 +111,12 @@ export function startVideo(session) {
     return left > 90 ? `, about ${Math.round(left / 60)} minutes left` : `, about ${left} s left`;
   }
 
-  function describeMapping(job) {
+  // What is done now, and for how long: a text that changes each second.
+  function describeState(job) {
     const counted = job.total ? `: ${job.what}, ${job.done} of ${job.total}${describeTime(job)}` : job.what ? `: ${job.what}` : "";
-    return `Finding the path of the camera${counted} (${Math.round(job.age_s)} s so far)`;
+    const predicting = !job.total ? "Starting to predict depth" : job.done < job.total ? `Depth of frame ${job.done + 1} of ${job.total}${describeTime(job)}` : "Depth is predicted; writing video, points and path";
+    const texts = { waiting: "Another video is being predicted first", decoding: "Reading frames", mapping: `Finding the path of the camera${counted}`, adapting: `Training the network on this video${describeTime(job)}`, predicting };
+    return job.state === "done" ? "" : `${texts[job.state] ?? job.state} (${Math.round(job.age_s)} s so far)`;
   }
 
   async function poll() {
@@ -128,7 +131,7 @@ export function startVideo(session) {
       byId("video-skip").hidden = job.state !== "mapping";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { waiting: "Another video is being predicted first …", decoding: `Reading frames … (${Math.round(job.age_s)} s so far)`, mapping: describeMapping(job), adapting: `Training the network on this video${describeTime(job)}`, predicting: job.total ? `Depth of frame ${job.done} of ${job.total}${describeTime(job)}` : "Predicting depth …", done: "" }[job.state] ?? job.state;
+      byId("video-status").textContent = describeState(job);
       if (job.has_preview && job.state !== "done" && byId("video-preview").hidden) {
         byId("video-preview").hidden = false;
         byId("preview-image").src = `${base}/image/0.jpg`;
