@@ -75,8 +75,8 @@ def test_joined_views_are_the_distance_of_the_scene_up_to_one_factor() -> None:
         length = np.linalg.norm(rays, axis=-1)
         depths.append(find_box_distance(rays / length[..., None]) / length / factor)
     joined = join_views(depths, VIEWS, HEIGHT, WIDTH)
-    np.testing.assert_allclose(joined.factors, factors / np.exp(np.log(factors).mean()), rtol=0.01)
-    ratio = joined.distance * np.exp(np.log(factors).mean()) / truth
+    np.testing.assert_allclose(joined.factors, factors / np.median(factors), rtol=0.02)
+    ratio = joined.distance * np.median(factors) / truth
     assert np.abs(np.log(ratio)).max() < 0.05  # bilinear interpolation across the box's edges
     assert joined.disagreement < 0.01
 
@@ -88,4 +88,4 @@ def test_offsets_close_around_the_circle() -> None:
         logs[number, :, (np.arange(40) + 20 * number) % 80] = 0.1 * number
     offsets = fit_log_factors(logs, np.ones(10))
     np.testing.assert_allclose(np.diff(offsets), -0.1, atol=1e-9)
-    assert abs(offsets.mean()) < 1e-12
+    assert abs(np.median(offsets)) < 1e-12

@@ -138,12 +138,16 @@ def make_views(pitches_deg: Sequence[tuple[float, int]], side: int, fov_deg: flo
     return views
 
 
+LEAST_SPREAD = 0.05
+"""Median absolute deviation of the logarithmic difference of two views that is added to the measured one."""
+
+
 @dataclass(frozen=True, eq=False)
 class JoinedViews:
     """Depth maps of views, joined to a panorama.
 
     distance: (H, W) float32 distance along the ray of each pixel; 0 if no view shows it.
-    factors: (V,) factor on the depth of each view; their geometric mean is 1.
+    factors: (V,) factor on the depth of each view; their median is 1.
     disagreement: median relative difference of two views that show the same pixel, after the factors.
     """
 
@@ -167,12 +171,12 @@ def join_views(depths: Sequence[NDArray[np.floating]], views: Sequence[View], he
     weights = np.zeros((len(views), height, width), np.float32)
     for view, depth, log, weight in zip(views, depths, logs, weights, strict=True):
         xy, is_seen = view.project(rays)
-        x, y = xy[is_seen].astype(np.float32).T
+        x, y = np.moveaxis(xy.astype(np.float32), -1, 0)
         with np.errstate(divide="ignore"):
             values = np.log(depth.astype(np.float32))
         values[~np.isfinite(values)] = np.nan
         along = (rays[is_seen] @ view.R_panorama_view)[:, 2]
-        found = cv2.remap(values, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+        found = cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[is_seen]
         log[is_seen] = found - np.log(along)
         to_edge = 1 - np.abs(xy[is_seen] - (view.side - 1) / 2) / (view.side / 2)
         weight[is_seen] = np.where(np.isfinite(found), np.maximum(to_edge, 1e-3).prod(-1), 0)
@@ -188,10 +192,11 @@ def join_views(depths: Sequence[NDArray[np.floating]], views: Sequence[View], he
 
 
 def fit_log_factors(logs: NDArray[np.floating], row_weights: NDArray[np.floating]) -> Array:
-    """Return the offsets (V,) that make maps agree where they overlap, by least squares; their mean is 0.
+    """Return the offsets (V,) that make maps agree where they overlap, by least squares; their median is 0.
 
-    Each pair of maps counts by its median difference, weighted by the solid angle that both show. All pairs are solved
-    together, so that the offsets close around the circle.
+    Each pair of maps counts by its median difference, weighted by the solid angle that both show over the variance of
+    the difference: two views of the sky differ by anything. All pairs are solved together, so that the offsets close
+    around the circle.
 
     logs: (V, H, W) logarithms of distance; NaN if unknown.
     row_weights: (H,) solid angle of a pixel in each row.
@@ -204,10 +209,12 @@ def fit_log_factors(logs: NDArray[np.floating], row_weights: NDArray[np.floating
             shared = known[one] & known[two]
             if shared.sum() < MIN_SHARED_PIXELS:
                 continue
-            difference = float(np.median(logs[one][shared] - logs[two][shared]))
-            weight = float((shared.sum(1) * row_weights).sum())
+            differences = logs[one][shared] - logs[two][shared]
+            difference = float(np.median(differences))
+            spread = float(np.median(np.abs(differences - difference)))
+            weight = float((shared.sum(1) * row_weights).sum()) / (spread**2 + LEAST_SPREAD**2)
             normal[[one, two], [one, two]] += weight
             normal[[one, two], [two, one]] -= weight
             right[[one, two]] += -weight * difference, weight * difference
     offsets = np.linalg.lstsq(normal, right, rcond=None)[0]
-    return np.asarray(offsets - offsets.mean())
+    return np.asarray(offsets - np.median(offsets))
