@@ -122,6 +122,21 @@ class View:
         return xy, is_seen
 
 
+def looks_like_panorama(image: NDArray[np.uint8]) -> bool:
+    """Return whether an image (H, W, 3) is twice as wide as high, its left edge continues the right one, and its first
+    and last row each show one point.
+    """
+    if image.shape[1] != 2 * image.shape[0]:
+        return False
+    values = image.astype(np.float32)
+    across = np.abs(values[:, 0] - values[:, -1]).mean()
+    neighbors = np.abs(np.diff(values, axis=1)).mean(axis=(1, 2))
+    apart = np.abs(values[:, : image.shape[1] // 2] - values[:, image.shape[1] // 2 :]).mean()
+    meets = across < 2 * neighbors.mean() + 1 and across < MAX_WRAP_SHARE * apart
+    has_poles = max(neighbors[0], neighbors[-1]) < MAX_POLE_SHARE * neighbors.mean() + 1
+    return bool(meets and has_poles and values[:, 0].std() > MIN_EDGE_SPREAD)
+
+
 def make_views(pitches_deg: Sequence[tuple[float, int]], side: int, fov_deg: float) -> list[View]:
     """Create overlapping views in rows around a panorama.
 
@@ -137,6 +152,15 @@ def make_views(pitches_deg: Sequence[tuple[float, int]], side: int, fov_deg: flo
             views.append(View(name, side, fov_deg, make_rotation(yaw_deg, pitch_deg)))
     return views
 
+
+MAX_WRAP_SHARE = 0.5
+"""Largest difference of a panorama's edges, over the difference of columns half an image apart."""
+
+MAX_POLE_SHARE = 0.5
+"""Largest difference of neighboring pixels in a panorama's first or last row, over the mean of all rows."""
+
+MIN_EDGE_SPREAD = 8.0
+"""Smallest standard deviation of a panorama's left edge, gray levels; a border of one color has less."""
 
 LEAST_SPREAD = 0.05
 """Median absolute deviation of the logarithmic difference of two views that is added to the measured one."""

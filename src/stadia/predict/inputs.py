@@ -39,6 +39,7 @@ from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_c
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
+from stadia.geometry.panorama import looks_like_panorama
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RUN_FILE, read_run_facts
@@ -57,9 +58,6 @@ MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
 has another unit.
 """
 
-MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
-MAX_POLE_SHARE = 0.5  # largest difference of neighboring pixels in its first and last row, over that of all rows
-MIN_EDGE_SPREAD = 8.0  # smallest standard deviation of its left edge, gray levels; a border of one color has less
 
 SHAPE_TOLERANCE = 0.02
 """Images may share the training's camera up to this difference of their aspect ratios, in natural logarithms."""
@@ -193,7 +191,7 @@ def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
         return ""
     if read_projection(path) == EQUIRECTANGULAR:
         origin = "a panorama by its XMP data"
-    elif _looks_like_panorama(read_rgb(path)):
+    elif looks_like_panorama(read_rgb(path)):
         origin = "a panorama, because its edges meet"
     else:
         return ""
@@ -201,17 +199,6 @@ def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
     if idle := chosen.model_fields_set - {"stride"}:
         refuse_idle_options(chosen, idle, "a panorama")
     return origin
-
-
-def _looks_like_panorama(image: NDArray[np.uint8]) -> bool:
-    """Return whether the left edge continues the right one, and the first and last row each show one point."""
-    values = image.astype(np.float32)
-    across = np.abs(values[:, 0] - values[:, -1]).mean()
-    neighbors = np.abs(np.diff(values, axis=1)).mean(axis=(1, 2))
-    apart = np.abs(values[:, : image.shape[1] // 2] - values[:, image.shape[1] // 2 :]).mean()
-    meets = across < 2 * neighbors.mean() + 1 and across < MAX_WRAP_SHARE * apart
-    has_poles = max(neighbors[0], neighbors[-1]) < MAX_POLE_SHARE * neighbors.mean() + 1
-    return bool(meets and has_poles and values[:, 0].std() > MIN_EDGE_SPREAD)
 
 
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
