@@ -64,8 +64,11 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
         entries: dict[int, Any] = dict(photo.getexif().get_ifd(_EXIF_IFD))
         size = photo.size
     if kind := read_projection(path):
-        raise DataError(path, found=f"a panorama: its XMP states GPano:ProjectionType {kind}",
-                        expected="a picture of a pinhole camera", fix=CUT_PANORAMA)  # fmt: skip
+        found, fix = (
+            f"a panorama: its XMP states GPano:ProjectionType {kind}",
+            f"use `stadia predict`, or {CUT_PANORAMA}",
+        )
+        raise DataError(path, found=found, expected="a picture of a pinhole camera", fix=fix)
     if focal_mm := _as_number(entries.get(_FOCAL_35MM)):
         return focal_mm, full_frame_width_mm(*size)
     focal_mm, per_unit = _as_number(entries.get(_FOCAL_MM)), _as_number(entries.get(_PER_UNIT))
