@@ -47,6 +47,7 @@ from stadia.io.video_decoding import (
     holds_frames_alone,
     is_spherical,
     open_video_file,
+    stream_segment,
     stream_selected,
     stream_video,
 )
@@ -473,8 +474,12 @@ def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
     return () if camera is None else (camera.intrinsics.K.tolist(), lens)
 
 
+PANORAMA_SHARES = (0.0, 0.25, 0.5, 0.75)
+"""Places in a video, as shares of its length, whose frames show whether it is a panorama; titles often do not."""
+
+
 def is_panorama_video(source: Path) -> bool:
-    """Return whether a path is a video of equirectangular panoramas, by its header or its first frame."""
+    """Return whether a path is a video of equirectangular panoramas, by its header or most of PANORAMA_SHARES."""
     if not source.is_file() or source.suffix.lower() not in VIDEO_SUFFIXES:
         return False
     if is_spherical(source):
@@ -485,7 +490,9 @@ def is_panorama_video(source: Path) -> bool:
         return False
     from stadia.geometry.panorama import looks_like_panorama
 
-    return looks_like_panorama(next(stream_video(source)).image)
+    shown = [next(stream_segment(source, share), None) for share in PANORAMA_SHARES]
+    found = [looks_like_panorama(frame.image) for frame in shown if frame is not None]
+    return 2 * sum(found) > len(found)
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:
