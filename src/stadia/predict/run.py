@@ -36,7 +36,7 @@ from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
 from stadia.io.trajectory_files import TRAJECTORY
 from stadia.networks import DEFAULT_NETWORK
-from stadia.predict.inputs import PredictionInput, describe_panorama, is_image_file, is_own_video, open_inputs
+from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
 from stadia.predict.verdict import PredictionGate, find_judging_map, judge_path_by_map, record_worse_verdict
 from stadia.training.recipes.base.training_overlap import TrainedInput
@@ -81,10 +81,6 @@ def open_sessions(network: Any, source: Path, options: PredictOptions) -> list[S
     Raises ConfigError for options that have no effect, and the errors of opening the input.
     """
     refuse_unused(options, network.list_used_options(options), network.describe_kind())
-    if origin := describe_panorama(expand_home(source), options.data):
-        from stadia.predict.panorama import open_panorama
-
-        return [open_panorama(network, expand_home(source), options, origin)]
     network = network.fit_source(source, options.data)
     predictor = network.make_predictor(options)
     data = network.complete_data_options(source, options.data)
