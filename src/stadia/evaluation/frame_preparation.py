@@ -77,6 +77,8 @@ class PredictedFrame:
     starts_path: True if the camera trajectory starts again at this video frame, because no known motion connects it
         with earlier ones.
     max_depth: depth beyond it is written as 0 (unknown, far); None keeps all depths.
+    rays: (h, w, 3) unit rays of the pixels of a panorama, whose depth is the distance along them; None for a pinhole
+        camera, whose depth is z.
     """
 
     frame: Frame
@@ -90,6 +92,7 @@ class PredictedFrame:
     is_aligned: bool | None = None
     starts_path: bool = False
     max_depth: float | None = None
+    rays: NDArray[np.float64] | None = None
 
     def depth_at_image(self) -> NDArray[np.float32]:
         """Return depth, (H, W) at the size of the original image, in the unit of `depth_scale`; 0 means unknown.

@@ -100,9 +100,10 @@ def color_points(
     """
     depth = predicted.depth()
     pose = predicted.T_world_camera
-    rows, columns = np.indices(depth.shape, dtype=np.float64)
-    pixels = np.stack([columns, rows, np.ones(depth.shape)], axis=-1).reshape(-1, 3)
-    points = pixels @ np.linalg.inv(predicted.K).T * depth.reshape(-1, 1).astype(np.float64)
+    if (rays := predicted.rays) is None:
+        rows, columns = np.indices(depth.shape, dtype=np.float64)
+        rays = np.stack([columns, rows, np.ones(depth.shape)], axis=-1) @ np.linalg.inv(predicted.K).T
+    points = rays.reshape(-1, 3) * depth.reshape(-1, 1).astype(np.float64)
     if pose is not None:
         points = points @ pose[:3, :3].T + pose[:3, 3]
     known = depth.ravel() > NEAR

@@ -150,6 +150,9 @@ def parse_record(path: object, values: Any) -> PredictionsRecord:
 # -- the folder
 
 FRAME_FILES = ("depth/{}.npz", "depth/{}.png", "depth_color/{}.jpg", "images/{}.png")
+EQUIRECTANGULAR = "equirectangular"
+"""Value of `projection` in the npz of a panorama, whose `distance` is the distance along the ray of each pixel."""
+
 UNFINISHED = "unfinished.jsonl"  # names of the frames that were begun, until the prediction is finished
 _MAX_BEGUN_BYTES = 1 << 28  # a million names
 _NOT_ENDED: Mapping[str, Any] = {
@@ -445,6 +448,8 @@ def _write_maps(folder: str, predicted: PredictedFrame) -> None:
     if predicted.depth_scale is DepthScale.AFFINE_DEPTH:
         values = -values
     arrays: dict[str, NDArray] = {depth_files.DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
+    if predicted.rays is not None:  # not z: what reads z finds no depth
+        arrays = {depth_files.DISTANCE_KEYS[predicted.depth_scale]: values, "projection": np.array(EQUIRECTANGULAR)}
     if predicted.log_uncertainty is not None:
         arrays[depth_files.UNCERTAINTY_KEY] = predicted.log_uncertainty
     name = predicted.frame.name

@@ -30,6 +30,9 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
 }
 """Name of the depth array in an .npz of predictions, by the scale of the depth."""
 
+DISTANCE_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "distance_m", DepthScale.UP_TO_SCALE: "distance"}
+"""Name of the array of a panorama, the distance along the ray of each pixel, by the scale of the depth."""
+
 MAX_MAPS = 1_000_000  # maps of one file, since a header may claim any number
 UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of the photometric residual
 

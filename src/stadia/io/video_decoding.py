@@ -130,15 +130,13 @@ _SPHERICAL = re.compile(rb"sv3d|<GSpherical:Spherical>\s*true", re.IGNORECASE)
 _SEARCHED_BYTES = 1 << 20
 
 
-def _refuse_spherical(path: Path) -> None:
-    """Raise DataError for a video of all directions, which its header states (Google's Spherical Video, V1 and V2)."""
+def is_spherical(path: Path) -> bool:
+    """Return whether a video's header states that it shows all directions (Google's Spherical Video, V1 and V2)."""
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as file:
         data = file.read(_SEARCHED_BYTES)
         file.seek(max(file.seek(0, os.SEEK_END) - _SEARCHED_BYTES, 0))
         data += file.read(_SEARCHED_BYTES)
-    if _SPHERICAL.search(data):
-        fix = "cut a view of 90 degrees: ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:w=640:h=640 OUT"
-        raise DataError(path, found="a video of 360 degrees", expected="a video of a pinhole camera", fix=fix)
+    return _SPHERICAL.search(data) is not None
 
 
 def _open_container(path: Path, decoder: VideoDecoder) -> Any:
@@ -270,15 +268,19 @@ def count_lost_frames(path: Path, decoded: int) -> int:
     return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
 
 
-def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
+def stream_video(path: Path, decoder: VideoDecoder = "cpu", *, takes_panoramas: bool = False) -> Iterator[VideoFrame]:
     """Yield every complete frame of a video in order, and log how many frames are lost.
 
     path: the file.
     decoder: "cpu" decodes on the processor, "cuda" on a GPU (NVDEC).
+    takes_panoramas: whether the frames may show all directions.
 
-    Raises DataError if the file is not a video, or if less than half of it can be decoded; ConfigError if the decoder
-    is missing.
+    Raises DataError if the file is not a video, shows all directions, or if less than half of it can be decoded;
+    ConfigError if the decoder is missing.
     """
+    if not takes_panoramas and is_spherical(path):
+        fix = "map it with `stadia map`; or cut a view: ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:w=640:h=640 OUT"
+        raise DataError(path, found="a video of 360 degrees", expected="a video of a pinhole camera", fix=fix)
     _check_middle(path)
     decoded = 0
     with open_video_file(path, decoder) as (container, stream):
@@ -468,7 +470,6 @@ def _take_undamaged_raw(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _check_middle(path: Path) -> None:
-    _refuse_spherical(path)
     with open_video_file(path) as (container, stream), _name_decoder_errors(path):
         if not (stream.frames and stream.duration):
             return

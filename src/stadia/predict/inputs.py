@@ -20,8 +20,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
-from stadia.data.formats.camera_tables import CUT_PANORAMA
-from stadia.data.formats.photo_lens import describe_crop, read_lens
+from stadia.data.formats.photo_lens import EQUIRECTANGULAR, describe_crop, read_lens, read_projection
 from stadia.data.ignored_regions import read_ignored_region
 from stadia.data.open_dataset import open_recordings, recognize_format
 from stadia.data.recordings import FrameSelector
@@ -40,6 +39,7 @@ from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_c
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
+from stadia.geometry.panorama import looks_like_panorama
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RUN_FILE, read_run_facts
@@ -58,7 +58,6 @@ MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
 has another unit.
 """
 
-MAX_WRAP_SHARE = 0.5  # largest difference of a panorama's edges, over the difference of columns half an image apart
 
 SHAPE_TOLERANCE = 0.02
 """Images may share the training's camera up to this difference of their aspect ratios, in natural logarithms."""
@@ -147,12 +146,8 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
     size = read_picture_size(given, source)
     focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(size))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"
-    warnings: tuple[str, ...] = ()
-    if size[1] == 2 * size[0] and _wraps_around(source):
-        text = "it is twice as wide as high and its left edge continues its right edge, as in a panorama of 360 degrees"
-        warnings = (f"{text}. Fix: {CUT_PANORAMA}",)
     config = given.model_copy(update={"focal_px": focal_px})
-    return InputCamera(config, origin, is_assumed=True, warnings=warnings)
+    return InputCamera(config, origin, is_assumed=True)
 
 
 def _find_map_camera(source: Path) -> tuple[MapCamera | None, str]:
@@ -179,14 +174,31 @@ def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path
     )
 
 
-def _wraps_around(source: Path) -> bool:
-    if source.is_dir() or source.suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    image = read_rgb(source).astype(np.float64)
-    across = np.abs(image[:, 0] - image[:, -1]).mean()
-    neighbors = np.abs(np.diff(image, axis=1)).mean()
-    apart = np.abs(image[:, : image.shape[1] // 2] - image[:, image.shape[1] // 2 :]).mean()
-    return bool(across < 2 * neighbors + 1 and across < MAX_WRAP_SHARE * apart)
+def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
+    """Return how an image was recognized as a panorama of 360 x 180 degrees, in words; "" for other inputs.
+
+    A camera that the user gives, as an option or in a file next to the image, wins.
+
+    path: the input.
+    options: options that `open_inputs` takes.
+
+    Raises ConfigError for options that have no effect on a panorama.
+    """
+    if not is_own_file(path, options.get("format", "auto")) or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return ""
+    height, width = read_upright_size(path)
+    if width != 2 * height or "camera" in options or find_camera_file(path) is not None:
+        return ""
+    if read_projection(path) == EQUIRECTANGULAR:
+        origin = "a panorama by its XMP data"
+    elif looks_like_panorama(read_rgb(path)):
+        origin = "a panorama, because its edges meet"
+    else:
+        return ""
+    chosen = resolve_config(SourceOptions, {key: value for key, value in options.items() if key != "format"})
+    if idle := chosen.model_fields_set - {"stride"}:
+        refuse_idle_options(chosen, idle, "a panorama")
+    return origin
 
 
 def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
@@ -298,7 +310,7 @@ class PredictionInput:
     @property
     def is_photo(self) -> bool:
         """Return whether this is one image, whose frame can be read repeatedly."""
-        return isinstance(self.frames, PhotoFrames | tuple)
+        return not isinstance(self.frames, Iterator)
 
 
 def open_inputs(

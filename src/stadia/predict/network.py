@@ -30,7 +30,14 @@ from stadia.io.run_facts import RUN_FILE
 from stadia.networks import DEFAULT_NETWORK
 from stadia.networks.published_networks import HUB
 from stadia.predict import DEPTH_RECIPES, TASKS
-from stadia.predict.inputs import PredictionInput, add_training_options, is_own_video, make_image_input, read_input_size
+from stadia.predict.inputs import (
+    PredictionInput,
+    add_training_options,
+    describe_panorama,
+    is_own_video,
+    make_image_input,
+    read_input_size,
+)
 from stadia.predict.options import PredictOptions, parse_size, parse_source_options, refuse_unused, requested_size
 from stadia.predict.prediction import Prediction
 from stadia.predict.run import Session, open_sessions
@@ -278,6 +285,10 @@ class Network:
         _refuse_others("image", source, (str, Path), "a path, or an array (H, W, 3) uint8: numpy.asarray(image)")
         options = options or PredictOptions()
         if self.predicts_depth:
+            if origin := describe_panorama(expand_home(source), options.data):
+                from stadia.predict.panorama import open_panorama
+
+                return [open_panorama(self, expand_home(source), options, origin)]
             return open_sessions(self, Path(source), options)
         recipe = self.recipe.recipe  # raises CheckpointError if no recipe has this name
         if recipe not in TASKS:

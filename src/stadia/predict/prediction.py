@@ -61,7 +61,13 @@ class Prediction:
 
     @property
     def K(self) -> NDArray[np.float64]:
-        """Return the intrinsics (3, 3) of the whole image, pixels."""
+        """Return the intrinsics (3, 3) of the whole image, pixels.
+
+        Raises GeometryError for a panorama, whose pixels have `predicted.rays`.
+        """
+        if self.predicted.rays is not None:
+            found, fix = "a panorama", "use `predicted.rays`, the unit rays of its pixels"
+            raise GeometryError("K", found=found, expected="a pinhole camera", fix=fix)
         K = self.predicted.frame.K.copy()
         K[:2, 2] += self.predicted.box.left, self.predicted.box.top
         return K
@@ -74,7 +80,7 @@ class Prediction:
     @cached_property
     def depth(self) -> NDArray[np.float32]:
         """Return the depth (H, W) of the whole image along the optical axis, in the unit of `depth_scale`; 0 where
-        unknown.
+        unknown. For a panorama, it is the distance along the ray of each pixel.
 
         Raises GeometryError if the network's output is only known up to a shift.
         """

@@ -405,7 +405,7 @@ class Session:
         """Return a new session of the same input, because a session reads its frames only once."""
         predictor = self.network.make_predictor(self.options)
         given = self.open_again()
-        return Session(self.network, given, self.options, predictor, source=self.source, reopen=self._reopen)
+        return type(self)(self.network, given, self.options, predictor, source=self.source, reopen=self._reopen)
 
     @property
     def gate(self) -> PredictionGate:

@@ -41,9 +41,13 @@ from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_upright_size
 from stadia.io.input_files import read_json
 from stadia.io.video_decoding import (
+    VIDEO_SUFFIXES,
     estimate_frame_count,
     hash_source,
     holds_frames_alone,
+    is_spherical,
+    open_video_file,
+    stream_segment,
     stream_selected,
     stream_video,
 )
@@ -468,6 +472,27 @@ def _flatten(name: str) -> str:
 def _describe_camera(camera: UserCamera | None) -> tuple[object, ...]:
     lens = None if camera is None or camera.undistortion is None else camera.undistortion.parameters()
     return () if camera is None else (camera.intrinsics.K.tolist(), lens)
+
+
+PANORAMA_SHARES = (0.0, 0.25, 0.5, 0.75)
+"""Places in a video, as shares of its length, whose frames show whether it is a panorama; titles often do not."""
+
+
+def is_panorama_video(source: Path) -> bool:
+    """Return whether a path is a video of equirectangular panoramas, by its header or most of PANORAMA_SHARES."""
+    if not source.is_file() or source.suffix.lower() not in VIDEO_SUFFIXES:
+        return False
+    if is_spherical(source):
+        return True
+    with open_video_file(source) as (_, stream):
+        size = stream.codec_context.width, stream.codec_context.height
+    if size[0] != 2 * size[1]:
+        return False
+    from stadia.geometry.panorama import looks_like_panorama
+
+    shown = [next(stream_segment(source, share), None) for share in PANORAMA_SHARES]
+    found = [looks_like_panorama(frame.image) for frame in shown if frame is not None]
+    return 2 * sum(found) > len(found)
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:

@@ -207,7 +207,6 @@ def scale_depth(depth: NDArray[np.float32], points: Array, K: Array) -> NDArray[
 
 
 COLMAP, VIEWS, IMAGES = "colmap", "views", "images"
-FOLDERS = (COLMAP, VIEWS, IMAGES, f"{VIEWS}/images", f"{VIEWS}/depth", f"{VIEWS}/sparse", f"{VIEWS}/sparse/0")
 
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
@@ -316,12 +315,18 @@ def check_map_folder(folder: Path, source: Path, content: str) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         is_own = name in digests and path.is_file() and digests[name] in ("", _digest(path))
-        if not is_own and not (name in FOLDERS and path.is_dir()):
+        if not is_own and not (path.is_dir() and any(file.startswith(f"{name}/") for file in digests)):
             found = found or f"{name}, which is not of this map, or was changed"
     if not found and record.get("fingerprint") != content:
         found = f"the map of another video ({str(record.get('source'))[:40]})"
     if found:
         raise StadiaError(folder, found=found, expected=f"a new folder, or the map of {source.name}", fix=fix)
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the hash of each file in the folder of a new map, by name, for its map.json."""
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in written}
 
 
 def _digest(path: Path) -> str:
@@ -360,7 +365,7 @@ def write_map(
         _write_points(new / POINTS, found.sparse, filmed.xy, poses.T_first)
         if stream.masks is not None and stream.photos is None:
             _write_movable(new / MOVABLE, stream, found, about)
-        _write_trajectories(new, found, poses)
+        write_trajectories(new, found.placed, poses.T_world_camera)
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
         names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
@@ -374,9 +379,7 @@ def write_map(
             write_views(new / VIEWS, stream, filmed, cameras, poses.T_first, residuals_px, predict_depth)
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
-        written = sorted(path for path in new.rglob("*") if path.is_file())
-        digests = {path.relative_to(new).as_posix(): _digest(path) for path in written}
-        write_json(new / RECORD, {**_make_record(stream, found, poses, about), "files": digests})
+        write_json(new / RECORD, {**_make_record(stream, found, poses, about), "files": digest_files(new)})
     return poses
 
 
@@ -542,13 +545,17 @@ def _write_movable(path: Path, stream: FrameStream, found: VideoMap, about: MapC
         np.savez(file, movable=movable)
 
 
-def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
-    placed = np.flatnonzero(np.isfinite(poses.T_world_camera).all((1, 2))).tolist()
-    T = poses.T_world_camera[placed]
-    numbers = [found.placed[row].index for row in placed]
+def write_trajectories(folder: Path, frames: Sequence[PlacedFrame], T_world_camera: Array) -> None:
+    """Write the poses (N, 4, 4) of N frames, camera to world, as KITTI rows, and as TUM rows if all times are known.
+
+    Frames without a pose, whose rows are NaN, are left out.
+    """
+    placed = np.flatnonzero(np.isfinite(T_world_camera).all((1, 2))).tolist()
+    T = T_world_camera[placed]
+    numbers = [frames[row].index for row in placed]
     rows = zip(numbers, T[:, :3].reshape(-1, 12), strict=True)
     write_lines(folder / TRAJECTORY, (f"{number} " + " ".join(f"{value:.9e}" for value in row) for number, row in rows))
-    times = [found.placed[row].time_s for row in placed]
+    times = [frames[row].time_s for row in placed]
     known = [time_s for time_s in times if time_s is not None]
     if len(known) == len(times):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))

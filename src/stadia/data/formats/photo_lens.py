@@ -17,6 +17,9 @@ _EXIF_IFD, _FOCAL_MM, _FOCAL_35MM = 0x8769, 0x920A, 0xA405
 _PIXELS, _ROWS, _PER_UNIT, _UNIT = 0xA002, 0xA003, 0xA20E, 0xA210
 MAX_SHAPE_CHANGE = 0.02  # change of the aspect ratio from EXIF's size to the size of a picture that was not cropped
 _GPANO = re.compile(rb"ProjectionType(?:>|=[\"'])\s*(equirectangular|cylindrical)", re.IGNORECASE)
+_GPANO_WHOLE = re.compile(rb"FullPanoWidthPixels(?:>|=[\"'])\s*(\d+)")
+_GPANO_PART = re.compile(rb"CroppedAreaImageWidthPixels(?:>|=[\"'])\s*(\d+)")
+EQUIRECTANGULAR = "equirectangular"
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0}
 _VIDEO_KEY = "focal_length.35mm_equivalent"
 _MAX_NUMBER = 1e6
@@ -59,11 +62,13 @@ def read_lens(source: Path) -> tuple[float, float] | None:
 def _read_photo(path: Path) -> tuple[float, float] | None:
     with open_photo(path) as photo:
         entries: dict[int, Any] = dict(photo.getexif().get_ifd(_EXIF_IFD))
-        size, xmp = photo.size, photo.info.get("xmp", b"")
-    if match := _GPANO.search(xmp.encode() if isinstance(xmp, str) else xmp):
-        kind = match[1].decode().lower()
-        raise DataError(path, found=f"a panorama: its XMP states GPano:ProjectionType {kind}",
-                        expected="a picture of a pinhole camera", fix=CUT_PANORAMA)  # fmt: skip
+        size = photo.size
+    if kind := read_projection(path):
+        found, fix = (
+            f"a panorama: its XMP states GPano:ProjectionType {kind}",
+            f"use `stadia predict`, or {CUT_PANORAMA}",
+        )
+        raise DataError(path, found=found, expected="a picture of a pinhole camera", fix=fix)
     if focal_mm := _as_number(entries.get(_FOCAL_35MM)):
         return focal_mm, full_frame_width_mm(*size)
     focal_mm, per_unit = _as_number(entries.get(_FOCAL_MM)), _as_number(entries.get(_PER_UNIT))
@@ -72,6 +77,23 @@ def _read_photo(path: Path) -> tuple[float, float] | None:
     if not focal_mm or not per_unit or unit_mm is None:
         return None
     return focal_mm, pixels / per_unit * unit_mm
+
+
+def read_projection(path: Path) -> str:
+    """Return the projection of a photo that is a panorama by its XMP data, such as EQUIRECTANGULAR; "" for others.
+
+    Source: Google's Photo Sphere XMP metadata.
+
+    path: the photo.
+    """
+    with open_photo(path) as photo:
+        xmp = photo.info.get("xmp", b"")
+    text = xmp.encode() if isinstance(xmp, str) else xmp
+    if (match := _GPANO.search(text)) is None:
+        return ""
+    whole, part = _GPANO_WHOLE.search(text), _GPANO_PART.search(text)
+    is_part = whole is not None and part is not None and whole[1] != part[1]
+    return f"{match[1].decode().lower()}{', a part of it' * is_part}"
 
 
 def describe_crop(source: Path) -> str | None:
