@@ -64,7 +64,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m website.build
 
 gallery: $(VENV)/.installed-docs
-	$(BIN)/python -m website.gallery --out $(GALLERY) $(if $(RUN),--run $(RUN)) $(if $(WALK),--walk $(WALK)) $(TINY)
+	$(BIN)/python -m website.gallery --out $(GALLERY) $(if $(RUN),--run $(RUN)) $(if $(WALK),--walk $(WALK)) $(if $(ADAPTED),--adapted $(ADAPTED)) $(TINY)
 
 gpu-check: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu_check.py --out $(OUT)

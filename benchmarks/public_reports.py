@@ -1035,7 +1035,7 @@ def _stops(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
-@report("T67", "evo 152, 188, 204: key frames as rows of KITTI", "15", "150", "frame number|time")
+@report("T67", "evo 152, 188, 204: keyframes as rows of KITTI", "15", "150", "frame number|time")
 def _key_frames(folder: Path, data: Path) -> Words:
     write_kitti(folder / "ref.txt", make_path())
     write_kitti(folder / "est.txt", make_estimate()[::10])
@@ -1136,7 +1136,7 @@ def _nan_rows(folder: Path, data: Path) -> Words:
 
 
 @report(
-    "T93", "evo 125, 152: key frames of TUM against KITTI without times", "no times|without times", "times.txt|numbers?"
+    "T93", "evo 125, 152: keyframes of TUM against KITTI without times", "no times|without times", "times.txt|numbers?"
 )
 def _tum_against_kitti(folder: Path, data: Path) -> Words:
     write_kitti(folder / "ref.txt", make_path())

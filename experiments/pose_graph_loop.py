@@ -142,7 +142,7 @@ def main() -> None:
             predictor, started = make(), time.process_time()
             odometry, refined, graph = track(recording, predictor)
             is_metric = predictor.depth_scale is DepthScale.METRES
-            print(f"{name}: {odometry.keyframes} key frames, {time.process_time() - started:.0f} s of processor time")
+            print(f"{name}: {odometry.keyframes} keyframes, {time.process_time() - started:.0f} s of processor time")
             for method, path in (("refined", refined), ("graph", graph)):
                 print(f"  {method}: {describe(path, recording, is_metric=is_metric)}", flush=True)
             print(f"  {'; '.join(odometry.notes)}", flush=True)

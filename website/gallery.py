@@ -6,8 +6,8 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --tiny --out FOLDER
     python -m website.gallery --only findings
     python -m website.gallery --only walk --walk deep-video-mvs/sample-data/hololens-dataset/000  # a clone, MIT
+    python -m website.gallery --only adapted --walk WALK --adapted runs/<date>-adapt  # after `stadia adapt WALK/images`
     python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
-    python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
     python -m website.gallery --only compare  # needs Chromium
     python -m website.gallery --only app --run runs/<date>-demo  # needs Chromium
 """
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ Pixels = NDArray[np.uint8]
 class Job:
     """What a picture is drawn from.
 
-    run: a folder of a trained demo; objectpose: one of a trained `objectpose`; shots: one of screenshots.
+    run: a folder of a trained demo; objectpose: one of a trained `objectpose`.
     walk: the recording 000 of the HoloLens data of github.com/ardaduz/deep-video-mvs, with images, depth, poses and K.
+    adapted: a run of `stadia adapt` on images of the walk.
     work: for data.
     """
 
@@ -54,9 +55,9 @@ class Job:
     work: Path
     run: Path | None
     tiny: bool
-    shots: Path | None = None
     objectpose: Path | None = None
     walk: Path | None = None
+    adapted: Path | None = None
 
 
 def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
@@ -205,6 +206,66 @@ def draw_from_above(folder: Path, width: int = 1000) -> Pixels:
     drawn = np.round((line - corner) * scale * 16).astype(np.int32)
     cv2.polylines(canvas, [drawn], False, (255, 176, 59), 3, cv2.LINE_AA, shift=4)
     return canvas
+
+
+# -- Depth before and after a training run
+
+
+def draw_adapted(job: Job) -> str | None:
+    """An image of the walk, its depth by `base`, and by the network that `stadia adapt` made of it."""
+    if job.walk is None or job.adapted is None:
+        return None
+    K = np.loadtxt(job.walk / "K.txt")
+    frames = [
+        (_read_rgb(next((job.walk / "images").glob(f"{path.stem}.*"))), _read_millimetres(path), K)
+        for path in sorted((job.walk / "depth").iterdir())
+    ]
+    return draw_before_and_after(job, frames, job.adapted, "adapted.jpg")
+
+
+def draw_before_and_after(job: Job, frames: list[tuple[Pixels, Any, Any]], run: Path, name: str) -> str:
+    """Draw an image, its depth by `base` and by a run, and true depth; of `frames`, the one nearest to the mean errors.
+
+    frames: image (H, W, 3), true depth (H, W) in metres with 0 = unknown, and K of each.
+    """
+    import stadia
+    from stadia.evaluation.plots.colormaps import color_inverse_depth
+
+    networks = [stadia.open_network("base"), stadia.open_network(run)]
+    rows = []
+    for image, true_depth, K in frames:
+        is_known = (true_depth > 0) & (true_depth < 80)
+        depths, errors = [], []
+        for network in networks:
+            depth = network.predict(image, K=K).depth
+            depth = depth * np.median(true_depth[is_known]) / np.median(depth[is_known])
+            depths.append(depth)
+            errors.append(float(np.mean(np.abs(depth - true_depth)[is_known] / true_depth[is_known])))
+        rows.append((errors, depths))
+    means = np.mean([errors for errors, _ in rows], axis=0)
+    print(f"scaled AbsRel of {len(rows)} images: {means[0]:.3f} before, {means[1]:.3f} after")
+    chosen = int(np.argmin([np.abs(np.log(errors / means)).sum() for errors, _ in rows]))
+    (image, true_depth, _), (errors, depths) = frames[chosen], rows[chosen]
+    top = float(1 / np.percentile(true_depth[true_depth > 0], 2))
+    true_inverse = np.where(true_depth > 0, 1 / np.maximum(true_depth, 1e-3), 0)
+    tiles = [image, *(color_inverse_depth(1 / depth, top=top) for depth in depths)]
+    tiles.append(color_inverse_depth(true_inverse, top=top))
+    texts = ["image", f"before: error {errors[0]:.0%}", f"after: error {errors[1]:.0%}", "true depth"]
+    sheet = Image.new("RGB", (2 * image.shape[1] + 8, 2 * image.shape[0] + 8), WHITE)
+    for number, (pixels, text) in enumerate(zip(tiles, texts, strict=True)):
+        tile = Image.fromarray(np.asarray(pixels, np.uint8))
+        label(tile, text)
+        sheet.paste(tile, (number % 2 * (image.shape[1] + 8), number // 2 * (image.shape[0] + 8)))
+    sheet.save(job.work / "pair.png")
+    return _keep(job, job.work / "pair.png", name)
+
+
+def _read_rgb(path: Path) -> Pixels:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _read_millimetres(path: Path) -> NDArray[Any]:
+    return np.asarray(Image.open(path), np.float32) / 1000
 
 
 # -- The animation of the demo
@@ -384,28 +445,6 @@ def draw_comparison(job: Job) -> str | None:
     return "compare.html, gallery-compare.webp"
 
 
-# -- The site
-
-
-def join_screenshots(job: Job) -> str | None:
-    """Pages of the site on a screen and on a phone."""
-    if job.shots is None:
-        return None
-    for kind, width in (("wide", 700), ("phone", 260)):
-        tiles = []
-        for path in sorted(job.shots.glob(f"{kind}-*.png")):
-            with Image.open(path) as image:
-                tile = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
-            tiles.append(np.pad(np.asarray(tile), ((0, 8), (0, 8), (0, 0)), constant_values=128))
-        if not tiles:
-            return None
-        columns = 2 if kind == "wide" else len(tiles)
-        tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % columns)
-        lines = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-        Image.fromarray(np.vstack(lines)).save(job.out / f"site-{kind}.webp", quality=70, method=6)
-    return "site-wide.webp, site-phone.webp"
-
-
 def _keep(job: Job, path: Path, name: str) -> str:
     """Write an image as JPEG of at most 1600 pixels a side into the gallery; return its name."""
     with Image.open(path) as image:
@@ -418,6 +457,7 @@ def _keep(job: Job, path: Path, name: str) -> str:
 PICTURES: dict[str, Callable[[Job], str | None]] = {
     "walk": draw_walk,
     "walk-map": draw_walk_map,
+    "adapted": draw_adapted,
     "animation": animate_demo,
     "sheet": draw_training,
     "objectpose": draw_objectpose,
@@ -427,7 +467,6 @@ PICTURES: dict[str, Callable[[Job], str | None]] = {
     "tableworld": draw_tableworld,
     "overlay": draw_composites,
     "findings": draw_findings,
-    "site": join_screenshots,
 }
 
 
@@ -436,20 +475,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--run", type=Path, help="a run of `stadia demo`, for the pictures of a training")
     parser.add_argument("--objectpose", type=Path, help="a run of `stadia train objectpose`")
-    parser.add_argument("--shots", type=Path, help="a folder of website/screenshots.mjs")
     parser.add_argument("--walk", type=Path, help="sample-data/hololens-dataset/000 of ardaduz/deep-video-mvs")
+    parser.add_argument("--adapted", type=Path, help="a run of `stadia adapt` on images of the walk")
     parser.add_argument("--only", choices=PICTURES, action="append")
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="stadia-gallery-"))
     try:
-        job = Job(arguments.out, work, arguments.run, arguments.tiny, arguments.shots, arguments.objectpose)
-        job = replace(job, walk=arguments.walk)
+        inputs = {name: getattr(arguments, name) for name in ("run", "objectpose", "walk", "adapted")}
+        job = Job(out=arguments.out, work=work, tiny=arguments.tiny, **inputs)
         for name in arguments.only or PICTURES:
             started = time.monotonic()
             made = PICTURES[name](job)
-            missing = "left out: needs --run, --objectpose, --walk or --shots"
+            missing = "left out: needs --run, --objectpose, --walk or --adapted"
             print(f"{name:10} {made or missing} ({time.monotonic() - started:.1f} s)")
     finally:
         shutil.rmtree(work)

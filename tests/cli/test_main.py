@@ -127,7 +127,7 @@ def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch
         (
             "predict a b --every x",
             "predict: Invalid value for '--every'",
-            "stadia predict [OPTIONS]",
+            "a valid integer",
             "see `stadia predict --help`",
         ),
         ("evalute", "command line: No such command 'evalute'", "one of predict, live,", "did you mean 'evaluate'?"),

@@ -91,7 +91,7 @@ def test_nothing_is_silent_while_a_stage_takes_long(
 
 
 def test_a_log_names_each_phase_that_begins_after_a_while(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    for what, duration_s in (("choosing key frames", 6), ("matching", 1), ("mapping", 600), ("placing frames", 1)):
+    for what, duration_s in (("choosing keyframes", 6), ("matching", 1), ("mapping", 600), ("placing frames", 1)):
         for _ in output.track_loop(range(1), 1, what):
             now[0] += duration_s
     assert capsys.readouterr().err.splitlines() == ["matching ...", "placing frames ..."]

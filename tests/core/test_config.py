@@ -27,6 +27,11 @@ class Inner(StrictModel):
     name: str = "adamw"
 
 
+class WasLarger(StrictModel):
+    former_keys = {"power": 2.0}  # noqa: RUF012
+    kept: int = 1
+
+
 class Outer(StrictModel):
     optimizer: Inner = Inner()
     extra: Inner | None = None
@@ -167,6 +172,12 @@ def test_configuration_survives_json_and_cannot_be_changed():
 
 
 @pytest.mark.slow
+def test_a_former_key_loads_with_its_constant_value_only() -> None:
+    assert resolve_config(WasLarger, {"power": 2.0, "kept": 3}) == WasLarger(kept=3)
+    with refuses(ConfigError, where="power", found="an unknown key"):
+        resolve_config(WasLarger, {"power": 3.0})
+
+
 def test_no_torch():
     program = (
         "import sys; sys.modules['torch'] = None; import stadia.core.config, stadia.core.seeds, stadia.core.registry,"

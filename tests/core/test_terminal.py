@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from stadia.core import terminal
+from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.terminal import Terminal, announce_step
 
 
@@ -22,6 +23,10 @@ def test_a_step_is_printed_when_it_begins_and_its_time_where_it_was_long(
         assert out.getvalue() == "checking the data ...\n"
         now[0] += seconds
     assert out.getvalue() == f"checking the data ...\n{ending}"
+    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", True)
+    with announce_step(Console(file=out), "training"):
+        now[0] += seconds
+    assert "training" not in out.getvalue()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")

@@ -29,7 +29,7 @@ def make_record(
 
 
 def write_points(folder: Path, z: float, keys: Sequence[int], deviation: float = 0.01) -> None:
-    """Write points.npz of a wall that all key frames see."""
+    """Write points.npz of a wall that all keyframes see."""
     x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
     points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, z)))
     arrays = {"points": points, "observed": np.argwhere(np.ones((len(keys), len(points)))), "frames": np.array(keys)}

@@ -23,7 +23,7 @@ T_RIGHT_LEFT[0, 3] = -BASELINE_M
 
 
 def write_video(path: Path, frames: list[np.ndarray], rate: int = 10, **container_options: str) -> Path:
-    """Lossless, so that frames can be compared to the bit; a key frame every 5."""
+    """Lossless, so that frames can be compared to the bit; a keyframe every 5."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container_options) as container:
         stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0", "preset": "ultrafast", "g": "5"})

@@ -65,7 +65,7 @@ FIRST = {"scene-0061": 0, "scene-0103": 10}
 
 @pytest.fixture
 def nuscenes(tmp_path: Path, world: Any) -> Path:
-    """Two scenes of v1.0-mini with six frames, of which every second is a key frame with a scan 20 ms later."""
+    """Two scenes of v1.0-mini with six frames, of which every second is a keyframe with a scan 20 ms later."""
     root = tmp_path / "nuscenes"
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose")}
     sensors = {"CAM_FRONT": T_EGO_CAMERA, "LIDAR_TOP": T_EGO_SCAN, "RADAR_FRONT": np.eye(4)}

@@ -85,6 +85,7 @@ def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine
             one_line(caught.value, *DATASETS, "stadia list datasets")
         elif path.exists():
             one_line(caught.value, "stadia list datasets")
+        assert ("--images FOLDER" in str(caught.value.fix)) == (path.suffix == ".csv"), "poses need their images"
 
 
 def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, world: Any, one_line: OneLine) -> None:

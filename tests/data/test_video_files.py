@@ -300,7 +300,7 @@ def test_a_video_that_starts_before_a_key_frame_names_it(
         video.mux(stream.encode())
     cut = remux(tmp_path / "whole.mp4", tmp_path / "cut.mp4", 3)
     assert len(list(stream_video(cut))) == 20
-    assert "its first 9 frames precede the first key frame" in caplog.text
+    assert "its first 9 frames precede the first keyframe" in caplog.text
     assert "HLG" in caplog.text
 
 
@@ -367,7 +367,7 @@ FRAMES = 200
 
 @pytest.fixture(scope="module")
 def drive(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 frames that move by 2 pixels each, a key frame every 5."""
+    """200 frames that move by 2 pixels each, a keyframe every 5."""
     path = tmp_path_factory.mktemp("drive") / "drive.mp4"
     picture = world.render(0)[0]
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:

@@ -372,6 +372,9 @@ def test_seven_numbers_without_a_quaternion_are_refused(tmp_path: Path) -> None:
     rows = np.column_stack([np.arange(COUNT), P, 0.1 * P])
     with pytest.raises(DataError, match="7 columns"):
         read_trajectory(write_rows(tmp_path / "a.txt", rows))
+    with pytest.raises(DataError) as refused:
+        read_trajectory(write_rows(tmp_path / "b.txt", rows[:, :3]), is_reference=True)
+    assert "--reference-format" not in str(refused.value.fix), "no option was given"
 
 
 def test_decimal_commas(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def test_a_video_without_a_map_is_refused(tmp_path: Path, stadia: Stadia) -> Non
     code, _, error = stadia("compare", "base", folder, folder)
     assert code == 2
     assert "stadia map" in error
+    code, _, error = stadia("compare", "base", folder, tmp_path / "missing")
+    assert (code, "no such file or folder" in error) == (2, True)
 
 
 def test_the_page_has_a_row_for_each_network(geometry: MapGeometry, tmp_path: Path) -> None:

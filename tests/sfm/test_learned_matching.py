@@ -1,4 +1,4 @@
-"""Learned features join key frames where the others fail."""
+"""Learned features join keyframes where the others fail."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, monkeypatch, im
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_standing_camera_is_noticed_by_a_few_key_frames(tmp_path, step):
-    """A square moves in each image, so that all are key frames; with a step, the camera moves too."""
+    """A square moves in each image, so that all are keyframes; with a step, the camera moves too."""
     random = np.random.default_rng(0)
     wall = cv2.resize(random.integers(0, 255, (60, 120, 3), np.uint8), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     images = [np.ascontiguousarray(wall[:200, step * row : step * row + 300]) for row in range(40)]

@@ -303,6 +303,9 @@ def test_too_few_minutes_are_refused_before_the_video_is_mapped_or_read(
     for step in ("make_map", "open_checked_data"):
         monkeypatch.setattr(f"stadia.training.adapt.{step}", lambda *_: pytest.fail("work began"))
     settings = ["data.camera.horizontal_fov_deg=60"]
+    photo = tmp_path / "images" / "0.png"
+    with refuses(DataError, where=photo, found="one image", fix=f"stadia predict {photo}"):
+        adapt_network(NETWORK, photo, out=tmp_path, settings=settings)
     with pytest.raises(ConfigError) as refused:
         adapt_network(NETWORK, tmp_path / "images", minutes=0.01, out=tmp_path, settings=settings)
     assert refused.value.where == "--minutes"

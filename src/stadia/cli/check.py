@@ -52,10 +52,10 @@ def check(
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check data before training.
+    """Judge a video, a dataset, or the result of any program.
 
-    Cameras, poses, depth, frames and splits. Exits with 1 if a finding stops training. With --images, judge the result
-    of any program by its images.
+    For data: cameras, poses, depth, frames and splits. With --images: the poses, camera and depth of COLMAP, a SLAM
+    system or a network. Exits with 1 if a finding stops training.
     """
     if images is not None:
         from stadia.cli.check_result import check_result

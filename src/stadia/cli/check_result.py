@@ -85,8 +85,9 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
     """Yield the lines of a verdict: the grade, one line for each question, and the images that contradict."""
     posed = len(verdict.images)
     parts = 1 + max((image.part for image in verdict.images), default=0)
+    is_split = parts > 1 and verdict.search.found is None  # a wrong convention splits any path
     yield f"{result} is {verdict.grade}: {posed} of {verdict.count} images have a pose" + (
-        f", in {parts} parts that matches do not join" if parts > 1 else ""
+        f"; matches that fit the poses join them only within {parts} groups" if is_split else ""
     )
     for name, judgement in list_questions(verdict).items():
         yield f"  {name + ':':13}{judgement.grade}: {judgement.reason} ({judgement.rests_on})"

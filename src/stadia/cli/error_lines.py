@@ -61,6 +61,10 @@ def _describe_usage_error(error: Any) -> str:
         found = f"No such command '{word}'"
     usage = " ".join([path, *command.collect_usage_pieces(error.ctx)])
     expected = f"one of {', '.join(valid)}" if valid else usage.removesuffix(".")
+    if found.startswith("Invalid value") and ": Input should be " in found:
+        found, _, expected = found.rstrip(".").partition(": Input should be ")
+    elif found.startswith("Missing") and (text := getattr(error.param, "help", None)):
+        found = f"{found.rstrip('.')} ({text.rstrip('.')})"
     if word in _OPTIONS_OF_CAMERA:
         fix = f"run once: stadia camera INPUT {word} VALUE."
     elif near := find_nearest_name(word, valid):

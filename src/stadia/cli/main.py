@@ -50,7 +50,7 @@ milliseconds, and a prediction beside eight busy processes took four times as lo
 
 app = typer.Typer(
     name="stadia",
-    help="Depth in metres and camera motion from images, with every geometric convention checked.",
+    help="Judge geometry from images, and compute it: depth in metres, camera trajectories, networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -48,7 +48,10 @@ BAG_SUFFIXES = (".mcap", ".bag", ".db3")
 @add_options(PredictOptions)
 def predict(
     checkpoint: Annotated[
-        Path, argument("A checkpoint, a run's folder, a model.onnx, or a network's name; by default base.")
+        Path,
+        argument(
+            "A run, a checkpoint, a model.onnx, or a network's name. For base, the input alone: predict photo.jpg."
+        ),
     ],
     source: OptionalInput = None,
     overrides: InputSettings = None,

@@ -82,7 +82,7 @@ def map_source(
     source: Annotated[Path, argument("A video, photos, a folder of videos, a bag, or a dataset.", metavar="INPUT")],
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("The map's folder; by default drive.map for drive.mp4.")] = None,
-    views: Annotated[bool, flag("--views", "Also write undistorted key frames, for nerfstudio and gsplat.")] = False,
+    views: Annotated[bool, flag("--views", "Also write undistorted keyframes, for nerfstudio and gsplat.")] = False,
     depth: Annotated[str | None, option("Also write --views with their depth by this network, such as base.")] = None,
     masks: Annotated[Path | None, option("Masks of `stadia masks`, to leave out cars and people.")] = None,
 ) -> None:

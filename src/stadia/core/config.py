@@ -23,9 +23,11 @@ class StrictModel(BaseModel):
 
     part_of_keys: for fields that choose a component (`PartConfig`): the component that owns keys without a name. Fields
         that are not listed use the component of their default.
+    former_keys: keys of earlier versions and the value that is now constant. Runs that have this value still load.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {}
+    former_keys: ClassVar[Mapping[str, Any]] = {}
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -33,6 +35,7 @@ class StrictModel(BaseModel):
     def _over_defaults(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
+        values = {name: value for name, value in values.items() if (name, value) not in cls.former_keys.items()}
         values = {name: _as_choice(cls, name, value) for name, value in values.items()}
         values = {name: _complete_part(cls, name, value) for name, value in values.items()}
         given = {name: value for name, value in values.items() if isinstance(value, Mapping)}
@@ -287,7 +290,7 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
         if field is None:
             every, usual = list_keys(model, prefix), _COMMON_NAMES.get(name, name)
             same_leaf = (key for key in every if key.rsplit(".", 1)[-1] == usual)
-            # without the group, all of them are similar
+            # names without their group, because keys of one group are all similar
             leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"

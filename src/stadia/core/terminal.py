@@ -61,11 +61,13 @@ MIN_STEP_S = 10.0
 
 @contextmanager
 def announce_step(console: Console, step: str) -> Iterator[None]:
-    """Print a step of the set-up when it begins, and its time when it is done."""
-    console.print(f"{step} ...", markup=False, highlight=False, soft_wrap=True)
+    """Print a step of the set-up when it begins, and its time when it is done; nothing with `--quiet` and `--json`."""
+    is_shown = not SHOWN_PROGRESS.is_silent
+    if is_shown:
+        console.print(f"{step} ...", markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
     yield
-    if (seconds := time.monotonic() - started) >= MIN_STEP_S:
+    if is_shown and (seconds := time.monotonic() - started) >= MIN_STEP_S:
         console.print(f"  done in {seconds:.1f} s", markup=False, highlight=False)
 
 

@@ -24,7 +24,7 @@ Side = Annotated[int, Field(ge=1, le=1 << 16)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
 POSES_OF_MAP = "map"  # value of `poses` for the poses and points of the video's map
-MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, 2048x2048
+MAX_NETWORK_PIXELS = 1 << 22  # pixels of a network's image, 2048x2048
 
 
 def check_format(formats: Registry, name: str) -> str:
@@ -189,7 +189,7 @@ class SourceOptions(StrictModel):
     @classmethod
     def _check_frames(cls, frames: tuple[int, int] | None) -> tuple[int, int] | None:
         if frames is not None and not 0 <= frames[0] < frames[1]:
-            raise ValueError("frames is [start, stop) with 0 <= start < stop")
+            raise ValueError("expected [start, stop] with 0 <= start < stop")
         return frames
 
 

@@ -25,7 +25,7 @@ _LEVEL, _GAP = 0.045, 0.22  # tolerance of a level foot, and of the gap between 
 _SHAPE = 0.95, 1.5  # width over height of a front or rear
 _LEVEL_TOP = 0.25  # tolerance of a level top, in heights
 _WHEEL = 0.12  # wheels below the bumper, in heights
-_BAND = 0.06  # height of a box's foot and top, as a share of its height
+_BAND = 0.06  # height of the strips at the foot and the top of a box, as a share of the box's height
 _MIN_TOUCHED = 0.25  # min share of their width that borders another object
 _CROP_MARGIN = 0.06  # share of the longer side
 

@@ -259,7 +259,9 @@ def _detect_format(path: Path) -> str:
         raise DataError(path, found="one image", expected="a video, a folder of images or a dataset", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
     if found != EMPTY_FOLDER and (above := _find_dataset_above(path)) is not None:
-        fix = f"pass {above} if it belongs to that dataset, or {fix}"
+        fix = f"if it belongs to the dataset {above}, pass that folder; else {fix}"
+    if path.suffix.lower() in (".txt", ".csv"):
+        fix = f"for poses: stadia check {path} --images FOLDER; else check the path (`stadia list datasets`)"
     if path.is_file() or found == EMPTY_FOLDER:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a dataset", fix=fix)
     raise DataError(path, found=found, expected=f"a dataset of one of: {', '.join(DATASETS)}", fix=fix)

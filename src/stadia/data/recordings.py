@@ -29,7 +29,7 @@ from stadia.io.input_files import read_bytes
 
 MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242
 MIN_MOTION = 0.002  # 1.3 px of 640; with less motion, noise dominates depth
-FLOW_WIDTH = 320  # of the image in which motion is measured
+FLOW_WIDTH = 320  # width of the image in which motion is measured
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

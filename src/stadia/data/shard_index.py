@@ -27,7 +27,7 @@ Encoding = Literal["png", "jpeg", "raw"]
 EXPECTED = "an index of shards"
 FIX = "write the shards again: stadia data shard SOURCE URL"
 JPEG_QUALITY, PNG_LEVEL = 95, 1
-MAX_SIDE = 1 << 13  # of an image: 8K video is the largest that is read
+MAX_SIDE = 1 << 13  # longest side of an image: 8K video is the largest that is read
 
 _NAME = re.compile(r"shards/[0-9]{5,9}\.bin")
 _Count = Annotated[int, Field(ge=0, le=1 << 40)]

@@ -27,7 +27,7 @@ from stadia.io.image_files import list_images, read_rgb
 from stadia.io.video_decoding import VideoHeader, read_video_header
 
 MIN_OUTLINE_PX = 20  # vertical outlines of a frame, to compare them with the image
-MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # sampled frames of a recording, and in total
+MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # largest numbers of sampled frames: of a recording, and of all recordings
 
 
 @dataclass(slots=True)

@@ -385,7 +385,7 @@ def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
     return None if np.isnan(correlation) else correlation
 
 
-RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)  # over the width, 96 to 47 degrees, that are tried
+RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)  # focal lengths over the width that are tried, 96 to 47 degrees
 MIN_RANGE_EXPLAINED = 0.6  # share of the variance of log(prediction / truth) that range instead of z explains
 MIN_RANGE_PIXELS = 200
 MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from which it is explained

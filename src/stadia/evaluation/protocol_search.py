@@ -118,7 +118,7 @@ FAR_M = (80.0, 50.0, 10.0, 20.0, 100.0, 120.0, 200.0)
 RANGES = (*product(NEAR_M, FAR_M), (0.0, math.inf))
 """Limits of scored true depth, metres."""
 
-ALL_CLAMP_M = 80.0  # to which predictions are clamped if all true depth is scored
+ALL_CLAMP_M = 80.0  # largest depth after clamping, if all true depth is scored
 CLAMPS = (True, False)
 AVERAGES = ("images", "pixels")
 SET_MEDIAN = "median of the dataset"
@@ -318,11 +318,11 @@ class LabeledMap:
 
 @dataclass(frozen=True)
 class ImagePixels:
-    """The pixels with truth of an image, sorted by true depth, with the predictions of each resize.
+    """The pixels of an image that have true depth, sorted by it, for each way to resize the prediction.
 
-    true: (N,) metres, for each resize.
-    predicted: (N,) for each resize; NaN for holes.
-    inside: for each resize, which pixels are in each window of `windows`, (N,) bool.
+    true: (N,) true depth in metres; an array for each resize.
+    predicted: (N,) predicted values at these pixels; NaN for holes; an array for each resize.
+    inside: for each resize, which pixels are inside each window, (N,) bool by the name of the window.
     windows: names of the windows of WINDOWS that the image has.
     """
 
@@ -515,7 +515,7 @@ class ProtocolSearch:
 
     @cached_property
     def groups(self) -> list[list[int]]:
-        """Rows of schemes with identical figures, in the order of the grid."""
+        """Groups of schemes that give identical figures, as rows of `figures`, in the order of the grid."""
         groups: dict[tuple[float, ...], list[int]] = {}
         for row, figures in enumerate(self.figures):
             key = tuple(float(f"{value:.9g}") for value in figures)

@@ -87,7 +87,7 @@ EIGEN_METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "mae
 
 _KITTI_CAP = (1e-3, 80.0)
 ANY_DEPTH_M = (1e-9, 1e9)  # a clamp that changes no prediction
-_KITTI_IMPROVED_SHARE = 0.08  # between one LiDAR scan (.03 to .05 of the pixels) and annotated depth (about .16)
+_KITTI_IMPROVED_SHARE = 0.08  # labeled share between one LiDAR scan (.03 to .05) and annotated depth (about .16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -485,7 +485,7 @@ def read_classes(folder: Path, name: str, shape: tuple[int, int]) -> NDArray:
 
 MOST_AT_CLAMP = 0.1  # largest share of an image's scored pixels at the clamp; valid predictions have at most .03
 STEADY_BELOW = 0.03  # spread of the scale ratio below which a unit is wrong for all images
-RATIO_WITHIN = 0.07  # between the logs of the ratio and a known mistake
+RATIO_WITHIN = 0.07  # difference between the logs of the ratio and of a known mistake
 
 FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
 """Numbers of integers per metre in the depth files of known datasets.

@@ -53,7 +53,7 @@ from stadia.metrics.trajectory_metrics import (
 MAX_POSES_DRAWN = 2000
 
 LENGTH_UNITS = {"millimetres": 1000.0, "centimetres": 100.0, "kilometres": 0.001}
-UNIT_GAP = 0.1  # between the logs of a ratio of lengths and a unit
+UNIT_GAP = 0.1  # difference between the logs of a ratio of lengths and of a unit
 MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05  # lengths of the estimate over the reference without a note
 ROUNDING = 1e-9  # metres, degrees or percent that are scored as 0
 DEFAULT_ALIGNMENT = PathAlignment.SE3  # an estimate cannot choose the world frame, but its scale

@@ -491,7 +491,7 @@ MAX_POSES = 400_000
 MAX_POSE_FILES = 100_000
 UNIT_TOLERANCE = 1e-2
 ROTATION_TOLERANCE = 1e-2  # files have at least 6 digits
-MIN_ROWS = 3  # from which lengths of 1 are no chance
+MIN_ROWS = 3  # number of rows from which lengths of 1 are no coincidence
 _POSE_SUFFIXES = (".txt", ".pose", ".npy", ".mat")
 _CHECK = "check the file"
 

@@ -245,7 +245,7 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
 
 
 def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
-    """Return integers over their number a metre; in ground truth, 65535 becomes 0."""
+    """Return integers divided by their number per metre; in ground truth, 65535 becomes 0."""
     scaled = values / np.float64(per_metre)
     if is_truth and values.dtype == np.uint16:
         scaled[values == GREATEST_INTEGER] = 0
@@ -336,7 +336,7 @@ def _is_packed(stored: NDArray[Any]) -> bool:
     return False
 
 
-MIN_LOW_CHANGE = 16.0  # of neighboring pixels in the lowest byte; without order it is 64
+MIN_LOW_CHANGE = 16.0  # mean change of the lowest byte between neighboring pixels; for random bytes it is 64
 
 
 def unpack_depth(stored: NDArray[np.uint8]) -> NDArray[np.float64]:

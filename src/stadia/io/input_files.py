@@ -454,7 +454,7 @@ def find_private_folder(name: str) -> Path | None:
         make_closed_folder(shared)
         with contextlib.suppress(FileExistsError):
             private.mkdir(mode=PRIVATE_MODE)
-        if sys.platform == "win32":  # a profile is private, and has no modes
+        if sys.platform == "win32":  # a user profile of Windows is private, and its files have no modes
             return private
         real = Path(os.path.realpath(parent))
         above = [real, *real.parents]

@@ -396,7 +396,9 @@ def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, wit
     return ""
 
 
-CHECKPOINT_KINDS = "a run's folder, a .safetensors checkpoint, or for some commands a model.onnx"
+CHECKPOINT_KINDS = (
+    "a name of `stadia list networks`, a run's folder, a .safetensors checkpoint, or for some commands a model.onnx"
+)
 
 
 def check_network_exists(path: Path) -> None:

@@ -481,7 +481,7 @@ def _find_format(
     if found is None:
         option = "--reference-format" if is_reference else "--format"
         expected = ANY if requested is None else DESCRIPTIONS[requested]
-        fix = f"check {option} and the file"
+        fix = f"check {option} and the file" if requested else "check that the file is a trajectory"
         if count in (7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
@@ -565,7 +565,7 @@ def _read_times(table: Table, column: int, nanoseconds: int | None = None) -> tu
     return convert_times(words, named)
 
 
-MIN_CLOCK_DIFFERENCE_S = 1e-3  # of two columns with times; one clock in two units differs by rounding
+MIN_CLOCK_DIFFERENCE_S = 1e-3  # difference of two columns with times; one clock in two units differs by rounding
 
 
 def _describe_columns(table: Table, columns: Mapping[str, int], times: NDArray[np.float64]) -> list[str]:
@@ -623,11 +623,11 @@ def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bo
 EARTH_RADIUS_M, ECCENTRICITY_2 = 6_378_137.0, 6.694_379_990_14e-3
 """Squared eccentricity of the ellipsoid WGS84 (EARTH_RADIUS_M: its semi-major axis)."""
 
-MIN_DEGREES_OVER_EXTENT = 100.0  # a path in metres of so small an extent, so far from its origin, is rare
-MIN_EXTENT_M = 2.0  # of positions that are read as degrees
+MIN_DEGREES_OVER_EXTENT = 100.0  # distance from 0 over extent, above which positions may be degrees, not metres
+MIN_EXTENT_M = 2.0  # least extent of positions that are read as degrees
 
 
-MAX_SPEED_M_S = 100.0  # of degrees as metres; a camera that hovers has thousands, as degrees
+MAX_SPEED_M_S = 100.0  # speed if degrees are read as metres; a hovering camera has thousands if read as degrees
 
 
 def _convert_degrees(

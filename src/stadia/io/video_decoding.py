@@ -190,7 +190,7 @@ def _make_decode_error(path: Path, error: Exception) -> DataError:
         found = f"a file that is not a video of a known format ({_FORMATS})"
         fix = "check that it is a video, or copy it again"
     elif isinstance(error, PermissionError | av.error.PermissionError) and (before := _count_before_key_frame(path)):
-        found = f"a video whose first {before} frames precede its first key frame: it was cut without encoding"
+        found = f"a video whose first {before} frames precede its first keyframe: it was cut without encoding"
         fix = "cut it again from the original: ffmpeg -ss START -i ORIGINAL -c:v libx264 OUT"
     return DataError(path, found=found, expected=_WHOLE, fix=fix)
 
@@ -308,7 +308,7 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
 def _warn_lost_frames(path: Path, lost: int, count: int) -> None:
     """Warn once per file, which several readers decode."""
     if before := _count_before_key_frame(path):
-        text = "%s: its first %d frames precede the first key frame and cannot be decoded: it was cut without encoding"
+        text = "%s: its first %d frames precede the first keyframe and cannot be decoded: it was cut without encoding"
         log.warning(text, path, before)
         return
     text = "%s: the header counts %d frames, %d can be read: the file is truncated or damaged"

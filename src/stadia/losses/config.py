@@ -1,6 +1,7 @@
 """Configuration of the losses. This module does not import torch."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -117,18 +118,16 @@ class MetricScaleConfig(StrictModel):
         losses relative to the photometric variation, at most 10 times (CoV-Weighting, arXiv 2009.01717).
     balance_every: number of batches that "ratio" and "variation" use the same weight for.
     form: "absolute" uses absolute errors. "gaussian" uses the squared error divided by twice the variance, plus the
-        logarithm of the deviation; it is unstable for small variances.
-    object_spread, camera_spread: relative standard deviation of an object's height and of the camera height, for
-        "gaussian".
+        logarithm of the deviation, which is 10 % of an object's height and 2 % of the camera height.
     """
+
+    former_keys: ClassVar[Mapping[str, Any]] = {"object_spread": 0.1, "camera_spread": 0.02}
 
     object_height: float = Field(default=1.0, ge=0)
     camera_height: float = Field(default=0.01, ge=0, le=2)
     balance: Literal["fixed", "ratio", "variation"] = "fixed"
     balance_every: int = Field(default=10, ge=1)
     form: Literal["absolute", "gaussian"] = "absolute"
-    object_spread: float = Field(default=0.1, gt=0)
-    camera_spread: float = Field(default=0.02, gt=0)
 
 
 TermWeight = Annotated[float, Field(ge=0)]
@@ -145,17 +144,18 @@ class SparseDepthConfig(StrictModel):
     name: the loss, or your own class, module:Class, derived from it.
     silog_per_image: weight of SILog, averaged over the images of a batch.
     silog_pooled: weight of SILog over the pixels of the whole batch, as in BTS; it depends on the batch size.
-    affine_invariant: weight of the trimmed error of inverse depth up to scale and shift of each image.
+    affine_invariant: weight of the error of inverse depth up to scale and shift of each image, without the largest 20 %
+        of its errors.
     gradient_matching: weight of the gradients of the same error at four sizes, for dense ground truth.
     log_l1: weight of the mean |ln z - ln z_true|.
     silog_form: "root" is alpha sqrt(mean d^2 - lam mean(d)^2) with alpha 10 (BTS), "variance" is mean d^2 - lam
         mean(d)^2 (Eigen).
     silog_lam: share of a common factor that is ignored, from 0 to 1. null takes 0.85 for the root and 0.5 for the
         variance.
-    trim: share of the largest errors that affine_invariant excludes in each image.
     min_depth_m, max_depth_m: ground truth outside this range is ignored.
     """
 
+    former_keys: ClassVar[Mapping[str, Any]] = {"trim": 0.2}
     name: LossName = "sparse_depth"
     silog_per_image: float = Field(default=1.0, ge=0)
     silog_pooled: float = Field(default=0.0, ge=0)
@@ -164,7 +164,6 @@ class SparseDepthConfig(StrictModel):
     log_l1: float = Field(default=0.0, ge=0)
     silog_form: Literal["root", "variance"] = "root"
     silog_lam: float | None = Field(default=None, ge=0, le=1)
-    trim: float = Field(default=0.2, ge=0, lt=1)
     min_depth_m: float = Field(default=1e-3, gt=0)
     max_depth_m: float = Field(default=80.0, gt=0)
 

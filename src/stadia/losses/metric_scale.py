@@ -18,6 +18,9 @@ from stadia.geometry.segments import Segments, segment_means
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
 
+OBJECT_SPREAD, CAMERA_SPREAD = 0.1, 0.02
+"""Relative standard deviations of an object's height and of the camera height, for the form "gaussian"."""
+
 # -- the loss
 
 
@@ -195,11 +198,11 @@ class MetricScaleLoss:
     ) -> tuple[Tensor, Tensor]:
         object_m, camera_m = known.object_m.to(object_error.dtype), known.camera_m.to(road_error.dtype)
         errors = segment_means(object_error, known.objects.segment, known.objects.count)
-        of_objects = negative_log_likelihood(errors, self.config.object_spread * object_m)
+        of_objects = negative_log_likelihood(errors, OBJECT_SPREAD * object_m)
         total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         object_loss = (weight * of_objects.where(weight > 0, 0.0)).sum() / total
         pixels = counted.flatten(1).sum(1)
         means = road_error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
-        of_images = negative_log_likelihood(means, self.config.camera_spread * camera_m)
+        of_images = negative_log_likelihood(means, CAMERA_SPREAD * camera_m)
         seen = pixels > 0
         return object_loss, of_images.where(seen, 0.0).sum() / seen.sum().clamp(min=1)

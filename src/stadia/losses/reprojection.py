@@ -318,7 +318,8 @@ class Reprojection:
     """The comparison of target and warped sources at one scale.
 
     minimum: per-pixel minimum over the warped sources.
-    identity_residual: (B, 1, H, W) the largest of the unwarped residuals over the kinds of sources, without gradient.
+    identity_residual: (B, 1, H, W) the least unwarped residual of the temporal sources, or of the stereo sources if
+        it is larger; without gradient.
     sample_views: function that computes `views`.
     """
 

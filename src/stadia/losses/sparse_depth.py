@@ -190,7 +190,7 @@ def silog_pooled(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
 
 def affine_invariant(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """Return the trimmed error after alignment of scale and shift, averaged over images with labels, a scalar."""
-    return mean_over_labeled_images(trimmed_mean(given.affine_residual(), given.known, config.trim), given.known)
+    return mean_over_labeled_images(trimmed_mean(given.affine_residual(), given.known), given.known)
 
 
 def gradient_matching(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:

@@ -17,6 +17,9 @@ from stadia.losses.sparse_depth import (
 Relation = Literal["metres", "scale", "affine"]
 """How two inverse depths are related: "metres" if equal, "scale" up to a factor, "affine" up to factor and shift."""
 
+GRADIENT_WEIGHT = 0.5
+"""Weight of the difference's gradients, as in MiDaS (arXiv 1907.01341, section 5)."""
+
 MIN_INVERSE_DEPTH = 1e-6
 """Inverse depths in 1/m are raised to this bound before their logarithm is taken."""
 
@@ -65,17 +68,13 @@ def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relatio
     return aligned.nan_to_num(nan=MIN_INVERSE_DEPTH).clamp(min=MIN_INVERSE_DEPTH)
 
 
-def teacher_error(difference: Tensor, known: Tensor, gradient_weight: float, trim: float = 0.2) -> Tensor:
-    """Return the trimmed mean of a difference plus its weighted gradients at four sizes, a scalar.
+def teacher_error(difference: Tensor, known: Tensor) -> Tensor:
+    """Return the trimmed mean of a difference plus half of its gradients at four sizes, a scalar.
 
     difference: (B, 1, H, W) of `compute_difference`.
     known: (B, 1, H, W) bool mask of the compared pixels.
-    gradient_weight: weight of the gradients; 0 leaves them out.
-    trim: share of the largest differences that is left out in each image.
 
     Source: arXiv 1907.01341, eq. 8 and 11.
     """
-    of_each = trimmed_mean(difference, known, trim)
-    if gradient_weight:
-        of_each = of_each + gradient_weight * gradient_matching_error(difference, known)
+    of_each = trimmed_mean(difference, known) + GRADIENT_WEIGHT * gradient_matching_error(difference, known)
     return mean_over_labeled_images(of_each, known)

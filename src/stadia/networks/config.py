@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, SerializeAsAny, model_validator
 
@@ -438,9 +438,8 @@ class DepthPoseNetConfig(DepthModelConfig):
     """The depth network and the pose network.
 
     pose_encoder: timm model (`stadia list encoders`) of the pose network `resnet`.
-    rotation_scale, translation_scale: factors on the pose head's outputs, so that training starts near the identity.
+    translation_scale: factor on the pose head's translation, so that training starts near the identity.
     brightness: also predict gain and offset between two images (D3VO).
-    brightness_scale: factor on the outputs of the gain and offset heads.
     pose_net: encoder of image pairs (`stadia list pose-nets`): `correlation`, which needs little data, `resnet`, `d3vo`
         or `shared`, which uses the depth network's own encoder.
     pose_head: layers that map the encoder's features to a motion (`stadia list pose-heads`). `linear` requires the
@@ -451,11 +450,10 @@ class DepthPoseNetConfig(DepthModelConfig):
     activation: activation of the pose network's own layers (`stadia list activations`).
     """
 
+    former_keys: ClassVar[Mapping[str, Any]] = {"rotation_scale": 0.01, "brightness_scale": 0.1}
     pose_encoder: str = "resnet18"
-    rotation_scale: float = Field(default=0.01, gt=0)
     translation_scale: float = Field(default=0.1, gt=0)
     brightness: bool = False
-    brightness_scale: float = Field(default=0.1, gt=0)
     pose_net: Annotated[str, AfterValidator(check_registered(POSE_NETS))] = "correlation"
     pose_head: Annotated[str, AfterValidator(check_registered(POSE_HEADS))] = "convolution"
     pose_bias: bool = True

@@ -439,7 +439,7 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
         r"neck.reassemble_stage.layers.<n-1>.projection.\g<kind>",
     ),
     (rf"pretrained\.act_postprocess(?P<n>[1-4])\.4\.{_KIND}", r"neck.reassemble_stage.layers.<n-1>.resize.\g<kind>"),
-    # The same names without the layers that only reshape: the files for scripting.
+    # The same names in the files for scripting, which lack the layers that only reshape.
     (
         rf"pretrained\.readout_oper(?P<n>[1-4])\.0\.project\.0\.{_KIND}",
         r"neck.reassemble_stage.readout_projects.<n-1>.0.\g<kind>",

@@ -139,7 +139,9 @@ def make_shared_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | Non
 
 
 def make_correlation_encoder(config: DepthPoseNetConfig, depth_encoder: Encoder | None) -> CorrelationPoseEncoder:
-    """Create the encoder that correlates small networks' features of the two images. It learns best from little data.
+    """Create the encoder that correlates features of the two images, computed by a small network.
+
+    It learns best from little data.
 
     depth_encoder: not used.
     """
@@ -290,7 +292,11 @@ def compare_image_moments(earlier: Tensor, later: Tensor) -> Tensor:
     return torch.stack((log_gain, mean_later / half - mean * half), dim=-1)
 
 
-def decode_brightness(logits: Tensor, scale: float) -> Tensor:
+BRIGHTNESS_SCALE = 0.1
+"""Factor on the outputs of the gain and offset heads."""
+
+
+def decode_brightness(logits: Tensor, scale: float = BRIGHTNESS_SCALE) -> Tensor:
     """Convert a network's values (..., 2) to brightness changes (a, b), (..., 2). Zeros give (1, 0).
 
     The gain a is between 1/2 and 2, the offset b between -1/2 and 1/2.
@@ -353,8 +359,7 @@ class PoseNet(nn.Module):
         if self.from_moments is not None:
             nn.init.zeros_(self.from_moments.weight)
         self.rotation: Callable[[Tensor], Tensor] = ROTATIONS.load(config.rotation)
-        self.rotation_scale, self.translation_scale = config.rotation_scale, config.translation_scale
-        self.brightness_scale = config.brightness_scale
+        self.translation_scale = config.translation_scale
 
     def forward(self, earlier: Tensor, later: Tensor, moments: Tensor | None = None) -> PairMotion:
         """Predict the camera motion, and optionally the brightness change, between two images in temporal order.
@@ -369,8 +374,8 @@ class PoseNet(nn.Module):
         if self.gain is None or self.offset is None or self.from_moments is None or moments is None:
             return PairMotion(T_later_earlier, None)
         logits = torch.cat([self.gain(features), self.offset(features)], dim=1).float()
-        logits = logits + self.from_moments(moments * (MOMENT_SCALE / self.brightness_scale)).float()
-        return PairMotion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
+        logits = logits + self.from_moments(moments * (MOMENT_SCALE / BRIGHTNESS_SCALE)).float()
+        return PairMotion(T_later_earlier, decode_brightness(logits))
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
         """Return the raw output (B, n + 3) of the motion head, which `transform` converts to a motion.
@@ -387,9 +392,12 @@ class PoseNet(nn.Module):
 
         values: (B, n + 3) float32; the first n values give the rotation, and the last three the translation.
         """
-        rotation = self.rotation(self.rotation_scale * values[:, : self.rotation_numbers])
+        rotation = self.rotation(ROTATION_SCALE * values[:, : self.rotation_numbers])
         return from_rotation_translation(rotation, self.translation_scale * values[:, self.rotation_numbers :])
 
+
+ROTATION_SCALE = 0.01
+"""Factor on the pose head's rotation, so that training starts near the identity."""
 
 POLAR_STEPS = 12
 """Number of Newton steps of `matrix9d`; enough for condition numbers up to 1000."""

@@ -147,7 +147,7 @@ def make_object_pose_case(
         return compute_loss(ObjectMaps(**maps), targets)
 
     def turned(degrees: float) -> Tensor:
-        """About the object's x axis, which no symmetry of a body of revolution about y forgives."""
+        """Return the quaternions turned about the object's x axis, which is a wrong rotation for every symmetry."""
         half = math.radians(degrees) / 2
         turn = torch.tensor([math.cos(half), math.sin(half), 0, 0], dtype=torch.float64)
         return quaternion_multiply(right["quaternion"].movedim(2, -1), turn).movedim(-1, 2)

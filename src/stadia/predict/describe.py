@@ -62,14 +62,14 @@ def describe(thing: Any) -> Iterator[str]:
 
 @singledispatch
 def describe_end(result: Any) -> Iterator[str]:
-    """Yield what the predictions mean, as lines after the last result of a command; each type registers its own
-    function.
+    """Yield the last lines of a command, which describe what the predictions mean. Each type of result registers its
+    own function.
     """
     raise TypeError(f"nothing describes the end of a {type(result).__name__}")
 
 
 def describe_closing(results: Iterable[Any]) -> Iterator[str]:
-    """Yield what all predictions of a command mean, each line once."""
+    """Yield the lines of `describe_end` for all predictions of a command, each line once."""
     yield from dict.fromkeys(line for result in results for line in describe_end(result))
 
 

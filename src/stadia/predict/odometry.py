@@ -273,7 +273,7 @@ def open_odometry(
 def _default_folder(network: Network, source: Path, method: str, *, flip: bool) -> Path:
     run = network.run_folder
     if run is None:
-        found, expected = "a network without a run", "a folder for the path"
+        found, expected = "nothing, and the network has no run", "a folder for the path"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
     check_no_links(run)
     return run / "odometry" / f"{source.resolve().stem}-{method}{'-flip' * flip}"

@@ -20,6 +20,8 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predict_frames import predict_maps
 from stadia.geometry.numpy_camera import resize_K
 from stadia.io.depth_files import find_depth_files, read_depth_map
+from stadia.io.image_files import IMAGE_SUFFIXES
+from stadia.io.input_files import check_path_exists
 from stadia.io.run_facts import RUN_FILE
 from stadia.predict.inputs import open_inputs
 from stadia.predict.network import open_network
@@ -437,9 +439,13 @@ def rank_networks(
 
     Raises DataError without a usable map, and the errors of opening the candidates.
     """
+    check_path_exists(source)
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        fix = "compare on a video, or by ground truth: stadia evaluate"
+        raise DataError(source, found="one image", expected="a video with a usable map", fix=fix)
     mapped = find_map(source)
     if mapped is None or mapped.geometry is None:
-        fix = f"make one: stadia map {source}. Without motion of the camera, nothing tells networks apart"
+        fix = f"make one: stadia map {source}. Without motion of the camera, nothing distinguishes networks"
         raise DataError(source, found="no map", expected="a usable map, to compare depth with", fix=fix)
     if not mapped.is_usable:
         fix = "pass a part of the video with a moving camera, or compare by ground truth: stadia evaluate"

@@ -367,7 +367,7 @@ class Session:
         if not self.map_problem and not found.has_road_scale:
             deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same keyframes
         if not self.map_problem and found.scale is None:
-            self.map_problem = "no key frame gives its scale"
+            self.map_problem = "no keyframe gives its scale"
         if not self.map_problem:
             self.mapped = found
             self.gate.verdicts[Question.PATH] = judge_path_by_map(found.mapped)

@@ -501,7 +501,7 @@ class DepthTask(Task):
     reuse_predictions = True
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledRecordings:
-        """Open recordings with ground truth to score; of a dataset by default its held-out split.
+        """Open recordings with ground truth to score: by default the held-out split of a dataset.
 
         data: the dataset or video.
         options: options of the evaluation.

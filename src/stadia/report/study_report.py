@@ -57,7 +57,7 @@ def make_result_row(
         "status": status,
         "error": run.facts.error,
         "metric": metric,
-        "value": value if status == "finished" else None,  # a value from before the failure is no result
+        "value": value if status == "finished" else None,  # the last value of a failed run is not a result
         "step": step,
         "steps": steps,
         "drift": _measure_drift(series[metric]) if metric in series else None,

@@ -310,7 +310,7 @@ def _judge_path(
     ignored = _IGNORED if matches.is_ordered else _IGNORED | _OF_ORDER
     reasons = tuple(reason for reason in judge_map(evidence).list_reasons(PATH) if reason.field not in ignored)
     if search.found is not None:
-        fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} with the cure"
+        fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} after the fix"
         return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {fits}", basis)
     if not reasons:
         within = f"{evidence.held_out_within:.0%} of the held-out matches are within {_format_limit(view)} px"
@@ -470,7 +470,7 @@ def _judge_depth(meaning: DepthMeaning | None, path: Judgement) -> Judgement:
 def fix_reconstruction(
     reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
 ) -> Reconstruction | None:
-    """Return the reconstruction with the mistakes undone that the verdict names; None if it names none with a cure.
+    """Return the reconstruction without the mistakes that the verdict names; None if no named mistake can be undone.
 
     reconstruction: cameras and poses as read.
     matches: the images.
@@ -540,7 +540,7 @@ _LINE_STEPS = np.linspace(-4, 4, 200)
 
 
 def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, count: int = 4) -> list[ShownPair]:
-    """Return the pairs of images with most contradicting matches, of each image at most one pair, worst first.
+    """Return the pairs of images with the most contradicting matches, worst first; an image is in at most one pair.
 
     reconstruction: cameras and poses.
     matches: matches between the images.

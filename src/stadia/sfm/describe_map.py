@@ -29,7 +29,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
     status = count_status(frames)
     placed = len(frames) - status.get(FrameStatus.LOST, 0) - status.get(FrameStatus.INTERPOLATED, 0)
     yield (
-        f"{folder}: {placed} of {len(frames)} frames placed, {len(sparse.frames)} key frames,"
+        f"{folder}: {placed} of {len(frames)} frames placed, {len(sparse.frames)} keyframes,"
         f" {len(sparse.points)} points, {sparse.point_deviations()[1]:.2f} px"
     )
     yield f"  {describe_camera(found, stream)}"
@@ -55,10 +55,10 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         )
     if stream.masks is not None:
         bare = sum(not stream.masks.has_near(int(index), stream.mask_distance) for index in sparse.frames)
-        yield f"  masks: left cars and people out of {len(sparse.frames) - bare} key frames"
+        yield f"  masks: left cars and people out of {len(sparse.frames) - bare} keyframes"
         near = f" within {stream.mask_distance} frames" if stream.mask_distance else ""
         if bare:
-            yield f"note: {bare} key frames have no mask{near}, so moving things were used there"
+            yield f"note: {bare} keyframes have no mask{near}, so moving things were used there"
     if found.static is not None:
         yield f"  {MASK}: left out {found.static.mean():.1%} of the image, which never moves"
     if found.readout is not None and found.readout.is_rolling:

@@ -701,7 +701,7 @@ def _select_key_frames(stream: FrameStream, work: Path, track: TrackProgress) ->
     if count is not None and stream.has_several_cameras:  # images of several sizes have no flow between them
         keys = list(range(stream.first, count))
         return KeyFrames(keys, [LOST_MOTION] * len(keys), [1.0] * len(keys), frames=count)
-    for frame in track(stream, None if count is None else count - stream.first, "choosing key frames"):
+    for frame in track(stream, None if count is None else count - stream.first, "choosing keyframes"):
         selector.add(frame.gray, frame.index)
     found = thin_keys(selector.found)
     write_json(stored, asdict(found))

@@ -27,10 +27,10 @@ Array = NDArray[np.float64]
 
 SMALL_WIDTH = 160  # of the frames whose motion is measured
 GRID_HZ = 120.0
-MIN_OVERLAP_S, MIN_OVERLAP = 2.0, 0.25  # in seconds, and as a share of the shorter signal
+MIN_OVERLAP_S, MIN_OVERLAP = 2.0, 0.25  # least overlap of both signals, in seconds and as a share of the shorter one
 MIN_CORRELATION, MIN_LEAD, SAME_PEAK_S = 0.5, 0.1, 0.5
 SOUND_HZ, MAX_SOUND_S, MIN_SOUND_PEAK = 8000, 600, 8.0
-SOUND_GAP_S, MAX_SECOND_PEAK = 0.02, 0.5  # of the second peak: its distance, and its share of the first
+SOUND_GAP_S, MAX_SECOND_PEAK = 0.02, 0.5  # least distance of the second peak, and its largest share of the first peak
 MAX_CONTRADICTION_S = 0.1
 PAIRS = 16  # whose matches give the rotation between the cameras
 EPIPOLAR_PX, MIN_MATCHES, MIN_RIGID = 1.5, 100, 0.5

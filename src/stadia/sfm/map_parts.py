@@ -141,8 +141,8 @@ class MappedParts:
         return sum(len(part.frames) for part in self.parts)
 
     def is_complete(self, count: int) -> bool:
-        """Return whether there is one part only, along the motion in the images, and nearly all of the `count` key
-        frames have a pose in it.
+        """Return whether there is one part only, along the motion in the images, and nearly all of the `count`
+        keyframes have a pose in it.
         """
         return len(self.parts) == self.along == 1 and self.count() >= COMPLETE * count
 
@@ -177,8 +177,8 @@ def map_key_frames(
         None.
     workers: number of threads, and how progress is shown.
 
-    Returns the camera; the maps of the parts of the video, the largest first; and the matches of all pairs of key
-    frames.
+    Returns the camera; the maps of the parts of the video, the largest first; and the matches of all pairs of
+    keyframes.
 
     Raises DataError with the reason if the matches show no motion, or no two frames can be mapped.
     """

@@ -19,6 +19,7 @@ from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.data.video.video_map import check_usable, find_map
 from stadia.geometry.camera import from_field_of_view
 from stadia.io.atomic_files import write_json
+from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import expand_home
 from stadia.networks.depth.depth_network import check_trains
 from stadia.predict.adapt_time import (
@@ -130,6 +131,9 @@ def adapt_network(
     started_s = time.perf_counter() if started_s is None else started_s
     minutes = 5.0 if minutes is None else minutes
     video, console = Path(video), Terminal(stderr=True)
+    if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file():
+        fix = f"predict this image: stadia predict {video}"
+        raise DataError(video, found="one image", expected="a video or a folder of images", fix=fix)
     options = parse_source_options([text for text in settings if text.startswith("data.camera")])
 
     # the network, and the training that adapts it

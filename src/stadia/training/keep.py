@@ -85,12 +85,12 @@ class ErrorChange:
 
     @property
     def is_better(self) -> bool:
-        """Return whether it falls by more than its scatter."""
+        """Return whether the error falls by more than its scatter."""
         return self.change < -self.scatter
 
     @property
     def is_worse(self) -> bool:
-        """Return whether it rises by more than its scatter."""
+        """Return whether the error rises by more than its scatter."""
         return self.change > self.scatter
 
 

@@ -32,7 +32,10 @@ MIN_OBJECTS = 8
 def collect_crops(
     data: Path, split: str, side: int, every: int, track: TrackProgress = no_progress
 ) -> list[HeightCrop]:
-    """Return the crops of a split, with heights. KITTI's objects only score: they have no identity to hold out.
+    """Return the image crops of the objects of a split, with their heights.
+
+    KITTI's objects can only be scored, not trained on: its labels do not identify a car in several images, so no car
+    can be held out.
 
     Raises DataError if no object has a height, and for KITTI's split train.
     """

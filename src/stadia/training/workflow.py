@@ -174,7 +174,7 @@ def report_findings(
 
 
 def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
-    """Refuse a user's class whose weights no command loads; note parts that the loss checks miss."""
+    """Raise ConfigError for a user's class whose weights no command can load, and print parts that the checks miss."""
     check_own_weights(recipe)
     notes = note_unchecked_loss(type(recipe))
     if run is not None:
@@ -371,7 +371,7 @@ def stage_config(config: RecipeConfig, number: int) -> RecipeConfig:
 
 
 def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeConfig, TrainingData]]:
-    """Return the configuration and the data of each stage, or of the one training."""
+    """Return the configuration and the data of each stage; without stages, of the whole training."""
     if not isinstance(data.train, StagedBatches):
         return [(config, data)]
     return [
@@ -671,7 +671,7 @@ def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
 
 @torch.no_grad()
 def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool, compares_start: bool) -> None:
-    """Score the validation data with the best checkpoint, and judge its predictions; or neither."""
+    """Keep the better of start and result if `compares_start`; score and judge it if `has_scores`."""
     recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
     is_compared = compares_start and starts_from_depth(prepared.config)
     if is_compared and keep_better_start(prepared.config, recipe, prepared.data, run, console):

@@ -160,7 +160,7 @@ def ending(job: VideoJob) -> Iterator[None]:
             job.fail(explain_error(error, job))
     finally:
         if job.state == "cancelled":
-            job.close()  # also what was written after it was cancelled
+            job.close()  # removes the files that were written after the cancellation, too
 
 
 class SecondForm(StrictModel):

@@ -106,7 +106,7 @@ def test_a_loop_between_places_that_look_alike_is_refused_in_one_line(ring: Ring
     assert false
     assert all("%" in loop.refused for loop in false)
     *_, line = describe_loops(loops)
-    assert line.startswith("refused: the loop of key frames ")
+    assert line.startswith("refused: the loop of keyframes ")
     assert "\n" not in line
     alone = Loop(0, COUNT - 3, MeasuredMotion(np.eye(4), 1.0, np.eye(7), 10.0))
     judge_loops([alone], ring.T_world_camera)

@@ -152,6 +152,9 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     with refuses(CheckpointError, where="old.pth", fix="stadia import"):
         Checkpoint.open(tmp_path / "old.pth")
+    (tmp_path / "path.txt").write_text("0 0 0 0 0 0 0 1")
+    with refuses(CheckpointError, where="path.txt", fix="evaluate --trajectory"):
+        Checkpoint.open(tmp_path / "path.txt")
     for name in ("K.txt", "config.json", "empty.pth"):
         with refuses(CheckpointError, where=name):
             Checkpoint.open(tmp_path / name)

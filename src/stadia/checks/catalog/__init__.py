@@ -302,7 +302,10 @@ NEVER_A_CAUSE = {"T06"}  # about timings, which change no training
 
 
 def find_link(code: str) -> Link:
-    """Return the link of a code in EFFECTS. Raises ValueError for an unknown family."""
+    """Return the key of EFFECTS to which a finding code belongs: its own link, or its family.
+
+    Raises ValueError for an unknown family.
+    """
     return OWN_LINKS.get(code) or Family(code[:1])
 
 

@@ -25,19 +25,19 @@ from stadia.core.types import DepthScale, is_temporal
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training.loop.recipe import build_optimizer
 
-MAX_COLOR_EXCESS = 0.01  # by which interpolated colors may leave [0, 1]
+MAX_COLOR_EXCESS = 0.01  # largest distance of interpolated colors from [0, 1]
 MIN_BRIGHTEST = 0.02  # brightest color of a batch: below, images were divided by 255 twice
 MAX_PRINCIPAL_POINT_OUTSIDE = 0.1  # share of the image
-MIN_FOCAL_WIDTHS = 0.3  # over the width of the smallest centered image around this one
+MIN_FOCAL_WIDTHS = 0.3  # fx over the width of the smallest centered image that contains this one
 MIN_BATCH_SAMPLES = 4  # images for batch statistics
-MIN_BATCH_VALUES = 256  # a channel, in two or three images: the variance is then known to 9 %
+MIN_BATCH_VALUES = 256  # values per channel in two or three images: the variance is then accurate to 9 %
 MAX_MATCHED_PAIRS = 4  # stereo pairs that are matched
 MIN_PAIR_MATCHES = 30  # matches of these pairs
 MAX_PAIR_EPIPOLAR_PX = 1.0  # distance of a match from its epipolar line
 MIN_OUT_OF_REACH_PX = 1.0  # disparity by which a match is outside the depth range
 MAX_OUT_OF_REACH = 0.25  # share of matches outside: right ranges have .02, wrong ones .38
 MIN_START_RATIO = 1 / 3
-MAX_START_RATIO = 3.0  # over the median depth of matches (docs/results/depth.md)
+MAX_START_RATIO = 3.0  # initial depth over the median depth of matches (docs/results/depth.md)
 MAX_DEPTH_RATIO = 5.0  # initial median depth over the labels', or the inverse
 MAX_BEYOND_RANGE = 0.05  # share of the labels beyond the depth range
 MAX_AT_BOUND = 0.5  # share of pixels with one extreme depth

@@ -16,7 +16,7 @@ from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
-Outputs = Mapping[str, Tensor]  # of networks by name, float64, batch first
+Outputs = Mapping[str, Tensor]  # outputs of networks by name, float64, batch first
 DepthLoss = Callable[[Tensor, Tensor], Any]
 
 DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)

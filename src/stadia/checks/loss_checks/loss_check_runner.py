@@ -33,14 +33,14 @@ from stadia.core.errors import summarize_exception
 
 NOISE = 0.1  # noise of depth: the standard deviation of its logarithm
 MAX_NOISE_REWARD = 0.05  # share by which the term may fall with noise; a prior on mean depth falls by .005
-MIN_REWARD = 0.001  # over the whole loss with noise: a prior on mean depth is near 0 at its target
-MAX_EDGE_EXCESS = 0.05  # of the cost of a depth edge at an image edge over one next to it; one pixel off has .33
-MAX_TILE_CHANGE = 1.2  # for two copies: a mean has 1, a sum 2, a root of a sum of squares 1.41
-NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)  # in the evidence; the first and the last are compared
+MIN_REWARD = 0.001  # least reward as a share of the whole noisy loss; smaller ones come from a prior on mean depth
+MAX_EDGE_EXCESS = 0.05  # extra cost of a depth edge at an image edge over one next to it; one pixel off has .33
+MAX_TILE_CHANGE = 1.2  # loss of two copies over one: a mean has 1, a sum 2, a root of a sum of squares 1.41
+NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)  # noises in the evidence; the first and the last are compared
 NEAR_PER_M = 0.25  # inverse depth on the near side of an edge, 1/m
 FAR_PER_M = 0.125  # inverse depth on the far side of an edge, 1/m
 EDGE_COLORS = (0.3, 0.7)  # colors on the two sides of an edge of the image
-EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)  # of the image edge from the depth edge
+EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)  # distances of the image edge from the depth edge
 EDGES = {"vertical": 3, "horizontal": 2}  # axis across an edge, by its direction
 MAX_RAMP_COST = 1e-6  # cost of a depth ramp over an edge's, for second differences
 TILINGS = {"side by side": 3, "one above the other": 2}  # axis of two copies, by their place

@@ -14,25 +14,27 @@ from stadia.checks.finding import Finding, Severity
 from stadia.checks.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, Outputs, total_of
 from stadia.losses.loss_report import find_loss_errors
 
-MAX_BELOW_TRUTH = 0.003  # of the range along an axis; rounding and blur have .002
-MAX_DROP_AWAY = 0.02  # of that range, away from the truth: image borders leave the frame in steps
+MAX_BELOW_TRUTH = 0.003  # share of the loss's range along an axis; rounding and blur have .002
+MAX_DROP_AWAY = 0.02  # share of that range by which the loss may fall: image borders leave the frame in steps
 OFF_KINKS = 0.01  # relative noise that moves outputs away from kinks
 MIN_OUTPUT = 1e-3  # size of outputs that are 0, for the length of a change
-MAX_GRADIENT_GAP = 0.05  # from finite differences; stadia's losses have 1e-3
+MAX_GRADIENT_GAP = 0.05  # relative difference from finite differences; stadia's losses have 1e-3
 EPSILONS = (1e-3, 1e-4, 1e-5, 1e-7)  # one must agree: long for losses that round, short for minima over sources
 MAX_ROUNDING_CHANGE = 1e-5  # relative difference of two equal losses
 MAX_MIRROR_CHANGE = 1e-3  # relative difference for the mirrored, resampled scene
 MAX_BATCH_CHANGE = 0.01  # relative difference for a batch twice; a sum has 1
-MAX_SIZE_RATIO = 2.0  # for doubled images; stadia's losses have .7 to 1.4, a sum has 4
+MAX_SIZE_RATIO = 2.0  # loss of doubled images over the loss; stadia's losses have .7 to 1.4, a sum has 4
 MAX_COUPLING = 0.01  # relative change of an independent gradient
 MIN_TERM = 1e-9  # share of the loss: a smaller term is rounding
-MIN_EFFECT = 1e-3  # of the loss that inverted sources must add; a loss with less does not use the sources
-MIN_COLOR_COST = 0.1  # of two inverted colors over three; here .67 to 1, a minimum over channels below .01
-MAX_HALVES_COST = 0.15  # over the mean of inverted sources; here .03, a minimum over images .3 to .4
+MIN_EFFECT = 1e-3  # share of the loss that inverted sources must add; with less, the loss does not use the sources
+MIN_COLOR_COST = 0.1  # cost of two inverted colors over three; here .67 to 1, a minimum over channels below .01
+MAX_HALVES_COST = 0.15  # cost above the mean of inverted sources; here .03, a minimum over images .3 to .4
 MIN_RELIEF = 1e-4  # share of the loss: cheaper depth relief is not checked
-MAX_RELIEF_GROWTH = 1.4  # for images twice as large; stadia's losses have .5
+MAX_RELIEF_GROWTH = 1.4  # cost in images twice as large over the cost; stadia's losses have .5
 MAX_UNIT_CHANGE = 0.01  # relative change of the cost of relief by the unit of length
-MIN_HALF_NOISE = 0.5  # of a term of similarity; SSIM has .75, with constants for 255 .25
+MIN_HALF_NOISE = (
+    0.5  # rise of a term with half noise over its rise with noise; SSIM has .75, with constants for 255 .25
+)
 
 
 def check_output(case: LossCase) -> Iterator[Finding]:

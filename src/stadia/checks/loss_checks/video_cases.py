@@ -29,9 +29,9 @@ MIN_HEIGHT = 64  # rows of the images
 MAX_HEIGHT = 128  # more if the smallest scale would have fewer rows than MIN_SMALLEST_ROWS
 
 ENOUGH_SMALLEST_ROWS = 8
-MIN_SMALLEST_ROWS = 2  # of the smallest scale: fewer rows blur the finest texture
+MIN_SMALLEST_ROWS = 2  # rows of the smallest scale: fewer blur the finest texture
 NORMAL = (0.25, -0.15, 1.0)
-DISTANCE_M = 8.0  # of the plane normal . p = distance, in the target's frame
+DISTANCE_M = 8.0  # distance of the plane normal . p = distance, in the target's frame
 RELIEF_M = 0.1  # height of bumps, for terms of second differences
 RELIEF_ROUNDS = 20  # rounds that find the bumps on a ray
 
@@ -42,7 +42,7 @@ MOTIONS = {  # p_source = exp(v, w) p_target
 }
 FURTHEST = 3  # steps beyond which motion stops growing, since the camera would reach the plane
 EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # gain and offset; within [0, 1]
-Part = tuple[int | slice | list[int], ...]  # of (B, N, 3, H, W): sources, colors, rows, columns
+Part = tuple[int | slice | list[int], ...]  # indices into (B, N, 3, H, W): sources, colors, rows, columns
 ALL = slice(None)
 
 
@@ -367,7 +367,11 @@ def invert_parts(scene: PlaneScene, *parts: Part) -> PlaneScene:
 
 
 def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
-    """Return scenes by their names, with some sources inverted: everywhere, in two colors, or in one half."""
+    """Return scenes by name in which source images are negatives, 1 - color.
+
+    These are all sources, two color channels of all sources, only the first or only the other sources, or each source
+    in another half of the image.
+    """
     half, rest = scene.targets.camera.width // 2, slice(1, None)
     parts: dict[str, tuple[Part, ...]] = {"every source wrong": ((ALL,),)}
     for index, name in enumerate(COLORS):

@@ -40,12 +40,12 @@ MIN_UPDATE_RATIO = 1e-7  # |update| / |weight|; learning 1e-4 to 1e-2
 MAX_LOADING_SHARE = 0.5  # share of a step that waits for the next batch; with a cache .02 to .05
 
 STEP_TIME = "time/step_s"
-MAX_TIME_GAP = 0.1  # between the sum of the parts and the step, over the step
+MAX_TIME_GAP = 0.1  # difference of the sum of the parts from the step's time, over the step's time
 MAX_TIME_GAP_S = 0.002  # the same in seconds, for short steps
 TIMING_ROWS = 3  # consecutive rows, since two clocks are read at two moments
-MAX_SUM_GAP = 0.01  # between the loss and the sum of its terms, over the sizes of the terms
+MAX_SUM_GAP = 0.01  # difference of the loss from the sum of its terms, over the sizes of the terms
 SUM_ROWS = 3  # consecutive rows with such a difference
-MIN_TERM_RANGE = 1.5  # of a term in ROWS rows: below it, its ratio to another term has no meaning
+MIN_TERM_RANGE = 1.5  # largest over smallest value of a term: below, its ratio to another term has no meaning
 MAX_RATIO_SPREAD = 0.03  # largest over smallest ratio of two proportional terms, less 1
 MIN_GRADIENT_SHARE = 0.01  # share of a term in the gradient
 
@@ -338,7 +338,7 @@ OPTIMIZATION_MONITORS: tuple[type, ...] = (
 """Classes of the monitors of the optimization. Each training creates one monitor of each class."""
 
 
-MAX_RMSE_GAP = 0.01  # between val/rmse and the root of val/mse, over the root
+MAX_RMSE_GAP = 0.01  # relative difference of val/rmse from the root of val/mse
 MIN_FROZEN_SCORES = 3  # equal scores in two validations
 
 FRACTIONS = ("d1", "d2", "d3", "mask_iou", "mask_dice", "mask_boundary_f", "recall", "precision")

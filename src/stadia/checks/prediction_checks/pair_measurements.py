@@ -318,7 +318,7 @@ def fit_motion(
 
 
 def _project(rays: Array, pixels: Array, K: Array, inverse_depth: Array, R: Array, t: Array) -> tuple[Array, Array]:
-    """Return points (N, 3) in the second camera, times inverse depth, and their distances (N, 2) from pixels."""
+    """Return the points (N, 3) in the second camera multiplied by inverse depth, and projection minus pixel (N, 2)."""
     points = rays @ R.T + inverse_depth[:, None] * t
     points[:, 2] = np.maximum(points[:, 2], 1e-3)
     projected = points @ K.T

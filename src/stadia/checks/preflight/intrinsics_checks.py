@@ -20,12 +20,12 @@ from stadia.core.types import Camera
 from stadia.geometry.numpy_camera import resize_K
 
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
-MIN_WRONG_RATIO = 2.0  # distance to the lines of the given K over the best other K; a wrong K has 2 to 28
-MAX_CORRECT_RATIO = 0.9  # of crops, the correct K has at most .8
+MIN_WRONG_RATIO = 2.0  # distance to epipolar lines by the given K over that by the best other K; a wrong K has 2 to 28
+MAX_CORRECT_RATIO = 0.9  # the same ratio for crops, where the correct K has at most .8
 MAX_DECIDING_PX = 3.0  # in grains: if both distances are larger, the poses are wrong
 MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the image size
 MAX_SKEW = 0.01  # skew over fx
-CENTER = (0.35, 0.65)  # of width and height, for principal points; KITTI and 7-Scenes .46 to .50
+CENTER = (0.35, 0.65)  # principal point over width and height; KITTI and 7-Scenes have .46 to .50
 MAX_CENTER_OUTSIDE = 0.1  # share of width or height by which a crop's principal point may be outside
 FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees
 MAX_FOCAL_FACTOR = 6.0  # fx of a wrong camera or image size is wrong by less
@@ -47,13 +47,13 @@ SIMPLE_FACTORS = {
     3.0: "3",
     4.0: "4",
 }
-SIMPLE_TOLERANCE = 0.06  # of the log of a factor by cx and cy, which are up to 5 % off KITTI's centers
-MIN_TURN_DEG = 0.5  # pitch and yaw of a step that measures fx
+SIMPLE_TOLERANCE = 0.06  # tolerance of the log of a factor by cx and cy, which are up to 5 % off KITTI's centers
+MIN_TURN_DEG = 0.5  # least pitch and yaw of a step that measures fx
 MIN_TOTAL_TURN_DEG = 1.2  # pitch and yaw of all these steps
 ROTATION_WARN = 1.4  # fx by the camera's rotation over its true length, or the inverse; clean .99 to 1.23
 ROTATION_STOP = 1.7  # a doubled fx has 2.1 to 2.2
-MIN_TURN_LIKENESS = 0.9  # cosine between rotations by matches and poses: below, the poses have other axes
-STANDARD_ERRORS = 1.5  # by which the factor must exceed a limit, since small images measure badly
+MIN_TURN_LIKENESS = 0.9  # least cosine between rotations by matches and by poses: below it, the poses have other axes
+STANDARD_ERRORS = 1.5  # standard errors by which the factor must exceed a limit, since small images measure badly
 MAX_FOCAL_RATIO = 1.25  # fx over fy, or the inverse: beyond it images were stretched, or one is wrong
 KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))  # (width, height), rectified
 KITTI_FOCAL_PX = (705.0, 723.0)  # fx over the recordings of KITTI

@@ -104,5 +104,5 @@ def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:
 
 
 def _count_without_object(survey: MaskSurvey) -> int:
-    """Count frames that do not contribute to the scale."""
+    """Return the number of frames that do not contribute to the scale: without masks, road or a usable object."""
     return sum(map(len, (survey.without_masks, survey.unusable, survey.without_road, survey.without_object)))

@@ -31,12 +31,12 @@ from stadia.checks.preflight.scale_errors import (
 from stadia.core.types import LEFT, RIGHT
 from stadia.data.recordings import FLOW_WIDTH
 
-DIRECTION_WARN_DEG = 30.0  # between motion by poses and in images; clean data .1 to .5, 7-Scenes 8
+DIRECTION_WARN_DEG = 30.0  # angle between motion by poses and in images; clean data .1 to .5, 7-Scenes 8
 DIRECTION_STOP_DEG = 60.0  # wrong conventions have 88 to 180
 MIN_COMPARED_ROTATION_DEG = 0.7  # the error of a smaller rotation is as large as the rotation
 MAX_SCORE_GAP_DEG = 2.0  # conventions this close are named together: straight drives fit both
 MAX_SHOWN_CONVENTIONS = 3  # conventions in the evidence
-STOP_ROTATION_ERROR = 0.8  # over rotations: correct poses .3, poses that turn the other way 2
+STOP_ROTATION_ERROR = 0.8  # rotation error over the rotation: correct poses .3, poses that turn the other way 2
 MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 
@@ -61,7 +61,7 @@ def relative_pose(T_world_first: Array, T_world_second: Array) -> Array:
 
 
 def _rotate_axes(axes: Array) -> Callable[[Array, Array], Array]:
-    """Poses in a frame with other axes: p_poses = axes p_camera."""
+    """Return a function that computes motions as if the poses had other axes: p_poses = axes p_camera."""
     change = np.eye(4)
     change[:3, :3] = axes
 
@@ -304,7 +304,7 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
 
 MIN_NEIGHBOR_PARALLAX_PX = 0.9  # median, at FLOW_WIDTH; drives have 1.1 to 4.3
 MIN_MOVING_SHARE = 0.4  # parallax over displacement: a turning camera has .01
-MAX_SHARE_OF_PLANE = 0.5  # of the parallax of a motion along a facing plane
+MAX_SHARE_OF_PLANE = 0.5  # share of the parallax that a motion along a facing plane gives
 MIN_PARALLAX_STEPS = 2  # steps between frames that are measured
 ROTATION_ITERATIONS = 20  # reweighted solutions until the rotation no longer changes
 MIN_RESIDUAL_PX = 0.3  # noise of matches
@@ -408,9 +408,9 @@ def _choose_case(survey: RecordingSurvey, *, is_turning: bool) -> str:
 
 
 MAX_SHIFT = 3  # frames, late and early, that are searched
-MIN_SHIFTED_PX = 0.15  # from the epipolar lines; one frame late has .25 to 3
+MIN_SHIFTED_PX = 0.15  # distance from the epipolar lines; one frame late has .25 to 3
 MIN_SHIFTED_SHARE = 0.0003  # the same, over the width
-MAX_SHIFTED_RATIO = 0.4  # of the distance at the best shift; late pairs have .03 to .15
+MAX_SHIFTED_RATIO = 0.4  # distance at the best shift over the distance as given; late pairs have .03 to .15
 MAX_ALIKE = 1.5  # error of a shift over the best error, below which both are named
 MIN_SHIFTED_PAIRS = 2  # pairs that a shift needs
 MIN_SHIFTED_MATCHES = 30  # matches of each of these pairs
@@ -501,7 +501,7 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
     yield make_finding("E10", Severity.STOP, measured, expected, case=case, values=values, evidence=evidence)
 
 
-MIN_LATER_RATIO = 4.0  # of the distances after and before a lost frame
+MIN_LATER_RATIO = 4.0  # distance after a lost frame over the distance before it
 
 
 def _find_later_shift(survey: RecordingSurvey, as_given: Mapping[int, float], limit_px: float) -> Finding | None:

@@ -91,7 +91,7 @@ def check_splits(
 ) -> Iterator[Finding]:
     """Report splits that share frames (D09), contain adjacent frames (D10), or share drives (D13).
 
-    The first finding of each pair of splits counts.
+    Each pair of splits gets at most one finding: the first of these.
     """
     splits = [Split(name, recordings) for name, recordings in named.items()]
     splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]

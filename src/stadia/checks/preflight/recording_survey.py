@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 ESSENTIAL_PX = 1.0  # distance from the epipolar line of a match that agrees
 POINTS_PX = 1.5  # the same from the projected point
-PLANE_SHARE = 0.9  # of matches that one homography explains: planes .97 to 1, scenes at most .77
+PLANE_SHARE = 0.9  # share of matches that one homography explains: planes .97 to 1, scenes at most .77
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
 SSIM_WINDOW = (7, 7)
@@ -31,7 +31,7 @@ MIN_WIDTH = 640  # narrower images are enlarged before detection, since SIFT fin
 MAX_WIDTH = 1280  # wider images are reduced before detection, which is slow
 MAX_FEATURES = 1500
 
-RATIO = 0.8  # of the nearest over the second nearest (Lowe, IJCV 2004, 7.1)
+RATIO = 0.8  # distance of the nearest descriptor over the second nearest (Lowe, IJCV 2004, 7.1)
 MIN_CORNERS = 10  # corners that optical flow needs
 
 
@@ -284,7 +284,7 @@ def estimate_metric_motion(
     known = depth > 0
     if int(known.sum()) < 20:
         return None
-    unit = float(np.median(depth[known]))  # kilometres and millimetres converge alike at a scale near 1
+    unit = float(np.median(depth[known]))  # depth is scaled to about 1, so that any unit converges
     points, pixels = pixel_rays(first_px[known], K_first) * depth[known, None] / unit, second_px[known]
     ransac: dict[str, Any] = {"iterationsCount": 500, "reprojectionError": POINTS_PX * grain_px}
     found, rotation, t, chosen = cv2.solvePnPRansac(points, pixels, K_second, None, flags=cv2.SOLVEPNP_AP3P, **ransac)
@@ -383,13 +383,13 @@ def warp_identity_ratio(
 
 MAX_ANCHORS = 6  # frames for geometry, spread over the recording
 ENOUGH_MATCHES = 50  # matches between two frames of one place
-MIN_DISPLACEMENT_SHARE = 0.02  # median, of the width: two frames are then far enough apart
+MIN_DISPLACEMENT_SHARE = 0.02  # median displacement over the width at which two frames are far enough apart
 GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames
 MIN_DIRECTION_PARALLAX_PX = 2.0  # in grains: below, a direction of motion is noise
 MIN_RIG_DISPARITY_PX = 2.0  # in grains: below, half a pixel of noise is a quarter of the depth
-MAX_RIG_EPIPOLAR_PX = 1.5  # in grains: a match further from its line is wrong, or moved
+MAX_RIG_EPIPOLAR_PX = 1.5  # in grains: a match that is farther from its epipolar line is wrong, or its point moved
 ENOUGH_DEPTH_POINTS = 30  # matches with ground truth for whether one motion explains it
-MIN_DEPTH_EXPLAINS = 0.45  # of agreeing matches; clean truth .6 to .96, inverse depth .25 to .5
+MIN_DEPTH_EXPLAINS = 0.45  # share of agreeing matches; clean truth .6 to .96, inverse depth .25 to .5
 DEPTH_RADIUS_PX = 2  # distance from a match at which ground truth is read
 MAX_KEPT = 12  # images, and depth maps, that are kept
 MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # five images of 8192x8192, which take seconds to decode

@@ -73,7 +73,7 @@ class ScaleComparison:
 
 WARN_FROM = 0.05  # deviation of log ratio if the rig is one of the two; clean data have .994 to 1.016
 STOP_FROM = 0.08  # a nominal baseline of KITTI has .88
-WARN_FROM_LOOSE = 0.15  # between poses and ground truth, which other sensors measure
+WARN_FROM_LOOSE = 0.15  # the same between poses and ground truth, which other sensors measure
 STOP_FROM_LOOSE = 0.3  # clean data have .975 to 1.052
 PLAUSIBLE_BASELINES_M = (0.02, 3.0)
 MAX_SPEED_M_PER_S = 80.0  # median speed of a camera
@@ -85,7 +85,7 @@ PLAUSIBLE = {  # baseline in metres, median speed in m/s, median depth in metres
     LengthSource.DEPTH: PLAUSIBLE_DEPTHS_M,
 }
 
-MAX_LENGTH_ANGLE_DEG = 30.0  # between the directions by poses and by images of a compared motion
+MAX_LENGTH_ANGLE_DEG = 30.0  # angle between the directions of a compared motion by poses and by images
 MIN_LENGTH_PARALLAX_PX = 3.0  # parallax of such a motion, in grains of the image
 MIN_LENGTH_STEPS = 2  # steps for a comparison of motions
 MIN_LENGTH_POINTS = 30  # points for a comparison of depths
@@ -308,13 +308,13 @@ CODES = {LengthSource.RIG: "E03", LengthSource.POSES: "E08", LengthSource.DEPTH:
 FOCAL_MISTAKES = {"unrectified_K", "K_of_1242_at_512", "K_of_1242_at_640", "twice", "half"}
 """Mistakes of fx, which look like a wrong baseline: only fx times baseline is measured."""
 
-MAX_MISTAKE_GAP = 0.03  # between the log of a factor and of a known mistake
+MAX_MISTAKE_GAP = 0.03  # difference between the logs of a factor and of a known mistake
 MAX_LARGE_MISTAKE_GAP = 0.1  # the same for factors above 5 or below 1 / 5, which are far apart
-MAX_CALIBRATION_ERROR = 2.0  # of a measured baseline without a known mistake
+MAX_CALIBRATION_ERROR = 2.0  # largest factor by which a measured baseline without a known mistake is off
 MIN_LOG_INTERVAL = 0.025  # half of the right baseline's interval; KITTI's calibration and poses differ by 0.006
-MAX_FACTOR_GAP = 0.04  # between logs of two equal factors, beyond their errors
-MIN_BASELINE_M = 0.001  # of endoscopes
-MAX_DEPTH_FILE_GAP = 0.15  # of log factors by a wrong unit: motion by such depth is 10 % off
+MAX_FACTOR_GAP = 0.04  # difference between the logs of two equal factors, beyond their errors
+MIN_BASELINE_M = 0.001  # shortest baseline, of endoscopes
+MAX_DEPTH_FILE_GAP = 0.15  # tolerance of log factors by a wrong unit: motion by such depth is 10 % off
 DEPTH_FILE_MISTAKES = ("millimetres_as_kitti", "kitti_as_millimetres", "kitti_png", "divided_twice")
 """Cases of D06 for a wrong unit of a depth file."""
 

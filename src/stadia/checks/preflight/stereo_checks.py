@@ -175,7 +175,7 @@ def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
     return make_finding("E12", Severity.STOP, measured, expected, case="one_camera", evidence=evidence)
 
 
-MAX_TURNED_RATIO = 0.75  # of the rotation errors of mirrored and turned, below which the better one is named
+MAX_TURNED_RATIO = 0.75  # ratio of the rotation errors of mirrored and turned, below which the better one is named
 
 
 def _are_both_mirrored(survey: RecordingSurvey) -> str | None:
@@ -365,7 +365,7 @@ MAX_WHOLE_SHARE = 0.6  # share of whole metres
 MIN_WHOLE_LEVELS = 8  # distinct whole metres: synthetic scenes have a few planes
 CAMERA_HEIGHT_M = (0.6, 4.0)  # cars 1.2 to 2, lorries below 4; a wrong unit gives 6.4 or 0.42
 NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)  # frames whose ground truth is tried
-MAX_NEIGHBOR_SPREAD = 0.85  # of a neighbor's ground truth over its own; correct 1.3, wrong .75
+MAX_NEIGHBOR_SPREAD = 0.85  # spread by a neighbor's ground truth over the spread by its own; correct 1.3, wrong .75
 EXPLAINED_WARN = 0.45  # share of the matches that one motion and the ground truth explain; clean data have .61
 EXPLAINED_STOP = 0.35  # inverse depth has 0 to .3
 MIN_WARPS = 2  # frames that are warped by their ground truth

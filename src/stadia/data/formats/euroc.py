@@ -39,18 +39,18 @@ Timestamps = NDArray[np.int64]
 CAMERAS = {LEFT: "cam0", RIGHT: "cam1"}
 GROUND_TRUTH = "state_groundtruth_estimate0"
 MAX_YAML_BYTES = 16 << 10
-MAX_GAP_NS = 100_000_000  # between interpolated states: two images at 20 Hz
+MAX_GAP_NS = 100_000_000  # time between interpolated states: two images at 20 Hz
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
 RESIZED_BY = 1.3  # a principal point this far from the middle belongs to another image size
-MAX_FOCAL_RATIO = 1.15  # of a lens's focal lengths: pixels are square, or nearly (old video has 1.09)
+MAX_FOCAL_RATIO = 1.15  # ratio of a lens's focal lengths: pixels are square, or nearly (old video has 1.09)
 _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")
 D3VO_TEST = ("MH_03", "MH_05", "V1_03", "V2_01", "V2_02", "V2_03")
 """Test sequences of D3VO (Yang et al., CVPR 2020, section 4.1)."""
 
-MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair
+MAX_PAIR_GAP_NS = 5_000_000  # time between the two images of a pair
 MAX_PAIR_GAP_SHARE = 0.25  # the same, divided by the median time between two left images
 
 

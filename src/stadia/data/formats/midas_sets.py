@@ -24,7 +24,7 @@ from stadia.io.image_files import check_depth_map, list_images, read_image_heade
 from stadia.io.image_io import read_float_image
 from stadia.io.input_files import read_lines
 
-ASSUMED_FOV_DEG = 60.0  # of web images; losses on relative depth do not depend on it
+ASSUMED_FOV_DEG = 60.0  # assumed for web images; losses on relative depth do not depend on it
 NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is at least 64 times as far
 
 

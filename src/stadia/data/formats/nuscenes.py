@@ -216,7 +216,7 @@ class _SceneIndex:
         path = self.tables / "sample_data.json"
         rows = [row for sample in self.samples[scene.token] for row in self.cameras.get(sample, ())]
         if (keys := sum(row.is_key_frame for row in rows)) != scene.nbr_samples:
-            found, expected = f"{keys} key frames of {CAMERA} in {scene.name}", f"{scene.nbr_samples}, as in scene.json"
+            found, expected = f"{keys} keyframes of {CAMERA} in {scene.name}", f"{scene.nbr_samples}, as in scene.json"
             raise DataError(path, found=found, expected=expected, fix="copy the official tables of one version")
         log = self.logs.get(scene.log_token)
         return make_lidar_recording(

@@ -15,7 +15,7 @@ _FULL_FRAME_MM = 36.0, 24.0
 
 _EXIF_IFD, _FOCAL_MM, _FOCAL_35MM = 0x8769, 0x920A, 0xA405
 _PIXELS, _ROWS, _PER_UNIT, _UNIT = 0xA002, 0xA003, 0xA20E, 0xA210
-MAX_SHAPE_CHANGE = 0.02  # of the longer side over the shorter one, from EXIF's size to that of a picture not cropped
+MAX_SHAPE_CHANGE = 0.02  # change of the aspect ratio from EXIF's size to the size of a picture that was not cropped
 _GPANO = re.compile(rb"ProjectionType(?:>|=[\"'])\s*(equirectangular|cylindrical)", re.IGNORECASE)
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0}
 _VIDEO_KEY = "focal_length.35mm_equivalent"

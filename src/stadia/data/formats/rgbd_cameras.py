@@ -25,7 +25,7 @@ from stadia.io.input_files import read_lines, safe_join
 from stadia.io.trajectory_formats import read_trajectory
 
 UNITS_PER_METRE = 5000
-MAX_APART_S = 0.02  # between times of one frame in two lists, as in the dataset's `associate.py`
+MAX_APART_S = 0.02  # difference of the times of one frame in two lists, as in the dataset's `associate.py`
 HEIGHT, WIDTH = 480, 640
 FREIBURG_CAMERAS = {  # fx, fy, cx, cy by the folder's name; images of 1 and 2 keep their distortion
     "freiburg1": (517.3, 516.5, 318.6, 255.3),

@@ -118,8 +118,8 @@ Array = NDArray[np.float64]
 
 VIDEO_PLACES = ("videos/100k/*/*.mov", "videos/*/*.mov")
 MS_PER_S = 1000
-MAX_FIX_GAP_S = 2.5  # between a frame and the nearest fix: fixes come once a second, and some are missing
-MAX_CLOCK_ERROR_S = 5.0  # between the fixes and the video's start and end
+MAX_FIX_GAP_S = 2.5  # time between a frame and the nearest fix: fixes come once a second, and some are missing
+MAX_CLOCK_ERROR_S = 5.0  # time between the fixes and the video's start and end
 _EXPECTED, _FIX = "GPS of BDD100K: rideID, startTime, endTime, locations", "copy the official file"
 
 

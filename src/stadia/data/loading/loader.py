@@ -345,7 +345,7 @@ class Loader(Generic[PackedT, BatchT]):
 
 
 class MixtureLoader(Generic[BatchT]):
-    """The loaders of several datasets as one; `meta` of a batch names its dataset. Positions follow the mixture's.
+    """The loaders of several datasets as one loader. The field `meta` of a batch names its dataset.
 
     epochs: passes over each dataset per epoch of the mixture, by name.
     order: "mixed", drawn every epoch, or "sequential".

@@ -52,7 +52,7 @@ Array = NDArray[np.float64]
 TOLERANCE_PX = 1.0  # error of static flow, plus TOLERANCE_SHARE of its parallax
 
 TOLERANCE_SHARE = 0.25
-MAX_BACK_PX = 1.0  # between flow forward and back, if flow is known
+MAX_BACK_PX = 1.0  # distance between flow forward and back, if flow is available
 MIN_GRADIENT = 4.0  # gray levels per pixel, along the motion: without texture flow is a guess
 ROAD_SHARE = 0.6
 """Points with a smaller share of the road's inverse depth appear behind the road, like a car that drives alongside."""
@@ -60,7 +60,7 @@ ROAD_SHARE = 0.6
 MAX_ROAD_RATIO, MAX_ROAD_RESIDUAL = 1.5, 3.0
 """A pixel is road up to this ratio (and gray levels) of its residuals as road and along the flow."""
 
-MAX_MOVING = 0.6  # a larger share of the image means that the flow is wrong
+MAX_MOVING = 0.6  # with a larger share of the image, the flow is wrong
 _GROW = np.ones((5, 5), np.uint8)
 
 

@@ -74,10 +74,10 @@ class ZoomWindow:
 
 @dataclass(frozen=True)
 class AugmentationDraw:
-    """The random draw of one sample.
+    """The random changes that were drawn for one sample; None for a change that was not drawn.
 
-    color: (3, 4).
-    R_tilted_camera: (3, 3) float64.
+    color: (3, 4) matrix that changes RGB: a 3x3 matrix and an offset.
+    R_tilted_camera: (3, 3) rotation from the camera to the tilted camera, float64.
     """
 
     mirror: bool = False

@@ -143,7 +143,7 @@ def _select_parts(
 
 # -- found once for a user's video, image or folder, and kept in the cache
 
-BLACK_GRAY = 32  # of black bars, with the ripples that a video codec adds to them
+BLACK_GRAY = 32  # largest gray value of black bars, with the ripples that a video codec adds
 MIN_BRIGHT_FRAMES = 0.1  # share of the frames in which a pixel of the picture is brighter
 MAX_BLACK_SHARE, MIN_PICTURE_SHARE = 0.1, 0.5
 """Limits of the share of bright pixels in a line (row or column) of the image.
@@ -152,7 +152,7 @@ A line of a black bar has at most the first share, MAX_BLACK_SHARE; the line of 
 the second, MIN_PICTURE_SHARE.
 """
 
-MAX_WRITTEN_SHARE = 0.4  # of a bar that a time stamp or subtitles may cover
+MAX_WRITTEN_SHARE = 0.4  # share of a bar that a time stamp or subtitles may cover
 MIN_BAR, MAX_BAR = 0.01, 0.45  # width of a bar over the side of the frame
 MAX_EDGE_PX, MARGIN_PX, MIN_BLURRED = 5, 2, 240
 """Largest width of the blur between a black bar and the picture, in pixels.
@@ -163,7 +163,7 @@ which blur is expected.
 
 MIN_PICTURE_PX = 64
 MAX_UNEVEN = 1.5  # ratio of the two bars of a photo, because a dark scene may be taken for one bar
-MIN_STATIC_SHARE = 0.002  # of the image; a car that keeps its distance may seem smaller
+MIN_STATIC_SHARE = 0.002  # share of the image; a car that keeps its distance may seem smaller
 SHORT_VIDEO = 600  # frames that are decoded one after the other
 VERSION = 1
 """Version of the stored results. Results of earlier versions are discarded."""

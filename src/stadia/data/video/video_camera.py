@@ -43,11 +43,11 @@ log = logging.getLogger(__name__)
 
 SAMPLES = 4  # frames, spread over the video
 MIN_FRAMES = 3
-MAX_SIDE_PX = 1280  # of the frames that are compared
+MAX_SIDE_PX = 1280  # longest side of the frames that are compared
 SEAM_PX, BAND_PX = 4, 24  # half widths of the searched seam, and of the band whose jumps it must exceed
 MIN_SEAM_SHARE = 0.5  # rows whose jump at the middle exceeds every other one nearby; 0.25 at most in whole pictures
 MIN_LIKENESS = 0.6  # correlation of the halves of a stereo pair
-MAX_SHIFT_SHARE = 0.15  # of the width, by which the pictures of a stereo pair are shifted
+MAX_SHIFT_SHARE = 0.15  # share of the width by which the pictures of a stereo pair may be shifted
 
 
 def measure_seam(mean: NDArray[np.float64]) -> float:
@@ -135,7 +135,7 @@ def _sample(source: Path) -> list[NDArray[np.uint8]]:
 
 NO_CAMERA = "no camera"
 CAMERA_ADVICE = "Lengths depend on it: set it with stadia camera INPUT --fov DEGREES"
-PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
+PHONE_FOV_DEG = 69  # longer side, phone's main camera: 26 mm equivalent focal length on 36 mm film
 
 
 @dataclass(frozen=True, slots=True, eq=False)

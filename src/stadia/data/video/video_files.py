@@ -36,7 +36,7 @@ _REWRITE = "delete the file; it will be written again"
 
 SEGMENTS = 4
 MAX_KEPT, MAX_DECODED = 32, 160  # largest number of frames of a segment, kept and decoded
-MAX_SIDE_PX = 1280  # of frames in memory: four segments then take at most 350 MB
+MAX_SIDE_PX = 1280  # longest side of frames in memory: four segments then take at most 350 MB
 
 
 class OwnVideo(DatasetFormat):

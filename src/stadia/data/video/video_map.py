@@ -39,7 +39,7 @@ _POINTS = {
 }
 """Arrays of POINTS that are read, with P points, K keyframes of N frames, and M observations (keyframe, point)."""
 
-MAX_MEASURED = 1000  # frames whose masks are read for a mean
+MAX_MEASURED = 1000  # largest number of frames whose masks are read for a mean share
 MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
 
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
@@ -255,8 +255,8 @@ class StoredMap:
         """Read the map's P points and their M observations in K keyframes; return arrays by name.
 
         They are points (P, 3), relative_deviation (P,) of each point's distance, track_length (P,) in keyframes,
-        observed (M, 2) with the keyframe and point of each observation, and frames (K,), the numbers of the key
-        frames.
+        observed (M, 2) with the keyframe and point of each observation, and frames (K,), the numbers of the
+        keyframes.
 
         Raises DataError for a damaged file.
         """

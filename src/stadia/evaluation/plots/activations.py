@@ -292,7 +292,7 @@ def draw_step(
 
 
 def _largest(weight: Tensor) -> float:
-    """Return the 99 % quantile of the weights' sizes."""
+    """Return the 99 % quantile of the absolute values of the weights."""
     return float(np.quantile(weight.abs().cpu().numpy(), 0.99))
 
 

@@ -17,7 +17,7 @@ from stadia.geometry.numpy_camera import NEAR
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_MIN_ROWS = 12  # rows of the smallest compared images, in which a quarter of the image is a few pixels
+_MIN_ROWS = 12  # rows of the smallest compared images: a start that is a quarter of the image off is 3 pixels off there
 _MAX_PIXELS = 1 << 21  # pixels of the largest compared images; Full HD is just below
 _STEPS = 10  # largest number of Gauss-Newton steps at each size
 _MIN_GAIN = 1e-3  # share of the cost; a smaller gain ends a size

@@ -417,18 +417,13 @@ def estimate_camera_heights(
     return CameraHeightEvidence(camera_m, implied_camera_height(height_m, ratio))
 
 
-def weight_objects(
-    horizon_m: Tensor, reference_m: Tensor, *, spread: float | None = None, tolerance: float = 0.2
-) -> Tensor:
-    """Return the weight of each object, (M,) from 0 to 1.
+def weight_objects(horizon_m: Tensor, reference_m: Tensor, *, tolerance: float = 0.2) -> Tensor:
+    """Return the weight of each object, (M,): 1 up to the tolerance and 0 beyond it.
 
     horizon_m: (M,) camera heights from `estimate_camera_heights`.
     reference_m: (M,) camera height of the object's group. NaN means unknown and gives weight 1.
-    spread: None gives weight 1 up to the tolerance and 0 beyond it. A number gives exp(-e^2 / (2 spread^2)), with e =
-        ln(horizon_m / reference_m).
     tolerance: largest accepted |ln(horizon_m / reference_m)|.
     """
     odd = log_height_ratio(horizon_m, reference_m)
-    inlier = (odd.abs() < tolerance).to(odd.dtype)
-    weight = inlier if spread is None else (-0.5 * (odd / spread).square()).exp().nan_to_num()
+    weight = (odd.abs() < tolerance).to(odd.dtype)
     return weight.where(reference_m.isfinite(), torch.ones_like(weight))

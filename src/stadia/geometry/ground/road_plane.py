@@ -166,7 +166,9 @@ def fit_inverse_depth_plane(depth_m: Tensor, camera: Camera, road_mask: Tensor) 
 
 
 def _fit_linear_in_rays(rays: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-    """Return q (B, 3) with q . ray nearest to values (B, N), weighted; rays (B, N, 3) have z = 1."""
+    """Return the q (B, 3) whose products q . ray fit values (B, N) best, by weighted least squares; rays (B, N, 3) have
+    z = 1.
+    """
     share = (weight / weight.sum(1, keepdim=True))[..., None]
     center, middle = (share * rays).sum(1), (share[..., 0] * values).sum(1)
     across = (rays - center[:, None])[..., :2]

@@ -36,8 +36,8 @@ MAX_STEPS = 24  # images of a stretch
 MAX_FLOW, MIN_FLOW = 0.03, 0.01  # median motion of corners over image width: at which a stretch ends, and has no result
 MIN_CORNERS = 40
 MIN_INLIER_SHARE = 0.5
-CORNER_DISTANCE = 0.008  # between corners, over image width
-MAX_TURN_DEG = 2.0  # between the images of a stretch
+CORNER_DISTANCE = 0.008  # distance between corners over the image's width
+MAX_TURN_DEG = 2.0  # rotation between the images of a stretch
 MIN_ALONG = 0.85  # cosine between travel and optical axis
 ROBUST_PX = 0.3  # residual above which a corner counts less
 NEAR, FAR, SIDE = (
@@ -46,11 +46,11 @@ NEAR, FAR, SIDE = (
     1.5,
 )  # road that is used, in heights of the camera: ahead from NEAR to FAR, and to each side
 MIN_ROAD_POINTS, MAX_ROAD_POINTS = 300, 20_000
-MIN_CORRELATION = 0.4  # of the road at its height
-MAX_HEIGHT_STEP = 0.12  # between the logarithms of the heights of the sweep and of the alignment
+MIN_CORRELATION = 0.4  # correlation of the road's pixels at its height
+MAX_HEIGHT_STEP = 0.12  # difference between the log heights of the sweep and of the alignment
 MIN_UPRIGHT = 0.98  # cosine between the normal of the road and the direction across the travel
 BLUR_PX, ALIGN_STEPS = 1.0, 12
-MAX_UNEXPLAINED = 0.7  # deviation of brightness from the warped image, over that of the road's brightness
+MAX_UNEXPLAINED = 0.7  # residual of brightness after the warp, as a share of the deviation of the road's brightness
 SOFT_CURVATURE = 0.004
 """Turn of the camera in radians, per height of the camera that it travels, at which a stretch has half its weight."""
 

@@ -25,12 +25,12 @@ from stadia.predict.camera_height.road_objects import RoadFrame
 
 Image = NDArray[np.uint8]
 _REACH_DEG = 6.0  # search radius of the vanishing point around the principal point
-_MIN_EDGE_SHARE = 0.25  # of edges that meet in the vanishing point
+_MIN_EDGE_SHARE = 0.25  # least share of the edges that meet in the vanishing point
 _MIN_EDGES = 8
-_MIN_EDGE_LENGTH = 0.025  # of the image's width
+_MIN_EDGE_LENGTH = 0.025  # share of the image's width
 _EDGE_DEG = 0.4  # deviation of one image's edges
-_MOUNT_DEG = 0.25  # deviation of edges or travel from the road under the car, for any number of images
-_LEVEL_DEG = 1.2  # of an image without an estimate
+_MOUNT_DEG = 0.25  # deviation of the road ahead from the road under the car; more images do not reduce it
+_LEVEL_DEG = 1.2  # deviation of an image without an estimate
 _PITCH_DEG = 0.3  # deviation of an image from its drive: a car pitches
 _MAX_PITCH_DEG = 1.0  # deviation above which an image's edges are ignored
 _MAX_CORNERS = 600

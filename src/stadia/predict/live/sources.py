@@ -169,7 +169,7 @@ def find_source(text: str) -> tuple[str, SourceKind]:
     found = next(((name, kind) for name, kind in SOURCES.items() if kind.recognizes(text)), None)
     if found is None:
         fix = "for example 0, rtsp://HOST/PATH, http://HOST/PATH, drive.mp4 or drive.mcap"
-        raise ConfigError("SOURCE", found=text, expected=", ".join(SOURCES), fix=fix)
+        raise ConfigError("SOURCE", found=f"'{text}'", expected=", ".join(SOURCES), fix=fix)
     return found
 
 

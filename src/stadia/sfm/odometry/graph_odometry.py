@@ -27,9 +27,9 @@ MIN_GAP = 15  # keyframes between the two of a loop: three windows
 CANDIDATES = 3  # most similar keyframes that are tried for each one
 MIN_INLIERS = 25
 MAX_ERROR_PX = 2.0  # of a point of one image in the other
-MAX_TURN_DEG = 5.0  # between the motions from both sides, and between neighboring loops
+MAX_TURN_DEG = 5.0  # largest difference of the motions from both sides, and of neighboring loops
 MAX_SHIFT = 0.1  # the same for translations, as a share of the depth of the points, or of the path between neighbors
-MAX_DRIFT = 0.2  # of a path: larger closing errors, as a share of its length, are two places of one appearance
+MAX_DRIFT = 0.2  # largest closing error as a share of the path: above it, two places only resemble each other
 NEIGHBORS = 10  # keyframes within which two loops must agree
 FLOOR_SHIFT, FLOOR_TURN_RAD, FLOOR_SCALE = 0.02, 0.003, 0.02  # smallest standard deviations; the first of the length
 
@@ -370,9 +370,9 @@ def describe_loops(loops: Sequence[Loop]) -> tuple[str, ...]:
     count = len(loops) - len(refused)
     if not loops:
         return ("no loop: no place was seen twice. The path equals --method refined",)
-    lines = [f"{count} loop{'s' * (count != 1)} between key frames close{'s' * (count == 1)} the path"]
+    lines = [f"{count} loop{'s' * (count != 1)} between keyframes close{'s' * (count == 1)} the path"]
     if refused:
         first = refused[0]
         others = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        lines.append(f"refused: the loop of key frames {first.first} and {first.second}{others}: {first.refused}")
+        lines.append(f"refused: the loop of keyframes {first.first} and {first.second}{others}: {first.refused}")
     return tuple(lines)

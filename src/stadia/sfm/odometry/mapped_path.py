@@ -38,8 +38,8 @@ near.
 """
 
 NETWORK_DEVIATION = 0.2
-"""Relative standard deviation of the metres of predicted depth. The length of a path has this error even if all key
-frames agree: 13 to 36 % was measured for `base`.
+"""Relative standard deviation of the metres of predicted depth. The length of a path has this error even if all 
+keyframes agree: 13 to 36 % was measured for `base`.
 """
 
 MAX_LENGTH_DEVIATION = 0.4
@@ -48,7 +48,7 @@ MAX_LENGTH_DEVIATION = 0.4
 
 @dataclass(frozen=True, slots=True)
 class MapUnit:
-    """Length of a map's unit in the unit of predicted depth, as every command takes it.
+    """Length of a map's unit in the unit of predicted depth. Every command uses this measurement.
 
     size: units of predicted depth (metres for a network in metres) per unit of the map.
     deviation: relative standard deviation of `size`.
@@ -72,8 +72,8 @@ def fuse_units(by_points: Sequence[float], by_road: Sequence[float]) -> MapUnit 
     by_points: predicted depth over depth in the map at the points of each keyframe.
     by_road: the same on the road ahead.
 
-    Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between key
-    frames and NETWORK_DEVIATION; None without a measurement.
+    Returns the geometric mean of both medians, whose deviation contains half their difference, the scatter between
+    keyframes and NETWORK_DEVIATION; None without a measurement.
 
     Examples:
         >>> unit = fuse_units([2.0, 2.0], [8.0])
@@ -302,7 +302,7 @@ class MappedPath:
         if not why and (len(path.names) < 3 or known.mean() < MIN_PLACED):
             why = "it places less than half of the frames"
         if why or scale is None:
-            why = why or "no key frame gives its scale"
+            why = why or "no keyframe gives its scale"
             return path.add_notes(f"the map of the video was not used: {why}")
         T = follow_map(path.T_world_camera, mapped, scale)
         difference, steps = compare_paths(T, path.T_world_camera), len(path.names) - 2
@@ -359,7 +359,7 @@ def _length(places: list[Array]) -> float:
 def describe_conflict(unit: MapUnit) -> str:
     """Return words for why a map's unit by predicted depth is unknown."""
     if unit.by_points is None or unit.by_road is None:
-        return "the predicted depth of its key frames differs"
+        return "the predicted depth of its keyframes differs"
     times = max(unit.by_points / unit.by_road, unit.by_road / unit.by_points)
     return f"the predicted depth at its points and on its road differ by a factor of {times:.1f}"
 

@@ -439,8 +439,10 @@ def _is_path_alike(candidate: _Candidate, given: _Candidate) -> bool:
 
 
 def _list_starts(candidate: _Candidate, threads: int) -> Iterator[tuple[_Candidate, bool]]:
-    """Yield the given poses; these positions with rotations averaged over pairs of images; and poses without any given
-    position. The second value is whether given positions hold.
+    """Yield poses to start from, and whether their positions are the given ones.
+
+    These are the given poses, the given positions with rotations averaged over pairs of images, and poses that use no
+    given position.
     """
     yield candidate, True
     pycolmap = import_pycolmap()

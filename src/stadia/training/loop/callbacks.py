@@ -395,7 +395,7 @@ class ProgressBar(Callback):
         self.console = console
         self.pause_s = (
             1.0 if console.is_terminal else PAUSE_S
-        )  # between readings of the loss, which wait for the device
+        )  # least time between readings of the loss, because a reading waits for the device
         self.bar = make_progress(
             console, "steps", TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn(), transient=False
         )

@@ -451,4 +451,6 @@ def _find_other_use(path: Path) -> str:
         )
     if path.suffix in (".xml", ".engine", ".trt", ".plan", ".tflite", ".mlmodel"):
         return "pass the run, or a file of `stadia export`; --backend openvino and onnxruntime run a run by these"
+    if path.suffix in (".txt", ".csv", ".tum"):
+        return f"to score a trajectory: stadia evaluate --trajectory {path} --reference TRUTH"
     return "check the path"

@@ -341,13 +341,13 @@ class TrainingState:
         return result
 
     def any_process(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process. Called by all."""
+        """Return whether the flag is set in any process. Every process must call this."""
         if self.fabric.world_size == 1:
             return flag
         return bool(self.fabric.all_reduce(torch.tensor(float(flag), device=self.fabric.device), reduce_op="sum"))
 
     def largest_of_processes(self, value: float) -> float:
-        """Return the largest value of all processes. Called by all."""
+        """Return the largest value of all processes. Every process must call this."""
         if self.fabric.world_size == 1:
             return value
         return float(self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="max"))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from stadia.training.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.training.recipes.base.config import RecipeConfig
 
+REFUSED = {"depth": "train depth by selfsup from video, by supervised from depth maps"}
+
 RECIPES = Registry(
     "recipe",
     {
@@ -21,6 +23,7 @@ RECIPES = Registry(
         "objectpose": "stadia.objectpose.recipe:ObjectPoseRecipe",
         "overlay": "stadia.overlay.recipe:OverlayRecipe",
     },
+    refused=REFUSED,
 )
 
 CONFIGS = Registry(
@@ -32,6 +35,7 @@ CONFIGS = Registry(
         "objectpose": "stadia.objectpose.config:ObjectPoseConfig",
         "overlay": "stadia.overlay.config:OverlayConfig",
     },
+    refused=REFUSED,
 )
 """These modules import no torch."""
 

@@ -154,16 +154,15 @@ class TeacherConfig(StrictModel):
         `selfsup` or `metric`.
     settings: keys of a network without a run, `network.KEY=VALUE`.
     weight: weight of the difference.
-    gradient_weight: weight of the difference's gradients at four sizes (MiDaS, arXiv 1907.01341: 0.5).
     until: share of the steps at which the weight has fallen to 0, linearly; null keeps the weight.
     max_contradiction: the teacher does not count at pixels whose photometric residual exceeds the student's by more
         than this.
     """
 
+    former_keys: ClassVar[Mapping[str, Any]] = {"gradient_weight": 0.5}
     network: str | None = "auto"
     settings: tuple[str, ...] = ()
     weight: float = Field(default=0.1, gt=0)
-    gradient_weight: float = Field(default=0.5, ge=0)
     until: float | None = Field(default=1.0, gt=0, le=1)
     max_contradiction: float = Field(default=0.02, ge=0)
 

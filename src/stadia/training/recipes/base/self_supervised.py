@@ -560,7 +560,7 @@ class TeacherTerm:
                     worse = find_residual(aligned) > report.maps["residual"] + self.config.max_contradiction
                     known = known & ~worse
                 difference = compute_difference(own, teacher, known, relation)
-                term = weight * teacher_error(difference, known, self.config.gradient_weight)
+                term = weight * teacher_error(difference, known)
                 left_out = 1 - known.float().mean()
         logged = {"teacher/left_out": left_out, "teacher/weight": left_out.new_tensor(weight)}
         return add_terms(report, LossReport.from_terms({"teacher": term}, {}, least={"teacher": 0.0}, logged=logged))

@@ -323,7 +323,7 @@ def resolve_initial_depth(
             line += "; depth range: {:g} to {:g} m".format(*resolved.depth_range_m)
         if given != "auto":
             line += f"; model.network.init_depth_m={given:g} is out of their reach"
-    if resolved != config:  # equal for a resumed training whose range ends before the matches
+    if resolved != config:  # nothing changes if a resumed run already has this range
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return resolved
 
@@ -380,7 +380,7 @@ class MatchDepth:
         return float(np.median(self.depth_m))
 
     def is_in_reach(self, start_m: float) -> bool:
-        """Return whether a training that starts at this depth finds the matches."""
+        """Return whether training from this depth in metres can reach the matches: 1/3 to 3 times their median."""
         return MIN_START_RATIO <= start_m / self.median_m <= MAX_START_RATIO
 
     @property

@@ -1,6 +1,7 @@
 """Configuration of the recipe `metric`. Imports no torch."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,8 +27,6 @@ class CameraHeightsConfig(StrictModel):
     test: the reference of the test. centered: the median over all objects of the group. absolute: the average height
         (eq. 2 of Scale Field, CVPR 2023); more robust to many wrong objects, but a wrong height confirms itself (H17).
     tolerance: an object is an outlier if the logarithm of its camera height differs by more from the reference.
-    outlier_sigma: null: an object has full weight within the tolerance, else none. A number: its weight is
-        exp(-d^2 / (2 outlier_sigma^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance.
     min_frames, min_frame_share: an epoch has no estimate with fewer frames than either, and never with fewer than 5.
     min_inlier_share: an epoch has no estimate if the share of inlier objects is not larger.
     max_spread: nor if the quartiles of the frames differ by this much, over their median.
@@ -45,6 +44,7 @@ class CameraHeightsConfig(StrictModel):
         first "quartile", "median" or "mean" depth of its pixels.
     """
 
+    former_keys: ClassVar[Mapping[str, Any]] = {"outlier_sigma": None}
     known_m: dict[int, Height] = Field(default_factory=dict)
     between_m: dict[int, tuple[float, float]] = Field(default_factory=dict)
     first_epoch: int = Field(default=1, ge=0)
@@ -52,7 +52,6 @@ class CameraHeightsConfig(StrictModel):
     test_from_epoch: int = Field(default=2, ge=0)
     test: Literal["centered", "absolute"] = "centered"
     tolerance: float = Field(default=0.2, gt=0)
-    outlier_sigma: float | None = Field(default=None, gt=0)
     min_frames: int = Field(default=200, ge=1)
     min_frame_share: float = Field(default=0.02, ge=0, le=1)
     min_inlier_share: float = Field(default=0.4, ge=0, lt=1)

@@ -182,9 +182,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             )
         reference = self.heights.reference_heights(group)[objects.image]
         heights = self.config.heights
-        inlier = weight_objects(
-            evidence.horizon_m, reference, spread=heights.outlier_sigma, tolerance=heights.tolerance
-        )
+        inlier = weight_objects(evidence.horizon_m, reference, tolerance=heights.tolerance)
         inlier = inlier * road.median_height.isfinite()[objects.image]  # without a road no object is on it
         known = KnownHeights(objects, object_m, inlier, self.heights.known_heights(group))
         shares = self.loss_shares()

@@ -96,7 +96,7 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
             return f"data.poses={data_set.poses} gives the motion"
         camera = read_user_intrinsics(data_set.camera, path, *read_image_size(path))
     except StadiaError as error:
-        return str(error)
+        return str(error) if find_map_folder(path).exists() else ""  # the data themselves report it then
     check_usable(mapped)
     if mapped.placed < MIN_PLACED:
         return f"{find_map_folder(path).name} places {mapped.placed:.0%} of the frames"
