@@ -30,7 +30,7 @@ GOOD_DEPTH, BAD_DEPTH = 6.0, 5.0
 """Depth by eye from which it is good, and up to which it is bad; between them no verdict is wrong."""
 
 UNCOMPARABLE = ("still", "rotation only", "cuts")
-"""Motions without parallax: "not judged" is right there, whatever the depth."""
+"""Motions without parallax: depth, and metres that depend on it, are rightly "not judged" there."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ class JudgedClip:
         if is_good is None or (question is Question.PATH and not has_map):
             return None
         if word == "not judged":
-            is_open = question is Question.DEPTH and self.row["motion"] in UNCOMPARABLE
+            has_no_depth = self.questions[Question.DEPTH]["verdict"] == "not judged"
+            is_of_depth = question in (Question.DEPTH, Question.SCALE)
+            is_open = is_of_depth and has_no_depth and self.row["motion"] in UNCOMPARABLE
             is_refused = question is not Question.DEPTH and not is_good
             return "right" if is_open or is_refused else "withheld"
         if (word == "usable") == is_good:

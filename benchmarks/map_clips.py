@@ -2,11 +2,11 @@
 
     python benchmarks/map_clips.py CLIPS.csv --out FOLDER [--split choose]
 
-CLIPS.csv has the columns `file` (relative to the CSV), `is_mappable` ("yes" or "no"; others have no answer and are left
-out), `camera_determined` ("yes" or "no") and `split` ("choose" for clips by which thresholds are chosen, "judge" for
-the others). A path is judged right if it is usable for a clip that
-can be mapped, and unusable or refused for one that cannot. A camera is judged right if it is usable where the motion
-determines it, and doubtful elsewhere. Finished clips are in FOLDER, and are not mapped again.
+CLIPS.csv has the columns `id`, `file` (relative to the CSV), `is_mappable` ("yes" or "no"; others have no answer and
+are left out), `camera_determined` ("yes" or "no") and `split` ("choose" for clips by which thresholds are chosen,
+"judge" for the others). A path is judged right if it is usable for a clip that can be mapped, and unusable or refused
+for one that cannot. A camera is judged right if it is usable where the motion determines it, and doubtful elsewhere.
+Finished clips are in FOLDER, and are not mapped again.
 
 benchmarks/clips.csv lists public clips with source, licence and answers; fetch them, and add the column `file`.
 """
@@ -29,15 +29,15 @@ from stadia.sfm.map_video import map_video
 REFUSED = "refused"
 
 
-def judge_clip(source: Path, out: Path) -> dict[str, Any]:
+def judge_clip(name: str, source: Path, out: Path) -> dict[str, Any]:
     """Return the grades of a clip's path and camera, the fields that decided, and the seconds; kept in `out`."""
-    kept = out / f"{source.stem}.json"
+    kept = out / f"{name}.json"
     if kept.is_file():
         return json.loads(kept.read_text())
     start = time.monotonic()
-    found: dict[str, Any] = {"clip": source.name}
+    found: dict[str, Any] = {"clip": name}
     try:
-        verdict = map_video(source, out=out / f"{source.stem}.map").found.verdict
+        verdict = map_video(source, out=out / f"{name}.map").found.verdict
         assert verdict is not None
         by = {reason.field: round(reason.value, 3) for reason in verdict.reasons}
         found |= {"path": verdict.path, "camera": verdict.camera, "by": by}
@@ -71,7 +71,7 @@ def main() -> None:
     for row in rows:
         if row["is_mappable"] not in ("yes", "no"):
             continue
-        found = judge_clip(options.clips.parent / row["file"], options.out)
+        found = judge_clip(row["id"], options.clips.parent / row["file"], options.out)
         truth = {name: row[name] == "yes" for name in ("is_mappable", "camera_determined")}
         sides = compare(found, is_mappable=truth["is_mappable"], is_determined=truth["camera_determined"])
         for side, outcome in sides.items():

@@ -132,7 +132,7 @@ MAX_BASELINE_ERROR = 0.95
 MAX_MATCH_DEVIATION = 0.4
 """Largest standard deviation of the error of matches that judges depth."""
 
-FALSE_ALARMS: Mapping[str, tuple[int, int]] = {"M34": (2, 51), "S30": (1, 51), **dict.fromkeys(("M30", "M31"), (0, 51))}
+FALSE_ALARMS: Mapping[str, tuple[int, int]] = {"M34": (3, 57), "S30": (2, 57), **dict.fromkeys(("M30", "M31"), (0, 57))}
 """Number of clips with good depth that a finding doubted, and number of those clips, by its code.
 
 Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (docs/results/checks.md). M32 and M35 to
