@@ -69,7 +69,7 @@ def adjust(sparse: SparseMap) -> SparseMap:
 @pytest.mark.parametrize("readout", [0.0, pytest.param(0.4, marks=pytest.mark.exhaustive), -0.8])
 def test_the_readout_is_found_within_its_deviation(readout):
     sparse = adjust(make_map(readout))
-    found = measure_readout(sparse, sparse.T_camera_world)
+    found = measure_readout(sparse)
     assert found is not None
     assert abs(found.frames - readout) < max(2 * found.deviation, 0.1 * abs(readout))
     assert found.deviation < 0.1
