@@ -139,7 +139,8 @@ def measure(images: Path, K: np.ndarray | None, truth: np.ndarray | None, folder
     before, readout = maps[0], measure_readout(maps[0])
     spent = time.process_time()
     after, corrected = correct_rows(before, pairs, threads=workers.threads)
-    assert readout is not None and corrected is not None
+    assert readout is not None, "too few keyframes"
+    assert corrected is not None
     row: dict[str, Any] = {"keys": len(before.frames), "correction_s": round(time.process_time() - spent, 1)}
     row |= {"found": round(readout.frames, 3), "deviation": round(readout.deviation, 3)}
     row |= {"is_rolling": readout.is_rolling, "is_corrected": after.readout != 0}
