@@ -146,7 +146,8 @@ class SparseMap:
     colors: (P, 3) uint8 RGB.
     observed: (M, 2), for each observation the row of its keyframe in `frames` and the row of its point in `points`.
     xy: (M, 2), pixel of each observation.
-    readout: time from the readout of the first image row to the last, in frame intervals; 0 for a global shutter.
+    readout: time from the readout of the first image row (of a portrait image: column) to the last, in frame intervals;
+        0 for a global shutter.
     """
 
     camera: LensCamera
@@ -177,11 +178,20 @@ class SparseMap:
     def differentiate_rows(self) -> Array:
         """Differentiate the projected pixels of the M observations with respect to `readout`; returns (M, 2)."""
         motion = self.measure_motion(self.observed[:, 0], self.points[self.observed[:, 1]])
-        return motion * self.find_row_times(self.xy[:, 1])[:, None]
+        return motion * self.find_row_times(self.xy)[:, None]
 
-    def find_row_times(self, y: Array) -> Array:
-        """Return (N,), when the rows `y` (N,) are read after the middle row, as a share of the readout time."""
-        return y / (self.camera.height - 1) - 0.5
+    def find_row_times(self, xy: Array) -> Array:
+        """Return (N,), when pixels (N, 2) are read after the middle of the image, as a share of the readout time.
+
+        A phone that is held upright reads its images by columns.
+        """
+        size = (self.camera.width, self.camera.height)[self._read_axis]
+        return xy[:, self._read_axis] / (size - 1) - 0.5
+
+    @property
+    def _read_axis(self) -> int:
+        """Return 1 if the rows of the image are read one after the other, or 0 for columns."""
+        return int(self.camera.height <= self.camera.width)
 
     def measure_motion(self, rows: NDArray[np.int64], points: Array) -> Array:
         """Measure how fast points move in the images, by the poses of the keyframes before and after.
@@ -222,8 +232,9 @@ class SparseMap:
         if not self.readout:
             return xy
         motion = self.readout * self.measure_motion(np.full(len(points), row), points)
-        slower = np.maximum(1 - motion[:, 1] / (self.camera.height - 1), MIN_DEPTH_SHARE)  # the point changes its row
-        return xy + motion * (self.find_row_times(xy[:, 1]) / slower)[:, None]
+        times = self.find_row_times(xy)
+        gained = self.find_row_times(xy + motion) - times  # a point that moves across the rows is read at another time
+        return xy + motion * (times / np.maximum(1 - gained, MIN_DEPTH_SHARE))[:, None]
 
     def measure_noise_px(self) -> float:
         """Return a robust standard deviation of the residuals in x or y, pixels (1.4826 times the median absolute
@@ -605,7 +616,7 @@ def _resect(
         options.position_prior_in_world = -start[:3, :3].T @ start[:3, 3]
         options.position_prior_covariance = np.eye(3) * max(PRIOR_SHARE * between[1], 1e-6) ** 2
     xy, points = tracks.xy[:, 0].astype(np.float64), tracks.points
-    xy -= sparse.readout * tracks.motion[:, 0] * sparse.find_row_times(xy[:, 1])[:, None]
+    xy -= sparse.readout * tracks.motion[:, 0] * sparse.find_row_times(xy)[:, None]
     inliers = np.ones(len(xy), bool)
     pose = pycolmap.Rigid3d(start[:3])
     for _ in range(2):
