@@ -103,6 +103,21 @@ def test_pixels_return_from_the_rows_to_the_middle(readout):
         assert np.allclose(there, sparse.xy[seen], atol=1e-9)
 
 
+def test_a_wrong_point_at_the_camera_does_not_hide_the_readout():
+    sparse = make_map(0.4, frames=5)
+    center = np.linalg.inv(sparse.T_camera_world)[2, :3, 3] + (3e-8, 2e-8, 1e-7)
+    count = len(sparse.points)
+    points, colors = np.vstack((sparse.points, center)), np.zeros((count + 1, 3), np.uint8)
+    observed = np.vstack((sparse.observed, [(2, count), (3, count)]))
+    xy = np.vstack((sparse.xy, [(300.0, 200.0), (310.0, 200.0)]))
+    broken = replace(sparse, points=points, colors=colors, observed=observed, xy=xy)
+    alone, found = (measure_readout(part) for part in (sparse, broken))
+    assert alone is not None
+    assert found is not None
+    assert found.frames == pytest.approx(alone.frames, rel=1e-3)
+    assert found.deviation == pytest.approx(alone.deviation, rel=1e-2)
+
+
 def test_an_upright_phone_reads_columns():
     sparse = replace(make_map(0.8, frames=5), readout=0.8)
     lens = replace(LENS, height=LENS.width, width=LENS.height, center_px=LENS.center_px[::-1])

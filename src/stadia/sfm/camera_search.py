@@ -56,6 +56,11 @@ MIN_TURN_DEG = 15.0
 rotation, rolling shutter and unusual lenses influence it more.
 """
 
+MIN_NEAR = 1e-3
+"""Smallest depth of an observed point that counts, as a share of the median depth: derivatives of a wrong point at the
+camera would outweigh all others.
+"""
+
 _STEP = 1e-6
 
 
@@ -114,6 +119,8 @@ def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
     residuals = sparse.residuals_px()
     noise_px = max(sparse.measure_noise_px(), 1e-2)
     weight = 1 / np.sqrt(1 + (residuals.ravel() / (3 * noise_px)) ** 2) / noise_px
+    depth = sparse.in_camera()[:, 2]
+    weight *= np.repeat(depth > MIN_NEAR * np.median(depth), 2)
     frames, points, count = len(sparse.frames), len(sparse.points), J.shape[-1]
     rows = np.arange(2 * len(residuals)).reshape(-1, 2)
     A = sp.csr_matrix(J.reshape(-1, count) * weight[:, None])
