@@ -12,7 +12,10 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from stadia.sfm.camera_search import measure_readout
-from stadia.sfm.sparse_map import LensCamera, SparseMap
+from stadia.sfm.map_parts import correct_rows
+from stadia.sfm.pair_matching import FramePair
+from stadia.sfm.reconstruction import adjust_map
+from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras
 
 LENS = LensCamera(400.0, (319.5, 199.5), (0.0, 0.0, 0.0, 0.0), 400, 640)
 FRAMES = 16
@@ -69,8 +72,88 @@ def adjust(sparse: SparseMap) -> SparseMap:
 @pytest.mark.parametrize("readout", [0.0, pytest.param(0.4, marks=pytest.mark.exhaustive), -0.8])
 def test_the_readout_is_found_within_its_deviation(readout):
     sparse = adjust(make_map(readout))
-    found = measure_readout(sparse, sparse.T_camera_world)
+    found = measure_readout(sparse)
     assert found is not None
     assert abs(found.frames - readout) < max(2 * found.deviation, 0.1 * abs(readout))
     assert found.deviation < 0.1
     assert found.is_rolling == (readout != 0)
+
+
+def test_a_global_shutter_and_a_standing_camera_change_nothing():
+    sparse = make_map(0.0, frames=5)
+    rolling = replace(sparse, readout=0.8)
+    still = replace(rolling, T_camera_world=np.tile(sparse.T_camera_world[:1], (5, 1, 1)))
+    pixels = sparse.camera.project(sparse.move_to_cameras(np.zeros(3, int), sparse.points[:3]))
+    assert np.array_equal(still.residuals_px(), replace(still, readout=0.0).residuals_px())
+    assert np.array_equal(still.move_to_rows(2, sparse.points[:3], pixels), pixels)
+    assert np.array_equal(sparse.move_to_rows(2, sparse.points[:3], pixels), pixels)
+    assert not np.allclose(rolling.residuals_px(), sparse.residuals_px(), atol=1.0)
+
+
+@pytest.mark.parametrize("readout", [0.8, -0.4])
+def test_pixels_return_from_the_rows_to_the_middle(readout):
+    sparse = replace(make_map(readout, frames=5, noise_px=0.0), readout=readout)
+    row, point = sparse.observed.T
+    inner = (row > 0) & (row < 4)
+    assert np.abs(sparse.residuals_px()[inner]).max() < 0.3, "the third derivative of the motion"
+    back = sparse.xy - readout * sparse.differentiate_rows()
+    for frame in range(1, 4):
+        seen = (row == frame) & inner
+        there = sparse.move_to_rows(frame, sparse.points[point[seen]], back[seen])
+        assert np.allclose(there, sparse.xy[seen], atol=1e-9)
+
+
+def test_a_wrong_point_at_the_camera_does_not_hide_the_readout():
+    sparse = make_map(0.4, frames=5)
+    center = np.linalg.inv(sparse.T_camera_world)[2, :3, 3] + (3e-8, 2e-8, 1e-7)
+    count = len(sparse.points)
+    points, colors = np.vstack((sparse.points, center)), np.zeros((count + 1, 3), np.uint8)
+    observed = np.vstack((sparse.observed, [(2, count), (3, count)]))
+    xy = np.vstack((sparse.xy, [(300.0, 200.0), (310.0, 200.0)]))
+    broken = replace(sparse, points=points, colors=colors, observed=observed, xy=xy)
+    alone, found = (measure_readout(part) for part in (sparse, broken))
+    assert alone is not None
+    assert found is not None
+    assert found.frames == pytest.approx(alone.frames, rel=1e-3)
+    assert found.deviation == pytest.approx(alone.deviation, rel=1e-2)
+
+
+def test_an_upright_phone_reads_columns():
+    sparse = replace(make_map(0.8, frames=5), readout=0.8)
+    lens = replace(LENS, height=LENS.width, width=LENS.height, center_px=LENS.center_px[::-1])
+    swap = np.eye(4)[[1, 0, 2, 3]]
+    T = swap @ sparse.T_camera_world @ swap
+    upright = replace(sparse, camera=lens, T_camera_world=T, points=sparse.points[:, [1, 0, 2]], xy=sparse.xy[:, ::-1])
+    assert np.allclose(upright.residuals_px()[:, ::-1], sparse.residuals_px())
+
+
+def make_pairs(sparse: SparseMap, random: np.random.Generator) -> list[FramePair]:
+    """Return the matches of successive keyframes, a fifth of them marked as held out."""
+    pairs = []
+    for frame in range(len(sparse.frames) - 1):
+        ends = [sparse.observed[:, 0] == frame + side for side in (0, 1)]
+        _, *at = np.intersect1d(*(sparse.observed[end, 1] for end in ends), return_indices=True)
+        first, second = (sparse.xy[end][rows] for end, rows in zip(ends, at, strict=True))
+        pairs.append(FramePair(frame, frame + 1, first, second, random.random(len(first)) < 0.2))
+    return pairs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", [0.0, 0.8])
+def test_a_rolling_shutter_is_corrected_if_held_out_matches_then_fit_better(readout):
+    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+    truth = make_map(readout)
+    seen = adjust_map(truth, threads=1)
+    found, measured = correct_rows(seen, make_pairs(truth, np.random.default_rng(0)), threads=1)
+    assert measured is not None
+    assert (found is seen) == (readout == 0)
+    assert found.readout == pytest.approx(readout, rel=0.1)
+    errors = [measure_path_error(sparse, truth) for sparse in (seen, found)]
+    assert errors[1] < (0.5 * errors[0] if readout else 1.1 * errors[0])
+
+
+def measure_path_error(sparse: SparseMap, truth: SparseMap) -> float:
+    """Return the mean distance of the camera positions from the true ones after Sim(3) alignment."""
+    scale, R, t = align_cameras(sparse.T_camera_world, truth.T_camera_world)
+    centers, true = (np.linalg.inv(part.T_camera_world)[:, :3, 3] for part in (sparse, truth))
+    return float(np.linalg.norm(scale * centers @ R.T + t - true, axis=1).mean())

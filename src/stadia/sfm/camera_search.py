@@ -56,6 +56,11 @@ MIN_TURN_DEG = 15.0
 rotation, rolling shutter and unusual lenses influence it more.
 """
 
+MIN_NEAR = 1e-3
+"""Smallest depth of an observed point that counts, as a share of the median depth: derivatives of a wrong point at the
+camera would outweigh all others.
+"""
+
 _STEP = 1e-6
 
 
@@ -114,6 +119,8 @@ def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
     residuals = sparse.residuals_px()
     noise_px = max(sparse.measure_noise_px(), 1e-2)
     weight = 1 / np.sqrt(1 + (residuals.ravel() / (3 * noise_px)) ** 2) / noise_px
+    depth = sparse.in_camera()[:, 2]
+    weight *= np.repeat(depth > MIN_NEAR * np.median(depth), 2)
     frames, points, count = len(sparse.frames), len(sparse.points), J.shape[-1]
     rows = np.arange(2 * len(residuals)).reshape(-1, 2)
     A = sp.csr_matrix(J.reshape(-1, count) * weight[:, None])
@@ -215,11 +222,6 @@ shutter.
 
 MIN_DEVIATIONS = 3.0
 MIN_ROW_KEY_FRAMES, MAX_ROW_KEY_FRAMES = 4, 120
-MIN_DEPTH_SHARE = 0.25
-"""Smallest depth of a point in the frames before and after, as a share of its depth in the keyframe; a point that
-comes nearer leaves the image.
-"""
-
 _LENS = ("focal_px", "k1", "k2")
 
 
@@ -243,12 +245,11 @@ class RowReadout:
         return abs(self.frames) > max(MIN_READOUT_FRAMES, MIN_DEVIATIONS * self.deviation)
 
 
-def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | None:
+def measure_readout(sparse: SparseMap) -> RowReadout | None:
     """Return the readout time of the rows, of the first MAX_ROW_KEY_FRAMES keyframes.
 
-    None for fewer than MIN_ROW_KEY_FRAMES.
-
-    T_camera_world: (N, 4, 4) of all frames, NaN if unknown.
+    Poses and points of the map are fitted for `sparse.readout`, and the result adds to it. None for fewer than
+    MIN_ROW_KEY_FRAMES.
     """
     if len(sparse.frames) < MIN_ROW_KEY_FRAMES:
         return None
@@ -260,34 +261,11 @@ def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | No
         observed=sparse.observed[first],
         xy=sparse.xy[first],
     )
-    J_rows = differentiate_rows(sparse, T_camera_world)
-    J = np.concatenate((J_rows[..., None], differentiate_lens(sparse, _LENS)), -1)
+    J = np.concatenate((sparse.differentiate_rows()[..., None], differentiate_lens(sparse, _LENS)), -1)
     information, gradient = eliminate_scene(sparse, J)
     step = np.linalg.lstsq(information, -gradient, rcond=1e-12)[0]
-    return RowReadout(float(step[0]), float(np.sqrt(invert_information(information)[0, 0])))
-
-
-def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
-    """Differentiate the M projected pixels of a map with respect to the readout time in frame intervals; returns (M,
-    2).
-
-    The derivative is 0 at a frame whose neighbor has no pose.
-
-    sparse: the map.
-    T_camera_world: (N, 4, 4) of all video frames, NaN if unknown.
-    """
-    points, depth = sparse.points[sparse.observed[:, 1]], sparse.in_camera()[:, 2]
-    frames = sparse.frames[sparse.observed[:, 0]]
-    ends = np.clip(frames - 1, 0, None), np.clip(frames + 1, None, len(T_camera_world) - 1)
-    shown = list[Array]()
-    is_seen = np.ones(len(points), bool)
-    for end in ends:
-        T = T_camera_world[end]
-        inside = np.einsum("mij,mj->mi", T[:, :3, :3], points) + T[:, :3, 3]
-        is_seen &= inside[:, 2] > MIN_DEPTH_SHARE * depth
-        shown.append(sparse.camera.project(np.where(is_seen[:, None], inside, 1.0)))
-    motion = np.where(is_seen[:, None], shown[1] - shown[0], 0.0) / (ends[1] - ends[0])[:, None]
-    return motion * (sparse.xy[:, 1] / (sparse.camera.height - 1) - 0.5)[:, None]
+    deviation = float(np.sqrt(invert_information(information)[0, 0]))
+    return RowReadout(sparse.readout + float(step[0]), deviation)
 
 
 SEARCH_FRAMES = 30

@@ -63,10 +63,11 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         yield f"  {MASK}: left out {found.static.mean():.1%} of the image, which never moves"
     if found.readout is not None and found.readout.is_rolling:
         share, interval = found.readout.frames, 1.96 * found.readout.deviation
-        yield (
-            f"note: rolling shutter: the rows are read over {abs(share):.2f} +- {interval:.2g} (95 %) of a frame."
-            " Path and points bend if the camera turns fast"
-        )
+        rows = f"rolling shutter: the rows are read over {abs(share):.2f} +- {interval:.2g} (95 %) of a frame"
+        if found.sparse.readout:
+            yield f"  {rows}; path and points are corrected"
+        else:
+            yield f"note: {rows}. Path and points bend if the camera turns fast: no correction fits the matches better"
     lost = status.get(FrameStatus.LOST, 0)
     for part in found.parts:
         yield f"note: {len(part)} frames from {part[0].index} to {part[-1].index} form a part of their own (map.json)"

@@ -107,10 +107,11 @@ def _find_points(sparse: SparseMap, row: int, xy: Array) -> tuple[NDArray[np.boo
 def _project(sparse: SparseMap, points: Array, row: int, moved: float | Array = 0.0) -> Array:
     """Return pixels (N, 2) of points in a keyframe whose center is moved by (3,); far off behind it."""
     T = sparse.T_camera_world[row]
-    inside = (points - moved) @ T[:3, :3].T + T[:3, 3]
+    points = points - moved
+    inside = points @ T[:3, :3].T + T[:3, 3]
     pixels = np.full((len(points), 2), _BEHIND_PX)
     ahead = inside[:, 2] > 0
-    pixels[ahead] = sparse.camera.project(inside[ahead])
+    pixels[ahead] = sparse.move_to_rows(row, points[ahead], sparse.camera.project(inside[ahead]))
     return pixels
 
 

@@ -225,7 +225,7 @@ class VideoMap:
     keys: the keyframes and what was noticed when they were chosen.
     static: (h, w), true on pixels that show the same all along (hood, logo); None without such a mask.
     road: the road plane below the camera, in the map's unit of length; None if no road was found.
-    readout: rolling-shutter readout time of a frame; None for very short videos.
+    readout: rolling-shutter readout time of a frame; None for very short videos, and for photos without order.
     parts: for each further part of the video that could not be joined, its frames, with poses in a world and scale of
         that part.
     verdict: whether the map can be relied on, with reasons; None if it was not judged.
@@ -465,7 +465,9 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "key_frames": len(found.sparse.frames),
         "points": len(found.sparse.points),
         "noise_px": found.sparse.point_deviations()[1],
-        "row_readout": None if found.readout is None else asdict(found.readout),
+        "row_readout": None
+        if found.readout is None
+        else {**asdict(found.readout), "is_corrected": found.sparse.readout != 0},
         "road": None if found.road is None else _describe_road(found.road),
         "verdict": None if found.verdict is None else {"grade": found.verdict.grade, **asdict(found.verdict)},
         "frames": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from stadia.sfm.camera_search import (
     PARAMETERS,
     FoundCamera,
     LensIntervals,
+    RowReadout,
     find_camera,
     find_rotation_focal,
     measure_lens,
+    measure_readout,
     measure_turn_deg,
 )
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
@@ -36,8 +38,10 @@ from stadia.sfm.map_evidence import (
     group_frames,
     measure_agreement,
     measure_aside,
+    measure_errors,
     measure_standing,
     select_frames,
+    select_pairs,
 )
 from stadia.sfm.pair_matching import (
     MATCHES,
@@ -54,11 +58,13 @@ from stadia.sfm.reconstruction import (
     Workers,
     adjust,
     adjust_camera,
+    adjust_map,
     keep_frames,
     map_frames,
     map_globally,
     mirror_if_better,
 )
+from stadia.sfm.refinement.pose_refinement import compare_held_out
 from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
@@ -245,6 +251,36 @@ def check_motion(stream: FrameStream, keys: Sequence[int], work: Path, static: N
         seen, moved = (found.xy[row].astype(np.float64) for found, row in zip((one, two), rows.T, strict=True))
         matched.append(FramePair(*pair, seen, moved, np.zeros(len(rows), bool)))
     _refuse_standing(stream, matched)
+
+
+ROW_ROUNDS = 3
+"""Number of times that the readout time is measured and the map is adjusted for it, until both hardly change."""
+
+
+def correct_rows(sparse: SparseMap, pairs: Sequence[FramePair], *, threads: int) -> tuple[SparseMap, RowReadout | None]:
+    """Correct a map for a rolling shutter, if held-out matches then fit better by more than their scatter.
+
+    sparse: the map of a video.
+    pairs: matches of pairs of keyframes, with the held-out ones.
+    threads: number of threads.
+
+    Returns the corrected map, or else the given one, and the readout time; None for a very short map.
+    """
+    readout = measure_readout(sparse)
+    if readout is None or not readout.is_rolling:
+        return sparse, readout
+    corrected, found = sparse, readout
+    for _ in range(ROW_ROUNDS):
+        corrected = adjust_map(replace(corrected, readout=found.frames), threads=threads)
+        found = measure_readout(corrected) or found
+    before, after = ([(held, held) for held in _list_held_errors(part, pairs)] for part in (sparse, corrected))
+    return (corrected, found) if compare_held_out(before, after).is_sure() else (sparse, readout)
+
+
+def _list_held_errors(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[NDArray[np.float64]]:
+    """Return for each pair of keyframes the errors, pixels, of its held-out matches that have a point."""
+    errors = [measure_errors(sparse, pair)[pair.is_held] for pair in select_pairs(sparse, pairs)]
+    return [held[np.isfinite(held)] for held in errors]
 
 
 def _refuse_standing(stream: FrameStream, pairs: Sequence[FramePair]) -> None:

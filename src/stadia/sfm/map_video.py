@@ -22,11 +22,11 @@ from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import expand_home, make_absolute
-from stadia.sfm.camera_search import measure_readout, unify_photo_cameras
+from stadia.sfm.camera_search import unify_photo_cameras
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
 from stadia.sfm.map_evidence import judge_map, measure_evidence
 from stadia.sfm.map_files import MapPoses, PredictDepth, VideoMap, check_map_folder, write_map
-from stadia.sfm.map_parts import check_motion, map_key_frames
+from stadia.sfm.map_parts import check_motion, correct_rows, map_key_frames
 from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
 from stadia.sfm.reconstruction import Workers
@@ -132,6 +132,9 @@ def map_video(
         estimate, maps, pairs = map_key_frames(stream, features, work, given=given, static=static, workers=workers)
         ordered = not lenses and is_ordered(pairs, keys.keys)
         keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
+        readout = None
+        for _ in track(range(1), 1, "rolling shutter") if ordered else ():
+            maps[0], readout = correct_rows(maps[0], pairs, threads=workers.threads)
         placed, *parts = place_all_frames(stream, keys, maps, track)
 
         for _ in track(range(1), 1, "judging"):
@@ -147,7 +150,7 @@ def map_video(
                 first=stream.first,
                 is_camera_determined=estimate.origin in ("given", "estimated"),
             )
-            verdict, readout = judge_map(evidence), measure_readout(maps[0], T_camera_world)
+            verdict = judge_map(evidence)
         found = VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, lenses)
 
         for _ in track(range(1), 1, "writing"):

@@ -8,14 +8,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stadia.core.types import TrackProgress, no_progress
-from stadia.sfm.sparse_map import Array, LensCamera, from_reconstruction, import_pycolmap
+from stadia.sfm.sparse_map import Array, LensCamera, SparseMap, from_reconstruction, import_pycolmap
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)
 """Start values of an unknown camera's horizontal field of view, degrees: the cost has several minima."""
@@ -195,6 +196,50 @@ def adjust(
         adjuster = pycolmap.create_pose_prior_bundle_adjuster(options, prior, config, known, model)
     adjuster.solve()
     return adjuster
+
+
+def build_model(sparse: SparseMap, cameras: Sequence[Any]) -> Any:
+    """Build a pycolmap.Reconstruction from a map.
+
+    Image ids count from 1 in the order of the keyframes. So do the ids of the points, in their own order.
+
+    sparse: the map; `sparse.camera` is not used.
+    cameras: the pycolmap.Camera of each keyframe.
+    """
+    pycolmap = import_pycolmap()
+    model = pycolmap.Reconstruction()
+    for camera in {camera.camera_id: camera for camera in cameras}.values():
+        model.add_camera_with_trivial_rig(camera)
+    place = np.zeros(len(sparse.observed), np.int64)
+    for row, (frame, camera) in enumerate(zip(sparse.frames.tolist(), cameras, strict=True)):
+        seen = np.flatnonzero(sparse.observed[:, 0] == row)
+        place[seen] = np.arange(len(seen))
+        points = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in sparse.xy[seen] + 0.5])
+        image = pycolmap.Image(name=f"{frame:08d}", camera_id=camera.camera_id, image_id=row + 1, points2D=points)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(sparse.T_camera_world[row, :3]))
+    order = np.argsort(sparse.observed[:, 1], kind="stable")
+    starts = np.searchsorted(sparse.observed[order, 1], np.arange(len(sparse.points) + 1))
+    for point, (start, stop) in enumerate(pairwise(starts.tolist())):
+        elements = [pycolmap.TrackElement(int(sparse.observed[at, 0]) + 1, int(place[at])) for at in order[start:stop]]
+        model.add_point3D(sparse.points[point], pycolmap.Track(elements=elements))
+    return model
+
+
+def adjust_map(sparse: SparseMap, *, threads: int) -> SparseMap:
+    """Return a map whose poses and points are adjusted for its camera and its `readout`.
+
+    COLMAP has no rolling shutter. So it gets the pixels that a global shutter at the time of the middle row would see.
+
+    sparse: the map.
+    threads: number of threads.
+    """
+    xy = sparse.xy - sparse.readout * sparse.differentiate_rows()
+    is_joined = sparse.track_lengths()[sparse.observed[:, 1]] > 1  # COLMAP refuses points that one image sees
+    seen = replace(sparse, observed=sparse.observed[is_joined], xy=xy[is_joined])
+    model = build_model(seen, [sparse.camera.to_pycolmap()] * len(sparse.frames))
+    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    found = from_reconstruction(model, {})
+    return replace(sparse, T_camera_world=found.T_camera_world, points=found.points)
 
 
 def adjust_camera(model: Any, *, threads: int) -> None:

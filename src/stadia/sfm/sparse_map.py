@@ -126,17 +126,28 @@ class LensCamera:
         return cls(float(camera.mean_focal_length()), center, distortion, camera.height, camera.width)
 
 
+MAX_ROW_GAP = 15
+"""Largest number of video frames between two keyframes whose poses give the camera's speed."""
+
+MIN_DEPTH_SHARE = 0.25
+"""Smallest depth of a point in the keyframes before and after, as a share of its depth in the keyframe; a point that
+comes nearer leaves the image.
+"""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseMap:
     """F keyframes and P points in one world, up to scale, with M observations of points in keyframes.
 
     camera: the camera of the small frames.
     frames: (F,) frame indices of the keyframes, rising.
-    T_camera_world: (F, 4, 4) poses of the keyframes, world to camera.
+    T_camera_world: (F, 4, 4) poses of the keyframes, world to camera, at the time of their middle row.
     points: (P, 3) in the world.
     colors: (P, 3) uint8 RGB.
     observed: (M, 2), for each observation the row of its keyframe in `frames` and the row of its point in `points`.
     xy: (M, 2), pixel of each observation.
+    readout: time from the readout of the first image row (of a portrait image: column) to the last, in frame intervals;
+        0 for a global shutter.
     """
 
     camera: LensCamera
@@ -146,15 +157,84 @@ class SparseMap:
     colors: NDArray[np.uint8]
     observed: NDArray[np.int64]
     xy: Array
+    readout: float = 0.0
 
     def in_camera(self) -> Array:
         """Return (M, 3), for each observation its point in the axes of its keyframe's camera."""
-        T = self.T_camera_world[self.observed[:, 0]]
-        return np.einsum("mij,mj->mi", T[:, :3, :3], self.points[self.observed[:, 1]]) + T[:, :3, 3]
+        return self.move_to_cameras(self.observed[:, 0], self.points[self.observed[:, 1]])
+
+    def move_to_cameras(self, rows: NDArray[np.int64], points: Array) -> Array:
+        """Return points (N, 3) of the world in the axes of the keyframes `rows` (N,); (N, 3)."""
+        T = self.T_camera_world[rows]
+        return np.einsum("mij,mj->mi", T[:, :3, :3], points) + T[:, :3, 3]
 
     def residuals_px(self) -> Array:
         """Return (M, 2), for each observation the projected minus the observed pixel."""
-        return self.camera.project(self.in_camera()) - self.xy
+        projected = self.camera.project(self.in_camera())
+        if self.readout:
+            projected += self.readout * self.differentiate_rows()
+        return projected - self.xy
+
+    def differentiate_rows(self) -> Array:
+        """Differentiate the projected pixels of the M observations with respect to `readout`; returns (M, 2)."""
+        motion = self.measure_motion(self.observed[:, 0], self.points[self.observed[:, 1]])
+        return motion * self.find_row_times(self.xy)[:, None]
+
+    def find_row_times(self, xy: Array) -> Array:
+        """Return (N,), when pixels (N, 2) are read after the middle of the image, as a share of the readout time.
+
+        A phone that is held upright reads its images by columns.
+        """
+        size = (self.camera.width, self.camera.height)[self._read_axis]
+        return xy[:, self._read_axis] / (size - 1) - 0.5
+
+    @property
+    def _read_axis(self) -> int:
+        """Return 1 if the rows of the image are read one after the other, or 0 for columns."""
+        return int(self.camera.height <= self.camera.width)
+
+    def measure_motion(self, rows: NDArray[np.int64], points: Array) -> Array:
+        """Measure how fast points move in the images, by the poses of the keyframes before and after.
+
+        The motion is 0 without such a keyframe, and for points that leave the view.
+
+        rows: (N,) keyframes, as rows of `frames`.
+        points: (N, 3) in the world.
+
+        Returns (N, 2), pixels per frame interval.
+        """
+        inside = self.move_to_cameras(rows, points)
+        is_ahead = inside[:, 2] > 0
+        here = self.camera.project(np.where(is_ahead[:, None], inside, 1.0))
+        total, weights = np.zeros((len(rows), 2)), np.full((len(rows), 1), 1e-12)
+        for side in (-1, 1):
+            other = np.clip(rows + side, 0, len(self.frames) - 1)
+            gap = self.frames[other] - self.frames[rows]
+            moved = self.move_to_cameras(other, points)
+            is_known = is_ahead & (gap != 0) & (np.abs(gap) <= MAX_ROW_GAP)
+            is_known &= moved[:, 2] > MIN_DEPTH_SHARE * inside[:, 2]
+            gap = np.where(is_known, gap, 1)[:, None]
+            weight = is_known[:, None] / np.abs(gap)  # so the two sides give the slope of a parabola
+            there = self.camera.project(np.where(is_known[:, None], moved, 1.0))
+            total += weight * (there - here) / gap
+            weights += weight
+        return total / weights
+
+    def move_to_rows(self, row: int, points: Array, xy: Array) -> Array:
+        """Move pixels of the middle row's time to the place at which a rolling shutter sees them.
+
+        row: the keyframe, as a row of `frames`.
+        points: (N, 3) in the world.
+        xy: (N, 2) pixels to which the keyframe's pose projects the points.
+
+        Returns (N, 2) pixels.
+        """
+        if not self.readout:
+            return xy
+        motion = self.readout * self.measure_motion(np.full(len(points), row), points)
+        times = self.find_row_times(xy)
+        gained = self.find_row_times(xy + motion) - times  # a point that moves across the rows is read at another time
+        return xy + motion * (times / np.maximum(1 - gained, MIN_DEPTH_SHARE))[:, None]
 
     def measure_noise_px(self) -> float:
         """Return a robust standard deviation of the residuals in x or y, pixels (1.4826 times the median absolute
@@ -359,11 +439,13 @@ class _Tracks:
     gray: (h, w).
     xy: (N, 1, 2) float32, pixels.
     points: (N, 3).
+    motion: (N, 1, 2) float32, motion of the pixels since the image before.
     """
 
     gray: NDArray[np.uint8]
     xy: NDArray[np.float32]
     points: Array
+    motion: NDArray[np.float32]
 
     def follow(self, gray: NDArray[np.uint8]) -> None:
         """Track to the next image; points that do not return are dropped."""
@@ -372,7 +454,7 @@ class _Tracks:
             back, again, _ = cv2.calcOpticalFlowPyrLK(gray, self.gray, moved, None, winSize=_WINDOW, maxLevel=3)
             kept = (there[:, 0] > 0) & (again[:, 0] > 0)
             kept &= np.linalg.norm((back - self.xy)[:, 0], axis=1) < MAX_BACK_PX
-            self.xy, self.points = moved[kept], self.points[kept]
+            self.xy, self.points, self.motion = moved[kept], self.points[kept], (moved - self.xy)[kept]
         self.gray = gray
 
 
@@ -494,7 +576,7 @@ def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.i
     lengths = sparse.track_lengths()[sparse.observed[rows, 1]]
     chosen = rows[np.argsort(-lengths, kind="stable")[:MAX_TRACKED]]
     xy = sparse.xy[chosen].astype(np.float32)[:, None]
-    return _Tracks(gray, xy, sparse.points[sparse.observed[chosen, 1]])
+    return _Tracks(gray, xy, sparse.points[sparse.observed[chosen, 1]], np.zeros_like(xy))
 
 
 MAX_FRAMES_BETWEEN = 60
@@ -534,6 +616,7 @@ def _resect(
         options.position_prior_in_world = -start[:3, :3].T @ start[:3, 3]
         options.position_prior_covariance = np.eye(3) * max(PRIOR_SHARE * between[1], 1e-6) ** 2
     xy, points = tracks.xy[:, 0].astype(np.float64), tracks.points
+    xy -= sparse.readout * tracks.motion[:, 0] * sparse.find_row_times(xy)[:, None]
     inliers = np.ones(len(xy), bool)
     pose = pycolmap.Rigid3d(start[:3])
     for _ in range(2):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -29,7 +28,7 @@ from stadia.sfm.match_triangulation import (
     triangulate_view,
     view_matches,
 )
-from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust
+from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust, build_model
 from stadia.sfm.refinement.pose_deviations import (
     MIN_NOISE_PX,
     MIN_PART,
@@ -223,30 +222,14 @@ def _group_cameras(posed: PosedImages) -> NDArray[np.intp]:
 
 def _build_model(candidate: _Candidate, sparse: SparseMap) -> Any:
     """Return a pycolmap.Reconstruction: image and camera ids count from 1, in the order of the posed images."""
-    pycolmap = import_pycolmap()
-    model, camera, T = pycolmap.Reconstruction(), candidate.view.camera, candidate.posed.T_camera_world
-    groups = _group_cameras(candidate.posed)
-    x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
-    for number in range(groups.max() + 1):
-        params = [camera.focal_px, x, y]
-        model.add_camera_with_trivial_rig(
-            pycolmap.Camera(
-                camera_id=number + 1, model="SIMPLE_PINHOLE", width=camera.width, height=camera.height, params=params
-            )
-        )
-    place = np.zeros(len(sparse.observed), np.int64)
-    for row in range(len(T)):
-        seen = np.flatnonzero(sparse.observed[:, 0] == row)
-        place[seen] = np.arange(len(seen))
-        points = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in sparse.xy[seen] + 0.5])
-        image = pycolmap.Image(name=f"{row:08d}", camera_id=int(groups[row]) + 1, image_id=row + 1, points2D=points)
-        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(T[row, :3]))
-    order = np.argsort(sparse.observed[:, 1], kind="stable")
-    starts = np.searchsorted(sparse.observed[order, 1], np.arange(len(sparse.points) + 1))
-    for point, (start, stop) in enumerate(pairwise(starts.tolist())):
-        elements = [pycolmap.TrackElement(int(sparse.observed[at, 0]) + 1, int(place[at])) for at in order[start:stop]]
-        model.add_point3D(sparse.points[point], pycolmap.Track(elements=elements))
-    return model
+    camera, groups = candidate.view.camera, _group_cameras(candidate.posed)
+    params = [camera.focal_px, camera.center_px[0] + 0.5, camera.center_px[1] + 0.5]
+    size = {"width": camera.width, "height": camera.height}
+    cameras = [
+        import_pycolmap().Camera(camera_id=number + 1, model="SIMPLE_PINHOLE", params=params, **size)
+        for number in groups.tolist()
+    ]
+    return build_model(replace(sparse, T_camera_world=candidate.posed.T_camera_world), cameras)
 
 
 def _read_poses(model: Any, count: int) -> Array:
