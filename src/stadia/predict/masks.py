@@ -105,8 +105,9 @@ def create_mask_maker(by: str) -> MaskMaker:
     Raises CheckpointError or DataError if it cannot be opened.
     """
     path = expand_home(by)
-    is_folder_of_json = path.is_dir() and not (path / "config.json").is_file() and any(path.glob("*.json"))
-    is_coco = path.suffix.lower() in (".json", ".xml") or (is_folder_of_json and not any(path.glob("*.png")))
+    is_other = (path / "semantic").is_dir() or (path / "config.json").is_file() or any(path.glob("*.png"))
+    is_labelme = path.is_dir() and not is_other and any(path.glob("*.json"))
+    is_coco = path.suffix.lower() in (".json", ".xml") or is_labelme
     if is_coco or (path / "semantic").is_dir() or _is_flat_folder(path):
         reader = CocoMasks(path) if is_coco else MaskFiles(path)
         return MaskMaker(reader.classes, f"{path.name} {reader.fingerprint(LEFT)}", partial(_read_masks, reader))
