@@ -96,7 +96,8 @@ def test_arrays_of_calibrations(tmp_path: Path) -> None:
     K, lens = np.array([[620.0, 0, 410], [0, 622, 305], [0, 0, 1]]), np.array([[0.1, 0, 0, 0, 0]])
     np.save(tmp_path / "K.npy", K)
     np.savez(tmp_path / "one.npz", mtx=K, dist=lens, rvecs=np.zeros((90, 3)))
-    np.savez(tmp_path / "two.npz", camera_matrix_left=K, dist_coeffs_left=lens, camera_matrix_right=K + np.diag([5.0, 5, 0]))
+    right = K + np.diag([5.0, 5, 0])
+    np.savez(tmp_path / "two.npz", camera_matrix_left=K, dist_coeffs_left=lens, camera_matrix_right=right)
     for name, count, coefficients in (("K.npy", 1, 0), ("one.npz", 1, 5), ("two.npz", 2, 5)):
         cameras = read_calibration(tmp_path / name)
         assert (len(cameras), len(cameras[0].distortion)) == (count, coefficients)
