@@ -1,6 +1,7 @@
 """Cameras, videos and pictures as other programs write them: one drawn input of each kind, with its numbers."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,9 @@ CASES: dict[str, tuple[str, str, tuple[float, float, float, float], tuple[int, i
                                                   "h": 600, "is_fisheye": True, "k1": 0.1, "k4": 0.02, "frames": []}),
                    (620, 622, 410, 305), (600, 800), EQUIDISTANT),
     "Metashape": ("cameras.xml", METASHAPE.format(kind="adjusted"), (610.5, 610.5, 403.5, 296.5), (600, 800), RADTAN),
+    "Metashape without cx": ("cameras.xml", re.sub("<cx>.*</cy>", "", METASHAPE.format(kind="adjusted")),
+                             (610.5, 610.5, 399.5, 299.5), (600, 800), RADTAN),
+    "FoundationStereo": ("K.txt", "620 0 410 0 622 305 0 0 1\n0.063\n", (620, 622, 410, 305), None, RADTAN),
     "OpenSfM": ("camera_models.json", json.dumps({"v2 a b": {"projection_type": "fisheye", "width": 800, "height": 600,
                                                              "focal": 0.75, "k1": 0.1, "k2": 0.0}}),
                 (600, 600, 399.5, 299.5), (600, 800), EQUIDISTANT),
@@ -87,6 +91,28 @@ CASES: dict[str, tuple[str, str, tuple[float, float, float, float], tuple[int, i
 }  # fmt: skip
 
 
+def test_arrays_of_calibrations(tmp_path: Path) -> None:
+    """OpenCV's users save K, or K and the distortion of one camera or two, by numpy."""
+    K, lens = np.array([[620.0, 0, 410], [0, 622, 305], [0, 0, 1]]), np.array([[0.1, 0, 0, 0, 0]])
+    np.save(tmp_path / "K.npy", K)
+    np.savez(tmp_path / "one.npz", mtx=K, dist=lens, rvecs=np.zeros((90, 3)))
+    right = K + np.diag([5.0, 5, 0])
+    np.savez(tmp_path / "two.npz", camera_matrix_left=K, dist_coeffs_left=lens, camera_matrix_right=right)
+    for name, count, coefficients in (("K.npy", 1, 0), ("one.npz", 1, 5), ("two.npz", 2, 5)):
+        cameras = read_calibration(tmp_path / name)
+        assert (len(cameras), len(cameras[0].distortion)) == (count, coefficients)
+        np.testing.assert_array_equal(cameras[0].K, K)
+
+
+def test_the_color_camera_comes_first(tmp_path: Path) -> None:
+    cameras = [{"Purpose": f"CALIBRATION_CameraPurpose{name}", "SensorWidth": 1024, "SensorHeight": 1024,
+                "Intrinsics": {"ModelParameters": [0.5, 0.5, focal, focal, *[0] * 10]}}
+               for name, focal in (("Depth", 0.5), ("PhotoVideo", 0.6))]  # fmt: skip
+    (tmp_path / "k4a.json").write_text(json.dumps({"CalibrationInformation": {"Cameras": cameras}}))
+    names = [camera.name for camera in read_calibration(tmp_path / "k4a.json")]
+    assert [name.removeprefix("CALIBRATION_CameraPurpose") for name in names] == ["PhotoVideo", "Depth"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_cameras_of_other_programs(name: str, tmp_path: Path) -> None:
     file, text, expected, size, model = CASES[name]
@@ -98,7 +124,7 @@ def test_cameras_of_other_programs(name: str, tmp_path: Path) -> None:
     found = camera.find_distortion(file)
     assert found is None or found[0] == model
     assert (found is None) == (name in ("region and binning", "binned already", "several messages", "k of zeros",
-                                        "Record3D", "pincam", "RealSense"))  # fmt: skip
+                                        "Record3D", "pincam", "RealSense", "FoundationStereo"))  # fmt: skip
 
 
 def test_metashape_names_the_tangential_coefficients_in_the_other_order(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def test_photos_and_strides_have_no_gaps() -> None:
     assert find_missing_numbers([f"{number}.png" for number in (*range(0, 50, 5), 60)]) == ((9, 50, 55),)
     assert find_missing_numbers([f"IMG_{number}.png" for number in (1, 2, 5, 9, 14, 15, 22, 30, 31)]) == ()
     assert find_missing_numbers([f"{number**2}.png" for number in range(20)]) == ()
+    kept = [number for number in range(40) if not 15 <= number < 27]
+    assert find_missing_numbers([f"{1305031102.175304 + number / 30:.6f}.png" for number in kept])[0][0] == 14
+    start, step = 1_403_636_579_763_555_584, 10**8
+    gap = (14, start + 15 * step, start + 26 * step)
+    assert find_missing_numbers([f"{start + number * step}.png" for number in kept]) == (gap,)
 
 
 def test_slow_motion_is_kept_once_it_adds_up(drive_frames: list[np.ndarray]) -> None:

@@ -316,6 +316,18 @@ def dump(name: str, content: object) -> Callable[[Path], Path]:
     return write
 
 
+def write_metashape(path: Path) -> Path:
+    cameras = (f'<camera id="{k}" label="{k:03d}">\n<transform>{" ".join(map(str, T[k].ravel()))}</transform></camera>'
+               for k in range(COUNT))  # fmt: skip
+    path.write_text(f"<document><chunk><cameras>{''.join(cameras)}</cameras></chunk></document>")
+    return path
+
+
+def write_npz(path: Path) -> Path:
+    np.savez(path, extrinsic=INVERSE[:, :3], depth=np.ones((COUNT, 2, 2)))
+    return path
+
+
 LLFF = np.concatenate([np.stack([T[:, :3, 1], T[:, :3, 0], -T[:, :3, 2], P], 2), np.ones((COUNT, 3, 1))], 2)
 NAMES = [f"{k:03d}.jpg" for k in range(COUNT)]
 MESHROOM = {
@@ -338,6 +350,33 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "Record3D": dump("metadata.json", {"K": [1, 0, 0, 0, 1, 0, 1, 1, 1], "poses": np.column_stack([GL, P]).tolist()}),
     "OpenSfM": dump("reconstruction.json", OPENSFM),
     "Meshroom": dump("cameras.sfm", MESHROOM),
+    "PandaSet": dump(
+        "poses.json",
+        [
+            {"position": dict(zip("xyz", p, strict=True)), "heading": dict(zip("xyzw", q, strict=True))}
+            for p, q in zip(P.tolist(), Q.tolist(), strict=True)
+        ],
+    ),
+    "ScanNet++": dump(
+        "pose_intrinsic_imu.json",
+        {
+            f"frame_{k:06d}": {"timestamp": k / 10, "pose": np.eye(4).tolist(), "aligned_pose": T[k].tolist()}
+            for k in range(COUNT)
+        },
+    ),
+    "nuScenes": dump(
+        "ego_pose.json",
+        [
+            {
+                "translation": P[k].tolist(),
+                "rotation": np.roll(Q[k], 1).tolist(),
+                "timestamp": 1_532_402_927_000_000 + 100_000 * k,
+            }
+            for k in range(COUNT)
+        ],
+    ),
+    "Metashape": lambda f: write_metashape(f / "cameras.xml"),
+    "VGGT": lambda f: write_npz(f / "predictions.npz"),
     "npy of 4x4": save("poses.npy", T),
     "npy of 3x4": save("poses.npy", T[:, :3]),
     "npy of x y z and quaternion": save("poses.npy", np.column_stack([P, Q])),
@@ -350,7 +389,7 @@ def test_the_same_path_in_every_format(kind: str, tmp_path: Path) -> None:
     read = read_trajectory(KINDS[kind](tmp_path))
     np.testing.assert_allclose(read.T_world_camera, T, atol=1e-6)
     assert read.notes
-    assert (read.times_s is not None) == (kind == "ARKitScenes")
+    assert (read.times_s is not None) == (kind in ("ARKitScenes", "ScanNet++", "nuScenes"))
 
 
 def test_rows_without_a_pose_leave_a_gap(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.io.atomic_files import write_json
+from stadia.io.image_io import compose_image_sheet
 from stadia.io.input_files import read_json
 from stadia.overlay import task
 from stadia.overlay.config import OverlayConfig
 from stadia.overlay.metrics import compute_overlay_scores
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
-from stadia.training.loop.callbacks import compose_image_sheet
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.build_recipe import load_recipe

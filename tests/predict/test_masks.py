@@ -15,7 +15,7 @@ from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import open_recordings
 from stadia.networks.segmentation import TiledSegmenter
 from stadia.predict import masks as module
-from stadia.predict.masks import MasksRequest, prepare_masks
+from stadia.predict.masks import MasksRequest, create_mask_maker, prepare_masks
 
 SIZE = 40, 60
 CAMERA = {"camera": {"focal_px": 50.0}, "stride": 1}
@@ -254,3 +254,31 @@ def test_images_of_several_sizes_get_masks(video, tmp_path, monkeypatch):
     cv2.imwrite(str(video / "tall.png"), np.full((80, 40, 3), 80, np.uint8))
     prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out"))
     assert cv2.imread(str(tmp_path / "out" / "semantic" / "left" / "tall.png")).shape[:2] == (80, 40)
+
+
+SQUARE = [[4, 4], [20, 4], [20, 20], [4, 20]]
+
+
+@pytest.mark.parametrize("program", ["labelme", "VIA", "CVAT"])
+def test_polygons_of_annotation_programs(program: str, tmp_path: Path) -> None:
+    corners = {"name": "polygon", "all_points_x": [4, 20, 20, 4], "all_points_y": [4, 4, 20, 20]}
+    texts = {
+        "labelme": ("labels/a.json", json.dumps({"shapes": [{"label": "Car", "points": SQUARE},
+                                                            {"label": "Car", "points": [[30, 4], [38, 20]]}],
+                                                 "imagePath": "a.jpg", "imageHeight": 40, "imageWidth": 60})),
+        "VIA": ("via.json", json.dumps({"a.jpg12": {"filename": "a.jpg", "regions": {
+            "0": {"shape_attributes": corners, "region_attributes": {"name": "Car"}},
+            "1": {"shape_attributes": {"name": "rect", "x": 30, "y": 4, "width": 8, "height": 16},
+                  "region_attributes": {"name": "Car"}}}}})),
+        "CVAT": ("a.xml", '<annotations><image name="a.jpg" width="60" height="40"><polygon label="Car" '
+                          'points="4,4;20,4;20,20;4,20"/><box label="Car" xtl="30" ytl="4" xbr="38" ybr="20"/></image>'
+                          "</annotations>"),
+    }  # fmt: skip
+    path = tmp_path / texts[program][0]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(texts[program][1])
+    maker = create_mask_maker(str(path.parent if program == "labelme" else path))
+    assert list(maker.classes.values()) == ["car"]
+    masks = CocoMasks(path.parent if program == "labelme" else path).read("a", "left", height=40, width=60)
+    assert masks is not None
+    assert [int((masks.instance == number).sum()) for number in (1, 2)] == [17 * 17, 9 * 17]  # with both edges

@@ -100,10 +100,10 @@ def train(
     started_s = time.perf_counter()
     from stadia.checks.finding import OnStop
     from stadia.io.input_files import check_writable
-    from stadia.training.loop.config import check_slurm_tasks
+    from stadia.training.loop.config import check_launcher
     from stadia.training.recipes.presets import AUTO, AUTO_RECIPES
 
-    check_slurm_tasks()
+    check_launcher()
     if resume is not None and preset is not None:
         found = "used together with --resume"
         raise ConfigError("--preset", found=found, expected="one of the two", fix="remove --preset")

@@ -134,7 +134,10 @@ def masks(
     source: InputArgument,
     overrides: InputSettings = None,
     by: Annotated[
-        str, typer.Option(help="A .tflite or .onnx, a COCO .json, a folder of masks, or a transformers network.")
+        str,
+        typer.Option(
+            help="A .tflite or .onnx, polygons of COCO, labelme, VIA or CVAT, a folder of masks, or a hub network."
+        ),
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
     road_by: Annotated[str | None, typer.Option(help="The same for the road alone.")] = None,
     out: Annotated[Path | None, option("A folder; NAME-masks by default.")] = None,

@@ -6,8 +6,9 @@ instance/SIDE/STEM.png with object numbers, 0 without an object, and heights.jso
 """
 
 import hashlib
+import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -28,9 +29,11 @@ from stadia.io.image_files import encode_name, read_label_png
 from stadia.io.input_files import (
     MAX_TEXT_BYTES,
     expand_home,
+    name_parser_errors,
     open_input,
     read_bytes,
     read_json,
+    read_text,
     safe_join,
     stream_json_lists,
 )
@@ -51,6 +54,7 @@ _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
+_ANNOTATIONS = f"{_COCO}; or polygons of labelme, VIA or CVAT"
 _COCO_FIX = "of a list of results, add the keys images and categories; convert a panoptic file by panopticapi"
 
 
@@ -326,8 +330,8 @@ def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.
 class _CocoImage(FileEntry):
     id: int
     file_name: str
-    height: int = Field(ge=1, le=1 << 15)
-    width: int = Field(ge=1, le=1 << 15)
+    height: int | None = Field(default=None, ge=1, le=1 << 15)  # VIA writes no size
+    width: int | None = Field(default=None, ge=1, le=1 << 15)
 
 
 class _Category(FileEntry):
@@ -368,10 +372,82 @@ class _Shape:
         return cls(annotation.category_id, numbers, np.array([len(polygon) for polygon in shape], np.int64), (0, 0))
 
 
+Polygons = list[tuple[str, list[float]]]
+"""Label of each object, and x, y of its corners."""
+
+_HEAD_BYTES = 1 << 16  # of a JSON file, which show the program that wrote it
+_PROGRAM_KEYS = (b'"shapes"', b'"regions"', b'"_via_')
+
+
+def _list_polygons(path: Path) -> Iterator[tuple[str, Any, Any, Polygons]]:
+    """Yield name, width, height and objects of each image that was annotated with labelme, VIA or CVAT.
+
+    path: labelme's file of an image or a folder of them, VIA's JSON, or CVAT's XML. Other files yield nothing.
+    """
+    if path.suffix.lower() == ".xml":
+        text = read_text(path, expected=_ANNOTATIONS, max_bytes=MAX_COCO_BYTES)
+        for image in ElementTree.fromstring(text if "<!" not in text.replace("<!--", "") else "<none/>").iter("image"):
+            yield image.get("name", ""), image.get("width"), image.get("height"), list(_list_cvat_objects(image))
+        return
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+        with open_input(file, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
+            head = stream.read(_HEAD_BYTES)
+        if not any(key in head for key in _PROGRAM_KEYS):
+            continue
+        content = read_json(file, expected=_ANNOTATIONS, max_bytes=MAX_COCO_BYTES)
+        if isinstance(content, dict) and "shapes" in content:
+            objects = [(str(one.get("label")), _find_corners(one.get("points", ()))) for one in content["shapes"]]
+            yield content.get("imagePath") or file.stem, content.get("imageWidth"), content.get("imageHeight"), objects
+        elif isinstance(content, dict):
+            for image in content.get("_via_img_metadata", content).values():
+                regions = image.get("regions", ()) if isinstance(image, dict) else ()
+                regions = regions.values() if isinstance(regions, dict) else regions
+                yield str(image.get("filename")), None, None, [_read_via_object(region) for region in regions]
+
+
+def _list_cvat_objects(image: ElementTree.Element) -> Iterator[tuple[str, list[float]]]:
+    for one in image:
+        sides = [one.get(key) for key in ("xtl", "ytl", "xbr", "ybr")]
+        if one.tag == "box":
+            yield one.get("label", ""), _find_corners([sides[:2], sides[2:]])
+        elif one.tag == "polygon":
+            yield one.get("label", ""), _find_corners([pair.split(",") for pair in one.get("points", "").split(";")])
+
+
+def _read_via_object(region: Mapping[str, Any]) -> tuple[str, list[float]]:
+    shape, names = region.get("shape_attributes", {}), region.get("region_attributes", {})
+    label = next((str(value) for value in names.values() if isinstance(value, str) and value), "object")
+    if "width" in shape:
+        x, y = shape["x"], shape["y"]
+        return label, _find_corners([(x, y), (x + shape["width"], y + shape["height"])])
+    return label, _find_corners(zip(shape.get("all_points_x", ()), shape.get("all_points_y", ()), strict=False))
+
+
+def _find_corners(points: Iterable[Sequence[Any]]) -> list[float]:
+    """Return x, y of a polygon's corners; of a rectangle, which has two points, of all four. Lines have none."""
+    values = [float(value) for point in points for value in point[:2]]
+    if len(values) == 4:
+        left, top, right, bottom = values
+        return [left, top, right, top, right, bottom, left, bottom]
+    return values if len(values) >= 6 else []
+
+
+def _convert_annotations(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the annotations of labelme, VIA or CVAT as the entries of a COCO file's lists."""
+    numbers = dict[str, int]()
+    for image_id, (name, width, height, objects) in enumerate(_list_polygons(path)):
+        yield "images", {"id": image_id, "file_name": name.replace("\\", "/"), "width": width, "height": height}
+        for label, corners in objects:
+            if corners:
+                category = numbers.setdefault(label, len(numbers) + 1)
+                yield "annotations", {"image_id": image_id, "category_id": category, "segmentation": [corners]}
+    yield from (("categories", {"id": number, "name": name}) for name, number in numbers.items())
+
+
 class CocoMasks:
     """Masks of left images from a COCO file (cocodataset.org/#format-data), matched by the names of the images.
 
-    path: the COCO file.
+    path: the COCO file; or annotations of labelme (a folder of JSON files), VIA (JSON) or CVAT (XML).
 
     Raises DataError for a damaged file or more than 255 categories.
     """
@@ -381,8 +457,13 @@ class CocoMasks:
         self._images: dict[str, _CocoImage] = {}
         self._of_image: dict[int, list[_Shape]] = defaultdict(list)
         categories = list[_Category]()
-        stream = stream_json_lists(self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES, fix=_COCO_FIX)
-        for name, content in stream:
+        with name_parser_errors(self.path, expected=_ANNOTATIONS):
+            entries = list(_convert_annotations(self.path))
+        if not entries and self.path.suffix.lower() != ".json":
+            raise DataError(self.path, found="no annotated image", expected=_ANNOTATIONS, fix=_COCO_FIX)
+        for name, content in entries or stream_json_lists(
+            self.path, _COCO_LISTS, expected=_COCO, max_bytes=MAX_COCO_BYTES, fix=_COCO_FIX
+        ):
             where = f"{self.path}: {name}"
             entry = validate_content(where, content, _COCO_LISTS[name], expected=_COCO, fix=_COCO_FIX)
             if isinstance(entry, _CocoImage):
@@ -415,6 +496,8 @@ class CocoMasks:
         if image is None or side != "left":
             return None
         what = f"{self.path}: {image.file_name}"
+        if image.height is None or image.width is None:
+            image = image.model_copy(update={"height": height, "width": width})
         _check_shape(what, image.height, image.width, height, width)
         shapes = self._of_image[image.id]
         semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
@@ -431,9 +514,10 @@ class CocoMasks:
     def fingerprint(self, side: str) -> str:
         """Return a hash of the COCO file, which is the same for both sides."""
         digest = hashlib.blake2b(digest_size=16)
-        with open_input(self.path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
-            while part := stream.read(1 << 20):
-                digest.update(part)
+        for path in sorted(self.path.glob("*.json")) if self.path.is_dir() else [self.path]:
+            with open_input(path, expected=_COCO, max_bytes=MAX_COCO_BYTES) as stream:
+                while part := stream.read(1 << 20):
+                    digest.update(part)
         return digest.hexdigest()
 
     def _find_class(self, annotation: _Shape, what: str) -> int:

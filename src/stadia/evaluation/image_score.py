@@ -243,6 +243,9 @@ def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
+MAX_SHARE_OF_ZEROS = 0.01  # of the scored pixels; a normalized map has few
+
+
 def sample_prediction(
     name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale, span: str | None = None
 ) -> Tensor:
@@ -264,6 +267,8 @@ def sample_prediction(
         fix = "fill the holes of the prediction"
         if span is not None:
             fix = f"the map spans exactly {span}, as display images do: store the network's depth"
+        elif not depth_scale.is_affine and holes < MAX_SHARE_OF_ZEROS * len(scored):
+            fix += "; or pass --depth-scale affine-inverse if these are relative inverse depths, whose smallest is 0"
         found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
         raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
     return scored[None]

@@ -26,7 +26,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from scipy.spatial.transform import Rotation
 
 from stadia.io.input_files import MAX_TEXT_BYTES, natural_sort_key, read_json, read_lines, read_text
 
@@ -430,7 +429,8 @@ have 10 digits.
 
 UNITS_IN_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "intervals of 100 ns": 10**7,
                    "nanoseconds": 10**9}  # fmt: skip
-MIN_STEP_OF_NANOSECONDS = 1e5  # median interval of whole numbers above which times from 0 are nanoseconds
+MIN_STEP_OF_NANOSECONDS = 5e5  # median interval of whole numbers above which times from 0 are nanoseconds: 2 kHz
+MIN_STEP_OF_MICROSECONDS = 2e3  # the same for microseconds: 500 Hz; PX4 counts them from its start
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.0*)?|-?[0-8][0-9]{18}(?:\.0*)?")
 
 
@@ -440,8 +440,10 @@ def find_time_unit(times: NDArray[np.float64]) -> str:
         if abs(times[0]) >= smallest:
             return unit
     is_whole = (times == np.rint(times)).all()
-    is_long = is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
-    return "nanoseconds" if is_long else "seconds"
+    step = float(np.median(np.diff(times))) if is_whole and len(times) > 1 else 0.0
+    if step < MIN_STEP_OF_MICROSECONDS:
+        return "seconds"
+    return "nanoseconds" if step >= MIN_STEP_OF_NANOSECONDS else "microseconds"
 
 
 def convert_times(words: Sequence[str], unit: str | None = None) -> tuple[NDArray[np.float64], str]:
@@ -503,11 +505,13 @@ class PoseList:
     matrices: (N, 4, 4) T_world_camera with OpenCV's camera axes; NaN for an image without a pose.
     names: names of the images; None if pose k belongs to video frame k.
     note: sentence for the user about what was converted.
+    times_s: (N,) times in seconds; None without times.
     """
 
     matrices: Array
     names: list[str] | None
     note: str
+    times_s: Array | None = None
 
 
 def make_matrices(R: Array, t: Array) -> Array:
@@ -551,69 +555,17 @@ def _numbers(path: Path, what: str, values: Any, shape: tuple[int, ...]) -> Arra
     return numbers
 
 
-# -- JSON
-
-
-def read_json_poses(path: Path, content: Any) -> PoseList | None:
-    """Return the poses in a JSON file of Record3D (metadata), OpenSfM (reconstruction.json), Meshroom (cameras.sfm) or
-    3D Gaussian Splatting (cameras.json), or those of 4x4 matrices by name.
-
-    The result is None for other content.
+def check_unit_quaternions(path: object, quaternions: Array) -> None:
+    """Raise DataError if a quaternion of rows (N, 4) does not have length 1.
 
     path: the file, for messages.
-    content: its parsed content.
-
-    Raises DataError for damaged poses.
+    quaternions: the rows.
     """
-    if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
-        return _read_opensfm(path, content[0])
-    if isinstance(content, list) and content and isinstance(content[0], dict) and "rotation" in content[0]:
-        R = _numbers(path, "rotation", [image.get("rotation") for image in content], (-1, 3, 3))
-        t = _numbers(path, "position", [image.get("position") for image in content], (-1, 3))
-        names = [str(image.get("img_name", index)) for index, image in enumerate(content)]
-        note = f"poses of {path.name} are read as rotation and position of 3D Gaussian Splatting, camera-to-world"
-        return PoseList(make_matrices(R, t), names, note)
-    if isinstance(content, dict) and content and all(np.shape(matrix) == (4, 4) for matrix in content.values()):
-        note = f"the 4x4 matrices of {path.name} are read as camera-to-world"
-        return PoseList(_numbers(path, "4x4", list(content.values()), (-1, 4, 4)), list(content), note)
-    if isinstance(content, dict) and "views" in content and "poses" in content:
-        return _read_meshroom(path, content)
-    if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:
-        rows = _numbers(path, "poses", content["poses"], (-1, 7))
-        _check_units(path, rows[:, :4])
-        T = make_matrices(Rotation.from_quat(rows[:, :4]).as_matrix(), rows[:, 4:])
-        note = f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame, with OpenGL's axes"
-        return PoseList(T @ OPENGL_AXES, None, note)
-    return None
-
-
-def _check_units(path: Path, quaternions: Array) -> None:
     lengths = np.linalg.norm(quaternions, axis=1)
     if (np.abs(lengths - 1) > UNIT_TOLERANCE).any():
         row = int(np.argmax(np.abs(lengths - 1)))
         found = f"a quaternion of length {lengths[row]:.4g} in pose {row}"
         raise DataError(path, found=found, expected="length 1", fix="check the order of the numbers")
-
-
-def _read_opensfm(path: Path, content: dict[str, Any]) -> PoseList:
-    shots = content["shots"]
-    names = [str(name) for name in shots] if isinstance(shots, dict) else []
-    values = [shots[name] if isinstance(shots[name], dict) else {} for name in names]
-    vectors = _numbers(path, "shots.rotation", [shot.get("rotation") for shot in values], (-1, 3))
-    moves = _numbers(path, "shots.translation", [shot.get("translation") for shot in values], (-1, 3))
-    T = make_matrices(Rotation.from_rotvec(vectors).as_matrix(), moves)
-    return PoseList(invert_poses(T), names, f"poses of {path.name} are inverted: OpenSfM writes world-to-camera")
-
-
-def _read_meshroom(path: Path, content: dict[str, Any]) -> PoseList:
-    """Return the poses of AliceVision: the rotation's columns follow each other, of world-to-camera; and the center."""
-    images = {view.get("poseId"): str(view.get("path", "")) for view in content["views"] if isinstance(view, dict)}
-    poses = [pose for pose in content["poses"] if isinstance(pose, dict)]
-    transforms = [pose.get("pose", {}).get("transform", {}) for pose in poses]
-    R = _numbers(path, "poses.rotation", [one.get("rotation") for one in transforms], (-1, 3, 3))
-    centers = _numbers(path, "poses.center", [one.get("center") for one in transforms], (-1, 3))
-    names = [images.get(pose.get("poseId"), str(pose.get("poseId"))) for pose in poses]
-    return PoseList(make_matrices(R, centers), names, f"poses of {path.name} are read as Meshroom's")
 
 
 # -- g2o
@@ -632,13 +584,15 @@ def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
 
     Raises DataError if such a line is missing or a number is wrong.
     """
+    from scipy.spatial.transform import Rotation  # slow to import: `stadia check` does not need it
+
     rows = [line.split() for line in lines if line.startswith("VERTEX_SE3:QUAT")]
     if not rows:
         found, expected = "no VERTEX_SE3:QUAT", "poses in three dimensions"
         raise DataError(path, found=found, expected=expected, fix="save the graph of SE3 vertices")
     values = _numbers(path, "VERTEX_SE3:QUAT", [row[1:9] for row in rows], (-1, 8))
     values = values[np.argsort(values[:, 0], kind="stable")]
-    _check_units(path, values[:, 4:])
+    check_unit_quaternions(path, values[:, 4:])
     T = make_matrices(Rotation.from_quat(values[:, 4:]).as_matrix(), values[:, 1:4])
     return PoseList(T, None, f"{len(T)} vertices of {path.name} are read in the order of their numbers")
 
@@ -675,6 +629,8 @@ def read_npy_poses(path: Path) -> PoseList:
 
 def _from_seven(path: Path, rows: Array) -> tuple[Array, None, str]:
     """Return poses of rows of seven numbers; the quaternion is where four numbers have length 1 in each row."""
+    from scipy.spatial.transform import Rotation  # slow to import
+
     lost = np.isnan(rows.sum(axis=1)) | np.isinf(rows.sum(axis=1))
     starts = [start for start in (3, 0) if are_units(rows[~lost][:, start : start + 4])]
     if not starts or lost.all():
@@ -707,6 +663,8 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
     path: the file, for messages.
     values: (N, 7) numbers.
     """
+    from scipy.spatial.transform import Rotation  # slow to import
+
     if are_units(values[:, 3:]) or are_units(values[:, :4]):
         return PoseList(*_from_seven(path, values))
     if path.suffix.lower() != ".traj":
@@ -715,7 +673,7 @@ def read_seven_columns(path: Path, values: Array) -> PoseList | None:
     note = (
         f"poses of {path.name} are inverted: ARKitScenes writes time, rotation vector and translation, world-to-camera"
     )
-    return PoseList(invert_poses(T), None, note)
+    return PoseList(invert_poses(T), None, note, values[:, 0])
 
 
 # -- folders

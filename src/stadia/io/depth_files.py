@@ -106,6 +106,7 @@ def find_depth_files(folder: Path) -> dict[str, DepthFile]:
 
 
 CONVERSIONS = {
+    ".dpt": "write each of Sintel as .npy: numpy.save(NAME, numpy.fromfile(FILE, '<f4', offset=12).reshape(H, W))",
     ".hdf5": "write each as .npy: numpy.save(NAME, h5py.File(FILE)['dataset'][:])",
     ".h5": "write each as .npy: numpy.save(NAME, h5py.File(FILE)[KEY][:])",
     ".mat": "write each as .npy: numpy.save(NAME, scipy.io.loadmat(FILE)[KEY])",
@@ -215,7 +216,7 @@ def read_depth_map(
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if isinstance(path, Path) and values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:
-        raise _make_stack_error(path, f"{values.dtype} of shape {values.shape}")
+        raise _make_stack_error(path, values)
     if values.ndim == 2 and values.dtype.kind in "iu" and values.dtype.itemsize > 1:
         values = _scale_integers(values, png_per_metre, is_truth=is_truth)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
@@ -255,8 +256,12 @@ def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: 
     return scaled
 
 
-def _make_stack_error(path: Path, found: str) -> DataError:
-    """Return the error of one of several files with the maps of several images."""
+def _make_stack_error(path: Path, values: NDArray[Any]) -> DataError:
+    """Return the error of one of several files with points, or with the maps of several images."""
+    found = f"{values.dtype} of shape {values.shape}"
+    if values.shape[-1] == 3:
+        fix = f"write the depth of the points: numpy.save('{path.with_suffix('.npy').name}', points[..., 2])"
+        return DataError(path, found=f"{found}, points x y z", expected="one map a file", fix=fix)
     fix = "pass this file alone, so that map i belongs to file i by name; or write one file an image"
     return DataError(path, found=f"{found}, maps of several images", expected="one map a file", fix=fix)
 
@@ -304,7 +309,10 @@ def describe_stored_unit(path: DepthFile) -> str:
         return ""
     if suffix == ".png":
         packed = _is_packed(image_io.read_image(path, cv2.IMREAD_UNCHANGED))
-        return "24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215" if packed else ""
+        carla = (
+            "24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215; SYNTHIA writes 5000 m in place of 1000"
+        )
+        return carla if packed else ""
     scale = image_io.read_pfm_scale(path)
     return "" if scale == 1 else f"stored; the scale {scale:g} in the header of the .pfm files is not applied"
 
@@ -362,8 +370,16 @@ def _read_png(path: Path) -> NDArray[Any]:
     if _is_packed(stored):
         return unpack_depth(stored)
     if stored.dtype != np.uint16:
-        fix = "that is a display image; store depth"
-        raise DataError(path, found="an 8-bit image", expected="a 16-bit PNG of depth", fix=fix)
+        found, fix = "an 8-bit image", "that is a display image; store depth"
+        if stored.ndim == 3 and (np.ptp(stored[..., :3], axis=2) > 0).any():
+            found = "an 8-bit color image that is not packed as CARLA's depth"
+            fix = (
+                "write metres as .npy: unpack depth or disparity that a program packs into color (Sintel's disparity is"
+            )
+            fix += (
+                " 4 R + G / 64 + B / 16384 px; depth is focal length x baseline / disparity). Display colors lost them"
+            )
+        raise DataError(path, found=found, expected="a 16-bit PNG of depth", fix=fix)
     if stored.ndim != 2:
         found, fix = f"{stored.shape[2]} channels", "store depth as one uint16 channel"
         raise DataError(path, found=found, expected="one channel", fix=fix)

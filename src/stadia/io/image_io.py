@@ -7,7 +7,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -322,3 +322,51 @@ def _read_exr(path: Path) -> NDArray[Any]:
         fix = f"store depth as channel {EXR_CHANNELS[0]}"
         raise DataError(path, found=f"channels {', '.join(channels)}", expected="one depth channel", fix=fix)
     return np.asarray(channels[name])
+
+
+# -- sheets of images
+
+_BAR, _GAP = 20, 4  # pixels of the label's bar and of the gap between tiles
+_BACKGROUND, _INK = 24, (235, 235, 235)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+_SHAPE = 1.5  # desired width over height of a sheet
+
+
+def compose_image_sheet(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Lay labeled (H, W, 3) uint8 RGB images out on one sheet, row by row, enlarged to one size.
+
+    Examples:
+        >>> compose_image_sheet({"input": np.zeros((32, 64, 3), np.uint8)}).dtype
+        dtype('uint8')
+    """
+    if not images:
+        raise ValueError("a sheet needs an image")
+    height = max(image.shape[0] for image in images.values())
+    width = max(image.shape[1] for image in images.values())
+    factor = -(-max(map(_label_width, images)) // width)
+    height, width = factor * height, factor * width
+    tile_height, tile_width = height + _BAR + _GAP, width + _GAP
+    columns = min(
+        range(1, len(images) + 1),
+        key=lambda n: abs(np.log(n * tile_width / (-(-len(images) // n) * tile_height) / _SHAPE)),
+    )
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * tile_height + _GAP, columns * tile_width + _GAP, 3), _BACKGROUND, np.uint8)
+    for number, (label, image) in enumerate(images.items()):
+        top, left = (number // columns) * tile_height + _GAP, (number % columns) * tile_width + _GAP
+        cv2.putText(sheet, label, (left + 2, top + _BAR - 6), *_FONT, _INK, 1, cv2.LINE_AA)
+        fitted = _enlarge(image, height, width)
+        sheet[top + _BAR : top + _BAR + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return sheet
+
+
+def _label_width(label: str) -> int:
+    return int(cv2.getTextSize(label, *_FONT, 1)[0][0]) + 4
+
+
+def _enlarge(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"an image is (H, W, 3) uint8, found {image.shape} {image.dtype}")
+    factor = min(height / image.shape[0], width / image.shape[1])
+    size = max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), np.uint8)

@@ -21,7 +21,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -270,13 +270,34 @@ ARCHIVES |= {".zip": "unzip -q {} -d frames", ".7z": "7z x {} -oframes"}
 """Commands that extract an archive to the folder frames, by suffix. webdataset writes datasets as .tar: shards."""
 
 
+_TO_8_BITS = """of a photo, write 8 bits: OPENCV_IO_ENABLE_OPENEXR=1 python -c 'import cv2; x = cv2.imread("{0}", -1);
+ cv2.imwrite("photo.png", 255 * (x / x.max()).clip(0, 1) ** (1 / 2.2))'""".replace("\n", "")
+_FLOATS = "a picture of floats (linear light)"
+_SAVE_ROWS = "row['image'].save(f'{{k:06d}}.png') for each k, row of enumerate(datasets.load_dataset(FOLDER)['train'])"
+_RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf")
+OTHER_FILES: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys((".exr", ".hdr", ".pfm"), (_FLOATS, _TO_8_BITS)),
+    **dict.fromkeys((".jp2", ".j2k"), ("a JPEG 2000", "convert it: ffmpeg -i {0} photo.png")),
+    **dict.fromkeys(_RAW_SUFFIXES, ("a raw photo", "develop it: darktable-cli {0} photo.jpg")),
+    **dict.fromkeys((".mat", ".h5", ".hdf5"), ("an HDF5 or MATLAB file", "write images as .png, depth as .npy")),
+    **dict.fromkeys((".parquet", ".arrow"), ("a table of Hugging Face datasets", f"write its images: {_SAVE_ROWS}")),
+    ".tfrecord": ("a TFRecord", "write its images to a folder with tf.data.TFRecordDataset"),
+}
+"""What other files are that people pass as images or data, and how to convert them, by suffix."""
+
+
 def check_no_archive(path: Path) -> None:
-    """Raise DataError if a path is an archive, a pattern `a-{000..009}.tar` of archives, or a folder of archives."""
+    """Raise DataError if a path is an archive, a pattern `a-{000..009}.tar` of archives, a folder of archives, or a
+    file of OTHER_FILES.
+    """
     files = str(path)
     if os.path.isdir(path):
         with contextlib.suppress(OSError), os.scandir(path) as entries:
             kinds = {Path(entry.name).suffix for entry in itertools.islice(entries, MAX_LISTED)}
-            files = f"{path}/*.tar" if kinds == {".tar"} else ""
+            files = f"{path}/*{kinds.pop()}" if len(kinds) == 1 and kinds <= {".tar", ".parquet", ".tfrecord"} else ""
+    if (other := OTHER_FILES.get(Path(files).suffix.lower())) is not None:
+        what, fix = other
+        raise DataError(path, found=what, expected="a photo, a video, or images in a folder", fix=fix.format(path))
     suffix = next((suffix for suffix in ARCHIVES if files.lower().endswith(suffix)), None)
     if suffix is None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import MAX_POSES, OPENGL_AXES, find_nearest_rotation, invert_poses, read_json_poses
+from stadia.io.array_files import (
+    MAX_POSES,
+    OPENGL_AXES,
+    PoseList,
+    check_unit_quaternions,
+    convert_times,
+    find_nearest_rotation,
+    invert_poses,
+    make_matrices,
+    parse_numbers,
+)
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.colmap_model import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
 from stadia.io.image_files import read_upright_size
@@ -28,33 +39,169 @@ MAX_FILE_BYTES = 1 << 16  # of one pose
 TRANSFORMS = "transforms.json of nerfstudio or instant-ngp"
 PHONE = "one JSON file per image (Polycam, 3D Scanner App)"
 RECORD3D = "metadata of Record3D"
+POSES = (
+    "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom, 3D Gaussian Splatting, ScanNet++,"
+    " PandaSet, nuScenes or ROS"
+)
 _CHECK = "check the file"
 
 
-# -- transforms.json
+# -- poses
 
 
-def read_transform_poses(path: Path, content: Any) -> tuple[list[str], Array]:
-    """Return the names of the images of a transforms.json, and their poses with OpenCV's camera axes.
+@dataclass(frozen=True)
+class PoseKeys:
+    """Which keys a program uses in JSON for the pose of an image.
+
+    program: name of the program.
+    rotation: key of a matrix (3, 4) or (4, 4), or of the rotation; "a.b" is the key b inside a. Several keys have the
+        numbers of a matrix (3, 4), row by row.
+    position: key of the position; "" if the matrix has it.
+    numbers: count of the rotation's numbers: 9 of a matrix, 4 of a quaternion (w first, or named), or 3 of a vector.
+    name: key of the image's name; "" if entries have none.
+    time: key of the time; "" if entries have none.
+    is_opengl: whether the camera axes are OpenGL's.
+    is_inverted: whether the pose is world-to-camera.
+    """
+
+    program: str
+    rotation: str | tuple[str, ...]
+    position: str = ""
+    numbers: int = 9
+    name: str = ""
+    time: str = ""
+    is_opengl: bool = False
+    is_inverted: bool = False
+
+
+POLYCAM = PoseKeys("Polycam", tuple(f"t_{row}{column}" for row in range(3) for column in range(4)), is_opengl=True)
+SCANNER_APP = PoseKeys("3D Scanner App", "cameraPoseARFrame", time="time", is_opengl=True)
+POSE_KEYS = (
+    PoseKeys("nerfstudio", "transform_matrix", name="file_path", is_opengl=True),
+    POLYCAM,
+    SCANNER_APP,
+    PoseKeys("ScanNet++", "aligned_pose", time="timestamp"),
+    PoseKeys("3D Gaussian Splatting", "rotation", "position", name="img_name"),
+    PoseKeys("OpenSfM", "rotation", "translation", 3, is_inverted=True),
+    PoseKeys("nuScenes", "rotation", "translation", 4, time="timestamp"),
+    PoseKeys("PandaSet", "heading", "position", 4),
+    PoseKeys("ROS", "orientation", "position", 4),
+    PoseKeys("ROS", "pose.orientation", "pose.position", 4),
+    PoseKeys("Meshroom", "pose.transform.rotation", "pose.transform.center", name="poseId"),
+)
+"""The keys of each program whose poses can be read. The first entry whose keys an image has is used.
+
+Sources: nerfstudio, docs/quickstart/data_conventions.md (camera-to-world, +x right, +y up, +z back), and
+process_data/polycam_utils.py; files of the other programs. Meshroom's rotation has the columns of world-to-camera.
+"""
+
+
+def read_json_poses(path: Path, content: Any) -> PoseList:
+    """Return the poses in a JSON file of a program of POSE_KEYS or of Record3D, or 4x4 matrices by name.
 
     path: the file, for messages.
     content: its parsed content.
 
-    Returns N names and T_world_camera (N, 4, 4), in the order of the file. Raises DataError for a damaged frame.
-
-    Source: nerfstudio, docs/quickstart/data_conventions.md: camera-to-world, +x right, +y up, +z back.
+    Raises DataError for other content, and for a damaged pose.
     """
-    expected = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
-    frames: Any = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
-        raise DataError(path, found="no list 'frames'", expected=expected, fix=_CHECK)
-    names, poses = list[str](), np.tile(np.eye(4), (len(frames), 1, 1))
-    for index, frame in enumerate(frames):
+    if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:
+        return _read_record3d_poses(path, content["poses"])
+    entries = _list_entries(content)
+    if entries and all(np.shape(matrix) == (4, 4) for _, matrix in entries):
+        keys = PoseKeys("4x4 matrices by name", "matrix")
+        entries = [(name, {"matrix": matrix}) for name, matrix in entries]
+    elif not entries or len(entries) > MAX_POSES or (keys := find_pose_keys(entries[0][1])) is None:
+        raise DataError(path, found="no poses", expected=POSES, fix=_CHECK)
+    poses, times = np.tile(np.eye(4), (len(entries), 1, 1)), list[str]()
+    for index, (_, entry) in enumerate(entries):
         where = f"{path}, frame {index}"
-        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
-        poses[index, :3] = _parse_matrix(where, matrix, "a 4x4 'transform_matrix'")
-        names.append(str(frame.get("file_path", index)))
-    return names, np.asarray(poses @ OPENGL_AXES, np.float64)
+        poses[index] = parse_pose(where, keys, entry)
+        times += [str(_read_number(where, entry, keys.time))] if keys.time else []
+    names = [str(entry.get(keys.name, name)) for name, entry in entries]
+    if keys.program == "Meshroom" and isinstance(content.get("views"), list):
+        views = [view for view in content["views"] if isinstance(view, dict)]
+        images = {str(view.get("poseId")): str(view.get("path", "")) for view in views}
+        names = [images.get(name, name) for name in names]
+    is_named = keys.name or not all(name.isdecimal() for name, _ in entries)
+    note = f"poses of {path.name} are read as {keys.program}'s"
+    note += ", converted from the camera axes of OpenGL (y up, z backward) to OpenCV's" if keys.is_opengl else ""
+    note += ", inverted from world-to-camera" if keys.is_inverted else ""
+    return PoseList(poses, names if is_named else None, note, convert_times(times)[0] if times else None)
+
+
+def _list_entries(content: Any) -> list[tuple[str, Any]]:
+    """Return the images of a scene with their names: the list or mapping that contains them."""
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
+        content = content[0]  # OpenSfM's largest reconstruction
+    if isinstance(content, dict):
+        content = next((content[key] for key in ("frames", "shots", "poses") if key in content), content)
+    if isinstance(content, list):
+        return [(str(index), entry) for index, entry in enumerate(content)]
+    return list(content.items()) if isinstance(content, dict) else []
+
+
+def find_pose_keys(entry: Any) -> PoseKeys | None:
+    """Return the first entry of POSE_KEYS whose keys the pose of an image has; None if no entry fits."""
+    for keys in POSE_KEYS:
+        values = [_find_value(entry, key) for key in (keys.rotation, keys.position, keys.time) if key]
+        fits = not keys.position or np.size(_list_numbers(values[0])) == keys.numbers
+        if fits and all(value is not None for value in values):
+            return keys
+    return None
+
+
+def _find_value(entry: Any, key: str | tuple[str, ...]) -> Any:
+    """Return the value of a key, of a key inside another ("a.b"), or of several keys; None if one is missing."""
+    if isinstance(key, tuple):
+        values = [entry.get(name) if isinstance(entry, dict) else None for name in key]
+        return None if None in values else values
+    for name in key.split("."):
+        entry = entry.get(name) if isinstance(entry, dict) else None
+    return entry
+
+
+def _list_numbers(values: Any) -> Any:
+    """Return named numbers as a list, w before x, y and z; other values as they are."""
+    return [values[key] for key in "wxyz" if key in values] if isinstance(values, dict) else values
+
+
+def parse_pose(where: str, keys: PoseKeys, entry: Any) -> Array:
+    """Return T_world_camera (4, 4) of an image, with OpenCV's camera axes.
+
+    where: the file and the image, for messages.
+    keys: which keys the program uses.
+    entry: the image's values by key.
+
+    Raises DataError if a number is missing, or for a matrix that is not a rotation.
+    """
+    T, rotation = np.eye(4), _list_numbers(_find_value(entry, keys.rotation))
+    if not keys.position:
+        T[:3] = _parse_matrix(where, rotation, f"a 4x4 '{keys.rotation}'")
+    else:
+        position = _list_numbers(_find_value(entry, keys.position))
+        values = parse_numbers([str(value) for value in np.ravel([*np.ravel(rotation), *np.ravel(position)])])
+        if len(values) != keys.numbers + 3:
+            expected = f"{keys.numbers} numbers of '{keys.rotation}' and 3 of '{keys.position}'"
+            raise DataError(where, found="other numbers", expected=expected, fix=_CHECK)
+        if keys.numbers == 4:
+            check_unit_quaternions(where, values[None, :4])
+            T[:3, :3] = Rotation.from_quat(values[:4], scalar_first=True).as_matrix()
+        else:
+            R = Rotation.from_rotvec(values[:3]).as_matrix() if keys.numbers == 3 else values[:9].reshape(3, 3)
+            T[:3, :3] = find_nearest_rotation(where, R)
+        T[:3, 3] = values[keys.numbers :]
+    T = invert_poses(T) if keys.is_inverted else T
+    return T @ OPENGL_AXES if keys.is_opengl else T
+
+
+def _read_record3d_poses(path: Path, values: Any) -> PoseList:
+    rows = np.array([parse_numbers([str(value) for value in np.ravel(row)]) for row in values if np.size(row) == 7])
+    if len(rows) != len(values) or rows.ndim != 2 or len(rows) > MAX_POSES:
+        raise DataError(path, found="other poses", expected="qx qy qz qw x y z of each frame", fix=_CHECK)
+    check_unit_quaternions(path, rows[:, :4])
+    T = make_matrices(Rotation.from_quat(rows[:, :4]).as_matrix(), rows[:, 4:]) @ OPENGL_AXES
+    note = f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame, with OpenGL's axes"
+    return PoseList(T, None, note)
 
 
 _MAX_VALUE = 1e20
@@ -71,6 +218,9 @@ def _parse_matrix(where: str, values: Any, expected: str) -> Array:
     if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= _MAX_VALUE).all():
         raise DataError(where, found=f"no {expected.removeprefix('a ')}", expected=expected, fix=_CHECK)
     return np.column_stack([find_nearest_rotation(where, T[:3, :3]), T[:3, 3]])
+
+
+# -- transforms.json
 
 
 def is_transforms(path: Path) -> bool:
@@ -102,7 +252,8 @@ def read_transforms(path: Path) -> Reconstruction:
     file = _find_transforms(path)
     assert file is not None
     content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
-    names, T_world_camera = read_transform_poses(file, content)
+    listed = read_json_poses(file, content)
+    names, T_world_camera = listed.names or [], listed.matrices
     K, distortion = np.full((len(names), 3, 3), np.nan), np.zeros((len(names), 4))
     sizes, notes = np.zeros((len(names), 2), np.int64), ["camera axes are converted from OpenGL's to OpenCV's"]
     known = dict[tuple[Any, ...], tuple[Array | None, Array, tuple[int, int], str]]()
@@ -242,7 +393,7 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
         kept |= {"file_path": name, **camera, "transform_matrix": T[row].tolist()}
         for key in PATHS_OF_FRAMES if file is not None else ():
             if isinstance(kept.get(key), str):
-                kept[key] = _move_path(kept[key], *folders)
+                kept[key] = move_path(kept[key], *folders)
         frames.append(kept)
     scene = {key: value for key, value in before.items() if key not in (*_CAMERA_KEYS, "frames")}
     write_json(target, {**scene, "frames": frames})
@@ -256,8 +407,13 @@ def _is_same_camera(first: Reconstruction, row: int, second: Reconstruction, oth
 PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
 
 
-def _move_path(path: str, before: Path, after: Path) -> str:
-    """Return a path relative to a folder as one relative to another folder."""
+def move_path(path: str, before: Path, after: Path) -> str:
+    """Return a path relative to a folder as one relative to another folder; an absolute path stays.
+
+    path: the path.
+    before: the folder that it is relative to.
+    after: the other folder.
+    """
     if before == after or Path(path).is_absolute():
         return path
     return Path(os.path.relpath(before / path, after)).as_posix()
@@ -288,24 +444,14 @@ def find_phone_files(path: Path) -> list[Path]:
     for folder in (path / name for name in folders):
         files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES] if folder.is_dir() else []
         files = [file for file in files if file.name not in ("info.json", "mesh_info.json", "transforms.json")]
-        if (
-            files
-            and files[0].stat().st_size < MAX_FILE_BYTES
-            and _find_phone_layout(read_json(files[0], expected=PHONE))
-        ):
+        if files and files[0].stat().st_size < MAX_FILE_BYTES and _find_phone_keys(read_json(files[0], expected=PHONE)):
             return files
     return []
 
 
-_POLYCAM = tuple(f"t_{row}{column}" for row in range(3) for column in range(4))
-
-
-def _find_phone_layout(content: Any) -> str:
-    if not isinstance(content, dict):
-        return ""
-    if {*_POLYCAM, "fx", "fy", "cx", "cy"} <= content.keys():
-        return "Polycam"
-    return "3D Scanner App" if {"cameraPoseARFrame", "intrinsics"} <= content.keys() else ""
+def _find_phone_keys(content: Any) -> PoseKeys | None:
+    keys = find_pose_keys(content)
+    return keys if keys in (POLYCAM, SCANNER_APP) and ("fx" in content or "intrinsics" in content) else None
 
 
 def read_phone_files(path: Path) -> Reconstruction:
@@ -325,25 +471,22 @@ def read_phone_files(path: Path) -> Reconstruction:
     sizes, times = np.zeros((len(files), 2), np.int64), list[float]()
     for row, file in enumerate(files):
         content = read_json(file, expected=PHONE)
-        layout = _find_phone_layout(content)
-        if not layout:
+        if (keys := _find_phone_keys(content)) is None:
             raise DataError(file, found="no pose", expected=PHONE, fix="move other files to another folder")
-        if layout == "Polycam":
-            T[row, :3] = _parse_matrix(str(file), [_read_number(str(file), content, key) for key in _POLYCAM], "a pose")
+        T[row] = parse_pose(str(file), keys, content)
+        if keys is POLYCAM:
             K[row, [0, 1, 0, 1], [0, 1, 2, 2]] = [_read_number(str(file), content, key) for key in _FOCALS]
             sizes[row] = _read_size(str(file), content, ("width", "height"))
-            times.append(math.nan)
         else:
-            T[row, :3] = _parse_matrix(str(file), content["cameraPoseARFrame"], "a pose")
             K[row] = _parse_K(str(file), content["intrinsics"])
-            times.append(_read_number(str(file), content, "time"))
+        times.append(_read_number(str(file), content, keys.time) if keys.time else math.nan)
     is_timed = bool((np.diff(times) > 0).all())
     notes = ["camera axes are converted from ARKit's (OpenGL) to OpenCV's"]
     if files[0].parent.name == CORRECTED and files[0].parent.with_name("cameras").is_dir():
         notes.append(f"poses and K are those of {CORRECTED}, which belong to corrected_images, not to images")
     found = Reconstruction(
         names=tuple(file.stem for file in files),
-        T_camera_world=invert_poses(T @ OPENGL_AXES),
+        T_camera_world=invert_poses(T),
         K=K,
         distortion=np.zeros((len(files), 4)),
         sizes=sizes,
@@ -385,7 +528,7 @@ def write_phone_files(reconstruction: Reconstruction, out: Path) -> None:
             if "cameraPoseARFrame" in content:
                 content |= {"cameraPoseARFrame": T[row].ravel().tolist(), "intrinsics": K.ravel().tolist()}
             else:
-                content |= dict(zip(_POLYCAM, T[row, :3].ravel().tolist(), strict=True))
+                content |= dict(zip(POLYCAM.rotation, T[row, :3].ravel().tolist(), strict=True))
                 content |= dict(zip(_FOCALS, K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(), strict=True))
                 content |= dict(zip(("width", "height"), size, strict=True)) if all(size) else {}
             write_json(folder / f"{name}.json", content)
@@ -425,8 +568,6 @@ def read_record3d(path: Path) -> Reconstruction:
     assert file is not None
     content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES)
     listed = read_json_poses(file, content)
-    if listed is None:
-        raise DataError(file, found="no poses", expected=RECORD3D, fix=_CHECK)
     count = len(listed.matrices)
     K = np.tile(_parse_K(str(file), content["K"]), (count, 1, 1))
     rows = content.get("perFrameIntrinsicCoeffs")

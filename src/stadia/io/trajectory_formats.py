@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +22,15 @@ from stadia.io.array_files import (
     find_time_unit,
     invert_poses,
     is_g2o,
+    parse_numbers,
     read_g2o,
-    read_json_poses,
     read_npy_poses,
     read_pose_folder,
     read_seven_columns,
 )
 from stadia.io.colmap_model import read_colmap, read_image_lines
 from stadia.io.input_files import check_no_archive, natural_sort_key, read_json, read_text
-from stadia.io.scene_json import find_phone_files, read_phone_files, read_transform_poses
+from stadia.io.scene_json import POSES, find_phone_files, read_json_poses, read_phone_files
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
 MAX_BYTES = 128 << 20
@@ -64,7 +63,6 @@ CONVERSIONS = {
     ".bin": "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT",
     ".bag": "write TUM rows: evo_traj bag FILE TOPIC --save_as_tum",
     ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
-    ".npz": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
 }
 """Advice how to convert trajectory files that cannot be read, by suffix."""
 
@@ -74,8 +72,8 @@ COLMAP_IMAGES = ("images.txt", "images.bin")
 
 KAPTURE_POSES = "sensors/trajectories.txt"
 
-_HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp")
-"""Column of a ROS message's own time. `rostopic echo -p` writes the time of arrival first."""
+_HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp(?:\.secs?)?|timestamp_sample")
+"""Column of a message's own time. `rostopic echo -p` and PX4 write the time of arrival, or of logging, first."""
 
 
 class TrajectoryFormat(StrEnum):
@@ -100,15 +98,13 @@ DESCRIPTIONS = {
     TrajectoryFormat.KITTI: "12 numbers, the upper 3x4 of a camera-to-world pose, or a frame number and these 12",
     TrajectoryFormat.TUM: "8 numbers, t x y z qx qy qz qw",
     TrajectoryFormat.EUROC: "t x y z qw qx qy qz",
-    TrajectoryFormat.TRANSFORMS: "a transforms.json of nerfstudio",
+    TrajectoryFormat.TRANSFORMS: POSES,
     TrajectoryFormat.COLMAP: "an images.txt of COLMAP",
 }
 ANY = (
     "rows of KITTI (12 numbers), TUM (t x y z qx qy qz qw) or EuRoC (t x y z qw qx qy qz), COLMAP, transforms.json,"
     " g2o, .npy, or a folder of 4x4 files"
 )
-
-JSON = "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom or 3D Gaussian Splatting"
 
 FORMAT_OF_COLUMNS = {
     8: TrajectoryFormat.TUM,
@@ -168,13 +164,12 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     if path.suffix.lower() in (".json", ".sfm"):
-        expected = JSON
-        content = read_json(path, expected=expected)
-        if (listed := read_json_poses(path, content)) is not None:
-            return _order_poses(path, listed)
-        return _note_format(_read_transforms(path, content), format, TrajectoryFormat.TRANSFORMS)
+        listed = read_json_poses(path, read_json(path, expected=POSES))
+        return _note_format(_order_poses(path, listed), format, TrajectoryFormat.TRANSFORMS)
     if path.suffix.lower() == ".npy":
         return _order_poses(path, read_npy_poses(path))
+    if path.suffix.lower() in (".npz", ".glb"):
+        return _read_network_result(path)
     if path.is_dir() and not _find_inside(path, format) and (listed := read_pose_folder(path, ANY)) is not None:
         return _order_poses(path, listed)
     if path.name == COLMAP_IMAGES[1] and path.with_name("cameras.bin").is_file():
@@ -190,6 +185,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     if os.path.isfile(inside / f"{0:010d}.txt"):  # noqa: PTH113 - oxts of KITTI raw
         _refuse_positions(path, read_text(inside / f"{0:010d}.txt", expected=ANY).splitlines())
     lines = _read_lines(path, format)
+    if path.suffix.lower() == ".xml":
+        return _order_poses(path, _read_metashape(path, lines))
     _refuse_positions(path, lines)
     if _is_colmap(lines):
         return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
@@ -203,8 +200,7 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     columns = _find_named_columns(table) or _find_columns_by_values(table)
     seven = read_seven_columns(path, table.values) if columns is None and table.values.shape[1] == 7 else None
     if seven is not None:
-        is_timed = "ARKitScenes" in seven.note
-        return _leave_gaps(_order_poses(path, seven, table.values[:, 0] if is_timed else None), table)
+        return _leave_gaps(_order_poses(path, seven), table)
     found = _find_format(table, columns, format, is_reference=is_reference)
     if found is TrajectoryFormat.KITTI:
         return _note_format(_leave_gaps(_read_matrices(table), table), format, found)
@@ -215,12 +211,14 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     return _note_format(_leave_gaps(read, table), format, found)
 
 
+MAX_HEAD_LINES = 40  # of RTKLIB's header
 _WRITE_DEGREES = "write rows `t latitude longitude height 0 0 0 1` (s, degrees, m): they are read, for ATE only"
 _POSITIONS_ONLY = {
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<gpx": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
-    r"\$[A-Z]{5},": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
-    r"[^\n]*\b(?:lat|latitude)\b[^\n]*\b(?:lon|lng|longitude)\b(?![^\n]*\bq?w\b)": _WRITE_DEGREES,
-    r"(?:[-+.\deE]+ +){29}[-+.\deE]+ *$": "these are oxts of KITTI, one file a frame: write the T_w_imu of pykitti as"
+    r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<gpx": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
+    r"^\$[A-Z]{5},": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
+    r"^EPSG:4326\b": _WRITE_DEGREES,
+    r"^[^\n]*\b(?:lat|latitude)\b[^\n]*\b(?:lon|lng|longitude)\b(?![^\n]*\bq?w\b)": _WRITE_DEGREES,
+    r"\A(?:[-+.\deE]+ +){29}[-+.\deE]+ *$": "these are oxts of KITTI, one file a frame: write the T_w_imu of pykitti as"
     " rows of 12 numbers; stadia reads them as poses of the drive's folder",
 }
 """Patterns of the first lines of files without poses, mostly of GPS, and what the user can do."""
@@ -228,8 +226,9 @@ _POSITIONS_ONLY = {
 
 def _refuse_positions(path: Path, lines: Sequence[str]) -> None:
     """Raise DataError for positions in degrees without rotations: GPX, NMEA, tables, and oxts of KITTI."""
-    head = "\n".join(lines[:5])
-    fix = next((fix for pattern, fix in _POSITIONS_ONLY.items() if re.match(pattern, head, re.I | re.S | re.M)), None)
+    head = "\n".join(lines[:MAX_HEAD_LINES])
+    flags = re.IGNORECASE | re.DOTALL | re.MULTILINE
+    fix = next((fix for pattern, fix in _POSITIONS_ONLY.items() if re.search(pattern, head, flags)), None)
     if fix is not None:
         raise DataError(path, found="positions in degrees without camera poses", expected=ANY, fix=fix)
 
@@ -248,7 +247,7 @@ def _leave_gaps(trajectory: Trajectory, table: Table) -> Trajectory:
     return replace(trajectory, frames=frames, notes=tuple(notes))
 
 
-def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | None = None) -> Trajectory:
+def _order_poses(path: Path, listed: PoseList) -> Trajectory:
     known = np.isfinite(listed.matrices).all(axis=(1, 2))
     if not known.any():
         raise DataError(
@@ -260,11 +259,12 @@ def _order_poses(path: Path, listed: PoseList, times_s: NDArray[np.float64] | No
     poses = listed.matrices.copy()
     for index in np.flatnonzero(known):
         poses[index, :3, :3] = find_nearest_rotation(f"{path}, pose {index}", poses[index, :3, :3])
-    if listed.names is not None:
+    is_timed = listed.times_s is not None and bool((np.diff(listed.times_s) > 0).all())
+    if listed.names is not None and not is_timed:
         named = _order_by_name(path, listed.names, poses, listed.note)
         known = np.isfinite(named.T_world_camera).all(axis=(1, 2))
     else:
-        named = Trajectory(poses, times_s, path.name, (listed.note,))
+        named = Trajectory(poses, listed.times_s if is_timed else None, path.name, (listed.note,))
     if known.all():
         return named
     if named.times_s is None:
@@ -339,6 +339,9 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             texts = {column for column, word in enumerate(words) if not _is_number(word)}
             texts = texts if len(header) == len(words) > len(texts) else set()
             header = tuple(name for column, name in enumerate(header) if column not in texts)
+        elif not values:  # names of frames, such as odom and base_link
+            texts = {column for column, word in enumerate(words) if re.fullmatch(r"[A-Za-z_/]+", word)}
+            texts = texts if len(words) - len(texts) >= 8 else set()
         words = [word for column, word in enumerate(words) if column not in texts] if texts else words
         if values and len(words) != len(values[0]):
             raise _make_width_error(where, len(words), len(values[0]), expected)
@@ -733,11 +736,28 @@ def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.f
     return _order_by_name(path, [names[row] for row in rows], invert_poses(T_camera_world[rows]), note)
 
 
-def _read_transforms(path: Path, content: Any) -> Trajectory:
-    """Return the poses of a transforms.json, sorted by image name, with OpenCV's camera axes."""
-    names, poses = read_transform_poses(path, content)
-    note = f"poses of {path.name} are converted from the camera axes of OpenGL (y up, z backward) to OpenCV's"
-    return _order_by_name(path, names, poses, note)
+def _read_network_result(path: Path) -> Trajectory:
+    """Return the poses of an .npz or .glb of a network, such as VGGT or Depth Anything 3."""
+    from stadia.io.network_results import EXPECTED_NPZ, find_npz, read_glb, read_network_npz
+
+    if path.suffix.lower() == ".npz" and not find_npz(path):
+        fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"
+        raise DataError(path, found="no array of poses", expected=EXPECTED_NPZ, fix=fix)
+    read = read_glb(path) if path.suffix.lower() == ".glb" else read_network_npz(path)
+    return Trajectory(invert_poses(read.T_camera_world), None, path.name, read.notes)
+
+
+_METASHAPE_CAMERA = re.compile(r'<camera\b[^>]*\blabel="([^"]*)"[^>]*>\s*<transform>([^<]+)</transform>')
+
+
+def _read_metashape(path: Path, lines: Sequence[str]) -> PoseList:
+    """Return the poses of the aligned cameras of Metashape's XML: camera-to-world, in the scale of the chunk."""
+    found = _METASHAPE_CAMERA.findall("\n".join(lines))
+    matrices = [parse_numbers(text.split()) for _, text in found]
+    if not found or any(len(numbers) != 16 for numbers in matrices):
+        raise DataError(path, found="XML without poses", expected=ANY, fix="export the cameras of aligned images")
+    note = f"poses of {len(found)} cameras of {path.name} are read as Metashape's, in the scale of its chunk"
+    return PoseList(np.stack(matrices).reshape(-1, 4, 4), [name for name, _ in found], note)
 
 
 def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:

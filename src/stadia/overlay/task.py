@@ -23,7 +23,7 @@ from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.recording_scores import write_score
 from stadia.io.depth_files import DEPTH_KEYS, read_depth_map, write_depth_map, write_depth_png
 from stadia.io.image_files import list_images, read_rgb
-from stadia.io.image_io import write_image
+from stadia.io.image_io import compose_image_sheet, write_image
 from stadia.io.input_files import safe_join
 from stadia.io.output_files import hold_new_folder
 from stadia.overlay.composites import CompositeSamples, open_composites
@@ -36,7 +36,6 @@ from stadia.overlay.world.composite_files import is_composite_set
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions, Size, requested_size
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
-from stadia.training.loop.callbacks import compose_image_sheet
 from stadia.training.loop.run_folder import Run
 
 LOGITS_KEY = "mask_logits"

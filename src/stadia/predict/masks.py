@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from stadia.evaluation.plots.colormaps import color_categories
 from stadia.geometry.numpy_camera import Intrinsics, centered_K
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_upright_size
-from stadia.io.image_io import write_image
+from stadia.io.image_io import read_image, write_image
 from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, safe_join
 from stadia.io.output_files import check_output_folder
 from stadia.io.video_decoding import hash_source
@@ -57,7 +58,8 @@ class MasksRequest:
     """The arguments of `stadia masks SOURCE`.
 
     source: the video, images or dataset.
-    by: what makes the masks: a TFLite or ONNX file, a COCO file, a folder of masks, or a transformers network.
+    by: what makes the masks: a TFLite or ONNX file, annotations of COCO, labelme, VIA or CVAT, a folder of masks, or a
+        transformers network.
     out: folder of the masks, with one folder in it for each of several recordings.
     options: options for opening the source.
     every: take each n-th frame.
@@ -74,6 +76,8 @@ class MasksRequest:
     heights: Path | None = None
     road_by: str | None = None
 
+
+CITYSCAPES_SUFFIXES = ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_instanceIds", "_gtCoarse_labelIds")
 
 Masks = tuple[NDArray[np.uint8], NDArray[np.uint16] | None]
 """Class numbers (H, W), and object numbers (H, W) or None."""
@@ -101,7 +105,9 @@ def create_mask_maker(by: str) -> MaskMaker:
     Raises CheckpointError or DataError if it cannot be opened.
     """
     path = expand_home(by)
-    is_coco = path.suffix.lower() == ".json"
+    is_other = (path / "semantic").is_dir() or (path / "config.json").is_file() or any(path.glob("*.png"))
+    is_labelme = path.is_dir() and not is_other and any(path.glob("*.json"))
+    is_coco = path.suffix.lower() in (".json", ".xml") or is_labelme
     if is_coco or (path / "semantic").is_dir() or _is_flat_folder(path):
         reader = CocoMasks(path) if is_coco else MaskFiles(path)
         return MaskMaker(reader.classes, f"{path.name} {reader.fingerprint(LEFT)}", partial(_read_masks, reader))
@@ -117,9 +123,21 @@ def _is_flat_folder(path: Path) -> bool:
     """Return whether a folder has PNG masks named like the images. Raises DataError if classes.json is missing."""
     if not path.is_dir() or (path / "config.json").is_file() or not any(path.glob("*.png")):
         return False
+    first = min(path.glob("*.png"))
+    colors = read_image(first, cv2.IMREAD_UNCHANGED)
+    if colors.ndim == 3 and np.ptp(colors[..., :3], axis=2).any():
+        fix = (
+            "write the number of the class to each pixel. In panoptic PNGs of COCO, R + 256 G + 65536 B is the id of a"
+        )
+        fix += " segment in their JSON; the colors of CamVid, Mapillary and ADE20K are listed with the dataset"
+        raise DataError(first, found="a mask in colors", expected="one channel of class numbers", fix=fix)
     if not (path / "classes.json").is_file():
-        expected, fix = 'classes.json with a name for each number, {"1": "road", "2": "car"}', "add it"
-        raise DataError(path, found="PNG masks without names of their classes", expected=expected, fix=fix)
+        found, fix = "PNG masks without names of their classes", "add it"
+        if (suffix := next((end for end in CITYSCAPES_SUFFIXES if first.stem.endswith(end)), "")) != "":
+            found = f"masks of Cityscapes ({suffix})"
+            fix = f"add it, and name the masks as the images: {first.name.replace(suffix, '_leftImg8bit')}"
+        expected = 'classes.json with a name for each number, {"1": "road", "2": "car"}'
+        raise DataError(path, found=found, expected=expected, fix=fix)
     return True
 
 

@@ -306,9 +306,11 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, names: tuple[str, ...]
 
 
 def test_rows_without_a_pose_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = csv(tmp_path / "results.csv", GOOD, GOOD.replace("10 20 500", "nan nan nan"))
+    path = csv(
+        tmp_path / "results.csv", GOOD, *(GOOD.replace("10 20 500", t) for t in ("nan nan nan", "inf 0 0", "0 0 0", ""))
+    )
     assert len(read_results(path)) == 1
-    assert "1 of 2 rows without a pose" in caplog.text
+    assert "4 of 5 rows without a pose" in caplog.text
     csv(path, GOOD.replace("10 20 500", "nan nan nan"))
     with refuses(DataError, found="1 rows"):
         read_results(path)

@@ -9,7 +9,8 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import RunError
-from stadia.training.loop.callbacks import CsvLogger, TensorBoardLogger, WandbLogger, compose_image_sheet, read_rows
+from stadia.io.image_io import compose_image_sheet
+from stadia.training.loop.callbacks import CsvLogger, TensorBoardLogger, WandbLogger, read_rows
 from stadia.training.loop.run_folder import Run
 
 

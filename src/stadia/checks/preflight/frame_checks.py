@@ -26,8 +26,7 @@ from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.types import LEFT, RIGHT, Camera, Recording
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
 from stadia.io.image_files import read_image_header
-from stadia.io.image_io import read_image
-from stadia.training.loop.callbacks import compose_image_sheet
+from stadia.io.image_io import compose_image_sheet, read_image
 
 SAME_SHAPE = 0.02  # relative difference of the aspect ratios of one image at two sizes
 MAX_FRAMES = 120  # frames of a recording that are read

@@ -25,7 +25,7 @@ from stadia.data.formats.kitti import KittiCalibration
 from stadia.data.lens_distortion import EQUIDISTANT, FOV, RADTAN
 from stadia.data.video.video_camera import read_K
 from stadia.geometry.numpy_camera import check_K, make_K
-from stadia.io.array_files import parse_numbers
+from stadia.io.array_files import parse_numbers, read_npy, read_npz
 from stadia.io.input_files import parse_json, read_text
 from stadia.io.scene_json import find_image_size
 from stadia.io.yaml_files import parse_yaml
@@ -39,10 +39,19 @@ EXPECTED = (
 )
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
+MAX_NUMBERS = 64  # numbers of an array of a camera in an .npz, at most
 SENSOR = "sensor"  # name of the camera in a sensor.yaml
 _PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
-_OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
-_OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
+_OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "mtx", "K", "M", "CM")
+_OPENCV_DISTORTION = (
+    "distortion_coefficients",
+    "distCoeffs",
+    "Distortion_Coefficients",
+    "dist_coeffs",
+    "dist",
+    "D",
+    "kc",
+)
 _OPENCV_PROJECTION = ("projection_matrix", "P")
 _PINHOLE = ("fx", "fy", "cx", "cy")
 _TANGENTIAL, _FISHEYE = ("k1", "k2", "p1", "p2"), ("k1", "k2", "k3", "k4")
@@ -58,48 +67,59 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
 
     Raises DataError for an unreadable or unknown file.
     """
-    if path.suffix.lower() == ".bin":
-        fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
-        raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=fix)
-    text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
-    if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
-        cameras = _read_opencv(path, _parse_xml(path, text))
-        cameras = cameras or read_cameras_by_keys(path, parse_xml_tree(path, text, EXPECTED))
-    elif path.suffix.lower() in (".yaml", ".yml"):
-        cameras = _read_yaml(path, text)
-    elif path.suffix.lower() == ".json" and (keyed := _read_keyed_json(path, text)) is not None:
-        cameras = keyed
-    elif sensors := _KAPTURE_LINE.findall(text):
-        rows = (f"{number} {values.replace(',', ' ')}" for number, values in enumerate(sensors, 1))
-        cameras = list(_read_colmap(path, "\n".join(rows)))
-    elif "cameraID" in text and (rows_of_frames := _VKITTI_LINE.findall(text)):
-        cameras = _read_vkitti(path, rows_of_frames)
-    elif "camera matrix" in text:
-        cameras = _read_opencv(path, _parse_videre(text))
-    elif _COLMAP_LINE.search(text):
-        cameras = list(_read_colmap(path, text))
-    elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
-        cameras = _read_kitti(path, text)
-    elif path.suffix.lower() != ".json" and (named := read_text_camera(path, text)):
-        cameras = named
-    elif path.suffix.lower() != ".json" and (row := _read_rows(path, text)) is not None:
-        cameras = [row]
-    elif path.suffix.lower() != ".json" and re.match(r"[^#\n]*[A-Za-z]{4}", text.lstrip()):
-        cameras = []
-    else:
-        K = read_K(path)
-        if K.ndim == 3:
-            found, fix = f"{len(K)} matrices", "pass it as data.camera.K_file"
-            raise DataError(path, found=found, expected="one camera", fix=fix)
-        cameras = [CalibratedCamera("K", K)]
+    cameras = _read_cameras(path)
     if len(cameras) > MAX_CAMERAS:
         found = f"{len(cameras)} cameras, one for each image"
-        fix = "estimate one: colmap feature_extractor --ImageReader.single_camera 1"
+        fix = "estimate one for all images, such as by colmap feature_extractor --ImageReader.single_camera 1"
         raise DataError(path, found=found, expected=f"at most {MAX_CAMERAS}", fix=fix)
     if not cameras:
         fix = "see docs/how-to/own-data.md for the keys"
-        raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
+        raise DataError(path, found="0 cameras", expected=EXPECTED, fix=fix)
     return cameras
+
+
+def _read_cameras(path: Path) -> list[CalibratedCamera]:
+    suffix = path.suffix.lower()
+    if suffix == ".bin":
+        fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
+        raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=fix)
+    if suffix in (".npy", ".npz"):
+        arrays = {"K": read_npy(path)} if suffix == ".npy" else read_npz(path)
+        small = {name: values.tolist() for name, values in arrays.items() if values.size <= MAX_NUMBERS}
+        return _read_opencv(path, small)
+    text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    if suffix == ".xml" or text.lstrip().startswith("<"):
+        cameras = _read_opencv(path, _parse_xml(path, text))
+        return cameras or read_cameras_by_keys(path, parse_xml_tree(path, text, EXPECTED))
+    if suffix in (".yaml", ".yml"):
+        return _read_yaml(path, text)
+    if suffix == ".jsonl":  # of Aria: the calibration at each time
+        return _read_keyed_json(path, text.partition("\n")[0]) or []
+    is_json = suffix == ".json"
+    if is_json and (keyed := _read_keyed_json(path, text)) is not None:
+        return keyed
+    if sensors := _KAPTURE_LINE.findall(text):
+        rows = (f"{number} {values.replace(',', ' ')}" for number, values in enumerate(sensors, 1))
+        return list(_read_colmap(path, "\n".join(rows)))
+    if "cameraID" in text and (rows_of_frames := _VKITTI_LINE.findall(text)):
+        return _read_vkitti(path, rows_of_frames)
+    if "camera matrix" in text:
+        return _read_opencv(path, _parse_videre(text))
+    if _COLMAP_LINE.search(text):
+        return list(_read_colmap(path, text))
+    if re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
+        return _read_kitti(path, text)
+    if not is_json:
+        if named := read_text_camera(path, text):
+            return named
+        if (row := _read_rows(path, text)) is not None:
+            return [row]
+        if re.match(r"[^#\n]*[A-Za-z]{4}", text.lstrip()):
+            return []
+    K = read_K(path)
+    if K.ndim == 3:
+        raise DataError(path, found=f"{len(K)} matrices", expected="one camera", fix="pass it as data.camera.K_file")
+    return [CalibratedCamera("K", K)]
 
 
 _ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coefficients, as in DROID-SLAM
@@ -117,6 +137,8 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
             return CalibratedCamera("fx fy cx cy", make_K(path, *values[:4]), distortion=tuple(values[4:].tolist()))
     matrix = [parse_numbers(words) for words in rows]
     shapes = [len(row) for row in matrix]
+    if shapes == [9, 1]:  # FoundationStereo's, with the baseline in metres below
+        return CalibratedCamera("K", check_K(path, matrix[0].reshape(3, 3)))
     if shapes in ([4] * 4, [4] * 3) and matrix[2].tolist() == [0, 0, 1, 0]:
         return CalibratedCamera("K", check_K(path, np.stack(matrix[:3])[:, :3]))
     if shapes == [4] * 5 and matrix[4].tolist() == [0, 0, 0, 1]:  # RobotCar's, with the pose on the car below
@@ -491,7 +513,7 @@ def _flatten(values: Any) -> list[Any]:
 def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
     size = _find_size(path, content)
     cameras = []
-    for suffix in ("", "1", "2"):
+    for suffix in ("", "1", "2", "_left", "_right"):
         K_key = _find(content, _OPENCV_K, suffix)
         P_key = _find(content, _OPENCV_PROJECTION, suffix)
         if K_key is None and P_key is None:
@@ -572,7 +594,7 @@ def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None
     for width, height in (("image_width", "image_height"), ("width", "height")):
         if width in lower and height in lower:
             return _check_size(path, [lower[width], lower[height]])
-    for name in ("imagesize", "image_size", "size"):
+    for name in ("imagesize", "image_size", "img_size", "size"):
         if isinstance(lower.get(name), Mapping):
             return _find_size(path, lower[name])
         if name in lower:

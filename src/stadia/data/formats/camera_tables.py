@@ -118,6 +118,7 @@ class CameraKeys:
     center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), its outer corner ("corner"),
         or the middle of the image ("middle").
     also: keys that the program's cameras have too, if those of the numbers are common.
+    name_key: key of the camera's name; "" if the name is the key of the camera's values.
     """
 
     program: str
@@ -129,6 +130,13 @@ class CameraKeys:
     unit: Literal["pixels", "longer side", "sides"] = "pixels"
     center: Literal["pixel", "corner", "middle"] = "pixel"
     also: tuple[str, ...] = ()
+    name_key: str = ""
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return the keys that a camera must have. Metashape leaves out cx and cy if they are 0."""
+        numbers = (*self.K[:2], *self.size) if self.program == "Metashape" else filter(None, self.K)
+        return (*numbers, *self.also)
 
 
 _METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
@@ -144,14 +152,17 @@ CAMERA_KEYS = (
     CameraKeys("VINS", ("mu", "mv", "u0", "v0"), ("image_width", "image_height"), ("k2", "k3", "k4", "k5"),
                model_key="model_type"),
     CameraKeys("RealSense", ("fx", "fy", "ppx", "ppy"), ("width", "height"), ("coeffs",), model_key="distortion"),
-    CameraKeys("Basalt", ("fx", "fy", "cx", "cy"), ("width", "height"), model_key="camera_type"),
-    CameraKeys("ZED", ("fx", "fy", "cx", "cy"), ("width", "height")),
+    CameraKeys("Basalt", ("fx", "fy", "cx", "cy"), ("width", "height"), model_key="camera_type", also=("camera_type",)),
+    CameraKeys("camera", ("fx", "fy", "cx", "cy"), ("width", "height")),
     CameraKeys("Cityscapes", ("fx", "fy", "u0", "v0"), ("width", "height"), ()),
     CameraKeys("ScanNet", ("fx_color", "fy_color", "mx_color", "my_color"), ("colorWidth", "colorHeight"), ()),
     CameraKeys("Azure Kinect", tuple(f"Intrinsics.ModelParameters.{index}" for index in (2, 3, 0, 1)),
                ("SensorWidth", "SensorHeight"),
                tuple(f"Intrinsics.ModelParameters.{index}" for index in (4, 5, 13, 12, 6, 7, 8, 9)),
-               unit="sides", center="corner"),
+               unit="sides", center="corner", name_key="Purpose"),
+    CameraKeys("Aria", ("Projection.Params.0", "Projection.Params.0", "Projection.Params.1", "Projection.Params.2"),
+               ("width", "height"), tuple(f"Projection.Params.{index}" for index in range(3, 15)),
+               model_key="Projection.Name", name_key="Label"),
     *(CameraKeys(program, (f"{key}.0", f"{key}.4", f"{key}.2", f"{key}.5"), ("width", "height"), ())
       for key, program in (("camera_intrinsic", "nuScenes"), ("cam_K", "BOP"), ("intrinsic", "ScanNet++"),
                            ("intrinsics", "3D Scanner App"))),
@@ -211,9 +222,10 @@ def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
     for name, values in _walk(content, "", 0):
         flat = _flatten_keys(values)
         for keys in CAMERA_KEYS:
-            if all(key in flat for key in (*filter(None, keys.K), *keys.also)):
-                found.append(_make_camera(path, name or keys.program, keys, flat))
+            if all(key in flat for key in keys.required):
+                found.append(_make_camera(path, str(flat.get(keys.name_key, name)) or keys.program, keys, flat))
                 break
+    found.sort(key=lambda camera: camera.name.endswith("Depth"))  # images are of the color camera
     adjusted = [camera for camera in found if camera.name.endswith("adjusted")]
     found = adjusted or found
     if found and all(_is_same(camera, found[0]) for camera in found):  # one camera in the entry of each image
@@ -292,7 +304,7 @@ def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any
         width, height = (int(_number(path, flat, key)) for key in keys.size)
         size = (height, width)
     fx, fy = (_number(path, flat, key) for key in keys.K[:2])
-    cx, cy = (_number(path, flat, key) if key else 0.0 for key in keys.K[2:])
+    cx, cy = (_number(path, flat, key) if key in flat else 0.0 for key in keys.K[2:])
     if size is None and (keys.unit != "pixels" or keys.center == "middle"):
         expected = f"{keys.size[0]} and {keys.size[1]} of the images"
         raise DataError(where, found="no size", expected=expected, fix="export the calibration again with the size")

@@ -5,42 +5,29 @@ the scene's own unit.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.camera_tables import CalibratedCamera
-from stadia.data.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import DistortedCamera, make_undistortion, order_frames
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.numpy_camera import Intrinsics
-from stadia.io.array_files import FileEntry, parse_numbers, read_typed_json
+from stadia.io.array_files import invert_poses
 from stadia.io.image_files import read_rgb
-from stadia.io.input_files import MAX_TEXT_BYTES, natural_sort_key, read_lines, safe_join
+from stadia.io.input_files import natural_sort_key, read_json, read_text, safe_join
 
 TRANSFORMS = "transforms.json"
-CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # to the axes of nerfstudio: x right, y up, z backwards
+MAX_BYTES = 128 << 20  # of images.txt, which has the points of all images
 MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "model")
 IMAGE_FOLDERS = ("images", "")
-_Row = tuple[float, float, float, float]
-
-
-class _TransformsFrame(FileEntry):
-    file_path: Annotated[str, Field(min_length=1, max_length=4096)]
-    transform_matrix: tuple[_Row, _Row, _Row, _Row]
-
-
-class _TransformsFile(FileEntry):
-    frames: Annotated[list[_TransformsFrame], Field(min_length=1)]
 
 
 class Nerfstudio(DatasetFormat):
@@ -57,12 +44,13 @@ class Nerfstudio(DatasetFormat):
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         path = folder / TRANSFORMS
-        expected, fix = "frames with file_path and transform_matrix", "write it again with ns-process-data"
-        content: _TransformsFile = read_typed_json(path, _TransformsFile, expected=expected, fix=fix)
-        frames = sorted(content.frames, key=lambda frame: natural_sort_key(Path(frame.file_path)))
-        images = [_find_image(folder, frame.file_path) for frame in frames]
-        poses = np.array([frame.transform_matrix for frame in frames], np.float64) @ CAMERA_AXES
-        return make_recording(path, f"nerfstudio/{name}", images, read_calibration(path)[0], poses)
+        from stadia.io.scene_json import read_json_poses  # imports scipy, which recognizing a layout does not need
+
+        listed = read_json_poses(path, read_json(path))
+        names = listed.names or []
+        order = sorted(range(len(names)), key=lambda row: natural_sort_key(Path(names[row])))
+        images = [_find_image(folder, names[row]) for row in order]
+        return make_recording(path, f"nerfstudio/{name}", images, read_calibration(path)[0], listed.matrices[order])
 
 
 def _find_image(folder: Path, file_path: str) -> Path:
@@ -92,11 +80,14 @@ class ColmapModel(DatasetFormat):
         if len(cameras) > 1:
             found, fix = f"{len(cameras)} cameras", "reconstruct with one camera (--ImageReader.single_camera 1)"
             raise DataError(model / "cameras.txt", found=found, expected="one camera", fix=fix)
-        rows = sorted(_read_images(model / "images.txt"), key=lambda row: natural_sort_key(Path(row[0]), whole=True))
-        images = [_find_model_image(folder, name) for name, _ in rows]
-        return make_recording(
-            model / "images.txt", f"colmap/{name}", images, cameras[0], np.stack([pose for _, pose in rows])
-        )
+        from stadia.io.colmap_model import read_image_lines  # imports scipy
+
+        path = model / "images.txt"
+        text = read_text(path, expected="images.txt of COLMAP", max_bytes=MAX_BYTES)
+        read = read_image_lines(path, text.splitlines())
+        order = sorted(range(len(read.names)), key=lambda row: natural_sort_key(Path(read.names[row]), whole=True))
+        images = [_find_model_image(folder, read.names[row]) for row in order]
+        return make_recording(path, f"colmap/{name}", images, cameras[0], invert_poses(read.T_camera_world[order]))
 
 
 def _find_model(folder: Path) -> Path | None:
@@ -111,33 +102,6 @@ def _find_model_image(folder: Path, name: str) -> Path:
             return path
     path = folder / IMAGE_FOLDERS[0] / name
     raise DataError(path, found="no such image", expected="a file that images.txt names", fix="copy the images")
-
-
-def _read_images(path: Path) -> list[tuple[str, NDArray[np.float64]]]:
-    """Return name and camera-to-world (4, 4) of each image, from lines IMAGE_ID QW QX QY QZ TX TY TZ ID NAME."""
-    lines = read_lines(path, expected="images.txt of COLMAP", max_bytes=8 * MAX_TEXT_BYTES)
-    rows: list[tuple[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        words = line.split(maxsplit=9)
-        values = parse_numbers(words[1:8])
-        if line.lstrip().startswith("#") or not _is_image_line(words):
-            continue
-        norm = float(np.linalg.norm(values[:4])) if len(values) == 7 else 0.0
-        if abs(norm - 1) > 0.01:
-            expected, fix = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME", "export the model as text again"
-            raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, fix=fix)
-        T_camera_world = np.eye(4)
-        T_camera_world[:3, :3] = rotations_from_xyzw(np.roll(values[None, :4], -1, axis=1))[0]
-        T_camera_world[:3, 3] = values[4:]
-        rows.append((words[9].strip(), np.linalg.inv(T_camera_world)))
-    if not rows:
-        raise DataError(path, found="no image", expected="images.txt of COLMAP", fix="export the model as text again")
-    return rows
-
-
-def _is_image_line(words: list[str]) -> bool:
-    """Return whether a line is an image's: it ends with a name, and lines of points only have numbers."""
-    return len(words) == 10 and not len(parse_numbers(words[9].split()))
 
 
 def make_recording(

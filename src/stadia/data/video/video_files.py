@@ -187,25 +187,33 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
 MAX_MISSING_PARTS = 3  # gaps in the numbering that are named
 MIN_NUMBERED = 8  # images whose numbering shows gaps
 MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
+MIN_GAP_IN_TIME = 5.0  # usual intervals, of images named by their times
+_TIME_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
 
 
 def find_missing_numbers(names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     """Return the gaps in the numbering of a video's images: the image before it, and the first and last missing number.
 
-    names: names of the images in their order. Names that are not consecutive anyway have no gap.
+    names: names of the images in their order. Names that are not consecutive anyway have no gap. Times in seconds are
+        numbers without their decimal point.
 
     Examples:
         >>> find_missing_numbers([f"frame_{number:03d}.png" for number in (*range(12), *range(24, 40))])
         ((11, 12, 23),)
     """
-    digits = [re.search(r"([0-9]{1,18})[^0-9]*$", Path(name).stem) for name in names]
-    numbers = np.array([int(match[1]) for match in digits if match is not None], np.int64)
+    stems = [Path(name).stem for name in names]
+    is_timed = all(map(_TIME_NAME.fullmatch, stems))
+    digits = [re.search(r"([0-9]{1,19})[^0-9]*$", stem.replace(".", "") if is_timed else stem) for stem in stems]
+    texts = [match[1] for match in digits if match is not None]
+    if len(texts) < max(len(names), MIN_NUMBERED) or max(map(int, texts)) > np.iinfo(np.int64).max:
+        return ()
+    numbers = np.array([int(text) for text in texts], np.int64)
     steps = np.diff(numbers)
-    if len(numbers) < max(len(names), MIN_NUMBERED) or (steps < 1).any():
+    if (steps < 1).any():
         return ()
     usual = int(np.median(steps))  # 1, or the stride of an export: 0, 5, 10
-    rows = np.flatnonzero(steps > usual)
-    if len(rows) > MAX_SHARE_OF_GAPS * len(steps) or (steps % usual).any():
+    rows = np.flatnonzero(steps > (MIN_GAP_IN_TIME * usual if is_timed else usual))
+    if len(rows) > MAX_SHARE_OF_GAPS * len(steps) or (not is_timed and (steps % usual).any()):
         return ()
     return tuple((int(row), int(numbers[row]) + usual, int(numbers[row + 1]) - usual) for row in rows)
 

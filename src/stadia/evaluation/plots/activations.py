@@ -19,8 +19,7 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.evaluation.predict_frames import predict_inverse_depth
-from stadia.io.image_io import write_image
-from stadia.training.loop.callbacks import compose_image_sheet
+from stadia.io.image_io import compose_image_sheet, write_image
 from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints
 
 FIRST_FRAMES = 8  # frames that channels and their colors are chosen from

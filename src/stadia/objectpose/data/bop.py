@@ -342,7 +342,7 @@ def _check_score(what: str, score: float) -> float:
 
 
 def _parse_result(what: str, line: str) -> BopResult | None:
-    """Return the estimate of a line; None if its pose is NaN, which programs write after a failure."""
+    """Return the estimate of a line; None without a pose: failed estimates are NaN, inf, zeros or nothing."""
     words = line.split(",")
     try:
         if len(words) != 7:
@@ -351,11 +351,13 @@ def _parse_result(what: str, line: str) -> BopResult | None:
         score, time_s = float(words[3]), float(words[6])
         R, t_mm = (np.array([float(number) for number in word.split()]) for word in words[4:6])
         if len(R) != 9 or len(t_mm) != 3:
+            if not len(t_mm):
+                return None
             raise ValueError(f"{len(R)} and {len(t_mm)} numbers of a pose")
     except ValueError as error:
         expected = f"{RESULTS_HEADER} with 9 and 3 numbers"
         raise DataError(what, found=f"{error}", expected=expected, fix="write the file again") from error
-    if np.isnan([*R, *t_mm]).any():
+    if not np.isfinite([*R, *t_mm]).all() or not t_mm.any():
         return None
     if not math.isfinite(time_s):
         found = f"time {time_s}"
@@ -377,7 +379,7 @@ def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
 
 
 def read_results(path: Path) -> list[BopResult]:
-    """Read a BOP csv with at least one estimate. Rows whose pose is NaN are left out. Raises DataError with the line.
+    """Read a BOP csv with at least one estimate. Rows without a pose are left out. Raises DataError with the line.
 
     path: the file.
     """
@@ -391,9 +393,11 @@ def read_results(path: Path) -> list[BopResult]:
     parsed = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
     results = [result for result in parsed if result is not None]
     if without := len(parsed) - len(results):
-        log.warning("%s: %d of %d rows without a pose (NaN) are left out", path, without, len(parsed))
+        log.warning(
+            "%s: %d of %d rows without a pose (NaN, inf, zeros or nothing) are left out", path, without, len(parsed)
+        )
     if not results:
         found = "no estimate, the header alone" if start else f"no estimate, {path.stat().st_size} bytes"
-        found = f"{len(parsed)} rows, each with a pose of NaN" if parsed else found
+        found = f"{len(parsed)} rows, each without a pose" if parsed else found
         raise DataError(path, found=found, expected=f"{RESULTS_HEADER}, a row for each object found")
     return results

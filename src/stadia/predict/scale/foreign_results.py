@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.io.array_files import MAX_STACK_BYTES, OPENGL_AXES, list_npz_arrays, read_npz
+from stadia.io.array_files import MAX_STACK_BYTES, list_npz_arrays, read_npz
 from stadia.io.atomic_files import make_temporary_folder, open_atomic, write_json, write_lines
 from stadia.io.depth_files import (
     DEPTH_KEYS,
@@ -29,6 +28,7 @@ from stadia.io.depth_files import (
 )
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_writable, natural_sort_key, read_bytes, read_json, read_text, safe_join
+from stadia.io.scene_json import PATHS_OF_FRAMES, move_path, read_json_poses
 from stadia.io.trajectory_formats import read_trajectory
 from stadia.sfm.sparse_map import import_pycolmap
 
@@ -185,18 +185,10 @@ def _write_colmap(result: ForeignResult, out: Path, factor: float) -> None:
 
 
 def _read_transforms(path: Path, kind: str) -> ForeignResult:
-    content = read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES)
-    try:
-        frames = sorted(content["frames"], key=lambda frame: natural_sort_key(Path(frame["file_path"]), whole=True))
-        poses = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4) @ OPENGL_AXES
-        files = [Path(frame["file_path"]) for frame in frames]
-    except (KeyError, TypeError, ValueError) as error:
-        expected = "frames with file_path and a 4x4 transform_matrix"
-        raise DataError(path, found=f"{error!r}"[:100], expected=expected, fix="write it again") from error
-    return ForeignResult(path, kind, tuple(file.stem for file in files), poses)
-
-
-PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
+    listed = read_json_poses(path, read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES))
+    names = listed.names or []
+    order = sorted(range(len(names)), key=lambda row: natural_sort_key(Path(names[row]), whole=True))
+    return ForeignResult(path, kind, tuple(Path(names[row]).stem for row in order), listed.matrices[order])
 
 
 def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:
@@ -207,8 +199,8 @@ def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:
         for row in frame["transform_matrix"][:3]:
             row[3] *= factor
         for key in PATHS_OF_FRAMES:
-            if before != after and isinstance(frame.get(key), str) and not Path(frame[key]).is_absolute():
-                frame[key] = Path(os.path.relpath(before / frame[key], after)).as_posix()
+            if isinstance(frame.get(key), str):
+                frame[key] = move_path(frame[key], before, after)
     cloud = content.get("ply_file_path")
     if isinstance(cloud, str) and (source := safe_join(result.path.parent, cloud)).is_file():
         copy = f"{out.stem}.points.ply"

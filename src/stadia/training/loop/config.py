@@ -25,12 +25,17 @@ MAX_CHECK_SECONDS = 3600
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
-def check_slurm_tasks() -> None:
-    """Raise ConfigError if SLURM started or allocated several tasks without `--ntasks-per-node`.
+def check_launcher() -> None:
+    """Raise ConfigError if SLURM started or allocated several tasks without `--ntasks-per-node`, or if WORLD_SIZE names
+    several processes without torchrun.
 
     Lightning Fabric refuses such jobs, after the data have been checked. Interactive shells and torchrun are exempt, as
     in Fabric.
     """
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" in os.environ and processes != "1" and "LOCAL_WORLD_SIZE" not in os.environ:
+        found, fix = f"{processes} without LOCAL_WORLD_SIZE", "start by torchrun, or unset RANK"
+        raise ConfigError("WORLD_SIZE", found=found, expected="the variables of torchrun", fix=fix)
     tasks = os.environ.get("SLURM_NTASKS", "1")
     is_exempt = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "TORCHELASTIC_RUN_ID" in os.environ
     if tasks == "1" or is_exempt or "SLURM_NTASKS_PER_NODE" in os.environ:

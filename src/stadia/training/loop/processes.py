@@ -33,7 +33,7 @@ from stadia.core.errors import ConfigError, StadiaError, summarize_exception
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import read_json, safe_join
 from stadia.training.loop.batches import select_device
-from stadia.training.loop.config import TrainingConfig, check_slurm_tasks
+from stadia.training.loop.config import TrainingConfig, check_launcher
 
 JOBS = ".jobs"
 """This folder in the folder of runs records which run a job of torchrun or SLURM trains."""
@@ -77,10 +77,7 @@ def find_layout(config: TrainingConfig) -> ProcessLayout:
     if "LOCAL_WORLD_SIZE" in variables and "WORLD_SIZE" in variables:  # torchrun
         per_node = int(variables["LOCAL_WORLD_SIZE"])
         return ProcessLayout(max(int(variables["WORLD_SIZE"]) // per_node, 1), per_node, is_started=True)
-    if "RANK" in variables and int(variables.get("WORLD_SIZE", "1")) > 1:
-        found, fix = f"{variables['WORLD_SIZE']} without LOCAL_WORLD_SIZE", "start by torchrun, or unset RANK"
-        raise ConfigError("WORLD_SIZE", found=found, expected="the variables of torchrun", fix=fix)
-    check_slurm_tasks()
+    check_launcher()
     if "SLURM_PROCID" in variables and int(variables.get("SLURM_NTASKS", "1")) > 1:  # srun
         nodes = int(variables.get("SLURM_NNODES", "1"))
         return ProcessLayout(nodes, int(variables["SLURM_NTASKS"]) // nodes, is_started=True)
