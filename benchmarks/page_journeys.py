@@ -118,7 +118,7 @@ def write_film(path: Path, frames: list[tuple[float, bytes]]) -> None:
     """Write JPEG images with their times as a video at FILM_HZ."""
     times = np.array([time_s for time_s, _ in frames])
     size = SIZE["width"], SIZE["height"]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), FILM_HZ, size)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FILM_HZ, size)
     for now in np.arange(times[0], times[-1], 1 / FILM_HZ):
         data = frames[int(np.searchsorted(times, now, "right")) - 1][1]
         writer.write(cv2.resize(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), size))

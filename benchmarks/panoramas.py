@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.geometry.panorama import View, make_rays, make_rotation
+from stadia.io.image_files import read_rgb
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.renderer import render_image
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
@@ -92,6 +93,7 @@ def measure_abs_rel(
 def measure_depth(out: Path) -> dict[str, object]:
     """Predict panoramas and forward views of all worlds with `base`."""
     from stadia.predict.network import open_network
+    from stadia.predict.panorama import PanoramaSession
 
     network = open_network("base")
     weights = np.repeat(np.cos(((np.arange(HEIGHT) + 0.5) / HEIGHT - 0.5) * np.pi)[:, None], 2 * HEIGHT, 1)
@@ -107,11 +109,12 @@ def measure_depth(out: Path) -> dict[str, object]:
             file, truth = folder / f"{frame:06d}.png", np.load(folder / f"{frame:06d}.npy")
             photo = network.predict(file)
             joined = cv2.resize(photo.depth, (2 * HEIGHT, HEIGHT), interpolation=cv2.INTER_NEAREST)
-            image = cv2.imread(str(file))[..., ::-1]
+            image = read_rgb(file)
             alone = network.predict(np.ascontiguousarray(AHEAD.cut(image)), K=AHEAD.K).depth * length
             projected = cv2.remap(alone.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             ahead = np.where(is_ahead & (along > 0), truth, 0)
             session = photo.session
+            assert isinstance(session, PanoramaSession)
             row = {
                 "world": seed,
                 "frame": frame,
@@ -124,7 +127,8 @@ def measure_depth(out: Path) -> dict[str, object]:
             rows.append(row)
             print(json.dumps(row), flush=True)
     names = ("panorama", "panorama, ahead", "perspective, ahead")
-    return {name: float(np.mean([row[name][0] for row in rows])) for name in names} | {"images": len(rows)}
+    means = {name: float(np.mean([row[name][0] for row in rows])) for name in names}
+    return {**means, "images": len(rows)}
 
 
 def write_video(path: Path, images: list[NDArray[np.uint8]]) -> None:
@@ -146,7 +150,7 @@ def measure_map(out: Path) -> dict[str, object]:
     rows = []
     for seed in MAP_WORLDS:
         folder, poses = render_world(out, seed, tuple(range(MAP_FRAMES)))
-        images = [cv2.imread(str(folder / f"{frame:06d}.png"))[..., ::-1] for frame in range(MAP_FRAMES)]
+        images = [read_rgb(folder / f"{frame:06d}.png") for frame in range(MAP_FRAMES)]
         path_m = float(np.linalg.norm(np.diff(poses[:MAP_FRAMES, :3, 3], axis=0), axis=1).sum())
         row: dict[str, object] = {"world": seed, "path_m": path_m}
         for name, shown in (("panorama", images), ("ahead", [AHEAD.cut(image) for image in images])):

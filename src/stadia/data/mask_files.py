@@ -496,14 +496,13 @@ class CocoMasks:
         if image is None or side != "left":
             return None
         what = f"{self.path}: {image.file_name}"
-        if image.height is None or image.width is None:
-            image = image.model_copy(update={"height": height, "width": width})
-        _check_shape(what, image.height, image.width, height, width)
+        size = (height if image.height is None else image.height, width if image.width is None else image.width)
+        _check_shape(what, *size, height, width)
         shapes = self._of_image[image.id]
-        semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
-        areas = [int(np.count_nonzero(_decode_mask(shape, image, what))) for shape in shapes]
+        semantic, instance = np.zeros(size, np.uint8), np.zeros(size, np.uint16)
+        areas = [int(np.count_nonzero(_decode_mask(shape, size, what))) for shape in shapes]
         for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
-            mask = _decode_mask(shapes[index], image, what)  # again, because all masks together need gigabytes
+            mask = _decode_mask(shapes[index], size, what)  # again, because all masks together need gigabytes
             semantic[mask], instance[mask] = self._find_class(shapes[index], what), number
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
@@ -527,15 +526,15 @@ class CocoMasks:
         return self._number[annotation.category_id]
 
 
-def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool_]:
+def _decode_mask(shape: _Shape, size: tuple[int, int], what: str) -> NDArray[np.bool_]:
+    height, width = size
     if shape.lengths is None:
         runs = decode_run_lengths(shape.numbers) if isinstance(shape.numbers, str) else shape.numbers.tolist()
-        size = image.height, image.width
-        if shape.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
+        if shape.size != size or min(runs, default=0) < 0 or sum(runs) != height * width:
             found = f"runs of {min(sum(runs), 1 << 62)} pixels, size {shape.size}"
             raise DataError(what, found=found, expected=f"runs of {size[1]}x{size[0]}", fix="export the file again")
-        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(image.width, image.height).T
-    mask = np.zeros((image.height, image.width), np.uint8)
+        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
+    mask = np.zeros(size, np.uint8)
     for points in np.split(np.asarray(shape.numbers), np.cumsum(shape.lengths)[:-1]) if len(shape.lengths) else ():
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
             found, expected = f"a polygon of {len(points)} numbers", "x, y of 3 points or more"

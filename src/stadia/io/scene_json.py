@@ -110,11 +110,14 @@ def read_json_poses(path: Path, content: Any) -> PoseList:
     if entries and all(np.shape(matrix) == (4, 4) for _, matrix in entries):
         keys = PoseKeys("4x4 matrices by name", "matrix")
         entries = [(name, {"matrix": matrix}) for name, matrix in entries]
-    elif not entries or len(entries) > MAX_POSES or (keys := find_pose_keys(entries[0][1])) is None:
-        raise DataError(path, found="no poses", expected=POSES, fix=_CHECK)
+    else:
+        known = find_pose_keys(entries[0][1]) if 0 < len(entries) <= MAX_POSES else None
+        if known is None:
+            raise DataError(path, found="no poses", expected=POSES, fix=_CHECK)
+        keys = known
     poses, times = np.tile(np.eye(4), (len(entries), 1, 1)), list[str]()
-    for index, (_, entry) in enumerate(entries):
-        where = f"{path}, frame {index}"
+    for index, (name, entry) in enumerate(entries):
+        where = f"{path}, frame {_find_value(entry, keys.name or 'name') or name}"
         poses[index] = parse_pose(where, keys, entry)
         times += [str(_read_number(where, entry, keys.time))] if keys.time else []
     names = [str(entry.get(keys.name, name)) for name, entry in entries]

@@ -76,6 +76,9 @@ _HEADER_STAMP = re.compile(r"(?:.*\.)?header\.stamp(?:\.secs?)?|timestamp_sample
 """Column of a message's own time. `rostopic echo -p` and PX4 write the time of arrival, or of logging, first."""
 
 
+_FRAME_NAME = re.compile(r"(?!nan|[+-]?inf)[a-z_/]+", re.IGNORECASE)
+
+
 class TrajectoryFormat(StrEnum):
     """Formats of trajectories.
 
@@ -164,8 +167,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     if path.suffix.lower() in (".json", ".sfm"):
-        listed = read_json_poses(path, read_json(path, expected=POSES))
-        return _note_format(_order_poses(path, listed), format, TrajectoryFormat.TRANSFORMS)
+        read = _order_poses(path, read_json_poses(path, read_json(path, expected=POSES)))
+        return _note_format(read, format, TrajectoryFormat.TRANSFORMS)
     if path.suffix.lower() == ".npy":
         return _order_poses(path, read_npy_poses(path))
     if path.suffix.lower() in (".npz", ".glb"):
@@ -340,8 +343,8 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             texts = texts if len(header) == len(words) > len(texts) else set()
             header = tuple(name for column, name in enumerate(header) if column not in texts)
         elif not values:  # names of frames, such as odom and base_link
-            texts = {column for column, word in enumerate(words) if re.fullmatch(r"[A-Za-z_/]+", word)}
-            texts = texts if len(words) - len(texts) >= 8 else set()
+            texts = {column for column, word in enumerate(words) if _FRAME_NAME.fullmatch(word)}
+            texts = texts if 0 not in texts and len(words) - len(texts) >= 8 else set()
         words = [word for column, word in enumerate(words) if column not in texts] if texts else words
         if values and len(words) != len(values[0]):
             raise _make_width_error(where, len(words), len(values[0]), expected)
