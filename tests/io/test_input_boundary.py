@@ -8,13 +8,7 @@ import pytest
 from tests.source_trees import list_nodes
 
 SOURCE = Path(__file__).parents[2] / "src" / "stadia"
-BOUNDARY = (
-    "io/input_files.py",
-    "io/yaml_files.py",
-    "io/array_files.py",
-    "io/image_io.py",
-    "io/atomic_files.py",
-)
+BOUNDARY = ("io/input_files.py", "io/yaml_files.py", "io/array_files.py", "io/image_io.py", "io/atomic_files.py")
 
 FORBIDDEN = {
     "read_text": "read_text of io.input_files",
