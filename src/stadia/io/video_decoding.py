@@ -164,8 +164,9 @@ def _name_decoder_errors(path: Path) -> Iterator[None]:
 def _limit_frames(path: Path, stream: Any) -> None:
     """Raise DataError for large frames, and make FFmpeg refuse larger ones than the header states."""
     if stream.codec_context is None:
-        fix = "convert it: ffmpeg -i IN out.mp4"
-        raise DataError(path, found="a video of an unknown codec", expected="a codec of FFmpeg", fix=fix)
+        expected = "H.264, H.265 or another codec that FFmpeg decodes"
+        fix = "export it as .mp4 with the camera's program"
+        raise DataError(path, found="a video of an unknown codec", expected=expected, fix=fix)
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_VIDEO_PIXELS:
         found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels per frame"

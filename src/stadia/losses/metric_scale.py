@@ -103,10 +103,11 @@ class ScaleLossShares(NamedTuple):
 
 
 def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
-    """Return the shares of an epoch, counted from 0, in a schedule that ends at `epochs`.
+    """Return the factors of the two loss weights in an epoch, counted from 0.
 
-    The weight of the camera height grows slowly, because the road's depth is poor at first. The weight of object
-    heights falls, because they flatten objects. FUMET uses 20 of 60 epochs on KITTI and 12 of 35 on Cityscapes.
+    The weight of the camera height grows from 0, because the road's depth is poor at first. The weight of object
+    heights falls, because their loss makes objects flat. Both are constant from the epoch `epochs` on: FUMET takes 20
+    for 60 epochs of training on KITTI, and 12 for 35 on Cityscapes.
     """
     if epoch >= epochs:
         return ScaleLossShares(FINAL_OBJECT_SHARE, 1.0)

@@ -744,7 +744,7 @@ def _describe_axes(turn: Array, reconstruction: Reconstruction) -> tuple[str, st
     native = AXES_BY_NAME[OPENGL] if reconstruction.format in OPENGL_FORMATS else np.eye(3)
     file_axes = turn @ native
     rows = "; ".join(" ".join(f"{value:.0f}" for value in row + 0.0) for row in turn)
-    fix = f"turn the camera axes: multiply world-to-camera rotations from the left by [{rows}]"
+    fix = f"turn the camera axes: multiply world-to-camera matrices from the left by [{rows}]"
     if np.array_equal(file_axes, np.eye(3)):
         return "the poses have the camera axes of OpenCV (x right, y down, z forward), not the axes of the format", fix
     for name, known in AXES_BY_NAME.items():

@@ -37,7 +37,7 @@ def import_pycolmap() -> Any:
         raise StadiaError("stadia map", found="no pycolmap", expected=expected, fix=fix) from error
     pycolmap.logging.minloglevel = 3
     if is_first and threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):  # its handlers print where the program was, and end it
+        for number in (signal.SIGTERM, signal.SIGINT):  # pycolmap's handlers print a stack trace and end the program
             if (handler := signal.getsignal(number)) is not None:
                 signal.signal(number, handler)
     return pycolmap

@@ -15,7 +15,7 @@ from stadia.checks.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, Los
 from stadia.losses.loss_report import find_loss_errors
 
 MAX_BELOW_TRUTH = 0.003  # share of the loss's range along an axis; rounding and blur have .002
-MAX_DROP_AWAY = 0.02  # share of that range by which the loss may fall: image borders leave the frame in steps
+MAX_DROP_AWAY = 0.02  # share of that range by which the loss may fall off the truth: pixels leave the image one by one
 OFF_KINKS = 0.01  # relative noise that moves outputs away from kinks
 MIN_OUTPUT = 1e-3  # size of outputs that are 0, for the length of a change
 MAX_GRADIENT_GAP = 0.05  # relative difference from finite differences; stadia's losses have 1e-3

@@ -163,7 +163,7 @@ which blur is expected.
 
 MIN_PICTURE_PX = 64
 MAX_UNEVEN = 1.5  # ratio of the two bars of a photo, because a dark scene may be taken for one bar
-MIN_STATIC_SHARE = 0.002  # share of the image; a car that keeps its distance may seem smaller
+MIN_STATIC_SHARE = 0.002  # share of the image; a smaller static region may be a car ahead that keeps its distance
 SHORT_VIDEO = 600  # frames that are decoded one after the other
 VERSION = 1
 """Version of the stored results. Results of earlier versions are discarded."""

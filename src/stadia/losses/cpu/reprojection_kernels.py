@@ -238,9 +238,9 @@ def residual_rows(
     target_variance: Floats,  # (3, H, W)
     brightened: Floats | None,  # (N, 3, H, W) the target as bright as each image
     identity_residual: Floats,  # out (N, H, W)
-    largest: Floats,  # out (H, W) of them
-    best: Indices,  # out (H, W) N + index of the least residual
-    kinds: Indices,  # (N)
+    largest: Floats,  # out (H, W) the largest of the N residuals
+    best: Indices,  # out (H, W) N + index of the least residual; below N are warped images
+    kinds: Indices,  # (N) equal numbers for sources of one kind, temporal or stereo
     weights: Floats,
     column: Floats,
 ) -> None:

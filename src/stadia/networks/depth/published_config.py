@@ -108,7 +108,7 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
         size = given["height"], given["width"]
     elif isinstance(given, int):
         size = given, given
-    _refuse_other_steps(settings, size=given, may_pad=kind == "zoedepth")
+    _refuse_other_steps(settings, size=given, may_pad=kind in ("zoedepth", "chmv2"))
     if settings.get("do_resize") is False:
         size = None
     if kind in ("glpn", "chmv2"):

@@ -100,7 +100,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         raise NotImplementedError(f"{type(self).__name__} defines no training_step")
 
     def on_batch_start(self) -> None:
-        """Prepare each training batch, in all processes."""
+        """Run before each training batch, in every process; by default do nothing."""
 
     def parameter_groups(self) -> Groups:
         """Return the groups for the optimizer, every trainable parameter once."""
