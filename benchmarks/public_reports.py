@@ -1780,7 +1780,7 @@ add_kept_case("ns-equirectangular", "EQUIRECTANGULAR", "saved nothing", "Fix", a
 add_kept_case("ns-per-frame-camera", r"saved .*\[\[500.*\[\[700.*\[\[650", outcome="right", after=show_saved_camera)
 add_kept_case("ns-per-frame-scene", "24 frames", outcome="right", damaging="E09|associate")  # fmt: skip
 add_kept_case("photo-cropped-exif", "crop", r"[Ff]ix|--fov|field of view")
-add_kept_case("photo-panorama", "equirectangular|panorama", "Fix")
+add_kept_case("photo-panorama", "a panorama by its XMP data", outcome="right")
 add_kept_case("photo-webp-named-jpg", r"depth \d", outcome="right", damaging="neither PNG nor JPEG|remove its frame")
 add_kept_case("photos-heic-webp", "webp|3 frames|good|found", outcome="right", damaging="expected a dataset of one of")
 add_kept_case("record3d-metadata", r"saved .*\[\[500.*318.*242", outcome="right", damaging="normalized",

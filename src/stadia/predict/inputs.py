@@ -174,6 +174,9 @@ def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path
     )
 
 
+_TIFF = (".tif", ".tiff")  # whose float values only decoding names; panoramas are JPEG or PNG
+
+
 def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
     """Return how an image was recognized as a panorama of 360 x 180 degrees, in words; "" for other inputs.
 
@@ -184,7 +187,8 @@ def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
 
     Raises ConfigError for options that have no effect on a panorama.
     """
-    if not is_own_file(path, options.get("format", "auto")) or path.suffix.lower() not in IMAGE_SUFFIXES:
+    suffix = path.suffix.lower()
+    if not is_own_file(path, options.get("format", "auto")) or suffix not in IMAGE_SUFFIXES or suffix in _TIFF:
         return ""
     height, width = read_upright_size(path)
     if width != 2 * height or "camera" in options or find_camera_file(path) is not None:

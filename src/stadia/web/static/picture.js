@@ -9,7 +9,7 @@ const MAX_CLOUD = 250000, SLOW_S = 3; // of slow connections, points are sent on
 const HERO = { name: "table", length: { kind: "length", points: [[60, 330], [250, 150]] } }; // by the depth camera 1.75 m
 
 export function startPicture(session) {
-  const state = { photo: null, result: null, changes: {}, shown: null, request: null, cloud: null, isHero: false };
+  const state = { photo: null, result: null, before: null, changes: {}, shown: null, request: null, cloud: null, isHero: false };
   const stage = startStage("", measureItem, showMeasured);
   const scale = startScale("", () => stage, (known) => change({ known }));
 
@@ -43,19 +43,25 @@ export function startPicture(session) {
     }
   }
 
-  // A result that was shown before stays, with its settings; a picture without one waits for another network.
+  // A result that was shown before stays or returns, with its settings; a picture without one waits for another network.
   function showFailure(error) {
     if (state.result) showSettings(state.result);
     else if (error.about?.photo) {
       state.photo = error.about.photo;
       openDetails("settings-part");
+    } else if (state.before) {
+      const key = state.before;
+      begin(`/api/photos/${key}/image.jpg`);
+      run("", (signal) => get(`/api/photos/${key}`, signal).then((reply) => reply.json()), true);
     } else leave();
     showError(error);
   }
 
   // The first page, with an example.
   function leave() {
-    Object.assign(state, { photo: null, result: null, changes: {}, isHero: true });
+    Object.assign(state, { photo: null, result: null, before: null, changes: {}, isHero: true });
+    const picture = `/static/examples/${HERO.name}.jpg`;
+    if (byId("shown").getAttribute("src") !== picture) byId("shown").src = picture;
     byId("welcome").hidden = false;
     byId("result").classList.replace("working", "opening");
     history.replaceState(null, "", "#picture");
@@ -67,7 +73,9 @@ export function startPicture(session) {
 
   // While it works, the page shows the picture: `src`, or nothing of a picture that the browser cannot draw.
   function begin(src) {
-    Object.assign(state, { photo: null, result: null, shown: null, changes: {}, isHero: false });
+    const before = state.result && !state.isHero ? state.photo : null; // a picture that fails returns to it, once
+    Object.assign(state, { photo: null, result: null, before, shown: null, changes: {}, isHero: false });
+    stage.clear();
     byId("welcome").hidden = true;
     byId("result").hidden = false;
     byId("result").classList.replace("opening", "working") || byId("result").classList.add("working");

@@ -7,7 +7,7 @@ const HELP = {
   length: "Click or tap two points for their distance, in the picture or in 3D.", area: "Click the corners of an area; a click on the first one closes it.",
   angle: "Click three points: the angle is at the second.", height: "Click a point for its height over the ground, which must be in the picture.",
 };
-const CLOSE_PX = 12, DRAG_PX = 4, MAX_ZOOM = 8, DOUBLE_ZOOM = 2.5, WHOLE = { zoom: 1, x: 0, y: 0 };
+const CLOSE_PX = 12, DRAG_PX = 4, KNOB_PX = 20, MAX_ZOOM = 8, DOUBLE_ZOOM = 2.5, WHOLE = { zoom: 1, x: 0, y: 0 };
 const limit = (value, least, most) => Math.min(Math.max(value, least), most);
 
 // A copy of a part of the page, whose ids begin with `prefix`.
@@ -37,6 +37,14 @@ export function startStage(id, measureItem, changed) {
     if (isNew) part("value").textContent = "Point at the picture to see its depth";
     tip.hidden = true;
     showView();
+  }
+
+  // Without a result, as while another picture is opened, nothing of the one before is left.
+  function clear() {
+    Object.assign(state, { result: null, values: null, items: [], points: [], cross: null, view: WHOLE, before: null });
+    for (const name of ["marks", "labels", "measured"]) part(name).replaceChildren();
+    for (const name of ["distance", "value"]) part(name).textContent = "";
+    tip.hidden = part("tools").hidden = part("measured").hidden = true;
   }
 
   // -- the part of the picture that is shown: zoomed around a place, by wheel, pinch, double click or keys
@@ -106,6 +114,7 @@ export function startStage(id, measureItem, changed) {
   const shownItems = () => state.items.filter((item) => item.frame === state.frame);
 
   function draw() {
+    if (!state.result) return;
     const size = Math.max(state.result.width, 100) / 60 / state.view.zoom, lines = [], labels = [], shown = shownItems();
     const shapes = [...shown, { kind: kind.value, points: state.points, isOpen: true }];
     const line = (className, [x1, y1], [x2, y2]) => {
@@ -281,15 +290,25 @@ export function startStage(id, measureItem, changed) {
     handle.style.left = `${left}%`;
   }
   split?.addEventListener("input", showSplit);
-  handle?.addEventListener("pointerdown", (event) => { event.preventDefault(); event.stopPropagation(); handle.setPointerCapture(event.pointerId); });
+  handle?.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    [pressed, isDrag] = [[event.clientX, event.clientY], false];
+    handle.setPointerCapture(event.pointerId);
+  });
   handle?.addEventListener("pointermove", (event) => {
     event.stopPropagation();
     if (!handle.hasPointerCapture(event.pointerId)) return;
+    isDrag ||= Math.abs(event.clientX - pressed[0]) > DRAG_PX;
+    if (!isDrag) return;
     const box = stage.getBoundingClientRect();
     split.value = 100 - 100 * limit((event.clientX - box.left) / box.width, 0, 1);
     showSplit();
   });
-  handle?.addEventListener("click", (event) => event.stopPropagation());
+  handle?.addEventListener("click", (event) => { // of the line next to the knob, a click without a drag is one of the picture
+    const box = stage.getBoundingClientRect();
+    if (isDrag || Math.abs(event.clientY - box.top - box.height / 2) < KNOB_PX) event.stopPropagation();
+  });
   showSplit();
   new ResizeObserver(() => state.result && draw()).observe(stage);
 
@@ -317,7 +336,7 @@ export function startStage(id, measureItem, changed) {
     return { items, lengths: found.filter((item) => item.isIn3d).map((item) => item.found.points) };
   }
   const marksIn3d = () => state.items.filter((item) => item.found).map(({ kind: what, found }) => ({ points: what === "area" ? [...found.points, found.points[0]] : found.points, text: found.label }));
-  return { show, add, addFound, addPoint, measure, points, form, marksIn3d };
+  return { show, clear, add, addFound, addPoint, measure, points, form, marksIn3d };
 }
 
 // The panel "Set the scale": a length that the user knows, of the two points, of the first, or of the camera's height.
