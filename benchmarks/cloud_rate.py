@@ -12,19 +12,15 @@ from __future__ import annotations
 import argparse
 import io
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from page_journeys import FLAGS, serve_app
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 WIDTHS = (1400, 390)
 SETTLE_S = 2.0
 """Turning before the measurement: the page finds the number of points that its machine draws."""
@@ -51,19 +47,6 @@ def make_picture() -> bytes:
     stream = io.BytesIO()
     Image.fromarray(small).resize((1600, 1200), Image.Resampling.BICUBIC).save(stream, "PNG")
     return stream.getvalue()
-
-
-@contextmanager
-def serve_app(network: str) -> Iterator[str]:
-    """Give the address of `stadia app` with a network."""
-    command = [sys.executable, "-m", "stadia", "app", network, "--port", "0", "--no-token"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        yield server.stdout.readline().removeprefix("page:").strip()
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def wait_until(page: Any, condition: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, GeometryError
-from stadia.geometry.panorama import looks_like_panorama, make_rays
+from stadia.geometry.panorama import is_panorama, make_rays
 from stadia.io.image_io import write_image
 from stadia.predict.inputs import describe_panorama
 from stadia.predict.network import open_network
@@ -35,12 +35,12 @@ def draw_panorama() -> NDArray[np.uint8]:
 
 def test_a_panorama_is_recognized_by_its_edges(file: Path) -> None:
     image = draw_panorama()
-    assert looks_like_panorama(image)
-    assert looks_like_panorama(np.roll(image, 50, axis=1))
-    assert not looks_like_panorama(image[:, :-2])
-    assert not looks_like_panorama(np.ascontiguousarray(image[32:96, 20:148]))
+    assert is_panorama(image)
+    assert is_panorama(np.roll(image, 50, axis=1))
+    assert not is_panorama(image[:, :-2])
+    assert not is_panorama(np.ascontiguousarray(image[32:96, 20:148]))
     framed = cv2.copyMakeBorder(image, 64, 64, 128, 128, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-    assert not looks_like_panorama(framed)
+    assert not is_panorama(framed)
     assert "panorama" in describe_panorama(file, {})
     assert describe_panorama(file, {"camera": {"focal_px": 200}}) == ""
     with pytest.raises(ConfigError):

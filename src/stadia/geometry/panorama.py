@@ -122,7 +122,7 @@ class View:
         return xy, is_seen
 
 
-def looks_like_panorama(image: NDArray[np.uint8]) -> bool:
+def is_panorama(image: NDArray[np.uint8]) -> bool:
     """Return whether an image (H, W, 3) is twice as wide as high, its left edge continues the right one, and its first
     and last row each show one point.
     """

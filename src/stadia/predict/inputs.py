@@ -39,7 +39,7 @@ from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_c
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
-from stadia.geometry.panorama import looks_like_panorama
+from stadia.geometry.panorama import is_panorama
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RUN_FILE, read_run_facts
@@ -195,7 +195,7 @@ def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
         return ""
     if read_projection(path) == EQUIRECTANGULAR:
         origin = "a panorama by its XMP data"
-    elif looks_like_panorama(read_rgb(path)):
+    elif is_panorama(read_rgb(path)):
         origin = "a panorama, because its edges meet"
     else:
         return ""

@@ -488,10 +488,10 @@ def is_panorama_video(source: Path) -> bool:
         size = stream.codec_context.width, stream.codec_context.height
     if size[0] != 2 * size[1]:
         return False
-    from stadia.geometry.panorama import looks_like_panorama
+    from stadia.geometry.panorama import is_panorama
 
     shown = [next(stream_segment(source, share), None) for share in PANORAMA_SHARES]
-    found = [looks_like_panorama(frame.image) for frame in shown if frame is not None]
+    found = [is_panorama(frame.image) for frame in shown if frame is not None]
     return 2 * sum(found) > len(found)
 
 

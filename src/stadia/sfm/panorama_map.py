@@ -1,4 +1,4 @@
-"""Map a video of equirectangular panoramas: each key frame is a rig of perspective views with fixed rotations."""
+"""Map a video of equirectangular panoramas: each keyframe is a rig of perspective views with fixed rotations."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from stadia.sfm.sparse_map import (
 
 FORMAT = "stadia-panorama-map"
 ROWS = ((0, 6),)
-"""Pitch and number of the views of a key frame: level ones, since sky and photographer give no points."""
+"""Pitch and number of the views of a keyframe: level ones, since sky and photographer give no points."""
 
 FOV_DEG, MAX_SIDE = 90.0, 512
 MAX_FEATURES = 1500
 NEIGHBORS = (1, 2, 3, 5)
-"""Differences in number of the key frames that are matched. Places that the camera visits again are not searched."""
+"""Differences in number of the keyframes that are matched. Places that the camera visits again are not searched."""
 
 TRACKED_SIZE = 512, 256
-"""Width and height of the panoramas, pixels, in which motion is tracked to choose key frames."""
+"""Width and height of the panoramas, pixels, in which motion is tracked to choose keyframes."""
 
 MIN_MOTION_PX = 5.0
-"""Median motion, pixels of TRACKED_SIZE, after which a frame becomes a key frame; 5 are 3.5 degrees."""
+"""Median motion, pixels of TRACKED_SIZE, after which a frame becomes a keyframe; 5 are 3.5 degrees."""
 
 MIN_TRACKED = 0.5
-"""Share of the points that are tracked, below which a frame becomes a key frame."""
+"""Share of the points that are tracked, below which a frame becomes a keyframe."""
 
 MIN_KEYS = 4
 MIN_PLACED = 0.8
-"""Smallest share of key frames with a pose in a map that is not doubtful."""
+"""Smallest share of keyframes with a pose in a map that is not doubtful."""
 
 MIN_ANGLE_DEG = 2.0
 """Smallest median angle of triangulation, degrees, in a map that is not doubtful."""
@@ -65,7 +65,7 @@ class PanoramaMap:
     """The map of a panoramic video. The world is the first frame with a pose, with the axes of the panorama.
 
     folder: folder of the written map.
-    placed: every video frame in order, with its pose if it has one. Poses of frames between key frames are
+    placed: every video frame in order, with its pose if it has one. Poses of frames between keyframes are
         interpolated.
     points: (P, 3), in the unit of the map.
     noise_px: mean reprojection error, pixels of a view.
@@ -88,7 +88,7 @@ class PanoramaMap:
         counts = count_status(self.placed)
         keys, lost = counts.get(FrameStatus.KEY, 0), counts.get(FrameStatus.LOST, 0)
         if lost > (1 - MIN_PLACED) * len(self.placed):
-            return f"{lost} of {len(self.placed)} frames have no pose ({keys} key frames have one)"
+            return f"{lost} of {len(self.placed)} frames have no pose ({keys} keyframes have one)"
         if self.angle_deg < MIN_ANGLE_DEG:
             return f"the median angle of triangulation is {self.angle_deg:.1f} degrees: the camera hardly moved"
         return ""
@@ -104,7 +104,7 @@ def map_panorama(
 
     source: the video.
     out: folder of the map; None puts it next to the video.
-    has_views: whether to write the views of the key frames too, which the COLMAP model refers to.
+    has_views: whether to write the views of the keyframes too, which the COLMAP model refers to.
     track: wraps loops to show their progress.
 
     Raises DataError if the video cannot be mapped; nothing is written in this case.
@@ -127,10 +127,10 @@ def map_panorama(
 def _cut_key_frames(
     source: Path, folder: Path, track: TrackProgress
 ) -> tuple[list[View], list[tuple[str, float | None]], list[int]]:
-    """Write the views of key frames; return the views, name and time of all frames, and the numbers of key frames."""
+    """Write the views of keyframes; return the views, name and time of all frames, and the numbers of keyframes."""
     views, frames, keys = list[View](), list[tuple[str, float | None]](), list[int]()
     chooser, last = KeyFrameChooser(), None
-    for frame in track(stream_video(source, takes_panoramas=True), estimate_frame_count(source), "choosing key frames"):
+    for frame in track(stream_video(source, takes_panoramas=True), estimate_frame_count(source), "choosing keyframes"):
         if not views:
             side = min(MAX_SIDE, round(frame.image.shape[1] / np.pi) // 2 * 2)
             views = make_views(ROWS, side, FOV_DEG)
@@ -139,7 +139,7 @@ def _cut_key_frames(
         if chooser.choose(frame.image):
             keys.append(len(frames) - 1)
             _write_views(folder, views, frames[-1][0], frame.image)
-    if last is not None and keys[-1] != len(frames) - 1:  # so that every frame is between two key frames
+    if last is not None and keys[-1] != len(frames) - 1:  # so that every frame is between two keyframes
         keys.append(len(frames) - 1)
         _write_views(folder, views, frames[-1][0], last)
     return views, frames, keys
@@ -159,7 +159,7 @@ class KeyFrameChooser:
         self._xy: Any = None
 
     def choose(self, image: NDArray[np.uint8]) -> bool:
-        """Return whether the next frame (H, W, 3) RGB is a key frame."""
+        """Return whether the next frame (H, W, 3) RGB is a keyframe."""
         small = cv2.resize(image, TRACKED_SIZE, interpolation=cv2.INTER_AREA)
         gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
         if self._gray is not None and self._xy is not None:
@@ -179,7 +179,7 @@ class KeyFrameChooser:
 def _reconstruct(
     source: Path, work: Path, views: Sequence[View], keys: Sequence[tuple[str, float | None]], track: TrackProgress
 ) -> Any:
-    """Return the pycolmap.Reconstruction of the key frames, in the world of the first frame with a pose."""
+    """Return the pycolmap.Reconstruction of the keyframes, in the world of the first frame with a pose."""
     pycolmap = import_pycolmap()
     database, threads = work / "database.db", os.cpu_count() or 1
     with pycolmap.Database.open(str(database)):
@@ -230,7 +230,7 @@ def _match_neighbors(
     threads: int,
     track: TrackProgress,
 ) -> None:
-    """Match each view with the same view and its two neighbors in near key frames."""
+    """Match each view with the same view and its two neighbors in near keyframes."""
     matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
     matching.num_threads, matching.use_gpu = threads, False
     verification = pycolmap.TwoViewGeometryOptions()
@@ -275,7 +275,7 @@ def _name_frame(model: Any) -> Any:
 
 
 def _place_frames(model: Any, frames: Sequence[tuple[str, float | None]]) -> list[PlacedFrame]:
-    """Return every video frame, with the pose of key frames, or one between two near key frames."""
+    """Return every video frame, with the pose of keyframes, or one between two near keyframes."""
     pycolmap, name_of = import_pycolmap(), _name_frame(model)
     registered = [model.frames[number] for number in model.reg_frame_ids()]
     known = {int(name_of(frame)): frame.rig_from_world for frame in registered}
