@@ -72,6 +72,24 @@ def test_the_older_form_of_dji_has_longitude_first(tmp_path: Path) -> None:
     assert read_srt_positions(path) is None
 
 
+def test_matrice_has_latitude_first_and_a_height(tmp_path: Path) -> None:
+    path = tmp_path / "matrice.srt"
+    rows = [f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\nGPS(60.0,8.{n:04},0.0M) BAROMETER:1M\n" for n in range(3)]
+    path.write_text("\n".join(rows))
+    positions = read_srt_positions(path)
+    assert positions is not None
+    np.testing.assert_allclose(positions.metres[:, 0], [0, 5.58, 11.17], atol=0.05)
+
+
+def test_the_speed_that_a_drone_states_replaces_that_of_rounded_positions(video: Path) -> None:
+    line = "GPS (8.2090, 47.4692, 18), D 49.21m, H 45.60m, H.S {}m/s, V.S {}m/s"
+    rows = [f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{line.format(3 * n, -4 * n)}\n" for n in range(3)]
+    video.with_suffix(".srt").write_text("\n".join(rows))
+    track = find_track(video)
+    assert track is not None
+    np.testing.assert_allclose(track.speeds, [0, 5, 10])
+
+
 def drive(times_s: np.ndarray) -> np.ndarray:
     """Return the speed of a drive, m/s."""
     return 8 + 3 * np.sin(times_s / 3)

@@ -149,6 +149,16 @@ def test_a_place_where_the_camera_only_turns_shows_no_scale():
     assert not np.isnan(measure_agreement(sparse, pairs).shares()).any()
 
 
+def test_a_plane_does_not_turn_the_path_around():
+    """For a plane, both rotations of an essential matrix may put the points in front of both cameras."""
+    random = np.random.default_rng(0)
+    points = np.column_stack((random.uniform(-4, 4, 600), random.uniform(-3, 3, 600), np.full(600, 6.0)))
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    T[:, 0, 3] = -0.1 * np.arange(COUNT)
+    sparse = observe(LENS, T, points, random=random)
+    assert measure_turns(sparse, match_frames(sparse, list_neighbors(range(COUNT), 1))).max() < 3
+
+
 @pytest.mark.slow
 def test_a_path_that_turns_otherwise_than_its_matches_is_refused():
     sparse, pairs = make_world()

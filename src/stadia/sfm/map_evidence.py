@@ -309,6 +309,9 @@ def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
 def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     """Compare the rotation between successive keyframes in the map with the rotation from their matches alone.
 
+    An essential matrix leaves two rotations, half a turn apart. Which one puts the points in front of both cameras is
+    uncertain for a plane, so the nearer one counts.
+
     sparse: the map.
     pairs: matches of pairs of keyframes.
 
@@ -320,10 +323,11 @@ def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     for pair in found[:: -(-len(found) // MAX_TURNS) or 1]:
         if (motion := _find_motion(sparse, pair)) is None:
             continue
-        seen, turned, E, inliers = motion
-        _, R, _, _ = cv2.recoverPose(E, seen, turned, np.eye(3), mask=inliers)
         first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second)), :3, :3]
-        differences.append(float(np.degrees(np.linalg.norm(cv2.Rodrigues(R @ (second @ first.T).T)[0]))))
+        angles = [
+            np.linalg.norm(cv2.Rodrigues(R @ first @ second.T)[0]) for R in cv2.decomposeEssentialMat(motion[2])[:2]
+        ]
+        differences.append(float(np.degrees(min(angles))))
     return np.array(differences)
 
 

@@ -6,6 +6,7 @@ Source: GPMF, github.com/gopro/gpmf-parser (docs/README.md).
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -203,39 +204,50 @@ _SRT_TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3})\s*-->")
 _NUMBER = r"\s*:?\s*(-?\d+\.?\d*)"
 _SRT_LATITUDE, _SRT_LONGITUDE = re.compile(rf"latitude{_NUMBER}"), re.compile(rf"longt?itude{_NUMBER}")
 _SRT_ALTITUDE = re.compile(rf"(?:rel_alt|altitude){_NUMBER}")
-_SRT_GPS = re.compile(r"GPS\s*\(\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)")
+_SRT_GPS = re.compile(r"GPS\s*\(\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*,\s*-?\d+\.?\d*(M?)", re.IGNORECASE)
+_SRT_SPEEDS = re.compile(r"H\.S\s*(-?\d+\.?\d*)m/s,?\s*V\.S\s*(-?\d+\.?\d*)m/s")
 
 
 def read_srt_positions(path: Path) -> Positions | None:
     """Read the positions that a drone of DJI writes as subtitles; None for other subtitles.
 
-    Two forms exist: `[latitude: 47.1] [longitude: 8.2] [rel_alt: 9.8 ...]`, and `GPS(8.2,47.1,15)`, with longitude
-    first.
+    Three forms exist: `[latitude: 47.1] [longitude: 8.2] [rel_alt: 9.8 ...]`; `GPS(8.2,47.1,15)`, with longitude first
+    and the number of satellites; and `GPS(47.1,8.2,15.0M)` of Matrice, with latitude first and a height.
     """
+    found = _read_srt_rows(path)
+    rows, times = np.array([row for row, _, _ in found]), np.array([time_s for _, time_s, _ in found])
+    return Positions(to_local_metres(rows), times) if len(found) >= 2 else None
+
+
+def _read_srt_rows(path: Path) -> list[tuple[tuple[float, float, float], float, float | None]]:
+    """Return (latitude, longitude, height), the time in seconds, and the stated speed in m/s of each subtitle."""
     text = read_text(path, expected="subtitles of DJI", max_bytes=MAX_SRT_BYTES)
-    rows, times = list[tuple[float, float, float]](), list[float]()
+    found = list[tuple[tuple[float, float, float], float, float | None]]()
     for block in re.split(r"\r?\n\s*\r?\n", text):
         at = _SRT_TIME.search(block)
         latitude, longitude = _SRT_LATITUDE.search(block), _SRT_LONGITUDE.search(block)
-        altitude, old = _SRT_ALTITUDE.search(block), _SRT_GPS.search(block)
+        altitude, old, speeds = _SRT_ALTITUDE.search(block), _SRT_GPS.search(block), _SRT_SPEEDS.search(block)
         if at is None:
             continue
         if latitude and longitude:
             row = float(latitude[1]), float(longitude[1]), float(altitude[1]) if altitude else 0.0
         elif old:
-            row = float(old[2]), float(old[1]), 0.0
+            first, second = float(old[1]), float(old[2])
+            row = (first, second, 0.0) if old[3] else (second, first, 0.0)
         else:
             continue
         if row[:2] == (0.0, 0.0):  # no fix
             continue
-        rows.append(row)
-        times.append(int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000)
-    if len(rows) < 2:
-        return None
-    return Positions(to_local_metres(np.array(rows)), np.array(times))
+        time_s = int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000
+        found.append((row, time_s, math.hypot(float(speeds[1]), float(speeds[2])) if speeds else None))
+    return found
 
 
 def _read_srt(path: Path, video: Path) -> SpeedTrack | None:
+    stated = [(time_s, speed) for _, time_s, speed in _read_srt_rows(path) if speed is not None]
+    if len(stated) >= 2:
+        times_s, speeds = np.array(stated).T
+        return SpeedTrack(path.name, times_s, speeds, MAX_LAG_S)
     found = read_srt_positions(path)
     return None if found is None or found.times_s is None else _derive_speed(path.name, found, found.times_s, MAX_LAG_S)
 
