@@ -267,6 +267,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("road_drift", 0.7, "doubtful"),
         ("unexplained", 0.7, "unusable"),
         ("aside", 0.5, "unusable"),
+        ("open_focal", 0.6, "unusable"),
         ("kink_deg", 80.0, "doubtful"),
     ],
 )

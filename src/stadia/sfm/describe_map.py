@@ -126,6 +126,8 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "unexplained": "the path deviates from the motion in the images, which alone fits {value:.0%} of the matches",
         "aside": "the path deviates from the motion in {value:.0%} of the image pairs that expand",
         "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
+        "open_focal": "one plane explains the matches, as if the camera only turned, and its focal length is open by"
+        " +- {value:.0%}: give it (stadia camera --fov), or film from more sides",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
         "held_out_px": "too few matches to hold some out, so nothing checks it",

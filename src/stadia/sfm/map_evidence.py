@@ -546,6 +546,7 @@ class MapEvidence:
     speed_jump: largest factor between the camera's speed before and after a keyframe.
     standing: share of the matches of distant keyframes that do not move.
     planar: share of the matches of distant keyframes that one plane, or a pure rotation, explains.
+    open_focal: standard deviation of the estimated focal length as its share, if `planar` is above MAX_PLANAR; else 0.
     zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
     has_camera: whether the user gave the camera.
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
@@ -574,6 +575,7 @@ class MapEvidence:
     road_drift: float = 1.0
     unexplained: float = 0.0
     is_camera_determined: bool = True
+    open_focal: float = 0.0
     view_turn_deg: float = 0.0
     aside: float = 0.0
     kink_deg: float = 0.0
@@ -665,6 +667,13 @@ MAX_PLANAR, MIN_PLANE_TURN_DEG = 0.95, 30.0
 MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, ECCV 1998).
 """
 
+MAX_OPEN_FOCAL = 0.25
+"""Largest share `MapEvidence.open_focal` of a usable map.
+
+A camera that pans over one plane fits its matches as well as one that moves beside it. Two pans in tele views have .6
+and .7; orbits over a table or a mat, whose maps are right, up to .015.
+"""
+
 MAX_ROAD_DRIFT = 1.15
 """Largest change of the height over the road along the trajectory of a usable map, as a factor.
 
@@ -696,6 +705,7 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         ("unexplained", found.unexplained, MAX_UNEXPLAINED, unusable),
         ("aside", found.aside, MAX_ASIDE, unusable),
         ("zoomed", found.zoomed, MAX_ZOOMED, zoomed),
+        ("open_focal", found.open_focal, MAX_OPEN_FOCAL, unusable),
         ("reversing", found.reversing, MAX_REVERSING, unusable),
         ("speed_jump", found.speed_jump, MAX_SPEED_JUMP, doubtful),
         ("kink_deg", found.kink_deg, MAX_KINK_DEG, doubtful),
@@ -727,6 +737,7 @@ def measure_evidence(
     has_camera: bool,
     road_drift: float = 1.0,
     is_camera_determined: bool = True,
+    focal_deviation: float = 0.0,
     first: int = 0,
 ) -> MapEvidence:
     """Measure, by the matches of its keyframes, what speaks for or against a map.
@@ -737,6 +748,7 @@ def measure_evidence(
     has_camera: whether the user gave the camera.
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
+    focal_deviation: standard deviation of the estimated focal length as its share; 0 for a given or assumed camera.
     first: index of the first of these frames in the video.
     """
     agreement = measure_agreement(sparse, pairs)
@@ -748,6 +760,7 @@ def measure_evidence(
     drives = find_travel_direction(T_world_camera) is not None
     kink_deg, kink_frame = find_kink(T_world_camera)
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
+    planar = measure_plane(pairs)
     return MapEvidence(
         placed=float(placed.mean()),
         held_out_px=float(np.median(held)) if len(held) else float("nan"),
@@ -758,7 +771,8 @@ def measure_evidence(
         reversing=reversing / max(steps, 1) if drives else 0.0,
         speed_jump=measure_speed_jump(sparse),
         standing=measure_standing(pairs, sparse.camera.width),
-        planar=measure_plane(pairs),
+        planar=planar,
+        open_focal=focal_deviation if planar > MAX_PLANAR else 0.0,
         zoomed=measure_zoom(pairs),
         has_camera=has_camera,
         road_drift=road_drift,

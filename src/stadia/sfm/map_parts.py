@@ -100,6 +100,11 @@ class CameraEstimate:
     origin: str
     intervals: LensIntervals | None
 
+    def find_focal_deviation(self) -> float:
+        """Return the standard deviation of the focal length as its share; 0 if the images do not give it at all."""
+        deviation_px = 0.0 if self.intervals is None else self.intervals.deviations["focal_px"]
+        return deviation_px / self.camera.focal_px if math.isfinite(deviation_px) else 0.0
+
 
 STANDING_PAIRS = 6
 """Number of pairs of keyframes that reveal a stationary camera before all features are computed."""

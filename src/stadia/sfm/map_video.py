@@ -149,6 +149,7 @@ def map_video(
                 road_drift=1.0 if road is None else road.drift,
                 first=stream.first,
                 is_camera_determined=estimate.origin in ("given", "estimated"),
+                focal_deviation=estimate.find_focal_deviation(),
             )
             verdict = judge_map(evidence)
         found = VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, lenses)
