@@ -264,7 +264,11 @@ def test_a_motion_that_left_the_scene_is_not_trained_longer(
         ({"row_error": 1.0, "row_pairs": 3, "row_deviation": 0.0}, Verdict.USABLE, []),
         ({"match_error": 0.76}, Verdict.USABLE, []),
         ({"match_error": 0.79}, Verdict.DOUBTFUL, ["S30"]),
-        ({"match_error": 0.9, "match_deviation": 0.16}, Verdict.USABLE, []),
+        ({"match_error": 0.9, "match_deviation": 0.16}, Verdict.NOT_JUDGED, []),
+        ({"match_error": 0.9, "match_deviation": 0.05}, Verdict.DOUBTFUL, ["S30"]),
+        ({"match_error": 0.3, "match_pairs": 3, "matches": 300}, Verdict.USABLE, []),
+        ({"match_error": 0.3, "match_pairs": 3, "matches": 299}, Verdict.NOT_JUDGED, []),
+        ({"match_error": 0.3, "match_pairs": 2, "matches": 300}, Verdict.NOT_JUDGED, []),
         ({"match_error": 1.1}, Verdict.UNUSABLE, ["S30"]),
         ({"match_error": 1.1, "match_deviation": 0.11}, Verdict.DOUBTFUL, ["S30"]),
         # five pairs measure their deviation badly, as in traffic

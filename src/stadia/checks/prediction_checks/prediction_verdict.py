@@ -118,7 +118,10 @@ MIN_CHANGE_AT_ALL = 0.01
 """The same, below which one map is predicted for all images."""
 
 MAX_MATCH_ERROR = 1.0
-"""Largest error of matches over the error of constant depth: above, depth explains no motion."""
+"""Largest error of matches over the error of constant depth: above, depth explains no motion.
+
+Depth is usable only if the upper bound of the error is below.
+"""
 
 MAX_DOUBTFUL_MATCH_ERROR = 0.75
 """The same: above, depth explains little of the motion."""
@@ -149,7 +152,12 @@ A clip of a highway with 409, most of them on cars that overtake, contradicted r
 BASELINE_DEVIATIONS = 2.0
 """An error over the row means, or the mean map, must exceed MAX_BASELINE_ERROR by this many standard deviations."""
 
+MIN_CONFIRMING_MATCHES = 300
+"""Fewest matches, over all pairs, that confirm depth: moving objects contradict right depth, but confirm no wrong one.
+"""
+
 MIN_JUDGED_PAIRS = 4  # pairs for a comparison with constant depth, row means or the mean map
+MIN_CONFIRMING_PAIRS = 3
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
 MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowest rows
 MAX_TRAINED_FOCAL_RATIO = 1.15  # of this camera's focal length over its image width and the training's
@@ -433,23 +441,28 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "M31", f"the images change by {measured.image_change:.0%}; more than {MIN_IMAGE_CHANGE:.0%} is needed"
         if not measured.has_ratios:
             yield "S30", "affine inverse depth has no ratios"
-        elif measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
-            pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
-            apart = f"a predicted frame and one at most {MAX_FRAMES_APART} frames later"
-            yield "S30", f"{pairs} ({apart}); {MIN_JUDGED_PAIRS} are needed"
-        elif measured.match_pairs < MIN_JUDGED_PAIRS:
-            pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
-            yield "S30", f"{pairs} with enough parallax and matches; {MIN_JUDGED_PAIRS} are needed"
-        elif measured.matches < MIN_JUDGED_MATCHES:
-            yield "S30", f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
         elif not is_compared(measured):
-            error = f"{measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error of constant depth"
-            yield "S30", f"the error of matches is {error} in {measured.match_pairs} pairs, which decides nothing"
+            yield "S30", _explain_open_comparison(measured)
         mapped = measured.mapped if is_mapped(measured) else None
         if mapped is not None and mapped.road_frames < MIN_MAPPED_FRAMES and mapped.hole_share is None:
             yield "M37", "the map has no road, and too few points"
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
+
+
+def _explain_open_comparison(measured: FrameMeasurements) -> str:
+    """Return why the motion of matches decides nothing about the depth."""
+    if measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
+        pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
+        apart = f"a predicted frame and one at most {MAX_FRAMES_APART} frames later"
+        return f"{pairs} ({apart}); {MIN_JUDGED_PAIRS} are needed"
+    if measured.match_pairs < MIN_JUDGED_PAIRS:
+        pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
+        return f"{pairs} with enough parallax and matches; {MIN_JUDGED_PAIRS} are needed"
+    if measured.matches < MIN_JUDGED_MATCHES:
+        return f"{measured.matches} matches with enough parallax; {MIN_JUDGED_MATCHES} are needed"
+    error = f"{measured.match_error:.2f} +- {measured.match_deviation:.2f} times the error of constant depth"
+    return f"the error of matches is {error} in {measured.match_pairs} pairs, which decides nothing"
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_published: bool) -> Iterator[Finding]:
@@ -478,21 +491,23 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
 def is_compared(measured: FrameMeasurements) -> bool:
     """Return whether predicted depth was compared with the motion of matches in enough pairs for a verdict.
 
-    An error above that of constant depth is no verdict unless its lower bound is above the limit of doubt.
+    They decide if the error is below that of constant depth with its upper bound, or doubted with its lower bound.
 
     measured: what was measured on the predicted maps.
     """
     if (bounds := _find_bounds(measured)) is None:
-        return False
-    return (measured.match_error or 0.0) < MAX_MATCH_ERROR or bounds[0] > MAX_DOUBTFUL_MATCH_ERROR
+        return _confirms_depth(measured)
+    return bounds[1] < MAX_MATCH_ERROR or bounds[0] > MAX_DOUBTFUL_MATCH_ERROR
 
 
-def _find_bounds(measured: FrameMeasurements) -> tuple[float, float] | None:
-    """Return the lower and the upper bound of the error of matches; None with too few pairs or matches."""
+def _find_bounds(
+    measured: FrameMeasurements, pairs: int = MIN_JUDGED_PAIRS, matches: int = MIN_JUDGED_MATCHES
+) -> tuple[float, float] | None:
+    """Return the lower and the upper bound of the error of matches; None with fewer `pairs` or `matches`."""
     error, deviation = measured.match_error, measured.match_deviation or 0.0
     if error is None or deviation > MAX_MATCH_DEVIATION:
         return None
-    if measured.match_pairs < MIN_JUDGED_PAIRS or measured.matches < MIN_JUDGED_MATCHES:
+    if measured.match_pairs < pairs or measured.matches < matches:
         return None
     margin = find_margin(deviation, measured.match_pairs)
     return error - margin, error + margin
@@ -506,7 +521,7 @@ def _explains_little(measured: FrameMeasurements, most: float) -> bool:
 
 def _confirms_depth(measured: FrameMeasurements) -> bool:
     """Return whether matches confirm the depth, so that weaker evidence cannot condemn it."""
-    bounds = _find_bounds(measured)
+    bounds = _find_bounds(measured, MIN_CONFIRMING_PAIRS, MIN_CONFIRMING_MATCHES)
     return bounds is not None and bounds[1] < GOOD_MATCH_ERROR
 
 
