@@ -26,6 +26,7 @@ from stadia.geometry.camera import (
 from stadia.networks import ACTIVATIONS
 from stadia.networks.config import LOG_UNCERTAINTY_RANGE, BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork, compute_focal_ratio, list_trainable
+from stadia.networks.depth.edge_sharpening import sharpen_edges
 from stadia.networks.encoders import Encoder, InitialWeights, check_encoder, load_base_weights
 from stadia.networks.gradient_checkpointing import run_checkpointed
 
@@ -455,6 +456,14 @@ class BaseNetwork(Unet):
 
     def build_decoder(self) -> SharpDecoder:
         return SharpDecoder(self.encoder.channels, self.config.decoder_channels)
+
+    def decode(self, features: list[Tensor], image: Tensor, camera: Camera | None = None) -> DepthMaps:
+        """Return the depth maps of images as `Unet.decode` does, with sharpened edges in evaluation mode."""
+        maps = super().decode(features, image, camera)
+        if self.training:
+            return maps
+        (inverse_depth,) = maps.inverse_depth
+        return maps._replace(inverse_depth=(sharpen_edges(inverse_depth.log(), image.float()).exp(),))
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
