@@ -201,7 +201,21 @@ KEYED = {
         {"Cameras": [{"Intrinsics": {"ModelParameters": AZURE_LENS}, "SensorWidth": 640, "SensorHeight": 480}]},
         [[320, 0, 319.5], [0, 300, 239.5], [0, 0, 1]],
     ),
-}
+    "argoverse.json": (
+        {"camera_data_": [{"key": "ring_front", "value": {
+            "focal_length_x_px_": 700, "focal_length_y_px_": 710, "focal_center_x_px_": 319.5,
+            "focal_center_y_px_": 239.5, "distortion_coefficients_": [0.1, 0.2, 0.3]}}]}, K),
+    "cams_lidars.json": (
+        {"cameras": {"front": {"CamMatrixOriginal": K.tolist(), "Lens": "Telecam", "Resolution": [640, 480]}}}, K),
+    "nerfies.json": (
+        {"focal_length": 700, "principal_point": [319.5, 239.5], "image_size": [640, 480], "position": [0, 0, 0],
+         "radial_distortion": [0.1, 0.2, 0.3], "tangential_distortion": [0, 0]}, K * [[1], [700 / 710], [1]] + [
+             [0, 0, 0], [0, 0, 239.5 * (1 - 700 / 710)], [0, 0, 0]]),
+    "sfm_data.json": (
+        {"intrinsics": [{"key": 0, "value": {"ptr_wrapper": {"data": {
+            "width": 640, "height": 480, "focal_length": 700, "principal_point": [319.5, 239.5],
+            "disto_k3": [0.1, 0.2, 0.3]}}}}]}, [[700, 0, 319.5], [0, 700, 239.5], [0, 0, 1]]),
+}  # fmt: skip
 """Content and K of JSON files of data sets and devices, by name."""
 
 
@@ -213,6 +227,9 @@ def test_cameras_by_keys_of_data_sets(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(camera.K, expected)
     if name == "azure.json":
         assert camera.distortion == (0.4, -2.6, 0.001, 0.002, 1.5, 0.3, -2.4, 1.4)
+    elif name in ("argoverse.json", "nerfies.json", "sfm_data.json"):  # k1, k2 and k3
+        assert camera.distortion == (0.1, 0.2, 0, 0, 0.3)
+    assert name != "argoverse.json" or camera.name == "ring_front"
 
 
 def test_each_image_of_a_file_by_images_keeps_its_K(tmp_path: Path) -> None:
@@ -273,6 +290,11 @@ TEXTS = {
     "mast3r.yaml": "width: 640\nheight: 480\ncalibration: [700, 710, 319.5, 239.5, 0, 0, 0, 0, 0]\n",
     "nested.yaml": "camera_matrix: {fx: 700, fy: 710, cx: 319.5, cy: 239.5}\nimage_size: {width: 640, height: 480}\n",
     "videre.ini": "[image]\nwidth\n640\nheight\n480\n\n[left]\n\ncamera matrix\n700 0 319.5\n0 710 239.5\n0 0 1\n",
+    "okvis.yaml": "cameras:\n - {image_dimension: [640, 480], distortion_type: radialtangential,\n"
+    "    distortion_coefficients: [0, 0, 0, 0], focal_length: [700, 710], principal_point: [319.5, 239.5]}\n",
+    "svo.yaml": "cameras:\n- camera:\n    image_height: 480\n    image_width: 640\n    type: pinhole\n    intrinsics:\n"
+    "      data: [700, 710, 319.5, 239.5]\n    distortion:\n      type: radial-tangential\n      parameters:\n"
+    "        data: [0, 0, 0, 0]\n",
     "cameras.json": json.dumps([{"img_name": str(k), "width": 640, "height": 480, "fx": 700, "fy": 710,
                                  "position": [0, 0, 0]} for k in range(3)]),
 }  # fmt: skip
@@ -289,6 +311,18 @@ def test_cameras_of_programs_and_data_sets(name: str, tmp_path: Path) -> None:
         assert cameras[1].T_camera_first is not None
         np.testing.assert_allclose(cameras[1].T_camera_first[:3, 3], (-0.5, 0, 0))
     assert name != "cameras.json" or len(cameras) == 1
+
+
+def test_shares_of_the_image_and_other_files_name_the_numbers_to_write(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "https://video\n" + "1 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n" * 3)
+    with refuses(DataError, found="RealEstate10K", fix=("0.5 WIDTH", "0.9 HEIGHT")):
+        read_calibration(path)
+    path = write(tmp_path / "a.json", '{"lens": "unknown"}')
+    with refuses(DataError, found="0 cameras") as caught:
+        read_calibration(path)
+    numbers = json.loads(str(caught.value.fix).partition(": ")[2])
+    (camera,) = read_calibration(write(path, json.dumps(numbers)))
+    assert (camera.size, camera.K[0, 0]) == ((720, 1280), 700)
 
 
 def test_a_camchain_with_the_pose_on_the_imu(tmp_path: Path) -> None:

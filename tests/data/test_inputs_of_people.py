@@ -271,3 +271,11 @@ def test_several_pictures_in_one_frame(layout: str | None, first: object, second
     if second is not None:
         frames = [np.concatenate([frame, 255 - frame[::-1]], second) for frame in frames]
     assert find_layout(frames) == layout
+
+
+@pytest.mark.parametrize("block", [20, 40, 64])
+def test_edges_of_a_texture_are_no_seam(block: int) -> None:
+    """A rendered wall of blocks has an edge at the middle column, and at others."""
+    pattern = np.kron(np.random.default_rng(0).integers(0, 255, (12, 40), np.uint8), np.ones((block, block), np.uint8))
+    frames = [np.repeat(pattern[:480, block * k : block * k + 640, None], 3, 2) for k in range(4)]
+    assert find_layout(frames) is None

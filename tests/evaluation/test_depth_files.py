@@ -11,9 +11,11 @@ from stadia.core.errors import DataError
 from stadia.io.depth_files import (
     MAX_MAPS,
     describe_normalization,
+    describe_stored_unit,
     find_depth_files,
     pair_stacks,
     read_depth_map,
+    view_float_bytes,
     write_depth_map,
     write_depth_png,
 )
@@ -165,3 +167,21 @@ def test_depth_in_24_bits_of_color(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.png"), cv2.applyColorMap((depth_m * 3).astype(np.uint8), cv2.COLORMAP_JET))
     with pytest.raises(DataError):
         read_depth_map(tmp_path / "b.png")
+
+
+def test_floats_in_the_bytes_of_four_channels(tmp_path: Path) -> None:
+    depth_m = np.linspace(0.5, 80, 64 * 48, dtype=np.float32).reshape(64, 48)
+    cv2.imwrite(str(tmp_path / "a.png"), depth_m.view(np.uint8).reshape(64, 48, 4))
+    np.testing.assert_array_equal(read_depth_map(tmp_path / "a.png"), depth_m)
+    assert "float32" in describe_stored_unit(tmp_path / "a.png")
+    for alpha in (0, 255):
+        colors = np.random.default_rng(0).integers(0, 255, (64, 48, 4)).astype(np.uint8)
+        colors[..., 3] = alpha
+        assert view_float_bytes(colors) is None
+
+
+def test_a_folder_for_each_image_names_the_command(tmp_path: Path) -> None:
+    (tmp_path / "0000").mkdir()
+    np.save(tmp_path / "0000" / "depth.npy", np.ones((4, 5)))
+    with refuses(DataError, found="folders such as 0000 with a depth.npy", fix=("depth.npy", "basename")):
+        find_depth_files(tmp_path)

@@ -13,7 +13,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.protocols import PROTOCOLS, note_of_truth
+from stadia.evaluation.protocols import PROTOCOLS, Alignment, note_of_scale, note_of_truth
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -179,3 +179,17 @@ def test_range_against_z_is_named(tmp_path: Path) -> None:
     for predicted_as, truth, text in (("range", "z", "predictions grow"), ("z", "range", "the ground truth grow")):
         assert any(text in note for note in score(tmp_path / predicted_as, tmp_path / truth).notes)
     assert not any("grow" in note for note in score(tmp_path / "z", tmp_path / "z").notes)
+
+
+def test_disparity_gets_no_advice_on_scale(truth_m: Maps, write_maps: Write) -> None:
+    """A factor does not turn inverse depth into depth."""
+    truth = write_maps(truth_m, "truth")
+    maps = {name: np.where(depth > 0, 1 / np.maximum(depth, 0.1), 1.0) for name, depth in truth_m.items()}
+    notes = " ".join(score(write_maps(maps, "disparity"), truth).notes)
+    assert "inverse depth" in notes
+    assert "scale_ratio_median" not in notes
+
+
+def test_another_number_of_integers_per_metre_is_suggested() -> None:
+    (note,) = note_of_scale(2.0, 0.001, Alignment.NONE, {"reference_factor": 256.0})
+    assert "--reference-factor 512" in note

@@ -168,6 +168,35 @@ def test_times_with_too_few_digits_name_the_cure(tmp_path: Path) -> None:
         read_trajectory(tmp_path / "path.txt")
 
 
+PX4 = "timestamp,timestamp_sample,position[0],position[1],position[2],q[0],q[1],q[2],q[3]"
+PLOTJUGGLER = "__time,/pose/header/stamp," + ",".join(
+    [f"/pose/pose/position/{a}" for a in "xyz"] + [f"/pose/pose/orientation/{a}" for a in "wxyz"]
+)
+
+
+@pytest.mark.parametrize("names", [PX4, PLOTJUGGLER])
+def test_names_with_brackets_and_slashes(names: str, tmp_path: Path) -> None:
+    posed = rows(SECONDS[:4], w_first=True, separator=",")
+    lines = [f"{float(row.partition(',')[0]) + 0.05 + 0.01 * k:.6f},{row}" for k, row in enumerate(posed)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([names, *lines]))
+    read = read_trajectory(path)
+    assert read.times_s is not None
+    np.testing.assert_allclose(read.times_s, np.array(SECONDS[:4], np.float64), atol=1e-5)
+    np.testing.assert_allclose(read.T_world_camera, walk(4), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "text", "found"), [
+    ("a.kml", '<?xml version="1.0"?>\n<kml><gx:coord>8.4 49.0 110</gx:coord></kml>', "degrees"),
+    ("a.geojson", '{"type": "FeatureCollection", "features": []}', "degrees"),
+    ("a.csv", "time,easting,northing,altitude,roll,pitch,heading\n" + "1,2,3,4,0.1,0.2,0.3\n" * 3, "roll and pitch"),
+])  # fmt: skip
+def test_positions_and_angles_are_named(name: str, text: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with refuses(DataError, found=found, fix="write"):
+        read_trajectory(tmp_path / name)
+
+
 @pytest.mark.parametrize(("name", "names"), [("images.bin", ("model_converter",)), ("drive.bag", ("evo_traj",))])
 def test_files_that_are_not_read_name_the_conversion(name: str, names: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\0")
@@ -380,6 +409,20 @@ KINDS: dict[str, Callable[[Path], Path]] = {
     "npy of 4x4": save("poses.npy", T),
     "npy of 3x4": save("poses.npy", T[:, :3]),
     "npy of x y z and quaternion": save("poses.npy", np.column_stack([P, Q])),
+    "npy with times": save("poses.npy", np.column_stack([np.arange(COUNT) / 10, P, Q])),
+    "ROS": dump(
+        "poses.json",
+        [
+            {
+                "header": {"stamp": {"secs": 1_532_402_927 + k // 10, "nsecs": 100_000_000 * (k % 10)}},
+                "pose": {
+                    "position": dict(zip("xyz", P[k], strict=True)),
+                    "orientation": dict(zip("xyzw", Q[k], strict=True)),
+                },
+            }
+            for k in range(COUNT)
+        ],
+    ),
     "LLFF": save("poses_bounds.npy", np.column_stack([LLFF.reshape(COUNT, 15), np.ones((COUNT, 2))])),
 }
 
@@ -389,7 +432,7 @@ def test_the_same_path_in_every_format(kind: str, tmp_path: Path) -> None:
     read = read_trajectory(KINDS[kind](tmp_path))
     np.testing.assert_allclose(read.T_world_camera, T, atol=1e-6)
     assert read.notes
-    assert (read.times_s is not None) == (kind in ("ARKitScenes", "ScanNet++", "nuScenes"))
+    assert (read.times_s is not None) == (kind in ("ARKitScenes", "ScanNet++", "nuScenes", "npy with times", "ROS"))
 
 
 def test_rows_without_a_pose_leave_a_gap(tmp_path: Path) -> None:

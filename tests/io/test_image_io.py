@@ -139,7 +139,7 @@ def test_an_animated_png_is_refused() -> None:
         decode_image("a", animated, cv2.IMREAD_COLOR)
 
 
-@pytest.mark.parametrize("format", ["WEBP", "GIF"])
+@pytest.mark.parametrize("format", ["WEBP", "GIF", "TIFF"])
 def test_animated_pictures_are_refused_as_photos(format: str) -> None:
     stream = io.BytesIO()
     frames = [Image.fromarray(np.full((48, 64, 3), shade, np.uint8)) for shade in (10, 90, 200)]

@@ -259,13 +259,19 @@ def test_images_of_several_sizes_get_masks(video, tmp_path, monkeypatch):
 SQUARE = [[4, 4], [20, 4], [20, 20], [4, 20]]
 
 
-@pytest.mark.parametrize("program", ["labelme", "VIA", "CVAT"])
+@pytest.mark.parametrize("program", ["labelme", "VIA", "CVAT", "Supervisely", "Label Studio"])
 def test_polygons_of_annotation_programs(program: str, tmp_path: Path) -> None:
     corners = {"name": "polygon", "all_points_x": [4, 20, 20, 4], "all_points_y": [4, 4, 20, 20]}
     texts = {
         "labelme": ("labels/a.json", json.dumps({"shapes": [{"label": "Car", "points": SQUARE},
                                                             {"label": "Car", "points": [[30, 4], [38, 20]]}],
                                                  "imagePath": "a.jpg", "imageHeight": 40, "imageWidth": 60})),
+        "Supervisely": ("labels/a.jpg.json", json.dumps({"size": {"height": 40, "width": 60}, "objects": [
+            {"classTitle": "Car", "geometryType": "polygon", "points": {"exterior": SQUARE}},
+            {"classTitle": "Car", "geometryType": "rectangle", "points": {"exterior": [[30, 4], [38, 20]]}}]})),
+        "Label Studio": ("project.json", json.dumps([{"data": {"image": "/upload/0f3c9a1b-a.jpg"}, "annotations": [
+            {"result": [{"original_width": 60, "original_height": 40, "value": {"polygonlabels": ["Car"], "points": [
+                [x / 0.6, y / 0.4] for x, y in corners]}} for corners in (SQUARE, ((30, 4), (38, 20)))]}]}])),
         "VIA": ("via.json", json.dumps({"a.jpg12": {"filename": "a.jpg", "regions": {
             "0": {"shape_attributes": corners, "region_attributes": {"name": "Car"}},
             "1": {"shape_attributes": {"name": "rect", "x": 30, "y": 4, "width": 8, "height": 16},
@@ -277,8 +283,21 @@ def test_polygons_of_annotation_programs(program: str, tmp_path: Path) -> None:
     path = tmp_path / texts[program][0]
     path.parent.mkdir(exist_ok=True)
     path.write_text(texts[program][1])
-    maker = create_mask_maker(str(path.parent if program == "labelme" else path))
+    is_folder = path.parent.name == "labels"
+    maker = create_mask_maker(str(path.parent if is_folder else path))
     assert list(maker.classes.values()) == ["car"]
-    masks = CocoMasks(path.parent if program == "labelme" else path).read("a", "left", height=40, width=60)
+    masks = CocoMasks(path.parent if is_folder else path).read("a", "left", height=40, width=60)
     assert masks is not None
     assert [int((masks.instance == number).sum()) for number in (1, 2)] == [17 * 17, 9 * 17]  # with both edges
+
+
+@pytest.mark.parametrize(("name", "text", "found"), [
+    ("labels/a.jpg.json", '{"objects": [{"classTitle": "car", "geometryType": "bitmap"}]}', "bitmaps"),
+    ("labels/a.json", '[{"annotations": [{"result": [{"original_width": 9, "value": {"rle": [1]}}]}]}]', "brushes"),
+    ("labels/a.txt", "0 0.1 0.1 0.2 0.1 0.2 0.2\n", "YOLO"),
+])  # fmt: skip
+def test_annotations_that_are_not_read_name_the_export(name: str, text: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / name).write_text(text)
+    with refuses(DataError, found=found, fix="COCO"):
+        create_mask_maker(str(tmp_path / "labels"))

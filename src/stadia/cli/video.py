@@ -136,7 +136,8 @@ def masks(
     by: Annotated[
         str,
         typer.Option(
-            help="A .tflite or .onnx, polygons of COCO, labelme, VIA or CVAT, a folder of masks, or a hub network."
+            help="A .tflite or .onnx, polygons of COCO, labelme, VIA, CVAT, Supervisely or Label Studio, a folder"
+            " of masks, or a hub network."
         ),
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
     road_by: Annotated[str | None, typer.Option(help="The same for the road alone.")] = None,

@@ -6,6 +6,7 @@ instance/SIDE/STEM.png with object numbers, 0 without an object, and heights.jso
 """
 
 import hashlib
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
-_ANNOTATIONS = f"{_COCO}; or polygons of labelme, VIA or CVAT"
+_ANNOTATIONS = f"{_COCO}; or polygons of labelme, VIA, CVAT, Supervisely or Label Studio"
 _COCO_FIX = "of a list of results, add the keys images and categories; convert a panoptic file by panopticapi"
 
 
@@ -376,13 +377,16 @@ Polygons = list[tuple[str, list[float]]]
 """Label of each object, and x, y of its corners."""
 
 _HEAD_BYTES = 1 << 16  # of a JSON file, which show the program that wrote it
-_PROGRAM_KEYS = (b'"shapes"', b'"regions"', b'"_via_')
+_PROGRAM_KEYS = (b'"shapes"', b'"regions"', b'"_via_', b'"classTitle"', b'"original_width"')
+_UPLOAD = re.compile(r"[0-9a-f]+-")  # in front of the names of images that Label Studio has stored
 
 
 def _list_polygons(path: Path) -> Iterator[tuple[str, Any, Any, Polygons]]:
-    """Yield name, width, height and objects of each image that was annotated with labelme, VIA or CVAT.
+    """Yield name, width, height and objects of each image that was annotated with labelme, VIA, CVAT, Supervisely
+    or Label Studio.
 
-    path: labelme's file of an image or a folder of them, VIA's JSON, or CVAT's XML. Other files yield nothing.
+    path: a file of labelme or Supervisely for an image, or a folder of them; JSON of VIA or Label Studio;
+        CVAT's XML. Other files yield nothing.
     """
     if path.suffix.lower() == ".xml":
         text = read_text(path, expected=_ANNOTATIONS, max_bytes=MAX_COCO_BYTES)
@@ -398,6 +402,13 @@ def _list_polygons(path: Path) -> Iterator[tuple[str, Any, Any, Polygons]]:
         if isinstance(content, dict) and "shapes" in content:
             objects = [(str(one.get("label")), _find_corners(one.get("points", ()))) for one in content["shapes"]]
             yield content.get("imagePath") or file.stem, content.get("imageWidth"), content.get("imageHeight"), objects
+        elif isinstance(content, dict) and "objects" in content:  # Supervisely's NAME.jpg.json
+            size = content.get("size", {})
+            objects = [(str(one.get("classTitle")), _find_exterior(file, one)) for one in content["objects"]]
+            yield file.stem, size.get("width"), size.get("height"), objects
+        elif isinstance(content, list):
+            for task in content:
+                yield _read_label_studio(file, task)
         elif isinstance(content, dict):
             for image in content.get("_via_img_metadata", content).values():
                 regions = image.get("regions", ()) if isinstance(image, dict) else ()
@@ -412,6 +423,26 @@ def _list_cvat_objects(image: ElementTree.Element) -> Iterator[tuple[str, list[f
             yield one.get("label", ""), _find_corners([sides[:2], sides[2:]])
         elif one.tag == "polygon":
             yield one.get("label", ""), _find_corners([pair.split(",") for pair in one.get("points", "").split(";")])
+
+
+def _find_exterior(path: Path, one: Mapping[str, Any]) -> list[float]:
+    if one.get("geometryType") == "bitmap":
+        raise DataError(path, found="bitmaps of Supervisely", expected=_ANNOTATIONS, fix="export it as COCO")
+    return _find_corners(one.get("points", {}).get("exterior", ()))
+
+
+def _read_label_studio(path: Path, task: Mapping[str, Any]) -> tuple[str, Any, Any, Polygons]:
+    """Return name, width, height and objects of a task, whose corners are percents of the sides."""
+    results = [result for annotation in task.get("annotations", ()) for result in annotation.get("result", ())]
+    objects, size = Polygons(), (None, None)
+    for result in results:
+        value, size = result.get("value", {}), (result.get("original_width"), result.get("original_height"))
+        if "rle" in value:
+            raise DataError(path, found="brushes of Label Studio", expected=_ANNOTATIONS, fix="export it as COCO")
+        points = [(x / 100 * size[0], y / 100 * size[1]) for x, y in value.get("points", ())]
+        objects.append((str(next(iter(value.get("polygonlabels", ())), "object")), _find_corners(points)))
+    image = Path(str(next(iter(task.get("data", {}).values()), ""))).name
+    return _UPLOAD.sub("", image, count=1), *size, objects
 
 
 def _read_via_object(region: Mapping[str, Any]) -> tuple[str, list[float]]:
@@ -433,7 +464,7 @@ def _find_corners(points: Iterable[Sequence[Any]]) -> list[float]:
 
 
 def _convert_annotations(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the annotations of labelme, VIA or CVAT as the entries of a COCO file's lists."""
+    """Yield the annotations of other programs as the entries of a COCO file's lists."""
     numbers = dict[str, int]()
     for image_id, (name, width, height, objects) in enumerate(_list_polygons(path)):
         yield "images", {"id": image_id, "file_name": name.replace("\\", "/"), "width": width, "height": height}
@@ -447,7 +478,7 @@ def _convert_annotations(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 class CocoMasks:
     """Masks of left images from a COCO file (cocodataset.org/#format-data), matched by the names of the images.
 
-    path: the COCO file; or annotations of labelme (a folder of JSON files), VIA (JSON) or CVAT (XML).
+    path: the COCO file; or annotations that `_list_polygons` reads.
 
     Raises DataError for a damaged file or more than 255 categories.
     """

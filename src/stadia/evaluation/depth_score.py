@@ -372,7 +372,10 @@ def collect_scores(
     every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
-        fix = "check the folder and the unit of its ground truth"
+        fix = (
+            "check the folder and the unit of its ground truth: millimetres need / 1000, and disparity in pixels is no"
+            " depth (depth is focal length x baseline / disparity)"
+        )
         found = "no ground truth between {:g} and {:g} m in {} images".format(*protocol.scored_m, len(every))
         raise ProtocolError(f"protocol '{protocol.name}'", found=found, expected="at least one such pixel", fix=fix)
     if without:
@@ -394,13 +397,15 @@ def collect_scores(
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
     notes += note_of_flips([image.flip for image in images])
-    notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    exchanged = note_of_order([image.order for image in images if image.order is not None], depth_scale)
+    notes += exchanged
     if not depth_scale.is_affine:
         notes += note_of_normalization([image.span for image in images])
         notes += note_of_range([image.range_slope for image in images])
     score = DepthScore(protocol.name, depth_scale, alignment, images, without, factors=dict(factors or {}))
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
-    if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
+    is_judged = depth_scale is DepthScale.METRES and not exchanged and len(images) > 1
+    if is_judged and ratio is not None and spread is not None:
         notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment, score.factors)
     return replace(score, notes=tuple(notes))
 

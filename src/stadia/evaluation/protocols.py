@@ -613,6 +613,8 @@ def note_of_scale(
     found = f"scale_ratio_median is {ratio:.4g} for nearly every image ({spread:.2g} spread)"
     per_metre = (factors or {}).get("depth_factor")
     option = "" if per_metre is None else f" (--depth-factor {per_metre / ratio:.4g})"
+    if of_truth := (factors or {}).get("reference_factor"):
+        option += f", if its files have other integers a metre pass --reference-factor {of_truth * ratio:.4g}"
     return [
         f"{found}: predictions are right up to one scale. If they are not in metres, use --protocol relative; "
         f"otherwise multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"

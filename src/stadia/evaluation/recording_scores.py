@@ -193,7 +193,8 @@ def score_trajectory(
     P, Q = associate_trajectories(estimated, reference, max_difference_s)
     if len(P) < 2:
         expected = "at least two poses with a reference"
-        raise DataError(P.name, found="one pose", expected=expected, fix="check both files")
+        fix = "pass files whose times or frames overlap"
+        raise DataError(P.name, found="one pose with a partner", expected=expected, fix=fix)
     if len(P) < MIN_POSES and alignment in (PathAlignment.SE3, PathAlignment.SIM3):
         raise _make_few_poses_error(estimated, reference, len(P), alignment, max_difference_s)
     notes = [*estimated.notes, *reference.notes]

@@ -603,8 +603,8 @@ def read_g2o(path: Path, lines: Sequence[str]) -> PoseList:
 def read_npy_poses(path: Path) -> PoseList:
     """Read the poses of an .npy file.
 
-    Each pose is a matrix (3, 4) or (4, 4), its 12 or 16 numbers, x y z qx qy qz qw, or 17 numbers of LLFF's
-    poses_bounds.npy.
+    Each pose is a matrix (3, 4) or (4, 4), its 12 or 16 numbers, x y z qx qy qz qw, a time and these, or 17 numbers of
+    LLFF's poses_bounds.npy.
 
     Raises DataError for an array of a different shape.
     """
@@ -612,12 +612,15 @@ def read_npy_poses(path: Path) -> PoseList:
     shape = stored.shape
     known = {(3, 4): 12, (4, 4): 16}
     rows = stored.reshape(len(stored), -1) if stored.ndim == 3 and shape[1:] in known else stored
-    if rows.ndim != 2 or rows.shape[1] not in (7, 12, 16, 17) or not 0 < len(rows) <= MAX_POSES:
-        expected = "(N, 4, 4), (N, 3, 4), (N, 12), (N, 7) with x y z qx qy qz qw, or (N, 17) of LLFF"
+    if rows.ndim != 2 or rows.shape[1] not in (7, 8, 12, 16, 17) or not 0 < len(rows) <= MAX_POSES:
+        expected = "(N, 4, 4), (N, 3, 4), (N, 12), (N, 7) with x y z qx qy qz qw, (N, 8) with t first, (N, 17) of LLFF"
         fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"
         raise DataError(path, found=f"an array of shape {shape}", expected=expected, fix=fix)
     if rows.shape[1] == 7:
         return PoseList(*_from_seven(path, rows))
+    if rows.shape[1] == 8:
+        times, _ = convert_times([repr(time) for time in rows[:, 0].tolist()])
+        return PoseList(*_from_seven(path, rows[:, 1:]), times)
     if rows.shape[1] == 17:
         T = np.tile(np.eye(4), (len(rows), 1, 1))
         T[:, :3] = rows[:, :15].reshape(-1, 3, 5)[:, :, :4]

@@ -125,9 +125,13 @@ def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
         suffix, count = suffixes.most_common(1)[0]
         found = f"no depth map, but {count} files of '{suffix}'"
         fix = CONVERSIONS.get(suffix, "convert them, or check the path")
-    elif any(path.is_dir() for path in visible):
-        found = f"no depth map, but folders such as {min(path.name for path in visible)}"
-        fix = "pass the folder of one recording"
+    elif folders := sorted(path for path in visible if path.is_dir()):
+        found, fix = f"no depth map, but folders such as {folders[0].name}", "pass the folder of one recording"
+        suffix = next((suffix for suffix in SUFFIXES if (folders[0] / f"depth{suffix}").is_file()), "")
+        if suffix:  # MoGe writes a folder for each image
+            found += f" with a depth{suffix}"
+            copy = f"for d in {folder}/*/; do cp $d/depth{suffix} maps/$(basename $d){suffix}; done"
+            fix = f"collect them: mkdir maps && {copy}"
     return DataError(folder, found=found, expected=f"files of {EXPECTED}", fix=fix)
 
 
@@ -308,7 +312,10 @@ def describe_stored_unit(path: DepthFile) -> str:
     if isinstance(path, StackedMap) or suffix not in (".png", ".pfm"):
         return ""
     if suffix == ".png":
-        packed = _is_packed(image_io.read_image(path, cv2.IMREAD_UNCHANGED))
+        stored = image_io.read_image(path, cv2.IMREAD_UNCHANGED)
+        if view_float_bytes(stored) is not None:
+            return "the four channels of a pixel, the bytes of a float32 (TartanAir V2)"
+        packed = _is_packed(stored)
         carla = (
             "24 bits of color (CARLA): 1000 m (R + 256 G + 65536 B) / 16777215; SYNTHIA writes 5000 m in place of 1000"
         )
@@ -347,6 +354,20 @@ def _is_packed(stored: NDArray[Any]) -> bool:
     return False
 
 
+MAX_FLOAT_M = 1e5  # metres; the last byte of a color with alpha makes NaN or a number far from it
+
+
+def view_float_bytes(stored: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Return the metres (H, W) whose bytes an 8-bit image (H, W, 4) holds, as TartanAir V2 stores depth; None for other
+    images.
+    """
+    if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 4:
+        return None
+    floats = np.ascontiguousarray(stored).view("<f4")[..., 0]
+    is_depth = ((floats >= 0) & (floats < MAX_FLOAT_M)) | np.isposinf(floats)
+    return floats if is_depth.all() and float(np.median(floats)) > 1 / MAX_FLOAT_M else None
+
+
 MIN_LOW_CHANGE = 16.0  # mean change of the lowest byte between neighboring pixels; for random bytes it is 64
 
 
@@ -367,6 +388,8 @@ def _read_png(path: Path) -> NDArray[Any]:
     stored = image_io.decode_image(
         path, data, cv2.IMREAD_UNCHANGED, expected="a whole file", fix="write or copy it again"
     )
+    if (floats := view_float_bytes(stored)) is not None:
+        return floats
     if _is_packed(stored):
         return unpack_depth(stored)
     if stored.dtype != np.uint16:

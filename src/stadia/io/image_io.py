@@ -208,7 +208,7 @@ def _decode_picture(path: object, data: bytes, format: str, fix: str) -> NDArray
         raise DataError(path, found=found, expected=expected, fix=fix) from error
 
 
-MOVING = ("WEBP", "GIF", "AVIF")
+MOVING = ("WEBP", "GIF", "AVIF", "TIFF")  # with several frames
 WRITE_FRAMES = (
     "write its frames: python -c 'from PIL import Image, ImageSequence;"
     ' [f.convert("RGB").save(f"{{k:06d}}.png") for k, f in enumerate(ImageSequence.Iterator(Image.open("{}")))]\''

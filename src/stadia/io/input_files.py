@@ -281,6 +281,8 @@ OTHER_FILES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(_RAW_SUFFIXES, ("a raw photo", "develop it: darktable-cli {0} photo.jpg")),
     **dict.fromkeys((".mat", ".h5", ".hdf5"), ("an HDF5 or MATLAB file", "write images as .png, depth as .npy")),
     **dict.fromkeys((".parquet", ".arrow"), ("a table of Hugging Face datasets", f"write its images: {_SAVE_ROWS}")),
+    ".mpo": ("a photo of two lenses", "write its pictures: exiftool -b -MPImage2 {0} > right.jpg, and {0} as left.jpg"),
+    ".mdb": ("a database of LMDB", "write its images to a folder with lmdb.open(FOLDER).begin().cursor()"),
     ".tfrecord": ("a TFRecord", "write its images to a folder with tf.data.TFRecordDataset"),
 }
 """What other files are that people pass as images or data, and how to convert them, by suffix."""
@@ -294,7 +296,11 @@ def check_no_archive(path: Path) -> None:
     if os.path.isdir(path):
         with contextlib.suppress(OSError), os.scandir(path) as entries:
             kinds = {Path(entry.name).suffix for entry in itertools.islice(entries, MAX_LISTED)}
-            files = f"{path}/*{kinds.pop()}" if len(kinds) == 1 and kinds <= {".tar", ".parquet", ".tfrecord"} else ""
+            files = (
+                f"{path}/*{kinds.pop()}"
+                if len(kinds) == 1 and kinds <= {".tar", ".parquet", ".tfrecord", ".mdb"}
+                else ""
+            )
     if (other := OTHER_FILES.get(Path(files).suffix.lower())) is not None:
         what, fix = other
         raise DataError(path, found=what, expected="a photo, a video, or images in a folder", fix=fix.format(path))

@@ -86,6 +86,7 @@ POSE_KEYS = (
     PoseKeys("nuScenes", "rotation", "translation", 4, time="timestamp"),
     PoseKeys("PandaSet", "heading", "position", 4),
     PoseKeys("ROS", "orientation", "position", 4),
+    PoseKeys("ROS", "pose.orientation", "pose.position", 4, time="header.stamp"),
     PoseKeys("ROS", "pose.orientation", "pose.position", 4),
     PoseKeys("Meshroom", "pose.transform.rotation", "pose.transform.center", name="poseId"),
 )
@@ -119,7 +120,7 @@ def read_json_poses(path: Path, content: Any) -> PoseList:
     for index, (name, entry) in enumerate(entries):
         where = f"{path}, frame {_find_value(entry, keys.name or 'name') or name}"
         poses[index] = parse_pose(where, keys, entry)
-        times += [str(_read_number(where, entry, keys.time))] if keys.time else []
+        times += [_read_time(where, _find_value(entry, keys.time))] if keys.time else []
     names = [str(entry.get(keys.name, name)) for name, entry in entries]
     if keys.program == "Meshroom" and isinstance(content.get("views"), list):
         views = [view for view in content["views"] if isinstance(view, dict)]
@@ -130,6 +131,18 @@ def read_json_poses(path: Path, content: Any) -> PoseList:
     note += ", converted from the camera axes of OpenGL (y up, z backward) to OpenCV's" if keys.is_opengl else ""
     note += ", inverted from world-to-camera" if keys.is_inverted else ""
     return PoseList(poses, names if is_named else None, note, convert_times(times)[0] if times else None)
+
+
+def _read_time(where: str, time: Any) -> str:
+    """Return a number as text, or ROS's seconds and nanoseconds as one number of nanoseconds."""
+    if isinstance(time, dict) and len(time) == 2:
+        parts = (_read_number(where, time, next((key for key in keys if key in time), keys[0])) for keys in _STAMP)
+        seconds, nanoseconds = map(int, parts)
+        return str(seconds * 10**9 + nanoseconds)
+    return str(time) if type(time) is int else str(_read_number(where, {"time": time}, "time"))
+
+
+_STAMP = (("sec", "secs"), ("nanosec", "nsec", "nsecs"))
 
 
 def _list_entries(content: Any) -> list[tuple[str, Any]]:

@@ -44,6 +44,7 @@ UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
 
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
 
+_INDEXED = re.compile(r"\b(q|position)\[([0-3])\]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
@@ -52,6 +53,7 @@ _POSITION_NAME = re.compile(
     r"(?:.*\.)?(?:(?:p|t|pos|position|tran|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
 )
 _NAME_OF_FRAMES = re.compile(r"[tp]([xyz])_\w+")  # tx_world_device
+_EULER = {"roll", "pitch"}
 _TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")
 _SPLIT_NAME = re.compile(r"(?:.*[._])?(?:(s|sec|secs|seconds)|(ns|nsec|nsecs|nanosec|nanosecs|nanoseconds))")
 """Columns of whole seconds and of the nanoseconds after them, as ROS and Newer College write times."""
@@ -219,7 +221,7 @@ _WRITE_DEGREES = "write rows `t latitude longitude height 0 0 0 1` (s, degrees, 
 _POSITIONS_ONLY = {
     r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<gpx": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
     r"^\$[A-Z]{5},": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",
-    r"^EPSG:4326\b": _WRITE_DEGREES,
+    r"\A\s*(?:<\?xml[^>]*>\s*)?<kml|\A\s*\{\s*.type.\s*:\s*.(?:Feature|LineString)|^EPSG:4326\b": _WRITE_DEGREES,
     r"^[^\n]*\b(?:lat|latitude)\b[^\n]*\b(?:lon|lng|longitude)\b(?![^\n]*\bq?w\b)": _WRITE_DEGREES,
     r"\A(?:[-+.\deE]+ +){29}[-+.\deE]+ *$": "these are oxts of KITTI, one file a frame: write the T_w_imu of pykitti as"
     " rows of 12 numbers; stadia reads them as poses of the drive's folder",
@@ -390,9 +392,11 @@ def _has_decimal_commas(lines: Sequence[str]) -> bool:
 
 
 def _split_header(line: str) -> tuple[str, ...]:
-    """Return the names of a line of words, without units."""
+    """Return the names of a line of words, without units; "/a/x" of PlotJuggler is a.x, position[0] of PX4 is x."""
+    line = _INDEXED.sub(lambda match: match[1] + "." + {"q": "wxyz"}.get(match[1], "xyz ")[int(match[2])], line)
     line = re.sub(r"\[[^\]]*\]|\([^)]*\)", "", line)
-    return tuple(word.strip().lower() for word in (re.split("[,;]", line) if re.search("[,;]", line) else line.split()))
+    words = re.split("[,;]", line) if re.search("[,;]", line) else line.split()
+    return tuple(word.strip().strip("/").replace("/", ".").lower() for word in words)
 
 
 def _make_width_error(where: str, count: int, first: int, expected: str) -> DataError:
@@ -423,6 +427,10 @@ def _find_named_columns(table: Table) -> dict[str, int] | None:
         elif _TIME_NAME.fullmatch(name):
             columns.setdefault("t", column)
     width = table.values.shape[1]
+    if columns.keys().isdisjoint(QUATERNION) and {name.rpartition(".")[2] for name in names} >= _EULER:
+        fix = "write t x y z qx qy qz qw, with q = scipy.spatial.transform.Rotation.from_euler(ORDER, angles).as_quat()"
+        found = "roll and pitch, whose order of rotation the file does not state"
+        raise DataError(table.path, found=found, expected="a quaternion", fix=fix)
     if columns.keys() != {"t", *POSITION, *QUATERNION} or width > len(names) or max(columns.values()) >= width:
         return None
     if (after := columns["t"] + 1) < len(names) and _are_split_times(table, columns["t"]):

@@ -288,7 +288,7 @@ def describe_camera_choice(path: Path, name: str | None, chosen: CalibratedCamer
     names = [camera.name for camera in cameras if camera.name not in (chosen.name, chosen.raw_name)]
     if name is not None or not names:
         return []
-    which = "first" if chosen.name == cameras[0].name else "one with the images' size or shape"
+    which = "first" if chosen.name == cameras[0].name else "first with the images' size or shape"
     return [f"note: {chosen.name} is the {which} of {len(names) + 1} cameras; --camera can be {' or '.join(names)}"]
 
 

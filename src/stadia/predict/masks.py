@@ -58,8 +58,8 @@ class MasksRequest:
     """The arguments of `stadia masks SOURCE`.
 
     source: the video, images or dataset.
-    by: what makes the masks: a TFLite or ONNX file, annotations of COCO, labelme, VIA or CVAT, a folder of masks, or a
-        transformers network.
+    by: what makes the masks: a TFLite or ONNX file, annotations of COCO, labelme, VIA, CVAT, Supervisely or Label
+        Studio, a folder of masks, or a transformers network.
     out: folder of the masks, with one folder in it for each of several recordings.
     options: options for opening the source.
     every: take each n-th frame.
@@ -107,6 +107,9 @@ def create_mask_maker(by: str) -> MaskMaker:
     path = expand_home(by)
     is_other = (path / "semantic").is_dir() or (path / "config.json").is_file() or any(path.glob("*.png"))
     is_labelme = path.is_dir() and not is_other and any(path.glob("*.json"))
+    if path.is_dir() and not is_other and not is_labelme and any(path.glob("*.txt")):
+        fix = "export COCO from the annotation program, or write a PNG of class numbers for each image"
+        raise DataError(path, found="labels of YOLO, as shares of the image", expected="masks in pixels", fix=fix)
     is_coco = path.suffix.lower() in (".json", ".xml") or is_labelme
     if is_coco or (path / "semantic").is_dir() or _is_flat_folder(path):
         reader = CocoMasks(path) if is_coco else MaskFiles(path)

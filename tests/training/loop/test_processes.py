@@ -128,6 +128,12 @@ def test_layout_of_slurm(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> 
         find_layout(TrainingConfig())
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
     assert find_layout(TrainingConfig()) == ProcessLayout(nodes=2, per_node=4, is_started=True)
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    with refuses(ConfigError, where="SLURM_NTASKS", found="2 tasks on 2", expected="4", fix="--ntasks-per-node=4"):
+        find_layout(TrainingConfig())
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with refuses(ConfigError, where="OMPI_COMM_WORLD_SIZE", found="2", fix="torchrun"):
+        find_layout(TrainingConfig())
 
 
 def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

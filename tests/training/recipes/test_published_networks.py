@@ -195,6 +195,7 @@ class TestRefusals:
             ("config.json", {"a": {"model_type": "timm_backbone", "backbone": "hf-hub:a/b"}}, "'backbone'"),
             ("preprocessor_config.json", {"size_divisor": 1 << 30}, "image processor has the size"),
             ("preprocessor_config.json", {"do_normalize": True, "image_std": [0, 1, 1]}, "standard deviation"),
+            ("preprocessor_config.json", {"offset": True}, "offset=True"),
         ],
     )
     def test_settings_that_fit_no_network(self, folder: Path, file: str, changes: dict[str, Any], message: str) -> None:

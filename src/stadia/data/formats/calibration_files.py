@@ -34,8 +34,8 @@ Array = NDArray[np.float64]
 
 EXPECTED = (
     "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, Metashape, OpenSfM, DSO,"
-    " Meshroom, Record3D, Basalt, Gyroflow, RealSense, ZED, OAK, Azure Kinect, Cityscapes, ScanNet, BOP or nuScenes, or"
-    " a matrix K"
+    " Meshroom, OpenMVG, Record3D, Basalt, OKVIS, SVO, Gyroflow, RealSense, ZED, OAK, Azure Kinect, Cityscapes,"
+    " ScanNet, BOP, nuScenes, Argoverse or A2D2, or a matrix K"
 )
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
@@ -73,7 +73,7 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         fix = "estimate one for all images, such as by colmap feature_extractor --ImageReader.single_camera 1"
         raise DataError(path, found=found, expected=f"at most {MAX_CAMERAS}", fix=fix)
     if not cameras:
-        fix = "see docs/how-to/own-data.md for the keys"
+        fix = 'write its numbers as JSON: {"width": 1280, "height": 720, "fx": 700, "fy": 700, "cx": 640, "cy": 360}'
         raise DataError(path, found="0 cameras", expected=EXPECTED, fix=fix)
     return cameras
 
@@ -122,13 +122,14 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
     return [CalibratedCamera("K", K)]
 
 
+REALESTATE_COLUMNS = 19  # a time, fx fy cx cy as shares of the image, two zeros, and 3x4 world-to-camera
 _ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 distortion coefficients, as in DROID-SLAM
 
 
 def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
     """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text."""
     lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
-    rows = [words for words in lines if words and not words[0].startswith("[")]
+    rows = [words for words in lines if words and not words[0].startswith(("[", "http"))]
     if len(rows) in _ROW_LENGTHS and all(len(words) == 1 for words in rows):  # a number in each line
         rows = [[word for words in rows for word in words]]
     if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:
@@ -137,6 +138,10 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
             return CalibratedCamera("fx fy cx cy", make_K(path, *values[:4]), distortion=tuple(values[4:].tolist()))
     matrix = [parse_numbers(words) for words in rows]
     shapes = [len(row) for row in matrix]
+    if matrix and set(shapes) == {REALESTATE_COLUMNS}:
+        x, y = matrix[0][1], matrix[0][2]
+        fix = f"write `fx fy cx cy` in pixels to a file: {x:g} WIDTH, {y:g} HEIGHT, WIDTH / 2, HEIGHT / 2"
+        raise DataError(path, found="shares of the image, as in RealEstate10K", expected="pixels", fix=fix)
     if shapes == [9, 1]:  # FoundationStereo's, with the baseline in metres below
         return CalibratedCamera("K", check_K(path, matrix[0].reshape(3, 3)))
     if shapes in ([4] * 4, [4] * 3) and matrix[2].tolist() == [0, 0, 1, 0]:

@@ -91,7 +91,7 @@ MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS, nerfstudio and the pr
         (RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "modified_brown_conrady", "opencv",
          "pinhole", "simple_pinhole", "simple_radial", "radial", "full_opencv", "perspective", "brown", "frame",
          "pinhole-radtan8", "radial1", "radial3", "brown3", "radialk1", "radialk3", "standard", "opencv_standard",
-         "none"), RADTAN),
+         "radialtangential", "telecam", "none"), RADTAN),
     **dict.fromkeys(
         (EQUIDISTANT, "fisheye", "kannala_brandt", "kannala_brandt4", "kannalabrandt", "kannalabrandt8", "kb4",
          "opencv_fisheye", "fisheye_opencv", "equidist", "fisheye4", "equidistant4"), EQUIDISTANT),
@@ -139,6 +139,11 @@ class CameraKeys:
         return (*numbers, *self.also)
 
 
+def _place(key: str, *indices: int | None) -> tuple[str, ...]:
+    """Return the keys of numbers of a list by their places in it; None leaves a number out."""
+    return tuple("" if index is None else f"{key}.{index}" for index in indices)
+
+
 _METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
 CAMERA_KEYS = (
     CameraKeys("Metashape", ("f", "f", "cx", "cy"), ("resolution.width", "resolution.height"), _METASHAPE_LENS,
@@ -170,7 +175,7 @@ CAMERA_KEYS = (
                tuple(f"calibration.{index}" for index in range(4, 9))),
     CameraKeys("3D Gaussian Splatting", ("fx", "fy", "", ""), ("width", "height"), (), center="middle",
                also=("img_name",)),
-    CameraKeys("OAK", ("intrinsicMatrix.0", "intrinsicMatrix.4", "intrinsicMatrix.2", "intrinsicMatrix.5"),
+    CameraKeys("camera", ("intrinsicMatrix.0", "intrinsicMatrix.4", "intrinsicMatrix.2", "intrinsicMatrix.5"),
                ("width", "height"), ("distortionCoeff",)),
     CameraKeys("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
                             "fisheye_params.camera_matrix.2", "fisheye_params.camera_matrix.5"),
@@ -180,6 +185,24 @@ CAMERA_KEYS = (
                ("width", "height"), ("distortionParams",), model_key="type"),
     CameraKeys("Meshroom", ("pxFocalLength", "pxFocalLength", "principalPoint.0", "principalPoint.1"),
                ("width", "height"), ("distortionParams",), model_key="type"),
+    CameraKeys("Argoverse", ("focal_length_x_px_", "focal_length_y_px_", "focal_center_x_px_", "focal_center_y_px_"),
+               ("width", "height"), _place("distortion_coefficients_", 0, 1, None, None, 2)),
+    CameraKeys("A2D2", tuple(f"CamMatrixOriginal.{index}" for index in (0, 4, 2, 5)), ("Resolution.0", "Resolution.1"),
+               ("Distortion",), model_key="Lens"),
+    CameraKeys("SVO", tuple(f"intrinsics.data.{index}" for index in range(4)), ("image_width", "image_height"),
+               ("distortion.parameters.data",), model_key="distortion.type"),
+    CameraKeys("OKVIS", (*_place("focal_length", 0, 1), *_place("principal_point", 0, 1)),
+               ("image_dimension.0", "image_dimension.1"), ("distortion_coefficients",), model_key="distortion_type",
+               also=("image_dimension.1",)),
+    *(CameraKeys("OpenMVG", ("focal_length", "focal_length", *_place("principal_point", 0, 1)), ("width", "height"),
+                 _place(key, *order), also=(f"{key}.0",))
+      for key, order in (("disto_k1", (0,)), ("disto_k3", (0, 1, None, None, 2)), ("disto_t2", (0, 1, 3, 4, 2)))),
+    *(CameraKeys(program, (x, y, *_place(center, 0, 1)), size, (*_place("radial_distortion", 0, 1),
+                 *_place("tangential_distortion", 0, 1), "radial_distortion.2"))
+      for program, x, y, center, size in (
+          ("Nerfies", "focal_length", "focal_length", "principal_point", ("image_size.0", "image_size.1")),
+          ("Human3.6M", "focal_length.0", "focal_length.1", "center", ("res_w", "res_h")),
+          ("SoccerNet", "x_focal_length", "y_focal_length", "principal_point", ("width", "height")))),
 )  # fmt: skip
 """The keys of each program whose files can be read. Entries with more specific keys come first, because the first fit
 counts.
@@ -251,13 +274,16 @@ def _walk(content: Any, name: str, depth: int) -> Iterator[tuple[str, Mapping[st
         return
     if isinstance(content, Mapping):
         yield name, content
-        inner = [(str(key), value) for key, value in content.items() if isinstance(value, Mapping | list)]
+        own = content.get("key")  # of an entry {"key": ..., "value": ...}
+        inner = [(own if isinstance(own, str) else str(key), value) for key, value in content.items()]
     elif isinstance(content, list):
-        inner = [(name, value) for value in content[:MAX_MAPPINGS] if isinstance(value, Mapping | list)]
+        named = [value.get("id") if isinstance(value, Mapping) else None for value in content[:MAX_MAPPINGS]]
+        inner = [(own if isinstance(own, str) else name, value) for own, value in zip(named, content, strict=False)]
     else:
         return
     for key, value in inner:
-        yield from _walk(value, key, depth + 1)
+        if isinstance(value, Mapping | list):
+            yield from _walk(value, key, depth + 1)
 
 
 def _flatten_keys(values: Mapping[str, Any]) -> dict[str, Any]:

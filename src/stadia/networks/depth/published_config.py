@@ -108,10 +108,11 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
         size = given["height"], given["width"]
     elif isinstance(given, int):
         size = given, given
-    _refuse_other_steps(settings, size=given, may_pad=kind in ("zoedepth", "chmv2"))
+    may_divide = kind in ("glpn", "chmv2")
+    _refuse_other_steps(settings, size=given, may_pad=kind in ("zoedepth", "chmv2"), may_divide=may_divide)
     if settings.get("do_resize") is False:
         size = None
-    if kind in ("glpn", "chmv2"):
+    if may_divide:
         given_multiple = settings.get("size_divisor")
         size = None if kind == "glpn" else size
     else:
@@ -141,10 +142,12 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
     )
 
 
-def _refuse_other_steps(settings: Mapping[str, Any], *, size: object, may_pad: bool) -> None:
+def _refuse_other_steps(settings: Mapping[str, Any], *, size: object, may_pad: bool, may_divide: bool) -> None:
     """Raise ValueError for steps of an image processor that `Preprocessing` does not do."""
     others = [f"{key}={value}" for key, value in (("do_center_crop", True), ("do_flip_channel_order", True),
               ("do_rescale", False)) if settings.get(key) is value]  # fmt: skip
+    others += [f"size_divisor={settings['size_divisor']}"] if settings.get("size_divisor") and not may_divide else []
+    others += ["offset=True"] if settings.get("offset") is True else []
     others += ["do_pad=True"] if settings.get("do_pad") is True and not may_pad else []
     factor = settings.get("rescale_factor", RESCALE_FACTOR)
     if not (isinstance(factor, int | float) and math.isclose(factor, RESCALE_FACTOR, rel_tol=1e-3)):

@@ -32,14 +32,27 @@ def check_launcher() -> None:
     Lightning Fabric refuses such jobs, after the data have been checked. Interactive shells and torchrun are exempt, as
     in Fabric.
     """
+    tasks = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
+    if tasks != "1" and "RANK" not in os.environ:
+        found, fix = f"{tasks} processes of mpirun, each of which would train alone", "start by torchrun"
+        raise ConfigError("OMPI_COMM_WORLD_SIZE", found=found, expected="the variables of torchrun", fix=fix)
     processes = os.environ.get("WORLD_SIZE", "1")
     if "RANK" in os.environ and processes != "1" and "LOCAL_WORLD_SIZE" not in os.environ:
         found, fix = f"{processes} without LOCAL_WORLD_SIZE", "start by torchrun, or unset RANK"
         raise ConfigError("WORLD_SIZE", found=found, expected="the variables of torchrun", fix=fix)
     tasks = os.environ.get("SLURM_NTASKS", "1")
     is_exempt = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "TORCHELASTIC_RUN_ID" in os.environ
-    if tasks == "1" or is_exempt or "SLURM_NTASKS_PER_NODE" in os.environ:
+    if tasks == "1" or is_exempt:
         return
+    per_node, nodes = os.environ.get("SLURM_NTASKS_PER_NODE"), os.environ.get("SLURM_NNODES", "1")
+    if per_node is not None and tasks == str(int(per_node) * int(nodes)):
+        return
+    if per_node is not None:
+        found, fix = (
+            f"{tasks} tasks on {nodes} machines",
+            f"start by `srun --nodes={nodes} --ntasks-per-node={per_node}`",
+        )
+        raise ConfigError("SLURM_NTASKS", found=found, expected=f"{per_node} on each machine", fix=fix)
     found, fix = f"{tasks} without SLURM_NTASKS_PER_NODE", "start by `srun --ntasks-per-node=N`, for one process `unset"
     expected = "one task, or the tasks of each machine"
     raise ConfigError("SLURM_NTASKS", found=found, expected=expected, fix=f"{fix} SLURM_NTASKS`")
