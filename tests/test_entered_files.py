@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.entered_files import MAP_LIMIT, ROUTES, list_entered_files
+from benchmarks.entered_files import MAP_LIMIT, ROUTES, list_entered_files, record_command
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
 NOT_OPENED = {"predict photo": ("data/open_dataset.py", "training/loop/checkpoint.py", "data/video/static_parts.py")}
@@ -32,7 +32,8 @@ def test_a_map_of_six_frames_enters_few_files_and_no_reader_of_data_sets(
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     room = TexturedRoom()
     images = write_images(tmp_path / "room", [room.draw(*find_arc_pose(index)) for index in range(0, 24, 4)])
-    files = list_entered_files("map", str(images), "--out", str(tmp_path / "out"))
+    files, code = record_command(["map", str(images), "--out", str(tmp_path / "out")])
+    assert code == 0
     assert (tmp_path / "out" / "map.json").is_file()
     assert not [name for name in files if name.startswith(("data/formats/", "data/open_dataset"))]
     assert len(files) <= MAP_LIMIT, files

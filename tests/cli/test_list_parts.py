@@ -5,6 +5,7 @@ import pytest
 from stadia.cli.list_parts import PART_KINDS, list_rows, read_first_line
 
 
+@pytest.mark.slow
 def test_every_part_has_a_line():
     for kind in PART_KINDS:
         rows = list(list_rows(kind))

@@ -22,7 +22,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.parametrize("name", mark_others(list(CONFIGS), ["pyramid"]))
 def test_the_compiled_loss_equals_the_loss(make_scene: Callable[..., Any], name: str) -> None:
-    scene, config = make_scene(batch=2), SelfSupervisedLossConfig(**CONFIGS[name])
+    scene, config = make_scene(batch=2, names=("-1", "stereo")), SelfSupervisedLossConfig(**CONFIGS[name])
     scene = scene.exposed() if name == "d3vo" else scene
     plain = SelfSupervisedLoss(config, reprojector=TorchReprojector)
     compiled = SelfSupervisedLoss(config)

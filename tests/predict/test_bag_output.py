@@ -26,7 +26,7 @@ from stadia.predict import bag_output
 from stadia.predict.bag_output import ROS_AXES, MessageMaker, open_bag_output
 
 Stadia = Callable[..., tuple[int, str, str]]
-FRAMES, SIZE = 6, (416, 128)
+FRAMES, SIZE = 4, (416, 128)
 
 
 @dataclass(frozen=True)

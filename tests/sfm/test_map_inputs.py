@@ -128,13 +128,13 @@ def test_a_range_of_frames_leaves_the_others_without_a_pose_and_keeps_their_name
     "is_video", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["photos", "videos"]
 )
 def test_photos_without_order_and_two_videos_of_one_room_are_one_path(stadia, tmp_path, is_video):
-    """The same room: shuffled, and as a video of each half that shares no frame with the other."""
+    """The same room: shuffled, and as two videos that share no frame."""
     source, rows = tmp_path / "photos", np.random.default_rng(1).permutation(24).tolist()
     if is_video:
-        source, rows = tmp_path / "both.txt", [*range(0, 24, 2), *range(1, 24, 2)]
-        make_room(tmp_path / "even", rows[:12])
-        make_room(tmp_path / "odd", rows[12:])
-        source.write_text("even\nodd\n")
+        source, rows = tmp_path / "both.txt", [*range(0, 24, 3), *range(1, 24, 3)]
+        make_room(tmp_path / "first", rows[:8])
+        make_room(tmp_path / "second", rows[8:])
+        source.write_text("first\nsecond\n")
     else:
         make_room(source, rows)
     truth = np.array([find_arc_pose(index)[1] for index in rows])

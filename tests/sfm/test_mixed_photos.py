@@ -26,7 +26,7 @@ from stadia.sfm.reconstruction import Workers
 from stadia.sfm.sparse_map import FrameStatus, LensCamera, PlacedFrame
 
 SIZE = 200, 320
-COUNT = 18
+COUNT = 12
 SIZES = (200, 320), (320, 200), (100, 160), (480, 300)
 CAMERA = MapCamera(
     origin="estimated",

@@ -48,7 +48,7 @@ def test_clean_data_is_good(roadworld: Path) -> None:
         found = re.search(rf"baseline 0\.54 m agrees with the {other}: (\S+) to (\S+) times", result.stdout)
         assert found, result.stdout
         assert 0.92 < float(found[1]) <= 1 <= float(found[2]) < 1.08
-    as_json = run(roadworld, "--json")
+    as_json = run(roadworld / "val-000", "--json")
     assert as_json.exit_code == 0
     assert all(finding["severity"] == "note" for finding in json.loads(as_json.stdout))
 

@@ -35,9 +35,15 @@ def drives() -> list[RoadWorld]:
     return [make_world(derive_world_seed(5, "test", i), LONG) for i in range(2)]
 
 
-def instance_vertices(world: RoadWorld, number: int, frame: int) -> np.ndarray:
+def list_vertices(world: RoadWorld) -> dict[int, np.ndarray]:
+    """Return the rows of the vertices of each instance."""
     geometry = world.geometry
-    used = np.unique(geometry.triangles[geometry.instance == number])
+    return {one.number: np.unique(geometry.triangles[geometry.instance == one.number]) for one in geometry.instances}
+
+
+def move_vertices(world: RoadWorld, used: np.ndarray, frame: int) -> np.ndarray:
+    """Return the vertices (N, 3) of one instance in a frame, in the world."""
+    geometry = world.geometry
     T = geometry.T_world_body[frame][geometry.body[used[0]]]
     return geometry.vertices[used] @ T[:3, :3].T + T[:3, 3]
 
@@ -78,10 +84,10 @@ def test_meshes_have_their_nominal_size(make: object) -> None:
 @pytest.mark.slow
 def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorld]) -> None:
     for world in drives:
-        section = world.section
+        section, used = world.section, list_vertices(world)
         for instance in world.geometry.instances:
             frame = 0
-            vertices = instance_vertices(world, instance.number, frame)
+            vertices = move_vertices(world, used[instance.number], frame)
             T = instance.T_world_instance[frame] if instance.moves else instance.T_world_instance
             own = (vertices - T[:3, 3]) @ T[:3, :3]
             size = np.ptp(own, axis=0)[[1, 0, 2]]
@@ -97,10 +103,11 @@ def test_instances_have_their_size_and_stand_on_the_ground(drives: list[RoadWorl
 @pytest.mark.slow
 def test_objects_keep_their_distance_from_the_camera(drives: list[RoadWorld]) -> None:
     for world in drives:
+        used = list_vertices(world)
         for frame in range(0, LONG.frames, 3):
             eye = world.drive.T_world_camera[frame, :3, 3]
             for instance in world.geometry.instances:
-                vertices = instance_vertices(world, instance.number, frame)
+                vertices = move_vertices(world, used[instance.number], frame)
                 low = vertices[vertices[:, 1] > eye[1] - 0.8]  # crowns and lamps may hang over the road
                 if len(low):
                     assert np.linalg.norm((low - eye)[:, [0, 2]], axis=1).min() > 0.9, (frame, instance)
@@ -164,7 +171,7 @@ def test_camera_height_on_a_flat_road(config: RoadWorldConfig) -> None:
 def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
     ratios: dict[str, list[float]] = {"car": [], "person": []}
     for world in drives:
-        renderer = RoadRenderer(world, LONG)
+        renderer, used = RoadRenderer(world, LONG), list_vertices(world)
         for frame in range(0, LONG.frames, 3):
             view = renderer.render(frame)["left"]
             for instance in world.geometry.instances:
@@ -172,7 +179,7 @@ def test_objects_obey_distance_from_height(drives: list[RoadWorld]) -> None:
                 if instance.semantic.label not in ratios or mask.sum() < 40:
                     continue
                 T = renderer.T_world_camera(frame, "left")
-                points = (instance_vertices(world, instance.number, frame) - T[:3, 3]) @ T[:3, :3]
+                points = (move_vertices(world, used[instance.number], frame) - T[:3, 3]) @ T[:3, :3]
                 if points[:, 2].min() < 1:
                     continue
                 pixels = points[:, :2] / points[:, 2:] * (renderer.lens.fx, renderer.lens.fy) + (
