@@ -36,9 +36,9 @@ NO_VERDICT = "none"
 _VERDICT = "comment verdict of the depth: "
 _MAX_HEADER = 4096
 _VERDICT_LENGTH = 16  # characters that are filled in at the end
-MAX_SAMPLE_PIXELS = 40_000  # of 5 bytes each in the report
+MAX_SAMPLE_PIXELS = 40_000  # A pixel takes 5 bytes in the report.
 
-_COUNTS = 65535  # of a uint16 PNG
+_COUNTS = 65535  # largest value of a uint16 PNG
 
 
 def _header(count: int, unit: str) -> bytes:

@@ -475,7 +475,7 @@ def _complete_axes(x: Array, y: Array) -> Array:
     return np.asarray(U @ Vt)
 
 
-_MAX_CONE_ERROR = 0.02  # of its height
+_MAX_CONE_ERROR = 0.02  # largest error of the cone's corners, as a share of its height
 
 
 def _find_cone(vertices: Array) -> Array | None:

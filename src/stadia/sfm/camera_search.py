@@ -294,14 +294,14 @@ START_ANGLES_DEG = (2.0, 6.0, 16.0)
 A wrong first pair bends the camera trajectory, and another angle selects another pair.
 """
 
-GIVEN_FACTOR = 0.8  # of a given focal length in a second start, which finds another first pair
+GIVEN_FACTOR = 0.8  # A second start with this share of the given focal length finds another first pair.
 LAST_FACTOR = 1.25
 """Factor on the focal length of one last start if no earlier start explains the images.
 
 The adjustment of a camera that moves little can stay in one local minimum.
 """
 GOOD_REGISTERED, GOOD_COST = 0.8, 0.2
-FAIR_COST = 0.3  # of real images with the right first pair
+FAIR_COST = 0.3  # largest cost of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0

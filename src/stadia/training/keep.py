@@ -154,7 +154,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     config: configuration of a training that started from published weights in metres (`workflow.starts_from_depth`).
     """
     best = Checkpoint.open(run.folder)
-    is_scored = "val/abs_rel" in best.header.metrics  # by truth
+    is_scored = "val/abs_rel" in best.header.metrics  # whether ground truth scored the checkpoint
     if is_scored or not isinstance(recipe, DepthRecipe) or not run.writes:
         return False
     trained = find_trained(run)

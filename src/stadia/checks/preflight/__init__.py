@@ -28,7 +28,7 @@ CHECKS = Registry(  # for each recording
 )
 
 SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.checks.preflight.preflight_runner:check_splits"})
-"""For all splits together: a function of the frames by split name."""
+"""The checks that compare splits. Each is a function of the frames by split name."""
 
 PREREQUISITES = {  # checks that would only measure symptoms of their stops in the same recording
     "resize": ("frames", "intrinsics"),

@@ -24,7 +24,7 @@ ENCODING = {"crf": "20", "preset": "ultrafast"}  # the fastest preset of H.264
 
 SCALE_PX, SCALE_SHARE = 36, 0.08  # smallest height of the strip with the color scale, and its share of large images
 BAR_SHARE, FONT_PER_PX = 0.35, 0.5 / 36  # height of the bar and font scale, as shares of the strip's height
-TICK_SHARES = (1.0, 0.5, 0.25)  # of the brightest inverse depth
+TICK_SHARES = (1.0, 0.5, 0.25)  # shares of the brightest inverse depth
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 

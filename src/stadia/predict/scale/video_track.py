@@ -226,7 +226,7 @@ def read_srt_positions(path: Path) -> Positions | None:
             row = float(old[2]), float(old[1]), 0.0
         else:
             continue
-        if row[:2] == (0.0, 0.0):  # no fix
+        if row[:2] == (0.0, 0.0):  # The receiver had no fix.
             continue
         rows.append(row)
         times.append(int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000)

@@ -28,7 +28,7 @@ ROADWORLD = dataset_files.SceneFormat(
 
 DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 
-_NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
+_NEAR_M, _FAR_M = 3.0, 120.0  # range of depth in previews
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:

@@ -117,7 +117,7 @@ def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture],
             instances.append(ObjectInstance(numbers[i], item.semantic, item.size_hwl_m, item.T_world_object))
     poses: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
     parts: Mesh = []
-    rows: list[tuple[int, ...]] = []  # of each part: body, class, instance, whether it is ground, whether it is at rest
+    rows: list[tuple[int, ...]] = []  # Columns: body, class, instance, whether it is ground, whether it is at rest.
     for i in sorted(range(len(objects)), key=lambda i: (objects[i].moves, objects[i].casts_shadow)):
         one, moves = objects[i], objects[i].moves
         if moves:

@@ -96,7 +96,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         for name in self.data_buffers:
             self.register_buffer(name, torch.full((len(self.groups),), math.nan))
-        self.frames: dict[tuple[str, str], int] = {}  # of each training recording, by its dataset and name
+        # Number of frames of each training recording, by its dataset and name.
+        self.frames: dict[tuple[str, str], int] = {}
         self.epoch_heights: dict[str, list[EpochHeight]] = {name: [] for name in self.groups}
 
     @classmethod
