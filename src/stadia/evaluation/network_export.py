@@ -167,7 +167,7 @@ def export_torch(
         return _compare(network, run, path, exported_network.DEPTH.channels, [size] if size else _choose_sizes(about))
 
 
-MIN_TRACED_PX = 32  # with smaller images, Depth Anything's coarsest map has one pixel, which torch treats as a constant
+MIN_TRACED_PX = 32  # Depth Anything's coarsest map of a smaller image has one pixel, which torch treats as a constant.
 
 
 def _choose_sizes(about: exported_network.ExportDescription) -> list[tuple[int, int]]:

@@ -312,7 +312,7 @@ def open_rerun_file(
 _MAGIC, _VERSION, _JSON, _BINARY = b"glTF", 2, b"JSON", b"BIN\0"
 _FLOAT, _BYTE, _POINTS, _LINE_STRIP = 5126, 5121, 0, 3
 _VERTICES, _INDICES = 34962, 34963  # targets of a buffer view
-_FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
+_FLIP = np.array([1, -1, -1], np.float32)  # glTF has x right, y up, z backward.
 
 
 def encode_glb(

@@ -544,7 +544,7 @@ def hide_private_parts(run: RunFiles) -> RunFiles:
 def make_hider() -> Callable[[str], str]:
     """Return a function that hides absolute paths, and the names of user and machine, in a text."""
     names = {platform.node(), platform.node().partition(".")[0]}
-    with suppress(OSError, KeyError, ImportError):  # no name for this user's number
+    with suppress(OSError, KeyError, ImportError):  # The user's number may have no name.
         names.add(getpass.getuser())
     kept = sorted(name for name in names if len(name) >= _MIN_NAME_CHARS and name not in _NO_NAMES)
     words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, kept))})(?!\w)") if kept else None

@@ -393,7 +393,7 @@ def find_camera(
         best = _choose_best(starts)
         if best.is_fair and (best.starts_agree or not best.does_turn):
             break
-        if best.is_fair:  # from other focal lengths and another first pair it is found again, or it is none
+        if best.is_fair:  # A right result is found again from other focal lengths and another first pair.
             plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))
             cameras = [replace(plain, focal_px=factor * plain.focal_px) for factor in AGAIN_FACTORS]
     return _choose_best(starts) if starts else None
@@ -424,7 +424,7 @@ def _find_structure(
 ) -> FoundCamera | None:
     """Return the model with a known camera, of `every` keyframe if possible, else of `names`."""
     starts = list[FoundCamera]()
-    # with all keyframes the first pair is mostly right
+    # The first pair is mostly right if all keyframes are used.
     starts += filter(None, [try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
     if starts and starts[0].is_good:
         return starts[0]

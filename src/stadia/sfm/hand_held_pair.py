@@ -34,7 +34,7 @@ SOUND_GAP_S, MAX_SECOND_PEAK = 0.02, 0.5  # least distance of the second peak, a
 MAX_CONTRADICTION_S = 0.1
 PAIRS = 16  # The matches of these pairs give the rotation between the cameras.
 EPIPOLAR_PX, MIN_MATCHES, MIN_RIGID = 1.5, 100, 0.5
-FARTHEST = 1e9  # in baselines; OpenCV leaves out points beyond 50, and takes a mirrored pose if all points are beyond
+FARTHEST = 1e9  # unit: baselines. OpenCV leaves out points beyond 50, and mirrors the pose if all points are.
 MAX_DIRECTION_DEG = 10.0  # largest angle between the baseline's directions by two halves of the pairs
 
 

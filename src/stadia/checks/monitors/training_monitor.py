@@ -484,7 +484,7 @@ class TrainingMonitor(Callback):
                 self._report(finding)
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
-        if isinstance(error, NotFiniteError):  # which already ends the training
+        if isinstance(error, NotFiniteError):  # The error itself ends the training.
             self._report(report_not_finite(loop.step + 1, error), halts=False)
 
     def _report(self, finding: Finding, *, halts: bool = True) -> None:

@@ -9,7 +9,7 @@ from stadia.core.registry import Registry
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-CHECKS = Registry(  # for each recording
+CHECKS = Registry(  # These checks run for each recording.
     "check",
     {
         "frames": "stadia.checks.preflight.frame_checks:check_frames",

@@ -492,7 +492,7 @@ def read_mapped_camera(source: Path) -> MapCamera:
 
 MAX_RELATIVE_DEVIATION = 0.1  # largest standard deviation of a used point, as a share of its distance
 MIN_TRACK = 3  # keyframes that observe a used point
-HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
+HEIGHTS_AHEAD = 16.0  # Half of an image of a road is nearer than this many camera heights.
 BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
 
 

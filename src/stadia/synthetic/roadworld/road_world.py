@@ -28,7 +28,7 @@ from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
 from stadia.synthetic.roadworld.road_textures import make_road_textures
 from stadia.synthetic.roadworld.street_scene import SceneObject, SemanticClass, WorldGeometry, assemble_world
 
-VIEW_M = 130.0  # how far the road goes on beyond the drive
+VIEW_M = 130.0  # length of the road beyond the drive
 _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 

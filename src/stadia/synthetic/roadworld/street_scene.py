@@ -15,7 +15,7 @@ from stadia.synthetic.roadworld import street_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
 
 Size = tuple[float, float, float]
-_MIN_GAP_M = 11.0  # from the camera to the middle of a car in its lane
+_MIN_GAP_M = 11.0  # distance from the camera to the middle of a car in its lane
 
 
 class SemanticClass(IntEnum):

@@ -134,7 +134,7 @@ class PhaseClock:
         self.plan = plan
         self.stopwatch = Stopwatch()
         self.steps = 0
-        self.new_steps = 0  # without those before a resume
+        self.new_steps = 0  # number of steps since the last resume
         self.wall_s_before = 0.0
         self.phases_s_before: dict[str, float] = {}
         self.started_s = time.perf_counter()
@@ -272,7 +272,7 @@ class TrainingState:
         self.time_limit = TimeLimit(config.max_minutes, end)
         if config.global_batch_size is not None and fabric.world_size > 1:
             use_global_batch_norm(recipe)
-        # before the optimizer, because it may replace the weights
+        # Fabric wraps the model before the optimizer is built, because it may replace the weights.
         self.model = fabric.setup_module(StepForward(recipe))
         compile_recipe(recipe, config.compile)
         optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())

@@ -251,7 +251,7 @@ class ViewSynthesis:
         self._add_residuals(batch.meta, report)
         log_uncertainty = None if predicted.log_uncertainty is None else predicted.log_uncertainty[0]
         if step < self.config.loss.uncertainty_from_step:
-            log_uncertainty = None  # not trained yet
+            log_uncertainty = None  # The uncertainty is not trained yet.
         if log_uncertainty is not None:
             if self.gate:
                 calibrated = replace(prediction, brightness=self.gate(predicted, step).brightness)

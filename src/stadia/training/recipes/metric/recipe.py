@@ -184,7 +184,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         reference = self.heights.reference_heights(group)[objects.image]
         heights = self.config.heights
         inlier = weight_objects(evidence.horizon_m, reference, tolerance=heights.tolerance)
-        inlier = inlier * road.median_height.isfinite()[objects.image]  # without a road no object is on it
+        inlier = inlier * road.median_height.isfinite()[objects.image]  # No object is on a road that was not found.
         known = KnownHeights(objects, object_m, inlier, self.heights.known_heights(group))
         shares = self.loss_shares()
         report = self.scale_loss(
@@ -307,7 +307,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     # -- validation
 
     def on_validation_start(self) -> None:
-        # from first to last step, so that scores are comparable
+        # All validations score metres, so that their scores are comparable.
         self.view_synthesis.start_validation(DepthScale.METRES)
 
     def validation_step(self, batch: RoadBatch) -> Mapping[str, Tensor | float]:
