@@ -8,7 +8,7 @@ random format, read again, and searched by matches of the images. A mistake is n
 cameras move as the true ones and see as they do. A correct file must not be accused.
 
 --every makes each mistake in each format of each recording. --table writes, for each mistake and format, how many of
-the mistakes were named, and how many correct files were not accused; a page of the results shows this file.
+the mistakes were named, and how many correct files were not accused; a page of the results links to this file.
 """
 
 # mypy: disable-error-code="arg-type, misc, no-untyped-call, no-untyped-def, operator, union-attr, var-annotated"

@@ -1943,14 +1943,7 @@ MESSAGES = (
 
 def write_page() -> str:
     """Return the page of messages that are no findings."""
-    rows = [
-        "# It says that ...",
-        "",
-        PAGE_INTRODUCTION,
-        "",
-        "| it says | cause | fix | reported in |",
-        "|---|---|---|---|",
-    ]
+    rows = ["# Messages", "", PAGE_INTRODUCTION, "", "| message | cause | fix | reported in |", "|---|---|---|---|"]
     rows += [f"| {' | '.join(message)} |" for message in MESSAGES]
     return "\n".join(rows) + "\n"
 

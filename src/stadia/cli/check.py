@@ -90,7 +90,7 @@ def check(
         only = _choose_camera_free(only or [])
         config = config.model_copy(update={"camera": assumed})
     opened = _open_data(config, as_json=as_json)
-    if not as_json:  # before the checks, which take seconds
+    if not as_json:  # The line appears before the checks, which take seconds.
         if assumed:
             echo("The camera is unknown: only some checks run, with an assumed camera.")
         _print_plain(summarize_recordings(opened.recordings))

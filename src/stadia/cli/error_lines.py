@@ -19,7 +19,8 @@ _OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
 
 _OUT_OF_MEMORY = re.compile(
     r"can(no|')t allocate memory|not enough memory|out of memory|insufficient memory|"
-    r"could not create a primitive(?! descriptor)",  # with it the shapes are wrong
+    # A primitive descriptor fails because of wrong shapes, not of memory.
+    r"could not create a primitive(?! descriptor)",
     re.IGNORECASE,
 )
 """RuntimeErrors of torch, oneDNN, cv2 and CUDA contain this."""

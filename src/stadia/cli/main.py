@@ -94,7 +94,7 @@ def _version(wanted: bool) -> None:
 
 def _help(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        typer.echo(context.get_help())  # in colors, and without a file
+        typer.echo(context.get_help())  # The help has colors, and needs no file.
         raise typer.Exit
 
 

@@ -364,7 +364,7 @@ def _to_json(value: object) -> object:
         return {name: getattr(value, name) for name in value.model_fields_set}
     if isinstance(value, PurePath):
         return str(value)
-    if hasattr(value, "tolist"):  # of numpy and torch, which are not imported here
+    if hasattr(value, "tolist"):  # Arrays of NumPy and torch have this method; the module imports neither.
         return value.tolist()
     found, expected = f"a value of type {type(value).__name__}", "texts, numbers, lists, mappings or configurations"
     raise ConfigError("configuration", found=found, expected=expected, fix="convert it")

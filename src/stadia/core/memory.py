@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-_FILES = {  # by version: folder, and files of the limit, of the usage, and key of the pages that the kernel frees first
+# The version of cgroups gives: folder, files of limit and usage, key of the pages that the kernel frees first.
+_FILES = {
     2: ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     1: ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }

@@ -20,7 +20,8 @@ def derive_seed(seed: int, *names: object) -> int:
     seed: the seed of a training.
     names: names of the random stream, such as its purpose and a number.
     """
-    text = "/".join([str(int(seed)), *map(str, names)]).encode("utf-8", "surrogateescape")  # of names of files too
+    # Names of files may have surrogates.
+    text = "/".join([str(int(seed)), *map(str, names)]).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 

@@ -16,7 +16,7 @@ from stadia.core.errors import GeometryError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor  # for readers only: an exported network works without torch
+    from torch import Tensor  # The import serves readers only: an exported network works without torch.
 
 
 class DepthScale(StrEnum):

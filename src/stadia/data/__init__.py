@@ -41,7 +41,7 @@ IMAGE_LAYOUTS = Registry(
         "overlay": "stadia.overlay.world.composite_files:describe_layout",
     },
 )
-"""For trainings on single images instead of recordings: functions, by recipe, that recognize a dataset of that recipe.
+"""Functions that recognize a dataset of single images, by the recipe that trains on it.
 
 Each function maps a path to a description of the dataset there, or to None.
 """

@@ -135,7 +135,7 @@ class FrameStore:
             expected = f"a multiple of {self._frame_bytes} bytes"
             raise DataError(path, found=f"{size} bytes", expected=expected, fix=_REWRITE)
         self._frames = size // self._frame_bytes
-        self._sums: dict[int, int] | None = None  # of frames not read yet
+        self._sums: dict[int, int] | None = None  # checksums of the frames that were not read yet
 
     def __len__(self) -> int:
         return self._frames

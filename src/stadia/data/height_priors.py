@@ -57,7 +57,7 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
 }
 """Height priors by the name of the set and the name of the class."""
 
-CLASS_ALIASES: Mapping[str, str] = {  # of KITTI and Cityscapes
+CLASS_ALIASES: Mapping[str, str] = {  # KITTI and Cityscapes use these names.
     "pedestrian": "person",
     "person_sitting": "sitting person",
     "rider": "cyclist",

@@ -45,13 +45,13 @@ ROAD = "road"
 MASKS_RECORD = "prepared.json"
 # Classes that are split into objects if there are no object numbers.
 OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
-GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # below objects
+GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # Objects stand on these classes.
 # Classes that COCO and panoptic masks number too, but which are neither objects nor occluders.
 STUFF_CLASSES = GROUND_CLASSES | {"sky", "building"}
 MAX_CLASS = 255  # masks are stored with one byte per pixel
-MIN_ROAD_SHARE = 0.01  # of an image with a road
+MIN_ROAD_SHARE = 0.01  # share of an image that shows the road
 SHAPE_TOLERANCE = 0.02  # relative difference of the aspect ratios of mask and image
-_MAX_RUN_BITS = 40  # of a compressed run length
+_MAX_RUN_BITS = 40  # longest run length of a compressed mask
 MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
@@ -376,9 +376,9 @@ class _Shape:
 Polygons = list[tuple[str, list[float]]]
 """Label of each object, and x, y of its corners."""
 
-_HEAD_BYTES = 1 << 16  # of a JSON file, which show the program that wrote it
+_HEAD_BYTES = 1 << 16  # The first bytes of a JSON file show the program that wrote it.
 _PROGRAM_KEYS = (b'"shapes"', b'"regions"', b'"_via_', b'"classTitle"', b'"original_width"')
-_UPLOAD = re.compile(r"[0-9a-f]+-")  # in front of the names of images that Label Studio has stored
+_UPLOAD = re.compile(r"[0-9a-f]+-")  # Label Studio puts this in front of the names of images.
 
 
 def _list_polygons(path: Path) -> Iterator[tuple[str, Any, Any, Polygons]]:

@@ -95,7 +95,7 @@ def _find_faces(blob: Mask, ground: Mask, *, at_edge: bool) -> list[Mask]:
             up, down = box
             piece = np.zeros_like(blob)
             piece[up : down + 1, first : last + 1] = blob[up : down + 1, first : last + 1]
-            piece[down, first : last + 1] = True  # so that the box ends at the wheels
+            piece[down, first : last + 1] = True  # The box ends at the wheels.
             faces.append(piece)
             free[first : last + 1] = False
     return faces

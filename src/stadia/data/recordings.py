@@ -88,7 +88,7 @@ class FrameSelector:
         self._next = 0
         self.selection = FrameSelection()
         self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
-        self._moved = 0.0  # from the last kept frame to the one before this
+        self._moved = 0.0  # motion from the last kept frame to the frame before this one
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
         """Return whether to keep the next video frame.
@@ -233,7 +233,7 @@ class CalibratedRecording(Recording):
         """Return a mask (H, W) bool of what can move in a video frame, according to the map; None without masks."""
         if self.geometry is None or (movable := self.geometry.movable) is None:
             return None
-        import cv2  # only a training needs it
+        import cv2  # Only a training run needs OpenCV here.
 
         height, width = self.intrinsics[LEFT].height, self.intrinsics[LEFT].width
         small = np.unpackbits(np.asarray(movable.read(min(self.number(index), len(movable) - 1)), np.uint8), axis=1)

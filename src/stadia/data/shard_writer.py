@@ -26,7 +26,7 @@ from stadia.io.input_files import expand_home, is_url
 from stadia.io.output_files import fill_new_folder
 from stadia.io.remote_store import RemoteStore
 
-UNFINISHED = "unfinished.json"  # of a store: shards are being written there
+UNFINISHED = "unfinished.json"  # A store has this file while its shards are written.
 SHARD_BYTES = 64 << 20  # a thousand images of 640x192
 _THREADS = 4
 _CHUNK = 32  # images encoded at a time

@@ -411,7 +411,7 @@ def collect_scores(
 
 
 NUM_THRESHOLDS = 256
-MAX_AVERAGED_FRAMES = 200  # of a training, spread over it
+MAX_AVERAGED_FRAMES = 200  # The mean depth uses this many frames, spread over the training set.
 
 
 class MeanDepthPredictor:

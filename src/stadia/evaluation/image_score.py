@@ -88,7 +88,7 @@ class UncertaintyScore:
         return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
 
 
-UncertaintyScores = Mapping[str, UncertaintyScore]  # by the names of `metrics.uncertainty_metrics.DEPTH_ERRORS`
+UncertaintyScores = Mapping[str, UncertaintyScore]  # The keys are names of `metrics.uncertainty_metrics.DEPTH_ERRORS`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def score_image(
     span = describe_normalization(np.asarray(predicted), factor)
     found = sample_prediction(name, values, mask, depth_scale, span)
     infinite = float(found.isposinf().double().mean())
-    if infinite:  # no depth there: the other pixels are scored
+    if infinite:  # The network has no depth there, and the other pixels are scored.
         mask = mask.clone()
         mask[mask.clone()] = found[0].isfinite()
         found, scored = found[found.isfinite()][None], true[mask][None]
@@ -243,7 +243,7 @@ def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-MAX_SHARE_OF_ZEROS = 0.01  # of the scored pixels; a normalized map has few
+MAX_SHARE_OF_ZEROS = 0.01  # share of the scored pixels that are 0; a normalized map has few
 
 
 def sample_prediction(

@@ -29,9 +29,9 @@ It limits the difference relative to the output, with outputs clamped to at leas
 difference relative to the spread of the output.
 """
 
-OPSET = 18  # of ONNX, the exporter's default
+OPSET = 18  # the ONNX exporter's default
 DESCRIPTION = "stadia.json"  # file in a torch.export archive with the `ExportDescription`
-_MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf can have
+_MAX_ONNX_BYTES = (1 << 31) - (1 << 24)  # One protobuf cannot be larger.
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def export_torch(
         return _compare(network, run, path, exported_network.DEPTH.channels, [size] if size else _choose_sizes(about))
 
 
-MIN_TRACED_PX = 32  # with smaller images, Depth Anything's coarsest map has one pixel, which torch treats as a constant
+MIN_TRACED_PX = 32  # Depth Anything's coarsest map of a smaller image has one pixel, which torch treats as a constant.
 
 
 def _choose_sizes(about: exported_network.ExportDescription) -> list[tuple[int, int]]:
@@ -276,7 +276,7 @@ def _returns_new_tensor(node: torch.fx.Node) -> bool:
     """Return whether a node's result shares no memory with its input."""
     operation: Any = node.target
     if not isinstance(operation, torch._ops.OpOverload) or "dropout" in operation._schema.name:
-        return False  # without training dropout returns its input
+        return False  # Dropout returns its input in evaluation mode.
     return all(result.alias_info is None for result in operation._schema.returns)
 
 

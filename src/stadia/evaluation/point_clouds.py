@@ -36,9 +36,9 @@ NO_VERDICT = "none"
 _VERDICT = "comment verdict of the depth: "
 _MAX_HEADER = 4096
 _VERDICT_LENGTH = 16  # characters that are filled in at the end
-MAX_SAMPLE_PIXELS = 40_000  # of 5 bytes each in the report
+MAX_SAMPLE_PIXELS = 40_000  # A pixel takes 5 bytes in the report.
 
-_COUNTS = 65535  # of a uint16 PNG
+_COUNTS = 65535  # largest value of a uint16 PNG
 
 
 def _header(count: int, unit: str) -> bytes:
@@ -312,7 +312,7 @@ def open_rerun_file(
 _MAGIC, _VERSION, _JSON, _BINARY = b"glTF", 2, b"JSON", b"BIN\0"
 _FLOAT, _BYTE, _POINTS, _LINE_STRIP = 5126, 5121, 0, 3
 _VERTICES, _INDICES = 34962, 34963  # targets of a buffer view
-_FLIP = np.array([1, -1, -1], np.float32)  # to glTF's x right, y up, z backward
+_FLIP = np.array([1, -1, -1], np.float32)  # glTF has x right, y up, z backward.
 
 
 def encode_glb(

@@ -350,7 +350,7 @@ def write_predictions(
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
             _write_path(out, np.array(written.poses), written.times_s)
-        elif written.posed and len(written.entries) > 1:  # only the first frame has a pose
+        elif written.posed and len(written.entries) > 1:  # Only the first frame has a pose.
             moved = f"no frame shows that the camera moved since {written.posed[0]}"
             still = f"{moved} (data.stride=1 uses every frame)"
             path_ends = f"no path: {path_ends.partition(': ')[2] or still}"
@@ -362,7 +362,7 @@ def write_predictions(
         if checker is not None:
             ended |= {"checks": dict(checker.to_json()), "trust": checker.describe_trust()}
         record = record.model_copy(update={**ended, "entries": tuple(written.entries)})
-        record.write(out)  # if killed between these lines, the folder still has a record of each file
+        record.write(out)  # A process killed between these lines still leaves a record of each file.
         (out / UNFINISHED).unlink()
         record.model_copy(update={"finished": True}).write(out)
         files: dict[str, depth_files.DepthFile] = {name: out / "depth" / f"{name}.npz" for name in written.entries}
@@ -417,7 +417,7 @@ def _write_frames(
 ) -> _WrittenFrames:
     """Write the maps of each frame, and call the listeners, in threads. `begun` gets the name before the first file."""
     written = _WrittenFrames()
-    latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
+    latest: deque[str] = deque(maxlen=MAX_WAITING)  # The files of these frames may not be there yet.
     maps = str(out / "depth")
     takers: list[Listener] = [partial(_write_maps, maps), *listeners]
 
@@ -448,7 +448,7 @@ def _write_maps(folder: str, predicted: PredictedFrame) -> None:
     if predicted.depth_scale is DepthScale.AFFINE_DEPTH:
         values = -values
     arrays: dict[str, NDArray] = {depth_files.DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
-    if predicted.rays is not None:  # not z: what reads z finds no depth
+    if predicted.rays is not None:  # The values are distances, so a program that reads z must find no depth.
         arrays = {depth_files.DISTANCE_KEYS[predicted.depth_scale]: values, "projection": np.array(EQUIRECTANGULAR)}
     if predicted.log_uncertainty is not None:
         arrays[depth_files.UNCERTAINTY_KEY] = predicted.log_uncertainty

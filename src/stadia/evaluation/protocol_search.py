@@ -155,7 +155,7 @@ class Resize(NamedTuple):
         return self.mode if self.mode == "nearest" else f"{self.mode} in {'inverse ' * self.is_inverse}depth"
 
 
-DEFAULT_RESIZE = Resize("bilinear", is_inverse=True)  # of `stadia evaluate`
+DEFAULT_RESIZE = Resize("bilinear", is_inverse=True)  # `stadia evaluate` resizes like this.
 RESIZES = (
     DEFAULT_RESIZE,
     Resize("bilinear", is_inverse=False),

@@ -36,8 +36,8 @@ class Alignment(StrEnum):
     MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
     SCALE = "scale"  # one factor an image, least squares of depth
     LOG_SCALE = "log scale"  # one factor an image, least squares of the logarithm
-    SCALE_SHIFT = "scale and shift"  # of inverse depth, least squares, an image
-    SCALE_SHIFT_DEPTH = "scale and shift of depth"  # least squares, an image
+    SCALE_SHIFT = "scale and shift"  # one scale and shift an image, least squares of inverse depth
+    SCALE_SHIFT_DEPTH = "scale and shift of depth"  # one scale and shift an image, least squares of depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ _KITTI_IMPROVED = Protocol(
     scored_m=(0.0, math.inf),
     ground_truth=_IMPROVED,
     min_labeled=_KITTI_IMPROVED_SHARE,
-    images=652,  # of the 697, those that have annotated depth
+    images=652,  # 652 of the 697 images have annotated depth.
     source=f"{_MONODEPTH2}; {_UHRIG}",
 )
 _SENSOR = Protocol(
@@ -205,7 +205,7 @@ _ALL = (
     Protocol(
         name="kitti-benchmark",
         scored_m=(0.0, math.inf),
-        clamp_m=(1 / 256, 65535 / 256),  # what the uint16 PNG of a submission can hold
+        clamp_m=(1 / 256, 65535 / 256),  # The uint16 PNG of a submission can hold no more.
         alignments=_METRES,
         ground_truth=(
             f"{_IMPROVED}, such as the 1000 of val_selection_cropped; only the server has the benchmark's own"

@@ -290,7 +290,7 @@ class ScaleShiftEstimator:
 
 # -- rigid or similarity transforms with many outliers
 
-_REFITS = 50  # at most, until the inliers no longer change
+_REFITS = 50  # largest number of fits; they end when the inliers no longer change
 _SAMPLE = 5  # 3 points determine the transform; 5 are more stable against noise
 _MIN_INLIER_SHARE = 0.1
 

@@ -175,7 +175,7 @@ def rasterize_triangles(
             if highest < 0 or lowest > rows - 1 or rightmost < 0 or leftmost > columns - 1:
                 continue
             if math.ceil(lowest) > math.floor(highest) or math.ceil(leftmost) > math.floor(rightmost):
-                continue  # between two rows or columns of samples
+                continue  # It is between two rows or columns of samples.
         for k in range(3):
             corners[0, k], corners[1, k], corners[2, k] = vertices[a, k], vertices[b, k], vertices[c, k]
         ux, uy, uz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]

@@ -136,9 +136,9 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     if not len(values):
         return values.new_full((len(quantiles), count), torch.nan)
     order = values.argsort()
-    order = order[segment[order].argsort(stable=True)]  # by segment, then by value
+    order = order[segment[order].argsort(stable=True)]  # The result is sorted by segment, then by value.
     ordered, size = values[order], torch.bincount(segment, minlength=count)
-    last = size.cumsum(0) - 1  # of each segment; it ends with a NaN if it has one
+    last = size.cumsum(0) - 1  # last place of each segment, which has a NaN if the segment has one
     place = torch.tensor(quantiles, dtype=torch.float64, device=values.device)[:, None] * (size - 1).clamp(min=0)
     step = place.floor().long()
     first = last - (size - 1).clamp(min=0)

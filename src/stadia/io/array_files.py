@@ -404,7 +404,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
     rotation = poses[:, :3, :3]
     with np.errstate(over="ignore", invalid="ignore"):
         off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-    wrong = ~(off <= 1e-3)  # also NaN after an overflow
+    wrong = ~(off <= 1e-3)  # The comparison also catches NaN after an overflow.
     if wrong.any():
         row = int(np.argmax(wrong))
         found = f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})"

@@ -30,7 +30,7 @@ SYNC_THREADS = 8
 """Number of files that are synced to disk in parallel. A journaling file system commits waiting syncs together."""
 
 _SYNC_BATCH = 1024
-_STALE_S = 24 * 3600.0  # after a day, no process of another machine still writes a temporary file
+_STALE_S = 24 * 3600.0  # No process of another machine still writes a temporary file after a day.
 _STEM_BYTES = 100  # file systems limit a name to 255
 _CLEANED: set[str] = set()
 """Folders whose stale temporary files this process has removed."""

@@ -20,7 +20,7 @@ from stadia.io.input_files import check_no_archive, natural_sort_key, read_bytes
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
 SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first
 EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
-MAX_BYTES = 8 * image_io.MAX_PIXELS  # of one map: MAX_PIXELS values of float64
+MAX_BYTES = 8 * image_io.MAX_PIXELS  # size of one map with MAX_PIXELS values of float64
 
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
@@ -36,7 +36,7 @@ DISTANCE_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "distance_m", Dept
 MAX_MAPS = 1_000_000  # maps of one file, since a header may claim any number
 UNCERTAINTY_KEY = "log_uncertainty"  # a second map in the .npz: log Sigma of the photometric residual
 
-GREATEST_INTEGER = 65535  # of 16 bits: sensors write it for unknown depth
+GREATEST_INTEGER = 65535  # largest value of 16 bits, which sensors write for unknown depth
 MAX_SHARE_OF_ENDS = 0.02  # share of the pixels at both ends of a normalized map
 _ROWS = 64  # rows of a map that are scaled at once, to save memory
 
@@ -69,7 +69,7 @@ class StackedMap:
 DepthFile = Path | StackedMap
 
 OF_DEPTH = ".depth"
-"""In folders that contain color images too, file names of depth maps end with this before their suffix."""
+"""Stems of depth maps end with this if their folder also contains color images."""
 
 
 def find_depth_files(folder: Path) -> dict[str, DepthFile]:
@@ -339,7 +339,7 @@ def _jpeg_depth(path: Path) -> DataError:
     return DataError(path, found="depth as a JPEG", expected=EXPECTED, fix=fix)
 
 
-PACKED_RANGE_M = 1000.0  # of CARLA: 24 bits in R, G and B, R the lowest
+PACKED_RANGE_M = 1000.0  # CARLA packs depth into 24 bits: R, G and B, R the lowest.
 
 
 def _is_packed(stored: NDArray[Any]) -> bool:

@@ -81,7 +81,8 @@ def read_image_header(path: Path) -> ImageHeader | None:
     count_image_bytes(path)
     try:
         with open_photo(path) as photo:
-            is_deep_png = isinstance(photo, PngImageFile) and ";16" in str(photo.tile[0].args)  # also a mode of 8 bits
+            # The mode may still have 8 bits.
+            is_deep_png = isinstance(photo, PngImageFile) and ";16" in str(photo.tile[0].args)
             is_deep = is_deep_png or photo.mode.startswith("I;16")
             bits = 16 if is_deep else 32 if photo.mode in ("I", "F") else 8
             return ImageHeader(*photo.size, bits, len(photo.getbands()))
@@ -243,7 +244,7 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     return depth_m
 
 
-OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # not read in recordings
+OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # Recordings do not read these.
 
 
 def refuse_jpeg_depth(path: Path) -> None:

@@ -77,7 +77,7 @@ def _find_fault(path: object, data: bytes, format: str) -> str:
     cut_off = f"a file cut off after {len(data)} bytes"
     try:
         with open_picture(path, io.BytesIO(data), format) as picture:
-            start = picture.fp.tell()  # of the compressed pixels
+            start = picture.fp.tell()  # place where the compressed pixels start
             if data.find(ENDS[format], start) < 0:
                 return cut_off
             if format == "JPEG":

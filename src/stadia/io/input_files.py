@@ -372,7 +372,7 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         explain_write_error(error, folder)
-        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # in /proc, for example
+        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # /proc refuses files like this.
             found, expected = "a folder that refuses new files", "a writable folder"
             raise StadiaError(folder, found=found, expected=expected, fix="choose another place to write to") from error
         raise

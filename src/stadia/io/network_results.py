@@ -294,7 +294,7 @@ MAX_GLB_BYTES = 2 << 30
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _TRIANGLES, _LINES = 4, 1
 _FRUSTUM_VERTICES = 16  # 8 segments: 4 from the center to the corners, 4 around the image
-_CONE_VERTICES = (14, 18)  # with and without those that trimesh merges
+_CONE_VERTICES = (14, 18)  # trimesh merges some vertices of a cone, or keeps all.
 _MAX_NODES = 100_000
 FRUSTUM_SIDE_PX = 504
 """Longer side of the images of Depth Anything 3. Scenes contain the shape of the images, and not their size."""
@@ -475,7 +475,7 @@ def _complete_axes(x: Array, y: Array) -> Array:
     return np.asarray(U @ Vt)
 
 
-_MAX_CONE_ERROR = 0.02  # of its height
+_MAX_CONE_ERROR = 0.02  # largest error of the cone's corners, as a share of its height
 
 
 def _find_cone(vertices: Array) -> Array | None:

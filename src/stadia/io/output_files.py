@@ -282,7 +282,7 @@ def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
     is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(image))
     if not is_encoded:
         raise OSError(f"{path} could not be encoded")
-    data, at = encoded.tobytes(), len(PNG_SIGNATURE) + 25  # after the header
+    data, at = encoded.tobytes(), len(PNG_SIGNATURE) + 25  # The header ends here.
     chunk = b"tEXtSoftware\0" + mark.encode("ascii")
     whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     with open_atomic(path) as stream:

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 
 MAX_BYTES = 512 << 20
 MAX_FILES = 100_000
-MAX_FILE_BYTES = 1 << 16  # of one pose
+MAX_FILE_BYTES = 1 << 16  # size of a file with one pose
 TRANSFORMS = "transforms.json of nerfstudio or instant-ngp"
 PHONE = "one JSON file per image (Polycam, 3D Scanner App)"
 RECORD3D = "metadata of Record3D"

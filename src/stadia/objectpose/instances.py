@@ -59,7 +59,7 @@ def group_by_destination(directions: Tensor, pixel: Tensor, height: int, width: 
     stride = height // rows
     within, image = pixel % (height * width), torch.div(pixel, height * width, rounding_mode="floor")
     y, x = (torch.div(n, d, rounding_mode="floor") for n, d in ((within, width * stride), (within % width, stride)))
-    first = image * rows * columns  # of each pixel's image
+    first = image * rows * columns  # number of the first cell of each pixel's image
     end = follow_directions(F.normalize(directions, dim=1))[first + y * columns + x] + first
     reached = torch.bincount(end, minlength=images * rows * columns).view(images, 1, rows, columns) > 0
     touching = F.max_pool2d(F.pad(reached.float(), (1, 0, 1, 0)), 2, 1)  # cells that touch at a corner share a side

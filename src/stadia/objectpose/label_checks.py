@@ -23,7 +23,7 @@ from stadia.objectpose.data.object_labels import ObjectBox, ObjectImages, Points
 MIN_MASK_PX = 20  # smallest mask that is compared with its box
 ProgressWrapper = Callable[[Sequence[int]], Iterable[int]]
 _THREADS = 16  # disks serve many small reads in parallel
-_FAR_PX = 1e5  # beyond any image, and within OpenCV's 32-bit coordinates
+_FAR_PX = 1e5  # Such a pixel is outside of any image, and within OpenCV's 32-bit coordinates.
 MIN_INSIDE = 0.9  # smallest share of a mask inside its projected box
 WARN_BEYOND = 0.02  # share of objects whose mask reaches beyond the box: 0 for those
 STOP_BEYOND = 0.1  # the same share, for a stop: wrong conventions of rotations give .16 and more

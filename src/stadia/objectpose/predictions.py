@@ -42,7 +42,7 @@ def draw_objects(
     drawn = image.copy()
     thickness = max(1, round(image.shape[1] / 480))
     box_corners = compute_box_corners(objects.T_camera_object.double(), objects.size_m.double()).cpu().numpy()
-    for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # near objects last
+    for row in torch.argsort(objects.T_camera_object[:, 2, 3], descending=True).tolist():  # Near objects come last.
         class_id = int(objects.class_id[row])
         color = tuple(int(c) for c in color_categories(np.array([[class_id - 1]]), 7)[0, 0])
         corners_m = box_corners[row]

@@ -208,7 +208,7 @@ class ObjectPoseRecipe(Recipe[ObjectPoseConfig, ObjectData, ObjectInputs, Object
         self.classes = config.data.classes
         self.network = ObjectPoseNet(config.model, len(self.classes))
         self.loss = load_loss(config.loss.name, ObjectPoseLoss)(config.loss)
-        self._comparisons: dict[object, metrics.ImageComparison] = {}  # of the validation that runs
+        self._comparisons: dict[object, metrics.ImageComparison] = {}  # comparisons of the current validation
 
     @classmethod
     def prepare(cls, config: ObjectPoseConfig, console: Console) -> tuple[ObjectPoseConfig, ObjectData]:

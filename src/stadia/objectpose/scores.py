@@ -300,7 +300,8 @@ def _compare_targets(images: BopImages, index: int, predicted: PosedObjects) -> 
     return _compare_some(images.file(index), predicted, labels, is_target, list(count))
 
 
-_MAX_PAIRS = 400_000  # of estimate, object and rotation of its symmetry, in an image: 20 s
+# Largest number of combinations of estimate, object and rotation of its symmetry in an image: 20 s.
+_MAX_PAIRS = 400_000
 
 
 def _compare_all(file: Path, predicted: PosedObjects, labels: Sequence[ObjectBox]) -> ImageComparison:

@@ -37,9 +37,9 @@ from stadia.synthetic.rendering.renderer import StillRenderer, StillScene, make_
 from stadia.synthetic.rendering.shading_kernels import add_contact_shadow
 from stadia.synthetic.rendering.surfaces import assemble_parts
 
-_MAX_TRIES = 60  # to place an object
-_MIN_GAP_M = 0.004  # between two objects
-_MIN_DISTANCE_M = 0.25  # of the camera from every object
+_MAX_TRIES = 60  # attempts to place an object
+_MIN_GAP_M = 0.004  # smallest gap between two objects
+_MIN_DISTANCE_M = 0.25  # smallest distance of the camera from every object
 _SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
 _CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
 MIN_HANDLE_PX = 4  # A cup with fewer visible pixels of its handle counts as a body of revolution
@@ -292,7 +292,7 @@ TABLEWORLD = dataset_files.SceneFormat(
     lambda split, index, _: f"{split}-{index:05d}",
 )  # fmt: skip
 
-_NEAR_M, _FAR_M = 0.3, 3.0  # of depth in previews
+_NEAR_M, _FAR_M = 0.3, 3.0  # range of depth in previews
 
 
 def _describe_view(view: TableView) -> dict[str, Any]:

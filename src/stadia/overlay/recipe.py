@@ -84,7 +84,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         self.loss = load_loss(config.loss.name, OverlayLoss)(config.loss)
         self.balance = GradientBalance(config.loss.balance_every)
         self.scored_as = self.depth_scale
-        self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
+        self._sums: dict[Meta, dict[str, float]] = {}  # sums of the current validation
 
     @classmethod
     def prepare(cls, config: OverlayConfig, console: Console) -> tuple[OverlayConfig, OverlayData]:
@@ -212,7 +212,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         }
 
 
-MOMENTUM = 0.8  # of the moving mean at each measurement, since one batch is noisy
+MOMENTUM = 0.8  # Each measurement moves the mean by the rest, since one batch is noisy.
 MAX_FACTOR = 10.0  # the largest factor (its inverse is the smallest): a learnt term has almost no gradient
 
 
@@ -241,7 +241,7 @@ class GradientBalance:
         self._measured_at = step
         found = {}
         for name, term in terms.items():
-            with _disable_current_modes():  # no part of a step, so that it is not among its counted operations
+            with _disable_current_modes():  # The plots are no part of a step, so their operations are not counted.
                 (gradient,) = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
             found[name] = 0.0 if gradient is None else float(gradient.float().norm())
         each = gather_from_processes(found)

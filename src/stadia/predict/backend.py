@@ -122,7 +122,7 @@ def open_backend(
 def _find_export_folder(checkpoint: Checkpoint) -> Path:
     run = checkpoint.run_folder
     if checkpoint.built_recipe is not None:
-        return run / EXPORTS  # which cannot be written
+        return run / EXPORTS  # The folder cannot be written.
     return (run if (run / "run.json").is_file() else checkpoint.path.parent) / EXPORTS
 
 

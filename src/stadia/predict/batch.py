@@ -199,7 +199,7 @@ class VideoWorker:
             result = self._predict(item)
         except (StadiaError, OSError, MemoryError) as error:
             result = VideoResult(video=item.name, state="failed", error=str(error) or type(error).__name__)
-        except Exception as error:  # of a library: this video fails alone
+        except Exception as error:  # Libraries raise errors of any class; only this video fails.
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{summarize_exception(error)} ({Path(where.filename).name}:{where.lineno})"
             result = VideoResult(video=item.name, state="failed", error=text)

@@ -174,7 +174,7 @@ def _refuse_other_shape(trained: CameraConfig, given: CameraConfig, source: Path
     )
 
 
-_TIFF = (".tif", ".tiff")  # whose float values only decoding names; panoramas are JPEG or PNG
+_TIFF = (".tif", ".tiff")  # Only decoding shows float values of a TIFF; panoramas are JPEG or PNG.
 
 
 def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ belongs to another program.
 """
 
 _SHEET_IMAGES = 12
-_MIN_HEIGHT_PX = 20  # of an object that can give a height
+_MIN_HEIGHT_PX = 20  # smallest height of an object in the image that can give the camera's height
 _ANY_FOCAL_PX = 1000.0  # masks do not depend on the camera
 _REMOVED = (110, 110, 110)
 COLOR_GROUPS = (

@@ -573,7 +573,8 @@ class ExportedFile(Network):
         known = self.about.camera
         camera = None if known is None else CameraConfig(K=known.K, size=known.size)
         own = is_own_video(source, data.get("format", "auto"))
-        return {**({"stride": 1} if own else {}), "trained_camera": camera, **data}  # without a path all frames count
+        # If no path is computed, all frames count.
+        return {**({"stride": 1} if own else {}), "trained_camera": camera, **data}
 
 
 class _Graph(ExportedNetwork):

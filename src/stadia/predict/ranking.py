@@ -46,9 +46,9 @@ EDGE_SHARE, EDGE_PX = 0.03, 2
 pixels, of an edge of the image.
 """
 
-MATCH_WIDTH = 640  # of the images to whose pixels match residuals refer
-RESAMPLES, CONFIDENCE = 1000, 0.95  # of the bootstrap over blocks of neighboring frames
-SAME_SHARE = 0.02  # of the best error: two networks that differ by less are equal
+MATCH_WIDTH = 640  # width of the images in whose pixels residuals of matches are measured
+RESAMPLES, CONFIDENCE = 1000, 0.95  # The bootstrap draws blocks of neighboring frames.
+SAME_SHARE = 0.02  # Two networks whose errors differ by a smaller share are equal.
 
 
 @dataclass(frozen=True, eq=False)

@@ -305,7 +305,7 @@ def score_split(
     console: shows progress.
     """
     folder = safe_join(run.folder / "predictions", labeled.name)
-    _take_back(folder, run.folder)  # of this run before it was resumed, or half-written when it was killed
+    _take_back(folder, run.folder)  # An earlier attempt of this run, or a killed one, may have left files.
     scored = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
     about |= {name: True for name in ("flip", "steady") if getattr(provenance, name)}

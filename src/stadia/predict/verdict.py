@@ -263,7 +263,7 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     if is_known:
         known[checkpoint.path.stem] = steps
     record = TrainingRecord.read(run, steps=steps, focal=checkpoint.buffer("focal"), trained_steps=known.get("last"))
-    if checkpoint.path.stem != "best":  # only its gain was measured
+    if checkpoint.path.stem != "best":  # Only the gain of the best checkpoint was measured.
         record = replace(record, depth_gain=None)
     others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
     if is_known and others:
@@ -291,7 +291,7 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *,
     has_sky = (checks.get("measured") or {}).get("sky_nearer") is not None
     if has_sky and all(
         finding["code"] != "M32" for finding in checks["findings"]
-    ):  # no mask leaves sky out of the maps
+    ):  # No mask leaves sky out of the maps.
         return f"{limits}; the depth of sky is arbitrary"
     return limits
 

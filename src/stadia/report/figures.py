@@ -94,7 +94,8 @@ def render_svg(
     from matplotlib.figure import Figure
 
     text = io.StringIO()
-    with use_default_style(**STYLE, **{"svg.hashsalt": ascii(about)}):  # which makes the ids of its clip paths its own
+    # The salt makes the ids of its clip paths unique.
+    with use_default_style(**STYLE, **{"svg.hashsalt": ascii(about)}):
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, frameon=False)
         rectangle = left / WIDTH, BOTTOM / height, 1 - (left + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / height
         axes = figure.add_axes(rectangle, frameon=False)

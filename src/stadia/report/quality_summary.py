@@ -35,9 +35,9 @@ from stadia.report.score_tables import (
 
 MAX_SCORE_FILES = 3  # described score files, the worst first
 MEAN_DEPTH_D1 = 0.5  # δ < 1.25 of a map of mean depths on roads
-LOW_RECALL = 0.5  # of recall and of precision
+LOW_RECALL = 0.5  # Recall and precision below this are low.
 BASELINE_METRICS = ("abs_rel", "mask_iou")  # metrics in which a baseline is compared
-SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
+SIZE_TOLERANCE = 0.1  # largest |ln| of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5  # share of the unwarped residual that depth and motion explain, after few steps
 
 LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
@@ -286,7 +286,7 @@ def make_verdict(run: RunFiles) -> RunVerdict:
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")
 TRUE_SIZE = "1 is true size"
 BASELINE = "_mean_baseline"  # suffix in result.json of the score of a map of mean depths
-MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # without a result.json
+MAX_TILES, MAX_TILES_PER_FILE = 8, 2  # limits of a run without result.json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stadia.io.atomic_files import write_text
 from stadia.report.report_page import TEMPLATE_FOLDER, embed_scripts, encode_jpeg, make_environment
 
-MAX_WIDTH = 640  # of a picture in the page
+MAX_WIDTH = 640  # largest width of a picture in the page
 
 
 def write_ranking_page(

@@ -18,8 +18,8 @@ AGREES, CONTRADICTS, LINE = (178, 114, 0), (0, 94, 213), (60, 200, 230)
 """BGR colors of matches that agree and that contradict, blue and orange, and of epipolar lines."""
 
 PLOT_WIDTH, PLOT_HEIGHT, MARGIN = 640.0, 420.0, 24.0
-MAX_WIDTH = 1100  # of a picture of two images
-SIDE = 540  # of each image in it
+MAX_WIDTH = 1100  # largest width of a picture of two images
+SIDE = 540  # longer side of each of the two images
 MAX_DRAWN = 60  # matches of a picture
 
 

@@ -52,10 +52,11 @@ from stadia.report.run_files import (
 
 MAX_BYTES = 64 << 20
 MAX_MAPS, MAX_DRAWN, MAX_SHEETS = 6, 3, 9
-NEAR_PERCENTILE = 95  # of inverse depth: the brightest color, so that a few near pixels do not darken the rest
-PNG_PER_METRE = 256.0  # of the depth images that predictions write
+# This percentile of inverse depth gets the brightest color, so that a few near pixels do not darken the rest.
+NEAR_PERCENTILE = 95
+PNG_PER_METRE = 256.0  # Depth images of predictions have 256 levels per metre.
 MIN_TICK_GAP = 12.0  # percent of the color scale between two labels
-COLOR_STOPS = 9  # of the color scale; the colors between are interpolated
+COLOR_STOPS = 9  # number of colors of the scale; colors between them are interpolated
 BASELINES = ("mean-depth",)  # recipes without training
 
 
@@ -456,7 +457,7 @@ def _list_run_facts(run: RunFiles) -> list[str]:
 def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
     if parts := len(run.facts.resumed):
         times = run.facts.time
-        is_whole = times is not None and times.steps == run.steps  # not of one part alone
+        is_whole = times is not None and times.steps == run.steps  # The times cover all parts of the run.
         took = f"took {format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
         return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
@@ -543,7 +544,7 @@ def hide_private_parts(run: RunFiles) -> RunFiles:
 def make_hider() -> Callable[[str], str]:
     """Return a function that hides absolute paths, and the names of user and machine, in a text."""
     names = {platform.node(), platform.node().partition(".")[0]}
-    with suppress(OSError, KeyError, ImportError):  # no name for this user's number
+    with suppress(OSError, KeyError, ImportError):  # The user's number may have no name.
         names.add(getpass.getuser())
     kept = sorted(name for name in names if len(name) >= _MIN_NAME_CHARS and name not in _NO_NAMES)
     words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, kept))})(?!\w)") if kept else None
@@ -578,7 +579,7 @@ def _walk(value: Any, hide: Callable[[str], str]) -> Any:
 
 
 SHOWN_WIDTH = 1280  # largest width of its pictures
-_COUNTS = 65535  # of depth in 16 bits
+_COUNTS = 65535  # largest value of depth in 16 bits
 
 
 @dataclass(frozen=True, kw_only=True)

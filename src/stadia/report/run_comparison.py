@@ -18,7 +18,7 @@ _LONG_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d{6,}(e-?\d+)?")
 FREE_KEYS = ("seed", "data.path", "data.cache")
 """Changes of these keys do not confound a comparison, because the fingerprint of the data is compared."""
 
-MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # of a shown value, and before its first difference
+MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before its first difference
 OWN_VALUES = "own_values"  # keys of values of a user's class, which may change the meaning of a loss
 
 

@@ -32,10 +32,10 @@ MIRRORED = "averaged with the mirrored image"
 FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")
 """Keys whose values differ between scores with and without `--flip`."""
 
-MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
+MISSED_SCORES = {"rotation_error_deg": 180.0}  # score of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
 MAX_RECEIPTS = 12
-MAX_OPEN_PATHS = 4  # with more recordings, only the plots of the worst and the median recording are unfolded
+MAX_OPEN_PATHS = 4  # With more recordings, the page unfolds only the plots of the worst and the median recording.
 
 
 @dataclass(frozen=True)

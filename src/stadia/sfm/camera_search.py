@@ -294,14 +294,14 @@ START_ANGLES_DEG = (2.0, 6.0, 16.0)
 A wrong first pair bends the camera trajectory, and another angle selects another pair.
 """
 
-GIVEN_FACTOR = 0.8  # of a given focal length in a second start, which finds another first pair
+GIVEN_FACTOR = 0.8  # A second start with this share of the given focal length finds another first pair.
 LAST_FACTOR = 1.25
 """Factor on the focal length of one last start if no earlier start explains the images.
 
 The adjustment of a camera that moves little can stay in one local minimum.
 """
 GOOD_REGISTERED, GOOD_COST = 0.8, 0.2
-FAIR_COST = 0.3  # of real images with the right first pair
+FAIR_COST = 0.3  # largest cost of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0
@@ -393,7 +393,7 @@ def find_camera(
         best = _choose_best(starts)
         if best.is_fair and (best.starts_agree or not best.does_turn):
             break
-        if best.is_fair:  # from other focal lengths and another first pair it is found again, or it is none
+        if best.is_fair:  # A right result is found again from other focal lengths and another first pair.
             plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))
             cameras = [replace(plain, focal_px=factor * plain.focal_px) for factor in AGAIN_FACTORS]
     return _choose_best(starts) if starts else None
@@ -424,7 +424,7 @@ def _find_structure(
 ) -> FoundCamera | None:
     """Return the model with a known camera, of `every` keyframe if possible, else of `names`."""
     starts = list[FoundCamera]()
-    # with all keyframes the first pair is mostly right
+    # The first pair is mostly right if all keyframes are used.
     starts += filter(None, [try_start(database, every, given, given, START_ANGLES_DEG[0], workers)])
     if starts and starts[0].is_good:
         return starts[0]

@@ -342,7 +342,7 @@ PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {
     ),
     "road_drift": lambda e, names: f"the height over the road changes {e.road_drift:.2f} times",
 }
-"""For each field of `MapEvidence` beyond its limit, a sentence about it; function of the evidence and image names."""
+"""Functions of evidence and image names that describe a field of `MapEvidence` beyond its limit, by that field."""
 
 
 def _judge_camera(search: ConventionSearch, posed: PosedImages) -> Judgement:

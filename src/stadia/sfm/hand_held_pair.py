@@ -25,17 +25,17 @@ from stadia.io.video_decoding import estimate_frame_count, open_video_file, stre
 
 Array = NDArray[np.float64]
 
-SMALL_WIDTH = 160  # of the frames whose motion is measured
+SMALL_WIDTH = 160  # width of the frames whose motion is measured
 GRID_HZ = 120.0
 MIN_OVERLAP_S, MIN_OVERLAP = 2.0, 0.25  # least overlap of both signals, in seconds and as a share of the shorter one
 MIN_CORRELATION, MIN_LEAD, SAME_PEAK_S = 0.5, 0.1, 0.5
 SOUND_HZ, MAX_SOUND_S, MIN_SOUND_PEAK = 8000, 600, 8.0
 SOUND_GAP_S, MAX_SECOND_PEAK = 0.02, 0.5  # least distance of the second peak, and its largest share of the first peak
 MAX_CONTRADICTION_S = 0.1
-PAIRS = 16  # whose matches give the rotation between the cameras
+PAIRS = 16  # The matches of these pairs give the rotation between the cameras.
 EPIPOLAR_PX, MIN_MATCHES, MIN_RIGID = 1.5, 100, 0.5
-FARTHEST = 1e9  # in baselines: OpenCV leaves out points beyond 50, and takes a mirrored pose if all are
-MAX_DIRECTION_DEG = 10.0  # between the directions of the baseline by two halves of the pairs
+FARTHEST = 1e9  # unit: baselines. OpenCV leaves out points beyond 50, and mirrors the pose if all points are.
+MAX_DIRECTION_DEG = 10.0  # largest angle between the baseline's directions by two halves of the pairs
 
 
 @dataclass(frozen=True)

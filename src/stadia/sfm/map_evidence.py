@@ -257,7 +257,7 @@ def group_frames(agreement: MatchAgreement, max_share: float) -> list[NDArray[np
             counts[:, first] += counts[:, second]
             counts[second] = counts[:, second] = 0
         joined[second] = joined[:, second] = -1.0
-        joined[first] = joined[:, first] = list_joined(first)  # only these change
+        joined[first] = joined[:, first] = list_joined(first)  # Only these entries change.
         joined[first, first] = -1.0
         members[first] += members[second]
         members[second] = []

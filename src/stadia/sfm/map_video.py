@@ -33,7 +33,7 @@ from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_road
 from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_measured_poses, stack_poses
 
-MIN_FREE_BYTES = 4 << 20  # of a disk for the stages of a map
+MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
 VERSION = 4
 """Version of the files of finished stages; stages of another version are not read."""

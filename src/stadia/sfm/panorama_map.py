@@ -139,7 +139,7 @@ def _cut_key_frames(
         if chooser.choose(frame.image):
             keys.append(len(frames) - 1)
             _write_views(folder, views, frames[-1][0], frame.image)
-    if last is not None and keys[-1] != len(frames) - 1:  # so that every frame is between two keyframes
+    if last is not None and keys[-1] != len(frames) - 1:  # Every frame must be between two keyframes.
         keys.append(len(frames) - 1)
         _write_views(folder, views, frames[-1][0], last)
     return views, frames, keys

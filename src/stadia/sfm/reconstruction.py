@@ -36,7 +36,7 @@ COLMAP's 4 and 12 px keep matches of traffic, which pull the trajectory of a dri
 
 MAX_LENS = 1.0  # largest coefficient of distortion
 _ROBUST_PX, _MIN_ROBUST_PX = 1.0, 0.03
-NOISE_SHARE = 0.5  # of the noise, where a robust cost ends that determines a lens
+NOISE_SHARE = 0.5  # A robust cost that determines a lens ends at this share of the noise.
 
 
 @dataclass(frozen=True)

@@ -31,18 +31,18 @@ NEAR, FAR, SIDE = 2.5, 12.0, 1.5
 each side.
 """
 
-PLACES = 16  # of a path, at which pairs of frames are compared
-MIN_KEY_STEP = 0.2  # of the mean distance of two keyframes: below, the camera stands, and the traffic moves
+PLACES = 16  # places along a path at which pairs of frames are compared
+MIN_KEY_STEP = 0.2  # share of the mean distance of two keyframes: with less, the camera stands, and the traffic moves
 MIN_DRIFT_PLACES, DRIFT_CONFIDENCE = 10, 0.995
 MIN_PAIRS = 8
 MIN_AGREEMENT = 0.6  # mean correlation of the road at the best height
-MIN_GAIN = 0.08  # of it over that at the median height: below, the road is too even
+MIN_GAIN = 0.08  # gain in correlation over the median height: with less, the road is too even
 MAX_SPREAD = 0.12  # deviation of ln height between pairs: above, they see no common plane
 MIN_ALONG = 0.9  # cosine between most steps and the mean direction; a path without one follows no road
 MIN_TEXTURE = 2.0  # gray levels of a block of the road
 BLOCK_PX = 16
-MIN_BLOCKS = 6  # of a road with texture
-STEPS = 40  # of a path whose directions are compared
+MIN_BLOCKS = 6  # fewest blocks of a road that have texture
+STEPS = 40  # steps of a path whose directions are compared
 STEADY_DEG, STEADY_SHARE, MIN_STEADY_STEPS = 15.0, 0.8, 10
 """Share of the steps of a drive that are within STEADY_DEG degrees of its usual direction against the view; people who
 walk look around more.

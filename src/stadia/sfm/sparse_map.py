@@ -214,7 +214,7 @@ class SparseMap:
             is_known = is_ahead & (gap != 0) & (np.abs(gap) <= MAX_ROW_GAP)
             is_known &= moved[:, 2] > MIN_DEPTH_SHARE * inside[:, 2]
             gap = np.where(is_known, gap, 1)[:, None]
-            weight = is_known[:, None] / np.abs(gap)  # so the two sides give the slope of a parabola
+            weight = is_known[:, None] / np.abs(gap)  # The two sides give the slope of a parabola.
             there = self.camera.project(np.where(is_known[:, None], moved, 1.0))
             total += weight * (there - here) / gap
             weights += weight

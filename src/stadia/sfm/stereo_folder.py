@@ -343,7 +343,7 @@ def _link_images(sources: Sequence[Path], folder: Path, every: int, track: Track
 def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
     indexed = [count_indexed_frames(source) for source in sources]
     if indexed[0] is not None and indexed[1] is not None:
-        _check_equal(sources, indexed[0], indexed[1])  # before they are decoded
+        _check_equal(sources, indexed[0], indexed[1])  # The check runs before the images are decoded.
     counts = [0, 0]
     written = 0
     frames = zip_longest(*(stream_video(source) for source in sources))

@@ -31,7 +31,7 @@ from stadia.synthetic.rendering.surfaces import (
 # A shape stands in its own frame: metres, y up, centered in its box; an axis of revolution is y. A cup's handle is at
 # +x, its origin on the axis of its bowl; a box is longer along x than along z; a laptop's keys are towards +z.
 
-SIDES = 36  # of a body of revolution
+SIDES = 36  # sides of a body of revolution
 Symmetry = str | tuple[tuple[float, float, float, float], ...]
 HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -168,7 +168,7 @@ def make_laptop(random: np.random.Generator) -> ObjectShape:
     keys = make_quad((-w / 2 + edge, thick + 4e-4, -d / 2 + edge), (w - 2 * edge, 0, 0), (0, 0, 0.55 * d), "keys")
     pad_corner, dark = (-0.16 * w, thick + 4e-4, 0.62 * d - d / 2 + edge), (0.25, 0.25, 0.26)
     pad = make_quad(pad_corner, (0.32 * w, 0, 0), (0, 0, 0.24 * d), "plastic", dark)
-    lean = np.radians(random.uniform(5, 40))  # of the lid from upright
+    lean = np.radians(random.uniform(5, 40))  # angle of the lid from upright
     up, front = np.array([0, np.cos(lean), -np.sin(lean)]), np.array([0, np.sin(lean), np.cos(lean)])
     hinge = np.array([0, thick, -d / 2 + 0.004])
     lid: Mesh = []

@@ -172,7 +172,8 @@ def adapt_network(
     if limit is None:
         config = limit_steps(config, steps or 0)
     else:
-        after_s = 2 * (time.perf_counter() - measuring_s) + END_S  # of the adapted network, and of the mean of both
+        # Time to measure the adapted network, and the mean of both networks.
+        after_s = 2 * (time.perf_counter() - measuring_s) + END_S
         config, end = limit_time(config, limit, after_s, console)
     run = train(config, out=Path(out), on_stop="warn", data=data, has_scores=False, compares_start=False, end=end)
 

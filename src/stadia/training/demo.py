@@ -47,7 +47,7 @@ from stadia.training.workflow import train
 MINUTES = "about 18 minutes on one core, less on two"
 TRUE_CAMERA_M = ROADWORLD_DEMO.camera_height_m[0]
 IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
-"""In the second run's folder; the report shows it."""
+"""The report shows this image, which is in the second run's folder."""
 MAX_ROWS = 3
 """Rows of the image: the middle frame of each world."""
 

@@ -154,7 +154,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     config: configuration of a training that started from published weights in metres (`workflow.starts_from_depth`).
     """
     best = Checkpoint.open(run.folder)
-    is_scored = "val/abs_rel" in best.header.metrics  # by truth
+    is_scored = "val/abs_rel" in best.header.metrics  # whether ground truth scored the checkpoint
     if is_scored or not isinstance(recipe, DepthRecipe) or not run.writes:
         return False
     trained = find_trained(run)
@@ -251,7 +251,7 @@ def write_halfway(run: Run, trained: Checkpoint, model: DepthModelConfig) -> Che
     trained, model: as in `apply_decision`.
     """
     weights, path, start = trained.weights(), run.checkpoints / "halfway.safetensors", _read_start(model)
-    is_random = f"{ADAPTER_PREFIX}A"  # at the start; an adapter is its product with B, which starts at 0
+    is_random = f"{ADAPTER_PREFIX}A"  # A starts random and B starts at 0; the adapter is their product.
     start = {name: value for name, value in start.items() if value.is_floating_point() and is_random not in name}
     weights |= {name: torch.lerp(value, weights[name].to(value.dtype), 0.5) for name, value in start.items()}
     write_checkpoint(path, _make_weights_header(trained), {"state_dict": weights})

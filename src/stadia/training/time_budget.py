@@ -35,7 +35,7 @@ PLANNED_STEPS = 1.5
 """More steps are planned than fit: the clock ends the training, and steps may get faster."""
 
 STAGED_STEPS = 0.9
-"""With `training.stages` or `training.finish` the last part must not be cut off."""
+"""The plan has fewer steps with `training.stages` or `training.finish`, whose last part must not be cut off."""
 
 END_S = 8.0
 """Depth before and after, verdict and report take these seconds after the last validation."""
@@ -204,7 +204,7 @@ def shorten_warmup(warmup_steps: int, steps: int) -> int:
 AUTO_MINUTES = 20.0
 
 MIN_USEFUL_STEPS = 1000
-"""With fewer steps a smaller image gives better depth (docs/how-to/own-data.md)."""
+"""A smaller image gives better depth if a run has fewer steps (docs/how-to/own-data.md)."""
 
 MAX_MEMORY_SHARE = 0.6
 """The estimate may take this share of the free memory."""

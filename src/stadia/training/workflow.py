@@ -450,7 +450,7 @@ def _find_values(config: Mapping[str, Any], names: Collection[str]) -> Iterator[
 
 def _find_in_group(group: str, values: Mapping[str, Any], names: Collection[str]) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if name in names and (name == "cache" or not isinstance(value, Mapping)):  # only a cache may be a group
+        if name in names and (name == "cache" or not isinstance(value, Mapping)):  # Only a cache may be a group.
             yield f"{group}.{name}", value
         elif isinstance(value, Mapping):
             yield from _find_in_group(f"{group}.{name}", value, names)
@@ -623,7 +623,7 @@ def prepare(
         read_kept_findings(stopped.folder)
         config, data = open_resumed_data(recipe_class, config, console)
     else:
-        check_init_weights(recipe_class, config)  # before anything is decoded
+        check_init_weights(recipe_class, config)  # The check runs before anything is decoded.
         if data is None:
             config, data = open_data(recipe_class, config, console)
     if stopped is not None:

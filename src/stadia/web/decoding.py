@@ -69,7 +69,7 @@ def _hide_path() -> Iterator[None]:
         raise
     except StadiaError as error:
         raise DataError(UPLOAD, found=error.found, expected=error.expected, fix=error.fix) from None
-    except Exception as error:  # of a library's decoder
+    except Exception as error:  # A library's decoder raises errors of any class.
         found = f"a file that cannot be decoded ({summarize_exception(error)})"
         raise DataError(
             UPLOAD,

@@ -179,7 +179,7 @@ class Gallery:
                 folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 source = job.folder
                 shutil.copytree(source, folder, copy_function=link_or_copy)
-                job.folder, job.is_stored = folder, True  # from now on, requests read there
+                job.folder, job.is_stored = folder, True  # From now on, requests read this folder.
                 shutil.rmtree(source, ignore_errors=True)
                 image = read_rgb(job.frames / "000000.jpg")
                 write_image(folder / SMALL, shrink_image(image, SMALL_SIDE)[..., ::-1])

@@ -433,7 +433,7 @@ def color_normals(prediction: PhotoPrediction) -> NDArray[np.uint8]:
     import torch
 
     height, width = prediction.image.shape[:2]
-    rows, columns = prediction.predicted.inverse_depth.shape  # where neighbors are independent
+    rows, columns = prediction.predicted.inverse_depth.shape  # Neighbors are independent at this size.
     camera = Intrinsics(prediction.K[None], height, width).resized(rows, columns).make_camera(0)
     depth = torch.from_numpy(prediction.depth(rows, columns))[None, None]
     normals = normals_from_depth(depth, camera)[0].numpy().transpose(1, 2, 0)

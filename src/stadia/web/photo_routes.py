@@ -93,7 +93,7 @@ async def predict_again(request: Request) -> Response:
     """
     form = parse_form(PredictForm, await read_json_body(request))
     key, kept = request.path_params["key"], await _find(request)
-    if key in EXAMPLES:  # which all users share
+    if key in EXAMPLES:  # All users share the examples.
         kept = KeptPhoto(kept.decoded, name=kept.name)
         key = require_session(request).keep_photo(kept)
     return await _predict(request, key, kept, form)

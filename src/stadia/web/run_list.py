@@ -214,7 +214,7 @@ def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
 
 def draw_curves(run: RunFiles) -> list[str]:
     """Draw the curves of a run as HTML: validation scores first, then the loss."""
-    from stadia.report.report_page import render_charts  # with OpenCV, for which the first page does not wait
+    from stadia.report.report_page import render_charts  # The first page does not wait for this import of OpenCV.
 
     charts = (_draw_series([series]) for series in _choose_series(run).values())
     return render_charts([chart for chart in charts if chart is not None])

@@ -147,7 +147,7 @@ def make_frame(
     if depth is not None:
         known = np.isfinite(depth) & (depth > 0)
         rows, columns = np.nonzero(known)
-        if (every := math.ceil(math.sqrt(len(rows) / MAX_FRAME_POINTS))) > 1:  # both ways: one way leaves stripes
+        if (every := math.ceil(math.sqrt(len(rows) / MAX_FRAME_POINTS))) > 1:  # Thinning one way only leaves stripes.
             rows, columns = (every * place for place in np.nonzero(known[::every, ::every]))
         of_depth = resize_K(K, (height, width), *depth.shape)
         z = depth[rows, columns].astype(np.float64)

@@ -345,7 +345,7 @@ def link_or_copy(source: str, target: str) -> None:
     """Create a hard link to a file, or a copy of it on another file system."""
     try:
         os.link(source, target)
-    except OSError:  # of another file system
+    except OSError:  # A hard link cannot cross file systems.
         shutil.copyfile(source, target)
 
 
@@ -397,7 +397,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     given = camera.make_input("video", frames, count, rate_hz, height, width)
     session = network.open_input(given, PredictOptions(scale_from=tuple(one.to_source() for one in job.known)))
     session.source = job.frames  # next to which the map is
-    if job.is_model:  # of which the path is a half
+    if job.is_model:  # The path is one half of a model.
         session.judge_path()
     begun = time.monotonic()
     new = job.folder / "new-predictions"

@@ -298,7 +298,7 @@ EFFECTS: dict[Link, frozenset[Link]] = {  # links in order of causes, with the l
     Family.NOT_CHECKED: frozenset(),
 }
 
-NEVER_A_CAUSE = {"T06"}  # about timings, which change no training
+NEVER_A_CAUSE = {"T06"}  # Findings about time change no training run.
 
 
 def find_link(code: str) -> Link:

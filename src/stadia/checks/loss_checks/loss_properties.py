@@ -473,7 +473,7 @@ def _relief_cost(case: LossCase, form: str) -> float:
     return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
 
 
-PROPERTIES = (  # for every loss, then for photometric ones
+PROPERTIES = (  # Losses of all kinds are tested first, photometric ones after them.
     check_minimum,
     check_monotonic,
     check_gradient_exists,

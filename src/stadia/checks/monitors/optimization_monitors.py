@@ -29,7 +29,7 @@ from stadia.core.errors import NotFiniteError
 MAX_SPIKE = 10.0  # loss over the running median; learning at most 1.3
 SPIKE_BATCHES = 50  # batches in the running median of the loss
 MIN_SPIKE_BATCHES = 10  # batches for a median
-MIN_SPIKE_DEVIATIONS = 10.0  # above the median: a loss with a logarithm crosses 0, where ratios are large
+MIN_SPIKE_DEVIATIONS = 10.0  # deviations above the median; ratios fail, because a loss with a logarithm crosses 0
 MAX_UPDATE_RATIO = 0.012  # |update| / |weight|; learning at most .0086, diverging .030
 FIRST_UPDATE_STEP = 5  # Adam's first steps have full size at any gradient
 STALLED_ROWS = 3  # consecutive rows with a learning rate or gradient of 0
@@ -606,7 +606,7 @@ class DataSetScaleMonitor(Monitor):
     def on_row(self, step: int, row: Row) -> Finding | None:
         residuals, unwarped = scores_by_data_set(row, "residual"), scores_by_data_set(row, "residual_unwarped")
         if not residuals:
-            return None  # no validation
+            return None  # The row has no validation.
         both = residuals.keys() & unwarped.keys()
         trained = {name for name in both if residuals[name] < MAX_TRAINED_RESIDUAL * unwarped[name]}
         scales = scores_by_data_set(row, "motion_scale")

@@ -10,7 +10,7 @@ from stadia.checks.catalog import make_finding
 from stadia.checks.finding import Finding, Severity
 
 ROWS = 20  # consecutive logged rows in which a value must be bad
-MIN_SPAN_STEPS = 100  # that these rows must span, since any number of rows may be logged
+MIN_SPAN_STEPS = 100  # steps that these rows must span, since any number of rows may be logged
 FROM_STEP = 100  # first step that counts
 VALIDATIONS = 2  # consecutive validations in which a score must be bad
 IMPROVES = 0.9  # an error below this share of the error before improves, and is not reported

@@ -60,7 +60,7 @@ MAX_TRANSLATION_OVER_DEPTH = 1.0  # learning at most .08
 MAX_PREDICTED_ROTATION_DEG = 15.0  # rotation to a neighboring frame; learning at most .44
 MAX_GAIN = 1.6  # predicted gain or its inverse; simulated exposures .75 to 1.22
 MAX_OFFSET = 0.3  # larger offsets of brightness replace the image by a constant
-MAX_GRADIENT_RATIO = 1000.0  # of the loss for depth over motion, or the inverse; learning .2 to 7
+MAX_GRADIENT_RATIO = 1000.0  # largest ratio of the gradients of depth and motion, either way; learning .2 to 7
 MAX_SMOOTHNESS_SHARE = 0.3  # smoothness over the photometric term; learning .002, first step 1e-4 to 1e-2
 MIN_MOTION_ALONG = -0.5  # predicted over true translation: 1 is right, 0 nothing, -1 inverted
 MAX_DEPTH_DRIFT = 6.0  # median depth over its start, which may be off by a factor of 5 (M01)
@@ -68,7 +68,7 @@ MAX_MOTION_SCALE = 1.4  # predicted over true motion along z, both in metres, or
 MIN_MOTION_CORRELATION = 0.9  # correlation of predicted and true motion along z: below, their ratio has no meaning
 MIN_TRAINED_LOG_SIGMA = 1.0  # |log Sigma|, which starts at 0: from here on it is trained
 MIN_SIGMA_SPREAD = 0.1  # difference between the outer tenths of log Sigma; learning .34, dead .000
-MAX_FIT_CHANGE = 0.9  # of the residual over the unwarped one since Sigma moved; learning .81, dead 1.00
+MAX_FIT_CHANGE = 0.9  # warped over unwarped residual, relative to its value before Sigma moved; learning .81, dead 1.00
 MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped one: below, the warp was learned
 FIRST_FIT_ROWS = 3  # first logged rows, before Sigma moves
 LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`models.depth.unet`)
@@ -79,7 +79,7 @@ MAX_HEIGHT_ERROR = 0.2  # |ln(predicted / known camera height)|
 MIN_METRIC_DEPTH_SPREAD = 0.15  # deviation over mean of the depth; learning .03 at step 100, .47 later
 MIN_INLIER_SHARE = 0.4  # share of objects whose height agrees; a horizon half a degree off rejects half
 MAX_OBJECT_ROAD_GAP = 0.2  # |ln(camera height by the objects / known height)|
-MIN_OBJECT_EXTENT = 0.02  # over their depth; exact depth of cars has .158
+MIN_OBJECT_EXTENT = 0.02  # spread of an object's depth over its mean; exact depth of cars has .158
 MAX_ROWS_OUT_OF_ORDER = 0.1  # share of road rows that are nearer than the row below
 MAX_ROAD_MASKED = 0.5  # share of the road in the auto-mask
 MAX_OBJECTS_AT_LIMIT = 0.05  # share of object pixels at the maximum depth
@@ -156,9 +156,9 @@ class GradientBalanceMonitor(PersistentMonitor):
 
     def read(self, row: Row) -> Reading | None:
         motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
-        if math.isnan(motion):  # with a stereo pair only, no motion is learned
+        if math.isnan(motion):  # A stereo pair alone teaches no motion.
             return None
-        depth = row.get("gradient/inverse_depth/0", 0.0)  # not logged if it is detached
+        depth = row.get("gradient/inverse_depth/0", 0.0)  # Detached depth is not logged.
         is_bad = not motion / MAX_GRADIENT_RATIO <= depth <= motion * MAX_GRADIENT_RATIO
         measured = f"the gradient of the loss is {depth:.2g} for inverse depth and {motion:.2g} for motion"
         expected = f"within a factor of {MAX_GRADIENT_RATIO:g} of each other"
@@ -296,7 +296,7 @@ class UncertaintyOnlyMonitor(Monitor):
     def __init__(self) -> None:
         self.start: list[float] = []
         self.last: deque[float] = deque(maxlen=ROWS)
-        self.persists = PersistenceCounter(1)  # of the medians over rows
+        self.persists = PersistenceCounter(1)  # The monitor passes it the medians over rows.
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         middle, fit = row.get(f"train/{PERCENTILES[1]}"), row.get("train/warped_over_unwarped")
@@ -484,7 +484,7 @@ class TrainingMonitor(Callback):
                 self._report(finding)
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
-        if isinstance(error, NotFiniteError):  # which already ends the training
+        if isinstance(error, NotFiniteError):  # The error itself ends the training.
             self._report(report_not_finite(loop.step + 1, error), halts=False)
 
     def _report(self, finding: Finding, *, halts: bool = True) -> None:

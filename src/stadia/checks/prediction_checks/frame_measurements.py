@@ -22,14 +22,14 @@ from stadia.geometry.sky import find_sky
 Array = NDArray[np.float64]
 
 MIN_MAPPED_FRAMES = 8  # frames with points or road of a map
-MIN_POINTS = 24  # of a frame
+MIN_POINTS = 24  # fewest points of a frame that is compared
 MIN_POINT_SPREAD = 0.15  # mean |ln z - median| of a frame: below, its points are on one surface
 CELLS = 8, 6  # across and down: parts of an image that are searched for holes
-CELL_POINTS = 5  # of a part
-MIN_REGION_POINTS = 8  # on each side, near and far
-SIDE_SHARE = 0.4  # of the width that counts as left, and as right
+CELL_POINTS = 5  # fewest points of a part that is compared
+MIN_REGION_POINTS = 8  # fewest points on each side, and fewest near and far points
+SIDE_SHARE = 0.4  # share of the image width that counts as left, and as right
 ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
-MIN_ROAD_SHARE = 0.02  # of the image
+MIN_ROAD_SHARE = 0.02  # share of the image that shows the road
 BEHIND = 2.0  # predicted depth over the road's, from which a pixel is behind it
 
 
@@ -233,7 +233,7 @@ Map = NDArray[np.float32]
 
 MAX_AUTO_MASKED = 0.75  # share of pixels that the auto-mask of a training leaves out
 MIN_FRAMES = 4  # frames for whether a map changes with its image
-MIN_RELATIVE_RANGE = 1e-4  # of inverse depth over its largest value; below, the map is flat
+MIN_RELATIVE_RANGE = 1e-4  # range of inverse depth over its largest value: a map with less is flat
 MIN_IMAGE_CHANGE = 0.25  # share of the brightness variance outside the mean image; below, images are alike
 MIN_SKY = 0.04  # share of an image that sky must cover
 

@@ -142,7 +142,7 @@ Measured on videos of strangers, without a map, by benchmarks/clip_verdicts.py (
 M37 need a map, and M33, M38 and T40 state facts; their rates are not measured.
 """
 
-MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
+MIN_DEPTH_GAIN = 0.05  # required fall of the error, relative to the start; a fall of .01 was worse by LiDAR (KITTI raw)
 MIN_JUDGED_MATCHES = 500
 """Fewest matches, over all pairs, of a comparison with constant depth.
 
@@ -160,20 +160,22 @@ MIN_JUDGED_PAIRS = 4  # pairs for a comparison with constant depth, row means or
 MIN_CONFIRMING_PAIRS = 3
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
 MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowest rows
-MAX_TRAINED_FOCAL_RATIO = 1.15  # of this camera's focal length over its image width and the training's
+# Ratio of two values of focal length over image width: this camera's and the training cameras'.
+MAX_TRAINED_FOCAL_RATIO = 1.15
 
 ASSUMED_CAMERA = "no camera was given, and one is assumed; metres are wrong with another lens"
 
 MAX_FINAL_WARP_RATIO = 0.9  # residual of training images over the unwarped one, at the end of the training
 MAX_VALIDATION_WARP_RATIO = 1.2  # the same in validation; good .23 to .63, bad 2.2 and 2.8
-MAX_FINAL_ROTATION_DEG = 10.0  # to the next image; trainings at most 1.9, useless paths 2 to 76
-MAX_FINAL_MOTION_OVER_DEPTH = 0.5  # to the next image; trainings at most .09, useless paths from .99
-MAX_POINT_ERROR = 0.95  # of ln depth at a map's points over constant depth: above, depth is useless
+MAX_FINAL_ROTATION_DEG = 10.0  # rotation to the next image; training runs have at most 1.9, useless paths 2 to 76
+# Motion to the next image over depth; training runs have at most .09, useless paths from .99.
+MAX_FINAL_MOTION_OVER_DEPTH = 0.5
+MAX_POINT_ERROR = 0.95  # error of ln depth at a map's points over constant depth's: above, depth is useless
 MAX_DOUBTFUL_POINT_ERROR = 0.75
-MIN_POINT_CORRELATION = 0.3  # by rank, with the depth of a map's points: below, depth is useless
+MIN_POINT_CORRELATION = 0.3  # rank correlation with the depth of a map's points: below, depth is useless
 MIN_DOUBTFUL_POINT_CORRELATION = 0.6
-MAX_REGION_RATIO = 2.0  # of the scales of left and right, by the points of a map: above, depth is useless
-MAX_DOUBTFUL_REGION_RATIO = 1.55  # also of near and far
+MAX_REGION_RATIO = 2.0  # ratio of the scales of left and right, by the points of a map: above, depth is useless
+MAX_DOUBTFUL_REGION_RATIO = 1.55  # the limit also holds for the scales of near and far
 MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
 MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over constant depth
 MAX_HOLE_SHARE = 0.045  # share of image parts that are predicted much too far; edges of depth may cause one of 30
@@ -469,7 +471,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "0", evidence={"frames": measured.invalid})
-    is_weak = measured.frames == 1 or _confirms_depth(measured)  # what single images suggest is then only a note
+    is_weak = measured.frames == 1 or _confirms_depth(measured)  # Then findings about single images are only notes.
     if _explains_little(measured, MAX_DOUBTFUL_MATCH_ERROR):
         yield _describe_match_error(measured, is_of_training=is_of_training)
     if measured.mapped is not None and is_mapped(measured):

@@ -28,7 +28,7 @@ PHOTOMETRIC_TERMS = (
     "left_right_consistency",
     "brightness",
 )
-RECIPE_TERMS = {  # in `train/term/NAME`; other terms come from the user's class
+RECIPE_TERMS = {  # Each term is logged as `train/term/NAME`; other terms come from the user's class.
     "selfsup": PHOTOMETRIC_TERMS,
     "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
     "supervised": (*SPARSE_DEPTH_LOSSES, "teacher"),

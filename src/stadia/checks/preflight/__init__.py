@@ -9,7 +9,7 @@ from stadia.core.registry import Registry
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-CHECKS = Registry(  # for each recording
+CHECKS = Registry(  # These checks run for each recording.
     "check",
     {
         "frames": "stadia.checks.preflight.frame_checks:check_frames",
@@ -28,7 +28,7 @@ CHECKS = Registry(  # for each recording
 )
 
 SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.checks.preflight.preflight_runner:check_splits"})
-"""For all splits together: a function of the frames by split name."""
+"""The checks that compare splits. Each is a function of the frames by split name."""
 
 PREREQUISITES = {  # checks that would only measure symptoms of their stops in the same recording
     "resize": ("frames", "intrinsics"),

@@ -276,7 +276,7 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
     if not steps:
         return
     step_s = float(np.median([step for *_, step in steps]))
-    back = [(i, j, step) for i, j, step in steps if not step > 0]  # also for NaN
+    back = [(i, j, step) for i, j, step in steps if not step > 0]  # The comparison also catches NaN.
     if back:
         severity = Severity.stop_if(len(back) / len(steps) >= BACKWARD_STOP)
         measured = f"{len(back)} of {len(steps)} frames are not later than the frame before, such as "

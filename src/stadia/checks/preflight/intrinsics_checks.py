@@ -22,7 +22,7 @@ from stadia.geometry.numpy_camera import resize_K
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
 MIN_WRONG_RATIO = 2.0  # distance to epipolar lines by the given K over that by the best other K; a wrong K has 2 to 28
 MAX_CORRECT_RATIO = 0.9  # the same ratio for crops, where the correct K has at most .8
-MAX_DECIDING_PX = 3.0  # in grains: if both distances are larger, the poses are wrong
+MAX_DECIDING_PX = 3.0  # unit: `grain_px`. If both distances are larger, the poses are wrong.
 MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the image size
 MAX_SKEW = 0.01  # skew over fx
 CENTER = (0.35, 0.65)  # principal point over width and height; KITTI and 7-Scenes have .46 to .50

@@ -59,7 +59,7 @@ THUMBNAIL_SIZE = (32, 16)
 MIN_LIKENESS = 0.85  # correlation of thumbnails from which two images are compared by matches
 MIN_EPIPOLAR_AGREEMENT = 0.5  # share of the matches of two images of one place under one epipolar geometry
 MIN_MOVED_PX = 1.0  # displacement to the next frame; less is a static camera
-MAX_NEAR_SHARE = 0.8  # of the displacement to the next own frame: a training frame below this is nearer
+MAX_NEAR_SHARE = 0.8  # share of the displacement to the next own frame: a training frame with less is nearer
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ def _epipolar_share(matches: FeatureMatches) -> float:
 
 # -- all checks
 
-MAX_PREFLIGHT_SECONDS = 20.0  # no recording is started later
+MAX_PREFLIGHT_SECONDS = 20.0  # After this time, no recording is started.
 TEXT_FILE = re.compile(r"\.(txt|ya?ml|json|csv|toml|xml|ini|cfg|tum)\b", re.IGNORECASE)  # names of files without images
 
 Progress = Callable[[str, int, int], None]  # called as (current check, done, total)

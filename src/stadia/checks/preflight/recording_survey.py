@@ -118,7 +118,8 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
     squared[rows, partners] = np.inf
     by_distance = np.flatnonzero(nearest < RATIO**2 * squared.min(axis=1))
     by_distance = by_distance[np.argsort(nearest[by_distance], kind="stable")]
-    _, nearest_of_each = np.unique(partners[by_distance], return_index=True)  # of two with one partner the nearer one
+    # If two features have one partner, the nearer one is kept.
+    _, nearest_of_each = np.unique(partners[by_distance], return_index=True)
     kept = np.sort(by_distance[nearest_of_each])
     return FeatureMatches(kept, first.pixels[kept], second.pixels[partners[kept]])
 
@@ -385,9 +386,9 @@ MAX_ANCHORS = 6  # frames for geometry, spread over the recording
 ENOUGH_MATCHES = 50  # matches between two frames of one place
 MIN_DISPLACEMENT_SHARE = 0.02  # median displacement over the width at which two frames are far enough apart
 GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames
-MIN_DIRECTION_PARALLAX_PX = 2.0  # in grains: below, a direction of motion is noise
-MIN_RIG_DISPARITY_PX = 2.0  # in grains: below, half a pixel of noise is a quarter of the depth
-MAX_RIG_EPIPOLAR_PX = 1.5  # in grains: a match that is farther from its epipolar line is wrong, or its point moved
+MIN_DIRECTION_PARALLAX_PX = 2.0  # unit: `grain_px`. With less, a direction of motion is noise.
+MIN_RIG_DISPARITY_PX = 2.0  # unit: `grain_px`. With less, half a pixel of noise is a quarter of the depth.
+MAX_RIG_EPIPOLAR_PX = 1.5  # unit: `grain_px`. A match farther from its epipolar line is wrong, or its point moved.
 ENOUGH_DEPTH_POINTS = 30  # matches with ground truth for whether one motion explains it
 MIN_DEPTH_EXPLAINS = 0.45  # share of agreeing matches; clean truth .6 to .96, inverse depth .25 to .5
 DEPTH_RADIUS_PX = 2  # distance from a match at which ground truth is read
@@ -502,8 +503,8 @@ class RecordingSurvey:
         self._read_image = _keep_latest(recording.image, MAX_IMAGE_CACHE_BYTES)
         self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_CACHE_BYTES)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
-        self.depth_rank_by_poses: tuple[tuple[float, int] | None] | None = None  # of `rank_depth_with_poses`
-        self.agreements: list[BaselineAgreement] = []  # of `check_baseline`
+        self.depth_rank_by_poses: tuple[tuple[float, int] | None] | None = None  # `rank_depth_with_poses` fills it.
+        self.agreements: list[BaselineAgreement] = []  # `check_baseline` fills it.
 
     @property
     def stereo(self) -> bool:

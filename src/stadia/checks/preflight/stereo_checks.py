@@ -45,7 +45,7 @@ from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_pla
 
 MIN_SIDE_MATCHES = 60  # matches between left and right for the side
 MIN_SIGN_SHARE = 0.8  # share of matches with one sign of disparity; clean KITTI .98
-MIN_MIRRORED_RATIO = 3  # of matches after mirroring one camera, over matches as given: 4.7 to 8.2 if it is mirrored
+MIN_MIRRORED_RATIO = 3  # matches with one camera mirrored over matches as given; a mirrored one has 4.7 to 8.2
 MIN_MIRROR_STEPS = 2  # steps with rotation for swapped or mirrored images
 MAX_MIRROR_RATIO = 0.5  # the smaller rotation error of these steps over the larger one
 MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in the worse direction over the better one
@@ -359,7 +359,8 @@ COUNTED_FRAMES = 24  # frames that are counted as with or without ground truth
 FEW_SHARE = 0.5  # share of frames with ground truth
 EMPTY_STOP_SHARE = 0.5  # share of the sampled maps without depth
 MAX_LEVELS = 256  # distinct values of an 8-bit image
-LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6  # of KITTI's PNG, and the used share in a map's range
+# KITTI's PNGs have 256 levels per metre; a map of them uses 60 % in its range.
+LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6
 MIN_LEVEL_PIXELS = 20_000  # pixels for which so few values are no coincidence
 MAX_WHOLE_SHARE = 0.6  # share of whole metres
 MIN_WHOLE_LEVELS = 8  # distinct whole metres: synthetic scenes have a few planes

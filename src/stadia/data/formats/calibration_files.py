@@ -41,7 +41,7 @@ MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
 MAX_NUMBERS = 64  # numbers of an array of a camera in an .npz, at most
 SENSOR = "sensor"  # name of the camera in a sensor.yaml
-_PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
+_PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # Kalibr writes the first key, EuRoC the second.
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "mtx", "K", "M", "CM")
 _OPENCV_DISTORTION = (
     "distortion_coefficients",
@@ -93,7 +93,7 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
         return cameras or read_cameras_by_keys(path, parse_xml_tree(path, text, EXPECTED))
     if suffix in (".yaml", ".yml"):
         return _read_yaml(path, text)
-    if suffix == ".jsonl":  # of Aria: the calibration at each time
+    if suffix == ".jsonl":  # Aria's file has the calibration at each time.
         return _read_keyed_json(path, text.partition("\n")[0]) or []
     is_json = suffix == ".json"
     if is_json and (keyed := _read_keyed_json(path, text)) is not None:

@@ -501,7 +501,7 @@ def _read_zed(path: Path, text: str) -> list[CalibratedCamera]:
     return read_cameras_by_keys(path, content)
 
 
-_KEY_LINE = re.compile(r"^[ \t]*(\w+)[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)  # of ScanNet's SCENE.txt
+_KEY_LINE = re.compile(r"^[ \t]*(\w+)[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)  # ScanNet's SCENE.txt has such lines.
 _REALSENSE_BLOCK = re.compile(r"^ *Intrinsic of (.*?)\s*/\s*(\d+x\d+)", re.MULTILINE)
 
 

@@ -117,7 +117,7 @@ class KittiOdometry(DatasetFormat):
         rig = KittiRig.read(folder / "calib.txt", images, {side: f"P{number}" for side, number in cameras.items()})
         poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
         poses = T_rectified_velo = None
-        if poses_file.exists():  # of camera 0
+        if poses_file.exists():  # The file has the poses of camera 0.
             T_rectified_camera = np.linalg.inv(rig.T_camera_rectified[LEFT])
             poses = read_kitti_poses(poses_file, len(rig.numbers), rig.numbers) @ T_rectified_camera
         if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:

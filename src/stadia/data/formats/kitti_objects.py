@@ -126,7 +126,7 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox | None:
         degrees = " (degrees?)" if abs(rotation_y) > 2 * math.pi else ""
         found, fix = f"rotation_y {rotation_y:g}{degrees}", "convert it, and add or take 2 pi"
         raise DataError(what, found=found, expected="radians from -pi to pi", fix=fix)
-    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # only the middle of a tram may be behind
+    if numbers[12] + math.hypot(*size_hwl_m[1:]) / 2 <= 0:  # The middle of a tram may be behind the camera.
         found = f"a bottom at z = {numbers[12]:g} m, entirely behind the camera"
         raise DataError(what, found=found, expected="x, y, z with z forward, metres", fix="check axes and unit")
     score = numbers[14] if scored else 1.0

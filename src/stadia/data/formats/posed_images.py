@@ -25,7 +25,7 @@ from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key, read_json, read_text, safe_join
 
 TRANSFORMS = "transforms.json"
-MAX_BYTES = 128 << 20  # of images.txt, which has the points of all images
+MAX_BYTES = 128 << 20  # images.txt lists the points of all images.
 MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "model")
 IMAGE_FOLDERS = ("images", "")
 

@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 IMAGES, CALIBRATION = "camera_image", "camera_calibration"
 SPLITS = {"training": "train", "validation": "val", "testing": "test"}
-FRONT = 1  # in waymo_open_dataset/dataset.proto
+FRONT = 1  # number of the front camera in waymo_open_dataset/dataset.proto
 SEGMENT, CAMERA, TIME_US = "key.segment_context_name", "key.camera_name", "key.frame_timestamp_micros"
 IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
 _CALIBRATION = "[CameraCalibrationComponent]."
@@ -40,7 +40,8 @@ PINHOLE = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("f_u", "f_v", "c_
 DISTORTION = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("k1", "k2", "p1", "p2", "k3"))
 EXTRINSIC, SIZE = f"{_CALIBRATION}extrinsic.transform", (f"{_CALIBRATION}height", f"{_CALIBRATION}width")
 
-T_WAYMO_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # to x forward, y left, z up
+# Waymo's axes are x forward, y left, z up.
+T_WAYMO_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 MAX_PARQUET_BYTES = 4 << 30  # five cameras' images of 20 s have about 400 MB
 US_PER_S = 1_000_000
 MAX_ROTATION_ERROR = 1e-3

@@ -60,7 +60,7 @@ ROAD_SHARE = 0.6
 MAX_ROAD_RATIO, MAX_ROAD_RESIDUAL = 1.5, 3.0
 """A pixel is road up to this ratio (and gray levels) of its residuals as road and along the flow."""
 
-MAX_MOVING = 0.6  # with a larger share of the image, the flow is wrong
+MAX_MOVING = 0.6  # The flow is wrong if a larger share of the image moves.
 _GROW = np.ones((5, 5), np.uint8)
 
 

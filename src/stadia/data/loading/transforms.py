@@ -37,7 +37,7 @@ def make_color_matrix(brightness: float, contrast: float, saturation: float, hue
     Columns 0 to 2 are a matrix on RGB in [0, 1]. Column 3 is multiplied by the target's mean gray, the pivot of
     contrast. As in torchvision, except that the hue turns linearly, about the gray axis in YIQ.
     """
-    angle = -2 * np.pi * hue  # in YIQ the hue angle decreases from red to yellow to green
+    angle = -2 * np.pi * hue  # In YIQ, the hue angle decreases from red to yellow to green.
     turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     hue_matrix = np.linalg.solve(_YIQ, turn @ _YIQ)
     saturation_matrix = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), LUMA)

@@ -186,7 +186,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
 
 MAX_MISSING_PARTS = 3  # gaps in the numbering that are named
 MIN_NUMBERED = 8  # images whose numbering shows gaps
-MAX_SHARE_OF_GAPS = 0.2  # of the steps; keyframes and photos have more
+MAX_SHARE_OF_GAPS = 0.2  # share of the steps that skip numbers; keyframes and photos have more
 MIN_GAP_IN_TIME = 5.0  # usual intervals, of images named by their times
 _TIME_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
 

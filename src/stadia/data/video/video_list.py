@@ -273,7 +273,7 @@ def _read_table(path: Path) -> list[VideoEntry]:
 
 
 def _check_name(path: Path, row: int, name: str) -> str:
-    parts = [part for part in name.split("/") if part != ".."]  # for videos outside the list's folder
+    parts = [part for part in name.split("/") if part != ".."]  # Videos may be outside of the list's folder.
     if not parts or any(not part or part == "." or "\\" in part for part in parts):
         fix = "fill the column name"
         raise DataError(f"{path}, row {row}", found=f"the name '{name[:80]}'", expected="words joined by /", fix=fix)

@@ -40,7 +40,7 @@ _POINTS = {
 """Arrays of POINTS that are read, with P points, K keyframes of N frames, and M observations (keyframe, point)."""
 
 MAX_MEASURED = 1000  # largest number of frames whose masks are read for a mean share
-MAX_LENGTH = 1e9  # of a map, in its own unit, in which a road is about 1 below the camera
+MAX_LENGTH = 1e9  # longest length, in the unit of a map, in which a road is about 1 below the camera
 
 _Side = Annotated[int, Field(ge=1, le=1 << 14)]
 _Center = Annotated[float, Field(gt=-(1 << 16), lt=1 << 16)]
@@ -490,9 +490,9 @@ def read_mapped_camera(source: Path) -> MapCamera:
 
 # -- a map, seen from the frames of a recording
 
-MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
+MAX_RELATIVE_DEVIATION = 0.1  # largest standard deviation of a used point, as a share of its distance
 MIN_TRACK = 3  # keyframes that observe a used point
-HEIGHTS_AHEAD = 16.0  # if a camera sees a road, half of its image is nearer than this many camera heights
+HEIGHTS_AHEAD = 16.0  # Half of an image of a road is nearer than this many camera heights.
 BELOW_ROAD = 0.4  # points this many camera heights below the road belong to moving objects: nothing static is there
 
 

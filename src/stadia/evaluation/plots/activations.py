@@ -112,7 +112,8 @@ class SelectedChannels:
 
 def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
     """Return for each stage the GRID x GRID channels with the largest variance over pixels and frames."""
-    moments_by_stage: dict[str, list[Tensor]] = {}  # of each frame (4, C): means of value and square, minimum, maximum
+    # Tensors (4, C), one a frame: means of value and square, minimum, maximum.
+    moments_by_stage: dict[str, list[Tensor]] = {}
     for maps in frames:
         for stage, activation in maps.items():
             values = activation.float().flatten(1)

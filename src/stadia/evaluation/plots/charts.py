@@ -259,7 +259,7 @@ _MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
-PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it
+PATHS_MARK = "stadia-paths"  # The mark in a drawing shows that a later drawing may replace it.
 SIDE_INCH = 10 * (0.985 - 0.08) / 2.2  # side of the two square plots of `draw_paths`
 BELOW_INCH, ABOVE_INCH, TITLE_INCH = 0.85, 0.4, 0.35  # space for legend, plot titles and title
 
@@ -307,7 +307,8 @@ def draw_paths(
             limits = sign * middle[axis] - half, sign * middle[axis] + half
             axes.set(**{f"{letter}label": f"{label} ({unit})", f"{letter}lim": limits})
         axes.set_aspect("equal")
-        axes.set_title(f"{view}, in axes of the first camera", y=1, fontsize="medium")  # to find y takes a fifth longer
+        # Finding y takes a fifth longer.
+        axes.set_title(f"{view}, in axes of the first camera", y=1, fontsize="medium")
         axes.ticklabel_format(scilimits=(-2, 4))  # longer numbers would overlap
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)

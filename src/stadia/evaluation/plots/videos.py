@@ -24,7 +24,7 @@ ENCODING = {"crf": "20", "preset": "ultrafast"}  # the fastest preset of H.264
 
 SCALE_PX, SCALE_SHARE = 36, 0.08  # smallest height of the strip with the color scale, and its share of large images
 BAR_SHARE, FONT_PER_PX = 0.35, 0.5 / 36  # height of the bar and font scale, as shares of the strip's height
-TICK_SHARES = (1.0, 0.5, 0.25)  # of the brightest inverse depth
+TICK_SHARES = (1.0, 0.5, 0.25)  # shares of the brightest inverse depth
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
 
 
@@ -93,7 +93,7 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: in
     for share, label in labels.items():
         length = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, font, thickness)[0][0]
         left = min(margin + round((1 - share) * bar), width - length - 2)
-        if left >= end:  # without overlap
+        if left >= end:  # The label does not overlap the one before.
             place, color = (left, round(0.85 * height)), (235, 235, 235)
             cv2.putText(strip, label, place, cv2.FONT_HERSHEY_SIMPLEX, font, color, thickness, cv2.LINE_AA)
             end = left + length + round(font * 16)

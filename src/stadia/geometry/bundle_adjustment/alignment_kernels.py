@@ -31,8 +31,8 @@ def warp_gray_row(
     transform: Floats,  # (3, 4): [at infinity | epipole], see geometry.warp
     near: Scalar,
     channels: int,
-    buffer: Floats,  # out (CHANNELS, W)
-    seen: Floats,  # out (W,), 1 or 0
+    buffer: Floats,  # output (CHANNELS, W)
+    seen: Floats,  # output (W,), 1 or 0
 ) -> None:
     """Project the target's pixels of row `y` into the source image, and sample the source there.
 
@@ -77,8 +77,8 @@ def warp_residuals(
     gain: Scalar,
     offset: Scalar,
     near: Scalar,
-    residual: Floats,  # out (H, W), 0 where not seen
-    seen: Floats,  # out (H, W)
+    residual: Floats,  # output (H, W), 0 where not seen
+    seen: Floats,  # output (H, W)
 ) -> None:
     """Compute the residual (H, W): the warped source minus the target (H, W), changed by gain and offset.
 
@@ -128,9 +128,9 @@ def add_normal_equations(
     gain: Scalar,
     near: Scalar,
     residual: Floats,
-    inverse_variance: Scalar,  # over the degrees of freedom
-    curvature: NDArray[np.float64],  # out (8, 8), 0 before
-    downhill: NDArray[np.float64],  # out (8,)
+    inverse_variance: Scalar,  # inverse variance of the residuals, over the degrees of freedom
+    curvature: NDArray[np.float64],  # output (8, 8), 0 before
+    downhill: NDArray[np.float64],  # output (8,)
 ) -> None:
     """Add the image's weighted sums to the normal equations of the 8 unknowns.
 

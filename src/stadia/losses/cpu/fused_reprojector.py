@@ -27,20 +27,20 @@ from stadia.losses.reprojection import SSIM_C1, SSIM_C2, MinimumReprojection, Re
 def backward_rows(
     first: int,
     last: int,
-    grad: Floats,  # (H, W) of the residual
+    grad: Floats,  # (H, W) gradient of the residual
     winner: Indices,  # (H, W)
     slopes: Floats,  # (9, H, W), with brightness (12, H, W)
     views: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
-    # The target as bright as each source (N, 3, H, W), and where it is changed (N, H, W); None without brightness.
+    # Target with the brightness of each source (N, 3, H, W), and mask of changed pixels (N, H, W), or None.
     brightened: Floats | None,
     changed: NDArray[np.bool_] | None,
     sources: Floats,  # (N, Hs, Ws, 3)
     inverse_depth: Floats,  # (H, W)
     transform: Floats,  # (N, 3, 4)
-    grad_inverse_depth: Floats,  # out (H, W)
-    grad_transform: NDArray[np.float64],  # out (H, N, 3, 4): what each row adds
-    grad_brightness: NDArray[np.float64] | None,  # out (H, N, 2)
+    grad_inverse_depth: Floats,  # output (H, W)
+    grad_transform: NDArray[np.float64],  # output (H, N, 3, 4), the share of each row
+    grad_brightness: NDArray[np.float64] | None,  # output (H, N, 2)
     weights: Floats,
     column: Floats,
     near: float,
@@ -57,7 +57,7 @@ def backward_rows(
         grad_inverse_depth[y], grad_transform[y] = column[0], 0.0
         if grad_brightness is not None:
             grad_brightness[y] = 0.0
-        rows = max(y - 1, 0), y, min(y + 1, height - 1)  # beyond the border the factor is 0
+        rows = max(y - 1, 0), y, min(y + 1, height - 1)  # The factor is 0 beyond the border.
         for n in range(len(sources)):
             if not _winning_factors(y, height, n, grad, winner, column, factors):
                 continue
@@ -136,13 +136,13 @@ def _gather_windows(
 
 @row_kernel
 def _backward_comparison(
-    w: Floats,  # (W) of the view
-    t: Floats,  # (W) of the target
+    w: Floats,  # (W) row of the view
+    t: Floats,  # (W) row of the target
     gathered: Floats,  # (3, W)
-    grad: Floats,  # (W) of the residual where this source won, otherwise 0
+    grad: Floats,  # (W) gradient of the residual where this source won, otherwise 0
     difference_share: float,
     column: Floats,
-    grad_view: Floats,  # out (W)
+    grad_view: Floats,  # output (W)
 ) -> None:
     """Add the gradients of SSIM and of the absolute difference for a row of a channel."""
     zero, one, two = column[0], column[1], column[2]
@@ -156,16 +156,16 @@ def _backward_comparison(
 def _backward_brightness(
     y: int,
     n: int,
-    grad: Floats,  # (H, W) of the residual
+    grad: Floats,  # (H, W) gradient of the residual
     winner: Indices,  # (H, W)
     view: Floats,  # (3, H, W)
-    compared: Floats,  # (3, H, W) the target as bright as the view
+    compared: Floats,  # (3, H, W) target with the brightness of the view
     target: Floats,  # (3, H, W)
-    changed: NDArray[np.bool_],  # (W) where it is
+    changed: NDArray[np.bool_],  # (W) mask of changed pixels
     gathered: Floats,  # (12, W)
     weights: Floats,
     column: Floats,
-    grad_brightness: NDArray[np.float64],  # (2) is added to
+    grad_brightness: NDArray[np.float64],  # (2); the kernel adds to it
 ) -> None:
     zero, one, two = column[0], column[1], column[2]
     difference_share = (one - weights[0]) / column[3]
@@ -190,21 +190,21 @@ def _backward_sampling(
     m: Floats,  # (3, 4)
     column: Floats,
     near: float,
-    grad_inverse_depth: Floats,  # (W) is added to
-    grad_transform: NDArray[np.float64],  # (3, 4) is added to
+    grad_inverse_depth: Floats,  # (W); the kernel adds to it
+    grad_transform: NDArray[np.float64],  # (3, 4); the kernel adds to it
 ) -> None:
     source_height, source_width, _ = source.shape
     zero, one = column[0], column[1]
     right, bottom = column[source_width - 1], column[source_height - 1]
     us, vs, scales = np.empty_like(inverse_depth), np.empty_like(inverse_depth), np.empty_like(inverse_depth)
-    for x in range(inverse_depth.size):  # a separate loop without sampling runs on several pixels at once
+    for x in range(inverse_depth.size):  # Without sampling, this loop runs on several pixels at once.
         inverse = inverse_depth[x] if inverse_depth[x] > near else zero
         q2 = m[2, 0] * column[x] + m[2, 1] * column[y] + m[2, 2] + m[2, 3] * inverse
         scale = one / q2 if q2 > near else one
         u = (m[0, 0] * column[x] + m[0, 1] * column[y] + m[0, 2] + m[0, 3] * inverse) * scale
         v = (m[1, 0] * column[x] + m[1, 1] * column[y] + m[1, 2] + m[1, 3] * inverse) * scale
         us[x], vs[x] = clamped(u, zero, right), clamped(v, zero, bottom)
-        scales[x] = scale if q2 > near else -scale  # negative behind the camera
+        scales[x] = scale if q2 > near else -scale  # The scale is negative behind the camera.
     step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)
     grad_u, grad_v = np.empty_like(inverse_depth), np.empty_like(inverse_depth)
     for x in range(inverse_depth.size):
@@ -225,7 +225,7 @@ def _backward_sampling(
     for x in range(inverse_depth.size):
         u, v, before, scale = us[x], vs[x], scales[x] > zero, abs(scales[x])
         known = inverse_depth[x] > near
-        grad_0 = grad_u[x] * scale if (u > zero) & (u < right) else zero  # the sampled value is constant at the border
+        grad_0 = grad_u[x] * scale if (u > zero) & (u < right) else zero  # The sampled value is constant at the border.
         grad_1 = grad_v[x] * scale if (v > zero) & (v < bottom) else zero
         grad_2 = -(grad_0 * u + grad_1 * v) if before else zero
         slope = grad_0 * m[0, 3] + grad_1 * m[1, 3] + grad_2 * m[2, 3]
@@ -243,7 +243,7 @@ def _sum_transform(
     grad: Floats,  # (W)
     inverse_depth: Floats,  # (W)
     column: Floats,
-    sums: NDArray[np.float64],  # (4) is added to
+    sums: NDArray[np.float64],  # (4); the kernel adds to it
 ) -> None:
     along, total, at_depth = 0.0, 0.0, 0.0
     for x in range(grad.size):
@@ -275,12 +275,12 @@ class FusedReprojector:
         self.ends = np.array(images.saturation, dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
-        self.target_mean, self.target_variance = (self.target, self.target)  # unused with brightness
+        self.target_mean, self.target_variance = (self.target, self.target)  # With brightness, both are unused.
         if brightness is None:
             self.target_mean, self.target_variance = np.empty_like(self.target), np.empty_like(self.target)
             found = self.target, self.target_mean, self.target_variance
             run_in_bands(kernels.statistics_rows, height, found, (self.column,))
-        # a pixel's three colors are neighbors in memory
+        # A pixel's three colors are neighbors in memory.
         self.sources = sources.permute(0, 1, 3, 4, 2).contiguous().numpy()
 
         identity_residual = torch.empty_like(sources[:, :, 0])
@@ -299,7 +299,7 @@ class FusedReprojector:
 
     def bind_motion(self, T_source_target: Tensor) -> Callable[[Tensor], Reprojection]:
         """Return a function that compares by inverse depth (B, 1, H, W) at the motions T_source_target (B, N, 4, 4)."""
-        K = self.camera.K[..., None, :, :]  # one target for N sources
+        K = self.camera.K[..., None, :, :]  # N sources share one target.
         camera = Camera(K, self.camera.height, self.camera.width)
         at_infinity, epipole = infinity_and_epipole(camera, self.source_camera, T_source_target)
         transform = torch.cat([at_infinity, epipole[..., None]], dim=-1).to(self.dtype)  # (B, N, 3, 4)
@@ -307,7 +307,7 @@ class FusedReprojector:
 
     def _compare(self, transform: Tensor, inverse_depth: Tensor) -> Reprojection:
         given = inverse_depth[:, 0].to(self.dtype).contiguous(), transform.contiguous()
-        compare: Any = _Compare.apply  # untyped in torch
+        compare: Any = _Compare.apply  # torch has no type for it.
         residual, winner, nearest, unmasked = compare(*given, self.brightness, self)
         minimum = MinimumReprojection(residual[:, None], winner[:, None], nearest[:, None], unmasked[:, None])
         detached = tuple(each.detach() for each in given)
@@ -381,7 +381,7 @@ class _Compare(torch.autograd.Function):
         run_in_bands(kernels.compare_rows, height, arrays, (scene.weights, scene.column, scene.auto_mask))
 
         ctx.mark_non_differentiable(winner, nearest, unmasked)
-        # zeros for outputs without gradient would take 9 MB a scale at 320x96, batch 8
+        # Zeros for outputs without gradient would take 9 MB a scale at 320x96, batch 8.
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(winner, slopes, views, inverse_depth, transform, brightened, changed)
         ctx.scene = scene

@@ -26,7 +26,7 @@ Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int8]
 
 row_kernel = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
-# the order of operations is free, so several pixels run at once
+# The compiler may reorder operations, so it processes several pixels at once.
 row_sum = partial(njit, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 _ROWS = 32  # rows per band: large enough to amortize scheduling, small enough to balance the threads
@@ -45,7 +45,7 @@ def run_in_bands(
     assert of_sample[0] is not None
     bands = [(b, y, min(y + _ROWS, height)) for b in range(len(of_sample[0])) for y in range(0, height, _ROWS)]
 
-    remaining = iter(bands)  # shared: each thread takes the next band when it finishes one
+    remaining = iter(bands)  # Each thread takes the next band when it finishes one.
 
     def work() -> None:
         for sample, first, last in remaining:
@@ -53,9 +53,9 @@ def run_in_bands(
 
     threads = torch.get_num_threads()
     others = [_pool(os.getpid(), threads - 1).submit(work) for _ in range(threads - 1)]
-    work()  # this thread works too, because others may wake late
+    work()  # This thread works too, because others may wake late.
     for other in others:
-        if not other.cancel():  # it has begun
+        if not other.cancel():  # Its work has begun.
             other.result()
 
 
@@ -72,10 +72,10 @@ def warp_rows(
     first: int,
     last: int,
     sources: Floats,  # (N, Hs, Ws, 3)
-    inverse_depth: Floats,  # (H, W), 0 = none
-    transform: Floats,  # (N, 3, 4): [at infinity | epipole], see geometry.warp
-    views: Floats,  # out (N, 3, H, W)
-    seen: NDArray[np.bool_],  # out (N, H, W)
+    inverse_depth: Floats,  # (H, W); 0 marks a pixel without depth
+    transform: Floats,  # (N, 3, 4); columns: homography at infinity, epipole (`geometry.warp`)
+    views: Floats,  # output (N, 3, H, W)
+    seen: NDArray[np.bool_],  # output (N, H, W)
     column: Floats,
     near: float,
 ) -> None:
@@ -93,15 +93,15 @@ def warp_row(
     inverse_depth: Floats,  # (W)
     transform: Floats,  # (N, 3, 4)
     pixels: Floats,  # scratch (2, W)
-    views: Floats,  # out (N, 3, R, W): row `to`
-    seen: NDArray[np.bool_],  # out (N, R, W): row `to`
+    views: Floats,  # output (N, 3, R, W); the kernel writes row `to`
+    seen: NDArray[np.bool_],  # output (N, R, W); the kernel writes row `to`
     column: Floats,
     near: float,
 ) -> None:
     """Sample every source (N, Hs, Ws, 3) at the projections of row y of the target, into row `to` of `views`."""
     count, source_height, source_width, _ = sources.shape
     one = column[1]
-    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # never negative
+    step, last_x, last_y = np.uint64(1), np.uint64(source_width - 1), np.uint64(source_height - 1)  # unsigned
     us, vs = pixels[0], pixels[1]
     for n in range(count):
         _project_row(y, inverse_depth, transform[n], source_height, source_width, us, vs, seen[n, to], column, near)
@@ -121,10 +121,10 @@ def warp_nearest_rows(
     first: int,
     last: int,
     sources: Floats,  # (N, Hs, Ws, 3)
-    inverse_depth: Floats,  # (H, W), 0 = none
+    inverse_depth: Floats,  # (H, W); 0 marks a pixel without depth
     transform: Floats,  # (N, 3, 4)
     nearest: Indices,  # (H, W)
-    selected: Floats,  # out (3, H, W)
+    selected: Floats,  # output (3, H, W)
     column: Floats,
     near: float,
 ) -> None:
@@ -143,13 +143,13 @@ def warp_nearest_rows(
 @row_kernel
 def _project_row(
     y: int,
-    inverse_depth: Floats,  # (W), 0 = none
+    inverse_depth: Floats,  # (W); 0 marks a pixel without depth
     m: Floats,  # (3, 4)
     source_height: int,
     source_width: int,
-    us: Floats,  # out (W), clamped to the source
-    vs: Floats,  # out (W)
-    seen: NDArray[np.bool_],  # out (W)
+    us: Floats,  # output (W), clamped to the source
+    vs: Floats,  # output (W)
+    seen: NDArray[np.bool_],  # output (W)
     column: Floats,
     near: float,
 ) -> None:
@@ -185,9 +185,9 @@ def brighten_rows(
     images: Floats,  # (N, 3, H, W)
     target: Floats,  # (3, H, W)
     brightness: Floats,  # (N, 2) gain and offset
-    brightened: Floats,  # out (N, 3, H, W)
-    changed: NDArray[np.bool_],  # out (N, H, W)
-    ends: Floats,  # of the range: dark, bright
+    brightened: Floats,  # output (N, 3, H, W)
+    changed: NDArray[np.bool_],  # output (N, H, W)
+    ends: Floats,  # values of a dark and of a bright pixel
 ) -> None:
     """Compute `affine_brightness.apply_brightness` of images (N, 3, H, W), and the mask (N, H, W) of changed pixels."""
     for n in range(images.shape[0]):
@@ -216,8 +216,8 @@ def statistics_rows(
     first: int,
     last: int,
     image: Floats,  # (3, H, W)
-    mean: Floats,  # out (3, H, W)
-    variance: Floats,  # out (3, H, W)
+    mean: Floats,  # output (3, H, W)
+    variance: Floats,  # output (3, H, W)
     column: Floats,
 ) -> None:
     """Compute `photometric.window_statistics` of an image (3, H, W)."""
@@ -236,10 +236,10 @@ def residual_rows(
     target: Floats,  # (3, H, W)
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
-    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each image
-    identity_residual: Floats,  # out (N, H, W)
-    largest: Floats,  # out (H, W) the largest of the N residuals
-    best: Indices,  # out (H, W) N + index of the least residual; below N are warped images
+    brightened: Floats | None,  # (N, 3, H, W) target with the brightness of each image
+    identity_residual: Floats,  # output (N, H, W)
+    largest: Floats,  # output (H, W) the largest of the N residuals
+    best: Indices,  # output (H, W) N + index of the least residual; below N are warped images
     kinds: Indices,  # (N) equal numbers for sources of one kind, temporal or stereo
     weights: Floats,
     column: Floats,
@@ -296,14 +296,15 @@ def compare_rows(
     target: Floats,  # (3, H, W)
     target_mean: Floats,  # (3, H, W) over 3x3 windows
     target_variance: Floats,  # (3, H, W)
-    brightened: Floats | None,  # (N, 3, H, W) the target as bright as each view
+    brightened: Floats | None,  # (N, 3, H, W) target with the brightness of each view
     identity_winner: Indices,  # (H, W) N + index of the best unwarped source
     identity_residual: Floats,  # (N, H, W)
-    residual: Floats,  # out (H, W)
-    winner: Indices,  # out (H, W)
-    nearest: Indices,  # out (H, W)
-    unmasked: Floats,  # out (H, W)
-    # out (9, H, W) of the winner's residual: three a channel, with brightness 12; (..., 0, 0) without gradients
+    residual: Floats,  # output (H, W)
+    winner: Indices,  # output (H, W)
+    nearest: Indices,  # output (H, W)
+    unmasked: Floats,  # output (H, W)
+    # Output (9, H, W), slopes of the winner's residual, three a channel. It is (12, H, W) with brightness, and
+    # (..., 0, 0) without gradients.
     slopes: Floats,
     weights: Floats,
     column: Floats,
@@ -321,7 +322,8 @@ def compare_rows(
             )  # fmt: skip
         out = residual[y], winner[y], nearest[y], unmasked[y]
         _minimum_row(y, residuals, seen, identity_residual, identity_winner[y], auto_mask, *out)
-        for k in range(len(slopes) if slopes.shape[1] else 0):  # of each pixel's winner, 0 if no view won
+        # The slopes belong to each pixel's winner; they are 0 if no view won.
+        for k in range(len(slopes) if slopes.shape[1] else 0):
             slopes[k, y] = column[0]
             for n in range(count):
                 copy_where(winner[y], np.int8(n), slopes_of[n, k], slopes[k, y])
@@ -339,8 +341,8 @@ def _residual_row(
     weights: Floats,
     column: Floats,
     sums: Floats,  # scratch (3, W + 2)
-    residual: Floats,  # out (W)
-    slopes: Floats,  # out (9, W), with brightness (12, W)
+    residual: Floats,  # output (W)
+    slopes: Floats,  # output (9, W), with brightness (12, W)
 ) -> None:
     rows = _window(y, target.shape[1])
     residual[:] = column[0]
@@ -364,8 +366,8 @@ def _window_statistics(
     rows: tuple[int, int, int],
     column: Floats,
     sums: Floats,  # scratch (3, W + 2)
-    mean: Floats,  # out (W)
-    variance: Floats,  # out (W)
+    mean: Floats,  # output (W)
+    variance: Floats,  # output (W)
 ) -> None:
     ninth = column[1] / column[9]
     _window_sums(image, image, rows, sums)
@@ -397,9 +399,9 @@ def _compare_channel(
     variance_row: Floats,
     weights: Floats,
     column: Floats,
-    residual: Floats,  # (W) one channel's share is added
-    slopes: Floats,  # out (3, W)
-    target_slope: Floats | None,  # out (W)
+    residual: Floats,  # (W); the kernel adds one channel's share
+    slopes: Floats,  # output (3, W)
+    target_slope: Floats | None,  # output (W)
 ) -> None:
     share, c1, c2 = weights
     zero, one, two = column[0], column[1], column[2]
@@ -415,7 +417,7 @@ def _compare_channel(
         inverse_c = one / (mean_w * mean_w + mean_t * mean_t + c1)
         inverse_d = one / (mean_ww - mean_w * mean_w + variance_row[x] + c2)
         similarity = a * b * inverse_c * inverse_d
-        distance = (one - similarity) / two  # rounding alone exceeds [0, 1], and its slope is 0 there
+        distance = (one - similarity) / two  # Only rounding errors exceed [0, 1]; the slope is 0 there.
         residual[x] += third * (share * min(max(distance, zero), one) + (one - share) * abs(w_row[x] - t_row[x]))
         slopes[0, x] = (
             two * slope * (mean_t * (b - a) * inverse_c * inverse_d - mean_w * similarity * (inverse_c - inverse_d))
@@ -436,10 +438,10 @@ def _minimum_row(
     identity_residual: Floats,  # (N, H, W)
     identity_winner: Indices,  # (W)
     auto_mask: bool,
-    residual: Floats,  # out (W)
-    winner: Indices,  # out (W)
-    nearest: Indices,  # out (W)
-    unmasked: Floats,  # out (W)
+    residual: Floats,  # output (W)
+    winner: Indices,  # output (W)
+    nearest: Indices,  # output (W)
+    unmasked: Floats,  # output (W)
 ) -> None:
     """Compute `auto_mask.minimum_reprojection` for a row, in loops that run on several pixels at once."""
     width = residual.size

@@ -475,7 +475,7 @@ def add_adapters(network: nn.Module, rank: int) -> list[str]:
     if not names:
         expected, fix = "layers that are wider than the rank", "choose a smaller model.adapter_rank"
         raise ConfigError(f"model.adapter_rank={rank}", found="no such layer", expected=expected, fix=fix)
-    holder = nn.Module()  # without the attribute `config`, by which peft recognizes networks of transformers
+    holder = nn.Module()  # It has no attribute `config`, by which peft recognizes networks of transformers.
     holder.network = network
     layers = [f"network.{name}" for name in names]
     config = peft.LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=layers)

@@ -125,11 +125,12 @@ class Published(AffineDepthNetwork):
         if self.config.package:
             depth: Tensor = network.predict(pixels)[0]
             unit_px = self.config.architecture.get("focal_unit_px")
-            return depth if unit_px is None else depth * pixels.shape[-1] / unit_px  # at fx / width = 1
+            return depth if unit_px is None else depth * pixels.shape[-1] / unit_px  # The result is for fx / width = 1.
         if self.kind != "dpt" or network.backbone is not None:
             predicted: Tensor = network(pixel_values=pixels).predicted_depth
             return predicted
-        outputs = network.dpt(pixels, output_hidden_states=True)  # for any grid of patches, not only square ones
+        # The network accepts any grid of patches, not only square ones.
+        outputs = network.dpt(pixels, output_hidden_states=True)
         indices, states = network.config.backbone_out_indices, outputs.hidden_states[1:]
         features: list[Tensor] = []
         if network.config.is_hybrid:

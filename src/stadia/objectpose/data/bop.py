@@ -62,7 +62,7 @@ class _Image:
     im_id: int
     file: Path
     K: object_labels.Points
-    instances: dict[int, _PoseEntry]  # by their place in scene_gt.json
+    instances: dict[int, _PoseEntry]  # The keys are places in scene_gt.json.
 
     @property
     def poses(self) -> tuple[_PoseEntry, ...]:

@@ -147,8 +147,8 @@ class BopModel:
         return f"obj_{self.obj_id:06d}"
 
 
-_SMALLEST_MM = 5.0  # of a diameter: no dataset has objects this small, and a chair in metres is below it
-_AXIS_OFF = 0.02  # of the diameter: tolerated distance of an axis of revolution from the box center of a scanned mesh
+_SMALLEST_MM = 5.0  # No dataset has objects with a smaller diameter, but a chair in metres has one.
+_AXIS_OFF = 0.02  # tolerated distance of an axis of revolution from the box center of a scanned mesh, over the diameter
 
 Vector3 = tuple[float, float, float]
 _Sixteen = Annotated[list[float], Field(min_length=16, max_length=16)]
@@ -208,7 +208,8 @@ def _read_symmetry(what: str, entry: _ModelEntry, R_object_model: Points) -> Sym
     if any(np.hypot(x, z) > 0.01 and np.hypot(x, z) < 0.9999 for _, x, _, z in turns):
         found = "turns of a body of revolution"
         raise DataError(what, found=found, expected="flips at most", fix="leave out this object")
-    flips = tuple(turn for turn in turns if np.hypot(turn[1], turn[3]) > 0.01)  # what is left turns about the axis
+    # The other rotations turn about the axis.
+    flips = tuple(turn for turn in turns if np.hypot(turn[1], turn[3]) > 0.01)
     return ("revolution", *flips) if flips else "revolution"
 
 

@@ -22,8 +22,9 @@ from stadia.objectpose.data import object_labels
 FOLDER = "obj_models"  # folder of the models next to the images, with parts such as real_test and val
 
 MAX_BYTES = 128 << 20
-RIM_SHARE = 0.1  # of a mug's height, from above, where its body is without its handle
-MIN_HANDLE_OFFSET = 0.02  # of the box's diagonal, between the middle of the rim and that of the box, with a handle
+RIM_SHARE = 0.1  # upper share of a mug's height, where its body has no handle
+# Distance of the rim's middle from the box's middle, over the box's diagonal, if there is a handle.
+MIN_HANDLE_OFFSET = 0.02
 MIN_BEYOND_BODY = 1.05  # distance from the axis, over the body's radius, from which a point is of the handle
 MIN_HANDLE_PX = 4  # visible pixels of a handle that break the symmetry of a mug, as in TableWorld
 
@@ -90,7 +91,7 @@ def read_vertices(path: Path) -> NDArray[np.float64]:
 
 
 CLASSES = (object_labels.BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
-_REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden handle, where its model is there
+_REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # A mug with a hidden handle is one, too, if the dataset has its model.
 
 K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
 K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])

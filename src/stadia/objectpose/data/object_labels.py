@@ -21,7 +21,7 @@ from stadia.geometry import se3
 from stadia.io.image_files import read_rgb
 
 BACKGROUND = "background"
-UNLABELED = -1  # in an instance map: a pixel of an `UnlabeledObject`, which is neither background nor trained on
+UNLABELED = -1  # value of pixels of an `UnlabeledObject`, which is neither background nor trained on
 Points = NDArray[np.float64]
 Quaternion = tuple[float, float, float, float]
 SymmetryLabel = Literal["none", "revolution"] | tuple[Literal["revolution"] | Quaternion, ...]
@@ -31,8 +31,9 @@ A single rotation is a unit quaternion w, x, y, z; the identity is not listed. T
 "revolution".
 """
 
-_LENGTH_TOLERANCE = 1e-3  # of quaternions written with four digits
-_ROTATION_TOLERANCE = 0.02  # of R R^T: Linemod-Occluded's own matrices are up to half a percent too long, .0095 here
+_LENGTH_TOLERANCE = 1e-3  # Quaternions written with four digits differ from length 1 by this much.
+# Largest error of R R^T; Linemod-Occluded's matrices are up to half a percent too long, .0095 here.
+_ROTATION_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ class CachedLabels(ObjectSubset):
         self.most = most
         self._cached: dict[int, ObjectLabels] = {}
 
-    boxes = ObjectImages.boxes  # of the cached labels
+    boxes = ObjectImages.boxes  # The method reads the cached labels.
 
     def labels(self, index: int) -> ObjectLabels:
         if index in self._cached:
@@ -250,7 +251,7 @@ def check_rotation(what: object, R: ArrayLike) -> Points:
     fault, fix = None, "check axes, order and scale of the matrix"
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         fault = f"{matrix.tolist()}"
-    elif not (off := _measure_skew(matrix)) <= _ROTATION_TOLERANCE:  # also where it overflows to NaN
+    elif not (off := _measure_skew(matrix)) <= _ROTATION_TOLERANCE:  # The comparison also catches an overflow to NaN.
         fault = f"rows that are not of length 1 and at right angles (R R^T is off by {off:.2g})"
         scale = float(np.linalg.norm(matrix) / math.sqrt(3)) if np.abs(matrix).max() < MAX_SCALE else 0.0
         if scale > 0 and _measure_skew(matrix / scale) <= _ROTATION_TOLERANCE:

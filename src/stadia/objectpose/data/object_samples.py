@@ -22,7 +22,7 @@ from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.data.object_labels import UNLABELED, ObjectImages, ObjectLabel, count_pixels
 
-_PLACEHOLDERS = {  # of the places without an object, by field
+_PLACEHOLDERS = {  # values of places without an object, by field
     **dict.fromkeys(("known", "class_id", "revolution", "visible_px", "full_px"), torch.zeros(())),
     "T_camera_object": torch.eye(4),
     "size_m": torch.ones(()),
@@ -156,7 +156,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         instance = resize_labels(labels.instance, self.height, self.width)
         visible = count_pixels(instance, len(labels.objects))
         shown = np.array([label.visible_px > 0 for label in labels.objects], bool)
-        # From 1; UNLABELED, -1, is the index of the last entry.
+        # Objects are numbered from 1; UNLABELED, -1, is the index of the last entry.
         places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0), [UNLABELED]))
         counted = zip(labels.objects, visible, strict=True)
         objects = [replace(label, visible_px=int(count)) for label, count in counted if label.visible_px]

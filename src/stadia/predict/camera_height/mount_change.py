@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-MAX_STRETCHES = 32  # of a recording
+MAX_STRETCHES = 32  # largest number of stretches of a recording
 MAX_WIDTH = 832
 MAX_STEPS = 24  # images of a stretch
 MAX_FLOW, MIN_FLOW = 0.03, 0.01  # median motion of corners over image width: at which a stretch ends, and has no result
@@ -64,7 +64,7 @@ SWAY_DEG, SWAY_HEIGHT = (0.28, 0.2, 0.27), 0.04
 It is measured on short rendered drives (benchmarks/mount_change.py --seed 0), because a bootstrap misses slow sway.
 """
 
-SWAY_S = 4.0  # after which a vehicle sways independently
+SWAY_S = 4.0  # A vehicle sways independently after this time.
 LEVEL_DEG, LEVEL_HEIGHT = 0.05, 0.01  # deviation that no longer recording lowers
 SIGNIFICANCE = 0.01  # probability of the measured change, or of a larger one, for a camera that did not move
 
@@ -277,7 +277,7 @@ def _choose_road_points(height: int, width: int, K: Array, down: Array, travel: 
     y, x = np.mgrid[:height, :width]
     pixels = np.column_stack((x.ravel(), y.ravel())).astype(np.float32)
     rays = _make_rays(pixels.astype(np.float64), K)
-    scale = 1 / np.maximum(rays @ down, 1e-9)  # to the plane of height 1
+    scale = 1 / np.maximum(rays @ down, 1e-9)  # factor to the plane of height 1
     ahead, aside = scale * (rays @ travel), scale * (rays @ np.cross(down, travel))
     chosen = pixels[(ahead > NEAR) & (ahead < FAR) & (np.abs(aside) < SIDE)]
     return chosen[:: max(1, len(chosen) // MAX_ROAD_POINTS)]
@@ -446,7 +446,7 @@ def compare_mounts(
     shares = [SWAY_S / max(duration_s, SWAY_S) for duration_s in durations_s]
     sway = np.sqrt(sum(shares)) * np.array([*SWAY_DEG, 100 * SWAY_HEIGHT * height_m])
     floors = np.hypot(sway, [LEVEL_DEG] * 3 + [100 * LEVEL_HEIGHT * height_m])
-    drawn = np.where(np.isfinite(drawn), drawn, found)  # without a height
+    drawn = np.where(np.isfinite(drawn), drawn, found)  # A draw without a height gets the estimate.
     deviations = np.hypot(1.4826 * np.median(np.abs(drawn - np.median(drawn, 0)), 0), floors)
     angles = 3 if has_road else 2
     distance = float(((found[:angles] / deviations[:angles]) ** 2).sum())

@@ -48,10 +48,10 @@ CLASSES = {names: CITYSCAPES_CLASSES + ("background",) * (names - 19) for names 
 line.
 """
 
-STRIDES = (8, 16, 32)  # of YOLOX's grids
-GRAY = 114  # below and right of an image that YOLOX sees
-MIN_SCORE, MAX_OVERLAP = 0.3, 0.5  # of boxes, as in YOLOX's demo
-MIN_OPSET = 9  # of networks of other programs
+STRIDES = (8, 16, 32)  # YOLOX's grids have these strides.
+GRAY = 114  # YOLOX fills the area below and right of an image with this gray.
+MIN_SCORE, MAX_OVERLAP = 0.3, 0.5  # YOLOX's demo keeps the same boxes.
+MIN_OPSET = 9  # oldest version of ONNX's operators that is read
 _MAX_BYTES = 1 << 31
 
 

@@ -236,7 +236,7 @@ def _read_srt_rows(path: Path) -> list[tuple[tuple[float, float, float], float, 
             row = (first, second, 0.0) if old[3] else (second, first, 0.0)
         else:
             continue
-        if row[:2] == (0.0, 0.0):  # no fix
+        if row[:2] == (0.0, 0.0):  # The receiver had no fix.
             continue
         time_s = int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000
         found.append((row, time_s, math.hypot(float(speeds[1]), float(speeds[2])) if speeds else None))

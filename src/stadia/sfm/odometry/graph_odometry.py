@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 MIN_GAP = 15  # keyframes between the two of a loop: three windows
 CANDIDATES = 3  # most similar keyframes that are tried for each one
 MIN_INLIERS = 25
-MAX_ERROR_PX = 2.0  # of a point of one image in the other
+MAX_ERROR_PX = 2.0  # largest distance of a point, projected from one image into the other, from its match
 MAX_TURN_DEG = 5.0  # largest difference of the motions from both sides, and of neighboring loops
 MAX_SHIFT = 0.1  # the same for translations, as a share of the depth of the points, or of the path between neighbors
 MAX_DRIFT = 0.2  # largest closing error as a share of the path: above it, two places only resemble each other
@@ -257,7 +257,7 @@ def _agree(loop: Loop, other: Loop, T: Array, along: Array) -> bool:
     return is_near and _turn_deg(expected, loop.motion.T_first_second) <= MAX_TURN_DEG
 
 
-MAX_FEATURES = 500  # of a keyframe: 70 kB
+MAX_FEATURES = 500  # features of a keyframe: 70 kB
 
 
 @dataclass(slots=True)

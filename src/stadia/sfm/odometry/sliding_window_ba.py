@@ -69,7 +69,8 @@ ADJUSTMENT_STEPS = 3  # Gauss-Newton steps when a keyframe joins
 KEYFRAME_FLOW = 0.08  # median flow of the points, as a share of the mean image side, at which a new keyframe is due
 MIN_KEYFRAME_OVERLAP = 0.8  # smallest share of a keyframe that a frame must show. With less, it becomes a keyframe.
 DEPTH_DEVIATION = 0.15  # standard deviation of a predicted inverse depth, as a share of it
-MOTION_DEVIATION = (0.3, 0.02)  # of a predicted motion: share of its length, and radians; measured on unseen roads
+# Standard deviations of a predicted motion on unseen roads: share of its length, and radians.
+MOTION_DEVIATION = (0.3, 0.02)
 ALIGNED_ROWS = 128  # height of the images for frame alignment. More rows do not help as a start.
 MAX_MAP_DEVIATION = 0.05  # largest relative standard deviation of inverse depth of well-constrained points
 
@@ -126,10 +127,10 @@ class SlidingWindow:
     take_points: Callable[[MapPoints], None] = lambda points: None
     keyframes: list[_Keyframe] = field(default_factory=list)
     bundle: WindowProblem | None = None
-    numbers: array[int] = field(default_factory=lambda: array("q"))  # of all keyframes
+    numbers: array[int] = field(default_factory=lambda: array("q"))  # frame numbers of all keyframes
     settled: PoseList = field(default_factory=PoseList)  # T_camera_world of those that have left the window
-    hosts: array[int] = field(default_factory=lambda: array("q"))  # of each frame: its keyframe
-    links: PoseList = field(default_factory=PoseList)  # of each frame: T_frame_keyframe
+    hosts: array[int] = field(default_factory=lambda: array("q"))  # number of each frame's keyframe
+    links: PoseList = field(default_factory=PoseList)  # T_frame_keyframe of each frame
     predicted: Tensor | None = None  # T_frame_keyframe of the last frame, by the predicted motions alone
     step: Tensor | None = None  # T_frame_before of the last frame
 
@@ -155,7 +156,7 @@ class SlidingWindow:
         if not trusted and predicted is None:
             return False
         T = found.T_source_target[0].cpu() if trusted else se3.compose(moved, before)
-        if not T.isfinite().all():  # of a pose network; an alignment with NaN is not reliable
+        if not T.isfinite().all():  # A pose network may predict NaN; an alignment with NaN is not reliable.
             return False
         self.step = se3.compose(T, se3.inverse(before))
         start = self.predicted if follows and self.predicted is not None else identity

@@ -199,7 +199,8 @@ def shade_samples(
     The function is one long loop for speed: calling helpers with views or structures would cost more than their work.
     """
     S = lens.samples
-    log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
+    # Log2 of samples per radian, a quarter level sharper than one texel a sample.
+    log2_samples = math.log2(lens.fx * S) + 0.25
     step_x, step_y = 1.0 / (S * lens.fx), 1.0 / (S * lens.fy)
     first_x, first_y = (0.5 / S - 0.5 - lens.cx) / lens.fx, (0.5 / S - 0.5 - lens.cy) / lens.fy
     T, uv, normal, tint = T_body_camera, surfaces.uv, surfaces.normal, surfaces.tint
@@ -215,7 +216,7 @@ def shade_samples(
     for y in range(lens.height):
         for x in range(lens.width):
             red = green = blue = 0.0
-            last = -2  # what varies slowly over a triangle is computed once a pixel
+            last = -2  # Values that vary slowly over a triangle are computed once a pixel.
             body = texture = finest = height = width = 0
             blend = lambert = ambient = clear = lift = 0.0
             for row in range(y * S, (y + 1) * S):

@@ -16,7 +16,7 @@ from stadia.synthetic.rendering.mesh import Mesh, MeshPart, Points, make_sheet
 
 STEP_M = 0.5
 _BEHIND_M = 30.0
-_MAX_TURN_RAD = np.radians(115)  # so that the road never crosses itself
+_MAX_TURN_RAD = np.radians(115)  # With smaller turns, the road never crosses itself.
 MIN_RADIUS_M = 17.0
 
 

@@ -116,7 +116,8 @@ def make_bark(random: np.random.Generator) -> Texture:
 def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
     down, across = make_texel_grid(height, width, size_m)
     value = 1 + 0.10 * make_fractal_noise(random, height, width, cells=(4, 4), octaves=8, persistence=0.75)
-    streaks = make_fractal_noise(random, height, width, cells=(2, 16), octaves=4, persistence=0.6)  # of rain
+    # Rain leaves these streaks.
+    streaks = make_fractal_noise(random, height, width, cells=(2, 16), octaves=4, persistence=0.6)
     value *= 1 + 0.06 * streaks
     kind = random.choice(["brick", "plaster", "panel"], p=[0.45, 0.35, 0.2])
     if kind == "brick":

@@ -28,7 +28,7 @@ from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection
 from stadia.synthetic.roadworld.road_textures import make_road_textures
 from stadia.synthetic.roadworld.street_scene import SceneObject, SemanticClass, WorldGeometry, assemble_world
 
-VIEW_M = 130.0  # how far the road goes on beyond the drive
+VIEW_M = 130.0  # length of the road beyond the drive
 _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 
 
@@ -280,8 +280,8 @@ def make_world(
 # -- Render the frames of a world with their ground truth.
 
 _SHADOW_TEXEL_M, _SHADOW_MAX_SIDE = 0.08, 4096
-_MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # of a window that follows the camera
-_CONTACT_SIDE = 512  # of the map of contact shade, over the same window
+_MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # The window follows the camera.
+_CONTACT_SIDE = 512  # side of the map of contact shade, over the same window
 _CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}
 _CONTACT_FADE_M = 0.3
 _SHADOW_BIAS_M = 0.05

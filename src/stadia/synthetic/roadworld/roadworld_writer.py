@@ -28,7 +28,7 @@ ROADWORLD = dataset_files.SceneFormat(
 
 DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 
-_NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
+_NEAR_M, _FAR_M = 3.0, 120.0  # range of depth in previews
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
@@ -124,7 +124,8 @@ def write_roadworld(
 
     with ThreadPoolExecutor(workers or dataset_files.count_cores()) as pool:
         upcoming = [pool.submit(build, job) for job in todo[:1]]
-        for job, following in zip(todo, [*todo[1:], None], strict=False):  # no job is left where all are finished
+        # The loop does not run if all worlds are finished.
+        for job, following in zip(todo, [*todo[1:], None], strict=False):
             renderer = upcoming.pop().result()
             if following is not None:  # the next world is built while this one is rendered
                 upcoming.append(pool.submit(build, following))

@@ -241,7 +241,7 @@ def make_fence(random: np.random.Generator, length_m: float, tint: Color) -> Mes
 
 # -- Walking pedestrians.
 
-_STATURE_M = 1.75  # of the figure as modeled; it is scaled to its own height
+_STATURE_M = 1.75  # height of the figure as modeled; each person scales it to their own height
 
 
 def _make_ring(up: float, half_width: float, half_depth: float, lean: float = 0.0) -> list[tuple[float, float, float]]:

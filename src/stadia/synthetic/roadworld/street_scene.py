@@ -15,7 +15,7 @@ from stadia.synthetic.roadworld import street_models
 from stadia.synthetic.roadworld.road_course import RoadCourse, StreetSection, compute_terrain_height_m
 
 Size = tuple[float, float, float]
-_MIN_GAP_M = 11.0  # from the camera to the middle of a car in its lane
+_MIN_GAP_M = 11.0  # distance from the camera to the middle of a car in its lane
 
 
 class SemanticClass(IntEnum):
@@ -117,7 +117,7 @@ def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture],
             instances.append(ObjectInstance(numbers[i], item.semantic, item.size_hwl_m, item.T_world_object))
     poses: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
     parts: Mesh = []
-    rows: list[tuple[int, ...]] = []  # of each part: body, class, instance, whether it is ground, whether it is at rest
+    rows: list[tuple[int, ...]] = []  # Columns: body, class, instance, whether it is ground, whether it is at rest.
     for i in sorted(range(len(objects)), key=lambda i: (objects[i].moves, objects[i].casts_shadow)):
         one, moves = objects[i], objects[i].moves
         if moves:

@@ -229,7 +229,7 @@ def open_training(
         validation: object = val_loader
         if isinstance(validation, StartableLoader):
             with seeds.preserve_generators():
-                validation.start()  # before the first step: a fork keeps the memory of the steps
+                validation.start()  # Workers start before the first step: a fork keeps the memory of the steps.
         clock = PhaseClock(plan)
         training.loop = TrainingLoop(
             fabric,

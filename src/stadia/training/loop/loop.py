@@ -265,31 +265,31 @@ class Callback:
     phase: ClassVar[str] = "metrics"
 
     def on_train_start(self, loop: TrainingLoop) -> None:
-        """Before the first step; a resumed training has its state by now."""
+        """Run before the first step; a resumed training run has its state by now."""
 
     def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
-        """Before the forward of a batch. `is_last`: the weights are updated after it."""
+        """Run before the forward pass of a batch. `is_last`: the weights are updated after it."""
 
     def on_before_update(self, loop: TrainingLoop) -> None:
-        """When the gradients are complete, before they are clipped."""
+        """Run when the gradients are complete, before they are clipped."""
 
     def on_batch_end(self, loop: TrainingLoop) -> None:
-        """After each batch, and after the update that follows the last one of a step."""
+        """Run after each batch, and after the update that follows the last batch of a step."""
 
     def on_step_end(self, loop: TrainingLoop) -> None:
-        """After update number `loop.step`, from 1."""
+        """Run after update number `loop.step`, from 1."""
 
     def on_validation_start(self, loop: TrainingLoop) -> None:
-        """Before a validation."""
+        """Run before a validation."""
 
     def on_validation_end(self, loop: TrainingLoop) -> None:
-        """After a validation; `loop.metrics` holds its means."""
+        """Run after a validation; `loop.metrics` holds its means."""
 
     def on_row(self, loop: TrainingLoop, step: int, row: Mapping[str, float]) -> None:
-        """After scalars were logged: in every process, means over all."""
+        """Run after scalars were logged; `row` has the means over all processes, in each process."""
 
     def on_train_end(self, loop: TrainingLoop) -> None:
-        """After the last step, or when an exception ends the training."""
+        """Run after the last step, or when an exception ends the training."""
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
-        """Before `on_train_end`, when an exception ends the training."""
+        """Run before `on_train_end` if an exception ends the training."""

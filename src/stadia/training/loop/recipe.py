@@ -82,7 +82,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.plan: TrainingPlan | None = None
         self.optimizer: Optimizer | None = None
         self.global_step = 0  # updates made
-        self.rank = 0  # of this process
+        self.rank = 0  # rank of this process
 
     def keeps_start(self, metric: str) -> bool:
         """Return whether the start is the best checkpoint until another has a better score `metric`."""

@@ -134,12 +134,12 @@ class PhaseClock:
         self.plan = plan
         self.stopwatch = Stopwatch()
         self.steps = 0
-        self.new_steps = 0  # without those before a resume
+        self.new_steps = 0  # number of steps since the last resume
         self.wall_s_before = 0.0
         self.phases_s_before: dict[str, float] = {}
         self.started_s = time.perf_counter()
         self.hooks: list[RemovableHandle] = []
-        self.in_step = False  # of the recipe: between loading and backward
+        self.in_step = False  # whether the recipe computes: from loading to backward
         self.stage, self.steps_of_stage = -1, 0
 
     @property
@@ -189,7 +189,7 @@ class PhaseClock:
         stage = self.plan.place(step * self.plan.grad_accumulation_steps).phase
         if stage != self.stage:
             self.stage, self.steps_of_stage = stage, 0
-            self.stopwatch.forget_steps()  # of another image size or batch size
+            self.stopwatch.forget_steps()  # Steps at another image size or batch size take another time.
         self.in_step = True
 
     def end_backward(self) -> None:
@@ -272,7 +272,7 @@ class TrainingState:
         self.time_limit = TimeLimit(config.max_minutes, end)
         if config.global_batch_size is not None and fabric.world_size > 1:
             use_global_batch_norm(recipe)
-        # before the optimizer, because it may replace the weights
+        # Fabric wraps the model before the optimizer is built, because it may replace the weights.
         self.model = fabric.setup_module(StepForward(recipe))
         compile_recipe(recipe, config.compile)
         optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
@@ -281,7 +281,8 @@ class TrainingState:
         self.is_finishing = False
         if config.finish is not None and config.finish.loss:
             recipe.change_loss_config(config.finish.loss)  # a wrong key is found before the first step
-        self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 only
+        # fp16 scales its gradients; other precisions have no scaler.
+        self.scaler = getattr(fabric.strategy.precision, "scaler", None)
         recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
         self.step, self.lr, self.gradient_norm = 0, 0.0, torch.zeros(())
         self.losses: list[BatchLoss] = []
@@ -293,7 +294,7 @@ class TrainingState:
         self.best: float | None = None
         self.start_score: tuple[str, float] | None = None
         self.best_score: BestScore | None = None
-        self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
+        self.generators: dict[str, Tensor] | None = None  # random states of a resumed training run, until it starts
 
     @property
     def finish_step(self) -> int:
@@ -375,7 +376,7 @@ class TrainingState:
         return {
             "state_dict": self.recipe.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),  # of the gradient scaler
+            "precision": self.fabric.strategy.precision.state_dict(),  # state of the gradient scaler
             "step": self.step,
             "spent_s": self.time_limit.spent_s,
             "times": self.clock.state_dict(),
@@ -408,7 +409,7 @@ class TrainingState:
         self.clock.load_state_dict(state["times"])
         self.time_limit.restore(state["spent_s"])
         self.learning_rate.set(self.step, self.time_limit.share)
-        rank = self.fabric.global_rank  # of more processes than before, some continue with equal random numbers
+        rank = self.fabric.global_rank  # With more processes than before, some continue with equal random numbers.
         self.generators = {name: states[rank % len(states)] for name, states in state["random"].items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -32,8 +32,8 @@ POLL_S = 1.0
 HEARTBEAT_S = 10
 GRACE_S = 30  # a trial with an older heartbeat was killed
 MAX_RETRIES = 10  # the settings of a trial may kill its process
-MAX_INVALID_TRIALS = 10  # so many invalid trials at the start mean a wrong key
-TEST_SEEDS = 5  # to confirm the best trial, other than the search's
+MAX_INVALID_TRIALS = 10  # A wrong key makes so many trials at the start invalid.
+TEST_SEEDS = 5  # seeds that confirm the best trial; the search has other seeds
 DATABASE = "sweep.db"
 
 Resolve = Callable[[Sequence[str]], Mapping[str, Any]]

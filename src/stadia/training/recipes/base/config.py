@@ -23,10 +23,10 @@ NETWORK_RECIPE = "network"
 """Checkpoints of a network that no run trained have this recipe."""
 
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "ignore", "K_file", "train_file", "val_file")
-"""In any group of `data`, the text of these keys is a path that a run reads."""
+"""Keys of any group of `data` whose text is a path that a run reads."""
 
 PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights", "verdicts"}
-"""In any group, the text of these keys is a path."""
+"""Keys of any group whose text is a path."""
 
 
 def _check_run_name(name: str) -> str:

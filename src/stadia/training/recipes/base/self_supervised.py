@@ -120,7 +120,7 @@ class ViewSynthesis:
         self.config, self.has_known_motion = config, has_known_motion
         self.loss = load_loss(config.loss.name, SelfSupervisedLoss)(config.loss)
         self.measured = MeasuredTerms(config.loss) if config.loss.is_measured else None
-        # Only with brightness: other checkpoints have no buffers of a gate.
+        # Checkpoints without brightness have no buffers of a gate.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         self.start_validation(DepthScale.UP_TO_SCALE)
         # predicted and true motions of the last validation, of all processes
@@ -251,7 +251,7 @@ class ViewSynthesis:
         self._add_residuals(batch.meta, report)
         log_uncertainty = None if predicted.log_uncertainty is None else predicted.log_uncertainty[0]
         if step < self.config.loss.uncertainty_from_step:
-            log_uncertainty = None  # not trained yet
+            log_uncertainty = None  # The uncertainty is not trained yet.
         if log_uncertainty is not None:
             if self.gate:
                 calibrated = replace(prediction, brightness=self.gate(predicted, step).brightness)

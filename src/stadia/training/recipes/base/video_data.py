@@ -214,7 +214,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
     for line in summarize_recordings(unique_recordings([*split.train, *split.val])):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for recording in unique_recordings([*split.train, *split.val]):
-        if selection := getattr(recording, "selection", None):  # of your own video: frames that were left out
+        if selection := getattr(recording, "selection", None):  # Some frames of a user's video were left out.
             console.print(f"{recording.name}: {selection}", markup=False, soft_wrap=True)
     return VideoData(config, split, *make_loaders(train, val, training, seed=seed))
 

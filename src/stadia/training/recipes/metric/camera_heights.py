@@ -35,7 +35,7 @@ MIN_MOUNT_SEPARATION = 4.0
 """Each side's distance from the gap, over its median absolute deviation, is at least this."""
 
 MIN_SIDE_RECORDINGS = 3
-"""With this many recordings on a side, their medians show the spread of one mount."""
+"""The medians of this many recordings on a side show the spread of one mount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +423,7 @@ def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
 # -- heights from which metres come, or the reason against metres
 
 MAX_HEIGHT_LOG_ERROR = 0.1
-"""In metres, the known height and the height in predicted depth differ by less in the logarithm."""
+"""Largest |ln| of the ratio of the known height and the height in predicted depth, both in metres."""
 
 
 def follows_height(predicted_m: float, known_m: float) -> bool:

@@ -96,7 +96,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         for name in self.data_buffers:
             self.register_buffer(name, torch.full((len(self.groups),), math.nan))
-        self.frames: dict[tuple[str, str], int] = {}  # of each training recording, by its dataset and name
+        # Number of frames of each training recording, by its dataset and name.
+        self.frames: dict[tuple[str, str], int] = {}
         self.epoch_heights: dict[str, list[EpochHeight]] = {name: [] for name in self.groups}
 
     @classmethod
@@ -183,7 +184,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         reference = self.heights.reference_heights(group)[objects.image]
         heights = self.config.heights
         inlier = weight_objects(evidence.horizon_m, reference, tolerance=heights.tolerance)
-        inlier = inlier * road.median_height.isfinite()[objects.image]  # without a road no object is on it
+        inlier = inlier * road.median_height.isfinite()[objects.image]  # No object is on a road that was not found.
         known = KnownHeights(objects, object_m, inlier, self.heights.known_heights(group))
         shares = self.loss_shares()
         report = self.scale_loss(
@@ -306,7 +307,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     # -- validation
 
     def on_validation_start(self) -> None:
-        # from first to last step, so that scores are comparable
+        # All validations score metres, so that their scores are comparable.
         self.view_synthesis.start_validation(DepthScale.METRES)
 
     def validation_step(self, batch: RoadBatch) -> Mapping[str, Tensor | float]:

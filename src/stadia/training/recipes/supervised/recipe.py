@@ -67,7 +67,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         self.loss = load_loss(config.loss.name, SparseDepthLoss)(config.loss)
         self.teacher = TeacherTerm(config.teacher) if config.teacher.is_used else None
         self.balance = DataSetBalance(tuple(config.data.sets), config.balance_every)
-        self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step
+        self.fitted: ScaleShift | None = None  # fit to the training's ground truth, before the first step
         if self.model.predicts_depth_at_start:
             self.start_steps = math.inf
 
