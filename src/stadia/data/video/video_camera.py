@@ -74,7 +74,7 @@ def measure_seams(mean: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def has_seam(mean: NDArray[np.float64]) -> bool:
-    """Return whether an image (H, W) consists of two pictures side by side: a seam is at its middle and nowhere else."""
+    """Return whether an image (H, W) is two pictures side by side: a seam is at its middle and nowhere else."""
     shares, middle = measure_seams(mean), mean.shape[1] // 2 - 1 - BAND_PX
     others = np.delete(shares, np.s_[max(middle - 2 * SEAM_PX, 0) : middle + 2 * SEAM_PX + 1])
     return bool(shares[middle] >= max(MIN_SEAM_SHARE, others.max(initial=0.0) + MIN_SEAM_LEAD))
