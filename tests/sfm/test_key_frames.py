@@ -52,6 +52,14 @@ def test_frames_on_both_sides_are_key_frames_where_tracking_is_lost():
     assert found.motion[-1] == LOST_MOTION
 
 
+def test_a_hood_with_more_corners_than_the_scene_does_not_hide_the_motion():
+    texture, hood = make_texture(), make_texture(1)[:70, :320]
+    frames = [np.vstack((texture[:50, shift : shift + 320], hood)) for shift in range(8)]
+    assert select(frames).found.keys == [0]
+    selector = KeyFrameSelector(static=np.arange(120)[:, None].repeat(320, 1) >= 50)
+    assert [selector.add(frame) for frame in frames].count(True) == 3
+
+
 def test_frames_without_detail_are_no_key_frames():
     found = select([np.full((120, 320), 200, np.uint8)] * 5).found
     assert (found.keys, found.blank) == ([0], [0, 1, 2, 3, 4])

@@ -610,10 +610,13 @@ class KeyFrameSelector:
 
     Motion is measured from the last keyframe, so that slow motion adds up. Where tracking loses all corners, the
     frames before and after the loss become keyframes.
+
+    key_motion: smallest motion of a keyframe, as a share of the image width.
+    static: (h, w), true on pixels that show the same all along, such as a hood, whose corners do not count; or None.
     """
 
-    def __init__(self, key_motion: float = KEY_MOTION) -> None:
-        self.key_motion = key_motion
+    def __init__(self, key_motion: float = KEY_MOTION, static: NDArray[np.bool_] | None = None) -> None:
+        self.key_motion, self.static = key_motion, static
         self.found = KeyFrames()
         self._key: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._before: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
@@ -632,7 +635,7 @@ class KeyFrameSelector:
         found.frames = index + 1
         height = max(1, round(gray.shape[0] * FLOW_WIDTH / gray.shape[1]))
         small = cv2.resize(gray, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA)
-        corners = find_corners(small)[:MAX_CORNERS]
+        corners = self._find_corners(small)
         if len(corners) < MIN_CORNERS:
             found.blank.append(index)
         step = measure_motion(*self._before, small) if self._before is not None else 0.0
@@ -650,6 +653,15 @@ class KeyFrameSelector:
         self._key = small, corners
         self._keep(index, moved if found.keys else 0.0, small)
         return True
+
+    def _find_corners(self, small: NDArray[np.uint8]) -> NDArray[np.float32]:
+        corners = find_corners(small)
+        if self.static is not None:
+            shrunk = cv2.resize(self.static.astype(np.uint8), small.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            wide = cv2.dilate(shrunk, np.ones((5, 5), np.uint8))  # The edge of a hood does not move either.
+            column, row = corners[:, 0].astype(int).T
+            corners = corners[wide[row, column] == 0]
+        return corners[:MAX_CORNERS]
 
     def _keep(self, index: int, motion: float, small: NDArray[np.uint8]) -> None:
         self.found.keys.append(index)
@@ -721,7 +733,7 @@ def _select_key_frames(stream: FrameStream, work: Path, track: TrackProgress) ->
     stored = work / "keys.json"
     if stored.is_file():
         return KeyFrames(**read_json(stored))
-    selector = KeyFrameSelector()
+    selector = KeyFrameSelector(static=stream.find_static())
     count = stream.count()
     if count is not None and stream.has_several_cameras:  # images of several sizes have no flow between them
         keys = list(range(stream.first, count))
