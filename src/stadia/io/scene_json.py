@@ -315,38 +315,73 @@ def _read_size(where: str, values: Mapping[str, Any], keys: tuple[str, str]) -> 
     return int(width), int(height)
 
 
-def _read_camera(
-    where: str, values: Mapping[str, Any], folder: Path
-) -> tuple[Array | None, Array, tuple[int, int], str]:
-    """Return K or None, the distortion, (width, height) and a note for the keys of one frame."""
+@dataclass(frozen=True)
+class TransformsCamera:
+    """The camera of a frame, as transforms.json has it.
+
+    model: name of its model, in capitals.
+    focals: fx and fy in pixels.
+    center: cx and cy, where the first pixel's center is 0.5; None without intrinsics, or an angle without a size.
+    lens: k1, k2, p1, p2 and k3, or k1 to k4 of a fisheye lens.
+    size: width and height; 0 if unknown.
+    """
+
+    model: str
+    focals: tuple[float, float]
+    center: tuple[float, float] | None
+    lens: list[float]
+    size: tuple[int, int]
+
+    @property
+    def is_fisheye(self) -> bool:
+        """Return whether the lens has the model of OpenCV's fisheye module."""
+        return self.model == "OPENCV_FISHEYE"
+
+
+def parse_transforms_camera(where: str, values: Mapping[str, Any], folder: Path) -> TransformsCamera:
+    """Return the camera that the keys of a frame describe.
+
+    where: the file and the frame, for messages.
+    values: the frame's values, and those of the file.
+    folder: the folder of the file. Without a size, it is read from the image that `file_path` names.
+
+    Raises DataError for a wrong number.
+    """
     size = _read_size(where, values, ("w", "h"))
     if not all(size):
         size = find_image_size(folder, str(values.get("file_path", "")))
-    width, height = size
-    none = None, np.zeros(4), size
     fx, fy = (_read_number(where, values, key) for key in ("fl_x", "fl_y"))
-    for focal, key, side in ((fx, "camera_angle_x", width), (fy, "camera_angle_y", height)):
+    for focal, key, side in ((fx, "camera_angle_x", size[0]), (fy, "camera_angle_y", size[1])):
         angle = _read_number(where, values, key)
         if math.isnan(focal) and 0 < angle < math.pi and side:
             focal_px = side / 2 / math.tan(angle / 2)
             fx, fy = (focal_px, fy) if key == "camera_angle_x" else (fx, focal_px)
     fx, fy = (fy if math.isnan(fx) else fx), (fx if math.isnan(fy) else fy)
-    cx, cy = (_read_number(where, values, key, side / 2) for key, side in (("cx", width), ("cy", height)))
-    if math.isnan(fx) or not (cx and cy) or min(fx, fy) <= 0:
-        return *none, "no intrinsics, or an angle without the size of the images"
+    cx, cy = (_read_number(where, values, key, side / 2) for key, side in zip(("cx", "cy"), size, strict=True))
     model = "OPENCV_FISHEYE" if values.get("is_fisheye") else str(values.get("camera_model", "OPENCV")).upper()
+    keys = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else ("k1", "k2", "p1", "p2", "k3")
+    lens = [_read_number(where, values, key, 0.0) for key in keys]
+    center = None if math.isnan(fx) or not (cx and cy) else (cx, cy)
+    return TransformsCamera(model, (fx, fy), center, lens, size)
+
+
+def _read_camera(
+    where: str, values: Mapping[str, Any], folder: Path
+) -> tuple[Array | None, Array, tuple[int, int], str]:
+    """Return K or None, the distortion, (width, height) and a note for the keys of one frame."""
+    camera = parse_transforms_camera(where, values, folder)
+    if camera.center is None or min(camera.focals) <= 0:
+        return None, np.zeros(4), camera.size, "no intrinsics, or an angle without the size of the images"
+    model, lens = camera.model, camera.lens
     if model in ("EQUIRECTANGULAR", "ORTHOPHOTO", "VR180_L", "VR180_R", "OMNIDIRECTIONALSTEREO_L"):
         fix = "cut perspective views out of the images"
         raise DataError(where, found=f"the camera model {model}", expected="a perspective camera", fix=fix)
-    keys = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else ("k1", "k2", "p1", "p2", "k3")
-    lens = [_read_number(where, values, key, 0.0) for key in keys]
-    if model != "OPENCV_FISHEYE" and lens[4]:
-        model, lens = "FULL_OPENCV", [*lens, 0.0, 0.0, 0.0]
-    if model not in ("OPENCV_FISHEYE", "FULL_OPENCV"):
-        model, lens = "OPENCV", lens[:4]
-    K, distortion, error_px = convert_camera(where, ColmapCamera(model, *size, (fx, fy, cx, cy, *lens)))
+    if not camera.is_fisheye:
+        model, lens = ("FULL_OPENCV", [*lens, 0.0, 0.0, 0.0]) if lens[4] else ("OPENCV", lens[:4])
+    camera_of_colmap = ColmapCamera(model, *camera.size, (*camera.focals, *camera.center, *lens))
+    K, distortion, error_px = convert_camera(where, camera_of_colmap)
     note = f"the lens ({model}) is read as OpenCV's model, up to {error_px:.1f} px off"
-    return K, distortion, size, note if error_px > MAX_FIT_ERROR_PX else ""
+    return K, distortion, camera.size, note if error_px > MAX_FIT_ERROR_PX else ""
 
 
 def find_image_size(folder: Path, name: str) -> tuple[int, int]:

@@ -1,8 +1,6 @@
 """Read the calibration files of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, and Record3D."""
 
-import math
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,7 @@ from stadia.data.video.video_camera import read_K
 from stadia.geometry.numpy_camera import check_K, make_K
 from stadia.io.array_files import parse_numbers, read_npy, read_npz
 from stadia.io.input_files import parse_json, read_text
-from stadia.io.scene_json import find_image_size
+from stadia.io.scene_json import parse_transforms_camera
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
@@ -89,8 +87,8 @@ def _read_cameras(path: Path) -> list[CalibratedCamera]:
         return _read_opencv(path, small)
     text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     if suffix == ".xml" or text.lstrip().startswith("<"):
-        cameras = _read_opencv(path, _parse_xml(path, text))
-        return cameras or read_cameras_by_keys(path, parse_xml_tree(path, text, EXPECTED))
+        tree = parse_xml_tree(path, text, EXPECTED)
+        return _read_opencv(path, _list_xml_numbers(tree)) or read_cameras_by_keys(path, tree)
     if suffix in (".yaml", ".yml"):
         return _read_yaml(path, text)
     if suffix == ".jsonl":  # Aria's file has the calibration at each time.
@@ -239,8 +237,6 @@ def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
     if found := read_cameras_by_keys(path, _add_basalt_sizes(content)):
         is_of_images = all(_IMAGE_KEY.fullmatch(str(key)) for key in content)
         return [_vary(found[0], {camera.name: camera.K for camera in found})] if is_of_images else found
-    if {"fx", "fy"} <= content.keys() and "cx" in content:
-        return [_read_intrinsics(path, content)]
     return _read_yaml_content(path, content)
 
 
@@ -318,46 +314,21 @@ def _read_transforms_camera(
 
 
 def _read_shared_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
-    model = str(values.get("camera_model", "OPENCV"))
-    refuse_panorama(f"{path} camera_model", model)
-    if values.get("is_fisheye"):
-        model = "OPENCV_FISHEYE"
-    size = _check_size(path, [values.get("w"), values.get("h")])
-    focal = values.get("fl_x")
-    if size is None and focal is None:  # the scenes of NeRF have an angle alone
-        frames = [values, *(frame for frame in _list(values.get("frames")) if isinstance(frame, Mapping))]
-        sides = (find_image_size(path.parent, str(frame.get("file_path", ""))) for frame in frames[:2])
-        size = next(((height, width) for width, height in sides if width), None)
-    if focal is None and size is not None and "camera_angle_x" in values:
-        angle = _number(path, "camera_angle_x", values)
-        if not 0 < angle < math.pi:
-            raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians")
-        focal = size[1] / 2 / math.tan(angle / 2)
-    if focal is None:
+    refuse_panorama(f"{path} camera_model", str(values.get("camera_model", "")))
+    frames = (values, *(frame for frame in _list(values.get("frames"))[:1] if isinstance(frame, Mapping)))
+    image = next((frame["file_path"] for frame in frames if "file_path" in frame), "")  # the scenes of NeRF lack a size
+    camera = parse_transforms_camera(str(path), {**values, "file_path": image}, path.parent)
+    if camera.center is None:
         expected = "fl_x, or camera_angle_x with w and h or with the images at their file_path"
         fix = "add fl_x in pixels, or w and h of the images"
         raise DataError(path, found="no fl_x", expected=expected, fix=fix)
-    known = {"fl_x": focal, "fl_y": values.get("fl_y", focal), **values}
-    if size is not None:
-        known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
-    fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
-    K = make_K(path, fx, fy, cx - FIRST_PIXEL, cy - FIRST_PIXEL)
-    keys = _FISHEYE if model.upper() == "OPENCV_FISHEYE" else _OPENCV_COEFFICIENTS
-    distortion, notes = _read_coefficients(path, values, keys), tuple[str, ...]()
-    if keys is _OPENCV_COEFFICIENTS and abs(_number(path, "k4", {"k4": 0, **values})) > 0:
+    K = make_K(path, *camera.focals, *(value - FIRST_PIXEL for value in camera.center))
+    notes = tuple[str, ...]()
+    if not camera.is_fisheye and abs(_number(path, "k4", {"k4": 0, **values})) > 0:
         notes = ("note: k4 of nerfstudio (of the 8th power) has no place in the model and is not used",)
-    return CalibratedCamera(
-        "transforms", K, size, distortion, model=RADTAN if model == "PINHOLE" else model, notes=notes
-    )
-
-
-def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
-    names = ("fx", "fy", "ppx", "ppy") if "ppx" in values else _PINHOLE
-    K = make_K(path, *(_number(path, key, values) for key in names))
-    coefficients = _flatten(values.get("coeffs", values.get("distortion")))
-    distortion = tuple(_numbers(path, "coeffs", coefficients, len(coefficients)).tolist())
-    model = str(values.get("model", RADTAN)).replace(" ", "_").rpartition(".")[2]
-    return CalibratedCamera("intrinsics", K, _find_size(path, values), distortion, model=model)
+    size = camera.size[::-1] if all(camera.size) else None
+    model = RADTAN if camera.model == "PINHOLE" else camera.model
+    return CalibratedCamera("transforms", K, size, tuple(camera.lens), model=model, notes=notes)
 
 
 def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
@@ -382,18 +353,6 @@ def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
         distortion = _read_coefficients(path, content, [f"{name}.{key}" for key in keys])
         cameras.append(CalibratedCamera(name, K, size, distortion, model=model))
     return cameras
-
-
-def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
-    model, values = str(content.get("model_type", "PINHOLE")), content["projection_parameters"]
-    if model.upper() == "KANNALA_BRANDT":
-        return read_cameras_by_keys(path, {**content, **values})[0]
-    if model.upper() != "PINHOLE" or not isinstance(values, Mapping):
-        expected = "model_type: PINHOLE or KANNALA_BRANDT"
-        raise DataError(path, found=f"the model {model[:40]}", expected=expected, fix=UNDISTORT)
-    K, given = make_K(path, *(_number(path, key, values) for key in _PINHOLE)), content.get("distortion_parameters")
-    distortion = _read_coefficients(path, given if isinstance(given, Mapping) else {}, _TANGENTIAL)
-    return CalibratedCamera(str(content.get("camera_name", "camera")), K, _find_size(path, content), distortion)
 
 
 def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
@@ -438,8 +397,6 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
 def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
     if dotted := _read_dotted(path, content):
         return dotted
-    if "projection_parameters" in content:
-        return [_read_vins(path, content)]
     chain = {name: entry for name, entry in content.items() if re.fullmatch(r"cam\d+", str(name))}
     if chain:
         return list(_read_kalibr(path, chain))
@@ -607,18 +564,12 @@ def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None
     return None
 
 
-def _parse_xml(path: Path, text: str) -> dict[str, Any]:
-    if "<!" in text.replace("<!--", ""):  # entities of a document type may expand without end
-        raise DataError(path, found="a document type in XML", expected=EXPECTED, fix="pass a file that OpenCV wrote")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(path, found=f"invalid XML ({error})", expected=EXPECTED, fix="copy the file again") from error
-    content: dict[str, Any] = {}
-    for entry in root:
-        data = entry.find("data")
-        words = ((entry.text if data is None else data.text) or "").split()
-        numbers = parse_numbers(words)
-        if len(numbers):
-            content[entry.tag] = numbers.tolist() if len(numbers) > 1 or data is not None else numbers.tolist()[0]
+def _list_xml_numbers(tree: Any) -> dict[str, Any]:
+    """Return the numbers of the matrices and values in XML that OpenCV wrote, by name."""
+    content, entries = dict[str, Any](), tree if isinstance(tree, Mapping) else {}
+    for name, entry in entries.items():
+        text = entry.get("data") if isinstance(entry, Mapping) else entry
+        numbers = parse_numbers(text.split()).tolist() if isinstance(text, str) else []
+        if numbers:
+            content[name] = numbers if len(numbers) > 1 or isinstance(entry, Mapping) else numbers[0]
     return content

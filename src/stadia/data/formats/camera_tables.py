@@ -7,7 +7,7 @@ import configparser
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,8 +154,12 @@ CAMERA_KEYS = (
                unit="longer side", center="middle"),
     CameraKeys("OpenSfM", ("focal", "focal", "", ""), ("width", "height"), model_key="projection_type",
                unit="longer side", center="middle"),
-    CameraKeys("VINS", ("mu", "mv", "u0", "v0"), ("image_width", "image_height"), ("k2", "k3", "k4", "k5"),
-               model_key="model_type"),
+    *(CameraKeys("VINS", tuple(f"projection_parameters.{key}" for key in K), ("image_width", "image_height"), lens,
+                 model_key="model_type", name_key="camera_name")
+      for K, lens in (
+          (("fx", "fy", "cx", "cy"), tuple(f"distortion_parameters.{key}" for key in RADIAL[:4])),
+          (("mu", "mv", "u0", "v0"), tuple(f"projection_parameters.k{order}" for order in (2, 3, 4, 5))),
+          (("gamma1", "gamma2", "u0", "v0"), ()))),
     CameraKeys("RealSense", ("fx", "fy", "ppx", "ppy"), ("width", "height"), ("coeffs",), model_key="distortion"),
     CameraKeys("Basalt", ("fx", "fy", "cx", "cy"), ("width", "height"), model_key="camera_type", also=("camera_type",)),
     CameraKeys("camera", ("fx", "fy", "cx", "cy"), ("width", "height")),
@@ -254,18 +258,13 @@ def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
     if found and all(_is_same(camera, found[0]) for camera in found):  # one camera in the entry of each image
         return found[:1]
     names = {camera.name for camera in found}
-    return found if len(names) == len(found) else [_rename(camera, str(k)) for k, camera in enumerate(found)]
+    is_unique = len(names) == len(found)
+    return found if is_unique else [replace(camera, name=f"{camera.name}-{k}") for k, camera in enumerate(found)]
 
 
 def _is_same(camera: CalibratedCamera, other: CalibratedCamera) -> bool:
     keys = (camera.name, camera.size, camera.distortion, camera.model)
     return keys == (other.name, other.size, other.distortion, other.model) and np.array_equal(camera.K, other.K)
-
-
-def _rename(camera: CalibratedCamera, suffix: str) -> CalibratedCamera:
-    from dataclasses import replace
-
-    return replace(camera, name=f"{camera.name}-{suffix}")
 
 
 def _walk(content: Any, name: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
