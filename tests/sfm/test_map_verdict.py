@@ -261,7 +261,7 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("held_out_within", 0.3, "unusable"),
         ("held_out_within", 0.7, "doubtful"),
         ("placed", 0.3, "doubtful"),
-        ("placed", 0.05, "unusable"),
+        ("placed", 0.19, "unusable"),
         ("speed_jump", 30.0, "doubtful"),
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),

@@ -628,7 +628,12 @@ class MapVerdict:
         return [reason for reason in self.reasons if reason.of == of]
 
 
-MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.1
+MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.2
+"""Smallest shares `MapEvidence.placed` of a usable map, and of a doubtful one (MIN_PLACED_AT_ALL).
+
+A standing camera, a pan and a camera that follows a car have .11 to .2, where things move; a right part of a drive .23.
+"""
+
 MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL = 0.8, 0.5
 MAX_CONTRADICTED = 0.4
 """Largest share of contradicting matches (`MapEvidence.contradicted`) of a usable map.
