@@ -313,6 +313,11 @@ def test_cameras_of_programs_and_data_sets(name: str, tmp_path: Path) -> None:
     assert name != "cameras.json" or len(cameras) == 1
 
 
+def test_distortion_under_the_name_dist_coeff_is_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", json.dumps({"camera_matrix": K.tolist(), "dist_coeff": [[0.1, -0.05, 0, 0, 0]]}))
+    assert read_calibration(path)[0].distortion == (0.1, -0.05, 0, 0, 0)
+
+
 def test_shares_of_the_image_and_other_files_name_the_numbers_to_write(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "https://video\n" + "1 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n" * 3)
     with refuses(DataError, found="RealEstate10K", fix=("0.5 WIDTH", "0.9 HEIGHT")):

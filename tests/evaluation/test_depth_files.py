@@ -169,6 +169,12 @@ def test_depth_in_24_bits_of_color(tmp_path: Path) -> None:
         read_depth_map(tmp_path / "b.png")
 
 
+def test_axes_of_length_one_are_removed(tmp_path: Path) -> None:
+    for shape in ((1, 1, 4, 5), (1, 4, 5, 1), (1, 4, 5)):
+        np.save(tmp_path / "a.npy", np.ones(shape, np.float32))
+        assert read_depth_map(tmp_path / "a.npy").shape == (4, 5)
+
+
 def test_floats_in_the_bytes_of_four_channels(tmp_path: Path) -> None:
     depth_m = np.linspace(0.5, 80, 64 * 48, dtype=np.float32).reshape(64, 48)
     cv2.imwrite(str(tmp_path / "a.png"), depth_m.view(np.uint8).reshape(64, 48, 4))

@@ -56,7 +56,10 @@ MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
 _ANNOTATIONS = f"{_COCO}; or polygons of labelme, VIA, CVAT, Supervisely or Label Studio"
-_COCO_FIX = "of a list of results, add the keys images and categories; convert a panoptic file by panopticapi"
+_COCO_FIX = (
+    "export COCO from the annotation program; of a list of results, add the keys images and categories; convert a"
+    " panoptic file by panopticapi"
+)
 
 
 class MaskFiles:

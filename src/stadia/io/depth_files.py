@@ -217,6 +217,7 @@ def read_depth_map(
     Raises DataError for a file that is missing, damaged, 8-bit or not a depth map.
     """
     values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
+    values = values[0] if values.ndim == 4 and values.shape[0] == 1 else values
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if isinstance(path, Path) and values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:

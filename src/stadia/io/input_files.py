@@ -282,6 +282,8 @@ OTHER_FILES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys((".mat", ".h5", ".hdf5"), ("an HDF5 or MATLAB file", "write images as .png, depth as .npy")),
     **dict.fromkeys((".parquet", ".arrow"), ("a table of Hugging Face datasets", f"write its images: {_SAVE_ROWS}")),
     ".mpo": ("a photo of two lenses", "write its pictures: exiftool -b -MPImage2 {0} > right.jpg, and {0} as left.jpg"),
+    ".ppm": ("a PPM picture", "convert it: ffmpeg -i {0} photo.png"),
+    ".y4m": ("a raw video", "convert it: ffmpeg -i {0} -crf 12 video.mp4"),
     ".mdb": ("a database of LMDB", "write its images to a folder with lmdb.open(FOLDER).begin().cursor()"),
     ".tfrecord": ("a TFRecord", "write its images to a folder with tf.data.TFRecordDataset"),
 }

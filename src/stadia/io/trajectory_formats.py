@@ -496,7 +496,7 @@ def _find_format(
         option = "--reference-format" if is_reference else "--format"
         expected = ANY if requested is None else DESCRIPTIONS[requested]
         fix = f"check {option} and the file" if requested else "check that the file is a trajectory"
-        if count in (7, 9, 10):
+        if count in (4, 7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
     if count == 8 and requested in (TrajectoryFormat.TUM, TrajectoryFormat.EUROC) and not table.ends_in_comma:

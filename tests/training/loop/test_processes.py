@@ -131,6 +131,9 @@ def test_layout_of_slurm(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SLURM_NTASKS", "2")
     with refuses(ConfigError, where="SLURM_NTASKS", found="2 tasks on 2", expected="4", fix="--ntasks-per-node=4"):
         find_layout(TrainingConfig())
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "")
+    with refuses(ConfigError, where="SLURM_NTASKS", found="2 without", fix="--ntasks-per-node"):
+        find_layout(TrainingConfig())
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with refuses(ConfigError, where="OMPI_COMM_WORLD_SIZE", found="2", fix="torchrun"):
         find_layout(TrainingConfig())

@@ -46,6 +46,7 @@ _OPENCV_DISTORTION = (
     "distCoeffs",
     "Distortion_Coefficients",
     "dist_coeffs",
+    "dist_coeff",
     "dist",
     "D",
     "kc",

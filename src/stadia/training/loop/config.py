@@ -44,10 +44,11 @@ def check_launcher() -> None:
     is_exempt = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or "TORCHELASTIC_RUN_ID" in os.environ
     if tasks == "1" or is_exempt:
         return
-    per_node, nodes = os.environ.get("SLURM_NTASKS_PER_NODE"), os.environ.get("SLURM_NNODES", "1")
-    if per_node is not None and tasks == str(int(per_node) * int(nodes)):
+    per_node, nodes = os.environ.get("SLURM_NTASKS_PER_NODE", ""), os.environ.get("SLURM_NNODES", "1")
+    is_known = per_node.isdecimal() and nodes.isdecimal()
+    if is_known and tasks == str(int(per_node) * int(nodes)):
         return
-    if per_node is not None:
+    if is_known:
         found, fix = (
             f"{tasks} tasks on {nodes} machines",
             f"start by `srun --nodes={nodes} --ntasks-per-node={per_node}`",
