@@ -45,9 +45,9 @@ class MaskSurvey:
     objects: number of objects of known height.
     no_prior: numbers of the frames with objects of a class that should give the scale but has no known height, by
         class.
-    as_they_are: for each frame, the logarithm of the image gradient along the outlines of masks over that along the
-        outlines of mirrored masks; it is negative if the masks seem to be mirrored.
-    others: number of objects of classes that do not give the scale, by class.
+    as_they_are: for each frame, ln(a / b) with the image gradient a along the outlines of its masks, and b along those
+        of the mirrored masks; it is negative if the masks seem to be mirrored.
+    others: number of objects by class, for the classes whose height is not known.
     """
 
     recording: str

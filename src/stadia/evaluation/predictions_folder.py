@@ -39,7 +39,7 @@ RECORD = "predictions.json"
 
 
 class Provenance(StrictModel):
-    """The origin of a set of predictions.
+    """The network, the settings and the measurements that a set of predictions comes from.
 
     checkpoint: file name and step of the checkpoint.
     motion: a name in `stadia.evaluation.MOTIONS`.
@@ -50,7 +50,7 @@ class Provenance(StrictModel):
     licence: licence of the published weights.
     scale_from: measurement of the metric scale (`--scale-from`); None for depth as the network predicts it.
     camera_origin: origin of the camera, such as "assumed, ...".
-    path_origin: other origins of the path next to `motion`: the map of a video, and its scale.
+    path_origin: where the path comes from besides `motion`: the map of a video, and what its scale comes from.
     """
 
     recipe: str

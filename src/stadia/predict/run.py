@@ -281,10 +281,14 @@ class Session:
         except StadiaError as error:
             if self.options.scale_from:
                 raise
-            log.warning("the scale of the network is kept: %s", error.found)  # the user requested no source
+            log.warning("depth keeps the metres of the network: %s", error.found)  # the user requested no source
             return
         if not self.options.scale_from and kept is None and receipt.verdict == "unusable":
-            log.warning("the scale of the network is kept: %s has +- %.0f %%", sources[0], 100 * receipt.deviation)
+            log.warning(
+                "depth keeps the metres of the network: the scale by %s is uncertain by %.0f %%",
+                sources[0],
+                100 * receipt.deviation,
+            )
             return
         self.receipt = receipt
         self.predictor = ScaledPredictor(self.predictor, self.receipt)

@@ -234,7 +234,7 @@ def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
     image = decode_png(camera.parent / "image.png", cv2.IMREAD_COLOR, run)
     is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
     if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
-        raise ValueError("needs a 16-bit depth.png and an image.png of its size")
+        raise ValueError("the folder needs a 16-bit depth.png and an image.png of the same size")
     count = np.count_nonzero(depth)
     if depth.size > MAX_CLOUD_PIXELS or not count:
         raise ValueError(f"{depth.size} pixels with {count} points, expected 1 to {MAX_CLOUD_PIXELS}")

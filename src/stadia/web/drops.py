@@ -233,7 +233,12 @@ class Drop:
             fix = "drop a COLMAP folder or .zip, transforms.json, or a trajectory"
             raise ConfigError("result", found="none", expected="the result of another program", fix=fix)
         if not has_images and not videos:
-            raise ConfigError("images", found="none", expected="the images of the result", fix="drop them or the video")
+            raise ConfigError(
+                "images",
+                found="none",
+                expected="the images that the dropped poses belong to",
+                fix="drop the images or the video too",
+            )
         result = given[0] if len(given) == 1 and not (self.result / "depth").is_dir() else self.result
         words = ["check", str(result), "--images", str(self.images if has_images else videos[0])]
         words += ["--report", str((self.job.folder / PAGE).parent), "--fix", str(self.job.folder / "fixed" / "result")]

@@ -253,7 +253,7 @@ def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: floa
 
 
 def add_label_forms(build: Callable[[Tensor], LossCase], unit: float) -> LossCase:
-    """Return the loss case for the labels of `depth_labels`, together with its variants.
+    """Return the inputs on which a loss is tested, for the labels of `depth_labels` and for altered labels.
 
     build: makes the case from labels (B, 1, H, W).
     unit: unit of the labels.

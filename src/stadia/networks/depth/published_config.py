@@ -129,7 +129,7 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         raise ValueError(f"the image processor has the size {size} and the multiple {multiple}, at most {MAX_SIDE}")
     if not (len(mean) == len(std) == 3 and all(isinstance(x, int | float) for x in (*mean, *std)) and min(std) > 0):
-        raise ValueError(f"the image processor has the mean {mean} and the standard deviation {std}")
+        raise ValueError(f"the image processor has mean {mean} and standard deviation {std}; both need three numbers")
     return Preprocessing(
         size=size,
         keep_aspect=bool(settings.get("keep_aspect_ratio", keep_aspect)),

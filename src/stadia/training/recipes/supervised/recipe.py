@@ -142,7 +142,10 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
             ratios.append(float(fit_scale_median(raw, true - far, true > 0)))
         if not network.output.is_affine:
             network.calibrate(float(np.nanmedian(ratios)), 0.0)
-            log.warning("inverse depth in 1/m is %.4g times the network output, fitted to the medians", network.scale)
+            log.warning(
+                "the network output times %.4g is inverse depth in 1/m: then median depths equal the true ones",
+                network.scale,
+            )
             return
         try:
             self.fitted = fitted = fit.result()
