@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from stadia.networks.config import BaseConfig
-from stadia.networks.depth.edge_sharpening import sharpen_edges
-from stadia.networks.depth.unet import BaseNetwork
+from stadia.networks.depth.unet import BaseNetwork, sharpen_edges
 
 SIDE, BORDER = 40, 6
 
