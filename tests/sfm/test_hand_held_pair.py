@@ -96,7 +96,7 @@ def test_the_pose_between_two_cameras_comes_from_matches_with_outliers(nearest, 
 
 def write_video(path: Path, images: list[np.ndarray], rate: int = 20, sound: np.ndarray | None = None) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "14"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "14", "preset": "ultrafast"})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         if sound is not None:
