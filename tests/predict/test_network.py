@@ -187,9 +187,9 @@ def test_a_network_is_scored(
     network: stadia.Network, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    scored = evaluate_network(network, worlds / "test-000", stadia.EvaluateOptions(protocol="relative"))
+    scored = evaluate_network(network, worlds, stadia.EvaluateOptions(protocol="relative"))
     assert 0 < scored.summary["abs_rel"] < 1
-    assert scored.files[0].resolve() == (tmp_path / "test-000-scores").resolve()
+    assert scored.files[0].resolve() == (tmp_path / f"{worlds.name}-scores").resolve()
     assert all(path.exists() for path in scored.files)
 
 
