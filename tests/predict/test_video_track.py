@@ -74,11 +74,16 @@ def test_the_older_form_of_dji_has_longitude_first(tmp_path: Path) -> None:
 
 def test_matrice_has_latitude_first_and_a_height(tmp_path: Path) -> None:
     path = tmp_path / "matrice.srt"
-    rows = [f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\nGPS(60.0,8.{n:04},0.0M) BAROMETER:1M\n" for n in range(3)]
+    rows = [
+        f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\nGPS(60.0,8.{n:04},{3 * n}.0M) BAROMETER:1M\n" for n in range(3)
+    ]
     path.write_text("\n".join(rows))
     positions = read_srt_positions(path)
     assert positions is not None
-    np.testing.assert_allclose(positions.metres[:, 0], [0, 5.58, 11.17], atol=0.05)
+    np.testing.assert_allclose(np.abs(positions.metres), [[0, 0, 0], [5.58, 0, 3], [11.17, 0, 6]], atol=0.05)
+    path.write_text("\n".join(rows).replace("60.0", "116.3"))
+    with refuses(DataError, found="latitude 116.3"):
+        read_srt_positions(path)
 
 
 def test_the_speed_that_a_drone_states_replaces_that_of_rounded_positions(video: Path) -> None:
@@ -88,6 +93,10 @@ def test_the_speed_that_a_drone_states_replaces_that_of_rounded_positions(video:
     track = find_track(video)
     assert track is not None
     np.testing.assert_allclose(track.speeds, [0, 5, 10])
+    video.with_suffix(".srt").write_text("\n".join([rows[0], rows[2], rows[1]]))
+    track = find_track(video)
+    assert track is not None
+    assert track.times_s.tolist() == [0, 2], "times rise"
 
 
 def drive(times_s: np.ndarray) -> np.ndarray:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
+from stadia.sfm import frame_stream
 from stadia.sfm.frame_stream import FRAMES_PER_KEY, LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
 
 
@@ -58,6 +61,16 @@ def test_a_hood_with_more_corners_than_the_scene_does_not_hide_the_motion():
     assert select(frames).found.keys == [0]
     selector = KeyFrameSelector(static=np.arange(120)[:, None].repeat(320, 1) >= 50)
     assert [selector.add(frame) for frame in frames].count(True) == 3
+
+
+def test_the_mask_of_a_video_leaves_out_its_hood(tmp_path, monkeypatch):
+    """The stream's mask reaches the choice of keyframes."""
+    chosen = []
+    monkeypatch.setattr(frame_stream, "KeyFrameSelector", lambda static: chosen.append(static) or KeyFrameSelector())
+    mask = np.ones((120, 320), bool)
+    stream = SimpleNamespace(find_static=lambda: mask, count=lambda: 0, first=0, has_several_cameras=False)
+    frame_stream._select_key_frames(stream, tmp_path, lambda frames, *_: [])
+    assert chosen[0] is mask
 
 
 def test_frames_without_detail_are_no_key_frames():

@@ -15,6 +15,7 @@ from tests.sfm.textured_room import HEIGHT, WIDTH, TexturedRoom
 from stadia.data.video.video_map import UNUSABLE, MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
+from stadia.sfm.camera_search import PARAMETERS, LensIntervals
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
     CAMERA,
@@ -261,7 +262,8 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
         ("held_out_within", 0.3, "unusable"),
         ("held_out_within", 0.7, "doubtful"),
         ("placed", 0.3, "doubtful"),
-        ("placed", 0.19, "unusable"),
+        ("placed", 0.05, "unusable"),
+        ("covered", 0.19, "unusable"),
         ("speed_jump", 30.0, "doubtful"),
         ("zoomed", 0.95, "unusable"),
         ("road_drift", 0.7, "doubtful"),
@@ -277,6 +279,38 @@ def test_each_sign_decides_alone(field, value, grade):
     first, *rest = describe_verdict(verdict)
     assert first.startswith(f"verdict: {grade}: ")
     assert len(rest) == 1 + (grade == UNUSABLE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_plane", [True, False])
+def test_an_open_focal_length_counts_for_a_plane_alone(is_plane):
+    random = np.random.default_rng(0)
+    z = np.full(600, 6.0) if is_plane else random.uniform(3, 9, 600)
+    points = np.column_stack((random.uniform(-4, 4, 600), random.uniform(-3, 3, 600), z))
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    T[:, 0, 3] = -0.1 * np.arange(COUNT)
+    sparse = observe(LENS, T, points, random=random)
+    pairs = match_frames(sparse, list_neighbors(range(COUNT), 3))
+    evidence = measure_evidence(sparse, pairs, np.linalg.inv(T), has_camera=False, focal_deviation=0.6)
+    assert evidence.open_focal == (0.6 if is_plane else 0)
+
+
+def test_only_an_estimated_focal_length_has_a_deviation():
+    deviations = dict.fromkeys(PARAMETERS, 0.1 * LENS.focal_px)
+    estimated = CameraEstimate(LENS, "uncertain", LensIntervals(deviations, 0.0))
+    assumed = CameraEstimate(LENS, "assumed", LensIntervals(dict.fromkeys(PARAMETERS, np.inf), 0.0))
+    given = CameraEstimate(LENS, "given", None)
+    assert [camera.find_focal_deviation() for camera in (estimated, assumed, given)] == [pytest.approx(0.1), 0, 0]
+
+
+def test_frames_of_other_parts_cover_the_video_too():
+    sparse, pairs = make_world()
+    T = np.full((10 * COUNT, 4, 4), np.nan)
+    T[:COUNT] = np.linalg.inv(sparse.T_camera_world)
+    alone, more = (
+        measure_evidence(sparse, pairs, T, has_camera=True, in_other_parts=count) for count in (0, 8 * COUNT)
+    )
+    assert (alone.covered, more.covered) == (pytest.approx(0.1), pytest.approx(0.9))
 
 
 @pytest.mark.parametrize(

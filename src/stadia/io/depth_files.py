@@ -1,6 +1,7 @@
 """Read depth maps from PNG, TIFF, PFM, EXR, .npz and .npy, and write them as PNG and .npz."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,8 +131,8 @@ def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
         suffix = next((suffix for suffix in SUFFIXES if (folders[0] / f"depth{suffix}").is_file()), "")
         if suffix:  # MoGe writes a folder for each image
             found += f" with a depth{suffix}"
-            copy = f"for d in {folder}/*/; do cp $d/depth{suffix} maps/$(basename $d){suffix}; done"
-            fix = f"collect them: mkdir maps && {copy}"
+            copy = f'cp "$d/depth{suffix}" "maps/$(basename "$d"){suffix}"'
+            fix = f"collect them: mkdir maps && for d in {shlex.quote(str(folder))}/*/; do {copy}; done"
     return DataError(folder, found=found, expected=f"files of {EXPECTED}", fix=fix)
 
 
@@ -365,8 +366,9 @@ def view_float_bytes(stored: NDArray[Any]) -> NDArray[np.float32] | None:
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 4:
         return None
     floats = np.ascontiguousarray(stored).view("<f4")[..., 0]
-    is_depth = ((floats >= 0) & (floats < MAX_FLOAT_M)) | np.isposinf(floats)
-    return floats if is_depth.all() and float(np.median(floats)) > 1 / MAX_FLOAT_M else None
+    is_depth = ((floats >= 0) & (floats < MAX_FLOAT_M)) | np.isposinf(floats) | np.isnan(floats)
+    known = floats[~np.isnan(floats)]
+    return floats if is_depth.all() and len(known) and float(np.median(known)) > 1 / MAX_FLOAT_M else None
 
 
 MIN_LOW_CHANGE = 16.0  # mean change of the lowest byte between neighboring pixels; for random bytes it is 64

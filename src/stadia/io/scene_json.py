@@ -137,8 +137,11 @@ def _read_time(where: str, time: Any) -> str:
     """Return a number as text, or ROS's seconds and nanoseconds as one number of nanoseconds."""
     if isinstance(time, dict) and len(time) == 2:
         parts = (_read_number(where, time, next((key for key in keys if key in time), keys[0])) for keys in _STAMP)
-        seconds, nanoseconds = map(int, parts)
-        return str(seconds * 10**9 + nanoseconds)
+        seconds, nanoseconds = parts
+        if not (float(seconds).is_integer() and float(nanoseconds).is_integer()):
+            expected = "whole numbers sec and nanosec, as ROS writes them"
+            raise DataError(where, found=f"the stamp {time}", expected=expected, fix="correct the stamp")
+        return str(int(seconds) * 10**9 + int(nanoseconds))
     return str(time) if type(time) is int else str(_read_number(where, {"time": time}, "time"))
 
 
@@ -361,7 +364,8 @@ def parse_transforms_camera(where: str, values: Mapping[str, Any], folder: Path)
     model = "OPENCV_FISHEYE" if values.get("is_fisheye") else str(values.get("camera_model", "OPENCV")).upper()
     keys = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else ("k1", "k2", "p1", "p2", "k3")
     lens = [_read_number(where, values, key, 0.0) for key in keys]
-    center = None if math.isnan(fx) or not (cx and cy) else (cx, cy)
+    has_center = all(side or key in values for key, side in zip(("cx", "cy"), size, strict=True))
+    center = (cx, cy) if has_center and not math.isnan(fx) else None
     return TransformsCamera(model, (fx, fy), center, lens, size)
 
 

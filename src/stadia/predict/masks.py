@@ -1,5 +1,6 @@
 """Make masks of the road and of objects for your own video (resumable), with a sheet of pictures to check them."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,6 +100,18 @@ class MaskMaker:
     kind: str = "masks of another program"
 
 
+_YOLO_LINE = re.compile(r"\d+(?:\s+(?:0(?:\.\d+)?|1(?:\.0*)?|0?\.\d+)){4,}\s*$")
+"""A line of YOLO's labels: a class, and shares of the image."""
+
+
+def _has_yolo_labels(folder: Path) -> bool:
+    for path in sorted(folder.glob("*.txt"))[:8]:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            if _YOLO_LINE.match(stream.readline(1 << 16)):
+                return True
+    return False
+
+
 def create_mask_maker(by: str) -> MaskMaker:
     """Open what the option `--by` names.
 
@@ -107,7 +120,7 @@ def create_mask_maker(by: str) -> MaskMaker:
     path = expand_home(by)
     is_other = (path / "semantic").is_dir() or (path / "config.json").is_file() or any(path.glob("*.png"))
     is_labelme = path.is_dir() and not is_other and any(path.glob("*.json"))
-    if path.is_dir() and not is_other and not is_labelme and any(path.glob("*.txt")):
+    if path.is_dir() and not is_other and not is_labelme and _has_yolo_labels(path):
         fix = "export COCO from the annotation program, or write a PNG of class numbers for each image"
         raise DataError(path, found="labels of YOLO, as shares of the image", expected="masks in pixels", fix=fix)
     is_coco = path.suffix.lower() in (".json", ".xml") or is_labelme

@@ -130,6 +130,8 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         " +- {value:.0%}: give it (stadia camera --fov), or film from more sides",
         "reversing": "{value:.0%} of the steps of a camera that drives forward go back",
         "placed": "{value:.0%} of the frames have a pose",
+        "covered": "only {value:.0%} of the frames have a pose: too few to tell a path from things that move"
+        " (data.frames=[0,100] maps a part)",
         "held_out_px": "too few matches to hold some out, so nothing checks it",
         "speed_jump": "the speed changes at once by a factor of {value:.1f}",
         "zoomed": "the camera zooms: a change of focal length explains {value:.0%} of the matches",

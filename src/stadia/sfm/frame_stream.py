@@ -636,7 +636,7 @@ class KeyFrameSelector:
         height = max(1, round(gray.shape[0] * FLOW_WIDTH / gray.shape[1]))
         small = cv2.resize(gray, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA)
         corners = self._find_corners(small)
-        if len(corners) < MIN_CORNERS:
+        if len(corners) < MIN_CORNERS and len(find_corners(small)) < MIN_CORNERS:
             found.blank.append(index)
         step = measure_motion(*self._before, small) if self._before is not None else 0.0
         if self._stands(small, corners, index, step):

@@ -310,7 +310,7 @@ def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     """Compare the rotation between successive keyframes in the map with the rotation from their matches alone.
 
     An essential matrix leaves two rotations, half a turn apart. Which one puts the points in front of both cameras is
-    uncertain for a plane, so the nearer one counts.
+    uncertain for a plane, so the nearer one counts. An error of half a turn about the direction of motion is not seen.
 
     sparse: the map.
     pairs: matches of pairs of keyframes.
@@ -323,10 +323,9 @@ def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     for pair in found[:: -(-len(found) // MAX_TURNS) or 1]:
         if (motion := _find_motion(sparse, pair)) is None:
             continue
+        _, _, E, _ = motion
         first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second)), :3, :3]
-        angles = [
-            np.linalg.norm(cv2.Rodrigues(R @ first @ second.T)[0]) for R in cv2.decomposeEssentialMat(motion[2])[:2]
-        ]
+        angles = [np.linalg.norm(cv2.Rodrigues(R @ first @ second.T)[0]) for R in cv2.decomposeEssentialMat(E)[:2]]
         differences.append(float(np.degrees(min(angles))))
     return np.array(differences)
 
@@ -521,7 +520,7 @@ class MapGrade(StrEnum):
 
     usable: no sign of a fault.
     doubtful: few frames have a pose, one sign speaks against the path, or the images do not determine the camera.
-    unusable: the path is wrong; no command of stadia uses the map.
+    unusable: the path is wrong, or nothing supports it; no command of stadia uses the map.
     """
 
     USABLE = "usable"
@@ -546,6 +545,7 @@ class MapEvidence:
     speed_jump: largest factor between the camera's speed before and after a keyframe.
     standing: share of the matches of distant keyframes that do not move.
     planar: share of the matches of distant keyframes that one plane, or a pure rotation, explains.
+    covered: share of the frames that have a pose in this or another part of the video.
     open_focal: standard deviation of the estimated focal length as its share, if `planar` is above MAX_PLANAR; else 0.
     zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
     has_camera: whether the user gave the camera.
@@ -575,6 +575,7 @@ class MapEvidence:
     road_drift: float = 1.0
     unexplained: float = 0.0
     is_camera_determined: bool = True
+    covered: float = 1.0
     open_focal: float = 0.0
     view_turn_deg: float = 0.0
     aside: float = 0.0
@@ -628,10 +629,13 @@ class MapVerdict:
         return [reason for reason in self.reasons if reason.of == of]
 
 
-MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.2
-"""Smallest shares `MapEvidence.placed` of a usable map, and of a doubtful one (MIN_PLACED_AT_ALL).
+MIN_PLACED, MIN_PLACED_AT_ALL = 0.5, 0.1
 
-A standing camera, a pan and a camera that follows a car have .11 to .2, where things move; a right part of a drive .23.
+MIN_COVERED = 0.2
+"""Smallest share `MapEvidence.covered` of a doubtful map.
+
+A standing camera, a pan and a camera that follows a car have .11 to .195, where things move; a right part of a drive
+has .23.
 """
 
 MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL = 0.8, 0.5
@@ -719,6 +723,7 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
     too_small = (
         ("held_out_within", found.held_out_within, MIN_HELD_OUT_AT_ALL, unusable),
         ("placed", found.placed, MIN_PLACED_AT_ALL, unusable),
+        ("covered", found.covered, MIN_COVERED, unusable),
         ("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
         ("placed", found.placed, MIN_PLACED, doubtful),
     )
@@ -743,6 +748,7 @@ def measure_evidence(
     road_drift: float = 1.0,
     is_camera_determined: bool = True,
     focal_deviation: float = 0.0,
+    in_other_parts: int = 0,
     first: int = 0,
 ) -> MapEvidence:
     """Measure, by the matches of its keyframes, what speaks for or against a map.
@@ -754,6 +760,7 @@ def measure_evidence(
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
     focal_deviation: standard deviation of the estimated focal length as its share; 0 for a given or assumed camera.
+    in_other_parts: number of frames that have a pose in other parts of the video.
     first: index of the first of these frames in the video.
     """
     agreement = measure_agreement(sparse, pairs)
@@ -777,6 +784,7 @@ def measure_evidence(
         speed_jump=measure_speed_jump(sparse),
         standing=measure_standing(pairs, sparse.camera.width),
         planar=planar,
+        covered=min(float((placed.sum() + in_other_parts) / len(placed)), 1.0),
         open_focal=focal_deviation if planar > MAX_PLANAR else 0.0,
         zoomed=measure_zoom(pairs),
         has_camera=has_camera,

@@ -35,7 +35,7 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
-VERSION = 4
+VERSION = 5
 """Version of the files of finished stages; stages of another version are not read."""
 
 
@@ -150,6 +150,7 @@ def map_video(
                 first=stream.first,
                 is_camera_determined=estimate.origin in ("given", "estimated"),
                 focal_deviation=estimate.find_focal_deviation(),
+                in_other_parts=sum(int(np.isfinite(stack_poses(part)).all((1, 2)).sum()) for part in parts),
             )
             verdict = judge_map(evidence)
         found = VideoMap(estimate, maps[0], placed, keys, static, road, readout, parts, verdict, lenses)

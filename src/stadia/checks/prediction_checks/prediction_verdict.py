@@ -493,12 +493,14 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool, is_publish
 def is_compared(measured: FrameMeasurements) -> bool:
     """Return whether predicted depth was compared with the motion of matches in enough pairs for a verdict.
 
-    They decide if the error is below that of constant depth with its upper bound, or doubted with its lower bound.
+    It decides if its upper bound is below the error of constant depth, or its lower bound is doubtful. Fewer pairs and
+    matches (MIN_CONFIRMING_PAIRS, MIN_CONFIRMING_MATCHES) decide if they confirm the depth.
 
     measured: what was measured on the predicted maps.
     """
     if (bounds := _find_bounds(measured)) is None:
-        return _confirms_depth(measured)
+        few = _find_bounds(measured, MIN_CONFIRMING_PAIRS, MIN_CONFIRMING_MATCHES)
+        return few is not None and few[1] < GOOD_MATCH_ERROR
     return bounds[1] < MAX_MATCH_ERROR or bounds[0] > MAX_DOUBTFUL_MATCH_ERROR
 
 
@@ -523,7 +525,7 @@ def _explains_little(measured: FrameMeasurements, most: float) -> bool:
 
 def _confirms_depth(measured: FrameMeasurements) -> bool:
     """Return whether matches confirm the depth, so that weaker evidence cannot condemn it."""
-    bounds = _find_bounds(measured, MIN_CONFIRMING_PAIRS, MIN_CONFIRMING_MATCHES)
+    bounds = _find_bounds(measured)
     return bounds is not None and bounds[1] < GOOD_MATCH_ERROR
 
 

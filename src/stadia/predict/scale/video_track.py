@@ -47,6 +47,10 @@ MIN_SPEED = 0.5
 """Smallest assumed speed of a track, metres per second, in the choice of the time between two frames."""
 
 MAX_SRT_BYTES = 64 << 20
+MAX_LATITUDE_DEG = 90.0
+
+MIN_STATED = 0.5
+"""Smallest share of the subtitles with positions that must state a speed if these speeds are taken."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ _SRT_TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3})\s*-->")
 _NUMBER = r"\s*:?\s*(-?\d+\.?\d*)"
 _SRT_LATITUDE, _SRT_LONGITUDE = re.compile(rf"latitude{_NUMBER}"), re.compile(rf"longt?itude{_NUMBER}")
 _SRT_ALTITUDE = re.compile(rf"(?:rel_alt|altitude){_NUMBER}")
-_SRT_GPS = re.compile(r"GPS\s*\(\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*,\s*-?\d+\.?\d*(M?)", re.IGNORECASE)
+_SRT_GPS = re.compile(r"GPS\s*\(\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)(M?)", re.IGNORECASE)
 _SRT_SPEEDS = re.compile(r"H\.S\s*(-?\d+\.?\d*)m/s,?\s*V\.S\s*(-?\d+\.?\d*)m/s")
 
 
@@ -232,22 +236,27 @@ def _read_srt_rows(path: Path) -> list[tuple[tuple[float, float, float], float, 
         if latitude and longitude:
             row = float(latitude[1]), float(longitude[1]), float(altitude[1]) if altitude else 0.0
         elif old:
-            first, second = float(old[1]), float(old[2])
-            row = (first, second, 0.0) if old[3] else (second, first, 0.0)
+            first, second, third = map(float, old.groups()[:3])
+            row = (first, second, third) if old[4] else (second, first, 0.0)
         else:
             continue
         if row[:2] == (0.0, 0.0):  # The receiver had no fix.
             continue
+        if abs(row[0]) > MAX_LATITUDE_DEG:
+            fix = "correct the file: latitude is between -90 and 90 degrees"
+            raise DataError(path, found=f"latitude {row[0]:g}", expected="latitude and longitude of DJI", fix=fix)
         time_s = int(at[1]) * 3600 + int(at[2]) * 60 + int(at[3]) + int(at[4]) / 1000
         found.append((row, time_s, math.hypot(float(speeds[1]), float(speeds[2])) if speeds else None))
     return found
 
 
 def _read_srt(path: Path, video: Path) -> SpeedTrack | None:
-    stated = [(time_s, speed) for _, time_s, speed in _read_srt_rows(path) if speed is not None]
-    if len(stated) >= 2:
+    rows = _read_srt_rows(path)
+    stated = [(time_s, speed) for _, time_s, speed in rows if speed is not None]
+    if len(stated) >= max(MIN_STATED * len(rows), 2):
         times_s, speeds = np.array(stated).T
-        return SpeedTrack(path.name, times_s, speeds, MAX_LAG_S)
+        kept = np.concatenate([[True], np.diff(np.maximum.accumulate(times_s)) > 0])
+        return SpeedTrack(path.name, times_s[kept], speeds[kept], MAX_LAG_S)
     found = read_srt_positions(path)
     return None if found is None or found.times_s is None else _derive_speed(path.name, found, found.times_s, MAX_LAG_S)
 
