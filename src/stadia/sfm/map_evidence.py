@@ -784,7 +784,7 @@ def measure_evidence(
         speed_jump=measure_speed_jump(sparse),
         standing=measure_standing(pairs, sparse.camera.width),
         planar=planar,
-        covered=min(float((placed.sum() + in_other_parts) / len(placed)), 1.0),
+        covered=min((np.count_nonzero(placed) + in_other_parts) / np.size(placed), 1.0),
         open_focal=focal_deviation if planar > MAX_PLANAR else 0.0,
         zoomed=measure_zoom(pairs),
         has_camera=has_camera,
