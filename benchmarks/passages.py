@@ -56,7 +56,9 @@ def list_paragraphs(path: Path) -> Iterator[str]:
 
 
 def list_page_texts(path: Path) -> Iterator[str]:
-    yield from (" ".join(part.split()) for part in re.findall(r">([^<>{}]+)<", path.read_text(encoding="utf-8")))
+    """Yield whole sentences: tags within a line are left out, and a label keeps the hint behind its field."""
+    text = re.sub(r"</?(code|b|i|em|a|kbd|span|label|input)\b[^>]*>", " ", path.read_text(encoding="utf-8"))
+    yield from (" ".join(part.split()) for part in re.findall(r">([^<>{}]+)<", text))
 
 
 KINDS: dict[str, tuple[Callable[[Path], Iterator[str]], Callable[[], Iterator[Path]]]] = {
