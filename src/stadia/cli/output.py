@@ -66,7 +66,7 @@ def show_progress(idle: str = "working") -> Iterator[ProgressBars | ProgressLine
 
 
 def track_loop(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
-    """Open a progress display for this loop alone, in a command that also trains a network (a `TrackProgress`)."""
+    """Show the progress of one loop, in a command that also trains a network. It is a `TrackProgress`."""
     with show_progress() as shown:
         yield from shown.track(items, count, what)
 

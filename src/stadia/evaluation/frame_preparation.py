@@ -328,8 +328,8 @@ def bound_count(count: int, item_bytes: int) -> int:
     """Return how many items may wait in memory: at most `count`, fewer for larger items, and 0 for large ones.
 
     count: largest number of waiting items.
-    item_bytes: size of an item in bytes. Above LARGE_BYTES no item waits. Otherwise waiting items have
-        MAX_WAITING_BYTES together, but one may always wait.
+    item_bytes: size of an item in bytes. Above LARGE_BYTES no item may wait. Up to it, one may wait, and more while
+        all have at most MAX_WAITING_BYTES together.
     """
     return 0 if item_bytes > LARGE_BYTES else max(min(count, MAX_WAITING_BYTES // max(item_bytes, 1)), 1)
 

@@ -349,7 +349,7 @@ def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield the frames of a video from the last keyframe before a share of it on.
+    """Yield the frames of a video, from the last keyframe before the given share of its length.
 
     Indices of the frames are exact if the frame rate is constant.
 

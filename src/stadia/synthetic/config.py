@@ -16,7 +16,7 @@ Config = TypeVar("Config")
 
 def _check_odd(samples: int) -> int:
     if samples % 2 == 0:
-        raise ValueError("must be odd: the middle sample is the pixel's center")
+        raise ValueError("the number of samples must be odd, so that the middle one is the pixel's center")
     return samples
 
 

@@ -390,7 +390,12 @@ async def download_fixed(request: Request) -> Response:
     """Reply with the corrected result in a .zip archive."""
     fixed = _find(request).fixed
     if fixed is None:
-        raise ConfigError("result", found="nothing corrected", expected="a corrected result", fix="see the verdict")
+        raise ConfigError(
+            "corrected files",
+            found="none",
+            expected="a result with a convention that can be corrected",
+            fix="read its verdict",
+        )
     headers = {"content-disposition": 'attachment; filename="stadia-corrected.zip"'}
     return Response(await run_in_threadpool(pack_folder, fixed), media_type="application/zip", headers=headers)
 

@@ -33,9 +33,10 @@ PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 
 
 class LivePage:
-    """What the page shows.
+    """What the page of `stadia live` shows.
 
-    address: URL of the page, with a secret so that no other user or page of this machine can open it.
+    address: URL of the page. It has a secret, so that no other user of this machine, and no other page in its browser,
+        can open the page.
     """
 
     def __init__(self, address: str) -> None:

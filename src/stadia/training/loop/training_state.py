@@ -111,7 +111,7 @@ class Stopwatch:
         return {phase: seconds - lapped.get(phase, 0.0) for phase, seconds in self.totals.items()}
 
     def forget_steps(self) -> None:
-        """Start the medians again. Waits for the device."""
+        """Forget the measured steps, so that the medians start again. Waits for the device."""
         self.settle()
         self.steps.clear()
 
