@@ -68,7 +68,7 @@ def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
     if "init_depth_m" not in model.model_fields_set:
         model = model.model_copy(update={"init_depth_m": math.sqrt(least * most)})
     console.print(
-        f"labels are gray values divided by 255: loss.min_depth={least:.3g} and loss.max_depth={most:.4g} are set",
+        f"labels are gray values divided by 255, so loss.min_depth={least:.3g}, loss.max_depth={most:.4g} are set",
         markup=False,
     )
     return config.model_copy(update={"loss": loss, "model": model})
