@@ -23,7 +23,7 @@ from stadia.geometry.numpy_camera import Intrinsics, centered_K
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_upright_size
 from stadia.io.image_io import read_image, write_image
-from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, safe_join
+from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, read_lines, safe_join
 from stadia.io.output_files import check_output_folder
 from stadia.io.video_decoding import hash_source
 from stadia.networks.segmentation import Segmenter, load_panoptic_model, load_tflite_model
@@ -105,11 +105,9 @@ _YOLO_LINE = re.compile(r"\d+(?:\s+(?:0(?:\.\d+)?|1(?:\.0*)?|0?\.\d+)){4,}\s*$")
 
 
 def _has_yolo_labels(folder: Path) -> bool:
-    for path in sorted(folder.glob("*.txt"))[:8]:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            if _YOLO_LINE.match(stream.readline(1 << 16)):
-                return True
-    return False
+    files = sorted(folder.glob("*.txt"))[:8]
+    lines = (read_lines(path, expected="labels of YOLO")[:1] for path in files)
+    return any(_YOLO_LINE.match(line) for first in lines for line in first)
 
 
 def create_mask_maker(by: str) -> MaskMaker:
