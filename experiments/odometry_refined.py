@@ -6,8 +6,7 @@ frames.
 KITTI: a run of `experiments/real_stereo.py "data.offsets=[-1,1]"`, so that it has a pose network. Its 51 frames are 60
 m, too short for t_err. DEMO: a run of `stadia demo`, on an unseen road of 150 frames, rendered here. Prints one JSON
 object per sequence: t_err, r_err and ATE (SE(3)-aligned) by method, the reduction of ATE against the chained one,
-milliseconds per frame, and the memory after each third. `odometry_drift.py` measures a window that starts at the
-ground truth.
+milliseconds per frame, and the memory after each third.
 """
 
 from __future__ import annotations
