@@ -149,9 +149,10 @@ class NetworkDownloads:
     def _describe_row(self, row: NetworkRow) -> dict[str, Any]:
         about: dict[str, Any] = {**asdict(row), "key": self.shelf.find_key(row.name)}
         entry, job = PUBLISHED_NETWORKS.get(row.name), self._jobs.get(row.name)
-        if entry is not None and not row.is_here:
-            about["can_download"] = not entry.package
-            if job is not None and not job.done():
+        is_running = job is not None and not job.done()
+        if entry is not None and (is_running or not row.is_here):
+            about.update(is_here=False, can_download=not entry.package)
+            if is_running:
                 about["progress"] = min(count_downloaded_bytes(entry.repository) / entry.weight_bytes, 1.0)
             elif job is not None and isinstance(error := job.exception(), StadiaError):
                 about["error"] = describe_error(error)

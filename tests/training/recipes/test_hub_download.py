@@ -197,15 +197,13 @@ def test_the_app_downloads_with_progress(hub: Hub) -> None:
 
         assert find_row()["can_download"]
         assert client.post("/api/networks/moge-2-vitl/download", headers=headers).status_code == 422
-        hub.flips = True
-        client.post(f"/api/networks/{NAME}/download", headers=headers)
-        seen = []
-        for wanted in ("error", "is_here"):
+        seen: list[float | None] = []
+        for flips, wanted in ((True, "error"), (False, "is_here")):
+            hub.flips = flips
+            client.post(f"/api/networks/{NAME}/download", headers=headers)
             while not (row := find_row()).get(wanted):
                 assert len(seen) < 1000
                 seen.append(row.get("progress"))
                 sleep(0.02)
-            hub.flips = False
-            client.post(f"/api/networks/{NAME}/download", headers=headers)
         assert find_row()["key"] == 1
         assert all(0 <= progress <= 1 for progress in seen if progress is not None)
