@@ -160,7 +160,9 @@ def measure_map(out: Path) -> dict[str, object]:
             place = folder / f"{name}.map"
             try:
                 if name == "panorama":
-                    T = map_panorama(video, out=place).T_world_camera
+                    mapped = map_panorama(video, out=place)
+                    T, row["verdict"] = mapped.T_world_camera, mapped.evidence.judge()
+                    row["held_out_within"] = mapped.evidence.within
                 else:
                     T = map_video(video, camera=CameraConfig(horizontal_fov_deg=90), out=place).T_world_camera
             except StadiaError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stadia.sfm import camera_search
-from stadia.sfm.camera_search import START_FOVS_DEG, FoundCamera, LensIntervals, find_camera
+from stadia.sfm.camera_search import START_FOVS_DEG, FoundCamera, LensIntervals, choose_best, find_camera
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.sparse_map import LensCamera
 
@@ -42,4 +42,27 @@ def test_one_start_confirms_an_earlier_camera_or_all_are_tried(
         assert found.starts_agree
         assert found.start_spread == pytest.approx(focal - 1)
     else:
-        assert len(tried) > len(START_FOVS_DEG)
+        assert len(tried) == len(START_FOVS_DEG) + agree  # these starts agree with one another
+
+
+@pytest.mark.parametrize(
+    ("shifts", "costs", "registered", "agrees"),
+    [
+        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), 1.0, True),  # blurred images: no fair model, but one focal length
+        ((0.0, 0.03), (0.4, 0.4), 1.0, False),
+        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), 0.5, True),
+        ((0.0, 0.01, 0.02, 0.3, 0.4, 0.5), (0.4,) * 3 + (0.9,) * 3, 1.0, False),  # not most of them
+        ((0.0, 0.01, 0.02, 0.2), (0.4, 0.4, 0.4, 0.41), 1.0, False),  # a rival that is as good
+        ((0.0, 0.03), (0.2, 0.2), 1.0, True),
+        ((0.0, 0.05), (0.2, 0.2), 1.0, False),
+    ],
+)
+def test_starts_agree_by_a_fair_model_or_by_their_number(shifts, costs, registered, agrees):
+    starts = [
+        replace(BEFORE, camera=replace(BEFORE.camera, focal_px=(1 + shift) * 55), cost=cost, registered=registered)
+        for shift, cost in zip(shifts, costs, strict=True)
+    ]
+    best = choose_best(starts)
+    assert best.starts_agree == agrees
+    if agrees:
+        assert best.start_spread == pytest.approx(max(shifts))

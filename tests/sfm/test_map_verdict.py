@@ -275,7 +275,8 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
 )
 def test_each_sign_decides_alone(field, value, grade):
     verdict = judge_map(replace(EVIDENCE, **{field: value}))
-    assert (verdict.grade, [reason.field for reason in verdict.reasons]) == (grade, [field])
+    assert (verdict.grade, [reason.field for reason in verdict.list_reasons("path")]) == (grade, [field])
+    assert verdict.camera == ("doubtful" if grade == UNUSABLE else "usable")  # A wrong path bends the focal length.
     first, *rest = describe_verdict(verdict)
     assert first.startswith(f"verdict: {grade}: ")
     assert len(rest) == 1 + (grade == UNUSABLE)

@@ -64,6 +64,8 @@ def test_a_walk_through_a_room_is_mapped(tmp_path: Path) -> None:
     np.testing.assert_allclose(turns, 5 * np.arange(1, 5), atol=0.3)
     record = json.loads((found.folder / "map.json").read_text())
     assert record["format"] == "stadia-panorama-map"
+    assert record["verdict"] == {"grade": "not judged", "reason": "matches compare 1 pair of keyframes"}
+    assert record["held_out_within"] > 0.8
     assert {"colmap/rigs.bin", "points.ply", "trajectory.txt", "trajectory_tum.txt"} <= record["files"].keys()
     assert len(list((found.folder / "images" / record["views"][0]["name"]).glob("*.jpg"))) >= 4
 

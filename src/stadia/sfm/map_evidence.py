@@ -587,7 +587,7 @@ class MapEvidence:
 class MapReason:
     """One measurement of `MapEvidence` that is beyond its limit.
 
-    field: name of the field of `MapEvidence`.
+    field: name of the field of `MapEvidence`; "path" if an unusable path speaks against the camera.
     value: the measurement.
     limit: its limit.
     grade: the grade that the path or the camera gets at best with this fault.
@@ -608,8 +608,8 @@ class MapVerdict:
     A path can be right although the images leave the camera open: in a straight drive or over flat ground.
 
     path: grade of poses and points.
-    camera: grade of focal length and distortion: usable if the user gave them or the images determine them, else
-        doubtful.
+    camera: grade of focal length and distortion: usable if the user gave them, or the images determine them and the
+        path is not unusable; else doubtful.
     reasons: the measurements beyond their limit, the most serious first; empty if both grades are usable.
     evidence: all measurements.
     """
@@ -727,14 +727,17 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         ("held_out_within", found.held_out_within, MIN_HELD_OUT, doubtful),
         ("placed", found.placed, MIN_PLACED, doubtful),
     )
-    yield from (MapReason(*fault) for fault in too_large if fault[1] > fault[2])
-    yield from (MapReason(*fault) for fault in too_small if fault[1] < fault[2])
+    faults = [MapReason(*fault) for fault in too_large if fault[1] > fault[2]]
+    faults += [MapReason(*fault) for fault in too_small if fault[1] < fault[2]]
+    yield from faults
     if math.isnan(found.held_out_px):
         yield MapReason("held_out_px", 0.0, 0.0, doubtful)
     if found.has_camera:
         return
     if not found.is_camera_determined:
         yield MapReason("is_camera_determined", 0.0, 1.0, doubtful, CAMERA)
+    elif any(fault.grade == unusable for fault in faults):
+        yield MapReason("path", 0.0, 1.0, doubtful, CAMERA)
     if found.planar > MAX_PLANAR and found.view_turn_deg < MIN_PLANE_TURN_DEG:
         yield MapReason("planar", found.planar, MAX_PLANAR, doubtful, CAMERA)
 

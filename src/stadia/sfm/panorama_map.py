@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
 from stadia.io.video_decoding import estimate_frame_count, hash_video, stream_video
 from stadia.sfm.map_files import COLMAP, IMAGES, check_map_folder, digest_files, write_trajectories
+from stadia.sfm.panorama_evidence import HeldOutPair, PanoramaEvidence, PanoramaGrade, compare_held_out
 from stadia.sfm.reconstruction import MAX_ERROR_PX, MAX_POSE_ERROR_PX, Workers
 from stadia.sfm.sparse_map import (
     MAX_FRAMES_BETWEEN,
@@ -40,8 +42,10 @@ ROWS = ((0, 6),)
 
 FOV_DEG, MAX_SIDE = 90.0, 512
 MAX_FEATURES = 1500
-NEIGHBORS = (1, 2, 3, 5)
-"""Differences in number of the keyframes that are matched. Places that the camera visits again are not searched."""
+NEIGHBORS, HELD_OUT = (1, 2, 3, 5), (4,)
+"""Differences in number of the keyframes that are matched for the map, and afterwards to judge it. Places that the
+camera visits again are not searched.
+"""
 
 TRACKED_SIZE = 512, 256
 """Width and height of the panoramas, pixels, in which motion is tracked to choose keyframes."""
@@ -53,11 +57,6 @@ MIN_TRACKED = 0.5
 """Share of the points that are tracked, below which a frame becomes a keyframe."""
 
 MIN_KEYS = 4
-MIN_PLACED = 0.8
-"""Smallest share of keyframes with a pose in a map that is not doubtful."""
-
-MIN_ANGLE_DEG = 2.0
-"""Smallest median angle of triangulation, degrees, in a map that is not doubtful."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,29 +68,19 @@ class PanoramaMap:
         interpolated.
     points: (P, 3), in the unit of the map.
     noise_px: mean reprojection error, pixels of a view.
-    angle_deg: median angle of triangulation of the points, degrees.
+    evidence: what speaks for and against the map.
     """
 
     folder: Path
     placed: Sequence[PlacedFrame]
     points: Array
     noise_px: float
-    angle_deg: float
+    evidence: PanoramaEvidence
 
     @property
     def T_world_camera(self) -> Array:
         """Return the poses (N, 4, 4) of all frames, camera to world, up to scale; NaN if a frame is lost."""
         return np.asarray(np.linalg.inv(stack_poses(self.placed)), np.float64)
-
-    def describe_doubt(self) -> str:
-        """Return why the map is doubtful; "" if nothing speaks against it."""
-        counts = count_status(self.placed)
-        keys, lost = counts.get(FrameStatus.KEY, 0), counts.get(FrameStatus.LOST, 0)
-        if lost > (1 - MIN_PLACED) * len(self.placed):
-            return f"{lost} of {len(self.placed)} frames have no pose ({keys} keyframes have one)"
-        if self.angle_deg < MIN_ANGLE_DEG:
-            return f"the median angle of triangulation is {self.angle_deg:.1f} degrees: the camera hardly moved"
-        return ""
 
 
 def map_panorama(
@@ -118,9 +107,11 @@ def map_panorama(
         if len(keys) < MIN_KEYS:
             fix = "film while you walk; a camera that stands or turns on the spot gives no map"
             raise DataError(source, found=f"{len(keys)} frames that differ", expected=f"{MIN_KEYS}", fix=fix)
-        model = _reconstruct(source, work, views, [frames[key] for key in keys], track)
+        names = [frames[key][0] for key in keys]
+        model = _reconstruct(source, work, views, names, track)
+        pairs = list(compare_held_out(model, _match_held_out(work, model, views, names, track)))
         for _ in track(range(1), 1, "writing"):
-            return _write(folder, source, content, work, model, views, frames, has_views=has_views)
+            return _write(folder, source, content, work, model, views, frames, pairs, has_views=has_views)
     raise AssertionError
 
 
@@ -176,9 +167,7 @@ class KeyFrameChooser:
         return True
 
 
-def _reconstruct(
-    source: Path, work: Path, views: Sequence[View], keys: Sequence[tuple[str, float | None]], track: TrackProgress
-) -> Any:
+def _reconstruct(source: Path, work: Path, views: Sequence[View], keys: Sequence[str], track: TrackProgress) -> Any:
     """Return the pycolmap.Reconstruction of the keyframes, in the world of the first frame with a pose."""
     pycolmap = import_pycolmap()
     database, threads = work / "database.db", os.cpu_count() or 1
@@ -191,7 +180,7 @@ def _reconstruct(
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.num_threads, extraction.use_gpu, extraction.sift.max_num_features = threads, False, MAX_FEATURES
     for view in track(views, len(views), "finding features"):
-        names = [f"{view.name}/{name}.jpg" for name, _ in keys]
+        names = [f"{view.name}/{name}.jpg" for name in keys]
         pycolmap.extract_features(
             str(database), str(work / IMAGES), names, pycolmap.CameraMode.PER_FOLDER, reader, extraction
         )
@@ -200,7 +189,7 @@ def _reconstruct(
     rig.cameras = [_make_rig_camera(pycolmap, view, camera, is_first=view is views[0]) for view in views]
     with pycolmap.Database.open(str(database)) as store:
         pycolmap.apply_rig_config([rig], store)
-    _match_neighbors(pycolmap, work, views, keys, threads, track)
+    _match_views(work, views, keys, NEIGHBORS, threads, track)
     options = _make_mapping_options(pycolmap, threads)
     with Workers(threads, track).count_steps(len(keys), "mapping") as step:
         models = pycolmap.incremental_mapping(str(database), str(work), str(work), options, next_image_callback=step)
@@ -222,31 +211,57 @@ def _make_rig_camera(pycolmap: Any, view: View, camera: Any, *, is_first: bool) 
     return config
 
 
-def _match_neighbors(
-    pycolmap: Any,
+def _match_views(
     work: Path,
     views: Sequence[View],
-    keys: Sequence[tuple[str, float | None]],
+    keys: Sequence[str],
+    differences: Sequence[int],
     threads: int,
     track: TrackProgress,
-) -> None:
-    """Match each view with the same view and its two neighbors in near keyframes."""
+) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Match each view with the same view and its two neighbors in the keyframes at some differences in number.
+
+    Returns the names of the matched views, by the names of their keyframes.
+    """
+    pycolmap = import_pycolmap()
     matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
     matching.num_threads, matching.use_gpu = threads, False
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.max_error, verification.ransac.random_seed = MAX_ERROR_PX, 0
     pairing.match_list_path = str(work / "pairs.txt")
+    matched = dict[tuple[str, str], list[tuple[str, str]]]()
     for number in track(range(len(keys)), len(keys), "matching"):
-        lines = [
-            f"{view.name}/{keys[number][0]}.jpg {views[(row + turn) % len(views)].name}/{keys[number + apart][0]}.jpg"
-            for apart in NEIGHBORS
-            if number + apart < len(keys)
-            for row, view in enumerate(views)
-            for turn in (-1, 0, 1)
-        ]
+        ends = [(keys[number], keys[number + apart]) for apart in differences if number + apart < len(keys)]
+        for first, second in ends:
+            matched[first, second] = [
+                (f"{view.name}/{first}.jpg", f"{views[(row + turn) % len(views)].name}/{second}.jpg")
+                for row, view in enumerate(views)
+                for turn in (-1, 0, 1)
+            ]
+        lines = [" ".join(pair) for pairs in map(matched.__getitem__, ends) for pair in pairs]
         if lines:
             Path(pairing.match_list_path).write_text("\n".join(lines) + "\n", encoding="utf-8")
             pycolmap.match_image_pairs(str(work / "database.db"), matching, pairing, verification)
+    return matched
+
+
+def _match_held_out(
+    work: Path, model: Any, views: Sequence[View], keys: Sequence[str], track: TrackProgress
+) -> dict[tuple[str, str], list[tuple[Any, Any, NDArray[np.integer]]]]:
+    """Match the keyframes that the map did not match; return the matches of views with a pose."""
+    pycolmap = import_pycolmap()
+    matched = _match_views(work, views, keys, HELD_OUT, os.cpu_count() or 1, track)
+    placed = {image.name: image for image in model.images.values() if image.has_pose}
+    with pycolmap.Database.open(str(work / "database.db")) as store:
+        return {
+            ends: [
+                (placed[first], placed[second], np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2))
+                for first, second in pairs
+                if first in placed and second in placed
+                for geometry in [store.read_two_view_geometry(placed[first].image_id, placed[second].image_id)]
+            ]
+            for ends, pairs in matched.items()
+        }
 
 
 def _make_mapping_options(pycolmap: Any, threads: int) -> Any:
@@ -313,13 +328,15 @@ def _write(
     model: Any,
     views: Sequence[View],
     frames: Sequence[tuple[str, float | None]],
+    pairs: Sequence[HeldOutPair],
     *,
     has_views: bool,
 ) -> PanoramaMap:
     points = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
-    found = PanoramaMap(
-        folder, _place_frames(model, frames), points, model.compute_mean_reprojection_error(), _measure_angle_deg(model)
-    )
+    placed = _place_frames(model, frames)
+    share = 1 - count_status(placed).get(FrameStatus.LOST, 0) / len(placed)
+    evidence = PanoramaEvidence(share, _measure_angle_deg(model), pairs)
+    found = PanoramaMap(folder, placed, points, model.compute_mean_reprojection_error(), evidence)
     model.extract_colors_for_all_images(str(work / IMAGES))
     with atomic_folder(folder, replace=True) as new:
         (new / COLMAP).mkdir()
@@ -333,7 +350,7 @@ def _write(
 
 
 def _make_record(source: Path, content: str, found: PanoramaMap, views: Sequence[View]) -> dict[str, object]:
-    doubt = found.describe_doubt()
+    grade, reason = found.evidence.judge()
     return {
         "format": FORMAT,
         "source": source.name,
@@ -341,8 +358,9 @@ def _make_record(source: Path, content: str, found: PanoramaMap, views: Sequence
         "projection": "equirectangular",
         "points": len(found.points),
         "noise_px": found.noise_px,
-        "angle_deg": found.angle_deg,
-        "verdict": {"grade": "doubtful" if doubt else "not judged", "reason": doubt},
+        "angle_deg": found.evidence.angle_deg,
+        "held_out_within": None if math.isnan(found.evidence.within) else found.evidence.within,
+        "verdict": {"grade": grade, "reason": reason},
         "views": [
             {"name": view.name, "K": view.K.tolist(), "R_panorama_view": view.R_panorama_view.tolist()}
             for view in views
@@ -366,12 +384,15 @@ def describe_panorama_map(found: PanoramaMap) -> Iterator[str]:
     placed = len(found.placed) - counts.get(FrameStatus.LOST, 0)
     yield (
         f"{found.folder}: {placed} of {len(found.placed)} panoramas placed, {counts.get(FrameStatus.KEY, 0)} key"
-        f" frames, {len(found.points)} points, {found.noise_px:.2f} px, median angle {found.angle_deg:.1f} degrees"
+        f" frames, {len(found.points)} points, {found.noise_px:.2f} px, median angle"
+        f" {found.evidence.angle_deg:.1f} degrees"
     )
     yield f"  camera: equirectangular, mapped as {sum(count for _, count in ROWS)} level views of {FOV_DEG:.0f} degrees"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in counts.items())}"
-    doubt = found.describe_doubt()
-    yield f"map: {f'doubtful: {doubt}' if doubt else 'not judged; look at points.ply before you use it'}"
+    grade, reason = found.evidence.judge()
+    if grade == PanoramaGrade.USABLE:
+        reason = f"{found.evidence.within:.0%} of the matches that were held out agree with it; drift is not judged"
+    yield f"map: {grade}: {reason}"
 
 
 def refuse_options(source: Path, given: dict[str, object]) -> None:
