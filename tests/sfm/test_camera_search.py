@@ -66,3 +66,17 @@ def test_starts_agree_by_a_fair_model_or_by_their_number(shifts, costs, register
     assert best.starts_agree == agrees
     if agrees:
         assert best.start_spread == pytest.approx(max(shifts))
+
+
+@pytest.mark.parametrize(("factors", "tried"), [((1.0, 1.4, 0.7), 3), ((1.0, 1.1, 0.9), 7)])
+def test_an_open_focal_length_ends_the_search(monkeypatch, factors, tried):
+    found = []
+
+    def try_start(database, names, start, given, angle_deg, workers):
+        camera = replace(BEFORE.camera, focal_px=factors[len(found) % len(factors)] * BEFORE.camera.focal_px)
+        found.append(replace(BEFORE, camera=camera, cost=0.1))
+        return found[-1]
+
+    monkeypatch.setattr(camera_search, "try_start", try_start)
+    assert not find_camera(Path("x.db"), range(9), 48, 64, given=None, workers=Workers(1)).starts_agree
+    assert len(found) == tried

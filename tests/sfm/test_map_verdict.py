@@ -358,6 +358,32 @@ def test_a_cut_is_where_no_pair_connects_both_sides():
     assert not is_ordered([pair for pair in pairs if pair.second - pair.first > 1], keys)
 
 
+def test_photos_in_no_order_match_others_than_the_next_best():
+    _, pairs = make_world()
+    place = np.random.default_rng(0).permutation(COUNT)
+    ends = [(int(place[pair.first]), int(place[pair.second])) for pair in pairs]
+    shuffled = [replace(pair, first=min(two), second=max(two)) for pair, two in zip(pairs, ends, strict=True)] + [
+        replace(pairs[0], first=row, second=row + 1, is_held=pairs[0].is_held[:20]) for row in range(COUNT - 1)
+    ]
+    assert not is_ordered(shuffled, list(range(COUNT)))
+
+
+@pytest.mark.parametrize(("count", "grade"), [(2, "usable"), (3, "doubtful")])
+def test_several_weak_signs_together_make_a_map_doubtful(count, grade):
+    weak = {"turn_deg": 2.7, "unexplained": 0.44, "held_out_within": 0.85}
+    verdict = judge_map(replace(EVIDENCE, **dict(list(weak.items())[:count])))
+    assert verdict.path == grade
+    assert [reason.field for reason in verdict.reasons] == ["near"] * (count > 2)
+    assert ("3 of six signs" in next(iter(describe_verdict(verdict)))) == (count > 2)
+
+
+@pytest.mark.parametrize(("field", "value"), [("speed_jump", 30.0), ("kink_deg", 80.0), ("reversing", 0.5)])
+def test_the_steps_of_photos_in_no_order_say_nothing(field, value):
+    found = replace(EVIDENCE, **{field: value})
+    assert judge_map(found).path != "usable"
+    assert judge_map(replace(found, is_ordered=False)).path == "usable"
+
+
 def test_a_split_map_keeps_points_that_a_part_sees_twice():
     sparse, _ = make_world()
     first, second = (select_frames(sparse, rows) for rows in np.split(np.arange(COUNT), [5]))

@@ -288,6 +288,11 @@ all must end there: blurred or compressed images raise the cost of a right model
 MIN_ALLIES = 3
 """Fewest starts that end at one focal length before it is claimed without a fair model."""
 
+MAX_OPEN_DIFFERENCE = 0.25
+"""Relative difference of two focal lengths of fair models from which the focal length is open: a plane, or a camera
+that only turns, fits with each of them, and no further start changes that.
+"""
+
 AGAIN_FACTORS = 0.8, 1.25
 """Factors on the best focal length found so far: further starts begin there if other starts ended elsewhere."""
 
@@ -349,8 +354,13 @@ class FoundCamera:
 
     @property
     def does_turn(self) -> bool:
-        """Return whether the largest rotation between two keyframes suffices to claim a focal length."""
-        return self.intervals.turn_deg >= MIN_TURN_DEG
+        """Return whether all keyframes may turn far enough to claim a focal length, if these turn half as far."""
+        return self.intervals.turn_deg >= MIN_TURN_DEG / 2
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether models of very different focal lengths fit equally well."""
+        return self.is_fair and self.start_spread > MAX_OPEN_DIFFERENCE
 
     @property
     def is_fair(self) -> bool:
@@ -400,7 +410,7 @@ def find_camera(
         if not starts:
             continue
         best = choose_best(starts)
-        if best.starts_agree or (best.is_fair and not best.does_turn):
+        if best.starts_agree or best.is_open or (best.is_fair and not best.does_turn):
             break
         if best.is_fair:  # A right result is found again from other focal lengths and another first pair.
             plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))

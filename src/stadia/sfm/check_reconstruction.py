@@ -288,10 +288,10 @@ def _list_pairs(agreement: MatchAgreement, posed: PosedImages) -> tuple[PairAgre
     )
 
 
-_IGNORED = frozenset({"placed"})
-"""Reasons of `judge_map` that say nothing about given poses: images without a pose are counted elsewhere."""
-
-_OF_ORDER = frozenset({"reversing", "speed_jump", "kink_deg"})
+_IGNORED = frozenset({"placed", "near"})
+"""Reasons of `judge_map` that say nothing about given poses: images without a pose are counted elsewhere, and poses of
+other sensors leave more signs.
+"""
 
 
 def _judge_path(
@@ -302,13 +302,13 @@ def _judge_path(
     if len(view.pairs) < 2 or count < MIN_CROSSING:
         return None, (), Judgement(Grade.NOT_JUDGED, "too few images with poses match each other", basis)
     T_world_camera = np.asarray(np.linalg.inv(view.posed.T_camera_world))
-    evidence = measure_evidence(sparse, view.pairs, T_world_camera, has_camera=False)
+    evidence = measure_evidence(sparse, view.pairs, T_world_camera, has_camera=False, is_ordered=matches.is_ordered)
     if evidence.unexplained > MAX_UNEXPLAINED:  # poses of other sensors need not fit within MOTION_PX of 640
         coarse = view_matches(view.posed, matches, MOTION_PX / MAX_ERROR)
         shares = measure_unexplained(triangulate_view(coarse), coarse.pairs)
         evidence = replace(evidence, unexplained=find_worst_place(shares))
-    ignored = _IGNORED if matches.is_ordered else _IGNORED | _OF_ORDER
-    reasons = tuple(reason for reason in judge_map(evidence).list_reasons(PATH) if reason.field not in ignored)
+    found = judge_map(evidence).list_reasons(PATH)
+    reasons = tuple(reason for reason in found if reason.field not in _IGNORED)
     if search.found is not None:
         fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} after the fix"
         return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {fits}", basis)

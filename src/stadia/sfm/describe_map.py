@@ -140,6 +140,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
         "is_camera_determined": "the video does not show it",
         "path": "it comes from an unusable path",
+        "near": "{value:.0f} of six signs of wrong poses are near their limits",
     }
 
     def list_texts(of: str) -> list[str]:

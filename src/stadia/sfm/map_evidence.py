@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.sfm.camera_search import measure_turn_deg
-from stadia.sfm.pair_matching import FramePair, list_neighbors
+from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
 
@@ -307,8 +307,9 @@ def select_frames(sparse: SparseMap, rows: NDArray[np.int64]) -> SparseMap:
 
 
 def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
-    """Compare the rotation between successive keyframes in the map with the rotation from their matches alone.
+    """Compare the rotation between keyframes in the map with the rotation from their matches alone.
 
+    Each keyframe is compared with the one that it shares the most matches with: in a video the one before or after it.
     An essential matrix leaves two rotations, half a turn apart. Which one puts the points in front of both cameras is
     uncertain for a plane, so the nearer one counts. An error of half a turn about the direction of motion is not seen.
 
@@ -317,9 +318,11 @@ def measure_turns(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
 
     Returns (N,) angles between both rotations, degrees.
     """
-    neighbors = set(list_neighbors(sparse.frames.tolist(), 1))
-    found = [pair for pair in pairs if (pair.first, pair.second) in neighbors and len(pair.is_held) >= MIN_MATCHES]
-    differences = []
+    strongest = dict[int, FramePair]()
+    for pair in sorted(select_pairs(sparse, pairs), key=lambda pair: len(pair.is_held)):
+        strongest[pair.first] = strongest[pair.second] = pair
+    unique = {(pair.first, pair.second): pair for pair in strongest.values() if len(pair.is_held) >= MIN_MATCHES}
+    found, differences = [unique[ends] for ends in sorted(unique)], []
     for pair in found[:: -(-len(found) // MAX_TURNS) or 1]:
         if (motion := _find_motion(sparse, pair)) is None:
             continue
@@ -553,6 +556,7 @@ class MapEvidence:
     unexplained: share of the matches of distant keyframes that fit an essential matrix of their own but not the map's
         poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
+    is_ordered: whether the images are in the order of the path, as in a video; else nothing is said about its steps.
     view_turn_deg: largest rotation between two keyframes, degrees.
     aside: share of the pairs of expanding images that show another direction of motion than the path.
     kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is not a
@@ -575,6 +579,7 @@ class MapEvidence:
     road_drift: float = 1.0
     unexplained: float = 0.0
     is_camera_determined: bool = True
+    is_ordered: bool = True
     covered: float = 1.0
     open_focal: float = 0.0
     view_turn_deg: float = 0.0
@@ -587,7 +592,8 @@ class MapEvidence:
 class MapReason:
     """One measurement of `MapEvidence` that is beyond its limit.
 
-    field: name of the field of `MapEvidence`; "path" if an unusable path speaks against the camera.
+    field: name of the field of `MapEvidence`; "near" for several signs that are near their limits; "path" if an
+        unusable path speaks against the camera.
     value: the measurement.
     limit: its limit.
     grade: the grade that the path or the camera gets at best with this fault.
@@ -690,6 +696,17 @@ KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fit
 """
 
 
+NEAR_SHARE, MAX_NEAR = 0.6, 2
+"""Share of its limit from which a sign counts as near it, and most such signs of a usable map.
+
+Right maps of strangers' videos have none or one, and one of them two. A walk whose first frames are misplaced, by 19 %
+of its path, has five, none of them beyond its limit.
+"""
+
+OF_ORDER = frozenset({"reversing", "speed_jump", "kink_deg"})
+"""Measurements of the steps of a path, which photos without order do not show."""
+
+
 def judge_map(evidence: MapEvidence) -> MapVerdict:
     """Compare the measurements on a map with their limits; the worst reason decides on the grade of path and camera."""
     reasons = {(reason.of, reason.field): reason for reason in reversed(list(_list_faults(evidence)))}
@@ -728,8 +745,11 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         ("placed", found.placed, MIN_PLACED, doubtful),
     )
     faults = [MapReason(*fault) for fault in too_large if fault[1] > fault[2]]
+    faults = [fault for fault in faults if found.is_ordered or fault.field not in OF_ORDER]
     faults += [MapReason(*fault) for fault in too_small if fault[1] < fault[2]]
     yield from faults
+    if not faults and (near := _count_near(found)) > MAX_NEAR:
+        yield MapReason("near", float(near), float(MAX_NEAR), doubtful)
     if math.isnan(found.held_out_px):
         yield MapReason("held_out_px", 0.0, 0.0, doubtful)
     if found.has_camera:
@@ -742,6 +762,19 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         yield MapReason("planar", found.planar, MAX_PLANAR, doubtful, CAMERA)
 
 
+def _count_near(found: MapEvidence) -> int:
+    """Return how many of the signs that a few wrong poses leave are near their limit or beyond it."""
+    signs = (
+        found.turn_deg / MAX_TURN_ERROR_DEG,
+        found.unexplained / MAX_UNEXPLAINED,
+        found.aside / MAX_ASIDE,
+        found.contradicted / MAX_CONTRADICTED,
+        found.speed_jump / MAX_SPEED_JUMP * found.is_ordered,
+        (1 - found.held_out_within) / (1 - MIN_HELD_OUT),
+    )
+    return sum(sign > NEAR_SHARE for sign in signs)
+
+
 def measure_evidence(
     sparse: SparseMap,
     pairs: Sequence[FramePair],
@@ -750,6 +783,7 @@ def measure_evidence(
     has_camera: bool,
     road_drift: float = 1.0,
     is_camera_determined: bool = True,
+    is_ordered: bool = True,
     focal_deviation: float = 0.0,
     in_other_parts: int = 0,
     first: int = 0,
@@ -762,6 +796,7 @@ def measure_evidence(
     has_camera: whether the user gave the camera.
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
+    is_ordered: whether the images are in the order of the path.
     focal_deviation: standard deviation of the estimated focal length as its share; 0 for a given or assumed camera.
     in_other_parts: number of frames that have a pose in other parts of the video.
     first: index of the first of these frames in the video.
@@ -794,6 +829,7 @@ def measure_evidence(
         road_drift=road_drift,
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
         is_camera_determined=is_camera_determined,
+        is_ordered=is_ordered,
         view_turn_deg=measure_turn_deg(sparse),
         aside=measure_aside(sparse, pairs),
         kink_deg=kink_deg,

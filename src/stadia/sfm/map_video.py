@@ -35,7 +35,7 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
-VERSION = 5
+VERSION = 6
 """Version of the files of finished stages; stages of another version are not read."""
 
 
@@ -149,6 +149,7 @@ def map_video(
                 road_drift=1.0 if road is None else road.drift,
                 first=stream.first,
                 is_camera_determined=estimate.origin in ("given", "estimated"),
+                is_ordered=ordered,
                 focal_deviation=estimate.find_focal_deviation(),
                 in_other_parts=sum(int(np.isfinite(stack_poses(part)).all((1, 2)).sum()) for part in parts),
             )

@@ -38,6 +38,9 @@ SIMILAR_PHOTOS = 20
 MIN_ORDERED = 0.5
 """Share of the pairs of successive images that must match for images to count as ordered (a video)."""
 
+MIN_NEXT = 0.5
+"""Share of the images that must match the one before or after them best for images to count as ordered."""
+
 MIN_BRIDGE = 15
 """Fewest verified matches of a pair of keyframes that connects them; with no such pair across a place, it is a cut.
 COLMAP's default.
@@ -229,10 +232,18 @@ def list_photo_pairs(files: Mapping[int, Path]) -> list[tuple[int, int]]:
 
 
 def is_ordered(pairs: Sequence[FramePair], keys: Sequence[int]) -> bool:
-    """Return whether at least half of the pairs of successive keyframes match, as in a video."""
-    matched = {(pair.first, pair.second) for pair in pairs if len(pair.is_held) >= MIN_BRIDGE}
-    neighbors = list_neighbors(keys, 1)
-    return sum(pair in matched for pair in neighbors) >= MIN_ORDERED * len(neighbors)
+    """Return whether images have the order of a video.
+
+    At least MIN_ORDERED of the successive keyframes match, and at least MIN_NEXT of the matching keyframes match the
+    one before or after them best.
+    """
+    found = [pair for pair in pairs if len(pair.is_held) >= MIN_BRIDGE]
+    neighbors, best = set(list_neighbors(keys, 1)), dict[int, tuple[int, int]]()
+    for pair in sorted(found, key=lambda pair: len(pair.is_held)):
+        best[pair.first] = best[pair.second] = (pair.first, pair.second)
+    matching = neighbors & {(pair.first, pair.second) for pair in found}
+    are_next = sum(ends in neighbors for ends in best.values())
+    return len(matching) >= MIN_ORDERED * len(neighbors) and are_next >= MIN_NEXT * len(best)
 
 
 def find_cuts(pairs: Sequence[FramePair], keys: Sequence[int]) -> list[int]:
