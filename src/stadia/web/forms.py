@@ -207,7 +207,7 @@ async def read_json_body(request: Request) -> Any:
         data += chunk
         if len(data) > MAX_JSON_BYTES:
             raise DataError(
-                "request", found=f"more than {MAX_JSON_BYTES} bytes", expected="less", fix="reload the page"
+                "request", found=f"more than {MAX_JSON_BYTES} bytes", expected="fewer", fix="send fewer values"
             )
     return parse_json("request", data.decode("utf-8", "replace"), "JSON")
 

@@ -92,7 +92,7 @@ class SideMeasurement:
         return max(self.forward, self.backward) >= MIN_SWEEP_RATIO * min(self.forward, self.backward)
 
     def evidence(self, t_x: float) -> dict[str, Any]:
-        """Return a table of the given sign of the baseline and the other one."""
+        """Return a table of the measurements for the sign of the baseline as given, and for the other sign."""
         order = slice(None, None, -1 if t_x > 0 else 1)
         sides = {
             "hypothesis": ("as given", "the other way round"),

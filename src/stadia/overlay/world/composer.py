@@ -251,7 +251,7 @@ class CompositeSource(Protocol):
         """Return the number of images; None if it is unlimited."""
 
     def pair(self, number: int) -> CompositePair:
-        """Return the parts of the n-th sample, without opening an image."""
+        """Return the names of foreground and background of the n-th sample, without opening an image."""
         ...
 
     def composed(self, number: int) -> CompositeSample:

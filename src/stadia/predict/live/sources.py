@@ -162,7 +162,7 @@ SOURCES: dict[str, SourceKind] = {
 
 
 def find_source(text: str) -> tuple[str, SourceKind]:
-    """Find the kind of source that a text names; returns its name and the kind.
+    """Return the name and the kind of the live source that opens a text, such as an address or a path.
 
     Raises ConfigError if no kind recognizes the text, DataError for a missing file.
     """
