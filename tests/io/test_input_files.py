@@ -15,6 +15,7 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.io import array_files, input_files
 from stadia.io.array_files import list_npz_arrays, open_npy, open_npz, read_npy, read_npz
 from stadia.io.input_files import (
+    check_no_archive,
     name_parser_errors,
     parse_integer,
     read_bytes,
@@ -335,3 +336,26 @@ def test_rows_of_a_json_list_are_read_one_by_one_and_damage_is_named(tmp_path: P
         _refused(lambda: list(stream_json_rows(table, expected="rows", max_bytes=1 << 20)), "sample.json")
     table.write_text("[]")
     assert list(stream_json_rows(table, expected="rows", max_bytes=1 << 20)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "found"),
+    [
+        ("cam.mjpeg", None, "a stream of JPEG pictures"),
+        ("shards", ("index.json", "shard.00000.mds"), "a shard of MosaicML"),
+        ("images.zarr", (".zgroup", "0.0"), "a Zarr store"),
+        ("photo.EXR", None, "a picture of floats (linear light)"),
+    ],
+)
+def test_files_that_others_pass_as_images_are_named(tmp_path, name, inside, found):
+    path = tmp_path / name
+    if inside is None:
+        path.write_bytes(b"0")
+    else:
+        path.mkdir()
+        for member in inside:
+            (path / member).write_bytes(b"0")
+    with pytest.raises(DataError) as error:
+        check_no_archive(path)
+    assert error.value.found == found
+    assert str(path) in error.value.fix or "folder" in error.value.fix

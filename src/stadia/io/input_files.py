@@ -283,6 +283,9 @@ OTHER_FILES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys((".parquet", ".arrow"), ("a table of Hugging Face datasets", f"write its images: {_SAVE_ROWS}")),
     ".mpo": ("a photo of two lenses", "write its pictures: exiftool -b -MPImage2 {0} > right.jpg, and {0} as left.jpg"),
     ".ppm": ("a PPM picture", "convert it: ffmpeg -i {0} photo.png"),
+    **dict.fromkeys((".mjpg", ".mjpeg"), ("a stream of JPEG pictures", "convert it: ffmpeg -f mjpeg -i {0} video.mkv")),
+    ".mds": ("a shard of MosaicML", "write its images to a folder with streaming.StreamingDataset"),
+    ".zarr": ("a Zarr store", "write its images to a folder with zarr.open and cv2.imwrite"),
     ".y4m": ("a raw video", "convert it: ffmpeg -i {0} -crf 12 video.mp4"),
     ".mdb": ("a database of LMDB", "write its images to a folder with lmdb.open(FOLDER).begin().cursor()"),
     ".tfrecord": ("a TFRecord", "write its images to a folder with tf.data.TFRecordDataset"),
@@ -295,12 +298,12 @@ def check_no_archive(path: Path) -> None:
     file of OTHER_FILES.
     """
     files = str(path)
-    if os.path.isdir(path):
+    if os.path.isdir(path) and path.suffix != ".zarr":
         with contextlib.suppress(OSError), os.scandir(path) as entries:
-            kinds = {Path(entry.name).suffix for entry in itertools.islice(entries, MAX_LISTED)}
+            kinds = {Path(entry.name).suffix for entry in itertools.islice(entries, MAX_LISTED)} - {".json"}
             files = (
                 f"{path}/*{kinds.pop()}"
-                if len(kinds) == 1 and kinds <= {".tar", ".parquet", ".tfrecord", ".mdb"}
+                if len(kinds) == 1 and kinds <= {".tar", ".parquet", ".tfrecord", ".mdb", ".mds"}
                 else ""
             )
     if (other := OTHER_FILES.get(Path(files).suffix.lower())) is not None:

@@ -381,8 +381,9 @@ A slope has (WINDOW - 1) / (CONTEXT - 1) = .4. Without this limit, floors become
 OUTLINE, STEEPER = 3, 10.0
 """Side, pixels, of the window that decides for one side of an edge, and the factor on the slope of the edge between.
 
-Each pixel alone, with a step, makes outlines of trees and grass ragged: of thirty strangers' photos, a blind judge
-preferred the depth without sharpening in ten.
+Each pixel alone, with a step, makes outlines of trees and grass ragged: two blind judges preferred depth without
+sharpening in 10 and 10 of thirty photos, and sharpened depth in 13 and 14. With this window they preferred it in 0 and
+1, and sharpened depth in 24 and 24.
 """
 
 NEIGHBORS = 3
