@@ -173,7 +173,7 @@ class SparseDepthConfig(StrictModel):
             raise ValueError(describe_empty_range("depth", self.min_depth_m, self.max_depth_m, "_m"))
         parts = ("silog_per_image", "silog_pooled", "affine_invariant", "gradient_matching", "log_l1")
         if not any(getattr(self, part) for part in parts):
-            raise ValueError(f"every part weighs 0: set one of {', '.join(parts)}")
+            raise ValueError(f"all weights are 0: set one of {', '.join(parts)} above 0")
         return self
 
 

@@ -337,7 +337,7 @@ def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | N
 
 
 def network_size_notes(size: Size | None, config: Mapping[str, Any]) -> list[str]:
-    """Return a note if a network runs at another image size than it was trained at; otherwise an empty list."""
+    """Return one note in a list if a network runs at another image size than its training's; else an empty list."""
     trained = trained_size(config)
     if size is None or trained is None:
         return []

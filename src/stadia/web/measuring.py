@@ -72,10 +72,10 @@ Point = tuple[Position, Position, Position]
 
 
 class MeasuredForm(StrictModel):
-    """The measurements of a page.
+    """What a user measured on a page.
 
     items: what was marked in pictures.
-    lengths: end points of lengths that were measured in 3D, in the world of the path.
+    lengths: end points of lengths that were measured in the 3D view, in the world frame of the trajectory.
     """
 
     items: Annotated[tuple[MeasureForm, ...], Field(max_length=MAX_MEASURED)] = ()

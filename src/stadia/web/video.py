@@ -493,7 +493,7 @@ def read_frame_depth(job: VideoJob, number: int) -> tuple[NDArray[np.float32], N
 
 def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
     """Measure what a form marks in a frame of a predicted video; without poses, its points are in the camera's axes,
-    else in the world of the path.
+    else in the world frame of the trajectory.
 
     Raises the errors of `read_frame_depth` and `stadia.web.measuring.measure`.
     """

@@ -311,7 +311,8 @@ def check_color_minimum(case: LossCase) -> Iterator[Finding]:
 def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
     """Yield a warning if the minimum over source images is taken over whole images instead of each pixel (L16).
 
-    Then two source images that are wrong in one half each cost more than the mean of either wrong everywhere.
+    If the first source image is wrong in one half and the second in the other, a minimum of each pixel always finds a
+    right source. A minimum over whole images does not: it costs more than one source that is wrong everywhere, on mean.
 
     case: the loss and a scene whose right outputs are known.
     """

@@ -441,17 +441,19 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class KeptScale(FileEntry):
-    """The scale of a network's depth with a camera, which a user measured once.
+    """The factor from a network's depth to metres for one camera, fitted to lengths that the user measured.
 
-    factor, factor_deviation: metres per unit of depth, at the mean of the measured depths; relative standard deviation.
-    deviation: relative standard deviation of the factor of another picture.
-    depth_deviation: relative standard deviation of the scaled depth at a pixel of another picture.
-    range_error, range_deviation: exponent of depth with which measured over scaled length grows; 0 if the factor
-        explains the measurements.
-    focal_ratio, focal_deviation: true over used focal length, by lengths across the optical axis; relative standard
-        deviation.
-    inliers: share of the measurements that the factor explains to 25 %.
-    measurements, pictures: numbers of both.
+    factor: metres per unit of depth, at the mean of the measured depths.
+    factor_deviation: relative standard deviation of `factor`.
+    deviation: relative standard deviation of the factor on a new picture.
+    depth_deviation: relative standard deviation of the scaled depth of one pixel of a new picture.
+    range_error: p in (measured length / scaled length) ~ depth^p; 0 if one factor fits all depths.
+    range_deviation: standard deviation of `range_error`.
+    focal_ratio: true over used focal length, by lengths across the optical axis.
+    focal_deviation: relative standard deviation of `focal_ratio`.
+    inliers: share of the measurements that the factor fits within 25 %.
+    measurements: number of measured lengths.
+    pictures: number of pictures that show them.
     """
 
     factor: Positive

@@ -424,7 +424,7 @@ def _check_road(path: Path, road: MapRoad) -> None:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map of a video or folder of images, of any grade; None without a map.
+    """Return the map of a video or folder of images, also an unusable one; None without a map.
 
     Raises DataError if the map belongs to another video, or is damaged.
     """

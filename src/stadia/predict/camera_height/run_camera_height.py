@@ -181,7 +181,7 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
     raise GeometryError(
         "camera height",
         found=f"{len(accepted)} of {len(accepted + odd)} objects agree ({', '.join(examples)})",
-        expected=f"at least {_MIN_AGREEING_SHARE:.0%}, and most of a few",
+        expected=f"at least {_MIN_AGREEING_SHARE:.0%}, and more than half if fewer than {_MIN_AGREEING} agree",
         fix="use more frames, all classes (objects=[]), or horizon=given pitch_deg=...",
     )
 

@@ -112,7 +112,7 @@ class StudyConfig(StrictModel):
     @model_validator(mode="after")
     def _check_names(self) -> "StudyConfig":
         if BASE in self.changes:
-            raise ValueError(f"'{BASE}' is the name of the base run. Give the change another name")
+            raise ValueError(f"'{BASE}' is the name of the base run. Give this entry of `changes` another name")
         if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):
             raise ValueError(f"'{same[0]}' expects the same result. Set 'margin', the smallest difference that matters")
         if self.until is not None and len(self.seeds) < FIRST_LOOK:

@@ -66,7 +66,7 @@ def check_metric(recipe: str, metric: str) -> None:
     near = find_nearest_name(metric if metric.startswith("val/") else f"val/{metric}", known)
     raise ConfigError(
         "metric",
-        found=f"'{metric}', unknown to '{recipe}'",
+        found=f"'{metric}', which the recipe '{recipe}' does not write",
         expected=f"a column of metrics.csv ({', '.join(known) or 'val/...'}), or SCOREFILE.metric",
         fix=f"did you mean '{near}'?" if near else "name one of these",
     )

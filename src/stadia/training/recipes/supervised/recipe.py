@@ -162,7 +162,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         network.calibrate(*((fitted.scale, fitted.shift) if far_enough else scaled))
         log.warning(
             "inverse depth in 1/m is %.4g times the network output plus %.4g, fitted to %d images "
-            "(spread %.2g and %.2g; left out: %d without labels, %d with a falling fit)%s",
+            "(standard deviations %.2g and %.2g; left out: %d without labels, %d with a negative factor)%s",
             network.scale,
             network.shift,
             fitted.images,
