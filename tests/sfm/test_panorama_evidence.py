@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stadia.sfm.panorama_evidence import HeldOutPair, PanoramaEvidence, PanoramaGrade, compare_held_out
+from stadia.sfm.panorama_map import HeldOutPair, PanoramaEvidence, PanoramaGrade, compare_held_out
 
 FOCAL_PX, SIDE = 256.0, 512
 
