@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +16,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.panorama import make_rays, make_rotation
+from stadia.sfm import panorama_map
+from stadia.sfm.check_reconstruction import Grade
 from stadia.sfm.frame_stream import is_panorama_video
-from stadia.sfm.panorama_map import map_panorama
+from stadia.sfm.panorama_map import PanoramaEvidence, _name_frame, count_held_out, map_panorama
 
 HALF = np.array([4.0, 2.0, 5.0])
 SPHERICAL = b"\x00\x00\x00\x2eudta<GSpherical:Spherical>true</G...>"
@@ -48,13 +53,40 @@ def write_panoramas(path: Path, count: int, step_m: float) -> NDArray[np.float64
     return positions
 
 
+def change_half(model: Any, turn_deg: float, factor: float) -> Any:
+    """Return a copy of a model whose second half is turned, and scaled from its first place."""
+    import pycolmap
+
+    changed = copy.deepcopy(model)
+    frames = sorted((changed.frames[number] for number in changed.reg_frame_ids()), key=_name_frame(changed))
+    poses = [frame.rig_from_world.inverse() for frame in frames[len(frames) // 2 :]]
+    start, turn = poses[0].translation.copy(), make_rotation(turn_deg, 0)
+    for frame, pose in zip(frames[len(frames) // 2 :], poses, strict=True):
+        R, center = turn @ pose.rotation.matrix(), start + factor * turn @ (pose.translation - start)
+        frame.rig_from_world = pycolmap.Rigid3d(pycolmap.Rotation3d(R), center).inverse()
+    return changed
+
+
+rescale_half, turn_half = partial(change_half, turn_deg=0.0, factor=1.5), partial(change_half, turn_deg=3.0, factor=1.0)
+
+
 @pytest.mark.slow
-def test_a_walk_through_a_room_is_mapped(tmp_path: Path) -> None:
+def test_a_walk_through_a_room_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
     video = tmp_path / "walk.mp4"
     positions = write_panoramas(video, 5, 0.4)
     assert is_panorama_video(video)
+    wrong = list[tuple[Grade, str]]()
+
+    def count(model: Any, database: Path) -> tuple[list[str], Any, Any]:
+        right = count_held_out(model, database)
+        for disturb in (rescale_half, turn_half):
+            wrong.append(PanoramaEvidence(1.0, 9.0, *count_held_out(disturb(model), database)).judge())
+        return right
+
+    monkeypatch.setattr(panorama_map, "count_held_out", count)
     found = map_panorama(video, has_views=True)
+    assert [grade for grade, _ in wrong] == [Grade.UNUSABLE, Grade.UNUSABLE]
     T = found.T_world_camera
     assert np.isfinite(T).all()
     moved, true = T[:, :3, 3], positions - positions[0]
@@ -64,7 +96,7 @@ def test_a_walk_through_a_room_is_mapped(tmp_path: Path) -> None:
     np.testing.assert_allclose(turns, 5 * np.arange(1, 5), atol=0.3)
     record = json.loads((found.folder / "map.json").read_text())
     assert record["format"] == "stadia-panorama-map"
-    assert record["verdict"] == {"grade": "not judged", "reason": "matches compare 1 pair of keyframes"}
+    assert record["verdict"] == {"grade": "usable", "reason": ""}
     assert record["held_out_within"] > 0.8
     assert {"colmap/rigs.bin", "points.ply", "trajectory.txt", "trajectory_tum.txt"} <= record["files"].keys()
     assert len(list((found.folder / "images" / record["views"][0]["name"]).glob("*.jpg"))) >= 4

@@ -273,12 +273,13 @@ def read_matches(database: Path) -> list[FramePair]:
         if rows.size:
             first, second = (int(images[end].name) for end in ends)
             places = [xy[end][row] for end, row in zip(ends, rows, strict=True)]
-            held = [_hold_features(end, len(xy[end]))[row] for end, row in zip(ends, rows, strict=True)]
+            held = [hold_features(end, len(xy[end]))[row] for end, row in zip(ends, rows, strict=True)]
             pairs.append(FramePair(first, second, places[0], places[1], held[0] | held[1]))
     return pairs
 
 
-def _hold_features(image_id: int, count: int) -> NDArray[np.bool_]:
+def hold_features(image_id: int, count: int) -> NDArray[np.bool_]:
+    """Return which features (count,) of an image in a COLMAP database are held out: the same ones at each call."""
     return np.random.default_rng(image_id).random(count) < HELD_FEATURES
 
 
@@ -288,7 +289,7 @@ def hold_out(database: Path, reduced: Path) -> None:
     shutil.copyfile(database, reduced)
     with pycolmap.Database.open(str(reduced)) as store:
         counts = {image.image_id: len(store.read_keypoints(image.image_id)) for image in store.read_all_images()}
-        held = {image_id: _hold_features(image_id, count) for image_id, count in counts.items()}
+        held = {image_id: hold_features(image_id, count) for image_id, count in counts.items()}
         ids, geometries = store.read_two_view_geometries()
         for pair_id, geometry in zip(ids, geometries, strict=True):
             first, second = sorted(pycolmap.pair_id_to_image_pair(pair_id))

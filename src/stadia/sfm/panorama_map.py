@@ -6,9 +6,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,10 @@ from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
 from stadia.io.video_decoding import estimate_frame_count, hash_video, stream_video
+from stadia.sfm.check_reconstruction import Grade
 from stadia.sfm.map_evidence import MAX_ERROR, MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL
 from stadia.sfm.map_files import COLMAP, IMAGES, check_map_folder, digest_files, write_trajectories
+from stadia.sfm.pair_matching import hold_features, hold_out
 from stadia.sfm.reconstruction import MAX_ERROR_PX, MAX_POSE_ERROR_PX, Workers
 from stadia.sfm.sparse_map import (
     MAX_FRAMES_BETWEEN,
@@ -42,11 +43,10 @@ ROWS = ((0, 6),)
 """Pitch and number of the views of a keyframe: level ones, since sky and photographer give no points."""
 
 FOV_DEG, MAX_SIDE = 90.0, 512
+DATABASE, REDUCED = "database.db", "reduced.db"  # the second one has no held-out matches
 MAX_FEATURES = 1500
-NEIGHBORS, HELD_OUT = (1, 2, 3, 5), (4,)
-"""Differences in number of the keyframes that are matched for the map, and afterwards to judge it. Places that the
-camera visits again are not searched.
-"""
+NEIGHBORS = (1, 2, 3, 5)
+"""Differences in number of the keyframes that are matched. Places that the camera visits again are not searched."""
 
 TRACKED_SIZE = 512, 256
 """Width and height of the panoramas, pixels, in which motion is tracked to choose keyframes."""
@@ -66,106 +66,152 @@ MIN_ANGLE_DEG = 2.0
 """Smallest median angle of triangulation, degrees, in a usable map."""
 
 MIN_MATCHES = 20
-"""Fewest held-out matches of two keyframes that are compared with the map."""
-
-MIN_PAIRS = 2
-"""Fewest pairs of keyframes with held-out matches before a map is judged."""
+"""Fewest held-out matches across a place of the path that are compared with the map."""
 
 
-class PanoramaGrade(StrEnum):
-    """How far the map of a panoramic video can be relied on."""
-
-    USABLE = "usable"
-    DOUBTFUL = "doubtful"
-    UNUSABLE = "unusable"
-    NOT_JUDGED = "not judged"
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutPair:
-    """Matches between two keyframes that were not matched for the map, and how many of them agree with it.
-
-    first, second: names of the keyframes.
-    matches: number of matches.
-    within: share of the matches that are near the projection of their point, at most MAX_ERROR of a view's side.
-    """
-
-    first: str
-    second: str
-    matches: int
-    within: float
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PanoramaEvidence:
     """What speaks for and against the map of a panoramic video. It closes no loops, so slow drift is not judged.
 
+    Held-out matches are those of features that took no part in the map. A match crosses the places between its two
+    keyframes.
+
     placed: share of the frames with a pose.
     angle_deg: median angle of triangulation of the points, degrees.
-    pairs: the pairs of keyframes with at least MIN_MATCHES held-out matches.
+    names: names of the K keyframes with a pose, in order.
+    fits: (K - 1,) number of held-out matches across the place after each keyframe that agree with the map.
+    misses: (K - 1,) number of those that contradict it.
     """
 
     placed: float
     angle_deg: float
-    pairs: Sequence[HeldOutPair]
+    names: Sequence[str]
+    fits: Array
+    misses: Array
 
     @property
     def within(self) -> float:
-        """Return the median share of held-out matches that agree with the map; NaN without pairs."""
-        return float(np.median([pair.within for pair in self.pairs])) if self.pairs else float("nan")
+        """Return the share of held-out matches that agree with the map, median over the places; NaN if unknown."""
+        shares = self.find_shares()
+        return float(np.median(shares[~np.isnan(shares)])) if not np.isnan(shares).all() else float("nan")
 
-    def judge(self) -> tuple[PanoramaGrade, str]:
+    def find_shares(self) -> Array:
+        """Return the shares (K - 1,) of held-out matches that agree with the map; NaN below MIN_MATCHES matches."""
+        counts = self.fits + self.misses
+        shares = np.full(len(counts), np.nan)
+        np.divide(self.fits, counts, out=shares, where=counts >= MIN_MATCHES)
+        return shares
+
+    def judge(self) -> tuple[Grade, str]:
         """Return the grade of the map and its reason; the reason of a usable map is empty."""
-        if len(self.pairs) < MIN_PAIRS:
-            return (
-                PanoramaGrade.NOT_JUDGED,
-                f"matches compare {len(self.pairs)} pair{'s' * (len(self.pairs) != 1)} of keyframes",
-            )
-        if self.within < MIN_HELD_OUT_AT_ALL:
-            return PanoramaGrade.UNUSABLE, f"{1 - self.within:.0%} of the matches that were held out contradict it"
-        worst = min(self.pairs, key=lambda pair: pair.within)
-        if worst.within < MIN_HELD_OUT_AT_ALL:
-            place = f"between the frames {worst.first} and {worst.second}"
-            return PanoramaGrade.UNUSABLE, f"{1 - worst.within:.0%} of the held-out matches {place} contradict it"
-        if self.within < MIN_HELD_OUT:
-            return PanoramaGrade.DOUBTFUL, f"{1 - self.within:.0%} of the matches that were held out contradict it"
+        shares, within = self.find_shares(), self.within
+        worst = int(np.argmin(np.nan_to_num(shares, nan=1.0)))
+        if within < MIN_HELD_OUT_AT_ALL:
+            return Grade.UNUSABLE, f"{1 - within:.0%} of the held-out matches contradict it"
+        if shares[worst] < MIN_HELD_OUT_AT_ALL:
+            wrong = f"{1 - shares[worst]:.0%} of the held-out matches between {self._name_place(worst)} contradict it"
+            return Grade.UNUSABLE, wrong
         if self.placed < MIN_PLACED:
-            return PanoramaGrade.DOUBTFUL, f"only {self.placed:.0%} of the frames have a pose"
+            return Grade.DOUBTFUL, f"only {self.placed:.0%} of the frames have a pose"
         if self.angle_deg < MIN_ANGLE_DEG:
             angle = f"the median angle of triangulation is {self.angle_deg:.1f} degrees"
-            return PanoramaGrade.DOUBTFUL, f"{angle}: the camera hardly moved"
-        return PanoramaGrade.USABLE, ""
+            return Grade.DOUBTFUL, f"{angle}: the camera hardly moved"
+        if np.isnan(shares).all():
+            return Grade.NOT_JUDGED, "too few matches to hold some out, so nothing checks it"
+        if within < MIN_HELD_OUT:
+            return Grade.DOUBTFUL, f"{1 - within:.0%} of the held-out matches contradict it"
+        if np.isnan(shares).any():
+            place = self._name_place(int(np.isnan(shares).argmax()))
+            return Grade.DOUBTFUL, f"too few matches connect {place}, so nothing checks the scale there"
+        return Grade.USABLE, ""
+
+    def _name_place(self, row: int) -> str:
+        return f"the frames {self.names[row]} and {self.names[row + 1]}"
 
 
-def compare_held_out(
-    model: Any, pairs: Mapping[tuple[str, str], Sequence[tuple[Any, Any, NDArray[np.integer]]]]
-) -> Iterator[HeldOutPair]:
-    """Compare matches that were not used with the points of a map.
+def count_held_out(model: Any, database: Path) -> tuple[list[str], Array, Array]:
+    """Count the held-out matches that agree with a map, and those that contradict it, across each place of its path.
 
-    model: pycolmap.Reconstruction of the views of all keyframes.
-    pairs: by the names of two keyframes, for each matched pair of their views: the pycolmap.Image of both, and the
-        numbers (N, 2) of the matched features.
+    If the other end of a match has a point, the point must project within MAX_ERROR of the held-out feature. A match
+    without a point contradicts the map if its Sampson distance is larger than this.
 
-    Yields the pairs of keyframes with at least MIN_MATCHES matches.
+    model: pycolmap.Reconstruction of the views of the keyframes.
+    database: COLMAP database with all matches of the views.
+
+    Returns the names of the K keyframes with a pose, and both counts (K - 1,).
     """
-    for (first, second), matched in pairs.items():
-        errors = [_measure_errors(model, *views) for views in matched]
-        found = np.concatenate(errors) if errors else np.empty(0)
-        if len(found) >= MIN_MATCHES:
-            yield HeldOutPair(first, second, len(found), float((found <= MAX_ERROR).mean()))
-
-
-def _measure_errors(model: Any, first: Any, second: Any, features: NDArray[np.integer]) -> Array:
-    """Return the distances of the first view's points from their matches in the second, as shares of its side."""
-    camera, pose = model.cameras[second.camera_id], second.cam_from_world()
-    errors = []
-    for one, other in features.tolist():
-        seen, found = first.points2D[one], second.points2D[other]
-        if not seen.has_point3D():
+    pycolmap = import_pycolmap()
+    images = {image.image_id: image for image in model.images.values() if image.has_pose}
+    names = sorted({Path(image.name).stem for image in images.values()})
+    row_of = {name: row for row, name in enumerate(names)}
+    fits, misses = np.zeros((2, max(len(names) - 1, 0)))
+    with pycolmap.Database.open(str(database)) as store:
+        ids, geometries = store.read_two_view_geometries()
+        xy = {key: np.asarray(store.read_keypoints(key), float)[:, :2] for key in images}
+    held = {key: hold_features(key, len(features)) for key, features in xy.items()}
+    for pair_id, geometry in zip(ids, geometries, strict=True):
+        first, second = sorted(pycolmap.pair_id_to_image_pair(pair_id))
+        rows = np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2)
+        if first not in images or second not in images or not len(rows):
             continue
-        pixel = camera.img_from_cam(pose * model.points3D[seen.point3D_id].xyz)
-        errors.append(np.inf if pixel is None else float(np.linalg.norm(pixel - found.xy)) / camera.width)
-    return np.array(errors, np.float64)
+        rows = rows[held[first][rows[:, 0]] | held[second][rows[:, 1]]]
+        ends = [_View.read(model, images[key], xy[key][rows[:, side]]) for side, key in enumerate((first, second))]
+        known = [_find_points(model, images[key], rows[:, side]) for side, key in enumerate((first, second))]
+        errors = np.fmin(ends[1].measure_errors(known[0]), ends[0].measure_errors(known[1]))
+        lost = np.isnan(errors)
+        places = slice(*sorted(row_of[Path(images[key].name).stem] for key in (first, second)))
+        fits[places] += (errors <= MAX_ERROR).sum()
+        misses[places] += (errors > MAX_ERROR).sum() + (measure_sampson(*ends)[lost] > MAX_ERROR).sum()
+    return names, fits, misses
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """Features of a view. Lengths are shares of its side.
+
+    xy: (N, 2) places of the features, from the middle of the view, at a focal length of 1.
+    T_view_world: (3, 4) pose.
+    focal: focal length, as a share of the side.
+    """
+
+    xy: Array
+    T_view_world: Array
+    focal: float
+
+    @classmethod
+    def read(cls, model: Any, image: Any, xy: Array) -> _View:
+        camera = model.cameras[image.camera_id]
+        focal_px = camera.mean_focal_length()
+        center = np.array([camera.width, camera.height]) / 2
+        return cls((xy - center) / focal_px, image.cam_from_world().matrix(), focal_px / camera.width)
+
+    def measure_errors(self, points: Array) -> Array:
+        """Return the distances (N,) of points (N, 3) from the features; NaN for a point that is NaN."""
+        inside = points @ self.T_view_world[:, :3].T + self.T_view_world[:, 3]
+        ahead = inside[:, 2] > 0
+        errors = np.where(np.isnan(inside[:, 2]), np.nan, np.inf)
+        away = inside[ahead, :2] / inside[ahead, 2:] - self.xy[ahead]
+        errors[ahead] = self.focal * np.linalg.norm(away, axis=1)
+        return errors
+
+
+def _find_points(model: Any, image: Any, rows: NDArray[np.int64]) -> Array:
+    """Return the points (N, 3) of features of an image; NaN for a feature without a point."""
+    features = image.points2D
+    found = [features[row].point3D_id if features[row].has_point3D() else None for row in rows.tolist()]
+    nowhere = np.full(3, np.nan)
+    return np.array([nowhere if key is None else model.points3D[key].xyz for key in found]).reshape(-1, 3)
+
+
+def measure_sampson(first: _View, second: _View) -> Array:
+    """Return the Sampson distances (N,) of matches from the poses of their views, as shares of the side."""
+    R = second.T_view_world[:, :3] @ first.T_view_world[:, :3].T
+    x, y, z = second.T_view_world[:, 3] - R @ first.T_view_world[:, 3]
+    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ R
+    seen, moved = (np.column_stack((view.xy, np.ones(len(view.xy)))) for view in (first, second))
+    lines, back = seen @ E.T, moved @ E
+    slope = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
+    return np.asarray(first.focal * np.abs((moved * lines).sum(1)) / np.maximum(slope, 1e-12), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,9 +264,8 @@ def map_panorama(
             raise DataError(source, found=f"{len(keys)} frames that differ", expected=f"{MIN_KEYS}", fix=fix)
         names = [frames[key][0] for key in keys]
         model = _reconstruct(source, work, views, names, track)
-        pairs = list(compare_held_out(model, _match_held_out(work, model, views, names, track)))
         for _ in track(range(1), 1, "writing"):
-            return _write(folder, source, content, work, model, views, frames, pairs, has_views=has_views)
+            return _write(folder, source, content, work, model, views, frames, has_views=has_views)
     raise AssertionError
 
 
@@ -279,7 +324,7 @@ class KeyFrameChooser:
 def _reconstruct(source: Path, work: Path, views: Sequence[View], keys: Sequence[str], track: TrackProgress) -> Any:
     """Return the pycolmap.Reconstruction of the keyframes, in the world of the first frame with a pose."""
     pycolmap = import_pycolmap()
-    database, threads = work / "database.db", os.cpu_count() or 1
+    database, threads = work / DATABASE, os.cpu_count() or 1
     with pycolmap.Database.open(str(database)):
         pass
     reader = pycolmap.ImageReaderOptions()
@@ -298,10 +343,13 @@ def _reconstruct(source: Path, work: Path, views: Sequence[View], keys: Sequence
     rig.cameras = [_make_rig_camera(pycolmap, view, camera, is_first=view is views[0]) for view in views]
     with pycolmap.Database.open(str(database)) as store:
         pycolmap.apply_rig_config([rig], store)
-    _match_views(work, views, keys, NEIGHBORS, threads, track)
+    _match_neighbors(work, views, keys, threads, track)
+    hold_out(database, work / REDUCED)
     options = _make_mapping_options(pycolmap, threads)
     with Workers(threads, track).count_steps(len(keys), "mapping") as step:
-        models = pycolmap.incremental_mapping(str(database), str(work), str(work), options, next_image_callback=step)
+        models = pycolmap.incremental_mapping(
+            str(work / REDUCED), str(work), str(work), options, next_image_callback=step
+        )
     model = max(models.values(), key=lambda found: found.num_reg_frames(), default=None)
     if model is None or model.num_reg_frames() < MIN_KEYS:
         found, fix = "no two frames of one scene from two places", "film while you walk, in good light"
@@ -320,57 +368,27 @@ def _make_rig_camera(pycolmap: Any, view: View, camera: Any, *, is_first: bool) 
     return config
 
 
-def _match_views(
-    work: Path,
-    views: Sequence[View],
-    keys: Sequence[str],
-    differences: Sequence[int],
-    threads: int,
-    track: TrackProgress,
-) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Match each view with the same view and its two neighbors in the keyframes at some differences in number.
-
-    Returns the names of the matched views, by the names of their keyframes.
-    """
+def _match_neighbors(
+    work: Path, views: Sequence[View], keys: Sequence[str], threads: int, track: TrackProgress
+) -> None:
+    """Match each view with the same view and its two neighbors in near keyframes."""
     pycolmap = import_pycolmap()
     matching, pairing = pycolmap.FeatureMatchingOptions(), pycolmap.ImportedPairingOptions()
     matching.num_threads, matching.use_gpu = threads, False
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.max_error, verification.ransac.random_seed = MAX_ERROR_PX, 0
     pairing.match_list_path = str(work / "pairs.txt")
-    matched = dict[tuple[str, str], list[tuple[str, str]]]()
     for number in track(range(len(keys)), len(keys), "matching"):
-        ends = [(keys[number], keys[number + apart]) for apart in differences if number + apart < len(keys)]
-        for first, second in ends:
-            matched[first, second] = [
-                (f"{view.name}/{first}.jpg", f"{views[(row + turn) % len(views)].name}/{second}.jpg")
-                for row, view in enumerate(views)
-                for turn in (-1, 0, 1)
-            ]
-        lines = [" ".join(pair) for pairs in map(matched.__getitem__, ends) for pair in pairs]
+        lines = [
+            f"{view.name}/{keys[number]}.jpg {views[(row + turn) % len(views)].name}/{keys[number + apart]}.jpg"
+            for apart in NEIGHBORS
+            if number + apart < len(keys)
+            for row, view in enumerate(views)
+            for turn in (-1, 0, 1)
+        ]
         if lines:
             Path(pairing.match_list_path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            pycolmap.match_image_pairs(str(work / "database.db"), matching, pairing, verification)
-    return matched
-
-
-def _match_held_out(
-    work: Path, model: Any, views: Sequence[View], keys: Sequence[str], track: TrackProgress
-) -> dict[tuple[str, str], list[tuple[Any, Any, NDArray[np.integer]]]]:
-    """Match the keyframes that the map did not match; return the matches of views with a pose."""
-    pycolmap = import_pycolmap()
-    matched = _match_views(work, views, keys, HELD_OUT, os.cpu_count() or 1, track)
-    placed = {image.name: image for image in model.images.values() if image.has_pose}
-    with pycolmap.Database.open(str(work / "database.db")) as store:
-        return {
-            ends: [
-                (placed[first], placed[second], np.asarray(geometry.inlier_matches, np.int64).reshape(-1, 2))
-                for first, second in pairs
-                if first in placed and second in placed
-                for geometry in [store.read_two_view_geometry(placed[first].image_id, placed[second].image_id)]
-            ]
-            for ends, pairs in matched.items()
-        }
+            pycolmap.match_image_pairs(str(work / DATABASE), matching, pairing, verification)
 
 
 def _make_mapping_options(pycolmap: Any, threads: int) -> Any:
@@ -437,14 +455,13 @@ def _write(
     model: Any,
     views: Sequence[View],
     frames: Sequence[tuple[str, float | None]],
-    pairs: Sequence[HeldOutPair],
     *,
     has_views: bool,
 ) -> PanoramaMap:
     points = np.array([point.xyz for point in model.points3D.values()]).reshape(-1, 3)
     placed = _place_frames(model, frames)
     share = 1 - count_status(placed).get(FrameStatus.LOST, 0) / len(placed)
-    evidence = PanoramaEvidence(share, _measure_angle_deg(model), pairs)
+    evidence = PanoramaEvidence(share, _measure_angle_deg(model), *count_held_out(model, work / DATABASE))
     found = PanoramaMap(folder, placed, points, model.compute_mean_reprojection_error(), evidence)
     model.extract_colors_for_all_images(str(work / IMAGES))
     with atomic_folder(folder, replace=True) as new:
@@ -499,8 +516,8 @@ def describe_panorama_map(found: PanoramaMap) -> Iterator[str]:
     yield f"  camera: equirectangular, mapped as {sum(count for _, count in ROWS)} level views of {FOV_DEG:.0f} degrees"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in counts.items())}"
     grade, reason = found.evidence.judge()
-    if grade == PanoramaGrade.USABLE:
-        reason = f"{found.evidence.within:.0%} of the matches that were held out agree with it; drift is not judged"
+    if grade == Grade.USABLE:
+        reason = f"{found.evidence.within:.0%} of the held-out matches agree with it; drift is not judged"
     yield f"map: {grade}: {reason}"
 
 
