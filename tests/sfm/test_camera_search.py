@@ -42,30 +42,46 @@ def test_one_start_confirms_an_earlier_camera_or_all_are_tried(
         assert found.starts_agree
         assert found.start_spread == pytest.approx(focal - 1)
     else:
-        assert len(tried) == len(START_FOVS_DEG) + agree  # these starts agree with one another
+        assert len(tried) > len(START_FOVS_DEG)
 
 
 @pytest.mark.parametrize(
-    ("shifts", "costs", "registered", "agrees"),
+    ("shifts", "costs", "changed", "agrees"),
     [
-        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), 1.0, True),  # blurred images: no fair model, but one focal length
-        ((0.0, 0.03), (0.4, 0.4), 1.0, False),
-        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), 0.5, True),
-        ((0.0, 0.01, 0.02, 0.3, 0.4, 0.5), (0.4,) * 3 + (0.9,) * 3, 1.0, False),  # not most of them
-        ((0.0, 0.01, 0.02, 0.2), (0.4, 0.4, 0.4, 0.41), 1.0, False),  # a rival that is as good
-        ((0.0, 0.03), (0.2, 0.2), 1.0, True),
-        ((0.0, 0.05), (0.2, 0.2), 1.0, False),
+        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), {}, True),  # blurred images: no fair model, but one focal length
+        ((0.0, 0.03), (0.4, 0.4), {}, False),
+        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), {"registered": 0.5}, True),
+        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), {"registered": 0.3}, False),
+        ((0.0, 0.01, 0.02), (0.9, 0.9, 0.9), {}, False),
+        ((0.0, 0.01, 0.02), (0.4, 0.4, 0.4), {"angle_deg": 2.0}, False),  # one first pair of images
+        ((0.0, 0.01, 0.02, None, None, None), (0.4,) * 6, {}, False),  # half of the starts found no model
+        ((0.0, 0.01, 0.02, 0.3, 0.4, 0.5), (0.4,) * 3 + (0.9,) * 3, {}, False),  # not most of them
+        ((0.0, 0.01, 0.02, 0.2), (0.4, 0.4, 0.4, 0.41), {}, False),  # a rival that is as good
+        ((0.0, 0.03), (0.2, 0.2), {}, True),
+        ((0.0, 0.05), (0.2, 0.2), {}, False),
     ],
 )
-def test_starts_agree_by_a_fair_model_or_by_their_number(shifts, costs, registered, agrees):
+def test_starts_agree_by_a_fair_model_or_by_their_number(shifts, costs, changed, agrees):
     starts = [
-        replace(BEFORE, camera=replace(BEFORE.camera, focal_px=(1 + shift) * 55), cost=cost, registered=registered)
-        for shift, cost in zip(shifts, costs, strict=True)
+        replace(
+            BEFORE,
+            camera=replace(BEFORE.camera, focal_px=(1 + shift) * 55),
+            cost=cost,
+            **{"angle_deg": 2.0 + row % 2, **changed},
+        )
+        for row, (shift, cost) in enumerate(zip(shifts, costs, strict=True))
+        if shift is not None
     ]
-    best = choose_best(starts)
+    best = choose_best(starts, len(shifts))
     assert best.starts_agree == agrees
     if agrees:
         assert best.start_spread == pytest.approx(max(shifts))
+
+
+@pytest.mark.parametrize(("registered", "is_open"), [(1.0, True), (0.1, False)])
+def test_only_fair_models_leave_a_focal_length_open(registered, is_open):
+    rival = replace(BEFORE, camera=replace(BEFORE.camera, focal_px=80.0), cost=0.1, registered=registered)
+    assert choose_best([replace(BEFORE, cost=0.1), rival], 2).is_open == is_open
 
 
 @pytest.mark.parametrize(("factors", "tried"), [((1.0, 1.4, 0.7), 3), ((1.0, 1.1, 0.9), 7)])

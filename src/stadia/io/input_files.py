@@ -283,7 +283,10 @@ OTHER_FILES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys((".parquet", ".arrow"), ("a table of Hugging Face datasets", f"write its images: {_SAVE_ROWS}")),
     ".mpo": ("a photo of two lenses", "write its pictures: exiftool -b -MPImage2 {0} > right.jpg, and {0} as left.jpg"),
     ".ppm": ("a PPM picture", "convert it: ffmpeg -i {0} photo.png"),
-    **dict.fromkeys((".mjpg", ".mjpeg"), ("a stream of JPEG pictures", "convert it: ffmpeg -f mjpeg -i {0} video.mkv")),
+    **dict.fromkeys(
+        (".mjpg", ".mjpeg"),
+        ("a stream of JPEG pictures", "copy it into a video: ffmpeg -f mjpeg -i {0} -c copy video.mkv"),
+    ),
     ".mds": ("a shard of MosaicML", "write its images to a folder with streaming.StreamingDataset"),
     ".zarr": ("a Zarr store", "write its images to a folder with zarr.open and cv2.imwrite"),
     ".y4m": ("a raw video", "convert it: ffmpeg -i {0} -crf 12 video.mp4"),

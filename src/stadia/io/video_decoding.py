@@ -25,7 +25,7 @@ from stadia.io.input_files import check_input_file, name_parser_errors, open_inp
 log = logging.getLogger(__name__)
 
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
+VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".3gp")
 K_FILE_NAMES = ("K.txt", "K.json")  # The files are in the folder of images; a video has STEM.K.txt next to it.
 MAX_VIDEO_PIXELS = 1 << 25  # just above 8K (7680x4320)
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"

@@ -282,11 +282,16 @@ MAX_START_DIFFERENCE = 0.04
 
 A focal length is claimed only if at least two starts end there, and if all starts end there whose cost is at most
 MAX_RIVAL_COST times the least cost; the cost has several minima. Without a fair model, MIN_ALLIES starts and most of
-all must end there: blurred or compressed images raise the cost of a right model.
+those that were tried must end there: blurred or compressed images raise the cost of a right model.
 """
 
 MIN_ALLIES = 3
-"""Fewest starts that end at one focal length before it is claimed without a fair model."""
+"""Fewest starts that end at one focal length before it is claimed without a fair model. They have at least two first
+pairs of images (START_ANGLES_DEG), since one wrong pair bends all of its starts.
+"""
+
+MIN_ALLY_REGISTERED, MAX_ALLY_COST = 1 / 3, 0.5
+"""Smallest share of keyframes, and largest cost, of a start that supports the focal length of others."""
 
 MAX_OPEN_DIFFERENCE = 0.25
 """Relative difference of two focal lengths of fair models from which the focal length is open: a plane, or a camera
@@ -335,6 +340,8 @@ class FoundCamera:
     model: the pycolmap.Reconstruction of the tried keyframes; the remaining keyframes are added to it later.
     starts_agree: whether other starts of similar cost ended at the same focal length.
     start_spread: largest relative difference between `camera.focal_px` and the focal lengths of those starts.
+    angle_deg: smallest triangulation angle of the first image pair, degrees.
+    is_open: whether fair models of very different focal lengths fit equally well.
     """
 
     camera: LensCamera
@@ -344,6 +351,8 @@ class FoundCamera:
     model: Any
     starts_agree: bool = True
     start_spread: float = 0.0
+    angle_deg: float = 0.0
+    is_open: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -353,14 +362,16 @@ class FoundCamera:
         return self.registered >= GOOD_REGISTERED and self.cost < GOOD_COST
 
     @property
-    def does_turn(self) -> bool:
-        """Return whether all keyframes may turn far enough to claim a focal length, if these turn half as far."""
+    def may_turn(self) -> bool:
+        """Return whether the tried keyframes turn at least half as far as a claimed focal length needs; all keyframes
+        may turn farther.
+        """
         return self.intervals.turn_deg >= MIN_TURN_DEG / 2
 
     @property
-    def is_open(self) -> bool:
-        """Return whether models of very different focal lengths fit equally well."""
-        return self.is_fair and self.start_spread > MAX_OPEN_DIFFERENCE
+    def is_ally(self) -> bool:
+        """Return whether the model is good enough to support the focal length of other starts."""
+        return self.registered >= MIN_ALLY_REGISTERED and self.cost <= MAX_ALLY_COST
 
     @property
     def is_fair(self) -> bool:
@@ -403,19 +414,20 @@ def find_camera(
     if confirmed is not None:
         return confirmed
     cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
-    starts = list[FoundCamera]()
+    starts, tried = list[FoundCamera](), 0
     for angle_deg in START_ANGLES_DEG:
         found = [try_start(database, names, camera, None, angle_deg, workers) for camera in cameras]
         starts += [start for start in found if start is not None]
+        tried += len(found)
         if not starts:
             continue
-        best = choose_best(starts)
-        if best.starts_agree or best.is_open or (best.is_fair and not best.does_turn):
+        best = choose_best(starts, tried)
+        if best.starts_agree or best.is_open or (best.is_fair and not best.may_turn):
             break
         if best.is_fair:  # A right result is found again from other focal lengths and another first pair.
             plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))
             cameras = [replace(plain, focal_px=factor * plain.focal_px) for factor in AGAIN_FACTORS]
-    return choose_best(starts) if starts else None
+    return choose_best(starts, tried) if starts else None
 
 
 def _confirm_camera(database: Path, names: Sequence[str], before: FoundCamera, workers: Workers) -> FoundCamera | None:
@@ -430,18 +442,30 @@ def _confirm_camera(database: Path, names: Sequence[str], before: FoundCamera, w
     return replace(found, starts_agree=before.starts_agree, start_spread=max(before.start_spread, shift))
 
 
-def choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
+def choose_best(starts: Sequence[FoundCamera], tried: int) -> FoundCamera:
     """Return the start with the best model, and whether the other starts ended at its focal length.
 
     starts: cameras that were found from several focal lengths, at least one.
+    tried: number of starts that were tried, with those that found no model.
     """
     best = max(starts, key=_rank)
-    shifts = {id(start): abs(start.camera.focal_px / best.camera.focal_px - 1) for start in starts}
-    rivals = [shifts[id(start)] for start in starts if start.cost <= MAX_RIVAL_COST * best.cost]
-    allies = [shift for shift in shifts.values() if shift < MAX_START_DIFFERENCE]
-    is_confirmed = len(allies) >= MIN_ALLIES and len(allies) > len(starts) / 2
-    agree = max(rivals) < MAX_START_DIFFERENCE and (is_confirmed or (best.is_fair and len(rivals) > 1))
-    return replace(best, starts_agree=agree, start_spread=max(allies if agree else rivals))
+
+    def find_shift(start: FoundCamera) -> float:
+        return abs(start.camera.focal_px / best.camera.focal_px - 1)
+
+    rivals = [start for start in starts if start.cost <= MAX_RIVAL_COST * best.cost]
+    allies = [start for start in starts if find_shift(start) < MAX_START_DIFFERENCE and start.is_ally]
+    has_two_pairs = len({start.angle_deg for start in allies}) > 1
+    is_confirmed = len(allies) >= MIN_ALLIES and len(allies) > tried / 2 and has_two_pairs
+    is_unrivaled = max(map(find_shift, rivals)) < MAX_START_DIFFERENCE
+    agree = is_unrivaled and (is_confirmed or (best.is_fair and len(rivals) > 1))
+    fair = [find_shift(start) for start in rivals if start.is_fair]
+    return replace(
+        best,
+        starts_agree=agree,
+        start_spread=max(map(find_shift, allies + rivals if agree else rivals)),
+        is_open=max(fair, default=0.0) > MAX_OPEN_DIFFERENCE,
+    )
 
 
 def _find_structure(
@@ -509,7 +533,9 @@ def try_start(
     if given is None and not shortest_px < lens.focal_px < longest_px:
         return None
     intervals = measure_lens(sparse)
-    return FoundCamera(lens, intervals, len(sparse.frames) / len(names), measure_cost(model), model)
+    return FoundCamera(
+        lens, intervals, len(sparse.frames) / len(names), measure_cost(model), model, angle_deg=angle_deg
+    )
 
 
 def _adjust_camera(model: Any, database: Path, threads: int) -> Any:

@@ -12,7 +12,7 @@ from stadia.data.video.video_map import MASK, find_map_folder
 from stadia.sfm.camera_search import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
-from stadia.sfm.map_evidence import CAMERA, PATH, MapGrade, MapVerdict
+from stadia.sfm.map_evidence import CAMERA, PATH, MapGrade, MapVerdict, list_near_signs
 from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, find_rotating
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction
@@ -122,7 +122,7 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "standing": "the camera stands: {value:.0%} of the matches do not move",
         "contradicted": "two parts are joined wrongly at frame {frame}: {value:.0%} of the matches across contradict",
         "held_out_within": "only {value:.0%} of the matches that were held out fit",
-        "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from frame to frame",
+        "turn_deg": "the path turns otherwise than the images, by {value:.1f} degrees from keyframe to keyframe",
         "unexplained": "the path deviates from the motion in the images, which alone fits {value:.0%} of the matches",
         "aside": "the path deviates from the motion in {value:.0%} of the image pairs that expand",
         "kink_deg": "the path has a kink of {value:.0f} degrees at frame {kink}: a fault, a cut, an insert or a replay",
@@ -140,12 +140,15 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
         "planar": "one plane explains {value:.0%} of the matches, so it does not show the camera",
         "is_camera_determined": "the video does not show it",
         "path": "it comes from an unusable path",
-        "near": "{value:.0f} of six signs of wrong poses are near their limits",
+        "near": "several signs of wrong poses are near their limits: {near}",
     }
 
     def list_texts(of: str) -> list[str]:
         frames = {"frame": verdict.evidence.contradicted_frame, "kink": verdict.evidence.kink_frame}
-        return [texts[reason.field].format(value=reason.value, **frames) for reason in verdict.list_reasons(of)]
+        near = ", ".join(list_near_signs(verdict.evidence))
+        return [
+            texts[reason.field].format(value=reason.value, near=near, **frames) for reason in verdict.list_reasons(of)
+        ]
 
     plain = f"matches held out of the map fit by {verdict.evidence.held_out_px:.2f} px"
     yield f"verdict: {verdict.path}: {'; '.join(list_texts(PATH)) or plain}"

@@ -58,7 +58,7 @@ SIMILAR = 3
 
 MIN_IMAGES = 3
 
-VERSION = 1
+VERSION = 2
 """Version of the cached file; a file of another version is not read."""
 
 _FILE = "matches.npz"

@@ -542,7 +542,7 @@ class MapEvidence:
     contradicted: largest share of matches that contradict the map, across one place of the trajectory or around a group
         of keyframes.
     contradicted_frame: index of the keyframe before that place or group.
-    turn_deg: upper quartile of the angles, degrees, between the rotation of successive keyframes in the map and that
+    turn_deg: upper quartile of the angles, degrees, between the rotation of keyframes in the map and that
         from their matches alone.
     reversing: share of the steps that go back against the step before, if the camera otherwise drives forward; else 0.
     speed_jump: largest factor between the camera's speed before and after a keyframe.
@@ -699,8 +699,8 @@ KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fit
 NEAR_SHARE, MAX_NEAR = 0.6, 2
 """Share of its limit from which a sign counts as near it, and most such signs of a usable map.
 
-Right maps of strangers' videos have none or one, and one of them two. A walk whose first frames are misplaced, by 19 %
-of its path, has five, none of them beyond its limit.
+Right maps of strangers' videos have none or one, and one of them two. A rendered walk whose first frames are misplaced
+set this limit: it has five, none of them beyond its own.
 """
 
 OF_ORDER = frozenset({"reversing", "speed_jump", "kink_deg"})
@@ -748,7 +748,7 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
     faults = [fault for fault in faults if found.is_ordered or fault.field not in OF_ORDER]
     faults += [MapReason(*fault) for fault in too_small if fault[1] < fault[2]]
     yield from faults
-    if not faults and (near := _count_near(found)) > MAX_NEAR:
+    if not faults and (near := len(list_near_signs(found))) > MAX_NEAR:
         yield MapReason("near", float(near), float(MAX_NEAR), doubtful)
     if math.isnan(found.held_out_px):
         yield MapReason("held_out_px", 0.0, 0.0, doubtful)
@@ -762,17 +762,20 @@ def _list_faults(found: MapEvidence) -> Iterator[MapReason]:
         yield MapReason("planar", found.planar, MAX_PLANAR, doubtful, CAMERA)
 
 
-def _count_near(found: MapEvidence) -> int:
-    """Return how many of the signs that a few wrong poses leave are near their limit or beyond it."""
-    signs = (
-        found.turn_deg / MAX_TURN_ERROR_DEG,
-        found.unexplained / MAX_UNEXPLAINED,
-        found.aside / MAX_ASIDE,
-        found.contradicted / MAX_CONTRADICTED,
-        found.speed_jump / MAX_SPEED_JUMP * found.is_ordered,
-        (1 - found.held_out_within) / (1 - MIN_HELD_OUT),
-    )
-    return sum(sign > NEAR_SHARE for sign in signs)
+def list_near_signs(found: MapEvidence) -> list[str]:
+    """List the signs of a few wrong poses that are near their limit or beyond it, by their fields.
+
+    found: the measurements on a map.
+    """
+    signs = {
+        "turn_deg": found.turn_deg / MAX_TURN_ERROR_DEG,
+        "unexplained": found.unexplained / MAX_UNEXPLAINED,
+        "aside": found.aside / MAX_ASIDE,
+        "contradicted": found.contradicted / MAX_CONTRADICTED,
+        "speed_jump": math.log(max(found.speed_jump, 1)) / math.log(MAX_SPEED_JUMP) * found.is_ordered,
+        "held_out_within": (1 - found.held_out_within) / (1 - MIN_HELD_OUT),
+    }
+    return [field for field, share in signs.items() if share > NEAR_SHARE]
 
 
 def measure_evidence(

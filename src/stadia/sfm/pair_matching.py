@@ -38,8 +38,10 @@ SIMILAR_PHOTOS = 20
 MIN_ORDERED = 0.5
 """Share of the pairs of successive images that must match for images to count as ordered (a video)."""
 
-MIN_NEXT = 0.5
-"""Share of the images that must match the one before or after them best for images to count as ordered."""
+MIN_NEXT, BEST_SHARE = 0.5, 0.8
+"""Share of the images that must match the one before or after them nearly best for images to count as ordered, and the
+least share of the best number of matches: numbers of matches scatter in a slow video.
+"""
 
 MIN_BRIDGE = 15
 """Fewest verified matches of a pair of keyframes that connects them; with no such pair across a place, it is a cut.
@@ -234,16 +236,21 @@ def list_photo_pairs(files: Mapping[int, Path]) -> list[tuple[int, int]]:
 def is_ordered(pairs: Sequence[FramePair], keys: Sequence[int]) -> bool:
     """Return whether images have the order of a video.
 
-    At least MIN_ORDERED of the successive keyframes match, and at least MIN_NEXT of the matching keyframes match the
-    one before or after them best.
+    At least MIN_ORDERED of the successive keyframes match. At least MIN_NEXT of the matching keyframes match the one
+    before or after them nearly best (BEST_SHARE).
     """
-    found = [pair for pair in pairs if len(pair.is_held) >= MIN_BRIDGE]
-    neighbors, best = set(list_neighbors(keys, 1)), dict[int, tuple[int, int]]()
-    for pair in sorted(found, key=lambda pair: len(pair.is_held)):
-        best[pair.first] = best[pair.second] = (pair.first, pair.second)
-    matching = neighbors & {(pair.first, pair.second) for pair in found}
-    are_next = sum(ends in neighbors for ends in best.values())
-    return len(matching) >= MIN_ORDERED * len(neighbors) and are_next >= MIN_NEXT * len(best)
+    counts = {(pair.first, pair.second): len(pair.is_held) for pair in pairs if len(pair.is_held) >= MIN_BRIDGE}
+    neighbors = list_neighbors(keys, 1)
+    best, nearest = dict[int, int](), dict[int, int]()
+    for ends, count in counts.items():
+        for key in ends:
+            best[key] = max(best.get(key, 0), count)
+    for ends in neighbors:
+        for key in ends:
+            nearest[key] = max(nearest.get(key, 0), counts.get(ends, 0))
+    matching = sum(ends in counts for ends in neighbors)
+    are_next = sum(nearest[key] >= BEST_SHARE * count for key, count in best.items())
+    return matching >= MIN_ORDERED * len(neighbors) and are_next >= MIN_NEXT * len(best)
 
 
 def find_cuts(pairs: Sequence[FramePair], keys: Sequence[int]) -> list[int]:
