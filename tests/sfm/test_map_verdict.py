@@ -296,12 +296,12 @@ def test_an_open_focal_length_counts_for_a_plane_alone(is_plane):
     assert evidence.open_focal == (0.6 if is_plane else 0)
 
 
-def test_only_an_estimated_focal_length_has_a_deviation():
+def test_an_assumed_focal_length_is_open():
     deviations = dict.fromkeys(PARAMETERS, 0.1 * LENS.focal_px)
     estimated = CameraEstimate(LENS, "uncertain", LensIntervals(deviations, 0.0))
     assumed = CameraEstimate(LENS, "assumed", LensIntervals(dict.fromkeys(PARAMETERS, np.inf), 0.0))
     given = CameraEstimate(LENS, "given", None)
-    assert [camera.find_focal_deviation() for camera in (estimated, assumed, given)] == [pytest.approx(0.1), 0, 0]
+    assert [camera.find_focal_deviation() for camera in (estimated, assumed, given)] == [pytest.approx(0.1), 1, 0]
 
 
 def test_frames_of_other_parts_cover_the_video_too():

@@ -549,7 +549,8 @@ class MapEvidence:
     standing: share of the matches of distant keyframes that do not move.
     planar: share of the matches of distant keyframes that one plane, or a pure rotation, explains.
     covered: share of the frames that have a pose in this or another part of the video.
-    open_focal: standard deviation of the estimated focal length as its share, if `planar` is above MAX_PLANAR; else 0.
+    open_focal: standard deviation of the focal length as its share (1 if it is assumed), if `planar` is above
+        MAX_PLANAR; else 0.
     zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
     has_camera: whether the user gave the camera.
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
@@ -685,8 +686,8 @@ MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, EC
 MAX_OPEN_FOCAL = 0.25
 """Largest share `MapEvidence.open_focal` of a usable map.
 
-A camera that pans over one plane fits its matches as well as one that moves beside it. Two pans in tele views have .6
-and .7; orbits over a table or a mat, whose maps are right, up to .015.
+A camera that pans over one plane fits its matches as well as one that moves beside it. Four pans have .6, .7 and, with
+an assumed focal length, 1; orbits over a table or a mat, whose maps are right, up to .015.
 """
 
 MAX_ROAD_DRIFT = 1.15
@@ -797,7 +798,7 @@ def measure_evidence(
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
     is_ordered: whether the images are in the order of the path.
-    focal_deviation: standard deviation of the estimated focal length as its share; 0 for a given or assumed camera.
+    focal_deviation: standard deviation of the focal length as its share; 0 for a given camera, 1 for an assumed one.
     in_other_parts: number of frames that have a pose in other parts of the video.
     first: index of the first of these frames in the video.
     """
