@@ -284,25 +284,25 @@ def test_each_sign_decides_alone(field, value, grade):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_plane", [True, False])
-def test_an_open_focal_length_counts_for_a_plane_alone(is_plane):
+@pytest.mark.parametrize(("is_plane", "axis", "open_focal"), [(True, 0, 0.6), (False, 0, 0), (True, 2, 0)])
+def test_an_open_focal_length_counts_beside_a_plane_alone(is_plane, axis, open_focal):
     random = np.random.default_rng(0)
     z = np.full(600, 6.0) if is_plane else random.uniform(3, 9, 600)
     points = np.column_stack((random.uniform(-4, 4, 600), random.uniform(-3, 3, 600), z))
     T = np.tile(np.eye(4), (COUNT, 1, 1))
-    T[:, 0, 3] = -0.1 * np.arange(COUNT)
+    T[:, axis, 3] = -0.1 * np.arange(COUNT)
     sparse = observe(LENS, T, points, random=random)
     pairs = match_frames(sparse, list_neighbors(range(COUNT), 3))
     evidence = measure_evidence(sparse, pairs, np.linalg.inv(T), has_camera=False, focal_deviation=0.6)
-    assert evidence.open_focal == (0.6 if is_plane else 0)
+    assert evidence.open_focal == open_focal
 
 
-def test_only_an_estimated_focal_length_has_a_deviation():
+def test_an_assumed_focal_length_is_open():
     deviations = dict.fromkeys(PARAMETERS, 0.1 * LENS.focal_px)
     estimated = CameraEstimate(LENS, "uncertain", LensIntervals(deviations, 0.0))
     assumed = CameraEstimate(LENS, "assumed", LensIntervals(dict.fromkeys(PARAMETERS, np.inf), 0.0))
     given = CameraEstimate(LENS, "given", None)
-    assert [camera.find_focal_deviation() for camera in (estimated, assumed, given)] == [pytest.approx(0.1), 0, 0]
+    assert [camera.find_focal_deviation() for camera in (estimated, assumed, given)] == [pytest.approx(0.1), 1, 0]
 
 
 def test_frames_of_other_parts_cover_the_video_too():

@@ -408,6 +408,16 @@ def _measure_expansion(first: Array, second: Array) -> float:
     return float((affine[0, 0] + affine[1, 1]) / 2 / max(np.median(np.linalg.norm(flow, axis=1)), _SMALL_FLOW))
 
 
+def is_expanding(sparse: SparseMap, pairs: Sequence[FramePair]) -> bool:
+    """Return whether the images of distant keyframes expand, which a camera that only turns cannot show.
+
+    sparse: the map.
+    pairs: matches of pairs of keyframes.
+    """
+    wide = _select_wide(select_pairs(sparse, pairs))
+    return bool(wide) and float(np.median([_measure_expansion(*_normalize(sparse, pair)) for pair in wide])) > EXPANSION
+
+
 def find_worst_place(values: Array, window: int = 7) -> float:
     """Return the largest median over `window` successive values; 0 if there are fewer than `window` values.
 
@@ -549,7 +559,8 @@ class MapEvidence:
     standing: share of the matches of distant keyframes that do not move.
     planar: share of the matches of distant keyframes that one plane, or a pure rotation, explains.
     covered: share of the frames that have a pose in this or another part of the video.
-    open_focal: standard deviation of the estimated focal length as its share, if `planar` is above MAX_PLANAR; else 0.
+    open_focal: standard deviation of the focal length as its share (1 if it is assumed), if `planar` is above
+        MAX_PLANAR and the images do not expand, as towards the plane; else 0.
     zoomed: share of the matches of distant keyframes that a change of focal length alone explains.
     has_camera: whether the user gave the camera.
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
@@ -685,8 +696,8 @@ MIN_PLANE_TURN_DEG: a plane seen from several sides shows the camera (Triggs, EC
 MAX_OPEN_FOCAL = 0.25
 """Largest share `MapEvidence.open_focal` of a usable map.
 
-A camera that pans over one plane fits its matches as well as one that moves beside it. Two pans in tele views have .6
-and .7; orbits over a table or a mat, whose maps are right, up to .015.
+A camera that pans over one plane fits its matches as well as one that moves beside it. Four pans have .6, .7 and, with
+an assumed focal length, 1; orbits over a table or a mat, whose maps are right, up to .025.
 """
 
 MAX_ROAD_DRIFT = 1.15
@@ -800,7 +811,7 @@ def measure_evidence(
     road_drift: change of the camera's height over the road along the trajectory, as a factor; 1 without a road.
     is_camera_determined: whether the images determine a camera that the user did not give.
     is_ordered: whether the images are in the order of the path.
-    focal_deviation: standard deviation of the estimated focal length as its share; 0 for a given or assumed camera.
+    focal_deviation: standard deviation of the focal length as its share; 0 for a given camera, 1 for an assumed one.
     in_other_parts: number of frames that have a pose in other parts of the video.
     first: index of the first of these frames in the video.
     """
@@ -826,7 +837,7 @@ def measure_evidence(
         standing=measure_standing(pairs, sparse.camera.width),
         planar=planar,
         covered=min((np.count_nonzero(placed) + in_other_parts) / np.size(placed), 1.0),
-        open_focal=focal_deviation if planar > MAX_PLANAR else 0.0,
+        open_focal=focal_deviation if planar > MAX_PLANAR and not is_expanding(sparse, pairs) else 0.0,
         zoomed=measure_zoom(pairs),
         has_camera=has_camera,
         road_drift=road_drift,

@@ -101,9 +101,12 @@ class CameraEstimate:
     intervals: LensIntervals | None
 
     def find_focal_deviation(self) -> float:
-        """Return the standard deviation of the focal length as its share; 0 if the images do not give it at all."""
+        """Return the standard deviation of the focal length as its share, at most 1; 0 for a given camera.
+
+        An assumed focal length has 1, since the images leave it open.
+        """
         deviation_px = 0.0 if self.intervals is None else self.intervals.deviations["focal_px"]
-        return deviation_px / self.camera.focal_px if math.isfinite(deviation_px) else 0.0
+        return min(deviation_px / self.camera.focal_px, 1.0)
 
 
 STANDING_PAIRS = 6
