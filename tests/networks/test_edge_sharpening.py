@@ -71,3 +71,12 @@ def test_the_network_sharpens_in_evaluation_alone() -> None:
         plain = network.train()(image).inverse_depth[0]
         sharp = network.eval()(image).inverse_depth[0]
     torch.testing.assert_close(sharp, sharpen_edges(plain.log(), image).exp())
+
+
+@pytest.mark.parametrize("is_upright", [True, False])
+def test_a_line_of_one_pixel_stays(is_upright: bool) -> None:
+    line = torch.zeros(1, 1, 24, 32)
+    line[..., 16] = 1
+    line = line if is_upright else line.mT
+    sharp = sharpen_edges(line, line.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(sharp, line, atol=0.1, rtol=0)
