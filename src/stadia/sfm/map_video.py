@@ -35,6 +35,11 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
+MAX_KEY_SHARE = 0.75
+"""Largest share of the images of a folder that are keyframes in a film; more are photos, and no pose between two of
+them is interpolated.
+"""
+
 VERSION = 6
 """Version of the files of finished stages; stages of another version are not read."""
 
@@ -131,7 +136,9 @@ def map_video(
 
         estimate, maps, pairs = map_key_frames(stream, features, work, given=given, static=static, workers=workers)
         ordered = not lenses and is_ordered(pairs, keys.keys)
-        keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
+        are_photos = source.is_dir() and len(keys.keys) > MAX_KEY_SHARE * keys.frames
+        is_film = ordered and not are_photos
+        keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if is_film else list(range(keys.frames)))
         readout = None
         for _ in track(range(1), 1, "rolling shutter") if ordered else ():
             maps[0], readout = correct_rows(maps[0], pairs, threads=workers.threads)
