@@ -18,12 +18,14 @@ from tests.sfm.textured_room import HEIGHT, WIDTH, K, TexturedRoom, find_arc_pos
 from typer.testing import CliRunner
 
 import stadia
+from stadia.cli.check_result import list_lines
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import read_reconstruction
 from stadia.sfm.check_reconstruction import (
     Grade,
+    ImageAgreement,
     fix_reconstruction,
     judge_reconstruction,
     measure_depth,
@@ -394,6 +396,20 @@ def test_matches_of_the_same_images_are_cached(room: Path, tmp_path: Path) -> No
 # -- errors
 
 
+def test_the_command_asks_for_a_camera_before_it_matches(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("matched")
+
+    monkeypatch.setattr("stadia.sfm.image_matches.match_images", refuse)
+    path = tmp_path / "path.txt"
+    path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
+    run = CliRunner().invoke(app, ["check", str(path), "--images", str(room)])
+    assert isinstance(run.exception, DataError)
+    assert run.exception.found == "no intrinsics"
+
+
 def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
     path = tmp_path / "path.txt"
     path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
@@ -406,6 +422,10 @@ def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
         MATCHES,
     )
     assert verdict.grade == Grade.USABLE
+    more = replace(verdict, images=(*verdict.images, ImageAgreement(99, "not compared", 0, 0, 9)))
+    first = next(iter(list_lines(path, more, verbose=False)))
+    assert f"and {len(verdict.images)} of them matches" in first
+    assert "groups" not in first
 
 
 @pytest.mark.parametrize("camera", ["fy=500", "fx=abc", "fx=nan", "fx=500,zoom=2"])

@@ -47,9 +47,12 @@ def check_result(
     from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
     from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, replace_camera
     from stadia.sfm.image_matches import match_images
+    from stadia.sfm.match_triangulation import ask_for_camera
 
     with show_progress() as bars:
         reconstruction = read_reconstruction(result)  # a wrong file is found before the images are matched
+        if camera is None and not reconstruction.has_camera:
+            raise ask_for_camera(reconstruction)
         matches = match_images(images, track=bars.track)
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
@@ -84,10 +87,13 @@ PAGE = "result.html"
 def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -> Iterator[str]:
     """Yield the lines of a verdict: the grade, one line for each question, and the images that contradict."""
     posed = len(verdict.images)
-    parts = 1 + max((image.part for image in verdict.images), default=0)
+    compared = [image for image in verdict.images if image.agree + image.contradict]
+    parts = len({image.part for image in compared})
     is_split = parts > 1 and verdict.search.found is None  # a wrong convention splits any path
-    yield f"{result} is {verdict.grade}: {posed} of {verdict.count} images have a pose" + (
-        f"; matches that fit the poses join them only within {parts} groups" if is_split else ""
+    yield (
+        f"{result} is {verdict.grade}: {posed} of {verdict.count} images have a pose"
+        + f", and {len(compared)} of them matches" * (len(compared) < posed)
+        + f"; matches that fit the poses join them only within {parts} groups" * is_split
     )
     for name, judgement in list_questions(verdict).items():
         yield f"  {name + ':':13}{judgement.grade}: {judgement.reason} ({judgement.rests_on})"

@@ -53,6 +53,11 @@ class Reconstruction:
     def __len__(self) -> int:
         return len(self.T_camera_world)
 
+    @property
+    def has_camera(self) -> bool:
+        """Return whether the file has intrinsics of at least one image."""
+        return bool(np.isfinite(self.K).any())
+
     def rows(self, indices: Sequence[int] | NDArray[np.intp]) -> Reconstruction:
         """Return the reconstruction with only the images at these indices (M,), in this order."""
         kept = np.asarray(indices, np.intp)

@@ -78,7 +78,8 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
         advice = ". Try --masks if cars or people hide the scene" if stream.masks is None else ""
         names = [frame.name for frame in frames if frame.status is FrameStatus.LOST]
         shown = f" ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})" if stream.photos is not None else ""
-        yield f"note: {lost} frames have no pose{shown}: they are damaged or show too few points{advice}"
+        count = "1 frame has" if lost == 1 else f"{lost} frames have"
+        yield f"note: {count} no pose{shown}: damaged, or too few points{advice}"
     if found.verdict is not None:
         yield from describe_verdict(found.verdict)
 

@@ -111,8 +111,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         raise DataError(reconstruction.path, found=f"poses for {len(images)} images", expected=expected, fix=fix)
     K = reconstruction.K[rows]
     if not np.isfinite(K).all():
-        fix = "pass the camera: --camera FILE, or --camera fx=700,fy=700,cx=640,cy=360"
-        raise DataError(reconstruction.path, found="no intrinsics", expected="a camera", fix=fix)
+        raise ask_for_camera(reconstruction)
     sizes = np.where(reconstruction.sizes[rows] > 0, reconstruction.sizes[rows], matches.sizes[images])
     scale = matches.sizes[images] / sizes
     if (np.abs(scale - 1) > 1e-3).any():
@@ -121,6 +120,12 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
     K = scale_intrinsics(K, scale)
     return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s)
+
+
+def ask_for_camera(reconstruction: Reconstruction) -> DataError:
+    """Return the error of a reconstruction whose file has no intrinsics."""
+    fix = "pass the camera: --camera FILE, or --camera fx=700,fy=700,cx=640,cy=360"
+    return DataError(reconstruction.path, found="no intrinsics", expected="a camera", fix=fix)
 
 
 def _share_inside(times_s: Array, known_s: Array) -> float:

@@ -518,7 +518,7 @@ def describe_panorama_map(found: PanoramaMap) -> Iterator[str]:
     grade, reason = found.evidence.judge()
     if grade == Grade.USABLE:
         reason = f"{found.evidence.within:.0%} of the held-out matches agree with it; drift is not judged"
-    yield f"map: {grade}: {reason}"
+    yield f"verdict: {grade}: {reason}"
 
 
 def refuse_options(source: Path, given: dict[str, object]) -> None:
