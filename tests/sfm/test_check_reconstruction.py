@@ -399,7 +399,7 @@ def test_matches_of_the_same_images_are_cached(room: Path, tmp_path: Path) -> No
 def test_the_command_asks_for_a_camera_before_it_matches(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: Any, **options: Any) -> None:
+    def refuse(*args: object, **options: object) -> None:
         raise AssertionError("matched")
 
     monkeypatch.setattr("stadia.sfm.image_matches.match_images", refuse)
