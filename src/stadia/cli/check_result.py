@@ -47,12 +47,12 @@ def check_result(
     from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
     from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, replace_camera
     from stadia.sfm.image_matches import match_images
-    from stadia.sfm.match_triangulation import ask_for_camera
+    from stadia.sfm.match_triangulation import make_camera_error
 
     with show_progress() as bars:
         reconstruction = read_reconstruction(result)  # a wrong file is found before the images are matched
         if camera is None and not reconstruction.has_camera:
-            raise ask_for_camera(reconstruction)
+            raise make_camera_error(reconstruction)
         matches = match_images(images, track=bars.track)
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):

@@ -134,7 +134,7 @@ def measure_epipolar(sparse: SparseMap, pair: FramePair) -> Array:
     T = second @ np.linalg.inv(first)
     x, y, z = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
     E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ T[:3, :3]
-    return sparse.camera.focal_px * _measure_sampson(*_normalize(sparse, pair), E)
+    return sparse.camera.focal_px * measure_sampson(*_normalize(sparse, pair), E)
 
 
 def _normalize(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array]:
@@ -146,7 +146,8 @@ def _normalize(sparse: SparseMap, pair: FramePair) -> tuple[Array, Array]:
     return first, second
 
 
-def _measure_sampson(first: Array, second: Array, E: Array) -> Array:
+def measure_sampson(first: Array, second: Array, E: Array) -> Array:
+    """Return the Sampson distances (N,) of matches (N, 2) at a focal length of 1 from an essential matrix (3, 3)."""
     seen, moved = (np.column_stack((xy, np.ones(len(xy)))) for xy in (first, second))
     lines, back = seen @ E.T, moved @ E
     slope = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
@@ -359,7 +360,7 @@ def measure_unexplained(sparse: SparseMap, pairs: Sequence[FramePair]) -> Array:
     shares, far = [], FAR_ERROR * max(sparse.camera.height, sparse.camera.width)
     for pair in _select_wide(select_pairs(sparse, pairs)):
         if (measure_errors(sparse, pair) > far).mean() < 0.5 and (motion := _find_motion(sparse, pair)) is not None:
-            by_matches = _measure_sampson(*motion[:3]) * sparse.camera.focal_px
+            by_matches = measure_sampson(*motion[:3]) * sparse.camera.focal_px
             shares.append((by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean())
     return np.array(shares)
 
@@ -383,7 +384,7 @@ def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
         if (motion := _find_motion(sparse, pair)) is None or _measure_expansion(*motion[:2]) < EXPANSION:
             continue
         seen, moved, E, inliers = motion
-        by_matches = _measure_sampson(seen, moved, E) * sparse.camera.focal_px
+        by_matches = measure_sampson(seen, moved, E) * sparse.camera.focal_px
         gain = (by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean()
         _, R, t, _ = cv2.recoverPose(E, seen, moved, np.eye(3), mask=inliers)
         first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
@@ -567,7 +568,7 @@ class MapEvidence:
     unexplained: share of the matches of distant keyframes that fit an essential matrix of their own but not the map's
         poses, at the worst place.
     is_camera_determined: whether the images determine the camera well enough to report it, if the user did not give it.
-    is_ordered: whether the images are in the order of the path, as in a video; else nothing is said about its steps.
+    is_ordered: whether the images are in the order of the path, as in a video; else its steps do not count.
     view_turn_deg: largest rotation between two keyframes, degrees.
     aside: share of the pairs of expanding images that show another direction of motion than the path.
     kink_deg: largest angle, degrees, of a step of a drive against the usual direction of travel; 0 if it is not a

@@ -111,7 +111,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         raise DataError(reconstruction.path, found=f"poses for {len(images)} images", expected=expected, fix=fix)
     K = reconstruction.K[rows]
     if not np.isfinite(K).all():
-        raise ask_for_camera(reconstruction)
+        raise make_camera_error(reconstruction)
     sizes = np.where(reconstruction.sizes[rows] > 0, reconstruction.sizes[rows], matches.sizes[images])
     scale = matches.sizes[images] / sizes
     if (np.abs(scale - 1) > 1e-3).any():
@@ -122,7 +122,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
     return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s)
 
 
-def ask_for_camera(reconstruction: Reconstruction) -> DataError:
+def make_camera_error(reconstruction: Reconstruction) -> DataError:
     """Return the error of a reconstruction whose file has no intrinsics."""
     fix = "pass the camera: --camera FILE, or --camera fx=700,fy=700,cx=640,cy=360"
     return DataError(reconstruction.path, found="no intrinsics", expected="a camera", fix=fix)

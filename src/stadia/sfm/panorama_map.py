@@ -24,7 +24,7 @@ from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
 from stadia.io.video_decoding import estimate_frame_count, hash_video, stream_video
 from stadia.sfm.check_reconstruction import Grade
-from stadia.sfm.map_evidence import MAX_ERROR, MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL
+from stadia.sfm.map_evidence import MAX_ERROR, MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL, measure_sampson
 from stadia.sfm.map_files import COLMAP, IMAGES, check_map_folder, digest_files, write_trajectories
 from stadia.sfm.pair_matching import hold_features, hold_out
 from stadia.sfm.reconstruction import MAX_ERROR_PX, MAX_POSE_ERROR_PX, Workers
@@ -161,7 +161,7 @@ def count_held_out(model: Any, database: Path) -> tuple[list[str], Array, Array]
         lost = np.isnan(errors)
         places = slice(*sorted(row_of[Path(images[key].name).stem] for key in (first, second)))
         fits[places] += (errors <= MAX_ERROR).sum()
-        misses[places] += (errors > MAX_ERROR).sum() + (measure_sampson(*ends)[lost] > MAX_ERROR).sum()
+        misses[places] += (errors > MAX_ERROR).sum() + (_measure_epipolar(*ends)[lost] > MAX_ERROR).sum()
     return names, fits, misses
 
 
@@ -203,15 +203,12 @@ def _find_points(model: Any, image: Any, rows: NDArray[np.int64]) -> Array:
     return np.array([nowhere if key is None else model.points3D[key].xyz for key in found]).reshape(-1, 3)
 
 
-def measure_sampson(first: _View, second: _View) -> Array:
+def _measure_epipolar(first: _View, second: _View) -> Array:
     """Return the Sampson distances (N,) of matches from the poses of their views, as shares of the side."""
     R = second.T_view_world[:, :3] @ first.T_view_world[:, :3].T
     x, y, z = second.T_view_world[:, 3] - R @ first.T_view_world[:, 3]
     E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ R
-    seen, moved = (np.column_stack((view.xy, np.ones(len(view.xy)))) for view in (first, second))
-    lines, back = seen @ E.T, moved @ E
-    slope = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
-    return np.asarray(first.focal * np.abs((moved * lines).sum(1)) / np.maximum(slope, 1e-12), np.float64)
+    return first.focal * measure_sampson(first.xy, second.xy, E)
 
 
 @dataclass(frozen=True, eq=False)
