@@ -159,3 +159,24 @@ def test_a_path_is_drawn_from_above_and_from_the_side(tmp_path: Path, monkeypatc
     assert "first camera" in side.get_title()
     assert np.ptp(above.get_xlim()) == pytest.approx(np.ptp(side.get_xlim())) == pytest.approx(np.ptp(side.get_ylim()))
     assert above.get_aspect() == side.get_aspect() == 1
+
+
+def test_half_of_the_points_and_the_whole_path_are_inside_of_a_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(
+        "matplotlib.backends.backend_agg.FigureCanvasAgg", lambda figure: figures.append(figure) or Mock()
+    )
+    T = np.tile(np.eye(4), (11, 1, 1))
+    T[:, 0, 3] = np.arange(11.0)
+    points = np.random.default_rng(0).normal([0, 0, 100], [20, 5, 30], (1000, 3))
+    draw_paths(tmp_path / "path.png", {"camera": T}, DepthScale.UP_TO_SCALE, gaps=range(10), points=points)
+    above, _ = figures[0].axes
+    behind, path = above.lines[:2]
+    (left, right), (low, high) = above.get_xlim(), above.get_ylim()
+    x, y = behind.get_xdata(), behind.get_ydata()
+    assert ((left < x) & (x < right) & (low < y) & (y < high)).mean() > 0.45
+    assert left < 0 < 10 < right
+    assert low < 0
+    assert np.isnan(path.get_xdata()).sum() == 10, "positions of photos are not joined"

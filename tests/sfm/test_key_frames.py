@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -68,7 +69,9 @@ def test_the_mask_of_a_video_leaves_out_its_hood(tmp_path, monkeypatch):
     chosen = []
     monkeypatch.setattr(frame_stream, "KeyFrameSelector", lambda static: chosen.append(static) or KeyFrameSelector())
     mask = np.ones((120, 320), bool)
-    stream = SimpleNamespace(find_static=lambda: mask, count=lambda: 0, first=0, has_several_cameras=False)
+    stream = SimpleNamespace(
+        find_static=lambda: mask, count=lambda: 0, first=0, source=Path("video.mp4"), has_several_cameras=False
+    )
     frame_stream._select_key_frames(stream, tmp_path, lambda frames, *_: [])
     assert chosen[0] is mask
 
@@ -91,3 +94,18 @@ def test_quick_turns_keep_more_key_frames_and_thinning_takes_sharp_ones():
     sharp = [float(index % 4 == 1) for index in range(400)]
     kept = thin_keys(KeyFrames(list(range(400)), [0.005] * 400, sharp, frames=400)).keys
     assert np.mean([sharp[key] for key in kept]) > 0.45  # of which a quarter is sharp
+
+
+@pytest.mark.parametrize(("is_folder", "keys"), [(True, [0, 1, 2, 3, 4, 5]), (False, [0, 1, 2, 3, 5])])
+def test_all_photos_of_a_folder_are_key_frames(tmp_path, is_folder, keys):
+    """One of six photos hardly moves from the one before; in a video, it would be placed between its neighbors."""
+    shifts = (0, 10, 20, 30, 31, 41)
+    frames = [SimpleNamespace(gray=make_texture()[:, shift : shift + 320], index=k) for k, shift in enumerate(shifts)]
+
+    class Stream(SimpleNamespace):
+        def __iter__(self):
+            return iter(frames)
+
+    source = tmp_path if is_folder else tmp_path / "video.mp4"
+    stream = Stream(find_static=lambda: None, count=lambda: 6, first=0, source=source, has_several_cameras=False)
+    assert frame_stream._select_key_frames(stream, tmp_path, lambda frames, *_: frames).keys == keys

@@ -111,6 +111,7 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
     assert points["observed"].max(0)[0] < len(points["frames"])
     rows = read_kitti_trajectory(out / "trajectory.txt")
     assert rows.frame_numbers.tolist() == list(range(FRAMES))
+    assert cv2.imread(str(out / "trajectory.png")).std() > 10, "the path is drawn"
     pycolmap = pytest.importorskip("pycolmap")
     for folder in (out / "colmap", out / "views" / "sparse" / "0"):
         model = pycolmap.Reconstruction(str(folder))

@@ -18,6 +18,8 @@ TRAJECTORY = "trajectory.txt"
 TRAJECTORY_TUM = "trajectory_tum.txt"
 """Name of the file with the same trajectory in TUM's format, if every video frame has a time."""
 
+TRAJECTORY_DRAWING = "trajectory.png"
+
 MAX_FRAMES = 1 << 40
 _FRAME_NAME = re.compile(r"[0-9]{1,12}")
 MIN_GAP = 10  # times the median interval; lost frames of a video leave up to 4.3

@@ -295,7 +295,10 @@ def prediction_lines(
         depth = predictions.read(next(iter(predictions.files))) if photo is None else photo.depth()
         yield f"{folder}: {describe_range(depth, predictions.depth_scale)}. One photo cannot be checked"
         return
-    yield f"{folder}: {frames} frames, {posed or 'none'} with a pose (`path` in predictions.json)"
+    if frames == 1:
+        yield f"{folder}: one frame"
+    else:
+        yield f"{folder}: {frames} frames, {posed or 'none'} with a pose (`path` in predictions.json)"
     if predictions.record and predictions.record.path_ends:
         yield f"note: {predictions.record.path_ends}"
     if predictions.record and (count := predictions.record.not_aligned):

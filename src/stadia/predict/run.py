@@ -34,7 +34,7 @@ from stadia.evaluation.predictions_folder import Predictions, Provenance, write_
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
-from stadia.io.trajectory_files import TRAJECTORY
+from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 VIDEO, IMAGE = "side_by_side.mp4", "side_by_side.png"
 CLOUD = "cloud.ply"
 DEPTH_COLOR = "depth_color"
-PATH_DRAWING = "trajectory.png"
 
 
 MAX_FAMILIAR_FRAMES = 5
@@ -469,7 +468,7 @@ class Session:
                 has_frame_numbers=self.input.has_frame_numbers,
                 listeners=listeners,
                 complete=complete,
-                further=(VIDEO, IMAGE, CLOUD, PATH_DRAWING),
+                further=(VIDEO, IMAGE, CLOUD, TRAJECTORY_DRAWING),
                 checker=self.gate,
                 precision_cost=getattr(self.predictor, "precision_cost", None),
                 trained=self.trained.names,
@@ -517,7 +516,7 @@ class Session:
             from stadia.io.trajectory_formats import read_kitti_trajectory
 
             path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
-            draw_paths(folder / PATH_DRAWING, {self.name: path}, self.predictor.depth_scale)
+            draw_paths(folder / TRAJECTORY_DRAWING, {self.name: path}, self.predictor.depth_scale)
 
     @cached_property
     def provenance(self) -> Provenance:

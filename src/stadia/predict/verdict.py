@@ -297,7 +297,8 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *,
 
 
 def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: str) -> str:
-    codes = [finding["code"] for finding in checks["findings"] if finding["severity"] != Severity.NOTE]
+    severe = [finding for finding in checks["findings"] if finding["severity"] != Severity.NOTE]
+    codes = [finding["code"] for finding in severe]
     if checks["verdict"] == Verdict.USABLE:
         has_other_lens = any(finding["code"] == "K30" for finding in checks["findings"])
         is_metric = depth_scale is DepthScale.METRES
@@ -309,6 +310,9 @@ def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: s
     limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
     if checks["verdict"] == Verdict.NOT_JUDGED:
         return f"{limits}; these predictions could not be checked"
+    if codes == ["M38"] and checks["verdict"] == Verdict.DOUBTFUL:
+        deviation = severe[0]["evidence"]["deviation"]
+        return f"{limits} +- {deviation:.0%} (one standard deviation), until a second source confirms them (M38)"
     parts = [UNRELIABLE_PARTS.get(code, _ANY_PART) for code in codes]
     affected = _ANY_PART if _ANY_PART in parts else " and ".join(dict.fromkeys(parts))
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"

@@ -50,8 +50,9 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
             yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
     elif find_travel_direction(poses.T_world_camera) is not None:
         yield (
-            "note: no road was found below the camera, so its height gives no metres."
-            " On a drive: stadia predict VIDEO --scale-from object=car:1.5@yolox_nano.onnx, or speed=SPEED"
+            "note: no road was found below the camera, so its height gives no metres. A measured distance does:"
+            " stadia predict VIDEO --scale-from point=X,Y:METRES; on a drive also speed=SPEED or"
+            " object=car:1.5@yolox_nano.onnx"
         )
     if stream.masks is not None:
         bare = sum(not stream.masks.has_near(int(index), stream.mask_distance) for index in sparse.frames)

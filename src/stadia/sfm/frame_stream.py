@@ -582,6 +582,10 @@ MIN_CORNERS = 25
 """Fewest corners of a frame with detail; sky, blur and darkness have fewer."""
 
 
+MAX_FILM_KEY_SHARE = 0.75
+"""Largest share of the images of a folder that are keyframes, if the folder has the frames of a video."""
+
+
 @dataclass
 class KeyFrames:
     """The chosen keyframes of a video, and what was noticed about its other frames. All lists hold frame indices
@@ -603,6 +607,15 @@ class KeyFrames:
     cuts: list[int] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
     frames: int = 0
+
+    def are_photos(self, source: Path) -> bool:
+        """Return whether the frames are photos in a folder: most differ enough to be keyframes.
+
+        All photos become keyframes, and no pose between two of them is interpolated.
+        """
+        return (
+            bool(self.keys) and source.is_dir() and len(self.keys) > MAX_FILM_KEY_SHARE * (self.frames - self.keys[0])
+        )
 
 
 class KeyFrameSelector:
@@ -741,5 +754,10 @@ def _select_key_frames(stream: FrameStream, work: Path, track: TrackProgress) ->
     for frame in track(stream, None if count is None else count - stream.first, "choosing keyframes"):
         selector.add(frame.gray, frame.index)
     found = thin_keys(selector.found)
+    if found.are_photos(stream.source):
+        selector = KeyFrameSelector(key_motion=0.0)
+        for frame in stream:
+            selector.add(frame.gray, frame.index)
+        found = selector.found
     write_json(stored, asdict(found))
     return found

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
+from stadia.core.types import DepthScale
 from stadia.data.lens_distortion import Undistortion, make_undistortion
 from stadia.data.video.video_map import (
     FORMAT,
@@ -29,7 +30,7 @@ from stadia.io.atomic_files import atomic_folder, atomic_write, write_json, writ
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.output_files import check_output_folder
-from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM, Trajectory, write_tum_trajectory
+from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM, Trajectory, write_tum_trajectory
 from stadia.sfm.camera_search import PARAMETERS, RowReadout, move_places
 from stadia.sfm.frame_stream import FrameStream, KeyFrames
 from stadia.sfm.map_evidence import MapVerdict
@@ -256,6 +257,10 @@ class MapPoses:
     T_world_camera: Array
     T_first: Array
 
+    def move_points(self, points: Array) -> Array:
+        """Return points (P, 3) of the reconstruction in the world of the poses."""
+        return np.asarray(points @ self.T_first[:3, :3].T + self.T_first[:3, 3])
+
 
 def collect_poses(stream: FrameStream, found: VideoMap) -> MapPoses:
     """Return the camera poses of all frames as filmed, with the first frame that has a pose as world.
@@ -362,10 +367,11 @@ def write_map(
     about = _describe_camera(stream, found, camera)
     check_map_folder(folder, stream.source, stream.hash())
     with atomic_folder(folder, replace=True) as new:
-        _write_points(new / POINTS, found.sparse, filmed.xy, poses.T_first)
+        _write_points(new / POINTS, found.sparse, filmed.xy, poses)
         if stream.masks is not None and stream.photos is None:
             _write_movable(new / MOVABLE, stream, found, about)
-        write_trajectories(new, found.placed, poses.T_world_camera)
+        points, is_film = poses.move_points(found.sparse.points), not found.keys.are_photos(stream.source)
+        write_trajectories(new, found.placed, poses.T_world_camera, points, is_film=is_film)
         (new / COLMAP).mkdir()
         files, keys = stream.find_files(), found.sparse.frames.tolist()
         names = {key: f"{found.placed[key].name}{files[key].suffix if files else '.png'}" for key in keys}
@@ -518,11 +524,11 @@ def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
     return (1 + np.flatnonzero((turn > ROTATING_DEG) & (step < ROTATING_SHARE * distance))).tolist()
 
 
-def _write_points(path: Path, sparse: SparseMap, xy: Array, T_first: Array) -> None:
+def _write_points(path: Path, sparse: SparseMap, xy: Array, poses: MapPoses) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
-            points=(sparse.points @ T_first[:3, :3].T + T_first[:3, 3]).astype(np.float32),
+            points=poses.move_points(sparse.points).astype(np.float32),
             relative_deviation=sparse.relative_deviations().astype(np.float32),
             track_length=sparse.track_lengths().astype(np.int32),
             colors=sparse.colors,
@@ -547,11 +553,19 @@ def _write_movable(path: Path, stream: FrameStream, found: VideoMap, about: MapC
         np.savez(file, movable=movable)
 
 
-def write_trajectories(folder: Path, frames: Sequence[PlacedFrame], T_world_camera: Array) -> None:
-    """Write the poses (N, 4, 4) of N frames, camera to world, as KITTI rows, and as TUM rows if all times are known.
+def write_trajectories(
+    folder: Path, frames: Sequence[PlacedFrame], T_world_camera: Array, points: Array, *, is_film: bool
+) -> None:
+    """Write the poses of N frames as rows `frame r11 .. t3`, as TUM rows if all times are known, and as a drawing.
 
     Frames without a pose, whose rows are NaN, are left out.
+
+    T_world_camera: (N, 4, 4) poses, camera to world.
+    points: (P, 3) points of the map, for the drawing.
+    is_film: whether the drawing joins the positions of neighboring frames.
     """
+    from stadia.evaluation.plots.charts import draw_paths  # slow to import
+
     placed = np.flatnonzero(np.isfinite(T_world_camera).all((1, 2))).tolist()
     T = T_world_camera[placed]
     numbers = [frames[row].index for row in placed]
@@ -561,3 +575,5 @@ def write_trajectories(folder: Path, frames: Sequence[PlacedFrame], T_world_came
     known = [time_s for time_s in times if time_s is not None]
     if len(known) == len(times):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))
+    gaps = np.flatnonzero((np.diff(placed) > 1) | (not is_film)).tolist()
+    draw_paths(folder / TRAJECTORY_DRAWING, {"camera": T}, DepthScale.UP_TO_SCALE, gaps=gaps, points=points)

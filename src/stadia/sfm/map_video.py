@@ -35,12 +35,7 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
-MAX_KEY_SHARE = 0.75
-"""Largest share of the images of a folder that are keyframes in a film; more are photos, and no pose between two of
-them is interpolated.
-"""
-
-VERSION = 6
+VERSION = 7
 """Version of the files of finished stages; stages of another version are not read."""
 
 
@@ -79,8 +74,7 @@ class MappedVideo:
     @property
     def points(self) -> NDArray[np.float64]:
         """Return the map points (P, 3) in the world of `T_world_camera` (the first frame with a pose), up to scale."""
-        points, T = self.found.sparse.points, self.poses.T_first
-        return np.asarray(points @ T[:3, :3].T + T[:3, 3])
+        return self.poses.move_points(self.found.sparse.points)
 
 
 def map_video(
@@ -136,8 +130,7 @@ def map_video(
 
         estimate, maps, pairs = map_key_frames(stream, features, work, given=given, static=static, workers=workers)
         ordered = not lenses and is_ordered(pairs, keys.keys)
-        are_photos = source.is_dir() and len(keys.keys) > MAX_KEY_SHARE * keys.frames
-        is_film = ordered and not are_photos
+        is_film = ordered and not keys.are_photos(source)
         keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if is_film else list(range(keys.frames)))
         readout = None
         for _ in track(range(1), 1, "rolling shutter") if ordered else ():

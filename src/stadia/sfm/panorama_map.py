@@ -465,7 +465,7 @@ def _write(
         (new / COLMAP).mkdir()
         model.write_binary(str(new / COLMAP))
         model.export_PLY(str(new / "points.ply"))
-        write_trajectories(new, found.placed, found.T_world_camera)
+        write_trajectories(new, found.placed, found.T_world_camera, found.points, is_film=True)
         if has_views:
             shutil.copytree(work / IMAGES, new / IMAGES)
         write_json(new / RECORD, {**_make_record(source, content, found, views), "files": digest_files(new)})

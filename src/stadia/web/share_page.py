@@ -15,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
+from stadia.io.trajectory_files import TRAJECTORY_DRAWING
 from stadia.predict.describe import verdict_lines
-from stadia.predict.run import CLOUD, PATH_DRAWING, VIDEO
+from stadia.predict.run import CLOUD, VIDEO
 from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud
 from stadia.web.forms import drop_commands
 from stadia.web.measuring import Measured, MeasuredForm, MeasureForm
@@ -158,7 +159,7 @@ def describe_video(job: VideoJob, form: MeasuredForm | None = None) -> ResultPag
     measured = [f"Frame {(item.frame or 0) + 1}: {one.describe()}" for item, one in zip(form.items, found, strict=True)]
     measured += [describe_length(job, np.array(points)) for points in form.lengths]
     marks = [one.points for one in found if one.kind == "length"] + [np.array(points) for points in form.lengths]
-    about, drawing = job.about, job.predictions / PATH_DRAWING
+    about, drawing = job.about, job.predictions / TRAJECTORY_DRAWING
     images = []
     if drawing.is_file():
         images.append(("Path of the camera", np.asarray(read_image(drawing, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)))

@@ -26,13 +26,13 @@ from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb, make_view
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
-from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
+from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.adapt_time import RECORD, estimate_least_minutes
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.run import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
+from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
@@ -71,7 +71,7 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
     VIDEO: "video/mp4",
     TRAJECTORY: "text/plain",
     TRAJECTORY_TUM: "text/plain",
-    PATH_DRAWING: "image/png",
+    TRAJECTORY_DRAWING: "image/png",
     CLOUD: "application/octet-stream",
     CLOUD_GLB: "model/gltf-binary",
     MESH_GLB: "model/gltf-binary",

@@ -121,7 +121,7 @@ def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, m
     assert all(following == number + 1 for number, following in followed.items())
 
 
-def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, object]:
+def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, Any]:
     findings = [{"code": code, "severity": severity} for code in codes]
     return {"verdict": verdict, "findings": findings, "not_checked": {}}
 
@@ -149,6 +149,9 @@ def test_what_a_finding_does_not_affect_is_not_doubted() -> None:
     two_cameras = describe_trust(DepthScale.UP_TO_SCALE, checks("doubtful", "K30"))
     assert two_cameras.endswith("(K30)")
     assert "lengths" in two_cameras
+    length = checks("doubtful", "M38")
+    length["findings"][0]["evidence"] = {"deviation": 0.15}
+    assert "metres +- 15% (one standard deviation)" in describe_trust(DepthScale.METRES, length)
     lens = checks("usable", "K30", severity="note")
     assert describe_trust(DepthScale.METRES, lens).endswith("(K30)")
     assert "K30" not in describe_trust(DepthScale.UP_TO_SCALE, lens)

@@ -272,6 +272,7 @@ def draw_paths(
     *,
     title: str = "",
     gaps: Sequence[int] = (),
+    points: NDArray[np.float64] | None = None,
 ) -> None:
     """Plot camera paths from above and from the side into a .png or .svg. A dot marks the start of each path.
 
@@ -280,15 +281,16 @@ def draw_paths(
     path: file to write.
     paths: poses T_world_camera (N, 4, 4) by name, in one world, in the unit of `depth_scale`.
     gaps: rows whose pose is not joined with the next one.
+    points: points (P, 3) in the same world, drawn behind the paths.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     unit = "m" if depth_scale is DepthScale.METRES else "up to scale: no metres"
     xyz = {name: T[:, :3, 3] for name, T in paths.items()}
-    every = np.concatenate(list(xyz.values()))
-    half = 0.55 * max(float(np.ptp(every, axis=0).max()), 1e-6)
-    middle = (every.min(axis=0) + every.max(axis=0)) / 2
+    shown = list(xyz.values()) if points is None else [*xyz.values(), np.quantile(points, (0.25, 0.75), axis=0)]
+    low, high = np.concatenate(shown).min(axis=0), np.concatenate(shown).max(axis=0)
+    half, middle = 0.55 * max(float((high - low).max()), 1e-6), (low + high) / 2
     above = ABOVE_INCH + TITLE_INCH * bool(title)
     height = BELOW_INCH + SIDE_INCH + above
     figure = Figure(figsize=(10, height))  # a constrained layout costs as much time as the plot
@@ -298,10 +300,19 @@ def draw_paths(
     right, up, forward = (0, 1, "x, right"), (1, -1, "height, -y"), (2, 1, "z, forward")  # y of a camera is down
     views = {"from above": (right, forward), "from the side": (forward, up)}
     for axes, (view, directions) in zip(figure.subplots(1, 2), views.items(), strict=True):
-        for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
-            x, y = (sign * points[:, axis] for axis, sign, _ in directions)
+        if points is not None:
+            axes.plot(
+                *(sign * points[:, axis] for axis, sign, _ in directions),
+                ".",
+                color="0.6",
+                markersize=1.2,
+                zorder=1,
+                label="points",
+            )
+        for (name, positions), color in zip(xyz.items(), _COLORS, strict=False):
+            x, y = (sign * positions[:, axis] for axis, sign, _ in directions)
             line = (np.insert(values, np.asarray(gaps, int) + 1, np.nan) for values in (x, y))
-            axes.plot(*line, color=color, linewidth=1.6, label=format_plot_text(name))
+            axes.plot(*line, ".-", color=color, linewidth=1.6, markersize=3, label=format_plot_text(name))
             axes.plot(x[:1], y[:1], "o", color=color, markersize=5)
         for letter, (axis, sign, label) in zip("xy", directions, strict=True):
             limits = sign * middle[axis] - half, sign * middle[axis] + half
@@ -311,7 +322,7 @@ def draw_paths(
         axes.set_title(f"{view}, in axes of the first camera", y=1, fontsize="medium")
         axes.ticklabel_format(scilimits=(-2, 4))  # longer numbers would overlap
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths) + 1, frameon=False)
     mark = {"Date": None, "Identifier": PATHS_MARK} if path.suffix == ".svg" else {"Software": PATHS_MARK}
     with atomic_write(path) as temporary:
         FigureCanvasAgg(figure).print_figure(temporary, dpi=120, format=path.suffix.removeprefix("."), metadata=mark)
