@@ -129,7 +129,7 @@ def map_video(
             features, lenses = unify_photo_cameras(stream, features, work, workers)
 
         estimate, maps, pairs = map_key_frames(stream, features, work, given=given, static=static, workers=workers)
-        ordered = not lenses and is_ordered(pairs, keys.keys)
+        ordered = not lenses and (source.is_file() or is_ordered(pairs, keys.keys))
         is_film = ordered and not keys.are_photos(source)
         keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if is_film else list(range(keys.frames)))
         readout = None
