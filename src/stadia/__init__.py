@@ -26,7 +26,7 @@ NAMES = {
     "Adaptation": "stadia.training.adapt:Adaptation",
     "map_video": "stadia.sfm.map_video:map_video",
     "adapt": "stadia.training.adapt:adapt_network",
-    "check_reconstruction": "stadia.sfm.check_reconstruction:check_reconstruction",
+    "check_reconstruction": "stadia.sfm.checking.check_reconstruction:check_reconstruction",
     "refine_reconstruction": "stadia.sfm.refinement.refine_reconstruction:refine_reconstruction",
     "check": "stadia.checks.preflight.preflight_runner:check_data",
     "configure": "stadia.training.recipes:configure",

@@ -9,7 +9,7 @@ from .predict.options import PredictOptions as PredictOptions
 from .predict.prediction import Prediction as Prediction
 from .predict.tasks import Evaluation as Evaluation
 from .predict.tasks import evaluate as evaluate
-from .sfm.check_reconstruction import check_reconstruction as check_reconstruction
+from .sfm.checking.check_reconstruction import check_reconstruction as check_reconstruction
 from .sfm.map_video import MappedVideo as MappedVideo
 from .sfm.map_video import map_video as map_video
 from .sfm.refinement.refine_reconstruction import refine_reconstruction as refine_reconstruction

@@ -18,12 +18,6 @@ from stadia.geometry.image_features import find_features
 from stadia.sfm.camera_search import PARAMETERS, LensIntervals
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
-    CAMERA,
-    MAX_CONTRADICTED,
-    PATH,
-    MapEvidence,
-    MapGrade,
-    judge_map,
     measure_agreement,
     measure_aside,
     measure_epipolar,
@@ -36,6 +30,7 @@ from stadia.sfm.map_evidence import (
     select_frames,
 )
 from stadia.sfm.map_parts import CameraEstimate, MappedParts, _split_wrong_joins
+from stadia.sfm.map_verdict import CAMERA, MAX_CONTRADICTED, PATH, MapEvidence, MapGrade, judge_map
 from stadia.sfm.pair_matching import (
     OVERLAP,
     FramePair,

@@ -17,7 +17,7 @@ from stadia.core.errors import DataError
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.panorama import make_rays, make_rotation
 from stadia.sfm import panorama_map
-from stadia.sfm.check_reconstruction import Grade
+from stadia.sfm.checking.check_reconstruction import Grade
 from stadia.sfm.frame_stream import is_panorama_video
 from stadia.sfm.panorama_map import PanoramaEvidence, _name_frame, count_held_out, map_panorama
 

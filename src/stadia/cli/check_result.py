@@ -15,8 +15,8 @@ from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
     from stadia.io.reconstruction_files import Reconstruction
-    from stadia.sfm.check_reconstruction import Judgement, ReconstructionVerdict
-    from stadia.sfm.image_matches import ImageMatches
+    from stadia.sfm.checking.check_reconstruction import Judgement, ReconstructionVerdict
+    from stadia.sfm.checking.image_matches import ImageMatches
     from stadia.sfm.refinement.pose_refinement import RefinedReconstruction
 
 MAX_LISTED = 8
@@ -45,9 +45,9 @@ def check_result(
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=force)
 
     from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
-    from stadia.sfm.check_reconstruction import fix_reconstruction, judge_reconstruction, replace_camera
-    from stadia.sfm.image_matches import match_images
-    from stadia.sfm.match_triangulation import make_camera_error
+    from stadia.sfm.checking.check_reconstruction import fix_reconstruction, judge_reconstruction, replace_camera
+    from stadia.sfm.checking.image_matches import match_images
+    from stadia.sfm.checking.match_triangulation import make_camera_error
 
     with show_progress() as bars:
         reconstruction = read_reconstruction(result)  # a wrong file is found before the images are matched
@@ -119,8 +119,8 @@ def write_page(
     import numpy as np
 
     from stadia.report.reconstruction_page import PairPicture, write_reconstruction_page
-    from stadia.sfm.check_reconstruction import show_worst_pairs
-    from stadia.sfm.match_triangulation import pose_images
+    from stadia.sfm.checking.check_reconstruction import show_worst_pairs
+    from stadia.sfm.checking.match_triangulation import pose_images
 
     shown = show_worst_pairs(reconstruction, matches)
     images = matches.read_images([end for pair in shown for end in (pair.first, pair.second)])

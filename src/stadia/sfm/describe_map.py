@@ -12,8 +12,8 @@ from stadia.data.video.video_map import MASK, find_map_folder
 from stadia.sfm.camera_search import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
-from stadia.sfm.map_evidence import CAMERA, PATH, MapGrade, MapVerdict, list_near_signs
 from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, find_rotating
+from stadia.sfm.map_verdict import CAMERA, PATH, MapGrade, MapVerdict, list_near_signs
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction
 from stadia.sfm.sparse_map import FrameStatus, LensCamera, count_status

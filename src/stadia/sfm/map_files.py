@@ -33,8 +33,8 @@ from stadia.io.output_files import check_output_folder
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM, Trajectory, write_tum_trajectory
 from stadia.sfm.camera_search import PARAMETERS, RowReadout, move_places
 from stadia.sfm.frame_stream import FrameStream, KeyFrames
-from stadia.sfm.map_evidence import MapVerdict
 from stadia.sfm.map_parts import CameraEstimate
+from stadia.sfm.map_verdict import MapVerdict
 from stadia.sfm.road_sweep import RoadPlane
 from stadia.sfm.sparse_map import Array, LensCamera, PlacedFrame, SparseMap, import_pycolmap, stack_poses
 

@@ -31,9 +31,6 @@ from stadia.sfm.camera_search import (
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import (
-    MAX_ASIDE,
-    MAX_CONTRADICTED,
-    MAX_STANDING,
     MIN_CROSSING,
     group_frames,
     measure_agreement,
@@ -43,6 +40,7 @@ from stadia.sfm.map_evidence import (
     select_frames,
     select_pairs,
 )
+from stadia.sfm.map_verdict import MAX_ASIDE, MAX_CONTRADICTED, MAX_STANDING
 from stadia.sfm.pair_matching import (
     MATCHES,
     OVERLAP,

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
 from stadia.io.reconstruction_files import Reconstruction
-from stadia.sfm.image_matches import ImageMatches
-from stadia.sfm.map_evidence import measure_epipolar, measure_errors
-from stadia.sfm.match_triangulation import (
+from stadia.sfm.checking.image_matches import ImageMatches
+from stadia.sfm.checking.match_triangulation import (
     MAX_MISS_PX,
     PosedImages,
     VirtualView,
@@ -28,6 +27,7 @@ from stadia.sfm.match_triangulation import (
     triangulate_view,
     view_matches,
 )
+from stadia.sfm.map_evidence import measure_epipolar, measure_errors
 from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust, build_model
 from stadia.sfm.refinement.pose_deviations import (
     MIN_NOISE_PX,

@@ -20,9 +20,9 @@ from stadia.io.image_io import write_image
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
 from stadia.io.scene_json import write_transforms
-from stadia.sfm.check_reconstruction import replace_camera
-from stadia.sfm.image_matches import ImageMatches, match_images
-from stadia.sfm.match_triangulation import scale_intrinsics
+from stadia.sfm.checking.check_reconstruction import replace_camera
+from stadia.sfm.checking.image_matches import ImageMatches, match_images
+from stadia.sfm.checking.match_triangulation import scale_intrinsics
 from stadia.sfm.refinement.pose_refinement import RefinedReconstruction, refine_poses
 from stadia.sfm.sparse_map import Array, import_pycolmap
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stadia.evaluation.trajectory_hypotheses import AXES_BY_NAME, OPENGL, reorder_quaternions
 from stadia.io.reconstruction_files import Reconstruction
-from stadia.sfm.image_matches import ImageMatches
-from stadia.sfm.match_triangulation import (
+from stadia.sfm.checking.image_matches import ImageMatches
+from stadia.sfm.checking.match_triangulation import (
     PosedImages,
     find_image_times,
     normalize_points,

@@ -14,29 +14,29 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.data.formats.given_camera import read_given_camera
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import read_reconstruction
-from stadia.sfm.convention_search import ConventionSearch, apply_convention, search_conventions
-from stadia.sfm.image_matches import ImageMatches, match_images
+from stadia.sfm.checking.convention_search import ConventionSearch, apply_convention, search_conventions
+from stadia.sfm.checking.image_matches import ImageMatches, match_images
+from stadia.sfm.checking.match_triangulation import (
+    PosedImages,
+    VirtualView,
+    pose_images,
+    triangulate_view,
+    view_matches,
+)
 from stadia.sfm.map_evidence import (
-    MAX_CONTRADICTED,
     MAX_ERROR,
-    MAX_UNEXPLAINED,
     MIN_CROSSING,
     MOTION_PX,
-    PATH,
-    MapEvidence,
-    MapGrade,
-    MapReason,
     MatchAgreement,
     find_worst_place,
     group_frames,
-    judge_map,
     measure_agreement,
     measure_epipolar,
     measure_errors,
     measure_evidence,
     measure_unexplained,
 )
-from stadia.sfm.match_triangulation import PosedImages, VirtualView, pose_images, triangulate_view, view_matches
+from stadia.sfm.map_verdict import MAX_CONTRADICTED, MAX_UNEXPLAINED, PATH, MapEvidence, MapGrade, MapReason, judge_map
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, SparseMap
 
