@@ -5,15 +5,17 @@
 
 RoadWorld is rendered as the six faces of a cube, which are joined to panoramas of 1024x512 pixels. `depth` predicts
 panoramas with the network `base`, and the forward view of 90 degrees alone; AbsRel is with median scaling, once per
-image. `map` maps a video of the panoramas and a video of the forward view, whose camera is given; ATE is the error of
-the positions after the best similarity transform. Rendered frames stay in FOLDER.
+image. `map` maps a video of the panoramas, one of two fisheye lenses of 195 degrees, and one of the forward view, whose
+camera is given; ATE is the error of the positions after the best similarity transform. Rendered frames stay in FOLDER.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.geometry.panorama import View, make_rays, make_rotation
+from stadia.geometry.panorama import View, make_rays, make_rotation, project_rays
 from stadia.io.image_files import read_rgb
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.renderer import render_image
@@ -36,6 +38,7 @@ AHEAD = View("ahead", 512, 90, np.eye(3))
 WORLDS = (1, 2, 3)
 DEPTH_FRAMES = (2, 12, 22)
 MAP_WORLDS, MAP_FRAMES = (1, 2), 24
+FISHEYE_DEG = 195.0
 FAR_M = 80.0  # farther points and the sky are not scored
 CONFIG = RoadWorldConfig(
     train=1, val=1, test=1, frames=48, height=SIDE, width=SIDE, stereo=False, field_of_view_deg=(90.0,),
@@ -131,6 +134,20 @@ def measure_depth(out: Path) -> dict[str, object]:
     return {**means, "images": len(rows)}
 
 
+def film_fisheye(panorama: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the circles (HEIGHT, 2 HEIGHT, 3) of two equidistant lenses, of which the right one looks back."""
+    rows, columns = (np.indices((HEIGHT, HEIGHT)) + 0.5) / (HEIGHT / 2) - 1
+    radius = np.hypot(rows, columns)
+    angle, circles = radius * np.radians(FISHEYE_DEG) / 2, list[NDArray[np.uint8]]()
+    along = np.sin(angle) / radius
+    rays = np.stack((columns * along, rows * along, np.cos(angle)), -1)
+    for axes in (np.eye(3), np.diag([-1.0, 1.0, -1.0])):
+        x, y = np.moveaxis(project_rays(rays @ axes, *panorama.shape[:2]).astype(np.float32), -1, 0)
+        circle = cv2.remap(panorama, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        circles.append(np.asarray(np.where(radius[..., None] < 1, circle, 0), np.uint8))
+    return np.hstack(circles)
+
+
 def write_video(path: Path, images: list[NDArray[np.uint8]]) -> None:
     """Write RGB images as a video."""
     from stadia.evaluation.plots.videos import open_video_file
@@ -153,25 +170,28 @@ def measure_map(out: Path) -> dict[str, object]:
         images = [read_rgb(folder / f"{frame:06d}.png") for frame in range(MAP_FRAMES)]
         path_m = float(np.linalg.norm(np.diff(poses[:MAP_FRAMES, :3, 3], axis=0), axis=1).sum())
         row: dict[str, object] = {"world": seed, "path_m": path_m}
-        for name, shown in (("panorama", images), ("ahead", [AHEAD.cut(image) for image in images])):
+        views: dict[str, Callable[[NDArray[np.uint8]], Any]]
+        views = {"ahead": AHEAD.cut, "fisheye": film_fisheye, "panorama": np.asarray}
+        for name, film in views.items():
             video = folder / f"{name}.mp4"
             if not video.exists():
-                write_video(video, [np.ascontiguousarray(image) for image in shown])
+                write_video(video, [np.ascontiguousarray(film(image)) for image in images])
             place = folder / f"{name}.map"
             try:
-                if name == "panorama":
-                    mapped = map_panorama(video, out=place)
-                    T, row["verdict"] = mapped.T_world_camera, mapped.evidence.judge()
-                    row["held_out_within"] = mapped.evidence.within
-                else:
+                about: dict[str, object] = {}
+                if name == "ahead":
                     T = map_video(video, camera=CameraConfig(horizontal_fov_deg=90), out=place).T_world_camera
+                else:
+                    mapped = map_panorama(video, out=place)
+                    T, about["verdict"] = mapped.T_world_camera, mapped.evidence.judge()
+                    about["held_out_within"] = mapped.evidence.within
             except StadiaError as error:
                 row[name] = str(error)
                 continue
             known = np.isfinite(T).all((1, 2))
             found, true = torch.from_numpy(T[known].copy()), torch.from_numpy(poses[:MAP_FRAMES][known].copy())
             ate_m = ate_rmse_m(align_path(found, true, PathAlignment.SIM3).T_world_camera, true)
-            row[name] = {"ate_m": ate_m, "placed": int(known.sum())}
+            row[name] = {"ate_m": ate_m, "placed": int(known.sum()), **about}
         rows.append(row)
         print(json.dumps(row), flush=True)
     return {"worlds": rows}

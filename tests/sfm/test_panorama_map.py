@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.panorama import make_rays, make_rotation
+from stadia.io.video_decoding import hash_video
+from stadia.predict.inputs import open_inputs
 from stadia.sfm import panorama_map
 from stadia.sfm.checking.check_reconstruction import Grade
 from stadia.sfm.frame_stream import is_panorama_video
+from stadia.sfm.map_files import check_map_folder
 from stadia.sfm.panorama_map import PanoramaEvidence, _name_frame, count_held_out, map_panorama
 
 HALF = np.array([4.0, 2.0, 5.0])
@@ -94,6 +97,7 @@ def test_a_walk_through_a_room_is_mapped(tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(factor * moved, true, atol=0.03)
     turns = np.degrees(np.arccos(np.clip((np.trace(T[1:, :3, :3], axis1=1, axis2=2) - 1) / 2, -1, 1)))
     np.testing.assert_allclose(turns, 5 * np.arange(1, 5), atol=0.3)
+    check_map_folder(found.folder, video, hash_video(video))  # the same command may replace it
     record = json.loads((found.folder / "map.json").read_text())
     assert record["format"] == "stadia-panorama-map"
     assert record["verdict"] == {"grade": "usable", "reason": ""}
@@ -114,3 +118,15 @@ def test_a_header_states_that_a_video_is_spherical(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         next(stream_video(video))
     assert "stadia map" in error.value.fix
+
+
+def test_a_video_of_two_fisheye_circles_is_no_video_of_a_pinhole(tmp_path: Path) -> None:
+    """Untagged: its circles show what it is."""
+    circle = cv2.circle(np.zeros((128, 128, 3), np.uint8), (63, 63), 63, (200, 150, 100), -1)
+    video = tmp_path / "dual.mp4"
+    with open_video_file(video, 10.0) as write:
+        for _ in range(4):
+            write(np.hstack((circle, circle)))
+    assert is_panorama_video(video)
+    with pytest.raises(DataError, match="360 degrees"):
+        open_inputs(video)

@@ -45,7 +45,7 @@ MARKS: Mapping[str, bytes] = {
     "list of findings": rb'\A\{"code": "[A-Z][0-9]{2}", ',
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
-    "map": rb'\A\s*\{\s*"format":\s*"stadia-map"',
+    "map": rb'\A\s*\{\s*"format":\s*"stadia-(panorama-)?map"',
     "batch": rb'"format":\s*"stadia-batch"',
     "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
     "drawing of paths": rb"tEXtSoftware\0stadia-paths|>stadia-paths<",

@@ -269,6 +269,12 @@ def count_lost_frames(path: Path, decoded: int) -> int:
     return lost if count_indexed_frames(path) or lost > _UNSURE * expected else 0
 
 
+def make_panorama_error(path: Path) -> DataError:
+    """Return the error of a video that shows all directions, where a pinhole camera is expected."""
+    fix = "map it with `stadia map`; or cut a view: ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:w=640:h=640 OUT"
+    return DataError(path, found="a video of 360 degrees", expected="a video of a pinhole camera", fix=fix)
+
+
 def stream_video(path: Path, decoder: VideoDecoder = "cpu", *, takes_panoramas: bool = False) -> Iterator[VideoFrame]:
     """Yield every complete frame of a video in order, and log how many frames are lost.
 
@@ -280,8 +286,7 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu", *, takes_panoramas: 
     ConfigError if the decoder is missing.
     """
     if not takes_panoramas and is_spherical(path):
-        fix = "map it with `stadia map`; or cut a view: ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:w=640:h=640 OUT"
-        raise DataError(path, found="a video of 360 degrees", expected="a video of a pinhole camera", fix=fix)
+        raise make_panorama_error(path)
     _check_middle(path)
     decoded = 0
     with open_video_file(path, decoder) as (container, stream):

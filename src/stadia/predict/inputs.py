@@ -38,12 +38,20 @@ from stadia.data.video.video_camera import (
 from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_camera, find_usable_map
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
+from stadia.geometry.dual_fisheye import is_dual_fisheye
 from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
 from stadia.geometry.panorama import is_panorama
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RUN_FILE, read_run_facts
-from stadia.io.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, hash_video, stream_video
+from stadia.io.video_decoding import (
+    VIDEO_SUFFIXES,
+    VideoFrame,
+    count_indexed_frames,
+    hash_video,
+    make_panorama_error,
+    stream_video,
+)
 from stadia.training.loop.checkpoint import Checkpoint
 
 # -- the camera of your own images
@@ -195,7 +203,9 @@ def describe_panorama(path: Path, options: Mapping[str, Any]) -> str:
         return ""
     if read_projection(path) == EQUIRECTANGULAR:
         origin = "a panorama by its XMP data"
-    elif is_panorama(read_rgb(path)):
+    elif is_dual_fisheye(image := read_rgb(path)):
+        origin = "two fisheye circles, joined to a panorama"
+    elif is_panorama(image):
         origin = "a panorama, because its edges meet"
     else:
         return ""
@@ -500,6 +510,11 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
     refuse_idle_options(options, idle, "predicting a video file")
     head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
     height, width = head[0].image.shape[:2]
+    if width == 2 * height:
+        from stadia.sfm.frame_stream import is_panorama_video
+
+        if is_panorama_video(path):
+            raise make_panorama_error(path)
     announced = count_indexed_frames(path)
     chosen = choose_input_camera(options.camera, path, trained_camera)
     camera = read_user_camera(chosen.config, path, height, width, frames=announced)

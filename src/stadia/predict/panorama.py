@@ -16,6 +16,7 @@ from stadia.core.types import TrackProgress
 from stadia.data.config import CameraConfig
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
+from stadia.geometry.dual_fisheye import find_dual_fisheye, is_dual_fisheye
 from stadia.geometry.numpy_camera import CropWindow, Intrinsics
 from stadia.geometry.panorama import JoinedViews, View, join_views, make_rays, make_views
 from stadia.io.image_files import read_rgb
@@ -62,7 +63,7 @@ class PanoramaCamera(InputCamera):
 class PanoramaFrames:
     """The views of a panorama, cut when they are read.
 
-    path: the panorama, an image twice as wide as high.
+    path: the panorama, or the picture of two fisheye lenses; an image twice as wide as high.
     """
 
     path: Path
@@ -70,7 +71,8 @@ class PanoramaFrames:
     @cached_property
     def image(self) -> NDArray[np.uint8]:
         """Return the panorama (H, W, 3) RGB."""
-        return read_rgb(self.path)
+        image = read_rgb(self.path)
+        return find_dual_fisheye([image]).join(image) if is_dual_fisheye(image) else image
 
     @cached_property
     def views(self) -> Sequence[View]:

@@ -479,7 +479,10 @@ PANORAMA_SHARES = (0.0, 0.25, 0.5, 0.75)
 
 
 def is_panorama_video(source: Path) -> bool:
-    """Return whether a path is a video of equirectangular panoramas, by its header or most of PANORAMA_SHARES."""
+    """Return whether a path is a video of panorama pictures, by its header or most of PANORAMA_SHARES.
+
+    Such a picture is equirectangular, or has the circles of two fisheye lenses.
+    """
     if not source.is_file() or source.suffix.lower() not in VIDEO_SUFFIXES:
         return False
     if is_spherical(source):
@@ -488,11 +491,17 @@ def is_panorama_video(source: Path) -> bool:
         size = stream.codec_context.width, stream.codec_context.height
     if size[0] != 2 * size[1]:
         return False
+    from stadia.geometry.dual_fisheye import is_dual_fisheye
     from stadia.geometry.panorama import is_panorama
 
+    shown = read_panorama_samples(source)
+    return 2 * sum(is_panorama(image) or is_dual_fisheye(image) for image in shown) > len(shown)
+
+
+def read_panorama_samples(source: Path) -> list[NDArray[np.uint8]]:
+    """Return the frames (H, W, 3) at PANORAMA_SHARES of a video."""
     shown = [next(stream_segment(source, share), None) for share in PANORAMA_SHARES]
-    found = [is_panorama(frame.image) for frame in shown if frame is not None]
-    return 2 * sum(found) > len(found)
+    return [frame.image for frame in shown if frame is not None]
 
 
 def open_stream(source: Path, camera: CameraConfig, options: Mapping[str, Any], format: str = "auto") -> FrameStream:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.data.video.video_map import RECORD, find_map_folder
+from stadia.geometry.dual_fisheye import DualFisheye, find_dual_fisheye, is_dual_fisheye
 from stadia.geometry.panorama import View, make_views
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
 from stadia.io.video_decoding import estimate_frame_count, hash_video, stream_video
 from stadia.sfm.checking.check_reconstruction import Grade
+from stadia.sfm.frame_stream import read_panorama_samples
 from stadia.sfm.map_evidence import MAX_ERROR, measure_sampson
 from stadia.sfm.map_files import COLMAP, IMAGES, check_map_folder, digest_files, write_trajectories
 from stadia.sfm.map_verdict import MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL
@@ -222,6 +224,7 @@ class PanoramaMap:
     points: (P, 3), in the unit of the map.
     noise_px: mean reprojection error, pixels of a view.
     evidence: what speaks for and against the map.
+    lenses: the two fisheye lenses of the video; None if its frames are panoramas.
     """
 
     folder: Path
@@ -229,6 +232,7 @@ class PanoramaMap:
     points: Array
     noise_px: float
     evidence: PanoramaEvidence
+    lenses: DualFisheye | None = None
 
     @property
     def T_world_camera(self) -> Array:
@@ -239,8 +243,9 @@ class PanoramaMap:
 def map_panorama(
     source: Path, *, out: Path | None = None, has_views: bool = False, track: TrackProgress = no_progress
 ) -> PanoramaMap:
-    """Estimate the poses and sparse points of a video of equirectangular panoramas, and write them into a folder.
+    """Estimate the poses and sparse points of a video of 360 degrees, and write them into a folder.
 
+    Its frames are equirectangular, or have the circles of two fisheye lenses, which are joined.
     Key frames are cut into level views of 90 degrees. They form a rig whose rotations are known and whose centers
     coincide, so that each frame has one pose and a known focal length.
 
@@ -256,35 +261,44 @@ def map_panorama(
     check_map_folder(folder, source, content)
     with tempfile.TemporaryDirectory(prefix="stadia-") as scratch:
         work = Path(scratch)
-        views, frames, keys = _cut_key_frames(source, work / IMAGES, track)
+        lenses = _find_lenses(source)
+        views, frames, keys = _cut_key_frames(source, lenses, work / IMAGES, track)
         if len(keys) < MIN_KEYS:
             fix = "film while you walk; a camera that stands or turns on the spot gives no map"
             raise DataError(source, found=f"{len(keys)} frames that differ", expected=f"{MIN_KEYS}", fix=fix)
         names = [frames[key][0] for key in keys]
         model = _reconstruct(source, work, views, names, track)
         for _ in track(range(1), 1, "writing"):
-            return _write(folder, source, content, work, model, views, frames, has_views=has_views)
+            return _write(folder, source, content, work, model, views, frames, lenses, has_views=has_views)
     raise AssertionError
 
 
+def _find_lenses(source: Path) -> DualFisheye | None:
+    """Return the lenses of a video of two fisheye circles; None if most sampled frames are panoramas."""
+    shown = read_panorama_samples(source)
+    pictures = [image for image in shown if is_dual_fisheye(image)]
+    return find_dual_fisheye(pictures) if 2 * len(pictures) > len(shown) else None
+
+
 def _cut_key_frames(
-    source: Path, folder: Path, track: TrackProgress
+    source: Path, lenses: DualFisheye | None, folder: Path, track: TrackProgress
 ) -> tuple[list[View], list[tuple[str, float | None]], list[int]]:
     """Write the views of keyframes; return the views, name and time of all frames, and the numbers of keyframes."""
     views, frames, keys = list[View](), list[tuple[str, float | None]](), list[int]()
     chooser, last = KeyFrameChooser(), None
+    join = np.asarray if lenses is None else lenses.join
     for frame in track(stream_video(source, takes_panoramas=True), estimate_frame_count(source), "choosing keyframes"):
         if not views:
-            side = min(MAX_SIDE, round(frame.image.shape[1] / np.pi) // 2 * 2)
+            side = min(MAX_SIDE, round(join(frame.image).shape[1] / np.pi) // 2 * 2)
             views = make_views(ROWS, side, FOV_DEG)
         last = frame.image
         frames.append((f"{len(frames):06d}", frame.time_s))
         if chooser.choose(frame.image):
             keys.append(len(frames) - 1)
-            _write_views(folder, views, frames[-1][0], frame.image)
+            _write_views(folder, views, frames[-1][0], join(frame.image))
     if last is not None and keys[-1] != len(frames) - 1:  # Every frame must be between two keyframes.
         keys.append(len(frames) - 1)
-        _write_views(folder, views, frames[-1][0], last)
+        _write_views(folder, views, frames[-1][0], join(last))
     return views, frames, keys
 
 
@@ -453,6 +467,7 @@ def _write(
     model: Any,
     views: Sequence[View],
     frames: Sequence[tuple[str, float | None]],
+    lenses: DualFisheye | None,
     *,
     has_views: bool,
 ) -> PanoramaMap:
@@ -460,7 +475,7 @@ def _write(
     placed = _place_frames(model, frames)
     share = 1 - count_status(placed).get(FrameStatus.LOST, 0) / len(placed)
     evidence = PanoramaEvidence(share, _measure_angle_deg(model), *count_held_out(model, work / DATABASE))
-    found = PanoramaMap(folder, placed, points, model.compute_mean_reprojection_error(), evidence)
+    found = PanoramaMap(folder, placed, points, model.compute_mean_reprojection_error(), evidence, lenses)
     model.extract_colors_for_all_images(str(work / IMAGES))
     with atomic_folder(folder, replace=True) as new:
         (new / COLMAP).mkdir()
@@ -480,6 +495,7 @@ def _make_record(source: Path, content: str, found: PanoramaMap, views: Sequence
         "source": source.name,
         "fingerprint": content,
         "projection": "equirectangular",
+        "lenses": None if found.lenses is None else asdict(found.lenses),
         "points": len(found.points),
         "noise_px": found.noise_px,
         "angle_deg": found.evidence.angle_deg,
@@ -511,7 +527,9 @@ def describe_panorama_map(found: PanoramaMap) -> Iterator[str]:
         f" frames, {len(found.points)} points, {found.noise_px:.2f} px, median angle"
         f" {found.evidence.angle_deg:.1f} degrees"
     )
-    yield f"  camera: equirectangular, mapped as {sum(count for _, count in ROWS)} level views of {FOV_DEG:.0f} degrees"
+    lenses = found.lenses
+    kind = "equirectangular" if lenses is None else f"two fisheye lenses, {lenses.field_deg:.0f} degrees"
+    yield f"  camera: {kind}, mapped as {sum(count for _, count in ROWS)} level views of {FOV_DEG:.0f} degrees"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in counts.items())}"
     grade, reason = found.evidence.judge()
     if grade == Grade.USABLE:
