@@ -217,13 +217,15 @@ EUROC_HEADER = (
 )
 
 
-def add_format_report(name: str, source: str, write: Callable[[Path], None], *options: object, note: str = "") -> None:
+def add_format_report(
+    name: str, source: str, write: Callable[[Path], object], *options: object, note: str = "", file: str = "ref.txt"
+) -> None:
     """Add a report of a reference in another format, which must be read: the ATE is the noise."""
 
     def make(folder: Path, data: Path) -> Words:
-        write(folder / "ref.txt")
+        write(folder / file)
         (write_kitti if "kitti" in options else write_tum)(folder / "est.txt", make_estimate())
-        return score_path(folder, *options)
+        return score_path(folder, *options, reference=file)
 
     expected = (r"ATE 0\.003\d* m", note) if note else (r"ATE 0\.003\d* m",)
     REPORTS.append(Report(name, source, make, expected, "right"))
@@ -258,6 +260,55 @@ add_format_report("T50", "kitti360Scripts: cam0_to_world.txt", lambda p: write_k
 add_format_report("T51", "poses as 4x4 rows", lambda p: write_kitti(p, make_path(), square=True), "--format", "kitti")
 
 
+GL_PATH = turn_camera(OPENGL)(make_path())
+KITTI = ("--format", "kitti")
+add_format_report("T95", "nerfstudio: ns-export cameras", lambda p: p.write_text(json.dumps(
+    [{"file_path": f"{k:04d}.jpg", "transform": T[:3].tolist()} for k, T in enumerate(GL_PATH)])), *KITTI,
+    note="OpenGL", file="transforms_train.json")  # fmt: skip
+add_format_report("T96", "nerfstudio: camera_path.json", lambda p: p.write_text(json.dumps(
+    {"fps": 24, "camera_path": [{"camera_to_world": T.ravel().tolist(), "fov": 50} for T in GL_PATH]})), *KITTI,
+    note="OpenGL", file="camera_path.json")  # fmt: skip
+add_format_report("T97", "Open3D: PinholeCameraTrajectory, column by column", lambda p: p.write_text(json.dumps(
+    {"parameters": [{"extrinsic": T.T.ravel().tolist()} for T in np.linalg.inv(make_path())]})), *KITTI,
+    note="world-to-camera", file="trajectory.json")  # fmt: skip
+add_format_report("T98", "Redwood: .log of four rows below a line of three numbers", lambda p: p.write_text(
+    "".join(f"{k} {k} {k + 1}\n" + "".join(" ".join(map(repr, row)) + "\n" for row in T.tolist())
+            for k, T in enumerate(make_path()))), *KITTI, file="ref.log")  # fmt: skip
+add_format_report("T99", "Spectacular AI: one JSON a line", lambda p: p.write_text("".join(json.dumps(
+    {"time": float(time), "position": dict(zip("xyz", T[:3, 3], strict=True)),
+     "orientation": dict(zip("xyzw", Rotation.from_matrix(T[:3, :3]).as_quat(), strict=True))}) + "\n"
+    for time, T in zip(TIMES_S, make_path(), strict=True))), *TUM, file="ref.jsonl")  # fmt: skip
+
+
+def _write_motion_capture(path: Path) -> None:
+    """Write seven lines of names, the quaternion in front of the position, and a row whose cells are empty."""
+    T = make_path()
+    q = Rotation.from_matrix(T[:, :3, :3]).as_quat()
+    rows = [f"{k},{t:.6f},{','.join(f'{v:.7f}' for v in (*q[k], *T[k, :3, 3]))},0.0003" for k, t in enumerate(TIMES_S)]
+    rows[70] = f"70,{TIMES_S[70]:.6f},,,,,,,,"
+    names = ["Format Version,1.23,Take Name,a", "", ",,Rigid Body,Rigid Body", ",,camera,camera", ',,"4","4"',
+             ",,Rotation,Rotation,Rotation,Rotation,Position,Position,Position,Mean Marker Error",
+             "Frame,Time (Seconds),X,Y,Z,W,X,Y,Z,"]  # fmt: skip
+    path.write_text("\n".join([*names, *rows]) + "\n")
+
+
+add_format_report("T101", "ROS 2: TransformStamped as JSON", lambda p: p.write_text(json.dumps(
+    [{"header": {"stamp": {"sec": int(word) // 10**9, "nanosec": int(word) % 10**9}},
+      "transform": {"translation": dict(zip("xyz", T[:3, 3], strict=True)),
+                    "rotation": dict(zip("xyzw", Rotation.from_matrix(T[:3, :3]).as_quat(), strict=True))}}
+     for word, T in zip(NANOSECONDS, make_path(), strict=True)])), *TUM, file="ref.json")  # fmt: skip
+
+
+def _write_json_folder(folder: Path) -> None:
+    """Write a JSON file for each image, with the rotation to the world and the position, as Nerfies has them."""
+    folder.mkdir()
+    for k, T in enumerate(make_path()):
+        pose = {"orientation": T[:3, :3].tolist(), "position": T[:3, 3].tolist(), "focal_length": 800.0}
+        (folder / f"{k:06d}.json").write_text(json.dumps(pose))
+
+
+add_format_report("T102", "Nerfies: a JSON file an image", _write_json_folder, *KITTI, note="Nerfies", file="camera")
+add_format_report("T100", "OptiTrack Motive: csv of a rigid body", _write_motion_capture, *TUM, note="qw are 3 to 6")
 add_format_report("T57", "mcdviral 8: num t x y z qx qy qz qw", lambda p: _write_numbered_tum(p), *TUM)
 add_format_report("T58", "evo 379: mocap0/data.csv of TUM-VI", lambda p: write_tum(
     p, make_path(), NANOSECONDS, w_first=True, separator=",",
@@ -1320,11 +1371,44 @@ def _hdf5(folder: Path, data: Path) -> Words:
     return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
 
 
-@report("D60", "ScanNet: 10.png against 000010.npy", "no prediction for", "rename")
-def _other_names(folder: Path, data: Path) -> Words:
+def add_names_report(name: str, source: str, truth: str, predicted: str, *expected: str, suffix: str = ".png") -> None:
+    """Add a report of maps whose names, formats of the number 10 k, differ: the numbers in them decide."""
+
+    def make(folder: Path, data: Path) -> Words:
+        for k in range(3):
+            write_depth(folder / "truth", truth.format(10 * k), make_depth(k), 256, suffix)
+            write_depth(folder / "pred", predicted.format(10 * k), make_depth(k), None, ".npy")
+        return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+    REPORTS.append(Report(name, source, make, (r"abs_rel 0?\.0", *expected), "right"))
+
+
+add_names_report("D60", "ScanNet: 10.png against 000010.npy", "{}", "{:06d}", "000000 to 0")
+add_names_report(
+    "D64", "Virtual KITTI 2: depth_00010.png against rgb_00010", "depth_{:05d}", "rgb_{:05d}", "rgb_00000 to"
+)
+add_names_report("D65", "KITTI: ..._groundtruth_depth_0000000010.png", "2011_09_26_groundtruth_depth_{:010d}_02",
+                 "2011_09_26_image_{:010d}_02", "0000000000_02 to")  # fmt: skip
+add_names_report("D66", "3RScan: frame-000010.depth.pgm", "frame-{:06d}.depth", "frame-{:06d}", suffix=".pgm")
+
+
+@report("D67", "colmap: NAME.jpg.geometric.bin of patch_match_stereo", "abs_rel 0 ", outcome="right")
+def _colmap_maps(folder: Path, data: Path) -> Words:
+    (folder / "truth").mkdir()
     for k in range(3):
-        write_depth(folder / "truth", f"{10 * k}", make_depth(k), 256)
-        write_depth(folder / "pred", f"{10 * k:06d}", make_depth(k), None, ".npy")
+        depth = make_depth(k).astype("<f4")
+        head = f"{depth.shape[1]}&{depth.shape[0]}&1&".encode()
+        (folder / f"truth/{k}.jpg.geometric.bin").write_bytes(head + depth.tobytes())
+        write_depth(folder / "pred", f"{k}", make_depth(k), None, ".npy")
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+@report("D68", "ETH3D: ground truth of floats, named .JPG", "floats of ETH3D", "fromfile")
+def _floats_named_jpg(folder: Path, data: Path) -> Words:
+    for name in ("truth", "pred"):
+        write_depth(folder / name, "DSC_1", make_depth(0), None, ".npy")
+    (folder / "truth/DSC_1.npy").unlink()
+    (folder / "truth/DSC_1.JPG").write_bytes(make_depth(0).astype("<f4").tobytes())
     return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
 
 
@@ -1407,6 +1491,59 @@ FURTHER_CALIBRATIONS = {
         "K.txt",
         "[Left Camera Intrinsic]\n371.8       0 314\n      0 369.4 88.5\n      0       0       1\n",
     ),
+    "C36": (
+        "MATLAB: jsonencode(toStruct(cameraParams)), transposed, pixels from 1",
+        "cameraParams.json",
+        '{"RadialDistortion": [0, 0], "TangentialDistortion": [0, 0], "ImageSize": [192, 640],'
+        ' "IntrinsicMatrix": [[371.8, 0, 0], [0, 369.4, 0], [315.0, 89.5, 1]]}',
+    ),
+    "C37": (
+        "kalibr: results-cam.txt",
+        "results-cam.txt",
+        "Camera-system parameters:\n\tcam0 (/cam0/image_raw):\n\t distortion: [0 0 0 0] +- [0.1 0.1 0.1 0.1]\n"
+        "\t projection: [371.8 369.4 314.0 88.5] +- [0.9 0.9 0.7 0.5]\n",
+    ),
+    "C38": (
+        "Isaac Sim: focal length and aperture in mm",
+        "camera_params_0000.json",
+        '{"cameraAperture": [20.955, 6.29], "cameraFocalLength": 12.1, "renderProductResolution": [640, 192]}',
+    ),
+    "C39": (
+        "3RScan: _info.txt",
+        "_info.txt",
+        "m_colorWidth = 640\nm_colorHeight = 192\nm_depthWidth = 224\nm_depthHeight = 172\n"
+        "m_calibrationColorIntrinsic = 371.8 0 314 0 0 369.4 88.5 0 0 0 1 0 0 0 0 1\n"
+        "m_calibrationDepthIntrinsic = 176.6 0 114.6 0 0 240.8 85.8 0 0 0 1 0 0 0 0 1\n",
+    ),
+    "C40": (
+        "EPIC-Fields: a camera of COLMAP in JSON",
+        "P02_04.json",
+        '{"camera": {"id": 1, "model": "OPENCV", "width": 640, "height": 192,'
+        ' "params": [371.8, 369.4, 314.5, 89.0, 0, 0, 0, 0]}, "images": {}}',
+    ),
+    "C41": (
+        "Argoverse 2: intrinsics of a table as JSON",
+        "camera.json",
+        '{"fx_px": 371.8, "fy_px": 369.4, "cx_px": 314.0, "cy_px": 88.5, "height_px": 192, "width_px": 640}',
+    ),
+    "C44": (
+        "rpg_vikit, FAST-LIVO2: names with cam_ in front, distortion as d0 to d3",
+        "camera_pinhole.yaml",
+        "cam_model: Pinhole\ncam_width: 640\ncam_height: 192\ncam_fx: 371.8\ncam_fy: 369.4\ncam_cx: 314.0\n"
+        "cam_cy: 88.5\ncam_d0: 0.0\ncam_d1: 0.0\ncam_d2: 0.0\ncam_d3: 0.0\n",
+    ),
+    "C45": (
+        "Waymo 2: a row of pandas, keys with dots",
+        "calib.json",
+        '{"[C].intrinsic.f_u": 371.8, "[C].intrinsic.f_v": 369.4, "[C].intrinsic.c_u": 314.0,'
+        ' "[C].intrinsic.c_v": 88.5, "[C].width": 640, "[C].height": 192}',
+    ),
+    "C46": (
+        "Zenseact: K of 3x4, image_dimensions",
+        "calibration.json",
+        '{"FC": {"intrinsics": [[371.8, 0, 314, 0], [0, 369.4, 88.5, 0], [0, 0, 1, 0]],'
+        ' "image_dimensions": [640, 192]}}',
+    ),
     "C35": (
         "Open3D 583: intrinsic_matrix column by column",
         "camera_intrinsic.json",
@@ -1425,6 +1562,32 @@ def _add_further_calibration(name: str, source: str, file: str, text: str) -> No
 
 for _name, (_source, _file, _text) in FURTHER_CALIBRATIONS.items():
     _add_further_calibration(_name, _source, _file, _text)
+
+
+@report("C42", "OpenCV: K and the distortion in JSON", "frames will be undistorted", outcome="right")
+def _distorted_json(folder: Path, data: Path) -> Words:
+    K = [[371.8, 0, 314], [0, 369.4, 88.5], [0, 0, 1]]
+    (folder / "calib.json").write_text(json.dumps({"K": K, "dist": [0.1, -0.05, 0, 0, 0]}))
+    return "camera", write_images(folder / "imgs"), "--calibration", folder / "calib.json"
+
+
+@report("C47", "Kubric: focal length and sensor in mm, no size", "pass --focal-mm 39.375")
+def _kubric_camera(folder: Path, data: Path) -> Words:
+    (folder / "metadata.json").write_text('{"camera": {"focal_length": 35.0, "sensor_width": 32.0}}')
+    return "camera", write_images(folder / "imgs"), "--calibration", folder / "metadata.json"
+
+
+@report("C48", "Gazebo: horizontal_fov in radians", "a field of view", "pass --fov 59.9")
+def _gazebo_camera(folder: Path, data: Path) -> Words:
+    (folder / "model.sdf").write_text("<sdf><camera><horizontal_fov>1.047</horizontal_fov></camera></sdf>")
+    return "camera", write_images(folder / "imgs"), "--calibration", folder / "model.sdf"
+
+
+@report("C43", "RealityCapture: XMP without the size of the images", "pass --focal-mm 28")
+def _xmp_camera(folder: Path, data: Path) -> Words:
+    names = 'xmlns:xcr="http://a/1#" xcr:FocalLength35mm="28" xcr:PrincipalPointU="0" xcr:PrincipalPointV="0"'
+    (folder / "a.xmp").write_text(f"<x><Description {names}/></x>")
+    return "camera", write_images(folder / "imgs"), "--calibration", folder / "a.xmp"
 
 
 @report("C33", "colmap 845: cameras.bin", "model_converter")
@@ -1882,6 +2045,88 @@ add_archive_report("X04", "depth maps as they are uploaded", "shards/0.zip", "ev
                    "--reference", "{}", command="unzip")  # fmt: skip
 add_archive_report("X05", "poses as they are downloaded", "shards/0.zip", "evaluate", "--trajectory", "{}",
                    "--reference", "{}", command="unzip")  # fmt: skip
+
+
+@report("X06", "Record3D: a zip with another suffix", "unzip -q")
+def _record3d_zip(folder: Path, data: Path) -> Words:
+    (folder / "scan.r3d").write_bytes(b"PK\3\4" + bytes(30))
+    return "check", folder / "scan.r3d", "--images", folder
+
+
+@report("X08", "ROS 2: a bag that zstd compressed", "unzstd")
+def _zstd_bag(folder: Path, data: Path) -> Words:
+    (folder / "rosbag2_0.mcap.zstd").write_bytes(b"(\xb5/\xfd" + bytes(30))
+    return "map", folder / "rosbag2_0.mcap.zstd", "--out", folder / "out"
+
+
+@report("X07", "OpenCV: FileStorage writes .yml.gz", "gunzip -k")
+def _gzip_calibration(folder: Path, data: Path) -> Words:
+    (folder / "calib.yml.gz").write_bytes(b"\x1f\x8b\x08" + bytes(30))
+    return "camera", write_images(folder / "imgs"), "--calibration", folder / "calib.yml.gz"
+
+
+@report("V12", "Raspberry Pi: libcamera-vid -o test.h264", "ffmpeg -r 30 -i .*test.h264 -c copy")
+def _raw_video(folder: Path, data: Path) -> Words:
+    (folder / "test.h264").write_bytes(b"\0\0\0\1\x67" + bytes(30))
+    return "predict", folder / "test.h264", "--out", folder / "out"
+
+
+@report("F22", "DSO, TUM monoVO: images as .pgm", "field of view 69", outcome="right")
+def _pgm_images(folder: Path, data: Path) -> Words:
+    (folder / "imgs").mkdir()
+    for k in range(3):
+        cv2.imwrite(str(folder / f"imgs/{k:05d}.pgm"), np.full((48, 64), 90 + k, np.uint8))
+    return "camera", folder / "imgs", "--fov", 69
+
+
+@report("B16", "KITTI tracking: frame and track in front", "KITTI's tracking", "without these two columns")
+def _tracking_labels(folder: Path, data: Path) -> Words:
+    (folder / "labels").mkdir()
+    row = "0 1 Car 0 0 -1.57 100 120 200 180 1.5 1.6 3.9 1.0 1.6 12.0 -1.5\n"
+    (folder / "labels/0000.txt").write_text(row)
+    return "evaluate", "--objects", folder / "labels", "--reference", folder / "labels"
+
+
+@report("B17", "FoundationPose: ob_in_cam, a 4x4 for each image", "a folder of texts", "write one csv", needs="bop")
+def _poses_of_an_object(folder: Path, data: Path) -> Words:
+    (folder / "ob_in_cam").mkdir()
+    np.savetxt(folder / "ob_in_cam/000000.txt", np.eye(4))
+    return "evaluate", "--objects", folder / "ob_in_cam", "--reference", data / "bop/lmo"
+
+
+def add_mask_report(name: str, source: str, mask: Array, *expected: str, outcome: str = "cure") -> None:
+    """Add a report of a mask (H, W) or (H, W, 3) that another program wrote."""
+
+    def make(folder: Path, data: Path) -> Words:
+        for part, image in (("imgs", np.full((96, 128, 3), 90, np.uint8)), ("masks", mask)):
+            (folder / part).mkdir()
+            cv2.imwrite(str(folder / part / "000000.png"), image)
+        (folder / "masks/classes.json").write_text('{"1": "road", "14": "car"}')
+        return ("masks", folder / "imgs", "--by", folder / "masks", "--out", folder / "out",
+                "data.camera.horizontal_fov_deg=69")  # fmt: skip
+
+    REPORTS.append(Report(name, source, make, expected, outcome))
+
+
+RED = np.zeros((96, 128, 3), np.uint8)
+RED[48:, :, 2] = 1
+add_mask_report("M01", "CARLA: classes in the red channel", RED, "masks of 1 frame", "50% road", outcome="right")
+
+
+@report("M03", "DAVIS, Pascal VOC: the indices of a palette", "masks of 1 frame", "50% road", outcome="right")
+def _palette_mask(folder: Path, data: Path) -> Words:
+    from PIL import Image
+
+    words = next(case for case in REPORTS if case.name == "M01").make(folder, data)
+    image = Image.fromarray(RED[..., 2], "P")
+    image.putpalette([(37 * number) % 256 for number in range(768)])
+    image.save(folder / "masks/000000.png")
+    return words
+
+
+add_mask_report(
+    "M02", "KITTI MOTS: 1000 x class + object", np.full((96, 128), 2001, np.uint16), "a class and an object", "// 1000"
+)
 
 
 # -- Files of other programs in place of a network.

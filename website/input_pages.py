@@ -26,7 +26,7 @@ KINDS = {
     "poses and positions": r"T\d|P\d|traj-",
     "cameras": r"C\d|cam-|K-of|ros-|record3d|metashape|dso-|ns-",
     "depth maps": r"D\d|depth-",
-    "objects and masks": r"B\d|N\d|bop-|boxes-|masks-",
+    "objects and masks": r"B\d|N\d|M\d|bop-|boxes-|masks-",
     "videos and photos": r"V\d|video-|photo",
     "networks and launchers": r"F0[1-5]|hub-|launch-",
     "recordings, stereo and archives": "",

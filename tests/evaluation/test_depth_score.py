@@ -275,14 +275,9 @@ class TestBadInput:
         assert "\n" not in str(error.value)
 
     def test_stems_that_do_not_match(self, truth_m: Maps, write_maps: Write) -> None:
-        p = {f"frame_{n}": v for n, v in truth_m.items()}
+        p = {f"frame_{int(n) + 5}": v for n, v in truth_m.items()}
         self.refused(
-            write_maps(p, "predictions"),
-            write_maps(truth_m, "truth"),
-            "3 of 3",
-            "'000000'",
-            "'frame_000000'",
-            "predictions",
+            write_maps(p, "predictions"), write_maps(truth_m, "truth"), "3 of 3", "'000000'", "'frame_5'", "predictions"
         )
 
     def test_foreign_predictions_are_metres_with_a_note(self, truth_m: Maps, write_maps: Write) -> None:

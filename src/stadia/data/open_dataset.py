@@ -260,6 +260,8 @@ def _detect_format(path: Path) -> str:
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
     if found != EMPTY_FOLDER and (above := _find_dataset_above(path)) is not None:
         fix = f"if it belongs to the dataset {above}, pass that folder; else {fix}"
+    if path.is_file():
+        fix = f"write its images to a folder, or a video, with the program that made it; {fix}"
     if path.suffix.lower() in (".txt", ".csv"):
         fix = f"for poses: stadia check {path} --images FOLDER; else check the path (`stadia list datasets`)"
     if path.is_file() or found == EMPTY_FOLDER:

@@ -111,7 +111,7 @@ def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | N
 
 
 def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple[Predictions, GroundTruthFolder, str]:
-    """Return predictions and ground truth with equal names, and a note if one of them is a file of several maps.
+    """Return predictions and ground truth with equal names, and a note if names were changed.
 
     See `pair_stacks`.
     """

@@ -1,9 +1,10 @@
 """Read depth maps from PNG, TIFF, PFM, EXR, .npz and .npy, and write them as PNG and .npz."""
 
 import math
+import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from stadia.io.input_files import check_no_archive, natural_sort_key, read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is unknown
 SUFFIXES = (".npz", ".npy", *image_io.FLOAT_SUFFIXES, ".png")  # the most precise first
-EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
+EXPECTED = "uint16 .png, .pgm or .tiff, .npz, .npy, .pfm, .exr or .bin of COLMAP"
 MAX_BYTES = 8 * image_io.MAX_PIXELS  # size of one map with MAX_PIXELS values of float64
 
 DEPTH_KEYS: Mapping[DepthScale, str] = {
@@ -113,6 +114,7 @@ CONVERSIONS = {
     ".mat": "write each as .npy: numpy.save(NAME, scipy.io.loadmat(FILE)[KEY])",
     ".txt": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE))",
     ".csv": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE, delimiter=','))",
+    ".dmb": "write each of ACMM as .npy: numpy.save(NAME, numpy.fromfile(FILE, '<f4', offset=16).reshape(H, W))",
     ".pkl": "write each as .npy with numpy.save: a pickle may run code, and is not read",
 }
 """Advice how to convert depth files that cannot be read, by suffix."""
@@ -125,7 +127,7 @@ def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
     if suffixes:
         suffix, count = suffixes.most_common(1)[0]
         found = f"no depth map, but {count} files of '{suffix}'"
-        fix = CONVERSIONS.get(suffix, "convert them, or check the path")
+        fix = CONVERSIONS.get(suffix, "write the metres of each as .npy: numpy.save(NAME, depth) with depth (H, W)")
     elif folders := sorted(path for path in visible if path.is_dir()):
         found, fix = f"no depth map, but folders such as {folders[0].name}", "pass the folder of one recording"
         suffix = next((suffix for suffix in SUFFIXES if (folders[0] / f"depth{suffix}").is_file()), "")
@@ -178,7 +180,7 @@ def pair_stacks(
     """
     of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
     if (stack := of_predicted or of_truth) is None:
-        return predicted, truth, ""
+        return _pair_by_numbers(predicted, truth)
     if len(predicted) != len(truth):
         raise _make_count_error(stack, len(truth if of_predicted else predicted))
     if of_predicted and of_truth:
@@ -188,6 +190,35 @@ def pair_stacks(
     last = len(names) - 1
     note = f"map i of {stack.path.name} belongs to file i by name: map 0 to {names[0]}, map {last} to {names[last]}"
     return (maps, truth, note) if of_predicted else (predicted, maps, note)
+
+
+def _pair_by_numbers(
+    predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
+) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
+    """Give predictions the names of the ground truth with the same numbers, if no name is on both sides.
+
+    Only numbers that differ within a side count: depth_00005 of Virtual KITTI is rgb_00005.
+    """
+    if not predicted.keys().isdisjoint(truth):
+        return predicted, truth, ""
+    of_predicted, of_truth = _find_varying_numbers(predicted), _find_varying_numbers(truth)
+    by_numbers = {numbers: name for name, numbers in of_predicted.items()}
+    is_unique = len(by_numbers) == len(of_predicted) and len(set(of_truth.values())) == len(of_truth) > 1
+    if not is_unique or not by_numbers.keys() >= set(of_truth.values()):
+        return predicted, truth, ""
+    new_names = {by_numbers[numbers]: name for name, numbers in of_truth.items()}
+    first = next(iter(new_names))
+    note = f"files belong together by the numbers in their names: {first} to {new_names[first]}"
+    return {new_names.get(name, name): file for name, file in predicted.items()}, truth, note
+
+
+def _find_varying_numbers(names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the numbers in each name that are not the same in all names; none if names have other counts of them."""
+    numbers = {name: tuple(map(int, re.findall(r"[0-9]{1,18}", name))) for name in names}
+    if len({len(row) for row in numbers.values()}) != 1:
+        return {}
+    columns = [column for column in zip(*numbers.values(), strict=True) if len(set(column)) > 1]
+    return dict(zip(numbers, zip(*columns, strict=True), strict=True)) if columns else {}
 
 
 def _find_stack(files: Mapping[str, DepthFile]) -> array_files.StackedArray | None:
@@ -240,7 +271,7 @@ def _read_file(path: Path, key: str) -> NDArray[Any]:
     match path.suffix.lower():
         case ".png":
             return _read_png(path)
-        case ".tiff" | ".tif" | ".pfm" | ".exr":
+        case suffix if suffix in image_io.FLOAT_SUFFIXES:
             return image_io.read_float_image(path)
         case ".npz":
             return _read_npz(path, key)
@@ -337,8 +368,11 @@ def list_arrays(path: DepthFile) -> tuple[str, ...]:
 
 
 def _jpeg_depth(path: Path) -> DataError:
-    fix = "use the original files: a JPEG is lossy and has 8 bits"
-    return DataError(path, found="depth as a JPEG", expected=EXPECTED, fix=fix)
+    found, fix = "depth as a JPEG", "use the original files: a JPEG is lossy and has 8 bits"
+    if image_io.find_image_format(read_bytes(path, expected=EXPECTED, max_bytes=MAX_BYTES)) != "JPEG":
+        found = f"'{path.suffix}' without the bytes of a JPEG, such as the floats of ETH3D's ground truth"
+        fix = "write each as .npy: numpy.save(NAME, numpy.fromfile(FILE, '<f4').reshape(H, W))"
+    return DataError(path, found=found, expected=EXPECTED, fix=fix)
 
 
 PACKED_RANGE_M = 1000.0  # CARLA packs depth into 24 bits: R, G and B, R the lowest.

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -283,13 +284,30 @@ def read_raw_depth_png(path: Path) -> NDArray:
     return stored
 
 
-def read_label_png(path: Path) -> NDArray[np.int32]:
-    """Read the integers (H, W) of a one-channel PNG, such as class or object numbers.
+def read_stored_labels(path: Path) -> NDArray[Any]:
+    """Read the numbers (H, W) that an image has for each pixel; (H, W, C), BGR, if it has colors.
 
-    Raises DataError for JPEG, which blurs labels, and for palettes.
+    They are the indices of a palette, as in DAVIS and VOC, or the only channel that is not zero, as CARLA's red.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    jpeg = image_io.find_image_format(data) == "JPEG"
+    if data.startswith(image_io.PNG_SIGNATURE) and data[_PNG_COLOR_TYPE] == _PALETTE:
+        with open_photo(path) as photo:
+            return np.asarray(photo)
+    used = [channel for channel in range(3) if stored[..., channel].any()] if stored.ndim == 3 else []
+    return stored[..., used[0]] if len(used) == 1 else stored
+
+
+_PNG_COLOR_TYPE, _PALETTE = 25, 3  # place in a PNG, and its value for a palette
+
+
+def read_label_png(path: Path) -> NDArray[np.int32]:
+    """Read the integers (H, W) of a PNG, such as class or object numbers, as `read_stored_labels` finds them.
+
+    Raises DataError for JPEG, which blurs labels, and for colors.
+    """
+    stored = read_stored_labels(path)
+    with open_input(path, expected="a PNG", max_bytes=image_io.MAX_IMAGE_BYTES) as stream:
+        jpeg = image_io.find_image_format(stream.read(image_io.SIGNATURE_BYTES)) == "JPEG"
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
         found = "a JPEG, which blurs labels" if jpeg else f"{stored.dtype} of shape {stored.shape}"
         expected, fix = "a PNG of one channel", "write the label numbers with 8 or 16 bits"

@@ -104,17 +104,18 @@ def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: s
 
 
 HEIC = "HEIC"
-PICTURE_SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif")
+PICTURE_SUFFIXES = (".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", **dict.fromkeys((b"heic", b"heix", b"mif1", b"msf1", b"hevc"), HEIC)}
 _SIGNATURES = (
     (PNG_SIGNATURE, "PNG"), (b"\xff\xd8", "JPEG"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"BM", "BMP"), (b"GIF8", "GIF"),
+    (b"P5", "PPM"), (b"P6", "PPM"),
 )  # fmt: skip
 _OTHER_FILES = (
     (b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"\x1f\x8b", "a gzip archive"), (b"<", "HTML or XML"),
     (b"version https://git-lfs", "a pointer of Git LFS"), (b"\x1a\x45\xdf\xa3", "a Matroska video"),
     (b"8BPS", "a Photoshop file"), (b"\xff\x0a", "a JPEG XL"), (b"\0\0\0\x0cJXL", "a JPEG XL"),
-    (b"v/1\x01", "an EXR"), (b"P6", "a PPM"), (b"P5", "a PGM"),
+    (b"v/1\x01", "an EXR"),
 )  # fmt: skip
 """First bytes and names of other kinds of files, for messages."""
 
@@ -241,16 +242,18 @@ def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] =
 
 # -- maps of one channel
 
-FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif")
+FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif", ".pgm", ".bin")
 EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
 """Names of depth channels in EXR files of renderers, Blender and gray images. R counts if R, G and B are equal."""
 
 MAP_EXPECTED = "a map of one channel"
+_COLMAP_HEADER = re.compile(rb"(\d{1,6})&(\d{1,6})&1&")
 _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+([-+.\deE]+)\s")
 
 
 def read_float_image(path: Path) -> NDArray[Any]:
-    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file. Raises DataError for several channels.
+    """Return the (H, W) values of a .tiff, .tif, .pgm, .pfm or .exr file, or of a dense map of COLMAP (.bin). Raises
+    DataError for several channels.
 
     The size of a PFM's scale is left out, because Middlebury and others write it for display (-0.003922 is 1 / 255).
     """
@@ -258,6 +261,8 @@ def read_float_image(path: Path) -> NDArray[Any]:
         return _read_exr(path)
     data = read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
     with name_parser_errors(path, expected=MAP_EXPECTED):
+        if path.suffix.lower() == ".bin":
+            return _read_colmap_map(path, data)
         if path.suffix.lower() == ".pfm":
             header = _PFM_HEADER.match(data)
             if header is None:
@@ -266,7 +271,7 @@ def read_float_image(path: Path) -> NDArray[Any]:
             byte_order = b"-1" if float(header[4]) < 0 else b"1"  # OpenCV divides by the scale
             data = data[: header.start(4)] + byte_order + data[header.end(4) :]
         else:
-            size, pages = _read_tiff_header(data)
+            size, pages = _read_picture_header(data)
     check_pixel_count(path, *size)
     if pages != 1:
         raise DataError(path, found=f"{pages} pages", expected="one page", fix="write one file per image")
@@ -285,9 +290,18 @@ def read_pfm_scale(path: Path) -> float:
         return abs(float(header[4]))
 
 
-def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
+def _read_colmap_map(path: Path, data: bytes) -> NDArray[np.float32]:
+    """Return a depth map (H, W) of COLMAP's patch_match_stereo: width&height&channels& and float32, row by row."""
+    header = _COLMAP_HEADER.match(data)
+    if header is None:
+        raise ValueError("no header of COLMAP's dense maps")
+    check_pixel_count(path, int(header[1]), int(header[2]))
+    return np.frombuffer(data, "<f4", offset=header.end()).reshape(int(header[2]), int(header[1]))
+
+
+def _read_picture_header(data: bytes) -> tuple[tuple[int, int], int]:
     try:
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+        with Image.open(io.BytesIO(data), formats=["TIFF", "PPM"]) as image:
             return image.size, int(getattr(image, "n_frames", 1))
     except OSError as error:
         raise ValueError(summarize_exception(error)) from error

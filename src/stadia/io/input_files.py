@@ -282,7 +282,13 @@ OTHER_FILES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys((".mat", ".h5", ".hdf5"), ("an HDF5 or MATLAB file", "write images as .png, depth as .npy")),
     **dict.fromkeys((".parquet", ".arrow"), ("a table of Hugging Face datasets", f"write its images: {_SAVE_ROWS}")),
     ".mpo": ("a photo of two lenses", "write its pictures: exiftool -b -MPImage2 {0} > right.jpg, and {0} as left.jpg"),
-    ".ppm": ("a PPM picture", "convert it: ffmpeg -i {0} photo.png"),
+    **dict.fromkeys(
+        (".h264", ".264", ".h265", ".265", ".hevc"),
+        ("a video without a container", "put it into one: ffmpeg -r 30 -i {0} -c copy video.mp4 (30: its frame rate)"),
+    ),
+    **dict.fromkeys((".svo", ".svo2"), ("a recording of a ZED", "export it as .mp4 or images by ZED's SVO_Export")),
+    ".sens": ("a recording of ScanNet", "write its images and poses: reader.py --filename {0} of ScanNet's SensReader"),
+    ".feather": ("a table of Apache Arrow", "write it as text: pandas.read_feather('{0}').to_csv('table.csv')"),
     **dict.fromkeys(
         (".mjpg", ".mjpeg"),
         ("a stream of JPEG pictures", "copy it into a video: ffmpeg -f mjpeg -i {0} -c copy video.mkv"),
@@ -312,15 +318,34 @@ def check_no_archive(path: Path) -> None:
     if (other := OTHER_FILES.get(Path(files).suffix.lower())) is not None:
         what, fix = other
         raise DataError(path, found=what, expected="a photo, a video, or images in a folder", fix=fix.format(path))
-    suffix = next((suffix for suffix in ARCHIVES if files.lower().endswith(suffix)), None)
+    suffix = next((suffix for suffix in ARCHIVES if files.lower().endswith(suffix)), _find_archive_suffix(path))
     if suffix is None:
         return
+    if suffix in _UNPACK:
+        fix = f"unpack it: {_UNPACK[suffix]} {path}"
+        raise DataError(path, found=f"a compressed file ({suffix})", expected="the file in it", fix=fix)
     command, found = ARCHIVES[suffix].format(files), "an archive, such as a shard of webdataset"
     if files != str(path) or "{" in path.name:
         found = "archives, such as shards of webdataset"
         command = f"for file in {files}; do {ARCHIVES[suffix].format('$file')}; done"
     fix = f"mkdir frames && {command}, then pass the folder frames"
     raise DataError(path, found=found, expected="files in a folder", fix=fix)
+
+
+_ARCHIVE_BYTES = {b"PK\x03\x04": ".zip", b"7z\xbc\xaf": ".7z", b"\x1f\x8b": ".gz", b"BZh": ".bz2",
+                  b"(\xb5/\xfd": ".zst", b"\xfd7zX": ".xz"}  # fmt: skip
+_UNPACK = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".zst": "unzstd", ".xz": "unxz -k"}
+_ZIPPED_SUFFIXES = (".npz", ".pt", ".pth", ".ckpt")  # formats of their own
+
+
+def _find_archive_suffix(path: Path) -> str | None:
+    """Return the suffix of an archive by its first bytes, such as ".zip" of Record3D's .r3d; None for other files."""
+    if path.suffix.lower() in _ZIPPED_SUFFIXES or not os.path.isfile(path):
+        return None
+    with contextlib.suppress(OSError), open(path, "rb", opener=_open_without_waiting) as stream:
+        first = stream.read(4)
+        return next((suffix for start, suffix in _ARCHIVE_BYTES.items() if first.startswith(start)), None)
+    return None
 
 
 def check_path_exists(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -41,11 +42,26 @@ K_NAMES = ("K.txt", "intrinsics.txt", "intrinsic.txt", "pred_intrinsics.txt", "c
 def _find_trajectory(path: Path) -> Path | None:
     if path.is_file():
         return path
-    return next((path / name for name in TRAJECTORY_NAMES if (path / name).is_file()), None)
+    if named := next((path / name for name in TRAJECTORY_NAMES if (path / name).is_file()), None):
+        return named
+    texts = sorted(file for suffix in (".txt", ".csv", ".log", ".jsonl") for file in path.glob(f"*{suffix}"))
+    readable = [file for file in texts if len(texts) <= MAX_TEXTS and _has_poses(file)]
+    return readable[0] if len(readable) == 1 else None
+
+
+MAX_TEXTS = 12  # texts of a folder among which the one with poses is looked for
+
+
+def _has_poses(file: Path) -> bool:
+    with suppress(DataError):
+        return len(read_trajectory(file, is_reference=True)) > 1
+    return False
 
 
 def _find_K_file(folder: Path) -> Path | None:
-    return next((folder / name for name in K_NAMES if (folder / name).is_file()), None)
+    named = (folder / name for name in K_NAMES if (folder / name).is_file())
+    other = (file for file in sorted(folder.glob("*intrinsic*.txt")) if "depth" not in file.name)
+    return next(named, next(other, None))
 
 
 def _read_trajectory(path: Path) -> Reconstruction:
@@ -79,8 +95,13 @@ def _make_reconstruction(
 def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruction:
     """Return the reconstruction with K and depth of the first folder that has them."""
     if (file := next(filter(None, map(_find_K_file, folders)), None)) is not None:
-        note = f"K is read from {file.name}"
-        K = _read_K(file, len(reconstruction))
+        note, K = f"K is read from {file.name}", reconstruction.K
+        try:
+            K = _read_K(file, len(reconstruction))
+        except DataError as error:
+            if any(file == folder / name for folder in folders for name in K_NAMES):
+                raise
+            note = f"K of {file.name} is left out: {error}"
         reconstruction = replace(reconstruction, K=K, notes=(*reconstruction.notes, note))
     place = next((one for one in folders if (one / "depth").is_dir() or any(one.glob("*.depth.png"))), None)
     if place is None:
@@ -92,7 +113,7 @@ def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruc
 
 
 def _read_K(file: Path, count: int) -> Array:
-    """Return K (N, 3, 3) from a 3x3 or 4x4 matrix, fx fy cx cy, or a row of 9 numbers for each image."""
+    """Return K (N, 3, 3) from a 3x3 or 4x4 matrix, or rows of fx fy cx cy or 9 numbers: one, or one for each image."""
     lines = read_lines(file, expected="a matrix K")
     rows = [parse_numbers(line.partition("#")[0].replace(",", " ").split()) for line in lines]
     rows = [row for row, line in zip(rows, lines, strict=True) if line.partition("#")[0].strip()]
@@ -102,9 +123,9 @@ def _read_K(file: Path, count: int) -> Array:
         K = np.stack(rows[:3])[None, :, :3]
     elif lengths == {9} and len(rows) in (1, count):
         K = np.stack(rows).reshape(-1, 3, 3)
-    elif lengths == {4} and len(rows) == 1:
-        fx, fy, cx, cy = rows[0]
-        K = np.array([[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]])
+    elif lengths == {4} and len(rows) in (1, count):
+        K = np.tile(np.eye(3), (len(rows), 1, 1))
+        K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = np.stack(rows)
     if not np.isfinite(K).all() or K[:, [0, 1], [0, 1]].min() <= 0:
         expected = "3 rows of 3 numbers, 4 rows of 4, or 9 numbers for each image"
         raise DataError(file, found=f"{len(rows)} rows of {sorted(lengths)} numbers", expected=expected, fix="check it")

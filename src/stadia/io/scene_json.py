@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from stadia.core.errors import DataError
 from stadia.io.array_files import (
     MAX_POSES,
     OPENGL_AXES,
+    ROTATION_TOLERANCE,
     PoseList,
     check_unit_quaternions,
     convert_times,
@@ -78,6 +80,9 @@ POLYCAM = PoseKeys("Polycam", tuple(f"t_{row}{column}" for row in range(3) for c
 SCANNER_APP = PoseKeys("3D Scanner App", "cameraPoseARFrame", time="time", is_opengl=True)
 POSE_KEYS = (
     PoseKeys("nerfstudio", "transform_matrix", name="file_path", is_opengl=True),
+    PoseKeys("nerfstudio or ARKit", "transform", name="file_path", is_opengl=True),
+    PoseKeys("nerfstudio", "camera_to_world", is_opengl=True),
+    PoseKeys("Isaac Sim", "cameraViewTransform", is_opengl=True, is_inverted=True),
     POLYCAM,
     SCANNER_APP,
     PoseKeys("ScanNet++", "aligned_pose", time="timestamp"),
@@ -85,8 +90,10 @@ POSE_KEYS = (
     PoseKeys("OpenSfM", "rotation", "translation", 3, is_inverted=True),
     PoseKeys("nuScenes", "rotation", "translation", 4, time="timestamp"),
     PoseKeys("PandaSet", "heading", "position", 4),
+    PoseKeys("Nerfies", "orientation", "position"),
     PoseKeys("ROS", "orientation", "position", 4),
     PoseKeys("ROS", "pose.orientation", "pose.position", 4, time="header.stamp"),
+    PoseKeys("ROS", "transform.rotation", "transform.translation", 4, time="header.stamp"),
     PoseKeys("ROS", "pose.orientation", "pose.position", 4),
     PoseKeys("Meshroom", "pose.transform.rotation", "pose.transform.center", name="poseId"),
 )
@@ -107,30 +114,47 @@ def read_json_poses(path: Path, content: Any) -> PoseList:
     """
     if isinstance(content, dict) and isinstance(content.get("poses"), list) and "K" in content:
         return _read_record3d_poses(path, content["poses"])
-    entries = _list_entries(content)
-    if entries and all(np.shape(matrix) == (4, 4) for _, matrix in entries):
-        keys = PoseKeys("4x4 matrices by name", "matrix")
-        entries = [(name, {"matrix": matrix}) for name, matrix in entries]
-    else:
-        known = find_pose_keys(entries[0][1]) if 0 < len(entries) <= MAX_POSES else None
-        if known is None:
-            raise DataError(path, found="no poses", expected=POSES, fix=_CHECK)
-        keys = known
+    entries, keys = _list_entries(content)
+    if keys is None or len(entries) > MAX_POSES:
+        inside = ", ".join(map(str, list(content)[:MAX_NAMED])) if isinstance(content, dict) else type(content).__name__
+        found = f"no poses: no rotation with a position, and no 4x4 matrix, in {inside}"
+        fix = "write a transforms.json, or rows t x y z qx qy qz qw"
+        raise DataError(path, found=found, expected=POSES, fix=fix)
+    entries = _transpose_matrices(entries, keys)
     poses, times = np.tile(np.eye(4), (len(entries), 1, 1)), list[str]()
+    is_named = any(keys.name and keys.name in entry for _, entry in entries)
+    clocks = ("timestamp", "time") if not is_named else ()
+    timed = (key for key in clocks if all(isinstance(entry.get(key), int | float) for _, entry in entries))
+    time_key = keys.time or next(timed, "")
     for index, (name, entry) in enumerate(entries):
         where = f"{path}, frame {_find_value(entry, keys.name or 'name') or name}"
         poses[index] = parse_pose(where, keys, entry)
-        times += [_read_time(where, _find_value(entry, keys.time))] if keys.time else []
+        times += [_read_time(where, _find_value(entry, time_key))] if time_key else []
     names = [str(entry.get(keys.name, name)) for name, entry in entries]
     if keys.program == "Meshroom" and isinstance(content.get("views"), list):
         views = [view for view in content["views"] if isinstance(view, dict)]
         images = {str(view.get("poseId")): str(view.get("path", "")) for view in views}
         names = [images.get(name, name) for name in names]
-    is_named = keys.name or not all(name.isdecimal() for name, _ in entries)
+    is_named = bool(keys.name) or not all(name.isdecimal() for name, _ in entries)
     note = f"poses of {path.name} are read as {keys.program}'s"
     note += ", converted from the camera axes of OpenGL (y up, z backward) to OpenCV's" if keys.is_opengl else ""
     note += ", inverted from world-to-camera" if keys.is_inverted else ""
+    if keys.program == "":
+        what = "4x4 matrices" if keys.rotation == MATRIX else f"matrices '{keys.rotation}'"
+        note = f"{what} of {path.name} are read as {'world-to-camera' if keys.is_inverted else 'camera-to-world'}"
     return PoseList(poses, names if is_named else None, note, convert_times(times)[0] if times else None)
+
+
+def read_json_folder(folder: Path) -> PoseList | None:
+    """Return the poses of a folder with a JSON file for each image; None if the first file has no pose, or is one of
+    the apps that `read_phone_files` reads.
+    """
+    files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES]
+    if len(files) < 2 or find_phone_files(folder) or files[0].stat().st_size > MAX_FILE_BYTES:
+        return None
+    if find_pose_keys(read_json(files[0], expected=POSES)) is None:
+        return None
+    return read_json_poses(folder, {file.stem: read_json(file, expected=POSES) for file in files})
 
 
 def _read_time(where: str, time: Any) -> str:
@@ -148,25 +172,82 @@ def _read_time(where: str, time: Any) -> str:
 _STAMP = (("sec", "secs"), ("nanosec", "nsec", "nsecs"))
 
 
-def _list_entries(content: Any) -> list[tuple[str, Any]]:
-    """Return the images of a scene with their names: the list or mapping that contains them."""
-    if isinstance(content, list) and content and isinstance(content[0], dict) and "shots" in content[0]:
-        content = content[0]  # OpenSfM's largest reconstruction
-    if isinstance(content, dict):
-        content = next((content[key] for key in ("frames", "shots", "poses") if key in content), content)
-    if isinstance(content, list):
-        return [(str(index), entry) for index, entry in enumerate(content)]
-    return list(content.items()) if isinstance(content, dict) else []
+_LISTS = ("frames", "shots", "poses")
+
+
+def _list_entries(content: Any) -> tuple[list[tuple[str, Any]], PoseKeys | None]:
+    """Return the images of a scene with their names, and their keys: the first list or mapping that contains poses.
+
+    Keys of _LISTS come first, then other ones, then those inside.
+    """
+    waiting, looked = [content], 0
+    while waiting and looked < MAX_LOOKED:
+        values, looked = waiting.pop(0), looked + 1
+        if isinstance(values, dict):
+            entries = list(values.items())
+            waiting += [values[key] for key in _LISTS if key in values]
+        elif isinstance(values, list):
+            entries = [(str(index), entry) for index, entry in enumerate(values)]
+        else:
+            continue
+        if entries and (keys := find_pose_keys(entries[0][1])) is not None:
+            if all(isinstance(entry, dict) for _, entry in entries):
+                return entries, keys
+            if all(_is_rigid(entry) for _, entry in entries):
+                return [(name, {MATRIX: entry}) for name, entry in entries], keys
+        waiting += [entry for _, entry in entries[:MAX_LOOKED] if isinstance(entry, dict | list)]
+    return [], None
+
+
+MATRIX = "matrix"
+MAX_NAMED = 8  # keys of an unknown file that an error names
+MAX_LOOKED = 64  # lists and mappings in which poses are looked for
+_INVERTED = re.compile("extrinsic|w2c|world_?(?:to|2)_?cam|view", re.IGNORECASE)
 
 
 def find_pose_keys(entry: Any) -> PoseKeys | None:
-    """Return the first entry of POSE_KEYS whose keys the pose of an image has; None if no entry fits."""
+    """Return the first entry of POSE_KEYS whose keys the pose of an image has, or the key of its only rigid matrix.
+
+    The result is None if it has neither.
+    """
     for keys in POSE_KEYS:
         values = [_find_value(entry, key) for key in (keys.rotation, keys.position, keys.time) if key]
-        fits = not keys.position or np.size(_list_numbers(values[0])) == keys.numbers
+        is_list = not isinstance(values[0], dict)
+        fits = _to_numbers(_list_numbers(values[0])).size == keys.numbers if keys.position else is_list
         if fits and all(value is not None for value in values):
             return keys
-    return None
+    if _is_rigid(entry):
+        return PoseKeys("", MATRIX)
+    own = [key for key, value in entry.items() if _is_rigid(value)] if isinstance(entry, dict) else []
+    return PoseKeys("", own[0], is_inverted=_INVERTED.search(own[0]) is not None) if len(own) == 1 else None
+
+
+def _to_numbers(values: Any) -> Array:
+    """Return the numbers of nested lists as (N,); empty if there are none, or lists have several lengths."""
+    try:
+        return np.array(values, np.float64).ravel()
+    except (TypeError, ValueError):
+        return np.empty(0)
+
+
+def _is_rigid(values: Any) -> bool:
+    """Return whether a value has the 12 or 16 numbers of a pose, row by row or column by column."""
+    numbers = _to_numbers(values) if isinstance(values, list) and len(values) in (3, 4, 12, 16) else np.empty(0)
+    if numbers.size not in (12, 16) or not (np.abs(numbers) < _MAX_VALUE).all():
+        return False
+    R = numbers.reshape(-1, 4)[:3, :3]
+    return bool(np.abs(R @ R.T - np.eye(3)).max() < ROTATION_TOLERANCE)
+
+
+def _transpose_matrices(entries: list[tuple[str, Any]], keys: PoseKeys) -> list[tuple[str, Any]]:
+    """Return the entries with matrices row by row, if translations are in their last rows, as in Open3D's files."""
+    values = [_to_numbers(_find_value(entry, keys.rotation)) for _, entry in entries]
+    if keys.position or isinstance(keys.rotation, tuple) or any(value.size != 16 for value in values):
+        return entries
+    T = np.reshape(values, (-1, 4, 4))
+    if not T[:, 3, :3].any() or T[:, :3, 3].any():
+        return entries
+    return [(name, {**entry, keys.rotation: rows}) for (name, entry), rows in zip(entries, T.mT.tolist(), strict=True)]
 
 
 def _find_value(entry: Any, key: str | tuple[str, ...]) -> Any:

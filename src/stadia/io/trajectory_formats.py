@@ -29,21 +29,24 @@ from stadia.io.array_files import (
     read_seven_columns,
 )
 from stadia.io.colmap_model import read_colmap, read_image_lines
-from stadia.io.input_files import check_no_archive, natural_sort_key, read_json, read_text
-from stadia.io.scene_json import POSES, find_phone_files, read_json_poses, read_phone_files
+from stadia.io.input_files import check_no_archive, natural_sort_key, read_json, read_json_objects, read_text
+from stadia.io.scene_json import POSES, find_phone_files, read_json_folder, read_json_poses, read_phone_files
 from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
 MAX_BYTES = 128 << 20
 MAX_POSES = 400_000  # reading and scoring a million takes 81 s
 MAX_VALUE = 1e20  # Times in nanoseconds are below it, too.
 MIN_QUATERNION_LENGTH = 1e-6  # programs write zeros when tracking is lost
-MAX_HEADER_LINES = 5  # lines of words before the first row
+MIN_NUMBERS = 3  # numbers of a row; programs of motion capture write rates above it
+MIN_COLUMNS = 7  # numbers of a row, which may have a name in front, and no line above rows
+MAX_HEADER_LINES = 11  # lines of words before the first row
 
 UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
 """Unit of times by the ending of the column's name, such as tracking_timestamp_us."""
 
 LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # last row of a 4x4 pose
 
+_EMPTY_CELL = re.compile(r",(?=,)")
 _INDEXED = re.compile(r"\b(q|position)\[([0-3])\]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
@@ -68,6 +71,8 @@ CONVERSIONS = {
 }
 """Advice how to convert trajectory files that cannot be read, by suffix."""
 
+
+_CHECK = "check the file"
 
 COLMAP_IMAGES = ("images.txt", "images.bin")
 """The files of a COLMAP model's folder that hold its poses, the readable one first."""
@@ -168,8 +173,10 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     check_no_archive(path)
     models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
-    if path.suffix.lower() in (".json", ".sfm"):
-        read = _order_poses(path, read_json_poses(path, read_json(path, expected=POSES)))
+    if path.suffix.lower() in (".json", ".sfm", ".jsonl"):
+        is_lines = path.suffix.lower() == ".jsonl"
+        content = read_json_objects(path, expected=POSES, fix=_CHECK) if is_lines else read_json(path, expected=POSES)
+        read = _order_poses(path, read_json_poses(path, content))
         return _note_format(read, format, TrajectoryFormat.TRANSFORMS)
     if path.suffix.lower() == ".npy":
         return _order_poses(path, read_npy_poses(path))
@@ -183,6 +190,8 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
     if path.suffix.lower() in CONVERSIONS:
         found, fix = f"a '{path.suffix}' file", CONVERSIONS[path.suffix.lower()]
         raise DataError(path, found=found, expected=ANY, fix=fix)
+    if path.is_dir() and not _find_inside(path, format) and (listed := read_json_folder(path)) is not None:
+        return _order_poses(path, listed)
     if path.is_dir() and not _find_inside(path, format) and find_phone_files(path):
         phone = read_phone_files(path)
         return Trajectory(invert_poses(phone.T_camera_world), phone.times_s, path.name, phone.notes)
@@ -199,10 +208,11 @@ def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_re
         return _order_poses(path, read_g2o(path, lines))
     if lines and lines[0].startswith("# kapture format"):
         return _read_kapture(path, lines)
-    table = _parse_rows(path, lines, format)
+    table = _parse_rows(path, _join_matrix_lines(lines), format)
     if table.values.shape[1] == 18 and (table.values[:, -4:] == LAST_ROW).all():
         return _read_vkitti(table)
-    columns = _find_named_columns(table) or _find_columns_by_values(table)
+    if (columns := _find_named_columns(table)) is None and (columns := _find_columns_by_values(table)) is not None:
+        table = replace(table, header=())
     seven = read_seven_columns(path, table.values) if columns is None and table.values.shape[1] == 7 else None
     if seven is not None:
         return _leave_gaps(_order_poses(path, seven), table)
@@ -331,11 +341,15 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
     has_decimal_commas = _has_decimal_commas(lines)
     for number, line in enumerate(lines, 1):
         content, _, comment = line.partition("#")
+        if values:  # programs of motion capture leave cells empty without a pose
+            content = _EMPTY_CELL.sub(",nan", content)
         words = content.replace(",", "." if has_decimal_commas else " ").replace(";", " ").split()
         if not words:
             header = _split_header(comment) if comment and not values else header
             continue
-        is_header = not any(map(_is_number, words[:2]))
+        count = sum(map(_is_number, words)) if not values else 0
+        is_row = count >= MIN_COLUMNS or (count > 0 and len(words) == len(header) > MIN_NUMBERS)
+        is_header = not any(map(_is_number, words[: 2 if is_row else 1])) or len(words) < MIN_NUMBERS
         if not values and is_header and skipped < MAX_HEADER_LINES:
             header, skipped = _split_header(content), skipped + 1
             continue
@@ -348,6 +362,9 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             texts = {column for column, word in enumerate(words) if _FRAME_NAME.fullmatch(word)}
             texts = texts if 0 not in texts and len(words) - len(texts) >= 8 else set()
         words = [word for column, word in enumerate(words) if column not in texts] if texts else words
+        if values and len(words) < len(values[0]) and "nan" in words:
+            lost += 1
+            continue
         if values and len(words) != len(values[0]):
             raise _make_width_error(where, len(words), len(values[0]), expected)
         try:
@@ -370,16 +387,28 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         if len(values) > MAX_POSES:
             raise _make_count_error(path, len(lines))
     if not values:
-        raise DataError(
-            path,
-            found="no pose",
-            expected="at least one row",
-            fix="check that the program which wrote this file tracked the camera",
-        )
+        found, fix = "no pose", "check that the program which wrote this file tracked the camera"
+        if skipped and not lost:
+            found, fix = f"{skipped} lines of words and no row of numbers", "write rows t x y z qx qy qz qw"
+        raise DataError(path, found=found, expected="at least one row", fix=fix)
     has_commas = bool(re.search("[;]" if has_decimal_commas else "[,;]", first))
     ends_in_comma = first.endswith((",", ";"))
     return Table(path, np.array(values), tuple(numbers), header, times, has_commas, ends_in_comma, tuple(rows), lost,
                  has_decimal_commas)  # fmt: skip
+
+
+def _join_matrix_lines(lines: Sequence[str]) -> Sequence[str]:
+    """Return a line of 16 numbers for each matrix of four lines, as Redwood's .log has them below a line of three
+    numbers; other lines are returned unchanged.
+    """
+    if not any(len(line.partition("#")[0].replace(",", " ").split()) == 4 for line in lines[:MAX_HEADER_LINES]):
+        return lines
+    words = [row for line in lines if (row := line.partition("#")[0].replace(",", " ").split())]
+    rows = [row for row in words if len(row) == 4]
+    is_square = len(rows) % 4 == 0 and len(words) <= len(rows) + len(rows) // 4
+    if not rows or not is_square or any(parse_numbers(row).tolist() != list(LAST_ROW) for row in rows[3::4]):
+        return lines
+    return [" ".join(map(" ".join, rows[first : first + 4])) for first in range(0, len(rows), 4)]
 
 
 def _has_decimal_commas(lines: Sequence[str]) -> bool:
@@ -452,7 +481,7 @@ MIN_NANOSECONDS = 1e6  # a counter does not reach it next to seconds since 1970
 
 
 def _find_columns_by_values(table: Table) -> dict[str, int] | None:
-    """Return the columns of rows with counters or clocks in front of x y z qx qy qz qw, as ROS writes them.
+    """Return the columns of rows with counters or clocks in front of a position and a quaternion, in either order.
 
     Four columns of length 1 are the quaternion, and a column that rises is the time. The result is None for rows of
     TUM and EuRoC, for matrices, and for rows without a time.
@@ -461,13 +490,16 @@ def _find_columns_by_values(table: Table) -> dict[str, int] | None:
     matrix = values[0, width % 2 : width % 2 + 12].reshape(-1, 4)[:, :3] if width in (12, 13, 16, 17) else np.empty(0)
     if matrix.shape == (3, 3) and np.abs(matrix @ matrix.T - np.eye(3)).max() < ROTATION_TOLERANCE:
         return None
-    starts = range(4 if width in (9, 10) else 5, min(width - 3, MAX_LEADING + 4))
-    start = next((start for start in starts if are_units(values[:, start : start + 4])), None)
-    if start is None or (start > 4 and are_units(values[:, 4:8])):
+    places = [(start, start - 3) for start in range(4 if width in (9, 10) else 5, min(width - 3, MAX_LEADING + 4))]
+    if not are_units(values[:, 4:8]):  # else the rows are those of TUM or EuRoC, in which a quaternion is last
+        places += [(start, start + 4) for start in range(1, min(width - 6, MAX_LEADING))]
+    start, x = next((place for place in places if are_units(values[:, place[0] : place[0] + 4])), (0, 0))
+    leading = min(start, x)
+    if not leading or (start > 4 and are_units(values[:, 4:8])):
         return None
-    seconds_since_1970 = [column for column in range(start - 4) if (values[:, column] > 1e8).all()]
+    seconds_since_1970 = [column for column in range(leading - 1) if (values[:, column] > 1e8).all()]
     split = [c for c in seconds_since_1970 if _are_split_times(table, c) and values[:, c + 1].max() >= MIN_NANOSECONDS]
-    rising = [column for column in range(start - 3) if (np.diff(values[:, column]) > 0).all()]
+    rising = [column for column in range(leading) if (np.diff(values[:, column]) > 0).all()]
     clocks = [column for column in rising if (np.diff(values[:, column]) % 1 != 0).any()]
     clocks += [column for column in rising if np.median(np.diff(values[:, column])) >= MIN_STEP_OF_NANOSECONDS]
     if not (split or rising):
@@ -475,7 +507,7 @@ def _find_columns_by_values(table: Table) -> dict[str, int] | None:
     time = min(split or clocks or rising)
     w_first = values[0, start] > UNTURNED > np.abs(values[0, start + 3])
     quaternion = QUATERNION if w_first else (*QUATERNION[1:], "qw")
-    columns = dict(zip((*POSITION, *quaternion), range(start - 3, start + 4), strict=True))
+    columns = dict(zip((*POSITION, *quaternion), (x, x + 1, x + 2, *range(start, start + 4)), strict=True))
     return {"t": time, **columns, **({"ns": time + 1} if split else {})}
 
 
@@ -587,8 +619,8 @@ def _describe_columns(table: Table, columns: Mapping[str, int], times: NDArray[n
     name, time = table.path.name, columns["t"]
     if not table.header:
         x, w_first = columns[POSITION[0]], columns["qw"] < columns["qx"]
-        order = "qw qx qy qz" if w_first else "qx qy qz qw"
-        text = f"t is column {time + 1}, x y z are {x + 1} to {x + 3}, {order} are {x + 4} to {x + 7}"
+        order, q = "qw qx qy qz" if w_first else "qx qy qz qw", columns["qw" if w_first else "qx"]
+        text = f"t is column {time + 1}, x y z are {x + 1} to {x + 3}, {order} are {q + 1} to {q + 4}"
         return [f"columns of {name} are found by their values: {text}"] if x > 1 else []
     for column in table.words:
         if column in (time, columns.get("ns")) or not _is_time(table.header, column):

@@ -117,7 +117,11 @@ def _choose_stream(path: Path, container: Any) -> Any:
     largest = max(films, key=lambda one: (one.codec_context.width * one.codec_context.height, -one.index))
     if len(films) > 1:
         others = [f"{one.codec_context.width}x{one.codec_context.height}" for one in films if one is not largest]
-        _note(path, f"used video stream {largest.index}, the largest; left the stream of {' and '.join(others)}")
+        text = f"used video stream {largest.index}, the largest; left the stream of {' and '.join(others)}"
+        if others[0] == f"{largest.codec_context.width}x{largest.codec_context.height}":
+            text += ". Streams of one size are two lenses of a 360-degree camera (.insv, .360: export it as"
+            text += " equirectangular video, and pass that to `stadia map`) or a stereo pair"
+        _note(path, text)
     return largest
 
 

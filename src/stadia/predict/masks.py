@@ -7,22 +7,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Camera, Recording, RoadMasks, TrackProgress, no_progress
 from stadia.data.formats.kitti_objects import list_box_splits
-from stadia.data.mask_files import MASKS_RECORD, OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles, hash_frames, select_classes
+from stadia.data.mask_files import (
+    MASKS_RECORD,
+    MAX_CLASS,
+    OBJECT_CLASSES,
+    ROAD,
+    CocoMasks,
+    MaskFiles,
+    hash_frames,
+    select_classes,
+)
 from stadia.data.mask_objects import crop_object, find_mask_boxes
 from stadia.data.open_dataset import detect_format, open_recordings
 from stadia.evaluation.plots.charts import draw_image_sheet, draw_masks
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.geometry.numpy_camera import Intrinsics, centered_K
 from stadia.io.atomic_files import write_json
-from stadia.io.image_files import list_images, read_rgb, read_upright_size
-from stadia.io.image_io import read_image, write_image
+from stadia.io.image_files import list_images, read_rgb, read_stored_labels, read_upright_size
+from stadia.io.image_io import write_image
 from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, read_lines, safe_join
 from stadia.io.output_files import check_output_folder
 from stadia.io.video_decoding import hash_source
@@ -138,13 +146,18 @@ def _is_flat_folder(path: Path) -> bool:
     if not path.is_dir() or (path / "config.json").is_file() or not any(path.glob("*.png")):
         return False
     first = min(path.glob("*.png"))
-    colors = read_image(first, cv2.IMREAD_UNCHANGED)
+    colors = read_stored_labels(first)
     if colors.ndim == 3 and np.ptp(colors[..., :3], axis=2).any():
         fix = (
             "write the number of the class to each pixel. In panoptic PNGs of COCO, R + 256 G + 65536 B is the id of a"
         )
         fix += " segment in their JSON; the colors of CamVid, Mapillary and ADE20K are listed with the dataset"
         raise DataError(first, found="a mask in colors", expected="one channel of class numbers", fix=fix)
+    if colors.dtype == np.uint16 and (most := int(colors.max())) > MAX_CLASS:
+        found = f"numbers up to {most}, which are a class and an object in one number"
+        fix = "write the classes as 8 bits: value // 1000 of KITTI MOTS and Cityscapes' instanceIds, value // 256 of"
+        fix += " Mapillary Vistas"
+        raise DataError(first, found=found, expected=f"class numbers up to {MAX_CLASS}", fix=fix)
     if not (path / "classes.json").is_file():
         found, fix = "PNG masks without names of their classes", "add it"
         if (suffix := next((end for end in CITYSCAPES_SUFFIXES if first.stem.endswith(end)), "")) != "":

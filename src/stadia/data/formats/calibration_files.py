@@ -1,5 +1,6 @@
 """Read the calibration files of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM, VINS, and Record3D."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,17 +15,19 @@ from stadia.data.formats.camera_tables import (
     FIRST_PIXEL,
     UNDISTORT,
     CalibratedCamera,
+    flatten_numbers,
     parse_xml_tree,
     read_cameras_by_keys,
     read_text_camera,
     refuse_panorama,
+    walk_mappings,
 )
 from stadia.data.formats.kitti import KittiCalibration
 from stadia.data.lens_distortion import EQUIDISTANT, FOV, RADTAN
 from stadia.data.video.video_camera import read_K
 from stadia.geometry.numpy_camera import check_K, make_K
 from stadia.io.array_files import parse_numbers, read_npy, read_npz
-from stadia.io.input_files import parse_json, read_text
+from stadia.io.input_files import check_no_archive, parse_json, read_text
 from stadia.io.scene_json import parse_transforms_camera
 from stadia.io.yaml_files import parse_yaml
 
@@ -37,6 +40,8 @@ EXPECTED = (
 )
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
+_FIELD_OF_VIEW = re.compile(r"(\w*(?:fov|field_of_view)\w*)\W{1,4}(\d{1,3}(?:\.\d+)?)\b", re.IGNORECASE)
+MAX_WORDS = 8  # words of an unknown file that an error names
 MAX_NUMBERS = 64  # numbers of an array of a camera in an .npz, at most
 SENSOR = "sensor"  # name of the camera in a sensor.yaml
 _PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # Kalibr writes the first key, EuRoC the second.
@@ -73,12 +78,21 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         raise DataError(path, found=found, expected=f"at most {MAX_CAMERAS}", fix=fix)
     if not cameras:
         fix = 'write its numbers as JSON: {"width": 1280, "height": 720, "fx": 700, "fy": 700, "cx": 640, "cy": 360}'
-        raise DataError(path, found="0 cameras", expected=EXPECTED, fix=fix)
+        is_archive = path.suffix.lower() == ".npz"
+        text = " ".join(read_npz(path)) if is_archive else read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+        words = list(dict.fromkeys(re.findall(r"[A-Za-z_]\w+", text)))[:MAX_WORDS]
+        found = f"0 cameras: no fx, fy, cx, cy and no K among {', '.join(words)}"
+        if angle := _FIELD_OF_VIEW.search(text):
+            degrees = float(angle[2]) if float(angle[2]) > math.pi else math.degrees(float(angle[2]))
+            found = f"0 cameras, but a field of view ({angle[1]})"
+            fix = f"pass --fov {degrees:g}, if it is from the left to the right edge of the image"
+        raise DataError(path, found=found, expected=EXPECTED, fix=fix)
     return cameras
 
 
 def _read_cameras(path: Path) -> list[CalibratedCamera]:
     suffix = path.suffix.lower()
+    check_no_archive(path)
     if suffix == ".bin":
         fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
         raise DataError(path, found="a binary file of COLMAP", expected=EXPECTED, fix=fix)
@@ -231,16 +245,24 @@ def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
     if "perFrameIntrinsicCoeffs" in content or ("K" in content and "poses" in content):
         return [_read_record3d(path, content)]
     if "K" in content:
-        return None
+        is_own = content.get("format") == "stadia-camera" or len(flatten_numbers(content["K"])) != 9
+        return None if is_own else _read_opencv(path, content)
     frames = [frame for frame in _list(content.get("frames")) if isinstance(frame, Mapping)]
     if "frames" in content or "fl_x" in content or "camera_angle_x" in content:
         return [_read_transforms_camera(path, content, frames)]
-    if found := read_cameras_by_keys(path, _add_basalt_sizes(content)):
-        is_of_images = all(_IMAGE_KEY.fullmatch(str(key)) for key in content)
-        return [_vary(found[0], {camera.name: camera.K for camera in found})] if is_of_images else found
-    return _read_yaml_content(path, content)
+    models = [values for _, values in walk_mappings(content) if values.keys() >= set(_COLMAP_KEYS)]
+    rows = [flatten_numbers([values[key] for key in _COLMAP_KEYS]) for values in models]
+    if rows:
+        return list(_read_colmap(path, "\n".join(" ".join(map(str, [k, *row])) for k, row in enumerate(rows))))
+    content = _add_basalt_sizes(content)
+    found = read_cameras_by_keys(path, content, has_matrices=False) or _read_yaml_content(path, content)
+    if found or not (found := read_cameras_by_keys(path, content)):
+        return found
+    is_of_images = all(_IMAGE_KEY.fullmatch(str(key)) for key in content)
+    return [_vary(found[0], {camera.name: camera.K for camera in found})] if is_of_images else found
 
 
+_COLMAP_KEYS = ("model", "width", "height", "params")  # of a camera in JSON, as EPIC-Fields and pycolmap have it
 _IMAGE_KEY = re.compile(r"\d+|.*\d{4,}(?:\.\w+)?")
 """Key of an image in a file with a camera for each image, such as BOP's scene_camera.json."""
 

@@ -1,6 +1,7 @@
-"""Read cameras of devices, datasets and photogrammetry programs by one table of the keys of their numbers.
+"""Read cameras of devices, datasets and photogrammetry programs by the names and the form of their numbers.
 
-A text first becomes nested mappings. Each mapping that has the keys of an entry of the table is a camera.
+A text first becomes nested mappings. A mapping is a camera if it has the keys of an entry of CAMERA_KEYS, whose
+programs have units or centers of their own; else keys that mean a focal length and a center, or a matrix K.
 """
 
 import configparser
@@ -8,6 +9,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,17 +110,18 @@ RADIAL, FISHEYE = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
 class CameraKeys:
     """Which keys a program uses in its files for the numbers of a camera.
 
-    program: name of the program.
+    program: name of the program; "" for keys that several programs use.
     K: keys of fx, fy, cx and cy. Empty keys of cx and cy mean the middle of the image.
     size: keys of width and height.
     lens: keys of the distortion coefficients in OpenCV's order.
     model: distortion model of the program's cameras.
     model_key: key whose value names the distortion model; "" if there is none.
     unit: unit of the numbers of K: pixels, shares of the longer image side, or shares of width (x) and height (y).
-    center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), its outer corner ("corner"),
-        or the middle of the image ("middle").
+    center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), a pixel before it ("one"), its
+        outer corner ("corner"), or the middle of the image ("middle").
     also: keys that the program's cameras have too, if those of the numbers are common.
     name_key: key of the camera's name; "" if the name is the key of the camera's values.
+    sensor_mm: the sensor's width in mm, or its key, if focal lengths are in mm; "" if they are not.
     """
 
     program: str
@@ -128,15 +131,17 @@ class CameraKeys:
     model: str = RADTAN
     model_key: str = ""
     unit: Literal["pixels", "longer side", "sides"] = "pixels"
-    center: Literal["pixel", "corner", "middle"] = "pixel"
+    center: Literal["pixel", "one", "corner", "middle"] = "pixel"
     also: tuple[str, ...] = ()
     name_key: str = ""
+    sensor_mm: str | float = ""
 
     @property
     def required(self) -> tuple[str, ...]:
         """Return the keys that a camera must have. Metashape leaves out cx and cy if they are 0."""
         numbers = (*self.K[:2], *self.size) if self.program == "Metashape" else filter(None, self.K)
-        return (*numbers, *self.also)
+        sensor = self.sensor_mm if isinstance(self.sensor_mm, str) else ""
+        return (*numbers, *self.also, *filter(None, [sensor]))
 
 
 def _place(key: str, *indices: int | None) -> tuple[str, ...]:
@@ -160,10 +165,6 @@ CAMERA_KEYS = (
           (("fx", "fy", "cx", "cy"), tuple(f"distortion_parameters.{key}" for key in RADIAL[:4])),
           (("mu", "mv", "u0", "v0"), tuple(f"projection_parameters.k{order}" for order in (2, 3, 4, 5))),
           (("gamma1", "gamma2", "u0", "v0"), ()))),
-    CameraKeys("RealSense", ("fx", "fy", "ppx", "ppy"), ("width", "height"), ("coeffs",), model_key="distortion"),
-    CameraKeys("Basalt", ("fx", "fy", "cx", "cy"), ("width", "height"), model_key="camera_type", also=("camera_type",)),
-    CameraKeys("camera", ("fx", "fy", "cx", "cy"), ("width", "height")),
-    CameraKeys("Cityscapes", ("fx", "fy", "u0", "v0"), ("width", "height"), ()),
     CameraKeys("ScanNet", ("fx_color", "fy_color", "mx_color", "my_color"), ("colorWidth", "colorHeight"), ()),
     CameraKeys("Azure Kinect", tuple(f"Intrinsics.ModelParameters.{index}" for index in (2, 3, 0, 1)),
                ("SensorWidth", "SensorHeight"),
@@ -172,15 +173,14 @@ CAMERA_KEYS = (
     CameraKeys("Aria", ("Projection.Params.0", "Projection.Params.0", "Projection.Params.1", "Projection.Params.2"),
                ("width", "height"), tuple(f"Projection.Params.{index}" for index in range(3, 15)),
                model_key="Projection.Name", name_key="Label"),
-    *(CameraKeys(program, (f"{key}.0", f"{key}.4", f"{key}.2", f"{key}.5"), ("width", "height"), ())
-      for key, program in (("camera_intrinsic", "nuScenes"), ("cam_K", "BOP"), ("intrinsic", "ScanNet++"),
-                           ("intrinsics", "3D Scanner App"))),
-    CameraKeys("MASt3R-SLAM", tuple(f"calibration.{index}" for index in range(4)), ("width", "height"),
-               tuple(f"calibration.{index}" for index in range(4, 9))),
+    CameraKeys("MATLAB", tuple(f"IntrinsicMatrix.{index}" for index in (0, 4, 6, 7)), ("ImageSize.1", "ImageSize.0"),
+               (*_place("RadialDistortion", 0, 1), *_place("TangentialDistortion", 0, 1), "RadialDistortion.2"),
+               center="one", also=("RadialDistortion.0",)),
+    CameraKeys("RealityCapture", ("FocalLength35mm", "FocalLength35mm", "PrincipalPointU", "PrincipalPointV"),
+               ("width", "height"), _place("DistortionCoeficients", 0, 1, 5, 4, 2), unit="longer side",
+               center="middle", sensor_mm=36.0),
     CameraKeys("3D Gaussian Splatting", ("fx", "fy", "", ""), ("width", "height"), (), center="middle",
                also=("img_name",)),
-    CameraKeys("camera", ("intrinsicMatrix.0", "intrinsicMatrix.4", "intrinsicMatrix.2", "intrinsicMatrix.5"),
-               ("width", "height"), ("distortionCoeff",)),
     CameraKeys("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
                             "fisheye_params.camera_matrix.2", "fisheye_params.camera_matrix.5"),
                ("calib_dimension.w", "calib_dimension.h"), ("fisheye_params.distortion_coeffs",), EQUIDISTANT,
@@ -193,24 +193,36 @@ CAMERA_KEYS = (
                ("width", "height"), _place("distortion_coefficients_", 0, 1, None, None, 2)),
     CameraKeys("A2D2", tuple(f"CamMatrixOriginal.{index}" for index in (0, 4, 2, 5)), ("Resolution.0", "Resolution.1"),
                ("Distortion",), model_key="Lens"),
-    CameraKeys("SVO", tuple(f"intrinsics.data.{index}" for index in range(4)), ("image_width", "image_height"),
-               ("distortion.parameters.data",), model_key="distortion.type"),
-    CameraKeys("OKVIS", (*_place("focal_length", 0, 1), *_place("principal_point", 0, 1)),
-               ("image_dimension.0", "image_dimension.1"), ("distortion_coefficients",), model_key="distortion_type",
-               also=("image_dimension.1",)),
     *(CameraKeys("OpenMVG", ("focal_length", "focal_length", *_place("principal_point", 0, 1)), ("width", "height"),
                  _place(key, *order), also=(f"{key}.0",))
       for key, order in (("disto_k1", (0,)), ("disto_k3", (0, 1, None, None, 2)), ("disto_t2", (0, 1, 3, 4, 2)))),
-    *(CameraKeys(program, (x, y, *_place(center, 0, 1)), size, (*_place("radial_distortion", 0, 1),
-                 *_place("tangential_distortion", 0, 1), "radial_distortion.2"))
-      for program, x, y, center, size in (
-          ("Nerfies", "focal_length", "focal_length", "principal_point", ("image_size.0", "image_size.1")),
-          ("Human3.6M", "focal_length.0", "focal_length.1", "center", ("res_w", "res_h")),
-          ("SoccerNet", "x_focal_length", "y_focal_length", "principal_point", ("width", "height")))),
 )  # fmt: skip
 """The keys of each program whose files can be read. Entries with more specific keys come first, because the first fit
 counts.
 """
+
+_SIDES = ("width", "height"), ("w", "h"), ("size.width", "size.height"), ("resw", "resh")
+_FOCALS = tuple(
+    (*(f"{word}{axis}" for word in ("f", "fl", "focal", "focallength")), f"{axis}focallength", f"f{other}",
+     *(f"{word}.{index}" for word in ("focallength", "fc")), "focallength")
+    for axis, other, index in (("x", "u", 0), ("y", "v", 1))
+)  # fmt: skip
+_CENTERS = tuple(
+    (*(f"{word}{axis}" for word in ("c", "pp", "principalpoint", "principal", "center")), f"{other}0", f"c{other}",
+     *(f"{word}.{index}" for word in ("principalpoint", "cc", "center")))
+    for axis, other, index in (("x", "u", 0), ("y", "v", 1))
+)  # fmt: skip
+_ROWS_OF_FOUR = ("intrinsics", "intrinsics.data", "intrinsic", "projection", "calibration")
+_FOCALS_MM = ("focallengthmm", "focallength", "lens")
+_SENSORS_MM = ("sensorwidth", "horizontalaperture", "aperture.0", "sensorsize.0", "sensorsize.x")
+_SIZE_NAME = re.compile("size|resolution|dim")
+_LENS_NAME = re.compile("(?<!un)dist|coeff|^kc$|^d$")
+_MODEL_NAME = re.compile("model|type|dist|lens|proj")
+"""Names, as `normalize_key` returns them, of fx and fy, cx and cy, lists fx fy cx cy (which may continue with the
+distortion), focal lengths and sensors in mm, lists of width and height, of distortion coefficients, and models.
+"""
+
+MIN_FOCAL_PX = 8.0  # smaller ones are shares of the image, or metres
 
 ZED_SIZES = {"2K": (2208, 1242), "FHD": (1920, 1080), "FHD1200": (1920, 1200), "QHDPLUS": (3200, 1800),
              "HD": (1280, 720), "SVGA": (960, 600), "VGA": (672, 376)}  # fmt: skip
@@ -235,24 +247,40 @@ def refuse_panorama(where: object, model: str) -> None:
                         expected="a pinhole camera", fix="render the views as PERSPECTIVE")  # fmt: skip
 
 
-def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
-    """Find the cameras in nested mappings, such as parsed JSON, by the keys that CAMERA_KEYS lists for each program.
+@lru_cache(maxsize=4096)
+def normalize_key(key: str) -> str:
+    """Return a key in small letters, without the signs between its words, a word for camera in front, and "_px".
 
-    The result is empty if no program's keys are present.
+    Examples:
+        >>> normalize_key("focal_length_x"), normalize_key("cameraFocalLengthX"), normalize_key("K.data")
+        ('focallengthx', 'focallengthx', 'k.data')
+    """
+    return re.sub(r"_px_?$|[^a-z0-9.]+", "", _CAMERA_WORD.sub(r"\1", key).lower())
+
+
+_CAMERA_WORD = re.compile(r"(^|\.)(?:camera|cam|image|img)_?(?=[A-Za-z]\w)")
+
+
+def read_cameras_by_keys(path: Path, content: Any, *, has_matrices: bool = True) -> list[CalibratedCamera]:
+    """Find the cameras in nested mappings, such as parsed JSON, by their keys and the form of their numbers.
+
+    The result is empty if no mapping is a camera.
 
     path: the file, for messages.
     content: nested mappings and lists.
+    has_matrices: whether matrices and lists of numbers count too, under any key.
 
     Raises DataError if a number of a camera is missing or wrong.
     """
     found = list[CalibratedCamera]()
-    for name, values in _walk(content, "", 0):
+    for name, values in walk_mappings(content):
         flat = _flatten_keys(values)
-        for keys in CAMERA_KEYS:
-            if all(key in flat for key in keys.required):
-                found.append(_make_camera(path, str(flat.get(keys.name_key, name)) or keys.program, keys, flat))
-                break
-    found.sort(key=lambda camera: camera.name.endswith("Depth"))  # images are of the color camera
+        rows = _find_keys(flat, has_matrices=has_matrices)
+        for keys in rows:
+            own = str(flat.get(keys.name_key) or name)
+            own = f"{own} {_INDEX.sub('', keys.K[0])}".strip() if len(rows) > 1 else own
+            found.append(_make_camera(path, own or keys.program or "camera", keys, flat))
+    found.sort(key=lambda camera: camera.name.lower().endswith("depth"))  # images are of the color camera
     adjusted = [camera for camera in found if camera.name.endswith("adjusted")]
     found = adjusted or found
     if found and all(_is_same(camera, found[0]) for camera in found):  # one camera in the entry of each image
@@ -262,17 +290,120 @@ def read_cameras_by_keys(path: Path, content: Any) -> list[CalibratedCamera]:
     return found if is_unique else [replace(camera, name=f"{camera.name}-{k}") for k, camera in enumerate(found)]
 
 
+def _find_keys(flat: Mapping[str, Any], *, has_matrices: bool) -> list[CameraKeys]:
+    """Return the keys of a mapping's cameras as the mapping spells them: one, or one for each matrix K."""
+    spelled = {normalize_key(key): key for key in list(flat)[::-1]}
+
+    def spell(key: str) -> str:
+        return key if key in flat or not key else spelled.get(normalize_key(key), key)
+
+    for row in CAMERA_KEYS:
+        if all(spell(key) in flat for key in row.required):
+            sensor = spell(row.sensor_mm) if isinstance(row.sensor_mm, str) else row.sensor_mm
+            row = replace(row, K=tuple(map(spell, row.K)), lens=tuple(map(spell, row.lens)), sensor_mm=sensor)
+            size = spell(row.size[0]), spell(row.size[1])
+            return [replace(row, size=size, model_key=spell(row.model_key), name_key=spell(row.name_key))]
+    names = (*_FOCALS, *_CENTERS, _FOCALS_MM, _SENSORS_MM)
+    *K, focal, sensor = (next((spelled[one] for one in group if one in spelled), "") for group in names)
+    if focal and sensor and (not all(K) or focal == K[0]):
+        row = _complete_keys(flat, spelled, "", (focal, focal, "", ""))
+        return [replace(row, lens=(), unit="sides", center="middle", sensor_mm=sensor)]
+    if all(K):
+        return [_complete_keys(flat, spelled, "", tuple(K))]
+    if not has_matrices:
+        return []
+    for key in (spelled.get(name, "") for name in _ROWS_OF_FOUR):
+        numbers = parse_numbers([str(value) for value in flat[key]]) if isinstance(flat.get(key), list) else np.empty(0)
+        if 4 <= len(numbers) <= 12 and numbers[:2].min() > MIN_FOCAL_PX and 0.5 < numbers[0] / numbers[1] < 2:
+            further = _place(key, *range(4, len(numbers)))
+            return [_complete_keys(flat, spelled, "", _place(key, *range(4)), further)]
+    places = {key: _find_places(value) for key, value in flat.items() if "." not in key.removesuffix(".data")}
+    return [_complete_keys(flat, spelled, key, _place(key, *place)) for key, place in places.items() if place]
+
+
+def _find_places(value: Any) -> tuple[int, ...]:
+    """Return the places of fx, fy, cx and cy if a list has the 9, 12 or 16 numbers of a K, in rows or columns."""
+    numbers = parse_numbers([str(number) for number in value]) if isinstance(value, list) else np.empty(0)
+    shape = {9: (3, 3), 12: (3, 4), 16: (4, 4)}.get(len(numbers))
+    if shape is None:
+        return ()
+    M, side = numbers.reshape(shape), shape[1]
+    for K, places in ((M, (0, side + 1, 2, side + 2)), (M.T, (0, side + 1, 2 * side, 2 * side + 1))):
+        is_upper = not K[1:, 0].any() and not K[2, :2].any() and not K[:3, 3:].any()
+        is_pixels = min(K[0, 0], K[1, 1]) > MIN_FOCAL_PX or K[:2, 2].max() < 1  # else no camera, or shares of the image
+        if is_upper and K[2, 2] == 1 and min(K[0, 0], K[1, 1], *K[:2, 2]) > 0 and is_pixels:
+            return places
+    return ()
+
+
+def _complete_keys(
+    flat: Mapping[str, Any], spelled: Mapping[str, str], key: str, K: tuple[str, ...], lens: tuple[str, ...] = ()
+) -> CameraKeys:
+    """Return the keys of a camera with those of its size, distortion and model, which a mapping has under known names.
+
+    key: key of its matrix, whose words, such as color, may be in the key of the size; "" without a matrix.
+    """
+    name = normalize_key(key)
+    words = sorted((one.removesuffix("width") for one in spelled if one.endswith("width")), reverse=True)
+    sides = [*((f"{word}width", f"{word}height") for word in words if word and word in name), *_SIDES]
+    size = next(((spelled[one], spelled[two]) for one, two in sides if one in spelled and two in spelled), ("", ""))
+    pairs = (key for one, key in spelled.items() if _SIZE_NAME.search(one) and np.size(flat[key]) == 2)
+    if (pair := next(pairs, "")) and not all(size):  # height and width, if the center is then nearer to the middle
+        numbers = [parse_numbers([str(flat.get(one, 0))]) for one in (*K[2:], f"{pair}.0", f"{pair}.1")]
+        x, y, *sides_px = (float(number.sum()) for number in numbers)
+        swapped = [abs(x - one / 2) + abs(y - two / 2) for one, two in (sides_px, sides_px[::-1])]
+        size = (f"{pair}.0", f"{pair}.1") if swapped[0] <= swapped[1] else (f"{pair}.1", f"{pair}.0")
+    lists = [key for one, key in spelled.items() if _LENS_NAME.search(one) and isinstance(flat[key], list)]
+    radial, tangential = (next((key for key in lists if word in normalize_key(key)), "") for word in ("radi", "tang"))
+    if radial and tangential:
+        lens = (*_place(radial, 0, 1), *_place(tangential, 0, 1), f"{radial}.2")
+    texts = (key for one, key in spelled.items() if _MODEL_NAME.search(one) and isinstance(flat[key], str))
+    model_key = next((key for key in texts if find_model(flat[key])), "")
+    is_fisheye = bool(model_key) and find_model(flat[model_key]) == EQUIDISTANT
+    scalars = _DIGITS if "d0" in spelled else FISHEYE if is_fisheye else RADIAL
+    lens = lens or tuple(lists[:1]) or tuple(spelled.get(one, one) for one in scalars)
+    return CameraKeys("", K, size, lens, model_key=model_key)
+
+
+_DIGITS = tuple(f"d{index}" for index in range(5))
+
+
+def find_model(name: str) -> str:
+    """Return "radtan", "equidistant" or "fov" for the name of a model in another program; the name itself if the model
+    is known and cannot be read; "" for another word.
+    """
+    known = MODELS.get(name.lower().replace(" ", "_"))
+    if known is None and re.search("equidistant|fisheye|kannala", name, re.IGNORECASE):
+        return EQUIDISTANT
+    if known is None and re.search("distortedpinhole", name, re.IGNORECASE):  # Kalibr's results
+        return RADTAN
+    is_other = name.lower() in _UNREADABLE or any(word in name.lower() for word in PANORAMAS)
+    return known or (name if is_other else "")
+
+
+_UNREADABLE = ("ds", "eucm", "ucm", "mei", "scaramuzza", "unified")
+
+
 def _is_same(camera: CalibratedCamera, other: CalibratedCamera) -> bool:
     keys = (camera.name, camera.size, camera.distortion, camera.model)
     return keys == (other.name, other.size, other.distortion, other.model) and np.array_equal(camera.K, other.K)
 
 
-def _walk(content: Any, name: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield name and values of each mapping, the outermost first. A camera's own parts are not yielded again."""
+def walk_mappings(
+    content: Any, name: str = "", depth: int = 0, size: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield name and values of each mapping in nested mappings and lists, the outermost first.
+
+    Keys with dots become nested mappings, and mappings have the width and height of those around them.
+    """
     if depth > _MAX_DEPTH:
         return
     if isinstance(content, Mapping):
+        content = _nest_keys(content)
+        own_names = {normalize_key(key) for key in content}
+        content |= {key: value for key, value in (size or {}).items() if normalize_key(key) not in own_names}
         yield name, content
+        size = {key: value for key, value in content.items() if normalize_key(key) in ("width", "height")}
         own = content.get("key")  # of an entry {"key": ..., "value": ...}
         inner = [(own if isinstance(own, str) else str(key), value) for key, value in content.items()]
     elif isinstance(content, list):
@@ -282,7 +413,19 @@ def _walk(content: Any, name: str, depth: int) -> Iterator[tuple[str, Mapping[st
         return
     for key, value in inner:
         if isinstance(value, Mapping | list):
-            yield from _walk(value, key, depth + 1)
+            yield from walk_mappings(value, key, depth + 1, size)
+
+
+def _nest_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with {"a": {"b": value}} for keys "a.b", as tables of pandas have them."""
+    nested = dict[str, Any]()
+    for key, value in values.items():
+        first, _, rest = str(key).partition(".")
+        if rest and not isinstance(value, Mapping | list) and isinstance(nested.setdefault(first, {}), dict):
+            nested[first][rest] = value
+        else:
+            nested[str(key)] = value
+    return nested
 
 
 def _flatten_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -320,8 +463,9 @@ def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any
     where = f"{path} {name}"
     model = str(flat.get(keys.model_key) or keys.model) if keys.model_key else keys.model
     model = model.replace(" ", "_")
+    model = model if model.lower() in MODELS else find_model(model) or model
     refuse_panorama(where, model)
-    if model.lower() in ("ds", "eucm", "ucm", "mei", "scaramuzza", "unified"):
+    if model.lower() in _UNREADABLE:
         fix = f"calibrate with a model that is read (pinhole-radtan, pinhole-equi of Kalibr), or {UNDISTORT}"
         raise DataError(where, found=f"the camera model {model}", expected=f"one of {', '.join(MODELS)}", fix=fix)
     size = None
@@ -330,6 +474,11 @@ def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any
         size = (height, width)
     fx, fy = (_number(path, flat, key) for key in keys.K[:2])
     cx, cy = (_number(path, flat, key) if key in flat else 0.0 for key in keys.K[2:])
+    sensor_mm = keys.sensor_mm or 0.0
+    sensor_mm = _number(path, flat, sensor_mm) if isinstance(sensor_mm, str) else sensor_mm
+    if size is None and sensor_mm:
+        found, expected = f"{keys.K[0]} = {fx:g} mm, and no size of the images", "a focal length in pixels"
+        raise DataError(where, found=found, expected=expected, fix=f"pass --focal-mm {fx * 36 / sensor_mm:g}")
     if size is None and (keys.unit != "pixels" or keys.center == "middle"):
         expected = f"{keys.size[0]} and {keys.size[1]} of the images"
         raise DataError(where, found="no size", expected=expected, fix="export the calibration again with the size")
@@ -337,15 +486,20 @@ def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any
     scales = {"pixels": (1.0, 1.0), "longer side": (float(max(height, width)),) * 2, "sides": (width, height)}[
         keys.unit
     ]
+    if sensor_mm:
+        fx, fy = fx / sensor_mm, fy * scales[0] / scales[1] / sensor_mm
     middle = ((width - 1) / 2, (height - 1) / 2) if keys.center == "middle" else (0.0, 0.0)
     if keys.program == "Meshroom" and abs(cx) < width / 4 and abs(cy) < height / 4:
         middle = ((width - 1) / 2, (height - 1) / 2)  # newer versions store the offset from the middle
-    shift = FIRST_PIXEL if keys.center == "corner" else 0.0
+    shift = {"corner": FIRST_PIXEL, "one": 1.0}.get(keys.center, 0.0)
     center = scales[0] * cx + middle[0] - shift, scales[1] * cy + middle[1] - shift
     K = make_K(where, scales[0] * fx, scales[1] * fy, *center)
     distortion, lens, notes = _read_lens(path, keys, flat, model)
     names = (*filter(None, keys.K), *(lens if any(distortion) else ()))
-    used = f"{keys.program}: {', '.join(dict.fromkeys(_INDEX.sub('', key) for key in names))}"
+    program = f"{keys.program}: " if keys.program else ""
+    used = program + ", ".join(dict.fromkeys(_INDEX.sub("", key) for key in names))
+    if not (keys.program or keys.model_key) and len(distortion) == 4 and any(distortion):
+        notes.append("note: no model is named: the four coefficients are read as k1, k2, p1, p2, not as a fisheye lens")
     return CalibratedCamera(name, K, size, distortion, model=model, notes=(f"note: used {used} of {name}", *notes))
 
 
@@ -397,9 +551,11 @@ def _xml_values(element: ElementTree.Element) -> Any:
     children = list(element)
     if not children and not element.attrib:
         return (element.text or "").strip()
-    values: dict[str, Any] = {f"@{key}" if key in ("type", "class") else key: v for key, v in element.attrib.items()}
+    own = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+    values: dict[str, Any] = {f"@{key}" if key in ("type", "class") else key: value for key, value in own.items()}
     for child in children:
-        name = f"{child.tag} {child.attrib['class']}" if "class" in child.attrib else child.tag
+        tag = child.tag.rpartition("}")[2]  # without its namespace
+        name = f"{tag} {child.attrib['class']}" if "class" in child.attrib else tag
         entry = _xml_values(child)
         if name in values:
             before = values[name] if isinstance(values[name], list) else [values[name]]
@@ -435,7 +591,24 @@ def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
         return _read_zed(path, text)
     if re.search(r"^\s*PPX\s*:", text, re.MULTILINE | re.IGNORECASE):
         return _read_realsense(path, text)
-    return read_cameras_by_keys(path, {key: value.strip() for key, value in _KEY_LINE.findall(text)})
+    return read_cameras_by_keys(path, _parse_key_lines(text))
+
+
+def _parse_key_lines(text: str) -> dict[str, Any]:
+    """Return the values of lines "key: value" or "key = value", below the name of a line "name:" before them.
+
+    Several numbers are a list; the standard deviations after +- of Kalibr and MATLAB are left out.
+    """
+    content = dict[str, Any]()
+    inner = content
+    for key, text_of_value in _KEY_LINE.findall(text):
+        value = re.split(r"\+/?-", text_of_value)[0].strip()
+        numbers = parse_numbers(re.sub(r"[\[\](),;]", " ", value).split())
+        if not value:
+            inner = content.setdefault(key, {})
+        else:
+            inner.setdefault(key, numbers.tolist() if len(numbers) > 1 else value)
+    return content
 
 
 def _read_dso(path: Path, rows: Sequence[Sequence[str]]) -> CalibratedCamera | None:
@@ -500,7 +673,7 @@ def _read_zed(path: Path, text: str) -> list[CalibratedCamera]:
     return read_cameras_by_keys(path, content)
 
 
-_KEY_LINE = re.compile(r"^[ \t]*(\w+)[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)  # ScanNet's SCENE.txt has such lines.
+_KEY_LINE = re.compile(r"^[ \t]*(\w+)(?:[ \t]*\([^)\n]*\))?[ \t]*[=:][ \t]*(.*)$", re.MULTILINE)
 _REALSENSE_BLOCK = re.compile(r"^ *Intrinsic of (.*?)\s*/\s*(\d+x\d+)", re.MULTILINE)
 
 

@@ -385,8 +385,12 @@ def read_results(path: Path) -> list[BopResult]:
     """
     path = Path(path)
     if path.is_dir():
-        fix = f"name the file in it, such as {path / 'bop.csv'}"
-        raise DataError(path, found="a folder", expected="a csv of estimates, a file", fix=fix)
+        files = sorted(path.glob("*.csv"))
+        found, fix = "a folder", f"name the file in it, such as {files[0] if files else path / 'bop.csv'}"
+        if not files and next(path.glob("*.txt"), None) is not None:
+            found = "a folder of texts, such as a 4x4 pose for each image of FoundationPose"
+            fix = f"write one csv with the header {RESULTS_HEADER}: R row by row, t in millimetres"
+        raise DataError(path, found=found, expected="a csv of estimates, a file", fix=fix)
     lines = read_text(path, expected="a csv of estimates", fix="check the path").splitlines()
     start = _count_header_lines(path, lines)
     rows = ((number, line) for number, line in enumerate(lines, start=1) if number > start and line.strip())

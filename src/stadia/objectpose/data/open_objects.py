@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import Registry
-from stadia.io.input_files import expand_home, read_json
+from stadia.io.input_files import expand_home, read_json, read_lines
 
 if TYPE_CHECKING:
     from stadia.objectpose.data.bop import BopImages
@@ -86,6 +86,12 @@ def detect_object_format(path: Path) -> str:
         return layout
     found = "no images of objects" if path.is_dir() else "no such folder"
     fix = "see docs/how-to/objectpose.md for each layout"
+    if (text := next(path.glob("*.txt"), None)) is not None:
+        words = next(iter(read_lines(text, expected="labels")), "").split()
+        found = f"labels without images ({text.name})"
+        if len(words) in (17, 18) and words[2].isalpha():
+            found = f"labels of KITTI's tracking ({text.name}), with a frame and a track in front"
+            fix = "write a file for each frame, label_2/FRAME.txt, without these two columns, next to image_2"
     raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
 
 
