@@ -547,6 +547,9 @@ def crop_recording(recording: Recording, crop: str) -> Recording:
 
 MAX_SUMMARY_LINES = 8
 
+MAX_UNNAMED_STRETCH = 1.5
+"""Largest change of the shape of images by resizing that the line does not name."""
+
 
 def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
     """Return lines like `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), one camera, poses, no ground truth`."""
@@ -583,7 +586,13 @@ def _describe_camera(recording: Recording) -> str:
     camera = recording.camera(0, LEFT)
     fx = float(camera.K[0, 0])
     angle_deg = math.degrees(2 * math.atan(camera.width / (2 * fx)))
-    return f"{camera.width}x{camera.height}, fx {fx:.1f} px ({angle_deg:.1f} degrees)"
+    text = f"{camera.width}x{camera.height}, fx {fx:.1f} px ({angle_deg:.1f} degrees)"
+    stretch = fx / float(camera.K[1, 1])
+    if 1 / MAX_UNNAMED_STRETCH < stretch < MAX_UNNAMED_STRETCH:
+        return text
+    sides = camera.height * math.sqrt(stretch), camera.width / math.sqrt(stretch)
+    height, width = (max(round(side / 32), 1) * 32 for side in sides)
+    return f"{text}, {stretch:.1f} times as wide as filmed (data.height={height} data.width={width} keep the shape)"
 
 
 def _describe_rig(recording: Recording) -> str:

@@ -23,9 +23,10 @@ from stadia.data.video.video_camera import (
 )
 from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.atomic_files import write_json
-from stadia.io.image_files import list_images
+from stadia.io.image_files import IMAGE_SUFFIXES, list_images
 from stadia.io.input_files import check_path_exists, expand_home, read_json
 from stadia.io.output_files import check_replaceable
+from stadia.io.video_decoding import VIDEO_SUFFIXES
 from stadia.predict.inputs import find_field_of_view
 
 FORMAT = "stadia-camera"
@@ -65,6 +66,8 @@ def write_camera_file(request: CameraRequest) -> list[str]:
     """
     source = expand_home(request.source)
     check_path_exists(source)
+    if source.is_dir():
+        _refuse_videos(source)
     path = find_camera_output(source, request.calibration, force=request.force)
     height, width = read_image_size(source)
     known, origin, notes = _find_camera(request, source, height, width)
@@ -80,6 +83,14 @@ def write_camera_file(request: CameraRequest) -> list[str]:
         notes.insert(0, f"note: replaced the earlier camera ({replaced})")
     view = f"{known.width}x{known.height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
     return [f"{path}: {origin}; {view}", *notes, *describe_focal_lengths(known)]
+
+
+def _refuse_videos(folder: Path) -> None:
+    suffixes = {path.suffix.lower(): path for path in sorted(folder.iterdir(), reverse=True)}
+    videos = [path for suffix, path in suffixes.items() if suffix in VIDEO_SUFFIXES]
+    if videos and not suffixes.keys() & set(IMAGE_SUFFIXES):
+        fix = f"name each video, such as stadia camera {videos[0]}"
+        raise DataError(folder, found="a folder of videos", expected="one video, or a folder of images", fix=fix)
 
 
 def _find_distortion(request: CameraRequest, known: Intrinsics, notes: list[str]) -> DistortedCamera | None:

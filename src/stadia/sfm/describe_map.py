@@ -39,7 +39,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
             yield f"  photos of {width}x{height} have another camera: focal length {focal_px:.6g} px"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
     if rotating := find_rotating(found, poses):
-        yield f"  {len(rotating)} frames turn without moving"
+        yield f"  frames that turn without moving: {len(rotating)}"
     if (road := found.road) is not None:
         way = "up" if road.pitch_deg >= 0 else "down"
         yield (

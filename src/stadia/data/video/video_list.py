@@ -21,6 +21,7 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
+from stadia.data.video.video_camera import NO_CAMERA
 from stadia.data.video.video_files import OwnVideo, sample_segment
 from stadia.io.array_files import read_kitti_poses
 from stadia.io.image_files import IMAGE_SUFFIXES
@@ -368,6 +369,10 @@ def open_all(
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         found = f"{len(faults)} of {len(entries)} videos cannot be opened ({named}{more})"
         fix = "copy them again, or set data.damaged=skip; `stadia data survey` lists all"
+        if all(fault.found == NO_CAMERA for fault in faults.values()):
+            first = next(entry for entry in entries if entry.name in faults).path
+            fix = f"give each its camera, such as stadia camera {first} --fov DEGREES"
+            fix += ", or all of them one: data.camera.horizontal_fov_deg=DEGREES"
         raise DataError(path, found=found, expected="videos that can be decoded, each with a camera", fix=fix)
     for name, fault in faults.items():
         log.warning("%s is left out: %s", name, fault.found)
