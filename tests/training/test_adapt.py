@@ -37,6 +37,7 @@ from stadia.predict.adapt_time import (
     estimate_least_minutes,
     estimate_step_s,
 )
+from stadia.sfm.map_parts import StandingCameraError
 from stadia.training import keep
 from stadia.training.adapt import (
     MAX_MOVABLE,
@@ -268,6 +269,16 @@ class TestMap:
         monkeypatch.setattr("stadia.training.adapt.map_video", refuse)
         note = "note: no map of the video, so its motion is learned in the training: pycolmap"
         assert note in self.print_map(images)
+
+    def test_a_camera_that_stands_stops_before_the_training(
+        self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(source: Path, **_: Any) -> Any:
+            raise StandingCameraError(source, found="a camera that stands", expected="a moving camera")
+
+        monkeypatch.setattr("stadia.training.adapt.map_video", refuse)
+        with refuses(StandingCameraError):
+            self.print_map(images)
 
     def test_an_unusable_one_stops_before_the_training(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch

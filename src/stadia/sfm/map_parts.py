@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from stadia.core.errors import DataError
 from stadia.core.types import no_progress
 from stadia.geometry.image_features import match_sift_features
 from stadia.sfm.camera_search import (
@@ -289,12 +290,16 @@ def _list_held_errors(sparse: SparseMap, pairs: Sequence[FramePair]) -> list[NDA
     return [held[np.isfinite(held)] for held in errors]
 
 
+class StandingCameraError(DataError):
+    """Raised for a video whose camera stands, so that its motion shows neither a path nor depth."""
+
+
 def _refuse_standing(stream: FrameStream, pairs: Sequence[FramePair]) -> None:
     standing = measure_standing(pairs, stream.small_size[1])
     if standing > MAX_STANDING:
-        raise stream.make_no_map_error(
-            f"a camera that stands ({standing:.0%} of the matches do not move)", "a moving camera"
-        )
+        found = f"a camera that stands ({standing:.0%} of the matches do not move)"
+        fix = "film as docs/start/film.md says"
+        raise StandingCameraError(stream.source, found=found, expected="a moving camera", fix=fix)
 
 
 def _check_matches(stream: FrameStream, pairs: Sequence[FramePair], given: LensCamera | None) -> None:

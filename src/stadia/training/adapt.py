@@ -34,6 +34,7 @@ from stadia.predict.inputs import is_own_video, open_inputs
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import parse_source_options
 from stadia.sfm.describe_map import describe_map
+from stadia.sfm.map_parts import StandingCameraError
 from stadia.sfm.map_video import map_video
 from stadia.training import recipes
 from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weights, find_trained, measure_video
@@ -291,13 +292,18 @@ def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
 
 
 def make_map(video: Path, config: Any, console: Console, track: TrackProgress = no_progress) -> None:
-    """Map a video of one camera that has no map. Prints a note if that fails."""
+    """Map a video of one camera that has no map. Prints a note if that fails.
+
+    Raises StandingCameraError if the camera stands, since its video teaches no depth.
+    """
     if find_map(video):
         return
     try:
         with announce_step(console, f"mapping {video}: its camera, path and points"):
             mapped = map_video(video, camera=config.data.camera, cache=config.data.cache, track=track)
         lines = list(describe_map(mapped))
+    except StandingCameraError:
+        raise
     except StadiaError as error:
         lines = [f"note: no map of the video, so its motion is learned in the training: {error}"]
     for line in lines:

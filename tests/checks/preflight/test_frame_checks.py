@@ -15,6 +15,7 @@ from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.checks.preflight.recording_survey import RecordingSurvey
 from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.data.recordings import FrameSelection
 
 
 def only(recording: Recording) -> Finding:
@@ -107,3 +108,13 @@ def test_values_of_a_thermal_camera_that_lie_close_together(spread: int, codes: 
     findings = [finding for finding in check_frames(RecordingSurvey(recording)) if finding.code == "D19"]
     assert [finding.code for finding in findings] == codes
     assert all("stretch all images" in finding.fix and "4 levels" in finding.cause for finding in findings)
+
+
+@pytest.mark.parametrize(("standing", "expected"), [(40, []), (60, ["60 of 100 frames of the video show no motion"])])
+def test_frames_of_a_standing_camera_that_are_left_out_are_counted(
+    standing: int, expected: list[str], recording: Recording
+) -> None:
+    kept = Mutated(recording)
+    kept.selection = FrameSelection(kept=[*range(100 - standing)], standing=standing)  # type: ignore[attr-defined]
+    found = [finding.measured for finding in check_frames(RecordingSurvey(kept)) if finding.code == "D03"]
+    assert [text.partition(" and are")[0] for text in found] == expected

@@ -36,6 +36,7 @@ REPEATED_WARN = 0.02  # share of frames that repeat an earlier one
 REPEATED_STOP = 0.1  # share of repeated frames from which training learns zero motion
 STATIC_FLOW_PX = 0.1  # median flow of corners at FLOW_WIDTH of a static pair
 STATIC_WARN = 1 / 3  # share of static pairs
+STANDING_WARN = 0.5  # share of a video's frames that are left out because they show no motion
 STATIC_STOP = 0.9  # share of static frames from which neighbors in time teach nothing
 MAX_SHOWN_FRAMES = 8  # frames in the evidence
 BACKWARD_STOP = 0.1  # share of consecutive frames whose time does not rise
@@ -213,6 +214,13 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
 
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
     """Report a static camera (D03), from the optical flow by the later frame of each pair."""
+    selection = getattr(survey.recording, "selection", None)
+    if selection is not None and selection.standing >= STANDING_WARN * selection.total:
+        measured = f"{selection.standing} of {selection.total} frames of the video show no motion and are left out: "
+        measured += "the camera stands, or a hood or a stamp fills most of the image"
+        fix = "film with a moving camera; leave a hood out (data.ignore=MASK)"
+        yield make_finding("D03", Severity.WARN, measured, f"fewer than {STANDING_WARN:.0%}", fix=fix)
+        return
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
     if len(flows) < 3 or len(still) / len(flows) < STATIC_WARN:
         return
