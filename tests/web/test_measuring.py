@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.predict.prediction import measure_distance
+from stadia.predict.scale.depth_errors import DepthErrors
 from stadia.web.forms import parse_form
 from stadia.web.measuring import Kind, MeasureForm, find_ground, measure
 
 K = np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]])
 CAMERA_HEIGHT, WALL = 1.5, 4.0
+ERRORS = DepthErrors(0.1, 0.05)
 
 
 def make_room(pitch_deg: float = 0.0) -> NDArray[np.float32]:
@@ -29,13 +31,13 @@ def make_room(pitch_deg: float = 0.0) -> NDArray[np.float32]:
 def value_of(kind: Kind, *points: tuple[int, int], pitch_deg: float = 0.0, factor: float = 1.0) -> float:
     form = MeasureForm(kind=kind, points=points)
     depth = make_room(pitch_deg) * np.float32(factor)
-    return measure(form, depth, K, DepthScale.METRES, 0.1, 0.1).value
+    return measure(form, depth, K, DepthScale.METRES, ERRORS).value
 
 
 def test_a_length_is_that_of_the_other_function() -> None:
     depth, ends = make_room(), ((40, 30), (120, 50))
-    found = measure(MeasureForm(points=ends), depth, K, DepthScale.METRES, 0.1, 0.1)
-    other = measure_distance(depth, K, *ends, 0.1)
+    found = measure(MeasureForm(points=ends), depth, K, DepthScale.METRES, ERRORS)
+    other = measure_distance(depth, K, *ends, ERRORS)
     assert (found.value, found.deviation) == pytest.approx((other.distance, other.deviation), rel=1e-3)
 
 

@@ -54,7 +54,7 @@ def test_a_distance_is_that_of_the_world(browser: Browser) -> None:
     assert measured["unit"] == "m"
     assert "unknown" not in measured["text"]
     assert np.ptp(measured["points"], axis=0) == pytest.approx([60 / 64, 0, 0], abs=0.05)
-    assert measured["deviation"] == pytest.approx(0.1 * 60 / 64, rel=0.1)
+    assert measured["deviation"] == pytest.approx(0.125 * 60 / 64, rel=0.1)  # the mean error is .1
     refused = browser.measure(base, (66, 10), (300, 10))
     assert (refused.status_code, refused.json()["error"].count("\n")) == (422, 0)
 

@@ -15,6 +15,7 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import PredictedFrame
 from stadia.predict.run import Session, WrittenPrediction
+from stadia.predict.scale.depth_errors import DepthErrors
 
 if TYPE_CHECKING:
     from stadia.checks.prediction_checks import PredictionVerdict
@@ -123,28 +124,30 @@ class Prediction:
         return self.session.receipt
 
     @property
-    def relative_error(self) -> float | None:
-        """Return the relative standard error of the depth; None if it is unknown.
+    def errors(self) -> DepthErrors | None:
+        """Return the relative standard errors of the depth, by the network and the measured scale; None if unknown."""
+        scale_deviation = None if self.receipt is None else self.receipt.deviation
+        return DepthErrors.of(self.session.network.relative_error, scale_deviation)
 
-        It combines the error of the network with the error of the measured scale.
-        """
-        errors = [self.session.network.relative_error, None if self.receipt is None else self.receipt.deviation]
-        known = [error for error in errors if error is not None]
-        return math.hypot(*known) if known else None
+    @property
+    def relative_error(self) -> float | None:
+        """Return the relative standard error of the depth of a pixel; None if it is unknown."""
+        return None if self.errors is None else self.errors.relative
 
     def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance in space between the scene points at two pixels, in the unit of depth.
+        """Return the distance in space between the scene points at two pixels, in metres or else the unit of depth.
 
-        Its standard deviation combines the spread of depth around both pixels with `relative_error`. It is NaN if
-        `relative_error` is unknown.
+        Its standard deviation combines the spread of depth around both pixels with `errors`. It is NaN if they are
+        unknown.
 
         first, second: the pixels (x, y) of the whole image.
 
         Raises GeometryError if a pixel is outside the image or has no depth.
         """
         first, second = ((round(x), round(y)) for x, y in (first, second))
-        found = measure_distance(self.depth, self.K, first, second, self.relative_error or 0.0)
-        return found if self.relative_error is not None else replace(found, deviation=math.nan)
+        unit = "m" if self.depth_scale is DepthScale.METRES else "unit of depth"
+        found = replace(measure_distance(self.depth, self.K, first, second, self.errors), unit=unit)
+        return found if self.errors is not None else replace(found, deviation=math.nan)
 
     def save(self, folder: str | Path) -> WrittenPrediction:
         """Predict the whole input again, and write the files of `stadia predict` into a new folder.
@@ -164,15 +167,16 @@ exact.
 class MeasuredDistance:
     """The distance in space between the scene points at two pixels.
 
-    distance: the distance in the unit of depth.
-    deviation: standard deviation of the distance, from the spread of depth around the pixels and the relative error of
-        depth.
+    distance: the distance.
+    deviation: standard deviation of the distance, from the spread of depth around the pixels and the errors of depth.
     depths: depth of both points along the optical axis.
+    unit: "m", or "unit of depth" if the depth is not in metres.
     """
 
     distance: float
     deviation: float
     depths: tuple[float, float]
+    unit: str = "unit of depth"
 
 
 def measure_distance(
@@ -180,27 +184,28 @@ def measure_distance(
     K: NDArray[np.floating],
     first: tuple[int, int],
     second: tuple[int, int],
-    relative_error: float = 0.0,
+    errors: DepthErrors | None = None,
 ) -> MeasuredDistance:
     """Measure the distance in space between the scene points at two pixels.
 
     depth: (H, W) along the optical axis, 0 where unknown.
     K: (3, 3), pixels.
     first, second: the pixels (x, y).
-    relative_error: relative standard deviation of depth that all pixels share.
+    errors: the errors of depth; None leaves them out.
 
     Raises GeometryError for a pixel outside the image or without depth.
     """
-    points, gradients = [], []
+    points, spreads, changes = [], [], []
     for x, y in (first, second):
         points.append(lift_pixel(depth, K, x, y))
     apart = points[1] - points[0]
     distance = float(np.linalg.norm(apart))
     direction = apart / distance if distance > 0 else np.array([0.0, 0.0, 1.0])
-    for (x, y), point in zip((first, second), points, strict=True):
-        ray = point / point[2]
-        gradients.append(float(ray @ direction) * spread_of_depth(depth, x, y))
-    deviation = math.hypot(*gradients, relative_error * distance)
+    for sign, (x, y), point in zip((-1, 1), (first, second), points, strict=True):
+        changes.append(sign * float(point @ direction))
+        spreads.append(changes[-1] / point[2] * spread_of_depth(depth, x, y))
+    pixels, errors = np.array([first, second], float), errors or DepthErrors(0.0, 0.0)
+    deviation = math.hypot(*spreads, errors.find_deviation(np.array(changes), pixels, depth.shape[1]))
     return MeasuredDistance(distance, deviation, (float(points[0][2]), float(points[1][2])))
 
 

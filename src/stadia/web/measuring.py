@@ -1,7 +1,7 @@
 """Measure what users mark in a picture: lengths, areas, angles, and heights above the ground."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
 from stadia.predict.prediction import lift_pixel, spread_of_depth
+from stadia.predict.scale.depth_errors import DepthErrors
 
 Array = NDArray[np.float64]
 Kind = Literal["length", "area", "angle", "height"]
@@ -138,8 +139,9 @@ def measure(
     depth: NDArray[np.float32],
     K: NDArray[np.floating],
     depth_scale: DepthScale,
-    network_error: float | None,
-    relative_error: float | None,
+    errors: DepthErrors | None,
+    *,
+    has_network_error: bool = True,
 ) -> Measured:
     """Measure what a form marks.
 
@@ -147,8 +149,8 @@ def measure(
     depth: (H, W) along the optical axis, 0 = none.
     K: (3, 3), pixels.
     depth_scale: kind of scale of the depth.
-    network_error: relative error of the network's depth; None if it was not measured.
-    relative_error: relative standard deviation of depth that all pixels share; None if unknown.
+    errors: the errors of depth; None if they are unknown.
+    has_network_error: whether they contain the error of the network.
 
     Raises GeometryError for a pixel outside the image or without depth, or a height if no ground is seen.
     """
@@ -161,14 +163,17 @@ def measure(
         compute = _make_height(normal, offset)
         shown = np.stack([points[0], points[0] - (points[0] @ normal - offset) * normal])
     value = compute(points)
-    gradients = [0.0 if power is None else power * value * (relative_error or 0.0)]
-    for row, spread in enumerate(spreads):
+    errors, changes = errors or DepthErrors(0.0, 0.0), np.zeros(len(points))
+    for row in range(len(points)):
         moved = points.copy()
         moved[row] *= 1 + 1e-4
-        gradients.append((compute(moved) - value) / (1e-4 * points[row, 2]) * spread)
+        changes[row] = (compute(moved) - value) / 1e-4
+    single = replace(errors, common=0.0).find_deviation(changes, np.array(form.points, float), depth.shape[1])
+    common = 0.0 if power is None else power * value * errors.common
+    deviations = [common, single, *(changes / points[:, 2] * spreads)]
     unit = {"area": "m²", "angle": "°"}.get(form.kind, "m")
     unit = unit if depth_scale is DepthScale.METRES or unit == "°" else ""
-    return Measured(form.kind, value, float(np.linalg.norm(gradients)), shown, unit, network_error is not None)
+    return Measured(form.kind, value, float(np.linalg.norm(deviations)), shown, unit, has_network_error)
 
 
 def _compute_length(points: Array) -> float:

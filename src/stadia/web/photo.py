@@ -34,6 +34,7 @@ from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import MAX_STRANGENESS, Session
+from stadia.predict.scale.depth_errors import DepthErrors
 from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
@@ -145,7 +146,7 @@ class ExpectedError:
     depth_scale: kind of scale of the depth.
     network: name of the network on the page.
     network_error: relative error of the network's depth; None if it was not measured.
-    relative: relative error of depth by network and scale together; None if it was not measured.
+    depth: relative standard errors of depth by network and scale together; None if they were not measured.
     is_unfamiliar: whether the images are unlike the ones that the network's metres were measured on, so that metres are
         not claimed.
     is_doubtful: whether the images are rather unlike those, so that the error may be larger.
@@ -154,19 +155,23 @@ class ExpectedError:
     depth_scale: DepthScale
     network: str
     network_error: float | None
-    relative: float | None
+    depth: DepthErrors | None
     is_unfamiliar: bool
     is_doubtful: bool
+
+    @property
+    def relative(self) -> float | None:
+        """Return the mean relative error of depth; None if it was not measured."""
+        return None if self.depth is None else self.depth.mean
 
     @classmethod
     def of(cls, session: Session, depth_scale: DepthScale) -> Self:
         """Return the expected error of a predicted session with this scale."""
         own = session.network.relative_error
         of_scale = None if session.receipt is None else session.receipt.deviation
-        known = [error for error in (own, of_scale) if error is not None]
-        relative = math.hypot(*known) if known else None
+        errors = DepthErrors.of(own, of_scale)
         is_doubtful = session.receipt is None and (session.strangeness or -1.0) > MAX_STRANGENESS
-        return cls(depth_scale, session.network.label, own, relative, session.is_unfamiliar, is_doubtful)
+        return cls(depth_scale, session.network.label, own, errors, session.is_unfamiliar, is_doubtful)
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,8 @@ class PhotoPrediction:
         Raises the errors of `stadia.web.measuring.measure`.
         """
         depth, error = self.depth(*self.image.shape[:2]), self.error
-        return measure(form, depth, self.K, self.depth_scale, error.network_error, error.relative)
+        has_network_error = error.network_error is not None
+        return measure(form, depth, self.K, self.depth_scale, error.depth, has_network_error=has_network_error)
 
 
 def predict_photo(

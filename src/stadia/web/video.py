@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -33,6 +33,7 @@ from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO
+from stadia.predict.scale.depth_errors import DepthErrors
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
@@ -420,6 +421,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         "chip": describe_chip(error),
         "expected_error": describe_expected_error(error),
         "relative_error": error.relative,
+        "depth_errors": None if error.depth is None else asdict(error.depth),
         "has_network_error": error.network_error is not None,
         "settings": {"network": job.network, "known": [one.model_dump() for one in job.known]},
         "size": [height, width],
@@ -502,10 +504,10 @@ def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
     height, width = job.about["size"]
     rows, columns = depth.shape
     at = tuple((min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in form.points)
-    about, own = job.about, job.about["relative_error"]
-    scaled = form.model_copy(update={"points": at})
-    error = own if about["has_network_error"] else None
-    found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), error, own)
+    about, own = job.about, job.about["depth_errors"]
+    scaled, errors = form.model_copy(update={"points": at}), None if own is None else DepthErrors(**own)
+    has_network_error = about["has_network_error"]
+    found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), errors, has_network_error=has_network_error)
     T = read_poses(job.predictions).get(f"{number:06d}")
     return found if T is None else replace(found, points=found.points @ T[:3, :3].T + T[:3, 3])
 
