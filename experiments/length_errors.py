@@ -20,7 +20,7 @@ from zero_shot import SAMPLES, open_sample
 
 from stadia.predict.network import open_network
 from stadia.predict.prediction import lift_pixel, measure_distance
-from stadia.predict.scale.depth_errors import DepthErrors
+from stadia.predict.scale.depth_deviations import DepthDeviations
 from stadia.predict.scale.sources import POINT_DEVIATION
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -30,7 +30,7 @@ IMAGES, PAIRS = 13, 25
 def main() -> None:
     torch.set_num_threads(1)
     network, rng = open_network("base"), np.random.default_rng(1)
-    alone, with_point = (DepthErrors.of(network.relative_error, scale) for scale in (None, POINT_DEVIATION))
+    alone, with_point = (DepthDeviations.of(network.relative_error, scale) for scale in (None, POINT_DEVIATION))
     means = []
     for sample in SAMPLES[:-1]:  # the objects on one table have no distances between them
         images, off = open_sample(sample, REAL), []

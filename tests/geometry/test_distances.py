@@ -9,7 +9,7 @@ from tests.refusals import refuses
 from stadia.core.errors import GeometryError
 from stadia.geometry.numpy_camera import centered_K
 from stadia.predict.prediction import measure_distance
-from stadia.predict.scale.depth_errors import REACH, DepthErrors
+from stadia.predict.scale.depth_deviations import REACH, DepthDeviations
 
 K = centered_K(80.0, 48, 64)
 
@@ -27,7 +27,9 @@ def test_distance_is_that_of_the_points() -> None:
 
 def test_distance_scales_with_depth() -> None:
     depth = np.random.default_rng(1).uniform(1, 9, (48, 64))
-    once, twice = (measure_distance(factor * depth, K, (3, 4), (50, 40), DepthErrors(0.1, 0.05)) for factor in (1, 2))
+    once, twice = (
+        measure_distance(factor * depth, K, (3, 4), (50, 40), DepthDeviations(0.1, 0.05)) for factor in (1, 2)
+    )
     assert twice.distance == pytest.approx(2 * once.distance)
     assert twice.deviation == pytest.approx(2 * once.deviation)
 
@@ -37,7 +39,7 @@ def test_deviation_is_the_spread_of_distances_under_errors_of_depth() -> None:
     rng = np.random.default_rng(2)
     flat = np.full((48, 64), 4.0)
     noisy = flat + rng.normal(0, 0.05, flat.shape)
-    deviation = measure_distance(noisy, K, (8, 20), (55, 30), DepthErrors(0.03, 0.02)).deviation
+    deviation = measure_distance(noisy, K, (8, 20), (55, 30), DepthDeviations(0.03, 0.02)).deviation
     alike, drawn = np.exp(-math.hypot(55 - 8, 30 - 20) / (REACH * 64)), []
     for _ in range(4000):
         one = flat.copy()
@@ -58,18 +60,18 @@ def test_a_pixel_without_depth_is_refused(pixel: tuple[int, int]) -> None:
 
 def test_a_measured_scale_replaces_the_error_of_the_network_s_scale() -> None:
     """With a known length, the depth of single pixels stays wrong; an exact one leaves nothing else."""
-    alone, exact, rough = (DepthErrors.of(0.25, deviation) for deviation in (None, 0.0, 0.15))
+    alone, exact, rough = (DepthDeviations.of(0.25, deviation) for deviation in (None, 0.0, 0.15))
     assert alone is not None
     assert exact is not None
     assert rough is not None
     assert alone.mean == pytest.approx(0.25)
     assert exact.relative == exact.single == alone.single
     assert exact.relative < rough.relative < alone.relative
-    assert DepthErrors.of(None, None) is None
+    assert DepthDeviations.of(None, None) is None
 
 
 def test_errors_of_neighbors_cancel_in_a_difference_and_those_of_distant_pixels_do_not() -> None:
-    errors = DepthErrors(0.0, 0.2)
+    errors = DepthDeviations(0.0, 0.2)
     near, far = (errors.find_deviation(np.array([1.0, -1.0]), np.array([[0, 0], [x, 0]]), 100) for x in (0.1, 90))
     assert near < 0.03
     assert far == pytest.approx(0.2 * math.sqrt(2), rel=0.01)

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.predict.prediction import measure_distance
-from stadia.predict.scale.depth_errors import DepthErrors
+from stadia.predict.scale.depth_deviations import DepthDeviations
 from stadia.web.forms import parse_form
 from stadia.web.measuring import Kind, MeasureForm, find_ground, measure
 
 K = np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]])
 CAMERA_HEIGHT, WALL = 1.5, 4.0
-ERRORS = DepthErrors(0.1, 0.05)
+ERRORS = DepthDeviations(0.1, 0.05)
 
 
 def make_room(pitch_deg: float = 0.0) -> NDArray[np.float32]:

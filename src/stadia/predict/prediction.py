@@ -15,7 +15,7 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import PredictedFrame
 from stadia.predict.run import Session, WrittenPrediction
-from stadia.predict.scale.depth_errors import DepthErrors
+from stadia.predict.scale.depth_deviations import DepthDeviations
 
 if TYPE_CHECKING:
     from stadia.checks.prediction_checks import PredictionVerdict
@@ -124,20 +124,20 @@ class Prediction:
         return self.session.receipt
 
     @property
-    def errors(self) -> DepthErrors | None:
+    def deviations(self) -> DepthDeviations | None:
         """Return the relative standard errors of the depth, by the network and the measured scale; None if unknown."""
         scale_deviation = None if self.receipt is None else self.receipt.deviation
-        return DepthErrors.of(self.session.network.relative_error, scale_deviation)
+        return DepthDeviations.of(self.session.network.relative_error, scale_deviation)
 
     @property
     def relative_error(self) -> float | None:
         """Return the relative standard error of the depth of a pixel; None if it is unknown."""
-        return None if self.errors is None else self.errors.relative
+        return None if self.deviations is None else self.deviations.relative
 
     def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
         """Return the distance in space between the scene points at two pixels, in metres or else the unit of depth.
 
-        Its standard deviation combines the spread of depth around both pixels with `errors`. It is NaN if they are
+        Its standard deviation combines the spread of depth around both pixels with `deviations`. It is NaN if they are
         unknown.
 
         first, second: the pixels (x, y) of the whole image.
@@ -146,8 +146,8 @@ class Prediction:
         """
         first, second = ((round(x), round(y)) for x, y in (first, second))
         unit = "m" if self.depth_scale is DepthScale.METRES else "unit of depth"
-        found = replace(measure_distance(self.depth, self.K, first, second, self.errors), unit=unit)
-        return found if self.errors is not None else replace(found, deviation=math.nan)
+        found = replace(measure_distance(self.depth, self.K, first, second, self.deviations), unit=unit)
+        return found if self.deviations is not None else replace(found, deviation=math.nan)
 
     def save(self, folder: str | Path) -> WrittenPrediction:
         """Predict the whole input again, and write the files of `stadia predict` into a new folder.
@@ -184,14 +184,14 @@ def measure_distance(
     K: NDArray[np.floating],
     first: tuple[int, int],
     second: tuple[int, int],
-    errors: DepthErrors | None = None,
+    deviations: DepthDeviations | None = None,
 ) -> MeasuredDistance:
     """Measure the distance in space between the scene points at two pixels.
 
     depth: (H, W) along the optical axis, 0 where unknown.
     K: (3, 3), pixels.
     first, second: the pixels (x, y).
-    errors: the errors of depth; None leaves them out.
+    deviations: of depth; None leaves them out.
 
     Raises GeometryError for a pixel outside the image or without depth.
     """
@@ -204,8 +204,8 @@ def measure_distance(
     for sign, (x, y), point in zip((-1, 1), (first, second), points, strict=True):
         changes.append(sign * float(point @ direction))
         spreads.append(changes[-1] / point[2] * spread_of_depth(depth, x, y))
-    pixels, errors = np.array([first, second], float), errors or DepthErrors(0.0, 0.0)
-    deviation = math.hypot(*spreads, errors.find_deviation(np.array(changes), pixels, depth.shape[1]))
+    pixels, known = np.array([first, second], float), deviations or DepthDeviations(0.0, 0.0)
+    deviation = math.hypot(*spreads, known.find_deviation(np.array(changes), pixels, depth.shape[1]))
     return MeasuredDistance(distance, deviation, (float(points[0][2]), float(points[1][2])))
 
 

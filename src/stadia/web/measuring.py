@@ -12,7 +12,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
 from stadia.predict.prediction import lift_pixel, spread_of_depth
-from stadia.predict.scale.depth_errors import DepthErrors
+from stadia.predict.scale.depth_deviations import DepthDeviations
 
 Array = NDArray[np.float64]
 Kind = Literal["length", "area", "angle", "height"]
@@ -139,7 +139,7 @@ def measure(
     depth: NDArray[np.float32],
     K: NDArray[np.floating],
     depth_scale: DepthScale,
-    errors: DepthErrors | None,
+    deviations: DepthDeviations | None,
     *,
     has_network_error: bool = True,
 ) -> Measured:
@@ -149,7 +149,7 @@ def measure(
     depth: (H, W) along the optical axis, 0 = none.
     K: (3, 3), pixels.
     depth_scale: kind of scale of the depth.
-    errors: the errors of depth; None if they are unknown.
+    deviations: of depth; None if they are unknown.
     has_network_error: whether they contain the error of the network.
 
     Raises GeometryError for a pixel outside the image or without depth, or a height if no ground is seen.
@@ -163,17 +163,17 @@ def measure(
         compute = _make_height(normal, offset)
         shown = np.stack([points[0], points[0] - (points[0] @ normal - offset) * normal])
     value = compute(points)
-    errors, changes = errors or DepthErrors(0.0, 0.0), np.zeros(len(points))
+    known, changes = deviations or DepthDeviations(0.0, 0.0), np.zeros(len(points))
     for row in range(len(points)):
         moved = points.copy()
         moved[row] *= 1 + 1e-4
         changes[row] = (compute(moved) - value) / 1e-4
-    single = replace(errors, common=0.0).find_deviation(changes, np.array(form.points, float), depth.shape[1])
-    common = 0.0 if power is None else power * value * errors.common
-    deviations = [common, single, *(changes / points[:, 2] * spreads)]
+    single = replace(known, common=0.0).find_deviation(changes, np.array(form.points, float), depth.shape[1])
+    common = 0.0 if power is None else power * value * known.common
+    parts = [common, single, *(changes / points[:, 2] * spreads)]
     unit = {"area": "m²", "angle": "°"}.get(form.kind, "m")
     unit = unit if depth_scale is DepthScale.METRES or unit == "°" else ""
-    return Measured(form.kind, value, float(np.linalg.norm(deviations)), shown, unit, has_network_error)
+    return Measured(form.kind, value, float(np.linalg.norm(parts)), shown, unit, has_network_error)
 
 
 def _compute_length(points: Array) -> float:

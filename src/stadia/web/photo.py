@@ -34,7 +34,7 @@ from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import MAX_STRANGENESS, Session
-from stadia.predict.scale.depth_errors import DepthErrors
+from stadia.predict.scale.depth_deviations import DepthDeviations
 from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
@@ -155,7 +155,7 @@ class ExpectedError:
     depth_scale: DepthScale
     network: str
     network_error: float | None
-    depth: DepthErrors | None
+    depth: DepthDeviations | None
     is_unfamiliar: bool
     is_doubtful: bool
 
@@ -169,7 +169,7 @@ class ExpectedError:
         """Return the expected error of a predicted session with this scale."""
         own = session.network.relative_error
         of_scale = None if session.receipt is None else session.receipt.deviation
-        errors = DepthErrors.of(own, of_scale)
+        errors = DepthDeviations.of(own, of_scale)
         is_doubtful = session.receipt is None and (session.strangeness or -1.0) > MAX_STRANGENESS
         return cls(depth_scale, session.network.label, own, errors, session.is_unfamiliar, is_doubtful)
 

@@ -33,7 +33,7 @@ from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO
-from stadia.predict.scale.depth_errors import DepthErrors
+from stadia.predict.scale.depth_deviations import DepthDeviations
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (
@@ -421,7 +421,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
         "chip": describe_chip(error),
         "expected_error": describe_expected_error(error),
         "relative_error": error.relative,
-        "depth_errors": None if error.depth is None else asdict(error.depth),
+        "depth_deviations": None if error.depth is None else asdict(error.depth),
         "has_network_error": error.network_error is not None,
         "settings": {"network": job.network, "known": [one.model_dump() for one in job.known]},
         "size": [height, width],
@@ -504,8 +504,8 @@ def measure_frame(job: VideoJob, form: MeasureForm) -> Measured:
     height, width = job.about["size"]
     rows, columns = depth.shape
     at = tuple((min(x * columns // width, columns - 1), min(y * rows // height, rows - 1)) for x, y in form.points)
-    about, own = job.about, job.about["depth_errors"]
-    scaled, errors = form.model_copy(update={"points": at}), None if own is None else DepthErrors(**own)
+    about, own = job.about, job.about["depth_deviations"]
+    scaled, errors = form.model_copy(update={"points": at}), None if own is None else DepthDeviations(**own)
     has_network_error = about["has_network_error"]
     found = measure(scaled, depth, K, DepthScale(about["depth_scale"]), errors, has_network_error=has_network_error)
     T = read_poses(job.predictions).get(f"{number:06d}")

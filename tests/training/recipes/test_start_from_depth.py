@@ -3,13 +3,14 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from stadia.checks.loss_checks.init_checks import check_parameter_gradients
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.io.run_facts import UNKNOWN_FACTS
 from stadia.networks.encoders import load_base_weights
@@ -61,6 +62,12 @@ def test_held_depth_has_no_gradient_and_its_encoder_learns_slowly() -> None:
             assert group.get("from_step", 0) == (5 if id(parameter) in depth else 0)
             assert group.get("lr", 1e-3) == pytest.approx(1e-4 if id(parameter) in encoder else 1e-3)
     assert sum(len(group["params"]) for group in groups) == len([*recipe.parameters()])
+    for name, parameter in recipe.named_parameters():
+        parameter.grad = None if name.startswith("model.depth.") else torch.zeros_like(parameter)
+    start = cast(Any, SimpleNamespace(report=recipe, recipe=recipe))
+    assert [finding.code for finding in check_parameter_gradients(start)] == ["T23"]
+    recipe.global_step = 4
+    assert not list(check_parameter_gradients(start))
     recipe.model.holds_depth = True
     image = torch.rand(1, 3, 64, 64)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not recipe.model.holds_depth):

@@ -136,10 +136,14 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
     """Yield a warning if trainable parameters get no gradient in the first backward pass (T23).
 
+    A depth network that the recipe holds while the motion is learned first (`holds_depth`) needs none.
+
     start: copy of the training's state before its first step, with some samples of its first batch.
     """
     assert start.report is not None
-    without = [name for name, p in start.recipe.named_parameters() if p.requires_grad and p.grad is None]
+    held = "model.depth." if getattr(start.recipe, "holds_depth", False) else "\0"
+    named = [(name, p) for name, p in start.recipe.named_parameters() if not name.startswith(held)]
+    without = [name for name, p in named if p.requires_grad and p.grad is None]
     if without:
         expected = "a gradient for each; otherwise several processes (DDP) stop"
         yield make_finding("T23", Severity.WARN, _list_names(without, "without a gradient in the first step"), expected)

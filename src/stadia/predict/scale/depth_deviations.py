@@ -24,7 +24,7 @@ In these samples it is .8 at .03 widths, .5 at .11 and 0 at a third.
 
 
 @dataclass(frozen=True)
-class DepthErrors:
+class DepthDeviations:
     """Relative standard errors of depth.
 
     common: of a whole image, such as that of its scale.
@@ -35,15 +35,15 @@ class DepthErrors:
     single: float
 
     @classmethod
-    def of(cls, network_error: float | None, scale_deviation: float | None) -> "DepthErrors | None":
+    def of(cls, network_error: float | None, scale_deviation: float | None) -> "DepthDeviations | None":
         """Return the errors of a network and of a measured scale; None if both are unknown.
 
         network_error: mean relative error of the network's depth (AbsRel).
         scale_deviation: relative standard deviation of a measured scale, which replaces that of the network.
 
         Examples:
-            >>> DepthErrors.of(None, 0.05)
-            DepthErrors(common=0.05, single=0.0)
+            >>> DepthDeviations.of(None, 0.05)
+            DepthDeviations(common=0.05, single=0.0)
         """
         if network_error is None and scale_deviation is None:
             return None
@@ -69,7 +69,7 @@ class DepthErrors:
         width: width of the image, pixels.
 
         Examples:
-            >>> DepthErrors(0.1, 0.0).find_deviation(np.array([3.0, -1.0]), np.zeros((2, 2)), 100)
+            >>> DepthDeviations(0.1, 0.0).find_deviation(np.array([3.0, -1.0]), np.zeros((2, 2)), 100)
             0.2
         """
         apart = np.linalg.norm(pixels[:, None] - pixels[None], axis=-1)
