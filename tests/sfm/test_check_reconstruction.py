@@ -375,6 +375,20 @@ def test_the_command_names_and_undoes_a_mistake(room: Path, tmp_path: Path) -> N
     assert stadia.check_reconstruction(fixed, room).grade == Grade.USABLE
 
 
+def test_the_fixed_camera_of_poses_without_one_is_named(room: Path, tmp_path: Path) -> None:
+    """K belongs to images of half the size; the file of poses has no place for the right one."""
+    poses = tmp_path / "poses.txt"
+    T = [np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1]) for frame in json.loads(
+        write_result(tmp_path / "right.json", is_opengl=True).read_text())["frames"]]  # fmt: skip
+    poses.write_text("\n".join(" ".join(map(str, pose[:3].ravel())) for pose in T))
+    given = f"fx={K[0, 0] / 2},fy={K[1, 1] / 2},cx={K[0, 2] / 2},cy={K[1, 2] / 2}"
+    words = ["check", str(poses), "--images", str(room), "--camera", given, "--fix", str(tmp_path / "fixed.txt")]
+    record = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert (record["grade"], record["fixed"]["grade"]) == ("unusable", "usable")
+    numbers = dict(part.split("=") for part in record["fixed"]["given_camera"].split(","))
+    assert float(numbers["fx"]) == pytest.approx(K[0, 0], rel=0.02)
+
+
 def test_matches_of_the_same_images_are_cached(room: Path, tmp_path: Path) -> None:
     steps = list[str]()
 

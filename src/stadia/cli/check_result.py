@@ -66,10 +66,13 @@ def check_result(
             echo("Nothing to fix: no convention explains the images better", err=as_json)
         else:
             written = write_reconstruction(fixed, expand_home(fix))
-            again = judge_reconstruction(replace_camera(read_reconstruction(written), matches, camera), matches)
-            record["fixed"] = {"path": str(written), **describe_verdict(again)}
+            right = camera and describe_camera(fixed)
+            again = judge_reconstruction(replace_camera(read_reconstruction(written), matches, right), matches)
+            record["fixed"] = {"path": str(written), "given_camera": right, **describe_verdict(again)}
             if not as_json:
                 print_lines(["", *list_lines(written, again, verbose=verbose)])
+                if right is not None and right != describe_camera(reconstruction):
+                    print_lines([f"  its camera: --camera {right}"])
     if report is not None:
         write_page(report / PAGE, result.name, reconstruction, matches, verdict)
         echo(report / PAGE, err=as_json)
@@ -82,6 +85,14 @@ def check_result(
 
 
 PAGE = "result.html"
+
+
+def describe_camera(reconstruction: Reconstruction) -> str:
+    """Return the camera of a reconstruction with one camera as `--camera` takes it."""
+    K, (width, height) = reconstruction.K[0], reconstruction.sizes[0]
+    lens = zip(("k1", "k2", "p1", "p2"), reconstruction.distortion[0], strict=True)
+    numbers = {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2], "width": width, "height": height}
+    return ",".join(f"{key}={value:.7g}" for key, value in (*numbers.items(), *lens) if value)
 
 
 def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -> Iterator[str]:
