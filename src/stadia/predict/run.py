@@ -339,7 +339,7 @@ class Session:
         if self.network.name == DEFAULT_NETWORK and self.predictor.depth_scale is DepthScale.METRES:
             error = f"{self.network.relative_error:.0%}"
             reason = f"metres of base were off by {error} on average in images like these"
-            reason += "; the camera is assumed" * self.input.camera_is_assumed
+            reason += "; the focal length is assumed or uncertain" * self.input.camera_is_assumed
             verdict = Verdict.USABLE
             if self.strangeness is not None and self.strangeness > MAX_STRANGENESS:
                 verdict, reason = (

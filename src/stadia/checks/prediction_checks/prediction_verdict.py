@@ -163,7 +163,7 @@ MIN_SKY_SHARE = 0.5  # share of the frames with sky that is nearer than the lowe
 # Ratio of two values of focal length over image width: this camera's and the training cameras'.
 MAX_TRAINED_FOCAL_RATIO = 1.15
 
-ASSUMED_CAMERA = "no camera was given, and one is assumed; metres are wrong with another lens"
+ASSUMED_CAMERA = "its focal length is assumed or uncertain; metres are wrong with another lens"
 
 MAX_FINAL_WARP_RATIO = 0.9  # residual of training images over the unwarped one, at the end of the training
 MAX_VALIDATION_WARP_RATIO = 1.2  # the same in validation; good .23 to .63, bad 2.2 and 2.8
