@@ -25,8 +25,14 @@ def test_a_usable_scale_has_no_finding():
     assert check_scale_verdict("usable", "height=1.5", 0.04) == []
 
 
-@pytest.mark.parametrize(("verdict", "expected"), [("doubtful", Verdict.DOUBTFUL), ("unusable", Verdict.UNUSABLE)])
-def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict):
+@pytest.mark.parametrize(
+    ("verdict", "expected", "trust"),
+    [
+        ("doubtful", Verdict.DOUBTFUL, "metres +- 14% (one standard deviation)"),
+        ("unusable", Verdict.UNUSABLE, "their lengths in metres (M38)"),
+    ],
+)
+def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict, trust: str):
     gate = PredictionGate(DepthScale.METRES, TrainingRecord(is_published=True))
     gate.of_scale += check_scale_verdict(verdict, "height=1.23", 0.143)
     judged = gate.judge()
@@ -35,7 +41,7 @@ def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict)
     assert finding.code == "M38"
     assert "height=1.23" in finding.measured
     assert "14.3%" in finding.measured
-    assert "their lengths in metres (M38)" in gate.describe_trust()
+    assert trust in gate.describe_trust()
 
 
 def make_verdicts(**verdicts: Verdict) -> dict[Question, QuestionVerdict]:
