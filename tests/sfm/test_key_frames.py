@@ -96,16 +96,9 @@ def test_quick_turns_keep_more_key_frames_and_thinning_takes_sharp_ones():
     assert np.mean([sharp[key] for key in kept]) > 0.45  # of which a quarter is sharp
 
 
-@pytest.mark.parametrize(("is_folder", "keys"), [(True, [0, 1, 2, 3, 4, 5]), (False, [0, 1, 2, 3, 5])])
-def test_all_photos_of_a_folder_are_key_frames(tmp_path, is_folder, keys):
-    """One of six photos hardly moves from the one before; in a video, it would be placed between its neighbors."""
-    shifts = (0, 10, 20, 30, 31, 41)
-    frames = [SimpleNamespace(gray=make_texture()[:, shift : shift + 320], index=k) for k, shift in enumerate(shifts)]
-
-    class Stream(SimpleNamespace):
-        def __iter__(self):
-            return iter(frames)
-
-    source = tmp_path if is_folder else tmp_path / "video.mp4"
-    stream = Stream(find_static=lambda: None, count=lambda: 6, first=0, source=source, has_several_cameras=False)
-    assert frame_stream._select_key_frames(stream, tmp_path, lambda frames, *_: frames).keys == keys
+def test_frames_of_a_folder_that_mostly_differ_are_photos(tmp_path):
+    found = KeyFrames(keys=[10, 11, 12, 14], frames=15)
+    assert found.are_photos(tmp_path)
+    assert not found.are_photos(tmp_path / "video.mp4")
+    assert not KeyFrames(keys=[10, 14], frames=15).are_photos(tmp_path)
+    assert not KeyFrames().are_photos(tmp_path)

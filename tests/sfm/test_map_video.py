@@ -433,3 +433,11 @@ def test_a_lost_frame_has_a_row_and_moves_no_other():
     assert [frame.index for frame in placed if frame.status is FrameStatus.LOST] == [0, 3]
     assert placed[4].T_camera_world is not None
     assert placed[4].T_camera_world[0, 3] == pytest.approx(-0.4)
+
+
+def test_no_pose_between_photos_is_interpolated():
+    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+    gray = np.full((48, 64), 128, np.uint8)
+    frames = [SmallFrame(index, f"{index:06d}", None, gray, np.dstack([gray] * 3)) for index in range(1, 4)]
+    placed = list(place_frames(frames, make_sparse([1, 3]), frozenset(), frozenset(), is_film=False))
+    assert [frame.status for frame in placed] == [FrameStatus.LOST, FrameStatus.KEY, FrameStatus.LOST, FrameStatus.KEY]

@@ -620,7 +620,7 @@ class KeyFrames:
     def are_photos(self, source: Path) -> bool:
         """Return whether the frames are photos in a folder: most differ enough to be keyframes.
 
-        All photos become keyframes, and no pose between two of them is interpolated.
+        No pose between two photos is interpolated.
         """
         return (
             bool(self.keys) and source.is_dir() and len(self.keys) > MAX_FILM_KEY_SHARE * (self.frames - self.keys[0])
@@ -763,10 +763,5 @@ def _select_key_frames(stream: FrameStream, work: Path, track: TrackProgress) ->
     for frame in track(stream, None if count is None else count - stream.first, "choosing keyframes"):
         selector.add(frame.gray, frame.index)
     found = thin_keys(selector.found)
-    if found.are_photos(stream.source):
-        selector = KeyFrameSelector(key_motion=0.0)
-        for frame in stream:
-            selector.add(frame.gray, frame.index)
-        found = selector.found
     write_json(stored, asdict(found))
     return found

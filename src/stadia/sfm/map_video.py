@@ -36,7 +36,7 @@ from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames,
 
 MIN_FREE_BYTES = 4 << 20  # free space that a disk needs for the stages of a map
 
-VERSION = 7
+VERSION = 8
 """Version of the files of finished stages; stages of another version are not read."""
 
 
@@ -131,12 +131,11 @@ def map_video(
 
         estimate, maps, pairs = map_key_frames(stream, features, work, given=given, static=static, workers=workers)
         ordered = not lenses and (source.is_file() or is_ordered(pairs, keys.keys))
-        is_film = ordered and not keys.are_photos(source)
-        keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if is_film else list(range(keys.frames)))
+        keys = replace(keys, cuts=find_cuts(pairs, keys.keys) if ordered else list(range(keys.frames)))
         readout = None
         for _ in track(range(1), 1, "rolling shutter") if ordered else ():
             maps[0], readout = correct_rows(maps[0], pairs, threads=workers.threads)
-        placed, *parts = place_all_frames(stream, keys, maps, track)
+        placed, *parts = place_all_frames(stream, keys, maps, track, is_film=not keys.are_photos(source))
 
         for _ in track(range(1), 1, "judging"):
             T_camera_world = stack_poses(placed)

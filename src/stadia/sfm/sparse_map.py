@@ -480,7 +480,7 @@ def count_status(frames: Sequence[PlacedFrame]) -> dict[FrameStatus, int]:
 
 
 def place_all_frames(
-    stream: FrameStream, keys: KeyFrames, maps: Sequence[SparseMap], track: TrackProgress
+    stream: FrameStream, keys: KeyFrames, maps: Sequence[SparseMap], track: TrackProgress, *, is_film: bool = True
 ) -> list[list[PlacedFrame]]:
     """Find the pose of every video frame in the largest map, and in each further map the poses of frames lost before
     it.
@@ -490,6 +490,7 @@ def place_all_frames(
     maps: maps of parts of the input that could not be joined, the largest first; each has a world and a scale of its
         own.
     track: shows progress.
+    is_film: whether poses between keyframes are interpolated, if too few points can be tracked.
 
     Returns a list with one entry per map: first all frames of the input, with their poses in the largest map; then, for
         each further map, only the frames that have a pose in it and are lost in the largest map.
@@ -497,11 +498,11 @@ def place_all_frames(
     standing, names = frozenset(keys.standing), stream.stems()
     cuts = [frozenset(keys.cuts) | _list_other_frames(part, maps) for part in maps]
     shown = track(stream, keys.frames - stream.first, "placing frames")
-    placed = list(place_frames(shown, maps[0], standing, cuts[0], names))
+    placed = list(place_frames(shown, maps[0], standing, cuts[0], names, is_film=is_film))
     further = list[list[PlacedFrame]]()
     for part, ends in zip(maps[1:], cuts[1:], strict=True):
         span = range(int(part.frames[0]), int(part.frames[-1]) + 1)
-        found = place_frames(stream.select(span), part, standing, ends, names)
+        found = place_frames(stream.select(span), part, standing, ends, names, is_film=is_film)
         further.append(
             [
                 frame
@@ -523,6 +524,8 @@ def place_frames(
     standing: frozenset[int],
     cuts: frozenset[int],
     names: Sequence[str] = (),
+    *,
+    is_film: bool = True,
 ) -> Iterator[PlacedFrame]:
     """Yield every video frame with its pose in one map, in order and without gaps; at most two images are in memory.
 
@@ -531,6 +534,7 @@ def place_frames(
     standing: indices of frames that show no motion against the frame before.
     cuts: indices of frames at which another scene begins; no pose is carried or interpolated across them.
     names: names of all frames of the input, used for the lost ones.
+    is_film: whether poses between keyframes are interpolated, if too few points can be tracked.
     """
     row_of = {int(index): row for row, index in enumerate(sparse.frames)}
     camera = sparse.camera.to_pycolmap()
@@ -557,7 +561,7 @@ def place_frames(
         if pose is not None and frame.index in standing:
             yield PlacedFrame(frame.index, frame.name, frame.time_s, FrameStatus.STANDING, pose)
             continue
-        between = _interpolate(sparse, frame.index, cuts)
+        between = _interpolate(sparse, frame.index, cuts) if is_film else None
         found = None if tracks is None else _resect(tracks, camera, sparse, between, pose)
         status = FrameStatus.TRACKED
         if found is None:
