@@ -172,6 +172,8 @@ def test_half_of_the_points_and_the_whole_path_are_inside_of_a_drawing(
     T[:, 0, 3] = np.arange(11.0)
     points = np.random.default_rng(0).normal([0, 0, 100], [20, 5, 30], (1000, 3))
     draw_paths(tmp_path / "path.png", {"camera": T}, DepthScale.UP_TO_SCALE, gaps=range(10), points=points)
+    draw_paths(tmp_path / "bare.png", {"camera": T}, DepthScale.UP_TO_SCALE, points=points[:0])
+    assert figures[1].axes[0].get_ylim()[1] < figures[0].axes[0].get_ylim()[1]
     above, _ = figures[0].axes
     behind, path = above.lines[:2]
     (left, right), (low, high) = above.get_xlim(), above.get_ylim()

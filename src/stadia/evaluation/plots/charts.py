@@ -288,7 +288,9 @@ def draw_paths(
 
     unit = "m" if depth_scale is DepthScale.METRES else "up to scale: no metres"
     xyz = {name: T[:, :3, 3] for name, T in paths.items()}
-    shown = list(xyz.values()) if points is None else [*xyz.values(), np.quantile(points, (0.25, 0.75), axis=0)]
+    shown = list(xyz.values())
+    if points is not None and len(points):
+        shown.append(np.quantile(points, (0.25, 0.75), axis=0))
     low, high = np.concatenate(shown).min(axis=0), np.concatenate(shown).max(axis=0)
     half, middle = 0.55 * max(float((high - low).max()), 1e-6), (low + high) / 2
     above = ABOVE_INCH + TITLE_INCH * bool(title)
