@@ -165,9 +165,10 @@ def measure(
     value = compute(points)
     known, changes = deviations or DepthDeviations(0.0, 0.0), np.zeros(len(points))
     for row in range(len(points)):
-        moved = points.copy()
-        moved[row] *= 1 + 1e-4
-        changes[row] = (compute(moved) - value) / 1e-4
+        nearer, farther = points.copy(), points.copy()
+        nearer[row] *= 1 - 1e-4
+        farther[row] *= 1 + 1e-4
+        changes[row] = (compute(farther) - compute(nearer)) / 2e-4
     single = replace(known, common=0.0).find_deviation(changes, np.array(form.points, float), depth.shape[1])
     common = 0.0 if power is None else power * value * known.common
     parts = [common, single, *(changes / points[:, 2] * spreads)]

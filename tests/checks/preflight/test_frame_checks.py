@@ -10,7 +10,7 @@ from mutations.mutated_recording import Image, Matrix, Mutated
 
 from stadia.checks.finding import Finding, Severity
 from stadia.checks.preflight import CHECKS
-from stadia.checks.preflight.frame_checks import check_frames
+from stadia.checks.preflight.frame_checks import _draw_two_images, check_frames
 from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.checks.preflight.recording_survey import RecordingSurvey
 from stadia.core.types import Camera, Recording
@@ -116,5 +116,8 @@ def test_frames_of_a_standing_camera_that_are_left_out_are_counted(
 ) -> None:
     kept = Mutated(recording)
     kept.selection = FrameSelection(kept=[*range(100 - standing)], standing=standing)  # type: ignore[attr-defined]
-    found = [finding.measured for finding in check_frames(RecordingSurvey(kept)) if finding.code == "D03"]
+    survey = RecordingSurvey(kept)
+    findings = [finding for finding in check_frames(survey) if finding.code == "D03"]
+    assert not any(_draw_two_images(finding, survey) for finding in findings)
+    found = [finding.measured for finding in findings]
     assert [text.partition(" and are")[0] for text in found] == expected

@@ -217,7 +217,7 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     selection = getattr(survey.recording, "selection", None)
     if selection is not None and selection.standing >= STANDING_WARN * selection.total:
         measured = f"{selection.standing} of {selection.total} frames of the video show no motion and are left out: "
-        measured += "the camera stands, or a hood or a stamp fills most of the image"
+        measured += "the camera stands, or a car's hood or a time stamp fills most of the image"
         fix = "film with a moving camera; leave a hood out (data.ignore=MASK)"
         yield make_finding("D03", Severity.WARN, measured, f"fewer than {STANDING_WARN:.0%}", fix=fix)
         return
@@ -461,6 +461,8 @@ def _draw_difference(first: Image, second: Image) -> Image:
 
 def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
     evidence = finding.evidence
+    if finding.code == "D03" and not evidence:  # frames that were left out have no images
+        return {}
     if finding.code in ("D04", "E12"):
         index = evidence["frame"][0] if finding.code == "D04" else survey.anchors[len(survey.anchors) // 2]
         images = {side: survey.image(index, side) for side in (LEFT, RIGHT)}
