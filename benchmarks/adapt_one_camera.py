@@ -22,12 +22,12 @@ from published_networks import open_meter
 from torch import Tensor, nn
 
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.io.input_files import read_json
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.predict.inputs import open_inputs
-from stadia.predict.scale.sources import match_pair_depth
+from stadia.scale.sources import match_pair_depth
 
 HEIGHT, WIDTH, TRAINED = 192, 640, 40
 METRES_PER_UNIT = 0.0939

@@ -35,12 +35,12 @@ from torch.nn.functional import interpolate
 
 from stadia.core.types import Predictor, Recording
 from stadia.data.config import WEATHERS, CacheConfig
-from stadia.data.loading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import depth_from_inverse, resize
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training.loading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
 from stadia.training.recipes.base.build_recipe import load_predictor
 
 SIZE = (64, 192)

@@ -35,17 +35,17 @@ import torch
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Predictor
+from stadia.data.frame_preparation import PreparedFrame
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend, median_relative_difference
-from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.plots.videos import depth_color_writer
-from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
-from stadia.predict.backend import open_backend
+from stadia.predict.backends import BACKENDS, BackendChoice, check_backend, median_relative_difference
 from stadia.predict.inputs import open_inputs
 from stadia.predict.options import parse_size
+from stadia.predict.predict_frames import predict_to_folder
+from stadia.training.prediction.backend_predictor import open_backend
 from stadia.training.recipes.base.build_recipe import load_predictor, open_network_checkpoint
 
 BATCH, PASSES = 4, 12

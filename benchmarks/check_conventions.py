@@ -33,10 +33,10 @@ from scipy.spatial.transform import Rotation
 
 from stadia.io.image_io import read_image
 from stadia.io.reconstruction_formats import read_reconstruction
-from stadia.sfm.checking.check_reconstruction import measure_depth, replace_camera
-from stadia.sfm.checking.convention_search import apply_convention, search_conventions
-from stadia.sfm.checking.image_matches import ImageMatches, match_images
-from stadia.sfm.checking.match_triangulation import pose_images, triangulate_view, view_matches
+from stadia.judge.reconstructions.check_reconstruction import measure_depth, replace_camera
+from stadia.judge.reconstructions.convention_search import apply_convention, search_conventions
+from stadia.sfm.image_matches import ImageMatches, match_images
+from stadia.sfm.match_triangulation import pose_images, triangulate_view, view_matches
 from stadia.sfm.pair_matching import FramePair
 
 NED = np.eye(4)

@@ -25,9 +25,9 @@ import monitors
 import preflight
 import torch
 
-from stadia.checks.preflight import preflight_runner
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
+from stadia.judge.recordings import preflight_runner
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 

@@ -23,8 +23,8 @@ from map_verdict import list_right, list_wrong
 from scipy.spatial.transform import Rotation
 
 from stadia.io.reconstruction_formats import read_reconstruction
-from stadia.sfm.checking.check_reconstruction import judge_reconstruction, replace_camera
-from stadia.sfm.checking.image_matches import ImageMatches
+from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
+from stadia.sfm.image_matches import ImageMatches
 
 OPENGL = np.diag([1.0, -1, -1, 1])
 

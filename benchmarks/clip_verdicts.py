@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stadia.checks.prediction_checks import Question
 from stadia.core.errors import StadiaError
+from stadia.judge.verdict import Question
 from stadia.predict.network import open_network
 
 GOOD_DEPTH, BAD_DEPTH = 6.0, 5.0

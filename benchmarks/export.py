@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
-from stadia.evaluation.network_export import export_onnx
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.predict.exported_network import ExportDescription, ExportedNetwork
+from stadia.training.prediction.network_export import export_onnx
 
 
 class Finest(nn.Module):

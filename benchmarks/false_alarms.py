@@ -38,14 +38,14 @@ from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
 from stadia import training
-from stadia.checks.finding import Finding, OnStop, Severity, read_valid_findings
-from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.core import seeds
 from stadia.core.config import resolve_config
 from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.io.atomic_files import write_text
+from stadia.judge.finding import Finding, OnStop, Severity, read_valid_findings
+from stadia.judge.recordings.preflight_runner import run_preflight
 from stadia.synthetic.config import ROADWORLD_TINY, SPLITS
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
 from stadia.training import recipes

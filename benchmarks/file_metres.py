@@ -27,8 +27,8 @@ from stadia.data.open_dataset import open_recordings
 from stadia.predict.inputs import PredictionInput, make_recording_input, open_inputs
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
-from stadia.predict.scale.receipt import measure_scale
-from stadia.predict.scale.video_track import find_track
+from stadia.predict.receipt import measure_scale
+from stadia.scale.video_track import find_track
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

@@ -49,11 +49,11 @@ from stadia import __version__
 from stadia.core.errors import summarize_exception
 from stadia.core.types import Batch
 from stadia.data.config import CacheConfig
-from stadia.data.loading.loader import Loader
-from stadia.data.loading.samples import VideoSamples
 from stadia.data.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
 from stadia.training import recipes
+from stadia.training.loading.loader import Loader
+from stadia.training.loading.samples import VideoSamples
 from stadia.training.loop.recipe import build_optimizer, compile_recipe
 from stadia.training.loop.training_state import synchronize
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe

@@ -80,7 +80,7 @@ def write_recording(folder: Path, count: int) -> Path:
 
 
 def make_frames(count: int) -> Iterator[Any]:
-    from stadia.evaluation.frame_preparation import Frame
+    from stadia.data.frame_preparation import Frame
 
     K = np.array([[1.2 * WIDTH, 0, (WIDTH - 1) / 2], [0, 1.2 * WIDTH, (HEIGHT - 1) / 2], [0, 0, 1]])
     for index, image in enumerate(make_images(count)):
@@ -142,9 +142,9 @@ def prepare_step_pixels(size: int, folder: Path) -> Callable[[], None]:
 
 def prepare_loader(size: int, folder: Path) -> Callable[[], None]:
     from stadia.data.config import CacheConfig
-    from stadia.data.loading.loader import Loader
-    from stadia.data.loading.samples import VideoSamples
     from stadia.data.open_dataset import open_recordings
+    from stadia.training.loading.loader import Loader
+    from stadia.training.loading.samples import VideoSamples
 
     recording = write_recording(folder / "recording", size)
 
@@ -167,8 +167,8 @@ def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.evaluation.predict_frames import predict_to_folder
     from stadia.evaluation.predictions_folder import Provenance
+    from stadia.predict.predict_frames import predict_to_folder
 
     predictor, provenance = make_recipe().eval().predictor(), Provenance(recipe="selfsup", config_hash="0" * 32)
 
@@ -180,8 +180,8 @@ def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_check(recordings: Sequence[int], folder: Path) -> Callable[[], None]:
-    from stadia.checks.preflight.preflight_runner import run_preflight
     from stadia.data.open_dataset import open_recordings
+    from stadia.judge.recordings.preflight_runner import run_preflight
 
     for number, count in enumerate(recordings):
         write_recording(folder / "data" / f"{number:04d}", count)

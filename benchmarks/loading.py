@@ -25,9 +25,9 @@ import torch
 from PIL import Image, ImageEnhance
 
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig
-from stadia.data.loading.loader import Loader
-from stadia.data.loading.samples import VideoSamples
 from stadia.data.open_dataset import open_recordings
+from stadia.training.loading.loader import Loader
+from stadia.training.loading.samples import VideoSamples
 
 HEIGHT, WIDTH = 192, 640
 AUGMENTATION = AugmentationConfig(color=ColorConfig(probability=1.0))

@@ -22,8 +22,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from stadia.judge.map_verdict import MapVerdict, judge_map
 from stadia.sfm.map_evidence import measure_evidence
-from stadia.sfm.map_verdict import MapVerdict, judge_map
 from stadia.sfm.pair_matching import FramePair, list_neighbors
 from stadia.sfm.sparse_map import LensCamera, SparseMap
 

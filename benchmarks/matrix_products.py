@@ -3,7 +3,7 @@
     python benchmarks/matrix_products.py [--threads 1] [--repeats 7] [--encoders vit_small_patch16_224 resnet18]
 
 Float32, random weights, forward with and without backward. The difference of both outputs is relative to their norm.
-What oneDNN needs is in `stadia.core.matrix_products`; where it is not used this says so, and measures nothing.
+What oneDNN needs is in `stadia.differentiable.matrix_products`; if it is not used, this prints so and measures nothing.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -22,7 +22,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from stadia.core.matrix_products import choose_matrix_products
+from stadia.differentiable.matrix_products import choose_matrix_products
 
 ENCODERS = ("vit_small_patch16_224", "vit_base_patch16_224", "convnext_tiny", "resnet50", "resnet18")
 PRECISION_OF = {"torch's choice": "highest", "oneDNN": "medium"}

@@ -35,11 +35,11 @@ from published_networks import open_meter
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import RIGHT, Camera, DepthScale, Recording
-from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
+from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.geometry.scale_fit import ScaleFit
 from stadia.predict.inputs import make_recording_input, open_inputs
-from stadia.predict.scale.receipt import ScaleReceipt, measure_scale
-from stadia.predict.scale.sources import MIN_BOX_PX, match_pair_depth
+from stadia.predict.receipt import ScaleReceipt, measure_scale
+from stadia.scale.sources import MIN_BOX_PX, match_pair_depth
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

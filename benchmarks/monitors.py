@@ -22,12 +22,12 @@ from rich.console import Console
 from torch import nn
 
 import stadia.core.torchvision_operators  # noqa: F401
-from stadia.checks.monitors.training_monitor import TrainingMonitor
 from stadia.networks.config import DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.run_folder import Run
 from stadia.training.loop.training_state import PhaseClock
+from stadia.training.monitors.training_monitor import TrainingMonitor
 
 MAX_SHARE, MAX_CLOCK_SHARE = 0.02, 0.01
 ROW = {

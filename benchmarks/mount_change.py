@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.data.open_dataset import open_recordings
-from stadia.predict.camera_height.mount_change import (
+from stadia.predict.inputs import open_inputs
+from stadia.scale.camera_height.mount_change import (
     MIN_STRETCHES,
     SIGNIFICANCE,
     MountChange,
@@ -38,7 +39,6 @@ from stadia.predict.camera_height.mount_change import (
     measure_input,
     measure_stretches,
 )
-from stadia.predict.inputs import open_inputs
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 

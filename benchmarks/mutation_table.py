@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from mutations.all_mutations import PROVEN_ELSEWHERE, ROWS  # noqa: E402
 from mutations.mutation import Outcome, run_mutation  # noqa: E402
 
-from stadia.checks.catalog import CATALOG  # noqa: E402
 from stadia.io.atomic_files import write_text  # noqa: E402
+from stadia.judge.catalog import CATALOG  # noqa: E402
 
 MIN_CAUGHT = 0.95
 """Share of the mutations that the right code must catch at the right stage."""

@@ -35,19 +35,19 @@ import numpy as np
 import torch
 
 from stadia.core.types import Camera, Predictor
-from stadia.evaluation.backends import BackendChoice
-from stadia.evaluation.frame_preparation import Frame
+from stadia.data.frame_preparation import Frame
 from stadia.evaluation.plots.videos import depth_color_writer
-from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.io.video_decoding import stream_video
-from stadia.predict.backend import open_backend
+from stadia.predict.backends import BackendChoice
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
+from stadia.predict.predict_frames import predict_to_folder
 from stadia.predict.run import Session
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.backend_predictor import open_backend
 from stadia.training.recipes.base.build_recipe import load_predictor
 
 

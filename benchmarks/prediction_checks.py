@@ -42,11 +42,11 @@ from broken_trainings import TRAININGS, broken_by
 from real_stereo import semi_global_matching
 
 from stadia import training
-from stadia.checks.finding import OnStop
 from stadia.core.types import RIGHT, Recording
 from stadia.data.config import CacheConfig
+from stadia.data.frame_preparation import read_frames
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import read_frames
+from stadia.judge.finding import OnStop
 from stadia.predict.verdict import PredictionGate, observe_frames, read_training_record
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training import recipes

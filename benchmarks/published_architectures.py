@@ -24,11 +24,11 @@ from published_folders import ARCHITECTURES, write_network
 from stadia import training as launch
 from stadia.cli.main import run as run_command_line
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.predict.export import export_checkpoint
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import adapt_network, recipes
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes import RECIPES
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe

@@ -33,16 +33,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
-from stadia.checks.prediction_checks.prediction_verdict import check_focal_estimates
 from stadia.core.types import RIGHT, Camera
+from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.recordings import RecordingView
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
+from stadia.judge.depth.prediction_verdict import check_focal_estimates
 from stadia.predict.inputs import make_recording_input, open_inputs
-from stadia.predict.scale.receipt import measure_scale
-from stadia.predict.scale.sources import match_pair_depth
+from stadia.predict.receipt import measure_scale
+from stadia.scale.sources import match_pair_depth
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 

@@ -27,14 +27,14 @@ from scipy.stats import kendalltau
 from stadia.core.errors import StadiaError
 from stadia.core.types import RIGHT, Camera
 from stadia.data.config import CacheConfig, CameraConfig
+from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict_frames import predict_maps
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.predict.inputs import open_inputs
+from stadia.predict.predict_frames import predict_maps
 from stadia.predict.ranking import Candidate, View, rank_candidates
-from stadia.predict.scale.sources import match_pair_depth
+from stadia.scale.sources import match_pair_depth
 from stadia.sfm.map_video import map_video
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint

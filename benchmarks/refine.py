@@ -28,9 +28,9 @@ from scipy.spatial.transform import Rotation
 from stadia.data.config import CacheConfig, CameraConfig
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m
-from stadia.sfm.checking.image_matches import ImageMatches, match_images
+from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.map_video import map_video
-from stadia.sfm.refinement.pose_refinement import refine_poses
+from stadia.sfm.pose_refinement import refine_poses
 
 EVERY = {"walk": 3, "desk": 1, "kitchen": 4, "kitti": 2}
 """Of each recording, every EVERY-th image is taken."""

@@ -90,8 +90,8 @@ def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
 def load_epoch(path: str, cache: Path, *, step_s: float = 0.0, shard_gb: float = 1.0) -> tuple[float, int]:
     """Load an epoch in batches of 4, with a pause for each as a step would take; return the time and the samples."""
     from stadia.data.config import DatasetConfig
-    from stadia.data.loading.loader import Loader
-    from stadia.data.loading.samples import VideoSamples, open_split
+    from stadia.training.loading.loader import Loader
+    from stadia.training.loading.samples import VideoSamples, open_split
 
     config = DatasetConfig(
         path=path, height=64, width=96, cache={"folder": str(cache), "shard_gb": shard_gb}, shuffle_shards=4
@@ -140,8 +140,8 @@ class LoaderTrace:
 @contextmanager
 def trace_loader(latency_s: float) -> Iterator[LoaderTrace]:
     """Trace the loader, and add a latency to each transfer of a shard."""
-    from stadia.data.loading.samples import VideoSamples
     from stadia.data.sharded_dataset import ShardReader
+    from stadia.training.loading.samples import VideoSamples
 
     trace = LoaderTrace()
     real_packed, real_fetch, real_copy = VideoSamples.packed, ShardReader._fetch, ShardReader._copy
@@ -187,7 +187,7 @@ def simulate_epoch(reads: Sequence[Sequence[int]], latency_s: float, sample_s: f
     """
     import simpy
 
-    from stadia.data.loading.loader import AHEAD_SHARDS
+    from stadia.training.loading.loader import AHEAD_SHARDS
 
     environment = simpy.Environment()
     threads, copies, ahead = simpy.Resource(environment, AHEAD_SHARDS), dict[int, Any](), deque[tuple[Any, int]]()

@@ -21,9 +21,9 @@ import torch
 
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.align import umeyama
-from stadia.predict.scale.foreign_results import ForeignResult, open_result
-from stadia.predict.scale.positions import fit_positions
-from stadia.predict.scale.scale_result import find_images, measure_result
+from stadia.scale.foreign_results import ForeignResult, open_result
+from stadia.scale.positions import fit_positions
+from stadia.scale.scale_result import find_images, measure_result
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "kitti_odometry"
 HEIGHT_M, NOISE_M, FRAMES = 1.65, 1.0, 51

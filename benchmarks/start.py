@@ -24,7 +24,7 @@ from stadia.cli.main import app
 HELP_GOAL_S, GOAL_S = 0.3, 2.0
 RECIPE = "stadia.training.recipes.selfsup.recipe, stadia.predict.tasks"
 COMMANDS = {
-    "check": "stadia.predict.options, stadia.checks.preflight.preflight_runner",
+    "check": "stadia.predict.options, stadia.judge.recordings.preflight_runner",
     "predict": f"stadia.predict.tasks, {RECIPE}",
     "train": f"stadia.training.workflow, {RECIPE}",
     "torch alone": "torch",

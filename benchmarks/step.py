@@ -38,8 +38,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
-from stadia.geometry.camera import depth_from_inverse, intrinsics, resize_map, synthesize_views, warp_image
-from stadia.geometry.se3 import se3_exp
+from stadia.differentiable.view_synthesis import (
+    depth_from_inverse,
+    intrinsics,
+    resize_map,
+    synthesize_views,
+    warp_image,
+)
+from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.reprojection import TorchReprojector, photometric_residual
 from stadia.losses.selfsup_loss import SelfSupervisedLoss, edge_aware_smoothness

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from stadia.io.image_files import read_rgb
 from stadia.predict.network import Network, open_network
-from stadia.predict.scale.tape import TapeMeasurement, fit_tape
+from stadia.predict.tape import TapeMeasurement, fit_tape
 
 Array = NDArray[np.float64]
 

@@ -14,8 +14,9 @@ from collections import Counter
 import numpy as np
 from map import REAL
 
-from stadia.checks.prediction_checks import reduce_image
-from stadia.checks.prediction_checks.pair_measurements import (
+from stadia.data.open_dataset import open_recordings
+from stadia.judge.depth import reduce_image
+from stadia.judge.depth.pair_measurements import (
     MATCH_WIDTH,
     MeasuredPair,
     compare_pairs,
@@ -23,8 +24,7 @@ from stadia.checks.prediction_checks.pair_measurements import (
     match_images,
     measure_pair,
 )
-from stadia.checks.prediction_checks.prediction_verdict import MAX_DOUBTFUL_MATCH_ERROR, MAX_MATCH_ERROR
-from stadia.data.open_dataset import open_recordings
+from stadia.judge.depth.prediction_verdict import MAX_DOUBTFUL_MATCH_ERROR, MAX_MATCH_ERROR
 
 LATER = (4, 8)
 """Distances of the two frames of a pair."""

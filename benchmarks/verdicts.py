@@ -20,14 +20,14 @@ import cv2
 import numpy as np
 from map import REAL, Clip, from_recording
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import DepthScale, Recording
 from stadia.data.config import CameraConfig
+from stadia.data.frame_preparation import Frame
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map_folder, find_map_geometry
-from stadia.evaluation.frame_preparation import Frame
-from stadia.predict.scale.sources import match_pair_depth
+from stadia.judge.depth import TrainingRecord
 from stadia.predict.verdict import PredictionGate
+from stadia.scale.sources import match_pair_depth
 from stadia.sfm.map_video import map_video
 
 FRAMES = 10

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.data.config import CameraConfig
-from stadia.evaluation.frame_preparation import Frame
+from stadia.data.frame_preparation import Frame
 from stadia.predict.adapt_time import RECORD
 from stadia.sfm.frame_stream import open_stream
 from stadia.training.adapt import adapt_network

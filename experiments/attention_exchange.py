@@ -37,11 +37,11 @@ from torch.nn.functional import interpolate
 from stadia.core import seeds
 from stadia.core.types import Batch, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.predict_frames import make_predictor
-from stadia.geometry.camera import depth_from_inverse, resize
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.networks.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt
+from stadia.predict.predict_frames import make_predictor
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
 from stadia.training.recipes.base.build_recipe import list_exchanged

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera
 from stadia.data.video.video_map import find_map_geometry
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.networks.depth.unet import BaseNetwork
 from stadia.predict.inputs import open_inputs
 from stadia.training.recipes import load_predictor

@@ -35,10 +35,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.geometry.rasterizer import Silhouette, draw_silhouette
 from stadia.io.array_files import FileEntry
 from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, BopResult, read_targets, write_results
 from stadia.objectpose.data.bop_models import read_bop_json
+from stadia.synthetic.rendering.rasterizer import Silhouette, draw_silhouette
 
 WITHIN, TOLERANCE_M = 0.02, 0.015
 HALF_TURN, ASIDE = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)

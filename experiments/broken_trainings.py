@@ -33,12 +33,12 @@ import stadia.core.torchvision_operators  # noqa: F401
 from torch import Tensor
 
 from stadia import training
-from stadia.checks.catalog import find_root_cause
-from stadia.checks.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.data.config import CacheConfig
-from stadia.geometry.se3 import inverse
+from stadia.geometry.poses import inverse
 from stadia.io.atomic_files import write_text
+from stadia.judge.catalog import find_root_cause
+from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.losses.loss_report import LossReport
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds

@@ -41,7 +41,7 @@ from torch import Tensor
 from stadia import training
 from stadia.core.types import Camera, MapsPredictor, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import read_rgb
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector

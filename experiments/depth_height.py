@@ -26,8 +26,8 @@ from stadia.core.errors import GeometryError
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.ground.object_scale import OBJECT_DEPTHS, POOLS
-from stadia.predict.camera_height.config import CameraHeightConfig
-from stadia.predict.camera_height.depth_heights import measure_frame, pool_frames
+from stadia.scale.camera_height.config import CameraHeightConfig
+from stadia.scale.camera_height.depth_heights import measure_frame, pool_frames
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

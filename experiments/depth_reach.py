@@ -16,16 +16,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stadia.checks.loss_checks.init_checks import (
+from stadia.data.config import CacheConfig
+from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
+from stadia.training import recipes
+from stadia.training.loss_checks.init_checks import (
     MIN_OUT_OF_REACH_PX,
     check_stereo_depth_range,
     match_unlabeled_pairs,
     measure_range_excess_px,
 )
-from stadia.checks.loss_checks.training_start import TrainingStart
-from stadia.data.config import CacheConfig
-from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
-from stadia.training import recipes
+from stadia.training.loss_checks.training_start import TrainingStart
 from stadia.training.recipes.presets import preset_overrides
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 

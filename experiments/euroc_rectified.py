@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from real_stereo import semi_global_matching
 from torch import Tensor
 
-from stadia.checks.preflight.recording_survey import detect_features, match_features
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import warp_image
+from stadia.differentiable.view_synthesis import warp_image
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_files import read_rgb
+from stadia.judge.recordings.recording_survey import detect_features, match_features
 from stadia.losses.reprojection import photometric_residual
 
 PAIRS = 10

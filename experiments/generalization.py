@@ -44,7 +44,7 @@ from stadia.core import seeds
 from stadia.core.types import Batch, Camera, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import depth_from_inverse, resize, resize_map
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_map
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training import recipes
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe

@@ -20,8 +20,8 @@ from zero_shot import SAMPLES, open_sample
 
 from stadia.predict.network import open_network
 from stadia.predict.prediction import lift_pixel, measure_distance
-from stadia.predict.scale.depth_deviations import DepthDeviations
-from stadia.predict.scale.sources import POINT_DEVIATION
+from stadia.scale.depth_deviations import DepthDeviations
+from stadia.scale.sources import POINT_DEVIATION
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 IMAGES, PAIRS = 13, 25

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia import open_network
+from stadia.predict import receipt
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import PredictOptions
-from stadia.predict.scale import receipt
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 DETECTOR = REAL / "segmentation_model" / "yolox_nano.onnx"

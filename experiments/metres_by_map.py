@@ -23,7 +23,7 @@ from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map_geometry
 from stadia.predict.inputs import PredictionInput, open_inputs
-from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
+from stadia.predict.receipt import ScaledPredictor, measure_scale
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 

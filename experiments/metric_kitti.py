@@ -35,12 +35,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stadia import training
-from stadia.checks.finding import OnStop
 from stadia.core.types import Camera, Predictor
 from stadia.data.mask_files import attach_masks
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import backproject, depth_from_inverse, resize
+from stadia.differentiable.view_synthesis import backproject, depth_from_inverse, resize
 from stadia.geometry.ground.road_plane import fit_plane_ransac, road_pixel_heights
+from stadia.judge.finding import OnStop
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics import depth_metrics
 from stadia.training import recipes

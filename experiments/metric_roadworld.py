@@ -28,12 +28,12 @@ import numpy as np
 import torch
 
 from stadia import training
-from stadia.checks.finding import OnStop
 from stadia.core.types import LEFT, Predictor
 from stadia.data.height_priors import PRIORS
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import depth_from_inverse, resize, resize_camera
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.judge.finding import OnStop
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.synthetic.config import RoadWorldConfig

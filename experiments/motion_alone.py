@@ -30,29 +30,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.checks.preflight.recording_survey import (
+from stadia.core import seeds
+from stadia.core.types import Batch, Camera, Recording
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
+from stadia.data.frame_preparation import PreparedFrame, read_frames
+from stadia.data.open_dataset import open_recordings
+from stadia.evaluation.recording_scores import score_trajectory
+from stadia.geometry.poses import compose, inverse, rotation_angle_deg
+from stadia.io.trajectory_files import Trajectory
+from stadia.judge.recordings.recording_survey import (
     detect_features,
     estimate_motion,
     match_features,
     pixel_rays,
     triangulate,
 )
-from stadia.core import seeds
-from stadia.core.types import Batch, Camera, Recording
-from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
-from stadia.data.loading.loader import Loader
-from stadia.data.loading.samples import VideoSamples
-from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.predict_frames import FrameTensors, align_motion
-from stadia.evaluation.recording_scores import score_trajectory
-from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
-from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import PoseNet
+from stadia.predict.predict_frames import FrameTensors, align_motion
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
+from stadia.training.loading.loader import Loader
+from stadia.training.loading.samples import VideoSamples
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 

@@ -35,12 +35,12 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera, Predictor, Recording
 from stadia.data.config import CacheConfig
+from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.differentiable import direct_alignment
+from stadia.differentiable.view_synthesis import depth_from_inverse, inverse_from_depth, mirror
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.geometry.bundle_adjustment import direct_alignment
-from stadia.geometry.camera import depth_from_inverse, inverse_from_depth, mirror
-from stadia.geometry.se3 import compose, inverse, se3_exp, se3_log
+from stadia.geometry.poses import compose, inverse, se3_exp, se3_log
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.sfm.odometry.visual_odometry import track_camera

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from stadia.core.types import Predictor, Recording
+from stadia.data.frame_preparation import Frame, read_frames
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.trajectory_files import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment

@@ -19,7 +19,7 @@ import zero_shot
 from mesh_worlds import render_scene
 from numpy.typing import NDArray
 
-from stadia.evaluation.frame_preparation import Frame
+from stadia.data.frame_preparation import Frame
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 

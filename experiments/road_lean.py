@@ -27,7 +27,7 @@ from stadia.core.types import Predictor, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.camera import depth_from_inverse, resize
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.household_objects import (
     SHAPES,
     compute_footprint,
@@ -41,6 +40,7 @@ from stadia.synthetic.rendering.mesh import (
     make_tube,
     transform_mesh,
 )
+from stadia.synthetic.rendering.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.renderer import RenderedImage, StillRenderer, StillScene
 from stadia.synthetic.rendering.shading_kernels import SunLight
 from stadia.synthetic.rendering.surfaces import (

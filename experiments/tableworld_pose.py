@@ -42,9 +42,8 @@ from torch.nn import functional as F
 
 from stadia import training
 from stadia.core.types import Meta
-from stadia.data.loading.loader import Loader
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.se3 import (
+from stadia.geometry.poses import (
     quaternion_conjugate,
     quaternion_mean_by_segment,
     quaternion_multiply,
@@ -62,6 +61,7 @@ from stadia.objectpose.network import ObjectMaps
 from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels, image_objects
 from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.training import recipes
+from stadia.training.loading.loader import Loader
 from stadia.training.recipes.base.build_recipe import load_recipe
 
 COMPARED = (

@@ -32,14 +32,14 @@ from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 from torch.nn import functional
 
 from stadia.core.types import RIGHT, Camera, Predictor, Recording
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.metrics.depth_metrics import sparsification, spearman
 from stadia.networks import encoders
 from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.objectpose.data.bop import BopImages
 from stadia.predict.inputs import open_inputs
-from stadia.predict.scale.sources import match_pair_depth
+from stadia.scale.sources import match_pair_depth
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import make_network_recipe, open_network_checkpoint
 

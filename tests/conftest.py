@@ -164,7 +164,7 @@ def describe_checked_data(recordings: Any, splits: Any, *, one_camera: Any, seco
 @pytest.fixture(scope="session", autouse=True)
 def _check_equal_data_once() -> Iterator[None]:
     """Most trainings have the same few recordings: each process checks them once, until a file of them changes."""
-    from stadia.checks.finding import Finding
+    from stadia.judge.finding import Finding
     from stadia.training.recipes.base import video_data
 
     check, found = video_data.run_preflight, dict[bytes, list[Finding]]()

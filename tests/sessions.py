@@ -4,9 +4,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import Predictor, no_progress
 from stadia.evaluation.predictions_folder import Predictions, Provenance
+from stadia.judge.depth import TrainingRecord
 from stadia.predict.describe import describe, describe_closing
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network

@@ -21,10 +21,10 @@ from tests.objectpose.data.conftest import write_bop
 from torch import nn
 
 from stadia.cli.main import run as run_command_line
-from stadia.evaluation.exported_network import ExportDescription
-from stadia.evaluation.network_export import ExportComparison, export_onnx
-from stadia.predict.export import describe_export
+from stadia.predict.exported_network import ExportDescription
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.export import describe_export
+from stadia.training.prediction.network_export import ExportComparison, export_onnx
 from stadia.training.recipes.base.build_recipe import load_recipe
 
 CAMERA = ("data.camera.focal_px=120",)

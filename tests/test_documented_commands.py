@@ -146,7 +146,7 @@ def test_a_line_runs_as_printed(
     if "--depth drive-depth" in line:
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
     # Few of the steps that fit, and more minutes than a busy machine needs.
-    monkeypatch.setattr("stadia.predict.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.training.prediction.export.export_onnx", export_at_training_size)
     monkeypatch.setattr("stadia.training.time_budget.PLANNED_STEPS", 0.0009)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.source_trees import list_nodes
 
-from stadia.checks.machine_check import EXTRAS
+from stadia.cli.machine_check import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

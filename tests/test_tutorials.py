@@ -117,7 +117,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         timed = Trajectory(np.stack([pose(index) for index in range(6)]), np.arange(6) / 2)
         write_tum_trajectory(tmp_path / name.replace(".", "-tum."), timed)
     (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
-    monkeypatch.setattr("stadia.predict.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.training.prediction.export.export_onnx", export_at_training_size)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -193,10 +193,10 @@ def test_the_loss_of_the_reader_is_checked(folder: Path) -> None:
     """As it is, nothing is found. With a term that has a unit, the checks of the same class find it."""
     from rich.console import Console
 
-    from stadia.checks.loss_checks.loss_case import LossCase
-    from stadia.checks.loss_checks.loss_check_runner import check_losses
-    from stadia.checks.loss_checks.loss_properties import check_relief
     from stadia.training import recipes
+    from stadia.training.loss_checks.loss_case import LossCase
+    from stadia.training.loss_checks.loss_check_runner import check_losses
+    from stadia.training.loss_checks.loss_properties import check_relief
 
     page: dict[str, Any] = {"__name__": "train_mine"}
     exec(compile(read_python("train-with-your-loss")[0], "train_mine.py", "exec"), page)

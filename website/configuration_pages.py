@@ -21,7 +21,7 @@ def write_configuration() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
     from stadia.objectpose.config import TableWorldConfig
     from stadia.overlay.config import CutoutConfig, OverlayDataConfig
-    from stadia.predict.camera_height.config import CameraHeightConfig
+    from stadia.scale.camera_height.config import CameraHeightConfig
     from stadia.synthetic.config import RoadWorldConfig
     from stadia.training.recipes import CONFIGS
     from stadia.training.studies.config import StudyConfig

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stadia.checks.catalog import CATALOG, Entry
-from stadia.checks.finding import Family
+from stadia.judge.catalog import CATALOG, Entry
+from stadia.judge.finding import Family
 from website.markdown_text import escape, table
 
 INTRODUCTION = """\

@@ -21,9 +21,9 @@ from typing import Any
 LIBRARIES = """
     av cv2 numba numpy safetensors.torch scipy.optimize scipy.spatial scipy.stats matplotlib.figure
     rich.progress torch torch.utils.tensorboard stadia.networks.encoders lightning_fabric stadia.cli.main
-    stadia.cli.train stadia.training.recipes stadia.predict.camera_height stadia.training.demo stadia.data.formats.kitti
+    stadia.cli.train stadia.training.recipes stadia.scale.camera_height stadia.training.demo stadia.data.formats.kitti
     stadia.data.open_dataset stadia.data.formats.euroc stadia.data.formats.rgbd_cameras
-    stadia.checks.preflight.preflight_runner stadia.losses.cpu.fused_reprojector
+    stadia.judge.recordings.preflight_runner stadia.losses.cpu.fused_reprojector
     stadia.training.workflow stadia.training.recipes.selfsup.recipe
     stadia.report.report_page
 """

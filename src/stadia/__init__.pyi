@@ -1,7 +1,9 @@
 """Public names; `__init__.py` loads a module when one of its names is used."""
 
-from .checks.preflight.preflight_runner import check_data as check
 from .core.errors import StadiaError as StadiaError
+from .judge.reconstructions.check_reconstruction import check_reconstruction as check_reconstruction
+from .judge.reconstructions.refine_reconstruction import refine_reconstruction as refine_reconstruction
+from .judge.recordings.preflight_runner import check_data as check
 from .predict.network import Network as Network
 from .predict.network import open_network as open_network
 from .predict.options import EvaluateOptions as EvaluateOptions
@@ -9,10 +11,8 @@ from .predict.options import PredictOptions as PredictOptions
 from .predict.prediction import Prediction as Prediction
 from .predict.tasks import Evaluation as Evaluation
 from .predict.tasks import evaluate as evaluate
-from .sfm.checking.check_reconstruction import check_reconstruction as check_reconstruction
 from .sfm.map_video import MappedVideo as MappedVideo
 from .sfm.map_video import map_video as map_video
-from .sfm.refinement.refine_reconstruction import refine_reconstruction as refine_reconstruction
 from .training.adapt import Adaptation as Adaptation
 from .training.adapt import adapt_network as adapt
 from .training.recipes import configure as configure

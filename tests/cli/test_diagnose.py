@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stadia.checks.catalog import make_finding
-from stadia.checks.finding import Severity, write_findings
-from stadia.checks.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
 from stadia.cli.main import app
 from stadia.io.run_facts import JudgedTraining
+from stadia.judge.catalog import make_finding
+from stadia.judge.depth import FrameMeasurements, TrainingRecord, judge_measurements
+from stadia.judge.finding import Severity, write_findings
 from stadia.predict.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.training.loop.run_folder import Run
 

@@ -1,6 +1,6 @@
 """`stadia explain` prints an entry, a family, or the families of the catalog."""
 
-from stadia.checks.catalog import CATALOG
+from stadia.judge.catalog import CATALOG
 
 
 def test_a_code_is_explained_in_all_its_parts(stadia) -> None:

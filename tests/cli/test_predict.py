@@ -15,15 +15,16 @@ import pytest
 from tests.refusals import refuses
 from tests.sessions import write_bare
 
-from stadia.checks.catalog import make_finding
-from stadia.checks.finding import Severity
-from stadia.checks.prediction_checks import PredictionVerdict, Verdict
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame
+from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.io.trajectory_formats import read_kitti_trajectory
+from stadia.judge.catalog import make_finding
+from stadia.judge.depth import PredictionVerdict
+from stadia.judge.finding import Severity
+from stadia.judge.verdict import Verdict
 from stadia.predict import verdict
 from stadia.predict.inputs import add_training_options, open_inputs
 from stadia.predict.options import take_default_network

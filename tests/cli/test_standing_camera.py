@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from stadia.cli.main import app
 from stadia.core.errors import DataError
-from stadia.data.loading.samples import VideoSamples
 from stadia.data.open_dataset import open_recordings
+from stadia.training.loading.samples import VideoSamples
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from stadia.checks.finding import OnStop
 from stadia.cli.train import resolve_recipe
 from stadia.core.config import list_keys
 from stadia.core.config_help import describe_keys
+from stadia.judge.finding import OnStop
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import CONFIGS

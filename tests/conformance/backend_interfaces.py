@@ -12,9 +12,9 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
-from stadia.evaluation.backends import PRECISIONS, TORCH, BackendChoice, check_backend
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.predict.backends import PRECISIONS, TORCH, BackendChoice, check_backend
+from stadia.predict.exported_network import ExportDescription, ExportedNetwork
 
 MADE_BY = Provenance(recipe="three", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.from_provenance(

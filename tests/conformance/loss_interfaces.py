@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stadia.checks.loss_checks.loss_case import HEIGHT_M, make_flat_road
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import KnownHeights
 from stadia.overlay.config import OverlayLossConfig
 from stadia.overlay.losses import OverlayComparison
+from stadia.training.loss_checks.loss_case import HEIGHT_M, make_flat_road
 
 
 def smoothness(name: str, part: Any, folder: Path) -> None:

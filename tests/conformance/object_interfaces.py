@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError
-from stadia.geometry.se3 import quaternion_multiply, se3_exp
+from stadia.geometry.poses import quaternion_multiply, se3_exp
 from stadia.geometry.segments import segment_means, segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.objectpose.boxes import Symmetry

@@ -27,9 +27,6 @@ from tests.refusals import refuses
 from torch import Tensor
 
 import stadia
-from stadia.checks.catalog import CATALOG, NotChecked
-from stadia.checks.finding import Severity
-from stadia.checks.preflight.recording_survey import RecordingSurvey
 from stadia.cli.data import WING_COMMANDS
 from stadia.cli.list_parts import PART_KINDS
 from stadia.core.errors import ConfigError, StadiaError
@@ -37,15 +34,18 @@ from stadia.core.registry import Registry
 from stadia.core.types import Camera, DepthScale, Prediction, Recording
 from stadia.data import IMAGE_LAYOUTS
 from stadia.data.config import SourceOptions
-from stadia.evaluation.predict_frames import FrameTensors
+from stadia.differentiable.view_synthesis import synthesize_views
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
-from stadia.geometry.camera import synthesize_views
+from stadia.judge.catalog import CATALOG, NotChecked
+from stadia.judge.finding import Severity
+from stadia.judge.recordings.recording_survey import RecordingSurvey
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.networks import DEPTH_NETWORK_CONFIGS
 from stadia.objectpose.losses import bounded_log
 from stadia.predict import TASKS
+from stadia.predict.predict_frames import FrameTensors
 from stadia.report.run_files import metric_label
 from stadia.training.loop.callbacks import Logger
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from stadia.core import matrix_products
-from stadia.core.matrix_products import ROUNDING, choose_matrix_products, find_product_error
+from stadia.differentiable import matrix_products
+from stadia.differentiable.matrix_products import ROUNDING, choose_matrix_products, find_product_error
 
 
 @pytest.fixture

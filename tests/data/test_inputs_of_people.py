@@ -16,7 +16,7 @@ from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.photo_lens import describe_crop, read_lens
 from stadia.data.lens_distortion import EQUIDISTANT, FITS, FOV, RADTAN, fit_camera
 from stadia.data.video.video_camera import find_layout, fit_to_size
-from stadia.geometry.numpy_camera import Intrinsics
+from stadia.geometry.cameras import Intrinsics
 from stadia.io.image_files import read_image_header, read_rgb
 from stadia.io.video_decoding import describe_display, stream_video
 

@@ -9,10 +9,10 @@ from mapped_images import FOCAL, FRAMES, STEP, WALL, H, W, write_images, write_m
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.data.loading.samples import make_map_labels
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX, MapGeometry
 from stadia.data.video.video_map import HEIGHTS_AHEAD, find_map, find_map_folder, find_map_geometry
+from stadia.training.loading.samples import make_map_labels
 
 
 @pytest.fixture

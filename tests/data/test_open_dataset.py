@@ -19,7 +19,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat, open_recordings
 from stadia.data.recordings import ImageRecording
-from stadia.geometry.numpy_camera import Intrinsics
+from stadia.geometry.cameras import Intrinsics
 from stadia.io.image_files import list_images
 
 OneLine = Callable[..., None]

@@ -12,7 +12,6 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.data.config import CameraConfig, DatasetConfig, SourceOptions, SplitConfig
-from stadia.data.loading.samples import VideoSamples, open_split
 from stadia.data.open_dataset import (
     detect_format,
     open_recordings,
@@ -23,6 +22,7 @@ from stadia.data.open_dataset import (
 )
 from stadia.data.surveys import format_table, summarize_survey, survey_videos
 from stadia.data.video.video_list import read_entries
+from stadia.training.loading.samples import VideoSamples, open_split
 
 OneLine = Callable[..., None]
 CAMERA = {"horizontal_fov_deg": 67.0}

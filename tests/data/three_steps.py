@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.data.open_dataset import sample_recordings
+from stadia.judge.recordings.preflight_runner import run_preflight
 from stadia.training.loop.callbacks import read_rows
 
 SMALL = (

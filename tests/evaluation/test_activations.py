@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Camera
-from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.plots.activations import (
+from stadia.data.frame_preparation import Frame
+from stadia.training.prediction.activations import (
     record_activations,
     select_blocks,
     select_channels,
@@ -124,7 +124,7 @@ def test_what_compares_two_images_is_shown_each_with_the_one_before(
 ) -> None:
     titles: list[list[str]] = []
     monkeypatch.setattr(
-        "stadia.evaluation.plots.activations.compose_image_sheet",
+        "stadia.training.prediction.activations.compose_image_sheet",
         lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8),
     )
     write_activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_checkpoints_become_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pyt
         step = int(path.stem.partition("-")[2])
         return SimpleNamespace(header=SimpleNamespace(step=step), scale=step / 300)
 
-    monkeypatch.setattr("stadia.evaluation.plots.activations.Checkpoint", SimpleNamespace(open=open_checkpoint))
+    monkeypatch.setattr("stadia.training.prediction.activations.Checkpoint", SimpleNamespace(open=open_checkpoint))
 
     def open_network(checkpoint: SimpleNamespace) -> tuple[nn.Module, SimpleNamespace]:
         opened.append(checkpoint.header.step)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stadia.evaluation.frame_preparation import run_ahead, run_behind
+from stadia.data.frame_preparation import run_ahead, run_behind
 
 
 def test_items_come_in_order_and_their_error_after_them() -> None:

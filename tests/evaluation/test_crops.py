@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, Camera, DepthScale
+from stadia.data.frame_preparation import read_frames
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
-from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.point_clouds import color_points
-from stadia.evaluation.predict_frames import align_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
-from stadia.geometry.camera import intrinsics
 from stadia.io.depth_files import read_depth_map
+from stadia.predict.predict_frames import align_motion, predict_to_folder, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123", motion="network")
 SIZE = (375, 1242)

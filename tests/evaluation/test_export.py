@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation.exported_network import ExportDescription
-from stadia.evaluation.network_export import DESCRIPTION, _compute_same_padding, export_torch
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.predict.exported_network import ExportDescription
+from stadia.training.prediction.network_export import DESCRIPTION, _compute_same_padding, export_torch
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.from_provenance(

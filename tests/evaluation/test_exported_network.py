@@ -15,17 +15,17 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation.exported_network import (
+from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.predictions_folder import Predictions, Provenance
+from stadia.io.image_io import write_image
+from stadia.networks.depth.depth_network import compute_focal_ratio
+from stadia.predict.exported_network import (
     ExportDescription,
     ExportedNetwork,
     TrainingCamera,
     stream_exported_predictions,
 )
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.evaluation.predict_frames import align_motion, stream_predictions
-from stadia.evaluation.predictions_folder import Predictions, Provenance
-from stadia.io.image_io import write_image
-from stadia.networks.depth.depth_network import compute_focal_ratio
+from stadia.predict.predict_frames import align_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))

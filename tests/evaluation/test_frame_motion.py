@@ -9,10 +9,10 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation import predict_frames
-from stadia.evaluation.predict_frames import FrameTensors
-from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
-from stadia.geometry.camera import inverse_from_depth
+from stadia.differentiable.direct_alignment import DirectAlignment
+from stadia.differentiable.view_synthesis import inverse_from_depth
+from stadia.predict import predict_frames
+from stadia.predict.predict_frames import FrameTensors
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

@@ -11,14 +11,14 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import read_frames
 from stadia.evaluation import image_score
-from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.image_score import score_image
-from stadia.evaluation.predict_frames import predict_motion, stream_predictions
 from stadia.evaluation.predictions_folder import Predictions, PredictionsRecord, Provenance, write_predictions
 from stadia.evaluation.protocols import find_protocol
 from stadia.io import trajectory_formats
 from stadia.io.trajectory_formats import read_trajectory
+from stadia.predict.predict_frames import predict_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 

@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 
 from stadia.core.types import DepthScale
+from stadia.differentiable import view_synthesis as cameras
 from stadia.evaluation.plots.charts import (
     BAD,
     GOOD,
@@ -22,7 +23,6 @@ from stadia.evaluation.plots.charts import (
 from stadia.evaluation.plots.colormaps import describe_depth_range
 from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_image_verdict, write_video_verdict
 from stadia.evaluation.point_clouds import PlyWriter, write_cloud_verdict
-from stadia.geometry import camera as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.io.image_io import write_image
 from stadia.io.video_decoding import stream_video

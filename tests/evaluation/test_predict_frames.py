@@ -18,17 +18,17 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import Frame, read_frames
 from stadia.data.ignored_regions import IgnoringRecording
 from stadia.evaluation.depth_score import average_depths, score_mean_depth
-from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.plots.videos import SCALE_PX, draw_side_by_side, estimate_frame_rate_hz, open_side_by_side_video
 from stadia.evaluation.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
-from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
 from stadia.io.trajectory_formats import read_kitti_trajectory, read_trajectory
+from stadia.predict.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]

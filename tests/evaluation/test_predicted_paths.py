@@ -11,20 +11,14 @@ import torch
 from matplotlib.figure import Figure
 
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation.frame_preparation import read_frames
+from stadia.data.frame_preparation import read_frames
+from stadia.differentiable.direct_alignment import DirectAlignment
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.predict_frames import (
-    FrameMotion,
-    FrameTensors,
-    align_motion,
-    predict_to_folder,
-    stream_predictions,
-)
 from stadia.evaluation.predictions_folder import Predictions, Provenance
-from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
-from stadia.geometry.camera import intrinsics
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines
+from stadia.predict.predict_frames import FrameMotion, FrameTensors, align_motion, predict_to_folder, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -104,7 +98,7 @@ def test_an_alignment_that_turns_back_is_repeated_from_the_motion_before(
         return DirectAlignment(T, one, 0 * one, one, one * (residual if is_again else 0.14))
 
     pairs: list[bool] = []
-    monkeypatch.setattr("stadia.evaluation.predict_frames.align_direct", align)
+    monkeypatch.setattr("stadia.predict.predict_frames.align_direct", align)
     network = red_reader()
     network.T_next_now = lambda now, *_: torch.eye(4, dtype=torch.float64).repeat(len(now), 1, 1)
     *_, before, last = stream_predictions(network, read_frames(drive(5)), align_motion)
@@ -125,7 +119,7 @@ def test_motions_that_no_alignment_confirms_are_counted(
         return DirectAlignment(start, one, 0 * one, one * (0.9 if len(pairs) <= 3 else 0.1), 0.1 * one)
 
     pairs: list[int] = []
-    monkeypatch.setattr("stadia.evaluation.predict_frames.align_direct", align)
+    monkeypatch.setattr("stadia.predict.predict_frames.align_direct", align)
     network = red_reader()
     network.T_next_now = lambda now, *_: torch.eye(4, dtype=torch.float64).repeat(len(now), 1, 1)
     found = {}

@@ -10,7 +10,7 @@ from tests.refusals import refuses
 from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale
 from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol
-from stadia.geometry.numpy_camera import crop_window
+from stadia.geometry.cameras import crop_window
 from stadia.metrics import METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "protocols.md"

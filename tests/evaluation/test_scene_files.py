@@ -11,8 +11,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation import point_clouds
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.point_clouds import (
     MAX_FRAMES,
     CloudFrames,
@@ -21,7 +21,7 @@ from stadia.evaluation.point_clouds import (
     open_glb_file,
     open_rerun_file,
 )
-from stadia.geometry.numpy_camera import CropWindow, centered_K
+from stadia.geometry.cameras import CropWindow, centered_K
 
 HEIGHT, WIDTH = 24, 40
 

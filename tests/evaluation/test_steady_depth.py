@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import DepthScale
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.evaluation.steady_depth import measure_frame_flicker, steady_frames
-from stadia.geometry.numpy_camera import CropWindow
+from stadia.geometry.cameras import CropWindow
+from stadia.judge.depth import TrainingRecord
 from stadia.predict.describe import verdict_lines
 from stadia.predict.verdict import PredictionGate
 

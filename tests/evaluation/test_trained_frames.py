@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stadia.data.frame_preparation import frame_name
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import frame_name
 from stadia.io.image_files import hash_file, join_hashes
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.io.video_decoding import hash_video

@@ -11,10 +11,10 @@ from scipy.stats import spearmanr
 from tests.evaluation.test_depth_score import score
 
 from stadia.core.types import Camera, DepthScale, PredictedMaps
-from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.predict_frames import predict_to_folder
+from stadia.data.frame_preparation import Frame
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.depth_files import list_arrays, write_depth_map
+from stadia.predict.predict_frames import predict_to_folder
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]

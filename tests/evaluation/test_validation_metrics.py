@@ -13,7 +13,7 @@ from stadia.evaluation.image_score import (
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.geometry.se3 import from_rotation_translation, inverse, so3_exp
+from stadia.geometry.poses import from_rotation_translation, inverse, so3_exp
 from stadia.metrics.trajectory_metrics import motion_components
 
 

@@ -253,7 +253,7 @@ def _read_split(path: Path) -> None:
 
 
 def _read_findings(path: Path) -> None:
-    from stadia.checks.finding import read_valid_findings
+    from stadia.judge.finding import read_valid_findings
 
     for error in read_valid_findings(path)[1]:
         _check_message(str(error))

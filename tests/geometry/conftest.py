@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.geometry import camera as cameras
-from stadia.geometry.se3 import se3_exp
+from stadia.differentiable import view_synthesis as cameras
+from stadia.geometry.poses import se3_exp
 
 sys.path.insert(0, str(Path(__file__).parent))  # traffic, which the importlib mode of pytest does not find
 

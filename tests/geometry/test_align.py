@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry import align, se3
+from stadia.geometry import align
+from stadia.geometry import poses as se3
 from stadia.geometry.align import umeyama_ransac
-from stadia.geometry.se3 import so3_exp
+from stadia.geometry.poses import so3_exp
 
 F64 = torch.float64
 

@@ -13,10 +13,10 @@ from torch.testing import assert_close
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.data.config import DataConfig
-from stadia.geometry import camera, numpy_camera
-from stadia.geometry import camera as cameras
-from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
-from stadia.geometry.se3 import so3_log
+from stadia.differentiable import view_synthesis as cameras
+from stadia.geometry import cameras as numpy_camera
+from stadia.geometry.cameras import IMAGE_CROPS, crop_window
+from stadia.geometry.poses import so3_log
 
 DTYPES = [(torch.float32, 2e-4), (torch.float64, 1e-10)]  # pixels: two steps of float32 at 1242
 
@@ -198,7 +198,7 @@ def test_an_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[i
     image = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
     planar = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    expected, lens = camera.resize(planar, Camera(torch.from_numpy(K), *before), *after)
+    expected, lens = cameras.resize(planar, Camera(torch.from_numpy(K), *before), *after)
     resized = numpy_camera.resize_to_planar(image, *after)
     assert resized.dtype == np.float32
     np.testing.assert_allclose(resized, expected[0], atol=1e-6)
@@ -216,7 +216,7 @@ def test_a_large_image_is_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_lens_has_the_same_K() -> None:
     focal = numpy_camera.focal_px_from_fov(70, 640)
     np.testing.assert_allclose(
-        numpy_camera.centered_K(focal, 192, 640), camera.from_field_of_view(70, height=192, width=640).K
+        numpy_camera.centered_K(focal, 192, 640), cameras.from_field_of_view(70, height=192, width=640).K
     )
     assert numpy_camera.focal_px_from_lens(24, 36, 150) == 100
 

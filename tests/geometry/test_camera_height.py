@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.ground.camera_height import (
     BoxedObjects,
     ObjectStatus,

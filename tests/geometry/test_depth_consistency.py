@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.evaluation.steady_depth import DepthView, measure_flicker, steady_depth, warped_log_ratio
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.cameras import centered_K, focal_px_from_fov
 
 K = centered_K(focal_px_from_fov(80, 48), 24, 48)
 STEP_M = 0.5

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.camera import (
+from stadia.differentiable.view_synthesis import (
     depth_from_inverse,
     init_depth_bias,
     inverse_from_depth,

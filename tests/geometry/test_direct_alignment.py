@@ -10,12 +10,12 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry import camera as cameras
-from stadia.geometry import se3
-from stadia.geometry.bundle_adjustment import direct_alignment
-from stadia.geometry.bundle_adjustment.alignment_kernels import find_variance
-from stadia.geometry.bundle_adjustment.direct_alignment import _exponential, _Pair, align_direct
-from stadia.geometry.camera import reproject
+from stadia.differentiable import direct_alignment
+from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable.alignment_kernels import find_variance
+from stadia.differentiable.direct_alignment import _exponential, _Pair, align_direct
+from stadia.differentiable.view_synthesis import reproject
+from stadia.geometry import poses as se3
 
 F64 = torch.float64
 CAMERA = cameras.intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)

@@ -7,9 +7,9 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.numpy_camera import centered_K
+from stadia.geometry.cameras import centered_K
 from stadia.predict.prediction import measure_distance
-from stadia.predict.scale.depth_deviations import REACH, DepthDeviations
+from stadia.scale.depth_deviations import REACH, DepthDeviations
 
 K = centered_K(80.0, 48, 64)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.ground import horizon
 from stadia.geometry.ground import horizon as hr
 from stadia.geometry.ground.horizon import fit_object_horizon
-from stadia.geometry.se3 import so3_exp
+from stadia.geometry.poses import so3_exp
 from stadia.geometry.segments import segments_from_instances
 
 F64 = torch.float64

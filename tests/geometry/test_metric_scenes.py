@@ -15,7 +15,7 @@ from traffic import Scene, View, camera_height, kitti_camera, see, street
 from stadia.geometry.align import masked_median
 from stadia.geometry.ground import horizon, road_plane
 from stadia.geometry.ground import horizon as hr
-from stadia.geometry.se3 import so3_exp
+from stadia.geometry.poses import so3_exp
 from stadia.geometry.segments import Segments, segment_quantiles, segments_from_instances
 
 F64 = torch.float64

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry import se3
-from stadia.geometry.bundle_adjustment import photometric_residuals as direct
-from stadia.geometry.bundle_adjustment.photometric_residuals import (
+from stadia.differentiable import photometric_residuals as direct
+from stadia.differentiable.photometric_residuals import (
     HostPoints,
     Observations,
     PhotometricResiduals,
@@ -17,7 +16,8 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
     WindowFrames,
     compute_stereo_residuals,
 )
-from stadia.geometry.camera import intrinsics, pixel_grid
+from stadia.differentiable.view_synthesis import intrinsics, pixel_grid
+from stadia.geometry import poses as se3
 
 F64 = torch.float64
 CAMERA = intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)

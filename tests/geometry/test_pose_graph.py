@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.pose_graph import (
+from stadia.differentiable.pose_graph import (
     PoseEdges,
     interpolate_similarity,
     make_similarity,
     solve_pose_graph,
     split_similarity,
 )
-from stadia.geometry.se3 import compose, inverse, se3_exp
+from stadia.geometry.poses import compose, inverse, se3_exp
 
 F64 = torch.float64
 COUNT = 40

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.geometry.rasterizer import NO_TRIANGLE, RasterCamera, compute_depth_and_normals, rasterize_triangles
 from stadia.synthetic.rendering.mesh import make_sheet
+from stadia.synthetic.rendering.rasterizer import (
+    NO_TRIANGLE,
+    RasterCamera,
+    compute_depth_and_normals,
+    rasterize_triangles,
+)
 
 LENS = RasterCamera(fx=90.0, fy=80.0, cx=61.3, cy=20.7, height=48, width=128, samples=3)
 RAY = np.stack(np.meshgrid((np.arange(128) - LENS.cx) / LENS.fx, (np.arange(48) - LENS.cy) / LENS.fy), -1)

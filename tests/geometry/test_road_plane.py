@@ -7,10 +7,10 @@ from torch.testing import assert_close
 from traffic import Car, Scene, camera_height, kitti_camera, see
 
 from stadia.core.types import Camera
-from stadia.geometry import camera as cameras
-from stadia.geometry.camera import depth_to_points
+from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable.view_synthesis import depth_to_points
 from stadia.geometry.ground import road_plane
-from stadia.geometry.se3 import so3_exp, transform
+from stadia.geometry.poses import so3_exp, transform
 from stadia.geometry.segments import segments_from_instances
 
 F64 = torch.float64

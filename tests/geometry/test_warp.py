@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry import camera as cameras
-from stadia.geometry import se3
-from stadia.geometry.camera import inside_frame, sample_image, synthesize_views, warp_image
+from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable.view_synthesis import inside_frame, sample_image, synthesize_views, warp_image
+from stadia.geometry import poses as se3
 
 F64 = torch.float64
 

@@ -8,17 +8,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry import se3
-from stadia.geometry.bundle_adjustment import photometric_residuals as direct
-from stadia.geometry.bundle_adjustment import window_solver as bundles
-from stadia.geometry.bundle_adjustment.photometric_residuals import (
-    HostPoints,
-    Observations,
-    VirtualStereo,
-    WindowFrames,
-)
-from stadia.geometry.bundle_adjustment.window_solver import MarginalPrior, MotionFactors, WindowProblem
-from stadia.geometry.camera import inverse_intrinsics, pixel_grid
+from stadia.differentiable import photometric_residuals as direct
+from stadia.differentiable import window_solver as bundles
+from stadia.differentiable.photometric_residuals import HostPoints, Observations, VirtualStereo, WindowFrames
+from stadia.differentiable.view_synthesis import inverse_intrinsics, pixel_grid
+from stadia.differentiable.window_solver import MarginalPrior, MotionFactors, WindowProblem
+from stadia.geometry import poses as se3
 
 F64 = torch.float64
 K = torch.tensor([[60.0, 0, 59.5], [0, 60, 35.5], [0, 0, 1]], dtype=F64)

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.ground import road_plane
 
 KITTI = (371.2, 368.64, 320.0, 96.0, 192, 640)  # fx, fy, cx, cy, height, width

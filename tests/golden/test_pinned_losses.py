@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.geometry.se3 import se3_exp
+from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojector, TorchReprojector

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.checks.loss_checks.video_cases import PlaneScene, render_plane
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
-from stadia.geometry.camera import synthesize_views
-from stadia.geometry.se3 import se3_exp
+from stadia.differentiable.view_synthesis import synthesize_views
+from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.loop.config import OptimizerConfig
 from stadia.training.loop.recipe import build_optimizer
+from stadia.training.loss_checks.video_cases import PlaneScene, render_plane
 
 pytestmark = pytest.mark.gpu
 

@@ -43,7 +43,7 @@ ALLOWED = {
     "cli/output.py:typer.echo": "without control characters",
     "io/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "core/memory.py:read_text": "files of the kernel about this process",
-    "checks/catalog/__init__.py:read_text": "the catalog of findings ships with the package",
+    "judge/catalog/__init__.py:read_text": "the catalog of findings ships with the package",
     "report/run_files.py:read_text": "the labels ship with the package",
     "web/server.py:read_text": "the page and its style sheets ship with the package",
     "training/loop/run_folder.py:json.loads": "a copy of values as JSON has them",
@@ -55,7 +55,7 @@ ALLOWED = {
     "training/loop/processes.py:json.loads": "facts that the processes of one training exchange",
     "web/drops.py:zipfile.ZipFile": "an upload whose members and sizes are limited; an archive that is written",
     "web/gallery_routes.py:zipfile.ZipFile": "an archive that is written",
-    "predict/scale/grammar.py:csv.reader": "rows without a header, of text that read_text read",
+    "scale/grammar.py:csv.reader": "rows without a header, of text that read_text read",
 }
 
 

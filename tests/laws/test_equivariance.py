@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.types import Camera
-from stadia.geometry import camera as cameras
-from stadia.geometry import se3
-from stadia.geometry.camera import reproject, warp_image
+from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable.view_synthesis import reproject, warp_image
+from stadia.geometry import poses
 
 H, W = 27, 45
 
@@ -21,7 +21,7 @@ def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
     camera = cameras.intrinsics(40.0, 37.0, 20.3, 14.8, height=H, width=W)
     source_camera = cameras.intrinsics(43.0, 45.0, 24.3, 12.2, height=H, width=W)
     twist = torch.tensor([[0.2, -0.1, 0.3, 0.02, -0.05, 0.03], [-0.5, 0, 0, 0, 0.04, -0.02]], dtype=torch.float64)
-    return source, depth, camera, source_camera, se3.se3_exp(twist)
+    return source, depth, camera, source_camera, poses.se3_exp(twist)
 
 
 def test_mirror(scene):
@@ -31,12 +31,12 @@ def test_mirror(scene):
         cameras.mirror(source, source_camera)[0],
         *cameras.mirror(depth, camera),
         cameras.mirror_camera(source_camera),
-        se3.mirror_x(T),
+        poses.mirror_x(T),
     )
     assert_close(mirrored, image.flip(-1))
     assert_close(mirrored_valid, valid.flip(-1))
     forgotten, _ = warp_image(
-        source.flip(-1), depth.flip(-1), camera, source_camera, se3.mirror_x(T)
+        source.flip(-1), depth.flip(-1), camera, source_camera, poses.mirror_x(T)
     )  # K left as it was
     assert (forgotten - image.flip(-1)).abs().max() > 0.1
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry import camera as cameras
-from stadia.geometry.camera import synthesize_views, warp_image
+from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable.view_synthesis import synthesize_views, warp_image
 
 SIZES = [(192, 640), (37, 53), (375, 1242), (36, 53), (37, 54), (2, 2), (1, 1), (1, 9)]
 DEPTHS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -65,5 +65,5 @@ def classic_mistake(image: Tensor, pixels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("height", "width"), SIZES[:5])
 def test_a_wrong_sampler_breaks_the_law(monkeypatch, height, width):
-    monkeypatch.setattr("stadia.geometry.camera.sample_image", classic_mistake)
+    monkeypatch.setattr("stadia.differentiable.view_synthesis.sample_image", classic_mistake)
     assert deviation(height, width) > 0.1

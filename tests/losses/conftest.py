@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.checks.loss_checks.video_cases import PlaneScene, apply_exposures, render_plane
 from stadia.core.types import Prediction
-from stadia.geometry.se3 import se3_exp
+from stadia.geometry.poses import se3_exp
+from stadia.training.loss_checks.video_cases import PlaneScene, apply_exposures, render_plane
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))  # traffic: ray-cast roads
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.geometry.camera import depth_from_inverse, reproject
-from stadia.geometry.se3 import se3_exp
+from stadia.differentiable.view_synthesis import depth_from_inverse, reproject
+from stadia.geometry.poses import se3_exp
 from stadia.losses.cpu import reprojection_kernels
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 from traffic import Car, Scene, kitti_camera, see, street
 
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.geometry.segments import Segments, segment_means, segments_from_instances
 from stadia.losses.config import MetricScaleConfig

@@ -12,11 +12,11 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
-from stadia.checks.prediction_checks.training_record import PHOTOMETRIC_TERMS
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction
-from stadia.geometry.camera import invert_brightness
-from stadia.geometry.se3 import inverse, se3_exp
+from stadia.differentiable.view_synthesis import invert_brightness
+from stadia.geometry.poses import inverse, se3_exp
+from stadia.judge.depth.training_record import PHOTOMETRIC_TERMS
 from stadia.losses import SMOOTHNESS
 from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import SelfSupervisedLossConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, Prediction
-from stadia.geometry.camera import warp_image
+from stadia.differentiable.view_synthesis import warp_image
 from stadia.losses import SMOOTHNESS, affine_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport

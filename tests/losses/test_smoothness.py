@@ -56,7 +56,7 @@ def test_only_the_map_of_the_rolled_image_is_trained() -> None:
 
 
 def test_the_roll_agrees_with_that_of_samples() -> None:
-    from stadia.data.loading.transforms import make_tilt, tilt_image
+    from stadia.training.loading.transforms import make_tilt, tilt_image
 
     image = (predict_plane(0)[0, 0] * 500).byte()
     expected = tilt_image(

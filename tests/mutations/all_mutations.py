@@ -18,10 +18,10 @@ from mutations import (
 )
 from mutations.mutation import MutationCase
 
-from stadia.checks.finding import Finding, Stage
-from stadia.checks.preflight.preflight_runner import run_preflight
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.judge.finding import Finding, Stage
+from stadia.judge.recordings.preflight_runner import run_preflight
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
@@ -83,29 +83,29 @@ PROVEN_ELSEWHERE = {
     "C05": "overlay/test_label_checks.py",
     "C07": "overlay/test_label_checks.py",
     "C13": "overlay/test_recipe.py",
-    "D19": "checks/preflight/test_frame_checks.py",
-    "D17": "checks/preflight/test_check_command.py",
-    "H06": "checks/monitors/test_camera_height_monitors.py",
+    "D19": "judge/recordings/test_frame_checks.py",
+    "D17": "judge/recordings/test_check_command.py",
+    "H06": "training/monitors/test_camera_height_monitors.py",
     "H07": "training/recipes/test_metric.py",
     "H20": "training/recipes/test_metric_start.py",
-    "K07": "checks/preflight/test_stereo_checks.py",
-    "K30": "checks/test_prediction_checks.py",
-    "K31": "checks/test_scale_verdict.py",
-    "L26": "checks/loss_checks/test_added_terms.py",
-    "M30": "checks/test_prediction_checks.py",
-    "M31": "checks/test_prediction_checks.py",
-    "M33": "checks/test_prediction_checks.py",
-    "M32": "checks/test_prediction_checks.py",
-    "M34": "checks/test_prediction_checks.py",
-    "M35": "checks/test_point_measurements.py",
-    "M36": "checks/test_point_measurements.py",
-    "M37": "checks/test_point_measurements.py",
-    "M38": "checks/test_scale_verdict.py",
-    "S30": "checks/test_prediction_checks.py",
-    "T40": "checks/test_prediction_checks.py",
-    "N01": "checks/preflight/test_preflight_runner.py",
-    "N02": "checks/preflight/test_preflight_runner.py",
-    "T08": "checks/monitors/test_training_monitor.py",
+    "K07": "judge/recordings/test_stereo_checks.py",
+    "K30": "judge/test_prediction_checks.py",
+    "K31": "judge/test_scale_verdict.py",
+    "L26": "training/loss_checks/test_added_terms.py",
+    "M30": "judge/test_prediction_checks.py",
+    "M31": "judge/test_prediction_checks.py",
+    "M33": "judge/test_prediction_checks.py",
+    "M32": "judge/test_prediction_checks.py",
+    "M34": "judge/test_prediction_checks.py",
+    "M35": "judge/test_point_measurements.py",
+    "M36": "judge/test_point_measurements.py",
+    "M37": "judge/test_point_measurements.py",
+    "M38": "judge/test_scale_verdict.py",
+    "S30": "judge/test_prediction_checks.py",
+    "T40": "judge/test_prediction_checks.py",
+    "N01": "judge/recordings/test_preflight_runner.py",
+    "N02": "judge/recordings/test_preflight_runner.py",
+    "T08": "training/monitors/test_training_monitor.py",
     "O04": "objectpose/data/test_object_survey.py",
 }
 """Codes that need a training, a published layout or a second dataset, with the test that proves each."""

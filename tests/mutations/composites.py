@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from mutations.mutation import MutationCase
 
-from stadia.checks.finding import Finding, Stage
+from stadia.judge.finding import Finding, Stage
 from stadia.overlay.composites import CompositeSplits, open_composites
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.label_checks import check_composites, survey_composites

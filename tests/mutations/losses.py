@@ -13,13 +13,10 @@ from mutations.mutation import MutationCase
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.checks.finding import Finding, Stage
-from stadia.checks.loss_checks.loss_case import LossCase, make_camera_height_case, make_depth_case
-from stadia.checks.loss_checks.loss_check_runner import check_losses
-from stadia.checks.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.core.types import Camera, Prediction, Targets
-from stadia.geometry.camera import invert_brightness, warp_image
-from stadia.geometry.se3 import inverse
+from stadia.differentiable.view_synthesis import invert_brightness, warp_image
+from stadia.geometry.poses import inverse
+from stadia.judge.finding import Finding, Stage
 from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import MetricScaleLoss
@@ -28,6 +25,9 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.overlay.losses import OverlayLoss
 from stadia.overlay.recipe import make_overlay_case
+from stadia.training.loss_checks.loss_case import LossCase, make_camera_height_case, make_depth_case
+from stadia.training.loss_checks.loss_check_runner import check_losses
+from stadia.training.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 
 PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig())
 TORCH_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)

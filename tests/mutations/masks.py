@@ -11,13 +11,13 @@ import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
-from stadia.checks.finding import Finding, Stage
-from stadia.checks.preflight.label_checks import check_masks
 from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.height_priors import RoadConfig
 from stadia.data.mask_files import MaskFiles
 from stadia.data.surveys import survey_masks
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
+from stadia.judge.finding import Finding, Stage
+from stadia.judge.recordings.label_checks import check_masks
 
 HEIGHT, WIDTH, FRAMES = 48, 80, 8
 Masks = tuple[NDArray[np.uint8], NDArray[np.uint8]]

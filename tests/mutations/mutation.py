@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from stadia.checks.finding import Finding, Severity, Stage
+from stadia.judge.finding import Finding, Severity, Stage
 
 RunChecks = Callable[[Path], list[Finding]]
 """From an empty folder to findings."""

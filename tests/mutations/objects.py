@@ -13,7 +13,7 @@ import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
-from stadia.checks.finding import Finding, Stage
+from stadia.judge.finding import Finding, Stage
 from stadia.objectpose.config import TABLEWORLD_TINY
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.label_checks import check_object_labels, survey_objects

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mutations.mutation import MutationCase
 from mutations.training_logs import LogRows, _case, _persistent_case, each
 
-from stadia.checks.monitors.persistence import FROM_STEP
+from stadia.training.monitors.persistence import FROM_STEP
 
 NUM_ROWS = 40
 

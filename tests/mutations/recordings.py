@@ -31,8 +31,8 @@ from mutations.stereo_rigs import (
 )
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.stereo_checks import fit_camera_height
 from stadia.core.types import LEFT, RIGHT, Camera, Recording
+from stadia.judge.recordings.stereo_checks import fit_camera_height
 
 
 def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Camera]:

@@ -4,10 +4,10 @@ import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
-from stadia.checks.finding import Finding, Stage
-from stadia.checks.preflight.preflight_runner import check_splits, run_preflight
 from stadia.core.types import LEFT, Camera, Recording
-from stadia.geometry.camera import from_field_of_view
+from stadia.differentiable.view_synthesis import from_field_of_view
+from stadia.judge.finding import Finding, Stage
+from stadia.judge.recordings.preflight_runner import check_splits, run_preflight
 
 
 class Drive(Recording):

@@ -15,14 +15,14 @@ import torch
 from mutations.mutation import MutationCase
 from rich.console import Console
 
-from stadia.checks.finding import Finding, OnStop, Stage, read_valid_findings
-from stadia.checks.monitors.persistence import FROM_STEP
-from stadia.checks.monitors.training_monitor import TrainingMonitor, check_drift, check_epoch
 from stadia.core.types import Prediction
+from stadia.judge.finding import Finding, OnStop, Stage, read_valid_findings
 from stadia.networks.depth.unet import bound_log_uncertainty
 from stadia.overlay.config import OverlayLossConfig
 from stadia.overlay.losses import OverlayLoss
 from stadia.training.loop.run_folder import Run
+from stadia.training.monitors.persistence import FROM_STEP
+from stadia.training.monitors.training_monitor import TrainingMonitor, check_drift, check_epoch
 from stadia.training.recipes.base.self_supervised import brightness_and_uncertainty_stats
 from stadia.training.recipes.metric import camera_heights
 from stadia.training.recipes.metric.config import CameraHeightsConfig

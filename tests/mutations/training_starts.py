@@ -10,17 +10,17 @@ import torch
 from mutations.mutation import MutationCase
 from torch import Tensor, nn
 
-from stadia.checks.finding import Finding, Stage
-from stadia.checks.loss_checks.loss_check_runner import check_training_start
-from stadia.checks.loss_checks.training_start import TrainingStart, take_samples
-from stadia.checks.loss_checks.video_cases import render_plane
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction
-from stadia.geometry.se3 import se3_exp
+from stadia.geometry.poses import se3_exp
+from stadia.judge.finding import Finding, Stage
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loop.recipe import AnyRecipe, Recipe
+from stadia.training.loss_checks.loss_check_runner import check_training_start
+from stadia.training.loss_checks.training_start import TrainingStart, take_samples
+from stadia.training.loss_checks.video_cases import render_plane
 
 SECONDS = 600.0  # no test depends on the speed of a machine
 """Time limit of all checks; an idle processor takes 1 s."""

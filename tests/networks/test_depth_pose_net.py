@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.depth.unet import EdgePaddedConv, repeat_edges
 from stadia.networks.pose_net import DepthPoseNet

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.geometry.camera import invert_brightness
+from stadia.differentiable.view_synthesis import invert_brightness
 from stadia.networks import POSE_HEADS, POSE_NETS
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty

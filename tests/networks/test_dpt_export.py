@@ -9,10 +9,10 @@ from dpt_files import drawn
 from torch import Tensor, nn
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
-from stadia.evaluation.network_export import export_onnx, export_torch
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.networks.depth.dpt import Architecture, Dpt, make_hybrid, make_plain
+from stadia.predict.exported_network import ExportDescription, ExportedNetwork
+from stadia.training.prediction.network_export import export_onnx, export_torch
 
 
 class InverseDepth(nn.Module):

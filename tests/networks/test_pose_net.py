@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from stadia.geometry.se3 import inverse
+from stadia.geometry.poses import inverse
 from stadia.networks import ROTATION_NUMBERS, ROTATIONS
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import (

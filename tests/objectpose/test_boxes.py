@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp
+from stadia.geometry.poses import from_rotation_translation, se3_exp, so3_exp
 from stadia.objectpose import boxes
 from stadia.objectpose.boxes import Symmetry
 

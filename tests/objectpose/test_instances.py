@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.segments import segments_from_instances, subsample_segments
 from stadia.objectpose.instances import (
     center_from_translation,

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, GeometryError
-from stadia.geometry.se3 import quaternion_multiply
+from stadia.geometry.poses import quaternion_multiply
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.class_masks import IGNORE_INDEX, cross_entropy, dice_loss, focal_loss, labeled_pixels
 from stadia.losses.loss_report import masked_mean

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry.se3 import from_rotation_translation, se3_exp, so3_exp, transform
+from stadia.geometry.poses import from_rotation_translation, se3_exp, so3_exp, transform
 from stadia.objectpose import OBJECT_METRICS
 from stadia.objectpose.boxes import Symmetry, compute_box_corners
 from stadia.objectpose.metrics import (

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from stadia.core.types import Camera
-from stadia.geometry import se3
-from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
+from stadia.geometry import poses
+from stadia.geometry.poses import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segments_from_instances
 from stadia.objectpose.config import ObjectPoseNetConfig
 from stadia.objectpose.instances import center_from_translation, unit_directions
@@ -117,7 +117,7 @@ def test_true_pixel_values_give_the_true_objects(rotation_frame: str) -> None:
     assert_close(found.quaternion_wxyz, scene.quaternion, atol=1e-5, rtol=0)
     assert_close(
         found.T_camera_object,
-        se3.from_rotation_translation(se3.matrix_from_quaternion_wxyz(scene.quaternion), scene.t),
+        poses.from_rotation_translation(poses.matrix_from_quaternion_wxyz(scene.quaternion), scene.t),
         atol=1e-4,
         rtol=0,
     )

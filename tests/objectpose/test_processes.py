@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
-from stadia.geometry.se3 import matrix_from_quaternion_wxyz
+from stadia.geometry.poses import matrix_from_quaternion_wxyz
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose import config
 from stadia.objectpose.boxes import Symmetry

@@ -17,11 +17,10 @@ from tests.refusals import refuses
 from torch.nn import functional as F
 
 from stadia import report, training
-from stadia.checks.loss_checks.loss_check_runner import check_losses
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.se3 import quaternion_multiply
+from stadia.geometry.poses import quaternion_multiply
 from stadia.objectpose import config as presets
 from stadia.objectpose import recipe as objectpose
 from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
@@ -34,6 +33,7 @@ from stadia.objectpose.network import POSE_CHANNELS, ObjectMaps
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels
 from stadia.objectpose.table_world import write_tableworld
 from stadia.objectpose.task import score_images
+from stadia.training.loss_checks.loss_check_runner import check_losses
 from stadia.training.recipes.base.build_recipe import load_recipe
 
 SETTINGS = """

@@ -6,8 +6,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.testing import assert_close
 
-from stadia.geometry import se3
-from stadia.geometry.se3 import quaternion_multiply
+from stadia.geometry import poses
+from stadia.geometry.poses import quaternion_multiply
 from stadia.objectpose.boxes import Symmetry, half_angle_sin_cos, symmetric_angle_deg
 
 F64 = torch.float64
@@ -37,8 +37,8 @@ def test_angles_are_exact(angle_deg: float, dtype: torch.dtype):
     found = [
         symmetric_angle_deg(moved.to(dtype), true.to(dtype)),
         symmetric_angle_deg(-moved.to(dtype), true.to(dtype), Symmetry.parse(["none"] * 200)),
-        se3.rotation_angle_deg(
-            se3.matrix_from_quaternion_wxyz(moved.to(dtype)).mT @ se3.matrix_from_quaternion_wxyz(true.to(dtype))
+        poses.rotation_angle_deg(
+            poses.matrix_from_quaternion_wxyz(moved.to(dtype)).mT @ poses.matrix_from_quaternion_wxyz(true.to(dtype))
         ),
     ]
     for angle in found:
@@ -65,7 +65,7 @@ def test_length_and_sign_do_not_matter():
 def test_revolution_is_the_angle_between_the_y_axes_and_the_least_over_all_turns():
     q, true = unit(100), unit(100)
     found = symmetric_angle_deg(q, true, Symmetry.parse(["revolution"] * 100))
-    y, y_true = (se3.matrix_from_quaternion_wxyz(x)[..., 1] for x in (q, true))
+    y, y_true = (poses.matrix_from_quaternion_wxyz(x)[..., 1] for x in (q, true))
     assert_close(found, torch.rad2deg(torch.arccos((y * y_true).sum(-1))), atol=1e-6, rtol=0)
     about_y = turn(torch.tensor([0.0, 1, 0], dtype=F64).expand(360, 3), torch.arange(360.0))
     tried = symmetric_angle_deg(q[:, None], quaternion_multiply(true[:, None], about_y))

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
-from stadia.evaluation.frame_preparation import Frame
-from stadia.geometry import se3
+from stadia.data.frame_preparation import Frame
+from stadia.geometry import poses as se3
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose import config as presets
 from stadia.objectpose import task

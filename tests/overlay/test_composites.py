@@ -15,12 +15,12 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import Batch, DepthScale
-from stadia.data.loading.loader import Loader
-from stadia.geometry.camera import mirror_camera
+from stadia.differentiable.view_synthesis import mirror_camera
 from stadia.io import atomic_files
 from stadia.overlay.composites import CompositeSplits, make_composers, open_composites
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.world.composite_files import SHARD_SIZE, write_composites
+from stadia.training.loading.loader import Loader
 
 SIZE = {"height": 32, "width": 40}
 

@@ -13,10 +13,10 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
-from stadia.evaluation.backends import BACKENDS, BackendChoice
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.predict import export
+from stadia.predict.backends import BACKENDS, BackendChoice
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction import export
 
 Stadia = Callable[..., tuple[int, str, str]]
 CAMERA = ("data.camera.horizontal_fov_deg=50", "data.stride=1")
@@ -140,7 +140,7 @@ class TestBf16Predictor:
         import torch
 
         from stadia.core.types import Camera
-        from stadia.predict.backend import BackendPredictor
+        from stadia.training.prediction.backend_predictor import BackendPredictor
         from stadia.training.recipes.base.build_recipe import load_predictor
 
         exact: Any = load_predictor(trained)
@@ -258,7 +258,7 @@ class TestMotion:
     def test_equals_torch(self, backend: str, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
         import torch
 
-        from stadia.predict.backend import open_backend
+        from stadia.training.prediction.backend_predictor import open_backend
 
         now, following, camera = pairs
         opened = open_backend(Checkpoint.open(exported), exact, BackendChoice(backend), list)
@@ -285,7 +285,7 @@ class TestMotion:
     ) -> None:
         import torch
 
-        from stadia.predict.backend import BackendPredictor
+        from stadia.training.prediction.backend_predictor import BackendPredictor
 
         def refuse(*_: Any, **__: Any) -> None:
             raise StadiaError("graph", found="a loop", expected="none", fix="none")

@@ -16,11 +16,11 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.formats.ros_bags import MessageStamp, open_bag
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.geometry.numpy_camera import CropWindow
-from stadia.geometry.se3 import matrix_from_quaternion_wxyz
+from stadia.geometry.cameras import CropWindow
+from stadia.geometry.poses import matrix_from_quaternion_wxyz
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict import bag_output
 from stadia.predict.bag_output import ROS_AXES, MessageMaker, open_bag_output

@@ -12,13 +12,13 @@ import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
-from stadia.geometry import camera as cameras
+from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import distance_above_horizon
-from stadia.predict.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.predict.camera_height.road_horizon import find_edge_horizon, measure_travel_pitches_deg
-from stadia.predict.camera_height.road_objects import RoadFrame, RoadObject, read_road_frames
-from stadia.predict.camera_height.run_camera_height import estimate_camera_height, run_camera_height
+from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.scale.camera_height.road_horizon import find_edge_horizon, measure_travel_pitches_deg
+from stadia.scale.camera_height.road_objects import RoadFrame, RoadObject, read_road_frames
+from stadia.scale.camera_height.run_camera_height import estimate_camera_height, run_camera_height
 
 HEIGHT, WIDTH, FOCAL, TRUE_M = 180, 480, 300.0, 1.65
 FRAMES = 6

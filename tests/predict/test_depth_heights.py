@@ -12,9 +12,9 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.open_dataset import open_recordings
-from stadia.predict.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.predict.camera_height.horizon_video import HorizonView, draw_view
-from stadia.predict.camera_height.run_camera_height import run_camera_height
+from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.scale.camera_height.horizon_video import HorizonView, draw_view
+from stadia.scale.camera_height.run_camera_height import run_camera_height
 
 HEIGHT, WIDTH, FOCAL, TRUE_M, UNIT = 180, 480, 300.0, 1.65, 0.04
 FRAMES = 5
@@ -147,7 +147,7 @@ def test_poses_in_metres_are_kept_and_those_of_a_scene_are_not(
     opened = open_recordings(drive)
     for recording in opened:
         recording.is_scene = True  # type: ignore[attr-defined]
-    monkeypatch.setattr("stadia.predict.camera_height.road_objects.open_recordings", lambda *rest, **options: opened)
+    monkeypatch.setattr("stadia.scale.camera_height.road_objects.open_recordings", lambda *rest, **options: opened)
     lines = run(drive, labels=tmp_path / "scene")
     (labeled,) = open_recordings(tmp_path / "scene")
     assert labeled.T_world_camera(3) is None

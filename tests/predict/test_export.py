@@ -15,12 +15,12 @@ import onnxruntime
 import pytest
 import torch
 
-from stadia.checks.catalog import make_finding
-from stadia.checks.finding import Severity, append_finding
 from stadia.cli.main import run as run_command_line
-from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.io.run_facts import read_run_facts, write_run_facts
+from stadia.judge.catalog import make_finding
+from stadia.judge.finding import Severity, append_finding
+from stadia.predict.exported_network import ExportedNetwork
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -172,7 +172,7 @@ def test_mistakes(
         errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
         assert (code, text, len(errors)) == (2, "", 1)
         assert said in errors[0]
-    monkeypatch.setattr("stadia.predict.export.load_recipe", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr("stadia.training.prediction.export.load_recipe", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
     assert not out.exists()

@@ -19,9 +19,9 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.videos import open_video_file
-from stadia.geometry.numpy_camera import CropWindow
+from stadia.geometry.cameras import CropWindow
 from stadia.predict.live import live_page, sources
 from stadia.predict.live.live import LivePrediction
 from stadia.predict.live.live_page import serve_live_page

@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.predict.camera_height import mount_change
-from stadia.predict.camera_height.mount_change import MountView, Stretch, compare_mounts, measure_stretches
+from stadia.scale.camera_height import mount_change
+from stadia.scale.camera_height.mount_change import MountView, Stretch, compare_mounts, measure_stretches
 
 Array = NDArray[np.float64]
 Stadia = Callable[..., tuple[int, str, str]]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.predict.camera_height import run_camera_height as estimate
-from stadia.predict.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.predict.camera_height.road_horizon import RoadHorizons
-from stadia.predict.camera_height.road_objects import RoadFrame, RoadObject
-from stadia.predict.camera_height.run_camera_height import (
+from stadia.scale.camera_height import run_camera_height as estimate
+from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.scale.camera_height.road_horizon import RoadHorizons
+from stadia.scale.camera_height.road_objects import RoadFrame, RoadObject
+from stadia.scale.camera_height.run_camera_height import (
     detect_moved_camera,
     estimate_camera_height,
     moved_camera_note,

@@ -22,8 +22,8 @@ from tests.refusals import refuses
 import stadia
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
-from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
+from stadia.data.frame_preparation import Frame, PredictedFrame
+from stadia.geometry.cameras import CropWindow, centered_K, focal_px_from_fov
 from stadia.predict.describe import describe_range
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import ExportedFile, Network, _read_relative_error, fit_size

@@ -11,7 +11,7 @@ from stadia.core.errors import DataError
 from stadia.data.mask_files import attach_masks
 from stadia.data.open_dataset import open_recordings
 from stadia.predict.masks import MasksRequest, prepare_masks
-from stadia.predict.scale.onnx_masks import STRIDES, decode_boxes, draw_boxes, load_onnx_segmenter
+from stadia.predict.onnx_masks import STRIDES, decode_boxes, draw_boxes, load_onnx_segmenter
 
 
 def write_network(path: Path, names: int = 19, rank: int = 4) -> Path:

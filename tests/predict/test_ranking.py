@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
+from stadia.data.frame_preparation import Frame
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.evaluation.frame_preparation import Frame
 from stadia.predict.ranking import Candidate, Ranking, View, rank_candidates
 
 SIZE, FRAMES = (60, 80), 12

@@ -19,13 +19,13 @@ from PIL import Image
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
+from stadia.data.frame_preparation import Frame
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import Frame
 from stadia.geometry.scale_fit import ScaleFit
 from stadia.io.trajectory_formats import EARTH_RADIUS_M, read_trajectory, to_local_metres
-from stadia.predict.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
-from stadia.predict.scale.positions import fit_positions, read_positions
-from stadia.predict.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result
+from stadia.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
+from stadia.scale.positions import fit_positions, read_positions
+from stadia.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result
 
 FACTOR = 4.25
 Stadia = Callable[..., tuple[int, str, str]]
@@ -150,7 +150,7 @@ def test_the_nearest_point_of_a_pixel_is_its_depth() -> None:
     result = ForeignResult(Path("model"), "COLMAP model", ("a",), np.eye(4)[None], points=points, observed=observed)
     frame = Frame("a", np.zeros((3, 5, 3), np.uint8), np.array([[4.0, 0, 2], [0, 4, 1], [0, 0, 1]]))
     recording = MagicMock(mask_reader=None)
-    with patch("stadia.predict.scale.scale_result.read_frames", return_value=iter([frame])):
+    with patch("stadia.scale.scale_result.read_frames", return_value=iter([frame])):
         (measured,) = read_depth_frames(result, ResultImages(recording, {0: 0}))
     np.testing.assert_allclose(measured.inverse_depth[1], [0, 0, 0.5, 0.25, 0])
 

@@ -15,18 +15,11 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError
 from stadia.data.config import CameraConfig
 from stadia.data.video.video_camera import find_kept_scale
-from stadia.predict.export import describe_export
 from stadia.predict.live.live import LivePrediction
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
-from stadia.predict.scale.tape import (
-    PICTURE_SHARE,
-    POINT_DEVIATION,
-    TapeMeasurement,
-    TapeRequest,
-    calibrate_camera,
-    fit_tape,
-)
+from stadia.predict.tape import PICTURE_SHARE, POINT_DEVIATION, TapeMeasurement, TapeRequest, calibrate_camera, fit_tape
+from stadia.training.prediction.export import describe_export
 
 
 def make_lengths(factor: float, exponent: float = 0.0, focal: float = 1.0) -> list[TapeMeasurement]:

@@ -13,7 +13,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.io.video_decoding import stream_video
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
-from stadia.predict.scale.video_track import SpeedTrack, find_track, fit_clock, read_gpmf_speeds, read_srt_positions
+from stadia.scale.video_track import SpeedTrack, find_track, fit_clock, read_gpmf_speeds, read_srt_positions
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import read_reconstruction
-from stadia.sfm.checking.check_reconstruction import (
+from stadia.judge.reconstructions.check_reconstruction import (
     Grade,
     ImageAgreement,
     fix_reconstruction,
@@ -32,7 +32,7 @@ from stadia.sfm.checking.check_reconstruction import (
     replace_camera,
     show_worst_pairs,
 )
-from stadia.sfm.checking.convention_search import (
+from stadia.judge.reconstructions.convention_search import (
     CAMERA_CHANGES,
     GIVEN,
     POSE_CHANGES,
@@ -41,8 +41,8 @@ from stadia.sfm.checking.convention_search import (
     list_axes,
     search_conventions,
 )
-from stadia.sfm.checking.image_matches import ImageMatches, list_following, match_images
-from stadia.sfm.checking.match_triangulation import (
+from stadia.sfm.image_matches import ImageMatches, list_following, match_images
+from stadia.sfm.match_triangulation import (
     normalize_points,
     pose_images,
     scale_intrinsics,
@@ -416,7 +416,7 @@ def test_the_command_asks_for_a_camera_before_it_matches(
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("matched")
 
-    monkeypatch.setattr("stadia.sfm.checking.image_matches.match_images", refuse)
+    monkeypatch.setattr("stadia.sfm.image_matches.match_images", refuse)
     path = tmp_path / "path.txt"
     path.write_text("".join(" ".join(map(str, T[:3].ravel())) + "\n" for T in np.linalg.inv(T_TRUE)))
     run = CliRunner().invoke(app, ["check", str(path), "--images", str(room)])

@@ -15,6 +15,7 @@ from tests.sfm.textured_room import HEIGHT, WIDTH, TexturedRoom
 from stadia.data.video.video_map import UNUSABLE, MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
+from stadia.judge.map_verdict import CAMERA, MAX_CONTRADICTED, PATH, MapEvidence, MapGrade, judge_map
 from stadia.sfm.camera_search import PARAMETERS, LensIntervals
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
@@ -30,7 +31,6 @@ from stadia.sfm.map_evidence import (
     select_frames,
 )
 from stadia.sfm.map_parts import CameraEstimate, MappedParts, _split_wrong_joins
-from stadia.sfm.map_verdict import CAMERA, MAX_CONTRADICTED, PATH, MapEvidence, MapGrade, judge_map
 from stadia.sfm.pair_matching import (
     OVERLAP,
     FramePair,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stadia.sfm.checking.check_reconstruction import Grade
+from stadia.judge.reconstructions.check_reconstruction import Grade
 from stadia.sfm.panorama_map import PanoramaEvidence
 
 

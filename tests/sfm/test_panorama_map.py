@@ -17,9 +17,9 @@ from stadia.core.errors import DataError
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.panorama import make_rays, make_rotation
 from stadia.io.video_decoding import hash_video
+from stadia.judge.reconstructions.check_reconstruction import Grade
 from stadia.predict.inputs import open_inputs
 from stadia.sfm import panorama_map
-from stadia.sfm.checking.check_reconstruction import Grade
 from stadia.sfm.frame_stream import is_panorama_video
 from stadia.sfm.map_files import check_map_folder
 from stadia.sfm.panorama_map import PanoramaEvidence, _name_frame, count_held_out, map_panorama

@@ -18,18 +18,12 @@ from typer.testing import CliRunner
 from stadia.cli.main import app
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.io.reconstruction_formats import read_reconstruction
-from stadia.sfm.checking.image_matches import ImageMatches, list_following
-from stadia.sfm.checking.match_triangulation import normalize_points, pose_images, view_matches
+from stadia.judge.reconstructions.refine_reconstruction import write_refined
+from stadia.sfm.image_matches import ImageMatches, list_following
+from stadia.sfm.match_triangulation import normalize_points, pose_images, view_matches
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.refinement.pose_deviations import measure_deviations
-from stadia.sfm.refinement.pose_refinement import (
-    RefinedReconstruction,
-    compare_held_out,
-    keep_world,
-    refine_poses,
-    scale_focal,
-)
-from stadia.sfm.refinement.refine_reconstruction import write_refined
+from stadia.sfm.pose_deviations import measure_deviations
+from stadia.sfm.pose_refinement import RefinedReconstruction, compare_held_out, keep_world, refine_poses, scale_focal
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
 Array = NDArray[np.float64]

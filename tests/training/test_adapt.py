@@ -20,14 +20,14 @@ from rich.console import Console
 from tests.refusals import refuses
 from torch import Tensor, nn
 
-from stadia.checks.prediction_checks import SampledFrame
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.data.video.map_geometry import StandingPoints
 from stadia.data.video.video_map import MapVerdictRecord
-from stadia.geometry.numpy_camera import centered_K
+from stadia.geometry.cameras import centered_K
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_json
+from stadia.judge.depth import SampledFrame
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.predict.adapt_time import (

@@ -12,8 +12,8 @@ from tests.refusals import refuses
 
 from stadia import training as launch
 from stadia.core.errors import ConfigError
-from stadia.data.loading.loader import MixtureLoader
 from stadia.training import recipes, time_budget
+from stadia.training.loading.loader import MixtureLoader
 from stadia.training.loop.training_state import CommandEnd
 from stadia.training.step_measurement import DryRunResult
 from stadia.training.time_budget import MeasuredTraining, average_steps, choose_steps

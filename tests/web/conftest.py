@@ -17,9 +17,9 @@ pytest.importorskip("httpx", reason="starlette's client for tests needs it")
 
 from starlette.testclient import TestClient
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.judge.depth import TrainingRecord
 from stadia.predict.network import Network
 from stadia.training.recipes.base.training_overlap import TrainedInput
 from stadia.web import networks

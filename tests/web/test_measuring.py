@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.predict.prediction import measure_distance
-from stadia.predict.scale.depth_deviations import DepthDeviations
+from stadia.scale.depth_deviations import DepthDeviations
 from stadia.web.forms import parse_form
 from stadia.web.measuring import Kind, MeasureForm, find_ground, measure
 

@@ -19,11 +19,11 @@ NOT_CHECKED = 1
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from stadia.checks.finding import Finding
-    from stadia.checks.preflight.recording_survey import BaselineAgreement
     from stadia.core.types import Recording
     from stadia.data.config import DataConfig
-    from stadia.predict.checked_data import CheckedData
+    from stadia.judge.finding import Finding
+    from stadia.judge.recordings.checked_data import CheckedData
+    from stadia.judge.recordings.recording_survey import BaselineAgreement
 
 
 def check(
@@ -71,7 +71,7 @@ def check(
         inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
         out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
     from stadia.data.recordings import summarize_recordings
-    from stadia.predict.checked_data import assume_camera, describe_opened, draw_ignored, is_composite
+    from stadia.judge.recordings.checked_data import assume_camera, describe_opened, draw_ignored, is_composite
 
     if recipe is None and not only and is_composite(data):
         recipe = "overlay"
@@ -112,8 +112,8 @@ def check(
 
 
 def _open_data(config: DataConfig, *, as_json: bool) -> CheckedData:
-    from stadia.checks.preflight.preflight_runner import make_unreadable_finding
-    from stadia.predict.checked_data import open_checked_data
+    from stadia.judge.recordings.checked_data import open_checked_data
+    from stadia.judge.recordings.preflight_runner import make_unreadable_finding
 
     try:
         return open_checked_data(config)
@@ -124,8 +124,8 @@ def _open_data(config: DataConfig, *, as_json: bool) -> CheckedData:
 
 
 def _check_recordings(opened: CheckedData, only: list[str] | None, seconds: float, *, as_json: bool) -> list[Finding]:
-    from stadia.checks.preflight.preflight_runner import run_preflight
     from stadia.core.terminal import Terminal, make_progress
+    from stadia.judge.recordings.preflight_runner import run_preflight
 
     agreements: list[BaselineAgreement] = []
     with make_progress(Terminal(stderr=True), "checks") as progress:
@@ -152,15 +152,15 @@ def _print_plain(lines: Iterable[str]) -> None:
 
 
 def _print_left_out(data: Path) -> None:
-    from stadia.checks.preflight import CHECKS
-    from stadia.predict.checked_data import CAMERA_FREE
+    from stadia.judge.recordings import CHECKS
+    from stadia.judge.recordings.checked_data import CAMERA_FREE
 
     left_out = ", ".join(name for name in CHECKS if name not in CAMERA_FREE)
     echo(f"Not checked: {left_out}. First run `stadia camera {data} --fov DEGREES`.", err=True)
 
 
 def _choose_camera_free(only: Sequence[str]) -> list[str]:
-    from stadia.predict.checked_data import CAMERA_FREE
+    from stadia.judge.recordings.checked_data import CAMERA_FREE
 
     if named := [name for name in only if name not in CAMERA_FREE]:
         fix = "run stadia camera VIDEO --fov DEGREES"
@@ -173,7 +173,7 @@ STATIC = "static"
 
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_json: bool) -> None:
-    from stadia.predict.checked_data import search_static_parts, write_static_masks
+    from stadia.judge.recordings.checked_data import search_static_parts, write_static_masks
 
     parts = search_static_parts(recordings)
     advice = "--out FOLDER writes a mask for data.ignore"
@@ -216,8 +216,8 @@ def _judge_network(
 
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
-    from stadia.checks.catalog import NOT_CHECKED as COULD_NOT_RUN
-    from stadia.checks.catalog import SAMPLED
+    from stadia.judge.catalog import NOT_CHECKED as COULD_NOT_RUN
+    from stadia.judge.catalog import SAMPLED
 
     fixes = {SAMPLED: "raise --seconds"}
     if only:
@@ -238,8 +238,8 @@ def _report_findings(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    from stadia.checks.finding import Severity, write_findings
     from stadia.core.terminal import Terminal
+    from stadia.judge.finding import Severity, write_findings
 
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)

@@ -15,9 +15,9 @@ from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
     from stadia.io.reconstruction_files import Reconstruction
-    from stadia.sfm.checking.check_reconstruction import Judgement, ReconstructionVerdict
-    from stadia.sfm.checking.image_matches import ImageMatches
-    from stadia.sfm.refinement.pose_refinement import RefinedReconstruction
+    from stadia.judge.reconstructions.check_reconstruction import Judgement, ReconstructionVerdict
+    from stadia.sfm.image_matches import ImageMatches
+    from stadia.sfm.pose_refinement import RefinedReconstruction
 
 MAX_LISTED = 8
 """Most contradicting images that are listed without --verbose."""
@@ -45,9 +45,13 @@ def check_result(
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=force)
 
     from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
-    from stadia.sfm.checking.check_reconstruction import fix_reconstruction, judge_reconstruction, replace_camera
-    from stadia.sfm.checking.image_matches import match_images
-    from stadia.sfm.checking.match_triangulation import make_camera_error
+    from stadia.judge.reconstructions.check_reconstruction import (
+        fix_reconstruction,
+        judge_reconstruction,
+        replace_camera,
+    )
+    from stadia.sfm.image_matches import match_images
+    from stadia.sfm.match_triangulation import make_camera_error
 
     with show_progress() as bars:
         reconstruction = read_reconstruction(result)  # a wrong file is found before the images are matched
@@ -129,9 +133,9 @@ def write_page(
 
     import numpy as np
 
+    from stadia.judge.reconstructions.check_reconstruction import show_worst_pairs
     from stadia.report.reconstruction_page import PairPicture, write_reconstruction_page
-    from stadia.sfm.checking.check_reconstruction import show_worst_pairs
-    from stadia.sfm.checking.match_triangulation import pose_images
+    from stadia.sfm.match_triangulation import pose_images
 
     shown = show_worst_pairs(reconstruction, matches)
     images = matches.read_images([end for pair in shown for end in (pair.first, pair.second)])
@@ -212,7 +216,7 @@ def refine(
     if is_existing_path(out):
         raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another --out")
 
-    from stadia.sfm.refinement.refine_reconstruction import refine_reconstruction
+    from stadia.judge.reconstructions.refine_reconstruction import refine_reconstruction
 
     with show_progress() as bars:
         refined = refine_reconstruction(result, images, camera=camera, out=out, track=bars.track)

@@ -148,7 +148,7 @@ def score_depth_maps(
     from stadia.evaluation.predictions_folder import Predictions
     from stadia.evaluation.protocol_search import parse_published, search_protocols
     from stadia.evaluation.recording_scores import read_labeled_maps
-    from stadia.geometry.numpy_camera import IMAGE_CROPS
+    from stadia.geometry.cameras import IMAGE_CROPS
 
     published = None if find_protocol is None else parse_published(find_protocol)
     rules = protocols.find_protocol(protocol, protocols.parse_parts(by))

@@ -51,10 +51,10 @@ PART_KINDS = Registry(
         "object-metrics": "stadia.objectpose:OBJECT_METRICS",
         "protocols": "stadia.cli.list_parts:protocols",
         "motions": "stadia.evaluation:MOTIONS",
-        "backends": "stadia.evaluation.backends:BACKENDS",
+        "backends": "stadia.predict.backends:BACKENDS",
         "odometry-methods": "stadia.sfm.odometry:ODOMETRY_METHODS",
-        "checks": "stadia.checks.preflight:CHECKS",
-        "split-checks": "stadia.checks.preflight:SPLIT_CHECKS",
+        "checks": "stadia.judge.recordings:CHECKS",
+        "split-checks": "stadia.judge.recordings:SPLIT_CHECKS",
     },
 )
 
@@ -164,7 +164,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """List what works on this machine, with fixes. Exits with 1 at a gap."""
-    from stadia.checks.machine_check import examine_machine
+    from stadia.cli.machine_check import examine_machine
 
     entries = examine_machine(online=online, private=private)
     gaps = [entry for entry in entries if entry.state == "gap"]

@@ -109,8 +109,8 @@ def export(
     """Write a depth network as ONNX or torch.export. The file is compared with the checkpoint."""
     from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.io.output_files import check_replaceable
-    from stadia.predict.export import export_checkpoint
-    from stadia.predict.scale.tape import read_kept_scale
+    from stadia.predict.tape import read_kept_scale
+    from stadia.training.prediction.export import export_checkpoint
     from stadia.training.recipes.base.build_recipe import describe_network, open_network_checkpoint
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
@@ -159,11 +159,11 @@ def activations(
     force: ForceOption = False,
 ) -> None:
     """Show what the layers of a network respond to. The four most variable channels of each stage."""
-    from stadia.evaluation.plots.activations import write_activation_video, write_activations_over_steps
     from stadia.io.output_files import check_replaceable
     from stadia.predict.inputs import add_training_options, open_inputs
     from stadia.predict.options import parse_source_options
     from stadia.training.loop.checkpoint import Checkpoint
+    from stadia.training.prediction.activations import write_activation_video, write_activations_over_steps
     from stadia.training.recipes.base.build_recipe import load_recipe
 
     options = parse_source_options(overrides or [])

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from stadia.checks.finding import Finding
-    from stadia.checks.preflight.recording_survey import BaselineAgreement
     from stadia.core.types import Recording
+    from stadia.judge.finding import Finding
+    from stadia.judge.recordings.recording_survey import BaselineAgreement
 
 STOPPED = 1
 """Exit code if a finding stops a training."""
@@ -37,7 +37,7 @@ def print_finding(console: Console, finding: Finding, folder: Path | None, *, ha
     from rich.padding import Padding
     from rich.table import Table
 
-    from stadia.checks.finding import Family
+    from stadia.judge.finding import Family
     from stadia.report.run_files import arrange_evidence
 
     if finding.family is Family.NOT_CHECKED:
@@ -65,7 +65,7 @@ def format_headline(finding: Finding) -> str:
     """Return severity, code, title and place of a finding, in the markup of rich."""
     from rich.markup import escape
 
-    from stadia.checks.catalog import CATALOG
+    from stadia.judge.catalog import CATALOG
 
     style = COLORS[finding.severity]
     title = CATALOG[finding.code].title if finding.code in CATALOG else "of another version"
@@ -102,7 +102,7 @@ def print_findings(
     """
     from rich.markup import escape
 
-    from stadia.checks.finding import WRONG_BASELINE, Family
+    from stadia.judge.finding import WRONG_BASELINE, Family
 
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     unchecked = [finding for finding in findings if finding.family is Family.NOT_CHECKED]
@@ -169,7 +169,7 @@ def describe_agreements(agreements: Sequence[BaselineAgreement]) -> list[str]:
     """Return a line for each stereo baseline and each source that measures it, with the widest interval over the
     recordings.
     """
-    from stadia.checks.preflight.scale_errors import format_interval
+    from stadia.judge.recordings.scale_errors import format_interval
 
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
     for agreement in agreements:

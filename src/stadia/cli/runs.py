@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from stadia.checks.finding import Finding
-    from stadia.predict.camera_height.mount_change import MountChange
+    from stadia.judge.finding import Finding
     from stadia.predict.ranking import Ranking
+    from stadia.scale.camera_height.mount_change import MountChange
 
 
 def report(
@@ -49,11 +49,12 @@ def diagnose(
     as_json: JsonOption = False,
 ) -> None:
     """Print the finding to fix first. Exits with 1 for a stop."""
-    from stadia.checks.catalog import find_root_cause
-    from stadia.checks.finding import read_valid_findings
-    from stadia.checks.prediction_checks import TrainingRecord, Verdict
-    from stadia.checks.prediction_checks.prediction_verdict import describe_own_term
     from stadia.core.terminal import Terminal
+    from stadia.judge.catalog import find_root_cause
+    from stadia.judge.depth import TrainingRecord
+    from stadia.judge.depth.prediction_verdict import describe_own_term
+    from stadia.judge.finding import read_valid_findings
+    from stadia.judge.verdict import Verdict
     from stadia.predict.verdict import read_verdict
     from stadia.training.loop.run_folder import Run
 
@@ -129,9 +130,9 @@ def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding by its code. Without a code, lists the families of findings."""
-    from stadia.checks.catalog import CATALOG
     from stadia.core.terminal import Terminal
     from stadia.io.input_files import parse_integer
+    from stadia.judge.catalog import CATALOG
 
     console = Terminal(highlight=False)
     wanted = (code or "").upper()
@@ -221,9 +222,9 @@ def _compare_runs(first: Path, second: Path, plot: Path | None, *, force: bool) 
 
 
 def _compare_mounts(first: Path, second: Path, settings: list[str], *, as_json: bool) -> None:
-    from stadia.predict.camera_height.mount_change import compare_mounts, measure_input
     from stadia.predict.inputs import open_inputs
     from stadia.predict.options import parse_source_options
+    from stadia.scale.camera_height.mount_change import compare_mounts, measure_input
 
     options = parse_source_options(settings)
     measured, assumed, durations_s = [], [], list[float]()

@@ -21,7 +21,7 @@ from stadia.core.registry import find_nearest_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stadia.checks.finding import OnStop
+    from stadia.judge.finding import OnStop
     from stadia.training.recipes.base.config import RecipeConfig
     from stadia.training.step_measurement import DryRunResult
     from stadia.training.time_budget import PlannedTraining
@@ -98,8 +98,8 @@ def train(
 ) -> None:
     """Train a network on your data. Checks the data, trains, and writes the run's report."""
     started_s = time.perf_counter()
-    from stadia.checks.finding import OnStop
     from stadia.io.input_files import check_writable
+    from stadia.judge.finding import OnStop
     from stadia.training.loop.config import check_launcher
     from stadia.training.recipes.presets import AUTO, AUTO_RECIPES
 

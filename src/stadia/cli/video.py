@@ -40,7 +40,7 @@ def camera(
     force: ForceOption = False,
 ) -> None:
     """Write the camera of a video or photo once, for every command. By default from the file's metadata."""
-    from stadia.predict.camera_file import CameraRequest, write_camera_file
+    from stadia.data.camera_file import CameraRequest, write_camera_file
 
     request = CameraRequest(
         source=source,
@@ -69,7 +69,7 @@ def calibrate(
     """Measure a network's metres by a tape measure, and keep them with the camera for every command."""
     from stadia.predict.describe import describe_calibration
     from stadia.predict.network import open_network
-    from stadia.predict.scale.tape import TapeRequest, calibrate_camera
+    from stadia.predict.tape import TapeRequest, calibrate_camera
 
     request = TapeRequest(camera=source, texts=lengths, pictures=pictures or ())
     with show_progress() as bars:
@@ -177,7 +177,7 @@ def camera_height(
     force: ForceOption = False,
 ) -> None:
     """Measure the camera's height from cars and people. By the horizon, or by a depth."""
-    from stadia.predict.camera_height.config import CameraHeightRequest, parse_camera_height_config
+    from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])
     if out is not None:
@@ -187,7 +187,7 @@ def camera_height(
         inputs = [source, *list_paths(config), *([] if depth is None else [depth])]
         out = check_output_folder(out, "camera_height.json", "camera height", inputs=inputs, force=force)
 
-    from stadia.predict.camera_height.run_camera_height import run_camera_height
+    from stadia.scale.camera_height.run_camera_height import run_camera_height
 
     with show_progress() as bars:
         request = CameraHeightRequest(
@@ -325,7 +325,7 @@ def scale(
     """
     from stadia.predict.describe import describe_receipt
     from stadia.predict.options import parse_source_options
-    from stadia.predict.scale.scale_result import scale_result
+    from stadia.scale.scale_result import scale_result
 
     sources = check_scale_sources(scale_from)
     scaled = scale_result(result, sources, out=out, images=images, data=parse_source_options(overrides or []))

@@ -45,7 +45,7 @@ class Camera:
         0).
     height, width: size of the image in pixels.
 
-    `stadia.geometry.camera` changes an image and its camera together.
+    `stadia.differentiable.view_synthesis` changes an image and its camera together.
 
     Raises GeometryError for an invalid K or size.
     """

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, RIGHT
-from stadia.geometry.numpy_camera import Intrinsics
+from stadia.geometry.cameras import Intrinsics
 
 Array = NDArray[np.float64]
 

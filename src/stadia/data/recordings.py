@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import LEFT, RIGHT, Camera, Recording, RoadMasks
 from stadia.data.video.map_geometry import MapGeometry
+from stadia.geometry.cameras import CropWindow, Intrinsics, crop_window
 from stadia.geometry.image_features import find_corners, measure_motion
-from stadia.geometry.numpy_camera import CropWindow, Intrinsics, crop_window
 from stadia.io import image_files
 from stadia.io.image_io import MAX_IMAGE_BYTES
 from stadia.io.input_files import read_bytes
@@ -507,7 +507,7 @@ class CroppedRecording(RecordingView):
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        from stadia.geometry.camera import crop_camera  # recordings are also read without torch
+        from stadia.differentiable.view_synthesis import crop_camera  # recordings are also read without torch
 
         box = self._box(index, side)
         return crop_camera(self.recording.camera(index, side), box.left, box.top, box.height, box.width)

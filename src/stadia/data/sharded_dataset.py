@@ -19,7 +19,7 @@ from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
-from stadia.geometry.numpy_camera import Intrinsics, check_K
+from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.atomic_files import open_atomic
 from stadia.io.image_files import check_depth_map
 from stadia.io.input_files import is_url, open_input

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.types import Camera, DepthScale, Predictor, Recording, TrackProgress, no_progress
-from stadia.evaluation.frame_preparation import frame_name
+from stadia.data.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import (
@@ -35,7 +35,7 @@ from stadia.evaluation.protocols import (
     note_of_unit,
     read_classes,
 )
-from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
+from stadia.geometry.cameras import IMAGE_CROPS, crop_window
 from stadia.io.depth_files import (
     DEPTH_KEYS,
     DepthFile,

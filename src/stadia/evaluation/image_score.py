@@ -12,11 +12,11 @@ from torch import Tensor
 
 from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale, Meta, is_temporal
+from stadia.differentiable.view_synthesis import depth_from_inverse, inverse_from_depth, resize_map
 from stadia.evaluation.protocols import Alignment, Protocol, score_parts
 from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
-from stadia.geometry.camera import depth_from_inverse, inverse_from_depth, resize_map
-from stadia.geometry.numpy_camera import crop_window
-from stadia.geometry.se3 import inverse
+from stadia.geometry.cameras import crop_window
+from stadia.geometry.poses import inverse
 from stadia.io.depth_files import PNG_PER_METRE, describe_normalization
 from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import (

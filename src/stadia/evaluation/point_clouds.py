@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation.frame_preparation import Listener, PredictedFrame
-from stadia.geometry.numpy_camera import NEAR
+from stadia.data.frame_preparation import Listener, PredictedFrame
+from stadia.geometry.cameras import NEAR
 from stadia.io.atomic_files import atomic_write, write_json
 from stadia.io.depth_files import write_depth_png
 from stadia.io.image_io import write_image

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import MAX_WAITING, Listener, Network, PredictedFrame, run_behind
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.frame_preparation import MAX_WAITING, Listener, Network, PredictedFrame, run_behind
 from stadia.io import depth_files
 from stadia.io.atomic_files import hold_folder, open_to_append, sync_later, write_json
 from stadia.io.input_files import check_no_links, join_name, parse_json, read_json, read_text
@@ -44,7 +44,7 @@ class Provenance(StrictModel):
     checkpoint: file name and step of the checkpoint.
     motion: a name in `stadia.evaluation.MOTIONS`.
     requested_size: (height, width) of the network's input, if it is not the training size.
-    backend, precision: names in the tables of `stadia.evaluation.backends`.
+    backend, precision: names in the tables of `stadia.predict.backends`.
     flip: whether maps are averaged with the maps of the mirrored images.
     steady: whether maps are averaged over neighboring frames.
     licence: licence of the published weights.

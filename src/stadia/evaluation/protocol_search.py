@@ -34,7 +34,7 @@ from stadia.core.errors import ConfigError, ProtocolError
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.protocols import ANY_DEPTH_M, CROPS, PROTOCOLS, Alignment
-from stadia.geometry.numpy_camera import IMAGE_CROPS, CropWindow, crop_window
+from stadia.geometry.cameras import IMAGE_CROPS, CropWindow, crop_window
 
 Array = NDArray[np.float64]
 

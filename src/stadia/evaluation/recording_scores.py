@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError, ProtocolError
 from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress, name_ground_truth, no_progress
+from stadia.data.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders, collect_scores, score_images
-from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.image_score import ImageScore
-from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.predictions_folder import Predictions, Provenance, read_record
 from stadia.evaluation.protocol_search import LabeledMap, ProtocolSearch, PublishedFigure, search_protocols
 from stadia.evaluation.protocols import Alignment, Protocol
@@ -49,6 +48,7 @@ from stadia.metrics.trajectory_metrics import (
     pose_pairs_at_interval,
     relative_pose_errors,
 )
+from stadia.predict.predict_frames import predict_to_folder
 
 MAX_POSES_DRAWN = 2000
 

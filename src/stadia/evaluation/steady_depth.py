@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Recording
-from stadia.evaluation.frame_preparation import PredictedFrame
+from stadia.data.frame_preparation import PredictedFrame
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.geometry.numpy_camera import NEAR, crop_K, crop_window, resize_K
+from stadia.geometry.cameras import NEAR, crop_K, crop_window, resize_K
 
 WINDOW = 2  # frames before and after that a frame is averaged with
 

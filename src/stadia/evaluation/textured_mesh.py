@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.evaluation.point_clouds import add_accessor, find_edges, pack_glb, start_glb
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 
 MAX_VIEWS = 16
 """Most views of a mesh; each has a picture as texture."""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.geometry.se3 import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
+from stadia.geometry.poses import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
 from stadia.io.trajectory_files import Trajectory, associate_trajectories
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.se3 import matmul
+from stadia.geometry.poses import matmul
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.cameras import centered_K, focal_px_from_fov
 
 Array = NDArray[np.float64]
 

@@ -107,7 +107,7 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
     """
     import torch  # slow to import
 
-    from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+    from stadia.geometry.poses import quaternion_wxyz_from_matrix
 
     q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s

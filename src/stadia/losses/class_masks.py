@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.geometry.se3 import at_least_float32
+from stadia.geometry.poses import at_least_float32
 
 IGNORE_INDEX = -1
 

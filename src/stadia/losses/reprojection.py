@@ -10,7 +10,14 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, is_temporal
-from stadia.geometry.camera import depth_from_inverse, inside_frame, reproject, resize, sample_image, synthesize_views
+from stadia.differentiable.view_synthesis import (
+    depth_from_inverse,
+    inside_frame,
+    reproject,
+    resize,
+    sample_image,
+    synthesize_views,
+)
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.config import SATURATION
 

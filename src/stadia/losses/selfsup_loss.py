@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Prediction, Targets, is_temporal
-from stadia.geometry.camera import invert_brightness, resize_map
-from stadia.geometry.se3 import inverse
+from stadia.differentiable.view_synthesis import invert_brightness, resize_map
+from stadia.geometry.poses import inverse
 from stadia.losses import RESIDUALS, SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.geometry.camera import apply_to_pixels, inverse_intrinsics, sample_image
-from stadia.geometry.se3 import matmul, so3_exp
+from stadia.differentiable.view_synthesis import apply_to_pixels, inverse_intrinsics, sample_image
+from stadia.geometry.poses import matmul, so3_exp
 
 
 def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:

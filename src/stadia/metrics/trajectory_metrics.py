@@ -30,7 +30,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import fit_scale_least_squares, umeyama
-from stadia.geometry.se3 import compose, inverse, rotation_angle_deg, so3_log
+from stadia.geometry.poses import compose, inverse, rotation_angle_deg, so3_log
 
 SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI

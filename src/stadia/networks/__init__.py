@@ -74,7 +74,7 @@ POSE_HEADS = Registry(
 ROTATIONS = Registry(
     "rotation",
     {
-        "axis_angle": "stadia.geometry.se3:so3_exp",
+        "axis_angle": "stadia.geometry.poses:so3_exp",
         "euler": "stadia.networks.pose_net:euler_xyz",
         "euler_xyz": "stadia.networks.pose_net:euler_xyz",
         "euler_xzy": "stadia.networks.pose_net:euler_xzy",

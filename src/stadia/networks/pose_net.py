@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Prediction, is_temporal
-from stadia.geometry.camera import invert_brightness
-from stadia.geometry.se3 import from_rotation_translation, inverse, matrix_from_euler
+from stadia.differentiable.view_synthesis import invert_brightness
+from stadia.geometry.poses import from_rotation_translation, inverse, matrix_from_euler
 from stadia.networks import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATION_NUMBERS, ROTATIONS
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.depth.depth_network import build_depth_network

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import TensorDataclass
-from stadia.geometry import se3
+from stadia.geometry import poses as se3
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.se3 import at_least_float32
+from stadia.differentiable.view_synthesis import inverse_intrinsics
+from stadia.geometry.poses import at_least_float32
 from stadia.geometry.segments import segment_means, segment_sums, subsample_evenly
 
 STEP = 0.5  # step of following the directions, in cells of the map of directions

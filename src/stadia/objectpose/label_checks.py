@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.catalog import SAMPLED, make_finding, sort_findings
-from stadia.checks.finding import Finding, Severity
-from stadia.checks.preflight.label_checks import MAX_LISTED_FILES, list_columns
 from stadia.core.errors import DataError
 from stadia.io.image_files import check_image_ends
+from stadia.judge.catalog import SAMPLED, make_finding, sort_findings
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.recordings.label_checks import MAX_LISTED_FILES, list_columns
 from stadia.objectpose.boxes import CORNERS
 from stadia.objectpose.data.object_labels import ObjectBox, ObjectImages, Points
 

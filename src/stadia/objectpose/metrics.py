@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.types import TensorDataclass
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix, transform
+from stadia.geometry.poses import quaternion_wxyz_from_matrix, transform
 from stadia.objectpose import boxes
 from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 

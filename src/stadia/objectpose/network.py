@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stadia.core.types import Camera, TensorDataclass
-from stadia.geometry import se3
-from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.se3 import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
+from stadia.differentiable.view_synthesis import inverse_intrinsics
+from stadia.geometry import poses as se3
+from stadia.geometry.poses import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
 from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
 from stadia.networks.encoders import Encoder
 from stadia.objectpose.config import ObjectPoseNetConfig

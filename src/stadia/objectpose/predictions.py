@@ -14,7 +14,7 @@ from stadia.core.errors import StadiaError
 from stadia.evaluation.plots.charts import NEAR_PLANE_M, Array, Image, draw_masks, project_points
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import safe_join

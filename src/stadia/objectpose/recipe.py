@@ -12,14 +12,12 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.checks.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
-from stadia.checks.loss_checks.training_start import take_samples
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
+from stadia.differentiable.view_synthesis import inverse_intrinsics
 from stadia.evaluation.plots.charts import draw_masks
 from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
+from stadia.geometry.poses import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.losses.config import load_loss
@@ -49,6 +47,8 @@ from stadia.objectpose.network import (
 from stadia.objectpose.predictions import draw_objects
 from stadia.training.loop.batches import gather_from_processes
 from stadia.training.loop.recipe import Recipe
+from stadia.training.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
+from stadia.training.loss_checks.training_start import take_samples
 
 CERTAIN_LOGIT = 20.0  # logit of the true class in the maps of a perfect network
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import draw_silhouette, make_intrinsics
 from stadia.io.array_files import read_npy
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_label_png, read_rgb
@@ -33,6 +32,7 @@ from stadia.synthetic.rendering.mesh import (
     make_quad,
     transform_mesh,
 )
+from stadia.synthetic.rendering.rasterizer import draw_silhouette, make_intrinsics
 from stadia.synthetic.rendering.renderer import StillRenderer, StillScene, make_lamp
 from stadia.synthetic.rendering.shading_kernels import add_contact_shadow
 from stadia.synthetic.rendering.surfaces import assemble_parts

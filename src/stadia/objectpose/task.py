@@ -11,11 +11,10 @@ import torch
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Meta, TrackProgress
+from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.data.frame_store import ReportProgress, resize_image
-from stadia.data.loading.loader import Loader
-from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.objectpose.data.bop import BopImages, BopResult, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import (
     ObjectData,
@@ -42,6 +41,7 @@ from stadia.objectpose.scores import (
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
+from stadia.training.loading.loader import Loader
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.build_recipe import load_recipe

@@ -16,9 +16,7 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside
-from stadia.data.loading.loader import PackedTensors, stack_packed
-from stadia.data.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
-from stadia.geometry.camera import mirror_camera
+from stadia.differentiable.view_synthesis import mirror_camera
 from stadia.io.input_files import expand_home
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds
@@ -33,6 +31,8 @@ from stadia.overlay.world.published_layout import (
     split_published_layout,
 )
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
+from stadia.training.loading.loader import PackedTensors, stack_packed
+from stadia.training.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.catalog import make_finding, sort_findings
-from stadia.checks.finding import Finding, Severity
-from stadia.checks.preflight.label_checks import MAX_LISTED_FILES, list_columns
 from stadia.core.errors import DataError
 from stadia.io.image_files import hash_file
+from stadia.judge.catalog import make_finding, sort_findings
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.recordings.label_checks import MAX_LISTED_FILES, list_columns
 from stadia.overlay.composites import CompositeSplits
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSource, placement_size_range

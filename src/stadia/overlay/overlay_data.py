@@ -7,13 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stadia.checks.finding import Finding, Severity
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import Batch
 from stadia.data.frame_store import ReportProgress
-from stadia.data.loading.loader import Loader
 from stadia.io.input_files import expand_home
 from stadia.io.output_files import is_own_file
+from stadia.judge.finding import Finding, Severity
 from stadia.overlay.composites import (
     CompositeSplits,
     OverlayInputs,
@@ -26,6 +25,7 @@ from stadia.overlay.config import OverlayConfig, OverlayDataConfig
 from stadia.overlay.label_checks import check_composites, survey_composites
 from stadia.overlay.world.composite_files import write_composites, write_composites_preview
 from stadia.overlay.world.published_layout import PUBLISHED_RANGE, is_published
+from stadia.training.loading.loader import Loader
 from stadia.training.recipes.base.video_data import make_loaders, report_progress
 
 OverlayBatch = Batch[OverlayInputs, OverlayTargets]

@@ -13,13 +13,12 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from stadia.checks.catalog import make_finding
-from stadia.checks.finding import Severity
-from stadia.checks.loss_checks.loss_case import CONFIDENT, DEPTH_FACTORS, ErrorAxis, LossCase, Outputs, add_label_forms
 from stadia.core.types import DepthScale, Meta
+from stadia.differentiable.view_synthesis import inverse_from_depth
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
-from stadia.geometry.camera import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
+from stadia.judge.catalog import make_finding
+from stadia.judge.finding import Severity
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.overlay.composites import OverlayInputs, OverlayTargets
@@ -30,6 +29,14 @@ from stadia.overlay.network import OverlayMaps, OverlayNet
 from stadia.overlay.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
 from stadia.training.loop.batches import gather_from_processes
 from stadia.training.loop.recipe import Recipe
+from stadia.training.loss_checks.loss_case import (
+    CONFIDENT,
+    DEPTH_FACTORS,
+    ErrorAxis,
+    LossCase,
+    Outputs,
+    add_label_forms,
+)
 
 OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 

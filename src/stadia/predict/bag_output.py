@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.data.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
-from stadia.evaluation.frame_preparation import PredictedFrame
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.data.frame_preparation import PredictedFrame
+from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.io.input_files import check_writable
 from stadia.predict.run import Session
 

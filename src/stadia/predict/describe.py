@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.catalog import CATALOG
-from stadia.checks.prediction_checks import Verdict
 from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Predictions
+from stadia.judge.catalog import CATALOG
+from stadia.judge.verdict import Verdict
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
 from stadia.predict.run import Session, WrittenPrediction
@@ -23,12 +23,12 @@ from stadia.training.recipes.base.training_overlap import note_trained
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stadia.evaluation.backends import BackendChoice
-    from stadia.evaluation.frame_preparation import PredictedFrame
+    from stadia.data.frame_preparation import PredictedFrame
+    from stadia.predict.backends import BackendChoice
     from stadia.predict.network import Network
-    from stadia.predict.scale.receipt import ScaleReceipt
-    from stadia.predict.scale.sources import RoadLean
-    from stadia.predict.scale.tape import TapeCalibration
+    from stadia.predict.receipt import ScaleReceipt
+    from stadia.predict.tape import TapeCalibration
+    from stadia.scale.sources import RoadLean
 
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """Text on the error of the package's own network `base`, measured on the real samples of

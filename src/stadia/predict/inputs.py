@@ -14,13 +14,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.prediction_checks import reduce_image
-from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.data.formats.photo_lens import EQUIRECTANGULAR, describe_crop, read_lens, read_projection
+from stadia.data.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.data.ignored_regions import read_ignored_region
 from stadia.data.open_dataset import open_recordings, recognize_format
 from stadia.data.recordings import FrameSelector
@@ -36,10 +35,9 @@ from stadia.data.video.video_camera import (
     read_user_intrinsics,
 )
 from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_camera, find_usable_map
-from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
+from stadia.geometry.cameras import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
 from stadia.geometry.dual_fisheye import is_dual_fisheye
-from stadia.geometry.numpy_camera import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
 from stadia.geometry.panorama import is_panorama
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.io.input_files import expand_home
@@ -52,6 +50,8 @@ from stadia.io.video_decoding import (
     make_panorama_error,
     stream_video,
 )
+from stadia.judge.depth import reduce_image
+from stadia.judge.depth.prediction_verdict import MAX_FRAMES_APART
 from stadia.training.loop.checkpoint import Checkpoint
 
 # -- the camera of your own images

@@ -27,7 +27,7 @@ from stadia.data.mask_objects import crop_object, find_mask_boxes
 from stadia.data.open_dataset import detect_format, open_recordings
 from stadia.evaluation.plots.charts import draw_image_sheet, draw_masks
 from stadia.evaluation.plots.colormaps import color_categories
-from stadia.geometry.numpy_camera import Intrinsics, centered_K
+from stadia.geometry.cameras import Intrinsics, centered_K
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_stored_labels, read_upright_size
 from stadia.io.image_io import write_image
@@ -36,7 +36,7 @@ from stadia.io.output_files import check_output_folder
 from stadia.io.video_decoding import hash_source
 from stadia.networks.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.networks.size_prior import SizePrior, load_size_prior
-from stadia.predict.scale.onnx_masks import load_onnx_segmenter
+from stadia.predict.onnx_masks import load_onnx_segmenter
 
 SHEET = "sheet.png"
 RECORD = MASKS_RECORD

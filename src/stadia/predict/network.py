@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
-from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, TORCH, BackendChoice, check_backend
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.numpy_camera import check_K
+from stadia.geometry.cameras import check_K
 from stadia.io.input_files import check_input_file, expand_home, read_json
 from stadia.io.run_facts import RUN_FILE
+from stadia.judge.depth import TrainingRecord
 from stadia.networks import DEFAULT_NETWORK
 from stadia.networks.published_networks import HUB
 from stadia.predict import DEPTH_RECIPES, TASKS
+from stadia.predict.backends import BACKENDS, ONNXRUNTIME, TORCH, BackendChoice, check_backend
+from stadia.predict.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.predict.inputs import (
     PredictionInput,
     add_training_options,
@@ -48,11 +48,11 @@ from stadia.training.recipes.base.training_overlap import TrainedInput
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from stadia.checks.prediction_checks import TrainingRecord
-    from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate
     from stadia.core.types import Predictor
-    from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+    from stadia.data.frame_preparation import Frame, PredictedFrame
     from stadia.evaluation.predictions_folder import Provenance
+    from stadia.judge.depth import TrainingRecord
+    from stadia.judge.depth.prediction_verdict import FocalEstimate
     from stadia.training.loop.checkpoint import Checkpoint
     from stadia.training.loop.recipe import AnyRecipe
     from stadia.training.recipes.base.training_overlap import TrainedInput
@@ -345,7 +345,7 @@ class Network:
 
         Raises CheckpointError if the network predicts no depth.
         """
-        from stadia.evaluation.predict_frames import make_predictor
+        from stadia.predict.predict_frames import make_predictor
 
         options = options or PredictOptions()
         options.check_backend()
@@ -363,7 +363,7 @@ class Network:
         in_threads: whether reading and predicting run in several threads.
         """
         from stadia.evaluation import MOTIONS
-        from stadia.evaluation.predict_frames import stream_predictions
+        from stadia.predict.predict_frames import stream_predictions
 
         return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
 
@@ -396,7 +396,7 @@ class Network:
         """
         import torch
 
-        from stadia.checks.prediction_checks.prediction_verdict import FocalEstimate
+        from stadia.judge.depth.prediction_verdict import FocalEstimate
         from stadia.networks.depth.depth_network import DepthNetwork
 
         network = getattr(self.recipe, "depth_network", None)
@@ -422,7 +422,7 @@ class Network:
         """
         if options.has_default_backend:
             return predictor
-        from stadia.predict.backend import open_backend
+        from stadia.training.prediction.backend_predictor import open_backend
 
         choice = options.backend_choice
         key = choice, predictor.height, predictor.width, options.flip
@@ -621,7 +621,7 @@ def _prepare_images(predictor: Predictor, frames: Iterable[Frame], network: nn.M
     """Yield each frame as the network takes it, (1, 3, H, W) on its device."""
     import torch
 
-    from stadia.evaluation.frame_preparation import PreparedFrame
+    from stadia.data.frame_preparation import PreparedFrame
 
     device = next(network.parameters()).device
     for frame in frames:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from stadia.checks.prediction_checks import Question
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
-from stadia.evaluation.frame_preparation import Frame, frame_name
+from stadia.data.frame_preparation import Frame, frame_name
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.point_clouds import PlyWriter
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
@@ -26,14 +25,15 @@ from stadia.io.trajectory_files import (
 )
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.io.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
+from stadia.judge.verdict import Question
 from stadia.metrics.trajectory_metrics import path_length_m
 from stadia.predict.inputs import PredictionInput, is_own_video
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size
+from stadia.predict.receipt import ScaleReceipt
 from stadia.predict.run import Session, open_sessions
-from stadia.predict.scale.grammar import find_given_height
-from stadia.predict.scale.receipt import ScaleReceipt
 from stadia.predict.verdict import judge_path_by_map
+from stadia.scale.grammar import find_given_height
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.mapped_path import MappedPath
 from stadia.sfm.odometry.sliding_window_ba import MapPoints

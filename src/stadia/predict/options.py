@@ -17,7 +17,7 @@ from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
     from stadia.data.config import DataConfig
-    from stadia.evaluation.backends import BackendChoice
+    from stadia.predict.backends import BackendChoice
 
 
 def about(help: str, *, unit: str = "", least: float | None = None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class NetworkOptions(CheckedOptions):
 class PredictOptions(NetworkOptions):
     """Options of `stadia predict`, `Network.open` and `Network.stream`. Each field has a help text.
 
-    backend, precision: names in `stadia.evaluation.backends.BACKENDS` and `PRECISIONS`.
+    backend, precision: names in `stadia.predict.backends.BACKENDS` and `PRECISIONS`.
     cloud: whether to write a point cloud; None writes it if the network predicts points.
     """
 
@@ -107,21 +107,21 @@ class PredictOptions(NetworkOptions):
     @property
     def backend_choice(self) -> BackendChoice:
         """Return the backend and the precision."""
-        from stadia.evaluation.backends import TORCH, BackendChoice
+        from stadia.predict.backends import TORCH, BackendChoice
 
         return BackendChoice(self.backend or TORCH, self.precision)
 
     @property
     def has_default_backend(self) -> bool:
         """Return whether PyTorch runs the network in float32."""
-        from stadia.evaluation.backends import TORCH
+        from stadia.predict.backends import TORCH
 
         return self.backend in (None, TORCH) and self.precision == "float32"
 
     def check_backend(self) -> None:
         """Raise ConfigError for an unknown backend or precision, or a package that is not installed."""
         if not self.has_default_backend:
-            from stadia.evaluation.backends import check_backend
+            from stadia.predict.backends import check_backend
 
             check_backend(self.backend_choice)
 
@@ -166,7 +166,7 @@ def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
     Raises ConfigError for an invalid text.
     """
     if texts:
-        from stadia.predict.scale.grammar import parse_scale
+        from stadia.scale.grammar import parse_scale
 
         for text in texts:
             parse_scale(text)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError
 from stadia.core.types import TrackProgress
 from stadia.data.config import CameraConfig
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
+from stadia.geometry.cameras import CropWindow, Intrinsics
 from stadia.geometry.dual_fisheye import find_dual_fisheye, is_dual_fisheye
-from stadia.geometry.numpy_camera import CropWindow, Intrinsics
 from stadia.geometry.panorama import JoinedViews, View, join_views, make_rays, make_views
 from stadia.io.image_files import read_rgb
 from stadia.predict.inputs import InputCamera, PredictionInput
@@ -26,8 +26,8 @@ from stadia.predict.run import Session
 
 if TYPE_CHECKING:
     from stadia.data.video.video_camera import KeptScale
-    from stadia.predict.scale.sources import ScaleSource
-    from stadia.predict.scale.video_track import SpeedTrack
+    from stadia.scale.sources import ScaleSource
+    from stadia.scale.video_track import SpeedTrack
 
 ROWS = ((0, 8), (50, 4), (-50, 4))
 """Pitch, degrees up, and number of the views of each row. Level views overlap by half; all directions are covered."""
@@ -111,8 +111,8 @@ class PanoramaSession(Session):
         return join_views(depths, self.panorama.views, height, 2 * height)
 
     def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None) -> None:
-        from stadia.predict.scale.receipt import ScaledPredictor, measure_frames
-        from stadia.predict.scale.sources import MeasuredFrame, parse_scale_source
+        from stadia.predict.receipt import ScaledPredictor, measure_frames
+        from stadia.scale.sources import MeasuredFrame, parse_scale_source
 
         parsed = [parse_scale_source(text) for text in sources]
         if others := [source.text for source in parsed if source.text.partition("=")[0] not in SOURCES]:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
-from stadia.evaluation.frame_preparation import PredictedFrame
+from stadia.data.frame_preparation import PredictedFrame
 from stadia.predict.run import Session, WrittenPrediction
-from stadia.predict.scale.depth_deviations import DepthDeviations
+from stadia.scale.depth_deviations import DepthDeviations
 
 if TYPE_CHECKING:
-    from stadia.checks.prediction_checks import PredictionVerdict
-    from stadia.predict.scale.receipt import ScaleReceipt
+    from stadia.judge.depth import PredictionVerdict
+    from stadia.predict.receipt import ScaleReceipt
 
 
 @dataclass(frozen=True, eq=False, repr=False)

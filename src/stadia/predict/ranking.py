@@ -14,17 +14,17 @@ from scipy.spatial import Delaunay
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera, DepthScale, TrackProgress, no_progress
+from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict_frames import predict_maps
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.io.depth_files import find_depth_files, read_depth_map
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import check_path_exists
 from stadia.io.run_facts import RUN_FILE
 from stadia.predict.inputs import open_inputs
 from stadia.predict.network import open_network
+from stadia.predict.predict_frames import predict_maps
 
 Map = NDArray[np.float32]
 Array = NDArray[np.float64]

@@ -16,12 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stadia.checks.prediction_checks import Question, QuestionVerdict, Verdict
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.data.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.data.video.video_camera import find_kept_scale
 from stadia.data.video.video_map import find_map, find_map_geometry
-from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.evaluation.plots.videos import (
     VERDICT_COLORS,
     depth_color_writer,
@@ -35,6 +34,7 @@ from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING
+from stadia.judge.verdict import Question, QuestionVerdict, Verdict
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
@@ -42,11 +42,11 @@ from stadia.predict.verdict import PredictionGate, find_judging_map, judge_path_
 from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
-    from stadia.checks.prediction_checks import PredictionVerdict
     from stadia.core.types import Predictor
     from stadia.data.video.video_camera import KeptScale
-    from stadia.predict.scale.receipt import ScaleReceipt
-    from stadia.predict.scale.video_track import SpeedTrack
+    from stadia.judge.depth import PredictionVerdict
+    from stadia.predict.receipt import ScaleReceipt
+    from stadia.scale.video_track import SpeedTrack
     from stadia.sfm.odometry.mapped_path import MappedPath
 
 log = logging.getLogger(__name__)
@@ -267,12 +267,12 @@ class Session:
             return None
         if given and "file" not in given:
             return None
-        from stadia.predict.scale.video_track import find_track
+        from stadia.scale.video_track import find_track
 
         return find_track(self.source)
 
     def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None) -> None:
-        from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
+        from stadia.predict.receipt import ScaledPredictor, measure_scale
 
         mapped = None if self.source is None else find_map_geometry(self.source)
         try:
@@ -357,7 +357,7 @@ class Session:
             return
         if not is_own_video(source, options.data.get("format", "auto")):
             return
-        from stadia.predict.scale.grammar import find_given_height
+        from stadia.scale.grammar import find_given_height
         from stadia.sfm.odometry.mapped_path import MappedPath
 
         found = MappedPath.find(source, self.predictor.depth_scale, find_given_height(options.scale_from))

@@ -43,6 +43,7 @@ import numpy as np
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Predictor, Recording, name_ground_truth
+from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.data.height_priors import RoadConfig
 from stadia.data.open_dataset import (
     detect_format,
@@ -54,10 +55,8 @@ from stadia.data.open_dataset import (
 )
 from stadia.evaluation import protocols
 from stadia.evaluation.depth_score import score_mean_depth
-from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.point_clouds import write_cloud_sample
-from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocol_search import PublishedFigure, parse_published
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
@@ -65,7 +64,8 @@ from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import describe_receipt, summarize_verdict
 from stadia.predict.inputs import choose_recording_camera, describe_recording_camera, make_recording_input
 from stadia.predict.options import network_size_notes
-from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.predict.predict_frames import DepthPredictor
+from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.predict.verdict import MIN_CHECKED_FRAMES, observe_training_data, read_training_record, replace_verdict
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import VideoData

@@ -12,35 +12,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.catalog import VERDICT_CODES
-from stadia.checks.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
-from stadia.checks.prediction_checks import (
-    WORST_FIRST,
+from stadia.core.errors import StadiaError, VerdictError
+from stadia.core.types import DepthScale, Predictor
+from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
+from stadia.data.open_dataset import frame_indices, unique_recordings
+from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
+from stadia.data.video.map_geometry import MapGeometry
+from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map
+from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
+from stadia.evaluation.steady_depth import measure_frame_flicker
+from stadia.io.input_files import expand_home
+from stadia.io.run_facts import RunFacts, find_run_facts
+from stadia.judge.catalog import VERDICT_CODES
+from stadia.judge.depth import (
     PredictionVerdict,
-    Question,
-    QuestionVerdict,
     SampledFrame,
     TrainingRecord,
-    Verdict,
     find_verdict,
     judge_measurements,
     measure_frames,
     reduce_image,
 )
-from stadia.checks.prediction_checks.prediction_verdict import MAX_FRAMES_APART, FocalEstimate
-from stadia.checks.prediction_checks.question_verdicts import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED
-from stadia.checks.preflight.recording_survey import median_flow_px
-from stadia.core.errors import StadiaError, VerdictError
-from stadia.core.types import DepthScale, Predictor
-from stadia.data.open_dataset import frame_indices, unique_recordings
-from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
-from stadia.data.video.map_geometry import MapGeometry
-from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
-from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
-from stadia.evaluation.steady_depth import measure_frame_flicker
-from stadia.io.input_files import expand_home
-from stadia.io.run_facts import RunFacts, find_run_facts
+from stadia.judge.depth.prediction_verdict import MAX_FRAMES_APART, FocalEstimate
+from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
+from stadia.judge.recordings.recording_survey import median_flow_px
+from stadia.judge.verdict import (
+    DEPTH_IS_RELATIVE,
+    METRES_ARE_UNCHECKED,
+    WORST_FIRST,
+    Question,
+    QuestionVerdict,
+    Verdict,
+)
 from stadia.training.loop.checkpoint import Checkpoint, read_steps
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.config import NETWORK_RECIPE
@@ -474,7 +477,7 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
     predictor: the network.
     frames: the frames.
     """
-    from stadia.evaluation.predict_frames import predict_inverse_depth  # an exported network runs without torch
+    from stadia.predict.predict_frames import predict_inverse_depth  # an exported network runs without torch
 
     for frame in frames:
         prepared = PreparedFrame.prepare(predictor, frame)

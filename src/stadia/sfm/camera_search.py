@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from stadia.data.formats.photo_lens import read_lens
-from stadia.geometry.numpy_camera import focal_px_from_fov
+from stadia.geometry.cameras import focal_px_from_fov
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.pair_matching import list_photo_pairs, match_pairs, read_features, write_database, write_features
 from stadia.sfm.reconstruction import (

@@ -21,6 +21,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Recording, TrackProgress
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.data.formats.photo_lens import read_lens
+from stadia.data.frame_preparation import run_ahead
 from stadia.data.lens_distortion import Undistortion
 from stadia.data.mask_files import hash_frames
 from stadia.data.recordings import FLOW_WIDTH, MAX_STANDING_MOTION, FrameCrop, ImageRecording
@@ -34,9 +35,8 @@ from stadia.data.video.video_camera import (
     read_user_camera,
 )
 from stadia.data.video.video_map import find_map_folder
-from stadia.evaluation.frame_preparation import run_ahead
+from stadia.geometry.cameras import Intrinsics
 from stadia.geometry.image_features import find_corners, measure_motion
-from stadia.geometry.numpy_camera import Intrinsics
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_upright_size
 from stadia.io.input_files import read_json

@@ -14,14 +14,14 @@ from scipy.optimize import least_squares
 from scipy.signal import correlate
 from scipy.spatial.transform import Rotation
 
-from stadia.checks.preflight.recording_survey import detect_features, gray, match_features
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress
 from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.lens_distortion import RADTAN, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.video.video_camera import fit_to_size
-from stadia.geometry.numpy_camera import Intrinsics
+from stadia.geometry.cameras import Intrinsics
 from stadia.io.video_decoding import estimate_frame_count, open_video_file, stream_selected, stream_video
+from stadia.judge.recordings.recording_survey import detect_features, gray, match_features
 
 Array = NDArray[np.float64]
 

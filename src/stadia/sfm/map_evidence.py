@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.judge.map_verdict import MAX_CONTRADICTED, MAX_PLANAR, MapEvidence
 from stadia.sfm.camera_search import measure_turn_deg
-from stadia.sfm.map_verdict import MAX_CONTRADICTED, MAX_PLANAR, MapEvidence
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap

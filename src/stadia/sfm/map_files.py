@@ -31,10 +31,10 @@ from stadia.io.image_io import write_image
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.output_files import check_output_folder
 from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM, Trajectory, write_tum_trajectory
+from stadia.judge.map_verdict import MapVerdict
 from stadia.sfm.camera_search import PARAMETERS, RowReadout, move_places
 from stadia.sfm.frame_stream import FrameStream, KeyFrames
 from stadia.sfm.map_parts import CameraEstimate
-from stadia.sfm.map_verdict import MapVerdict
 from stadia.sfm.road_sweep import RoadPlane
 from stadia.sfm.sparse_map import Array, LensCamera, PlacedFrame, SparseMap, import_pycolmap, stack_poses
 

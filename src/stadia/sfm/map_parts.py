@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from stadia.core.errors import DataError
 from stadia.core.types import no_progress
 from stadia.geometry.image_features import match_sift_features
+from stadia.judge.map_verdict import MAX_ASIDE, MAX_CONTRADICTED, MAX_STANDING
 from stadia.sfm.camera_search import (
     ASSUMED_FOV_DEG,
     MIN_FOCAL_DEVIATION,
@@ -41,7 +42,6 @@ from stadia.sfm.map_evidence import (
     select_frames,
     select_pairs,
 )
-from stadia.sfm.map_verdict import MAX_ASIDE, MAX_CONTRADICTED, MAX_STANDING
 from stadia.sfm.pair_matching import (
     MATCHES,
     OVERLAP,
@@ -52,6 +52,7 @@ from stadia.sfm.pair_matching import (
     read_features,
     read_matches,
 )
+from stadia.sfm.pose_refinement import compare_held_out
 from stadia.sfm.reconstruction import (
     MIN_POINTS,
     Workers,
@@ -63,7 +64,6 @@ from stadia.sfm.reconstruction import (
     map_globally,
     mirror_if_better,
 )
-from stadia.sfm.refinement.pose_refinement import compare_held_out
 from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"

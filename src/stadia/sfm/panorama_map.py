@@ -24,11 +24,11 @@ from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
 from stadia.io.video_decoding import estimate_frame_count, hash_video, stream_video
-from stadia.sfm.checking.check_reconstruction import Grade
+from stadia.judge.map_verdict import MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL
+from stadia.judge.reconstructions.check_reconstruction import Grade
 from stadia.sfm.frame_stream import read_panorama_samples
 from stadia.sfm.map_evidence import MAX_ERROR, measure_sampson
 from stadia.sfm.map_files import COLMAP, IMAGES, check_map_folder, digest_files, write_trajectories
-from stadia.sfm.map_verdict import MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL
 from stadia.sfm.pair_matching import hold_features, hold_out
 from stadia.sfm.reconstruction import MAX_ERROR_PX, MAX_POSE_ERROR_PX, Workers
 from stadia.sfm.sparse_map import (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import TrackProgress
-from stadia.geometry.numpy_camera import focal_px_from_fov
+from stadia.geometry.cameras import focal_px_from_fov
 from stadia.sfm.frame_stream import FrameStream, KeyFrames, SmallFrame
 
 Array = NDArray[np.float64]

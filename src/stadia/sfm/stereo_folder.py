@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.checks.preflight.scale_errors import suggest_baseline_units
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress
 from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.video.video_camera import fit_to_size, read_image_size
-from stadia.geometry.numpy_camera import Intrinsics
+from stadia.geometry.cameras import Intrinsics
 from stadia.io.atomic_files import atomic_folder, write_json, write_lines
 from stadia.io.image_files import list_images
 from stadia.io.image_io import write_image
@@ -33,6 +32,7 @@ from stadia.io.video_decoding import (
     stream_selected,
     stream_video,
 )
+from stadia.judge.recordings.scale_errors import suggest_baseline_units
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I for the rotation R between two cameras that count as rectified."""

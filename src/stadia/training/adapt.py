@@ -17,7 +17,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.data.video.video_map import check_usable, find_map
-from stadia.geometry.camera import from_field_of_view
+from stadia.differentiable.view_synthesis import from_field_of_view
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import expand_home

@@ -19,16 +19,16 @@ from stadia.core.memory import peak_memory_bytes
 from stadia.core.terminal import Terminal
 from stadia.core.types import DepthScale, Recording
 from stadia.data.config import CacheConfig
+from stadia.data.frame_preparation import frame_name
 from stadia.data.mask_files import ROAD, resize_labels
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable.view_synthesis import resize_camera
 from stadia.evaluation.depth_score import DepthScore, average_recordings, collect_scores
-from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, score_image
 from stadia.evaluation.plots.charts import draw_depth_comparison
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores
-from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image

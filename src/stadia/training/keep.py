@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.checks.prediction_checks import SampledFrame, TrainingRecord, measure_frames
 from stadia.core.terminal import announce_step
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.video.video_map import find_map_geometry
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
-from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.scale_fit import count_independent
 from stadia.io.input_files import expand_home
+from stadia.judge.depth import SampledFrame, TrainingRecord, measure_frames
 from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import ADAPTER_PREFIX, build_depth_network
 from stadia.predict.inputs import PredictionInput, open_inputs
-from stadia.predict.scale.sources import match_pair_depth
+from stadia.predict.predict_frames import predict_inverse_depth
 from stadia.predict.verdict import PredictionGate, observe_frames, observe_training_data
+from stadia.scale.sources import match_pair_depth
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run

@@ -12,7 +12,7 @@ from stadia.core.errors import RunError
 from stadia.core.memory import peak_memory_bytes, reset_peak_memory
 from stadia.core.signals import discard_if_interrupted
 from stadia.core.terminal import StopSignals, Terminal
-from stadia.data.loading.loader import MixtureLoader, take_batches_of_each
+from stadia.training.loading.loader import MixtureLoader, take_batches_of_each
 from stadia.training.loop.fit import open_training, run_training
 from stadia.training.loop.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.loop.recipe import AnyRecipe

@@ -13,11 +13,6 @@ import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from stadia.checks.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_not_checked
-from stadia.checks.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
-from stadia.checks.loss_checks.loss_check_runner import check_losses, check_training_start, collect_findings, stop_at
-from stadia.checks.loss_checks.training_start import TrainingStart
-from stadia.checks.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
 from stadia.core.progress import SHOWN_PROGRESS
@@ -27,6 +22,8 @@ from stadia.core.types import Batch
 from stadia.data.config import DataConfig
 from stadia.data.video.video_camera import read_image_size, read_user_intrinsics
 from stadia.io.input_files import expand_home
+from stadia.judge.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_not_checked
+from stadia.judge.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
 from stadia.predict.inputs import choose_input_camera, is_own_video
 from stadia.predict.tasks import score_validation
 from stadia.training.keep import keep_better_start
@@ -52,6 +49,9 @@ from stadia.training.loop.processes import (
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run, is_main_process
 from stadia.training.loop.training_state import CommandEnd
+from stadia.training.loss_checks.loss_check_runner import check_losses, check_training_start, collect_findings, stop_at
+from stadia.training.loss_checks.training_start import TrainingStart
+from stadia.training.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.training.recipes import RECIPES
 from stadia.training.recipes.base.build_recipe import (
     TrainingData,

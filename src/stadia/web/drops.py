@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.geometry.numpy_camera import focal_px_from_fov
+from stadia.geometry.cameras import focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.io.image_io import write_image
 from stadia.io.input_files import open_input, read_bytes

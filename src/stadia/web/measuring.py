@@ -12,7 +12,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import GeometryError
 from stadia.core.types import DepthScale
 from stadia.predict.prediction import lift_pixel, spread_of_depth
-from stadia.predict.scale.depth_deviations import DepthDeviations
+from stadia.scale.depth_deviations import DepthDeviations
 
 Array = NDArray[np.float64]
 Kind = Literal["length", "area", "angle", "height"]

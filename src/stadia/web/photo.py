@@ -17,13 +17,13 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
 from stadia.evaluation.textured_mesh import encode_textured_glb, make_view
+from stadia.geometry.cameras import NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.ground.road_plane import normals_from_depth
-from stadia.geometry.numpy_camera import NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
 from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
@@ -33,9 +33,9 @@ from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
+from stadia.predict.receipt import ScaleReceipt
 from stadia.predict.run import MAX_STRANGENESS, Session
-from stadia.predict.scale.depth_deviations import DepthDeviations
-from stadia.predict.scale.receipt import ScaleReceipt
+from stadia.scale.depth_deviations import DepthDeviations
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
 from stadia.web.measuring import Coordinate, Measured, MeasureForm, find_ground, measure

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Recording
+from stadia.data.frame_preparation import frame_name
 from stadia.data.video.video_map import StoredMap
-from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.report.report_page import ResultPage, render_result
 from stadia.web.guards import HEADERS
 from stadia.web.share_page import SceneCamera, pack_scene

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.cameras import centered_K, focal_px_from_fov
 from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
 from stadia.io.trajectory_files import TRAJECTORY_DRAWING

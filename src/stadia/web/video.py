@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import Frame
 from stadia.data.recordings import FrameSelector
 from stadia.data.video.video_map import find_map
-from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.point_clouds import EDGE_RATIO, encode_glb
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb, make_view
@@ -33,7 +33,7 @@ from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import CLOUD, DEPTH_COLOR, VIDEO
-from stadia.predict.scale.depth_deviations import DepthDeviations
+from stadia.scale.depth_deviations import DepthDeviations
 from stadia.web.forms import describe_error, drop_commands
 from stadia.web.measuring import Measured, MeasureForm, measure
 from stadia.web.photo import (

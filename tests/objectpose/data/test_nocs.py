@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.geometry.se3 import rotation_angle_deg
+from stadia.geometry.poses import rotation_angle_deg
 from stadia.objectpose.config import TABLEWORLD_TINY
 from stadia.objectpose.data.nocs import (
     CLASSES,

@@ -15,9 +15,9 @@ from tests.refusals import refuses
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
+from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.data.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose import config as presets
 from stadia.objectpose.boxes import Symmetry

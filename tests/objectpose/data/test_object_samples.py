@@ -13,8 +13,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.data.config import ColorConfig
-from stadia.data.loading.loader import Loader
-from stadia.geometry.se3 import quaternion_multiply
+from stadia.geometry.poses import quaternion_multiply
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose.boxes import symmetric_angle_deg
 from stadia.objectpose.data.object_labels import (
@@ -32,6 +31,7 @@ from stadia.objectpose.data.object_labels import (
 )
 from stadia.objectpose.data.object_samples import ObjectSamples
 from stadia.objectpose.label_checks import survey_objects
+from stadia.training.loading.loader import Loader
 
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)
 

@@ -8,7 +8,7 @@ import torch
 
 from stadia.core.types import DepthScale
 from stadia.geometry.image_features import FrameFeatures, describe_places
-from stadia.geometry.se3 import inverse, se3_exp
+from stadia.geometry.poses import inverse, se3_exp
 from stadia.sfm.odometry.graph_odometry import (
     MIN_GAP,
     GraphOdometry,

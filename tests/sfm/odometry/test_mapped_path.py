@@ -11,9 +11,9 @@ import torch
 from tests.data.mapped_images import make_record, write_points
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance, write_predictions
-from stadia.geometry.numpy_camera import CropWindow
+from stadia.geometry.cameras import CropWindow
 from stadia.io.video_decoding import hash_video
 from stadia.sfm.odometry.mapped_path import (
     NETWORK_DEVIATION,

@@ -15,11 +15,11 @@ from torch.testing import assert_close
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
-from stadia.evaluation.frame_preparation import Frame
-from stadia.geometry import se3
-from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
-from stadia.geometry.camera import inverse_intrinsics, pixel_grid
-from stadia.geometry.se3 import se3_exp
+from stadia.data.frame_preparation import Frame
+from stadia.differentiable.photometric_residuals import HostPoints
+from stadia.differentiable.view_synthesis import inverse_intrinsics, pixel_grid
+from stadia.geometry import poses as se3
+from stadia.geometry.poses import se3_exp
 from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.predict import odometry
 from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score

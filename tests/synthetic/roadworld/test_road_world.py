@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from stadia.core.seeds import make_generator
-from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.config import ROADWORLD_FULL, ROADWORLD_PRESETS, ROADWORLD_TINY, RoadWorldConfig
 from stadia.synthetic.rendering.mesh import compute_bounds
+from stadia.synthetic.rendering.rasterizer import make_intrinsics
 from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course, make_ring
 from stadia.synthetic.roadworld.road_world import (
     RoadRenderer,

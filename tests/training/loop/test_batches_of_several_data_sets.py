@@ -11,7 +11,7 @@ from test_resume import At, Crash, crash, table
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader
 
-from stadia.data.loading.loader import MixtureLoader, SequentialLoader
+from stadia.training.loading.loader import MixtureLoader, SequentialLoader
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.config import TrainingConfig

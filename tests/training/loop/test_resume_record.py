@@ -12,9 +12,9 @@ from test_resume import At, Crash, crash
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import RunError
 from stadia.io.run_facts import TimeLimitEnd
+from stadia.judge.depth import TrainingRecord
 from stadia.training.loop.fit import Interrupted
 from stadia.training.loop.loop import TrainingLoop
 from stadia.training.loop.run_folder import Run

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from stadia import training as launch
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
-from stadia.evaluation.exported_network import ExportedNetwork
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks import DEPTH_NETWORKS
 from stadia.networks.config import DepthNetworkConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork
-from stadia.predict.export import export_checkpoint
+from stadia.predict.exported_network import ExportedNetwork
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes import RECIPES
 from stadia.training.recipes.base.build_recipe import load_recipe
 from stadia.training.recipes.selfsup.config import SelfsupConfig

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks.encoders import rename_to_transformers
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint

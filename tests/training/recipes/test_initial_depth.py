@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia.checks.preflight.recording_survey import RecordingSurvey, sample_depth
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.judge.recordings.recording_survey import RecordingSurvey, sample_depth
 from stadia.networks.config import UnetConfig
 from stadia.training.recipes.base import video_data
 from stadia.training.recipes.base.self_supervised import set_network

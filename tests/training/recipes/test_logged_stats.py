@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stadia.geometry.se3 import se3_exp
+from stadia.geometry.poses import se3_exp
 from stadia.training.recipes import configure
 from stadia.training.recipes.base.self_supervised import ViewSynthesis, depth_stats, motion_stats
 

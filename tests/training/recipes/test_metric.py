@@ -14,17 +14,17 @@ from safetensors.torch import load_file
 from tests.refusals import refuses
 
 from stadia import training
-from stadia.checks.finding import OnStop
-from stadia.checks.loss_checks.loss_check_runner import check_losses
-from stadia.checks.prediction_checks.training_record import RECIPE_TERMS
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
+from stadia.judge.depth.training_record import RECIPE_TERMS
+from stadia.judge.finding import OnStop
 from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.predict.tasks import DepthTask
 from stadia.training import recipes
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loss_checks.loss_check_runner import check_losses
 from stadia.training.recipes.metric import camera_heights
 from stadia.training.recipes.metric.camera_heights import AverageHeight
 from stadia.training.recipes.metric.config import MetricConfig

@@ -9,12 +9,12 @@ from rich.console import Console
 from tests.refusals import refuses
 from tests.sessions import evaluate
 
-from stadia.checks.finding import Severity
-from stadia.checks.preflight.label_checks import check_masks
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.data.surveys import MaskSurvey
 from stadia.geometry.ground.drive_heights import DriveHeights
+from stadia.judge.finding import Severity
+from stadia.judge.recordings.label_checks import check_masks
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 from stadia.training.recipes.base.build_recipe import check_init_weights, init_recipe

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
-from stadia.evaluation.predict_frames import DepthPredictor, average_mirrored, choose_flip
-from stadia.geometry.camera import intrinsics, mirror
-from stadia.predict.backend import BackendPredictor
+from stadia.differentiable.view_synthesis import intrinsics, mirror
+from stadia.predict.predict_frames import DepthPredictor, average_mirrored, choose_flip
+from stadia.training.prediction.backend_predictor import BackendPredictor
 
 HEIGHT, WIDTH = 4, 7
 

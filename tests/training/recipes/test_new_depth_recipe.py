@@ -15,8 +15,8 @@ from stadia import predict, training
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch, DepthScale
 from stadia.data.config import DataConfig
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.evaluation.image_score import compute_depth_scores
-from stadia.geometry.camera import intrinsics
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.training import recipes
 from stadia.training.loop.run_folder import Run

@@ -16,11 +16,11 @@ from tests.sessions import evaluate, predict_lines
 from torch import Tensor, nn
 
 from stadia import predict, report, training
-from stadia.checks.finding import Finding
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress
 from stadia.evaluation.recording_scores import write_score
+from stadia.judge.finding import Finding
 from stadia.losses.loss_report import LossReport
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.training import recipes

@@ -9,10 +9,10 @@ from tests.refusals import refuses
 from torch import nn
 
 from stadia import report
-from stadia.checks.finding import read_valid_findings
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch, Inputs, Targets
+from stadia.judge.depth import TrainingRecord
+from stadia.judge.finding import read_valid_findings
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.report.run_comparison import compare_runs, write_comparison
 from stadia.report.run_files import read_run

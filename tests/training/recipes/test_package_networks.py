@@ -16,7 +16,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.io.image_io import write_image
 from stadia.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
-from stadia.predict.export import export_checkpoint
+from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 

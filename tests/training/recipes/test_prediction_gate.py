@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from tests.refusals import refuses
 
-from stadia.checks.prediction_checks import TrainingRecord
 from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import Frame
 from stadia.data.video.video_map import MapVerdictRecord
-from stadia.evaluation.frame_preparation import Frame
+from stadia.judge.depth import TrainingRecord
 from stadia.predict import verdict
 from stadia.predict.verdict import (
     MAX_SAMPLES,

@@ -19,15 +19,15 @@ from tests.refusals import refuses
 from stadia import training
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
-from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator
 from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.published_config import find_output
 from stadia.networks.published_networks import find_published_files, read_settings
-from stadia.predict.export import export_checkpoint
+from stadia.predict.exported_network import ExportedNetwork
 from stadia.training import adapt_network, recipes
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 

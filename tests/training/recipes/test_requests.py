@@ -5,7 +5,7 @@ import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.predict.options import parse_size
 from stadia.training.recipes import configure
 from stadia.training.recipes.selfsup.config import SelfsupConfig

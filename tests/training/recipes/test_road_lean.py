@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import Frame
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.evaluation.frame_preparation import Frame
 from stadia.predict.describe import _describe_limit_of_scale, describe_receipt
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.scale.grammar import find_given_height
-from stadia.predict.scale.receipt import ScaleReceipt, measure_scale
+from stadia.predict.receipt import ScaleReceipt, measure_scale
+from stadia.scale.grammar import find_given_height
 
 ROWS, COLUMNS, FOCAL, HEIGHT_M, FACTOR = 96, 160, 120.0, 1.5, 0.25
 K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 1]])
@@ -93,7 +93,7 @@ def test_the_horizon_of_a_map_stays_on_its_pixels() -> None:
 
 
 def test_measured_poses_give_the_direction_of_the_road() -> None:
-    from stadia.predict.scale.sources import MeasuredFrame
+    from stadia.scale.sources import MeasuredFrame
 
     class Drive:
         def __len__(self) -> int:

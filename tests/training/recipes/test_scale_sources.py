@@ -16,26 +16,19 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Camera, DepthScale, Recording
+from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video import video_map
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map_geometry
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.scale import sources
-from stadia.predict.scale.grammar import (
-    KnownDistance,
-    PositionsFile,
-    find_given_height,
-    fit_boxes,
-    parse_scale,
-    read_boxes,
-)
-from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.predict.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
+from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
+from stadia.scale import sources
+from stadia.scale.grammar import KnownDistance, PositionsFile, find_given_height, fit_boxes, parse_scale, read_boxes
+from stadia.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25

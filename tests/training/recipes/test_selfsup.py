@@ -14,14 +14,14 @@ from tests.refusals import refuses
 from typer.testing import CliRunner
 
 from stadia import training
-from stadia.checks.finding import read_valid_findings
 from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation.predict_frames import DepthPredictor
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.io.run_facts import RecipeFacts
+from stadia.judge.finding import read_valid_findings
+from stadia.predict.predict_frames import DepthPredictor
 from stadia.predict.verdict import read_training_record
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint

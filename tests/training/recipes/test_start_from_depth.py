@@ -10,13 +10,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia.checks.loss_checks.init_checks import check_parameter_gradients
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.io.run_facts import UNKNOWN_FACTS
 from stadia.networks.encoders import load_base_weights
 from stadia.training import keep
 from stadia.training.keep import DepthErrors
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.loss_checks.init_checks import check_parameter_gradients
 from stadia.training.recipes import configure
 from stadia.training.recipes.base.self_supervised import MAX_HELD_STEPS, choose_teacher, find_depth_start
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe

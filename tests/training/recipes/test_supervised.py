@@ -18,7 +18,7 @@ from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, DataError, GeometryError
 from stadia.core.types import DepthScale
-from stadia.geometry.camera import intrinsics
+from stadia.differentiable.view_synthesis import intrinsics
 from stadia.io.run_facts import read_run_facts
 from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.dpt import Dpt

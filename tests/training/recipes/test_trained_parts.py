@@ -11,8 +11,8 @@ from tests.combinations import mark_others
 
 from stadia import training
 from stadia.networks.depth.depth_network import list_adapter_names, name_for_adapters
-from stadia.predict.export import export_checkpoint
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes.base.build_recipe import load_recipe, read_plain_weights
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 

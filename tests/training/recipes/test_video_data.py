@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia.checks.finding import Severity
 from stadia.data.config import DataConfig
+from stadia.judge.finding import Severity
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.recipes.base import video_data
 from stadia.training.recipes.base.video_data import VideoData, open_video

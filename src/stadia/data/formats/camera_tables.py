@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.data.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
-from stadia.geometry.numpy_camera import make_K
+from stadia.geometry.cameras import make_K
 from stadia.io.array_files import parse_numbers
 
 Array = NDArray[np.float64]

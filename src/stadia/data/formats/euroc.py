@@ -24,7 +24,7 @@ from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera, Rect
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import FrameSelection, ImageRecording
 from stadia.data.video.video_files import select_images
-from stadia.geometry.numpy_camera import make_K
+from stadia.geometry.cameras import make_K
 from stadia.io.array_files import FileEntry, parse_numbers, validate_content
 from stadia.io.image_files import check_image_size, read_rgb
 from stadia.io.input_files import read_lines, read_text, safe_join

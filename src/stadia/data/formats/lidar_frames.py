@@ -12,7 +12,7 @@ from stadia.core.types import LEFT
 from stadia.data.formats.kitti import project_scan
 from stadia.data.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.data.recordings import ImageRecording
-from stadia.geometry.numpy_camera import Intrinsics, check_K
+from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.image_files import check_image_size, read_rgb
 
 Array = NDArray[np.float64]

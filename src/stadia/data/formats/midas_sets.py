@@ -19,7 +19,7 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import resize_labels
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
-from stadia.geometry.numpy_camera import Intrinsics, centered_K, focal_px_from_fov
+from stadia.geometry.cameras import Intrinsics, centered_K, focal_px_from_fov
 from stadia.io.image_files import check_depth_map, list_images, read_image_header, read_label_png
 from stadia.io.image_io import read_float_image
 from stadia.io.input_files import read_lines

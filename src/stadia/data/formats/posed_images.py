@@ -19,7 +19,7 @@ from stadia.data.lens_distortion import DistortedCamera, make_undistortion, orde
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_camera import fit_to_size
-from stadia.geometry.numpy_camera import Intrinsics
+from stadia.geometry.cameras import Intrinsics
 from stadia.io.array_files import invert_poses
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key, read_json, read_text, safe_join

@@ -18,7 +18,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
-from stadia.geometry.numpy_camera import Intrinsics, make_K, register_depth
+from stadia.geometry.cameras import Intrinsics, make_K, register_depth
 from stadia.io.array_files import convert_times, parse_numbers, read_rows
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.io.input_files import read_lines, safe_join

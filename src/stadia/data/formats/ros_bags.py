@@ -23,7 +23,7 @@ from stadia.data.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, RADTAN, 
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.video.video_camera import UserCamera, read_user_camera
 from stadia.data.video.video_files import FrameSource, open_frames
-from stadia.geometry.numpy_camera import Intrinsics, check_K
+from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.image_io import check_pixel_count, decode_image
 from stadia.io.input_files import PARSER_ERRORS, check_input_file
 from stadia.io.video_decoding import VideoFrame, hash_video

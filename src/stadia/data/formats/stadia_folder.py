@@ -19,7 +19,7 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import ImageRecording
-from stadia.geometry.numpy_camera import Intrinsics, check_K
+from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.array_files import (
     FileEntry,
     StackedArray,

@@ -21,7 +21,7 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import CalibratedRecording, ImageRecording
 from stadia.data.video.video_list import VideoEntry, VideoList
-from stadia.geometry.numpy_camera import Intrinsics, make_K
+from stadia.geometry.cameras import Intrinsics, make_K
 from stadia.io.array_files import FileEntry, read_typed_json
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key

@@ -23,7 +23,7 @@ from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_camera import UserCamera
 from stadia.data.video.video_files import FrameSource, open_frames
-from stadia.geometry.numpy_camera import Intrinsics, make_K
+from stadia.geometry.cameras import Intrinsics, make_K
 from stadia.io.image_io import decode_image
 from stadia.io.input_files import PARSER_ERRORS, check_input_file
 from stadia.io.video_decoding import VideoFrame, hash_video

@@ -17,7 +17,7 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import Recording
 from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.recordings import FrameCrop
-from stadia.geometry.numpy_camera import CropWindow
+from stadia.geometry.cameras import CropWindow
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb

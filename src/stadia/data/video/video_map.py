@@ -16,7 +16,7 @@ from stadia.data.config import Matrix
 from stadia.data.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.data.video.photo_fit import PhotoFit
-from stadia.geometry.numpy_camera import MAX_FOCAL_PX, Intrinsics, check_K
+from stadia.geometry.cameras import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.io.array_files import FileEntry, Layout, StackedArray, open_npz, read_arrays, read_typed_json
 from stadia.io.image_files import IMAGE_SUFFIXES, read_upright_size
 from stadia.io.video_decoding import hash_source

@@ -23,7 +23,7 @@ from stadia.evaluation.image_score import align_to_truth, sample_prediction
 from stadia.evaluation.plots.colormaps import color_categories, color_heat
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocols import Protocol
-from stadia.geometry.numpy_camera import crop_window
+from stadia.geometry.cameras import crop_window
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import write_image
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Recording
-from stadia.evaluation.frame_preparation import Listener, PredictedFrame
+from stadia.data.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import read_image, write_image

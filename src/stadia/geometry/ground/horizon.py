@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry.camera import apply_to_pixels, inverse_intrinsics
+from stadia.differentiable.view_synthesis import apply_to_pixels, inverse_intrinsics
 from stadia.geometry.segments import Segments, segment_quantiles
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
+from stadia.differentiable.view_synthesis import backproject
 from stadia.geometry.align import masked_median
-from stadia.geometry.camera import backproject
-from stadia.geometry.numpy_camera import NEAR
+from stadia.geometry.cameras import NEAR
 from stadia.geometry.segments import Segments, segment_quantiles
 
 _TRIALS = 128  # planes of RANSAC

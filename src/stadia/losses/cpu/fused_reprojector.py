@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stadia.core.types import Camera, is_temporal
-from stadia.geometry.camera import infinity_and_epipole
-from stadia.geometry.numpy_camera import NEAR
+from stadia.differentiable.view_synthesis import infinity_and_epipole
+from stadia.geometry.cameras import NEAR
 from stadia.losses.cpu import reprojection_kernels as kernels
 from stadia.losses.cpu.reprojection_kernels import Floats, Indices, clamped, row_kernel, row_sum, run_in_bands
 from stadia.losses.reprojection import SSIM_C1, SSIM_C2, MinimumReprojection, Reprojection, ReprojectionInputs

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Camera, DepthScale
-from stadia.geometry.camera import sigmoid_to_inverse_depth
-from stadia.geometry.se3 import from_rotation_translation, so3_exp
+from stadia.differentiable.view_synthesis import sigmoid_to_inverse_depth
+from stadia.geometry.poses import from_rotation_translation, so3_exp
 from stadia.io.input_files import expand_home
 from stadia.networks.config import Monodepth2Config
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthMaps, list_trainable

@@ -13,20 +13,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from stadia.checks.finding import Finding
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder, refuse_idle_options
+from stadia.data.frame_preparation import Frame
 from stadia.data.frame_store import lock_beside
-from stadia.data.loading.loader import Loader
-from stadia.evaluation.frame_preparation import Frame
+from stadia.differentiable.view_synthesis import resize_camera
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
-from stadia.geometry.camera import resize_camera
 from stadia.io.array_files import MAX_ARRAY_BYTES
 from stadia.io.image_files import encode_name, hash_files, join_hashes
 from stadia.io.input_files import expand_home, open_input
+from stadia.judge.finding import Finding
 from stadia.objectpose.config import TABLEWORLD_PRESETS, ObjectDataConfig
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectImages, ObjectSubset, make_no_masks_error
 from stadia.objectpose.data.object_samples import ObjectInputs, ObjectSamples, ObjectTargets, PackedObjects
@@ -46,6 +45,7 @@ from stadia.objectpose.table_world import TABLEWORLD_VERSION, write_tableworld
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import EvaluateOptions
 from stadia.synthetic.config import find_preset
+from stadia.training.loading.loader import Loader
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import make_loaders, report_progress

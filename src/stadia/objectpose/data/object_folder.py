@@ -12,7 +12,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.data.config import Matrix
 from stadia.data.formats.kitti_objects import KITTI_CLASSES, KittiBox, KittiBoxImages, read_boxes
-from stadia.geometry.numpy_camera import check_K
+from stadia.geometry.cameras import check_K
 from stadia.io.array_files import FileEntry, read_npy, read_typed_json
 from stadia.io.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
 from stadia.io.input_files import expand_home, safe_join

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.geometry import se3
+from stadia.geometry import poses as se3
 from stadia.io.image_files import read_rgb
 
 BACKGROUND = "background"

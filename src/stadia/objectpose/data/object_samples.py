@@ -13,14 +13,14 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Meta, TensorDataclass
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
 from stadia.data.frame_store import resize_image
-from stadia.data.loading.loader import PackedTensors, stack_packed, stack_padded
-from stadia.data.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
 from stadia.data.mask_files import resize_labels
-from stadia.geometry.camera import resize_camera
-from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.differentiable.view_synthesis import resize_camera
+from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.data.object_labels import UNLABELED, ObjectImages, ObjectLabel, count_pixels
+from stadia.training.loading.loader import PackedTensors, stack_packed, stack_padded
+from stadia.training.loading.transforms import apply_color, compute_mean_gray, draw_augmentation
 
 _PLACEHOLDERS = {  # values of places without an object, by field
     **dict.fromkeys(("known", "class_id", "revolution", "visible_px", "full_px"), torch.zeros(())),

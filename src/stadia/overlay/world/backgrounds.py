@@ -15,7 +15,7 @@ from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress, resize_depth, resize_image
 from stadia.data.open_dataset import TargetFrames, all_frames, draw_split, open_recordings, read_named_splits
 from stadia.data.recordings import RecordingView
-from stadia.geometry.numpy_camera import crop_K, resize_K
+from stadia.geometry.cameras import crop_K, resize_K
 from stadia.io.array_files import FileEntry, read_npz, read_typed_json
 from stadia.io.image_files import encode_name, hash_depth, hash_files, join_hashes
 from stadia.io.input_files import expand_home, safe_join

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import make_generator
 from stadia.data.frame_store import resize_depth, resize_image
-from stadia.geometry.numpy_camera import resize_K
+from stadia.geometry.cameras import resize_K
 from stadia.overlay.config import PlacementConfig
 from stadia.overlay.world.backgrounds import (
     Background,

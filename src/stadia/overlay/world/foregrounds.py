@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
-from stadia.geometry.rasterizer import make_intrinsics
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import encode_name, hash_file, list_images, read_rgba
 from stadia.io.input_files import natural_sort_key, read_json
@@ -25,6 +24,7 @@ from stadia.synthetic.config import SPLITS
 from stadia.synthetic.household_objects import SHAPES, make_table_textures, make_upright_pose, name_object_textures
 from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.mesh import make_camera_pose, make_direction, transform_mesh
+from stadia.synthetic.rendering.rasterizer import make_intrinsics
 from stadia.synthetic.rendering.renderer import StillRenderer, StillScene, make_lamp, render_linear
 from stadia.synthetic.rendering.shading_kernels import develop_image
 from stadia.synthetic.rendering.surfaces import Texture, assemble_parts

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import DepthScale
-from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.geometry.cameras import centered_K, focal_px_from_fov
 from stadia.io.image_files import read_rgb
 from stadia.overlay.world.backgrounds import DepthLabel
 from stadia.overlay.world.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample

@@ -18,17 +18,17 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.ros_bags import BagTopic, RosBag
+from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.video.video_camera import KeptScale, UserCamera, find_camera_file, find_kept_scale, read_user_camera
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
-from stadia.evaluation.predict_frames import predict_maps
-from stadia.geometry.numpy_camera import Intrinsics, centered_K, focal_px_from_fov
+from stadia.geometry.cameras import Intrinsics, centered_K, focal_px_from_fov
 from stadia.predict.bag_output import make_stamp, open_bag_output
 from stadia.predict.inputs import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.scale.receipt import ScaledPredictor, make_kept_fit, measure_frames
+from stadia.predict.predict_frames import predict_maps
+from stadia.predict.receipt import ScaledPredictor, make_kept_fit, measure_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
 
 WINDOW_S = 5.0

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 
-from stadia.evaluation.frame_preparation import PredictedFrame
+from stadia.data.frame_preparation import PredictedFrame
 from stadia.evaluation.plots.videos import draw_side_by_side
 
 WIDTH = 640

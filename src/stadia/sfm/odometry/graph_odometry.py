@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale, Predictor
-from stadia.geometry.image_features import FrameFeatures, describe_places, find_features, match_sift_features
-from stadia.geometry.pose_graph import (
+from stadia.differentiable.pose_graph import (
     PoseEdges,
     interpolate_similarity,
     make_similarity,
     solve_pose_graph,
     split_similarity,
 )
-from stadia.geometry.se3 import compose, hat, inverse, matmul
+from stadia.geometry.image_features import FrameFeatures, describe_places, find_features, match_sift_features
+from stadia.geometry.poses import compose, hat, inverse, matmul
 from stadia.sfm.odometry.visual_odometry import SlidingWindowOdometry, TakePoints
 
 Array = NDArray[np.float64]

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Predictor
+from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.data.video.video_map import StoredMap, find_reliable, find_usable_map
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
-from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.geometry.align import umeyama
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION
+from stadia.predict.predict_frames import predict_inverse_depth
 from stadia.sfm.odometry.visual_odometry import CameraPath
 
 Array = NDArray[np.float64]

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps
-from stadia.evaluation.predict_frames import is_reliable
-from stadia.geometry import se3
-from stadia.geometry.bundle_adjustment import photometric_residuals
-from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
-from stadia.geometry.bundle_adjustment.window_solver import (
+from stadia.differentiable import photometric_residuals
+from stadia.differentiable.direct_alignment import DirectAlignment, align_direct
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_map
+from stadia.differentiable.window_solver import (
     MarginalPrior,
     MotionFactors,
     WindowProblem,
@@ -24,7 +23,8 @@ from stadia.geometry.bundle_adjustment.window_solver import (
     marginalize_oldest_frame,
     solve_window,
 )
-from stadia.geometry.camera import depth_from_inverse, resize, resize_map
+from stadia.geometry import poses as se3
+from stadia.predict.predict_frames import is_reliable
 
 _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
+from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation import MOTIONS
-from stadia.evaluation.frame_preparation import Frame, PreparedFrame
-from stadia.evaluation.predict_frames import FrameTensors, predict_maps, predict_motion
-from stadia.geometry.se3 import compose, inverse
+from stadia.geometry.poses import compose, inverse
+from stadia.predict.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.sliding_window_ba import IncomingFrame, MapPoints, PoseList, SlidingWindow
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import make_generator
-from stadia.geometry.rasterizer import RasterCamera, draw, rasterize_depth_along_light, transform_vertices
 from stadia.synthetic.rendering.mesh import Points, make_direction
+from stadia.synthetic.rendering.rasterizer import RasterCamera, draw, rasterize_depth_along_light, transform_vertices
 from stadia.synthetic.rendering.shading_kernels import (
     SceneLight,
     SunLight,

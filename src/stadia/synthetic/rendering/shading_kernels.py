@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stadia.geometry.rasterizer import RasterCamera
 from stadia.synthetic.rendering.mesh import Points
+from stadia.synthetic.rendering.rasterizer import RasterCamera
 
 compile_loops = partial(njit, cache=True, nogil=True, error_model="numpy")
 

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import (
+from stadia.synthetic.config import RoadWorldConfig
+from stadia.synthetic.rendering.mesh import Points, make_direction
+from stadia.synthetic.rendering.rasterizer import (
     RasterCamera,
     compute_depth_and_normals,
     make_intrinsics,
     rasterize_depth_along_light,
 )
-from stadia.synthetic.config import RoadWorldConfig
-from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.renderer import (
     light_bodies,
     make_shadow_map,

@@ -12,16 +12,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stadia.checks.finding import Finding
 from stadia.core import seeds
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.core.matrix_products import choose_matrix_products
 from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.data.config import DataConfig
-from stadia.evaluation.predict_frames import DepthPredictor, make_predictor
+from stadia.differentiable.matrix_products import choose_matrix_products
 from stadia.io.run_facts import find_run_facts
+from stadia.judge.finding import Finding
 from stadia.networks import DEPTH_NETWORKS
 from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import (
@@ -35,6 +34,7 @@ from stadia.networks.depth.midas import is_midas_file
 from stadia.networks.depth.monodepth2 import describe_monodepth2
 from stadia.networks.encoders import limit_parameters, read_tensors, resolve_weights_file
 from stadia.networks.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
+from stadia.predict.predict_frames import DepthPredictor, make_predictor
 from stadia.training.loop.batches import BatchIterable, EpochLoader
 from stadia.training.loop.checkpoint import (
     Checkpoint,

@@ -19,7 +19,6 @@ from stadia.data.ignored_regions import IgnoringRecording
 from stadia.data.recordings import CalibratedRecording, FrameRange
 from stadia.data.video.video_files import FileVideo
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
-from stadia.evaluation.predict_frames import DepthPredictor
 from stadia.io.run_facts import RecipeFacts, TrainedCamera
 from stadia.losses.loss_report import LossReport
 from stadia.networks import DEPTH_NETWORKS
@@ -27,6 +26,7 @@ from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthNetwork, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet
+from stadia.predict.predict_frames import DepthPredictor
 from stadia.training.loop.batches import select_device
 from stadia.training.loop.recipe import Groups, HasOptimizer, Recipe, group_parameters
 from stadia.training.recipes.base.video_data import VideoData

@@ -13,13 +13,12 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.checks.loss_checks.loss_case import LossCase
-from stadia.checks.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.data.config import POSES_OF_MAP
 from stadia.data.video.map_geometry import MEDIAN_DEPTH
+from stadia.differentiable.view_synthesis import depth_from_inverse, resize_camera, resize_map, synthesize_views
 from stadia.evaluation.image_score import (
     MotionPairs,
     compute_depth_scores,
@@ -28,8 +27,6 @@ from stadia.evaluation.image_score import (
 )
 from stadia.evaluation.plots.charts import draw_motions
 from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
-from stadia.evaluation.predict_frames import DepthPredictor
-from stadia.geometry.camera import depth_from_inverse, resize_camera, resize_map, synthesize_views
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig, load_loss
 from stadia.losses.loss_report import LossReport, add_terms
@@ -42,7 +39,10 @@ from stadia.networks.config import DepthNetworkConfig
 from stadia.networks.depth.depth_network import DepthNetwork, check_depth_network, check_trains, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet
+from stadia.predict.predict_frames import DepthPredictor
 from stadia.training.loop.batches import ValidationScores
+from stadia.training.loss_checks.loss_case import LossCase
+from stadia.training.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.training.recipes.base.build_recipe import describe_network, load_predictor, open_network_checkpoint
 from stadia.training.recipes.base.config import SelfSupervisedConfig, TeacherConfig
 from stadia.training.recipes.base.depth_recipe import VideoTargetsT

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
 from stadia.core.types import Recording
-from stadia.evaluation.frame_preparation import frame_name
+from stadia.data.frame_preparation import frame_name
 from stadia.io.image_files import hash_files, hash_frames, split_hashes
 from stadia.io.input_files import name_parser_errors
 from stadia.io.run_facts import RUN_FILE, read_run_facts

@@ -9,20 +9,9 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from stadia.checks.catalog import make_finding
-from stadia.checks.finding import Finding, Severity
-from stadia.checks.preflight.label_checks import check_masks
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import LEFT, Batch, Inputs, Meta, Recording, RoadTargets
 from stadia.data.height_priors import RoadConfig
-from stadia.data.loading.loader import Loader, MixtureLoader, SequentialLoader
-from stadia.data.loading.road_samples import (
-    PackedRoad,
-    RoadSamples,
-    find_camera_group,
-    find_object_height_m,
-    number_camera_groups,
-)
 from stadia.data.mask_files import attach_masks
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import detect_format, unique_recordings
@@ -36,6 +25,17 @@ from stadia.geometry.ground.drive_heights import (
     transform_box,
 )
 from stadia.io.input_files import expand_home
+from stadia.judge.catalog import make_finding
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.recordings.label_checks import check_masks
+from stadia.training.loading.loader import Loader, MixtureLoader, SequentialLoader
+from stadia.training.loading.road_samples import (
+    PackedRoad,
+    RoadSamples,
+    find_camera_group,
+    find_object_height_m,
+    number_camera_groups,
+)
 from stadia.training.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets
 from stadia.training.recipes.metric.config import PLAUSIBLE_HEIGHT_M, MetricConfig
 

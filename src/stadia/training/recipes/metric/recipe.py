@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.checks.loss_checks.loss_case import LossCase, make_camera_height_case
-from stadia.checks.monitors.training_monitor import check_drift, check_epoch
 from stadia.core import seeds
 from stadia.core.types import Batch, DepthScale, Inputs, Prediction, RoadTargets
+from stadia.differentiable.view_synthesis import depth_from_inverse
 from stadia.evaluation.image_score import compute_depth_scores
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
-from stadia.geometry.camera import depth_from_inverse
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
@@ -39,6 +37,8 @@ from stadia.losses.reprojection import find_masked_pixels
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.networks.depth.depth_network import find_depth_range
 from stadia.training.loop.run_folder import Run
+from stadia.training.loss_checks.loss_case import LossCase, make_camera_height_case
+from stadia.training.monitors.training_monitor import check_drift, check_epoch
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
     TeacherTerm,

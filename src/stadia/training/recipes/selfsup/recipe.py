@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.checks.loss_checks.loss_case import LossCase
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import LEFT, Batch, Camera, DepthScale, PredictedMaps
 from stadia.data.config import POSES_OF_MAP, DatasetConfig
@@ -30,6 +29,7 @@ from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.networks.config import DepthModelConfig
 from stadia.sfm.odometry.mapped_path import MappedPath, MapUnit, describe_conflict
+from stadia.training.loss_checks.loss_case import LossCase
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
     TeacherTerm,
@@ -133,7 +133,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig, console: 
 
     It is measured as `stadia predict` measures it. console: shows progress.
     """
-    from stadia.evaluation.frame_preparation import Frame
+    from stadia.data.frame_preparation import Frame
     from stadia.networks.depth.depth_network import build_depth_network
     from stadia.sfm.frame_stream import FrameStream
     from stadia.training.recipes.base.build_recipe import make_network_recipe

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.checks.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Batch, DepthScale
+from stadia.differentiable.view_synthesis import inverse_from_depth
 from stadia.evaluation.image_score import compute_depth_scores
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
-from stadia.geometry.camera import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.config import SparseDepthConfig, load_loss
 from stadia.losses.loss_balance import DataSetBalance
@@ -34,6 +33,7 @@ from stadia.networks.depth.depth_network import (
     check_trains,
 )
 from stadia.networks.encoders import LoadReport
+from stadia.training.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import TeacherTerm, check_teacher
 from stadia.training.recipes.base.video_data import VideoData, open_data_sets

@@ -1,0 +1,193 @@
+"""Refine the result of another program by its images, and write it: `stadia refine`, `stadia.refine_reconstruction`.
+
+A result is written in its own format, with the deviations of its poses, a COLMAP model with points and transforms.json.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.types import TrackProgress, no_progress
+from stadia.io.atomic_files import atomic_folder, write_lines
+from stadia.io.image_io import write_image
+from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
+from stadia.io.scene_json import write_transforms
+from stadia.judge.reconstructions.check_reconstruction import replace_camera
+from stadia.sfm.image_matches import ImageMatches, match_images
+from stadia.sfm.match_triangulation import scale_intrinsics
+from stadia.sfm.pose_refinement import RefinedReconstruction, refine_poses
+from stadia.sfm.sparse_map import Array, import_pycolmap
+
+DEVIATIONS = "deviations.csv"
+"""File with the deviation of each pose."""
+
+TRANSFORMS = "transforms.json"
+
+MODEL = PurePosixPath("sparse/0")
+"""Folder of the COLMAP model, as nerfstudio and Gaussian splatting look for it."""
+
+
+def refine_reconstruction(
+    path: Path | str,
+    images: Path | str,
+    *,
+    camera: str | None = None,
+    out: Path | str | None = None,
+    work: Path | None = None,
+    track: TrackProgress = no_progress,
+) -> RefinedReconstruction:
+    """Refine the camera poses of any program by bundle adjustment with new matches between its images.
+
+    Some matches are held out. The refined poses are kept only if they fit the held-out matches better by more than the
+    scatter of these matches. Scale, origin and orientation of the world do not change.
+
+    path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
+        `stadia.io.reconstruction_formats.FORMATS`.
+    images: the folder of images, or the video.
+    camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
+    out: a new folder for the result, the standard deviations of its poses, and a COLMAP model with points; None writes
+        nothing.
+    work: folder for the cached matches; None takes a folder in the user's cache.
+    track: wraps loops to show their progress.
+
+    Raises DataError for an unknown file, for images that do not match, and for fewer than 3 images with a pose.
+    """
+    reconstruction = read_reconstruction(Path(path))
+    matches = match_images(images, work, track)
+    refined = refine_poses(replace_camera(reconstruction, matches, camera), matches, track=track)
+    if out is not None:
+        write_refined(refined, matches, Path(out))
+    return refined
+
+
+def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Path) -> Path:
+    """Write a refined result into a new folder.
+
+    The folder contains the result in its own format and under its own name, `deviations.csv` (name, degrees, share of
+    the path), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
+    `images`.
+
+    refined: the result.
+    matches: the images.
+    out: the new folder.
+
+    Returns the path of the result in its own format.
+    """
+    seen = place_in_images(refined, matches)
+    with atomic_folder(out) as folder:
+        images = matches.read_images(refined.images.tolist()) if matches.source is not None else {}
+        if matches.source is not None and matches.source.is_dir():
+            names = list(seen.names)
+            paths = [Path(os.path.relpath(matches.source / name, out)).as_posix() for name in names]
+        else:
+            names = [f"{name}.jpg" for name in seen.names]
+            paths = [f"images/{name}" for name in names]
+            for name, index in zip(names, refined.images.tolist(), strict=True):
+                if index in images:
+                    quality = (cv2.IMWRITE_JPEG_QUALITY, 95)
+                    write_image(folder / "images" / name, images[index][..., ::-1], quality)
+        model = folder / MODEL
+        model.mkdir(parents=True)
+        write_model(model, replace(seen, names=tuple(names)), refined, images)
+        write_deviations(folder / DEVIATIONS, seen.names, refined)
+        own = write_reconstruction(refined.reconstruction, folder / name_result(refined.reconstruction))
+        if own.name != TRANSFORMS:
+            write_transforms(
+                replace(seen, names=tuple(paths), format="", path=folder / TRANSFORMS), folder / TRANSFORMS
+            )
+    return out / own.name
+
+
+def name_result(reconstruction: Reconstruction) -> str:
+    """Return the name of the refined file or folder: the given one's, without a number such as COLMAP's 0."""
+    name = reconstruction.path.name
+    return name if name and not name.isdecimal() and name != MODEL.parts[0] else "refined"
+
+
+def place_in_images(refined: RefinedReconstruction, matches: ImageMatches) -> Reconstruction:
+    """Return the poses and cameras of the matched images, with their names, and K for the images as they are."""
+    found = refined.reconstruction.rows(refined.rows)
+    sizes = matches.sizes[refined.images]
+    known = np.where(found.sizes > 0, found.sizes, sizes)
+    return replace(
+        found,
+        names=tuple(matches.names[index] for index in refined.images),
+        K=scale_intrinsics(found.K, sizes / known),
+        sizes=sizes,
+        depth=None,
+    )
+
+
+def write_deviations(path: Path, names: tuple[str, ...], refined: RefinedReconstruction) -> None:
+    """Write the standard deviation of each pose: name, degrees, share of the path; empty if not determined."""
+    lines = list[str]()
+    for name, degrees, share in zip(names, refined.deviations_deg, refined.deviations, strict=True):
+        lines.append(f'"{name}",{degrees:.6g},{share:.6g}' if np.isfinite(degrees) else f'"{name}",,')
+    write_lines(path, ["name,degrees,share_of_path", *lines])
+
+
+def distort_points(xy: Array, K: Array, distortion: Array) -> Array:
+    """Return the pixels (N, 2) of points at a focal length of 1.
+
+    xy: (N, 2) points.
+    K: (3, 3) intrinsics.
+    distortion: OpenCV's coefficients k1, k2, p1, p2.
+    """
+    if not len(xy):
+        return np.empty((0, 2))
+    points = np.column_stack((xy, np.ones(len(xy))))
+    return np.asarray(cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, distortion)[0][:, 0], np.float64)
+
+
+def write_model(
+    folder: Path, seen: Reconstruction, refined: RefinedReconstruction, images: dict[int, NDArray[np.uint8]]
+) -> None:
+    """Write cameras, poses and points as COLMAP's binary model.
+
+    folder: an existing folder.
+    seen: poses and cameras of the matched images.
+    refined: the points.
+    images: (H, W, 3) RGB images by their index; they give the colors of points; black without them.
+    """
+    pycolmap = import_pycolmap()
+    model, sparse = pycolmap.Reconstruction(), refined.sparse
+    described = np.column_stack((seen.K.reshape(len(seen), -1), seen.distortion, seen.sizes))
+    cameras, camera_of = np.unique(described, axis=0, return_inverse=True)
+    for number, values in enumerate(cameras.tolist(), 1):
+        fx, _, cx, _, fy, cy = values[:6]
+        width, height = (int(side) for side in values[13:])
+        lens = values[9:13]
+        params = [fx, fy, cx + 0.5, cy + 0.5, *(lens if any(lens) else ())]
+        name = "OPENCV" if any(lens) else "PINHOLE"
+        camera = pycolmap.Camera(camera_id=number, model=name, width=width, height=height, params=params)
+        model.add_camera_with_trivial_rig(camera)
+    place, colors = np.zeros(len(sparse.observed), np.int64), np.zeros((len(sparse.points), 3), np.uint8)
+    for row, index in enumerate(refined.images.tolist()):
+        at = np.flatnonzero(sparse.observed[:, 0] == row)
+        place[at] = np.arange(len(at))
+        rays = (sparse.xy[at] - sparse.camera.center_px) / sparse.camera.focal_px
+        pixels = distort_points(rays, seen.K[row], seen.distortion[row])
+        if index in images:
+            x, y = np.rint(pixels).astype(int).T
+            height, width = images[index].shape[:2]
+            colors[sparse.observed[at, 1]] = images[index][y.clip(0, height - 1), x.clip(0, width - 1)]
+        points = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in pixels + 0.5])
+        image = pycolmap.Image(
+            name=seen.names[row], camera_id=int(camera_of.ravel()[row]) + 1, image_id=row + 1, points2D=points
+        )
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(seen.T_camera_world[row, :3]))
+    order = np.argsort(sparse.observed[:, 1], kind="stable")
+    starts = np.searchsorted(sparse.observed[order, 1], np.arange(len(sparse.points) + 1))
+    for point, (start, stop) in enumerate(pairwise(starts.tolist())):
+        track = [pycolmap.TrackElement(int(sparse.observed[at, 0]) + 1, int(place[at])) for at in order[start:stop]]
+        model.add_point3D(sparse.points[point], pycolmap.Track(elements=track), colors[point])
+    model.update_point_3d_errors()
+    model.write_binary(str(folder))

@@ -1,1 +1,0 @@
-"""Refine the poses of other programs by bundle adjustment with independent matches."""

@@ -1,0 +1,51 @@
+"""D13: other frames of what is held out train. Frames and neighbors in common have codes of their own."""
+
+import pytest
+from mutations.split_drives import Drive, found
+
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.recordings.preflight_runner import run_preflight
+
+PNG = b"\x89PNG"
+
+
+def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.LogCaptureFixture) -> Finding:
+    (finding,) = run_preflight([], {"train": list(train.items()), "val": list(val.items())})
+    assert "no image" not in caplog.text
+    return finding
+
+
+@pytest.mark.slow
+def test_image_shows_the_held_out_and_the_nearest_training_frame(caplog: pytest.LogCaptureFixture) -> None:
+    a, b = Drive("drive a"), Drive("b")
+    finding = drawn({a: range(30), b: range(40)}, {a: range(35, 40)}, caplog)
+    assert finding.evidence == {"val": ["drive a 35"], "train": ["drive a 29"]}
+    assert finding.image.startswith(PNG)
+
+
+@pytest.mark.slow
+def test_blocks_of_recordings_are_a_note() -> None:
+    a, b = Drive("a"), Drive("b")
+    (finding,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})
+    assert (finding.code, finding.severity, finding.where) == ("D13", Severity.NOTE, ("a",))
+    assert finding.measured.startswith("1 of the 1 recordings of 'val'")
+
+
+def test_shared_drive_warns() -> None:
+    """As KITTI odometry's 07 beside the raw drive."""
+    sequence, raw = Drive("kitti_odometry/07", "2011_09_30_drive_0027"), Drive("kitti_raw/x", "2011_09_30_drive_0027")
+    (finding,) = found({sequence: range(20)}, {raw: range(20, 40), Drive("other"): range(40)})
+    assert (finding.code, finding.severity) == ("D13", Severity.WARN)
+    assert finding.measured.startswith("1 of the 2 recordings of 'val'")
+    assert finding.measured.endswith("under another name: 'kitti_raw/x' and 'kitti_odometry/07'")
+
+
+@pytest.mark.parametrize("held", [{Drive("b"): range(40)}, {}])
+def test_other_drives_have_no_findings(held: dict[Drive, range]) -> None:
+    assert found({Drive("a"): range(40)}, held or {Drive("c"): range(3)}) == []
+
+
+@pytest.mark.slow
+def test_a_single_recording_has_no_other_way() -> None:
+    recording = Drive("own")
+    assert found({recording: range(20)}, {recording: range(30, 40)}) == []

@@ -1,0 +1,340 @@
+"""Monitors of predictions and scores at the edge cases that the mutations leave out."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mutations import output_logs, training_logs
+from mutations.mutation import MutationCase
+from mutations.training_logs import DIED, LogRows, SigmaRow
+
+import stadia
+from stadia.core.types import Prediction
+from stadia.judge.finding import Finding
+from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.networks.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
+from stadia.objectpose.metrics import ImageComparison, matched_scores, mean_average_precisions
+from stadia.objectpose.recipe import mean_mask_iou
+from stadia.training.monitors.optimization_monitors import (
+    VALIDATION_RULES,
+    ConstantTermMonitor,
+    DataLoadingMonitor,
+    FrozenScoresMonitor,
+    LearningRateMonitor,
+    MetricScaleMonitor,
+    NanScoreMonitor,
+    OverfittingMonitor,
+    RotationMonitor,
+    ScoreRangeMonitor,
+    WeightChangeMonitor,
+)
+from stadia.training.monitors.persistence import (
+    FROM_STEP,
+    ROWS,
+    PersistentPartRule,
+    PersistentRule,
+    Rule,
+    ValidationRule,
+    rename_base_values,
+)
+from stadia.training.monitors.training_monitor import (
+    GEOMETRY_RULES,
+    LOG_SIGMA_BOUNDS,
+    ConstantUncertaintyMonitor,
+    DepthScaleMonitor,
+    MotionScaleMonitor,
+    UncertaintyBoundsMonitor,
+    UncertaintyOnlyMonitor,
+    ValidationWarpMonitor,
+)
+from stadia.training.recipes import CONFIGS
+from stadia.training.recipes.base.self_supervised import brightness_and_uncertainty_stats
+from stadia.training.recipes.metric.recipe import MetricRecipe
+
+RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
+
+
+def run_monitor(monitor, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP, every: int = 10) -> list[Finding]:
+    outputs = [monitor.on_row(first + every * number, row) for number, row in enumerate(rows)]
+    return [finding for finding in outputs if finding is not None]
+
+
+def test_each_part_is_counted_by_itself_and_named() -> None:
+    """Neither source is bad for ROWS rows in a row; then one is, under a recipe that adds to another's losses."""
+    turns = [
+        {"train/motion/over_depth/+1": 2.0 if n % 2 else 0.1, "train/motion/over_depth/-1": 0.1 if n % 2 else 2.0}
+        for n in range(3 * ROWS)
+    ]
+    assert run_monitor(PersistentPartRule(RULE), turns) == []
+    row = {"train/selfsup/motion/over_depth/-1": 2.0, "train/selfsup/motion/over_depth/+1": 0.1}
+    added = [rename_base_values(row, "selfsup")] * ROWS
+    (found,) = run_monitor(PersistentPartRule(RULE), added)
+    assert (found.code, found.where) == ("P22", ("-1",))
+    assert run_monitor(PersistentPartRule(RULE), added, first=FROM_STEP - 10) == [], "a start is anything"
+    assert run_monitor(PersistentPartRule(RULE), added, every=1) == [], "rows of every step are a batch each"
+
+
+def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
+    """It has no direction yet."""
+    for ratio, codes in ((0.98, {"S21"}), (0.5, {"P20"})):
+        rows = [{"val/motion_along": -1.0, "val/warped_over_unwarped": ratio}] * 3
+        assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
+
+
+def test_what_comes_right_by_itself_is_let_be() -> None:
+    comes = ({"val/abs_rel": 0.9 * 0.85**n, "val/abs_rel_scaled": 0.2} for n in range(6))
+    assert run_monitor(MetricScaleMonitor(), list(comes), every=100) == []
+    stays = [{"val/abs_rel": 0.9, "val/abs_rel_scaled": 0.2}] * 2
+    assert run_monitor(MetricScaleMonitor(), stays, every=100)[0].code == "H19"
+    nears = [{"val/motion_slope/tz": slope, "val/motion_correlation/tz": 0.95} for slope in (0.2, 0.3, 0.45, 0.6, 0.8)]
+    assert run_monitor(MotionScaleMonitor(), nears, every=100) == []
+    assert run_monitor(MotionScaleMonitor(), nears[:1] * 2, every=100)[0].code == "P25"
+    mirrored = [{"val/motion_slope/tz": -0.5, "val/motion_correlation/tz": 0.95}] * 2
+    assert run_monitor(MotionScaleMonitor(), mirrored, every=100)[0].code == "P25"
+    (check_masks_of,) = (rule for rule in VALIDATION_RULES if rule.name == "mask_iou")
+    assert (
+        run_monitor(ValidationRule(check_masks_of), [{"val/mask_iou": 0.001 * 2**n} for n in range(6)], every=100) == []
+    )
+
+
+def test_a_warm_up_is_a_start() -> None:
+    """However long it is: nothing of it counts, nor is depth compared with what it was then."""
+    rises = [
+        {"train/lr": 1e-6 * n, "train/warped_over_unwarped": 1.0, "train/depth/median": 12.0}
+        for n in range(1, 5 * ROWS)
+    ]
+    holds = [{"train/lr": 1e-4, "train/warped_over_unwarped": 0.8, "train/depth/median": 1.5}] * (3 * ROWS)
+    (of_the_warp,) = (rule for rule in GEOMETRY_RULES if rule.code == "S20")
+    assert run_monitor(PersistentRule(of_the_warp), rises + holds) == []
+    assert run_monitor(PersistentRule(of_the_warp), [row | {"train/lr": 1e-4} for row in rises])[0].code == "S20"
+    assert run_monitor(DepthScaleMonitor(), rises + holds) == []
+    assert run_monitor(DepthScaleMonitor(), [row | {"train/lr": 1e-4} for row in rises] + holds)[0].code == "M23"
+
+
+def test_term_that_starts_at_zero_is_ignored() -> None:
+    rows = [{"train/loss": 1.0 / (1 + n), "train/term/a": 1.0 / (1 + n), "train/term/b": 0.0} for n in range(3 * ROWS)]
+    assert run_monitor(ConstantTermMonitor(), rows) == []
+    found = run_monitor(ConstantTermMonitor(), [row | {"train/term/b": 0.5} for row in rows])
+    assert (found[0].code, found[0].where) == ("L21", ("b",))
+    still = [{"train/loss": 1.0, "train/term/a": 0.5, "train/term/b": 0.5}] * (3 * ROWS)
+    assert run_monitor(ConstantTermMonitor(), still) == [], "T11 tells of a training that stands still"
+
+
+def validations(
+    losses: Sequence[float], score: str, errors: Sequence[float], term: str = "loss"
+) -> list[dict[str, float]]:
+    return [
+        row
+        for loss, error in zip(losses, errors, strict=True)
+        for row in ({f"train/{term}": loss}, {f"val/{score}": error})
+    ]
+
+
+def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better() -> None:
+    worse = (0.1, 0.11, 0.12, 0.13)
+    (found,) = run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", worse))
+    assert (found.code, found.evidence["course"]["val/residual"]) == ("T13", list(worse))
+    assert run_monitor(OverfittingMonitor(), validations((1, 2, 3, 4), "residual", worse)) == []
+    assert run_monitor(OverfittingMonitor(), validations((4, 3, 2, 1), "residual", (0.1, 0.101, 0.102, 0.103))) == [], (
+        "3 % are noise"
+    )
+    assert (
+        run_monitor(
+            RotationMonitor(), validations((4, 3, 2, 1), "rotation_error_deg", (math.nan,) * 4, "term/rotation")
+        )
+        == []
+    )
+
+
+def test_a_score_without_a_number_at_first_may_come() -> None:
+    assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
+    nothing = {"val/iou_3d": math.nan, "val/found": 0.0}
+    assert run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, *[nothing] * 3], every=100) == []
+    nan = {"val/iou_3d": math.nan, "val/found": 1.0}
+    assert len(run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, nan], every=100)) == 1
+    (found,) = run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 3, every=100)
+    assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
+    assert found.where == ("val/iou",)
+
+
+def test_without_found_objects_other_scores_must_be_finite() -> None:
+    nothing = {"val/found": 0.0, "val/objects": 5.0, "val/iou_3d": math.nan}
+    (found,) = run_monitor(NanScoreMonitor(), [nothing | {"val/loss": math.nan}] * 3, every=100)
+    assert (found.code, found.where) == ("T17", ("val/loss",))
+    course = [{"val/found": 3.0, "val/mask_iou": 0.5}, nothing | {"val/mask_iou": math.nan}]
+    (lost,) = run_monitor(NanScoreMonitor(), course, every=100)
+    assert lost.where == ("val/mask_iou",), "it was finite before"
+
+
+@pytest.mark.parametrize("objects", [0, 2])
+def test_scores_without_objects_are_those_that_the_metrics_leave_without_a_value(objects: int) -> None:
+    """Where no object is found, and where none is there: the monitor knows the names of both."""
+    table, ones = np.zeros((0, objects)), np.ones(objects, int)
+    image = ImageComparison(np.zeros(0, int), np.zeros(0), ones, table, table, table, table, table)
+    scores = matched_scores([image]) | mean_average_precisions([image], [1]) | {"mask_iou": mean_mask_iou(image)}
+    row = {f"val/{name}": value for name, value in scores.items()}
+    assert (row["val/found"], row["val/objects"]) == (0, objects)
+    assert any(math.isnan(value) for value in row.values())
+    assert run_monitor(NanScoreMonitor(), [row] * 4, every=100) == []
+    full = row | {"val/found": 1.0, "val/objects": 2.0}
+    (found,) = run_monitor(NanScoreMonitor(), [full] * 3, every=100)
+    assert set(found.where) == {name for name, value in row.items() if math.isnan(value)}
+
+
+def test_slow_loading_is_reported_when_it_persists() -> None:
+    assert run_monitor(LearningRateMonitor(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], (
+        "T09 tells of a rate of 0"
+    )
+    assert (
+        run_monitor(
+            WeightChangeMonitor(),
+            [{"train/lr": 1e-3, "train/update_ratio": 1e-3}] + [{"train/lr": 1e-7, "train/update_ratio": 1e-9}] * 50,
+        )
+        == []
+    )
+    waits = {"time/loading_s": 0.9, "time/step_s": 1.0}
+    assert run_monitor(DataLoadingMonitor(), [waits] * ROWS, first=0) == [], "the first steps fill a cache"
+    assert run_monitor(DataLoadingMonitor(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []
+
+
+MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
+    "mask_pixels": 4.0,
+    **dict.fromkeys(("boundary_predicted", "boundary_true", "boundary_predicted_near", "boundary_true_near"), 1.0),
+}
+
+
+def test_a_validation_that_stands_still_is_found() -> None:
+    """Perfect scores may repeat, and rows of training do not count."""
+    moved = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
+    monitor = FrozenScoresMonitor()
+    assert monitor.on_row(1, moved) is None
+    assert monitor.on_row(2, {"train/loss": 1.0}) is None
+    assert monitor.on_row(3, {**moved, "val/mask_iou": 0.50001}) is None
+    again = monitor.on_row(4, {**moved, "val/mask_iou": 0.50001})
+    assert again is not None
+    assert again.code == "C12"
+    perfect = FrozenScoresMonitor()
+    assert [perfect.on_row(step, dict.fromkeys(moved, 1.0)) for step in (1, 2)] == [None, None]
+
+
+def test_a_precision_of_nothing_detected_is_in_no_range_and_infinity_is_outside() -> None:
+    monitor = ScoreRangeMonitor()
+    assert monitor.on_row(1, {"val/precision": math.nan, "val/recall": 0.0}) is None
+    found = monitor.on_row(2, {"val/precision": math.inf, "val/recall": math.nan})
+    assert found is not None
+    assert found.measured == "at step 2 the validation has precision inf"
+
+
+def run_monitor_of_uncertainty_monitors(rows: Sequence[SigmaRow]) -> list[Finding]:
+    monitors = (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor())
+    found = []
+    for number, (fit, *tenths) in enumerate(rows):
+        row = {
+            "train/warped_over_unwarped": fit,
+            **{f"train/log_uncertainty/p{p}": v for p, v in zip((10, 50, 90), tenths, strict=True)},
+        }
+        found += [finding for monitor in monitors if (finding := monitor.on_row(10 * number + 10, row))]
+    return found
+
+
+def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alone() -> None:
+    found = run_monitor_of_uncertainty_monitors(DIED)
+    assert found[0].code == "U01"
+    assert {finding.code for finding in found} == {"U01", "U02"}
+    constant, alone = (next(finding for finding in found if finding.code == code) for code in ("U01", "U02"))
+    assert constant.evidence["step"] == 290, "twenty rows past the start"
+    assert alone.evidence["step"] == 330, "a hundred steps after twenty rows that had moved"
+    assert alone.evidence["at_the_start"] == 0.755
+
+
+def test_a_geometry_that_fitted_before_uncertainty_came_is_no_loss_that_falls_by_it_alone() -> None:
+    assert run_monitor_of_uncertainty_monitors([(0.31, 0.0, 0.0, 0.0)] * 30 + [(0.31, -4.0, -3.0, -2.0)] * 40) == []
+
+
+@pytest.mark.parametrize("logit", [-40.0, 40.0])
+def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
+    bounded = bound_log_uncertainty(torch.full((1, 1, 32, 64), logit))
+    seen: Mapping[str, torch.Tensor] = brightness_and_uncertainty_stats(
+        Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
+    )
+    tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
+    assert "U03" in {finding.code for finding in run_monitor_of_uncertainty_monitors([(0.5, *tenths)] * 29)}
+    assert "U03" not in {finding.code for finding in run_monitor_of_uncertainty_monitors([(0.5, *tenths)] * 28)}
+
+
+def test_uncertainty_bounds_are_those_of_the_network() -> None:
+    assert LOG_SIGMA_BOUNDS == LOG_UNCERTAINTY_RANGE
+    for monitor in (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor()):
+        assert monitor.on_row(10, {"val/residual": 0.1}) is None
+        assert monitor.on_row(10, {"train/warped_over_unwarped": 0.9}) is None
+
+
+CASES = (*training_logs.ROWS, *output_logs.ROWS)
+
+LOOP_VALUES = {"train/loss", "train/lr", "train/gradient_norm", "train/update_ratio"}
+"""Logged by the training loop itself, so under one name whatever the loss."""
+
+LOGGING_PACKAGES = ("losses", "training", "evaluation", "metrics", "objectpose", "overlay")
+
+
+def combined_name(name: str) -> str:
+    """Return the name of a value of `selfsup` in the recipe `metric`, as `combine_losses` makes it."""
+    group, _, value = name.partition("/")
+    if group != "train" or value.startswith("metric/") or name in LOOP_VALUES:
+        return name
+    zero, term = torch.zeros(()), value.removeprefix("term/")
+    report = LossReport(zero, {term: zero}, {}, logged={value: zero})
+    combined = combine_losses({MetricRecipe.base_recipe: (1.0, report)})
+    return f"train/term/{next(iter(combined.terms))}" if term != value else f"train/{next(iter(combined.logged))}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_monitors_read_the_values_of_a_combined_loss(
+    case: MutationCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure that is named in `selfsup` is also named in a recipe that adds losses to it."""
+    run_monitors, names = training_logs.run_monitors, set[str]()
+
+    def run_combined(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Finding]:
+        names.update(*(row for _, row in course))
+        rows = [(step, {combined_name(name): value for name, value in row.items()}) for step, row in course]
+        return run_monitors(folder, rows, losses, MetricRecipe.base_recipe)
+
+    monkeypatch.setattr(training_logs, "run_monitors", run_combined)
+    found = case.broken(tmp_path)
+    if not any(name.startswith("train/weight/") for name in names):  # of `overlay`, whose loss is not combined
+        assert found[:1], "no finding"
+        assert found[0].code in case.codes
+
+
+def test_recipes_log_every_monitored_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of the mutations hold what monitors read: each name is one that the code logs or a recipe declares."""
+    names: set[str] = set()
+
+    def collect(folder: Path, course: LogRows = (), losses: Iterable[float] = ()) -> list[Any]:
+        names.update(*(row for _, row in course))
+        return []
+
+    monkeypatch.setattr(training_logs, "run_monitors", collect)
+    for case in CASES:
+        case.broken(tmp_path)
+    declared = [f"val/{pattern}" for name in CONFIGS for pattern in CONFIGS.load(name).validation]
+    declared += [name.replace("val/", "val/?/", 1) for name in declared]  # of one of several data sets
+    root = Path(stadia.__file__).parent
+    source = "".join(path.read_text() for package in LOGGING_PACKAGES for path in root.glob(f"{package}/**/*.py"))
+    logged = set(re.findall(r"""["']([a-z0-9_/]+?)/?["'{]""", source))
+    unknown = {name for name in names if not any(fnmatch(name, pattern) for pattern in declared)}
+    assert {name for name in unknown if not possible_literals(name) & logged} == set()
+
+
+def possible_literals(name: str) -> set[str]:
+    """Return the strings by which code may log a name: whole, and without the source, scale or number at its end."""
+    value = re.sub(r"^(train|time|gradient|speed)/(term/)?", "", name.removesuffix("_s"))
+    groups = {name.rpartition("/")[0], value.rpartition("/")[0]}
+    return {name, value, value.removeprefix("metric/"), value.rstrip("0123456789"), *groups} - {"", "train", "val"}
