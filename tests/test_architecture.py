@@ -8,7 +8,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Augment samples: mirroring, one color draw for all images of a sample, tilt, crop, zoom and weather.
 
-Images are planar, (..., 3, H, W), uint8 until they are converted to float. `differentiable.view_synthesis` changes cameras.
+Images are planar, (..., 3, H, W), uint8 until they are converted to float. `view_synthesis` changes cameras.
 """
 
 import math
