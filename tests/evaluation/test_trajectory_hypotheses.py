@@ -10,7 +10,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm, reorder_quaternions
+from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm
+from stadia.geometry.conventions import QuaternionOrder, reorder_quaternions
 from stadia.io.trajectory_files import Trajectory
 
 Array = NDArray[np.float64]
@@ -35,7 +36,7 @@ M = np.diag([1.0, -1, 1, 1])
 BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
     "inverse": (np.linalg.inv, "world-to-camera"),
-    "w first": (lambda T: reorder_quaternions(T, w_first=False), "w of its quaternions first"),
+    "w first": (lambda T: reorder_quaternions(T, QuaternionOrder.XYZW), "w of its quaternions first"),
     "opengl": (right(np.diag([1.0, -1, -1])), "OpenGL"),
     "body": (right(BODY), "a LiDAR or a body"),
     "right angle": (right(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])), "a constant rotation of 90 degrees"),

@@ -8,14 +8,24 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import permutations, product
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.geometry.poses import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
+from stadia.geometry.conventions import (
+    MISTAKEN_AXES,
+    OPENGL,
+    QuaternionOrder,
+    list_axes,
+    mirror_poses,
+    reorder_quaternions,
+    replace_rotations,
+    transpose_rotations,
+    turn_translations,
+)
+from stadia.geometry.poses import hat, inverse, so3_log
 from stadia.io.trajectory_files import Trajectory, associate_trajectories
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 
@@ -39,22 +49,6 @@ MIN_CORRELATION = 0.7
 MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
 MIN_LEVER_POSES = 20
 MAX_MULTIPLIED = 20_000  # poses up to which motions are multiplied: 0.2 s
-
-MIRROR = np.diag([1.0, -1.0, 1.0])
-
-AXES_BY_NAME = {
-    "the camera axes of OpenGL (x right, y up, z backward, as nerfstudio and Blender write them)": np.diag(
-        [1.0, -1, -1]
-    ),
-    "the axes of a LiDAR or a body (x forward, y left, z up)": np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]),
-    "the axes of a body in north-east-down (x forward, y right, z down)": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
-}
-"""Conventions of camera axes other than x right, y down, z forward, by their description.
-
-Each value is the rotation, (3, 3), from the described camera axes to x right, y down, z forward.
-"""
-
-OPENGL = next(iter(AXES_BY_NAME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +154,6 @@ def _invert(T: Array) -> Array:
     return inverse(torch.from_numpy(np.ascontiguousarray(T))).numpy()
 
 
-def _with_rotations(T: Array, R: Array) -> Array:
-    changed = T.copy()
-    changed[:, :3, :3] = R
-    return changed
-
-
 def multiply_motions(T: Array) -> Array:
     """Chain motions between consecutive video frames to a trajectory, (N, 4, 4): T[k] = T[k - 1] @ motion[k].
 
@@ -181,17 +169,6 @@ def multiply_motions(T: Array) -> Array:
     for row in range(1, len(T)):
         path[row] = path[row - 1] @ T[row]
     return path
-
-
-def reorder_quaternions(T: Array, *, w_first: bool) -> Array:
-    """Return the poses (N, 4, 4) after correcting the order of quaternions that were read in the wrong order.
-
-    T: (N, 4, 4) poses as they were read.
-    w_first: whether the file has w first but was read with w last; False for the reverse.
-    """
-    q = quaternion_wxyz_from_matrix(torch.from_numpy(np.ascontiguousarray(T[:, :3, :3])))
-    order = [1, 2, 3, 0] if w_first else [3, 0, 1, 2]
-    return _with_rotations(T, matrix_from_quaternion_wxyz(q[:, order]).numpy())
 
 
 def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[Hypothesis]:
@@ -214,49 +191,35 @@ def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str
     """Yield what a file may have, the fix, and the function that applies it."""
     if path.w_first is not True:
         fix = f"pass {option} euroc (w first), or write qx qy qz qw"
-        yield "has the w of its quaternions first", fix, partial(reorder_quaternions, w_first=True)
+        yield "has the w of its quaternions first", fix, partial(reorder_quaternions, meant=QuaternionOrder.WXYZ)
         fix = f"write qx qy qz qw in the file of {option}"
-        yield "has its quaternions as qy qz qw qx", fix, partial(reorder_quaternions, w_first=False)
+        yield "has its quaternions as qy qz qw qx", fix, partial(reorder_quaternions, meant=QuaternionOrder.XYZW)
         fix = "pass " + option + " euroc (w first), and transpose each rotation"
         yield "has w first and transposed rotations", fix, _conjugate_w_first
     else:
         fix = f"pass {option} tum (w last), or write qw qx qy qz"
-        yield "has the w of its quaternions last", fix, partial(reorder_quaternions, w_first=False)
+        yield "has the w of its quaternions last", fix, partial(reorder_quaternions, meant=QuaternionOrder.XYZW)
     fix = "transpose each rotation, and keep the positions"
-    yield "has transposed rotations (conjugate quaternions)", fix, _transpose_rotations
+    yield "has transposed rotations (conjugate quaternions)", fix, transpose_rotations
     what = "has rotations of camera-to-world and translations of world-to-camera"
-    yield what, "write the position of the camera, -R t", _turn_translations
-
-
-def _transpose_rotations(T: Array) -> Array:
-    return _with_rotations(T, np.swapaxes(T[:, :3, :3], 1, 2))
+    yield what, "write the position of the camera, -R t", turn_translations
 
 
 def _conjugate_w_first(T: Array) -> Array:
-    return _transpose_rotations(reorder_quaternions(T, w_first=True))
-
-
-def _turn_translations(T: Array) -> Array:
-    changed = T.copy()
-    changed[:, :3, 3] = -np.einsum("nij,nj->ni", T[:, :3, :3], T[:, :3, 3])
-    return changed
+    return transpose_rotations(reorder_quaternions(T, QuaternionOrder.WXYZ))
 
 
 def _list_axis_rotations() -> Iterator[Array]:
     """Yield the 24 rotations by right angles, named ones first, without the identity."""
-    named = [R for known in AXES_BY_NAME.values() for R in (known, known.T)]
+    named = [R for axes in MISTAKEN_AXES for R in (axes.R_camera_axes, axes.R_axes_camera)]
     yield from named
-    for order in permutations(range(3)):
-        for signs in product((1.0, -1.0), repeat=3):
-            R = np.zeros((3, 3))
-            R[range(3), order] = signs
-            is_new = not any(np.array_equal(R, other) for other in named) and not np.array_equal(R, np.eye(3))
-            if np.linalg.det(R) > 0 and is_new:
-                yield R
+    for R in list_axes()[1:]:
+        if np.linalg.det(R) > 0 and not any(np.array_equal(R, other) for other in named):
+            yield R
 
 
 def _turn(T: Array, R_camera_other: Array) -> Array:
-    return _with_rotations(T, T[:, :3, :3] @ R_camera_other.T)
+    return replace_rotations(T, T[:, :3, :3] @ R_camera_other.T)
 
 
 def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypothesis]:
@@ -277,10 +240,8 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
     if not inverted and (turned := _turn_rotations(P, Q)) is not None:
         hypotheses.append(turned)
     if not inverted:
-        mirrored = _with_rotations(P, MIRROR @ P[:, :3, :3] @ MIRROR)
-        mirrored[:, :3, 3] = P[:, :3, 3] @ MIRROR
         what = "one of the files has a left-handed world (y up, as Unity writes it)"
-        hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirrored, Q))
+        hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirror_poses(P, 1), Q))
     return hypotheses
 
 
@@ -294,7 +255,7 @@ def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
         if (angle := float(_angles_deg(L[None])[0])) >= MIN_TURN_DEG:
             what = f"one of the files has positions and rotations of two world frames, {angle:.0f} degrees apart"
             fix = f"multiply each rotation of the estimate from the left by {_format(L)}"
-            return Hypothesis(what, fix, _with_rotations(P, L @ P[:, :3, :3]), Q)
+            return Hypothesis(what, fix, replace_rotations(P, L @ P[:, :3, :3]), Q)
     return None
 
 
@@ -316,10 +277,10 @@ def _format(R: Array) -> str:
 
 
 def _name_axes(R_camera_other: Array) -> str:
-    for name, known in AXES_BY_NAME.items():
-        for R, who in ((known, "the estimate"), (known.T, "the reference")):
+    for axes in MISTAKEN_AXES:
+        for R, who in ((axes.R_camera_axes, "the estimate"), (axes.R_axes_camera, "the reference")):
             if np.abs(R_camera_other - R).max() < SNAP:
-                return f"{'one of the files' if name == OPENGL else who} has {name}"
+                return f"{'one of the files' if axes is OPENGL else who} has {axes.description}"
     angle = float(_angles_deg(R_camera_other[None])[0])
     return f"the cameras of the two files differ by a constant rotation of {angle:.0f} degrees"
 

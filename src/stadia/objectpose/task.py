@@ -15,6 +15,7 @@ from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.data.frame_store import ReportProgress, resize_image
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import resize_K
+from stadia.geometry.conventions import OPENGL, transpose_rotations, turn_translations
 from stadia.objectpose.data.bop import BopImages, BopResult, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import (
     ObjectData,
@@ -51,29 +52,23 @@ MIN_RECALL_GAIN = 0.15  # ADD recall with another convention less that as given
 MAX_EXPLAINED_IMAGES = 40  # images, spread over the split, that hypotheses are scored on
 
 POSE_CONVENTIONS: Mapping[str, tuple[str, Callable[[Points], Points]]] = {
-    "R by columns, or transposed": ("write R row by row", lambda T: _change_pose(T, T[:3, :3].T, T[:3, 3])),
+    "R by columns, or transposed": ("write R row by row", transpose_rotations),
     "model-to-camera given as camera-to-model": ("invert each pose", lambda T: np.asarray(np.linalg.inv(T))),
     "camera axes of OpenGL (y up, z backward)": (
         "multiply each pose from the left by diag(1, -1, -1, 1)",
-        lambda T: np.diag([1.0, -1, -1, 1]) @ T,
+        lambda T: OPENGL.T_axes_camera @ T,
     ),
     "model axes with y and z exchanged (z up against y up)": (
         "turn the model's axes by 90 degrees about x",
         lambda T: T @ np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]),
     ),
-    "t in centimetres": ("multiply t by 10", lambda T: _change_pose(T, T[:3, :3], 10 * T[:3, 3])),
+    "t in centimetres": ("multiply t by 10", lambda T: T * np.array([[1.0, 1, 1, 10]] * 3 + [[1.0] * 4])),
     "R transposed, and t of the inverse": (
         "invert each pose, with R by rows",
-        lambda T: _change_pose(T, T[:3, :3].T, -T[:3, :3] @ T[:3, 3]),
+        lambda T: transpose_rotations(turn_translations(T)),
     ),
 }
 """For each mistake in a file of poses: the fix, and a function to the pose T_camera_model that was meant."""
-
-
-def _change_pose(T: Points, R: Points, t: Points) -> Points:
-    changed = np.eye(4)
-    changed[:3, :3], changed[:3, 3] = R, t
-    return changed
 
 
 def note_pose_convention(images: ObjectImages, results: Path, recall: float | None) -> list[str]:

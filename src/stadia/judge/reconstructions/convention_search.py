@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.trajectory_hypotheses import AXES_BY_NAME, OPENGL, reorder_quaternions
+from stadia.geometry.conventions import (
+    MISTAKEN_AXES,
+    OPENGL,
+    QuaternionOrder,
+    center_K,
+    list_axes,
+    make_mirror,
+    multiply_K_by_sizes,
+    reorder_quaternions,
+    scale_K_to_images,
+    swap_sides_of_K,
+    transpose_rotations,
+    turn_translations,
+)
 from stadia.io.reconstruction_files import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.match_triangulation import (
@@ -100,28 +112,12 @@ size.
 OPENGL_FORMATS = frozenset({"transforms.json", "phone JSON", "Record3D"})
 """Formats with the camera axes of OpenGL."""
 
-MIRROR = np.diag([-1.0, 1.0, 1.0])
+MIRROR = make_mirror(0)
 _BATCH = 400_000  # matches times conventions that are scored at once
 
 
 def _invert(T: Array) -> Array:
     return np.asarray(np.linalg.inv(T))
-
-
-def _rebuild(R: Array, t: Array) -> Array:
-    T = np.tile(np.eye(4), (len(R), 1, 1))
-    T[:, :3, :3], T[:, :3, 3] = R, t
-    return T
-
-
-def _transpose(T: Array) -> Array:
-    """Transpose the rotation, and keep the translation."""
-    return _rebuild(T[:, :3, :3].transpose(0, 2, 1), T[:, :3, 3])
-
-
-def _take_center(T: Array) -> Array:
-    """Take the translation for the position of the camera."""
-    return _rebuild(T[:, :3, :3], -np.einsum("nij,nj->ni", T[:, :3, :3], T[:, :3, 3]))
 
 
 def _of_inverse(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -133,63 +129,36 @@ POSE_CHANGES: Mapping[str, tuple[str, str, Callable[[Array], Array]]] = {
     "inverted": ("the poses are inverted: camera-to-world in place of world-to-camera, or the reverse",
                  "invert each pose", _invert),
     "w first": ("the quaternions have w first; the format has it last", "write them as the format has them",
-                lambda T: reorder_quaternions(T, w_first=True)),
+                lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ)),
     "w last": ("the quaternions have w last; the format has it first", "write them as the format has them",
-               lambda T: reorder_quaternions(T, w_first=False)),
+               lambda T: reorder_quaternions(T, QuaternionOrder.XYZW)),
     "w first, inverse": ("the quaternions have w first; the format has it last",
                          "write them as the format has them",
-                         _of_inverse(lambda T: reorder_quaternions(T, w_first=True))),
+                         _of_inverse(lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ))),
     "w last, inverse": ("the quaternions have w last; the format has it first",
                         "write them as the format has them",
-                        _of_inverse(lambda T: reorder_quaternions(T, w_first=False))),
+                        _of_inverse(lambda T: reorder_quaternions(T, QuaternionOrder.XYZW))),
     "transposed": ("the rotations are transposed (conjugate quaternions) next to right translations",
-                   "transpose each rotation, and keep the translation", _transpose),
+                   "transpose each rotation, and keep the translation", transpose_rotations),
     "transposed, inverse": ("the rotations are transposed (conjugate quaternions) next to right positions",
-                            "transpose each rotation, and keep the position", _of_inverse(_transpose)),
+                            "transpose each rotation, and keep the position", _of_inverse(transpose_rotations)),
     "position": ("the translations of world-to-camera poses are positions of the camera",
-                 "write t = -R c", _take_center),
+                 "write t = -R c", turn_translations),
     "translation": ("the positions of camera-to-world poses are translations of world-to-camera",
-                    "write c = -R^T t", _of_inverse(_take_center)),
+                    "write c = -R^T t", _of_inverse(turn_translations)),
 }  # fmt: skip
 """Mistakes in poses by name: what the file has, the fix, and the function that undoes the mistake in (N, 4, 4)
 world-to-camera poses.
 """
 
 
-def _scale_to_image(K: Array, sizes: Array) -> Array:
-    """Scale K so that its principal point is in the middle of the image."""
-    scale = sizes / (2 * np.maximum(K[:, :2, 2], 1e-3) + 1)
-    scaled = K.copy()
-    scaled[:, (0, 1), (0, 1)] *= scale
-    scaled[:, :2, 2] = (sizes - 1) / 2
-    return scaled
-
-
-def _center(K: Array, sizes: Array) -> Array:
-    centered = K.copy()
-    centered[:, :2, 2] = (sizes - 1) / 2
-    return centered
-
-
-def _swap(K: Array, sizes: Array) -> Array:
-    swapped = K.copy()
-    swapped[:, (0, 1), (0, 1)] = K[:, (1, 0), (1, 0)]
-    swapped[:, :2, 2] = K[:, 1::-1, 2]
-    return swapped
-
-
-def _multiply_by_size(K: Array, sizes: Array) -> Array:
-    scaled = K.copy()
-    scaled[:, :2] *= sizes[:, :, None]
-    return scaled
-
-
 CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] = {
     "given": ("", "", lambda K, sizes: K),
-    "size": ("K belongs to images of another size", "scale K to the size of the images", _scale_to_image),
-    "center": ("the principal point differs from the images'", "put it in the middle of the image", _center),
-    "swapped": ("K has width and height swapped", "swap fx with fy and cx with cy", _swap),
-    "normalized": ("K is in units of the image size", "multiply it by width and height", _multiply_by_size),
+    "size": ("K belongs to images of another size", "scale K to the size of the images", scale_K_to_images),
+    "center": ("the principal point differs from the images'", "put it in the middle of the image", center_K),
+    "swapped": ("K has width and height swapped", "swap fx with fy and cx with cy",
+                lambda K, sizes: swap_sides_of_K(K)),
+    "normalized": ("K is in units of the image size", "multiply it by width and height", multiply_K_by_sizes),
 }  # fmt: skip
 """Mistakes in K by name: what the file has, the fix, and the function of K (N, 3, 3) and image sizes (N, 2) that undoes
 the mistake.
@@ -255,7 +224,7 @@ class Convention:
 
 
 GIVEN = Convention()
-_NAMED_AXES = [*AXES_BY_NAME.values(), *(R.T for R in AXES_BY_NAME.values())]
+_NAMED_AXES = [R for axes in MISTAKEN_AXES for R in (axes.R_axes_camera, axes.R_camera_axes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +285,7 @@ class _Scorer:
         self.reconstruction = reconstruction
         self.matches = matches
         self.posed = pose_images(reconstruction, matches)
-        self.native = AXES_BY_NAME[OPENGL] if reconstruction.format in OPENGL_FORMATS else np.eye(3)
+        self.native = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
         self.sizes = self.posed.sizes.astype(np.float64)
         self.sample = choose_sample(self.posed.images, matches)
         self._rays: dict[tuple[Any, ...], tuple[Array, Array, Array]] = {}
@@ -501,20 +470,14 @@ def score_matches(R: Array, t: Array, first: Array, second: Array, unit: Array) 
     return np.asarray(closeness * (is_far | ((ahead_first > 0) & (ahead_second > 0))), np.float32)
 
 
-def list_axes() -> list[tuple[float, ...]]:
+def list_flat_axes() -> list[tuple[float, ...]]:
     """Return the 48 signed permutations of three axes, row by row, the identity first; half of them mirror."""
-    found = []
-    for order in permutations(range(3)):
-        for signs in product((1.0, -1.0), repeat=3):
-            R = np.zeros((3, 3))
-            R[range(3), order] = signs
-            found.append(tuple(R.ravel().tolist()))
-    return found
+    return [tuple(R.ravel().tolist()) for R in list_axes()]
 
 
 def list_singles(scorer: _Scorer) -> list[Convention]:
     """List the conventions of one change, or of poses and axes together."""
-    found = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_axes()]
+    found = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_flat_axes()]
     found += list_orders(scorer)
     return found + list_cameras(scorer)
 
@@ -553,7 +516,7 @@ def list_orders(scorer: _Scorer) -> list[Convention]:
 
 def list_doubles(scorer: _Scorer) -> list[Convention]:
     """List the conventions of two changes: poses and axes with another camera, or with another order."""
-    turned = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_axes()]
+    turned = [Convention(poses=poses, axes=axes) for poses in POSE_CHANGES for axes in list_flat_axes()]
     found = [
         replace(base, camera=other.camera, size_factor=other.size_factor)
         for base in turned
@@ -741,17 +704,17 @@ def describe_convention(convention: Convention, reconstruction: Reconstruction, 
 
 
 def _describe_axes(turn: Array, reconstruction: Reconstruction) -> tuple[str, str]:
-    native = AXES_BY_NAME[OPENGL] if reconstruction.format in OPENGL_FORMATS else np.eye(3)
+    native = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
     file_axes = turn @ native
     rows = "; ".join(" ".join(f"{value:.0f}" for value in row + 0.0) for row in turn)
     fix = f"turn the camera axes: multiply world-to-camera matrices from the left by [{rows}]"
     if np.array_equal(file_axes, np.eye(3)):
         return "the poses have the camera axes of OpenCV (x right, y down, z forward), not the axes of the format", fix
-    for name, known in AXES_BY_NAME.items():
-        if np.array_equal(file_axes, known):
-            return f"the poses have {name}", fix
-        if np.array_equal(file_axes, known.T):
-            return f"the poses have axes turned the wrong way: the inverse of {name}", fix
+    for axes in MISTAKEN_AXES:
+        if np.array_equal(file_axes, axes.R_camera_axes):
+            return f"the poses have {axes.description}", fix
+        if np.array_equal(file_axes, axes.R_axes_camera):
+            return f"the poses have axes turned the wrong way: the inverse of {axes.description}", fix
     return f"the camera axes are turned by the rotation [{rows}]", fix
 
 
@@ -783,7 +746,7 @@ def apply_convention(reconstruction: Reconstruction, matches: ImageMatches, conv
     if convention.offset_s and changed.times_s is not None:
         changed = replace(changed, times_s=changed.times_s - convention.offset_s)
     native, turn = np.eye(4), np.eye(4)
-    native[:3, :3] = AXES_BY_NAME[OPENGL] if reconstruction.format in OPENGL_FORMATS else np.eye(3)
+    native[:3, :3] = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
     turn[:3, :3] = convention.R
     T = turn @ native @ POSE_CHANGES[convention.poses][2](native @ changed.T_camera_world)
     if convention.is_mirrored:

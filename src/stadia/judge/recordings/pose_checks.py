@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
 
 import numpy as np
 
 from stadia.core.types import LEFT, RIGHT
 from stadia.data.recordings import FLOW_WIDTH
+from stadia.geometry.conventions import MISTAKEN_AXES, describe_axes, list_axes
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings.recording_survey import (
@@ -82,29 +82,9 @@ def _rotate_translations(axes: Array) -> Callable[[Array, Array], Array]:
     return motion
 
 
-def describe_axes(axes: Array) -> str:
-    """Return a text about the axes (3, 3) of the poses in the camera's frame: "x forward, y left, z up"."""
-    names = {(1, 0, 0): "right", (0, 1, 0): "down", (0, 0, 1): "forward"}
-    names |= {(-1, 0, 0): "left", (0, -1, 0): "up", (0, 0, -1): "back"}
-    return ", ".join(f"{letter} {names[tuple(row)]}" for letter, row in zip("xyz", axes.astype(int), strict=True))
-
-
-USUAL_AXES = (
-    np.diag([1.0, -1, -1]),  # a graphics camera: x right, y up, z back
-    np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]),  # a robot's body: x forward, y left, z up
-    np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),  # an aircraft's body: x forward, y right, z down
-)
-
-
-def list_axes() -> list[Array]:
-    """Return the 47 other permutations of axes with signs, (3, 3) each; mirrored ones are among them."""
-    orders, signs = permutations(range(3)), product((1.0, -1.0), repeat=3)
-    return [np.diag(sign) @ np.eye(3)[list(order)] for order, sign in product(orders, signs)][1:]
-
-
 def _penalty_deg(axes: Array) -> float:
     """Return degrees: 0 for common axes, 3 for other rotations, 10 for mirrored ones."""
-    if any(np.array_equal(axes, usual) for usual in USUAL_AXES):
+    if any(np.array_equal(axes, usual.R_axes_camera) for usual in MISTAKEN_AXES):
         return 0.0
     return 3.0 if np.linalg.det(axes) > 0 else 10.0
 
@@ -114,7 +94,7 @@ def make_conventions() -> list[Convention]:
     name = "world-to-camera matrices given as camera-to-world"
     fix = "invert each pose: T_world_camera = inverse(T_camera_world)"
     conventions = [Convention("E06", name, fix, 0.0, lambda first, second: second @ np.linalg.inv(first))]
-    for axes in list_axes():
+    for axes in list_axes()[1:]:
         words, penalty_deg = describe_axes(axes), _penalty_deg(axes)
         fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"
         conventions.append(Convention("E07", f"axes of the poses: {words}", fix, penalty_deg, _rotate_axes(axes)))
