@@ -22,6 +22,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG_MARKS = ("exhaustive", "gpu", "real", "slow")
+"""Marks of tests that train, map videos or start processes, which may take a minute on a busy machine."""
+
+LONG_TIMEOUT_S = 300
+"""Time limit of the tests with these marks. Other tests take less than a second, and have 60 s (pyproject.toml)."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="also run the tests marked exhaustive (make test-all)")
 
@@ -34,7 +41,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked exhaustive, unless the option asks for them."""
+    """Give tests that are marked as long more time; leave out those marked exhaustive by default."""
+    for item in items:
+        if item.get_closest_marker("timeout") is None and any(map(item.get_closest_marker, LONG_MARKS)):
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_S))
     if config.getoption("exhaustive"):
         return
     left_out = [item for item in items if item.get_closest_marker("exhaustive")]

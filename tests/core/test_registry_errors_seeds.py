@@ -1,6 +1,8 @@
 """Tables of parts, the error tree, named streams of random numbers."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +124,13 @@ def test_a_part_that_cannot_be_imported_is_refused_in_one_line(tmp_path, monkeyp
     with refuses(ConfigError, names=names) as caught:
         OPEN_TABLE.load(name)
     assert "\n" not in str(caught.value)
+
+
+def test_entry_points_that_texts_name_are_those_of_a_table() -> None:
+    """Docstrings and documents name the group under which another package registers its parts."""
+    root = Path(__file__).parents[2]
+    sources = [path.read_text(encoding="utf-8") for path in (root / "src" / "stadia").rglob("*.py")]
+    documents = [path.read_text(encoding="utf-8") for path in (root / "docs").rglob("*.md")]
+    groups = {group for text in sources for group in re.findall(r'entry_points="(stadia\.\w+)"', text)}
+    named = r"entry[ -]points?[^\n]{0,30}\b(stadia\.\w+)"
+    assert {group for text in [*sources, *documents] for group in re.findall(named, text)} <= groups

@@ -150,8 +150,10 @@ def test_other_machines_get_an_address_that_is_not_loopback(monkeypatch: pytest.
     assert find_own_address() == "192.0.2.7"
 
 
-def test_a_folder_of_runs_that_is_not_there_is_refused(stadia: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, error = stadia("app", "--runs", "/nonexistent", "--port", 0)
+def test_a_folder_of_runs_that_is_not_there_is_refused(
+    stadia: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, error = stadia("app", "--runs", tmp_path / "none", "--port", 0)
     assert (code, "--runs" in error) == (2, True)
 
 

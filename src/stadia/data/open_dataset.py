@@ -50,7 +50,7 @@ MAX_SUBFOLDERS = 20  # subfolders that are searched for datasets of another form
 class DatasetFormat:
     """The layout of a dataset as folders of recordings.
 
-    A format is a line of `stadia.data.DATASETS`, an entry point `stadia.data` of an installed package, or your
+    A format is a line of `stadia.data.DATASETS`, an entry point `stadia.datasets` of an installed package, or your
     own class: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
 
     layout: the expected files, for error messages.

@@ -110,8 +110,8 @@ class ImageScore:
     range_slope: slope of log(prediction / truth) over log(distance along the ray / z), about 1 if the prediction is
         that distance instead of z; None unless the slope explains most of the error.
     span: range of values of a prediction that was normalized for display, as text, otherwise None.
-    flip: key of `score_parts.FLIPS` for the flip ("rows", ...) after which the prediction fits the truth; "" for
-        none.
+    flip: key of `stadia.evaluation.protocols.FLIPS` for the flip ("rows", ...) after which the prediction fits the
+        truth; "" for none.
     by_alignment: AbsRel, RMSE and d1 after each kind of alignment that the scale of the depth allows.
     parts: depth errors and number of pixels of parts of the image (distances, regions or classes), by name of the
         part.

@@ -102,7 +102,7 @@ class Protocol:
     alignments: what is fitted to the truth, for each depth scale. Predictions of other scales are refused.
     images: number of images of published means; None without a benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
-    by: parts of the image that are scored separately, of `score_parts.PARTS`.
+    by: parts of the image that are scored separately, of `PARTS`.
     png_per_metre: integers per metre of uint16 PNG.
     min_labeled: smallest accepted median share of pixels with ground truth.
     """
@@ -232,7 +232,7 @@ PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _AL
 def find_protocol(name: str, by: tuple[str, ...] = ()) -> Protocol:
     """Return the protocol with this name, or with the options in a text such as "crop=eigen,max=50,align=median".
 
-    by: parts of the image that are scored separately, of `score_parts.PARTS`.
+    by: parts of the image that are scored separately, of `PARTS`.
 
     Raises ConfigError for an unknown name or option.
 

@@ -131,7 +131,7 @@ class EvaluateOptions(NetworkOptions):
     """Options of `stadia evaluate NETWORK DATA` and `stadia.evaluate`.
 
     protocol: the rules for scoring depth, a name of `stadia list protocols`.
-    by: groups of pixels that get separate scores in addition: names in `score_parts.PARTS` except "class".
+    by: groups of pixels that get separate scores in addition: names in `evaluation.protocols.PARTS` except "class".
     frames: file with a list of the frames to score; None scores all.
     held_out: whether to leave out frames that trained the network.
     motion: method for the camera trajectory: "aligned" or "network".

@@ -84,7 +84,7 @@ def _read_entry(path: Path, family: Family, code: str, table: dict[str, Any]) ->
     if values.get("stage") not in set(Stage):
         problems.append(f"stage {values.get('stage')!r}")
     if problems:
-        expected = "the fields of `Entry` in catalog/entries.py"
+        expected = "the fields of `stadia.judge.catalog.Entry`"
         raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected)
     texts = {name: " ".join(values[name].split()) for name in values.keys() - {"stage", "checks", "cases"}}
     cases = {name: _read_case(case) for name, case in values.get("cases", {}).items()}

@@ -71,7 +71,7 @@ MIN_SIGMA_SPREAD = 0.1  # difference between the outer tenths of log Sigma; lear
 MAX_FIT_CHANGE = 0.9  # warped over unwarped residual, relative to its value before Sigma moved; learning .81, dead 1.00
 MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped one: below, the warp was learned
 FIRST_FIT_ROWS = 3  # first logged rows, before Sigma moves
-LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`models.depth.unet`)
+LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`log_uncertainty_range` of a network)
 BOUND_MARGIN = 0.1  # distance of log Sigma from its bounds; learning has -5.2 and -1.7
 PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 
