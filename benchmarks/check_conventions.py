@@ -32,7 +32,7 @@ from check_results import OPENGL, Scene, write_foreign
 from scipy.spatial.transform import Rotation
 
 from stadia.io.image_io import read_image
-from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.io.records.read import read_reconstruction
 from stadia.judge.reconstructions.check_reconstruction import measure_depth, replace_camera
 from stadia.judge.reconstructions.convention_search import apply_convention, search_conventions
 from stadia.sfm.image_matches import ImageMatches, match_images

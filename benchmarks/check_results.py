@@ -22,7 +22,7 @@ import numpy as np
 from map_verdict import list_right, list_wrong
 from scipy.spatial.transform import Rotation
 
-from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.io.records.read import read_reconstruction
 from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
 from stadia.sfm.image_matches import ImageMatches
 

@@ -26,7 +26,7 @@ from check_conventions import DESK_LENS
 from scipy.spatial.transform import Rotation
 
 from stadia.data.config import CacheConfig, CameraConfig
-from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.map_video import map_video

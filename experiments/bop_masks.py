@@ -35,7 +35,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.io.array_files import FileEntry
+from stadia.io.typed_json import FileEntry
 from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, BopResult, read_targets, write_results
 from stadia.objectpose.data.bop_models import read_bop_json
 from stadia.synthetic.rendering.rasterizer import Silhouette, draw_silhouette

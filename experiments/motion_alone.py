@@ -37,7 +37,7 @@ from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.geometry.poses import compose, inverse, rotation_angle_deg
-from stadia.io.trajectory_files import Trajectory
+from stadia.io.records.trajectory import Trajectory
 from stadia.judge.recordings.recording_survey import (
     detect_features,
     estimate_motion,

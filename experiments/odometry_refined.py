@@ -25,7 +25,7 @@ from stadia.core.types import Predictor, Recording
 from stadia.data.frame_preparation import Frame, read_frames
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.io.trajectory_files import Trajectory
+from stadia.io.records.trajectory import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.visual_odometry import track_camera

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stadia.cli.evaluate import FORMS_OF, evaluate
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.metrics import TRAJECTORY_METRICS
 
 Stadia = Callable[..., tuple[int, str, str]]

@@ -16,8 +16,8 @@ from stadia.evaluation import image_score
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.predictions_folder import Predictions, PredictionsRecord, Provenance, write_predictions
 from stadia.evaluation.protocols import find_protocol
-from stadia.io import trajectory_formats
-from stadia.io.trajectory_formats import read_trajectory
+from stadia.io.records import rows
+from stadia.io.records.rows import read_trajectory
 from stadia.predict.predict_frames import predict_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
@@ -86,6 +86,6 @@ def test_the_number_of_poses_is_limited(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "a.txt"
     path.write_text("".join(f"{time} 0 0 {time} 0 0 0 1\n" for time in range(20)))
     assert len(read_trajectory(path)) == 20
-    monkeypatch.setattr(trajectory_formats, "MAX_POSES", 9)
+    monkeypatch.setattr(rows, "MAX_POSES", 9)
     with refuses(DataError, where="a.txt", found="20", expected="9"):
         read_trajectory(path)

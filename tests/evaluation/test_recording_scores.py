@@ -13,7 +13,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, score_trajectory, write_score
-from stadia.io.trajectory_files import Trajectory
+from stadia.io.records.trajectory import Trajectory
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]

@@ -18,8 +18,13 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.io.trajectory_files import Trajectory, associate_trajectories, write_kitti_trajectory, write_tum_trajectory
-from stadia.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
+from stadia.io.records.rows import TrajectoryFormat, read_kitti_trajectory, read_trajectory
+from stadia.io.records.trajectory import (
+    Trajectory,
+    associate_trajectories,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
 from stadia.metrics.trajectory_metrics import PathAlignment
 
 

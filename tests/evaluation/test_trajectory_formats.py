@@ -12,11 +12,16 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.io.array_files import convert_times
-from stadia.io.colmap_model import write_colmap
-from stadia.io.reconstruction_files import Reconstruction
-from stadia.io.trajectory_files import Trajectory, associate_trajectories, write_kitti_trajectory, write_tum_trajectory
-from stadia.io.trajectory_formats import TrajectoryFormat, read_kitti_trajectory, read_trajectory
+from stadia.io.records.colmap import write_colmap
+from stadia.io.records.reconstruction import Reconstruction
+from stadia.io.records.rows import TrajectoryFormat, read_kitti_trajectory, read_trajectory
+from stadia.io.records.times import convert_times
+from stadia.io.records.trajectory import (
+    Trajectory,
+    associate_trajectories,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
 
 OPENGL = np.diag([1.0, -1, -1, 1])
 START_NS = 1403636579763555584

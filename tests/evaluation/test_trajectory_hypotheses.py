@@ -12,7 +12,7 @@ from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm
 from stadia.geometry.conventions import QuaternionOrder, reorder_quaternions
-from stadia.io.trajectory_files import Trajectory
+from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 

@@ -143,26 +143,26 @@ def _read_euroc_images(path: Path) -> None:
 
 
 def _read_kitti_poses(path: Path) -> None:
-    from stadia.io.array_files import read_kitti_poses
+    from stadia.io.number_rows import read_kitti_poses
 
     read_kitti_poses(path, 3, [0, 1, 2])
 
 
 def _read_times(path: Path) -> None:
-    from stadia.io.array_files import read_times
+    from stadia.io.number_rows import read_times
 
     read_times(path, 3, [0, 1, 2])
 
 
 def _read_kitti_trajectory(path: Path) -> None:
-    from stadia.io.trajectory_formats import read_kitti_trajectory
+    from stadia.io.records.rows import read_kitti_trajectory
 
     read_kitti_trajectory(path)
 
 
 def _read_tum_trajectory(path: Path) -> None:
-    from stadia.io.trajectory_files import associate_trajectories
-    from stadia.io.trajectory_formats import TrajectoryFormat, read_trajectory
+    from stadia.io.records.rows import TrajectoryFormat, read_trajectory
+    from stadia.io.records.trajectory import associate_trajectories
 
     read = read_trajectory(path, TrajectoryFormat.TUM, is_reference=True)
     associate_trajectories(read, read)

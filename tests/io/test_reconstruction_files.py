@@ -14,9 +14,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.io.colmap_model import ColmapCamera, convert_camera
-from stadia.io.reconstruction_files import Reconstruction, add_depth_folder, interpolate_poses, match_images_to_poses
-from stadia.io.reconstruction_formats import FORMATS, read_reconstruction, write_reconstruction
+from stadia.io.records.colmap import ColmapCamera, convert_camera
+from stadia.io.records.read import FORMATS, read_reconstruction, write_reconstruction
+from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, interpolate_poses, match_images_to_poses
 
 COUNT, WIDTH, HEIGHT = 5, 64, 48
 GL = np.diag([1.0, -1, -1, 1])

@@ -21,8 +21,8 @@ import stadia
 from stadia.cli.check_result import list_lines
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
-from stadia.io.reconstruction_files import Reconstruction
-from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.io.records.read import read_reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import (
     Grade,
     ImageAgreement,

@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from stadia.cli.main import app
-from stadia.io.reconstruction_files import Reconstruction
-from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.io.records.read import read_reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import write_refined
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.match_triangulation import normalize_points, pose_images, view_matches

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stadia.data.open_dataset import open_recordings
-from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory, write_tum_trajectory
 
 HEIGHT, WIDTH = 48, 64
 K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])

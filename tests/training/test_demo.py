@@ -10,7 +10,7 @@ import pytest
 from stadia.cli.demo import _print_demo_scores
 from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
-from stadia.io.trajectory_files import Trajectory
+from stadia.io.records.trajectory import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.training.demo import summarize_demo
 

@@ -14,7 +14,7 @@ from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
-    from stadia.io.reconstruction_files import Reconstruction
+    from stadia.io.records.reconstruction import Reconstruction
     from stadia.judge.reconstructions.check_reconstruction import Judgement, ReconstructionVerdict
     from stadia.sfm.image_matches import ImageMatches
     from stadia.sfm.pose_refinement import RefinedReconstruction
@@ -44,7 +44,7 @@ def check_result(
     if report is not None:
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=force)
 
-    from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
+    from stadia.io.records.read import read_reconstruction, write_reconstruction
     from stadia.judge.reconstructions.check_reconstruction import (
         fix_reconstruction,
         judge_reconstruction,

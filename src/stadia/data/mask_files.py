@@ -25,7 +25,6 @@ from stadia.core.errors import DataError
 from stadia.core.types import Recording, RoadMasks
 from stadia.data.height_priors import CLASS_ALIASES, PRIORS, RoadConfig
 from stadia.data.mask_objects import Window, find_windows, split_instances
-from stadia.io.array_files import FileEntry, read_typed_json, validate_content
 from stadia.io.image_files import encode_name, read_label_png
 from stadia.io.input_files import (
     MAX_TEXT_BYTES,
@@ -38,6 +37,7 @@ from stadia.io.input_files import (
     safe_join,
     stream_json_lists,
 )
+from stadia.io.typed_json import FileEntry, read_typed_json, validate_content
 from stadia.io.video_decoding import hash_source
 
 Numbers = NDArray[np.int32]

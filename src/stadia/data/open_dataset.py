@@ -28,7 +28,6 @@ from stadia.data.recordings import CalibratedRecording, FrameRange
 from stadia.data.video.static_parts import find_static_content
 from stadia.data.video.video_camera import find_static_mask, read_image_size, read_user_camera
 from stadia.data.video.video_map import read_map_geometry
-from stadia.io.array_files import read_kitti_poses
 from stadia.io.image_files import IMAGE_SUFFIXES, READ_THREADS
 from stadia.io.input_files import (
     MAX_TEXT_BYTES,
@@ -40,6 +39,7 @@ from stadia.io.input_files import (
     read_json,
     read_lines,
 )
+from stadia.io.number_rows import read_kitti_poses
 
 VIDEO = "video"  # the format of any video and any folder of images
 OWN_FORMATS = (VIDEO, "videos")  # formats whose files other datasets may hold too

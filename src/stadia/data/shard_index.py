@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import validate_content
 from stadia.io.image_io import MAX_IMAGE_BYTES, decode_image
 from stadia.io.input_files import parse_json
 from stadia.io.remote_store import RemoteStore
+from stadia.io.typed_json import validate_content
 
 FORMAT, VERSION = "stadia-shards", 1
 INDEX = "shards.json"

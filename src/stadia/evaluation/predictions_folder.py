@@ -26,7 +26,7 @@ from stadia.evaluation import MOTIONS
 from stadia.io import depth_files
 from stadia.io.atomic_files import hold_folder, open_to_append, sync_later, write_json
 from stadia.io.input_files import check_no_links, join_name, parse_json, read_json, read_text
-from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_TUM
+from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_TUM
 
 if TYPE_CHECKING:
     from stadia.training.loop.checkpoint import Checkpoint
@@ -493,7 +493,7 @@ def _read_begun(path: Path) -> list[str]:
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
-    from stadia.io import trajectory_files as files  # imports torch
+    from stadia.io.records import trajectory as files  # imports torch
 
     files.write_kitti_trajectory(out / TRAJECTORY, files.Trajectory(poses))
     if None not in times:

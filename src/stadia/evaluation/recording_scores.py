@@ -27,7 +27,8 @@ from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offset
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_text, safe_join
-from stadia.io.trajectory_files import (
+from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.trajectory import (
     MIN_GAP,
     TRAJECTORY,
     Trajectory,
@@ -36,7 +37,6 @@ from stadia.io.trajectory_files import (
     find_gaps,
     nearest_differences_s,
 )
-from stadia.io.trajectory_formats import read_kitti_trajectory
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import (
     MAX_INTERVAL_ERROR,

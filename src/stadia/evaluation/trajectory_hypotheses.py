@@ -26,7 +26,7 @@ from stadia.geometry.conventions import (
     turn_translations,
 )
 from stadia.geometry.poses import hat, inverse, so3_log
-from stadia.io.trajectory_files import Trajectory, associate_trajectories
+from stadia.io.records.trajectory import Trajectory, associate_trajectories
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 
 Array = NDArray[np.float64]

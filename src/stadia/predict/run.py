@@ -33,7 +33,7 @@ from stadia.evaluation.predictions_folder import Predictions, Provenance, write_
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
-from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING
+from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING
 from stadia.judge.verdict import Question, QuestionVerdict, Verdict
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
@@ -513,7 +513,7 @@ class Session:
             write_image_verdict(folder / IMAGE, verdict)
         if (folder / TRAJECTORY).exists():
             from stadia.evaluation.plots.charts import draw_paths
-            from stadia.io.trajectory_formats import read_kitti_trajectory
+            from stadia.io.records.rows import read_kitti_trajectory
 
             path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
             draw_paths(folder / TRAJECTORY_DRAWING, {self.name: path}, self.predictor.depth_scale)

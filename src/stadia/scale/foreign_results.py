@@ -28,8 +28,8 @@ from stadia.io.depth_files import (
 )
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_writable, natural_sort_key, read_bytes, read_json, read_text, safe_join
-from stadia.io.scene_json import PATHS_OF_FRAMES, move_path, read_json_poses
-from stadia.io.trajectory_formats import read_trajectory
+from stadia.io.records.json_scenes import PATHS_OF_FRAMES, move_path, read_json_poses
+from stadia.io.records.rows import read_trajectory
 from stadia.sfm.sparse_map import import_pycolmap
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from stadia.geometry.align import umeyama
 from stadia.geometry.scale_fit import WITHIN, ScaleFit
 from stadia.io.image_files import list_images, open_photo
 from stadia.io.input_files import read_text
-from stadia.io.trajectory_formats import read_trajectory, to_local_metres
+from stadia.io.records.rows import read_trajectory, to_local_metres
 
 MAX_GPX_BYTES = 128 << 20
 GPS_EXIF = 0x8825

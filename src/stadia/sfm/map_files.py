@@ -30,7 +30,13 @@ from stadia.io.atomic_files import atomic_folder, atomic_write, write_json, writ
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.output_files import check_output_folder
-from stadia.io.trajectory_files import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM, Trajectory, write_tum_trajectory
+from stadia.io.records.trajectory import (
+    TRAJECTORY,
+    TRAJECTORY_DRAWING,
+    TRAJECTORY_TUM,
+    Trajectory,
+    write_tum_trajectory,
+)
 from stadia.judge.map_verdict import MapVerdict
 from stadia.sfm.camera_search import PARAMETERS, RowReadout, move_places
 from stadia.sfm.frame_stream import FrameStream, KeyFrames

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
-from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
 from stadia.sfm.match_triangulation import (

@@ -23,8 +23,8 @@ from stadia.io.atomic_files import atomic_folder, write_json, write_lines
 from stadia.io.image_files import list_images
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_path_exists, expand_home
-from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory
-from stadia.io.trajectory_formats import read_trajectory
+from stadia.io.records.rows import read_trajectory
+from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 from stadia.io.video_decoding import (
     count_indexed_frames,
     estimate_frame_count,

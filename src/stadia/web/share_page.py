@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stadia.geometry.cameras import centered_K, focal_px_from_fov
 from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
-from stadia.io.trajectory_files import TRAJECTORY_DRAWING
+from stadia.io.records.trajectory import TRAJECTORY_DRAWING
 from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, VIDEO
 from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud

@@ -26,9 +26,10 @@ from stadia.data.formats.kitti import KittiCalibration
 from stadia.data.lens_distortion import EQUIDISTANT, FOV, RADTAN
 from stadia.data.video.video_camera import read_K
 from stadia.geometry.cameras import check_K, make_K
-from stadia.io.array_files import parse_numbers, read_npy, read_npz
+from stadia.io.array_files import read_npy, read_npz
 from stadia.io.input_files import check_no_archive, parse_json, read_text
-from stadia.io.scene_json import parse_transforms_camera
+from stadia.io.number_rows import parse_numbers
+from stadia.io.records.json_scenes import parse_transforms_camera
 from stadia.io.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.data.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
 from stadia.geometry.cameras import make_K
-from stadia.io.array_files import parse_numbers
+from stadia.io.number_rows import parse_numbers
 
 Array = NDArray[np.float64]
 

@@ -25,9 +25,10 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import FrameSelection, ImageRecording
 from stadia.data.video.video_files import select_images
 from stadia.geometry.cameras import make_K
-from stadia.io.array_files import FileEntry, parse_numbers, validate_content
 from stadia.io.image_files import check_image_size, read_rgb
 from stadia.io.input_files import read_lines, read_text, safe_join
+from stadia.io.number_rows import parse_numbers
+from stadia.io.typed_json import FileEntry, validate_content
 from stadia.io.yaml_files import parse_yaml
 
 if TYPE_CHECKING:

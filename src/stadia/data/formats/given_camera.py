@@ -13,8 +13,8 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.camera_tables import MODELS
 from stadia.data.lens_distortion import EQUIDISTANT, FOV, RADTAN
-from stadia.io.colmap_model import FIRST_PIXEL, ColmapCamera, convert_camera
 from stadia.io.input_files import read_json
+from stadia.io.records.colmap import FIRST_PIXEL, ColmapCamera, convert_camera
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array
     size: width and height that hold if `given` has none; (0, 0) if they are unknown.
 
     Returns K (3, 3), the coefficients k1, k2, p1, p2 (4,), and (width, height), which is (0, 0) if unknown: what
-    `stadia.io.reconstruction_files.Reconstruction.with_camera` takes.
+    `stadia.io.records.reconstruction.Reconstruction.with_camera` takes.
 
     Raises ConfigError for wrong numbers, DataError for a wrong file.
 

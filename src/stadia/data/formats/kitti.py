@@ -19,9 +19,9 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, check_K
-from stadia.io.array_files import parse_numbers, read_kitti_poses, read_rows, read_times
 from stadia.io.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
 from stadia.io.input_files import expand_home, read_bytes, read_text
+from stadia.io.number_rows import parse_numbers, read_kitti_poses, read_rows, read_times
 
 Array = NDArray[np.float64]
 

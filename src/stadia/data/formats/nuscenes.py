@@ -21,8 +21,8 @@ from stadia.data.formats.kitti import read_scan
 from stadia.data.formats.lidar_frames import LidarFrame, make_lidar_recording, make_rigid
 from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat, select_names
-from stadia.io.array_files import FileEntry, validate_content
 from stadia.io.input_files import safe_join, stream_json_rows
+from stadia.io.typed_json import FileEntry, validate_content
 
 CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")

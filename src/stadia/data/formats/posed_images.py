@@ -20,9 +20,9 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.cameras import Intrinsics
-from stadia.io.array_files import invert_poses
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key, read_json, read_text, safe_join
+from stadia.io.records.poses import invert_poses
 
 TRANSFORMS = "transforms.json"
 MAX_BYTES = 128 << 20  # images.txt lists the points of all images.
@@ -44,7 +44,7 @@ class Nerfstudio(DatasetFormat):
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         path = folder / TRANSFORMS
-        from stadia.io.scene_json import read_json_poses  # imports scipy, which recognizing a layout does not need
+        from stadia.io.records.json_scenes import read_json_poses
 
         listed = read_json_poses(path, read_json(path))
         names = listed.names or []
@@ -80,7 +80,7 @@ class ColmapModel(DatasetFormat):
         if len(cameras) > 1:
             found, fix = f"{len(cameras)} cameras", "reconstruct with one camera (--ImageReader.single_camera 1)"
             raise DataError(model / "cameras.txt", found=found, expected="one camera", fix=fix)
-        from stadia.io.colmap_model import read_image_lines  # imports scipy
+        from stadia.io.records.colmap import read_image_lines  # imports scipy
 
         path = model / "images.txt"
         text = read_text(path, expected="images.txt of COLMAP", max_bytes=MAX_BYTES)

@@ -19,10 +19,11 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, make_K, register_depth
-from stadia.io.array_files import convert_times, parse_numbers, read_rows
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.io.input_files import read_lines, safe_join
-from stadia.io.trajectory_formats import read_trajectory
+from stadia.io.number_rows import parse_numbers, read_rows
+from stadia.io.records.rows import read_trajectory
+from stadia.io.records.times import convert_times
 
 UNITS_PER_METRE = 5000
 MAX_APART_S = 0.02  # difference of the times of one frame in two lists, as in the dataset's `associate.py`

@@ -20,17 +20,11 @@ from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, check_K
-from stadia.io.array_files import (
-    FileEntry,
-    StackedArray,
-    open_npy,
-    read_kitti_poses,
-    read_npy,
-    read_times,
-    read_typed_json,
-)
+from stadia.io.array_files import StackedArray, open_npy, read_npy
 from stadia.io.image_files import check_depth_map, list_depth_images, list_images
 from stadia.io.input_files import safe_join
+from stadia.io.number_rows import read_kitti_poses, read_times
+from stadia.io.typed_json import FileEntry, read_typed_json
 
 _Row = tuple[float, float, float, float]
 

@@ -22,9 +22,9 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import CalibratedRecording, ImageRecording
 from stadia.data.video.video_list import VideoEntry, VideoList
 from stadia.geometry.cameras import Intrinsics, make_K
-from stadia.io.array_files import FileEntry, read_typed_json
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key
+from stadia.io.typed_json import FileEntry, read_typed_json
 
 RATE_HZ = 17.0
 _NAME = re.compile(r"(?P<city>[A-Za-z-]+)_(?P<snippet>\d{6})_(?P<frame>\d{6})_leftImg8bit\.png")

@@ -27,9 +27,10 @@ from stadia.data.recordings import FrameCrop
 from stadia.data.video.static_parts import BLACK_GRAY, MAX_BLACK_SHARE, find_static_content, sample_frames
 from stadia.data.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.geometry.cameras import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov, focal_px_from_lens
-from stadia.io.array_files import FileEntry, read_rows
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.io.input_files import expand_home, read_json, read_lines
+from stadia.io.number_rows import read_rows
+from stadia.io.typed_json import FileEntry
 from stadia.io.video_decoding import K_FILE_NAMES, stream_video
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,6 @@ from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_camera import NO_CAMERA
 from stadia.data.video.video_files import OwnVideo, sample_segment
-from stadia.io.array_files import read_kitti_poses
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import (
     MAX_TEXT_BYTES,
@@ -35,6 +34,7 @@ from stadia.io.input_files import (
     read_csv,
     read_text,
 )
+from stadia.io.number_rows import read_kitti_poses
 from stadia.io.video_decoding import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from stadia.data.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCame
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.data.video.photo_fit import PhotoFit
 from stadia.geometry.cameras import MAX_FOCAL_PX, Intrinsics, check_K
-from stadia.io.array_files import FileEntry, Layout, StackedArray, open_npz, read_arrays, read_typed_json
+from stadia.io.array_files import Layout, StackedArray, open_npz, read_arrays
 from stadia.io.image_files import IMAGE_SUFFIXES, read_upright_size
+from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.io.video_decoding import hash_source
 
 RECORD, POINTS, MOVABLE, MASK = "map.json", "points.npz", "movable.npz", "static.png"

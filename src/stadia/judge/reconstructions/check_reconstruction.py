@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
 from stadia.data.formats.given_camera import read_given_camera
-from stadia.io.reconstruction_files import Reconstruction
-from stadia.io.reconstruction_formats import read_reconstruction
+from stadia.io.records.read import read_reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.map_verdict import (
     MAX_CONTRADICTED,
     MAX_UNEXPLAINED,
@@ -208,7 +208,7 @@ def check_reconstruction(
     evidence.
 
     path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
-        `stadia.io.reconstruction_formats.FORMATS`.
+        `stadia.io.records.read.FORMATS`.
     images: the folder of images, or the video.
     camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
     work: folder for the cached matches; None takes a folder in the user's cache.

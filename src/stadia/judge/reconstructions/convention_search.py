@@ -27,7 +27,7 @@ from stadia.geometry.conventions import (
     transpose_rotations,
     turn_translations,
 )
-from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.match_triangulation import (
     PosedImages,

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from stadia.core.types import TrackProgress, no_progress
 from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.image_io import write_image
-from stadia.io.reconstruction_files import Reconstruction
-from stadia.io.reconstruction_formats import read_reconstruction, write_reconstruction
-from stadia.io.scene_json import write_transforms
+from stadia.io.records.json_scenes import write_transforms
+from stadia.io.records.read import read_reconstruction, write_reconstruction
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import replace_camera
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
@@ -50,7 +50,7 @@ def refine_reconstruction(
     scatter of these matches. Scale, origin and orientation of the world do not change.
 
     path: the reconstruction: a COLMAP model, transforms.json, an .npz with cameras, a trajectory, or another format of
-        `stadia.io.reconstruction_formats.FORMATS`.
+        `stadia.io.records.read.FORMATS`.
     images: the folder of images, or the video.
     camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
     out: a new folder for the result, the standard deviations of its poses, and a COLMAP model with points; None writes

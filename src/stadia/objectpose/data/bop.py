@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.geometry.cameras import check_K
-from stadia.io.array_files import FileEntry
 from stadia.io.atomic_files import write_text
 from stadia.io.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
 from stadia.io.input_files import expand_home, parse_integer, read_text
+from stadia.io.typed_json import FileEntry
 from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.bop_models import BopModel, Vector3, read_bop_json, read_bop_model
 from stadia.synthetic.rendering.rasterizer import Silhouette, compute_visible_masks, draw_silhouette

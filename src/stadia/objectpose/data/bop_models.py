@@ -14,8 +14,8 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.geometry.poses import quaternion_wxyz_from_matrix
-from stadia.io.array_files import FileEntry, read_typed_json
 from stadia.io.input_files import name_parser_errors, read_bytes
+from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.objectpose.data.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
 
 _TYPES = {

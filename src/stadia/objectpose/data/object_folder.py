@@ -13,9 +13,10 @@ from stadia.core.types import Camera
 from stadia.data.config import Matrix
 from stadia.data.formats.kitti_objects import KITTI_CLASSES, KittiBox, KittiBoxImages, read_boxes
 from stadia.geometry.cameras import check_K
-from stadia.io.array_files import FileEntry, read_npy, read_typed_json
+from stadia.io.array_files import read_npy
 from stadia.io.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
 from stadia.io.input_files import expand_home, safe_join
+from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.objectpose.data import object_labels
 from stadia.objectpose.data.object_labels import (
     BACKGROUND,

@@ -16,9 +16,10 @@ from stadia.data.frame_store import ReportProgress, resize_depth, resize_image
 from stadia.data.open_dataset import TargetFrames, all_frames, draw_split, open_recordings, read_named_splits
 from stadia.data.recordings import RecordingView
 from stadia.geometry.cameras import crop_K, resize_K
-from stadia.io.array_files import FileEntry, read_npz, read_typed_json
+from stadia.io.array_files import read_npz
 from stadia.io.image_files import encode_name, hash_depth, hash_files, join_hashes
 from stadia.io.input_files import expand_home, safe_join
+from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.overlay.config import BackgroundConfig
 
 DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}

@@ -21,11 +21,11 @@ import numpy as np
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.data.config import Matrix
-from stadia.io.array_files import FileEntry, read_typed_json
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.io.image_files import check_image_size, read_label_png, read_rgb
 from stadia.io.input_files import read_json, safe_join
 from stadia.io.output_files import check_foreign_folder
+from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.overlay.world.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
 from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
 from stadia.overlay.world.foregrounds import hash_visible_pixels

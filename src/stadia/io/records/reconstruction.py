@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import invert_poses
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
+from stadia.io.records.poses import invert_poses
 
 Array = NDArray[np.float64]
 ReadDepth = Callable[[int], NDArray[np.float32]]
@@ -34,7 +34,7 @@ class Reconstruction:
     sizes: (N, 2) width and height of the images that K belongs to, pixels; 0 if unknown.
     times_s: (N,) times in seconds; None if poses have no times.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
-    format: name of the format, a key of `reconstruction_formats.FORMATS`.
+    format: name of the format, a key of `read.FORMATS`.
     path: the file or folder.
     notes: sentences for the user about what the reader converted or left out.
     """

@@ -12,26 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import (
-    MIN_STEP_OF_NANOSECONDS,
+from stadia.io.input_files import check_no_archive, natural_sort_key, read_json, read_json_objects, read_text
+from stadia.io.number_rows import parse_numbers
+from stadia.io.records.colmap import read_colmap, read_image_lines
+from stadia.io.records.json_scenes import POSES, find_phone_files, read_json_folder, read_json_poses, read_phone_files
+from stadia.io.records.poses import (
     ROTATION_TOLERANCE,
     PoseList,
     are_units,
-    convert_times,
     find_nearest_rotation,
-    find_time_unit,
     invert_poses,
     is_g2o,
-    parse_numbers,
     read_g2o,
     read_npy_poses,
     read_pose_folder,
     read_seven_columns,
 )
-from stadia.io.colmap_model import read_colmap, read_image_lines
-from stadia.io.input_files import check_no_archive, natural_sort_key, read_json, read_json_objects, read_text
-from stadia.io.scene_json import POSES, find_phone_files, read_json_folder, read_json_poses, read_phone_files
-from stadia.io.trajectory_files import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
+from stadia.io.records.times import MIN_STEP_OF_NANOSECONDS, convert_times, find_time_unit
+from stadia.io.records.trajectory import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM, Trajectory
 
 MAX_BYTES = 128 << 20
 MAX_POSES = 400_000  # reading and scoring a million takes 81 s
@@ -781,7 +779,7 @@ def _order_colmap(path: Path, names: Sequence[str], T_camera_world: NDArray[np.f
 
 def _read_network_result(path: Path) -> Trajectory:
     """Return the poses of an .npz or .glb of a network, such as VGGT or Depth Anything 3."""
-    from stadia.io.network_results import EXPECTED_NPZ, find_npz, read_glb, read_network_npz
+    from stadia.io.records.network_arrays import EXPECTED_NPZ, find_npz, read_glb, read_network_npz
 
     if path.suffix.lower() == ".npz" and not find_npz(path):
         fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"

@@ -14,21 +14,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import (
-    MAX_POSES,
-    MAX_STACK_BYTES,
-    OPENGL_AXES,
-    StackedArray,
-    find_nearest_rotation,
-    invert_poses,
-    list_npz_arrays,
-    open_npz,
-    read_npz,
-    read_npz_shape,
-)
+from stadia.io.array_files import MAX_STACK_BYTES, StackedArray, list_npz_arrays, open_npz, read_npz, read_npz_shape
 from stadia.io.atomic_files import atomic_folder, open_atomic
 from stadia.io.input_files import name_parser_errors, natural_sort_key, parse_json, read_bytes
-from stadia.io.reconstruction_files import ReadDepth, Reconstruction, clean_depth
+from stadia.io.records.poses import MAX_POSES, OPENGL_AXES, find_nearest_rotation, invert_poses
+from stadia.io.records.reconstruction import ReadDepth, Reconstruction, clean_depth
 
 Array = NDArray[np.float64]
 

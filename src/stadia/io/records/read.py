@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.io import colmap_model, network_results, scene_json
-from stadia.io.array_files import invert_poses, list_pose_files, parse_numbers, read_pose_folder
 from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.input_files import check_writable, is_existing_path, read_lines
-from stadia.io.reconstruction_files import Reconstruction, add_depth_folder, find_image_number
-from stadia.io.trajectory_files import Trajectory, write_kitti_trajectory
-from stadia.io.trajectory_formats import read_trajectory
+from stadia.io.number_rows import parse_numbers
+from stadia.io.records import colmap, json_scenes, network_arrays
+from stadia.io.records.poses import invert_poses, list_pose_files, read_pose_folder
+from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, find_image_number
+from stadia.io.records.rows import read_trajectory
+from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 
 Array = NDArray[np.float64]
 
@@ -239,33 +240,33 @@ class ReconstructionFormat:
 
 FORMATS: Mapping[str, ReconstructionFormat] = {
     "colmap": ReconstructionFormat(
-        lambda path: colmap_model.find_model(path) is not None, colmap_model.read_colmap, colmap_model.write_colmap, ""
+        lambda path: colmap.find_model(path) is not None, colmap.read_colmap, colmap.write_colmap, ""
     ),
     "transforms": ReconstructionFormat(
-        scene_json.is_transforms, scene_json.read_transforms, scene_json.write_transforms, ".json"
+        json_scenes.is_transforms, json_scenes.read_transforms, json_scenes.write_transforms, ".json"
     ),
     "record3d": ReconstructionFormat(
-        lambda path: scene_json.find_record3d(path) is not None,
-        scene_json.read_record3d,
-        scene_json.write_record3d,
+        lambda path: json_scenes.find_record3d(path) is not None,
+        json_scenes.read_record3d,
+        json_scenes.write_record3d,
         ".json",
         True,
     ),
     "arkit": ReconstructionFormat(
-        lambda path: bool(scene_json.find_phone_files(path)),
-        scene_json.read_phone_files,
-        scene_json.write_phone_files,
+        lambda path: bool(json_scenes.find_phone_files(path)),
+        json_scenes.read_phone_files,
+        json_scenes.write_phone_files,
         "",
     ),
-    network_results.NPZ: ReconstructionFormat(
-        lambda path: bool(network_results.find_npz(path)),
-        network_results.read_network_npz,
-        network_results.write_network_npz,
+    network_arrays.NPZ: ReconstructionFormat(
+        lambda path: bool(network_arrays.find_npz(path)),
+        network_arrays.read_network_npz,
+        network_arrays.write_network_npz,
         ".npz",
         True,
     ),
-    network_results.GLB: ReconstructionFormat(
-        lambda path: path.is_file() and path.suffix.lower() == ".glb", network_results.read_glb, None, ".json"
+    network_arrays.GLB: ReconstructionFormat(
+        lambda path: path.is_file() and path.suffix.lower() == ".glb", network_arrays.read_glb, None, ".json"
     ),
     "trajectory": ReconstructionFormat(
         lambda path: _find_trajectory(path) is not None, _read_trajectory, _write_trajectory, ".txt", True
@@ -310,5 +311,5 @@ def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
         raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another --out")
     check_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    (format.writes or scene_json.write_transforms)(reconstruction, out)
+    (format.writes or json_scenes.write_transforms)(reconstruction, out)
     return out

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import make_matrices, parse_numbers
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
-from stadia.io.reconstruction_files import Reconstruction
+from stadia.io.number_rows import parse_numbers
+from stadia.io.records.poses import make_matrices
+from stadia.io.records.reconstruction import Reconstruction
 
 Array = NDArray[np.float64]
 

@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.io.array_files import (
+from stadia.io.atomic_files import atomic_folder, write_json
+from stadia.io.image_files import read_upright_size
+from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_join
+from stadia.io.number_rows import parse_numbers
+from stadia.io.records.colmap import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
+from stadia.io.records.poses import (
     MAX_POSES,
     OPENGL_AXES,
     ROTATION_TOLERANCE,
     PoseList,
     check_unit_quaternions,
-    convert_times,
     find_nearest_rotation,
     invert_poses,
     make_matrices,
-    parse_numbers,
 )
-from stadia.io.atomic_files import atomic_folder, write_json
-from stadia.io.colmap_model import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
-from stadia.io.image_files import read_upright_size
-from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_join
-from stadia.io.reconstruction_files import MILLIMETRES, ReadDepth, Reconstruction, add_depth_folder, read_one_depth
+from stadia.io.records.reconstruction import MILLIMETRES, ReadDepth, Reconstruction, add_depth_folder, read_one_depth
+from stadia.io.records.times import convert_times
 
 Array = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""Read and write cameras, poses and trajectories of other programs."""
