@@ -35,7 +35,7 @@ from torch import Tensor
 from stadia import training
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.data.config import CacheConfig
-from stadia.geometry.poses import inverse
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import write_text
 from stadia.judge.catalog import find_root_cause
 from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_findings
@@ -145,12 +145,12 @@ TRAININGS: dict[str, Broken] = {
     "the sources are those of another sample": Broken(
         ("S20",), patch=batches(lambda b: with_sources(b, lambda x: x.roll(1, 0)))
     ),
-    "the rig's transform is inverted": Broken(("S20", "S22"), patch=batches(lambda b: with_rig(b, inverse))),
+    "the rig's transform is inverted": Broken(("S20", "S22"), patch=batches(lambda b: with_rig(b, invert_pose))),
     "K of the sources is that of twice the size": Broken(
         ("S20", "S22", "S23"), patch=batches(lambda b: with_K_of_sources(b, 2.0))
     ),
     "depth is detached": Broken(("L20", "T10"), patch=change_predictions(depth_detached)),
-    "the true motion is inverted": Broken(("P20",), patch=validations(lambda b: with_true_motion(b, inverse))),
+    "the true motion is inverted": Broken(("P20",), patch=validations(lambda b: with_true_motion(b, invert_pose))),
     "the loss is multiplied by 0": Broken(("T10",), patch=reports(times_nothing)),
     "the rate is 300 times too high": Broken(("T02", "T08", "T01"), ("optimizer.lr=0.3",)),
     "the rate is next to nothing": Broken(("T15",), ("optimizer.lr=1e-10",)),

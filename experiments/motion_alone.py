@@ -36,7 +36,7 @@ from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.recording_scores import score_trajectory
-from stadia.geometry.poses import compose, inverse, rotation_angle_deg
+from stadia.geometry.poses import compose, invert_pose, rotation_angle_deg
 from stadia.io.records.trajectory import Trajectory
 from stadia.judge.recordings.recording_survey import (
     detect_features,
@@ -195,7 +195,7 @@ def train_network(arguments: argparse.Namespace, recordings: list[Recording]) ->
     seen: list[Tensor] = []
     for batch in itertools.islice(list_batches(loader), arguments.steps):
         predicted, true = predict_pairs(network, batch)
-        error = compose(inverse(predicted), true)
+        error = compose(invert_pose(predicted), true)
         loss = error[:, :3, 3].abs().mean() + rotation_angle_deg(error[:, :3, :3]).mean()
         optimizer.zero_grad()
         loss.backward()

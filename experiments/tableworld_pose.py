@@ -42,13 +42,9 @@ from torch.nn import functional as F
 
 from stadia import training
 from stadia.core.types import Meta
+from stadia.differentiable.segments import quaternion_mean_by_segment
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.geometry.poses import (
-    quaternion_conjugate,
-    quaternion_mean_by_segment,
-    quaternion_multiply,
-    quaternion_wxyz_from_matrix,
-)
+from stadia.geometry.poses import quaternion_conjugate, quaternion_multiply, quaternion_wxyz_from_matrix
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import replace_nan
 from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg

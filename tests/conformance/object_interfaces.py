@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError
+from stadia.differentiable.segments import segment_means
 from stadia.geometry.poses import quaternion_multiply, se3_exp
-from stadia.geometry.segments import segment_means, segments_from_instances
+from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.data.object_labels import ObjectImages

@@ -13,7 +13,7 @@ from stadia.evaluation.image_score import (
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.geometry.poses import from_rotation_translation, inverse, so3_exp
+from stadia.geometry.poses import from_rotation_translation, invert_pose, so3_exp
 from stadia.metrics.trajectory_metrics import motion_components
 
 
@@ -134,11 +134,11 @@ def test_constant_motion_has_no_correlation(true: Tensor) -> None:
     motions.add(
         META,
         ("-1", "+1"),
-        torch.stack([inverse(ahead), ahead], 1),
-        torch.stack([inverse(later_earlier), later_earlier], 1),
+        torch.stack([invert_pose(ahead), ahead], 1),
+        torch.stack([invert_pose(later_earlier), later_earlier], 1),
     )
     predicted, found = motions.collect()
-    camera_motion = motion_components(inverse(later_earlier))
+    camera_motion = motion_components(invert_pose(later_earlier))
     assert torch.allclose(found[:40], camera_motion, atol=1e-9)
     assert torch.allclose(found[40:], camera_motion, atol=1e-9)
     scores = compute_motion_scores(predicted, found)

@@ -67,7 +67,7 @@ def identities(count: int) -> Tensor:
 
 def errors(found: Tensor, true: Tensor) -> tuple[float, float]:
     """The largest, in metres and in degrees."""
-    difference = se3.compose(se3.inverse(found), true)
+    difference = se3.compose(se3.invert_pose(found), true)
     return float(difference[:, :3, 3].norm(dim=1).max()), float(se3.rotation_angle_deg(difference[:, :3, :3]).max())
 
 

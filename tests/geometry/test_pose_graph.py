@@ -14,7 +14,7 @@ from stadia.differentiable.pose_graph import (
     solve_pose_graph,
     split_similarity,
 )
-from stadia.geometry.poses import compose, inverse, se3_exp
+from stadia.geometry.poses import compose, invert_pose, se3_exp
 
 F64 = torch.float64
 COUNT = 40
@@ -33,7 +33,7 @@ def edges_of(truth: Tensor, pairs: list[tuple[int, int]], doubted: bool = False)
     first, second = torch.tensor(pairs).reshape(-1, 2).unbind(1)
     deviation = torch.tensor([0.02, 0.02, 0.02, 0.01, 0.01, 0.01, 0.01], dtype=F64)
     information = torch.diag(deviation**-2).repeat(len(pairs), 1, 1)
-    T = compose(inverse(truth[first]), truth[second])
+    T = compose(invert_pose(truth[first]), truth[second])
     return PoseEdges(
         first, second, T, torch.ones(len(pairs), dtype=F64), information, torch.full((len(pairs),), doubted)
     )

@@ -16,8 +16,6 @@ from torch.testing import assert_close
 from stadia.core.errors import GeometryError
 from stadia.geometry import poses as se3
 from stadia.geometry.poses import matrix_from_quaternion_wxyz, rotation_angle_deg
-from stadia.geometry.segments import segment_means, segments_from_instances
-from stadia.objectpose.boxes import symmetric_angle_deg
 
 F64 = torch.float64
 ORDERS = [
@@ -109,15 +107,15 @@ def test_laws_of_motions(poses, dtype, tolerance):
     def same(left, right):
         assert_close(left, right, atol=tolerance, rtol=0)
 
-    same(se3.compose(a, se3.inverse(a)), one)
-    same(se3.compose(se3.inverse(a), a), one)
-    same(se3.inverse(se3.inverse(a)), a)
+    same(se3.compose(a, se3.invert_pose(a)), one)
+    same(se3.compose(se3.invert_pose(a), a), one)
+    same(se3.invert_pose(se3.invert_pose(a)), a)
     same(se3.compose(se3.compose(a, b), c), se3.compose(a, se3.compose(b, c)))
-    same(se3.inverse(se3.compose(a, b)), se3.compose(se3.inverse(b), se3.inverse(a)))
+    same(se3.invert_pose(se3.compose(a, b)), se3.compose(se3.invert_pose(b), se3.invert_pose(a)))
     same(se3.compose(a, one), a)
     same(se3.mirror_x(se3.compose(a, b)), se3.compose(se3.mirror_x(a), se3.mirror_x(b)))
     same(se3.mirror_x(se3.mirror_x(a)), a)
-    same(se3.mirror_x(se3.inverse(a)), se3.inverse(se3.mirror_x(a)))
+    same(se3.mirror_x(se3.invert_pose(a)), se3.invert_pose(se3.mirror_x(a)))
     points = torch.randn(20, 7, 3, dtype=dtype)
     same(se3.transform(se3.compose(a, b), points), se3.transform(a, se3.transform(b, points)))
     assert_close(se3.transform(a, points), points @ a[:, :3, :3].mT + a[:, None, :3, 3], atol=tolerance, rtol=0)
@@ -181,7 +179,7 @@ def test_gradcheck(angle):
         (se3.se3_exp, twist),
         (se3.so3_log, R),
         (se3.se3_log, T),
-        (se3.inverse, T),
+        (se3.invert_pose, T),
         (se3.quaternion_wxyz_from_matrix, R),
         (se3.matrix_from_quaternion_wxyz, other),
         (lambda a: se3.matrix_from_euler(a, "xyz"), w),
@@ -213,17 +211,11 @@ def test_leading_axes_are_free():
     assert se3.so3_exp(torch.randn(3)).shape == (3, 3)
 
 
-# -- products and averages of quaternions: against SciPy, one by one and all segments at once, and with gradients
+# -- products of quaternions
 
 
 def unit(*shape: int) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape, 4, dtype=F64), dim=-1)
-
-
-def around(center: Tensor, n: int, spread: float) -> Tensor:
-    """Quaternions near one, of either sign."""
-    near = torch.nn.functional.normalize(center + spread * torch.randn(n, 4, dtype=center.dtype), dim=-1)
-    return near * torch.where(torch.rand(n, 1) < 0.5, -1.0, 1.0)
 
 
 def test_products_are_those_of_matrices_and_of_scipy():
@@ -237,82 +229,6 @@ def test_products_are_those_of_matrices_and_of_scipy():
         se3.quaternion_multiply(a, se3.quaternion_conjugate(a)),
         torch.tensor([[1.0, 0, 0, 0]], dtype=F64).expand(100, 4),
     )
-
-
-def mean(quaternions: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean of all, as one segment."""
-    segment = torch.zeros(len(quaternions), dtype=torch.long)
-    return se3.quaternion_mean_by_segment(quaternions, segment, 1, weights)[0]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_signs_do_not_cancel(dtype: torch.dtype):
-    q = unit(50).to(dtype)
-    q = torch.where(q[:, :1] < 0, -q, q)
-    segment = torch.arange(50).repeat(2)
-    assert_close(se3.quaternion_mean_by_segment(torch.cat((q, -q)), segment, 50), q, atol=1e-6, rtol=0)
-    assert_close(se3.quaternion_mean_by_segment(q, segment[:50], 50), q, atol=1e-6, rtol=0)
-
-
-def test_equal_to_scipys_weighted_mean():
-    quaternions, weights = around(unit()[None].squeeze(), 40, 0.4).reshape(4, 10, 4), torch.rand(4, 10, dtype=F64)
-    for q, w in zip(quaternions, weights, strict=True):
-        found = mean(q, w)
-        expected = Rotation.from_quat(q.numpy(), scalar_first=True).mean(w.numpy()).as_quat(scalar_first=True)
-        assert_close(found, torch.from_numpy(expected * np.sign(expected[0])), atol=1e-12, rtol=0)
-        assert found[0] >= 0
-
-
-def test_gradients_are_exact_and_finite_where_quaternions_agree():
-    q, weights = around(unit(), 6, 0.3).requires_grad_(), torch.rand(6, dtype=F64).requires_grad_()
-    assert torch.autograd.gradcheck(mean, (q, weights))
-    same = unit().float().expand(6, 4).clone().requires_grad_()
-    mean(same).sum().backward()
-    assert same.grad.isfinite().all()
-    assert same.grad.abs().sum() > 0
-    for degenerate in (torch.eye(4), torch.eye(4)[:2], torch.zeros(3, 4)):
-        q = degenerate.clone().requires_grad_()
-        found = mean(q)
-        found.sum().backward()
-        assert found.isfinite().all()
-        assert q.grad.isfinite().all()
-
-
-def test_all_segments_at_once_are_each_alone():
-    segment = torch.randint(0, 5, (400,))
-    segment[segment == 3] = 0  # object 3 has no pixel
-    centers = unit(6)
-    q = torch.nn.functional.normalize(centers[segment] + 0.2 * torch.randn(400, 4, dtype=F64), dim=-1)
-    q = q * torch.where(torch.rand(400, 1) < 0.5, -1.0, 1.0)
-    weights = torch.rand(400, dtype=F64)
-    found = se3.quaternion_mean_by_segment(q, segment, 6, weights)
-    for i in (0, 1, 2, 4):
-        assert_close(found[i], mean(q[segment == i], weights[segment == i]))
-        assert symmetric_angle_deg(found[i], centers[i]) < 10
-    assert found[3].tolist() == found[5].tolist() == [0, 0, 0, 0]
-    assert se3.quaternion_mean_by_segment(q[:0], segment[:0], 0).shape == (0, 4)
-
-
-def test_segments_of_instance_maps():
-    instances = torch.tensor([[[0, 2], [7, 2]], [[0, 0], [0, 0]], [[2, 2], [1, 0]]])
-    found = segments_from_instances(instances)
-    assert found.image.tolist() == [0, 0, 2, 2]
-    assert found.instance.tolist() == [2, 7, 1, 2]
-    assert found.count == 4
-    assert found.segment.tolist() == [0, 1, 0, 3, 3, 2]
-    maps = torch.arange(24.0).view(3, 2, 2, 2)
-    assert found.gather(maps)[:, 0].tolist() == [
-        maps[b, 0, y, x] for b, y, x in ((0, 0, 1), (0, 1, 0), (0, 1, 1), (2, 0, 0), (2, 0, 1), (2, 1, 0))
-    ]
-    assert segment_means(found.gather(maps), found.segment, 4)[0].tolist() == [2.0, 6.0]
-    assert segments_from_instances(torch.zeros(2, 3, 3, dtype=torch.int32)).count == 0
-
-
-def test_means_are_weighted_and_0_where_nothing_weighs():
-    values, segment = torch.tensor([[1.0, 10], [3, 30], [5, 50]]), torch.tensor([0, 0, 2])
-    assert segment_means(values, segment, 3).tolist() == [[2, 20], [0, 0], [5, 50]]
-    assert segment_means(values, segment, 3, torch.tensor([3.0, 1, 0])).tolist() == [[1.5, 15], [0, 0], [0, 0]]
-    assert segment_means(values[:, 0], segment, 3).tolist() == [2, 0, 5]
 
 
 def test_the_turn_to_a_ray_brings_the_optical_axis_there_and_by_the_shortest_way() -> None:

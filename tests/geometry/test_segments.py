@@ -1,10 +1,10 @@
-"""Quantiles over segments, of many objects at once."""
+"""Pixels of objects, and quantiles of many objects at once."""
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from stadia.geometry.segments import segment_quantiles
+from stadia.geometry.segments import segment_quantiles, segments_from_instances
 
 F64 = torch.float64
 
@@ -42,3 +42,17 @@ def test_gradients():
     )
     segment_quantiles(values, torch.arange(40) % 5, 6, (0.5,))[0, :5].sum().backward()  # a sixth without a pixel
     assert values.grad.isfinite().all()
+
+
+def test_segments_of_instance_maps():
+    instances = torch.tensor([[[0, 2], [7, 2]], [[0, 0], [0, 0]], [[2, 2], [1, 0]]])
+    found = segments_from_instances(instances)
+    assert found.image.tolist() == [0, 0, 2, 2]
+    assert found.instance.tolist() == [2, 7, 1, 2]
+    assert found.count == 4
+    assert found.segment.tolist() == [0, 1, 0, 3, 3, 2]
+    maps = torch.arange(24.0).view(3, 2, 2, 2)
+    assert found.gather(maps)[:, 0].tolist() == [
+        maps[b, 0, y, x] for b, y, x in ((0, 0, 1), (0, 1, 0), (0, 1, 1), (2, 0, 0), (2, 0, 1), (2, 1, 0))
+    ]
+    assert segments_from_instances(torch.zeros(2, 3, 3, dtype=torch.int32)).count == 0

@@ -246,9 +246,9 @@ def test_a_real_image_is_explained_by_another(real_data):
             / (source - target).abs().mean(1, keepdim=True)[valid].mean()
         ).item()
 
-    T = se3.compose(se3.inverse(T_world_source), T_world_target)
+    T = se3.compose(se3.invert_pose(T_world_source), T_world_target)
     without_turn = se3.from_rotation_translation(torch.eye(3, dtype=T.dtype), T[:3, 3])
     assert left_over(T) < 0.4
-    assert left_over(se3.inverse(T)) > 1
+    assert left_over(se3.invert_pose(T)) > 1
     assert left_over(without_turn) > 0.6
     assert left_over(T, 1 / depth_m.clamp(min=0.1)) > 0.4

@@ -24,7 +24,7 @@ WALLS = torch.tensor([2.5, 1.5, 9.0], dtype=F64)  # |x|, |y| and z of a room
 def shown(T_camera_world: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Gray and inverse depth (..., N) of the room, which is painted throughout, at pixels (..., N, 2), whole or not."""
     homogeneous = torch.cat((pixels, torch.ones_like(pixels[..., :1])), -1)
-    T = se3.inverse(T_camera_world)
+    T = se3.invert_pose(T_camera_world)
     direction, center = homogeneous @ inverse_intrinsics(K).mT @ T[..., :3, :3].mT, T[..., None, :3, 3]
     depth = ((WALLS * direction.sign() - center) / direction).amin(-1)
     x, y, z = (center + depth[..., None] * direction).unbind(-1)
@@ -46,7 +46,7 @@ def path(count: int = 4) -> Tensor:
     """T_camera_world: sideways, forward, and turning."""
     steps = torch.tensor([[0.12, 0.03, 0.15, 0.004, 0.01, -0.003]], dtype=F64) * torch.arange(count, dtype=F64)[:, None]
     steps[:, 1] += 0.05 * torch.sin(torch.arange(count, dtype=F64))
-    return se3.inverse(se3.se3_exp(steps))
+    return se3.invert_pose(se3.se3_exp(steps))
 
 
 def held(T: Tensor, brightness: Tensor) -> MarginalPrior:
@@ -90,7 +90,7 @@ def disturbed(
 
 def errors(found: WindowProblem, true: WindowProblem) -> tuple[float, float]:
     """The largest of a pose, in metres and degrees."""
-    difference = se3.compose(se3.inverse(found.frames.T_camera_world), true.frames.T_camera_world)
+    difference = se3.compose(se3.invert_pose(found.frames.T_camera_world), true.frames.T_camera_world)
     return float(difference[:, :3, 3].norm(dim=-1).max()), float(se3.rotation_angle_deg(difference[:, :3, :3]).max())
 
 
@@ -135,8 +135,8 @@ def test_the_scale_is_that_of_predicted_depth():
     start = replace(true, points=replace(true.points, inverse_depth=wrong), expected=wrong, deviation=0.2 * wrong)
     found, _ = bundles.solve_window(start, steps=15)
     center = (
-        se3.inverse(found.frames.T_camera_world)[-1, :3, 3].norm()
-        / se3.inverse(true.frames.T_camera_world)[-1, :3, 3].norm()
+        se3.invert_pose(found.frames.T_camera_world)[-1, :3, 3].norm()
+        / se3.invert_pose(true.frames.T_camera_world)[-1, :3, 3].norm()
     )
     assert float(center) == pytest.approx(1 / 0.9, rel=0.01)
 
@@ -149,7 +149,7 @@ def test_virtual_stereo_gives_the_scale_back():
     start = replace(true, points=replace(true.points, inverse_depth=wrong), expected=wrong, deviation=0.6 * wrong)
 
     def length(bundle: WindowProblem) -> float:
-        centers = se3.inverse(bundle.frames.T_camera_world)[:, :3, 3]
+        centers = se3.invert_pose(bundle.frames.T_camera_world)[:, :3, 3]
         return float(centers[-1].norm())
 
     without, _ = bundles.solve_window(start, steps=20)
@@ -163,7 +163,7 @@ def test_virtual_stereo_gives_the_scale_back():
 
 def test_where_the_world_is_changes_nothing(poses):
     start = disturbed(world())
-    elsewhere = se3.inverse(poses(1, reach=30.0, turn=1.0))[0]
+    elsewhere = se3.invert_pose(poses(1, reach=30.0, turn=1.0))[0]
     T = se3.compose(start.frames.T_camera_world, elsewhere[None])
     assert start.prior is not None
     reference = se3.compose(start.prior.T_camera_world, elsewhere[None])
@@ -225,13 +225,13 @@ def test_a_predicted_motion_pulls_by_its_deviation():
     T = true.frames.T_camera_world
     said = se3.compose(
         se3.se3_exp(torch.tensor([[0.05, -0.02, 0.1, 0.01, 0.02, -0.01]], dtype=F64)),
-        se3.compose(T[1:2], se3.inverse(T[:1])),
+        se3.compose(T[1:2], se3.invert_pose(T[:1])),
     )
     motions = MotionFactors(torch.tensor([0]), torch.tensor([1]), said, torch.full((1, 6), 0.01, dtype=F64))
     blind = replace(true, sightings=Observations(true.sightings.point[:0], true.sightings.frame[:0]), motions=motions)
     found, _ = bundles.solve_window(blind, steps=10)
     T = found.frames.T_camera_world
-    assert_close(se3.compose(T[1:2], se3.inverse(T[:1])), said, atol=1e-5, rtol=0)
+    assert_close(se3.compose(T[1:2], se3.invert_pose(T[:1])), said, atol=1e-5, rtol=0)
 
     def error(step: Tensor) -> Tensor:
         return bundles.compute_motion_errors(direct.apply_step(true.frames, step), motions)[0]

@@ -14,8 +14,9 @@ from torch.testing import assert_close
 from traffic import Car, Scene, kitti_camera, see, street
 
 from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable.segments import segment_means
 from stadia.geometry.ground.road_plane import road_pixel_heights
-from stadia.geometry.segments import Segments, segment_means, segments_from_instances
+from stadia.geometry.segments import Segments, segments_from_instances
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.metric_scale import (
     FINAL_OBJECT_SHARE,

@@ -15,7 +15,7 @@ from torch import Tensor
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, Prediction
 from stadia.differentiable.view_synthesis import invert_brightness
-from stadia.geometry.poses import inverse, se3_exp
+from stadia.geometry.poses import invert_pose, se3_exp
 from stadia.judge.depth.training_record import PHOTOMETRIC_TERMS
 from stadia.losses import SMOOTHNESS
 from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
@@ -245,7 +245,7 @@ def test_two_views_of_one_wall_agree_and_others_do_not(make_scene: MakeScene) ->
         left_right_consistency(left, k * right, targets.camera, right_camera, T_right_left).item()
         for k in (0.5, 0.9, 1.0, 1.1, 2.0)
     ]
-    back = left_right_consistency(right, left, right_camera, targets.camera, inverse(T_right_left)).item()
+    back = left_right_consistency(right, left, right_camera, targets.camera, invert_pose(T_right_left)).item()
     assert there[0] > there[1] > there[2] < there[3] < there[4]
     assert max(there[2], back) < 1e-3
     assert there[1] == pytest.approx(0.1, rel=0.15)  # relative to the mean, where it is seen

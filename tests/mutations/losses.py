@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.differentiable.view_synthesis import invert_brightness, warp_image
-from stadia.geometry.poses import inverse
+from stadia.geometry.poses import invert_pose
 from stadia.judge.finding import Finding, Stage
 from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
@@ -149,7 +149,7 @@ def normalized_by_mean(targets: Targets, prediction: Prediction, source_names: S
 
 
 def inverted(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-    return simple(targets, replace(prediction, T_source_target=inverse(prediction.T_source_target)), source_names)
+    return simple(targets, replace(prediction, T_source_target=invert_pose(prediction.T_source_target)), source_names)
 
 
 def static_camera(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:

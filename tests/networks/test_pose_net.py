@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from stadia.geometry.poses import inverse
+from stadia.geometry.poses import invert_pose
 from stadia.networks import ROTATION_NUMBERS, ROTATIONS
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import (
@@ -112,7 +112,7 @@ def test_a_frame_of_several_pairs_is_encoded_once(brightness: bool, monkeypatch:
     assert encoded == [2 * (4 if brightness else 3)], "the target, and each source of a pair"
     earlier, later = batch.inputs.sources[:, 0], batch.inputs.image
     alone = network.motion(earlier, later).T_later_earlier
-    torch.testing.assert_close(prediction.T_source_target[:, 0], inverse(alone), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(prediction.T_source_target[:, 0], invert_pose(alone), rtol=1e-5, atol=1e-6)
     following = network.motion(batch.inputs.image, batch.inputs.sources[:, 1]).T_later_earlier
     torch.testing.assert_close(prediction.T_source_target[:, 1], following, rtol=1e-5, atol=1e-6)
 

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from stadia.core.types import Camera
+from stadia.differentiable.segments import interpolate_at
 from stadia.geometry import poses
 from stadia.geometry.poses import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
-from stadia.geometry.segments import Segments, interpolate_at, segments_from_instances
+from stadia.geometry.segments import Segments, segments_from_instances
 from stadia.objectpose.config import ObjectPoseNetConfig
 from stadia.objectpose.instances import center_from_translation, unit_directions
 from stadia.objectpose.network import (

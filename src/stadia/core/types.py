@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor  # The import serves readers only: an exported network works without torch.
 
 
+Array = TypeVar("Array", bound=Any, default=Any)
+"""An array of NumPy or a tensor of torch. A function whose arguments are of this type returns the same kind."""
+
+
 class DepthScale(StrEnum):
     """The scale of predicted depth. An evaluation protocol refuses a scale that it cannot score.
 

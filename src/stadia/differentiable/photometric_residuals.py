@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stadia.differentiable.view_synthesis import inverse_intrinsics
 from stadia.geometry.cameras import NEAR
-from stadia.geometry.poses import compose, inverse, se3_exp
+from stadia.geometry.poses import compose, invert_pose, se3_exp
 
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))
 """Offsets (x, y) of a point's eight pattern pixels from the point's pixel (DSO, fig. 4)."""
@@ -216,14 +216,14 @@ def host_jacobians(frames: WindowFrames) -> Tensor:
     first = frames.T_camera_world if frames.T_first is None else frames.T_first
     a = frames.brightness[:, 0]
     turn = a.new_zeros(len(frames), len(frames), 8, 8)
-    turn[..., :6, :6] = -se3_adjoint(compose(first[:, None], inverse(first)[None]))
+    turn[..., :6, :6] = -se3_adjoint(compose(first[:, None], invert_pose(first)[None]))
     turn[..., 6, 6] = -1
     turn[..., 7, 7] = -(a[:, None] - a[None]).exp()
     return turn
 
 
 def _relative_motions(T_camera_world: Tensor, host: Tensor, frame: Tensor) -> Tensor:
-    return compose(T_camera_world[:, None], inverse(T_camera_world)[None])[frame, host]
+    return compose(T_camera_world[:, None], invert_pose(T_camera_world)[None])[frame, host]
 
 
 def _brightness_slopes(
@@ -346,7 +346,7 @@ def compute_stereo_residuals(gray: Tensor, K: Tensor, points: HostPoints, stereo
     stereo: predicted depth in the right camera.
     """
     K, to_right = K[points.host], stereo.T_right_left.expand(len(points), 4, 4)
-    to_left = inverse(to_right)
+    to_left = invert_pose(to_right)
     inverse_depth = points.inverse_depth[:, None] * points.relief
     right, x, y, nearness, in_front = project_rays(to_right, points.ray, inverse_depth, K)
     predicted, along_x, along_y, inside = sample_frames(stereo.inverse_depth_right, points.host, right)

@@ -12,7 +12,7 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from stadia.geometry.poses import from_rotation_translation, inverse, matmul, se3_exp, se3_log
+from stadia.geometry.poses import from_rotation_translation, invert_pose, matmul, se3_exp, se3_log
 
 MAX_STEPS = 50  # Levenberg-Marquardt steps
 MAX_SQUARED = 22.5  # largest residual of an inlier in standard deviations: 99.9 % of chi squared with 6 degrees
@@ -129,7 +129,7 @@ def _truncated_weight(squared: Tensor, inverse_convexity: float) -> Tensor:
 
 def _inverse_similarity(S: Tensor) -> Tensor:
     T, scale = split_similarity(S)
-    back = inverse(T)
+    back = invert_pose(T)
     return from_rotation_translation(back[..., :3, :3] / scale[..., None, None], back[..., :3, 3] / scale[..., None])
 
 

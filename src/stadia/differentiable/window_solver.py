@@ -18,7 +18,7 @@ from stadia.differentiable.photometric_residuals import (
     huber_cost,
     se3_adjoint,
 )
-from stadia.geometry.poses import compose, hat, inverse, se3_log
+from stadia.geometry.poses import compose, hat, invert_pose, se3_log
 
 NOISE = 0.03  # standard deviation of a residual between two good views: eight gray levels
 BEND = 0.035  # residual at which Huber's cost becomes linear: nine gray levels (DSO)
@@ -69,7 +69,7 @@ class MarginalPrior:
     def deviation(self, frames: WindowFrames) -> Tensor:
         """Return the deviation (8 G,) of the frames from the reference: each frame's twist and changes of a and b."""
         count = len(self.brightness)
-        twist = se3_log(compose(frames.T_camera_world[:count], inverse(self.T_camera_world)))
+        twist = se3_log(compose(frames.T_camera_world[:count], invert_pose(self.T_camera_world)))
         return torch.cat((twist, frames.brightness[:count] - self.brightness), -1).flatten()
 
     def cost(self, frames: WindowFrames) -> Tensor:
@@ -276,7 +276,7 @@ def compute_motion_errors(frames: WindowFrames, motions: MotionFactors) -> tuple
     the inverse left one at the negative error.
     """
     earlier, later = frames.T_camera_world[motions.earlier], frames.T_camera_world[motions.later]
-    error = se3_log(compose(motions.T_later_earlier, compose(earlier, inverse(later))))
+    error = se3_log(compose(motions.T_later_earlier, compose(earlier, invert_pose(later))))
     in_earlier = _inverse_left_jacobian(error) @ se3_adjoint(motions.T_later_earlier)
     return error, torch.cat((in_earlier, -_inverse_left_jacobian(-error)), -1)
 

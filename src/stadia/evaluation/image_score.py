@@ -16,7 +16,7 @@ from stadia.differentiable.view_synthesis import depth_from_inverse, inverse_fro
 from stadia.evaluation.protocols import Alignment, Protocol, score_parts
 from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
 from stadia.geometry.cameras import crop_window
-from stadia.geometry.poses import inverse
+from stadia.geometry.poses import invert_pose
 from stadia.io.depth_files import PNG_PER_METRE, describe_normalization
 from stadia.metrics import METRICS
 from stadia.metrics.depth_metrics import (
@@ -509,7 +509,7 @@ class MotionPairs:
             if not is_temporal(name):
                 continue
             both = torch.stack([predicted[:, n], true[:, n]]).detach().double().cpu()
-            axes = motion_components(both if name.startswith("-") else inverse(both)).numpy()
+            axes = motion_components(both if name.startswith("-") else invert_pose(both)).numpy()
             self.pairs |= {
                 (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
             }

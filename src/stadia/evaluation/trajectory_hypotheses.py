@@ -25,7 +25,7 @@ from stadia.geometry.conventions import (
     transpose_rotations,
     turn_translations,
 )
-from stadia.geometry.poses import hat, inverse, so3_log
+from stadia.geometry.poses import hat, invert_pose, so3_log
 from stadia.io.records.trajectory import Trajectory, associate_trajectories
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
 
@@ -151,7 +151,7 @@ def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
 
 
 def _invert(T: Array) -> Array:
-    return inverse(torch.from_numpy(np.ascontiguousarray(T))).numpy()
+    return invert_pose(torch.from_numpy(np.ascontiguousarray(T))).numpy()
 
 
 def multiply_motions(T: Array) -> Array:

@@ -23,13 +23,12 @@ from .poses import at_least_float32 as at_least_float32
 from .poses import compose as compose
 from .poses import from_rotation_translation as from_rotation_translation
 from .poses import hat as hat
-from .poses import inverse as inverse
+from .poses import invert_pose as invert_pose
 from .poses import matrix_from_euler as matrix_from_euler
 from .poses import matrix_from_quaternion_wxyz as matrix_from_quaternion_wxyz
 from .poses import mirror_x as mirror_x
 from .poses import quaternion_conjugate as quaternion_conjugate
 from .poses import quaternion_from_ray as quaternion_from_ray
-from .poses import quaternion_mean_by_segment as quaternion_mean_by_segment
 from .poses import quaternion_multiply as quaternion_multiply
 from .poses import quaternion_wxyz_from_matrix as quaternion_wxyz_from_matrix
 from .poses import rotation_angle_deg as rotation_angle_deg
@@ -38,10 +37,7 @@ from .poses import se3_log as se3_log
 from .poses import so3_log as so3_log
 from .poses import transform as transform
 from .segments import Segments as Segments
-from .segments import interpolate_at as interpolate_at
-from .segments import segment_means as segment_means
 from .segments import segment_quantiles as segment_quantiles
-from .segments import segment_sums as segment_sums
 from .segments import segments_from_instances as segments_from_instances
 from .segments import subsample_evenly as subsample_evenly
 from .segments import subsample_segments as subsample_segments

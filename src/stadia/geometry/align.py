@@ -1,18 +1,23 @@
-"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC."""
+"""Fit rigid, similarity and scale-shift transforms in closed form, also with RANSAC.
+
+The functions take arrays of NumPy or tensors of torch and return the same kind. Only RANSAC takes NumPy alone.
+"""
 
 from dataclasses import dataclass
 from statistics import fmean, median, pstdev
-from typing import Literal
+from typing import Generic, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.poses import matmul
+from stadia.core.types import Array
+from stadia.geometry.poses import from_rotation_translation, matmul
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarityTransform:
+class SimilarityTransform(Generic[Array]):
     """A similarity transform of 3-D points between coordinate frames: p_target = scale * R p_source + t.
 
     scale: (...) scale factors, target units per source unit.
@@ -20,29 +25,27 @@ class SimilarityTransform:
     t: (..., 3) translations in the unit of the target.
     """
 
-    scale: Tensor
-    R: Tensor
-    t: Tensor
+    scale: Array
+    R: Array
+    t: Array
 
-    def apply(self, points: Tensor) -> Tensor:
+    def apply(self, points: Array) -> Array:
         """Transform points (..., N, 3) from the source coordinate frame to the target coordinate frame."""
         rotated = (points[..., None, :] * self.R[..., None, :, :]).sum(-1)
         return self.scale[..., None, None] * rotated + self.t[..., None, :]
 
-    def transform_poses(self, T_world_camera: Tensor) -> Tensor:
+    def transform_poses(self, T_world_camera: Array) -> Array:
         """Transform camera-to-world poses (..., N, 4, 4) from the source frame as world to the target frame as world.
 
         Positions are scaled, rotated and moved. Rotation blocks are only rotated, so they stay rotations.
 
         T_world_camera: (..., N, 4, 4) poses from the camera to the source coordinate frame.
         """
-        moved = T_world_camera.clone()
-        moved[..., :3, :3] = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
-        moved[..., :3, 3] = self.apply(T_world_camera[..., :3, 3])
-        return moved
+        R = matmul(self.R[..., None, :, :], T_world_camera[..., :3, :3])
+        return from_rotation_translation(R, self.apply(T_world_camera[..., :3, 3]))
 
 
-def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform:
+def umeyama(source: Array, target: Array, kind: Literal["se3", "sim3"] = "se3") -> SimilarityTransform[Array]:
     """Return the least-squares transform from source points to target points (Umeyama, PAMI 13(4), 1991).
 
     source, target: (..., N, 3) points with N >= 3; source point i corresponds to target point i.
@@ -53,9 +56,9 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
     Raises GeometryError if the shapes differ, if all source points are equal, or for another `kind`.
 
     Examples:
-        >>> source = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+        >>> source = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
         >>> found = umeyama(source, 2 * source + 1, "sim3")
-        >>> (round(found.scale.item(), 6), found.t.numpy().round(6).tolist())
+        >>> (round(found.scale.item(), 6), found.t.round(6).tolist())
         (2.0, [1.0, 1.0, 1.0])
     """
     if source.shape != target.shape or source.shape[-1] != 3 or source.shape[-2] < 3:
@@ -63,17 +66,18 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
         raise GeometryError("alignment", found=found, expected="two of (..., N, 3) with N at least 3", fix=fix)
     if kind not in ("se3", "sim3"):
         raise GeometryError("alignment kind", found=repr(kind), expected="'se3' or 'sim3'", fix="choose one of them")
+    xp = array_namespace(source, target)
     source_mean, target_mean = source.mean(-2), target.mean(-2)
     a, b = source - source_mean[..., None, :], target - target_mean[..., None, :]
     variance = (a * a).sum(-1).mean(-1)
     if not bool((variance > 0).all()):
         found, fix = "a source that never moves", "check the estimate"
         raise GeometryError("alignment", found=found, expected="distinct points", fix=fix)
-    U, D, Vh = torch.linalg.svd((b[..., :, None] * a[..., None, :]).mean(-3))  # eq. 38
-    proper = torch.ones_like(D)
-    proper[..., 2] = torch.where(torch.linalg.det(U) * torch.linalg.det(Vh) < 0, -1.0, 1.0)  # eq. 43: no reflection
+    U, D, Vh = xp.linalg.svd((b[..., :, None] * a[..., None, :]).mean(-3))  # eq. 38
+    proper = xp.ones_like(D)
+    proper[..., 2] = xp.where(xp.linalg.det(U) * xp.linalg.det(Vh) < 0, -1.0, 1.0)  # eq. 43: no reflection
     R = matmul(U * proper[..., None, :], Vh)
-    scale = (D * proper).sum(-1) / variance if kind == "sim3" else torch.ones_like(variance)
+    scale = (D * proper).sum(-1) / variance if kind == "sim3" else xp.ones_like(variance)
     t = target_mean - scale[..., None] * matmul(R, source_mean[..., None])[..., 0]
     return SimilarityTransform(scale, R, t)
 
@@ -81,11 +85,12 @@ def umeyama(source: Tensor, target: Tensor, kind: Literal["se3", "sim3"] = "se3"
 # -- values
 
 
-def _expand_mask(values: Tensor, known: Tensor | None) -> Tensor:
-    return torch.ones_like(values, dtype=torch.bool) if known is None else known.expand_as(values)
+def _expand_mask(values: Array, known: Array | None) -> Array:
+    xp = array_namespace(values)
+    return xp.ones_like(values, dtype=xp.bool) if known is None else xp.broadcast_to(known, values.shape)
 
 
-def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
+def masked_median(values: Array, known: Array | None = None) -> Array:
     """Return the median (...) along the last axis of those values (..., N) that the mask `known` selects.
 
     For an even count this is the mean of the two middle values. The median is NaN if no value is known.
@@ -94,18 +99,18 @@ def masked_median(values: Tensor, known: Tensor | None = None) -> Tensor:
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
-        >>> masked_median(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False])).item()
+        >>> masked_median(np.array([1.0, 2.0, 9.0]), np.array([True, True, False])).item()
         1.5
     """
-    known = _expand_mask(values, known)
-    ordered = torch.where(known, values, torch.full_like(values, torch.inf)).sort(-1).values
-    count = known.sum(-1, keepdim=True)
-    lower = ordered.gather(-1, ((count - 1) // 2).clamp(min=0))
-    upper = ordered.gather(-1, (count // 2).clamp(max=values.shape[-1] - 1))
-    return torch.where(count > 0, (lower + upper) / 2, torch.full_like(lower, torch.nan))[..., 0]
+    xp, known = array_namespace(values), _expand_mask(values, known)
+    ordered = xp.sort(xp.where(known, values, xp.full_like(values, xp.inf)), axis=-1)
+    count = known.sum(-1)[..., None]
+    lower = xp.take_along_axis(ordered, ((count - 1) // 2).clip(min=0), axis=-1)
+    upper = xp.take_along_axis(ordered, (count // 2).clip(max=values.shape[-1] - 1), axis=-1)
+    return xp.where(count > 0, (lower + upper) / 2, xp.full_like(lower, xp.nan))[..., 0]
 
 
-def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def median_and_deviation(values: Array, known: Array | None = None) -> tuple[Array, Array]:
     """Return the median t and the mean absolute deviation s = mean |x - t| of x (..., N), each (...).
 
     Both are taken along the last axis.
@@ -117,24 +122,26 @@ def median_and_deviation(values: Tensor, known: Tensor | None = None) -> tuple[T
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
-        >>> [x.item() for x in median_and_deviation(torch.tensor([1.0, 3.0, 5.0, 7.0]))]
+        >>> [float(x) for x in median_and_deviation(np.array([1.0, 3.0, 5.0, 7.0]))]
         [4.0, 2.0]
     """
-    known = _expand_mask(values, known)
+    xp, known = array_namespace(values), _expand_mask(values, known)
     median = masked_median(values, known)
-    distance = (values - median[..., None]).abs().where(known, 0.0)
-    return median, (distance.sum(-1) / known.sum(-1).clamp(min=1)).where(known.any(-1), torch.nan)
+    distance = xp.where(known, abs(values - median[..., None]), xp.zeros_like(values))
+    count = xp.astype(known.sum(-1), values.dtype)
+    return median, xp.where(count > 0, distance.sum(-1) / count.clip(min=1), xp.full_like(median, xp.nan))
 
 
-def _mask_unknown(prediction: Tensor, target: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _mask_unknown(prediction: Array, target: Array, known: Array | None) -> tuple[Array, Array, Array]:
     """Return both with 0 if unknown, because unknown values may be NaN, and weights of 1 and 0."""
+    xp = array_namespace(prediction, target)
     if known is None:
-        return prediction, target, torch.ones_like(prediction)
-    known_prediction, known_target = (torch.where(known, values, 0.0) for values in (prediction, target))
-    return known_prediction, known_target, known.to(prediction.dtype).expand_as(prediction)
+        return prediction, target, xp.ones_like(prediction)
+    known_prediction, known_target = (xp.where(known, values, xp.zeros_like(values)) for values in (prediction, target))
+    return known_prediction, known_target, xp.broadcast_to(xp.astype(known, prediction.dtype), prediction.shape)
 
 
-def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+def fit_scale_median(prediction: Array, target: Array, known: Array | None = None) -> Array:
     """Return the factors (...) = median(target) / median(prediction), which scale a prediction to its target.
 
     This is the per-image median scaling of depth of Zhou et al., CVPR 2017. Both medians are taken along the last axis
@@ -144,27 +151,27 @@ def fit_scale_median(prediction: Tensor, target: Tensor, known: Tensor | None = 
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
-        >>> fit_scale_median(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 6.0])).item()
+        >>> fit_scale_median(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])).item()
         2.0
     """
     return masked_median(target, known) / masked_median(prediction, known)
 
 
-def fit_scale_least_squares(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> Tensor:
+def fit_scale_least_squares(prediction: Array, target: Array, known: Array | None = None) -> Array:
     """Return the factor (...) that minimizes sum (factor * prediction - target)^2 over known values.
 
     prediction, target: (..., N) values in any unit; values that are not known may be NaN.
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
-        >>> fit_scale_least_squares(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])).item()
+        >>> fit_scale_least_squares(np.array([1.0, 2.0]), np.array([3.0, 6.0])).item()
         3.0
     """
     prediction, target, _ = _mask_unknown(prediction, target, known)
     return (prediction * target).sum(-1) / (prediction * prediction).sum(-1)
 
 
-def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def fit_scale_and_shift(prediction: Array, target: Array, known: Array | None = None) -> tuple[Array, Array]:
     """Return scale and shift, each (...), that minimize sum (scale * prediction + shift - target)^2.
 
     The sum is over the known values of the last axis.
@@ -176,20 +183,21 @@ def fit_scale_and_shift(prediction: Tensor, target: Tensor, known: Tensor | None
     known: (..., N) bool mask of the values to use; None uses all.
 
     Examples:
-        >>> scale, shift = fit_scale_and_shift(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, 5.0]))
+        >>> scale, shift = fit_scale_and_shift(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0]))
         >>> (round(scale.item(), 5), round(shift.item(), 5))
         (2.0, 1.0)
     """
+    xp = array_namespace(prediction, target)
     prediction, target, weights = _mask_unknown(prediction, target, known)
-    total = weights.sum(-1, keepdim=True)
-    prediction_mean = (weights * prediction).sum(-1, keepdim=True) / total
-    target_mean = (weights * target).sum(-1, keepdim=True) / total
+    total = weights.sum(-1)[..., None]
+    prediction_mean = (weights * prediction).sum(-1)[..., None] / total
+    target_mean = (weights * target).sum(-1)[..., None] / total
     centered = weights * (prediction - prediction_mean)
     spread = (centered * (prediction - prediction_mean)).sum(-1)
     # A constant prediction has no scale: the best scale is 0, and the best shift is the target's mean.
-    varied = spread > total[..., 0] * (torch.finfo(spread.dtype).eps * prediction_mean[..., 0]) ** 2
+    varied = spread > total[..., 0] * (xp.finfo(spread.dtype).eps * prediction_mean[..., 0]) ** 2
     covariance = (centered * (target - target_mean)).sum(-1)
-    scale = torch.where(varied, covariance / torch.where(varied, spread, 1.0), 0.0)
+    scale = xp.where(varied, covariance / xp.where(varied, spread, xp.ones_like(spread)), xp.zeros_like(spread))
     return scale, target_mean[..., 0] - scale * prediction_mean[..., 0]
 
 
@@ -239,7 +247,7 @@ class ScaleShiftEstimator:
         self._correlations: list[float] = []
         self._unlabeled = 0
 
-    def add(self, prediction: Tensor, target: Tensor, known: Tensor) -> None:
+    def add(self, prediction: Array, target: Array, known: Array) -> None:
         """Add B images of N pixels to the fit.
 
         prediction: (B, N) predicted inverse depth, known up to scale and shift.
@@ -252,17 +260,18 @@ class ScaleShiftEstimator:
             found = ", ".join(str(tuple(x.shape)) for x in (prediction, target, known))
             expected, fix = "three of (B, N), a row for each image", "flatten the maps: map.flatten(1)"
             raise GeometryError("scale and shift", found=found, expected=expected, fix=fix)
-        if not bool(prediction[known].isfinite().all()):
+        xp = array_namespace(prediction, target)
+        if not bool(xp.isfinite(prediction[known]).all()):
             found, fix = "values that are not finite", "check the weights, and the dtype it runs in"
             raise GeometryError("prediction", found=found, expected="numbers", fix=fix)
-        prediction, target = prediction.detach().double(), target.detach().double()
+        prediction, target = xp.astype(prediction, xp.float64), xp.astype(target, xp.float64)
         t_prediction, s_prediction = median_and_deviation(prediction, known)
         t_target, s_target = median_and_deviation(target, known)
         a = s_target / s_prediction
         slope = fit_scale_and_shift(prediction, target, known)[0]
         slope_back = fit_scale_and_shift(target, prediction, known)[0]
-        correlation = slope.sign() * (slope * slope_back).sqrt()  # 0: one of them is constant
-        usable = (known.sum(-1) >= self.MIN_VALUES) & (correlation != 0) & correlation.isfinite()
+        correlation = xp.sign(slope) * xp.sqrt(slope * slope_back)  # 0: one of them is constant
+        usable = (known.sum(-1) >= self.MIN_VALUES) & (correlation != 0) & xp.isfinite(correlation)
         self._unlabeled += int((~usable).sum())
         self._correlations += correlation[usable].tolist()
         rising = usable & (correlation > 0)
@@ -303,17 +312,17 @@ class RobustAlignment:
     inlier: (N,) bool, true for each pair of points that is an inlier.
     """
 
-    similarity: SimilarityTransform
-    inlier: Tensor
+    similarity: SimilarityTransform[NDArray[np.float64]]
+    inlier: NDArray[np.bool_]
 
 
 def umeyama_ransac(
-    source: Tensor,
-    target: Tensor,
+    source: NDArray[np.floating],
+    target: NDArray[np.floating],
     kind: Literal["se3", "sim3"] = "se3",
     *,
     inlier_distance: float,
-    generator: torch.Generator,
+    generator: np.random.Generator,
     iterations: int = 128,
 ) -> RobustAlignment:
     """Return the transform from source to target points with the most inliers (RANSAC; Fischler and Bolles, CACM 1981).
@@ -322,17 +331,17 @@ def umeyama_ransac(
     kind: "se3" fits rotation and translation; "sim3" fits the scale too.
     inlier_distance: largest distance between a transformed source point and its target point that makes the pair an
         inlier, in the unit of the target.
-    generator: a random generator on the CPU that draws the samples.
+    generator: a random generator that draws the samples.
     iterations: number of random samples; each has five points.
 
     Raises GeometryError for fewer than five points, for values that are not finite, or if less than a tenth of the
     points are inliers.
 
     Examples:
-        >>> source = torch.rand(20, 3, dtype=torch.float64)
+        >>> seeded = np.random.default_rng(0)
+        >>> source = seeded.random((20, 3))
         >>> target = 2 * source + 1
         >>> target[0] += 9  # an outlier
-        >>> seeded = torch.Generator().manual_seed(0)
         >>> found = umeyama_ransac(source, target, "sim3", inlier_distance=0.01, generator=seeded)
         >>> round(found.similarity.scale.item(), 6)
         2.0
@@ -341,15 +350,13 @@ def umeyama_ransac(
         found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "leave out objects with so few pixels"
         expected = f"two of (N, 3) with N at least {_SAMPLE}"
         raise GeometryError("robust alignment", found=found, expected=expected, fix=fix)
-    source, target = source.detach().double(), target.detach().double()
-    if not bool((source.isfinite() & target.isfinite()).all()):
+    source, target = source.astype(np.float64), target.astype(np.float64)
+    if not np.isfinite([source, target]).all():
         found, fix = "NaN or infinity", "leave out pixels without depth"
         raise GeometryError("robust alignment", found=found, expected="finite points", fix=fix)
 
-    chance = torch.rand(iterations, len(source), generator=generator, dtype=torch.float64)
-    drawn = chance.topk(_SAMPLE, dim=1).indices.to(source.device)
-    samples = source[drawn]  # (iterations, 5, 3)
-    drawn = drawn[(samples - samples.mean(1, keepdim=True)).square().sum((1, 2)) > 0]  # all one point: no transform
+    drawn = generator.random((iterations, len(source))).argpartition(_SAMPLE - 1, axis=1)[:, :_SAMPLE]
+    drawn = drawn[source[drawn].var(1).sum(-1) > 0]  # all one point: no transform
     if not len(drawn):
         found, fix = "a source of one point", "check the coordinates"
         raise GeometryError("robust alignment", found=found, expected="distinct points", fix=fix)
@@ -372,5 +379,10 @@ def umeyama_ransac(
     raise GeometryError("robust alignment", found=counts, expected=expected, fix=fix)
 
 
-def _find_inliers(similarity: SimilarityTransform, source: Tensor, target: Tensor, distance: float) -> Tensor:
-    return (similarity.apply(source) - target).norm(dim=-1) <= distance
+def _find_inliers(
+    similarity: SimilarityTransform[NDArray[np.float64]],
+    source: NDArray[np.float64],
+    target: NDArray[np.float64],
+    distance: float,
+) -> NDArray[np.bool_]:
+    return np.linalg.norm(similarity.apply(source) - target, axis=-1) <= distance

@@ -1,14 +1,20 @@
-"""Reduce values of pixels to values of objects (segments)."""
+"""Find the pixels of objects (segments), and the quantiles of their values.
+
+The functions take arrays of NumPy or tensors of torch and return the same kind. Sums and means of segments, which need
+gradients, are in `differentiable.segments`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
+
+from stadia.core.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(Generic[Array]):
     """The P pixels of the M objects of a batch of images.
 
     Objects are numbered from 0 to M - 1 over the whole batch: by image, then by their number in the image's instance
@@ -20,49 +26,59 @@ class Segments:
     instance: (M,) number of each object in the instance map of its image, above 0.
     """
 
-    pixel: Tensor
-    segment: Tensor
-    image: Tensor
-    instance: Tensor
+    pixel: Array
+    segment: Array
+    image: Array
+    instance: Array
 
     @property
     def count(self) -> int:
         """Return the number M of objects in the batch."""
         return len(self.image)
 
-    def gather(self, maps: Tensor) -> Tensor:
+    def gather(self, maps: Array) -> Array:
         """Return the values (P, C) of maps (B, C, H, W) at the P pixels of the objects."""
-        channels = maps.shape[1]
-        return maps.movedim(1, -1).reshape(-1, channels)[self.pixel]
+        channels_last = array_namespace(maps).moveaxis(maps, 1, -1)
+        return channels_last.reshape(-1, maps.shape[1])[self.pixel]
 
 
-def segments_from_instances(instances: Tensor) -> Segments:
+def segments_from_instances(instances: Array) -> Segments[Array]:
     """Collect the objects of a batch of instance maps, with the pixels of each.
 
     instances: (B, H, W) integer maps, each with the number of the object at every pixel; 0 means no object.
 
     Examples:
-        >>> found = segments_from_instances(torch.tensor([[[0, 1, 1], [0, 0, 2]]]))
+        >>> found = segments_from_instances(np.array([[[0, 1, 1], [0, 0, 2]]]))
         >>> (found.count, found.pixel.tolist(), found.segment.tolist())
         (2, [1, 2, 5], [0, 0, 1])
     """
-    of_image = instances.flatten(1).long()
-    base = int(of_image.max()) + 1 if of_image.numel() else 1
-    numbered = (of_image + base * torch.arange(len(instances), device=instances.device)[:, None]).flatten()
-    pixel = (of_image.flatten() > 0).nonzero()[:, 0]
+    xp = array_namespace(instances)
+    of_image = xp.astype(instances.reshape(len(instances), -1), xp.int64)
+    base = int(of_image.max()) + 1 if 0 not in of_image.shape else 1
+    numbered = (of_image + base * xp.arange(len(instances), device=instances.device)[:, None]).reshape(-1)
+    (pixel,) = xp.nonzero(of_image.reshape(-1) > 0)
     numbered = numbered[pixel]
-    shown = torch.bincount(numbered, minlength=base * len(instances)) > 0  # counting is faster than sorting every pixel
-    number = shown.nonzero()[:, 0]
-    return Segments(pixel, (shown.cumsum(0) - 1)[numbered], number // base, number % base)
+    shown = xp.zeros(base * len(instances), dtype=xp.bool, device=instances.device)
+    shown[numbered] = True  # marking is faster than sorting every pixel
+    (number,) = xp.nonzero(shown)
+    return Segments(pixel, (xp.cumulative_sum(shown, dtype=xp.int64) - 1)[numbered], number // base, number % base)
 
 
-def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
+def _segment_bounds(ordered_segment: Array, count: int) -> tuple[Array, Array]:
+    """Return the first place (count,) of each segment among sorted segments (P,), and its size (count,)."""
+    xp = array_namespace(ordered_segment)
+    numbers = xp.arange(count + 1, dtype=ordered_segment.dtype, device=ordered_segment.device)
+    bounds = xp.searchsorted(ordered_segment, numbers)
+    return bounds[:-1], bounds[1:] - bounds[:-1]
+
+
+def subsample_segments(segments: Segments[Array], max_pixels: int) -> Segments[Array]:
     """Return the same objects with at most `max_pixels` pixels each.
 
     The pixels that stay are evenly spaced among the pixels of the object.
 
     Examples:
-        >>> found = segments_from_instances(torch.ones(1, 2, 4, dtype=torch.long))
+        >>> found = segments_from_instances(np.ones((1, 2, 4), dtype=int))
         >>> len(subsample_segments(found, 4).pixel)
         4
     """
@@ -70,7 +86,7 @@ def subsample_segments(segments: Segments, max_pixels: int) -> Segments:
     return Segments(segments.pixel[chosen], segments.segment[chosen], segments.image, segments.instance)
 
 
-def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
+def subsample_evenly(segment: Array, count: int, max_pixels: int) -> Array:
     """Choose at most `max_pixels` evenly spaced pixels of each object; return their indices into `segment`.
 
     segment: (P,) object number of each pixel.
@@ -78,47 +94,19 @@ def subsample_evenly(segment: Tensor, count: int, max_pixels: int) -> Tensor:
     max_pixels: largest number of pixels that are kept per object.
 
     Examples:
-        >>> subsample_evenly(torch.zeros(6, dtype=torch.long), 1, 3).tolist()
+        >>> subsample_evenly(np.zeros(6, dtype=int), 1, 3).tolist()
         [0, 2, 4]
     """
-    order = segment.argsort(stable=True)
-    size = torch.bincount(segment, minlength=count)
-    rank = torch.arange(len(order), device=order.device) - (size.cumsum(0) - size)[segment[order]]
-    return order[rank % (size / max_pixels).ceil().long().clamp(min=1)[segment[order]] == 0]
+    xp = array_namespace(segment)
+    order = xp.argsort(segment, stable=True)
+    ordered = segment[order]
+    first, size = _segment_bounds(ordered, count)
+    rank = xp.arange(len(order), device=order.device) - first[ordered]
+    step = (-(-size // max_pixels)).clip(min=1)  # size / max_pixels, rounded up
+    return order[rank % step[ordered] == 0]
 
 
-def segment_sums(values: Tensor, segment: Tensor, count: int) -> Tensor:
-    """Return the sums (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without pixels.
-
-    segment: (P,) object number of each pixel, below `count`.
-    count: number of objects.
-
-    Examples:
-        >>> segment_sums(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
-        [3.0, 5.0]
-    """
-    return values.new_zeros(count, *values.shape[1:]).index_add(0, segment, values)
-
-
-def segment_means(values: Tensor, segment: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
-    """Return the means (count, ...) of values (P, ...) over the pixels of each object; 0 for an object without weight.
-
-    segment: (P,) object number of each pixel, below `count`.
-    count: number of objects.
-    weights: (P,) weights of the pixels; None weighs all pixels equally.
-
-    Examples:
-        >>> segment_means(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 0, 1]), 2).tolist()
-        [1.5, 5.0]
-    """
-    weights = torch.ones_like(segment, dtype=values.dtype) if weights is None else weights.to(values.dtype)
-    total = segment_sums(weights, segment, count)
-    weights, total = (x.reshape(-1, *[1] * (values.ndim - 1)) for x in (weights, total))
-    sums = segment_sums(weights * values, segment, count)
-    return torch.where(total > 0, sums / total.where(total > 0, 1.0), 0.0)
-
-
-def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Sequence[float]) -> Tensor:
+def segment_quantiles(values: Array, segment: Array, count: int, quantiles: Sequence[float]) -> Array:
     """Return quantiles (len(quantiles), count) of the values (P,) of each object's pixels.
 
     A quantile is NaN if the object has no pixel, or if one of its values is NaN. A quantile between two values is
@@ -130,48 +118,21 @@ def segment_quantiles(values: Tensor, segment: Tensor, count: int, quantiles: Se
     quantiles: shares from 0 (minimum) to 1 (maximum).
 
     Examples:
-        >>> segment_quantiles(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2, (0.5,)).tolist()
+        >>> segment_quantiles(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]), 2, (0.5,)).tolist()
         [[2.0, 5.0]]
     """
+    xp = array_namespace(values)
     if not len(values):
-        return values.new_full((len(quantiles), count), torch.nan)
-    order = values.argsort()
-    order = order[segment[order].argsort(stable=True)]  # The result is sorted by segment, then by value.
-    ordered, size = values[order], torch.bincount(segment, minlength=count)
-    last = size.cumsum(0) - 1  # last place of each segment, which has a NaN if the segment has one
-    place = torch.tensor(quantiles, dtype=torch.float64, device=values.device)[:, None] * (size - 1).clamp(min=0)
-    step = place.floor().long()
-    first = last - (size - 1).clamp(min=0)
-    step_above = torch.minimum(step + 1, size - 1)
-    below, above = (ordered[(first + at).clamp(0, len(ordered) - 1)] for at in (step, step_above))
-    share = (place - step).to(values.dtype)
-    found = torch.where((share > 0) & (above > below), below + share * (above - below), below)
-    return torch.where((size > 0) & ~ordered[last.clamp(min=0)].isnan(), found, torch.nan)
-
-
-def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:
-    """Sample coarse maps bilinearly at pixels of images that are `stride` times as large; return the values (P, C).
-
-    The result equals `F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)` at these pixels.
-
-    maps: (N, C, h, w) coarse maps, such as features of a network.
-    index: (P,) which of the N maps is sampled for each pixel.
-    place: (P, 2) x and y of each pixel in the large image (h * stride, w * stride); NaN gives NaN.
-    stride: size of the image divided by the size of its map.
-
-    Examples:
-        >>> maps = torch.tensor([[[[0.0, 1.0]]]])  # one map of 1x2, of an image of 2x4
-        >>> interpolate_at(maps, torch.tensor([0]), torch.tensor([[1.5, 0.5]]), stride=2).tolist()
-        [[0.5]]
-    """
-    height, width = maps.shape[-2:]
-    at = (place.to(maps.dtype) + 0.5) / stride - 0.5
-    x, y = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
-    left, top = (at.detach().nan_to_num(nan=0.0).floor().long() for at in (x, y))  # a NaN must not become an index
-    right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
-    to_right, to_bottom = (x - left)[:, None], (y - top)[:, None]
-    rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
-    above, below = (index * height + top) * width, (index * height + bottom) * width
-    upper = rows.index_select(0, above + left) * (1 - to_right) + rows.index_select(0, above + right) * to_right
-    lower = rows.index_select(0, below + left) * (1 - to_right) + rows.index_select(0, below + right) * to_right
-    return upper * (1 - to_bottom) + lower * to_bottom
+        return xp.full((len(quantiles), count), xp.nan, dtype=values.dtype, device=values.device)
+    order = xp.argsort(values)
+    order = order[xp.argsort(segment[order], stable=True)]  # The result is sorted by segment, then by value.
+    ordered, (first, size) = values[order], _segment_bounds(segment[order], count)
+    steps = (size - 1).clip(min=0)
+    place = xp.asarray(quantiles, dtype=xp.float64, device=values.device)[:, None] * steps
+    step = xp.astype(xp.floor(place), xp.int64)
+    step_above = xp.minimum(step + 1, steps)
+    below, above = (ordered[(first + at).clip(max=len(ordered) - 1)] for at in (step, step_above))
+    share = xp.astype(place - step, values.dtype)
+    found = xp.where((share > 0) & (above > below), below + share * (above - below), below)
+    is_known = (size > 0) & ~xp.isnan(ordered[(first + steps).clip(max=len(ordered) - 1)])  # a NaN is sorted last
+    return xp.where(is_known, found, xp.full_like(found, xp.nan))

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera
+from stadia.differentiable.segments import segment_means
 from stadia.differentiable.view_synthesis import depth_from_inverse, resize_map
 from stadia.geometry.align import masked_median
 from stadia.geometry.ground.object_scale import count_mask_rows
 from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, road_pixel_heights
-from stadia.geometry.segments import Segments, segment_means
+from stadia.geometry.segments import Segments
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from stadia.core.errors import GeometryError
 from stadia.core.types import Prediction, Targets, is_temporal
 from stadia.differentiable.view_synthesis import invert_brightness, resize_map
-from stadia.geometry.poses import inverse
+from stadia.geometry.poses import invert_pose
 from stadia.losses import RESIDUALS, SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig
@@ -269,7 +269,7 @@ class SelfSupervisedLoss:
     ) -> Reprojection:
         index = _find_stereo_source(sizes[0])
         T_right_left = prediction.T_source_target[:, index]
-        T_left_right = inverse(T_right_left)
+        T_left_right = invert_pose(T_right_left)
         brightness = prediction.brightness
         brightness = None if brightness is None else invert_brightness(brightness[:, index, None])
         comparisons = []

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import fit_scale_least_squares, umeyama
-from stadia.geometry.poses import compose, inverse, rotation_angle_deg, so3_log
+from stadia.geometry.poses import compose, invert_pose, rotation_angle_deg, so3_log
 
 SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI
@@ -163,8 +163,8 @@ def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
 
 
 def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    true = compose(inverse(reference[first]), reference[last])
-    return compose(inverse(true), compose(inverse(estimated[first]), estimated[last]))
+    true = compose(invert_pose(reference[first]), reference[last])
+    return compose(invert_pose(true), compose(invert_pose(estimated[first]), estimated[last]))
 
 
 def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:

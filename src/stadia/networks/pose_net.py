@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Prediction, is_temporal
 from stadia.differentiable.view_synthesis import invert_brightness
-from stadia.geometry.poses import from_rotation_translation, inverse, matrix_from_euler
+from stadia.geometry.poses import from_rotation_translation, invert_pose, matrix_from_euler
 from stadia.networks import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATION_NUMBERS, ROTATIONS
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.depth.depth_network import build_depth_network
@@ -575,7 +575,7 @@ class DepthPoseNet(nn.Module):
             T_later_earlier, pair_brightness = self.pose(*inputs, moments)
             for i, b, T in zip(indices, before, T_later_earlier.chunk(len(indices)), strict=True):
                 if is_temporal(batch.source_names[i]):
-                    transforms[i] = inverse(T) if b else T
+                    transforms[i] = invert_pose(T) if b else T
             if self.brightness:
                 pairs = zip(before, pair_brightness.chunk(len(indices)), strict=True)
                 brightness = [invert_brightness(pair) if b else pair for b, pair in pairs]

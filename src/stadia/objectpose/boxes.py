@@ -223,7 +223,7 @@ def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Te
     size_b_m: (..., 3) edge lengths of the boxes b in metres.
     """
     T_a, size_a, T_b, size_b = (x.double() for x in (T_a, size_a_m, T_b, size_b_m))
-    T_b_a = se3.compose(se3.inverse(T_b), T_a)
+    T_b_a = se3.compose(se3.invert_pose(T_b), T_a)
     shape = (T_b_a[..., 0, 0] + size_a[..., 0] + size_b[..., 0]).shape
     T_b_a = T_b_a.expand(*shape, 4, 4).reshape(-1, 4, 4)
     size_a, size_b = size_a.expand(*shape, 3).reshape(-1, 3), size_b.expand(*shape, 3).reshape(-1, 3)

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
+from stadia.differentiable.segments import segment_means, segment_sums
 from stadia.differentiable.view_synthesis import inverse_intrinsics
 from stadia.geometry.poses import at_least_float32
-from stadia.geometry.segments import segment_means, segment_sums, subsample_evenly
+from stadia.geometry.segments import subsample_evenly
 
 STEP = 0.5  # step of following the directions, in cells of the map of directions
 

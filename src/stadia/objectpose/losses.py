@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import TensorDataclass
-from stadia.geometry.segments import Segments, segment_means, segment_sums
+from stadia.differentiable.segments import segment_means, segment_sums
+from stadia.geometry.segments import Segments
 from stadia.losses.class_masks import cross_entropy, dice_loss, focal_loss, labeled_pixels
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
 from stadia.objectpose import ROTATION_LOSSES

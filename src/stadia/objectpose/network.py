@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stadia.core.types import Camera, TensorDataclass
+from stadia.differentiable.segments import interpolate_at, quaternion_mean_by_segment, segment_means, segment_sums
 from stadia.differentiable.view_synthesis import inverse_intrinsics
 from stadia.geometry import poses as se3
-from stadia.geometry.poses import quaternion_from_ray, quaternion_mean_by_segment, quaternion_multiply
-from stadia.geometry.segments import Segments, interpolate_at, segment_means, segment_sums
+from stadia.geometry.poses import quaternion_from_ray, quaternion_multiply
+from stadia.geometry.segments import Segments
 from stadia.networks.encoders import Encoder
 from stadia.objectpose.config import ObjectPoseNetConfig
 from stadia.objectpose.instances import VotedCenters, translation_from_center, vote_center

@@ -29,7 +29,7 @@ from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.poses import (
     compose,
     from_rotation_translation,
-    inverse,
+    invert_pose,
     matrix_from_quaternion_wxyz,
     quaternion_wxyz_from_matrix,
 )
@@ -287,7 +287,7 @@ def stream_predictions(
             if before is not None and T_world_camera is not None:
                 link = links.get(number, FrameMotion(None))
                 T_next_now = link.T_next_now
-                T_world_camera = None if T_next_now is None else compose(T_world_camera, inverse(T_next_now))
+                T_world_camera = None if T_next_now is None else compose(T_world_camera, invert_pose(T_next_now))
                 predicted = replace(predicted, is_aligned=link.is_aligned)
             before = tensors
             yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())

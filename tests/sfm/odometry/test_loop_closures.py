@@ -8,7 +8,7 @@ import torch
 
 from stadia.core.types import DepthScale
 from stadia.geometry.image_features import FrameFeatures, describe_places
-from stadia.geometry.poses import inverse, se3_exp
+from stadia.geometry.poses import invert_pose, se3_exp
 from stadia.sfm.odometry.graph_odometry import (
     MIN_GAP,
     GraphOdometry,
@@ -129,7 +129,7 @@ def test_a_path_that_drifts_is_closed(ring: Ring, depth_scale: DepthScale) -> No
     """Each step turns by 0.3 degrees too much; up to scale, each unit is 0.5 % smaller than the one before."""
     truth = torch.from_numpy(np.linalg.inv(ring.T_world_camera[0]) @ ring.T_world_camera)
     unit = 1 - 0.005 * torch.arange(COUNT) * (depth_scale is DepthScale.UP_TO_SCALE)
-    steps = inverse(truth[:-1]) @ truth[1:] @ se3_exp(torch.tensor([0, 0, 0, 0, 0.005, 0]).double())
+    steps = invert_pose(truth[:-1]) @ truth[1:] @ se3_exp(torch.tensor([0, 0, 0, 0, 0.005, 0]).double())
     steps[:, :3, 3] *= unit[:-1, None]
     drifted = [truth[0]]
     for step in steps:

@@ -80,7 +80,7 @@ class Room:
         if not self.motion:
             return None
         a, b = self.which(now), self.which(following)
-        T = se3.compose(se3.inverse(self.truth[b]), self.truth[a])
+        T = se3.compose(se3.invert_pose(self.truth[b]), self.truth[a])
         T[:3, 3] *= 2 / 3
         return T[None].float()
 
@@ -92,7 +92,7 @@ class RightRoom(Room):
         super().__init__(motion=False)
         self.factor = torch.full((COUNT,), 0.9, dtype=F64)
         self.rig = se3.se3_exp(torch.tensor([-1.0, 0, 0, 0, 0, 0], dtype=F64))
-        self.right = [1 / view(se3.compose(T, se3.inverse(self.rig)))[1] for T in self.truth]
+        self.right = [1 / view(se3.compose(T, se3.invert_pose(self.rig)))[1] for T in self.truth]
         self.knows_rig = knows_rig
 
     def maps(self, image: Tensor, camera: object) -> PredictedMaps:

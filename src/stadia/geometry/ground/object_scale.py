@@ -16,8 +16,9 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
+from stadia.differentiable.segments import segment_means
 from stadia.geometry.ground.road_plane import Silhouettes, height_from_box, measure_silhouettes
-from stadia.geometry.segments import Segments, segment_means, segment_quantiles
+from stadia.geometry.segments import Segments, segment_quantiles
 
 Floats = NDArray[np.float64]
 

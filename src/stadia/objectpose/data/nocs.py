@@ -152,14 +152,14 @@ def recover_pose(
     z = depth_m[rows, columns].astype(np.float64)
     points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], 1)
     found = umeyama_ransac(
-        torch.from_numpy(coordinates[rows, columns] - 0.5),
-        torch.from_numpy(points),
+        coordinates[rows, columns] - 0.5,
+        points,
         "sim3",
         inlier_distance=_INLIER_M,
-        generator=torch.Generator().manual_seed(seed),
+        generator=np.random.default_rng(seed),
     )
     T, diagonal_m = np.eye(4), float(found.similarity.scale)
-    T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
+    T[:3, :3], T[:3, 3] = found.similarity.R, found.similarity.t
     if not T[2, 3] > 0 or not diagonal_m > 0:
         expected = "in front of the camera"
         raise GeometryError(

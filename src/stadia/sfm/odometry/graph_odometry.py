@@ -18,7 +18,7 @@ from stadia.differentiable.pose_graph import (
     split_similarity,
 )
 from stadia.geometry.image_features import FrameFeatures, describe_places, find_features, match_sift_features
-from stadia.geometry.poses import compose, hat, inverse, matmul
+from stadia.geometry.poses import compose, hat, invert_pose, matmul
 from stadia.sfm.odometry.visual_odometry import SlidingWindowOdometry, TakePoints
 
 Array = NDArray[np.float64]
@@ -328,12 +328,12 @@ class GraphOdometry:
         for loop, weight in zip(kept, graph.weight[-len(kept) :].tolist(), strict=True):
             loop.refused = "other loops contradict it" if weight == 0 else ""
         nodes = make_similarity(graph.T_world_camera, graph.scale)
-        return bend_path(path, numbers, matmul(nodes, inverse(T)))
+        return bend_path(path, numbers, matmul(nodes, invert_pose(T)))
 
 
 def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop]) -> PoseEdges:
     count = len(T)
-    steps = compose(inverse(T[:-1]), T[1:])
+    steps = compose(invert_pose(T[:-1]), T[1:])
     weights = [weigh_step(views[row], views[row + 1], step.numpy()) for row, step in enumerate(steps)]
     closing = [loop.motion for loop in loops]
     rows = torch.arange(count - 1)

@@ -158,7 +158,7 @@ class SlidingWindow:
         T = found.T_source_target[0].cpu() if trusted else se3.compose(moved, before)
         if not T.isfinite().all():  # A pose network may predict NaN; an alignment with NaN is not reliable.
             return False
-        self.step = se3.compose(T, se3.inverse(before))
+        self.step = se3.compose(T, se3.invert_pose(before))
         start = self.predicted if follows and self.predicted is not None else identity
         self.predicted = None if predicted is None else se3.compose(predicted, start)
         self._link(self.numbers[-1], T)
@@ -179,15 +179,15 @@ class SlidingWindow:
         T_world_camera = torch.empty((len(self.links), 4, 4), dtype=torch.float64)
         for number, (keyframe, T) in enumerate(zip(self.hosts, self.links, strict=True)):
             if number in row:
-                T_world_camera[number] = se3.inverse(T_camera_world[row[number]])
+                T_world_camera[number] = se3.invert_pose(T_camera_world[row[number]])
                 continue
             k = row[keyframe]
             if k + 1 < len(self.numbers):
                 following = self.numbers[k + 1]
-                refined = se3.compose(T_camera_world[k + 1], se3.inverse(T_camera_world[k]))
-                correction = se3.se3_log(se3.compose(refined, se3.inverse(self.links[following])))
+                refined = se3.compose(T_camera_world[k + 1], se3.invert_pose(T_camera_world[k]))
+                correction = se3.se3_log(se3.compose(refined, se3.invert_pose(self.links[following])))
                 T = se3.compose(se3.se3_exp(correction * (number - keyframe) / (following - keyframe)), T)
-            T_world_camera[number] = se3.inverse(se3.compose(T, T_camera_world[k]))
+            T_world_camera[number] = se3.invert_pose(se3.compose(T, T_camera_world[k]))
         return T_world_camera
 
     def _link(self, keyframe: int, T_frame_keyframe: Tensor) -> None:
@@ -268,7 +268,7 @@ class SlidingWindow:
         mine = compute_depth_information(self.bundle, position) > MAX_MAP_DEVIATION**-2
         points = self.bundle.points.select(mine)
         inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
-        world = se3.transform(se3.inverse(self.bundle.frames.T_camera_world[position]), inside)
+        world = se3.transform(se3.invert_pose(self.bundle.frames.T_camera_world[position]), inside)
         x, y = points.pixel.long().unbind(-1)
         return MapPoints(world, self.keyframes[position].image[0, :, y, x].mT)
 

@@ -16,7 +16,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation import MOTIONS
-from stadia.geometry.poses import compose, inverse
+from stadia.geometry.poses import compose, invert_pose
 from stadia.predict.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.sliding_window_ba import IncomingFrame, MapPoints, PoseList, SlidingWindow
@@ -98,7 +98,7 @@ class FrameToFrameOdometry:
             self.T_next_now = found.T_next_now
             if self.T_next_now is None or not self.T_next_now.isfinite().all():
                 return False
-            self.poses.append(compose(self.poses[-1], inverse(self.T_next_now)))
+            self.poses.append(compose(self.poses[-1], invert_pose(self.T_next_now)))
         self.before = now
         return True
 

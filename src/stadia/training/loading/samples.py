@@ -42,7 +42,7 @@ from stadia.data.open_dataset import (
 from stadia.data.recordings import crop_recording
 from stadia.data.sharded_dataset import DamagedShardError
 from stadia.differentiable.view_synthesis import mirror_camera, resize_camera
-from stadia.geometry.poses import inverse, mirror_x
+from stadia.geometry.poses import invert_pose, mirror_x
 from stadia.io.input_files import expand_home
 from stadia.training.loading import transforms
 from stadia.training.loading.loader import PackedTensors, stack_or_default, stack_packed
@@ -515,7 +515,7 @@ def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, ste
     rig = [_UNKNOWN] * len(sources)
     if stereo:
         T_right_left = torch.from_numpy(np.asarray(recording.T_right_left, dtype=np.float64))
-        rig[-1] = T_right_left if target[1] == LEFT else inverse(T_right_left)
+        rig[-1] = T_right_left if target[1] == LEFT else invert_pose(T_right_left)
     T_world_target = recording.T_world_camera(*target)
     true = list(rig)
     for number, source in enumerate(sources[:-1] if stereo else sources):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets, is_temporal
 from stadia.differentiable import view_synthesis as cameras
-from stadia.geometry.poses import inverse, mirror_x, se3_exp, se3_log
+from stadia.geometry.poses import invert_pose, mirror_x, se3_exp, se3_log
 from stadia.training.loss_checks.loss_case import (
     COLORS,
     DEPTH_FACTORS,
@@ -474,7 +474,7 @@ def _render_image(
     """Intersect the ray of each pixel with plane and relief. Return the image (B, 3, H, W) and z (B, 1, H, W)."""
     y, x = torch.meshgrid(torch.arange(height, dtype=K.dtype), torch.arange(width, dtype=K.dtype), indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(K).T  # (H, W, 3), z = 1
-    T_target_camera = inverse(T_camera_target)
+    T_target_camera = invert_pose(T_camera_target)
     directions = torch.einsum("bij,hwj->bhwi", T_target_camera[:, :3, :3], rays)
     origin = T_target_camera[:, None, None, :3, 3]
     normal = torch.tensor(NORMAL, dtype=K.dtype)
