@@ -25,6 +25,7 @@ WINGS = {"objectpose", "overlay"}
 """Packages that tables name, and that no other package imports."""
 FREE_FOR_CLI = {
     "stadia.core.errors",
+    "stadia.core.floors",
     "stadia.core.progress",
     "stadia.core.registry",
     "stadia.core.signals",

@@ -41,8 +41,11 @@ __all__ = sorted(NAMES)
 def __getattr__(name: str) -> Any:
     if name not in NAMES:
         raise AttributeError(f"module 'stadia' has no attribute '{name}'")
+    from stadia.core.floors import name_missing_floor
+
     module, _, attribute = NAMES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    with name_missing_floor():
+        return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -16,10 +16,11 @@ from tests.evaluation.conftest import write_maps as write_maps
 
 
 @pytest.fixture
-def python() -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Run a program in a fresh interpreter."""
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a fresh interpreter, with the words of its command line."""
 
-    def call(program: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=600)
+    def call(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", program, *words]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
 
     return call

@@ -9,6 +9,7 @@ import pytest
 
 from stadia.cli import machine_check
 from stadia.cli.machine_check import EXTRAS, examine_machine, find_write_fault
+from stadia.core.floors import FLOORS
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def test_no_private_path_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_every_extra_is_known() -> None:
     """Those for users; the others are for developers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) - {"dev", "docs", "fuzz", "audit", "all"} == set(EXTRAS)
+    assert set(project["optional-dependencies"]) - {"dev", "docs", "fuzz", "audit", "all"} == {*EXTRAS, *FLOORS}
 
 
 def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

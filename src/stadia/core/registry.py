@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
+from stadia.core.floors import name_missing_floor
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
@@ -81,11 +82,13 @@ class Registry(Mapping[str, str]):
     def load(self, name: str) -> Any:
         """Import the component with this name and return it (a class, function or module attribute).
 
-        Raises ConfigError for an unknown name, or if a component of your own cannot be imported.
+        Raises ConfigError for an unknown name, or if a component of your own cannot be imported; MissingFloorError if
+        the component needs a floor that is not installed.
         """
         module, _, attribute = self[name].partition(":")
         if self._find(name) in self._parts.values():
-            return getattr(importlib.import_module(module), attribute)
+            with name_missing_floor():
+                return getattr(importlib.import_module(module), attribute)
         return self._load_own(name, module, attribute)
 
     def _find(self, name: str) -> str | None:

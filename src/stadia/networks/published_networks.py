@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ class PublishedNetwork:
 
     @property
     def is_downloaded(self) -> bool:
-        """Return whether the hub's cache on this machine contains the weights."""
+        """Return whether the hub's cache on this machine contains the weights; False without the hub's package."""
+        if find_spec("huggingface_hub") is None:
+            return False
         from stadia.networks.hub_download import find_cache
 
         return any(path.suffix in WEIGHT_SUFFIXES for path in find_cache(self.repository).glob("snapshots/*/*"))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
+from stadia.core.floors import name_missing_floor
 from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
@@ -65,6 +66,7 @@ MAX_FOCAL_FRAMES = 8
 """Number of first frames of an input whose focal length a network predicts."""
 
 
+@name_missing_floor()
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
     """Open a network for prediction. The weights are loaded at the first prediction.
 
