@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stadia.core.errors import StadiaError
-from stadia.judge.verdict import Question
+from stadia.judge.questions import Question
 from stadia.predict.network import open_network
 
 GOOD_DEPTH, BAD_DEPTH = 6.0, 5.0

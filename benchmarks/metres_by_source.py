@@ -37,6 +37,7 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import RIGHT, Camera, DepthScale, Recording
 from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.geometry.scale_fit import ScaleFit
+from stadia.judge.scale_verdict import judge_scale
 from stadia.predict.inputs import make_recording_input, open_inputs
 from stadia.predict.receipt import ScaleReceipt, measure_scale
 from stadia.scale.sources import MIN_BOX_PX, match_pair_depth
@@ -168,7 +169,7 @@ def measure_recording(case: Case, predictor: Any, recording: Recording, rows: di
     reference = next(whole.fits[source] for source in case.sources if source in whole.fits)
     for text, fit in whole.fits.items():
         source = shorten(text)
-        values = {"factor": fit.factor, "deviation": fit.deviation, "verdict": fit.verdict}
+        values = {"factor": fit.factor, "deviation": fit.deviation, "verdict": judge_scale(fit)}
         rows["whole"].append({**about, "source": source, "over_reference": fit.factor / reference.factor, **values})
     for start in range(0, len(recording) - WINDOW + 1, WINDOW):
         try:

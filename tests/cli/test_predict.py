@@ -17,6 +17,7 @@ from tests.sessions import write_bare
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.records.rows import read_kitti_trajectory
@@ -24,7 +25,6 @@ from stadia.io.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write
 from stadia.judge.catalog import make_finding
 from stadia.judge.depth import PredictionVerdict
 from stadia.judge.finding import Severity
-from stadia.judge.verdict import Verdict
 from stadia.predict import verdict
 from stadia.predict.inputs import add_training_options, open_inputs
 from stadia.predict.options import take_default_network

@@ -96,10 +96,6 @@ def test_a_contradiction_is_named_and_widens_the_deviation() -> None:
     assert fused.deviation > 0.12
 
 
-def test_verdicts() -> None:
-    assert [_fit(1.0, deviation).verdict for deviation in (0.02, 0.1, 0.3)] == ["usable", "doubtful", "unusable"]
-
-
 @pytest.mark.parametrize("images", [3, 12])
 def test_parts_that_err_alike_in_all_frames_count_once(images: int) -> None:
     parts = np.repeat(np.random.default_rng(0).normal(0, 0.1, MAX_PARTS), 10)

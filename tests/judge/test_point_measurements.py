@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stadia.core.verdict import Verdict
 from stadia.data.video.map_geometry import StandingPoints
 from stadia.judge.depth import FrameMeasurements, TrainingRecord, judge_measurements
 from stadia.judge.depth.frame_measurements import PointFrame, PointMeasurements, measure_points
 from stadia.judge.finding import Severity
-from stadia.judge.verdict import Verdict
 
 H, W, FOCAL, HEIGHT = 96, 160, 110.0, 1.5
 K = np.array([[FOCAL, 0, (W - 1) / 2], [0, FOCAL, (H - 1) / 2], [0, 0, 1]])

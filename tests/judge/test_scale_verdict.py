@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.judge.depth import TrainingRecord
 from stadia.judge.depth.prediction_verdict import (
     FocalEstimate,
     check_focal_estimates,
-    check_scale_verdict,
     find_overall_verdict,
     judge_measurements,
     propagate_findings,
 )
-from stadia.judge.verdict import Question, QuestionVerdict, Verdict
+from stadia.judge.questions import Question, QuestionVerdict
+from stadia.judge.scale_verdict import check_scale_verdict
 from stadia.predict.describe import verdict_lines
 from stadia.predict.receipt import ScaleReceipt
 from stadia.predict.verdict import PredictionGate

@@ -21,10 +21,10 @@ import stadia
 from stadia.cli.check_result import list_lines
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.verdict import Verdict
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import (
-    Grade,
     ImageAgreement,
     fix_reconstruction,
     judge_reconstruction,
@@ -133,7 +133,7 @@ def move_world(T: Array, seed: int, scale: float) -> Array:
 def test_a_right_result_is_usable_in_any_world(seed: int, scale: float) -> None:
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=move_world(T_TRUE, seed, scale)), MATCHES)
     assert verdict.search.found is None
-    assert (verdict.grade, verdict.path.grade, verdict.camera.grade) == (Grade.USABLE,) * 3
+    assert (verdict.grade, verdict.path.verdict, verdict.camera.verdict) == (Verdict.USABLE,) * 3
     assert not verdict.contradicting
 
 
@@ -146,7 +146,7 @@ def test_the_order_of_rows_with_names_does_not_matter() -> None:
 
 def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> None:
     half = replace(RIGHT, K=scale_intrinsics(RIGHT.K, np.full((COUNT, 2), 0.5)), sizes=RIGHT.sizes // 2)
-    assert judge_reconstruction(half, MATCHES).grade == Grade.USABLE
+    assert judge_reconstruction(half, MATCHES).grade == Verdict.USABLE
 
 
 # -- mistakes and cures
@@ -254,7 +254,7 @@ def test_a_result_without_any_truth_gets_no_convention() -> None:
     shuffled = T_TRUE[np.random.default_rng(3).permutation(COUNT)]
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=shuffled), MATCHES)
     assert verdict.search.found is None
-    assert verdict.grade == Grade.UNUSABLE
+    assert verdict.grade == Verdict.UNUSABLE
     assert fix_reconstruction(replace(RIGHT, T_camera_world=shuffled), MATCHES, verdict) is None
 
 
@@ -372,7 +372,7 @@ def test_the_command_names_and_undoes_a_mistake(room: Path, tmp_path: Path) -> N
     text = (page / "result.html").read_text(encoding="utf-8")
     assert text.count("<circle") == 12
     assert "data:image/jpeg" in text
-    assert stadia.check_reconstruction(fixed, room).grade == Grade.USABLE
+    assert stadia.check_reconstruction(fixed, room).grade == Verdict.USABLE
 
 
 def test_the_fixed_camera_of_poses_without_one_is_named(room: Path, tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
         ),
         MATCHES,
     )
-    assert verdict.grade == Grade.USABLE
+    assert verdict.grade == Verdict.USABLE
     more = replace(verdict, images=(*verdict.images, ImageAgreement(99, "not compared", 0, 0, 9)))
     first = next(iter(list_lines(path, more, verbose=False)))
     assert f"and {len(verdict.images)} of them matches" in first

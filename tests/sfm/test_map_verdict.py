@@ -12,10 +12,12 @@ from scipy.spatial.transform import Rotation
 from tests.sfm.test_sparse_map import observe
 from tests.sfm.textured_room import HEIGHT, WIDTH, TexturedRoom
 
-from stadia.data.video.video_map import UNUSABLE, MapVerdictRecord, find_map_folder, read_map
+from stadia.core.verdict import Verdict
+from stadia.data.video.video_map import MapVerdictRecord, find_map_folder, read_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
-from stadia.judge.map_verdict import CAMERA, MAX_CONTRADICTED, PATH, MapEvidence, MapGrade, judge_map
+from stadia.judge.limits import MAP_LIMITS
+from stadia.judge.map_verdict import CAMERA, PATH, MapEvidence, judge_map
 from stadia.sfm.camera_search import PARAMETERS, LensIntervals
 from stadia.sfm.describe_map import describe_verdict
 from stadia.sfm.map_evidence import (
@@ -91,7 +93,7 @@ def break_scale(sparse: SparseMap, rows: slice, scale: float) -> SparseMap:
     return replace(sparse, T_camera_world=T, observed=observed, points=points, colors=colors)
 
 
-def judge(sparse: SparseMap, pairs: list[FramePair]) -> tuple[MapGrade, set[str]]:
+def judge(sparse: SparseMap, pairs: list[FramePair]) -> tuple[Verdict, set[str]]:
     T = np.linalg.inv(sparse.T_camera_world)
     verdict = judge_map(measure_evidence(sparse, pairs, T, has_camera=True))
     return verdict.grade, {reason.field for reason in verdict.reasons}
@@ -99,7 +101,7 @@ def judge(sparse: SparseMap, pairs: list[FramePair]) -> tuple[MapGrade, set[str]
 
 @pytest.mark.slow
 def test_a_right_map_is_usable():
-    assert judge(*make_world()) == (MapGrade.USABLE, set())
+    assert judge(*make_world()) == (Verdict.USABLE, set())
 
 
 @pytest.mark.slow
@@ -108,7 +110,7 @@ def test_a_wrong_join_is_refused_and_split(scale):
     sparse, pairs = make_world()
     broken = break_scale(sparse, slice(9, None), scale)
     grade, fields = judge(broken, pairs)
-    assert (grade, "contradicted" in fields) == (MapGrade.UNUSABLE, True)
+    assert (grade, "contradicted" in fields) == (Verdict.UNUSABLE, True)
     parts = _split_wrong_joins([broken], pairs)
     assert sum(len(part.frames) for part in parts) >= COUNT - 2
     for part in parts:
@@ -123,7 +125,7 @@ def test_a_group_that_loops_pass_is_refused_and_split():
     sparse, pairs = make_world()
     pairs = pairs + match_frames(sparse, [(4, 11), (5, 11), (4, 12), (5, 12)]) * 20
     broken = break_scale(sparse, slice(6, 11), 0.4)
-    assert np.nanmax(measure_agreement(broken, pairs).shares()) < MAX_CONTRADICTED
+    assert np.nanmax(measure_agreement(broken, pairs).shares()) < MAP_LIMITS["contradicted"].unusable
     assert "contradicted" in judge(broken, pairs)[1]
     groups = [part.frames.tolist() for part in _split_wrong_joins([broken], pairs)]
     assert groups == [[*range(6), *range(11, COUNT)], [*range(6, 11)]]
@@ -182,7 +184,7 @@ def test_a_path_beside_the_motion_of_its_matches_is_refused(aside_deg, least, mo
     assert least <= np.median(shares) <= most
     evidence = measure_evidence(bent, pairs, np.linalg.inv(T), has_camera=True)
     assert least <= evidence.unexplained <= most
-    assert (judge_map(evidence).grade == MapGrade.UNUSABLE) == (aside_deg > 0)
+    assert (judge_map(evidence).grade == Verdict.UNUSABLE) == (aside_deg > 0)
 
 
 @pytest.mark.slow
@@ -272,10 +274,12 @@ EVIDENCE = MapEvidence(1.0, 0.4, 0.99, 0.05, 3, 0.5, 0.0, 2.0, 0.0, 0.3, 0.0, ha
 def test_each_sign_decides_alone(field, value, grade):
     verdict = judge_map(replace(EVIDENCE, **{field: value}))
     assert (verdict.grade, [reason.field for reason in verdict.list_reasons("path")]) == (grade, [field])
-    assert verdict.camera == ("doubtful" if grade == UNUSABLE else "usable")  # A wrong path bends the focal length.
+    assert verdict.camera == (
+        "doubtful" if grade == Verdict.UNUSABLE else "usable"
+    )  # A wrong path bends the focal length.
     first, *rest = describe_verdict(verdict)
     assert first.startswith(f"verdict: {grade}: ")
-    assert len(rest) == 1 + (grade == UNUSABLE)
+    assert len(rest) == 1 + (grade == Verdict.UNUSABLE)
 
 
 @pytest.mark.slow
@@ -413,9 +417,9 @@ def test_interpolated_frames_have_no_seen_pose():
 
 def test_a_given_camera_that_rises_over_flat_ground_is_doubtful_and_unchecked_maps_too() -> None:
     zooming = replace(EVIDENCE, zoomed=0.99)
-    assert judge_map(zooming).grade == MapGrade.UNUSABLE
-    assert judge_map(replace(zooming, has_camera=True)).grade == MapGrade.DOUBTFUL
-    assert judge_map(replace(EVIDENCE, held_out_px=float("nan"))).grade == MapGrade.DOUBTFUL
+    assert judge_map(zooming).grade == Verdict.UNUSABLE
+    assert judge_map(replace(zooming, has_camera=True)).grade == Verdict.DOUBTFUL
+    assert judge_map(replace(EVIDENCE, held_out_px=float("nan"))).grade == Verdict.DOUBTFUL
 
 
 class TwinPlaces(TexturedRoom):
@@ -477,7 +481,7 @@ def test_the_wrong_join_of_plain_colmap_is_refused(tmp_path, count, is_right):
     error_m = np.sqrt(np.square(moved - truth).sum(1).mean())
     verdict = judge_map(measure_evidence(sparse, read_matches(database), T, has_camera=True))
     assert (error_m < 0.1, error_m < 1.0) == (is_right, is_right)
-    assert (verdict.grade == MapGrade.UNUSABLE) is not is_right, verdict
+    assert (verdict.grade == Verdict.UNUSABLE) is not is_right, verdict
 
 
 @pytest.mark.parametrize(("first_step", "expected"), [(0.0, 1.0), (0.02, 25.0)])

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.core.verdict import Verdict
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.panorama import make_rays, make_rotation
 from stadia.io.video_decoding import hash_video
-from stadia.judge.reconstructions.check_reconstruction import Grade
 from stadia.predict.inputs import open_inputs
 from stadia.sfm import panorama_map
 from stadia.sfm.frame_stream import is_panorama_video
@@ -79,17 +79,17 @@ def test_a_walk_through_a_room_is_mapped(tmp_path: Path, monkeypatch: pytest.Mon
     video = tmp_path / "walk.mp4"
     positions = write_panoramas(video, 5, 0.4)
     assert is_panorama_video(video)
-    wrong = list[tuple[Grade, str]]()
+    wrong = list[Verdict]()
 
     def count(model: Any, database: Path) -> tuple[list[str], Any, Any]:
         right = count_held_out(model, database)
         for disturb in (rescale_half, turn_half):
-            wrong.append(PanoramaEvidence(1.0, 9.0, *count_held_out(disturb(model), database)).judge())
+            wrong.append(PanoramaEvidence(1.0, 9.0, *count_held_out(disturb(model), database)).judge().verdict)
         return right
 
     monkeypatch.setattr(panorama_map, "count_held_out", count)
     found = map_panorama(video, has_views=True)
-    assert [grade for grade, _ in wrong] == [Grade.UNUSABLE, Grade.UNUSABLE]
+    assert wrong == [Verdict.UNUSABLE, Verdict.UNUSABLE]
     T = found.T_world_camera
     assert np.isfinite(T).all()
     moved, true = T[:, :3, 3], positions - positions[0]

@@ -15,7 +15,8 @@ from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
     from stadia.io.records.reconstruction import Reconstruction
-    from stadia.judge.reconstructions.check_reconstruction import Judgement, ReconstructionVerdict
+    from stadia.judge.questions import QuestionVerdict
+    from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
     from stadia.sfm.image_matches import ImageMatches
     from stadia.sfm.pose_refinement import RefinedReconstruction
 
@@ -110,8 +111,8 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
         + f", and {len(compared)} of them matches" * (len(compared) < posed)
         + f"; matches that fit the poses join them only within {parts} groups" * is_split
     )
-    for name, judgement in list_questions(verdict).items():
-        yield f"  {name + ':':13}{judgement.grade}: {judgement.reason} ({judgement.rests_on})"
+    for name, question in list_questions(verdict).items():
+        yield f"  {name + ':':13}{question.verdict}: {question.reason} ({question.basis})"
     if (found := verdict.search.found) is not None:
         yield f"  fix: {found.fix}; then {found.fits:.0%} of the matches fit ({found.fits_given:.0%} now)"
         yield from (f"  or: {other}; these images show no difference" for other in found.others)
@@ -153,7 +154,7 @@ def write_page(
         for pair in shown
     ]
     summary, *others = list_lines(Path(title), verdict, verbose=False)
-    questions = {name: asdict(judgement) for name, judgement in list_questions(verdict).items()}
+    questions = {name: describe_question(question) for name, question in list_questions(verdict).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_reconstruction_page(
         path,
@@ -168,21 +169,26 @@ def write_page(
     )
 
 
-def list_questions(verdict: ReconstructionVerdict) -> dict[str, Judgement]:
+def list_questions(verdict: ReconstructionVerdict) -> dict[str, QuestionVerdict]:
     """Return the verdict on each question by its name."""
     questions = {"path": verdict.path, "camera": verdict.camera, "conventions": verdict.conventions}
     return questions if verdict.depth is None else {**questions, "depth": verdict.depth}
+
+
+def describe_question(question: QuestionVerdict) -> dict[str, str]:
+    """Return the fields of the verdict on one question for JSON."""
+    return {"grade": question.verdict, "reason": question.reason, "rests_on": question.basis}
 
 
 def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
     from dataclasses import asdict
 
-    questions = {name: asdict(getattr(verdict, name)) for name in ("path", "camera", "conventions")}
+    questions = {name: describe_question(question) for name, question in list_questions(verdict).items()}
     return {
         "grade": verdict.grade,
+        "depth": None,
         **questions,
-        "depth": None if verdict.depth is None else asdict(verdict.depth),
         "search": asdict(verdict.search),
         "meaning": None if verdict.meaning is None else asdict(verdict.meaning),
         "evidence": None if verdict.evidence is None else asdict(verdict.evidence),

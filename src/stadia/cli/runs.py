@@ -50,11 +50,11 @@ def diagnose(
 ) -> None:
     """Print the finding to fix first. Exits with 1 for a stop."""
     from stadia.core.terminal import Terminal
+    from stadia.core.verdict import Verdict
     from stadia.judge.catalog import find_root_cause
     from stadia.judge.depth import TrainingRecord
     from stadia.judge.depth.prediction_verdict import describe_own_term
     from stadia.judge.finding import read_valid_findings
-    from stadia.judge.verdict import Verdict
     from stadia.predict.verdict import read_verdict
     from stadia.training.loop.run_folder import Run
 

@@ -17,14 +17,8 @@ WITHIN = 1.25
 """A measurement is an inlier if its length and the fitted length differ by less than this factor, as in the metric d1.
 """
 
-USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
-"""Largest relative standard deviation of a scale that is called "usable", and of one that is called "doubtful"."""
-
 HEIGHT_DEVIATION = 0.02
 """Relative standard deviation of a camera height that a user measures."""
-
-MIN_INLIERS = 0.5
-"""A scale is called "usable" only if at least this share of its measurements are inliers."""
 
 MAX_PARTS = 24
 """The measurements of an image, in row order, form at most this many groups with independent errors."""
@@ -68,16 +62,6 @@ class ScaleFit:
     images: int
     shift: float | None = None
     by_image: tuple[float, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """Return whether the scale can be trusted: "usable", "doubtful" or "unusable".
-
-        It depends on the deviation (USABLE_DEVIATION, DOUBTFUL_DEVIATION) and, for "usable", on the share of inliers.
-        """
-        if self.deviation <= USABLE_DEVIATION and self.inliers >= MIN_INLIERS:
-            return "usable"
-        return "doubtful" if self.deviation <= DOUBTFUL_DEVIATION else "unusable"
 
 
 def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit:

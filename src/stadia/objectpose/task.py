@@ -11,6 +11,7 @@ import torch
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Meta, TrackProgress
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.data.frame_store import ReportProgress, resize_image
 from stadia.evaluation.predictions_folder import Provenance
@@ -180,7 +181,7 @@ class WrittenObjects:
     padded: int
     has_other_classes: bool
 
-    checks: Mapping[str, Any] = field(default_factory=lambda: {"verdict": "not judged", "findings": []})
+    checks: Mapping[str, Any] = field(default_factory=lambda: {"verdict": Verdict.NOT_JUDGED, "findings": []})
 
 
 @dataclass(frozen=True)

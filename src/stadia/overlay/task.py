@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress
+from stadia.core.verdict import Verdict
 from stadia.data.frame_store import ReportProgress, resize_image
 from stadia.evaluation.depth_score import average_depths, find_best_threshold, max_channel_difference
 from stadia.evaluation.plots.colormaps import color_inverse_depth
@@ -233,7 +234,7 @@ class WrittenComposites:
     split: str
     depth_scale: DepthScale
 
-    checks: Mapping[str, Any] = field(default_factory=lambda: {"verdict": "not judged", "findings": []})
+    checks: Mapping[str, Any] = field(default_factory=lambda: {"verdict": Verdict.NOT_JUDGED, "findings": []})
 
 
 @dataclass(frozen=True)

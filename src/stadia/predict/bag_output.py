@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import TrackProgress, no_progress
+from stadia.core.verdict import Verdict
 from stadia.data.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
 from stadia.data.frame_preparation import PredictedFrame
 from stadia.geometry.poses import quaternion_wxyz_from_matrix
@@ -25,7 +26,7 @@ REP 103).
 """
 
 ODOMETRY_FRAME = "odom"
-LEVELS = {"usable": 0, "not judged": 1, "doubtful": 1, "unusable": 2}
+LEVELS: Mapping[str, int] = {Verdict.USABLE: 0, Verdict.NOT_JUDGED: 1, Verdict.DOUBTFUL: 1, Verdict.UNUSABLE: 2}
 """Level of a diagnostic_msgs/DiagnosticStatus (0 OK, 1 WARN, 2 ERROR) for each verdict on the predictions."""
 
 KINDS = {

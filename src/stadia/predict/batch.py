@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, RunError, StadiaError, summarize_exception
 from stadia.core.types import TrackProgress
+from stadia.core.verdict import Verdict
 from stadia.data.video.video_list import VideoEntry, read_entries
 from stadia.evaluation.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record
 from stadia.io.atomic_files import hold_folder, open_to_append
@@ -165,7 +166,7 @@ def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Calla
         ledger.close()
     verdicts = [ledger.results[entry.name].verdict for entry in entries if entry.name in ledger.results]
     failed = sum(result.state == "failed" for result in results)
-    return BatchSummary(before + len(results) - failed, failed, before, verdicts.count("unusable"))
+    return BatchSummary(before + len(results) - failed, failed, before, verdicts.count(Verdict.UNUSABLE))
 
 
 def _find_results(out: str, entries: Sequence[VideoEntry]) -> list[VideoResult | None]:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.judge.catalog import CATALOG
-from stadia.judge.verdict import Verdict
+from stadia.judge.scale_verdict import judge_scale
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
 from stadia.predict.run import Session, WrittenPrediction
@@ -46,9 +47,6 @@ MAX_PRECISION_COST = 0.02
 MAX_UNIT = 2.0  # factor on the metres of a network, from which a warning is printed
 MAX_LEAN = 1.2
 """Ratio of the camera heights over the far and the near road (or its inverse) above which a warning is printed."""
-
-VERDICTS = ("usable", "not judged", "doubtful", "unusable")
-"""The possible verdicts on predictions, the best first."""
 
 
 @singledispatch
@@ -158,7 +156,7 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
         yield (
             f"scale from {name}: {unit} {size}{shift}, +- {fit.deviation:.1%};"
             f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
-            f" residual {fit.residual:.1%}: {fit.verdict}"
+            f" residual {fit.residual:.1%}: {judge_scale(fit)}"
         )
         if name in receipt.notes:
             yield f"note: {name}: {receipt.notes[name]}"
@@ -171,7 +169,7 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
     for name, why in receipt.missing.items():
         yield f"scale from {name}: not measured: {why}"
     if receipt.fused is not None and len(receipt.fits) > 1:
-        left_out = [name for name, fit in receipt.fits.items() if fit.verdict == "unusable"]
+        left_out = [name for name, fit in receipt.fits.items() if judge_scale(fit) is Verdict.UNUSABLE]
         used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(receipt.fits) else "of all sources"
         yield f"scale: one unit is {receipt.factor:.4g} m, +- {receipt.fused.deviation:.1%}, {used}"
         for one, two in receipt.fused.contradictions:
@@ -257,15 +255,14 @@ def _describe_prediction(
     if record is not None and result.trained:
         yield f"note: {note_trained(result.trained, len(record.entries))}"
     if session.receipt is not None:
-        yield from _describe_limit_of_scale(session.receipt, str(result.checks["verdict"]))
+        yield from _describe_limit_of_scale(session.receipt, Verdict(result.checks["verdict"]))
     if result.unrecorded:
         yield f"note: {result.unrecorded}"
 
 
-def _describe_limit_of_scale(receipt: ScaleReceipt, verdict: str) -> Iterator[str]:
-    if VERDICTS.index(verdict) <= VERDICTS.index(receipt.verdict):
-        return
-    yield f"scale: {verdict}, like the depth (its measurements alone are {receipt.verdict})"
+def _describe_limit_of_scale(receipt: ScaleReceipt, verdict: Verdict) -> Iterator[str]:
+    if verdict.is_worse_than(receipt.verdict):
+        yield f"scale: {verdict}, like the depth (its measurements alone are {receipt.verdict})"
 
 
 def list_files(folder: Path) -> str:

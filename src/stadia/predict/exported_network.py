@@ -14,6 +14,7 @@ from stadia import __version__
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens, run_ahead
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import IMAGE_CROPS, relative_focal
@@ -81,7 +82,7 @@ class ExportDescription(StrictModel):
     licence: Annotated[str, Field(max_length=200)] = ""
     scale_from: Annotated[str, Field(max_length=1000)] = ""
     camera: TrainingCamera | None = None
-    verdict: Literal["usable", "not judged", "doubtful", "unusable"] | None = None
+    verdict: Verdict | None = None
     verdict_codes: Annotated[str, Field(pattern=r"^([A-Z]\d\d(, [A-Z]\d\d)*)?$", max_length=200)] = ""
     stadia: str = __version__
 

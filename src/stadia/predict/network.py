@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.floors import name_missing_floor
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance
@@ -551,7 +552,7 @@ class ExportedFile(Network):
         return provenance.model_copy(update={"backend": options.backend or ONNXRUNTIME})
 
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
-        codes = self.about.verdict_codes.split(", ") if self.about.verdict == "unusable" else []
+        codes = self.about.verdict_codes.split(", ") if self.about.verdict == Verdict.UNUSABLE else []
         focal = tuple(filter(None, (self.about.focal,)))
         return TrainingRecord(focal=focal, recorded_codes=tuple(filter(None, codes))), TrainedInput()
 

@@ -25,7 +25,7 @@ from stadia.io.records.trajectory import (
     write_tum_trajectory,
 )
 from stadia.io.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
-from stadia.judge.verdict import Question
+from stadia.judge.questions import Question
 from stadia.metrics.trajectory_metrics import path_length_m
 from stadia.predict.inputs import PredictionInput, is_own_video
 from stadia.predict.network import Network

@@ -14,6 +14,7 @@ from scipy.spatial import Delaunay
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera, DepthScale, TrackProgress, no_progress
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map
@@ -329,7 +330,7 @@ def rank_candidates(
     geometry: MapGeometry,
     *,
     video: str = "video",
-    map_grade: str = "usable",
+    map_grade: str = Verdict.USABLE,
     shown: int = 6,
 ) -> Ranking:
     """Score candidates on the frames of a mapped video, and order them by their error.
@@ -450,7 +451,7 @@ def rank_networks(
     if not mapped.is_usable:
         fix = "pass a part of the video with a moving camera, or compare by ground truth: stadia evaluate"
         raise DataError(source, found="a map that is unusable", expected="a usable map", fix=fix)
-    geometry, grade = mapped.geometry, mapped.verdict.grade if mapped.verdict is not None else "not judged"
+    geometry, grade = mapped.geometry, mapped.verdict.grade if mapped.verdict is not None else Verdict.NOT_JUDGED
     (given,) = open_inputs(source, **(data or {}))
     first = next(iter(given.frames))
     size = first.image.shape[0], first.image.shape[1]

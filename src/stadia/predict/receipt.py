@@ -17,12 +17,14 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
+from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_camera import KeptScale
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales
-from stadia.judge.depth.prediction_verdict import FocalEstimate, check_scale_verdict
+from stadia.judge.depth.prediction_verdict import FocalEstimate
 from stadia.judge.finding import Finding
+from stadia.judge.scale_verdict import check_scale_verdict, judge_scale
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.scale.sources import (
@@ -114,13 +116,13 @@ class ScaleReceipt:
         return None if self.fused else next(iter(self.fits.values())).shift
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """Return the verdict on the scale: the best one of its sources, but "doubtful" at best if two sources
         contradict each other.
         """
-        order = ("usable", "doubtful", "unusable")
-        best = min((fit.verdict for fit in self.fits.values()), key=order.index)
-        return "doubtful" if self.fused and self.fused.contradictions and best == "usable" else best
+        best = min(map(judge_scale, self.fits.values()), key=lambda verdict: verdict.rank)
+        is_contradicted = self.fused is not None and bool(self.fused.contradictions)
+        return find_worst([best, Verdict.DOUBTFUL]) if is_contradicted else best
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry `scale_from` of predictions.json."""
@@ -133,7 +135,7 @@ class ScaleReceipt:
                 "inliers": fit.inliers,
                 "measurements": fit.count,
                 "images": fit.images,
-                "verdict": fit.verdict,
+                "verdict": judge_scale(fit),
             }
             for name, fit in self.fits.items()
         }
@@ -343,7 +345,7 @@ def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
         >>> round(fuse_sure_scales({"a": sure, "b": unsure}).factor, 6)
         2.0
     """
-    used = {name: fit for name, fit in fits.items() if fit.verdict != "unusable"} or dict(fits)
+    used = {name: fit for name, fit in fits.items() if judge_scale(fit) is not Verdict.UNUSABLE} or dict(fits)
     return fuse_scales(used, of_height=[name for name in used if name.partition("=")[0] in ("height", "map")])
 
 

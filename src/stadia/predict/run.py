@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.data.video.video_camera import find_kept_scale
 from stadia.data.video.video_map import find_map, find_map_geometry
@@ -34,7 +35,7 @@ from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING
-from stadia.judge.verdict import Question, QuestionVerdict, Verdict
+from stadia.judge.questions import Question, QuestionVerdict
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
@@ -282,7 +283,7 @@ class Session:
                 raise
             log.warning("depth keeps the metres of the network: %s", error.found)  # the user requested no source
             return
-        if not self.options.scale_from and kept is None and receipt.verdict == "unusable":
+        if not self.options.scale_from and kept is None and receipt.verdict is Verdict.UNUSABLE:
             log.warning(
                 "depth keeps the metres of the network: the scale by %s is uncertain by %.0f %%",
                 sources[0],
@@ -332,7 +333,7 @@ class Session:
         if self.receipt is not None:
             counts = [f"{fit.count} measurements by {name}" for name, fit in self.receipt.fits.items()]
             reason = f"one unit is {self.receipt.factor:.4g} m, +- {self.receipt.deviation:.1%}"
-            return QuestionVerdict(Verdict(self.receipt.verdict), reason, " and ".join(counts))
+            return QuestionVerdict(self.receipt.verdict, reason, " and ".join(counts))
         if self.is_unfamiliar:
             reason = "the images are unlike those that the metres of base were measured on, so depth is relative"
             return QuestionVerdict(Verdict.NOT_JUDGED, reason)

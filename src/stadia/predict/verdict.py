@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale, Predictor
+from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
 from stadia.data.open_dataset import frame_indices, unique_recordings
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
@@ -35,15 +36,8 @@ from stadia.judge.depth import (
 )
 from stadia.judge.depth.prediction_verdict import MAX_FRAMES_APART, FocalEstimate
 from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
+from stadia.judge.questions import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED, Question, QuestionVerdict
 from stadia.judge.recordings.recording_survey import median_flow_px
-from stadia.judge.verdict import (
-    DEPTH_IS_RELATIVE,
-    METRES_ARE_UNCHECKED,
-    WORST_FIRST,
-    Question,
-    QuestionVerdict,
-    Verdict,
-)
 from stadia.training.loop.checkpoint import Checkpoint, read_steps
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.config import NETWORK_RECIPE
@@ -413,7 +407,7 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
         with run.held():
             known = _read_findings(folder)
             on_record = read_verdict(run.facts, known)
-            if on_record is None or WORST_FIRST.index(find_verdict(found)) < WORST_FIRST.index(on_record):
+            if on_record is None or find_verdict(found).is_worse_than(on_record):
                 is_known = any(finding.code == OF_TRAINING for finding in known)
                 for finding in found:
                     if not (is_known and finding.code == OF_TRAINING):
@@ -428,7 +422,7 @@ def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None
     recorded = [finding for finding in findings if finding.code in VERDICT_CODES]
     verdicts = [find_verdict(recorded)] if recorded else []
     verdicts += [verdict for verdict in Verdict if verdict == facts.predictions]
-    return min(verdicts, key=WORST_FIRST.index, default=None)
+    return find_worst(verdicts) if verdicts else None
 
 
 MIN_CHECKED_FRAMES = 30

@@ -2,13 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stadia.core.verdict import Verdict
 from stadia.report.run_files import (
     METRES,
     RunFiles,
@@ -81,12 +82,12 @@ def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
     findings = [finding for finding in run.findings if finding.get("stage") == "evaluation"]
     of_training = [str(finding.get("code")) for finding in findings if not finding.get("where")]
     predictions = f"Predictions of {_name_judged_data(run)}"
-    if verdict == "usable":
+    if verdict == Verdict.USABLE:
         yield QualitySentence(f"{predictions} are usable: all checks passed.", "good")
-    elif verdict in ("doubtful", "unusable"):
+    elif verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
         codes = f" ({', '.join(dict.fromkeys(of_training))})" if of_training else ""
         yield QualitySentence(f"{predictions} are {verdict}{codes}: see the findings.", "warn")
-    elif verdict == "not judged":
+    elif verdict == Verdict.NOT_JUDGED:
         text = "Predictions were not judged: too few validation frames, or no motion."
         yield QualitySentence(f"{text} `stadia predict` judges longer input.", "warn")
     later: dict[str, dict[str, None]] = {}
@@ -259,10 +260,10 @@ class RunVerdict:
     advice: str
 
 
-VERDICTS = {
-    "usable": RunVerdict("usable", "good", "All checks passed."),
-    "doubtful": RunVerdict("doubtful", "warn", "Do not rely on it before you fix its findings."),
-    "unusable": RunVerdict("unusable", "stop", "Do not use it: its predictions failed their checks."),
+VERDICTS: Mapping[str, RunVerdict] = {
+    Verdict.USABLE: RunVerdict(Verdict.USABLE, "good", "All checks passed."),
+    Verdict.DOUBTFUL: RunVerdict(Verdict.DOUBTFUL, "warn", "Do not rely on it before you fix its findings."),
+    Verdict.UNUSABLE: RunVerdict(Verdict.UNUSABLE, "stop", "Do not use it: its predictions failed their checks."),
 }
 
 
@@ -275,10 +276,10 @@ def make_verdict(run: RunFiles) -> RunVerdict:
         return RunVerdict("failed", "stop", "The training ended with an error: do not use it.")
     if stops:
         advice = f"Do not use it: see the findings {', '.join(dict.fromkeys(stops))}."
-        return RunVerdict("unusable", "stop", advice)
+        return RunVerdict(Verdict.UNUSABLE, "stop", advice)
     if (judged := VERDICTS.get(str(run.facts.predictions))) is not None:
         return judged
-    return RunVerdict("not judged", "note", "Its predictions were not checked. Run `stadia predict` on a video.")
+    return RunVerdict(Verdict.NOT_JUDGED, "note", "Its predictions were not checked. Run `stadia predict` on a video.")
 
 
 # -- Key numbers.

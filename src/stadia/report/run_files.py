@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from stadia.core.errors import DataError, StadiaError
+from stadia.core.verdict import Verdict
 from stadia.io import run_facts
 from stadia.io.input_files import iterate_csv, parse_json_lines, read_bytes, read_json
 
@@ -450,8 +451,8 @@ def describe_status(name: Any, verdict: str | None = None) -> tuple[str, str]:
         >>> describe_status("finished", "unusable")
         ('finished, depth unusable', 'stop')
     """
-    if name == "finished" and verdict in ("doubtful", "unusable"):
-        return f"finished, depth {verdict}", "stop" if verdict == "unusable" else "warn"
+    if name == "finished" and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
+        return f"finished, depth {verdict}", "stop" if verdict == Verdict.UNUSABLE else "warn"
     return STATUSES.get(str(name), (str(name or "unknown"), "warn"))
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stadia.core.verdict import Verdict
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import MASK, find_map_folder
-from stadia.judge.map_verdict import CAMERA, PATH, MapGrade, MapVerdict, list_near_signs
+from stadia.judge.map_verdict import CAMERA, PATH, MapVerdict, list_near_signs
 from stadia.sfm.camera_search import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
@@ -156,5 +157,5 @@ def describe_verdict(verdict: MapVerdict) -> Iterator[str]:
     yield f"verdict: {verdict.path}: {'; '.join(list_texts(PATH)) or plain}"
     known = "given" if verdict.evidence.has_camera else "the video shows it"
     yield f"verdict of the camera: {verdict.camera}: {'; '.join(list_texts(CAMERA)) or known}"
-    if verdict.path == MapGrade.UNUSABLE:
+    if verdict.path == Verdict.UNUSABLE:
         yield "note: predict, adapt and train do not use this map"

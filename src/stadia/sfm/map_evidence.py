@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.judge.map_verdict import MAX_CONTRADICTED, MAX_PLANAR, MapEvidence
+from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
+from stadia.judge.map_verdict import MapEvidence
 from stadia.sfm.camera_search import measure_turn_deg
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.road_sweep import find_kink, find_travel_direction
@@ -552,7 +553,7 @@ def measure_evidence(
     first: index of the first of these frames in the video.
     """
     agreement = measure_agreement(sparse, pairs)
-    contradicted, worst = find_contradiction(agreement, MAX_CONTRADICTED)
+    contradicted, worst = find_contradiction(agreement, MAP_LIMITS["contradicted"].unusable)
     held = agreement.held
     turns = measure_turns(sparse, pairs)
     placed = np.isfinite(T_world_camera).all((1, 2))
@@ -561,6 +562,7 @@ def measure_evidence(
     kink_deg, kink_frame = find_kink(T_world_camera)
     limit = MAX_ERROR * max(sparse.camera.height, sparse.camera.width)
     planar = measure_plane(pairs)
+    is_flat = planar > MAP_CAMERA_LIMITS["planar"].doubtful
     return MapEvidence(
         placed=float(placed.mean()),
         held_out_px=float(np.median(held)) if len(held) else float("nan"),
@@ -573,7 +575,7 @@ def measure_evidence(
         standing=measure_standing(pairs, sparse.camera.width),
         planar=planar,
         covered=min((np.count_nonzero(placed) + in_other_parts) / np.size(placed), 1.0),
-        open_focal=focal_deviation if planar > MAX_PLANAR and not is_expanding(sparse, pairs) else 0.0,
+        open_focal=focal_deviation if is_flat and not is_expanding(sparse, pairs) else 0.0,
         zoomed=measure_zoom(pairs),
         has_camera=has_camera,
         road_drift=road_drift,

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from stadia.core.errors import DataError
 from stadia.core.types import no_progress
 from stadia.geometry.image_features import match_sift_features
-from stadia.judge.map_verdict import MAX_ASIDE, MAX_CONTRADICTED, MAX_STANDING
+from stadia.judge.limits import MAP_LIMITS
 from stadia.sfm.camera_search import (
     ASSUMED_FOV_DEG,
     MIN_FOCAL_DEVIATION,
@@ -145,7 +145,7 @@ class MappedParts:
         all do.
         """
         largest = sorted(parts, key=lambda part: -len(part.frames))
-        aside = [measure_aside(part, pairs) > MAX_ASIDE for part in largest]
+        aside = [measure_aside(part, pairs) > MAP_LIMITS["aside"].unusable for part in largest]
         along = [part for part, is_aside in zip(largest, aside, strict=True) if not is_aside]
         return cls(estimate, along or largest, len(along), search)
 
@@ -296,7 +296,7 @@ class StandingCameraError(DataError):
 
 def _refuse_standing(stream: FrameStream, pairs: Sequence[FramePair]) -> None:
     standing = measure_standing(pairs, stream.small_size[1])
-    if standing > MAX_STANDING:
+    if standing > MAP_LIMITS["standing"].unusable:
         found = f"a camera that stands ({standing:.0%} of the matches do not move)"
         fix = "film as docs/start/film.md says"
         raise StandingCameraError(stream.source, found=found, expected="a moving camera", fix=fix)
@@ -367,9 +367,9 @@ def _split_wrong_joins(parts: Sequence[SparseMap], pairs: Sequence[FramePair]) -
     while pending:
         part = pending.pop()
         agreement = measure_agreement(part, pairs)
-        groups = group_frames(agreement, MAX_CONTRADICTED)
+        groups = group_frames(agreement, MAP_LIMITS["contradicted"].unusable)
         shares = np.nan_to_num(agreement.shares(), nan=1.0)
-        if len(groups) == 1 and len(shares) and shares.max() > MAX_CONTRADICTED:
+        if len(groups) == 1 and len(shares) and shares.max() > MAP_LIMITS["contradicted"].unusable:
             groups = np.split(np.arange(len(part.frames)), [int(shares.argmax()) + 1])
         if len(groups) == 1:
             sound.append(part)

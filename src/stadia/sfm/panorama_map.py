@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress, no_progress
+from stadia.core.verdict import Verdict
 from stadia.data.video.video_map import RECORD, find_map_folder
 from stadia.geometry.dual_fisheye import DualFisheye, find_dual_fisheye, is_dual_fisheye
 from stadia.geometry.panorama import View, make_views
@@ -24,8 +25,8 @@ from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
 from stadia.io.video_decoding import estimate_frame_count, hash_video, stream_video
-from stadia.judge.map_verdict import MIN_HELD_OUT, MIN_HELD_OUT_AT_ALL
-from stadia.judge.reconstructions.check_reconstruction import Grade
+from stadia.judge.limits import PANORAMA_LIMITS
+from stadia.judge.questions import QuestionVerdict
 from stadia.sfm.frame_stream import read_panorama_samples
 from stadia.sfm.map_evidence import MAX_ERROR, measure_sampson
 from stadia.sfm.map_files import COLMAP, IMAGES, check_map_folder, digest_files, write_trajectories
@@ -61,12 +62,6 @@ MIN_TRACKED = 0.5
 """Share of the points that are tracked, below which a frame becomes a keyframe."""
 
 MIN_KEYS = 4
-
-MIN_PLACED = 0.8
-"""Smallest share of frames with a pose in a usable map."""
-
-MIN_ANGLE_DEG = 2.0
-"""Smallest median angle of triangulation, degrees, in a usable map."""
 
 MIN_MATCHES = 20
 """Fewest held-out matches across a place of the path that are compared with the map."""
@@ -105,28 +100,31 @@ class PanoramaEvidence:
         np.divide(self.fits, counts, out=shares, where=counts >= MIN_MATCHES)
         return shares
 
-    def judge(self) -> tuple[Grade, str]:
-        """Return the grade of the map and its reason; the reason of a usable map is empty."""
+    def judge(self) -> QuestionVerdict:
+        """Return the verdict on the map and its reason; the reason of a usable map is empty."""
         shares, within = self.find_shares(), self.within
+        limits = PANORAMA_LIMITS
         worst = int(np.argmin(np.nan_to_num(shares, nan=1.0)))
-        if within < MIN_HELD_OUT_AT_ALL:
-            return Grade.UNUSABLE, f"{1 - within:.0%} of the held-out matches contradict it"
-        if shares[worst] < MIN_HELD_OUT_AT_ALL:
+        if within < limits["within"].unusable:
+            return QuestionVerdict(Verdict.UNUSABLE, f"{1 - within:.0%} of the held-out matches contradict it")
+        if shares[worst] < limits["within"].unusable:
             wrong = f"{1 - shares[worst]:.0%} of the held-out matches between {self._name_place(worst)} contradict it"
-            return Grade.UNUSABLE, wrong
-        if self.placed < MIN_PLACED:
-            return Grade.DOUBTFUL, f"only {self.placed:.0%} of the frames have a pose"
-        if self.angle_deg < MIN_ANGLE_DEG:
+            return QuestionVerdict(Verdict.UNUSABLE, wrong)
+        if self.placed < limits["placed"].doubtful:
+            return QuestionVerdict(Verdict.DOUBTFUL, f"only {self.placed:.0%} of the frames have a pose")
+        if self.angle_deg < limits["angle_deg"].doubtful:
             angle = f"the median angle of triangulation is {self.angle_deg:.1f} degrees"
-            return Grade.DOUBTFUL, f"{angle}: the camera hardly moved"
+            return QuestionVerdict(Verdict.DOUBTFUL, f"{angle}: the camera hardly moved")
         if np.isnan(shares).all():
-            return Grade.NOT_JUDGED, "too few matches to hold some out, so nothing checks it"
-        if within < MIN_HELD_OUT:
-            return Grade.DOUBTFUL, f"{1 - within:.0%} of the held-out matches contradict it"
+            return QuestionVerdict(Verdict.NOT_JUDGED, "too few matches to hold some out, so nothing checks it")
+        if within < limits["within"].doubtful:
+            return QuestionVerdict(Verdict.DOUBTFUL, f"{1 - within:.0%} of the held-out matches contradict it")
         if np.isnan(shares).any():
             place = self._name_place(int(np.isnan(shares).argmax()))
-            return Grade.DOUBTFUL, f"too few matches connect {place}, so nothing checks the scale there"
-        return Grade.USABLE, ""
+            return QuestionVerdict(
+                Verdict.DOUBTFUL, f"too few matches connect {place}, so nothing checks the scale there"
+            )
+        return QuestionVerdict(Verdict.USABLE, "")
 
     def _name_place(self, row: int) -> str:
         return f"the frames {self.names[row]} and {self.names[row + 1]}"
@@ -489,7 +487,7 @@ def _write(
 
 
 def _make_record(source: Path, content: str, found: PanoramaMap, views: Sequence[View]) -> dict[str, object]:
-    grade, reason = found.evidence.judge()
+    judged = found.evidence.judge()
     return {
         "format": FORMAT,
         "source": source.name,
@@ -500,7 +498,7 @@ def _make_record(source: Path, content: str, found: PanoramaMap, views: Sequence
         "noise_px": found.noise_px,
         "angle_deg": found.evidence.angle_deg,
         "held_out_within": None if math.isnan(found.evidence.within) else found.evidence.within,
-        "verdict": {"grade": grade, "reason": reason},
+        "verdict": {"grade": judged.verdict, "reason": judged.reason},
         "views": [
             {"name": view.name, "K": view.K.tolist(), "R_panorama_view": view.R_panorama_view.tolist()}
             for view in views
@@ -531,10 +529,11 @@ def describe_panorama_map(found: PanoramaMap) -> Iterator[str]:
     kind = "equirectangular" if lenses is None else f"two fisheye lenses, {lenses.field_deg:.0f} degrees"
     yield f"  camera: {kind}, mapped as {sum(count for _, count in ROWS)} level views of {FOV_DEG:.0f} degrees"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in counts.items())}"
-    grade, reason = found.evidence.judge()
-    if grade == Grade.USABLE:
+    judged = found.evidence.judge()
+    reason = judged.reason
+    if judged.verdict is Verdict.USABLE:
         reason = f"{found.evidence.within:.0%} of the held-out matches agree with it; drift is not judged"
-    yield f"verdict: {grade}: {reason}"
+    yield f"verdict: {judged.verdict}: {reason}"
 
 
 def refuse_options(source: Path, given: dict[str, object]) -> None:

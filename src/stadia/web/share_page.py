@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from stadia.core.verdict import Verdict
 from stadia.geometry.cameras import centered_K, focal_px_from_fov
 from stadia.io.image_io import read_image
 from stadia.io.input_files import read_bytes
@@ -116,8 +117,10 @@ def describe_photo(prediction: PhotoPrediction, items: Sequence[MeasureForm] = (
     facts |= {"Image": f"{image.shape[1]}x{image.shape[0]} pixels"}
     if prediction.error.relative is not None:
         facts["Error of depth"] = f"about {prediction.error.relative:.0%}"
-    is_judged = prediction.checks["verdict"] != "not judged"
-    judged = [line for line in drop_commands(verdict_lines(prediction.checks)) if is_judged or "not judged" not in line]
+    is_judged = prediction.checks["verdict"] != Verdict.NOT_JUDGED
+    judged = [
+        line for line in drop_commands(verdict_lines(prediction.checks)) if is_judged or Verdict.NOT_JUDGED not in line
+    ]
     lines = [*judged, *describe_scale(prediction.receipt)]
     measured = [prediction.measure(form) for form in items]
     images = [("Picture", image), ("Depth, bright is near", color_prediction(prediction))]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stadia.core.types import DepthScale
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.predict.describe import _describe_limit_of_scale, describe_receipt
@@ -119,7 +120,7 @@ def test_a_receipt_is_no_better_than_the_depth_that_it_scales(
 ) -> None:
     receipt = measure(0.0, LEVEL)
     assert receipt.verdict == factor_verdict
-    assert bool(list(_describe_limit_of_scale(receipt, depth_verdict))) == is_limited
+    assert bool(list(_describe_limit_of_scale(receipt, Verdict(depth_verdict)))) == is_limited
 
 
 def test_the_height_of_the_sources_is_found() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from stadia.core.errors import DataError, StadiaError
+from stadia.core.verdict import Verdict
 from stadia.data.config import Matrix
 from stadia.data.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
@@ -25,7 +26,6 @@ from stadia.io.video_decoding import hash_source
 RECORD, POINTS, MOVABLE, MASK = "map.json", "points.npz", "movable.npz", "static.png"
 FORMAT = "stadia-map"
 MAP_CAMERA = "the camera of the map"
-UNUSABLE = "unusable"  # grade of a map that nothing takes path, points or camera from
 
 MAX_RECORD_BYTES = 1 << 28
 _REMAKE = "make it again: stadia map VIDEO"
@@ -193,11 +193,11 @@ class MapVerdictRecord(FileEntry):
         others = [reason for reason in reasons if not isinstance(reason, dict) or reason.get("field") != "planar"]
         if len(others) == len(reasons):
             return record
-        grade = record.get("grade") if others else "usable"
+        grade = record.get("grade") if others else Verdict.USABLE
         return {
             **record,
             "grade": grade,
-            "camera": "doubtful",
+            "camera": Verdict.DOUBTFUL,
             "reasons": [*others, {"field": "planar", "of": "camera"}],
         }
 
@@ -245,7 +245,7 @@ class StoredMap:
     @property
     def is_usable(self) -> bool:
         """Return whether poses and points of the map may be used (it was not judged "unusable")."""
-        return self.verdict is None or self.verdict.grade != UNUSABLE
+        return self.verdict is None or self.verdict.grade != Verdict.UNUSABLE
 
     @property
     def placed(self) -> float:

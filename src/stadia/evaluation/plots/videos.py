@@ -1,6 +1,6 @@
 """Write videos that show images next to their inverse depth in colors. This module does not import torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Recording
+from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.io.atomic_files import atomic_write
@@ -100,7 +101,10 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: in
     return strip
 
 
-VERDICT_COLORS = {"unusable": (255, 120, 110), "doubtful": (255, 200, 90)}
+VERDICT_COLORS: Mapping[str, tuple[int, int, int]] = {
+    Verdict.UNUSABLE: (255, 120, 110),
+    Verdict.DOUBTFUL: (255, 200, 90),
+}
 
 
 def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
+from stadia.judge import limits
 from stadia.judge.finding import Family, Finding, Severity, Stage, find_family
 
 PACKAGE = Path(__file__).parents[2]
@@ -100,13 +101,16 @@ def _read_case(table: dict[str, Any]) -> Case:
 
 
 class _ThresholdFormatter(string.Formatter):
-    """Format constants of modules: `{NAME}` as a number, `{NAME:%}` in percent, `{NAME[0]}` of a pair."""
+    """Format limits and constants: `{NAME}` as a number, `{NAME:%}` in percent, `{NAME[0]}` of a pair.
+
+    `{SCALE_LIMITS[deviation].doubtful}` is a bound of a table of `judge.limits`.
+    """
 
     def __init__(self, modules: Sequence[str]) -> None:
         self.modules = modules
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
-        return find_constant(self.modules, str(key))
+        return getattr(limits, str(key), None) or find_constant(self.modules, str(key))
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec == "%":

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from stadia.geometry.scale_fit import USABLE_DEVIATION
+from stadia.core.verdict import Verdict, find_worst
 from stadia.judge.catalog import Case, describe_case, make_finding
 from stadia.judge.depth.frame_measurements import (
     BEHIND,
@@ -21,7 +21,7 @@ from stadia.judge.depth.frame_measurements import (
 from stadia.judge.depth.pair_measurements import find_margin
 from stadia.judge.depth.training_record import LEARNING_CODES, TrainingRecord
 from stadia.judge.finding import Finding, Severity
-from stadia.judge.verdict import (
+from stadia.judge.questions import (
     CAMERA_AGREES,
     CAMERA_IS_UNCHECKED,
     METRES_ARE_UNCHECKED,
@@ -29,10 +29,8 @@ from stadia.judge.verdict import (
     PATH_OF_DEPTH,
     QUESTION_OF_CODE,
     UNCHECKED_PATH,
-    WORST_FIRST,
     Question,
     QuestionVerdict,
-    Verdict,
 )
 
 MAX_ESTIMATED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
@@ -72,42 +70,6 @@ def check_focal_estimates(focal: float | None, focal_estimates: Sequence[FocalEs
         expected = f"focal lengths within a factor of {MAX_ESTIMATED_RATIO:g}"
         findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
     return findings
-
-
-_SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
-
-
-FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
-
-
-FIX_OF_PHOTO = "give a second source: a measured distance, an object of known height, or LiDAR"
-
-
-def check_scale_verdict(
-    verdict: str, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
-) -> list[Finding]:
-    """Return a finding (M38) if the measured scale of depth is doubtful or unusable, because metres depend on it.
-
-    verdict: verdict on the scale: "usable", "doubtful" or "unusable".
-    sources: sources of the scale that the message names.
-    deviation: relative standard deviation of the scale.
-    has_map: whether the input has a map of static points, so that the proposed fix is not to make one.
-    is_photo: whether the input is a single photo, so that no map can be made.
-    """
-    severity = _SEVERITIES.get(verdict)
-    if severity is None:
-        return []
-    text = f"the scale by {sources} is {verdict}, +- {deviation:.1%}"
-    return [
-        make_finding(
-            "M38",
-            severity,
-            text,
-            f"a usable scale, +- {USABLE_DEVIATION:.0%}",
-            fix=FIX_OF_PHOTO if is_photo else FIX_WITH_MAP if has_map else None,
-            evidence={"deviation": deviation},
-        )
-    ]
 
 
 MIN_SPREAD = 1.3  # 95 % over 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
@@ -212,7 +174,7 @@ def apply_findings(before: QuestionVerdict, findings: Iterable[Finding]) -> Ques
     """
     severe = [finding for finding in findings if finding.severity is not Severity.NOTE]
     verdict = find_verdict(severe)
-    if not severe or WORST_FIRST.index(verdict) >= WORST_FIRST.index(before.verdict):
+    if not severe or not verdict.is_worse_than(before.verdict):
         return before
     main = next((finding for finding in severe if finding.severity is Severity.STOP), severe[0])
     reason = f"{main.code}: {main.measured}"
@@ -244,8 +206,8 @@ def propagate_findings(
     }
     for question, text in causes.items():
         scale, cause = completed[Question.SCALE], completed[question]
-        is_worse = WORST_FIRST.index(cause.verdict) < WORST_FIRST.index(scale.verdict)
-        if cause.verdict is not Verdict.NOT_JUDGED and scale.verdict is not Verdict.NOT_JUDGED and is_worse:
+        is_judged = Verdict.NOT_JUDGED not in (cause.verdict, scale.verdict)
+        if is_judged and cause.verdict.is_worse_than(scale.verdict):
             reason = f"{text} {cause.verdict} ({cause.reason})"
             completed[Question.SCALE] = QuestionVerdict(cause.verdict, reason, scale.basis)
     scale, depth = completed[Question.SCALE], completed[Question.DEPTH]
@@ -258,9 +220,6 @@ def propagate_findings(
 def find_overall_verdict(verdicts: Mapping[Question, QuestionVerdict], counted: Collection[Question]) -> Verdict:
     """Return the worst verdict on the questions that count.
 
-    "not judged" is worse than "usable", so that it is never hidden, and better than "doubtful", so that it hides no
-    fault.
-
     verdicts: the verdict on each question.
     counted: the questions that count.
 
@@ -270,7 +229,7 @@ def find_overall_verdict(verdicts: Mapping[Question, QuestionVerdict], counted: 
         >>> str(find_overall_verdict(verdicts, {Question.DEPTH, Question.SCALE}))
         'usable'
     """
-    return min((verdicts[question].verdict for question in counted), key=WORST_FIRST.index)
+    return find_worst(verdicts[question].verdict for question in counted)
 
 
 @dataclass(frozen=True, slots=True)

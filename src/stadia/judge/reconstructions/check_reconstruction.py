@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
+from stadia.core.verdict import Verdict, find_worst
 from stadia.data.formats.given_camera import read_given_camera
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.judge.map_verdict import (
-    MAX_CONTRADICTED,
-    MAX_UNEXPLAINED,
-    PATH,
-    MapEvidence,
-    MapGrade,
-    MapReason,
-    judge_map,
-)
+from stadia.judge.limits import MAP_LIMITS, RESULT_LIMITS
+from stadia.judge.map_verdict import PATH, MapEvidence, MapReason, judge_map
+from stadia.judge.questions import QuestionVerdict
 from stadia.judge.reconstructions.convention_search import ConventionSearch, apply_convention, search_conventions
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.map_evidence import (
@@ -45,51 +39,13 @@ from stadia.sfm.sparse_map import Array, SparseMap
 MIN_SEEN = 15
 """Fewest matches of an image with others that judge it."""
 
-MAX_FOCAL_ERROR, MAX_FOCAL_ERROR_AT_ALL = 0.05, 0.1
-"""Largest relative error of a focal length that is usable, and largest one that is doubtful."""
-
-MAX_FOCAL_RANGE = 1.5
-"""Largest factor between focal lengths that fit the matches equally well; above it, the images do not determine one."""
-
 DEPTH_IMAGES = 40
 MIN_DEPTH_POINTS = 100
 MAX_POINT_DEVIATION = 0.1
 """Largest relative deviation of a triangulated depth that depth maps are compared with."""
 
-MAX_DEPTH_ERROR, MAX_DEPTH_ERROR_AT_ALL = 0.1, 0.25
-"""Largest median relative error of depth maps that are usable, and of doubtful ones."""
-
-MIN_DEPTH_GAIN = 2.0
+MIN_MEANING_GAIN = 2.0
 """Another meaning is named if it reduces the median error of depth maps at least by this factor."""
-
-MAX_UNIT = 1.1
-"""A different unit is named from this factor between depth and the unit of poses."""
-
-
-class Grade(StrEnum):
-    """How far one aspect of a result can be relied on."""
-
-    USABLE = "usable"
-    DOUBTFUL = "doubtful"
-    UNUSABLE = "unusable"
-    NOT_JUDGED = "not judged"
-
-
-_RANKS = {Grade.NOT_JUDGED: 0, Grade.USABLE: 1, Grade.DOUBTFUL: 2, Grade.UNUSABLE: 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """The verdict on one question.
-
-    grade: usable, doubtful, unusable or not judged.
-    reason: why, as a sentence without its end.
-    rests_on: the number of matches, images or points that were measured.
-    """
-
-    grade: Grade
-    reason: str
-    rests_on: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +120,10 @@ class ReconstructionVerdict:
     notes: sentences for the user.
     """
 
-    path: Judgement
-    camera: Judgement
-    conventions: Judgement
-    depth: Judgement | None
+    path: QuestionVerdict
+    camera: QuestionVerdict
+    conventions: QuestionVerdict
+    depth: QuestionVerdict | None
     search: ConventionSearch
     evidence: MapEvidence | None
     reasons: tuple[MapReason, ...]
@@ -178,19 +134,20 @@ class ReconstructionVerdict:
     notes: tuple[str, ...]
 
     @property
-    def grade(self) -> Grade:
-        """Return the worst grade of all questions."""
-        given = [self.path, self.camera, self.conventions, *([self.depth] if self.depth else [])]
-        return max((judgement.grade for judgement in given), key=_RANKS.__getitem__)
+    def grade(self) -> Verdict:
+        """Return the worst verdict of all questions."""
+        questions = [self.path, self.camera, self.conventions, *([self.depth] if self.depth else [])]
+        return find_worst(question.verdict for question in questions)
 
     @property
     def contradicting(self) -> tuple[ImageAgreement, ...]:
-        """Return the images whose share of contradicting matches exceeds the usual one by MAX_CONTRADICTED, worst
+        """Return the images whose share of contradicting matches exceeds the usual one by the limit of a map, worst
         first.
         """
         known = [image for image in self.images if np.isfinite(image.share)]
         usual = float(np.median([image.share for image in known])) if known else 0.0
-        limit = MAX_CONTRADICTED + min(usual, 1 - 2 * MAX_CONTRADICTED)
+        most = MAP_LIMITS["contradicted"].unusable
+        limit = most + min(usual, 1 - 2 * most)
         return tuple(sorted((image for image in known if image.share > limit), key=lambda image: -image.share))
 
 
@@ -271,7 +228,7 @@ def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) 
 
 def _list_images(agreement: MatchAgreement, posed: PosedImages, matches: ImageMatches) -> tuple[ImageAgreement, ...]:
     part = np.zeros(len(posed.images), int)
-    for number, rows in enumerate(group_frames(agreement, MAX_CONTRADICTED)):
+    for number, rows in enumerate(group_frames(agreement, MAP_LIMITS["contradicted"].unusable)):
         part[rows] = number
     fits, misses = (counts.sum(0) + counts.sum(1) for counts in (agreement.fits, agreement.misses))
     return tuple(
@@ -298,14 +255,14 @@ other sensors leave more signs.
 
 def _judge_path(
     view: VirtualView, sparse: SparseMap, search: ConventionSearch, matches: ImageMatches
-) -> tuple[MapEvidence | None, tuple[MapReason, ...], Judgement]:
+) -> tuple[MapEvidence | None, tuple[MapReason, ...], QuestionVerdict]:
     count = sum(len(pair.is_held) for pair in view.pairs)
     basis = f"{count} matches of {len(view.pairs)} pairs of {len(view.posed.images)} images"
     if len(view.pairs) < 2 or count < MIN_CROSSING:
-        return None, (), Judgement(Grade.NOT_JUDGED, "too few images with poses match each other", basis)
+        return None, (), QuestionVerdict(Verdict.NOT_JUDGED, "too few images with poses match each other", basis)
     T_world_camera = np.asarray(np.linalg.inv(view.posed.T_camera_world))
     evidence = measure_evidence(sparse, view.pairs, T_world_camera, has_camera=False, is_ordered=matches.is_ordered)
-    if evidence.unexplained > MAX_UNEXPLAINED:  # poses of other sensors need not fit within MOTION_PX of 640
+    if evidence.unexplained > MAP_LIMITS["unexplained"].unusable:  # other sensors' poses may miss MOTION_PX of 640
         coarse = view_matches(view.posed, matches, MOTION_PX / MAX_ERROR)
         shares = measure_unexplained(triangulate_view(coarse), coarse.pairs)
         evidence = replace(evidence, unexplained=find_worst_place(shares))
@@ -313,13 +270,12 @@ def _judge_path(
     reasons = tuple(reason for reason in found if reason.field not in _IGNORED)
     if search.found is not None:
         fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} after the fix"
-        return evidence, reasons, Judgement(Grade.UNUSABLE, f"a convention is wrong: {fits}", basis)
+        return evidence, reasons, QuestionVerdict(Verdict.UNUSABLE, f"a convention is wrong: {fits}", basis)
     if not reasons:
         within = f"{evidence.held_out_within:.0%} of the held-out matches are within {_format_limit(view)} px"
-        return evidence, reasons, Judgement(Grade.USABLE, within, basis)
+        return evidence, reasons, QuestionVerdict(Verdict.USABLE, within, basis)
     worst = reasons[0]
-    grade = Grade.UNUSABLE if worst.grade == MapGrade.UNUSABLE else Grade.DOUBTFUL
-    return evidence, reasons, Judgement(grade, PATH_REASONS[worst.field](evidence, matches.names), basis)
+    return evidence, reasons, QuestionVerdict(worst.grade, PATH_REASONS[worst.field](evidence, matches.names), basis)
 
 
 def _format_limit(view: VirtualView) -> str:
@@ -347,38 +303,38 @@ PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {
 """Functions of evidence and image names that describe a field of `MapEvidence` beyond its limit, by that field."""
 
 
-def _judge_camera(search: ConventionSearch, posed: PosedImages) -> Judgement:
+def _judge_camera(search: ConventionSearch, posed: PosedImages) -> QuestionVerdict:
     _, low, high = search.focal_factors
     focal_px = float(np.median(posed.K[:, 0, 0]))
     basis = f"{search.pairs} pairs of images"
-    if not np.isfinite(search.fits_focal) or search.fits_focal < 0.3:
-        return Judgement(Grade.NOT_JUDGED, "no focal length explains the matches with these poses", basis)
+    if not np.isfinite(search.fits_focal) or search.fits_focal < RESULT_LIMITS["fits_focal"].not_judged:
+        return QuestionVerdict(Verdict.NOT_JUDGED, "no focal length explains the matches with these poses", basis)
     if search.found is not None and search.found.convention.changes_camera:
-        return Judgement(Grade.UNUSABLE, search.found.what, basis)
-    if high / low > MAX_FOCAL_RANGE:
+        return QuestionVerdict(Verdict.UNUSABLE, search.found.what, basis)
+    if high / low > RESULT_LIMITS["focal_range"].not_judged:
         span = f"{low * focal_px:.0f} to {high * focal_px:.0f} px"
-        return Judgement(Grade.NOT_JUDGED, f"focal lengths from {span} fit equally in these images", basis)
+        return QuestionVerdict(Verdict.NOT_JUDGED, f"focal lengths from {span} fit equally in these images", basis)
     off = max(low - 1, 1 - high, 0.0)
     ends = " to ".join(dict.fromkeys(f"{share * focal_px:.0f}" for share in (low, high)))
     fits = f"matches fit a focal length of {ends} px; given {focal_px:.0f}"
-    if off > MAX_FOCAL_ERROR_AT_ALL:
-        return Judgement(Grade.UNUSABLE, fits, basis)
-    return Judgement(Grade.DOUBTFUL if off > MAX_FOCAL_ERROR else Grade.USABLE, fits, basis)
+    return QuestionVerdict(RESULT_LIMITS["focal_error"].judge(off), fits, basis)
 
 
-def _judge_conventions(search: ConventionSearch) -> Judgement:
+def _judge_conventions(search: ConventionSearch) -> QuestionVerdict:
     basis = f"{search.pairs} pairs of images"
     if not np.isfinite(search.fits_given):
-        return Judgement(Grade.NOT_JUDGED, "too few images move enough", basis)
+        return QuestionVerdict(Verdict.NOT_JUDGED, "too few images move enough", basis)
     if search.found is not None:
-        return Judgement(Grade.UNUSABLE, search.found.what, basis)
+        return QuestionVerdict(Verdict.UNUSABLE, search.found.what, basis)
     if search.undecided:
         reason = f"{search.fits_given:.0%} of the matches fit; as many if {search.undecided[0]}"
-        return Judgement(Grade.USABLE, reason, basis)
-    if search.fits_given < 0.3:
-        return Judgement(Grade.NOT_JUDGED, f"no convention explains the matches ({search.fits_given:.0%} fit)", basis)
-    return Judgement(
-        Grade.USABLE, f"{search.fits_given:.0%} of the matches fit as given, and no change fits more", basis
+        return QuestionVerdict(Verdict.USABLE, reason, basis)
+    if search.fits_given < RESULT_LIMITS["fits_focal"].not_judged:
+        return QuestionVerdict(
+            Verdict.NOT_JUDGED, f"no convention explains the matches ({search.fits_given:.0%} fit)", basis
+        )
+    return QuestionVerdict(
+        Verdict.USABLE, f"{search.fits_given:.0%} of the matches fit as given, and no change fits more", basis
     )
 
 
@@ -429,7 +385,7 @@ def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: Spa
         scales[name] = float(np.exp(np.median(log_ratio)))
         errors[name] = float(np.median(np.abs(log_ratio - np.median(log_ratio))))
     best = min(errors, key=lambda name: errors[name])
-    if errors["depth"] < MIN_DEPTH_GAIN * errors[best] or errors[best] > MAX_DEPTH_ERROR_AT_ALL:
+    if errors["depth"] < MIN_MEANING_GAIN * errors[best] or errors[best] > RESULT_LIMITS["depth_error"].unusable:
         best = "depth"
     return DepthMeaning(best, scales[best], errors[best], errors["depth"], len(stacked), len(found))
 
@@ -449,24 +405,21 @@ def _find_pixels(ray: Array, K: Array, distortion: Array) -> Array:
     return bent * K[(0, 1), (0, 1)] + K[:2, 2]
 
 
-def _judge_depth(meaning: DepthMeaning | None, path: Judgement) -> Judgement:
+def _judge_depth(meaning: DepthMeaning | None, path: QuestionVerdict) -> QuestionVerdict:
     if meaning is None:
-        return Judgement(Grade.NOT_JUDGED, "too few triangulated points are inside depth maps", "0 points")
+        return QuestionVerdict(Verdict.NOT_JUDGED, "too few triangulated points are inside depth maps", "0 points")
     basis = f"{meaning.points} points in {meaning.images} depth maps"
-    if path.grade == Grade.UNUSABLE:
-        return Judgement(Grade.NOT_JUDGED, "the points rest on poses that are wrong", basis)
+    if path.verdict is Verdict.UNUSABLE:
+        return QuestionVerdict(Verdict.NOT_JUDGED, "the points rest on poses that are wrong", basis)
     error = f"median error {meaning.error:.0%} up to one factor"
     if meaning.name != "depth":
         what = f"the values are {DEPTH_MEANINGS[meaning.name][0]}: {error}, {meaning.error_given:.0%} as depth"
-        return Judgement(Grade.UNUSABLE, what, basis)
-    if meaning.error > MAX_DEPTH_ERROR_AT_ALL:
-        return Judgement(Grade.UNUSABLE, error, basis)
-    if meaning.error > MAX_DEPTH_ERROR:
-        return Judgement(Grade.DOUBTFUL, error, basis)
-    if max(meaning.scale, 1 / meaning.scale) > MAX_UNIT:
-        unit = f"depth times {meaning.scale:.4g} is in the unit of the poses; {error}"
-        return Judgement(Grade.DOUBTFUL, unit, basis)
-    return Judgement(Grade.USABLE, error, basis)
+        return QuestionVerdict(Verdict.UNUSABLE, what, basis)
+    verdict = RESULT_LIMITS["depth_error"].judge(meaning.error)
+    of_unit = RESULT_LIMITS["depth_unit"].judge(meaning.scale)
+    if of_unit.is_worse_than(verdict):
+        return QuestionVerdict(of_unit, f"depth times {meaning.scale:.4g} is in the unit of the poses; {error}", basis)
+    return QuestionVerdict(verdict, error, basis)
 
 
 def fix_reconstruction(
@@ -496,7 +449,7 @@ def fix_reconstruction(
 
 
 def _changes_depth(meaning: DepthMeaning) -> bool:
-    return meaning.name != "depth" or max(meaning.scale, 1 / meaning.scale) > MAX_UNIT
+    return meaning.name != "depth" or RESULT_LIMITS["depth_unit"].judge(meaning.scale) is not Verdict.USABLE
 
 
 def _measure_rays(reconstruction: Reconstruction) -> Callable[[int, tuple[int, ...]], Array]:

@@ -73,8 +73,8 @@ CORRELATED = 3
 ENOUGH = 0.7
 """Combinations of two mistakes are tried only below this share of fitting matches."""
 
-SAMPLED, KEPT = 3, 40
-"""Combinations are scored on each SAMPLED-th match first; the KEPT best ones are scored on all."""
+SCORED_EVERY, KEPT = 3, 40
+"""Combinations are scored on each SCORED_EVERY-th match first; the KEPT best ones are scored on all."""
 
 NEARLY = 0.2
 SOFTNESSES_PX = (0.3, 0.5, 0.8, 1.2, 2.0)
@@ -90,7 +90,7 @@ SAME_DEG = 0.5
 TIE = 0.03
 """Two conventions explain equally if their shares of fitting matches differ by less."""
 
-MAX_SHIFT = 30
+MAX_LIST_SHIFT = 30
 """Largest shift of a list in images that is searched."""
 
 MAX_OFFSET_S, OFFSET_STEPS = 3.0, 60
@@ -506,7 +506,7 @@ def list_orders(scorer: _Scorer) -> list[Convention]:
         steps = np.linspace(-most, most, 2 * OFFSET_STEPS + 1)
         found += [Convention(offset_s=round(float(step), 4)) for step in steps if abs(step) > 1e-9]
     else:
-        most = min(MAX_SHIFT, len(posed.images) // 2)
+        most = min(MAX_LIST_SHIFT, len(posed.images) // 2)
         found += [Convention(order="shifted", shift=shift) for shift in range(-most, most + 1) if shift]
     names = [scorer.matches.names[index] for index in posed.images]
     if not np.array_equal(order_rows(len(names), Convention(order="by name"), names), np.arange(len(names))):
@@ -585,7 +585,7 @@ class _Shares:
 
     def add_by_sample(self, conventions: Sequence[Convention]) -> None:
         """Score part of the matches, and add those conventions that fit most of them."""
-        mean = _average(self.scorer.score(conventions, every=SAMPLED))
+        mean = _average(self.scorer.score(conventions, every=SCORED_EVERY))
         self.add([conventions[row] for row in np.argsort(-mean, kind="stable")[:KEPT]])
 
     def list_best(self, count: int) -> list[Convention]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
+from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.ros_bags import BagTopic, RosBag
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
@@ -39,7 +40,6 @@ JUDGED_EVERY_S, JUDGED_SHARE = 10.0, 0.1
 thread.
 """
 
-NOT_JUDGED = "not judged"
 
 SAMPLED_EVERY = 10
 """Distance, in frames, between frames that the verdict may sample."""
@@ -87,7 +87,7 @@ class _RunningVerdict:
 
     def __init__(self, gate: PredictionGate) -> None:
         self.gate = gate
-        self.verdict = NOT_JUDGED
+        self.verdict = str(Verdict.NOT_JUDGED)
         self._thread: threading.Thread | None = None
         self._next_s = time.monotonic() + JUDGED_EVERY_S
         self._frames = 0
@@ -106,7 +106,7 @@ class _RunningVerdict:
         try:
             self.verdict = str(self.gate.judge().verdict)
         except StadiaError as error:
-            self.verdict = f"{NOT_JUDGED} ({error.found})"
+            self.verdict = f"{Verdict.NOT_JUDGED} ({error.found})"
         spent_s = time.monotonic() - started
         self._next_s = time.monotonic() + max(JUDGED_EVERY_S, spent_s / JUDGED_SHARE)
 
@@ -262,6 +262,6 @@ def _make_status(source: LiveSource, rates: _Rates, tracker: FrameTracker, opene
         dropped=source.state.dropped,
         length=tracker.length,
         lost=tracker.lost,
-        verdict=NOT_JUDGED if opened is None else opened.verdict.verdict,
+        verdict=Verdict.NOT_JUDGED if opened is None else opened.verdict.verdict,
         problem=source.state.problem,
     )

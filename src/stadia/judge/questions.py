@@ -1,27 +1,10 @@
-"""Define the verdict on each question about a prediction: the depth, its metres, the camera trajectory, the camera."""
+"""The questions about a prediction or a result, and the verdict on one of them with its reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-
-class Verdict(StrEnum):
-    """The verdict on one question about a prediction, or on the whole prediction.
-
-    USABLE ("usable"): all checks passed.
-    NOT_JUDGED ("not judged"): the deciding check could not run.
-    DOUBTFUL ("doubtful"): a check warns.
-    UNUSABLE ("unusable"): a check found that the prediction must not be used for this question.
-    """
-
-    USABLE = "usable"
-    NOT_JUDGED = "not judged"
-    DOUBTFUL = "doubtful"
-    UNUSABLE = "unusable"
-
-
-WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
-"""The verdicts, the worst first. The overall verdict is the first one that any question has."""
+from stadia.core.verdict import Verdict
 
 
 class Question(StrEnum):

@@ -1,0 +1,220 @@
+"""The limits by which results are judged: one table for each kind of evidence.
+
+A limit has the name of the field of the evidence that it is compared with, the bounds, why the field matters, and where
+its bounds come from. Verdicts read the limits from here, and so do texts that quote them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stadia.core.verdict import Verdict, find_worst
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The values from which a result is no longer usable.
+
+    values: for each verdict, the bound beyond which a result gets it at best.
+    is_upper: whether larger values are worse; else smaller ones are.
+    is_factor: whether a value and its inverse are equally bad, as for a ratio; 1 is best.
+    """
+
+    values: Mapping[Verdict, float]
+    is_upper: bool
+    is_factor: bool = False
+
+    def measure(self, value: float) -> float:
+        """Return the number that is compared with the bounds: the value, or of a ratio the factor that is above 1."""
+        return max(value, 1 / value) if self.is_factor else value
+
+    def judge(self, value: float) -> Verdict:
+        """Return the worst verdict whose bound the value exceeds; `usable` for none, and for NaN.
+
+        Examples:
+            >>> bounds = below(doubtful=0.8, unusable=0.5)
+            >>> [str(bounds.judge(value)) for value in (0.9, 0.8, 0.6, 0.4)]
+            ['usable', 'usable', 'doubtful', 'unusable']
+            >>> str(beyond_factor(doubtful=2.0).judge(0.4))
+            'doubtful'
+        """
+        measured = self.measure(value)
+        sign = 1 if self.is_upper else -1
+        return find_worst(verdict for verdict, bound in self.values.items() if sign * measured > sign * bound)
+
+
+def above(*, doubtful: float | None = None, unusable: float | None = None, not_judged: float | None = None) -> Bounds:
+    """Return bounds above which a value makes a result doubtful, unusable or not judged."""
+    return Bounds(_select(doubtful, unusable, not_judged), is_upper=True)
+
+
+def below(*, doubtful: float | None = None, unusable: float | None = None, not_judged: float | None = None) -> Bounds:
+    """Return bounds below which a value makes a result doubtful, unusable or not judged."""
+    return Bounds(_select(doubtful, unusable, not_judged), is_upper=False)
+
+
+def beyond_factor(*, doubtful: float | None = None, unusable: float | None = None) -> Bounds:
+    """Return bounds on a ratio: beyond this factor, up or down, it makes a result doubtful or unusable."""
+    return Bounds(_select(doubtful, unusable, None), is_upper=True, is_factor=True)
+
+
+def _select(doubtful: float | None, unusable: float | None, not_judged: float | None) -> dict[Verdict, float]:
+    bounds = {Verdict.DOUBTFUL: doubtful, Verdict.UNUSABLE: unusable, Verdict.NOT_JUDGED: not_judged}
+    return {verdict: bound for verdict, bound in bounds.items() if bound is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of one measurement.
+
+    field: name of the field of the evidence.
+    bounds: the values from which a result is no longer usable.
+    reason: why a value beyond them speaks against the result.
+    source: the measurements that the bounds come from.
+    """
+
+    field: str
+    bounds: Bounds
+    reason: str
+    source: str
+
+    def judge(self, value: float) -> Verdict:
+        """Return the verdict that a measurement allows at best."""
+        return self.bounds.judge(value)
+
+    @property
+    def doubtful(self) -> float:
+        """The bound beyond which a result is doubtful at best. Raises KeyError without one."""
+        return self.bounds.values[Verdict.DOUBTFUL]
+
+    @property
+    def unusable(self) -> float:
+        """The bound beyond which a result is unusable. Raises KeyError without one."""
+        return self.bounds.values[Verdict.UNUSABLE]
+
+    @property
+    def not_judged(self) -> float:
+        """The bound beyond which the question cannot be judged. Raises KeyError without one."""
+        return self.bounds.values[Verdict.NOT_JUDGED]
+
+
+def _make_table(*limits: Limit) -> dict[str, Limit]:
+    return {limit.field: limit for limit in limits}
+
+
+_MAPS = "checked on the 40 right and 40 wrong maps of benchmarks/map_verdict.py"
+_CHOSEN = "chosen, not measured"
+
+MAP_LIMITS = _make_table(
+    Limit("placed", below(doubtful=0.5, unusable=0.1), "few frames have a pose", _MAPS),
+    Limit(
+        "held_out_within",
+        below(doubtful=0.8, unusable=0.5),
+        "matches that took no part in the map do not fit it",
+        _MAPS,
+    ),
+    Limit(
+        "covered",
+        below(unusable=0.2),
+        "too few frames have a pose to tell a path from things that move",
+        "a standing camera, a pan and a camera that follows a car have .11 to .195; a right part of a drive has .23",
+    ),
+    Limit(
+        "road_drift",
+        beyond_factor(doubtful=1.15),
+        "the lens zooms, or the scale drifts",
+        "KITTI 06 has 1.01; a lens that zooms by 1.5 on a straight drive has 1.3, and fits its matches by .4 px",
+    ),
+    Limit("kink_deg", above(doubtful=45.0), "one step of a drive turns off the direction of travel", _MAPS),
+    Limit("speed_jump", above(doubtful=12.0), "the speed changes at once", _MAPS),
+    Limit("reversing", above(unusable=0.1), "a camera that drives forward does not go back", _MAPS),
+    Limit(
+        "open_focal",
+        above(unusable=0.25),
+        "a camera that pans over one plane fits its matches as well as one that moves beside it",
+        "four pans have .6, .7 and, with an assumed focal length, 1; orbits over a table or a mat, whose maps are "
+        "right, up to .025",
+    ),
+    Limit("zoomed", above(unusable=0.9), "a zoom without motion explains the matches", _MAPS),
+    Limit(
+        "aside",
+        above(unusable=0.25),
+        "the path deviates from the direction of motion in the images",
+        "right parts of drives have 0 to .08; a part of a drive that slides sideways has .37, a cartoon .52",
+    ),
+    Limit(
+        "unexplained",
+        above(unusable=0.5),
+        "the images show another motion than the path",
+        "right maps have up to .1, and .46 with a focal length 1 % off; drives whose trajectory traffic pulls 20 to 50 "
+        "degrees aside have .62",
+    ),
+    Limit(
+        "turn_deg",
+        above(unusable=3.0),
+        "the path turns otherwise than the images",
+        "right maps of the test video walk have up to 1.5; a drive whose path points 39 degrees past its view has 3.7",
+    ),
+    Limit(
+        "contradicted",
+        above(unusable=0.4),
+        "two parts are joined wrongly",
+        "wrong joins in the test video walk have .85 to 1; right maps of it and of other videos up to .2",
+    ),
+    Limit("standing", above(unusable=0.5), "the camera stands", _MAPS),
+)
+"""Limits of the path of a map, by the fields of `map_verdict.MapEvidence`. Reasons are named in this order."""
+
+MAP_CAMERA_LIMITS = _make_table(
+    Limit("planar", above(doubtful=0.95), "one plane does not show the camera", _MAPS),
+    Limit(
+        "view_turn_deg",
+        below(doubtful=30.0),
+        "a plane that is seen from several sides shows the camera",
+        "Triggs, Autocalibration from planar scenes, ECCV 1998",
+    ),
+)
+"""Limits of the camera of a map, if the user did not give it. A camera beyond both is doubtful."""
+
+PANORAMA_LIMITS = _make_table(
+    Limit("within", below(doubtful=0.8, unusable=0.5), "held-out matches contradict the map", "as `held_out_within`"),
+    Limit("placed", below(doubtful=0.8), "few frames have a pose", _CHOSEN),
+    Limit("angle_deg", below(doubtful=2.0), "the camera hardly moved, so the depth of points is open", _CHOSEN),
+)
+"""Limits of the map of a panoramic video, by the fields of `panorama_map.PanoramaEvidence`."""
+
+_RESULTS = "checked on the results of benchmarks/check_results.py and check_conventions.py"
+
+RESULT_LIMITS = _make_table(
+    Limit(
+        "fits_focal",
+        below(not_judged=0.3),
+        "no focal length, or no convention, explains the matches with these poses",
+        _RESULTS,
+    ),
+    Limit(
+        "focal_range",
+        above(not_judged=1.5),
+        "focal lengths within this factor fit the matches equally well, so the images do not determine one",
+        _RESULTS,
+    ),
+    Limit(
+        "focal_error",
+        above(doubtful=0.05, unusable=0.1),
+        "the relative difference of the given focal length from those that fit the matches",
+        _RESULTS,
+    ),
+    Limit(
+        "depth_error",
+        above(doubtful=0.1, unusable=0.25),
+        "the median relative error of depth maps at triangulated points, up to one factor",
+        _RESULTS,
+    ),
+    Limit("depth_unit", beyond_factor(doubtful=1.1), "depth maps are in another unit than the poses", _RESULTS),
+)
+"""Limits of another program's result, by what `check_reconstruction` measures; its path has the limits of a map."""
+
+SCALE_LIMITS = _make_table(
+    Limit("deviation", above(doubtful=0.05, unusable=0.15), "the relative standard deviation of metres", _CHOSEN),
+    Limit("inliers", below(doubtful=0.5), "most measurements contradict the scale", _CHOSEN),
+)
+"""Limits of a measured scale, by the fields of `geometry.scale_fit.ScaleFit`."""

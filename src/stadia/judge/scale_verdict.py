@@ -1,0 +1,49 @@
+"""Judge a measured scale of depth by its deviation and its inliers."""
+
+from stadia.core.verdict import Verdict, find_worst
+from stadia.geometry.scale_fit import ScaleFit
+from stadia.judge.catalog import make_finding
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.limits import SCALE_LIMITS
+
+_SEVERITIES = {Verdict.DOUBTFUL: Severity.WARN, Verdict.UNUSABLE: Severity.STOP}
+
+FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
+
+FIX_OF_PHOTO = "give a second source: a measured distance, an object of known height, or LiDAR"
+
+
+def judge_scale(fit: ScaleFit) -> Verdict:
+    """Return the verdict on a fitted scale: usable, doubtful or unusable.
+
+    Examples:
+        >>> [str(judge_scale(ScaleFit(2.0, deviation, 0.1, 1.0, 9, 3))) for deviation in (0.02, 0.1, 0.3)]
+        ['usable', 'doubtful', 'unusable']
+    """
+    return find_worst(limit.judge(getattr(fit, field)) for field, limit in SCALE_LIMITS.items())
+
+
+def check_scale_verdict(
+    verdict: Verdict, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
+) -> list[Finding]:
+    """Return a finding (M38) if the measured scale of depth is doubtful or unusable, because metres depend on it.
+
+    verdict: verdict on the scale.
+    sources: sources of the scale that the message names.
+    deviation: relative standard deviation of the scale.
+    has_map: whether the input has a map of static points, so that the proposed fix is not to make one.
+    is_photo: whether the input is a single photo, so that no map can be made.
+    """
+    severity = _SEVERITIES.get(verdict)
+    if severity is None:
+        return []
+    return [
+        make_finding(
+            "M38",
+            severity,
+            f"the scale by {sources} is {verdict}, +- {deviation:.1%}",
+            f"a usable scale, +- {SCALE_LIMITS['deviation'].doubtful:.0%}",
+            fix=FIX_OF_PHOTO if is_photo else FIX_WITH_MAP if has_map else None,
+            evidence={"deviation": deviation},
+        )
+    ]

@@ -1,0 +1,78 @@
+"""One order of verdicts, and limits that are read from one table."""
+
+from dataclasses import fields
+
+import pytest
+
+from stadia.core.verdict import Verdict, find_worst
+from stadia.geometry.scale_fit import ScaleFit
+from stadia.judge import limits
+from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS, PANORAMA_LIMITS, SCALE_LIMITS, above, below
+from stadia.judge.map_verdict import MapEvidence
+from stadia.judge.questions import QuestionVerdict
+from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
+from stadia.judge.reconstructions.convention_search import ConventionSearch
+from stadia.judge.scale_verdict import judge_scale
+from stadia.sfm.panorama_map import PanoramaEvidence
+
+
+def test_the_order_hides_neither_a_fault_nor_a_missing_check() -> None:
+    assert sorted(Verdict, key=lambda verdict: verdict.rank) == ["usable", "not judged", "doubtful", "unusable"]
+    for one in Verdict:
+        assert not one.is_worse_than(one)
+        for other in Verdict:
+            assert find_worst([one, other]) in (one, other)
+            assert not find_worst([one, other]).rank < max(one.rank, other.rank)
+
+
+@pytest.mark.parametrize("question", ["path", "camera", "conventions", "depth"])
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_verdict_on_a_result_is_the_worst_of_its_questions(question: str, verdict: Verdict) -> None:
+    """A camera that is not judged next to a usable path is not a usable result."""
+    usable = QuestionVerdict(Verdict.USABLE, "")
+    questions = dict.fromkeys(("path", "camera", "conventions", "depth"), usable)
+    questions[question] = QuestionVerdict(verdict, "")
+    search = ConventionSearch(1.0, 9, None, (), (1.0, 1.0, 1.0), 1.0)
+    judged = ReconstructionVerdict(
+        **questions, search=search, evidence=None, reasons=(), images=(), pairs=(), meaning=None, count=9, notes=()
+    )
+    assert judged.grade is verdict
+
+
+@pytest.mark.parametrize(
+    ("evidence", "table"),
+    [(MapEvidence, MAP_LIMITS | MAP_CAMERA_LIMITS), (PanoramaEvidence, PANORAMA_LIMITS), (ScaleFit, SCALE_LIMITS)],
+)
+def test_a_limit_names_a_field_of_its_evidence(evidence: type, table: dict[str, limits.Limit]) -> None:
+    known = {field.name for field in fields(evidence)} | set(dir(evidence))
+    assert table.keys() <= known
+
+
+def test_every_limit_has_a_reason_a_source_and_bounds_in_order() -> None:
+    tables = [table for name, table in vars(limits).items() if name.endswith("_LIMITS")]
+    assert len(tables) >= 5
+    for limit in (limit for table in tables for limit in table.values()):
+        assert limit.reason
+        assert limit.source
+        bounds = limit.bounds.values
+        assert bounds
+        if {Verdict.DOUBTFUL, Verdict.UNUSABLE} <= bounds.keys():
+            assert (limit.doubtful < limit.unusable) is limit.bounds.is_upper
+
+
+def test_a_bound_itself_is_within_the_limit() -> None:
+    for bounds, better, worse in ((above(doubtful=1, unusable=2), -1, 1), (below(doubtful=-1, unusable=-2), 1, -1)):
+        sign = worse
+        assert bounds.judge(sign * 1) is Verdict.USABLE
+        assert bounds.judge(sign * 2) is Verdict.DOUBTFUL
+        assert bounds.judge(sign * 2.1) is Verdict.UNUSABLE
+        assert bounds.judge(better) is Verdict.USABLE
+    assert above(unusable=1).judge(float("nan")) is Verdict.USABLE
+
+
+@pytest.mark.parametrize(
+    ("deviation", "inliers", "verdict"),
+    [(0.02, 1.0, "usable"), (0.1, 1.0, "doubtful"), (0.3, 1.0, "unusable"), (0.02, 0.4, "doubtful")],
+)
+def test_a_scale_is_judged_by_deviation_and_inliers(deviation: float, inliers: float, verdict: str) -> None:
+    assert judge_scale(ScaleFit(2.0, deviation, 0.1, inliers, 9, 3)) == verdict
