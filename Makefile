@@ -23,7 +23,7 @@ help:
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a quarter of a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
-	@echo "make test-all    the same with every combination of networks, recipes and options: before a release"
+	@echo "make test-all    the same with every combination of parts, and each floor installed by itself: before a release"
 	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"
 	@echo "make docs        build the documentation site into build/site; every warning is an error"
 	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training; WALK=: of the README)"
@@ -57,8 +57,10 @@ test: $(VENV)/.installed-dev
 	wait $$lint; linted=$$?; cat $$log; \
 	exit $$((tests | linted))
 
+# The three floors are installed into environments of their own, and each runs its main command.
 test-all:
 	@$(MAKE) --no-print-directory test EXHAUSTIVE=--exhaustive
+	$(BIN)/python benchmarks/floors.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m website.build

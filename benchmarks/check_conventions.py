@@ -15,10 +15,8 @@ the mistakes were named, and how many correct files were not accused; a page of 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
 import sys
 import tempfile
 import time
@@ -28,9 +26,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from check_results import OPENGL, Scene, write_foreign
+from check_results import Scene, write_foreign
+from harness import REAL_DATA, make_parser
 from scipy.spatial.transform import Rotation
 
+from stadia.geometry.conventions import OPENGL
 from stadia.io.image_io import read_image
 from stadia.io.records.read import read_reconstruction
 from stadia.judge.reconstructions.check_reconstruction import measure_depth, replace_camera
@@ -139,12 +139,12 @@ def read_depths(files: list[Path]) -> np.ndarray:
 
 def turn_axes(scene: Scene, format: str, R: np.ndarray) -> Scene:
     """Return the scene with camera axes from which R (4, 4) leads to OpenCV's, written into the file as they are."""
-    native = OPENGL if format == "transforms.json" else np.eye(4)
+    native = OPENGL.T_axes_camera if format == "transforms.json" else np.eye(4)
     return replace(scene, T=native @ np.linalg.inv(R) @ scene.T)
 
 
 def invert(scene: Scene, format: str) -> Scene:
-    native = OPENGL if format == "transforms.json" else np.eye(4)
+    native = OPENGL.T_axes_camera if format == "transforms.json" else np.eye(4)
     return replace(scene, T=native @ np.linalg.inv(scene.T) @ native)
 
 
@@ -183,7 +183,11 @@ def make_fault(fault: str, format: str, recording: Recording, random: np.random.
         case "inverse":
             return invert(scene, format), matches, None
         case "opengl":
-            return turn_axes(scene, format, np.eye(4) if format == "transforms.json" else OPENGL), matches, None
+            return (
+                turn_axes(scene, format, np.eye(4) if format == "transforms.json" else OPENGL.T_axes_camera),
+                matches,
+                None,
+            )
         case "ned":
             return turn_axes(scene, format, NED), matches, None
         case "quaternion":
@@ -284,14 +288,14 @@ def is_cured(fixed, matches: ImageMatches, truth: Scene, fault: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="recordings")
     parser.add_argument("--work", type=Path, help="folder for cached matches")
     parser.add_argument("--every", action="store_true", help="make each mistake in each format")
     parser.add_argument("--table", type=Path, help="file for the counts by mistake and format (CSV)")
     options = parser.parse_args()
-    data = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    data = REAL_DATA
     if not data.is_dir():
         print(f"skipped: no folder {data}; set STADIA_REAL_DATA")
         sys.exit(0)

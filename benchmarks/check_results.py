@@ -10,7 +10,6 @@ place of images. A right map is judged well unless it is unusable; a wrong one o
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -19,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from harness import make_parser, write_transforms
 from map_verdict import list_right, list_wrong
 from scipy.spatial.transform import Rotation
 
 from stadia.io.records.read import read_reconstruction
 from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
 from stadia.sfm.image_matches import ImageMatches
-
-OPENGL = np.diag([1.0, -1, -1, 1])
 
 
 @dataclass
@@ -70,17 +68,8 @@ def write_colmap_binary(scene: Scene, folder: Path) -> None:
         (folder / name).unlink()
 
 
-def write_transforms(scene: Scene, path: Path) -> None:
-    width, height = scene.size
-    content = dict(zip(("k1", "k2", "p1", "p2"), map(float, scene.lens), strict=True))
-    content |= {"fl_x": scene.K[0, 0], "fl_y": scene.K[1, 1], "w": width, "h": height, "camera_model": "OPENCV"}
-    content |= {"cx": scene.K[0, 2] + 0.5, "cy": scene.K[1, 2] + 0.5}
-    poses = np.linalg.inv(scene.T) @ OPENGL
-    frames = [
-        {"file_path": f"images/{name}", "transform_matrix": T.tolist()}
-        for name, T in zip(scene.names, poses, strict=True)
-    ]
-    path.write_text(json.dumps({**content, "frames": frames}))
+def write_nerfstudio(scene: Scene, path: Path) -> None:
+    write_transforms(path, [f"images/{name}" for name in scene.names], scene.T, scene.K, scene.size, scene.lens)
 
 
 def write_tum(scene: Scene, path: Path) -> None:
@@ -113,7 +102,7 @@ def write_npz(scene: Scene, path: Path) -> None:
 WRITERS = {
     "COLMAP text": (write_colmap_text, ""),
     "COLMAP binary": (write_colmap_binary, ""),
-    "transforms.json": (write_transforms, ".json"),
+    "transforms.json": (write_nerfstudio, ".json"),
     "TUM": (write_tum, ".txt"),
     "KITTI": (write_kitti, ".txt"),
     "npz": (write_npz, ".npz"),
@@ -134,7 +123,7 @@ def write_foreign(scene: Scene, format: str, folder: Path) -> tuple[Path, str | 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--formats", nargs="*", choices=list(WRITERS), default=[*WRITERS][:1] + [*WRITERS][2:])
     parser.add_argument("--only", nargs="*", help="kinds of maps")

@@ -14,8 +14,6 @@ for each hidden protocol, and the share that was named with the length of the li
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
 import tempfile
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from harness import REAL_DATA, make_parser
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
@@ -173,11 +172,11 @@ def predict_maps(data: Path, every: int) -> list[LabeledMap]:
 
 def main() -> None:
     """Hide protocols and search them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hidden", type=int, default=30)
     parser.add_argument("--every", type=int, default=3)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--cache", type=Path, help="folder that keeps the predictions")
     given = parser.parse_args()
     chance, named, total, lengths = random.Random(given.seed), 0, 0, []

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import REAL_DATA
 from scipy.spatial.transform import Rotation
 
 from stadia.data.config import CacheConfig, CameraConfig
@@ -41,8 +41,6 @@ from stadia.sfm.sparse_map import PlacedFrame, stack_poses
 MIN_STEP = 0.02
 """Of the longest step: shorter ones are those of a camera that stands, and have no direction."""
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
 
 @dataclass
 class Clip:
@@ -56,9 +54,9 @@ class Clip:
 
 def real_clips() -> Iterator[Clip]:
     for name, path, format in (
-        ("kitti06", REAL / "kitti_odometry", "kitti_odometry"),
-        ("raw", REAL / "kitti_raw", "kitti_raw"),
-        ("kitchen", REAL / "sevenscenes" / "kitchen", "sevenscenes"),
+        ("kitti06", REAL_DATA / "kitti_odometry", "kitti_odometry"),
+        ("raw", REAL_DATA / "kitti_raw", "kitti_raw"),
+        ("kitchen", REAL_DATA / "sevenscenes" / "kitchen", "sevenscenes"),
     ):
         (recording,) = open_recordings(path, format)
         clip = from_recording(name, recording)
@@ -66,37 +64,37 @@ def real_clips() -> Iterator[Clip]:
             clip.poses = read_kitti_trajectory(next(path.rglob("lidar_odometry_cam2.txt"))).T_world_camera
         yield clip
     video = Path(tempfile.mkdtemp(), "highway.mp4")
-    video.symlink_to((REAL / "clips" / "highway.mp4").resolve())
+    video.symlink_to((REAL_DATA / "clips" / "highway.mp4").resolve())
     yield Clip("highway", video, np.array([[866, 0, 481.0], [0, 866, 269.5], [0, 0, 1]]), None)
-    (recording,) = open_recordings(REAL / "euroc" / "V1_01_easy", "euroc")
+    (recording,) = open_recordings(REAL_DATA / "euroc" / "V1_01_easy", "euroc")
     clip = from_recording("euroc", recording)
     clip.K = None  # of the raw images
     yield clip
-    poses = np.loadtxt(REAL / "walk" / "poses.txt").reshape(-1, 4, 4)
-    images = sorted((REAL / "walk" / "images").iterdir())
+    poses = np.loadtxt(REAL_DATA / "walk" / "poses.txt").reshape(-1, 4, 4)
+    images = sorted((REAL_DATA / "walk" / "images").iterdir())
     for name, every in (("walk", 1), ("walk-half", 2), ("walk-odd", 2)):
         chosen = range(int(name == "walk-odd"), len(images), every)
         yield Clip(name, link_images(name, [images[row] for row in chosen]), read_walk_K(), poses[list(chosen)])
-    images = sorted((REAL / "tum_fr2_desk" / "images").iterdir())
+    images = sorted((REAL_DATA / "tum_fr2_desk" / "images").iterdir())
     yield Clip("tum-desk", link_images("tum-desk", images), None, read_tum_poses(images))
     for name in ("static", "highway2", "robot"):
         video = Path(tempfile.mkdtemp(), f"{name}.mp4")
-        video.symlink_to((REAL / "clips" / f"{name}.mp4").resolve())
+        video.symlink_to((REAL_DATA / "clips" / f"{name}.mp4").resolve())
         yield Clip(name, video, None, None)
     random = np.random.default_rng(0).permutation(80)
-    (recording,) = open_recordings(REAL / "sevenscenes" / "kitchen", "sevenscenes")
+    (recording,) = open_recordings(REAL_DATA / "sevenscenes" / "kitchen", "sevenscenes")
     files = [file for row in random if (file := recording.file(int(row))) is not None]
     known = np.array([recording.T_world_camera(int(row)) for row in random])
     yield Clip("kitchen-shuffled", link_images("kitchen-shuffled", files), recording.camera(0).K.numpy(), known)
 
 
 def read_walk_K() -> np.ndarray:
-    return np.loadtxt(REAL / "walk" / "K.txt")
+    return np.loadtxt(REAL_DATA / "walk" / "K.txt")
 
 
 def read_tum_poses(images: list[Path]) -> np.ndarray:
     """Return the poses nearest in time to each image."""
-    rows = np.loadtxt(REAL / "trajectories" / "fr2_desk_groundtruth.txt")
+    rows = np.loadtxt(REAL_DATA / "trajectories" / "fr2_desk_groundtruth.txt")
     times = np.array([float(image.stem) for image in images])
     nearest = rows[np.abs(rows[None, :, 0] - times[:, None]).argmin(1)]
     poses = np.tile(np.eye(4), (len(images), 1, 1))

@@ -18,11 +18,9 @@ samples (STADIA_REAL_DATA, or shared/data beside the repository).
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import REAL_DATA, make_parser
 from published_networks import open_meter
 
 from stadia.core.errors import StadiaError
@@ -253,9 +252,8 @@ def print_coverage(windows: Sequence[dict[str, Any]], points: Sequence[dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--worlds", type=int, default=4, help="of RoadWorld, 24 frames each")
     parser.add_argument("--frames", type=int, default=24, help="of each world")
     parser.add_argument("--exact", action="store_true", help="RoadWorld alone, with its exact depth")

@@ -14,8 +14,6 @@ KITTI raw and KITTI odometry 06 are compared with themselves: their first half w
 
 from __future__ import annotations
 
-import argparse
-import os
 import pickle
 import time
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from harness import REAL_DATA, make_parser
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -133,11 +132,11 @@ def compare(first: Mounted, second: Mounted) -> tuple[MountChange, Array]:
 
 def main() -> None:
     """Render, measure, compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worlds", type=int, default=12)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
     everything = measure_worlds(given.seed, given.worlds, given.cache)

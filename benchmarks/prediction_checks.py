@@ -18,9 +18,7 @@ A right verdict is "usable" for a good training, and "doubtful" or "unusable" fo
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
 import sys
 from collections import Counter
@@ -39,6 +37,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 # isort: split
 from broken_trainings import TRAININGS, broken_by
+from harness import REAL_DATA, make_parser
 from real_stereo import semi_global_matching
 
 from stadia import training
@@ -316,11 +315,11 @@ def main(out: Path, real: Path, only: str, *, judge_only: bool) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder of the trainings")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     parser.add_argument("--judge", action="store_true", help="train nothing")
-    default = os.environ.get("STADIA_REAL_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
+    default = REAL_DATA
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of real samples")
     arguments = parser.parse_args()
     sys.exit(main(arguments.out, arguments.data, arguments.only, judge_only=arguments.judge))

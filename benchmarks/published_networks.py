@@ -18,7 +18,6 @@ Prints JSON. Needs the real samples (STADIA_REAL_DATA, or shared/data beside the
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -32,6 +31,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+
+from harness import REAL_DATA, make_parser
 
 from stadia.core.types import RIGHT, Camera
 from stadia.data.frame_preparation import PreparedFrame, read_frames
@@ -163,10 +164,9 @@ def compare_folder(predictions: Predictions, recording: Any) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser = make_parser(__doc__)
     parser.add_argument("what", choices=("score", "adapt", "flicker", "focal"))
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--run", type=Path, help="of `stadia adapt`")
     parser.add_argument("--roadworld", type=Path, help="folder of RoadWorld; its first recording is a video")
     arguments = parser.parse_args()

@@ -12,9 +12,7 @@ and the candidates that noise does not tell apart. Real samples are in STADIA_RE
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from harness import REAL_DATA, make_parser
 from scipy.stats import kendalltau
 
 from stadia.core.errors import StadiaError
@@ -39,7 +38,6 @@ from stadia.sfm.map_video import map_video
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SETS = {
     "kitti06": ("kitti_odometry", "kitti_odometry"),
     "raw": ("kitti_raw", "kitti_raw"),
@@ -57,7 +55,7 @@ MIN_TRUTHS = 100
 def list_sources(folder: Path) -> Iterator[tuple[str, Path, np.ndarray, Callable[[str, int], Any]]]:
     """Yield name, folder of images, K, and what reads the true depth of a frame by name and number."""
     for name, (place, format) in SETS.items():
-        (recording,) = open_recordings(REAL / place, format)
+        (recording,) = open_recordings(REAL_DATA / place, format)
 
         def read(stem: str, index: int, recording: Any = recording, is_stereo: bool = name == "kitti06") -> Any:
             if not is_stereo:
@@ -66,10 +64,10 @@ def list_sources(folder: Path) -> Iterator[tuple[str, Path, np.ndarray, Callable
             return match_pair_depth(*pair, recording.K(index), recording.T_right_left)
 
         yield name, link(folder / name, [recording.file(i) for i in range(len(recording))]), recording.K(0), read
-    images, K = sorted((REAL / "walk" / "images").iterdir()), np.loadtxt(REAL / "walk" / "K.txt")
+    images, K = sorted((REAL_DATA / "walk" / "images").iterdir()), np.loadtxt(REAL_DATA / "walk" / "K.txt")
 
     def read_walk(stem: str, index: int) -> Any:
-        file = REAL / "walk" / "depth" / f"{stem}.png"
+        file = REAL_DATA / "walk" / "depth" / f"{stem}.png"
         return np.asarray(cv2.imread(str(file), cv2.IMREAD_UNCHANGED)) / 1000.0 if file.exists() else None
 
     for name, part in (("walk1", images[:93]), ("walk2", images[93:])):
@@ -88,7 +86,9 @@ def predict(cache: Path, frames: list[Frame]) -> Mapping[str, np.ndarray]:
     """Return depth (h, w) by "NETWORK/FRAME": of `base`, of `base` for the mirrored image, and of both METER."""
     if not cache.exists():
         size, maps = frames[0].image.shape[:2], dict[str, np.ndarray]()
-        weights = {name: f"network.weights={REAL}/published_depth/meter_{name}_xxs.pt" for name in ("kitti", "nyu")}
+        weights = {
+            name: f"network.weights={REAL_DATA}/published_depth/meter_{name}_xxs.pt" for name in ("kitti", "nyu")
+        }
         settings = {"base": ("base", []), "meter-kitti": ("meter_network:Meter", [weights["kitti"]])}
         settings["meter-nyu"] = ("meter_network:Meter", [weights["nyu"], "network.size=[192,256]"])
         for name, (network, given) in settings.items():
@@ -194,7 +194,7 @@ def measure(name: str, folder: Path, K: np.ndarray, read: Callable[[str, int], A
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(PARTS))
     options = parser.parse_args()

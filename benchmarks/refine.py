@@ -11,9 +11,7 @@ similarity alignment.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 from check_conventions import DESK_LENS
+from harness import REAL_DATA, make_parser
 from scipy.spatial.transform import Rotation
 
 from stadia.data.config import CacheConfig, CameraConfig
@@ -177,13 +176,13 @@ def run_case(recording: Recording, kind: str, size: float, random: np.random.Gen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=list(EVERY), default=list(EVERY))
     parser.add_argument("--kinds", nargs="*", choices=sorted({kind for kind, _ in CASES}))
     parser.add_argument("--work", type=Path, help="folder for matches and own maps, which are kept")
     options = parser.parse_args()
-    data = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    data = REAL_DATA
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.only:

@@ -10,14 +10,13 @@ STADIA_REAL_DATA (../shared/data).
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from harness import REAL_DATA, make_parser
 
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.align import umeyama
@@ -25,20 +24,20 @@ from stadia.scale.foreign_results import ForeignResult, open_result
 from stadia.scale.positions import fit_positions
 from stadia.scale.scale_result import find_images, measure_result
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")) / "kitti_odometry"
+KITTI = REAL_DATA / "kitti_odometry"
 HEIGHT_M, NOISE_M, FRAMES = 1.65, 1.0, 51
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
-    (recording,) = open_recordings(REAL, "kitti_odometry")
+    (recording,) = open_recordings(KITTI, "kitti_odometry")
     truth = np.array([recording.T_world_camera(index) for index in range(FRAMES)])
-    path = ForeignResult(REAL, "trajectory", tuple(f"{index:06d}" for index in range(FRAMES)), truth)
+    path = ForeignResult(KITTI, "trajectory", tuple(f"{index:06d}" for index in range(FRAMES)), truth)
     results = {"path": path} | ({"model": open_result(options.model)} if options.model else {})
     for name, result in results.items():
         true_m = truth[[int(frame) for frame in result.names], :3, 3]
@@ -48,7 +47,7 @@ def main() -> None:
         T[:, :3, 3] *= float(whole) / factor  # in metres over the drawn factor
         of_points = result.points * float(whole) / factor
         drawn = replace(result, T_world_camera=T, points=of_points)
-        receipt = measure_result(drawn, [f"height={HEIGHT_M}"], find_images(drawn, REAL, {}))
+        receipt = measure_result(drawn, [f"height={HEIGHT_M}"], find_images(drawn, KITTI, {}))
         row: dict[str, object] = {"result": name, "factor": round(factor, 4)}
         row |= {"height": round(receipt.factor / factor - 1, 4), "height_deviation": round(receipt.deviation, 4)}
         fits = [

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from map import REAL
+from harness import REAL_DATA
 
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
@@ -74,10 +74,10 @@ def find(images: list[np.ndarray]) -> np.ndarray:
 
 def real() -> Iterator[tuple[str, Recording]]:
     for name, path, format, options in (
-        ("kitti06", REAL / "kitti_odometry", "kitti_odometry", {}),
-        ("kitti raw", REAL / "kitti_raw", "kitti_raw", {}),
-        ("kitchen", REAL / "sevenscenes" / "kitchen", "sevenscenes", {}),
-        ("highway", REAL / "clips" / "highway.mp4", "video", {"camera": {"focal_px": 866}}),
+        ("kitti06", REAL_DATA / "kitti_odometry", "kitti_odometry", {}),
+        ("kitti raw", REAL_DATA / "kitti_raw", "kitti_raw", {}),
+        ("kitchen", REAL_DATA / "sevenscenes" / "kitchen", "sevenscenes", {}),
+        ("highway", REAL_DATA / "clips" / "highway.mp4", "video", {"camera": {"focal_px": 866}}),
     ):
         yield name, open_recordings(path, format, **options)[0]
 

@@ -12,13 +12,13 @@ samples (STADIA_REAL_DATA, or shared/data beside the repository).
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from harness import REAL_DATA
 from numpy.typing import NDArray
 
 from stadia.io.image_files import read_rgb
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--network", default="base")
     parser.add_argument("--cache", type=Path, help="a folder that keeps the points of each clip")
     given = parser.parse_args()
-    data = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared/data"))
+    data = REAL_DATA
     network = open_network(given.network)
     print("| clip | distances | median error before | after | truth within one deviation | stated deviation |")
     print("|---|---|---|---|---|---|")

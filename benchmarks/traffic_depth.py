@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from map import REAL
+from harness import REAL_DATA
 
 from stadia.data.open_dataset import open_recordings
 from stadia.judge.depth import reduce_image
@@ -49,7 +49,7 @@ def sample_lidar(depth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def measure_pairs() -> list[MeasuredPair]:
-    (recording,) = open_recordings(REAL / "kitti_raw", "kitti_raw")
+    (recording,) = open_recordings(REAL_DATA / "kitti_raw", "kitti_raw")
     measured = []
     for index in range(0, len(recording) - max(LATER), 3):
         lidar = recording.depth_m(index)

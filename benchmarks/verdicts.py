@@ -18,7 +18,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from map import REAL, Clip, from_recording
+from harness import REAL_DATA
+from map import Clip, from_recording
 
 from stadia.core.types import DepthScale, Recording
 from stadia.data.config import CameraConfig
@@ -109,11 +110,11 @@ KINDS: dict[str, Break] = {
 
 
 def real_scenes(folder: Path) -> Iterator[Scene]:
-    (kitti06,) = open_recordings(REAL / "kitti_odometry", "kitti_odometry")
+    (kitti06,) = open_recordings(REAL_DATA / "kitti_odometry", "kitti_odometry")
     yield make_scene("kitti06", kitti06, folder, by_stereo)
-    (raw,) = open_recordings(REAL / "kitti_raw", "kitti_raw")
+    (raw,) = open_recordings(REAL_DATA / "kitti_raw", "kitti_raw")
     yield make_scene("kitti raw", raw, folder, by_file)
-    (kitchen,) = open_recordings(REAL / "sevenscenes" / "kitchen", "sevenscenes")
+    (kitchen,) = open_recordings(REAL_DATA / "sevenscenes" / "kitchen", "sevenscenes")
     yield make_scene("kitchen", kitchen, folder, by_file, is_inside=True)
 
 

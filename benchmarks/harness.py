@@ -1,0 +1,191 @@
+"""What programs of benchmarks/ and experiments/ share: arguments, worlds, commands, timing, tables, results.
+
+A program of experiments/ adds benchmarks/ to `sys.path` before it imports this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.geometry.conventions import OPENGL
+
+ROOT = Path(__file__).parents[1]
+REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
+"""Folder of the real samples."""
+
+Row = Mapping[str, object]
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that prints the docstring of a program as it is written."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+# -- Worlds ---------------------------------------------------------------------------------------
+
+
+def make_roadworld(folder: Path, *, frames: int = 5) -> Path:
+    """Render a small RoadWorld in a folder, and return the folder of its recordings."""
+    from stadia.synthetic.config import ROADWORLD_TINY
+    from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+
+    config = ROADWORLD_TINY.model_copy(update={"frames": frames})
+    return write_roadworld(config, folder / "world", workers=1).parent
+
+
+class TexturedRoom:
+    """A back wall 12 m ahead, a wall on the left and a floor, filmed on an arc by a camera that turns.
+
+    height, width: size of the images in pixels.  seed: draws the textures.
+    """
+
+    def __init__(self, height: int, width: int, seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        focal_px = 0.94 * width
+        self.size = (width, height)
+        self.K = np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
+        self.walls = []
+        for corner, across, down in (
+            ((-6, -3, 12), (12, 0, 0), (0, 6, 0)),
+            ((-6, -3, 0), (0, 0, 12), (0, 6, 0)),
+            ((-6, 3, 0), (12, 0, 0), (0, 0, 12)),
+        ):
+            noise = random.integers(0, 255, (30, 60), np.uint8)
+            texture = cv2.resize(noise, (960, 480), interpolation=cv2.INTER_CUBIC)
+            self.walls.append((np.array([corner, across, down], float), texture))
+
+    def find_pose(self, share: float) -> NDArray[np.float64]:
+        """Return T_camera_world (4, 4) after a share of the arc, from 0 to 1."""
+        angle = np.radians(40 * share - 20)
+        T = np.eye(4)
+        T[:3, :3] = cv2.Rodrigues(np.array([0, angle / 2, 0]))[0]
+        T[:3, 3] = -T[:3, :3] @ [2.5 * np.sin(angle), 0.3 * np.sin(3 * angle), 3.0 + 1.2 * share]
+        return T
+
+    def draw(self, T: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Return the image (height, width) of a camera at T = T_camera_world (4, 4)."""
+        width, height = self.size
+        image = np.zeros((height, width), np.uint8)
+        y, x = np.mgrid[:height, :width]
+        for (corner, across, down), texture in self.walls:
+            H = self.K @ np.column_stack(
+                (T[:3, :3] @ across / 960, T[:3, :3] @ down / 480, T[:3, :3] @ corner + T[:3, 3])
+            )
+            shown = cv2.warpPerspective(texture, H, (width, height), flags=cv2.INTER_AREA)
+            rays = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3) @ np.linalg.inv(H).T
+            inside = (rays[:, 2] > 0) & (rays[:, 0] > 0) & (rays[:, 1] > 0)
+            inside &= (rays[:, 0] < 960 * rays[:, 2]) & (rays[:, 1] < 480 * rays[:, 2])
+            image[inside.reshape(height, width)] = shown[inside.reshape(height, width)]
+        return image
+
+
+def write_transforms(
+    path: Path,
+    names: Sequence[str],
+    T: NDArray[np.float64],
+    K: NDArray[np.float64],
+    size: tuple[int, int],
+    lens: Sequence[float] = (0, 0, 0, 0),
+) -> None:
+    """Write a transforms.json of nerfstudio.
+
+    Args:
+        path: The file.
+        names: Path of each image.
+        T: T_camera_world (N, 4, 4).
+        K: (3, 3) in pixels.
+        size: Width and height of the images.
+        lens: k1, k2, p1, p2 of OpenCV.
+
+    """
+    content: dict[str, object] = {"camera_model": "OPENCV", "w": size[0], "h": size[1]}
+    content |= {"fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2] + 0.5, "cy": K[1, 2] + 0.5}
+    content |= dict(zip(("k1", "k2", "p1", "p2"), map(float, lens), strict=True))
+    poses = np.linalg.inv(T) @ OPENGL.T_axes_camera
+    frames = [{"file_path": name, "transform_matrix": pose.tolist()} for name, pose in zip(names, poses, strict=True)]
+    path.write_text(json.dumps({**content, "frames": frames}))
+
+
+# -- Commands and timing --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """What a command that ended well took, and what it printed."""
+
+    seconds: float
+    peak_gb: float
+    """Largest memory of one process of the command."""
+    output: str
+
+
+def run_command(*words: object, **environment: str) -> CommandRun:
+    """Run a command, and measure it.
+
+    Raises:
+        RuntimeError: The command fails. The message has its output.
+
+    """
+    line = [str(word) for word in words]
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+    )
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(line)} ended with {process.returncode}:\n{output}")
+    return CommandRun(time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9, output)
+
+
+def time_calls(*calls: Callable[[], object], rounds: int = 5) -> list[float]:
+    """Return the median seconds of each call. The calls take turns, so that other load meets all of them."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for taken, call in zip(seconds, calls, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in seconds]
+
+
+# -- Results --------------------------------------------------------------------------------------
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print rows with the same fields in columns."""
+    if not rows:
+        return
+    lines = [list(rows[0]), *([_format(row[name]) for name in rows[0]] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _format(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_results(path: Path, rows: Sequence[Row], **about: Any) -> None:
+    """Write rows as JSON, with the command line and the machine that made them."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    machine = {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+    content = {"command": command, "machine": machine, **about, "rows": [dict(row) for row in rows]}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
