@@ -44,13 +44,13 @@ from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.io.atomic_files import write_text
+from stadia.io.metrics_table import read_rows
 from stadia.judge.finding import Finding, OnStop, Severity, read_valid_findings
 from stadia.judge.recordings.preflight_runner import run_preflight
 from stadia.synthetic.config import ROADWORLD_TINY, SPLITS
 from stadia.synthetic.roadworld.roadworld_writer import render_cached_worlds, render_demo_worlds
 from stadia.training import recipes
 from stadia.training.loop.batches import TrainingPlan, ValidationScores
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import CONFIGS, RECIPES
 from stadia.training.recipes.base.build_recipe import init_recipe

@@ -30,12 +30,14 @@ from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities
 from stadia.core.types import RIGHT, Recording  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402
 from stadia.data.recordings import shrink_to_gray  # noqa: E402
+from stadia.geometry.image_features import median_flow_px  # noqa: E402
+from stadia.geometry.two_views import angle_deg, epipolar_distance_px  # noqa: E402
 from stadia.judge.finding import Finding, Severity  # noqa: E402
 from stadia.judge.recordings import scale_errors  # noqa: E402
 from stadia.judge.recordings.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402
 from stadia.judge.recordings.intrinsics_checks import compare_rotations  # noqa: E402
 from stadia.judge.recordings.preflight_runner import run_preflight  # noqa: E402
-from stadia.judge.recordings.recording_survey import RecordingSurvey, angle_deg, epipolar_distance_px, median_flow_px  # noqa: E402
+from stadia.judge.recordings.recording_survey import RecordingSurvey  # noqa: E402
 from stadia.judge.recordings.stereo_checks import compare_warps_with_plane, measure_sides  # noqa: E402
 from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402

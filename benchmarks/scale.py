@@ -90,8 +90,9 @@ def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
 def load_epoch(path: str, cache: Path, *, step_s: float = 0.0, shard_gb: float = 1.0) -> tuple[float, int]:
     """Load an epoch in batches of 4, with a pause for each as a step would take; return the time and the samples."""
     from stadia.data.config import DatasetConfig
+    from stadia.data.splits import open_split
     from stadia.training.loading.loader import Loader
-    from stadia.training.loading.samples import VideoSamples, open_split
+    from stadia.training.loading.samples import VideoSamples
 
     config = DatasetConfig(
         path=path, height=64, width=96, cache={"folder": str(cache), "shard_gb": shard_gb}, shuffle_shards=4

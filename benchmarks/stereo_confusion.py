@@ -34,11 +34,11 @@ from preflight import REAL_DATA  # noqa: E402
 
 from stadia.core.types import LEFT, RIGHT, Recording  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402
+from stadia.geometry.image_features import SiftFeatures, detect_features  # noqa: E402
 from stadia.judge.finding import Finding, Severity  # noqa: E402
 from stadia.judge.recordings import recording_survey, stereo_checks  # noqa: E402
 from stadia.judge.recordings.pose_checks import MAX_SHIFT, describe_shift  # noqa: E402
 from stadia.judge.recordings.preflight_runner import run_preflight  # noqa: E402
-from stadia.judge.recordings.recording_survey import SiftFeatures, detect_features  # noqa: E402
 from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 

@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from stadia.data.config import CacheConfig, SplitConfig
-from stadia.data.open_dataset import open_recordings, split_blocks
+from stadia.data.open_dataset import open_recordings
+from stadia.data.splits import split_blocks
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training.recipes.base.build_recipe import load_recipe
 from stadia.training.recipes.presets import preset_overrides

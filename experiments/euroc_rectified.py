@@ -32,9 +32,9 @@ from torch import Tensor
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable.view_synthesis import warp_image
+from stadia.geometry.image_features import detect_features, match_features
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_files import read_rgb
-from stadia.judge.recordings.recording_survey import detect_features, match_features
 from stadia.losses.reprojection import photometric_residual
 
 PAIRS = 10

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.judge.recordings.recording_survey import detect_features, match_features
+from stadia.geometry.image_features import detect_features, match_features
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
 FIELDS_DEG = (30, 40, 50, 60, 70, 80, 90, 100, 115)

@@ -36,15 +36,10 @@ from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.recording_scores import score_trajectory
+from stadia.geometry.image_features import detect_features, match_features
 from stadia.geometry.poses import compose, invert_pose, rotation_angle_deg
+from stadia.geometry.two_views import estimate_motion, pixel_rays, triangulate
 from stadia.io.records.trajectory import Trajectory
-from stadia.judge.recordings.recording_survey import (
-    detect_features,
-    estimate_motion,
-    match_features,
-    pixel_rays,
-    triangulate,
-)
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import PoseNet

@@ -24,8 +24,8 @@ from typing import Any
 
 import stadia.core.torchvision_operators  # noqa: F401
 from stadia import training
+from stadia.io.metrics_table import read_rows
 from stadia.training import recipes
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import RECIPES
 

@@ -21,8 +21,8 @@ from tests.test_documented_commands import NETWORK
 from tests.test_documents import ROOT, blocks, commands
 
 from stadia.cli.main import run
+from stadia.io.metrics_table import read_rows
 from stadia.io.records.trajectory import Trajectory, write_tum_trajectory
-from stadia.training.loop.callbacks import read_rows
 from website.notebooks import NOTEBOOKS, locate_notebook, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]

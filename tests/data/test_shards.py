@@ -21,9 +21,10 @@ from stadia.data.open_dataset import open_recordings, read_named_splits
 from stadia.data.recordings import FrameRange
 from stadia.data.shard_writer import shard_dataset
 from stadia.data.sharded_dataset import DamagedShardError
+from stadia.data.splits import open_split
 from stadia.io.remote_store import RemoteStore
 from stadia.training.loading.loader import AHEAD_SHARDS, Loader, PrefetchingSampler, shuffle_by_shard
-from stadia.training.loading.samples import VideoSamples, open_split
+from stadia.training.loading.samples import VideoSamples
 
 SMALL_SHARD = 64 << 10
 """Two images of the world."""

@@ -10,8 +10,8 @@ import pytest
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.data.config import DataConfig, SplitConfig
-from stadia.data.open_dataset import TrainValSplit, open_recordings, read_split_file, split_blocks
-from stadia.training.loading.samples import open_split
+from stadia.data.open_dataset import open_recordings
+from stadia.data.splits import TrainValSplit, open_split, read_split_file, split_blocks
 
 OneLine = Callable[..., None]
 

@@ -12,17 +12,11 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.data.config import CameraConfig, DatasetConfig, SourceOptions, SplitConfig
-from stadia.data.open_dataset import (
-    detect_format,
-    open_recordings,
-    read_named_splits,
-    sample_recordings,
-    split_recordings,
-    unique_recordings,
-)
+from stadia.data.open_dataset import detect_format, open_recordings, read_named_splits, sample_recordings
+from stadia.data.splits import open_split, split_recordings, unique_recordings
 from stadia.data.surveys import format_table, summarize_survey, survey_videos
 from stadia.data.video.video_list import read_entries
-from stadia.training.loading.samples import VideoSamples, open_split
+from stadia.training.loading.samples import VideoSamples
 
 OneLine = Callable[..., None]
 CAMERA = {"horizontal_fov_deg": 67.0}

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from stadia.data.open_dataset import sample_recordings
+from stadia.io.metrics_table import read_rows
 from stadia.judge.recordings.preflight_runner import run_preflight
-from stadia.training.loop.callbacks import read_rows
 
 SMALL = (
     *("data.height=64", "data.width=96", "model.network.encoder=test_efficientnet"),

@@ -247,7 +247,7 @@ def _read_nocs_meta(path: Path) -> None:
 
 
 def _read_split(path: Path) -> None:
-    from stadia.data.open_dataset import read_split_file
+    from stadia.data.splits import read_split_file
 
     read_split_file(path, [])
 
@@ -267,7 +267,7 @@ def _read_run_page(path: Path) -> None:
 
 
 def _read_metrics(path: Path) -> None:
-    from stadia.training.loop.callbacks import read_rows
+    from stadia.io.metrics_table import read_rows
 
     read_rows(path)
     _read_run_page(path)

@@ -8,7 +8,7 @@ from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallRecipe
 from tests.training.loop.test_resume import At, Crash, crash, table
 
-from stadia.training.loop.callbacks import read_rows
+from stadia.io.metrics_table import read_rows
 from stadia.training.loop.checkpoint import Checkpoint, load_weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which ben
 
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.geometry.image_features import FeatureMatches, SiftFeatures, match_features
 from stadia.judge.recordings import recording_survey
-from stadia.judge.recordings.recording_survey import FeatureMatches, SiftFeatures, match_features
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

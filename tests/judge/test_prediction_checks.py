@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import stadia.judge.depth.pair_measurements as pair_measurements
 from stadia.core.verdict import Verdict
+from stadia.geometry.image_features import FeatureMatches
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.judge.catalog import CATALOG, make_finding
 from stadia.judge.depth import (
@@ -27,7 +28,6 @@ from stadia.judge.depth import (
 from stadia.judge.depth.prediction_verdict import FALSE_ALARMS
 from stadia.judge.finding import Severity, write_findings
 from stadia.judge.questions import Question
-from stadia.judge.recordings.recording_survey import FeatureMatches
 
 HEIGHT, WIDTH, FOCAL = 96, 320, 260.0
 K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])

@@ -7,12 +7,14 @@ import pytest
 from stadia.core.verdict import Verdict, find_worst
 from stadia.geometry.scale_fit import ScaleFit
 from stadia.judge import limits
+from stadia.judge.depth.training_record import RECIPE_TERMS
 from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS, PANORAMA_LIMITS, SCALE_LIMITS, above, below
 from stadia.judge.map_verdict import MapEvidence
 from stadia.judge.questions import QuestionVerdict
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
 from stadia.judge.reconstructions.convention_search import ConventionSearch
 from stadia.judge.scale_verdict import judge_scale
+from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.sfm.panorama_map import PanoramaEvidence
 
 
@@ -76,3 +78,8 @@ def test_a_bound_itself_is_within_the_limit() -> None:
 )
 def test_a_scale_is_judged_by_deviation_and_inliers(deviation: float, inliers: float, verdict: str) -> None:
     assert judge_scale(ScaleFit(2.0, deviation, 0.1, inliers, 9, 3)) == verdict
+
+
+def test_terms_of_supervised_depth_are_known_to_the_verdict() -> None:
+    """The table of losses needs PyTorch, so the verdict lists their names again."""
+    assert {*RECIPE_TERMS["supervised"]} == {*SPARSE_DEPTH_LOSSES, "teacher"}

@@ -170,7 +170,7 @@ def _advise_again(out: Path) -> Iterator[None]:
 
 
 def _is_batch(source: Path, out: Path, workers: int | None) -> bool:
-    from stadia.predict.inputs import is_image_file
+    from stadia.data.video.input_camera import is_image_file
 
     if not is_image_file(source):
         from stadia.data.video.video_list import VideoList

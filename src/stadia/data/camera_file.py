@@ -14,6 +14,7 @@ from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens
 from stadia.data.lens_distortion import RADTAN, DistortedCamera, fit_camera, make_undistortion, order_frames, turn_lens
+from stadia.data.video.input_camera import find_field_of_view
 from stadia.data.video.video_camera import (
     camera_file_names,
     find_phone_fov_deg,
@@ -27,7 +28,6 @@ from stadia.io.image_files import IMAGE_SUFFIXES, list_images
 from stadia.io.input_files import check_path_exists, expand_home, read_json
 from stadia.io.output_files import check_replaceable
 from stadia.io.video_decoding import VIDEO_SUFFIXES
-from stadia.predict.inputs import find_field_of_view
 
 FORMAT = "stadia-camera"
 WIDE_IMAGES = "note: for images wider than 3:2, a 35 mm equivalent is exact to 5 % only"

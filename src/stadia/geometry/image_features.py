@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -131,3 +132,113 @@ def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after
     if good.sum() < MIN_TRACKED_CORNERS:
         return float("inf")
     return float(np.median(np.linalg.norm(tracked - points, axis=2)[good])) / before.shape[1]
+
+
+MIN_SIFT_WIDTH = 640  # narrower images are enlarged before detection, since SIFT finds little in them
+
+MAX_SIFT_WIDTH = 1280  # wider images are reduced before detection, which is slow
+
+MAX_SIFT_FEATURES = 1500
+
+MAX_DESCRIPTOR_RATIO = 0.8  # distance of the nearest descriptor over the second nearest (Lowe, IJCV 2004, 7.1)
+
+MIN_FLOW_CORNERS = 10  # corners that optical flow needs
+
+
+@dataclass(frozen=True, slots=True)
+class SiftFeatures:
+    """SIFT features of an image.
+
+    pixels: (N, 2) float64, x and y.
+    descriptors: (N, 128) float32.
+    """
+
+    pixels: NDArray[np.float64]
+    descriptors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMatches:
+    """Matches between the features of two images.
+
+    first_index: (M,) rows of the first image's features.
+    first_px, second_px: (M, 2) float64.
+    """
+
+    first_index: NDArray[np.intp]
+    first_px: NDArray[np.float64]
+    second_px: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.first_index)
+
+    def select(self, chosen: NDArray[np.bool_]) -> "FeatureMatches":
+        """Return the chosen matches.
+
+        chosen: (N,) bool.
+        """
+        return FeatureMatches(self.first_index[chosen], self.first_px[chosen], self.second_px[chosen])
+
+    @property
+    def displacement_px(self) -> float:
+        """Median displacement from first to second; 0 without matches."""
+        return float(np.median(np.linalg.norm(self.second_px - self.first_px, axis=1))) if len(self) else 0.0
+
+
+def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) RGB to (H, W)."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+@cache
+def _sift() -> cv2.SIFT:
+    # Without the precise upscale, OpenCV's keypoints are a quarter of a pixel too far right and down.
+    return cv2.SIFT.create(nfeatures=MAX_SIFT_FEATURES, enable_precise_upscale=True)
+
+
+def detect_features(image: NDArray[np.uint8], ignored: NDArray[np.bool_] | None = None) -> SiftFeatures:
+    """Return SIFT features of an image, (H, W, 3) uint8 RGB, outside the ignored region (H, W)."""
+    height, width = image.shape[:2]
+    scale = float(np.clip(width, MIN_SIFT_WIDTH, MAX_SIFT_WIDTH) / width)
+    gray_image = gray(image)
+    if scale != 1:
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        gray_image = cv2.resize(gray_image, None, fx=scale, fy=scale, interpolation=method)
+    keypoints, descriptors = _sift().detectAndCompute(gray_image, None)
+    if descriptors is None:
+        return SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
+    scales = np.array([gray_image.shape[1] / width, gray_image.shape[0] / height])
+    pixels = (np.array([point.pt for point in keypoints], dtype=np.float64) + 0.5) / scales - 0.5
+    if ignored is None:
+        return SiftFeatures(pixels, descriptors)
+    column, row = pixels.round().astype(int).clip(0, (width - 1, height - 1)).T
+    used = ~ignored[row, column]
+    return SiftFeatures(pixels[used], descriptors[used])
+
+
+def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
+    """Return mutual nearest neighbors that pass the ratio test."""
+    if min(len(first.pixels), len(second.pixels)) < 2:
+        return FeatureMatches(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros((0, 2)))
+    a, b = first.descriptors, second.descriptors  # whole numbers up to 255: float32 has their products exactly
+    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+    rows = np.arange(len(a))
+    partners = squared.argmin(axis=1)
+    nearest = squared[rows, partners]
+    squared[rows, partners] = np.inf
+    by_distance = np.flatnonzero(nearest < MAX_DESCRIPTOR_RATIO**2 * squared.min(axis=1))
+    by_distance = by_distance[np.argsort(nearest[by_distance], kind="stable")]
+    # If two features have one partner, the nearer one is kept.
+    _, nearest_of_each = np.unique(partners[by_distance], return_index=True)
+    kept = np.sort(by_distance[nearest_of_each])
+    return FeatureMatches(kept, first.pixels[kept], second.pixels[partners[kept]])
+
+
+def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
+    """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners."""
+    corners = cv2.goodFeaturesToTrack(before, maxCorners=200, qualityLevel=0.01, minDistance=5)
+    if corners is None or len(corners) < MIN_FLOW_CORNERS:
+        return None
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15), maxLevel=3)
+    displacements = np.linalg.norm((moved - corners)[:, 0], axis=1)[found.ravel() > 0]
+    return float(np.median(displacements)) if len(displacements) >= MIN_FLOW_CORNERS else None

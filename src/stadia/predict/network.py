@@ -22,6 +22,7 @@ from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
+from stadia.data.video.input_camera import is_own_video
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import check_K
 from stadia.io.input_files import check_input_file, expand_home, read_json
@@ -36,7 +37,6 @@ from stadia.predict.inputs import (
     PredictionInput,
     add_training_options,
     describe_panorama,
-    is_own_video,
     make_image_input,
     read_input_size,
 )

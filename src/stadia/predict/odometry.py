@@ -11,6 +11,7 @@ import torch
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.data.frame_preparation import Frame, frame_name
+from stadia.data.video.input_camera import is_own_video
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.point_clouds import PlyWriter
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
@@ -27,7 +28,7 @@ from stadia.io.records.trajectory import (
 from stadia.io.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
 from stadia.judge.questions import Question
 from stadia.metrics.trajectory_metrics import path_length_m
-from stadia.predict.inputs import PredictionInput, is_own_video
+from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size
 from stadia.predict.receipt import ScaleReceipt

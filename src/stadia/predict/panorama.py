@@ -15,12 +15,13 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import TrackProgress
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.data.video.input_camera import InputCamera
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.cameras import CropWindow, Intrinsics
 from stadia.geometry.dual_fisheye import find_dual_fisheye, is_dual_fisheye
 from stadia.geometry.panorama import JoinedViews, View, join_views, make_rays, make_views
 from stadia.io.image_files import read_rgb
-from stadia.predict.inputs import InputCamera, PredictionInput
+from stadia.predict.inputs import PredictionInput
 from stadia.predict.options import PredictOptions, refuse_unused
 from stadia.predict.run import Session
 

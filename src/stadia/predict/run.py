@@ -20,6 +20,7 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, Listener, PredictedFrame
+from stadia.data.video.input_camera import is_image_file, is_own_video
 from stadia.data.video.video_camera import find_kept_scale
 from stadia.data.video.video_map import find_map, find_map_geometry
 from stadia.evaluation.plots.videos import (
@@ -37,7 +38,7 @@ from stadia.io.input_files import expand_home, safe_join
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING
 from stadia.judge.questions import Question, QuestionVerdict
 from stadia.networks import DEFAULT_NETWORK
-from stadia.predict.inputs import PredictionInput, is_image_file, is_own_video, open_inputs
+from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import PredictOptions, refuse_unused
 from stadia.predict.verdict import PredictionGate, find_judging_map, judge_path_by_map, record_worse_verdict
 from stadia.training.recipes.base.training_overlap import TrainedInput

@@ -45,14 +45,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Predictor, Recording, name_ground_truth
 from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.data.height_priors import RoadConfig
-from stadia.data.open_dataset import (
-    detect_format,
-    find_held_out_split,
-    frame_indices,
-    open_recordings,
-    read_frame_list,
-    unique_recordings,
-)
+from stadia.data.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.data.splits import frame_indices, read_frame_list, unique_recordings
 from stadia.evaluation import protocols
 from stadia.evaluation.depth_score import score_mean_depth
 from stadia.evaluation.plots.colormaps import to_uint8

@@ -16,12 +16,13 @@ from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale, Predictor
 from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
-from stadia.data.open_dataset import frame_indices, unique_recordings
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
+from stadia.data.splits import frame_indices, unique_recordings
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
+from stadia.geometry.image_features import median_flow_px
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RunFacts, find_run_facts
 from stadia.judge.catalog import VERDICT_CODES
@@ -37,7 +38,6 @@ from stadia.judge.depth import (
 from stadia.judge.depth.prediction_verdict import MAX_FRAMES_APART, FocalEstimate
 from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.judge.questions import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED, Question, QuestionVerdict
-from stadia.judge.recordings.recording_survey import median_flow_px
 from stadia.training.loop.checkpoint import Checkpoint, read_steps
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.config import NETWORK_RECIPE

@@ -20,8 +20,8 @@ from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.lens_distortion import RADTAN, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.cameras import Intrinsics
+from stadia.geometry.image_features import detect_features, gray, match_features
 from stadia.io.video_decoding import estimate_frame_count, open_video_file, stream_selected, stream_video
-from stadia.judge.recordings.recording_survey import detect_features, gray, match_features
 
 Array = NDArray[np.float64]
 

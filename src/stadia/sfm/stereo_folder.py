@@ -32,7 +32,7 @@ from stadia.io.video_decoding import (
     stream_selected,
     stream_video,
 )
-from stadia.judge.recordings.scale_errors import suggest_baseline_units
+from stadia.judge.plausible_lengths import suggest_baseline_units
 
 MAX_ROTATION = 1e-3
 """Largest entry of R - I for the rotation R between two cameras that count as rectified."""

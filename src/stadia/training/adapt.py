@@ -16,6 +16,7 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor, TrackProgress, no_progress
+from stadia.data.video.input_camera import is_own_video
 from stadia.data.video.video_map import check_usable, find_map
 from stadia.differentiable.view_synthesis import from_field_of_view
 from stadia.io.atomic_files import write_json
@@ -30,7 +31,7 @@ from stadia.predict.adapt_time import (
     estimate_least_minutes,
     estimate_step_s,
 )
-from stadia.predict.inputs import is_own_video, open_inputs
+from stadia.predict.inputs import open_inputs
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import parse_source_options
 from stadia.sfm.describe_map import describe_map

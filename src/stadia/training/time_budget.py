@@ -17,8 +17,8 @@ from stadia.core.errors import ConfigError
 from stadia.core.memory import available_memory_bytes
 from stadia.core.terminal import Terminal, announce_step
 from stadia.data.config import STRIDE
+from stadia.data.video.input_camera import is_own_video
 from stadia.data.video.video_camera import read_picture_size
-from stadia.predict.inputs import is_own_video
 from stadia.training.loading.loader import MixtureLoader
 from stadia.training.loop.batches import batch_sizes
 from stadia.training.loop.config import CHECK_SECONDS, TrainingConfig

@@ -20,11 +20,11 @@ from stadia.core.signals import discard_if_interrupted
 from stadia.core.terminal import StopSignals, Terminal, announce_step
 from stadia.core.types import Batch
 from stadia.data.config import DataConfig
+from stadia.data.video.input_camera import choose_input_camera, is_own_video
 from stadia.data.video.video_camera import read_image_size, read_user_intrinsics
 from stadia.io.input_files import expand_home
 from stadia.judge.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_not_checked
 from stadia.judge.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
-from stadia.predict.inputs import choose_input_camera, is_own_video
 from stadia.predict.tasks import score_validation
 from stadia.training.keep import keep_better_start
 from stadia.training.loop.batches import StagedBatches, TrainingPlan, scale_batch_size, select_device

@@ -18,6 +18,7 @@ from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
+from stadia.data.video.input_camera import ASSUMED_FOV_DEG, InputCamera
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
@@ -30,7 +31,7 @@ from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.io.image_io import write_image
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.describe import UNFAMILIAR
-from stadia.predict.inputs import ASSUMED_FOV_DEG, InputCamera, PredictionInput
+from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.receipt import ScaleReceipt

@@ -9,16 +9,12 @@ import pytest
 from mutations.all_mutations import roadworld
 from mutations.mutated_recording import Turning
 
+from stadia.geometry.image_features import FeatureMatches
+from stadia.geometry.two_views import estimate_motion, parallax_px, rotation_residuals_px
 from stadia.judge.catalog import NotChecked
 from stadia.judge.finding import Severity
 from stadia.judge.recordings.pose_checks import check_parallax, estimate_rotation, find_rotation
-from stadia.judge.recordings.recording_survey import (
-    FeatureMatches,
-    RecordingSurvey,
-    estimate_motion,
-    parallax_px,
-    rotation_residuals_px,
-)
+from stadia.judge.recordings.recording_survey import RecordingSurvey
 
 K = np.array([[185.0, 0, 159.5], [0, 185, 47.5], [0, 0, 1]])
 

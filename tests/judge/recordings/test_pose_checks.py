@@ -11,11 +11,11 @@ import pytest
 from stadia.core.types import Camera, Recording
 from stadia.differentiable.view_synthesis import intrinsics
 from stadia.geometry.conventions import describe_axes, list_axes
+from stadia.geometry.two_views import TwoViewMotion, estimate_motion, pixel_rays
 from stadia.judge.catalog import NotChecked
 from stadia.judge.finding import Severity
 from stadia.judge.recordings import pose_checks
 from stadia.judge.recordings.preflight_runner import run_preflight
-from stadia.judge.recordings.recording_survey import TwoViewMotion, estimate_motion, pixel_rays
 
 
 def drive(frames: int = 12) -> list[np.ndarray]:

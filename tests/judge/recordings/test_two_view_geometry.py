@@ -4,24 +4,19 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.judge.recordings.recording_survey import (
-    RATIO,
+from stadia.geometry.image_features import MAX_DESCRIPTOR_RATIO, detect_features, gray, match_features
+from stadia.geometry.two_views import (
     angle_deg,
-    compute_gray_residual,
-    detect_features,
     epipolar_distance_px,
     estimate_metric_motion,
     estimate_motion,
-    gray,
-    match_features,
     pixel_rays,
-    plane_sweep,
     rotation_vector_deg,
-    sample_depth,
     triangulate,
     triangulate_inverse_depth,
-    warp_identity_ratio,
 )
+from stadia.judge.recordings.image_residuals import compute_gray_residual, plane_sweep, warp_identity_ratio
+from stadia.judge.recordings.recording_survey import sample_depth
 
 K = np.array([[300.0, 0, 160], [0, 290.0, 90], [0, 0, 1]])
 HEIGHT, WIDTH = 180, 320
@@ -120,7 +115,7 @@ def test_matches_are_those_of_opencv() -> None:
     blurred = cv2.GaussianBlur(image, None, 1.5)  # some features are no longer those of one point
     first, second = map(detect_features, (image, blurred))
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
-    good = [best for best, other in pairs if best.distance < RATIO * other.distance]
+    good = [best for best, other in pairs if best.distance < MAX_DESCRIPTOR_RATIO * other.distance]
     best = {m.trainIdx: m for m in sorted(good, key=lambda m: -m.distance)}
     rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best.values()))
     assert len(pairs) > 1.2 * len(good) > 1.2 * len(rows) > 36

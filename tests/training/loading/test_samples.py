@@ -17,8 +17,9 @@ from stadia.core.types import LEFT, Batch, Camera, Recording
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import CroppedRecording, crop_recording
+from stadia.data.splits import open_split
 from stadia.differentiable.view_synthesis import backproject, intrinsics, synthesize_views
-from stadia.training.loading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
+from stadia.training.loading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 
 OneLine = Callable[..., None]
 CACHE = CacheConfig()

@@ -7,7 +7,8 @@ import torch
 from tests.training.loop import small_recipe
 from torch import nn
 
-from stadia.training.loop.callbacks import group_layers, read_rows, sample_distributions
+from stadia.io.metrics_table import read_rows
+from stadia.training.loop.callbacks import group_layers, sample_distributions
 
 
 def test_groups_are_stages_parts_and_heads() -> None:

@@ -8,9 +8,9 @@ from tests.refusals import refuses
 from tests.training.loop.small_recipe import SmallConfig, SmallRecipe, train
 
 from stadia.core.errors import ConfigError
+from stadia.io.metrics_table import read_rows
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.loop import Callback, TrainingLoop
 
 FINISH = {"at": 0.5, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.5}}

@@ -18,9 +18,9 @@ from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
+from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.batches import TrainingPlan
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
 from stadia.training.loop.config import ScheduleConfig, TrainingConfig
 from stadia.training.loop.fit import fit

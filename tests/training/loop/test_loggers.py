@@ -10,7 +10,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import RunError
 from stadia.io.image_io import compose_image_sheet
-from stadia.training.loop.callbacks import CsvLogger, TensorBoardLogger, WandbLogger, read_rows
+from stadia.io.metrics_table import read_rows
+from stadia.training.loop.callbacks import CsvLogger, TensorBoardLogger, WandbLogger
 from stadia.training.loop.run_folder import Run
 
 

@@ -18,10 +18,10 @@ from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
+from stadia.io.metrics_table import read_rows
 from stadia.training.loop import fit as fit_module
 from stadia.training.loop import recipe as recipe_module
 from stadia.training.loop.batches import BatchStream, TrainingPlan
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.recipe import compute_lr_factor, group_parameters

@@ -11,8 +11,8 @@ from tests.training.loop.small_recipe import SmallRecipe
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
+from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport, find_loss_errors
-from stadia.training.loop.callbacks import read_rows
 
 
 def test_term_below_its_minimum_is_reported_with_both_numbers() -> None:

@@ -8,7 +8,8 @@ from tests.training.loop import small_recipe
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
-from stadia.training.loop.callbacks import OutputGradients, read_rows
+from stadia.io.metrics_table import read_rows
+from stadia.training.loop.callbacks import OutputGradients
 
 NAMES = ("-1", "stereo")
 

@@ -13,8 +13,8 @@ from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 from torch import Tensor, nn
 
 from stadia.core.types import Batch
+from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
 from stadia.training.loop.run_folder import Run

@@ -26,8 +26,8 @@ from tests.training.loop import small_recipe
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.core.terminal import Terminal
 from stadia.io import atomic_files as files
+from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import Status
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.fit import Interrupted
 from stadia.training.loop.loop import Callback, TrainingLoop

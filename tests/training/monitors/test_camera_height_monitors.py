@@ -7,9 +7,10 @@ import math
 import pytest
 from mutations.masks import MUTATIONS, check_masks_of, drive
 
+from stadia.judge.depth.training_rules import HEIGHT_RULES, Rule, rename_base_values
 from stadia.judge.finding import Finding, Severity
-from stadia.training.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule, rename_base_values
-from stadia.training.monitors.training_monitor import HEIGHT_RULES, CameraHeightMonitor, check_drift, check_epoch
+from stadia.training.monitors.persistence import FROM_STEP, ROWS, PersistentRule
+from stadia.training.monitors.training_monitor import CameraHeightMonitor, check_drift, check_epoch
 from stadia.training.recipes.metric.camera_heights import EpochEstimate
 
 

@@ -16,6 +16,7 @@ from mutations.training_logs import DIED, LogRows, SigmaRow
 
 import stadia
 from stadia.core.types import Prediction
+from stadia.judge.depth.training_rules import GEOMETRY_RULES, Rule, rename_base_values
 from stadia.judge.finding import Finding
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.networks.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
@@ -34,17 +35,8 @@ from stadia.training.monitors.optimization_monitors import (
     ScoreRangeMonitor,
     WeightChangeMonitor,
 )
-from stadia.training.monitors.persistence import (
-    FROM_STEP,
-    ROWS,
-    PersistentPartRule,
-    PersistentRule,
-    Rule,
-    ValidationRule,
-    rename_base_values,
-)
+from stadia.training.monitors.persistence import FROM_STEP, ROWS, PersistentPartRule, PersistentRule, ValidationRule
 from stadia.training.monitors.training_monitor import (
-    GEOMETRY_RULES,
     LOG_SIGMA_BOUNDS,
     ConstantUncertaintyMonitor,
     DepthScaleMonitor,

@@ -17,7 +17,8 @@ from stadia import training
 from stadia.core.config import diff_mappings
 from stadia.core.errors import RunError
 from stadia.core.types import Recording
-from stadia.data.open_dataset import all_frames, open_recordings
+from stadia.data.open_dataset import open_recordings
+from stadia.data.splits import all_frames
 from stadia.io.run_facts import match_facts
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.world.backgrounds import describe_background_depth, open_backgrounds

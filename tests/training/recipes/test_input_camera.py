@@ -17,17 +17,12 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.data.config import CameraConfig
+from stadia.data.video.input_camera import ASSUMED_FOV_DEG, choose_input_camera
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import find_map_folder
 from stadia.io.image_files import read_rgb, read_upright_size
 from stadia.io.video_decoding import hash_source
-from stadia.predict.inputs import (
-    ASSUMED_FOV_DEG,
-    PredictionInput,
-    add_training_options,
-    choose_input_camera,
-    open_inputs,
-)
+from stadia.predict.inputs import PredictionInput, add_training_options, open_inputs
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes import configure
 from stadia.training.workflow import choose_cameras

@@ -11,13 +11,13 @@ from torch import nn
 from stadia import report
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch, Inputs, Targets
+from stadia.io.metrics_table import read_rows
 from stadia.judge.depth import TrainingRecord
 from stadia.judge.finding import read_valid_findings
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.report.run_comparison import compare_runs, write_comparison
 from stadia.report.run_files import read_run
 from stadia.training import recipes, workflow
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe

@@ -10,8 +10,8 @@ from tests.refusals import refuses
 
 from stadia import training as launch
 from stadia.core.errors import ConfigError
+from stadia.io.metrics_table import read_rows
 from stadia.training import recipes
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes.base.config import RecipeConfig
 from stadia.training.recipes.selfsup.config import SelfsupConfig

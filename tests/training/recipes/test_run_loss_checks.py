@@ -9,9 +9,9 @@ from tests.refusals import refuses
 from stadia import training
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
+from stadia.io.metrics_table import read_rows
 from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_findings
 from stadia.training import workflow
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.run_folder import Run
 from stadia.training.loss_checks.video_cases import make_video_case

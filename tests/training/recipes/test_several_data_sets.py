@@ -16,9 +16,9 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale
 from stadia.data.open_dataset import open_recordings
+from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import RecipeFacts
 from stadia.training import workflow
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import MultiVideoData, open_video
 from stadia.training.recipes.selfsup.config import SelfsupConfig

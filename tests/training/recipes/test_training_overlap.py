@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from stadia.core.config import resolve_config
-from stadia.data.open_dataset import frame_indices, open_recordings
+from stadia.data.open_dataset import open_recordings
+from stadia.data.splits import frame_indices
 from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts

@@ -14,10 +14,10 @@ from stadia import report, training
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, RunError
 from stadia.core.types import DepthScale
+from stadia.data.splits import open_split
 from stadia.io.atomic_files import write_json
 from stadia.judge.finding import Finding, Severity, Stage, read_valid_findings, write_findings
 from stadia.training import recipes, workflow
-from stadia.training.loading.samples import open_split
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base import build_recipe, video_data

@@ -12,14 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.judge.recordings.recording_survey import (
-    TwoViewMotion,
-    detect_features,
-    epipolar_distance_px,
-    estimate_motion,
-    match_features,
-    pixel_rays,
-)
+from stadia.geometry.image_features import detect_features, match_features
+from stadia.geometry.two_views import TwoViewMotion, epipolar_distance_px, estimate_motion, pixel_rays
 
 Array = NDArray[np.float64]
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stadia.core.errors import DataError
+from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import JudgedTraining, find_run_facts
+from stadia.judge.depth.training_rules import GEOMETRY_RULES, HEIGHT_RULES, MAX_UPDATE_RATIO, rename_base_values
 from stadia.judge.finding import Finding, Severity, Stage, read_valid_findings
-from stadia.losses import SPARSE_DEPTH_LOSSES
 
 LEARNING_CODES = {  # the network learns little or nothing
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
@@ -31,7 +32,7 @@ PHOTOMETRIC_TERMS = (
 RECIPE_TERMS = {  # Each term is logged as `train/term/NAME`; other terms come from the user's class.
     "selfsup": PHOTOMETRIC_TERMS,
     "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
-    "supervised": (*SPARSE_DEPTH_LOSSES, "teacher"),
+    "supervised": ("silog_per_image", "silog_pooled", "affine_invariant", "gradient_matching", "log_l1", "teacher"),
 }
 
 TERM = "train/term/"
@@ -151,9 +152,6 @@ def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[s
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:
-    from stadia.training.loop.callbacks import read_rows  # imports torch
-    from stadia.training.monitors.persistence import rename_base_values
-
     try:
         rows = read_rows(path) if path.is_file() else []
     except DataError:
@@ -196,9 +194,6 @@ def _read_data_causes(path: Path) -> tuple[Finding, ...]:
 
 def _still_holds(code: str, rows: list[dict[str, float]]) -> bool:
     """Return whether the value of a finding is still bad in the last rows; True if it is not logged."""
-    from stadia.training.monitors.optimization_monitors import MAX_UPDATE_RATIO  # imports torch
-    from stadia.training.monitors.training_monitor import GEOMETRY_RULES, HEIGHT_RULES
-
     if code == "T02":
         last = _last_median(rows, "train/update_ratio")
         return last is None or last > MAX_UPDATE_RATIO

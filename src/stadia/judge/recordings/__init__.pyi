@@ -9,11 +9,6 @@ from .preflight_runner import make_unreadable_finding as make_unreadable_finding
 from .preflight_runner import run_preflight as run_preflight
 from .recording_survey import Array as Array
 from .recording_survey import RecordingSurvey as RecordingSurvey
-from .recording_survey import TwoViewMotion as TwoViewMotion
-from .recording_survey import detect_features as detect_features
-from .recording_survey import epipolar_distance_px as epipolar_distance_px
-from .recording_survey import match_features as match_features
-from .recording_survey import triangulate_inverse_depth as triangulate_inverse_depth
 from .scale_errors import LengthSource as LengthSource
 from .scale_errors import ScaleComparison as ScaleComparison
 

@@ -15,14 +15,14 @@ from stadia.data.config import CameraConfig, DataConfig, DatasetConfig, SourceOp
 from stadia.data.ignored_regions import name_mask
 from stadia.data.open_dataset import open_recordings, read_named_splits, sample_recordings
 from stadia.data.recordings import RecordingView, crop_recording
+from stadia.data.splits import open_split
+from stadia.data.video.input_camera import choose_input_camera, is_own_video
 from stadia.data.video.static_parts import find_static_parts
 from stadia.data.video.video_files import ImageSegment, VideoSegment
 from stadia.io.atomic_files import open_atomic
 from stadia.io.input_files import expand_home
 from stadia.judge.recordings.frame_checks import draw_ignored_regions
 from stadia.judge.recordings.preflight_runner import SplitFrames
-from stadia.predict.inputs import choose_input_camera, is_own_video
-from stadia.training.loading.samples import open_split
 
 CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "splits")
 """Names of the checks that need no camera, or give the same result for any plausible one."""

@@ -15,18 +15,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.types import LEFT, RIGHT, Camera, Recording
 from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
+from stadia.geometry.image_features import gray, median_flow_px
+from stadia.geometry.two_views import pixel_rays
 from stadia.io.image_files import read_image_header
 from stadia.io.image_io import compose_image_sheet, read_image
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
-from stadia.judge.recordings.recording_survey import (
-    Array,
-    RecordingSurvey,
-    gray,
-    median_flow_px,
-    pixel_rays,
-    plane_sweep,
-)
+from stadia.judge.recordings.image_residuals import plane_sweep
+from stadia.judge.recordings.recording_survey import Array, RecordingSurvey
 
 SAME_SHAPE = 0.02  # relative difference of the aspect ratios of one image at two sizes
 MAX_FRAMES = 120  # frames of a recording that are read

@@ -9,15 +9,10 @@ import numpy as np
 
 from stadia.core.types import Camera
 from stadia.geometry.cameras import resize_K
+from stadia.geometry.two_views import epipolar_distance_px, rotation_deg, rotation_vector_deg
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
-from stadia.judge.recordings.recording_survey import (
-    Array,
-    RecordingSurvey,
-    epipolar_distance_px,
-    rotation_deg,
-    rotation_vector_deg,
-)
+from stadia.judge.recordings.recording_survey import Array, RecordingSurvey
 
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
 MIN_WRONG_RATIO = 2.0  # distance to epipolar lines by the given K over that by the best other K; a wrong K has 2 to 28

@@ -8,13 +8,7 @@ import numpy as np
 from stadia.core.types import LEFT, RIGHT
 from stadia.data.recordings import FLOW_WIDTH
 from stadia.geometry.conventions import MISTAKEN_AXES, describe_axes, list_axes
-from stadia.judge.catalog import NotChecked, make_finding
-from stadia.judge.finding import Finding, Severity
-from stadia.judge.recordings.recording_survey import (
-    Array,
-    PairMatches,
-    RecordingSurvey,
-    Step,
+from stadia.geometry.two_views import (
     TwoViewMotion,
     angle_deg,
     epipolar_distance_px,
@@ -23,6 +17,9 @@ from stadia.judge.recordings.recording_survey import (
     rotation_deg,
     rotation_residuals_px,
 )
+from stadia.judge.catalog import NotChecked, make_finding
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.recordings.recording_survey import Array, PairMatches, RecordingSurvey, Step
 from stadia.judge.recordings.scale_errors import (
     LengthSource,
     check_scale,

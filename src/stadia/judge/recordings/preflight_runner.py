@@ -18,6 +18,7 @@ import numpy as np
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.geometry.image_features import FeatureMatches, detect_features, gray, match_features
 from stadia.io.image_files import ImageSizeError
 from stadia.io.image_io import MAX_IMAGE_BYTES
 from stadia.io.input_files import read_bytes
@@ -29,11 +30,7 @@ from stadia.judge.recordings.recording_survey import (
     ENOUGH_MATCHES,
     Array,
     BaselineAgreement,
-    FeatureMatches,
     RecordingSurvey,
-    detect_features,
-    gray,
-    match_features,
     spread_order,
 )
 from stadia.judge.recordings.scale_errors import explain_baseline_by_focal

@@ -12,21 +12,24 @@ from functools import partial
 import numpy as np
 
 from stadia.core.types import LEFT, RIGHT
-from stadia.judge.catalog import CATALOG, describe_case, make_finding
-from stadia.judge.finding import Finding, Severity
-from stadia.judge.recordings.intrinsics_checks import KITTI_BASELINES_M, has_kitti_focal_length
-from stadia.judge.recordings.recording_survey import (
-    Array,
-    BaselineAgreement,
-    RecordingSurvey,
-    Step,
+from stadia.geometry.two_views import (
     TwoViewMotion,
     angle_deg,
     epipolar_distance_px,
     estimate_metric_motion,
-    sample_depth,
     triangulate,
 )
+from stadia.judge.catalog import CATALOG, describe_case, make_finding
+from stadia.judge.finding import Finding, Severity
+from stadia.judge.plausible_lengths import (
+    MAX_SPEED_M_PER_S,
+    MIN_BASELINE_M,
+    PLAUSIBLE_BASELINES_M,
+    PLAUSIBLE_DEPTHS_M,
+    suggest_baseline_units,
+)
+from stadia.judge.recordings.intrinsics_checks import KITTI_BASELINES_M, has_kitti_focal_length
+from stadia.judge.recordings.recording_survey import Array, BaselineAgreement, RecordingSurvey, Step, sample_depth
 
 
 class LengthSource(StrEnum):
@@ -75,9 +78,6 @@ WARN_FROM = 0.05  # deviation of log ratio if the rig is one of the two; clean d
 STOP_FROM = 0.08  # a nominal baseline of KITTI has .88
 WARN_FROM_LOOSE = 0.15  # the same between poses and ground truth, which other sensors measure
 STOP_FROM_LOOSE = 0.3  # clean data have .975 to 1.052
-PLAUSIBLE_BASELINES_M = (0.02, 3.0)
-MAX_SPEED_M_PER_S = 80.0  # median speed of a camera
-PLAUSIBLE_DEPTHS_M = (0.1, 300.0)  # median of ground-truth depth
 
 PLAUSIBLE = {  # baseline in metres, median speed in m/s, median depth in metres
     LengthSource.RIG: PLAUSIBLE_BASELINES_M,
@@ -313,12 +313,9 @@ MAX_LARGE_MISTAKE_GAP = 0.1  # the same for factors above 5 or below 1 / 5, whic
 MAX_CALIBRATION_ERROR = 2.0  # largest factor by which a measured baseline without a known mistake is off
 MIN_LOG_INTERVAL = 0.025  # half of the right baseline's interval; KITTI's calibration and poses differ by 0.006
 MAX_FACTOR_GAP = 0.04  # difference between the logs of two equal factors, beyond their errors
-MIN_BASELINE_M = 0.001  # shortest baseline, of endoscopes
 MAX_DEPTH_FILE_GAP = 0.15  # tolerance of log factors by a wrong unit: motion by such depth is 10 % off
 DEPTH_FILE_MISTAKES = ("millimetres_as_kitti", "kitti_as_millimetres", "kitti_png", "divided_twice")
 """Cases of D06 for a wrong unit of a depth file."""
-
-UNITS_PER_METRE = (("millimetres", 1000.0), ("centimetres", 100.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,16 +354,6 @@ def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_r
     nearest = min(factors, key=lambda name: abs(math.log(factor / factors[name])))
     max_gap = MAX_MISTAKE_GAP if 0.2 < factors[nearest] < 5 else MAX_LARGE_MISTAKE_GAP
     return nearest if abs(math.log(factor / factors[nearest])) <= max_gap else ""
-
-
-def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
-    """Return (unit, metres) of each unit that makes a too long baseline plausible."""
-    high = PLAUSIBLE_BASELINES_M[1]
-    return [
-        (unit, baseline / count)
-        for unit, count in UNITS_PER_METRE
-        if baseline > high and MIN_BASELINE_M <= baseline / count <= high
-    ]
 
 
 def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:

@@ -10,22 +10,13 @@ from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
+from stadia.geometry.image_features import detect_features, gray, match_features
+from stadia.geometry.two_views import epipolar_distance_px, rotation_deg
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import WRONG_BASELINE, Finding, Severity
+from stadia.judge.recordings.image_residuals import plane_sweep, warp_identity_ratio
 from stadia.judge.recordings.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
-from stadia.judge.recordings.recording_survey import (
-    Array,
-    PairMatches,
-    RecordingSurvey,
-    detect_features,
-    epipolar_distance_px,
-    gray,
-    match_features,
-    plane_sweep,
-    rotation_deg,
-    spread_order,
-    warp_identity_ratio,
-)
+from stadia.judge.recordings.recording_survey import Array, PairMatches, RecordingSurvey, spread_order
 from stadia.judge.recordings.scale_errors import (
     MAX_BEND,
     MAX_SPREAD,

@@ -13,8 +13,9 @@ from stadia.core.errors import DataError
 from stadia.core.types import LEFT, DepthScale, Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress, resize_depth, resize_image
-from stadia.data.open_dataset import TargetFrames, all_frames, draw_split, open_recordings, read_named_splits
+from stadia.data.open_dataset import open_recordings, read_named_splits
 from stadia.data.recordings import RecordingView
+from stadia.data.splits import TargetFrames, all_frames, draw_split
 from stadia.geometry.cameras import crop_K, resize_K
 from stadia.io.array_files import read_npz
 from stadia.io.image_files import encode_name, hash_depth, hash_files, join_hashes

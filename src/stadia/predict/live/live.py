@@ -20,10 +20,10 @@ from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.ros_bags import BagTopic, RosBag
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.data.video.input_camera import ASSUMED_FOV_DEG
 from stadia.data.video.video_camera import KeptScale, UserCamera, find_camera_file, find_kept_scale, read_user_camera
 from stadia.geometry.cameras import Intrinsics, centered_K, focal_px_from_fov
 from stadia.predict.bag_output import make_stamp, open_bag_output
-from stadia.predict.inputs import ASSUMED_FOV_DEG
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import Network

@@ -6,7 +6,6 @@ A sample of a mapped video also marks the pixels that move, or move with the cam
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.seeds import make_generator
 from stadia.core.types import LEFT, RIGHT, Batch, Camera, Inputs, Meta, Recording, Targets
-from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, Damaged, DatasetConfig, SourceOptions
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, Damaged, DatasetConfig
 from stadia.data.frame_store import (
     FrameStore,
     ReportProgress,
@@ -28,22 +27,10 @@ from stadia.data.frame_store import (
     resize_depth,
     resize_sparse_depth,
 )
-from stadia.data.open_dataset import (
-    TargetFrames,
-    TrainValSplit,
-    all_frames,
-    draw_split,
-    open_recordings,
-    opens_slowly,
-    read_named_splits,
-    read_split_file,
-    select_names,
-)
-from stadia.data.recordings import crop_recording
 from stadia.data.sharded_dataset import DamagedShardError
+from stadia.data.splits import TargetFrames, all_frames
 from stadia.differentiable.view_synthesis import mirror_camera, resize_camera
 from stadia.geometry.poses import invert_pose, mirror_x
-from stadia.io.input_files import expand_home
 from stadia.training.loading import transforms
 from stadia.training.loading.loader import PackedTensors, stack_or_default, stack_packed
 
@@ -524,34 +511,3 @@ def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, ste
             true[number] = torch.from_numpy(np.linalg.inv(T_world_source) @ T_world_target)
     empty = torch.empty(0, 4, 4, dtype=torch.float64)
     return (torch.stack(rig), torch.stack(true)) if sources else (empty, empty)
-
-
-def open_split(config: DatasetConfig, progress: ReportProgress | None = None) -> TrainValSplit:
-    """Open a dataset, cut it to `config.crop`, and split it by `config.split_by`; its test split only by name."""
-    split_by, path = config.split_by, expand_home(config.path)
-    size = config.size or (config.height, config.width)
-    options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": size}
-    splits = read_named_splits(path, config.format)
-    is_named = "train" in splits and config.split is None and not config.recordings
-    if is_named and opens_slowly(path, config.format):
-        options["recordings"] = (*splits["train"], *splits.get("val", ()))
-    opened = open_recordings(path, config.format, progress=progress, **options)
-    recordings = [crop_recording(recording, config.crop) for recording in opened]
-    if split_by.train_file:
-        files = (split_by.train_file, split_by.val_file)
-        return TrainValSplit(*(read_split_file(expand_home(file), recordings) if file else [] for file in files))
-    val_names: Sequence[str] = split_by.val_recordings
-    if is_named:
-        val_names = val_names or splits.get("val", [])
-        recordings = _select_recordings(recordings, [*splits["train"], *splits.get("val", [])], path)
-    if not val_names:
-        return draw_split(recordings, split_by, config.target_sides)
-    val = _select_recordings(recordings, val_names, path)
-    train = [recording for recording in recordings if recording not in val]
-    sides = config.target_sides
-    return TrainValSplit(*([f for r in part for f in all_frames(r, sides)] for part in (train, val)))
-
-
-def _select_recordings(recordings: Sequence[Recording], names: Sequence[str], path: Path) -> list[Recording]:
-    chosen = set(select_names([recording.name for recording in recordings], names, path))
-    return [recording for recording in recordings if recording.name in chosen]

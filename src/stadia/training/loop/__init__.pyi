@@ -17,7 +17,6 @@ from .callbacks import Logger as Logger
 from .callbacks import OutputGradients as OutputGradients
 from .callbacks import TensorBoardLogger as TensorBoardLogger
 from .callbacks import WandbLogger as WandbLogger
-from .callbacks import read_rows as read_rows
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import CheckpointHeader as CheckpointHeader
 from .checkpoint import check_recipe as check_recipe

@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import io
 import math
-import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,13 +23,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
-from stadia.core.errors import DataError, RunError
+from stadia.core.errors import RunError
 from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
 from stadia.core.terminal import make_progress
 from stadia.core.types import is_temporal
 from stadia.io.atomic_files import atomic_write, explain_write_error, open_to_append, write_text
 from stadia.io.image_io import compose_image_sheet
-from stadia.io.input_files import parse_csv, parse_integer, read_text
+from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import check_loss
 from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.recipe import UpdateRatio, sample_values
@@ -38,10 +37,6 @@ from stadia.training.loop.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)
 HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]
-
-MAX_STEP = 10**12
-_TABLE = "a table of numbers with a column 'step'"
-_NUMBER = re.compile(r"[-+]?(\d{1,20}(\.\d{0,30})?(e[-+]?\d{1,3})?|inf|nan)", re.ASCII)
 
 
 class Logger(ABC):
@@ -107,27 +102,6 @@ class CsvLogger(Logger):
     def _write(self, rows: list[dict[str, str]]) -> None:
         lines = [self.columns, *([row.get(name, "") for name in self.columns] for row in rows)]
         write_text(self.path, "".join(map(_line, lines)))
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a metrics.csv or histograms.csv as text by column, without an incomplete last row.
-
-    Raises DataError for a row without a step, or with anything but numbers.
-    """
-    text = read_text(path, expected=_TABLE)
-    rows = parse_csv(path, text[: text.rfind("\n") + 1], _TABLE)
-    for number, row in enumerate(rows, start=2):
-        if parse_integer(row.get("step", ""), most=MAX_STEP) is None:
-            _refuse_cell(path, number, "step", row.get("step", "no such column"))
-        for name, cell in row.items():
-            if name != "name" and cell and not _NUMBER.fullmatch(cell):
-                _refuse_cell(path, number, name, cell)
-    return rows
-
-
-def _refuse_cell(path: Path, number: int, name: str, cell: str) -> NoReturn:
-    found = f"{cell[:40]!r} in column '{name[:40]}' of line {number}"
-    raise DataError(path, found=found, expected=_TABLE, fix="delete the line, or restore the file")
 
 
 def _keep_rows(rows: list[dict[str, str]], step: int) -> list[dict[str, str]]:

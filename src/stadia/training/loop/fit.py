@@ -17,10 +17,11 @@ from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, RunError, StadiaError
 from stadia.core.terminal import StopNow, StopSignals, Terminal
+from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import TimeLimitEnd, list_lost_files
 from stadia.training.loop import LOGGERS, batches
 from stadia.training.loop.batches import BatchIterable, BatchStream, EpochLoader, StartableLoader, TrainingPlan
-from stadia.training.loop.callbacks import Histograms, Images, Logger, ProgressBar, Scalars, read_rows
+from stadia.training.loop.callbacks import Histograms, Images, Logger, ProgressBar, Scalars
 from stadia.training.loop.checkpoint import (
     Checkpoint,
     check_recipe,

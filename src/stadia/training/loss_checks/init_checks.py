@@ -11,19 +11,16 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stadia.core.types import DepthScale, is_temporal
+from stadia.geometry.image_features import detect_features, match_features
 from stadia.geometry.poses import rotation_angle_deg
+from stadia.geometry.two_views import epipolar_distance_px, triangulate_inverse_depth
 from stadia.judge.catalog import NotChecked, make_finding
+from stadia.judge.depth.training_rules import MAX_OUT_OF_VIEW
 from stadia.judge.finding import Finding, Severity
-from stadia.judge.recordings.recording_survey import (
-    Array,
-    detect_features,
-    epipolar_distance_px,
-    match_features,
-    triangulate_inverse_depth,
-)
+from stadia.judge.recordings.recording_survey import Array
 from stadia.training.loop.recipe import build_optimizer
 from stadia.training.loss_checks.training_start import PredictsMotion, TrainingStart
-from stadia.training.monitors.training_monitor import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
+from stadia.training.monitors.training_monitor import MAX_SMOOTHNESS_SHARE
 
 MAX_COLOR_EXCESS = 0.01  # largest distance of interpolated colors from [0, 1]
 MIN_BRIGHTEST = 0.02  # brightest color of a batch: below, images were divided by 255 twice

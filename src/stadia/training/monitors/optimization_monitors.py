@@ -10,6 +10,7 @@ from itertools import combinations, pairwise
 
 from stadia.core.errors import NotFiniteError
 from stadia.judge.catalog import make_finding
+from stadia.judge.depth.training_rules import MAX_UPDATE_RATIO, Row, Rule, limit, warn_at
 from stadia.judge.finding import Finding, Severity
 from stadia.training.monitors.persistence import (
     IMPROVES,
@@ -18,19 +19,14 @@ from stadia.training.monitors.persistence import (
     PersistenceCounter,
     PersistentMonitor,
     Reading,
-    Row,
-    Rule,
     ValidationMonitor,
     get_logged_parts,
-    limit,
-    warn_at,
 )
 
 MAX_SPIKE = 10.0  # loss over the running median; learning at most 1.3
 SPIKE_BATCHES = 50  # batches in the running median of the loss
 MIN_SPIKE_BATCHES = 10  # batches for a median
 MIN_SPIKE_DEVIATIONS = 10.0  # deviations above the median; ratios fail, because a loss with a logarithm crosses 0
-MAX_UPDATE_RATIO = 0.012  # |update| / |weight|; learning at most .0086, diverging .030
 FIRST_UPDATE_STEP = 5  # Adam's first steps have full size at any gradient
 STALLED_ROWS = 3  # consecutive rows with a learning rate or gradient of 0
 MIN_LR_SHARE = 1e-3  # learning rate over the run's highest, below which nothing is learned

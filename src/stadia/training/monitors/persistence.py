@@ -2,45 +2,17 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from stadia.judge.catalog import make_finding
-from stadia.judge.finding import Finding, Severity
+from stadia.judge.depth.training_rules import Row, Rule, warn_at
+from stadia.judge.finding import Finding
 
 ROWS = 20  # consecutive logged rows in which a value must be bad
 MIN_SPAN_STEPS = 100  # steps that these rows must span, since any number of rows may be logged
 FROM_STEP = 100  # first step that counts
 VALIDATIONS = 2  # consecutive validations in which a score must be bad
 IMPROVES = 0.9  # an error below this share of the error before improves, and is not reported
-Row = Mapping[str, float]  # logged values: `train/NAME` of a step, `val/NAME` of a validation
-
-
-def rename_base_values(row: Row, base_recipe: str = "") -> Row:
-    """Remove the name of the base recipe from logged names; return the row with new names.
-
-    `train/BASE/NAME` becomes `train/NAME`, and `train/term/BASE/NAME` becomes `train/term/NAME`, so that monitors
-    find the values of a recipe that contains another one, its base.
-
-    row: logged values by name.
-    base_recipe: name BASE; "" finds it in the logged names.
-    """
-    base_recipe = base_recipe or _find_photometric_part(row)
-    if not base_recipe:
-        return row
-    prefixes = {f"train/{base_recipe}/": "train/", f"train/term/{base_recipe}/": "train/term/"}
-    renamed = {}
-    for name, value in row.items():
-        prefix = next(filter(name.startswith, prefixes), "")
-        renamed[prefixes.get(prefix, "") + name.removeprefix(prefix)] = value
-    return renamed
-
-
-def _find_photometric_part(row: Row) -> str:
-    start, end = "train/", "/warped_over_unwarped"
-    logged = (name for name in row if name.startswith(start) and name.endswith(end))
-    return next((name[len(start) : -len(end)] for name in logged), "")
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:
@@ -51,20 +23,6 @@ def get_logged_parts(row: Row, name: str) -> dict[str, float]:
     """
     start = f"train/{name}/"
     return {key.removeprefix(start): value for key, value in row.items() if key.startswith(start)}
-
-
-def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
-    """Return a warning about a step of the training, as a finding.
-
-    step: number of the training step.
-    code: code of the finding, which determines its title and fix.
-    measured: what was measured, as text.
-    expected: what was expected, as text.
-    where: samples, terms or datasets that the warning is about.
-    evidence: measured numbers by name.
-    """
-    evidence = {"step": step, **evidence}
-    return make_finding(code, Severity.WARN, f"at step {step} {measured}", expected, where=where, evidence=evidence)
 
 
 class StartFilter:
@@ -161,57 +119,6 @@ class ValidationMonitor(PersistentMonitor):
     """Base class of monitors that warn if a validation score is bad in VALIDATIONS consecutive validations."""
 
     min_rows, unit = VALIDATIONS, "in {} validations"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Define a limit of one logged value, and the warning about a value beyond it.
-
-    code: code of the finding that reports the value.
-    name: name of the value, without "train/" or "val/".
-    is_bad: function that returns whether a value is beyond the limit.
-    message: text about the value, with the placeholder `{}` for it.
-    expected: text about the limit.
-    improves: function of the value and of the one before that returns whether it improves enough not to be reported.
-    """
-
-    code: str
-    name: str
-    is_bad: Callable[[float], bool]
-    message: str
-    expected: str
-    improves: Callable[[float, float], bool] = lambda value, before: False
-
-    def report(self, step: int, value: float, duration: str, part: str = "") -> Finding:
-        """Return the finding."""
-        measured = f"{self.message.format(value)}, {duration}"
-        measured = f"of '{part}' {measured}" if part else measured
-        return warn_at(step, self.code, measured, self.expected, where=part, **{self.name.rpartition("/")[2]: value})
-
-
-def limit(
-    code: str,
-    name: str,
-    message: str,
-    *,
-    at_least: float = -math.inf,
-    at_most: float = math.inf,
-    note: str = "",
-    improves: Callable[[float, float], bool] = lambda value, before: False,
-) -> Rule:
-    """Return the rule that a logged value must be at least or at most a limit. NaN is not reported.
-
-    code: code of the finding that reports the value.
-    name: name of the value, without "train/" or "val/".
-    message: text about the value, with the placeholder `{}` for it; with "%}" the limit is shown in percent, too.
-    at_least: smallest good value.
-    at_most: largest good value.
-    note: text that is appended to that about the limit.
-    improves: function of the value and of the one before that returns whether it improves enough not to be reported.
-    """
-    unit = ".0%" if "%}" in message else "g"
-    expected = f"at least {at_least:{unit}}" if at_most == math.inf else f"at most {at_most:{unit}}"
-    return Rule(code, name, lambda v: v < at_least or v > at_most, message, expected + note, improves)
 
 
 class PersistentRule(Monitor):

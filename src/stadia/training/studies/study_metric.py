@@ -8,7 +8,8 @@ from stadia.core.config import LOSS_METRICS, ValueChange
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.registry import find_nearest_name
 from stadia.data.config import SourceOptions
-from stadia.data.open_dataset import OWN_FORMATS, TargetFrames, detect_format, keep_labeled, open_recordings
+from stadia.data.open_dataset import OWN_FORMATS, detect_format, open_recordings
+from stadia.data.splits import TargetFrames, keep_labeled
 from stadia.io.input_files import expand_home
 from stadia.metrics.statistics import Better
 from stadia.report.run_files import metric_label

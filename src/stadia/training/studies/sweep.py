@@ -22,8 +22,8 @@ from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.io.atomic_files import FULL_DISK, write_json
 from stadia.io.input_files import check_no_links
+from stadia.io.metrics_table import read_rows
 from stadia.io.output_files import check_output_folder
-from stadia.training.loop.callbacks import read_rows
 from stadia.training.loop.run_folder import remove_stale_files_of_run
 from stadia.training.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.training.studies.launch import Job

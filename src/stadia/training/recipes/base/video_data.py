@@ -24,15 +24,15 @@ from stadia.core.terminal import make_progress
 from stadia.core.types import Batch, Recording
 from stadia.data.config import POSES_OF_MAP, DataConfig, DatasetConfig
 from stadia.data.frame_store import ReportProgress
-from stadia.data.open_dataset import TargetFrames, TrainValSplit, frame_indices, keep_labeled, unique_recordings
 from stadia.data.recordings import summarize_recordings
+from stadia.data.splits import TargetFrames, TrainValSplit, frame_indices, keep_labeled, open_split, unique_recordings
 from stadia.io.image_files import hash_depth, hash_frames, join_hashes
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
 from stadia.judge.recordings.recording_survey import Array, RecordingSurvey
 from stadia.networks.config import DepthNetworkConfig
 from stadia.training.loading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
-from stadia.training.loading.samples import PackedSample, VideoSamples, open_split
+from stadia.training.loading.samples import PackedSample, VideoSamples
 from stadia.training.loop.batches import select_device
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loss_checks.init_checks import MAX_START_RATIO, MIN_START_RATIO

@@ -14,7 +14,8 @@ from stadia.core.types import LEFT, Batch, Inputs, Meta, Recording, RoadTargets
 from stadia.data.height_priors import RoadConfig
 from stadia.data.mask_files import attach_masks
 from stadia.data.mask_objects import find_mask_boxes
-from stadia.data.open_dataset import detect_format, unique_recordings
+from stadia.data.open_dataset import detect_format
+from stadia.data.splits import unique_recordings
 from stadia.data.surveys import survey_masks
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,
