@@ -33,7 +33,7 @@ from stadia.data.config import CacheConfig, CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import find_map_folder, read_map
 from stadia.geometry.align import umeyama
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.sfm.describe_map import describe_map
 from stadia.sfm.map_video import map_video
 from stadia.sfm.sparse_map import PlacedFrame, stack_poses

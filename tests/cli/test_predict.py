@@ -20,7 +20,7 @@ from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predictions_folder import Predictions, Provenance
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.judge.catalog import make_finding
 from stadia.judge.depth import PredictionVerdict

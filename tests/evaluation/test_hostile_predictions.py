@@ -17,7 +17,7 @@ from stadia.evaluation.image_score import score_image
 from stadia.evaluation.predictions_folder import Predictions, PredictionsRecord, Provenance, write_predictions
 from stadia.evaluation.protocols import find_protocol
 from stadia.io.records import rows
-from stadia.io.records.rows import read_trajectory
+from stadia.io.records.read import read_trajectory
 from stadia.predict.predict_frames import predict_motion, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")

@@ -27,7 +27,7 @@ from stadia.evaluation.predictions_folder import Predictions, Provenance, write_
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
-from stadia.io.records.rows import read_kitti_trajectory, read_trajectory
+from stadia.io.records.read import read_kitti_trajectory, read_trajectory
 from stadia.predict.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")

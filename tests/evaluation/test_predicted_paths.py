@@ -16,7 +16,7 @@ from stadia.differentiable.direct_alignment import DirectAlignment
 from stadia.differentiable.view_synthesis import intrinsics
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.predictions_folder import Predictions, Provenance
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines
 from stadia.predict.predict_frames import FrameMotion, FrameTensors, align_motion, predict_to_folder, stream_predictions
 

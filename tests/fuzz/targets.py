@@ -155,13 +155,14 @@ def _read_times(path: Path) -> None:
 
 
 def _read_kitti_trajectory(path: Path) -> None:
-    from stadia.io.records.rows import read_kitti_trajectory
+    from stadia.io.records.read import read_kitti_trajectory
 
     read_kitti_trajectory(path)
 
 
 def _read_tum_trajectory(path: Path) -> None:
-    from stadia.io.records.rows import TrajectoryFormat, read_trajectory
+    from stadia.io.records.formats import TrajectoryFormat
+    from stadia.io.records.read import read_trajectory
     from stadia.io.records.trajectory import associate_trajectories
 
     read = read_trajectory(path, TrajectoryFormat.TUM, is_reference=True)

@@ -21,7 +21,7 @@ from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.cameras import CropWindow
 from stadia.geometry.poses import matrix_from_quaternion_wxyz
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict import bag_output
 from stadia.predict.bag_output import ROS_AXES, MessageMaker, open_bag_output
 

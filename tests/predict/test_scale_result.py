@@ -21,8 +21,9 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.data.frame_preparation import Frame
 from stadia.data.open_dataset import open_recordings
+from stadia.geometry.geographic import EARTH_RADIUS_M, to_local_metres
 from stadia.geometry.scale_fit import ScaleFit
-from stadia.io.records.rows import EARTH_RADIUS_M, read_trajectory, to_local_metres
+from stadia.io.records.read import read_trajectory
 from stadia.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
 from stadia.scale.positions import fit_positions, read_positions
 from stadia.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result

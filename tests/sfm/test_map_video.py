@@ -29,7 +29,7 @@ from stadia.data.video.video_map import (
     read_mapped_camera,
 )
 from stadia.geometry.align import umeyama
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.video_decoding import hash_source
 from stadia.sfm import map_parts
 from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, KeyFrames, SmallFrame

@@ -225,7 +225,8 @@ def score_trajectory_file(
     Raises ConfigError for a wrong option, DataError for a file that cannot be read.
     """
     from stadia.evaluation.recording_scores import score_trajectory
-    from stadia.io.records.rows import TrajectoryFormat, read_trajectory
+    from stadia.io.records.formats import TrajectoryFormat
+    from stadia.io.records.read import read_trajectory
     from stadia.io.records.trajectory import add_recorded_frames
     from stadia.metrics.trajectory_metrics import PathAlignment
 

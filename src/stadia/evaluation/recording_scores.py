@@ -27,7 +27,7 @@ from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offset
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_text, safe_join
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import (
     MIN_GAP,
     TRAJECTORY,

@@ -17,7 +17,7 @@ from stadia.evaluation.point_clouds import PlyWriter
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.io.input_files import check_no_links, check_writable, expand_home, safe_join
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import (
     TRAJECTORY,
     TRAJECTORY_TUM,

@@ -515,7 +515,7 @@ class Session:
             write_image_verdict(folder / IMAGE, verdict)
         if (folder / TRAJECTORY).exists():
             from stadia.evaluation.plots.charts import draw_paths
-            from stadia.io.records.rows import read_kitti_trajectory
+            from stadia.io.records.read import read_kitti_trajectory
 
             path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
             draw_paths(folder / TRAJECTORY_DRAWING, {self.name: path}, self.predictor.depth_scale)

@@ -29,7 +29,7 @@ from stadia.io.depth_files import (
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_writable, natural_sort_key, read_bytes, read_json, read_text, safe_join
 from stadia.io.records.json_scenes import PATHS_OF_FRAMES, move_path, read_json_poses
-from stadia.io.records.rows import read_trajectory
+from stadia.io.records.read import read_trajectory
 from stadia.sfm.sparse_map import import_pycolmap
 
 Array = NDArray[np.float64]
@@ -186,9 +186,9 @@ def _write_colmap(result: ForeignResult, out: Path, factor: float) -> None:
 
 def _read_transforms(path: Path, kind: str) -> ForeignResult:
     listed = read_json_poses(path, read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES))
-    names = listed.names or []
+    names = listed.names
     order = sorted(range(len(names)), key=lambda row: natural_sort_key(Path(names[row]), whole=True))
-    return ForeignResult(path, kind, tuple(Path(names[row]).stem for row in order), listed.matrices[order])
+    return ForeignResult(path, kind, tuple(Path(names[row]).stem for row in order), listed.T_world_camera[order])
 
 
 def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:

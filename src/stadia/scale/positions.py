@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.geometry.align import umeyama
+from stadia.geometry.geographic import to_local_metres
 from stadia.geometry.scale_fit import WITHIN, ScaleFit
 from stadia.io.image_files import list_images, open_photo
 from stadia.io.input_files import read_text
-from stadia.io.records.rows import read_trajectory, to_local_metres
+from stadia.io.records.read import read_trajectory
 
 MAX_GPX_BYTES = 128 << 20
 GPS_EXIF = 0x8825

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.geometry.geographic import to_local_metres
 from stadia.geometry.scale_fit import Lengths
 from stadia.io.input_files import read_text
-from stadia.io.records.rows import to_local_metres
 from stadia.io.video_decoding import open_video_file, read_metadata
 from stadia.scale.positions import DAY_S, Positions, read_positions
 from stadia.scale.sources import MIN_MOTION_M, SPEED_DEVIATION, MeasuredFrame, ScaleSource, SharedFit

@@ -23,7 +23,7 @@ from stadia.io.atomic_files import atomic_folder, write_json, write_lines
 from stadia.io.image_files import list_images
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_path_exists, expand_home
-from stadia.io.records.rows import read_trajectory
+from stadia.io.records.read import read_trajectory
 from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 from stadia.io.video_decoding import (
     count_indexed_frames,

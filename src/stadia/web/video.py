@@ -26,7 +26,7 @@ from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.textured_mesh import MAX_VIEWS, encode_textured_glb, make_view
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM
 from stadia.predict.adapt_time import RECORD, estimate_least_minutes
 from stadia.predict.describe import prediction_lines, trust_line

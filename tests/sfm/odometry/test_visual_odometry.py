@@ -20,7 +20,7 @@ from stadia.differentiable.photometric_residuals import HostPoints
 from stadia.differentiable.view_synthesis import inverse_intrinsics, pixel_grid
 from stadia.geometry import poses as se3
 from stadia.geometry.poses import se3_exp
-from stadia.io.records.rows import read_kitti_trajectory
+from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict import odometry
 from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score
 from stadia.sfm.odometry import sliding_window_ba as refining

@@ -18,7 +18,8 @@ from stadia.core.types import Camera, DepthScale
 from stadia.data.config import CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Predictions, Provenance
-from stadia.io.records.rows import TrajectoryFormat, read_kitti_trajectory, read_trajectory
+from stadia.io.records.formats import TrajectoryFormat
+from stadia.io.records.read import read_kitti_trajectory, read_trajectory
 from stadia.predict.inputs import add_training_options, open_inputs
 
 FOCAL = {"focal_px": 120}

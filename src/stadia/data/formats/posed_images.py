@@ -22,7 +22,6 @@ from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.cameras import Intrinsics
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key, read_json, read_text, safe_join
-from stadia.io.records.poses import invert_poses
 
 TRANSFORMS = "transforms.json"
 MAX_BYTES = 128 << 20  # images.txt lists the points of all images.
@@ -47,10 +46,12 @@ class Nerfstudio(DatasetFormat):
         from stadia.io.records.json_scenes import read_json_poses
 
         listed = read_json_poses(path, read_json(path))
-        names = listed.names or []
+        names = listed.names
         order = sorted(range(len(names)), key=lambda row: natural_sort_key(Path(names[row])))
         images = [_find_image(folder, names[row]) for row in order]
-        return make_recording(path, f"nerfstudio/{name}", images, read_calibration(path)[0], listed.matrices[order])
+        return make_recording(
+            path, f"nerfstudio/{name}", images, read_calibration(path)[0], listed.T_world_camera[order]
+        )
 
 
 def _find_image(folder: Path, file_path: str) -> Path:
@@ -87,7 +88,7 @@ class ColmapModel(DatasetFormat):
         read = read_image_lines(path, text.splitlines())
         order = sorted(range(len(read.names)), key=lambda row: natural_sort_key(Path(read.names[row]), whole=True))
         images = [_find_model_image(folder, read.names[row]) for row in order]
-        return make_recording(path, f"colmap/{name}", images, cameras[0], invert_poses(read.T_camera_world[order]))
+        return make_recording(path, f"colmap/{name}", images, cameras[0], read.T_world_camera[order])
 
 
 def _find_model(folder: Path) -> Path | None:

@@ -22,7 +22,7 @@ from stadia.geometry.cameras import Intrinsics, make_K, register_depth
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.io.input_files import read_lines, safe_join
 from stadia.io.number_rows import parse_numbers, read_rows
-from stadia.io.records.rows import read_trajectory
+from stadia.io.records.read import read_trajectory
 from stadia.io.records.times import convert_times
 
 UNITS_PER_METRE = 5000

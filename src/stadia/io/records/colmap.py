@@ -5,18 +5,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
+from stadia.geometry.conventions import Direction, write_poses
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.poses import make_matrices
-from stadia.io.records.reconstruction import Reconstruction
+from stadia.io.records.formats import COLMAP
+from stadia.io.records.poses import make_poses
+from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
 
 Array = NDArray[np.float64]
 
@@ -60,12 +62,12 @@ class ColmapImages:
     """The images of a COLMAP model.
 
     names: N image names.
-    T_camera_world: (N, 4, 4) world-to-camera poses.
+    T_world_camera: (N, 4, 4) camera-to-world poses.
     camera_ids: (N,) number of each image's camera.
     """
 
     names: tuple[str, ...]
-    T_camera_world: Array
+    T_world_camera: Array
     camera_ids: NDArray[np.int64]
 
 
@@ -112,7 +114,7 @@ def read_colmap(path: Path) -> Reconstruction:
     ids = images.camera_ids[order]
     return Reconstruction(
         names=tuple(images.names[row] for row in order),
-        T_camera_world=images.T_camera_world[order],
+        T_camera_world=write_poses(images.T_world_camera[order], direction=Direction.WORLD_TO_CAMERA),
         K=np.stack([lenses[number][0] for number in ids.tolist()]),
         distortion=np.stack([lenses[number][1] for number in ids.tolist()]),
         sizes=np.array([(cameras[number].width, cameras[number].height) for number in ids.tolist()], np.int64),
@@ -120,6 +122,30 @@ def read_colmap(path: Path) -> Reconstruction:
         path=path,
         notes=tuple(notes),
     )
+
+
+def read_colmap_images(folder: Path) -> ColmapImages:
+    """Read the images of a model. Raises DataError for a damaged model."""
+    return _read_files(folder)[1]
+
+
+def read_colmap_poses(path: Path, images: ColmapImages) -> Reconstruction:
+    """Return the poses of COLMAP's images without cameras; of the cameras of a rig, those of the first folder.
+
+    path: the file, for messages.
+    images: its images.
+    """
+    note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
+    rows_of = dict[str, list[int]]()
+    for row, name in enumerate(images.names):
+        rows_of.setdefault(str(PurePosixPath(name).parent), []).append(row)
+    in_folders = {tuple(sorted(PurePosixPath(images.names[row]).name for row in rows)) for rows in rows_of.values()}
+    rows = list(range(len(images.names)))
+    if len(rows_of) > 1 and len(in_folders) == 1:  # images of one name are of one instant
+        first = min(rows_of)
+        rows, note = rows_of[first], f"{note}; poses of {first} are used, the first of {len(rows_of)} cameras"
+    names = [images.names[row] for row in rows]
+    return make_reconstruction(path, images.T_world_camera[rows], note, names=names, format="colmap")
 
 
 def _read_files(folder: Path) -> tuple[dict[int, ColmapCamera], ColmapImages]:
@@ -192,8 +218,9 @@ def _make_images(path: Path, names: Sequence[str], rows: Array) -> ColmapImages:
         raise DataError(path, found="no image", expected=EXPECTED, fix="check that the reconstruction succeeded")
     if not np.isfinite(rows).all() or (np.linalg.norm(rows[:, :4], axis=1) < 1e-6).any():
         raise DataError(path, found="a quaternion without length", expected="a rotation for each image", fix=_FIX)
-    R = Rotation.from_quat(rows[:, [1, 2, 3, 0]]).as_matrix()
-    return ColmapImages(tuple(names), make_matrices(R, rows[:, 4:7]), rows[:, 7].astype(np.int64))
+    rows[:, :4] /= np.linalg.norm(rows[:, :4], axis=1, keepdims=True)
+    T_world_camera = make_poses(rows, COLMAP, lambda row: f"{path}, image {names[row]}")
+    return ColmapImages(tuple(names), T_world_camera, rows[:, 7].astype(np.int64))
 
 
 # -- binary

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
+from stadia.geometry.conventions import OPENGL, Direction, write_poses
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_upright_size
 from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_join
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records.colmap import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
-from stadia.io.records.poses import (
-    MAX_POSES,
-    OPENGL_AXES,
-    ROTATION_TOLERANCE,
-    PoseList,
-    check_unit_quaternions,
-    find_nearest_rotation,
-    invert_poses,
-    make_matrices,
+from stadia.io.records.formats import JSON_FORMATS, JSON_PROGRAMS, POLYCAM, RECORD3D, SCANNER_APP, Format
+from stadia.io.records.poses import MAX_POSES, count_numbers, is_rotation, make_poses
+from stadia.io.records.reconstruction import (
+    MILLIMETRES,
+    ReadDepth,
+    Reconstruction,
+    add_depth_folder,
+    make_reconstruction,
+    read_one_depth,
 )
-from stadia.io.records.reconstruction import MILLIMETRES, ReadDepth, Reconstruction, add_depth_folder, read_one_depth
 from stadia.io.records.times import convert_times
 
 Array = NDArray[np.float64]
@@ -40,72 +40,15 @@ MAX_FILES = 100_000
 MAX_FILE_BYTES = 1 << 16  # size of a file with one pose
 TRANSFORMS = "transforms.json of nerfstudio or instant-ngp"
 PHONE = "one JSON file per image (Polycam, 3D Scanner App)"
-RECORD3D = "metadata of Record3D"
-POSES = (
-    "a transforms.json of nerfstudio, or poses of Record3D, OpenSfM, Meshroom, 3D Gaussian Splatting, ScanNet++,"
-    " PandaSet, nuScenes or ROS"
-)
+RECORD3D_FILE = "metadata of Record3D"
 _CHECK = "check the file"
 
 
 # -- poses
 
 
-@dataclass(frozen=True)
-class PoseKeys:
-    """Which keys a program uses in JSON for the pose of an image.
-
-    program: name of the program.
-    rotation: key of a matrix (3, 4) or (4, 4), or of the rotation; "a.b" is the key b inside a. Several keys have the
-        numbers of a matrix (3, 4), row by row.
-    position: key of the position; "" if the matrix has it.
-    numbers: count of the rotation's numbers: 9 of a matrix, 4 of a quaternion (w first, or named), or 3 of a vector.
-    name: key of the image's name; "" if entries have none.
-    time: key of the time; "" if entries have none.
-    is_opengl: whether the camera axes are OpenGL's.
-    is_inverted: whether the pose is world-to-camera.
-    """
-
-    program: str
-    rotation: str | tuple[str, ...]
-    position: str = ""
-    numbers: int = 9
-    name: str = ""
-    time: str = ""
-    is_opengl: bool = False
-    is_inverted: bool = False
-
-
-POLYCAM = PoseKeys("Polycam", tuple(f"t_{row}{column}" for row in range(3) for column in range(4)), is_opengl=True)
-SCANNER_APP = PoseKeys("3D Scanner App", "cameraPoseARFrame", time="time", is_opengl=True)
-POSE_KEYS = (
-    PoseKeys("nerfstudio", "transform_matrix", name="file_path", is_opengl=True),
-    PoseKeys("nerfstudio or ARKit", "transform", name="file_path", is_opengl=True),
-    PoseKeys("nerfstudio", "camera_to_world", is_opengl=True),
-    PoseKeys("Isaac Sim", "cameraViewTransform", is_opengl=True, is_inverted=True),
-    POLYCAM,
-    SCANNER_APP,
-    PoseKeys("ScanNet++", "aligned_pose", time="timestamp"),
-    PoseKeys("3D Gaussian Splatting", "rotation", "position", name="img_name"),
-    PoseKeys("OpenSfM", "rotation", "translation", 3, is_inverted=True),
-    PoseKeys("nuScenes", "rotation", "translation", 4, time="timestamp"),
-    PoseKeys("PandaSet", "heading", "position", 4),
-    PoseKeys("Nerfies", "orientation", "position"),
-    PoseKeys("ROS", "orientation", "position", 4),
-    PoseKeys("ROS", "pose.orientation", "pose.position", 4, time="header.stamp"),
-    PoseKeys("ROS", "transform.rotation", "transform.translation", 4, time="header.stamp"),
-    PoseKeys("ROS", "pose.orientation", "pose.position", 4),
-    PoseKeys("Meshroom", "pose.transform.rotation", "pose.transform.center", name="poseId"),
-)
-"""The keys of each program whose poses can be read. The first entry whose keys an image has is used.
-
-Sources: nerfstudio, docs/quickstart/data_conventions.md (camera-to-world, +x right, +y up, +z back), and
-process_data/polycam_utils.py; files of the other programs. Meshroom's rotation has the columns of world-to-camera.
-"""
-
-
-def read_json_poses(path: Path, content: Any) -> PoseList:
-    """Return the poses in a JSON file of a program of POSE_KEYS or of Record3D, or 4x4 matrices by name.
+def read_json_poses(path: Path, content: Any) -> Reconstruction:
+    """Return the poses in a JSON file of a program of JSON_FORMATS or of Record3D, or 4x4 matrices by name.
 
     path: the file, for messages.
     content: its parsed content.
@@ -119,42 +62,48 @@ def read_json_poses(path: Path, content: Any) -> PoseList:
         inside = ", ".join(map(str, list(content)[:MAX_NAMED])) if isinstance(content, dict) else type(content).__name__
         found = f"no poses: no rotation with a position, and no 4x4 matrix, in {inside}"
         fix = "write a transforms.json, or rows t x y z qx qy qz qw"
-        raise DataError(path, found=found, expected=POSES, fix=fix)
+        raise DataError(path, found=found, expected=JSON_PROGRAMS, fix=fix)
     entries = _transpose_matrices(entries, keys)
-    poses, times = np.tile(np.eye(4), (len(entries), 1, 1)), list[str]()
     is_named = any(keys.name and keys.name in entry for _, entry in entries)
     clocks = ("timestamp", "time") if not is_named else ()
     timed = (key for key in clocks if all(isinstance(entry.get(key), int | float) for _, entry in entries))
     time_key = keys.time or next(timed, "")
-    for index, (name, entry) in enumerate(entries):
-        where = f"{path}, frame {_find_value(entry, keys.name or 'name') or name}"
-        poses[index] = parse_pose(where, keys, entry)
-        times += [_read_time(where, _find_value(entry, time_key))] if time_key else []
+    places = [f"{path}, frame {_find_value(entry, keys.name or 'name') or name}" for name, entry in entries]
+    numbers = [read_numbers(where, keys, entry) for where, (_, entry) in zip(places, entries, strict=True)]
+    T = make_poses(np.array(numbers), keys, places.__getitem__)
+    times_s = None
+    if time_key:
+        stamps = [_find_value(entry, time_key) for _, entry in entries]
+        times_s = convert_times([_read_time(*stamp) for stamp in zip(places, stamps, strict=True)])[0]
     names = [str(entry.get(keys.name, name)) for name, entry in entries]
     if keys.program == "Meshroom" and isinstance(content.get("views"), list):
         views = [view for view in content["views"] if isinstance(view, dict)]
         images = {str(view.get("poseId")): str(view.get("path", "")) for view in views}
         names = [images.get(name, name) for name in names]
     is_named = bool(keys.name) or not all(name.isdecimal() for name, _ in entries)
+    note = _describe_keys(path, keys)
+    return make_reconstruction(path, T, note, names=names if is_named else None, times_s=times_s, format="transforms")
+
+
+def _describe_keys(path: Path, keys: Format) -> str:
+    if keys.program == "":
+        what = "4x4 matrices" if keys.keys == (MATRIX,) else f"matrices '{keys.keys[0]}'"
+        return f"{what} of {path.name} are read as {keys.direction}"
     note = f"poses of {path.name} are read as {keys.program}'s"
     note += ", converted from the camera axes of OpenGL (y up, z backward) to OpenCV's" if keys.is_opengl else ""
-    note += ", inverted from world-to-camera" if keys.is_inverted else ""
-    if keys.program == "":
-        what = "4x4 matrices" if keys.rotation == MATRIX else f"matrices '{keys.rotation}'"
-        note = f"{what} of {path.name} are read as {'world-to-camera' if keys.is_inverted else 'camera-to-world'}"
-    return PoseList(poses, names if is_named else None, note, convert_times(times)[0] if times else None)
+    return note + (", inverted from world-to-camera" if keys.is_inverted else "")
 
 
-def read_json_folder(folder: Path) -> PoseList | None:
+def read_json_folder(folder: Path) -> Reconstruction | None:
     """Return the poses of a folder with a JSON file for each image; None if the first file has no pose, or is one of
     the apps that `read_phone_files` reads.
     """
     files = sorted(folder.glob("*.json"), key=natural_sort_key)[:MAX_FILES]
     if len(files) < 2 or find_phone_files(folder) or files[0].stat().st_size > MAX_FILE_BYTES:
         return None
-    if find_pose_keys(read_json(files[0], expected=POSES)) is None:
+    if find_pose_keys(read_json(files[0], expected=JSON_PROGRAMS)) is None:
         return None
-    return read_json_poses(folder, {file.stem: read_json(file, expected=POSES) for file in files})
+    return read_json_poses(folder, {file.stem: read_json(file, expected=JSON_PROGRAMS) for file in files})
 
 
 def _read_time(where: str, time: Any) -> str:
@@ -175,7 +124,7 @@ _STAMP = (("sec", "secs"), ("nanosec", "nsec", "nsecs"))
 _LISTS = ("frames", "shots", "poses")
 
 
-def _list_entries(content: Any) -> tuple[list[tuple[str, Any]], PoseKeys | None]:
+def _list_entries(content: Any) -> tuple[list[tuple[str, Any]], Format | None]:
     """Return the images of a scene with their names, and their keys: the first list or mapping that contains poses.
 
     Keys of _LISTS come first, then other ones, then those inside.
@@ -205,21 +154,34 @@ MAX_LOOKED = 64  # lists and mappings in which poses are looked for
 _INVERTED = re.compile("extrinsic|w2c|world_?(?:to|2)_?cam|view", re.IGNORECASE)
 
 
-def find_pose_keys(entry: Any) -> PoseKeys | None:
-    """Return the first entry of POSE_KEYS whose keys the pose of an image has, or the key of its only rigid matrix.
+def find_pose_keys(entry: Any) -> Format | None:
+    """Return the first entry of JSON_FORMATS whose keys the pose of an image has, or the key of its only rigid matrix.
 
     The result is None if it has neither.
     """
-    for keys in POSE_KEYS:
-        values = [_find_value(entry, key) for key in (keys.rotation, keys.position, keys.time) if key]
-        is_list = not isinstance(values[0], dict)
-        fits = _to_numbers(_list_numbers(values[0])).size == keys.numbers if keys.position else is_list
-        if fits and all(value is not None for value in values):
-            return keys
+    for format in JSON_FORMATS:
+        values = _find_values(entry, format)
+        if format.has_matrix:
+            fits = not isinstance(values[0], dict)
+        else:
+            fits = _to_numbers(_list_numbers(values[0])).size == count_numbers(format) - 3
+        if fits and all(
+            value is not None for value in (*values, _find_value(entry, format.time) if format.time else 0)
+        ):
+            return format
     if _is_rigid(entry):
-        return PoseKeys("", MATRIX)
+        return Format("", "matrix", (MATRIX,))
     own = [key for key, value in entry.items() if _is_rigid(value)] if isinstance(entry, dict) else []
-    return PoseKeys("", own[0], is_inverted=_INVERTED.search(own[0]) is not None) if len(own) == 1 else None
+    direction = Direction.WORLD_TO_CAMERA if own and _INVERTED.search(own[0]) else Direction.CAMERA_TO_WORLD
+    return Format("", "matrix", (own[0],), direction=direction) if len(own) == 1 else None
+
+
+def _find_values(entry: Any, format: Format) -> list[Any]:
+    """Return the values of the keys of a format: the matrix, or the rotation and the position."""
+    if not format.is_scattered:
+        return [_find_value(entry, key) for key in format.keys]
+    values = [entry.get(key) if isinstance(entry, dict) else None for key in format.keys]
+    return [None if None in values else values]
 
 
 def _to_numbers(values: Any) -> Array:
@@ -236,25 +198,22 @@ def _is_rigid(values: Any) -> bool:
     if numbers.size not in (12, 16) or not (np.abs(numbers) < _MAX_VALUE).all():
         return False
     R = numbers.reshape(-1, 4)[:3, :3]
-    return bool(np.abs(R @ R.T - np.eye(3)).max() < ROTATION_TOLERANCE)
+    return is_rotation(R)
 
 
-def _transpose_matrices(entries: list[tuple[str, Any]], keys: PoseKeys) -> list[tuple[str, Any]]:
+def _transpose_matrices(entries: list[tuple[str, Any]], keys: Format) -> list[tuple[str, Any]]:
     """Return the entries with matrices row by row, if translations are in their last rows, as in Open3D's files."""
-    values = [_to_numbers(_find_value(entry, keys.rotation)) for _, entry in entries]
-    if keys.position or isinstance(keys.rotation, tuple) or any(value.size != 16 for value in values):
+    values = [_to_numbers(_find_value(entry, keys.keys[0])) for _, entry in entries]
+    if not keys.has_matrix or keys.is_scattered or any(value.size != 16 for value in values):
         return entries
     T = np.reshape(values, (-1, 4, 4))
     if not T[:, 3, :3].any() or T[:, :3, 3].any():
         return entries
-    return [(name, {**entry, keys.rotation: rows}) for (name, entry), rows in zip(entries, T.mT.tolist(), strict=True)]
+    return [(name, {**entry, keys.keys[0]: rows}) for (name, entry), rows in zip(entries, T.mT.tolist(), strict=True)]
 
 
-def _find_value(entry: Any, key: str | tuple[str, ...]) -> Any:
-    """Return the value of a key, of a key inside another ("a.b"), or of several keys; None if one is missing."""
-    if isinstance(key, tuple):
-        values = [entry.get(name) if isinstance(entry, dict) else None for name in key]
-        return None if None in values else values
+def _find_value(entry: Any, key: str) -> Any:
+    """Return the value of a key, or of a key inside another ("a.b"); None if it is missing."""
     for name in key.split("."):
         entry = entry.get(name) if isinstance(entry, dict) else None
     return entry
@@ -265,43 +224,32 @@ def _list_numbers(values: Any) -> Any:
     return [values[key] for key in "wxyz" if key in values] if isinstance(values, dict) else values
 
 
-def parse_pose(where: str, keys: PoseKeys, entry: Any) -> Array:
-    """Return T_world_camera (4, 4) of an image, with OpenCV's camera axes.
+def read_numbers(where: str, format: Format, entry: Any) -> Array:
+    """Return the numbers of an image's pose in the order of `format.columns`.
 
     where: the file and the image, for messages.
-    keys: which keys the program uses.
+    format: the program's format.
     entry: the image's values by key.
 
-    Raises DataError if a number is missing, or for a matrix that is not a rotation.
+    Raises DataError if a number is missing.
     """
-    T, rotation = np.eye(4), _list_numbers(_find_value(entry, keys.rotation))
-    if not keys.position:
-        T[:3] = _parse_matrix(where, rotation, f"a 4x4 '{keys.rotation}'")
-    else:
-        position = _list_numbers(_find_value(entry, keys.position))
-        values = parse_numbers([str(value) for value in np.ravel([*np.ravel(rotation), *np.ravel(position)])])
-        if len(values) != keys.numbers + 3:
-            expected = f"{keys.numbers} numbers of '{keys.rotation}' and 3 of '{keys.position}'"
-            raise DataError(where, found="other numbers", expected=expected, fix=_CHECK)
-        if keys.numbers == 4:
-            check_unit_quaternions(where, values[None, :4])
-            T[:3, :3] = Rotation.from_quat(values[:4], scalar_first=True).as_matrix()
-        else:
-            R = Rotation.from_rotvec(values[:3]).as_matrix() if keys.numbers == 3 else values[:9].reshape(3, 3)
-            T[:3, :3] = find_nearest_rotation(where, R)
-        T[:3, 3] = values[keys.numbers :]
-    T = invert_poses(T) if keys.is_inverted else T
-    return T @ OPENGL_AXES if keys.is_opengl else T
+    values = [_list_numbers(value) for value in _find_values(entry, format)]
+    if format.has_matrix:
+        return _parse_matrix(where, values[0], f"a 4x4 '{format.keys if format.is_scattered else format.keys[0]}'")
+    numbers = parse_numbers([str(number) for value in values for number in np.ravel(value)])
+    count = count_numbers(format)
+    if len(numbers) != count:
+        expected = f"{count - 3} numbers of '{format.keys[0]}' and 3 of '{format.keys[1]}'"
+        raise DataError(where, found="other numbers", expected=expected, fix=_CHECK)
+    return numbers
 
 
-def _read_record3d_poses(path: Path, values: Any) -> PoseList:
+def _read_record3d_poses(path: Path, values: Any) -> Reconstruction:
     rows = np.array([parse_numbers([str(value) for value in np.ravel(row)]) for row in values if np.size(row) == 7])
     if len(rows) != len(values) or rows.ndim != 2 or len(rows) > MAX_POSES:
         raise DataError(path, found="other poses", expected="qx qy qz qw x y z of each frame", fix=_CHECK)
-    check_unit_quaternions(path, rows[:, :4])
-    T = make_matrices(Rotation.from_quat(rows[:, :4]).as_matrix(), rows[:, 4:]) @ OPENGL_AXES
     note = f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame, with OpenGL's axes"
-    return PoseList(T, None, note)
+    return make_reconstruction(path, make_poses(rows, RECORD3D, lambda row: str(path)), note, format="record3d")
 
 
 _MAX_VALUE = 1e20
@@ -309,7 +257,7 @@ _MAX_SIDE_PX = 1 << 20
 
 
 def _parse_matrix(where: str, values: Any, expected: str) -> Array:
-    """Return the upper (3, 4) of a pose with the nearest rotation."""
+    """Return the 12 numbers of the upper (3, 4) of a pose."""
     try:
         T = np.array(values, np.float64)
     except (TypeError, ValueError):
@@ -317,7 +265,7 @@ def _parse_matrix(where: str, values: Any, expected: str) -> Array:
     T = T.reshape(-1, 4) if T.shape in ((12,), (16,)) else T
     if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= _MAX_VALUE).all():
         raise DataError(where, found=f"no {expected.removeprefix('a ')}", expected=expected, fix=_CHECK)
-    return np.column_stack([find_nearest_rotation(where, T[:3, :3]), T[:3, 3]])
+    return T[:3].ravel()
 
 
 # -- transforms.json
@@ -353,9 +301,8 @@ def read_transforms(path: Path) -> Reconstruction:
     assert file is not None
     content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
     listed = read_json_poses(file, content)
-    names, T_world_camera = listed.names or [], listed.matrices
-    K, distortion = np.full((len(names), 3, 3), np.nan), np.zeros((len(names), 4))
-    sizes, notes = np.zeros((len(names), 2), np.int64), ["camera axes are converted from OpenGL's to OpenCV's"]
+    K, distortion, sizes = listed.K.copy(), listed.distortion.copy(), listed.sizes.copy()
+    notes = ["camera axes are converted from OpenGL's to OpenCV's"]
     known = dict[tuple[Any, ...], tuple[Array | None, Array, tuple[int, int], str]]()
     for row, frame in enumerate(content["frames"]):
         values = {**{key: value for key, value in content.items() if key != "frames"}, **frame}
@@ -367,14 +314,13 @@ def read_transforms(path: Path) -> Reconstruction:
             K[row] = one
         if note and note not in notes:
             notes.append(note)
-    return Reconstruction(
-        names=tuple(names),
-        T_camera_world=invert_poses(T_world_camera),
+    return replace(
+        listed,
         K=K,
         distortion=distortion,
         sizes=sizes,
+        times_s=None,
         depth=_find_transforms_depth(file, content),
-        format="transforms",
         path=path,
         notes=tuple(notes),
     )
@@ -518,7 +464,7 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     own = {str(frame.get("file_path", row)): frame for row, frame in enumerate(before.get("frames", ()))}
     target = out if out.suffix.lower() == ".json" else out / "transforms.json"
     folders = (file or reconstruction.path).absolute().parent, target.absolute().parent
-    T = invert_poses(reconstruction.T_camera_world) @ OPENGL_AXES
+    T = _write_opengl(reconstruction)
     frames = []
     for row, image in enumerate(reconstruction.names):
         name = image or f"{row:06d}"
@@ -533,6 +479,11 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
         frames.append(kept)
     scene = {key: value for key, value in before.items() if key not in (*_CAMERA_KEYS, "frames")}
     write_json(target, {**scene, "frames": frames})
+
+
+def _write_opengl(reconstruction: Reconstruction) -> Array:
+    """Return camera-to-world poses (N, 4, 4) with the camera axes of OpenGL."""
+    return write_poses(reconstruction.T_world_camera, OPENGL)
 
 
 def _is_same_camera(first: Reconstruction, row: int, second: Reconstruction, other: int) -> bool:
@@ -585,7 +536,7 @@ def find_phone_files(path: Path) -> list[Path]:
     return []
 
 
-def _find_phone_keys(content: Any) -> PoseKeys | None:
+def _find_phone_keys(content: Any) -> Format | None:
     keys = find_pose_keys(content)
     return keys if keys in (POLYCAM, SCANNER_APP) and ("fx" in content or "intrinsics" in content) else None
 
@@ -603,34 +554,25 @@ def read_phone_files(path: Path) -> Reconstruction:
     Source: nerfstudio/process_data/polycam_utils.py; files of the apps.
     """
     files = find_phone_files(path)
-    T, K = np.tile(np.eye(4), (len(files), 1, 1)), np.tile(np.eye(3), (len(files), 1, 1))
+    T, K = np.empty((len(files), 4, 4)), np.tile(np.eye(3), (len(files), 1, 1))
     sizes, times = np.zeros((len(files), 2), np.int64), list[float]()
     for row, file in enumerate(files):
         content = read_json(file, expected=PHONE)
         if (keys := _find_phone_keys(content)) is None:
             raise DataError(file, found="no pose", expected=PHONE, fix="move other files to another folder")
-        T[row] = parse_pose(str(file), keys, content)
+        T[row] = make_poses(read_numbers(str(file), keys, content)[None], keys, [str(file)].__getitem__)[0]
         if keys is POLYCAM:
             K[row, [0, 1, 0, 1], [0, 1, 2, 2]] = [_read_number(str(file), content, key) for key in _FOCALS]
             sizes[row] = _read_size(str(file), content, ("width", "height"))
         else:
             K[row] = _parse_K(str(file), content["intrinsics"])
         times.append(_read_number(str(file), content, keys.time) if keys.time else math.nan)
-    is_timed = bool((np.diff(times) > 0).all())
     notes = ["camera axes are converted from ARKit's (OpenGL) to OpenCV's"]
     if files[0].parent.name == CORRECTED and files[0].parent.with_name("cameras").is_dir():
         notes.append(f"poses and K are those of {CORRECTED}, which belong to corrected_images, not to images")
-    found = Reconstruction(
-        names=tuple(file.stem for file in files),
-        T_camera_world=invert_poses(T),
-        K=K,
-        distortion=np.zeros((len(files), 4)),
-        sizes=sizes,
-        times_s=np.array(times) if is_timed else None,
-        format="arkit",
-        path=path,
-        notes=tuple(notes),
-    )
+    names = [file.stem for file in files]
+    posed = make_reconstruction(path, T, "", names=names, times_s=np.array(times), format="arkit")
+    found = replace(posed, K=K, sizes=sizes, notes=tuple(notes))
     depth = files[0].parent.parent / "depth"
     return add_depth_folder(found, depth) if depth.is_dir() and any(depth.iterdir()) else found
 
@@ -656,7 +598,7 @@ def write_phone_files(reconstruction: Reconstruction, out: Path) -> None:
     out: the new folder.
     """
     before = {file.stem: file for file in find_phone_files(reconstruction.path)}
-    T = invert_poses(reconstruction.T_camera_world) @ OPENGL_AXES
+    T = _write_opengl(reconstruction)
     with atomic_folder(out) as folder:
         for row, name in enumerate(reconstruction.names):
             content = read_json(before[name], expected=PHONE) if name in before else {}
@@ -664,7 +606,7 @@ def write_phone_files(reconstruction: Reconstruction, out: Path) -> None:
             if "cameraPoseARFrame" in content:
                 content |= {"cameraPoseARFrame": T[row].ravel().tolist(), "intrinsics": K.ravel().tolist()}
             else:
-                content |= dict(zip(POLYCAM.rotation, T[row, :3].ravel().tolist(), strict=True))
+                content |= dict(zip(POLYCAM.keys, T[row, :3].ravel().tolist(), strict=True))
                 content |= dict(zip(_FOCALS, K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(), strict=True))
                 content |= dict(zip(("width", "height"), size, strict=True)) if all(size) else {}
             write_json(folder / f"{name}.json", content)
@@ -679,12 +621,12 @@ def find_record3d(path: Path) -> Path | None:
     file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
     if file is None or file.suffix.lower() not in ("", ".json", ".txt") or not _starts_with_brace(file):
         return None
-    content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES)
+    content = read_json(file, expected=RECORD3D_FILE, max_bytes=MAX_BYTES)
     return file if isinstance(content, dict) and "poses" in content and "K" in content else None
 
 
 def _starts_with_brace(file: Path) -> bool:
-    with open_input(file, expected=RECORD3D, max_bytes=MAX_BYTES) as stream:
+    with open_input(file, expected=RECORD3D_FILE, max_bytes=MAX_BYTES) as stream:
         return stream.read(64).lstrip().startswith(b"{")
 
 
@@ -702,9 +644,9 @@ def read_record3d(path: Path) -> Reconstruction:
     """
     file = find_record3d(path)
     assert file is not None
-    content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES)
+    content = read_json(file, expected=RECORD3D_FILE, max_bytes=MAX_BYTES)
     listed = read_json_poses(file, content)
-    count = len(listed.matrices)
+    count = len(listed)
     K = np.tile(_parse_K(str(file), content["K"]), (count, 1, 1))
     rows = content.get("perFrameIntrinsicCoeffs")
     if isinstance(rows, list) and len(rows) == count:
@@ -716,14 +658,12 @@ def read_record3d(path: Path) -> Reconstruction:
     times: Any = content.get("frameTimestamps")
     is_timed = isinstance(times, list) and len(times) == count and all(isinstance(t, int | float) for t in times)
     size = _read_size(str(file), content, ("w", "h"))
-    return Reconstruction(
+    return replace(
+        listed,
         names=tuple(map(str, range(count))),
-        T_camera_world=invert_poses(listed.matrices),
         K=K,
-        distortion=np.zeros((count, 4)),
         sizes=np.tile(np.array(size, np.int64), (count, 1)),
         times_s=np.array(times, np.float64) if is_timed else None,
-        format="record3d",
         path=path,
         notes=("camera axes are converted from ARKit's (OpenGL) to OpenCV's",),
     )
@@ -736,8 +676,8 @@ def write_record3d(reconstruction: Reconstruction, out: Path) -> None:
     out: the new file; a folder gets a file `metadata`.
     """
     file = find_record3d(reconstruction.path)
-    content = read_json(file, expected=RECORD3D, max_bytes=MAX_BYTES) if file is not None else {}
-    T = invert_poses(reconstruction.T_camera_world) @ OPENGL_AXES
+    content = read_json(file, expected=RECORD3D_FILE, max_bytes=MAX_BYTES) if file is not None else {}
+    T = _write_opengl(reconstruction)
     quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()
     K = reconstruction.K
     content["poses"] = np.hstack([quaternions, T[:, :3, 3]]).tolist()

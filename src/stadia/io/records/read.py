@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,12 +15,28 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.io.atomic_files import atomic_folder, write_lines
-from stadia.io.input_files import check_writable, is_existing_path, read_lines
+from stadia.io.input_files import (
+    check_no_archive,
+    check_writable,
+    is_existing_path,
+    read_json,
+    read_json_objects,
+    read_lines,
+    read_text,
+)
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records import colmap, json_scenes, network_arrays
-from stadia.io.records.poses import invert_poses, list_pose_files, read_pose_folder
-from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, find_image_number
-from stadia.io.records.rows import read_trajectory
+from stadia.io.records import arrays, colmap, glb, json_scenes
+from stadia.io.records.formats import ANY_TRAJECTORY, JSON_PROGRAMS, TrajectoryFormat
+from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, find_image_number, make_reconstruction
+from stadia.io.records.rows import (
+    KAPTURE_POSES,
+    find_trajectories,
+    list_pose_files,
+    note_format,
+    read_pose_folder,
+    read_text_poses,
+    refuse_positions,
+)
 from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 
 Array = NDArray[np.float64]
@@ -30,6 +47,92 @@ EXPECTED = (
 )
 
 # -- trajectories
+
+COLMAP_IMAGES = ("images.txt", "images.bin")
+"""The files of a COLMAP model's folder that hold its poses, the readable one first."""
+
+CONVERSIONS = {
+    ".bin": "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT",
+    ".bag": "write TUM rows: evo_traj bag FILE TOPIC --save_as_tum",
+    ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
+}
+"""Advice how to convert trajectory files that cannot be read, by suffix."""
+
+
+def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
+    """Read a camera trajectory in the format that the content of the file shows.
+
+    The size of the times determines their unit. Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
+
+    path: file or folder.
+    format: expected format. It decides for eight columns: TUM (w last) or EuRoC (w first). A note reports if the file
+        has another format.
+    is_reference: whether the trajectory is ground truth. A duplicated timestamp is an error in a predicted trajectory,
+        because its pose is ambiguous. In ground truth the first pose is used.
+
+    Raises DataError with file and line.
+    """
+    path, format = Path(path), None if format is None else TrajectoryFormat(format)
+    check_no_archive(path)
+    return _read_any_poses(path, format, is_reference=is_reference).trajectory()
+
+
+def read_kitti_trajectory(path: Path) -> Trajectory:
+    """Read a trajectory in KITTI's format: 12 numbers per line, or 13 with the number of the video frame first.
+
+    Raises DataError with file and line.
+    """
+    return read_trajectory(path, TrajectoryFormat.KITTI)
+
+
+def _read_any_poses(path: Path, format: TrajectoryFormat | None, *, is_reference: bool) -> Reconstruction:
+    """Return the poses of a file or folder, without cameras in most formats."""
+    models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
+    path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
+    suffix = path.suffix.lower()
+    if suffix in (".json", ".sfm", ".jsonl"):
+        if suffix == ".jsonl":
+            content = read_json_objects(path, expected=JSON_PROGRAMS, fix="check the file")
+        else:
+            content = read_json(path, expected=JSON_PROGRAMS)
+        return note_format(json_scenes.read_json_poses(path, content), format, TrajectoryFormat.TRANSFORMS)
+    if suffix == ".npy":
+        return arrays.read_npy_poses(path)
+    if suffix in (".npz", ".glb"):
+        return _forget_names(_read_network_result(path))
+    is_folder = path.is_dir() and not find_trajectories(path, format)
+    if is_folder and (listed := read_pose_folder(path, ANY_TRAJECTORY)) is not None:
+        return listed
+    if path.name == COLMAP_IMAGES[1] and path.with_name("cameras.bin").is_file():
+        images = colmap.read_colmap_images(path.parent)
+        return note_format(colmap.read_colmap_poses(path, images), format, TrajectoryFormat.COLMAP)
+    if suffix in CONVERSIONS:
+        found, fix = f"a '{path.suffix}' file", CONVERSIONS[suffix]
+        raise DataError(path, found=found, expected=ANY_TRAJECTORY, fix=fix)
+    if is_folder and (listed := json_scenes.read_json_folder(path)) is not None:
+        return listed
+    if is_folder and json_scenes.find_phone_files(path):
+        return _forget_names(json_scenes.read_phone_files(path))
+    inside = path / "data" if os.path.isdir(path / "data") else path  # noqa: PTH112 - also of names too long
+    if os.path.isfile(inside / f"{0:010d}.txt"):  # noqa: PTH113 - oxts of KITTI raw
+        refuse_positions(path, read_text(inside / f"{0:010d}.txt", expected=ANY_TRAJECTORY).splitlines())
+    return read_text_poses(path, format, is_reference=is_reference)
+
+
+def _read_network_result(path: Path) -> Reconstruction:
+    """Return the poses of an .npz or .glb of a network, such as VGGT or Depth Anything 3."""
+    if path.suffix.lower() == ".glb":
+        return glb.read_glb(path)
+    if not arrays.find_npz(path):
+        fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"
+        raise DataError(path, found="no array of poses", expected=arrays.EXPECTED_NPZ, fix=fix)
+    return arrays.read_network_npz(path)
+
+
+def _forget_names(read: Reconstruction) -> Reconstruction:
+    """Return poses whose order is that of the video, whatever the names are."""
+    return replace(read, names=("",) * len(read))
+
 
 TRAJECTORY_NAMES = ("poses.txt", "pose.txt", "trajectory.txt", "pred_traj.txt", "groundtruth.txt", "traj.txt",
                     "poses.npy", "lidar_odometry.txt")  # fmt: skip
@@ -73,24 +176,8 @@ def _read_trajectory(path: Path) -> Reconstruction:
     names = (
         tuple(f"{number:06d}" for number in found.frames.tolist()) if found.frames is not None else ("",) * len(found)
     )
-    reconstruction = _make_reconstruction(path, names, found.T_world_camera, "trajectory", found.notes)
-    return _add_neighbors(replace(reconstruction, times_s=found.times_s), *([path] if path.is_dir() else []))
-
-
-def _make_reconstruction(
-    path: Path, names: tuple[str, ...], T_world_camera: Array, format: str, notes: tuple[str, ...]
-) -> Reconstruction:
-    count = len(names)
-    return Reconstruction(
-        names=names,
-        T_camera_world=invert_poses(T_world_camera),
-        K=np.full((count, 3, 3), np.nan),
-        distortion=np.zeros((count, 4)),
-        sizes=np.zeros((count, 2), np.int64),
-        format=format,
-        path=path,
-        notes=notes,
-    )
+    read = make_reconstruction(path, found.T_world_camera, "", names=names, times_s=found.times_s)
+    return _add_neighbors(replace(read, notes=found.notes), *([path] if path.is_dir() else []))
 
 
 def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruction:
@@ -145,23 +232,23 @@ def _write_trajectory(reconstruction: Reconstruction, out: Path) -> None:
 
 
 def _write_rows(reconstruction: Reconstruction, source: Path | None, out: Path) -> None:
-    T = invert_poses(reconstruction.T_camera_world)
+    T = reconstruction.T_world_camera
     if reconstruction.times_s is not None:
         is_w_first = source is not None and read_trajectory(source, is_reference=True).w_first
         quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()
-        rows = np.hstack([T[:, :3, 3], quaternions[:, [3, 0, 1, 2]] if is_w_first else quaternions]).tolist()
+        numbers = np.hstack([T[:, :3, 3], quaternions[:, [3, 0, 1, 2]] if is_w_first else quaternions]).tolist()
         times = reconstruction.times_s.tolist()
         if is_w_first:
             head = "#timestamp [ns],p_x [m],p_y [m],p_z [m],q_w [],q_x [],q_y [],q_z []"
-            lines = [f"{round(t * 1e9)},{','.join(map(repr, row))}" for t, row in zip(times, rows, strict=True)]
+            lines = [f"{round(t * 1e9)},{','.join(map(repr, row))}" for t, row in zip(times, numbers, strict=True)]
             write_lines(out, [head, *lines])
         else:
-            write_lines(out, (f"{t:.9f} {' '.join(map(repr, row))}" for t, row in zip(times, rows, strict=True)))
+            write_lines(out, (f"{t:.9f} {' '.join(map(repr, row))}" for t, row in zip(times, numbers, strict=True)))
         return
-    numbers = [find_image_number(name) for name in reconstruction.names]
-    if None not in numbers and all(first < second for first, second in pairwise(numbers)):  # type: ignore[operator]
+    frames = [find_image_number(name) for name in reconstruction.names]
+    if None not in frames and all(first < second for first, second in pairwise(frames)):  # type: ignore[operator]
         rows = T[:, :3].reshape(-1, 12).tolist()
-        write_lines(out, (f"{n} {' '.join(map(repr, row))}" for n, row in zip(numbers, rows, strict=True)))
+        write_lines(out, (f"{n} {' '.join(map(repr, row))}" for n, row in zip(frames, rows, strict=True)))
     else:
         write_kitti_trajectory(out, Trajectory(T))
 
@@ -193,18 +280,16 @@ def _read_poses(path: Path) -> Reconstruction:
     folder = _find_pose_folder(path)
     assert folder is not None
     listed = read_pose_folder(folder, "one 4x4 matrix per file", K_NAMES)
-    if listed is None or listed.names is None:
+    if listed is None:
         raise DataError(folder, found="no 4x4 matrix in the first file", expected=EXPECTED, fix="check the folder")
-    known = np.flatnonzero(np.isfinite(listed.matrices).all(axis=(1, 2)))
+    known = np.flatnonzero(np.isfinite(listed.T_camera_world).all(axis=(1, 2)))
     if not len(known):
         raise DataError(folder, found="no pose", expected="at least one", fix="check the files")
-    names = tuple(listed.names[row] for row in known)
-    found = _make_reconstruction(path, names, listed.matrices[known], "poses", (listed.note,))
-    return _add_neighbors(found, path, path.parent)
+    return _add_neighbors(replace(listed.rows(known), path=path), path, path.parent)
 
 
 def _write_poses(reconstruction: Reconstruction, out: Path) -> None:
-    T = invert_poses(reconstruction.T_camera_world)
+    T = reconstruction.T_world_camera
     is_nested = _find_pose_folder(reconstruction.path) != reconstruction.path
     with atomic_folder(out) as folder:
         inner = folder / "pose" if is_nested else folder
@@ -258,15 +343,11 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
         json_scenes.write_phone_files,
         "",
     ),
-    network_arrays.NPZ: ReconstructionFormat(
-        lambda path: bool(network_arrays.find_npz(path)),
-        network_arrays.read_network_npz,
-        network_arrays.write_network_npz,
-        ".npz",
-        True,
+    arrays.NPZ: ReconstructionFormat(
+        lambda path: bool(arrays.find_npz(path)), arrays.read_network_npz, arrays.write_network_npz, ".npz", True
     ),
-    network_arrays.GLB: ReconstructionFormat(
-        lambda path: path.is_file() and path.suffix.lower() == ".glb", network_arrays.read_glb, None, ".json"
+    glb.GLB: ReconstructionFormat(
+        lambda path: path.is_file() and path.suffix.lower() == ".glb", glb.read_glb, None, ".json"
     ),
     "trajectory": ReconstructionFormat(
         lambda path: _find_trajectory(path) is not None, _read_trajectory, _write_trajectory, ".txt", True

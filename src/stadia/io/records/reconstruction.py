@@ -1,4 +1,4 @@
-"""Hold the cameras and poses that another program estimated, and match them to images."""
+"""Hold the cameras and poses that another program estimated, view them as a trajectory, and match them to images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
+from stadia.geometry.conventions import Direction, read_poses, write_poses
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
-from stadia.io.records.poses import invert_poses
+from stadia.io.records.poses import find_nearest_rotations
+from stadia.io.records.times import convert_times
+from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 ReadDepth = Callable[[int], NDArray[np.float32]]
@@ -33,6 +36,8 @@ class Reconstruction:
     distortion: (N, 4) OpenCV's coefficients k1, k2, p1, p2.
     sizes: (N, 2) width and height of the images that K belongs to, pixels; 0 if unknown.
     times_s: (N,) times in seconds; None if poses have no times.
+    frames: (N,) rising numbers of the video frames, if the file has them; None if it has not.
+    w_first: whether quaternions were read with w first; None if the file contains matrices.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
     format: name of the format, a key of `read.FORMATS`.
     path: the file or folder.
@@ -45,6 +50,8 @@ class Reconstruction:
     distortion: Array
     sizes: NDArray[np.int64]
     times_s: Array | None = None
+    frames: NDArray[np.intp] | None = None
+    w_first: bool | None = None
     depth: ReadDepth | None = None
     format: str = "transforms"
     path: Path = Path()
@@ -52,6 +59,11 @@ class Reconstruction:
 
     def __len__(self) -> int:
         return len(self.T_camera_world)
+
+    @property
+    def T_world_camera(self) -> Array:
+        """Return the camera-to-world poses, (N, 4, 4)."""
+        return read_poses(self.T_camera_world, direction=Direction.WORLD_TO_CAMERA)
 
     @property
     def has_camera(self) -> bool:
@@ -70,8 +82,31 @@ class Reconstruction:
             distortion=self.distortion[kept],
             sizes=self.sizes[kept],
             times_s=None if self.times_s is None else self.times_s[kept],
+            frames=None if self.frames is None else self.frames[kept],
             depth=None if read is None else lambda row: read(int(kept[row])),
         )
+
+    def trajectory(self) -> Trajectory:
+        """Return the poses as a trajectory, in the order of their times or frame numbers, or of the images' names.
+
+        Images without a pose are left out. A number or a time in the names of the images counts, if it has gaps.
+
+        Raises DataError if no image has a pose, or a matrix is not a rotation.
+        """
+        T = self.T_world_camera
+        known = np.flatnonzero(np.isfinite(T).all(axis=(1, 2)))
+        if not len(known):
+            fix = "check that the program which wrote this file tracked the camera"
+            raise DataError(self.path, found="no pose", expected="at least one", fix=fix)
+        T[known, :3, :3] = find_nearest_rotations(T[known, :3, :3], lambda row: f"{self.path}, pose {known[row]}")
+        trajectory = Trajectory(T, self.times_s, self.path.name, self.notes, self.frames, self.w_first)
+        if self.times_s is None and self.frames is None and any(self.names):
+            trajectory = _order_by_name(trajectory, self.names)
+        if len(known) == len(self):
+            return trajectory
+        if trajectory.times_s is None:
+            trajectory = replace(trajectory, frames=trajectory.frame_numbers)
+        return trajectory.rows(np.flatnonzero(np.isfinite(trajectory.T_world_camera).all(axis=(1, 2))))
 
     def with_camera(self, K: Array, distortion: Sequence[float], size: tuple[int, int]) -> Reconstruction:
         """Return the reconstruction with one camera for all images.
@@ -87,6 +122,59 @@ class Reconstruction:
             distortion=np.tile(np.asarray(distortion, np.float64), (count, 1)),
             sizes=np.tile(np.asarray(size, np.int64), (count, 1)),
         )
+
+
+def make_reconstruction(
+    path: Path,
+    T_world_camera: Array,
+    note: str,
+    *,
+    names: Sequence[str] | None = None,
+    times_s: Array | None = None,
+    format: str = "trajectory",
+) -> Reconstruction:
+    """Return a reconstruction without cameras.
+
+    path: the file or folder.
+    T_world_camera: (N, 4, 4) camera-to-world poses; NaN for an image without a pose.
+    note: what the reader converted.
+    names: N names of the images; None without names.
+    times_s: (N,) times in seconds, which are left out unless they rise.
+    format: name of the format, a key of `read.FORMATS`.
+    """
+    count = len(T_world_camera)
+    return Reconstruction(
+        names=("",) * count if names is None else tuple(names),
+        T_camera_world=write_poses(T_world_camera, direction=Direction.WORLD_TO_CAMERA),
+        K=np.full((count, 3, 3), np.nan),
+        distortion=np.zeros((count, 4)),
+        sizes=np.zeros((count, 2), np.int64),
+        times_s=times_s if times_s is not None and (np.diff(times_s) > 0).all() else None,
+        format=format,
+        path=path,
+        notes=(note,),
+    )
+
+
+_TIME_IN_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
+_SUFFIX_OF_IMAGES = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp)$", re.IGNORECASE)
+
+
+def _order_by_name(trajectory: Trajectory, names: Sequence[str]) -> Trajectory:
+    """Return poses sorted by image name, with the times or frame numbers in the names, if these have gaps."""
+    order = sorted(range(len(names)), key=lambda index: natural_sort_key(Path(names[index])))
+    stems = [_SUFFIX_OF_IMAGES.sub("", PurePosixPath(names[index]).name) for index in order]
+    trajectory = trajectory.rows(np.array(order, np.intp))
+    if all(_TIME_IN_NAME.fullmatch(stem) for stem in stems):
+        times, _ = convert_times(stems)
+        return replace(trajectory, times_s=times) if (np.diff(times) > 0).all() else trajectory
+    digits = [re.search(r"([0-9]{1,12})[^0-9]*$", stem) for stem in stems]
+    numbers = np.array([int(match[1]) for match in digits if match is not None], np.intp)
+    if len(numbers) < len(stems) or not (np.diff(numbers) > 0).all() or (np.diff(numbers) == 1).all():
+        return trajectory
+    base = int(numbers[0] == 1)
+    text = "the frame of a pose is the number in its image's name" + (", less 1" if base else "")
+    return replace(trajectory, frames=numbers - base, notes=(*trajectory.notes, text))
 
 
 MILLIMETRES = 1000.0
@@ -164,7 +252,7 @@ def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] |
         found, fix = "poses without rising times", "use a trajectory with times, such as TUM's"
         raise DataError(reconstruction.path, found=found, expected="a time for each pose", fix=fix)
     times = np.clip(np.asarray(times_s, np.float64), known[0], known[-1])
-    T_world_camera = invert_poses(reconstruction.T_camera_world)
+    T_world_camera = reconstruction.T_world_camera
     T = np.tile(np.eye(4), (len(times), 1, 1))
     T[:, :3, :3] = Slerp(known, Rotation.from_matrix(T_world_camera[:, :3, :3]))(times).as_matrix()
     T[:, :3, 3] = np.stack([np.interp(times, known, T_world_camera[:, axis, 3]) for axis in range(3)], -1)
@@ -172,7 +260,10 @@ def interpolate_poses(reconstruction: Reconstruction, times_s: Sequence[float] |
     nearest = np.where(times - known[after - 1] < known[after] - times, after - 1, after)
     at_times = reconstruction.rows(nearest)
     return replace(
-        at_times, names=("",) * len(times), T_camera_world=invert_poses(T), times_s=np.asarray(times_s, np.float64)
+        at_times,
+        names=("",) * len(times),
+        T_camera_world=write_poses(T, direction=Direction.WORLD_TO_CAMERA),
+        times_s=np.asarray(times_s, np.float64),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.io.atomic_files import write_lines
 from stadia.io.input_files import read_json
 
@@ -105,11 +106,7 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
 
     A trajectory without times gets the number of the line as time.
     """
-    import torch  # slow to import
-
-    from stadia.geometry.poses import quaternion_wxyz_from_matrix
-
-    q = quaternion_wxyz_from_matrix(torch.from_numpy(trajectory.T_world_camera[:, :3, :3])).numpy()[:, [1, 2, 3, 0]]
+    q = quaternion_wxyz_from_matrix(trajectory.T_world_camera[:, :3, :3])[:, [1, 2, 3, 0]]
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
     write_lines(path, (f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) for time, row in rows))
