@@ -17,11 +17,11 @@ from stadia.data.video.photo_fit import PhotoFit, fit_photos
 from stadia.data.video.video_map import MapCamera, find_photo_camera, read_map
 from stadia.geometry.image_features import FrameFeatures, find_features
 from stadia.predict.inputs import open_inputs
-from stadia.sfm.camera_search import find_photo_cameras, move_features, move_places
 from stadia.sfm.frame_stream import FrameStream, KeyFrames
 from stadia.sfm.map_files import VideoMap, write_map
 from stadia.sfm.map_parts import CameraEstimate
 from stadia.sfm.pair_matching import read_features, write_features
+from stadia.sfm.photo_cameras import find_photo_cameras, move_features, move_places
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.sparse_map import FrameStatus, LensCamera, PlacedFrame
 

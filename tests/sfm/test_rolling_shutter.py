@@ -11,10 +11,10 @@ import scipy.sparse as sp
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from stadia.sfm.camera_search import measure_readout
 from stadia.sfm.map_parts import correct_rows
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.reconstruction import adjust_map
+from stadia.sfm.row_readout import measure_readout
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras
 
 LENS = LensCamera(400.0, (319.5, 199.5), (0.0, 0.0, 0.0, 0.0), 400, 640)

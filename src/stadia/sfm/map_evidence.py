@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
 from stadia.judge.map_verdict import MapEvidence
-from stadia.sfm.camera_search import measure_turn_deg
+from stadia.sfm.lens_intervals import measure_turn_deg
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap

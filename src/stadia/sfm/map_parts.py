@@ -17,21 +17,10 @@ from stadia.core.errors import DataError
 from stadia.core.types import no_progress
 from stadia.geometry.image_features import match_sift_features
 from stadia.judge.limits import MAP_LIMITS
-from stadia.sfm.camera_search import (
-    ASSUMED_FOV_DEG,
-    MIN_FOCAL_DEVIATION,
-    PARAMETERS,
-    FoundCamera,
-    LensIntervals,
-    RowReadout,
-    find_camera,
-    find_rotation_focal,
-    measure_lens,
-    measure_readout,
-    measure_turn_deg,
-)
+from stadia.sfm.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
+from stadia.sfm.lens_intervals import MIN_FOCAL_DEVIATION, PARAMETERS, LensIntervals, measure_lens, measure_turn_deg
 from stadia.sfm.map_evidence import (
     MIN_CROSSING,
     group_frames,
@@ -64,6 +53,8 @@ from stadia.sfm.reconstruction import (
     map_globally,
     mirror_if_better,
 )
+from stadia.sfm.rotation_focal import find_rotation_focal
+from stadia.sfm.row_readout import RowReadout, measure_readout
 from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"

@@ -23,13 +23,13 @@ from stadia.geometry.cameras import Intrinsics
 from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import expand_home, make_absolute
 from stadia.judge.map_verdict import judge_map
-from stadia.sfm.camera_search import unify_photo_cameras
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
 from stadia.sfm.map_evidence import measure_evidence
 from stadia.sfm.map_files import MapPoses, PredictDepth, VideoMap, check_map_folder, write_map
 from stadia.sfm.map_parts import check_motion, correct_rows, map_key_frames
 from stadia.sfm.movable_masks import MovableMasks
 from stadia.sfm.pair_matching import collect_features, find_cuts, is_ordered
+from stadia.sfm.photo_cameras import unify_photo_cameras
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.road_sweep import find_road
 from stadia.sfm.sparse_map import LensCamera, import_pycolmap, place_all_frames, stack_measured_poses, stack_poses
