@@ -22,7 +22,7 @@ from stadia.networks.depth.dpt import (
     make_hybrid,
     resize_position_embeddings,
 )
-from stadia.networks.encoders import rename_to_transformers
+from stadia.networks.depth.dpt_weights import rename_to_transformers
 
 MIN_INVERSE_DEPTH = AffineDepthNetwork.MIN_INVERSE_DEPTH
 DPT_SCALE_SHIFT_KITTI, DPT_SCALE_SHIFT_NYU = (0.00006016, 0.00579), (0.000305, 0.1378)

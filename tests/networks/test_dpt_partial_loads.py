@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
@@ -18,7 +19,7 @@ from stadia.core.errors import CheckpointError
 from stadia.networks.config import DptConfig
 from stadia.networks.depth import dpt
 from stadia.networks.depth.dpt import Dpt
-from stadia.networks.encoders import huggingface_hub, warn_newest_revision
+from stadia.networks.hub import warn_newest_revision
 
 
 def without_a_block(weights: Weights) -> Weights:
@@ -158,8 +159,8 @@ def test_published_weights_come_from_the_hub(
     folder = tmp_path / "snapshots" / used
     folder.mkdir(parents=True)
     path = as_safetensors(folder, source.network.state_dict())
-    monkeypatch.setattr("stadia.networks.encoders.download_first_file", lambda *what: requests.append(what) or path)
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: True)
+    monkeypatch.setattr("stadia.networks.hub.download_first_file", lambda *what: requests.append(what) or path)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: True)
     monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
     warn_newest_revision.cache_clear()
     network = Dpt(DptConfig(revision=revision))
@@ -176,7 +177,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
 
     huggingface_error = huggingface_hub.errors.LocalEntryNotFoundError
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_hub)
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
     monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
     with refuses(CheckpointError, found="nobody/nothing") as refused:
         Dpt(DptConfig())

@@ -38,7 +38,7 @@ from torch import Tensor
 from stadia.core.errors import CheckpointError
 from stadia.networks.config import DptConfig
 from stadia.networks.depth.dpt import Architecture, Dpt, build_transformer
-from stadia.networks.encoders import rename_to_transformers
+from stadia.networks.depth.dpt_weights import rename_to_transformers
 
 
 @pytest.mark.slow

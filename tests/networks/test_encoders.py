@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,7 +13,8 @@ from stadia.core.errors import ConfigError
 from stadia.networks import encoders
 from stadia.networks.config import BaseConfig
 from stadia.networks.depth.unet import BaseNetwork
-from stadia.networks.encoders import Encoder, huggingface_hub, warn_missing_weights
+from stadia.networks.encoders import Encoder
+from stadia.networks.hub import warn_missing_weights
 
 
 @pytest.mark.slow
@@ -94,7 +96,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     save_file(encoders.timm.create_model("resnet18").state_dict(), path)
     monkeypatch.setattr(encoders, "download_first_file", lambda *_: path)
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
 
 
 @pytest.mark.slow
@@ -105,7 +107,7 @@ def test_unavailable_weights_are_reported_in_one_line(
         raise OSError("no route to the hub")
 
     monkeypatch.setattr(encoders, "download_first_file", no_hub)
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
     warn_missing_weights.cache_clear()
     with caplog.at_level(logging.WARNING):
         encoder = Encoder("resnet18", pretrained=True)

@@ -11,14 +11,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.networks.config import DptConfig
-from stadia.networks.encoders import (
-    Encoder,
-    download_first_file,
-    offline_if_unreachable,
-    timm,
-    warn_missing_weights,
-    warn_newest_revision,
-)
+from stadia.networks.encoders import Encoder, timm
+from stadia.networks.hub import download_first_file, offline_if_unreachable, warn_missing_weights, warn_newest_revision
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 NEWEST = "f" * 40
@@ -33,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (repository / "refs" / "main").write_text(REVISION)
     (repository / "snapshots" / REVISION).mkdir(parents=True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
     warn_newest_revision.cache_clear()
     warn_missing_weights.cache_clear()
     return repository

@@ -18,7 +18,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 from stadia.core.errors import CheckpointError
 from stadia.networks import segmentation
-from stadia.networks.encoders import warn_newest_revision
+from stadia.networks.hub import warn_newest_revision
 from stadia.networks.segmentation import (
     TiledSegmenter,
     compute_tile_starts,
@@ -89,14 +89,14 @@ def test_a_hub_name_is_recorded_with_its_revision(tmp_path, monkeypatch, caplog)
     save_mask2former(repository / "snapshots" / revision)
     shutil.copytree(repository / "snapshots" / revision, repository / "snapshots" / newest)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
     warn_newest_revision.cache_clear()
     assert load_panoptic_model("someone/masks").identity.startswith(f"masks@{newest} ")
-    (record,) = [one for one in caplog.records if one.name == "stadia.networks.encoders"]
+    (record,) = [one for one in caplog.records if one.name == "stadia.networks.hub"]
     assert f"someone/masks@{newest} names it" in record.getMessage()
     caplog.clear()
     assert load_panoptic_model(f"someone/masks@{revision}").identity.startswith(f"masks@{revision} ")
-    assert not [one for one in caplog.records if one.name == "stadia.networks.encoders"]
+    assert not [one for one in caplog.records if one.name == "stadia.networks.hub"]
     with refuses(CheckpointError, where=f"someone/masks@{'2' * 40}", fix="models--someone--masks"):
         load_panoptic_model(f"someone/masks@{'2' * 40}")
 
@@ -166,7 +166,7 @@ def test_a_folder_that_names_code_elsewhere_is_refused(tmp_path, key):
 
 
 def test_unavailable_models_raise_an_error_with_a_fix(tmp_path, monkeypatch):
-    monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
     with refuses(CheckpointError, where="nobody/nothing", fix=("models--nobody--nothing", "--by", "model.tflite")):
         load_panoptic_model("nobody/nothing")
     with refuses(CheckpointError, fix="save_pretrained"):

@@ -208,7 +208,7 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
     elif not online:
         yield MachineEntry.judge("weights", "hub", "not tried; --online connects to it")
     else:
-        from stadia.networks.encoders import is_reachable
+        from stadia.networks.hub import is_reachable
 
         reached = is_reachable()
         cure = "" if reached else "see docs/how-to/training.md, Pretrained weights"

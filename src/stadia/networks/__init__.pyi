@@ -17,6 +17,7 @@ from .depth.depth_network import DepthMaps as DepthMaps
 from .depth.depth_network import DepthNetwork as DepthNetwork
 from .depth.depth_network import build_depth_network as build_depth_network
 from .depth.dpt import Dpt as Dpt
+from .depth.dpt_weights import LoadReport as LoadReport
 from .depth.monodepth2 import Monodepth2 as Monodepth2
 from .depth.published import DepthAnything as DepthAnything
 from .depth.published import Published as Published
@@ -24,9 +25,7 @@ from .depth.published_config import DepthAnythingConfig as DepthAnythingConfig
 from .depth.published_config import PublishedConfig as PublishedConfig
 from .depth.unet import Unet as Unet
 from .encoders import Encoder as Encoder
-from .encoders import LoadReport as LoadReport
 from .encoders import check_encoder as check_encoder
-from .encoders import load_state_dict as load_state_dict
 from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
 from .pose_net import DepthPoseNet as DepthPoseNet
 from .pose_net import PoseNet as PoseNet
@@ -38,6 +37,7 @@ from .segmentation import load_panoptic_model as load_panoptic_model
 from .segmentation import load_tflite_model as load_tflite_model
 from .size_prior import SizePrior as SizePrior
 from .size_prior import load_size_prior as load_size_prior
+from .weight_files import load_state_dict as load_state_dict
 
 ATTENTIONS: stadia.core.registry.Registry
 DEFAULT_NETWORK: str

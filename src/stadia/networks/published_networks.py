@@ -290,7 +290,7 @@ def download_repository(
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import tqdm
 
-    from stadia.networks.encoders import offline_if_unreachable
+    from stadia.networks.hub import offline_if_unreachable
     from stadia.networks.hub_download import fetch_missing_files
 
     expected = "a repository with config.json and model.safetensors"

@@ -17,7 +17,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.differentiable.matrix_products import choose_matrix_products
 from stadia.io.input_files import expand_home, read_bytes, read_json
-from stadia.networks.encoders import describe_manual_copy, offline_if_unreachable, warn_newest_revision
+from stadia.networks.hub import describe_manual_copy, offline_if_unreachable, warn_newest_revision
 from stadia.networks.published_networks import find_foreign_files
 
 ImageArray = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from tests.refusals import refuses
 
 from stadia.core.errors import CheckpointError
-from stadia.networks.encoders import is_reachable
+from stadia.networks.hub import is_reachable
 from stadia.networks.hub_download import UNFINISHED, count_downloaded_bytes, find_cache
 from stadia.networks.published_networks import find_published_files, list_network_rows
 from stadia.web.server import make_app

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.differentiable.view_synthesis import intrinsics
-from stadia.networks.encoders import rename_to_transformers
+from stadia.networks.depth.dpt_weights import rename_to_transformers
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes.base.build_recipe import import_network, load_recipe

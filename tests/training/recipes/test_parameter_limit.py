@@ -7,11 +7,11 @@ from tests.refusals import refuses
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.networks.encoders import limit_parameters
+from stadia.networks.weight_files import limit_parameters
 
 
 def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.networks.encoders.SLACK_NUMBERS", 2 << 20)
+    monkeypatch.setattr("stadia.networks.weight_files.SLACK_NUMBERS", 2 << 20)
     layers: list[nn.Module] = []
 
     def build() -> None:

@@ -209,7 +209,7 @@ class TestRefusals:
     @pytest.mark.slow
     def test_more_layers_than_the_limit(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With the limit of the program, a network takes seconds until it is refused."""
-        monkeypatch.setattr("stadia.networks.encoders.MAX_PARAMETERS", 1 << 10)
+        monkeypatch.setattr("stadia.networks.weight_files.MAX_PARAMETERS", 1 << 10)
         path = folder / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "depths": [1 << 7, 1, 1, 1]}))
         with pytest.raises(CheckpointError, match="too many layers"):
@@ -261,7 +261,7 @@ class TestRefusals:
             raise error
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-        monkeypatch.setattr("stadia.networks.encoders.is_reachable", lambda: False)
+        monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
         with refuses(CheckpointError, names=names) as refused:
             find_published_files(source)
         assert "\n" not in str(refused.value)

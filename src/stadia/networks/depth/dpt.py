@@ -19,18 +19,13 @@ from torch.nn import functional
 
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
-from stadia.networks import ATTENTIONS, encoders
+from stadia.networks import ATTENTIONS, hub
 from stadia.networks.config import DptConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
-from stadia.networks.encoders import (
-    UNUSED_PARAMETERS,
-    WEIGHT_FILE_NAMES,
-    InitialWeights,
-    LoadReport,
-    load_pretrained,
-    resolve_weights_file,
-)
+from stadia.networks.depth.dpt_weights import UNUSED_PARAMETERS, LoadReport, load_pretrained
+from stadia.networks.encoders import InitialWeights
 from stadia.networks.gradient_checkpointing import run_checkpointed
+from stadia.networks.weight_files import WEIGHT_FILE_NAMES, resolve_weights_file
 
 _RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
 """Scale and shift of random weights. They suit street depths up to 200 m."""
@@ -219,16 +214,16 @@ def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
     if (repository := arch.hub) is None:
         return None
     try:
-        with encoders.offline_if_unreachable():
-            file = encoders.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
+        with hub.offline_if_unreachable():
+            file = hub.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
     except OSError as error:
         found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
-        copy = encoders.describe_manual_copy(repository)
+        copy = hub.describe_manual_copy(repository)
         fix = f"{copy}; or model.network.weights=FILE; or model.pretrained=false"
         what, expected = f"weights of '{config.title}'", "the published weights"
         raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
     if config.revision is None:
-        encoders.warn_newest_revision(repository, f"model.network.revision={file.parent.name}")
+        hub.warn_newest_revision(repository, f"model.network.revision={file.parent.name}")
     return file
 
 

@@ -10,7 +10,8 @@ from torch.nn import functional
 from stadia.core.errors import ConfigError
 from stadia.networks.config import MidasConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
-from stadia.networks.encoders import check_encoder, load_state_dict
+from stadia.networks.encoders import check_encoder
+from stadia.networks.weight_files import load_state_dict
 
 MAX_SIDE = 384
 """The longer side of an image is resized to this number of pixels for a prediction if no training determined a size."""

@@ -14,7 +14,7 @@ from stadia.geometry.poses import from_rotation_translation, so3_exp
 from stadia.io.input_files import expand_home
 from stadia.networks.config import Monodepth2Config
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthMaps, list_trainable
-from stadia.networks.encoders import copy_weights, read_tensors
+from stadia.networks.weight_files import copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
 """Mean and standard deviation with which the published networks normalize all three channels of RGB in [0, 1]."""

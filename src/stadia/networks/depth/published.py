@@ -14,8 +14,9 @@ from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.networks.depth.depth_network import AffineDepthNetwork, list_trainable
 from stadia.networks.depth.dpt import check_transformers_installed, import_transformers
+from stadia.networks.depth.dpt_weights import find_unneeded
 from stadia.networks.depth.published_config import DepthAnythingConfig, PublishedConfig
-from stadia.networks.encoders import InitialWeights, find_unneeded, limit_parameters, refuse_differences
+from stadia.networks.encoders import InitialWeights
 from stadia.networks.published_networks import (
     PACKAGES,
     PUBLISHED_NETWORKS,
@@ -23,6 +24,7 @@ from stadia.networks.published_networks import (
     download_repository,
     find_published_files,
 )
+from stadia.networks.weight_files import limit_parameters, refuse_differences
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
 """Predicted depth is clamped to this range in metres before it is inverted."""

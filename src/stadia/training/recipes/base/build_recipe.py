@@ -32,8 +32,8 @@ from stadia.networks.depth.depth_network import (
 )
 from stadia.networks.depth.midas import is_midas_file
 from stadia.networks.depth.monodepth2 import describe_monodepth2
-from stadia.networks.encoders import limit_parameters, read_tensors, resolve_weights_file
 from stadia.networks.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
+from stadia.networks.weight_files import limit_parameters, read_tensors, resolve_weights_file
 from stadia.predict.predict_frames import DepthPredictor, make_predictor
 from stadia.training.loop.batches import BatchIterable, EpochLoader
 from stadia.training.loop.checkpoint import (

@@ -32,7 +32,7 @@ from stadia.networks.depth.depth_network import (
     check_depth_network,
     check_trains,
 )
-from stadia.networks.encoders import LoadReport
+from stadia.networks.depth.dpt_weights import LoadReport
 from stadia.training.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import TeacherTerm, check_teacher
