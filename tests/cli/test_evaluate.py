@@ -1,7 +1,6 @@
 """`stadia evaluate` as scripts call it: JSON alone on stdout, notes on stderr, a mistake is one line."""
 
 import hashlib
-import inspect
 import json
 import re
 import shutil
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.cli.evaluate import FORMS_OF, evaluate
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.metrics import TRAJECTORY_METRICS
@@ -159,38 +157,6 @@ def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
         "--depth DIR",
         "and --trajectory",
     )
-
-
-FORMS = {
-    "checkpoint": ("checkpoint", "data"),
-    "depth": ("--depth", "d", "--reference", "r"),
-    "trajectory": ("--trajectory", "t", "--reference", "r"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("form", "option", "value"),
-    [
-        *(("checkpoint", *given) for given in (("--reference", "r"), ("--depth-scale", "metres"), ("--scores", "s"))),
-        *((form, *given) for form in ("checkpoint", "depth") for given in (("--format", "kitti"), ("--align", "none"))),
-        *((form, "--max-difference", "0.01") for form in ("checkpoint", "depth")),
-        *(
-            (form, *given)
-            for form in ("depth", "trajectory")
-            for given in (("--frames", "f"), ("--every", "1"), ("--out", "o"))
-        ),
-        *(("trajectory", *given) for given in (("--protocol", "metric"), ("--depth-scale", "metres"))),
-    ],
-)
-def test_an_option_of_another_form(form: str, option: str, value: str, stadia: Stadia) -> None:
-    """Refused even where it says what is the default anyway."""
-    mistake(stadia("evaluate", *FORMS[form], option, value), f"{option}: found ")
-
-
-def test_every_option_is_of_a_form_or_of_all() -> None:
-    of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "objects", "verbose", "as_json"}
-    assert set(inspect.signature(evaluate).parameters) == of_all | set(FORMS_OF)
 
 
 class TestCheckpoint:

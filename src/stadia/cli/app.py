@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import RUNS, ForceOption, InputSettings, argument, flag, option
+from stadia.cli.options import refuse_options
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 
@@ -14,6 +15,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def app(
+    context: typer.Context,
     networks: Annotated[
         list[str] | None, argument("Runs, checkpoints or networks; by default base, and the runs of --runs.")
     ] = None,
@@ -40,8 +42,9 @@ def app(
     for name, folder in (("--runs", runs), ("--data", data)):
         if not folder.is_dir() and folder != RUNS:
             raise ConfigError(name, found=f"no folder {folder}", expected="a folder", fix="check the path")
-    if public and token is not None:
-        raise ConfigError("--public", found="--token", expected="one of the two", fix="remove one of them")
+    if public:
+        idle = ("runs", "data", "results", "token", "no_token")
+        refuse_options(context, idle, found="no effect with --public", expected="a page for this machine alone")
     secret = None if public else _choose_token(token, host, no_token)
     from stadia.data.config import CacheConfig, find_cache_folder
     from stadia.networks import DEFAULT_NETWORK
@@ -96,6 +99,7 @@ def _check_network(name: str) -> None:
 
 
 def view(
+    context: typer.Context,
     data: Annotated[Path, argument("A dataset, a folder of images, a map, or a run.")],
     overrides: InputSettings = None,
     predictions: Annotated[Path | None, option("A folder of `stadia predict` of the same frames.")] = None,
@@ -106,11 +110,21 @@ def view(
     force: ForceOption = False,
 ) -> None:
     """Show a dataset, a prediction, a map or a run in 3D, in the browser."""
+    from stadia.data.video.video_map import RECORD
     from stadia.io.atomic_files import write_text
     from stadia.io.output_files import check_replaceable
+    from stadia.report.run_files import is_run_folder
     from stadia.web.scene import show_page
 
-    out = None if out is None else check_replaceable(out, "report", inputs=[data, predictions], force=force)
+    if out is None:
+        refuse_options(context, ["force"], found="no effect without --out", expected="a file of --out")
+    else:
+        found = "no effect with --out, which serves nothing"
+        refuse_options(context, ["host", "port"], found=found, expected="a page that is served")
+        out = check_replaceable(out, "report", inputs=[data, predictions], force=force)
+    if kind := "a run" if is_run_folder(data) else "a map" if (data / RECORD).is_file() else "":
+        idle = ("overrides", "predictions", "frames")
+        refuse_options(context, idle, found=f"no effect on {kind}", expected="a dataset or a folder of images")
     page = _make_page(data, overrides or [], predictions, frames)
     if out is not None:
         write_text(out, page)

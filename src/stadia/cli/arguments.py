@@ -1,17 +1,12 @@
 """Define arguments and options that several commands share."""
 
-import inspect
 import math
-from collections.abc import Callable
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from stadia.core.errors import ConfigError
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 def argument(help: str, **settings: Any) -> Any:
@@ -91,45 +86,3 @@ RunsOption = Annotated[Path, typer.Option(help="The folder for runs.")]
 ForceOption = Annotated[bool, flag("--force", "Replace a file that stadia did not write.")]
 JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
 VerboseOption = Annotated[bool, flag("--verbose", "Show all evidence, notes and reasons.")]
-
-
-def add_options(options: type, *names: str) -> Callable[[CommandT], CommandT]:
-    """Create a decorator that gives a command the options that the fields of a dataclass define.
-
-    The command takes their values as `**options`; the help shows them before the command's own keyword options.
-
-    options: a class of `stadia.predict.options`, whose fields have type, default, unit and help.
-    names: names of the fields to add; none adds all fields that are options.
-    """
-    types = get_type_hints(options)
-    chosen = [one for one in fields(options) if (one.name in names if names else "help" in one.metadata)]
-
-    def decorate(command: CommandT) -> CommandT:
-        signature = inspect.signature(command, eval_str=True)
-        own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        first = next((n for n, one in enumerate(own) if one.kind is inspect.Parameter.KEYWORD_ONLY), len(own))
-        added = [_make_parameter(one, types[one.name]) for one in chosen]
-        parameters = [*own[:first], *added, *own[first:]]
-        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {one.name: one.annotation for one in parameters}
-        return command
-
-    return decorate
-
-
-def _make_parameter(one: Field[Any], type_: Any) -> inspect.Parameter:
-    dashed, default = one.name.replace("_", "-"), one.default
-    settings: dict[str, Any] = {"help": one.metadata["help"], "show_default": default not in (None, False, ())}
-    names = []
-    if type_ is bool and default is False:
-        names = [f"--{dashed}"]
-    elif type_ in (bool, bool | None):
-        names = [f"--{dashed}/--no-{dashed}"]
-    if one.metadata["unit"]:
-        settings["metavar"] = one.metadata["unit"]
-    if one.metadata["least"] is not None:
-        settings["min"] = one.metadata["least"]
-    if default == ():
-        type_, default = list[str] | None, None
-    annotation = Annotated[type_, typer.Option(*names, **settings)]
-    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -1,17 +1,20 @@
-"""`stadia check DATA`: check the data before training."""
+"""`stadia check`: check data before training, or judge the result of another program."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, argument, flag, number, option
+from stadia.cli.arguments import argument
+from stadia.cli.options import add_options_of_inputs, refuse_options, take_options
 from stadia.cli.output import echo
 from stadia.cli.results import STOPPED, describe_agreements, print_findings
 from stadia.core.errors import ConfigError, DataError
+from stadia.predict.options import CheckedOptions, about
 
 NOT_CHECKED = 1
 """Exit code of `--strict` if some data were not checked."""
@@ -26,68 +29,133 @@ if TYPE_CHECKING:
     from stadia.judge.recordings.recording_survey import BaselineAgreement
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(CheckedOptions):
+    """Options of `stadia check` for every kind of input."""
+
+    force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))
+    verbose: bool = field(default=False, metadata=about("Show all evidence, notes and reasons."))
+    as_json: bool = field(default=False, metadata=about("Print only JSON.", name="--json"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(CheckOptions):
+    """Options of `stadia check` for data, with or without a recipe."""
+
+    format: str = field(default="auto", metadata=about("Format of DATA; `stadia list datasets` lists them."))
+    out: Path | None = field(default=None, metadata=about("A folder for findings.jsonl and an image of each finding."))
+    strict: bool = field(
+        default=False, metadata=about("Exit with 1 if only a sample was checked, or a check of --only could not run.")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingOptions(DataOptions):
+    """Options of `stadia check` for recordings."""
+
+    only: tuple[str, ...] = field(
+        default=(), metadata=about("Run only this check, of `stadia list checks`; repeatable.")
+    )
+    seconds: float = field(default=20.0, metadata=about("Start no recording after this time.", least=0))
+    network: Path | None = field(default=None, metadata=about("Also judge the predictions of this network."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(DataOptions):
+    """Options of `stadia check` for the data of a recipe."""
+
+    recipe: str | None = field(default=None, metadata=about("Check DATA for this recipe: objectpose, overlay."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions(CheckOptions):
+    """Options of `stadia check` for a result of another program."""
+
+    images: Path | None = field(
+        default=None, metadata=about("Images or video of the result DATA: judge its path, camera and depth.")
+    )
+    camera: str | None = field(
+        default=None, metadata=about("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")
+    )
+    fix: Path | None = field(
+        default=None, metadata=about("Write the result with the mistakes undone that --images shows.")
+    )
+    report: Path | None = field(default=None, metadata=about("A folder for a page about the result."))
+
+
+RECORDING, RECIPE, RESULT = "a recording or dataset", "the data of a recipe (--recipe)", "a result (--images)"
+INPUTS: dict[str, type[CheckOptions]] = {RECORDING: RecordingOptions, RECIPE: RecipeOptions, RESULT: ResultOptions}
+"""Options of each kind of input."""
+
+
+@add_options_of_inputs(INPUTS)
 def check(
+    context: typer.Context,
     data: Annotated[
         Path, argument("A dataset, a video, a folder of images; or a result of any program, with --images.")
     ],
     overrides: Annotated[
         list[str] | None, argument("How to open DATA: data.camera.focal_px=700, data.poses=FILE", metavar="KEY=VALUE")
     ] = None,
-    format: Annotated[str, typer.Option(help="Format of DATA; `stadia list datasets` lists them.")] = "auto",
-    only: Annotated[list[str] | None, option("Run only this check, of `stadia list checks`; repeatable.")] = None,
-    seconds: Annotated[float, number("Start no recording after this time.", min=0, show_default=True)] = 20.0,
-    out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
-    recipe: Annotated[str | None, option("Check DATA for this recipe: objectpose, overlay.")] = None,
-    network: Annotated[Path | None, option("Also judge the predictions of this network.")] = None,
-    images: Annotated[
-        Path | None, option("Images or video of the result DATA: judge its path, camera and depth.")
-    ] = None,
-    camera: Annotated[str | None, option("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")] = None,
-    fix: Annotated[Path | None, option("Write the result with the mistakes undone that --images shows.")] = None,
-    report: Annotated[Path | None, option("A folder for a page about the result, with --images.")] = None,
-    strict: Annotated[
-        bool, flag("--strict", "Exit with 1 if only a sample was checked, or a check of --only could not run.")
-    ] = False,
-    force: ForceOption = False,
-    verbose: VerboseOption = False,
-    as_json: JsonOption = False,
+    **options: Any,
 ) -> None:
     """Judge a video, a dataset, or the result of any program.
 
     For data: cameras, poses, depth, frames and splits. With --images: the poses, camera and depth of COLMAP, a SLAM
     system or a network. Exits with 1 if a finding stops training.
     """
-    if images is not None:
+    title = RECORDING
+    if options["images"] is not None:
+        title = RESULT
+    elif options["recipe"] is not None:
+        title = RECIPE
+    elif not options["only"]:
+        from stadia.judge.recordings.checked_data import is_composite
+
+        if is_composite(data):
+            title, options["recipe"] = RECIPE, "overlay"
+    chosen = take_options(context, INPUTS, title, options)
+    if chosen.as_json:
+        refuse_options(context, ["verbose"], found="no effect on --json, which has all", expected="text")
+    written = "--report" if title == RESULT else "--out"
+    if options[written[2:]] is None:
+        refuse_options(context, ["force"], found=f"no effect without {written}", expected=f"a file of {written}")
+    if isinstance(chosen, ResultOptions):
         from stadia.cli.check_result import check_result
 
-        check_result(data, images, camera=camera, fix=fix, report=report, force=force, as_json=as_json, verbose=verbose)
+        refuse_options(context, ["overrides"], found=f"no effect on {title}", expected=RECORDING)
+        check_result(data, chosen)
         return
-    if idle := [name for name, given in (("--camera", camera), ("--fix", fix), ("--report", report)) if given]:
-        advice = "add --images FOLDER, or leave it out"
-        raise ConfigError(idle[0], found="used without --images", expected="the images of a result", fix=advice)
+    assert isinstance(chosen, DataOptions)
+    out = chosen.out
     if out is not None:
         from stadia.io.output_files import check_output_folder
 
         inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
-        out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
+        out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=chosen.force)
+    only: tuple[str, ...] = ()
+    if isinstance(chosen, RecordingOptions):
+        findings, only = _check_recordings(data, overrides or [], chosen, out), chosen.only
+    else:
+        assert isinstance(chosen, RecipeOptions)
+        findings = _check_for_recipe(data, overrides or [], chosen, out)
+    if chosen.strict:
+        _require_checked(findings, only)
+
+
+def _check_recordings(data: Path, overrides: list[str], options: RecordingOptions, out: Path | None) -> list[Finding]:
     from stadia.data.recordings import summarize_recordings
-    from stadia.judge.recordings.checked_data import assume_camera, describe_opened, draw_ignored, is_composite
-
-    if recipe is None and not only and is_composite(data):
-        recipe = "overlay"
-    if recipe is not None:
-        findings = _recipe_findings(recipe, data, overrides or [], format, only or [])
-        _report_findings(findings, [], f"as '{recipe}' would train on it", out, as_json=as_json, verbose=verbose)
-        if strict:
-            _require_checked(findings, only or [])
-        return
-
+    from stadia.judge.recordings.checked_data import assume_camera, describe_opened, draw_ignored
     from stadia.predict.options import parse_data_config, split_settings
 
-    overrides, settings = split_settings(overrides)
-    config = parse_data_config(str(data), format, overrides)
+    given, settings = split_settings(overrides)
+    if options.network is None and settings:
+        expected, fix = "the settings of --network", "add --network NETWORK, or leave it out"
+        raise ConfigError(settings[0], found="no effect without --network", expected=expected, fix=fix)
+    config = parse_data_config(str(data), options.format, given)
+    only, as_json = list(options.only), options.as_json
     if assumed := assume_camera(config):
-        only = _choose_camera_free(only or [])
+        only = _choose_camera_free(only)
         config = config.model_copy(update={"camera": assumed})
     opened = _open_data(config, as_json=as_json)
     if not as_json:  # The line appears before the checks, which take seconds.
@@ -99,16 +167,14 @@ def check(
             echo(f"{path}: {share:.1%} of the image is ignored, in red", err=as_json)
     if not only or "borders" in only:
         _propose_ignored(opened.recordings, out, as_json=as_json)
-    findings = _check_recordings(opened, only, seconds, as_json=as_json)
-    if network is not None:
-        findings += _judge_network(network, data, format, overrides, settings)
-    _report_findings(
-        findings, opened.recordings, describe_opened(opened.recordings), out, as_json=as_json, verbose=verbose
-    )
+    findings = _run_checks(opened, only, options.seconds, as_json=as_json)
+    if options.network is not None:
+        findings += _judge_network(options.network, data, options.format, given, settings)
+    opened_text = describe_opened(opened.recordings)
+    _report_findings(findings, opened.recordings, opened_text, out, options)
     if assumed:
         _print_left_out(data)
-    if strict:
-        _require_checked(findings, only or [])
+    return findings
 
 
 def _open_data(config: DataConfig, *, as_json: bool) -> CheckedData:
@@ -123,7 +189,7 @@ def _open_data(config: DataConfig, *, as_json: bool) -> CheckedData:
         raise
 
 
-def _check_recordings(opened: CheckedData, only: list[str] | None, seconds: float, *, as_json: bool) -> list[Finding]:
+def _run_checks(opened: CheckedData, only: list[str], seconds: float, *, as_json: bool) -> list[Finding]:
     from stadia.core.terminal import Terminal, make_progress
     from stadia.judge.recordings.preflight_runner import run_preflight
 
@@ -230,36 +296,31 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
 
 
 def _report_findings(
-    findings: list[Finding],
-    recordings: Sequence[Recording],
-    opened_text: str,
-    out: Path | None,
-    *,
-    as_json: bool,
-    verbose: bool,
+    findings: list[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None, options: CheckOptions
 ) -> None:
     from stadia.core.terminal import Terminal
     from stadia.judge.finding import Severity, write_findings
 
     if out is not None:
         findings = write_findings(out / "findings.jsonl", findings)
-    if as_json:
+    if options.as_json:
         echo(json.dumps([finding.to_dict() for finding in findings], indent=2, allow_nan=False))
     else:
-        print_findings(Terminal(highlight=False), findings, recordings, opened_text, out, verbose=verbose)
+        console = Terminal(highlight=False)
+        print_findings(console, findings, recordings, opened_text, out, verbose=options.verbose)
     if any(finding.severity is Severity.STOP for finding in findings):
         raise typer.Exit(STOPPED)
 
 
-def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
+def _check_for_recipe(data: Path, overrides: list[str], options: RecipeOptions, out: Path | None) -> list[Finding]:
     from stadia.cli.train import resolve_recipe
     from stadia.core.terminal import Terminal
     from stadia.training.recipes import RECIPES
 
-    if only:
-        fix = "remove --only"
-        raise ConfigError("--only", found="used together with --recipe", expected="one of the two", fix=fix)
+    recipe, format = str(options.recipe), options.format
     given = [f"data.path={json.dumps(str(data))}"] + ([f"data.format={format}"] if format != "auto" else [])
     config = resolve_recipe(recipe, None, given + overrides, example={})
     _, opened = RECIPES.load(recipe).prepare(config, Terminal(stderr=True))
-    return opened.findings()
+    findings: list[Finding] = opened.findings()
+    _report_findings(findings, [], f"as '{recipe}' would train on it", out, options)
+    return findings

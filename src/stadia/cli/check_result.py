@@ -14,6 +14,7 @@ from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
 
 if TYPE_CHECKING:
+    from stadia.cli.check import ResultOptions
     from stadia.io.records.reconstruction import Reconstruction
     from stadia.judge.questions import QuestionVerdict
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
@@ -24,26 +25,18 @@ MAX_LISTED = 8
 """Most contradicting images that are listed without --verbose."""
 
 
-def check_result(
-    result: Path,
-    images: Path,
-    *,
-    camera: str | None,
-    fix: Path | None,
-    report: Path | None,
-    force: bool,
-    as_json: bool,
-    verbose: bool,
-) -> None:
+def check_result(result: Path, options: ResultOptions) -> None:
     """Print the verdict on the result of another program; exit with 1 if it is unusable."""
     from stadia.io.input_files import check_path_exists, expand_home
     from stadia.io.output_files import check_output_folder
 
-    result, images = expand_home(result), expand_home(images)
+    assert options.images is not None
+    result, images, camera, as_json = expand_home(result), expand_home(options.images), options.camera, options.as_json
     for given in (result, images):
         check_path_exists(given)
+    report = options.report
     if report is not None:
-        report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=force)
+        report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=options.force)
 
     from stadia.io.records.read import read_reconstruction, write_reconstruction
     from stadia.judge.reconstructions.check_reconstruction import (
@@ -64,18 +57,18 @@ def check_result(
             verdict = judge_reconstruction(reconstruction, matches)
     record = describe_verdict(verdict)
     if not as_json:
-        print_lines(list_lines(result, verdict, verbose=verbose))
-    if fix is not None:
+        print_lines(list_lines(result, verdict, verbose=options.verbose))
+    if options.fix is not None:
         record["fixed"] = None
         if (fixed := fix_reconstruction(reconstruction, matches, verdict)) is None:
             echo("Nothing to fix: no convention explains the images better", err=as_json)
         else:
-            written = write_reconstruction(fixed, expand_home(fix))
+            written = write_reconstruction(fixed, expand_home(options.fix))
             right = camera and describe_camera(fixed)
             again = judge_reconstruction(replace_camera(read_reconstruction(written), matches, right), matches)
             record["fixed"] = {"path": str(written), "given_camera": right, **describe_verdict(again)}
             if not as_json:
-                print_lines(["", *list_lines(written, again, verbose=verbose)])
+                print_lines(["", *list_lines(written, again, verbose=options.verbose)])
                 if right is not None and right != describe_camera(reconstruction):
                     print_lines([f"  its camera: --camera {right}"])
     if report is not None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import ForceOption, JsonOption, VerboseOption, add_options, argument, flag, number, option
+from stadia.cli.arguments import argument
 from stadia.cli.data import WING_COMMANDS
+from stadia.cli.options import add_options_of_inputs, is_given, refuse_options, take_options
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
 from stadia.predict.options import (
+    CheckedOptions,
     EvaluateOptions,
-    PredictOptions,
+    about,
     check_scale_sources,
     parse_source_options,
     split_settings,
@@ -27,43 +28,182 @@ from stadia.predict.options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NETWORK = "CHECKPOINT DATA"
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions(CheckedOptions):
+    """Options of `stadia evaluate` for everything that it scores."""
+
+    verbose: bool = field(default=False, metadata=about("Show all evidence, notes and reasons."))
+    as_json: bool = field(default=False, metadata=about("Print only JSON.", name="--json"))
 
 
-def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
-    """Return the groups of pixels ("distance", "region") that are scored separately, from the text of `--by`.
+@dataclass(frozen=True, kw_only=True)
+class NetworkScoring(EvaluateOptions, ScoringOptions):
+    """Options of `stadia evaluate` for a network: those of `stadia.evaluate`, and where its predictions are written."""
 
-    Raises ConfigError for "class", because frames have no classes of pixels.
-    """
-    from stadia.evaluation.protocols import parse_parts
-
-    parts = parse_parts(by)
-    if "class" in parts:
-        expected, fix = "distance and region", f"score files instead: {DEPTH}"
-        raise ConfigError("--by", found=f"class with {NETWORK}", expected=expected, fix=fix)
-    return parts
+    out: Path | None = field(
+        default=None, metadata=about("Folder for predictions of CHECKPOINT; in its run by default.")
+    )
 
 
-def score_network(
-    checkpoint: Path, data: Path, options: EvaluateOptions, settings: list[str], out: Path | None
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class FileScoring(ScoringOptions):
+    """Options of `stadia evaluate` for files of any program, which are compared with a reference."""
+
+    reference: Path | None = field(default=None, metadata=about("The ground truth: a folder, or a file."))
+    scores: Path | None = field(default=None, metadata=about("Also write a score file with every image."))
+    force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))
+
+
+MIN_FACTOR = 1e-6
+"""Smallest factor of integers a metre, and smallest interval in seconds: above zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthScoring(FileScoring):
+    """Options of `stadia evaluate` for depth maps: the maps, how to read them, and the rules."""
+
+    depth: Path | None = field(
+        default=None,
+        metadata=about("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W)."),
+    )
+    protocol: str = field(default="metric", metadata=about("Rules of the scores, as for a network."))
+    find_protocol: str | None = field(default=None, metadata=about("Published scores, as for a network."))
+    depth_scale: str | None = field(
+        default=None,
+        metadata=about(
+            "Scale of other programs' maps: metres (default), up-to-scale, affine-inverse (disparity), affine-depth."
+        ),
+    )
+    depth_factor: float | None = field(
+        default=None,
+        metadata=about(
+            "Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.",
+            least=MIN_FACTOR,
+        ),
+    )
+    reference_factor: float | None = field(
+        default=None, metadata=about("The same for --reference; --depth-factor by default.", least=MIN_FACTOR)
+    )
+    by: tuple[str, ...] = field(default=(), metadata=about("Parts of images, as for a network; and class."))
+    classes: Path | None = field(
+        default=None, metadata=about("For --by class: a folder of PNG with classes, named as the ground truth.")
+    )
+    error_maps: Path | None = field(
+        default=None, metadata=about("Draw the errors of the best and the worst maps, into a new folder.")
+    )
+    crop: str | None = field(
+        default=None, metadata=about("Part of the image in other programs' maps: kb; all by default.")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryScoring(FileScoring):
+    """Options of `stadia evaluate` for a camera trajectory."""
+
+    trajectory: Path | None = field(default=None, metadata=about("A file of camera-to-world poses."))
+    format: str | None = field(
+        default=None,
+        metadata=about("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap."),
+    )
+    reference_format: str | None = field(
+        default=None, metadata=about("Format of --reference; by its content by default.")
+    )
+    align: str = field(default="se3", metadata=about("Alignment to the reference: none, scale, se3 or sim3."))
+    max_difference_s: float = field(
+        default=0.01,
+        metadata=about("Largest time difference of associated poses, in seconds.", name="--max-difference"),
+    )
+    rpe_seconds: float | None = field(
+        default=None,
+        metadata=about(
+            "Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", least=MIN_FACTOR
+        ),
+    )
+    plot: Path | None = field(default=None, metadata=about("Also draw both paths: a .png or .svg."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectScoring(FileScoring):
+    """Options of `stadia evaluate` for boxes and poses of objects."""
+
+    objects: Path | None = field(default=None, metadata=about("Predicted boxes: a BOP csv, or KITTI label files."))
+    split: str | None = field(default=None, metadata=about("Split of the objects in --reference; test by default."))
+    held_out_of: Path | None = field(
+        default=None, metadata=about("A run whose held-out part of --reference is scored.")
+    )
+
+
+NETWORK, DEPTH = "CHECKPOINT DATA", "--depth DIR --reference DIR"
+TRAJECTORY, OBJECTS = "--trajectory EST --reference REF", "--objects RESULTS --reference DATA"
+INPUTS: dict[str, type[ScoringOptions]] = {
+    NETWORK: NetworkScoring,
+    DEPTH: DepthScoring,
+    TRAJECTORY: TrajectoryScoring,
+    OBJECTS: ObjectScoring,
+}
+"""Options of each form of the command."""
+
+
+@add_options_of_inputs(INPUTS)
+def evaluate(
+    context: typer.Context,
+    checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
+    data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
+    overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
+    **options: Any,
+) -> None:
+    """Score a network, depth maps, a trajectory or objects."""
+    scored = {NETWORK: checkpoint, **{title: options[title[2:].split()[0]] for title in (DEPTH, TRAJECTORY, OBJECTS)}}
+    requested = [title for title, path in scored.items() if path is not None]
+    if len(requested) != 1:
+        found, expected = " and ".join(requested) or "nothing to score", f"one of: {', '.join(scored)}"
+        raise ConfigError("stadia evaluate", found=found, expected=expected, fix="see stadia evaluate --help")
+    options["scale_from"] = check_scale_sources(options["scale_from"])
+    if options["find_protocol"] is not None and not is_given(context, "protocol"):
+        options["protocol"] = "relative"
+    chosen = take_options(context, INPUTS, requested[0], options)
+    if chosen.as_json:
+        refuse_options(context, ["verbose"], found="no effect on --json, which has all", expected="a table")
+    if isinstance(chosen, NetworkScoring):
+        assert checkpoint is not None
+        summary = score_network(checkpoint, data, chosen, overrides or [])
+    else:
+        assert isinstance(chosen, FileScoring)
+        summary = _score_files(context, chosen)
+    if "protocols" in summary and not chosen.as_json:
+        print_lines(describe_protocol_search(summary["protocols"], has_all=chosen.verbose))
+    else:
+        print_scores(summary, as_json=chosen.as_json, verbose=chosen.verbose)
+
+
+def score_network(checkpoint: Path, data: Path | None, options: NetworkScoring, overrides: list[str]) -> dict[str, Any]:
     """Predict and score labeled data with a network; return the scores by name. Options are checked before slow
     imports.
 
     checkpoint: run, checkpoint or name of the network.
-    data: the labeled data.
+    data: the labeled data; None raises ConfigError.
     options: options of the evaluation.
-    settings: `network.KEY=VALUE` of a network without a run.
-    out: folder for the predictions; None takes the default of `stadia.predict.tasks.evaluate_network`.
+    overrides: `data.KEY=VALUE`, and `network.KEY=VALUE` of a network without a run.
 
     Raises ConfigError for options that exclude each other.
     """
-    from stadia.evaluation.protocols import find_protocol
+    from stadia.evaluation.protocols import find_protocol, parse_parts
 
+    if data is None:
+        found, fix = "no DATA", "pass the path of the ground truth"
+        raise ConfigError("stadia evaluate", found=found, expected=NETWORK, fix=fix)
     if options.frames is not None and options.every != 1:
         fix = "remove --every"
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
+    parts = parse_parts(",".join(options.by))
+    if "class" in parts:  # frames have no classes of pixels
+        expected, fix = "distance and region", f"score files instead: {DEPTH}"
+        raise ConfigError("--by", found=f"class with {NETWORK}", expected=expected, fix=fix)
     find_protocol(options.protocol)
+    given, settings = split_settings(overrides)
+    shared = {one.name: getattr(options, one.name) for one in fields(EvaluateOptions)}
+    chosen = EvaluateOptions(**{**shared, "data": parse_source_options(given), "by": parts})
 
     from stadia.networks.published_networks import describe_licence
     from stadia.predict.network import open_network
@@ -73,72 +213,40 @@ def score_network(
     if not network.has_own_size and (line := describe_licence(network.licence)):
         echo(line, err=True)
     with show_progress() as bars:
-        done = evaluate_network(network, data, options, out=out, track=bars.track, progress=bars.progress)
+        done = evaluate_network(network, data, chosen, out=options.out, track=bars.track, progress=bars.progress)
     for path in done.files:
         echo(f"note: wrote {path}", err=True)
     return dict(done.summary)
 
 
-DEPTH = "--depth DIR --reference DIR"
+def _score_files(context: typer.Context, options: FileScoring) -> dict[str, Any]:
+    truth = options.reference
+    if truth is None:
+        title = next(title for title, kind in INPUTS.items() if isinstance(options, kind))
+        found, fix = "no --reference", "pass the path of the ground truth"
+        raise ConfigError("stadia evaluate", found=found, expected=title, fix=fix)
+    is_written = options.scores is not None or (isinstance(options, TrajectoryScoring) and options.plot is not None)
+    if not is_written:
+        refuse_options(context, ["force"], found="no effect without --scores", expected="a file to write")
+    inputs = [truth, *(getattr(options, name, None) for name in ("depth", "trajectory", "objects", "held_out_of"))]
+    scores = check_score_file(options.scores, inputs, force=options.force)
+    if isinstance(options, DepthScoring):
+        return score_depth_maps(truth, options, scores)
+    if isinstance(options, TrajectoryScoring):
+        plot = None if options.plot is None else check_drawing(options.plot, inputs, force=options.force)
+        return score_trajectory_file(truth, options, scores, plot)
+    assert isinstance(options, ObjectScoring)
+    score_objects = WING_COMMANDS.load("score-objects")
+    summary: dict[str, Any] = score_objects(options.objects, truth, options.split, options.held_out_of, scores=scores)
+    return summary
 
 
-DepthFactorOption = Annotated[
-    float | None,
-    number("Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.", min=1e-6),
-]
-ReferenceFactorOption = Annotated[
-    float | None, number("The same for --reference; --depth-factor by default.", min=1e-6)
-]
-DepthOption = Annotated[
-    Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W).")
-]
-
-
-ClassesOption = Annotated[
-    Path | None, option("For --by class: a folder of PNG with classes, named as the ground truth.")
-]
-ErrorMapsOption = Annotated[Path | None, option("Draw the errors of the best and the worst maps, into a new folder.")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DepthMaps:
-    """Folders of depth maps and of their ground truth, and how to read them.
-
-    depth: the depth maps to score.
-    reference: the ground truth.
-    depth_scale: name of the kind of scale of the maps; None takes metres, or the scale in the record.
-    crop: name of the crop of the image that the maps show; None is the whole image.
-    depth_factor: for integer maps, their value per metre; None takes the protocol's.
-    reference_factor: the same for the ground truth.
-    """
-
-    depth: Path
-    reference: Path
-    depth_scale: str | None
-    crop: str | None
-    depth_factor: float | None
-    reference_factor: float | None
-
-
-def score_depth_maps(
-    maps: DepthMaps,
-    protocol: str,
-    by: str | None,
-    *,
-    classes: Path | None,
-    error_maps: Path | None,
-    scores: Path | None,
-    find_protocol: str | None = None,
-) -> dict[str, Any]:
+def score_depth_maps(reference: Path, options: DepthScoring, scores: Path | None) -> dict[str, Any]:
     """Score depth maps, write the requested files, and return the scores by name.
 
-    maps: the folders.
-    protocol: name of the depth protocol.
-    by: groups of pixels that are scored separately, as the text of `--by`; None for none.
-    classes: folder of classes of pixels for "class" in `by`; else None.
-    error_maps: new folder for drawings of the errors; None draws none.
+    reference: the ground truth.
+    options: the maps, and how they are read and scored.
     scores: score file to write; None writes none.
-    find_protocol: published figures whose protocol is searched; None searches none.
 
     Raises ConfigError for options that do not fit, DataError for maps that cannot be read.
     """
@@ -150,16 +258,18 @@ def score_depth_maps(
     from stadia.evaluation.recording_scores import read_labeled_maps
     from stadia.geometry.cameras import IMAGE_CROPS
 
-    published = None if find_protocol is None else parse_published(find_protocol)
-    rules = protocols.find_protocol(protocol, protocols.parse_parts(by))
+    assert options.depth is not None
+    published = None if options.find_protocol is None else parse_published(options.find_protocol)
+    rules = protocols.find_protocol(options.protocol, protocols.parse_parts(",".join(options.by)))
+    classes = options.classes
     if (classes is not None) != ("class" in rules.by):
         found = "--classes without --by class" if classes is not None else "--by class without --classes"
         raise ConfigError("stadia evaluate", found=found, expected="both or neither", fix="add the other one")
-    scale = maps.depth_scale
+    scale, crop = options.depth_scale, options.crop
     depth_scale = None if scale is None else DepthScale(check_choice("--depth-scale", scale, [*DepthScale]))
-    shown = None if maps.crop is None else check_choice("--crop", maps.crop, [*IMAGE_CROPS])
-    predictions = Predictions.open(maps.depth, depth_scale, shown, factor=maps.depth_factor)
-    truth = open_ground_truth_folder(maps.reference, rules, maps.reference_factor)
+    shown = None if crop is None else check_choice("--crop", crop, [*IMAGE_CROPS])
+    predictions = Predictions.open(options.depth, depth_scale, shown, factor=options.depth_factor)
+    truth = open_ground_truth_folder(reference, rules, options.reference_factor or options.depth_factor)
     with show_progress() as bars:
         score = score_depth(predictions, truth, rules, classes=classes, track=bars.track)
         searched = None
@@ -171,56 +281,26 @@ def score_depth_maps(
             )
     if scores is not None:
         write_score_file(scores, score.to_json())
-    if error_maps is not None:
+    if options.error_maps is not None:
         from stadia.evaluation.plots.charts import write_error_maps
         from stadia.io.output_files import fill_new_folder
 
         predictions, truth, _ = pair_with_truth(predictions, truth)
-        with fill_new_folder(error_maps) as folder:
+        with fill_new_folder(options.error_maps) as folder:
             drawn = write_error_maps(folder, predictions, truth, rules, score)
-        echo(f"note: wrote {', '.join(path.name for path in drawn)} into {error_maps}", err=True)
+        echo(f"note: wrote {', '.join(path.name for path in drawn)} into {options.error_maps}", err=True)
     return {**score.summary(), **({} if searched is None else {"protocols": searched.to_json()})}
 
 
-TRAJECTORY = "--trajectory EST --reference REF"
-
-
-FormatOption = Annotated[
-    str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
-]
-MaxDifferenceOption = Annotated[
-    float,
-    number("Largest time difference of associated poses, in seconds.", name="--max-difference", show_default=True),
-]
-RpeOption = Annotated[
-    float | None, number("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6)
-]
-
-
 def score_trajectory_file(
-    trajectory: Path,
-    reference: Path,
-    *,
-    format: str | None,
-    reference_format: str | None,
-    align: str,
-    max_difference_s: float,
-    rpe_interval_s: float | None,
-    scores: Path | None,
-    plot: Path | None,
-    as_json: bool,
+    reference: Path, options: TrajectoryScoring, scores: Path | None, plot: Path | None
 ) -> dict[str, Any]:
     """Score a camera trajectory in a file, write the requested files, and return the scores by name.
 
-    trajectory: file of the estimated poses.
     reference: file of the true poses.
-    format, reference_format: names of the formats; None detects them.
-    align: alignment to the reference: none, scale, se3 or sim3.
-    max_difference_s: largest time difference of two poses that are compared, seconds.
-    rpe_interval_s: interval of the relative pose error, seconds; None compares successive frames.
+    options: the trajectory, and how it is read and compared.
     scores: score file to write; None writes none.
     plot: drawing to write; None draws none.
-    as_json: whether the scores are printed as JSON, so that no headline is printed.
 
     Raises ConfigError for a wrong option, DataError for a file that cannot be read.
     """
@@ -232,14 +312,15 @@ def score_trajectory_file(
 
     formats = [
         None if text is None else TrajectoryFormat(check_choice(name, text, [*TrajectoryFormat]))
-        for name, text in (("--format", format), ("--reference-format", reference_format))
+        for name, text in (("--format", options.format), ("--reference-format", options.reference_format))
     ]
-    alignment = PathAlignment(check_choice("--align", align, [*PathAlignment]))
-    estimated = read_trajectory(trajectory, formats[0])
+    alignment = PathAlignment(check_choice("--align", options.align, [*PathAlignment]))
+    assert options.trajectory is not None
+    estimated = read_trajectory(options.trajectory, formats[0])
     truth = read_trajectory(reference, formats[1], is_reference=True)
-    estimated = add_recorded_frames(trajectory, estimated, truth)
-    score = score_trajectory(estimated, truth, alignment, max_difference_s, rpe_interval_s)
-    if not as_json:
+    estimated = add_recorded_frames(options.trajectory, estimated, truth)
+    score = score_trajectory(estimated, truth, alignment, options.max_difference_s, options.rpe_seconds)
+    if not options.as_json:
         echo(score.headline)
     if scores is not None:
         write_score_file(scores, score.to_json())
@@ -267,134 +348,6 @@ def check_drawing(plot: Path, inputs: Iterable[Path | None], *, force: bool) -> 
         fix = f"--plot {plot.stem or 'paths'}.png"
         raise ConfigError("--plot", found=f"'{plot.name}'", expected="a name that ends in .png or .svg", fix=fix)
     return check_replaceable(plot, "drawing of paths", inputs=inputs, force=force)
-
-
-ByOption = Annotated[str | None, option("Also score parts of images: distance, region, class, or distance,region.")]
-
-OBJECTS = "--objects RESULTS --reference DATA"
-OPTIONS = {
-    (NETWORK,): ("frames", "every", "held_out", "motion", "size", "flip", "smooth", "scale_from", "out"),
-    (DEPTH,): ("classes", "error_maps", "depth_scale", "crop", "depth_factor", "reference_factor"),
-    (TRAJECTORY,): ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "plot"),
-    (OBJECTS,): ("split", "held_out_of"),
-    (NETWORK, DEPTH): ("protocol", "by", "find_protocol"),
-    (DEPTH, TRAJECTORY, OBJECTS): ("reference", "scores", "force"),
-}
-FORMS_OF = {option: forms for forms, options in OPTIONS.items() for option in options}
-
-
-ProtocolOption = Annotated[
-    str | None,
-    option("Depth protocol, of `stadia list protocols`, or options such as crop=eigen,max=50; metric by default."),
-]
-FindProtocolOption = Annotated[
-    str | None, option("List the protocols that give a published score: .115 (AbsRel), or abs_rel=.115,a1=.877.")
-]
-DepthScaleOption = Annotated[
-    str | None,
-    option("Scale of other programs' maps: metres (default), up-to-scale, affine-inverse (disparity), affine-depth."),
-]
-
-
-def group_by_form(command: Callable[..., None]) -> Callable[..., None]:
-    """Group the options in the help of a command by the form of the call that they belong to."""
-    for name, parameter in inspect.signature(command).parameters.items():
-        forms = FORMS_OF.get(name, ())
-        if len(forms) == 1:
-            parameter.annotation.__metadata__[0].rich_help_panel = forms[0]
-    return command
-
-
-@group_by_form
-@add_options(PredictOptions, "every", "motion", "size", "flip", "smooth", "scale_from")
-def evaluate(
-    context: typer.Context,
-    checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
-    data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
-    overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
-    depth: DepthOption = None,
-    trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
-    objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
-    reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
-    split: Annotated[str | None, option("Split of the objects in --reference; test by default.")] = None,
-    held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
-    protocol: ProtocolOption = None,
-    find_protocol: FindProtocolOption = None,
-    depth_scale: DepthScaleOption = None,
-    depth_factor: DepthFactorOption = None,
-    reference_factor: ReferenceFactorOption = None,
-    by: ByOption = None,
-    classes: ClassesOption = None,
-    error_maps: ErrorMapsOption = None,
-    crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
-    format: FormatOption = None,
-    reference_format: Annotated[str | None, option("Format of --reference; by its content by default.")] = None,
-    align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
-    max_difference_s: MaxDifferenceOption = 0.01,
-    rpe_seconds: RpeOption = None,
-    frames: Annotated[Path | None, option("A file with frames of DATA, `recording frame l` a line.")] = None,
-    held_out: Annotated[bool, flag("--held-out", "Only frames of DATA that did not train CHECKPOINT.")] = False,
-    *,
-    out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
-    scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
-    plot: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
-    force: ForceOption = False,
-    verbose: VerboseOption = False,
-    as_json: JsonOption = False,
-    **options: Any,
-) -> None:
-    """Score a network, depth maps, a trajectory or objects."""
-    forms = {NETWORK: (checkpoint, data), DEPTH: (depth, reference), TRAJECTORY: (trajectory, reference)}
-    forms[OBJECTS] = (objects, reference)
-    truth = _require_truth(context, forms)
-    inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
-    options["scale_from"] = check_scale_sources(options["scale_from"])
-    scores = check_score_file(scores, inputs, force=force)
-    protocol = protocol or ("metric" if find_protocol is None else "relative")
-    if depth is not None:
-        maps = DepthMaps(
-            depth=depth,
-            reference=truth,
-            depth_scale=depth_scale,
-            crop=crop,
-            depth_factor=depth_factor,
-            reference_factor=reference_factor or depth_factor,
-        )
-        summary = score_depth_maps(
-            maps, protocol, by, classes=classes, error_maps=error_maps, scores=scores, find_protocol=find_protocol
-        )
-    elif trajectory is not None:
-        summary = score_trajectory_file(
-            trajectory,
-            truth,
-            format=format,
-            reference_format=reference_format,
-            align=align,
-            max_difference_s=max_difference_s,
-            rpe_interval_s=rpe_seconds,
-            scores=scores,
-            plot=None if plot is None else check_drawing(plot, inputs, force=force),
-            as_json=as_json,
-        )
-    elif objects is not None:
-        summary = WING_COMMANDS.load("score-objects")(objects, truth, split, held_out_of, scores=scores)
-    else:
-        assert checkpoint is not None
-        given, settings = split_settings(overrides)
-        chosen = EvaluateOptions(
-            data=parse_source_options(given),
-            protocol=protocol,
-            by=parse_parts_of_frames(by),
-            frames=frames,
-            held_out=held_out,
-            find_protocol=find_protocol,
-            **{**options, "motion": options["motion"] or "aligned"},
-        )
-        summary = score_network(checkpoint, truth, chosen, settings, out)
-    if "protocols" in summary and not as_json:
-        print_lines(describe_protocol_search(summary["protocols"], has_all=verbose))
-    else:
-        print_scores(summary, as_json=as_json, verbose=verbose)
 
 
 MAX_LISTED_PROTOCOLS = 5
@@ -427,21 +380,3 @@ def describe_protocol_search(found: Mapping[str, Any], *, has_all: bool) -> list
         lines.append(f"... and {len(matches) - len(shown)} more: --verbose shows them; another figure of the paper, "
                      "such as rmse=4.8, excludes some")  # fmt: skip
     return lines
-
-
-def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
-    requested = [form for form, (scored, _) in forms.items() if scored is not None]
-    if len(requested) != 1:
-        found, expected = " and ".join(requested) or "nothing to score", f"one of: {', '.join(forms)}"
-        raise ConfigError("stadia evaluate", found=found, expected=expected, fix="see stadia evaluate --help")
-    form = requested[0]
-    for parameter in context.command.params:
-        allowed = FORMS_OF.get(parameter.name or "", (form,))
-        source = context.get_parameter_source(parameter.name or "")
-        if form not in allowed and source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(parameter.opts[0], found=form, expected=" or ".join(allowed), fix="remove it")
-    truth = forms[form][1]
-    if truth is None:
-        found, fix = "no DATA" if form == NETWORK else "no --reference", "pass the path of the ground truth"
-        raise ConfigError("stadia evaluate", found=found, expected=form, fix=fix)
-    return truth

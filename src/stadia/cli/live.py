@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import InputSettings, add_options, argument, flag, number, option
+from stadia.cli.arguments import InputSettings, argument, flag, number, option
+from stadia.cli.options import add_options
 from stadia.cli.output import echo, print_lines
+from stadia.core.errors import ConfigError
 from stadia.predict.options import PredictOptions, parse_source_options, split_settings
 
 if TYPE_CHECKING:
@@ -48,7 +50,12 @@ def live(
     given, settings = split_settings(overrides)
     chosen = PredictOptions(**options)
     chosen.check_backend()
-    camera = CameraConfig(**parse_source_options(given).get("camera", {}))
+    options_of_source = parse_source_options(given)
+    camera = CameraConfig(**options_of_source.pop("camera", {}))
+    if options_of_source:
+        expected = "the camera of SOURCE, data.camera.KEY"
+        found = "no effect on a live source"
+        raise ConfigError(f"data.{next(iter(options_of_source))}", found=found, expected=expected, fix="leave it out")
     opened = open_network(network, settings)
     prediction = LivePrediction(opened, source, camera, chosen, record, with_path=path)
     is_terminal = sys.stderr.isatty()

@@ -22,6 +22,7 @@ from stadia.cli.arguments import (
     number,
     option,
 )
+from stadia.cli.options import refuse_options
 from stadia.cli.output import echo, show_progress, track_loop
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.predict.options import take_default_network
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 
 def adapt(
+    context: typer.Context,
     network: Annotated[str, argument("A published network, its folder, or module:Class; base by default.")],
     video: OptionalInput = None,
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
@@ -44,6 +46,8 @@ def adapt(
 ) -> None:
     """Fine-tune a network on your video, without labels. Keeps the better weights."""
     started_s = time.perf_counter()
+    if steps is not None:
+        refuse_options(context, ["minutes"], found="no effect with --steps", expected="one of the two")
     chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
     from stadia.core.terminal import Terminal, announce_step
     from stadia.predict.options import split_settings
@@ -150,6 +154,7 @@ def import_network(
 
 
 def activations(
+    context: typer.Context,
     checkpoint: CheckpointArgument,
     source: InputArgument,
     overrides: InputSettings = None,
@@ -166,6 +171,9 @@ def activations(
     from stadia.training.prediction.activations import write_activation_video, write_activations_over_steps
     from stadia.training.recipes.base.build_recipe import load_recipe
 
+    if over_steps:
+        found = "no effect with --over-steps, which shows the first frame"
+        refuse_options(context, ["every"], found=found, expected="a video of frames")
     options = parse_source_options(overrides or [])
     if out.suffix.lower() != ".mp4":
         raise ConfigError(

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import (
-    RUNS,
-    InputSettings,
-    OptionalInput,
-    StrictOption,
-    VerboseOption,
-    add_options,
-    argument,
-    option,
-)
+from stadia.cli.arguments import RUNS, InputSettings, OptionalInput, StrictOption, VerboseOption, argument, option
+from stadia.cli.options import add_options, refuse_options
 from stadia.cli.output import echo, print_lines, show_progress, track_loop
 from stadia.core.errors import ConfigError
 from stadia.predict.options import (
@@ -47,6 +39,7 @@ BAG_SUFFIXES = (".mcap", ".bag", ".db3")
 
 @add_options(PredictOptions)
 def predict(
+    context: typer.Context,
     checkpoint: Annotated[
         Path,
         argument(
@@ -89,8 +82,13 @@ def predict(
         refuse_finished(out)
         checkpoint, settings = _refine_network(checkpoint, source, refine, data, settings)
     if _is_batch(source, out, workers):
+        found = "no effect on many videos, whose lines are in ledger.jsonl"
+        refuse_options(context, ["verbose"], found=found, expected="one photo or video")
         _predict_batch(checkpoint, source, out, chosen, settings, workers=workers, strict=strict)
         return
+    if out.suffix.lower() in BAG_SUFFIXES:
+        idle, found = ("video", "color", "cloud", "glb", "rerun", "verbose"), "no effect on a bag, which has messages"
+        refuse_options(context, idle, found=found, expected="--out FOLDER")
     refuse_finished(out)
     if checkpoint.suffix.lower() != ".onnx":
         chosen.check_backend()

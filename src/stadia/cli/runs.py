@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, RunArgument, VerboseOption, argument, flag, option
+from stadia.cli.options import add_options_of_inputs, refuse_options, take_options
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED, format_headline, print_finding
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
+from stadia.predict.options import CheckedOptions, about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +47,14 @@ def report(
 
 
 def diagnose(
+    context: typer.Context,
     run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")],
     verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the finding to fix first. Exits with 1 for a stop."""
+    if as_json:
+        refuse_options(context, ["verbose"], found="no effect on --json, which has all", expected="text")
     from stadia.core.terminal import Terminal
     from stadia.core.verdict import Verdict
     from stadia.judge.catalog import find_root_cause
@@ -164,18 +170,49 @@ def explain(
 RUN_RECORD = "run.json"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunComparison(CheckedOptions):
+    """Options of `stadia compare` for two runs."""
+
+    plot: Path | None = field(default=None, metadata=about("Draw the curves of the runs: a .svg or .png."))
+    force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkComparison(CheckedOptions):
+    """Options of `stadia compare` for networks on a video."""
+
+    out: Path = field(default=Path("compare.html"), metadata=about("The page of the comparison."))
+    force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountComparison(CheckedOptions):
+    """Options of `stadia compare` for two drives of one camera."""
+
+    mount: bool = field(
+        default=False, metadata=about("Measure whether the camera moved on its vehicle between the drives.")
+    )
+    as_json: bool = field(default=False, metadata=about("Print only JSON.", name="--json"))
+
+
+RUNS, NETWORKS, MOUNTS = "two runs", "networks and a video", "two drives (--mount)"
+COMPARISONS: dict[str, type[CheckedOptions]] = {
+    RUNS: RunComparison,
+    NETWORKS: NetworkComparison,
+    MOUNTS: MountComparison,
+}
+"""Options of what is compared."""
+
+
+@add_options_of_inputs(COMPARISONS)
 def compare(
+    context: typer.Context,
     things: Annotated[
         list[Path],
         argument("Two runs; networks and folders of depth, then a video; or with --mount two drives.", metavar="A B"),
     ],
-    plot: Annotated[Path | None, option("Of two runs: draw their curves, a .svg or .png.")] = None,
-    out: Annotated[Path | None, option("Of networks: the page, compare.html by default.")] = None,
-    mount: Annotated[
-        bool, flag("--mount", "Of two drives: whether the camera moved on its vehicle between them.")
-    ] = False,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    **options: Any,
 ) -> None:
     """Compare two runs or two mounts of a camera, or rank networks on a video.
 
@@ -188,17 +225,24 @@ def compare(
     if len(paths) < 2:
         fix = "stadia compare RUN RUN, stadia compare NET NET VIDEO, or stadia compare A.mp4 B.mp4 --mount"
         raise ConfigError("compare", found=f"{len(paths)} names", expected="two or more", fix=fix)
-    if as_json and not mount:
-        raise ConfigError("--json", found="without --mount", expected="--mount", fix="add --mount, or remove --json")
-    if mount:
+    are_runs = len(paths) == 2 and all((path / RUN_RECORD).is_file() or not path.exists() for path in paths)
+    title = MOUNTS if options["mount"] else RUNS if are_runs else NETWORKS
+    chosen = take_options(context, COMPARISONS, title, options)
+    if isinstance(chosen, RunComparison):
+        if settings:
+            expected = f"{NETWORKS}, or {MOUNTS}"
+            raise ConfigError(settings[0], found=f"no effect on {RUNS}", expected=expected, fix="leave it out")
+        if chosen.plot is None:
+            refuse_options(context, ["force"], found="no effect without --plot", expected="a file of --plot")
+        _compare_runs(paths[0], paths[1], chosen.plot, force=chosen.force)
+    elif isinstance(chosen, NetworkComparison):
+        _rank([str(path) for path in paths[:-1]], paths[-1], settings, chosen.out, force=chosen.force)
+    else:
+        assert isinstance(chosen, MountComparison)
         if len(paths) != 2:
             found, fix = f"{len(paths)} names", "stadia compare A.mp4 B.mp4 --mount data.camera.K_file=K.txt"
             raise ConfigError("compare --mount", found=found, expected="two recordings of one camera", fix=fix)
-        _compare_mounts(paths[0], paths[1], settings, as_json=as_json)
-    elif len(paths) == 2 and all((path / RUN_RECORD).is_file() or not path.exists() for path in paths):
-        _compare_runs(paths[0], paths[1], plot, force=force)
-    else:
-        _rank([str(path) for path in paths[:-1]], paths[-1], settings, out, force=force)
+        _compare_mounts(paths[0], paths[1], settings, as_json=chosen.as_json)
 
 
 def _compare_runs(first: Path, second: Path, plot: Path | None, *, force: bool) -> None:
@@ -278,14 +322,14 @@ def describe_mount_change(change: MountChange, first: str, second: str) -> list[
     ]
 
 
-def _rank(networks: list[str], video: Path, settings: list[str], out: Path | None, *, force: bool) -> None:
+def _rank(networks: list[str], video: Path, settings: list[str], out: Path, *, force: bool) -> None:
     from stadia.evaluation.plots.colormaps import color_inverse_depth
     from stadia.io.output_files import check_replaceable
     from stadia.predict.options import parse_source_options
     from stadia.predict.ranking import COLUMNS, rank_networks
     from stadia.report.ranking_page import write_ranking_page
 
-    page = check_replaceable(out or Path("compare.html"), "comparison", inputs=[video], force=force)
+    page = check_replaceable(out, "comparison", inputs=[video], force=force)
     with show_progress() as bars:
         ranking = rank_networks(networks, video, parse_source_options(settings), bars.track)
     conclusion = describe_conclusion(ranking)

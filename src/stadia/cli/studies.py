@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, VerboseOption, argument, flag, number, option
+from stadia.cli.options import refuse_options
 from stadia.cli.output import echo
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def resolve_run(recipe: str, words: list[str]) -> Any:
 
 
 def ablate(
+    context: typer.Context,
     study: Annotated[Path | None, argument("A study as YAML, see docs/how-to/experiments.md.")] = None,
     base: BaseSettings = None,
     change: Annotated[list[str] | None, option('A change as "NAME: KEY=VALUE ..."; repeatable.')] = None,
@@ -74,6 +76,9 @@ def ablate(
     verbose: VerboseOption = False,
 ) -> None:
     """Test which changes help, over several seeds. The same command resumes."""
+    if dry_run:
+        idle = ("jobs", "reuse", "retry_failed", "verbose")
+        refuse_options(context, idle, found="no effect with --dry-run, which trains nothing", expected="a study")
     from stadia.io.input_files import check_writable
     from stadia.training.recipes.presets import preset_overrides, read_preset, read_preset_for
     from stadia.training.studies.ablation import Ablation
@@ -96,6 +101,8 @@ def ablate(
     config = read_study(study, given, change or [], preset=preset_overrides(preset) if preset is not None else ())
     if preset is not None:
         read_preset_for(config.recipe, preset)
+    if config.until is None:
+        refuse_options(context, ["max_seeds"], found="no effect without --until", expected="a study that adds seeds")
     folder = StudyFolder(out / config.name)
     config, runs = folder.plan(config, resolve_run)
     metrics, direction = choose_metric(config.recipe, config.metric, config.better)

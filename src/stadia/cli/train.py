@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, argument, flag, number, option
+from stadia.cli.options import refuse_options
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
@@ -74,6 +75,7 @@ def _print_keys(words: list[str]) -> None:
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[str | None, argument("`stadia list recipes` lists them. Not needed with --resume.")] = None,
     words: Annotated[
         list[str] | None,
@@ -107,6 +109,12 @@ def train(
     if resume is not None and preset is not None:
         found = "used together with --resume"
         raise ConfigError("--preset", found=found, expected="one of the two", fix="remove --preset")
+    if resume is not None:
+        found, expected = "no effect with --resume, which writes into its run", "a new run"
+        refuse_options(context, ["out"], found=found, expected=expected)
+    if dry_run:
+        found = "no effect with --dry-run, which scores nothing"
+        refuse_options(context, ["no_scores"], found=found, expected="a training")
     settings = list(words or [])
     if resume is not None:
         _check_stored_config(resume)

@@ -18,6 +18,7 @@ from stadia.cli.arguments import (
     number,
     option,
 )
+from stadia.cli.options import refuse_options
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 from stadia.predict.options import check_scale_sources
@@ -163,6 +164,7 @@ def masks(
 
 
 def camera_height(
+    context: typer.Context,
     source: Annotated[Path, argument("A video, images or a dataset, with masks or KITTI boxes.", metavar="INPUT")],
     overrides: Annotated[
         list[str] | None,
@@ -180,7 +182,9 @@ def camera_height(
     from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])
-    if out is not None:
+    if out is None:
+        refuse_options(context, ["force"], found="no effect without --out", expected="a folder of --out")
+    else:
         from stadia.io.output_files import check_output_folder
         from stadia.training.recipes.base.config import list_paths
 
@@ -301,6 +305,7 @@ def measure_prior(
 
 
 def scale(
+    context: typer.Context,
     result: Annotated[
         Path,
         argument(
@@ -328,6 +333,8 @@ def scale(
     from stadia.scale.scale_result import scale_result
 
     sources = check_scale_sources(scale_from)
+    if images is None:
+        refuse_options(context, ["overrides"], found="no effect without --images", expected="settings of --images")
     scaled = scale_result(result, sources, out=out, images=images, data=parse_source_options(overrides or []))
     receipt = scaled.receipt
     print_lines(describe_receipt(receipt))

@@ -8,6 +8,7 @@ import typer
 
 from stadia.cli.arguments import ForceOption, argument, option
 from stadia.cli.data import OutFolder, Seed, Settings, Workers, render
+from stadia.cli.options import refuse_options
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
@@ -28,6 +29,7 @@ def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrid
 
 
 def overlay(
+    context: typer.Context,
     out: Annotated[Path | None, option("Folder to write to; an interrupted one is continued.")] = None,
     sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Images to train on.")] = 10_000,
@@ -52,6 +54,10 @@ def overlay(
             expected="--out or --sheet",
             fix="pass --out DIR for a dataset, or --sheet FILE for one picture",
         )
+    if sheet is None:
+        refuse_options(context, ["force"], found="no effect on --out, which is continued", expected="--sheet FILE")
+    else:
+        refuse_options(context, ["workers"], found="no effect on --sheet, one picture", expected="--out FOLDER")
     settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
     config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
     if sheet is not None:

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from stadia.predict.backends import BackendChoice
 
 
-def about(help: str, *, unit: str = "", least: float | None = None) -> dict[str, Any]:
+def about(help: str, *, name: str = "", unit: str = "", least: float | None = None) -> dict[str, Any]:
     """Return the metadata that makes a dataclass field an option of the command line (`--` and its name).
 
     A `bool` that is False by default becomes a flag; any other `bool` gets a `--no-` form; a tuple can be repeated.
 
     help: text for the command line and the reference.
+    name: name of the option; `--` and the field's name by default.
     unit: unit of the value, which the help shows as its placeholder.
     least: smallest allowed value.
     """
-    return {"help": help, "unit": unit, "least": least}
+    return {"help": help, "name": name, "unit": unit, "least": least}
 
 
 class CheckedOptions:
@@ -139,12 +140,23 @@ class EvaluateOptions(NetworkOptions):
         reproduce them.
     """
 
-    protocol: str = "metric"
-    by: tuple[str, ...] = ()
-    frames: Path | None = None
-    held_out: bool = False
-    motion: str = "aligned"
-    find_protocol: str | None = None
+    protocol: str = field(
+        default="metric",
+        metadata=about(
+            "Depth protocol, of `stadia list protocols`, or options such as crop=eigen,max=50; with --find-protocol "
+            "relative."
+        ),
+    )
+    by: tuple[str, ...] = field(
+        default=(), metadata=about("Also score parts of images: distance,region; of depth maps also class.")
+    )
+    frames: Path | None = field(default=None, metadata=about("A file with frames of DATA, `recording frame l` a line."))
+    held_out: bool = field(default=False, metadata=about("Only frames of DATA that did not train CHECKPOINT."))
+    motion: str = field(default="aligned", metadata=about("How to estimate the path: aligned or network."))
+    find_protocol: str | None = field(
+        default=None,
+        metadata=about("List the protocols that give a published score: .115 (AbsRel), or abs_rel=.115,a1=.877."),
+    )
 
     @property
     def suffix(self) -> str:
