@@ -1,7 +1,5 @@
-"""Cameras, videos and pictures as other programs write them: one drawn input of each kind, with its numbers."""
+"""Videos and pictures as other programs write them: one drawn input of each kind, with its numbers."""
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,142 +10,12 @@ import pytest
 from PIL import Image
 
 from stadia.core.errors import DataError
-from stadia.data.formats.calibration_files import read_calibration
 from stadia.data.formats.photo_lens import describe_crop, read_lens
-from stadia.data.lens_distortion import EQUIDISTANT, FITS, FOV, RADTAN, fit_camera
+from stadia.data.lens_distortion import FITS, fit_camera
 from stadia.data.video.video_camera import find_layout, fit_to_size
 from stadia.geometry.cameras import Intrinsics
 from stadia.io.image_files import read_image_header, read_rgb
 from stadia.io.video_decoding import describe_display, stream_video
-
-IDENTITY_R = "[1, 0, 0, 0, 1, 0, 0, 0, 1]"
-
-
-def make_info(K: str, P: str, *, width: int = 800, height: int = 600, extra: str = "") -> str:
-    """Return a camera_info as ROS prints it."""
-    return (
-        f"height: {height}\nwidth: {width}\ndistortion_model: plumb_bob\nd: [0, 0, 0, 0, 0]\nk: {K}\nr: {IDENTITY_R}\n"
-        f"p: {P}\n{extra}"
-    )
-
-
-K_ROS, P_ROS = "[620, 0, 410, 0, 622, 305, 0, 0, 1]", "[620, 0, 410, 0, 0, 622, 305, 0, 0, 0, 1, 0]"
-REGION = "binning_x: 2\nbinning_y: 2\nroi:\n  x_offset: 100\n  y_offset: 60\n  height: 480\n  width: 600\n"
-METASHAPE = """<document><sensor><calibration type="frame" class="{kind}"><resolution width="800" height="600"/>
-<f>610.5</f><cx>4</cx><cy>-3</cy><k1>-0.1</k1><k2>0.02</k2><p1>0.001</p1><p2>0.002</p2></calibration></sensor></document>
-"""
-
-CASES: dict[str, tuple[str, str, tuple[float, float, float, float], tuple[int, int] | None, str]] = {
-    # name: file, text, fx fy cx cy, (height, width), model
-    "region and binning": ("info.yaml", make_info(K_ROS, P_ROS, extra=REGION), (310, 311, 154.75, 122.25), (240, 300),
-                           RADTAN),
-    "binned already": ("info.yaml", make_info(K_ROS, P_ROS, width=1600, height=1200,
-                                              extra="binning_x: 2\nbinning_y: 2\n"), (620, 622, 410, 305), (600, 800),
-                       RADTAN),
-    "several messages": ("info.yaml", make_info(K_ROS, P_ROS) + "---\n" + make_info(P_ROS, P_ROS), (620, 622, 410, 305),
-                         (600, 800), RADTAN),
-    "k of zeros": ("info.yaml", make_info("[0, 0, 0, 0, 0, 0, 0, 0, 0]", P_ROS), (620, 622, 410, 305), (600, 800),
-                   RADTAN),
-    "Record3D": ("metadata.json", json.dumps({"w": 800, "h": 600, "K": [620, 0, 0, 0, 622, 0, 410, 305, 1],
-                                              "poses": []}), (620, 622, 410, 305), (600, 800), RADTAN),
-    "is_fisheye": ("transforms.json", json.dumps({"fl_x": 620, "fl_y": 622, "cx": 410.5, "cy": 305.5, "w": 800,
-                                                  "h": 600, "is_fisheye": True, "k1": 0.1, "k4": 0.02, "frames": []}),
-                   (620, 622, 410, 305), (600, 800), EQUIDISTANT),
-    "Metashape": ("cameras.xml", METASHAPE.format(kind="adjusted"), (610.5, 610.5, 403.5, 296.5), (600, 800), RADTAN),
-    "Metashape without cx": ("cameras.xml", re.sub("<cx>.*</cy>", "", METASHAPE.format(kind="adjusted")),
-                             (610.5, 610.5, 399.5, 299.5), (600, 800), RADTAN),
-    "FoundationStereo": ("K.txt", "620 0 410 0 622 305 0 0 1\n0.063\n", (620, 622, 410, 305), None, RADTAN),
-    "OpenSfM": ("camera_models.json", json.dumps({"v2 a b": {"projection_type": "fisheye", "width": 800, "height": 600,
-                                                             "focal": 0.75, "k1": 0.1, "k2": 0.0}}),
-                (600, 600, 399.5, 299.5), (600, 800), EQUIDISTANT),
-    "DSO, relative": ("camera.txt", "0.75 1.0 0.5 0.5 0.9\n800 600\ncrop\n640 480\n", (600, 600, 399.5, 299.5),
-                      (600, 800), FOV),
-    "DSO, pixels": ("camera.txt", "RadTan 620 622 410 305 0.1 0.01 0 0\n800 600\ncrop\n640 480\n", (620, 622, 410, 305),
-                    (600, 800), RADTAN),
-    "pincam": ("1.pincam", "256 192 211.9 212.1 127.9 95.5\n", (211.9, 212.1, 127.9, 95.5), (192, 256), RADTAN),
-    "RealSense": ("list.txt", 'Intrinsic of "Color" / 800x600 / {RGB8}\n  Width: 800\n  Height: 600\n  PPX: 410\n'
-                              "  PPY: 305\n  Fx: 620\n  Fy: 622\n  Distortion: Brown Conrady\n  Coeffs: 0 0 0 0 0\n",
-                  (620, 622, 410, 305), (600, 800), RADTAN),
-    "ZED": ("SN1.conf", "[LEFT_CAM_HD]\nfx=620\nfy=622\ncx=640\ncy=360\nk1=-0.1\nk2=0\n[STEREO]\nBaseline=120\n",
-            (620, 622, 640, 360), (720, 1280), RADTAN),
-    "OAK": ("calib.json", json.dumps({"cameraData": [[0, {"width": 800, "height": 600, "distortionCoeff": [0.1] * 14,
-                                                          "intrinsicMatrix": [[620, 0, 410], [0, 622, 305],
-                                                                              [0, 0, 1]]}]]}),
-            (620, 622, 410, 305), (600, 800), RADTAN),
-    "Basalt": ("calib.json", json.dumps({"value0": {"intrinsics": [
-        {"camera_type": "kb4", "intrinsics": {"fx": 620, "fy": 622, "cx": 410, "cy": 305, "k1": 0.1, "k2": 0, "k3": 0,
-                                              "k4": 0}}], "resolution": [[800, 600]]}}),
-        (620, 622, 410, 305), (600, 800), EQUIDISTANT),
-    "Gyroflow": ("lens.json", json.dumps({"calib_dimension": {"w": 800, "h": 600}, "fisheye_params": {
-        "camera_matrix": [[620, 0, 410], [0, 622, 305], [0, 0, 1]], "distortion_coeffs": [0.1, 0, 0, 0]}}),
-        (620, 622, 410, 305), (600, 800), EQUIDISTANT),
-    "VINS": ("cam.yaml", "model_type: KANNALA_BRANDT\nimage_width: 800\nimage_height: 600\nprojection_parameters:\n"
-                         "  k2: 0.1\n  k3: 0\n  k4: 0\n  k5: 0\n  mu: 620\n  mv: 622\n  u0: 410\n  v0: 305\n",
-             (620, 622, 410, 305), (600, 800), EQUIDISTANT),
-    "Meshroom": ("cameras.sfm.json", json.dumps({"intrinsics": [
-        {"width": "800", "height": "600", "type": "radial3", "pxFocalLength": ["620", "622"],
-         "principalPoint": ["410", "305"], "distortionParams": ["0.1", "0", "0"]}]}),
-        (620, 622, 410, 305), (600, 800), RADTAN),
-}  # fmt: skip
-
-
-def test_arrays_of_calibrations(tmp_path: Path) -> None:
-    """OpenCV's users save K, or K and the distortion of one camera or two, by numpy."""
-    K, lens = np.array([[620.0, 0, 410], [0, 622, 305], [0, 0, 1]]), np.array([[0.1, 0, 0, 0, 0]])
-    np.save(tmp_path / "K.npy", K)
-    np.savez(tmp_path / "one.npz", mtx=K, dist=lens, rvecs=np.zeros((90, 3)))
-    right = K + np.diag([5.0, 5, 0])
-    np.savez(tmp_path / "two.npz", camera_matrix_left=K, dist_coeffs_left=lens, camera_matrix_right=right)
-    for name, count, coefficients in (("K.npy", 1, 0), ("one.npz", 1, 5), ("two.npz", 2, 5)):
-        cameras = read_calibration(tmp_path / name)
-        assert (len(cameras), len(cameras[0].distortion)) == (count, coefficients)
-        np.testing.assert_array_equal(cameras[0].K, K)
-
-
-def test_the_color_camera_comes_first(tmp_path: Path) -> None:
-    cameras = [{"Purpose": f"CALIBRATION_CameraPurpose{name}", "SensorWidth": 1024, "SensorHeight": 1024,
-                "Intrinsics": {"ModelParameters": [0.5, 0.5, focal, focal, *[0] * 10]}}
-               for name, focal in (("Depth", 0.5), ("PhotoVideo", 0.6))]  # fmt: skip
-    (tmp_path / "k4a.json").write_text(json.dumps({"CalibrationInformation": {"Cameras": cameras}}))
-    names = [camera.name for camera in read_calibration(tmp_path / "k4a.json")]
-    assert [name.removeprefix("CALIBRATION_CameraPurpose") for name in names] == ["PhotoVideo", "Depth"]
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_cameras_of_other_programs(name: str, tmp_path: Path) -> None:
-    file, text, expected, size, model = CASES[name]
-    (tmp_path / file).write_text(text)
-    camera = read_calibration(tmp_path / file)[0]
-    K = camera.K
-    assert (K[0, 0], K[1, 1], K[0, 2], K[1, 2]) == pytest.approx(expected)
-    assert camera.size == size
-    found = camera.find_distortion(file)
-    assert found is None or found[0] == model
-    assert (found is None) == (name in ("region and binning", "binned already", "several messages", "k of zeros",
-                                        "Record3D", "pincam", "RealSense", "FoundationStereo"))  # fmt: skip
-
-
-def test_metashape_names_the_tangential_coefficients_in_the_other_order(tmp_path: Path) -> None:
-    (tmp_path / "cameras.xml").write_text(METASHAPE.format(kind="adjusted"))
-    assert read_calibration(tmp_path / "cameras.xml")[0].distortion == pytest.approx((-0.1, 0.02, 0.002, 0.001, 0))
-
-
-@pytest.mark.parametrize("model", ["EQUIRECTANGULAR", "ORTHOPHOTO", "VR180_L"])
-def test_a_camera_that_is_no_pinhole_is_refused(model: str, tmp_path: Path) -> None:
-    path = tmp_path / "transforms.json"
-    path.write_text(json.dumps({"camera_model": model, "fl_x": 320, "w": 640, "h": 320, "frames": []}))
-    with pytest.raises(DataError) as caught:
-        read_calibration(path)
-    assert model in str(caught.value.found)
-    assert caught.value.fix
-
-
-def test_frames_with_a_K_of_their_own(tmp_path: Path) -> None:
-    frames = [{"file_path": f"images/{k}.png", "fl_x": 500 + 10 * k, "cx": 320, "cy": 240} for k in range(3)]
-    (tmp_path / "transforms.json").write_text(json.dumps({"w": 640, "h": 480, "frames": frames}))
-    camera = read_calibration(tmp_path / "transforms.json")[0]
-    assert camera.K_of_frames is not None
-    assert [K[0, 0] for K in camera.K_of_frames.values()] == [500, 510, 520]
 
 
 def test_images_of_another_shape_are_turned_or_cropped() -> None:

@@ -20,6 +20,7 @@ from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.records.formats import TrajectoryFormat
 from stadia.io.records.read import read_kitti_trajectory, read_trajectory
+from stadia.io.records.times import convert_times
 from stadia.io.records.trajectory import (
     Trajectory,
     associate_trajectories,
@@ -240,3 +241,95 @@ def test_a_name_of_an_image_file_is_no_frame_number(
     scores = json.loads(stadia(*words)[1])
     assert (scores["poses"], scores["ate_rmse_m"]) == (4, pytest.approx(0, abs=1e-6))
     assert f"{record} names the frames of the path: 4, from 0 to 3" in scores["notes"]
+
+
+# -- rows
+
+
+def curve(count: int) -> np.ndarray:
+    """(N, 4, 4): one metre a frame, on a bend."""
+    T = np.tile(np.eye(4), (count, 1, 1))
+    angle = 0.02 * np.arange(count)
+    T[:, 0, 0], T[:, 0, 2], T[:, 2, 0], T[:, 2, 2] = np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)
+    T[:, 0, 3], T[:, 2, 3] = np.cumsum(np.sin(angle)), np.cumsum(np.cos(angle))
+    return T
+
+
+def write_numbered(path: Path, frames: list[int], T: np.ndarray) -> Path:
+    rows = (" ".join(map(repr, [frame, *T[frame, :3].ravel().tolist()])) for frame in frames)
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_rows_with_a_frame_number_are_matched_by_it(tmp_path: Path) -> None:
+    frames = [0, 1, 2, 5, 6, 9]
+    read = read_kitti_trajectory(write_numbered(tmp_path / "est.txt", frames, curve(10)))
+    assert read.frames is not None
+    assert read.frames.tolist() == frames
+    score = score_trajectory(read, Trajectory(curve(10)))
+    assert score.metrics["ate_rmse_m"] == pytest.approx(0, abs=1e-9)
+    assert score.notes[0].startswith("6 of 10 frames have a pose in both: errors between frames span the gaps")
+    P, Q = associate_trajectories(Trajectory(curve(10)), read)  # and the other way round
+    np.testing.assert_allclose(P.T_world_camera, Q.T_world_camera, atol=1e-12)
+
+
+def test_estimate_and_reference_have_a_format_each(tmp_path: Path, stadia: Stadia) -> None:
+    write_kitti_trajectory(tmp_path / "est.txt", Trajectory(curve(20)))
+    write_tum_trajectory(tmp_path / "ref.txt", Trajectory(curve(20), np.arange(20) / 10))
+    words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--json")
+    for options in ((), ("--reference-format", "tum"), ("--format", "tum")):
+        code, out, err = stadia(*words, *options)
+        assert code == 0, err
+        assert json.loads(out)["poses"] == 20
+    assert "est.txt is read as kitti" in err
+
+
+def test_the_world_frame_is_aligned_by_default_and_the_line_names_it(tmp_path: Path, stadia: Stadia) -> None:
+    """A path in another world frame is 0 m off, as `stadia odometry` says; without alignment it is far off."""
+    turned = np.array([[0.0, 0, 1, 5], [0, 1, 0, 0], [-1, 0, 0, 2], [0, 0, 0, 1]]) @ curve(20)
+    write_kitti_trajectory(tmp_path / "est.txt", Trajectory(turned))
+    write_kitti_trajectory(tmp_path / "ref.txt", Trajectory(curve(20)))
+    words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt")
+    code, out, err = stadia(*words)
+    assert code == 0, err
+    assert "m (SE(3)-aligned), 20 poses, path 19.0 m" in out.splitlines()[0]
+    scores = json.loads(stadia(*words, "--json")[1])
+    assert (scores["align"], round(scores["ate_rmse_m"], 6)) == ("se3", 0)
+    unaligned = json.loads(stadia(*words, "--align", "none", "--json")[1])
+    assert unaligned["ate_rmse_m"] > 1
+    assert "(not aligned)" in stadia(*words, "--align", "none")[1]
+
+
+def test_integers_stay_integers(tmp_path: Path) -> None:
+    """A float in seconds holds steps of 240 ns."""
+    path = tmp_path / "fine.csv"
+    path.write_text("\n".join(f"{1403636579763555584 + 100 * k},{k},0,0,0,0,0,1" for k in range(12)))
+    times_s = read_trajectory(path).times_s
+    assert times_s is not None
+    assert (np.diff(times_s) > 0).all()
+
+
+@pytest.mark.parametrize(("step", "first", "unit"), [
+    (500_000, 132697151403874938, "intervals of 100 ns"), (50_000, 1403636579763555, "microseconds"),
+])  # fmt: skip
+def test_units_of_times(step: int, first: int, unit: str) -> None:
+    times_s, found = convert_times([str(first + step * k) for k in range(5)])
+    assert found == unit
+    np.testing.assert_allclose(np.diff(times_s), 0.05, atol=1e-5)
+
+
+def test_degrees_become_metres_and_a_still_camera_far_from_the_origin_does_not(tmp_path: Path) -> None:
+    moved_m = np.stack([np.linspace(0, 50, 20), np.linspace(0, 90, 20) ** 1.2, np.zeros(20)], axis=1)  # east, north, up
+    latitude, longitude = 49.0 + moved_m[:, 1] / 111_218.0, 8.4 + moved_m[:, 0] / 73_172.0
+    rows_ = [
+        f"{k * 0.5} {a:.9f} {o:.9f} 116.0 0 0 0 1" for k, (a, o) in enumerate(zip(latitude, longitude, strict=True))
+    ]
+    path = tmp_path / "gps.txt"
+    path.write_text("\n".join(rows_))
+    read = read_trajectory(path)
+    np.testing.assert_allclose(read.T_world_camera[:, :3, 3], moved_m, rtol=2e-3, atol=1e-2)  # the earth is bent
+    assert any("degrees" in note for note in read.notes)
+    path.write_text("\n".join(f"{k * 0.1} {49 + k * 1e-7} {8.4 - k * 1e-7} 1.5 0 0 0 1" for k in range(20)))
+    assert read_trajectory(path).T_world_camera[0, 0, 3] == 49
+    path.write_text("\n".join(f"{k * 0.05} {0.88 + k * 1e-4} {2.16 - k * 1e-4} 0.95 0 0 0 1" for k in range(60)))
+    assert read_trajectory(path).T_world_camera[0, 0, 3] == 0.88  # a drone that hovers, in metres
