@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Predictor
@@ -108,8 +107,8 @@ def main() -> None:
             print(f"{choice.backend} {choice.precision}: opened in {time.perf_counter() - start:.1f} s")
         rows[f"{choice.backend} {choice.precision}"] = predictor
     prepared = [PreparedFrame.prepare(predictor, frame) for frame in frames]
-    images = torch.from_numpy(np.stack([shown.image for shown in prepared[:BATCH]]))
-    K = torch.from_numpy(np.stack([shown.K for shown in prepared[:BATCH]]))
+    images = np.stack([shown.image for shown in prepared[:BATCH]])
+    K = np.stack([shown.K for shown in prepared[:BATCH]])
 
     def run_network(predictor: Predictor) -> None:
         for _ in range(PASSES):
@@ -129,10 +128,10 @@ def main() -> None:
             if number:  # the first round prepares
                 rates["network"].setdefault(name, []).append(of_round)
                 rates["maps"].setdefault(name, []).append(of_maps)
-    expected = rows["torch float32"].inverse_depth(images, Camera(K, predictor.height, predictor.width)).numpy()
+    expected = rows["torch float32"].inverse_depth(images, Camera(K, predictor.height, predictor.width))
     result: dict[str, Any] = {"rates": rates, "difference": {}, "scores": {}}
     for name, predictor in rows.items():
-        found = predictor.inverse_depth(images, Camera(K, predictor.height, predictor.width)).numpy()
+        found = predictor.inverse_depth(images, Camera(K, predictor.height, predictor.width))
         result["difference"][name] = median_relative_difference(found, expected)
         line = f"{name:20} differs by {result['difference'][name]:.2e}"
         for what, of_rows in rates.items():

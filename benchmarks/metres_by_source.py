@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import REAL_DATA, make_parser
+from numpy.typing import NDArray
 from published_networks import open_meter
 
 from stadia.core.errors import StadiaError
@@ -42,6 +43,7 @@ from stadia.predict.receipt import ScaleReceipt, measure_scale
 from stadia.scale.sources import MIN_BOX_PX, match_pair_depth
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training.prediction.depth_predictor import accept_arrays
 
 FACTORS = (0.3, 4.0)
 """Unknown factors of the output, besides 1."""
@@ -94,9 +96,8 @@ class Multiplied:
         self.depth_scale, self.crop = predictor.depth_scale, predictor.crop
         self.height, self.width = predictor.height, predictor.width
 
-    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
-        inverse_depth: torch.Tensor = self.predictor.inverse_depth(image, camera) / self.factor
-        return inverse_depth
+    def inverse_depth(self, image: NDArray[np.float32], camera: Camera) -> Any:
+        return self.predictor.inverse_depth(image, camera) / self.factor
 
     def T_next_now(self, *given: Any) -> None:
         return None
@@ -114,6 +115,7 @@ class ExactDepth:
         self.images = torch.from_numpy(np.stack(images))
         self.depth_m = torch.from_numpy(np.stack([recording.depth_m(index) for index in range(len(recording))]))
 
+    @accept_arrays
     def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
         numbers = [int((self.images - one).abs().flatten(1).sum(1).argmin()) for one in image]
         depth = self.depth_m[numbers][:, None]

@@ -32,7 +32,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from stadia.core.types import Camera, Predictor
 from stadia.data.frame_preparation import Frame
@@ -63,11 +62,9 @@ def run_plain_loop(predictor: Predictor, frames: Iterable[Frame], out: Path) -> 
     (out / "depth_color").mkdir()
     for frame in frames:
         small = cv2.resize(frame.image, (predictor.width, predictor.height), interpolation=cv2.INTER_AREA)
-        image = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
-        with torch.inference_mode():
-            K = resize_K(frame.K, frame.image.shape[:2], predictor.height, predictor.width)
-            camera = Camera(torch.from_numpy(K), predictor.height, predictor.width)
-            inverse_depth = predictor.inverse_depth(image, camera)[0, 0].numpy()
+        image = small.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        K = resize_K(frame.K, frame.image.shape[:2], predictor.height, predictor.width)
+        inverse_depth = predictor.inverse_depth(image, Camera(K, predictor.height, predictor.width))[0, 0]
         np.savez(out / "depth" / f"{frame.name}.npz", depth=1 / inverse_depth, K=frame.K)
         size = frame.image.shape[1::-1]
         full = cv2.resize(inverse_depth, size, interpolation=cv2.INTER_LINEAR)

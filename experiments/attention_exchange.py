@@ -41,9 +41,9 @@ from stadia.differentiable.view_synthesis import depth_from_inverse, resize
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.networks.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt
-from stadia.predict.predict_frames import make_predictor
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
+from stadia.training.prediction.depth_predictor import make_predictor
 from stadia.training.recipes.base.build_recipe import list_exchanged
 from stadia.training.recipes.supervised.config import SupervisedConfig
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe

@@ -30,7 +30,7 @@ import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +39,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia import training
-from stadia.core.types import Camera, MapsPredictor, Recording
+from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable import view_synthesis as cameras
 from stadia.io.atomic_files import write_json
@@ -165,7 +165,8 @@ def errors_of_depth(recipe: SelfsupRecipe, worlds: list[Recording]) -> dict[str,
     """Return means over every fifth image, metres, without a fit, within 80 m: AbsRel, and the value of Sigma if
     predicted.
     """
-    predictor, found = cast(MapsPredictor, recipe.predictor()), defaultdict[str, list[float]](list)
+    predictor: Any = recipe.predictor()
+    found = defaultdict[str, list[float]](list)
     for world in worlds:
         for index in range(0, len(world), 5):
             maps = predictor.maps(*picture(world, index, "left", recipe))

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mono_start import SAMPLES, make_clip, make_map
-from torch import Tensor
+from numpy.typing import NDArray
 from zero_shot import predict_depth, read_sample, score_images
 
 from stadia.core.errors import StadiaError
@@ -39,10 +40,10 @@ class RelativePredictor:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor, self.height, self.width = predictor, predictor.height, predictor.width
 
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+    def inverse_depth(self, image: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         return 7 * self.predictor.inverse_depth(image, camera) + 0.4
 
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
+    def T_next_now(self, *given: object) -> None:
         return None
 
 

@@ -43,11 +43,12 @@ from stadia.io.records.trajectory import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.networks.config import DepthPoseNetConfig
 from stadia.networks.pose_net import PoseNet
-from stadia.predict.predict_frames import FrameTensors, align_motion
+from stadia.predict.predict_frames import FrameArrays
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 from stadia.training.loading.loader import Loader
 from stadia.training.loading.samples import VideoSamples
+from stadia.training.prediction.aligned_motion import align_motion
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 
@@ -129,16 +130,15 @@ def measure_depth_ways(network: str, recordings: list[Recording]) -> None:
         views = []
         for frame in read_frames(recording):
             shown = PreparedFrame.prepare(predictor, frame)
-            camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
-            image = torch.from_numpy(shown.image)[None]
-            near = predictor.inverse_depth(image, Camera(camera.K[0], camera.height, camera.width)).float()
-            views.append((frame, detect_features(frame.image), FrameTensors(image, camera, near)))
+            camera = Camera(shown.K[None], predictor.height, predictor.width)
+            near = predictor.inverse_depth(shown.image[None], camera)
+            views.append((frame, detect_features(frame.image), FrameArrays(shown.image[None], camera, near)))
         for motions in found.values():
             motions.append([])
         before = None
         for (frame, features, now), (_, next_features, following) in pairwise(views):
             matches = match_features(features, next_features)
-            inverse_m = cv2.resize(now.inverse_depth[0, 0].numpy(), frame.image.shape[1::-1])  # type: ignore[index]
+            inverse_m = cv2.resize(now.inverse_depth[0, 0], frame.image.shape[1::-1])  # type: ignore[index]
             spots = matches.first_px.astype(np.float32)
             z = 1 / cv2.remap(inverse_m, spots[:, 0:1], spots[:, 1:2], cv2.INTER_LINEAR).ravel().astype(np.float64)
             for name, way in WAYS.items():
@@ -147,7 +147,7 @@ def measure_depth_ways(network: str, recordings: list[Recording]) -> None:
                 motions.append(T if T is not None else motions[-1] if motions else np.eye(4))
             (link,) = align_motion(predictor, now, following, before)
             before = link.T_next_now if link.T_next_now is not None else before
-            found["direct alignment"][-1].append(np.eye(4) if before is None else before.numpy())
+            found["direct alignment"][-1].append(np.eye(4) if before is None else before)
     for name, motions in found.items():
         print_row(name, recordings, motions)
 

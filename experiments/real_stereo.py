@@ -22,7 +22,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -96,7 +96,7 @@ def residual_of_warp(
     return float(warped), float(unwarped)
 
 
-def compare(predictor: MapsPredictor, recording: Recording, indices: range) -> dict[str, float]:
+def compare(predictor: Any, recording: Recording, indices: range) -> dict[str, float]:
     """Return the two figures over these pairs."""
     assert recording.T_right_left is not None
     baseline_m = -float(recording.T_right_left[0, 3])

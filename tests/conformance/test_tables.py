@@ -45,7 +45,7 @@ from stadia.losses.sparse_depth import LabeledDepth
 from stadia.networks import DEPTH_NETWORK_CONFIGS
 from stadia.objectpose.losses import bounded_log
 from stadia.predict import TASKS
-from stadia.predict.predict_frames import FrameTensors
+from stadia.predict.predict_frames import FrameArrays
 from stadia.report.run_files import metric_label
 from stadia.training.loop.callbacks import Logger
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
@@ -232,22 +232,23 @@ def trajectory_metric(name: str, part: Any, folder: Path) -> None:
 
 def motion(name: str, part: Any, folder: Path) -> None:
     """Between equal images that the recipe has without motion there is none, as a rigid (4, 4) of float64."""
-    picture = model_interfaces.batch().inputs.image[:1]
-    view = FrameTensors(picture, OneGrayImage().camera(0), torch.full((1, 1, 64, 96), 0.1))
-    predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: torch.eye(4)[None])
+    picture = model_interfaces.batch().inputs.image[:1].numpy()
+    camera = Camera(OneGrayImage().K(0), 64, 96)
+    view = FrameArrays(picture, camera, np.full((1, 1, 64, 96), 0.1, np.float32))
+    predictor = SimpleNamespace(depth_scale=DepthScale.METRES, T_next_now=lambda *_: np.eye(4, dtype=np.float32)[None])
     (found,) = part(predictor, view, view, None)
     T_next_now = found.T_next_now
-    assert T_next_now.dtype == torch.float64
-    torch.testing.assert_close(T_next_now, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert T_next_now.dtype == np.float64
+    np.testing.assert_allclose(T_next_now, np.eye(4), atol=1e-6)
 
 
 def odometry_method(name: str, part: Any, folder: Path) -> None:
     """Of a camera that stands still, by its images and by the recipe, every pose is the identity (4, 4) of float64."""
-    picture, camera = model_interfaces.batch().inputs.image[:1], OneGrayImage().camera(0)
+    picture, camera = model_interfaces.batch().inputs.image[:1].numpy(), Camera(OneGrayImage().K(0), 64, 96)
     predictor = SimpleNamespace(
         depth_scale=DepthScale.METRES,
-        T_next_now=lambda *_: torch.eye(4)[None],
-        inverse_depth=lambda image, camera: torch.full((1, 1, 64, 96), 0.1),
+        T_next_now=lambda *_: np.eye(4, dtype=np.float32)[None],
+        inverse_depth=lambda image, camera: np.full((1, 1, 64, 96), 0.1, np.float32),
     )
     odometry = part(predictor, lambda points: None)
     assert odometry.add(picture, camera)

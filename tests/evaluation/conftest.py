@@ -88,7 +88,7 @@ class Drive(Recording):
         return 100 + index / 20
 
 
-def predict_inverse_depth(red: torch.Tensor) -> torch.Tensor:
+def predict_inverse_depth(red: np.ndarray) -> np.ndarray:
     """The law of Drive's world: from 1/25 to about 1/3 per metre, by the red of a pixel."""
     return 0.04 + 0.3 * red
 
@@ -114,14 +114,12 @@ class RedReader:
             "none",
         )
 
-    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+    def inverse_depth(self, image: np.ndarray, camera: Camera) -> np.ndarray:
         assert image.shape[-2:] == (camera.height, camera.width) == (self.height, self.width)
         return predict_inverse_depth(image[:, :1]) / self.scale
 
-    def T_next_now(
-        self, now: torch.Tensor, camera: Camera, following: torch.Tensor, next_camera: Camera
-    ) -> torch.Tensor | None:
-        T = torch.eye(4).repeat(len(now), 1, 1)
+    def T_next_now(self, now: np.ndarray, camera: Camera, following: np.ndarray, next_camera: Camera) -> np.ndarray:
+        T = np.tile(np.eye(4, dtype=np.float32), (len(now), 1, 1))
         T[:, 2, 3] = -self.step_m * self.scale
         return T
 

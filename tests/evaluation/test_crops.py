@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, Camera, DepthScale
@@ -21,7 +20,8 @@ from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.io.depth_files import read_depth_map
-from stadia.predict.predict_frames import align_motion, predict_to_folder, stream_predictions
+from stadia.predict.predict_frames import predict_to_folder, stream_predictions
+from stadia.training.prediction.aligned_motion import align_motion
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123", motion="network")
 SIZE = (375, 1242)
@@ -48,9 +48,9 @@ class Seer:
     depth_scale, height, width, crop = DepthScale.METRES, 176, 608, "kb"
 
     def __init__(self) -> None:
-        self.shown: list[tuple[torch.Tensor, Camera]] = []
+        self.shown: list[tuple[np.ndarray, Camera]] = []
 
-    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+    def inverse_depth(self, image: np.ndarray, camera: Camera) -> np.ndarray:
         self.shown.append((image, camera))
         return 0.04 + 0.3 * image[:, :1]
 

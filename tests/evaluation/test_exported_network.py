@@ -25,7 +25,8 @@ from stadia.predict.exported_network import (
     TrainingCamera,
     stream_exported_predictions,
 )
-from stadia.predict.predict_frames import align_motion, stream_predictions
+from stadia.predict.predict_frames import stream_predictions
+from stadia.training.prediction.aligned_motion import align_motion
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))

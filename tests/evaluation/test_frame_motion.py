@@ -12,15 +12,16 @@ from stadia.data.open_dataset import open_recordings
 from stadia.differentiable.direct_alignment import DirectAlignment
 from stadia.differentiable.view_synthesis import inverse_from_depth
 from stadia.predict import predict_frames
-from stadia.predict.predict_frames import FrameTensors
+from stadia.predict.predict_frames import FrameArrays
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training.prediction import aligned_motion
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameTensors, Tensor]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameArrays, FrameArrays, Tensor]:
     """Two frames of a rendered drive with their depth, and T_next_now."""
     folder = tmp_path_factory.mktemp("motion") / "world"
     write_roadworld(
@@ -33,7 +34,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrameTensors, FrameT
         depth = recording.depth_m(index)
         assert depth is not None
         views.append(
-            FrameTensors(image, recording.camera(index), inverse_from_depth(torch.from_numpy(depth)[None, None]))
+            FrameArrays(
+                image.numpy(),
+                Camera(recording.K(index), *image.shape[-2:]),
+                inverse_from_depth(torch.from_numpy(depth)[None, None]).numpy(),
+            )
         )
     now, following = (recording.T_world_camera(index) for index in range(2))
     assert now is not None
@@ -45,20 +50,25 @@ def predict_motion(*arguments: object) -> Tensor | None:
     """The motion of one pair."""
     (motion,) = predict_frames.predict_motion(*arguments)
     assert motion.is_aligned is None
-    return motion.T_next_now
+    return as_tensor(motion.T_next_now)
 
 
 def align_motion(*arguments: object) -> Tensor | None:
     """The motion of one pair."""
-    (motion,) = predict_frames.align_motion(*arguments)
-    return motion.T_next_now
+    *views, before = arguments
+    (motion,) = aligned_motion.align_motion(*views, before if before is None else before.numpy())
+    return as_tensor(motion.T_next_now)
+
+
+def as_tensor(T: np.ndarray | None) -> Tensor | None:
+    return None if T is None else torch.from_numpy(T)
 
 
 def saying(T_next_now: Tensor | None, depth_scale: DepthScale = DepthScale.METRES) -> SimpleNamespace:
     """A predictor whose pose network says this."""
     return SimpleNamespace(
         depth_scale=depth_scale,
-        T_next_now=lambda now, *_: None if T_next_now is None else T_next_now.expand(len(now), 4, 4),
+        T_next_now=lambda now, *_: None if T_next_now is None else T_next_now.expand(len(now), 4, 4).numpy(),
     )
 
 
@@ -96,13 +106,13 @@ def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
 def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -> None:
     now, following, _ = pair
     other = {
-        "black": torch.zeros_like(now.image),
-        "white": torch.ones_like(now.image),
-        "noise": torch.rand(now.image.shape, generator=torch.Generator().manual_seed(0)),
-        "upside down": following.image.flip(-2),
+        "black": np.zeros_like(now.image),
+        "white": np.ones_like(now.image),
+        "noise": np.random.default_rng(0).random(now.image.shape, np.float32),
+        "upside down": following.image[..., ::-1, :].copy(),
     }[cut]
     said = forward(0.7)
-    elsewhere = FrameTensors(other, following.camera, following.inverse_depth)
+    elsewhere = FrameArrays(other, following.camera, following.inverse_depth)
     torch.testing.assert_close(align_motion(saying(said), now, elsewhere, None), said.double())
     assert align_motion(saying(None), now, elsewhere, said.double()) is None
 
@@ -110,13 +120,13 @@ def test_a_image_of_something_else_leaves_the_network_its_word(pair, cut: str) -
 def test_the_camera_of_each_view_counts(pair) -> None:
     """The next image through a longer lens: cropped and enlarged, the same motion comes back."""
     now, following, true = pair
-    middle = following.image[..., 12:84, 40:280]
+    middle = torch.from_numpy(following.image[..., 12:84, 40:280])
     enlarged = torch.nn.functional.interpolate(middle, (96, 320), mode="bilinear", align_corners=False)
-    K = following.camera.K.clone()
+    K = following.camera.K.copy()
     K[0, 2], K[1, 2] = K[0, 2] - 40, K[1, 2] - 12
     K[:2, 2] = (K[:2, 2] + 0.5) * (4 / 3) - 0.5
     K[0, 0], K[1, 1] = K[0, 0] * 4 / 3, K[1, 1] * 4 / 3
-    zoomed = FrameTensors(enlarged, Camera(K, 96, 320), following.inverse_depth)
+    zoomed = FrameArrays(enlarged.numpy(), Camera(K, 96, 320), following.inverse_depth)
     assert error_m(align_motion(saying(forward(0.6)), now, zoomed, None), true) < 0.05
 
 
@@ -124,14 +134,14 @@ def test_pairs_of_a_batch_are_aligned_as_each_alone(pair) -> None:
     """There and back, with and without a pose network."""
     now, following, true = pair
     both = [
-        FrameTensors(torch.cat([a.image, b.image]), a.camera, torch.cat([a.inverse_depth, b.inverse_depth]))
+        FrameArrays(np.concatenate([a.image, b.image]), a.camera, np.concatenate([a.inverse_depth, b.inverse_depth]))
         for a, b in ((now, following), (following, now))
     ]
-    there, back = (one.T_next_now for one in predict_frames.align_motion(saying(forward(0.3)), *both, None))
+    there, back = (as_tensor(one.T_next_now) for one in aligned_motion.align_motion(saying(forward(0.3)), *both, None))
     torch.testing.assert_close(there, align_motion(saying(forward(0.3)), now, following, None), atol=1e-5, rtol=0)
     torch.testing.assert_close(back, align_motion(saying(forward(0.3)), following, now, None), atol=1e-5, rtol=0)
-    found = predict_frames.align_motion(saying(None), *both, forward(0.5).double())
-    first, second = (one.T_next_now for one in found)
+    found = aligned_motion.align_motion(saying(None), *both, forward(0.5).double().numpy())
+    first, second = (as_tensor(one.T_next_now) for one in found)
     torch.testing.assert_close(
         first, align_motion(saying(None), now, following, forward(0.5).double()), atol=1e-5, rtol=0
     )
@@ -153,19 +163,19 @@ def test_of_two_alignments_a_reliable_one_counts(pair, monkeypatch: pytest.Monke
         T_source_target = start[:1] if is_again else true[None].double()
         return DirectAlignment(T_source_target, ones, 0 * ones, seen * ones, residual * ones)
 
-    monkeypatch.setattr(predict_frames, "align_direct", align)
+    monkeypatch.setattr(aligned_motion, "align_direct", align)
     said = forward(0.3)
     torch.testing.assert_close(align_motion(saying(said), now, following, back), true.double())
 
 
 def test_a_motion_says_whether_the_images_confirm_it(pair) -> None:
     now, following, _ = pair
-    elsewhere = FrameTensors(torch.zeros_like(now.image), following.camera, following.inverse_depth)
+    elsewhere = FrameArrays(np.zeros_like(now.image), following.camera, following.inverse_depth)
     shift = DepthScale.AFFINE_INVERSE
     arguments = [
         (saying(forward(0.7)), following),
         (saying(forward(0.7)), elsewhere),
         (saying(forward(0.7), shift), following),
     ]
-    found = [predict_frames.align_motion(says, now, other, None)[0].is_aligned for says, other in arguments]
+    found = [aligned_motion.align_motion(says, now, other, None)[0].is_aligned for says, other in arguments]
     assert found == [True, False, None]

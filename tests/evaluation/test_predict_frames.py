@@ -11,7 +11,6 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
@@ -28,7 +27,8 @@ from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
 from stadia.io.records.read import read_kitti_trajectory, read_trajectory
-from stadia.predict.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
+from stadia.predict.predict_frames import predict_motion, predict_to_folder, stream_predictions
+from stadia.training.prediction.aligned_motion import align_motion
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -156,7 +156,7 @@ class TestFolder:
         self, value: float, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
         predictor = red_reader()
-        predictor.inverse_depth = lambda image, camera: torch.full((len(image), 1, 15, 45), value)
+        predictor.inverse_depth = lambda image, camera: np.full((len(image), 1, 15, 45), value, np.float32)
         with refuses(StadiaError, where="000000"):
             run(drive(), predictor, tmp_path / "out")
 
@@ -184,7 +184,7 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     turn = np.eye(4)
     turn[:3, :3], turn[:3, 3] = Rotation.from_rotvec([0.01, 0.2, -0.03]).as_matrix(), [0.1, 0, -0.5]
     predictor = red_reader()
-    predictor.T_next_now = lambda now, *_: torch.from_numpy(turn).float().expand(len(now), 4, 4)
+    predictor.T_next_now = lambda now, *_: np.tile(turn.astype(np.float32), (len(now), 1, 1))
     *_, last = stream_predictions(predictor, read_frames(drive(301, height=15, width=45)), predict_motion)
     assert last.T_world_camera is not None
     np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)

@@ -18,7 +18,8 @@ from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines
-from stadia.predict.predict_frames import FrameMotion, FrameTensors, align_motion, predict_to_folder, stream_predictions
+from stadia.predict.predict_frames import FrameArrays, FrameMotion, predict_to_folder, stream_predictions
+from stadia.training.prediction.aligned_motion import align_motion
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -34,11 +35,8 @@ def test_path_ends_at_unknown_motion(tmp_path: Path, drive: Make, red_reader: Ma
     usual, other = recording.camera(0), intrinsics(70, 60, 44.5, 14.5, height=30, width=90)
     recording.camera = lambda index, side="left": other if index == 3 else usual
 
-    def unknown_of_other(
-        now: torch.Tensor, camera: Camera, following: torch.Tensor, then: Camera
-    ) -> torch.Tensor | None:
-        is_known = torch.equal(camera.K, then.K)
-        return torch.eye(4).repeat(len(now), 1, 1) if is_known else None
+    def unknown_of_other(now: np.ndarray, camera: Camera, following: np.ndarray, then: Camera) -> np.ndarray | None:
+        return np.tile(np.eye(4), (len(now), 1, 1)) if np.array_equal(camera.K, then.K) else None
 
     predictor.T_next_now = unknown_of_other
     record = run(recording, predictor, tmp_path / "out").record
@@ -65,11 +63,11 @@ def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make) -> Non
     told = []
 
     def counting(
-        predictor: object, now: FrameTensors, following: FrameTensors, T_before: torch.Tensor | None
+        predictor: object, now: FrameArrays, following: FrameArrays, T_before: np.ndarray | None
     ) -> list[FrameMotion]:
         told.append((len(now.image), T_before if T_before is None else int(T_before[0, 3])))
-        T = torch.eye(4, dtype=torch.float64).repeat(len(now.image), 1, 1)
-        T[:, 0, 3] = 10 * len(told) + torch.arange(len(T))
+        T = np.tile(np.eye(4), (len(now.image), 1, 1))
+        T[:, 0, 3] = 10 * len(told) + np.arange(len(T))
         return [FrameMotion(one) for one in T]
 
     list(stream_predictions(red_reader(), read_frames(drive(10)), counting))
@@ -98,9 +96,9 @@ def test_an_alignment_that_turns_back_is_repeated_from_the_motion_before(
         return DirectAlignment(T, one, 0 * one, one, one * (residual if is_again else 0.14))
 
     pairs: list[bool] = []
-    monkeypatch.setattr("stadia.predict.predict_frames.align_direct", align)
+    monkeypatch.setattr("stadia.training.prediction.aligned_motion.align_direct", align)
     network = red_reader()
-    network.T_next_now = lambda now, *_: torch.eye(4, dtype=torch.float64).repeat(len(now), 1, 1)
+    network.T_next_now = lambda now, *_: np.tile(np.eye(4), (len(now), 1, 1))
     *_, before, last = stream_predictions(network, read_frames(drive(5)), align_motion)
     assert pairs == [False, False, False, False, True]
     assert last.T_world_camera[2, 3] - before.T_world_camera[2, 3] == pytest.approx(-expected)
@@ -119,9 +117,9 @@ def test_motions_that_no_alignment_confirms_are_counted(
         return DirectAlignment(start, one, 0 * one, one * (0.9 if len(pairs) <= 3 else 0.1), 0.1 * one)
 
     pairs: list[int] = []
-    monkeypatch.setattr("stadia.predict.predict_frames.align_direct", align)
+    monkeypatch.setattr("stadia.training.prediction.aligned_motion.align_direct", align)
     network = red_reader()
-    network.T_next_now = lambda now, *_: torch.eye(4, dtype=torch.float64).repeat(len(now), 1, 1)
+    network.T_next_now = lambda now, *_: np.tile(np.eye(4), (len(now), 1, 1))
     found = {}
     for motion in ("aligned", "network"):
         made_by = MADE_BY.model_copy(update={"motion": motion})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame, PredictedFrame
@@ -70,13 +69,13 @@ class WallReader:
     def __init__(self, depth_scale: DepthScale, unit: float = 1.0, jitter: float = JITTER) -> None:
         self.depth_scale, self.unit, self.jitter = depth_scale, unit, jitter
 
-    def inverse_depth(self, image: torch.Tensor, camera: Any) -> torch.Tensor:
+    def inverse_depth(self, image: np.ndarray, camera: Any) -> np.ndarray:
         number = (image[:, 2:] * 25.5).round()
-        factor = (self.jitter * (1 - 2 * (number % 2))).exp()
+        factor = np.exp(self.jitter * (1 - 2 * (number % 2)))
         return 1 / ((30 - 0.5 * number) * factor * self.unit)
 
-    def T_next_now(self, now: torch.Tensor, *others: Any) -> torch.Tensor:
-        T = torch.eye(4).repeat(len(now), 1, 1)
+    def T_next_now(self, now: np.ndarray, *others: Any) -> np.ndarray:
+        T = np.tile(np.eye(4, dtype=np.float32), (len(now), 1, 1))
         T[:, 2, 3] = -0.5 * self.unit
         return T
 

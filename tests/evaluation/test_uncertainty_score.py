@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from tests.evaluation.test_depth_score import score
@@ -110,8 +109,8 @@ class DepthAlone:
 
     depth_scale, height, width, crop = DepthScale.METRES, 4, 6, "none"
 
-    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
-        return torch.ones(len(image), 1, 4, 6)
+    def inverse_depth(self, image: np.ndarray, camera: Camera) -> np.ndarray:
+        return np.ones((len(image), 1, 4, 6), np.float32)
 
     def T_next_now(self, *_: object) -> None:
         return None
@@ -120,12 +119,12 @@ class DepthAlone:
 class Doubtful(DepthAlone):
     """And is asked once: doubts rise to the right."""
 
-    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+    def inverse_depth(self, image: np.ndarray, camera: Camera) -> np.ndarray:
         raise AssertionError("a second pass of the network")
 
-    def maps(self, image: torch.Tensor, camera: Camera) -> PredictedMaps:
-        doubts = torch.arange(-3.0, 3).expand(len(image), 1, 4, 6)
-        return PredictedMaps(torch.ones(len(image), 1, 4, 6), log_uncertainty=doubts)
+    def maps(self, image: np.ndarray, camera: Camera) -> PredictedMaps:
+        doubts = np.tile(np.arange(-3, 3, dtype=np.float32), (len(image), 1, 4, 1))
+        return PredictedMaps(np.ones((len(image), 1, 4, 6), np.float32), log_uncertainty=doubts)
 
 
 def frames() -> list[Frame]:

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch import Tensor
 
 pytest.importorskip("starlette", reason="the extra app is not installed")
 pytest.importorskip("httpx", reason="starlette's client for tests needs it")
@@ -36,11 +34,11 @@ class RedPredictor:
     def __init__(self, depth_scale: DepthScale, height: int, width: int) -> None:
         self.depth_scale, self.height, self.width = depth_scale, height, width
 
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+    def inverse_depth(self, image: np.ndarray, camera: Camera) -> np.ndarray:
         return 0.05 + 0.95 * image[:, :1]
 
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        T = torch.eye(4).repeat(len(now), 1, 1)
+    def T_next_now(self, now: np.ndarray, camera: Camera, following: np.ndarray, next_camera: Camera) -> np.ndarray:
+        T = np.tile(np.eye(4, dtype=np.float32), (len(now), 1, 1))
         T[:, 2, 3] = -0.5
         return T
 

@@ -149,14 +149,14 @@ def test_a_wrong_form_is_one_line(browser: Browser, form: Any) -> None:
 
 def test_the_most_uncertain_points_are_left_out(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network whose uncertainty grows to the right: without 30 % of the points, the left part remains."""
-    import torch
     from tests.web.conftest import RedPredictor
 
     from stadia.core.types import PredictedMaps
 
-    def maps(self: Any, image: torch.Tensor, camera: Any) -> PredictedMaps:
-        uncertainty = torch.linspace(0, 1, image.shape[-1]).expand(1, 1, *image.shape[-2:])
-        return PredictedMaps(torch.full_like(uncertainty, 0.5), log_uncertainty=uncertainty)
+    def maps(self: Any, image: np.ndarray, camera: Any) -> PredictedMaps:
+        row = np.linspace(0, 1, image.shape[-1], dtype=np.float32)
+        uncertainty = np.broadcast_to(row, (1, 1, *image.shape[-2:]))
+        return PredictedMaps(np.full_like(uncertainty, 0.5), log_uncertainty=uncertainty)
 
     monkeypatch.setattr(RedPredictor, "maps", maps, raising=False)
     with TestClient(app, base_url="http://127.0.0.1") as client:

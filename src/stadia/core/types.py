@@ -45,8 +45,8 @@ class DepthScale(StrEnum):
 class Camera:
     """A pinhole camera together with the size of its image.
 
-    K: (..., 3, 3) intrinsics in pixels. Pixel centers have integer coordinates; the center of the top-left pixel is (0,
-        0).
+    K: (..., 3, 3) intrinsics in pixels, an array of NumPy or a tensor of torch. Pixel centers have integer
+        coordinates; the center of the top-left pixel is (0, 0).
     height, width: size of the image in pixels.
 
     `stadia.differentiable.view_synthesis` changes an image and its camera together.
@@ -54,12 +54,12 @@ class Camera:
     Raises GeometryError for an invalid K or size.
     """
 
-    K: Tensor
+    K: Any
     height: int
     width: int
 
     def __post_init__(self) -> None:
-        if self.K.shape[-2:] != (3, 3) or not self.K.is_floating_point():
+        if self.K.shape[-2:] != (3, 3) or "float" not in str(self.K.dtype):
             found, fix = f"shape {tuple(self.K.shape)} of {self.K.dtype}", "pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
             raise GeometryError("camera K", found=found, expected="(..., 3, 3) of a float type", fix=fix)
         if self.height < 1 or self.width < 1:
@@ -257,20 +257,24 @@ class Prediction(TensorDataclass):
 class PredictedMaps(TensorDataclass):
     """All maps that a network predicts for images, (B, 1, H, W) each, at the size of the images.
 
+    A `Predictor` returns arrays of NumPy, a recipe tensors of torch.
+
     inverse_depth: inverse depth, in 1/m if the network predicts metres.
     inverse_depth_right: inverse depth of the right camera of a stereo rig, or None.
     log_uncertainty: log Sigma, the logarithm of the scale of the photometric residual, or None.
     T_right_left: (4, 4) motion from the left to the right camera of this rig, in the unit of depth; None if unknown.
     """
 
-    inverse_depth: Tensor
-    inverse_depth_right: Tensor | None = None
-    log_uncertainty: Tensor | None = None
-    T_right_left: Tensor | None = None
+    inverse_depth: Any
+    inverse_depth_right: Any = None
+    log_uncertainty: Any = None
+    T_right_left: Any = None
 
 
 class Predictor(Protocol):
-    """The interface of a trained network for evaluation and `stadia predict`. A pose network is optional.
+    """The interface of a network for evaluation and `stadia predict`: NumPy arrays in and out, float32.
+
+    A pose network is optional.
 
     depth_scale: scale of the predicted depth and translations: metres, up to scale, or up to scale and shift.
     height, width: size of the network's input images. `geometry.camera.resize` resizes images with their camera.
@@ -282,15 +286,17 @@ class Predictor(Protocol):
     width: int
     crop: str
 
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return inverse depth (B, 1, height, width) on the predictor's device, in 1/m if `depth_scale` is metres.
+    def inverse_depth(self, image: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
+        """Return inverse depth (B, 1, height, width), in 1/m if `depth_scale` is metres.
 
         image: (B, 3, height, width) RGB in [0, 1].
-        camera: camera of these images at this size (`geometry.camera.from_field_of_view`, `intrinsics`, `resize`).
+        camera: camera of these images at this size, with K (3, 3) or (B, 3, 3) of NumPy.
         """
         ...
 
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+    def T_next_now(
+        self, now: NDArray[np.float32], camera: Camera, following: NDArray[np.float32], next_camera: Camera
+    ) -> NDArray[np.floating] | None:
         """Predict the motion (B, 4, 4) from the earlier to the later camera's coordinate frame, in the unit of depth.
 
         The result is None if no motion is predicted.
@@ -305,7 +311,7 @@ class Predictor(Protocol):
 class MapsPredictor(Predictor, Protocol):
     """A Predictor whose network may predict more than depth."""
 
-    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+    def maps(self, image: NDArray[np.float32], camera: Camera) -> PredictedMaps:
         """Return all maps that the network predicts for images, in one pass.
 
         image: (B, 3, height, width) RGB in [0, 1].

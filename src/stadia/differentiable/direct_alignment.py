@@ -211,3 +211,19 @@ def _exponential(twist: Doubles) -> Doubles:
     T[:3, :3] += a * W + b * squared
     T[:3, 3] = (np.eye(3) + b * W + c * squared) @ twist[:3]
     return T
+
+
+MIN_OVERLAP = 0.25  # smallest share of an image in the next one; with less, an alignment is unreliable
+GAIN_RANGE = (0.7, 1.4)
+"""Brightness gains between two video frames that are plausible, as a range.
+
+Two unrelated images are aligned with a gain near 0, which explains one of them as a constant.
+"""
+
+
+def is_reliable(found: DirectAlignment) -> bool:
+    """Return whether the direct alignment of two video frames is reliable: enough overlap, and a plausible gain.
+
+    found: the alignment.
+    """
+    return float(found.seen) >= MIN_OVERLAP and GAIN_RANGE[0] <= float(found.gain) <= GAIN_RANGE[1]

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 MOTIONS = Registry(
     "motion",
     {
-        "aligned": "stadia.predict.predict_frames:align_motion",
+        "aligned": "stadia.training.prediction.aligned_motion:align_motion",
         "network": "stadia.predict.predict_frames:predict_motion",
     },
 )

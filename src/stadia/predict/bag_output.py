@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
@@ -95,7 +94,7 @@ class MessageMaker:
         T_world_camera: (4, 4) pose, camera to world.
         """
         T = ROS_AXES @ T_world_camera
-        w, *turn = quaternion_wxyz_from_matrix(torch.from_numpy(T[None, :3, :3].copy()))[0].tolist()
+        w, *turn = quaternion_wxyz_from_matrix(T[:3, :3]).tolist()
         shapes = {"Point": T[:3, 3].tolist(), "Vector3": T[:3, 3].tolist(), "Quaternion": [*turn, w]}
         at, moved, turned = (
             self.make(f"geometry_msgs/{kind}", **dict(zip("xyzw", values, strict=False)))

@@ -189,9 +189,7 @@ class VideoWorker:
         self.request = request
         self._network: Network | None = None
         if request.threads is not None:
-            import torch
-
-            torch.set_num_threads(request.threads)
+            os.environ["OMP_NUM_THREADS"] = str(request.threads)  # of PyTorch and ONNX Runtime, which open later
 
     def predict(self, item: VideoItem) -> VideoResult:
         """Predict one video; any error becomes part of its result."""

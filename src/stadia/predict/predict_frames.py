@@ -1,28 +1,15 @@
 """Predict depth of frames with a network, chain the motions between them to a path, and write both to a folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
-from torch import Tensor
 
-from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.types import Camera, MapsPredictor, PredictedMaps, Predictor
-from stadia.data.frame_preparation import (
-    Frame,
-    Listener,
-    PredictedFrame,
-    PreparedFrame,
-    TrainingLens,
-    bound_count,
-    run_ahead,
-)
-from stadia.differentiable.direct_alignment import DirectAlignment, align_direct
-from stadia.differentiable.view_synthesis import depth_from_inverse, mirror
+from stadia.core.types import Array, Camera, MapsPredictor, PredictedMaps, Predictor
+from stadia.data.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame, bound_count, run_ahead
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.steady_depth import steady_frames
@@ -34,163 +21,58 @@ from stadia.geometry.poses import (
     quaternion_wxyz_from_matrix,
 )
 
-MIN_OVERLAP = 0.25  # smallest share of an image in the next one; with less, an alignment is unreliable
-GAIN_RANGE = (0.7, 1.4)
-"""Brightness gains between two video frames that are plausible, as a range.
-
-Two unrelated images are aligned with a gain near 0, which explains one of them as a constant.
-"""
-
 MAX_BATCH, MAX_BATCH_PIXELS = 4, 500_000
 """Largest batches of the networks: number of video frames, and number of pixels of all of them. Larger ones gain
 nothing.
 """
 
 
-# -- the network of a recipe
+# -- predictions of images
 
 
-class DepthPredictor:
-    """A depth network with its recipe, for predictions: a `DepthRecipe`, or a `NetworkRecipe` of published weights.
-
-    It runs on a GPU if there is one.
-
-    With another focal length than the training's, inverse depth is scaled by the ratio (`TrainingLens`), and the pose
-    network is not used.
-
-    precision: "bf16" runs the networks under autocast; the maps are float32.
-    flip: average maps with the mirrored image's (`average_mirrored`).
-    """
-
-    flip = False
-
-    def __init__(
-        self, recipe: Any, size: tuple[int, int] | None = None, crop: str | None = None, precision: str = "float32"
-    ) -> None:
-        self.precision = precision
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.recipe = recipe.eval().to(self.device)
-        self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
-        self.height: int
-        self.width: int
-        self.height, self.width = size or (recipe.height, recipe.width)
-        network = recipe.depth_network
-        scaled = "" if network is not None and network.uses_camera else "depth is scaled by it, and "
-        self.lens = TrainingLens(recipe.focal.tolist(), f"{scaled}the pose network is not used")
-
-    def move(self, device: torch.device) -> None:
-        """Run on another device from now on."""
-        self.device, self.recipe = device, self.recipe.to(device)
-
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Predict (B, 3, H, W) to (B, 1, H, W), in the unit of `depth_scale`."""
-        return self.maps(image, camera).inverse_depth
-
-    @torch.inference_mode()
-    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Predict (B, 3, H, W) to (B, 1, H, W) each; see `core.types.MapsPredictor`."""
-        predict = self._predict_maps
-        return average_mirrored(predict, image, camera) if self.flip else predict(image, camera)
-
-    def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        image = image.to(self.device)
-        with self._autocast():
-            predicted = self.recipe.maps(image, camera.to(self.device)).to(torch.float32)
-        ratio = self._focal_ratio(camera, image)
-        right = None if predicted.inverse_depth_right is None else predicted.inverse_depth_right / ratio
-        return replace(predicted, inverse_depth=predicted.inverse_depth / ratio, inverse_depth_right=right)
-
-    @torch.inference_mode()
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Predict motion, (B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth.
-
-        Returns None if motion was not trained, or the focal length differs from the training's.
-        """
-        for lens in (camera, next_camera):  # the pose network takes no camera
-            if (self.lens.ratio(lens.K.cpu().numpy(), lens.height, lens.width) != 1).any():
-                return None
-        return self._predict_motion(now, following)
-
-    def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
-        with self._autocast():
-            T = self.recipe.T_next_now(now.to(self.device), following.to(self.device))
-        return None if T is None else T.float()
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-    def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """Return this camera's focal length over the training's (..., 1, 1, 1); 1 if the network uses the camera."""
-        network = self.recipe.depth_network
-        if network is not None and network.uses_camera:
-            return torch.ones(1, 1, 1, 1).to(image)
-        ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
-        return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
-
-
-def average_mirrored(
-    predict: Callable[[Tensor, Camera], PredictedMaps], image: Tensor, camera: Camera
-) -> PredictedMaps:
+def average_mirrored(predict: Callable[[Array, Camera], PredictedMaps], image: Array, camera: Camera) -> PredictedMaps:
     """Return the mean of the maps of images and of the mirrored maps of the mirrored images.
 
     The right view's inverse depth stays, because mirroring swaps the cameras of the rig.
 
+    predict: returns the maps of images, arrays of NumPy or tensors of torch like the images.
+    image: (B, 3, H, W) RGB in [0, 1].
+    camera: camera of these images at this size.
+
     Source: post-processing of Godard et al., CVPR 2017, section 3.3, without its weights at the edges.
     """
-    maps, mirrored = predict(image, camera), predict(*mirror(image, camera))
-    inverse_depth = (maps.inverse_depth + mirrored.inverse_depth.flip(-1)) / 2
+    xp = array_namespace(image)
+    K = xp.asarray(camera.K, copy=True)
+    K[..., 0, 2] = (camera.width - 1) - K[..., 0, 2]
+    maps = predict(image, camera)
+    mirrored = predict(xp.flip(image, axis=-1), Camera(K, camera.height, camera.width))
+    inverse_depth = (maps.inverse_depth + xp.flip(mirrored.inverse_depth, axis=-1)) / 2
     if maps.log_uncertainty is None or mirrored.log_uncertainty is None:
         return replace(maps, inverse_depth=inverse_depth)
-    log_uncertainty = (maps.log_uncertainty + mirrored.log_uncertainty.flip(-1)) / 2
+    log_uncertainty = (maps.log_uncertainty + xp.flip(mirrored.log_uncertainty, axis=-1)) / 2
     return replace(maps, inverse_depth=inverse_depth, log_uncertainty=log_uncertainty)
-
-
-def make_predictor(recipe: Any, place: Path, size: tuple[int, int] | None = None, *, flip: bool = False) -> Predictor:
-    """Return a predictor of a recipe whose weights are loaded.
-
-    place: the path of its checkpoint, for errors.
-    size: (height, width) of the network's images; None for the training's.
-    flip: average the maps with the maps of mirrored images.
-
-    Raises CheckpointError for a recipe without depth, ConfigError if it supports no such size or no flip.
-    """
-    predictor = recipe.predictor(size)
-    if predictor is None:
-        found, fix = f"a checkpoint of recipe '{recipe.recipe}'", "pass a checkpoint of a recipe that predicts depth"
-        raise CheckpointError(place, found=found, expected="a recipe that predicts depth", fix=fix)
-    return choose_flip(predictor, flip)
-
-
-def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
-    """Let a predictor average its maps with mirrored images, or not; return it. Raises ConfigError if it cannot."""
-    if isinstance(predictor, DepthPredictor) and type(predictor).maps is DepthPredictor.maps:
-        predictor.flip = flip
-    elif flip:
-        found, expected = f"a {type(predictor).__name__}", "a DepthPredictor that keeps its method maps"
-        raise ConfigError("--flip", found=found, expected=expected, fix="leave it out")
-    return predictor
 
 
 # -- the depth of frames, and the motion between them
 
 
 @dataclass(frozen=True, slots=True)
-class FrameTensors:
+class FrameArrays:
     """Frames (B, 3, H, W) at the network's size, inverse depth (B, 1, H, W) if used, and K (3, 3) or (B, 3, 3)."""
 
-    image: Tensor
+    image: NDArray[np.float32]
     camera: Camera
-    inverse_depth: Tensor | None = None
+    inverse_depth: NDArray[np.float32] | None = None
 
-    def select(self, number: int) -> "FrameTensors":
+    def select(self, number: int) -> "FrameArrays":
         """Return one frame, as a batch."""
-        one, camera = slice(number, number + 1), self.camera
+        one = slice(number, number + 1)
         inverse_depth = None if self.inverse_depth is None else self.inverse_depth[one]
-        K = camera.K.expand(len(self.image), 3, 3)[one]
-        return FrameTensors(self.image[one], Camera(K, camera.height, camera.width), inverse_depth)
+        K = np.broadcast_to(self.camera.K, (len(self.image), 3, 3))[one]
+        return FrameArrays(self.image[one], Camera(K, self.camera.height, self.camera.width), inverse_depth)
 
 
-def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> PredictedMaps:
+def predict_maps(predictor: Predictor, image: NDArray[np.float32], camera: Camera) -> PredictedMaps:
     """Predict all maps of a network (depth, and uncertainty if it has one) for a batch of images.
 
     predictor: the network.
@@ -204,9 +86,8 @@ def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> Predict
 
 def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray[np.float32]:
     """Return the inverse depth (h, w) of one prepared frame."""
-    camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-    predicted = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)
-    return np.asarray(predicted[0, 0].float().cpu().numpy(), np.float32)
+    camera = Camera(shown.K, predictor.height, predictor.width)
+    return predictor.inverse_depth(shown.image[None], camera)[0, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +99,12 @@ class FrameMotion:
     is_aligned: True if direct image alignment found it, False if alignment failed; None if alignment was not used.
     """
 
-    T_next_now: Tensor | None
+    T_next_now: NDArray[np.float64] | None
     is_aligned: bool | None = None
 
 
-Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[FrameMotion]]  # like `predict_motion`
+Motion = Callable[[Predictor, FrameArrays, FrameArrays, NDArray[np.float64] | None], list[FrameMotion]]
+"""A function like `predict_motion`."""
 
 
 def predict_to_folder(
@@ -268,9 +150,9 @@ def stream_predictions(
 
     in_threads: prepare and predict the next frames in threads; False for a single photo.
     """
-    before: FrameTensors | None = None
-    T_next_now: Tensor | None = None
-    T_world_camera: Tensor | None = torch.eye(4, dtype=torch.float64)
+    before: FrameArrays | None = None
+    T_next_now: NDArray[np.float64] | None = None
+    T_world_camera: NDArray[np.float64] | None = np.eye(4)
     images = (PreparedFrame.prepare(predictor, frame) for frame in frames)
     if in_threads:
         prepared = run_ahead(images, weigh=lambda shown: shown.frame.image.nbytes)
@@ -280,7 +162,7 @@ def stream_predictions(
     for batch in batches:
         pairs = {} if T_world_camera is None else _find_pairs(before, batch)
         links = dict(zip(pairs, _link(predictor, motion, list(pairs.values()), T_next_now), strict=True))
-        for number, (predicted, tensors) in enumerate(batch):
+        for number, (predicted, arrays) in enumerate(batch):
             if not predicted.frame.on_path:
                 yield predicted
                 continue
@@ -289,56 +171,57 @@ def stream_predictions(
                 T_next_now = link.T_next_now
                 T_world_camera = None if T_next_now is None else compose(T_world_camera, invert_pose(T_next_now))
                 predicted = replace(predicted, is_aligned=link.is_aligned)
-            before = tensors
-            yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera.numpy())
+            before = arrays
+            yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera)
 
 
-def _weigh_images(batch: list[tuple[PredictedFrame, FrameTensors]]) -> int:
+def _weigh_images(batch: list[tuple[PredictedFrame, FrameArrays]]) -> int:
     return max(predicted.frame.image.nbytes for predicted, _ in batch)
 
 
-_Pair = tuple[FrameTensors, FrameTensors]
+_Pair = tuple[FrameArrays, FrameArrays]
 
 
 def _predict_depth(
     predictor: Predictor, prepared: Iterable[PreparedFrame], most: int = MAX_BATCH
-) -> Iterator[list[tuple[PredictedFrame, FrameTensors]]]:
+) -> Iterator[list[tuple[PredictedFrame, FrameArrays]]]:
     """Run the depth network on batches of frames."""
     height, width = predictor.height, predictor.width
     for batch in _batched(prepared, min(most, max(MAX_BATCH_PIXELS // (height * width), 1))):
-        images = torch.stack([torch.from_numpy(shown.image) for shown in batch])
-        K = torch.stack([torch.from_numpy(shown.K) for shown in batch])
+        images = np.stack([shown.image for shown in batch])
+        K = np.stack([shown.K for shown in batch])
         maps = predict_maps(predictor, images, Camera(K, height, width))
-        images, done = images.to(maps.inverse_depth.device), []
+        done = []
         for number, shown in enumerate(batch):
             inverse_depth = maps.inverse_depth[number : number + 1]
-            predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
+            predicted = shown.predicted(predictor.depth_scale, inverse_depth[0, 0], None)
             if maps.log_uncertainty is not None:
-                uncertainty = maps.log_uncertainty[number, 0].float().cpu().numpy()
-                predicted = replace(predicted, log_uncertainty=uncertainty)
+                predicted = replace(predicted, log_uncertainty=maps.log_uncertainty[number, 0])
             camera = Camera(K[number : number + 1], height, width)
-            done.append((predicted, FrameTensors(images[number : number + 1], camera, inverse_depth.float())))
+            done.append((predicted, FrameArrays(images[number : number + 1], camera, inverse_depth)))
         yield done
 
 
-def _find_pairs(before: FrameTensors | None, batch: Sequence[tuple[PredictedFrame, FrameTensors]]) -> dict[int, _Pair]:
+def _find_pairs(before: FrameArrays | None, batch: Sequence[tuple[PredictedFrame, FrameArrays]]) -> dict[int, _Pair]:
     """Return the pairs of neighbors on the path by the number of the later frame.
 
     before: the last frame on it.
     """
     pairs: dict[int, _Pair] = {}
-    for number, (predicted, tensors) in enumerate(batch):
+    for number, (predicted, arrays) in enumerate(batch):
         if predicted.frame.on_path:
             if before is not None and predicted.frame.is_neighbor:
-                pairs[number] = before, tensors
-            before = tensors
+                pairs[number] = before, arrays
+            before = arrays
     return pairs
 
 
-def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before: Tensor | None) -> list[FrameMotion]:
+def _link(
+    predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before: NDArray[np.float64] | None
+) -> list[FrameMotion]:
     """Return the motion of each pair, all at once if they have one camera."""
     views = [view for pair in pairs for view in pair]
-    if pairs and all(torch.equal(view.camera.K, views[0].camera.K) for view in views):
+    if pairs and all(np.array_equal(view.camera.K, views[0].camera.K) for view in views):
         now, following = (_stack(side) for side in zip(*pairs, strict=True))
         return motion(predictor, now, following, T_before)
     found: list[FrameMotion] = []
@@ -347,11 +230,11 @@ def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before
     return found
 
 
-def _stack(views: Sequence[FrameTensors]) -> FrameTensors:
+def _stack(views: Sequence[FrameArrays]) -> FrameArrays:
     camera, depths = views[0].camera, [view.inverse_depth for view in views if view.inverse_depth is not None]
-    K = torch.cat([view.camera.K for view in views])
-    image = torch.cat([view.image for view in views])
-    return FrameTensors(image, Camera(K, camera.height, camera.width), torch.cat(depths) if depths else None)
+    K = np.concatenate([view.camera.K for view in views])
+    image = np.concatenate([view.image for view in views])
+    return FrameArrays(image, Camera(K, camera.height, camera.width), np.concatenate(depths) if depths else None)
 
 
 def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[PreparedFrame]]:
@@ -370,25 +253,8 @@ def _batched(items: Iterable[PreparedFrame], most: int) -> Iterator[list[Prepare
         yield batch
 
 
-def is_reliable(found: DirectAlignment) -> bool:
-    """Return whether the direct alignment of two video frames is reliable: enough overlap, and a plausible gain.
-
-    found: the alignment.
-    """
-    return float(found.seen) >= MIN_OVERLAP and GAIN_RANGE[0] <= float(found.gain) <= GAIN_RANGE[1]
-
-
-def _continues(found: DirectAlignment, T_before: Tensor) -> bool:
-    return float(found.T_source_target[0, :3, 3].cpu() @ T_before[:3, 3]) >= 0
-
-
-def _rank(found: DirectAlignment) -> tuple[bool, float]:
-    """Return a key that sorts better alignments first: reliable ones, then by residual."""
-    return not is_reliable(found), float(found.residual)
-
-
 def predict_motion(
-    predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
+    predictor: Predictor, now: FrameArrays, following: FrameArrays, T_before: NDArray[np.float64] | None
 ) -> list[FrameMotion]:
     """Predict the camera motion of B pairs of video frames by the pose network; the motion is unknown without one.
 
@@ -402,55 +268,8 @@ def predict_motion(
     T_next_now = predictor.T_next_now(now.image, now.camera, following.image, following.camera)
     if T_next_now is None:
         return [FrameMotion(None)] * len(now.image)
-    T = T_next_now.double().cpu()
+    T = T_next_now.astype(np.float64)
     exact = from_rotation_translation(
         matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:, :3, :3])), T[:, :3, 3]
     )
-    return [FrameMotion(T_next_now) for T_next_now in exact]
-
-
-def align_motion(
-    predictor: Predictor, now: FrameTensors, following: FrameTensors, T_before: Tensor | None
-) -> list[FrameMotion]:
-    """Find the camera motion of B pairs of video frames by direct image alignment with predicted depth.
-
-    It starts from the motion of the pose network, or else from the motion of the pair before. An unreliable result is
-    not taken.
-
-    predictor: network that predicts depth, and perhaps motion.
-    now: B video frames with their inverse depth.
-    following: the B video frames that follow them.
-    T_before: motion of the pair before, or None.
-    """
-    predicted = predict_motion(predictor, now, following, T_before)
-    if predictor.depth_scale.is_affine:
-        return predicted
-    starts = [link.T_next_now for link in predicted if link.T_next_now is not None]
-    together = _align(now, following, torch.stack(starts)) if len(starts) == len(predicted) else []
-    motions: list[FrameMotion] = []
-    for number, by_network in enumerate(predicted):
-        before = motions[-1].T_next_now if motions else T_before
-        pair = now.select(number), following.select(number)
-        if together:
-            (found,) = together[number : number + 1]
-            if before is not None and not (is_reliable(found) and _continues(found, before)):
-                found = min(found, *_align(*pair, before[None]), key=_rank)
-        else:
-            (found,) = _align(*pair, (torch.eye(4, dtype=torch.float64) if before is None else before)[None])
-        if is_reliable(found):
-            motions.append(FrameMotion(found.T_source_target[0].cpu(), is_aligned=True))
-        else:
-            motions.append(FrameMotion(by_network.T_next_now, is_aligned=False))
-    return motions
-
-
-def _align(now: FrameTensors, following: FrameTensors, start: Tensor) -> list[DirectAlignment]:
-    """Align B pairs from `start` (B, 4, 4)."""
-    assert now.inverse_depth is not None
-    device = now.image.device
-    views = ((view.camera, view.camera.K.to(device).expand(len(start), 3, 3)) for view in (now, following))
-    cameras = [Camera(K, camera.height, camera.width) for camera, K in views]
-    depth = depth_from_inverse(now.inverse_depth)
-    found = align_direct(now.image, following.image, depth, *cameras, start.to(device))
-    columns = (getattr(found, column.name).split(1) for column in fields(found))
-    return [DirectAlignment(*values) for values in zip(*columns, strict=True)]
+    return [FrameMotion(T) for T in exact]

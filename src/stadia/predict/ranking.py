@@ -8,12 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 from stadia.core.errors import DataError
-from stadia.core.types import Camera, DepthScale, TrackProgress, no_progress
+from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.data.video.map_geometry import MapGeometry
@@ -25,7 +24,7 @@ from stadia.io.input_files import check_path_exists
 from stadia.io.run_facts import RUN_FILE
 from stadia.predict.inputs import open_inputs
 from stadia.predict.network import open_network
-from stadia.predict.predict_frames import predict_maps
+from stadia.predict.predict_frames import predict_inverse_depth
 
 Map = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -186,10 +185,7 @@ def open_candidate(text: str, size: tuple[int, int], names: Sequence[str]) -> Ca
 
     def predict(frame: Frame) -> View:
         shown = PreparedFrame.prepare(predictor, frame)
-        camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
-        with torch.inference_mode():
-            maps = predict_maps(predictor, torch.from_numpy(shown.image)[None], camera)
-        inverse = np.asarray(maps.inverse_depth[0, 0].float().cpu().numpy(), np.float32)
+        inverse = predict_inverse_depth(predictor, shown)
         if predictor.depth_scale is DepthScale.AFFINE_DEPTH:
             found, expected = "depth with an unknown shift", "depth, or inverse depth"
             raise DataError(text, found=found, expected=expected, fix="choose another network")

@@ -11,9 +11,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
@@ -21,12 +19,13 @@ from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_camera import KeptScale
+from stadia.evaluation import MOTIONS
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales
 from stadia.judge.depth.prediction_verdict import FocalEstimate
 from stadia.judge.finding import Finding
 from stadia.judge.scale_verdict import check_scale_verdict, judge_scale
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.predict_frames import FrameTensors, align_motion, predict_maps
+from stadia.predict.predict_frames import FrameArrays, predict_maps
 from stadia.scale.sources import (
     UNKNOWN_LEAN_DEVIATION,
     MeasuredFrame,
@@ -176,21 +175,23 @@ class ScaledPredictor:
         self.height, self.width, self.crop = predictor.height, predictor.width, predictor.crop
         self.precision_cost = getattr(predictor, "precision_cost", None)
 
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+    def inverse_depth(self, image: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         """Predict inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
         return self.maps(image, camera).inverse_depth
 
-    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+    def maps(self, image: NDArray[np.float32], camera: Camera) -> PredictedMaps:
         """Predict all maps of images (B, 3, H, W): inverse depth in 1/m, and uncertainty if the network has it."""
         maps = predict_maps(self.predictor, image, camera)
         if self.receipt.shift is not None:
             values = self.receipt.factor * maps.inverse_depth + self.receipt.shift
-            return replace(maps, inverse_depth=values.clamp(min=1e-4))
+            return replace(maps, inverse_depth=values.clip(min=1e-4))
         right = None if maps.inverse_depth_right is None else maps.inverse_depth_right / self.receipt.factor
         scaled = maps.inverse_depth / self.receipt.factor
         return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
 
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+    def T_next_now(
+        self, now: NDArray[np.float32], camera: Camera, following: NDArray[np.float32], next_camera: Camera
+    ) -> NDArray[np.floating] | None:
         """Predict the motion (B, 4, 4) from the camera of the image `now` to the camera of the image `following`,
         translation in metres.
 
@@ -199,7 +200,7 @@ class ScaledPredictor:
         T = self.predictor.T_next_now(now, camera, following, next_camera)
         if T is None or self.receipt.shift is not None:
             return None
-        scaled = T.clone()
+        scaled = T.copy()
         scaled[..., :3, 3] *= self.receipt.factor
         return scaled
 
@@ -378,26 +379,26 @@ def predict_measured_frames(
     """
     for frame, following, indices in _choose_frames(given, motion_s, named):
         shown = PreparedFrame.prepare(predictor, frame)
-        tensors = _predict(predictor, shown)
+        arrays = _predict(predictor, shown)
         motion = None
         if following is not None and not predictor.depth_scale.is_affine:
             after = PreparedFrame.prepare(predictor, following)
-            (found,) = align_motion(predictor, tensors, _predict(predictor, after), None)
-            length = 0.0 if found.T_next_now is None else float(found.T_next_now[:3, 3].norm())
+            (found,) = MOTIONS.load("aligned")(predictor, arrays, _predict(predictor, after), None)
+            length = 0.0 if found.T_next_now is None else float(np.linalg.norm(found.T_next_now[:3, 3]))
             if found.is_aligned and length > 0:
                 motion = PredictedMotion(length, _count_seconds(frame, following), indices[1])
-        yield MeasuredFrame(shown, _as_array(tensors), given.recording, indices[0], motion)
+        yield MeasuredFrame(shown, _select_map(arrays), given.recording, indices[0], motion)
 
 
 def predict_frame(predictor: Predictor, frame: Frame) -> MeasuredFrame:
     """Return a frame with its predicted depth, so that lengths in it can be compared."""
     shown = PreparedFrame.prepare(predictor, frame)
-    return MeasuredFrame(shown, _as_array(_predict(predictor, shown)))
+    return MeasuredFrame(shown, _select_map(_predict(predictor, shown)))
 
 
-def _as_array(tensors: FrameTensors) -> NDArray[np.float32]:
-    assert tensors.inverse_depth is not None
-    return np.asarray(tensors.inverse_depth[0, 0].float().cpu().numpy(), np.float32)
+def _select_map(arrays: FrameArrays) -> NDArray[np.float32]:
+    assert arrays.inverse_depth is not None
+    return np.asarray(arrays.inverse_depth[0, 0], np.float32)
 
 
 Pair = tuple[Frame, Frame | None, tuple[int | None, int | None]]
@@ -452,8 +453,7 @@ def _count_seconds(frame: Frame, following: Frame) -> float | None:
     return None if frame.time_s is None or following.time_s is None else following.time_s - frame.time_s
 
 
-def _predict(predictor: Predictor, shown: PreparedFrame) -> FrameTensors:
-    image = torch.from_numpy(shown.image)[None]
-    camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
-    inverse_depth = predict_maps(predictor, image, camera).inverse_depth
-    return FrameTensors(image.to(inverse_depth.device), camera, inverse_depth.float())
+def _predict(predictor: Predictor, shown: PreparedFrame) -> FrameArrays:
+    image = shown.image[None]
+    camera = Camera(shown.K[None], predictor.height, predictor.width)
+    return FrameArrays(image, camera, predict_maps(predictor, image, camera).inverse_depth)

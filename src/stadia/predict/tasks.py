@@ -58,9 +58,9 @@ from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import describe_receipt, summarize_verdict
 from stadia.predict.inputs import choose_recording_camera, describe_recording_camera, make_recording_input
 from stadia.predict.options import network_size_notes
-from stadia.predict.predict_frames import DepthPredictor
 from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.predict.verdict import MIN_CHECKED_FRAMES, observe_training_data, read_training_record, replace_verdict
+from stadia.training.prediction.depth_predictor import DepthPredictor, adapt_predictor
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import VideoData
 
@@ -594,7 +594,7 @@ class DepthTask(Task):
         training = read_training_record(self.network.checkpoint)
         count = sum(map(len, frame_indices(next(iter(data.data_sets.values())).split.val).values()))
         has_few = count < MIN_CHECKED_FRAMES
-        judged = observe_training_data(self.recipe.predictor(), data, training).judge()
+        judged = observe_training_data(adapt_predictor(self.recipe.predictor()), data, training).judge()
         replace_verdict(run, judged, training, has_trained_frames=has_few)
         few = f"note: only {count} validation frames, so training frames are judged too"
         for line in [*summarize_verdict(judged.to_json(), "the report"), *([few] if has_few else [])]:

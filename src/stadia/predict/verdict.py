@@ -471,7 +471,7 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
     predictor: the network.
     frames: the frames.
     """
-    from stadia.predict.predict_frames import predict_inverse_depth  # an exported network runs without torch
+    from stadia.predict.predict_frames import predict_inverse_depth
 
     for frame in frames:
         prepared = PreparedFrame.prepare(predictor, frame)

@@ -32,6 +32,7 @@ from stadia.scale.sources import match_pair_depth
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.depth_predictor import adapt_predictor
 from stadia.training.recipes.base.build_recipe import load_recipe
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.video_data import VideoData
@@ -268,7 +269,7 @@ def _read_start(model: DepthModelConfig) -> dict[str, Tensor]:
 
 
 def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:
-    predictor = recipe.predictor()
+    predictor = adapt_predictor(recipe.predictor())
     assert predictor is not None
     gate = observe_training_data(predictor, data, TrainingRecord(is_published=True))
     points, matches = measure_samples(gate.samples, predictor.depth_scale)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from tests.data.mapped_images import make_record, write_points
 
 from stadia.core.types import DepthScale
@@ -111,7 +110,7 @@ def mapped(tmp_path: Path) -> MapFolder:
 
 
 SIZE = {"crop": "none", "height": 48, "width": 64, "depth_scale": DepthScale.METRES}
-PREDICTOR: Any = SimpleNamespace(**SIZE, inverse_depth=lambda *_: torch.full((1, 1, 48, 64), 0.125))
+PREDICTOR: Any = SimpleNamespace(**SIZE, inverse_depth=lambda *_: np.full((1, 1, 48, 64), 0.125, np.float32))
 """A network that predicts 8 m everywhere."""
 
 

@@ -26,6 +26,7 @@ from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score
 from stadia.sfm.odometry import sliding_window_ba as refining
 from stadia.sfm.odometry.sliding_window_ba import PoseList
 from stadia.sfm.odometry.visual_odometry import CameraPath, track_camera
+from stadia.training.prediction.depth_predictor import accept_arrays
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
@@ -72,10 +73,12 @@ class Room:
     def which(self, image: Tensor) -> int:
         return int(torch.stack([(image[0] - shown).abs().sum() for shown in self.shown]).argmin())
 
+    @accept_arrays
     def inverse_depth(self, image: Tensor, camera: object) -> Tensor:
         index = self.which(image)
         return (self.factor[index] / self.depths[index])[None, None].float()
 
+    @accept_arrays
     def T_next_now(self, now: Tensor, camera: object, following: Tensor, next_camera: object) -> Tensor | None:
         if not self.motion:
             return None
@@ -95,6 +98,7 @@ class RightRoom(Room):
         self.right = [1 / view(se3.compose(T, se3.invert_pose(self.rig)))[1] for T in self.truth]
         self.knows_rig = knows_rig
 
+    @accept_arrays
     def maps(self, image: Tensor, camera: object) -> PredictedMaps:
         right = self.right[self.which(image)][None, None].float()
         return PredictedMaps(self.inverse_depth(image, camera), right, None, self.rig if self.knows_rig else None)
@@ -226,10 +230,12 @@ def test_a_network_that_predicts_nan_ends_the_path_and_keeps_its_start(method):
     class Broken(Room):
         broken = 6
 
+        @accept_arrays
         def inverse_depth(self, image: Tensor, camera: object) -> Tensor:
             depth = super().inverse_depth(image, camera)
             return depth * torch.nan if self.which(image) >= self.broken else depth
 
+        @accept_arrays
         def T_next_now(self, now: Tensor, camera: object, following: Tensor, next_camera: object) -> Tensor | None:
             T = super().T_next_now(now, camera, following, next_camera)
             return T * torch.nan if T is not None and self.which(following) >= self.broken else T

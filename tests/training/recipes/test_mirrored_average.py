@@ -12,8 +12,9 @@ from torch import Tensor
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.differentiable.view_synthesis import intrinsics, mirror
-from stadia.predict.predict_frames import DepthPredictor, average_mirrored, choose_flip
+from stadia.predict.predict_frames import average_mirrored
 from stadia.training.prediction.backend_predictor import BackendPredictor
+from stadia.training.prediction.depth_predictor import DepthPredictor, choose_flip
 
 HEIGHT, WIDTH = 4, 7
 

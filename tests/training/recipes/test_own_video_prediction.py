@@ -10,9 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-import torch
 from tests.sessions import write_bare
-from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.data.config import CameraConfig
@@ -32,12 +30,12 @@ class Watcher:
     def __init__(self) -> None:
         self.compared: list[tuple[float, float]] = []
 
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        return torch.ones(len(image), 1, 32, 64)
+    def inverse_depth(self, image: np.ndarray, camera: Camera) -> np.ndarray:
+        return np.ones((len(image), 1, 32, 64), np.float32)
 
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor:
+    def T_next_now(self, now: np.ndarray, camera: Camera, following: np.ndarray, next_camera: Camera) -> np.ndarray:
         self.compared += [(float(one.mean()), float(other.mean())) for one, other in zip(now, following, strict=True)]
-        T = torch.eye(4).repeat(len(now), 1, 1)
+        T = np.tile(np.eye(4, dtype=np.float32), (len(now), 1, 1))
         T[:, 2, 3] = -1
         return T
 

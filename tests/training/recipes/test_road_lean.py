@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
@@ -31,13 +30,13 @@ LEVEL = make_road((0, -1, 0), FOCAL / COLUMNS)
 def measure(shift: float, mapped: MapGeometry | None, *, curve: float = 0.0) -> ScaleReceipt:
     slopes = np.maximum((np.arange(ROWS) - K[1, 2]) / FOCAL, 0)
     inverse = FACTOR * (slopes / HEIGHT_M + shift + curve * slopes**2)
-    maps = torch.from_numpy(np.repeat(inverse[:, None], COLUMNS, 1))[None, None].float()
+    maps = np.repeat(inverse[:, None], COLUMNS, 1)[None, None].astype(np.float32)
     predictor: Any = SimpleNamespace(
         depth_scale=DepthScale.UP_TO_SCALE,
         crop="none",
         height=ROWS,
         width=COLUMNS,
-        inverse_depth=lambda image, camera: maps.clamp(min=1e-6),
+        inverse_depth=lambda image, camera: maps.clip(min=1e-6),
     )
     frame = Frame("0", np.zeros((ROWS, COLUMNS, 3), np.uint8), K)
     given = PredictionInput("photo", [frame], 1, 10.0)

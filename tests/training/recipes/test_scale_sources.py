@@ -29,6 +29,7 @@ from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scal
 from stadia.scale import sources
 from stadia.scale.grammar import KnownDistance, PositionsFile, find_given_height, fit_boxes, parse_scale, read_boxes
 from stadia.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
+from stadia.training.prediction.depth_predictor import accept_arrays
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -56,6 +57,7 @@ class TruePredictor:
         self.height, self.width = camera.height, camera.width
         return self
 
+    @accept_arrays
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         numbers = [(self.images - one).abs().flatten(1).sum(1).argmin() for one in image]
         depth = torch.stack([self.maps_of[number] for number in numbers])[:, None]

@@ -21,10 +21,10 @@ from stadia.core.types import Camera, DepthScale
 from stadia.differentiable.view_synthesis import intrinsics
 from stadia.io.run_facts import RecipeFacts
 from stadia.judge.finding import read_valid_findings
-from stadia.predict.predict_frames import DepthPredictor
 from stadia.predict.verdict import read_training_record
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Camera, Predictor
+from stadia.core.types import Predictor
 from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.ros_bags import BagTopic, RosBag
@@ -28,7 +27,7 @@ from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.predict_frames import predict_maps
+from stadia.predict.predict_frames import predict_inverse_depth
 from stadia.predict.receipt import ScaledPredictor, make_kept_fit, measure_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
 
@@ -242,11 +241,7 @@ class LivePrediction:
         lens, predictor = opened.lens, opened.predictor
         frame = Frame(f"{taken.number:06d}", lens.correct(taken.image), lens.intrinsics.select_K(0), taken.time_s)
         shown = PreparedFrame.prepare(predictor, frame)
-        camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
-        with torch.inference_mode():
-            maps = predict_maps(predictor, torch.from_numpy(shown.image)[None], camera)
-        inverse = np.asarray(maps.inverse_depth[0, 0].float().cpu().numpy(), np.float32)
-        predicted = shown.predicted(predictor.depth_scale, inverse, None)
+        predicted = shown.predicted(predictor.depth_scale, predict_inverse_depth(predictor, shown), None)
         if not self.with_path or predictor.depth_scale.is_affine:
             return predicted
         small = np.ascontiguousarray((255 * shown.image).round().astype(np.uint8).transpose(1, 2, 0))

@@ -297,7 +297,7 @@ class GraphOdometry:
         """Return lines of text about the loops; meaningful once `path` was called."""
         return describe_loops(self.loops)
 
-    def add(self, image: Tensor, camera: Camera) -> bool:
+    def add(self, image: NDArray[np.float32], camera: Camera) -> bool:
         """Estimate the pose of the next video frame.
 
         image: (1, 3, H, W) in [0, 1].
@@ -308,10 +308,10 @@ class GraphOdometry:
         is_placed = self.refined.add(image, camera)
         if self.keyframes > len(self.views):
             _, depth, depth_camera = self.refined.window.keyframes[-1].small
-            shown = np.ascontiguousarray((255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy())
+            shown = np.ascontiguousarray((255 * image[0]).round().astype(np.uint8).transpose(1, 2, 0))
             gray = shown.mean(2).round().astype(np.uint8)
             features = find_features(shown, gray, MAX_FEATURES)
-            K, depth_K = (view.K.double().cpu().numpy() for view in (camera, depth_camera))
+            K, depth_K = camera.K, depth_camera.K.double().cpu().numpy()
             self.views.append(lift_features(features, K, depth[0, 0].cpu().numpy(), depth_K))
         return is_placed
 

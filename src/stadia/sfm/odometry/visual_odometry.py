@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Camera, Predictor
+from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation import MOTIONS
 from stadia.geometry.poses import compose, invert_pose
-from stadia.predict.predict_frames import FrameTensors, predict_maps, predict_motion
+from stadia.predict.predict_frames import FrameArrays, predict_maps, predict_motion
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.sliding_window_ba import IncomingFrame, MapPoints, PoseList, SlidingWindow
 
@@ -42,7 +42,7 @@ class OdometryMethod(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Return lines of text about the finished trajectory."""
 
-    def add(self, image: Tensor, camera: Camera) -> bool:
+    def add(self, image: NDArray[np.float32], camera: Camera) -> bool:
         """Estimate the pose of the next video frame.
 
         image: (1, 3, H, W) RGB in [0, 1].
@@ -73,14 +73,14 @@ class FrameToFrameOdometry:
     predictor: Predictor
     motion: str
     poses: PoseList = field(default_factory=PoseList)
-    before: FrameTensors | None = None
-    T_next_now: Tensor | None = None
+    before: FrameArrays | None = None
+    T_next_now: NDArray[np.float64] | None = None
 
     keyframes: ClassVar[int] = 0
     network_length: ClassVar[None] = None
     notes: ClassVar[tuple[str, ...]] = ()
 
-    def add(self, image: Tensor, camera: Camera) -> bool:
+    def add(self, image: NDArray[np.float32], camera: Camera) -> bool:
         """Estimate the pose of the next video frame.
 
         image: (1, 3, H, W) RGB in [0, 1].
@@ -89,16 +89,15 @@ class FrameToFrameOdometry:
         Returns False if its motion from the frame before is unknown.
         """
         needs_depth = self.motion != "network"
-        inverse_depth = self.predictor.inverse_depth(image, camera).float() if needs_depth else None
-        now = FrameTensors(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
+        now = FrameArrays(image, camera, self.predictor.inverse_depth(image, camera) if needs_depth else None)
         if self.before is None:
             self.poses.append(torch.eye(4, dtype=torch.float64))
         else:
             (found,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
             self.T_next_now = found.T_next_now
-            if self.T_next_now is None or not self.T_next_now.isfinite().all():
+            if self.T_next_now is None or not np.isfinite(self.T_next_now).all():
                 return False
-            self.poses.append(compose(self.poses[-1], invert_pose(self.T_next_now)))
+            self.poses.append(compose(self.poses[-1], invert_pose(torch.from_numpy(self.T_next_now))))
         self.before = now
         return True
 
@@ -123,7 +122,7 @@ class SlidingWindowOdometry:
     predictor: Predictor
     take_points: TakePoints
     window: SlidingWindow = field(init=False)
-    before: FrameTensors | None = None
+    before: FrameArrays | None = None
     network_length: float | None = 0.0
     notes: ClassVar[tuple[str, ...]] = ()
 
@@ -139,7 +138,7 @@ class SlidingWindowOdometry:
         """Return the number of keyframes so far."""
         return len(self.window.numbers)
 
-    def add(self, image: Tensor, camera: Camera) -> bool:
+    def add(self, image: NDArray[np.float32], camera: Camera) -> bool:
         """Estimate the pose of the next video frame.
 
         image: (1, 3, H, W) RGB in [0, 1].
@@ -147,14 +146,20 @@ class SlidingWindowOdometry:
 
         Returns False if its motion from the frame before is unknown.
         """
-        now, before = FrameTensors(image, camera), self.before
+        now, before = FrameArrays(image, camera), self.before
         motion = None if before is None else predict_motion(self.predictor, before, now, None)[0].T_next_now
         self.before = now
-        maps = partial(predict_maps, self.predictor, image, camera)
-        is_placed = self.window.add(IncomingFrame(image, camera, maps), motion)
+        shown = Camera(torch.from_numpy(camera.K), camera.height, camera.width)
+        incoming = IncomingFrame(torch.from_numpy(image), shown, partial(self._predict_maps, image, camera))
+        is_placed = self.window.add(incoming, None if motion is None else torch.from_numpy(motion))
         if is_placed and before is not None and self.network_length is not None:
-            self.network_length = None if motion is None else self.network_length + float(motion[:3, 3].norm())
+            self.network_length = None if motion is None else self.network_length + float(np.linalg.norm(motion[:3, 3]))
         return is_placed
+
+    def _predict_maps(self, image: NDArray[np.float32], camera: Camera) -> PredictedMaps:
+        maps = predict_maps(self.predictor, image, camera)
+        found = {field.name: getattr(maps, field.name) for field in fields(maps)}
+        return PredictedMaps(**{name: x if x is None else torch.from_numpy(x) for name, x in found.items()})
 
     def path(self) -> Tensor:
         """Finish the window, and return T_world_camera (N, 4, 4) float64 of all frames; the world is the first
@@ -239,8 +244,8 @@ def track_camera(
             continue
         started = time.perf_counter()
         prepared = PreparedFrame.prepare(predictor, frame)
-        camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
-        is_placed = (frame.is_neighbor or not names) and odometry.add(torch.from_numpy(prepared.image)[None], camera)
+        camera = Camera(prepared.K, predictor.height, predictor.width)
+        is_placed = (frame.is_neighbor or not names) and odometry.add(prepared.image[None], camera)
         if not is_placed:
             ends = f"the path stops after {names[-1] if names else ''}: the motion to {frame.name} is unknown"
             break

@@ -202,13 +202,12 @@ class _FrameRunner:
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
-        self.before: tuple[Tensor, Camera] | None = None
+        self.before: tuple[NDArray[np.float32], Camera] | None = None
 
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the network's input (3, H, W) and its inverse depth (H, W)."""
         shown = PreparedFrame.prepare(self.predictor, frame)
-        camera = Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
-        now = torch.from_numpy(shown.image)[None], camera
+        now = shown.image[None], Camera(shown.K, self.predictor.height, self.predictor.width)
         inverse_depth = predict_inverse_depth(self.predictor, shown)
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now

@@ -19,8 +19,8 @@ from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.predict.backends import Backend, BackendChoice, median_relative_difference
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.predict_frames import DepthPredictor
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.prediction.export import NetworkExports
 
 Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
@@ -145,7 +145,7 @@ def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
 def _measure_cost(expected: Predictor, found: Predictor, samples: Samples) -> dict[str, float]:
     differences = []
     for image, K in samples:
-        batch, camera = torch.from_numpy(image)[None], Camera(torch.from_numpy(K), *image.shape[1:])
-        maps = [predictor.inverse_depth(batch, camera).cpu().numpy() for predictor in (found, expected)]
+        camera = Camera(K, *image.shape[1:])
+        maps = [predictor.inverse_depth(image[None], camera) for predictor in (found, expected)]
         differences.append(median_relative_difference(*maps))
     return {"median_relative_difference": float(np.median(differences)), "frames": len(samples)}

@@ -25,9 +25,9 @@ from stadia.networks.pose_net import DepthPoseNet, PoseNet
 from stadia.predict.backends import BACKENDS, Backend, BackendChoice
 from stadia.predict.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
 from stadia.predict.inputs import find_training_camera
-from stadia.predict.predict_frames import DepthPredictor
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.prediction.network_export import (
     OPSET,
     TOLERANCE,

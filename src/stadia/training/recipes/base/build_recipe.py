@@ -34,7 +34,6 @@ from stadia.networks.depth.midas import is_midas_file
 from stadia.networks.depth.monodepth2 import describe_monodepth2
 from stadia.networks.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
 from stadia.networks.weight_files import limit_parameters, read_tensors, resolve_weights_file
-from stadia.predict.predict_frames import DepthPredictor, make_predictor
 from stadia.training.loop.batches import BatchIterable, EpochLoader
 from stadia.training.loop.checkpoint import (
     Checkpoint,
@@ -48,6 +47,7 @@ from stadia.training.loop.checkpoint import (
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.depth_predictor import DepthPredictor, make_predictor
 from stadia.training.recipes import RECIPES
 from stadia.training.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
 
@@ -408,10 +408,10 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     return recipe
 
 
-def load_predictor(
-    checkpoint: Checkpoint | Path, size: tuple[int, int] | None = None, *, flip: bool = False
-) -> Predictor:
+def load_predictor(checkpoint: Checkpoint | Path, size: tuple[int, int] | None = None, *, flip: bool = False) -> Any:
     """Load a trained network as a predictor of depth, and of camera motion if it was trained.
+
+    Its methods take NumPy arrays, as `core.types.Predictor`, or torch tensors, and return the same kind.
 
     checkpoint: an opened checkpoint, or the path of a checkpoint or a run's folder.
     size: (height, width) of the network's input; None takes the size of the training.

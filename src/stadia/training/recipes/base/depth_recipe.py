@@ -26,9 +26,9 @@ from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthNetwork, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet
-from stadia.predict.predict_frames import DepthPredictor
 from stadia.training.loop.batches import select_device
 from stadia.training.loop.recipe import Groups, HasOptimizer, Recipe, group_parameters
+from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.video_data import VideoData
 
 log = logging.getLogger(__name__)

@@ -39,10 +39,10 @@ from stadia.networks.config import DepthNetworkConfig
 from stadia.networks.depth.depth_network import DepthNetwork, check_depth_network, check_trains, find_depth_range
 from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet
-from stadia.predict.predict_frames import DepthPredictor
 from stadia.training.loop.batches import ValidationScores
 from stadia.training.loss_checks.loss_case import LossCase
 from stadia.training.loss_checks.video_cases import OutputSpec, make_video_case
+from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.build_recipe import describe_network, load_predictor, open_network_checkpoint
 from stadia.training.recipes.base.config import SelfSupervisedConfig, TeacherConfig
 from stadia.training.recipes.base.depth_recipe import VideoTargetsT

@@ -30,6 +30,7 @@ from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.networks.config import DepthModelConfig
 from stadia.sfm.odometry.mapped_path import MappedPath, MapUnit, describe_conflict
 from stadia.training.loss_checks.loss_case import LossCase
+from stadia.training.prediction.depth_predictor import adapt_predictor
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
     TeacherTerm,
@@ -150,7 +151,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig, console: 
         filmed = replace(stream, lens=camera.undistortion).select(numbers)
         frames = (Frame(one.name, one.filmed, camera.intrinsics.select_K(one.index)) for one in filmed)
         with report_progress(console, log=True) as report:
-            for done, _ in enumerate(mapped.observe(recipe.predictor(), frames), 1):
+            for done, _ in enumerate(mapped.observe(adapt_predictor(recipe.predictor()), frames), 1):
                 report("measuring the unit of the map", done, len(numbers))
         return mapped.unit
     return None
