@@ -39,8 +39,8 @@ from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import find_protocol
-from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.predict.backends import BACKENDS, BackendChoice, check_backend, median_relative_difference
+from stadia.predict.evaluate_recordings import evaluate_recordings
 from stadia.predict.inputs import open_inputs
 from stadia.predict.options import parse_size
 from stadia.predict.predict_frames import predict_to_folder

@@ -19,7 +19,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
@@ -189,7 +188,7 @@ def measure_map(out: Path) -> dict[str, object]:
                 row[name] = str(error)
                 continue
             known = np.isfinite(T).all((1, 2))
-            found, true = torch.from_numpy(T[known].copy()), torch.from_numpy(poses[:MAP_FRAMES][known].copy())
+            found, true = T[known], poses[:MAP_FRAMES][known]
             ate_m = ate_rmse_m(align_path(found, true, PathAlignment.SIM3).T_world_camera, true)
             row[name] = {"ate_m": ate_m, "placed": int(known.sum()), **about}
         rows.append(row)

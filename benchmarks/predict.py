@@ -45,7 +45,7 @@ from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.predict_frames import predict_to_folder
 from stadia.predict.run import Session
-from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loop.checkpoint import Checkpoint, open_checkpoint
 from stadia.training.prediction.backend_predictor import open_backend
 from stadia.training.recipes.base.build_recipe import load_predictor
 
@@ -90,7 +90,7 @@ def main() -> None:
     height, width = first.image.shape[:2]
     focal = arguments.focal_px
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    made_by = Provenance.from_checkpoint(arguments.checkpoint, "network")
+    made_by = Provenance.from_checkpoint(open_checkpoint(arguments.checkpoint), "network")
     network = Network(str(arguments.checkpoint), Checkpoint.open(arguments.checkpoint))
 
     def frames() -> Iterable[Frame]:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from check_conventions import DESK_LENS
 from harness import REAL_DATA, make_parser
 from scipy.spatial.transform import Rotation
@@ -144,7 +143,7 @@ def make_case(recording: Recording, kind: str, size: float, random: np.random.Ge
 
 def measure_ate(T_world_camera: np.ndarray, truth: np.ndarray) -> float:
     known = np.isfinite(T_world_camera).all((1, 2))
-    found, true = (torch.from_numpy(np.ascontiguousarray(T[known])) for T in (T_world_camera, truth))
+    found, true = (T[known] for T in (T_world_camera, truth))
     return ate_rmse_m(align_path(found, true, PathAlignment.SIM3).T_world_camera, true)
 
 

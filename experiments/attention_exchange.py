@@ -108,7 +108,8 @@ def score_frame(predictor: Predictor, recording: Recording, index: int) -> float
     small, camera = resize(image, recording.camera(index), predictor.height, predictor.width)
     depth = depth_from_inverse(predictor.inverse_depth(small, camera).float())
     full = interpolate(depth, true.shape, mode="bilinear", align_corners=False)[0, 0].clamp(1e-3, 80)
-    return float(abs_rel(full, true, (true > 0) & (true < 80)))
+    known = (true > 0) & (true < 80)
+    return float(abs_rel(full.numpy(), true.numpy(), known.numpy()))
 
 
 def configure(task: Task, attention: str, seed: int) -> SupervisedConfig:

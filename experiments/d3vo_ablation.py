@@ -178,14 +178,15 @@ def errors_of_depth(recipe: SelfsupRecipe, worlds: list[Recording]) -> dict[str,
             error = (depth_m - true_m).abs() / true_m.where(known, torch.ones_like(true_m))
             found["abs_rel"].append(float(error[known].mean()))
             if maps.log_uncertainty is not None:
-                sigma = maps.log_uncertainty[0, 0]
-                curve = sparsification(depth_m, true_m, sigma, known)
+                log_sigma = maps.log_uncertainty[0, 0]
+                curve = sparsification(depth_m.numpy(), true_m.numpy(), log_sigma.numpy(), known.numpy())
+                sigma, wrong = log_sigma[known].numpy(), error[known].numpy()
                 found["ause"].append(float(curve.ause))
                 found["ause_of_random"].append(float(curve.ause_of_random))
-                found["spearman"].append(float(spearman(sigma[known], error[known])))
-                residual = residual_to_the_right(recipe, world, index, maps.inverse_depth)
-                found["spearman_of_residual"].append(float(spearman(residual[known], error[known])))
-                found["sigma_with_residual"].append(float(spearman(sigma[known], residual[known])))
+                found["spearman"].append(spearman(sigma, wrong))
+                residual = residual_to_the_right(recipe, world, index, maps.inverse_depth)[known].numpy()
+                found["spearman_of_residual"].append(spearman(residual, wrong))
+                found["sigma_with_residual"].append(spearman(sigma, residual))
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 

@@ -174,10 +174,10 @@ def score(recipe: SelfsupRecipe, path: Path, size: Any) -> dict[str, float]:
         scores = {"abs_rel": float(error[known].mean())}
         if maps.log_uncertainty is not None:
             sigma = interpolate(maps.log_uncertainty, true.shape, mode="bilinear", align_corners=False)[0, 0]
-            curve = sparsification(depth.clamp(1e-3, 80), true, sigma, known)
+            curve = sparsification(depth.clamp(1e-3, 80).numpy(), true.numpy(), sigma.numpy(), known.numpy())
             low, high = sigma[known].quantile(torch.tensor([0.25, 0.75]))
             scores |= {"ause": float(curve.ause), "ause_of_random": float(curve.ause_of_random)}
-            scores |= {"spearman": float(spearman(sigma[known], error[known])), "spread": float(high - low)}
+            scores |= {"spearman": spearman(sigma[known].numpy(), error[known].numpy()), "spread": float(high - low)}
         for name, value in scores.items():
             found.setdefault(name, []).append(value)
     return {name: round(float(np.mean(values)), 4) for name, values in found.items()}

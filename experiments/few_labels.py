@@ -27,6 +27,7 @@ from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
+from stadia.training.loop.checkpoint import open_checkpoint
 
 SETTINGS = (
     "data.height=96",
@@ -69,7 +70,12 @@ def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespa
     train_s = round(time.monotonic() - began)
     test, console = open_recordings(truth, split="test"), Console(stderr=True)
     scored = score_recordings(
-        recipes.load_predictor(run.folder), test, run, "test", Provenance.from_checkpoint(run.folder), console
+        recipes.load_predictor(run.folder),
+        test,
+        run,
+        "test",
+        Provenance.from_checkpoint(open_checkpoint(run.folder)),
+        console,
     )
     assert scored is not None
     assert scored.depth is not None

@@ -33,6 +33,7 @@ from stadia.objectpose.recipe import ObjectPoseRecipe
 from stadia.objectpose.scores import add_recall, replace_nan
 from stadia.objectpose.task import CSV, score_images
 from stadia.training import recipes
+from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.build_recipe import init_recipe, load_recipe
 
@@ -95,7 +96,11 @@ def main() -> None:
     run = training.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     last = run.checkpoints / "last.safetensors"
-    images, trained, made_by = BopImages.open(Path(path)), load_recipe(last), Provenance.from_checkpoint(last)
+    images, trained, made_by = (
+        BopImages.open(Path(path)),
+        load_recipe(last),
+        Provenance.from_checkpoint(open_checkpoint(last)),
+    )
     train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
     seeds.seed_generators(config.seed, "training")
     start = init_recipe(ObjectPoseRecipe, trained.config, resumed=False)

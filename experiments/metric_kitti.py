@@ -80,8 +80,8 @@ def rise_deg(depth_m: Tensor, camera: Camera, counted: Tensor) -> float:
 
 def score_frame(depth_m: Tensor, true_m: Tensor, known: Tensor) -> list[float]:
     """Return METRICS of a frame."""
-    shown = depth_m.clamp(1e-3, CAP_M)
-    return [float(getattr(depth_metrics, name)(shown, true_m, known)) for name in METRICS]
+    maps = [each.numpy() for each in (depth_m.clamp(1e-3, CAP_M), true_m, known)]
+    return [float(getattr(depth_metrics, name)(*maps)) for name in METRICS]
 
 
 @torch.no_grad()

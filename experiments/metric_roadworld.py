@@ -121,8 +121,9 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
             ratios.append(float(road_pixel_heights(depth, camera, erode_road_mask(road)).median_height) / true_camera_m)
             known = (true > 0) & (true < CAP_M)
             scale = true[known].median() / depth[known].median()
-            plain.append(float(abs_rel(depth[0].clamp(1e-3, CAP_M), true[0], known[0])))
-            scaled.append(float(abs_rel((scale * depth[0]).clamp(1e-3, CAP_M), true[0], known[0])))
+            truth = true[0].numpy(), known[0].numpy()
+            plain.append(float(abs_rel(depth[0].clamp(1e-3, CAP_M).numpy(), *truth)))
+            scaled.append(float(abs_rel((scale * depth[0]).clamp(1e-3, CAP_M).numpy(), *truth)))
     ratios = [ratio for ratio in ratios if np.isfinite(ratio)]
     return {
         "seen_camera_error": float(np.median(ratios) - 1),

@@ -40,6 +40,7 @@ from stadia.evaluation.predictions_folder import Provenance
 from stadia.losses.reprojection import photometric_residual
 from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
+from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
 
 NEARER_THAN_M = 50.0
@@ -135,7 +136,12 @@ def compare(predictor: Any, recording: Recording, indices: range) -> dict[str, f
 def path_figures(predictor: Predictor, recording: Recording, run: Run) -> dict[str, float | None]:
     """Return ATE (SE(3)-aligned, metres as predicted) and its share of the path's length."""
     scored = score_recordings(
-        predictor, [recording], run, "scored", Provenance.from_checkpoint(run.folder), Console(stderr=True)
+        predictor,
+        [recording],
+        run,
+        "scored",
+        Provenance.from_checkpoint(open_checkpoint(run.folder)),
+        Console(stderr=True),
     )
     assert scored is not None
     (path,) = scored.odometry.values()

@@ -27,10 +27,11 @@ from stadia.core import seeds
 from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import FrameRange
-from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.predict.mean_depth import average_recordings
 from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
+from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.build_recipe import init_recipe
 from stadia.training.recipes.base.config import RecipeConfig
@@ -65,7 +66,7 @@ def start(config: RecipeConfig) -> Predictor:
 def scores(predictor: Predictor, recording: Recording, run: Run, name: str) -> dict[str, float]:
     """Return the scores in metres, on the frames that are scored."""
     indices = {recording.name: range(TRAINED + GAP, len(recording))}
-    provenance = Provenance.from_checkpoint(run.folder)
+    provenance = Provenance.from_checkpoint(open_checkpoint(run.folder))
     scored = score_recordings(predictor, [recording], run, name, provenance, Console(stderr=True), indices=indices)
     assert scored is not None
     assert scored.depth is not None

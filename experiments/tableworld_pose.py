@@ -58,6 +58,7 @@ from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, ground_tr
 from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.training import recipes
 from stadia.training.loading.loader import Loader
+from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.recipes.base.build_recipe import load_recipe
 
 COMPARED = (
@@ -195,7 +196,7 @@ def scored(run: Path, data_path: Path) -> dict[str, Any]:
     of_class = replace_nan({name: one["rotation_error_deg_median"] for name, one in score.per_class().items()})
     found = {
         "run": run.name,
-        "checkpoint": Provenance.from_checkpoint(run).checkpoint,
+        "checkpoint": Provenance.from_checkpoint(open_checkpoint(run)).checkpoint,
         **{name: metrics[name] for name in TOLD},
     }
     of_all = [entry.get("rotation_error_deg", 180.0) for entry in score.per_object()]  # a missed object counts 180

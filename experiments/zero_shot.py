@@ -320,16 +320,14 @@ def measure_uncertainty(predictor: Any, images: Sequence[TrueImage], is_short: b
         difference = maps["ln z"][known] - np.log(image.truth[known])
         scaled = difference - np.median(difference)
         errors.append(np.column_stack((maps["its own"][known], np.abs(difference), np.abs(scaled))))
-        ranks.append(spearman(*(torch.from_numpy(values) for values in (maps["its own"][known], np.abs(scaled)))))
+        ranks.append(spearman(maps["its own"][known], np.abs(scaled)))
         orders = {name: values[known] for name, values in maps.items() if name != "ln z"}
         part = np.isfinite(np.stack(list(orders.values()))).all(0)  # the zoomed image shows the middle alone
         if part.sum() < MIN_TRUTHS:
             continue
         for name, order in orders.items():
-            depth, uncertainty = (torch.from_numpy(v[part][None]) for v in (np.exp(scaled), order))
-            curves = sparsification(
-                depth, torch.ones_like(depth), uncertainty, torch.ones_like(depth, dtype=torch.bool)
-            )
+            depth, uncertainty = (values[part][None] for values in (np.exp(scaled), order))
+            curves = sparsification(depth, np.ones(depth.shape), uncertainty, np.ones(depth.shape, np.bool_))
             below.setdefault(name, []).append(float(curves.below_random))
     means = {name: float(np.mean(values)) for name, values in below.items()}
     return UncertaintyScores(means, float(np.nanmean(ranks)), np.concatenate(errors))

@@ -18,8 +18,8 @@ from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, 
 from stadia.evaluation.point_clouds import color_points
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.io.depth_files import read_depth_map
+from stadia.predict.evaluate_recordings import evaluate_recordings
 from stadia.predict.predict_frames import predict_to_folder, stream_predictions
 from stadia.training.prediction.aligned_motion import align_motion
 

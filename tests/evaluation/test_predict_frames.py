@@ -24,9 +24,9 @@ from stadia.evaluation.plots.videos import SCALE_PX, draw_side_by_side, estimate
 from stadia.evaluation.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
 from stadia.io.records.read import read_kitti_trajectory, read_trajectory
+from stadia.predict.evaluate_recordings import evaluate_recordings
 from stadia.predict.predict_frames import predict_motion, predict_to_folder, stream_predictions
 from stadia.training.prediction.aligned_motion import align_motion
 
@@ -320,15 +320,19 @@ def test_the_mean_depth_is_scored_as_the_network(drive: Make, red_reader: Make) 
 class TestMeanDepth:
     def test_mean_of_valid_pixels_by_hand(self) -> None:
         maps = [np.array([[2.0, 0, 0], [4, 0, 6]]), np.array([[4.0, 0, 0], [0, 0, 8]])]
-        mean = average_depths(maps, 2, 3).depth_m
+        mean = average_depths(maps, 2, 3)
+        assert mean is not None
         assert mean.tolist() == [[3, 3, 3], [4, 6, 7]]  # holes: the row's mean, 18 / 3
 
     def test_a_row_without_any_depth_gets_the_mean_of_all(self) -> None:
-        assert average_depths([np.array([[0.0, 0], [2, 4]])], 2, 2).depth_m.tolist() == [[3, 3], [2, 4]]
+        mean = average_depths([np.array([[0.0, 0], [2, 4]])], 2, 2)
+        assert mean is not None
+        assert mean.tolist() == [[3, 3], [2, 4]]
 
     def test_another_size_counts_by_area_without_its_holes(self) -> None:
         depth = np.zeros((4, 6))
         depth[0, 0], depth[1, 1], depth[2, 5] = 2, 4, 9
-        mean = average_depths([depth], 2, 3).depth_m
+        mean = average_depths([depth], 2, 3)
+        assert mean is not None
         assert mean[0, 0] == pytest.approx(3)
         assert mean[1, 2] == pytest.approx(9)

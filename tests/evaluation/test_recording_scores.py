@@ -12,8 +12,9 @@ from stadia.core.errors import ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, score_trajectory, write_score
+from stadia.evaluation.recording_scores import RecordingScores, score_trajectory, write_score
 from stadia.io.records.trajectory import Trajectory
+from stadia.predict.evaluate_recordings import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]

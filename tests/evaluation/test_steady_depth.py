@@ -13,11 +13,11 @@ from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.evaluation.steady_depth import measure_frame_flicker, steady_frames
 from stadia.geometry.cameras import CropWindow
 from stadia.judge.depth import TrainingRecord
 from stadia.predict.describe import verdict_lines
+from stadia.predict.evaluate_recordings import evaluate_recordings
 from stadia.predict.verdict import PredictionGate
 
 Make = Callable[..., Any]

@@ -141,7 +141,8 @@ def scores(
     images = []
     for start in range(0, len(order), size):
         at = order[start : start + size]
-        counts = mask_counts(logits[at], mask[at]) | depth_error_sums(depth[at, 0], true[at, 0], true[at, 0] > 0)
+        predicted, truth = depth[at, 0].numpy(), true[at, 0].numpy()
+        counts = {**mask_counts(logits[at], mask[at]), **depth_error_sums(predicted, truth, truth > 0)}
         images += [{name: float(value[row]) for name, value in counts.items()} for row in range(len(at))]
     sums = sum_over_images(images)
     return mask_scores(sums) | pooled_depth_scores(sums)

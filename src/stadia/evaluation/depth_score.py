@@ -9,12 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
-from stadia.core.types import Camera, DepthScale, Predictor, Recording, TrackProgress, no_progress
+from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress, no_progress
 from stadia.data.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
 from stadia.evaluation.predictions_folder import Predictions
@@ -414,44 +412,15 @@ NUM_THRESHOLDS = 256
 MAX_AVERAGED_FRAMES = 200  # The mean depth uses this many frames, spread over the training set.
 
 
-class MeanDepthPredictor:
-    """Predict the same depth map for every image, as a baseline that a network has to beat.
-
-    depth_m: (H, W) predicted z in metres, positive everywhere.
-    """
-
-    def __init__(self, depth_m: Tensor) -> None:
-        self.depth_m, self.depth_scale, self.crop = depth_m, DepthScale.METRES, "none"
-        self.height, self.width = depth_m.shape
-
-    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
-        """Return the inverse depth (B, 1, H, W) in 1/m for images (B, 3, H, W)."""
-        return (1 / self.depth_m).expand(len(image), 1, -1, -1)
-
-    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> None:
-        """Return None instead of motions (B, 4, 4), because the baseline predicts no motion."""
-
-
-def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> MeanDepthPredictor:
-    """Build a baseline that predicts, at each pixel, the mean of true depth maps, resized to (height, width).
+def average_depths(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> NDArray[np.float32] | None:
+    """Return the mean (height, width) of true depth maps, resized to this size; None if no map has depth.
 
     A pixel that has no depth in any map, such as sky, gets the mean of its image row, or of all pixels if its row has
     none.
 
     depths_m: true maps (h, w) of any size, z in metres; 0 means unknown.
-    height: height of the predicted maps in pixels.
-    width: width of the predicted maps in pixels.
-
-    Raises DataError if no map has depth.
+    height, width: size of the mean in pixels.
     """
-    if (mean := _average_maps(depths_m, height, width)) is None:
-        fix = "use recordings with ground truth"
-        raise DataError("mean depth", found="no ground truth", expected="a depth somewhere", fix=fix)
-    return MeanDepthPredictor(torch.from_numpy(mean))
-
-
-def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: int) -> NDArray[np.float32] | None:
-    """Return the mean (height, width) of `average_depths`; None if no map has depth."""
     total, weight = np.zeros((height, width)), np.zeros((height, width))
     for depth_m in depths_m:
         valid = (depth_m > 0).astype(np.float64)
@@ -463,21 +432,6 @@ def _average_maps(depths_m: Iterable[NDArray[np.floating]], height: int, width: 
     row = np.where(row_weight > 0, row_total / np.maximum(row_weight, 1e-12), total.sum() / weight.sum())
     mean: NDArray[np.float64] = np.where(weight > 1e-9, total / np.maximum(weight, 1e-9), row)
     return mean.astype(np.float32)
-
-
-def average_recordings(
-    recordings: Iterable[Recording], height: int, width: int, *, every: int = 1
-) -> MeanDepthPredictor:
-    """Return a baseline that predicts the mean depth of recordings at each pixel.
-
-    Frames without ground truth are skipped.
-
-    recordings: recordings with ground truth.
-    height, width: size of the predicted maps in pixels.
-    every: use each n-th frame.
-    """
-    maps = (recording.depth_m(index) for recording in recordings for index in range(0, len(recording), every))
-    return average_depths((depth_m for depth_m in maps if depth_m is not None), height, width)
 
 
 def score_mean_depth(
@@ -506,7 +460,7 @@ def score_mean_depth(
                 count += 1
                 yield crop_window(predictor.crop, *true_m.shape).cut(true_m)
 
-    if (mean := _average_maps(read_maps(), predictor.height, predictor.width)) is None:
+    if (mean := average_depths(read_maps(), predictor.height, predictor.width)) is None:
         return None
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         mean = np.reciprocal(mean)

@@ -1,42 +1,24 @@
 """Score the depth map of one image, and its uncertainty."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import ProtocolError
-from stadia.core.types import DepthScale, Meta, is_temporal
-from stadia.differentiable.view_synthesis import depth_from_inverse, inverse_from_depth, resize_map
+from stadia.core.types import DepthScale
 from stadia.evaluation.protocols import Alignment, Protocol, score_parts
-from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
+from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.cameras import crop_window
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.resizing import resize_dense_map
 from stadia.io.depth_files import PNG_PER_METRE, describe_normalization
 from stadia.metrics import METRICS
-from stadia.metrics.depth_metrics import (
-    DEPTH_ERRORS,
-    Sparsification,
-    abs_rel,
-    calibration_curve,
-    d1,
-    rmse,
-    scale_ratio,
-    sparsification,
-    spearman,
-)
-from stadia.metrics.trajectory_metrics import (
-    fit_motion_axes,
-    median_length_ratio,
-    median_translation_ratio,
-    motion_components,
-)
-from stadia.training.loop.batches import gather_from_processes
+from stadia.metrics.depth_metrics import DEPTH_ERRORS, Sparsification, scale_ratio, sparsification, spearman
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 MAX_SCORED_PIXELS = 6144 * 4096  # ETH3D's images; scoring takes some 60 bytes a pixel
 MAX_RANKED_PIXELS = 4096  # pixels of an image that are ranked, evenly spread
@@ -88,7 +70,7 @@ class UncertaintyScore:
         return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
 
 
-UncertaintyScores = Mapping[str, UncertaintyScore]  # The keys are names of `metrics.uncertainty_metrics.DEPTH_ERRORS`.
+UncertaintyScores = Mapping[str, UncertaintyScore]  # The keys are names of `metrics.depth_metrics.DEPTH_ERRORS`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +143,7 @@ def score_image(
     true_m: (H, W) z in metres; 0 means unknown.
     depth_scale: scale of the prediction.
     protocol: which pixels are scored and how.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the prediction covers. The prediction is resized to this
+    crop: row of `geometry.cameras.IMAGE_CROPS` that the prediction covers. The prediction is resized to this
         window.
     log_uncertainty: (h, w) map that is larger for less certain pixels.
     factor: integers per metre in the prediction's file.
@@ -180,21 +162,20 @@ def score_image(
         if of_map.size > MAX_SCORED_PIXELS:
             size, expected = f"{of_map.shape[1]}x{of_map.shape[0]}", f"at most {MAX_SCORED_PIXELS} pixels"
             raise ProtocolError(name, found=f"{map_name} of {size} pixels", expected=expected, fix="score smaller maps")
-    whole = torch.from_numpy(np.asarray(true_m, np.float64))
-    values = torch.from_numpy(np.asarray(predicted, np.float64))
+    whole, values = np.asarray(true_m, np.float64), np.asarray(predicted, np.float64)
     window, whole_mask = crop_window(crop, *whole.shape), protocol.mask(whole)
     true, mask = window.cut(whole), window.cut(whole_mask)
     if not mask.any():
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
-    outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
+    outside, labeled = int(whole_mask.sum()) - scored.size, float((whole > 0).mean())
     span = describe_normalization(np.asarray(predicted), factor)
     found = sample_prediction(name, values, mask, depth_scale, span)
-    infinite = float(found.isposinf().double().mean())
+    infinite = float(np.isposinf(found).mean())
     if infinite:  # The network has no depth there, and the other pixels are scored.
-        mask = mask.clone()
-        mask[mask.clone()] = found[0].isfinite()
-        found, scored = found[found.isfinite()][None], true[mask][None]
+        mask, before = mask.copy(), mask
+        mask[before] = np.isfinite(found[0])
+        found, scored = found[np.isfinite(found)][None], true[mask][None]
     slope = None if depth_scale.is_affine else fit_range_slope(found[0], scored[0], mask)
     ranked = 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0]
     order = rank_correlation(found[0], ranked)
@@ -202,14 +183,14 @@ def score_image(
     del whole, true, values, whole_mask  # hundreds of megabytes for large maps
     depth, ratio = align_to_truth(found, scored, depth_scale, protocol.alignment(depth_scale), protocol.clamp_m)
     compared = _compare_alignments(found, scored, depth_scale, protocol.clamp_m)
-    every = torch.ones_like(scored, dtype=torch.bool)
+    every = np.ones(scored.shape, np.bool_)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     parts = {}
     if protocol.by:
         cut = None if classes is None else window.cut(classes)
         parts = score_parts(depth, scored, mask, by=protocol.by, metrics=protocol.metrics, classes=cut)
     near, far = protocol.clamp_m
-    at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
+    at_clamp = float(((depth <= near) | (depth >= far)).mean())
     uncertainty = None
     if log_uncertainty is not None:
         sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
@@ -218,7 +199,7 @@ def score_image(
         name,
         metrics,
         ratio,
-        scored.numel(),
+        scored.size,
         outside,
         at_clamp,
         labeled,
@@ -233,22 +214,21 @@ def score_image(
     )
 
 
-def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
+def interpolate_depth(depth: Array, height: int, width: int) -> Array:
     """Resize depth (h, w) to (height, width), bilinearly in inverse depth as Monodepth2's evaluation does.
 
     Interpolating depth itself would create a surface far behind an edge. Holes stay 0, infinity or NaN.
     """
     if depth.shape == (height, width):
         return depth
-    return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
+    with np.errstate(divide="ignore"):  # the inverse of a hole is infinite
+        return 1 / resize_dense_map(1 / depth, height, width)
 
 
 MAX_SHARE_OF_ZEROS = 0.01  # share of the scored pixels that are 0; a normalized map has few
 
 
-def sample_prediction(
-    name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale, span: str | None = None
-) -> Tensor:
+def sample_prediction(name: str, values: Array, mask: Mask, depth_scale: DepthScale, span: str | None = None) -> Array:
     """Return the prediction at the N scored pixels, (1, N), resized to the size of the truth.
 
     values: (h, w) prediction.
@@ -257,11 +237,11 @@ def sample_prediction(
     Raises ProtocolError if the prediction has a hole at a scored pixel.
     """
     if depth_scale.is_affine:  # may be negative
-        scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
-        complete = scored.isfinite()
+        scored = resize_dense_map(values, *mask.shape)[mask]
+        complete = np.isfinite(scored)
     else:
-        scored = interpolate_depth(values.clamp(min=0), *mask.shape)[mask]
-        beyond = scored.isposinf()
+        scored = interpolate_depth(values.clip(min=0), *mask.shape)[mask]
+        beyond = np.isposinf(scored)
         complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
         fix = "fill the holes of the prediction"
@@ -275,8 +255,8 @@ def sample_prediction(
 
 
 def align_to_truth(
-    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, alignment: Alignment, clamp_m: tuple[float, float]
-) -> tuple[Tensor, float | None]:
+    predicted: Array, true_m: Array, depth_scale: DepthScale, alignment: Alignment, clamp_m: tuple[float, float]
+) -> tuple[Array, float | None]:
     """Align predicted depth to the truth and clamp it; return it in metres, (1, N), and the scale ratio before that.
 
     The scale ratio is median(truth) / median(prediction), or None for predictions with an unknown shift.
@@ -291,27 +271,27 @@ def align_to_truth(
     near, far = clamp_m
     if alignment is Alignment.SCALE_SHIFT_DEPTH:
         scale, shift = fit_scale_and_shift(predicted, true_m)
-        return (scale[..., None] * predicted + shift[..., None]).clamp(near, far), None
+        return (scale[..., None] * predicted + shift[..., None]).clip(near, far), None
     if alignment is Alignment.SCALE_SHIFT:
         predicted = predicted if depth_scale is DepthScale.AFFINE_INVERSE else 1 / predicted
         scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
-        return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
-    ratio = scale_ratio(predicted, true_m, torch.ones_like(true_m, dtype=torch.bool))
+        return 1 / (scale[..., None] * predicted + shift[..., None]).clip(1 / far, 1 / near), None
+    ratio = float(scale_ratio(predicted, true_m, np.ones(true_m.shape, np.bool_)))
     factor = 1.0
     if alignment is Alignment.MEDIAN:
-        factor = float(ratio)
+        factor = ratio
     elif alignment is Alignment.SCALE:
-        factor = float((predicted * true_m).sum() / predicted.square().sum())
+        factor = float((predicted * true_m).sum() / np.square(predicted).sum())
     elif alignment is Alignment.LOG_SCALE:
-        factor = float((true_m / predicted).log().mean().exp())
-    return (predicted * factor).clamp(near, far), float(ratio)
+        factor = float(np.exp(np.log(true_m / predicted).mean()))
+    return (predicted * factor).clip(near, far), ratio
 
 
 def _compare_alignments(
-    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, clamp_m: tuple[float, float]
+    predicted: Array, true_m: Array, depth_scale: DepthScale, clamp_m: tuple[float, float]
 ) -> dict[str, dict[str, float]]:
     """Return COMPARED_METRICS of (1, N) pixels by alignment."""
-    every = torch.ones_like(true_m, dtype=torch.bool)
+    every = np.ones(true_m.shape, np.bool_)
     compared = {}
     for alignment in COMPARED_ALIGNMENTS[depth_scale]:
         depth, _ = align_to_truth(predicted, true_m, depth_scale, alignment, clamp_m)
@@ -328,35 +308,39 @@ FLIPPED_FROM: a flip explains the prediction if the correlation after it is at l
 """
 
 
-def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
+def _find_flip(values: Array, mask: Mask, ranked: Array) -> str:
     """Return the key of FLIPS that makes the ranks of a map (h, w) fit the N scored pixels; "" for no flip."""
-    orders, turned = {}, {"left": values.rot90(1), "right": values.rot90(3)}
-    for name, changed in {"rows": values.flip(0), "columns": values.flip(1), "both": values.rot90(2), **turned}.items():
-        sampled = resize_map(changed[None, None], *mask.shape)[0, 0][mask]
-        orders[name] = (rank_correlation(sampled, ranked) or 0.0) if sampled.isfinite().all() else 0.0
+    flips = {
+        "rows": values[::-1],
+        "columns": values[:, ::-1],
+        "both": values[::-1, ::-1],
+        "left": np.rot90(values),
+        "right": np.rot90(values, 3),
+    }
+    orders = {}
+    for name, changed in flips.items():
+        sampled = resize_dense_map(changed, *mask.shape)[mask]
+        orders[name] = (rank_correlation(sampled, ranked) or 0.0) if np.isfinite(sampled).all() else 0.0
     best = max(orders, key=lambda name: orders[name])
     return best if orders[best] >= FLIPPED_FROM else ""
 
 
-def _sample_uncertainty(
-    name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
-) -> Tensor:
+def _sample_uncertainty(name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Mask) -> Array:
     """Return log Sigma (h, w) at N pixels of a mask (H, W), (1, N). Raises ProtocolError if it does not fit."""
     if log_uncertainty.shape != shape:
         found = f"log uncertainty of shape {log_uncertainty.shape}"
         raise ProtocolError(name, found=found, expected=f"the shape of depth, {shape}", fix="predict again")
-    values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
-    scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
-    if wrong := int((~scored.isfinite()).sum()):
+    scored = resize_dense_map(np.asarray(log_uncertainty, np.float64), *mask.shape)[mask]
+    if wrong := int((~np.isfinite(scored)).sum()):
         found = f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels"
         raise ProtocolError(name, found=found, expected="a finite number at every one", fix="predict again")
     return scored[None]
 
 
-def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> UncertaintyScores | None:
-    if true_m.numel() < 2:
+def _score_uncertainty(depth_m: Array, true_m: Array, uncertainty: Array) -> UncertaintyScores | None:
+    if true_m.size < 2:
         return None
-    every = torch.ones_like(true_m, dtype=torch.bool)
+    every = np.ones(true_m.shape, np.bool_)
     orders = {}
     for name, error in DEPTH_ERRORS.items():
         rank = spearman(uncertainty, error.of_pixel(depth_m, true_m))
@@ -372,11 +356,11 @@ def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
     """
     curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
     ranks = [score.spearman for score in scores if score.spearman is not None]
-    mean = Sparsification(*(torch.stack(of_images).mean(0) for of_images in curves))
+    mean = Sparsification(*(np.mean(of_images, axis=0) for of_images in curves))
     return UncertaintyScore(mean, float(np.mean(ranks)) if ranks else None)
 
 
-def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
+def rank_correlation(predicted: Array, true: Array) -> float | None:
     """Return Spearman's rank correlation of predicted and true depth over pixels; None if one of them is constant.
 
     Multiplying or shifting the prediction does not change it. Up to MAX_RANKED_PIXELS pixels, evenly spaced, are
@@ -396,7 +380,7 @@ MIN_RANGE_PIXELS = 200
 MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from which it is explained
 
 
-def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | None:
+def fit_range_slope(predicted: Array, true_m: Array, mask: Mask) -> float | None:
     """Return the slope of log(prediction / truth) over log(range / z) if it explains the error, otherwise None.
 
     The slope is 1 if predictions are distances along the ray instead of z, and -1 for the reverse.
@@ -405,156 +389,18 @@ def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | 
     mask: (H, W) bool.
     """
     step = max(len(true_m) // MAX_RANKED_PIXELS, 1)
-    y = (predicted[::step] / true_m[::step]).log()
-    if len(y) < MIN_RANGE_PIXELS or not y.isfinite().all() or not (spread := float(y.std())) > MIN_RANGE_SPREAD:
+    y = np.log(predicted[::step] / true_m[::step])
+    if len(y) < MIN_RANGE_PIXELS or not np.isfinite(y).all():
+        return None
+    if not (spread := float(y.std(ddof=1))) > MIN_RANGE_SPREAD:
         return None
     height, width = mask.shape
-    rows, columns = np.divmod(np.flatnonzero(mask.numpy())[::step], width)
-    squared = torch.from_numpy(((columns - width / 2) ** 2 + (rows - height / 2) ** 2) / width**2)
+    rows, columns = np.divmod(np.flatnonzero(mask)[::step], width)
+    squared = ((columns - width / 2) ** 2 + (rows - height / 2) ** 2) / width**2
     best = (0.0, 0.0)
     for focal in RANGE_FOCAL_LENGTHS:
-        x = (1 + squared / focal**2).log() / 2
+        x = np.log(1 + squared / focal**2) / 2
         covariance = float(((x - x.mean()) * (y - y.mean())).mean())
-        if (deviation := float(x.std())) > 0:
+        if (deviation := float(x.std(ddof=1))) > 0:
             best = max(best, ((covariance / (deviation * spread)) ** 2, covariance / deviation**2))
     return best[1] if best[0] >= MIN_RANGE_EXPLAINED else None
-
-
-Range = tuple[float, float]
-_Pair = tuple[Meta, str]
-
-MAX_DEPTH_M = 80.0
-
-INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # intervals about 0 at which calibration is checked
-
-
-def compute_depth_scores(
-    inverse_depth: Tensor, true_m: Tensor, depth_scale: DepthScale, log_uncertainty: Tensor | None = None
-) -> dict[str, Tensor]:
-    """Return `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
-
-    Depth up to scale is aligned by medians, and affine depth by least squares. A sample without ground truth has NaN. A
-    prediction that is not finite has infinite errors.
-
-    inverse_depth: (B, 1, H, W).
-    true_m: (B, 1, H, W) metres, 0 for unknown; pixels below MAX_DEPTH_M are scored.
-    depth_scale: scale of the prediction, which determines the alignment.
-    log_uncertainty: (B, 1, H, W), larger for less certain depth.
-
-    Examples:
-        >>> true_m = torch.rand(2, 1, 4, 6) + 1
-        >>> scores = compute_depth_scores(0.5 / true_m, true_m, DepthScale.UP_TO_SCALE)  # the scale is free
-        >>> round(scores["abs_rel"].max().item(), 5)
-        0.0
-    """
-    mask = (true_m > 0) & (true_m < MAX_DEPTH_M)
-    if depth_scale is DepthScale.AFFINE_INVERSE:
-        true = inverse_from_depth(true_m).flatten(1)
-        scale, shift = fit_scale_and_shift(inverse_depth.flatten(1), true, mask.flatten(1))
-        inverse_depth = (scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)).clamp(min=1 / MAX_DEPTH_M)
-    if depth_scale is DepthScale.AFFINE_DEPTH:  # `inverse_depth` is minus depth, up to scale and shift
-        scale, shift = fit_scale_and_shift(inverse_depth.flatten(1), true_m.flatten(1), mask.flatten(1))
-        fitted_m = scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)
-        inverse_depth = 1 / fitted_m.clamp(1e-3, MAX_DEPTH_M)
-    depth = depth_from_inverse(inverse_depth)
-    if depth_scale is DepthScale.UP_TO_SCALE:
-        depth = depth * fit_scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]
-    scored = depth[:, 0], true_m[:, 0], mask[:, 0]
-    errors = {"abs_rel": abs_rel(*scored), "rmse": rmse(*scored)}
-    if log_uncertainty is not None:
-        order = sparsification(depth[:, 0], true_m[:, 0], log_uncertainty[:, 0], mask[:, 0])
-        errors |= {"ause": order.ause, "ause_of_random": order.ause_of_random}
-    broken = (mask & ~inverse_depth.isfinite()).flatten(1).any(1)  # a NaN depth would count as 0
-    worst = {name: value.where(~broken, math.inf) for name, value in errors.items()}
-    return {**worst, "d1": d1(*scored)}
-
-
-def compute_uncertainty_scores(residual: Tensor, log_uncertainty: Tensor) -> dict[str, Tensor]:
-    """Return the calibration (B,) of Sigma, taken as the scale of a Laplace distribution of the residuals.
-
-    `inside_10` to `inside_90` are the shares of residuals in the interval of this coverage. `residual_over_sigma` is 1
-    if Sigma is calibrated.
-
-    residual, log_uncertainty: (B, 1, H, W).
-    """
-    r, sigma = residual[:, 0, ::4, ::4], log_uncertainty[:, 0, ::4, ::4].exp()
-    every = torch.ones_like(r, dtype=torch.bool)
-    correlations = [spearman(*maps) for maps in zip(sigma, r, strict=True)]
-    shares = calibration_curve(r, sigma, every, levels=[percent / 100 for percent in INTERVAL_PERCENTS])
-    return {
-        "residual_over_sigma": (r / sigma).mean(dim=(-2, -1)),
-        "residual_spearman": torch.tensor(correlations, dtype=torch.float64, device=r.device).nan_to_num(0),
-        **{f"inside_{percent}": share for percent, share in zip(INTERVAL_PERCENTS, shares.unbind(-1), strict=True)},
-    }
-
-
-@dataclass
-class MotionPairs:
-    """Collect predicted and true camera motions between neighboring video frames during one validation.
-
-    Motions are forward in time, so that driving ahead has positive z. Each pair of video frames counts once, because
-    both directions together would correlate even for a constant prediction. Translations up to scale are multiplied
-    by one factor for each dataset, which fits them to the truth.
-
-    depth_scale: scale of the predicted depth, and so of the translations.
-    pairs: predicted and true motion, (6,) each, by pair of video frames.
-    """
-
-    depth_scale: DepthScale
-    pairs: dict[_Pair, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
-
-    def add(self, meta: Sequence[Meta], source_names: Sequence[str], predicted: Tensor, true: Tensor) -> None:
-        """Add predicted and true motions T_source_target, (B, N, 4, 4) each. Unknown true motions are NaN."""
-        for n, name in enumerate(source_names):
-            if not is_temporal(name):
-                continue
-            both = torch.stack([predicted[:, n], true[:, n]]).detach().double().cpu()
-            axes = motion_components(both if name.startswith("-") else invert_pose(both)).numpy()
-            self.pairs |= {
-                (m, name): (axes[0, b], axes[1, b]) for b, m in enumerate(meta) if np.isfinite(axes[:, b]).all()
-            }
-
-    def collect(self) -> tuple[Tensor, Tensor]:
-        """Return predicted motions, multiplied by their factors, and true motions of all processes, (N, 6) each.
-
-        Every process must call it.
-        """
-        predicted, true = [torch.empty(0, 6, dtype=torch.float64)], [torch.empty(0, 6, dtype=torch.float64)]
-        for part, true_part in self._parts().values():
-            scale = 1.0 if self.depth_scale is DepthScale.METRES else median_length_ratio(part, true_part)
-            predicted.append(torch.cat([part[:, :3] * scale, part[:, 3:]], dim=1))
-            true.append(true_part)
-        return torch.cat(predicted), torch.cat(true)
-
-    def scales(self) -> dict[str, float]:
-        """Return the factor from predicted to true translations by the name of the dataset.
-
-        Every process must call it. The result is empty if there is only one dataset, without a name.
-        """
-        moving = {n: pair for n, pair in self._parts().items() if n and pair[0][:, :3].norm(dim=-1).median() > 0}
-        return {name: float(median_length_ratio(predicted, true)) for name, (predicted, true) in moving.items()}
-
-    def _parts(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return (N, 6) predicted and true motions by dataset, of all processes."""
-        pairs = {key: pair for part in gather_from_processes(self.pairs) for key, pair in part.items()}
-        parts: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
-        for (meta, _), pair in pairs.items():
-            parts.setdefault(meta.data, []).append(pair)
-        both = {name: torch.tensor(np.array(of_name)) for name, of_name in parts.items()}
-        return {name: (motions[:, 0], motions[:, 1]) for name, motions in both.items()}
-
-
-def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
-    """Return scores of predicted camera motions by name; empty if no true motion is known.
-
-    `motion_slope/AXIS` and `motion_correlation/AXIS` are slope and correlation of predicted against true motion along
-    each axis (tx, ty, tz, rx, ry, rz). `motion_along` is the median length of predicted translations along the true
-    ones, as a share of the true length, 1 if right.
-
-    predicted: (N, 6) predicted motions: translation, and rotation vector in degrees.
-    true: (N, 6) true motions.
-    """
-    axes, along = fit_motion_axes(predicted, true), median_translation_ratio(predicted, true)
-    slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}
-    correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in axes.items()}
-    return slopes | correlations | ({} if along is None else {"motion_along": along})

@@ -1,4 +1,4 @@
-"""Write a folder of depth predictions with its record, predictions.json; open and check it. Imports no torch."""
+"""Write a folder of depth predictions with its record, predictions.json; open and check it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,37 @@ from stadia.evaluation import MOTIONS
 from stadia.io import depth_files
 from stadia.io.atomic_files import hold_folder, open_to_append, sync_later, write_json
 from stadia.io.input_files import check_no_links, join_name, parse_json, read_json, read_text
-from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_TUM
-
-if TYPE_CHECKING:
-    from stadia.training.loop.checkpoint import Checkpoint
+from stadia.io.records.trajectory import (
+    TRAJECTORY,
+    TRAJECTORY_TUM,
+    Trajectory,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
 
 log = logging.getLogger(__name__)
 
 # -- the record, predictions.json
 
 RECORD = "predictions.json"
+
+
+class OpenedCheckpoint(Protocol):
+    """The facts of an opened checkpoint that its predictions record.
+
+    header: has the `recipe` and the `config` of the training.
+    title: file name and step.
+    licence: licence of the published weights, or "".
+    """
+
+    @property
+    def header(self) -> Any: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def licence(self) -> str: ...
 
 
 class Provenance(StrictModel):
@@ -69,19 +90,16 @@ class Provenance(StrictModel):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint | Path, motion: str = "aligned", requested_size: tuple[int, int] | None = None
+        cls, checkpoint: OpenedCheckpoint, motion: str = "aligned", requested_size: tuple[int, int] | None = None
     ) -> Provenance:
-        """Read it from a checkpoint or a run's folder. Raises CheckpointError, or ConfigError for an unknown motion."""
-        from stadia.training.loop.checkpoint import open_checkpoint
-
-        opened = open_checkpoint(checkpoint) if isinstance(checkpoint, Path) else checkpoint
-        text = json.dumps(opened.header.config, sort_keys=True)
+        """Read it from an opened checkpoint. Raises ConfigError for an unknown motion."""
+        text = json.dumps(checkpoint.header.config, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return cls(
-            recipe=opened.header.recipe,
+            recipe=checkpoint.header.recipe,
             config_hash=digest,
-            checkpoint=opened.title,
-            licence=opened.licence,
+            checkpoint=checkpoint.title,
+            licence=checkpoint.licence,
             motion=MOTIONS.check(motion),
             requested_size=requested_size,
         )
@@ -93,7 +111,7 @@ class PredictionsRecord(Provenance):
     trust: what users may rely on.
     source, fingerprint: name and hash of the recording.
     image_size, network_size: (height, width); None if images differ.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that the maps cover.
+    crop: row of `geometry.cameras.IMAGE_CROPS` that the maps cover.
     precision_cost: median relative difference from float32 on frames of this input, and the number of frames.
     trained_on: number of entries that trained the network; None if unknown.
     finished: false while predicting; an unfinished folder cannot be scored.
@@ -203,7 +221,7 @@ class Predictions:
         Maps of another program are in metres and cover the whole image, unless the arguments differ.
 
         depth_scale: scale of another program's maps.
-        crop: row of `geometry.numpy_camera.IMAGE_CROPS` that another program's maps cover.
+        crop: row of `geometry.cameras.IMAGE_CROPS` that another program's maps cover.
         factor: integers per metre of another program's maps.
 
         Raises DataError if the folder is empty, unfinished or incomplete, and ProtocolError if the record contradicts
@@ -493,8 +511,6 @@ def _read_begun(path: Path) -> list[str]:
 
 
 def _write_path(out: Path, poses: NDArray[np.float64], times: list[float | None]) -> None:
-    from stadia.io.records import trajectory as files  # imports torch
-
-    files.write_kitti_trajectory(out / TRAJECTORY, files.Trajectory(poses))
+    write_kitti_trajectory(out / TRAJECTORY, Trajectory(poses))
     if None not in times:
-        files.write_tum_trajectory(out / TRAJECTORY_TUM, files.Trajectory(poses, np.array(times, np.float64)))
+        write_tum_trajectory(out / TRAJECTORY_TUM, Trajectory(poses, np.array(times, np.float64)))

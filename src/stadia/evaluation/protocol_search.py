@@ -23,18 +23,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from stadia.core.errors import ConfigError, ProtocolError
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.protocols import ANY_DEPTH_M, CROPS, PROTOCOLS, Alignment
 from stadia.geometry.cameras import IMAGE_CROPS, CropWindow, crop_window
+from stadia.geometry.resizing import Interpolation, resize_dense_map
 
 Array = NDArray[np.float64]
 
@@ -389,10 +388,15 @@ def resize_prediction(values: Array, shape: tuple[int, ...], resize: Resize, dep
         values = np.where((values > 0) & np.isfinite(values), values, np.nan)
     if values.shape != shape:
         is_turned = resize.is_inverse and not depth_scale.is_affine
-        maps = torch.from_numpy(1 / values if is_turned else values)[None, None]
-        mode, _, corners = resize.mode.partition(", ")
-        options = {} if mode == "nearest" else {"align_corners": bool(corners)}
-        resized = functional.interpolate(maps, size=tuple(shape), mode=mode, **options)[0, 0].numpy()
+        interpolation, _, corners = resize.mode.partition(", ")
+        height, width = shape
+        resized = resize_dense_map(
+            1 / values if is_turned else values,
+            height,
+            width,
+            cast(Interpolation, interpolation),
+            align_corners=bool(corners),
+        )
         values = 1 / resized if is_turned else resized
     return values if depth_scale.is_affine else np.where(values > 0, values, np.nan)
 

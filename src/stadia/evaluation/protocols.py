@@ -9,9 +9,7 @@ from statistics import median
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, ProtocolError
 from stadia.core.registry import find_nearest_name
@@ -128,13 +126,13 @@ class Protocol:
             raise ProtocolError(f"protocol '{self.name}'", found=found, expected=" or ".join(self.alignments), fix=fix)
         return self.alignments[depth_scale]
 
-    def mask(self, true_m: Tensor) -> Tensor:
+    def mask(self, true_m: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return which pixels the protocol scores, (H, W) bool: those in its crop with true depth inside its limits.
 
         true_m: (H, W) true z in metres; 0 means unknown.
         """
         near, far = self.scored_m
-        inside = torch.zeros_like(true_m, dtype=torch.bool)
+        inside = np.zeros(true_m.shape, np.bool_)
         inside[CROPS[self.crop].box(*true_m.shape)] = True
         return inside & (true_m > near) & (true_m < far)
 
@@ -406,9 +404,9 @@ def parse_parts(text: str | None) -> tuple[str, ...]:
 
 
 def score_parts(
-    depth_m: Tensor,
-    true_m: Tensor,
-    mask: Tensor,
+    depth_m: NDArray[np.float64],
+    true_m: NDArray[np.float64],
+    mask: NDArray[np.bool_],
     *,
     by: Iterable[str],
     metrics: Sequence[str],
@@ -424,12 +422,12 @@ def score_parts(
     """
     parts: dict[str, dict[str, float]] = {}
     for name in by:
-        labels, names = PARTS[name](true_m[0].double().numpy(), mask.numpy(), classes)
+        labels, names = PARTS[name](true_m[0], mask, classes)
         for label, part in enumerate(names):
-            chosen = torch.from_numpy(labels == label)
+            chosen = labels == label
             if (count := int(chosen.sum())) < MIN_PART_PIXELS:
                 continue
-            values, every = (depth_m[:, chosen], true_m[:, chosen]), torch.ones(1, count, dtype=torch.bool)
+            values, every = (depth_m[:, chosen], true_m[:, chosen]), np.ones((1, count), np.bool_)
             scores = {metric: float(METRICS.load(metric)(*values, every)) for metric in metrics}
             parts[part] = {**scores, "pixels": float(count)}
     return parts

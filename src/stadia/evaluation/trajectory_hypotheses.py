@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
@@ -87,7 +86,7 @@ def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
         return None
     tried = list(_list_hypotheses(estimated, reference))
     for inverted in (False, True):
-        base = _invert(P) if inverted else P
+        base = invert_pose(P) if inverted else P
         tried += [] if _explains(tried, as_given, pairs) else _fit_axes(base, Q, pairs, inverted=inverted)
     measured = [(measure_motion_error(h.estimated, h.reference, pairs), h) for h in tried]
     known = [(error, h) for error, h in measured if error is not None]
@@ -150,10 +149,6 @@ def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
     return max(errors) if errors else None
 
 
-def _invert(T: Array) -> Array:
-    return invert_pose(torch.from_numpy(np.ascontiguousarray(T))).numpy()
-
-
 def multiply_motions(T: Array) -> Array:
     """Chain motions between consecutive video frames to a trajectory, (N, 4, 4): T[k] = T[k - 1] @ motion[k].
 
@@ -174,10 +169,10 @@ def multiply_motions(T: Array) -> Array:
 def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[Hypothesis]:
     """Yield changes of convention that need no fit."""
     P, Q = estimated.T_world_camera, reference.T_world_camera
-    yield Hypothesis("one of the files has world-to-camera poses", "invert each of its poses", _invert(P), Q)
+    yield Hypothesis("one of the files has world-to-camera poses", "invert each of its poses", invert_pose(P), Q)
     yield Hypothesis("one of the files is in reverse order", "reverse its rows", P[::-1].copy(), Q)
     if len(P) <= MAX_MULTIPLIED:
-        for what, motions in (("the motion", P), ("the inverse motion", _invert(P))):
+        for what, motions in (("the motion", P), ("the inverse motion", invert_pose(P))):
             what = f"{estimated.name} has {what} from frame to frame"
             fix = "multiply them, T[k] = T[k - 1] @ motion[k]" + (", each inverted first" if "inverse" in what else "")
             yield Hypothesis(what, fix, multiply_motions(motions), Q)
@@ -248,8 +243,8 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
 def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
     """Return the constant rotation from the left that fits the rotations to the aligned positions; None if small."""
     with suppress(GeometryError):
-        aligned = align_path(torch.from_numpy(P), torch.from_numpy(Q), PathAlignment.SIM3)
-        R_world = aligned.T_world_camera[0, :3, :3].numpy() @ P[0, :3, :3].T
+        aligned = align_path(P, Q, PathAlignment.SIM3)
+        R_world = aligned.T_world_camera[0, :3, :3] @ P[0, :3, :3].T
         U, _, Vt = np.linalg.svd(np.einsum("nij,nkj->ik", R_world.T @ Q[:, :3, :3], P[:, :3, :3]))
         L = U @ np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))]) @ Vt
         if (angle := float(_angles_deg(L[None])[0])) >= MIN_TURN_DEG:
@@ -264,7 +259,7 @@ def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:
     (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
     vectors = []
     for R, t in ((R_p, t_p), (R_q, t_q)):
-        axes = so3_log(torch.from_numpy(R)).numpy()
+        axes = so3_log(R)
         vectors.append(np.concatenate([v / max(float(np.median(np.linalg.norm(v, axis=1))), 1e-9) for v in (axes, t)]))
     U, singular, Vt = np.linalg.svd(vectors[1].T @ vectors[0])
     if singular[1] < 0.05 * singular[0]:
@@ -290,11 +285,10 @@ def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator
     if alignment not in (PathAlignment.NONE, PathAlignment.SCALE) or len(P) < 3:
         return
     with suppress(GeometryError):
-        truth = torch.from_numpy(Q)
-        as_given = ate_rmse_m(align_path(torch.from_numpy(P), truth, alignment).T_world_camera, truth)
+        as_given = ate_rmse_m(align_path(P, Q, alignment).T_world_camera, Q)
         kind = PathAlignment.SE3 if alignment is PathAlignment.NONE else PathAlignment.SIM3
-        fitted = ate_rmse_m(align_path(torch.from_numpy(P), truth, kind).T_world_camera, truth)
-        if as_given > MIN_ATE_OF_PATH * path_length_m(truth) and fitted <= MAX_GAIN * as_given:
+        fitted = ate_rmse_m(align_path(P, Q, kind).T_world_camera, Q)
+        if as_given > MIN_ATE_OF_PATH * path_length_m(Q) and fitted <= MAX_GAIN * as_given:
             gain = f"with --align {kind}, ATE is {fitted:.3g} m instead of {as_given:.3g}"
             yield f"the two files have different world frames: {gain}"
 
@@ -311,7 +305,7 @@ def note_offsets(
 
     pair: associated poses of estimate and reference.
     """
-    P, Q = (torch.from_numpy(path.T_world_camera) for path in pair)
+    P, Q = (path.T_world_camera for path in pair)
     if len(P) < MIN_LEVER_POSES:
         return []
     with suppress(GeometryError):
@@ -320,7 +314,7 @@ def note_offsets(
             return []
         if note := _find_clock_offset(estimated, reference, as_given, max_difference_s):
             return [note]
-        lever, ate_m = fit_lever_arm(P.numpy(), Q.numpy())
+        lever, ate_m = fit_lever_arm(P, Q)
         if ate_m <= MAX_GAIN * as_given:
             where = ", ".join(f"{value:.3g}" for value in lever)
             what = f"with the reference's sensor at ({where}) m in the axes of the estimate's camera"
@@ -329,7 +323,7 @@ def note_offsets(
     return []
 
 
-def _fit_ate(P: torch.Tensor, Q: torch.Tensor) -> float:
+def _fit_ate(P: Array, Q: Array) -> float:
     """Return ATE after a similarity, so that world frame and scale hide no hypothesis."""
     return ate_rmse_m(align_path(P, Q, PathAlignment.SIM3).T_world_camera, Q)
 
@@ -347,7 +341,7 @@ def _find_clock_offset(
         P, Q = associate_trajectories(_shift(estimated, offset), _shift(reference, 0.0), tolerance)
         if len(P) < MIN_LEVER_POSES:
             return None
-        ate_m = _fit_ate(torch.from_numpy(P.T_world_camera), torch.from_numpy(Q.T_world_camera))
+        ate_m = _fit_ate(P.T_world_camera, Q.T_world_camera)
         if ate_m > MAX_ATE_SHARE * as_given:
             return None
         unit = "frames" if rows else "s"
@@ -415,10 +409,10 @@ def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float
     """
     lever, moved = np.zeros(3), P.copy()
     for _ in range(iterations):
-        aligned = align_path(torch.from_numpy(moved), torch.from_numpy(Q), PathAlignment.SIM3)
-        R, position = aligned.T_world_camera[:, :3, :3].numpy(), aligned.T_world_camera[:, :3, 3].numpy()
+        aligned = align_path(moved, Q, PathAlignment.SIM3)
+        R, position = aligned.T_world_camera[:, :3, :3], aligned.T_world_camera[:, :3, 3]
         centered = position - position.mean(0)
-        turned = -hat(torch.from_numpy(centered)).numpy()
+        turned = -hat(centered)
         design = np.concatenate([aligned.scale * R, np.tile(np.eye(3), (len(P), 1, 1)), turned, centered[..., None]], 2)
         spread = np.linalg.svd((R - R.mean(0)).reshape(-1, 3), compute_uv=False)[-1] / np.sqrt(len(P))
         if spread < np.sin(np.radians(MIN_LEVER_TURN_DEG)) / 4:
@@ -426,4 +420,4 @@ def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float
         step = np.linalg.lstsq(design.reshape(-1, 10), (Q[:, :3, 3] - position).reshape(-1), rcond=None)[0]
         lever = lever + step[:3]
         moved[:, :3, 3] = P[:, :3, 3] + P[:, :3, :3] @ lever
-    return lever, _fit_ate(torch.from_numpy(moved), torch.from_numpy(Q))
+    return lever, _fit_ate(moved, Q)

@@ -7,12 +7,9 @@ from .depth_metrics import abs_rel as abs_rel
 from .depth_metrics import calibration_curve as calibration_curve
 from .depth_metrics import d1 as d1
 from .depth_metrics import depth_error_sums as depth_error_sums
-from .depth_metrics import object_extent as object_extent
 from .depth_metrics import pooled_depth_scores as pooled_depth_scores
 from .depth_metrics import rmse as rmse
-from .depth_metrics import rows_out_of_order as rows_out_of_order
 from .depth_metrics import scale_ratio as scale_ratio
-from .depth_metrics import share_at_max_depth as share_at_max_depth
 from .depth_metrics import sparsification as sparsification
 from .depth_metrics import spearman as spearman
 from .depth_metrics import sum_over_images as sum_over_images

@@ -1,4 +1,4 @@
-"""Compute depth errors of each image or of all pixels of a dataset, and signs that the depth of road video has failed.
+"""Compute depth errors of each image or of all pixels of a dataset, and score an uncertainty by the errors it orders.
 
 Unless stated otherwise, a metric takes predicted depth p as `predicted_m` and true depth g as `true_m`, both (..., H,
 W) z coordinates in metres. `mask`, (..., H, W) bool, is true for the scored pixels. It returns one value per image,
@@ -7,7 +7,7 @@ W) z coordinates in metres. `mask`, (..., H, W) bool, is true for the scored pix
 Sources: Eigen et al., NeurIPS 2014, arXiv 1406.2283, section 4.2; KITTI depth benchmark (arXiv 1708.06500).
 
 Examples:
-    >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+    >>> predicted, true, mask = np.array([[1.0, 4.0]]), np.array([[1.0, 2.0]]), np.array([[True, True]])
     >>> abs_rel(predicted, true, mask).item(), sq_rel(predicted, true, mask).item(), mae(predicted, true, mask).item()
     (0.5, 1.0, 1.0)
     >>> round(rmse(predicted, true, mask).item(), 4), round(rmse_log(predicted, true, mask).item(), 4)
@@ -27,24 +27,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import numpy as np
+from numpy.typing import NDArray
 
 from stadia.geometry.align import fit_scale_median
-from stadia.geometry.segments import Segments, segment_quantiles
+
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
+def _mean(values: Array, mask: Mask) -> Array:
     """Average (..., H, W) over scored pixels to (...), with `where`, because NaN times 0 is NaN."""
-    return torch.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1))
+    with np.errstate(invalid="ignore"):  # an image without a scored pixel
+        return np.asarray(np.where(mask, values, 0.0).sum((-2, -1)) / mask.sum((-2, -1)))
 
 
-def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
-    return predicted_m.log() - true_m.log()
+def _log_ratio(predicted_m: Array, true_m: Array) -> Array:
+    return np.log(predicted_m) - np.log(true_m)
 
 
-def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def abs_rel(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the absolute relative error AbsRel of each image: the mean of |p - g| / g over scored pixels (no unit).
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -53,10 +55,10 @@ def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return _mean((predicted_m - true_m).abs() / true_m, mask)
+    return _mean(np.abs(predicted_m - true_m) / true_m, mask)
 
 
-def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def sq_rel(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the squared relative error SqRel of each image: the mean of (p - g)^2 / g over scored pixels, in metres.
 
     KITTI's `sq_error_rel_percent`, which divides by g^2, is a different metric.
@@ -67,10 +69,10 @@ def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return _mean((predicted_m - true_m).square() / true_m, mask)
+    return _mean(np.square(predicted_m - true_m) / true_m, mask)
 
 
-def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def rmse(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the root mean square depth error of each image: the root of the mean of (p - g)^2, in metres.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -79,10 +81,10 @@ def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return _mean((predicted_m - true_m).square(), mask).sqrt()
+    return np.sqrt(_mean(np.square(predicted_m - true_m), mask))
 
 
-def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def rmse_log(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the root mean square log error of each image: the root of the mean of (ln p - ln g)^2, without unit.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -91,10 +93,10 @@ def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
+    return np.sqrt(_mean(np.square(_log_ratio(predicted_m, true_m)), mask))
 
 
-def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def silog(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the scale-invariant log error SILog of each image: 100 times the standard deviation of ln p - ln g.
 
     It does not change if all predicted depths of an image are multiplied by one factor.
@@ -107,10 +109,10 @@ def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
-    return 100 * _mean((difference - mean).square(), mask).sqrt()
+    return 100 * np.sqrt(_mean(np.square(difference - mean), mask))
 
 
-def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def log10(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the mean log10 error of each image: the mean of |log10 p - log10 g| over scored pixels, without unit.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -119,10 +121,10 @@ def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
+    return _mean(np.abs(np.log10(predicted_m) - np.log10(true_m)), mask)
 
 
-def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def mae(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the mean absolute depth error of each image: the mean of |p - g| over scored pixels, in metres.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -131,15 +133,15 @@ def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return _mean((predicted_m - true_m).abs(), mask)
+    return _mean(np.abs(predicted_m - true_m), mask)
 
 
-def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) -> Tensor:
-    ratio = torch.maximum(predicted_m / true_m, true_m / predicted_m)
-    return _mean((ratio < factor).to(true_m.dtype), mask)
+def _within(predicted_m: Array, true_m: Array, mask: Mask, factor: float) -> Array:
+    ratio = np.maximum(predicted_m / true_m, true_m / predicted_m)
+    return _mean((ratio < factor).astype(true_m.dtype), mask)
 
 
-def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def d1(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the share of scored pixels of each image whose prediction is within a factor of 1.25 of the truth.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -151,7 +153,7 @@ def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     return _within(predicted_m, true_m, mask, 1.25)
 
 
-def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def d2(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the share of scored pixels of each image whose prediction is within a factor of 1.25^2 of the truth.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -163,7 +165,7 @@ def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     return _within(predicted_m, true_m, mask, 1.25**2)
 
 
-def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def d3(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return the share of scored pixels of each image whose prediction is within a factor of 1.25^3 of the truth.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -175,7 +177,7 @@ def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     return _within(predicted_m, true_m, mask, 1.25**3)
 
 
-def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def abs_error_rel_percent(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return KITTI's absErrorRel of each image in percent: 100 times the mean of |p - g| / g over scored pixels.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -187,7 +189,7 @@ def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> 
     return 100 * abs_rel(predicted_m, true_m, mask)
 
 
-def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def sq_error_rel_percent(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return KITTI's sqErrorRel of each image in percent: 100 times the mean of (p - g)^2 / g^2 over scored pixels.
 
     The usual SqRel (`sq_rel`) divides by g instead of g^2.
@@ -198,10 +200,10 @@ def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> T
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
+    return 100 * _mean(np.square((predicted_m - true_m) / true_m), mask)
 
 
-def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def irmse_per_km(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return KITTI's iRMSE of each image: the root of the mean of (1/p - 1/g)^2 over scored pixels, in 1/km.
 
     predicted_m: (..., H, W) predicted depths p in metres, positive at scored pixels.
@@ -210,10 +212,10 @@ def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
+    return 1000 * np.sqrt(_mean(np.square(1 / predicted_m - 1 / true_m), mask))
 
 
-def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
+def scale_ratio(predicted_m: Array, true_m: Array, mask: Mask) -> Array:
     """Return median(g) / median(p) of each image: the factor that gives predicted depths the true median.
 
     Evaluations with median scaling multiply predictions by this factor (arXiv 1704.07813). It is 1 if the predicted
@@ -225,21 +227,17 @@ def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
     The result has shape (...), one value per image, and is NaN for an image without a scored pixel.
     """
-    return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
+    flat = (*mask.shape[:-2], -1)
+    return fit_scale_median(predicted_m.reshape(flat), true_m.reshape(flat), mask.reshape(flat))
 
 
-# -- depth errors over all scored pixels of a set, from sums over images
-# batches.
-# METRICS are means over an image's pixels, then over images, so that each image counts the same. Here each pixel counts
-# the same.
-# alike.
-
+# -- depth errors over all scored pixels of a set: each pixel counts the same, and not each image as for METRICS
 
 _MEANS = {"abs_rel": abs_rel, "mae": mae, "log10": log10, "d1": d1, "d2": d2, "d3": d3}
 
 
-def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return the sums of depth errors over the scored pixels of each image, as (B,) float64 tensors by name.
+def depth_error_sums(predicted: Array, true: Array, mask: Mask) -> dict[str, NDArray[np.float64]]:
+    """Return the sums of depth errors over the scored pixels of each image, as (B,) float64 arrays by name.
 
     `depth_pixels` is the number of scored pixels of each image. The other entries (`abs_rel`, `mae`, `log10`, `d1`,
     `d2`, `d3`, and `mse` for squared errors) are sums over these pixels, which `pooled_depth_scores` divides by their
@@ -251,18 +249,22 @@ def depth_error_sums(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str,
     mask: (B, H, W) bool, true for scored pixels.
 
     Examples:
-        >>> predicted, true = torch.tensor([[[1.0, 4.0]]]), torch.tensor([[[1.0, 2.0]]])
-        >>> sums = depth_error_sums(predicted, true, torch.ones(1, 1, 2, dtype=torch.bool))
-        >>> sums["depth_pixels"].tolist(), sums["mse"].numpy().round(6).tolist()
+        >>> predicted, true = np.array([[[1.0, 4.0]]]), np.array([[[1.0, 2.0]]])
+        >>> sums = depth_error_sums(predicted, true, np.ones((1, 1, 2), np.bool_))
+        >>> sums["depth_pixels"].tolist(), sums["mse"].round(6).tolist()
         ([2.0], [4.0])
     """
-    predicted, true, count = predicted.double(), true.double(), mask.flatten(1).sum(1).double()
-    broken = (mask & ~predicted.isfinite()).flatten(1).any(1)
-    known = mask & ~broken[:, None, None]
-    means = {name: error(predicted, true, known).nan_to_num(0.0) for name, error in _MEANS.items()}
-    means["mse"] = rmse(predicted, true, known).square().nan_to_num(0.0)
-    worst = {name: 0.0 if name in ("d1", "d2", "d3") else torch.inf for name in means}
-    return {"depth_pixels": count, **{name: (mean * count).where(~broken, worst[name]) for name, mean in means.items()}}
+    predicted, true, count = predicted.astype(np.float64), true.astype(np.float64), mask.sum((-2, -1), dtype=np.float64)
+    broken = (mask & ~np.isfinite(predicted)).any((-2, -1), keepdims=True)
+    known = mask & ~broken
+    with np.errstate(divide="ignore", invalid="ignore"):  # pixels outside the mask may be 0
+        means = {name: np.nan_to_num(error(predicted, true, known)) for name, error in _MEANS.items()}
+        means["mse"] = np.nan_to_num(np.square(rmse(predicted, true, known)))
+    worst = {name: 0.0 if name in ("d1", "d2", "d3") else np.inf for name in means}
+    return {
+        "depth_pixels": count,
+        **{name: np.where(broken[:, 0, 0], worst[name], mean * count) for name, mean in means.items()},
+    }
 
 
 def pooled_depth_scores(sums: Mapping[str, float]) -> dict[str, float]:
@@ -300,81 +302,6 @@ def sum_over_images(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: fsum(one[name] for one in each if name in one) for name in names}
 
 
-# -- signs of failed depth of road video: ratios that need no ground truth
-
-MIN_ROW_PIXELS = 8
-"""Smallest number of road pixels of an image row whose mean depth is used; an object needs the square of this number.
-"""
-
-MAX_ROW_RATIO = 0.99
-"""An image row of road is out of order if its mean depth is below this share of the mean depth of the row below it."""
-
-LIMIT_SHARE = 0.95
-"""Depth beyond this share of the largest depth that the network can predict counts as being at that limit."""
-
-
-def object_extent(depth: Tensor, objects: Segments) -> Tensor:
-    """Return how deep each object is along the camera's z axis, relative to its distance, (M,) without unit.
-
-    It is the 90 % quantile minus the 10 % quantile of the depths of the object's pixels, divided by their median. It
-    is 0 for a plane that faces the camera, and NaN for an object with fewer than MIN_ROW_PIXELS^2 pixels.
-
-    depth: (B, 1, H, W) predicted z in any unit.
-    objects: the pixels of the M objects in the B images.
-
-    Examples:
-        >>> from stadia.geometry.segments import segments_from_instances
-        >>> depth = torch.full((1, 1, 20, 20), 10.0)  # a flat object
-        >>> object_extent(depth, segments_from_instances(torch.ones(1, 20, 20, dtype=torch.long))).item()
-        0.0
-    """
-    if objects.count == 0:
-        return depth.new_zeros(0)
-    low, middle, high = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.1, 0.5, 0.9))
-    pixels = torch.bincount(objects.segment, minlength=objects.count)
-    return ((high - low) / middle).where(pixels >= MIN_ROW_PIXELS**2, torch.nan)
-
-
-def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
-    """Return the share of road rows of each image, (B,), that are wrongly nearer to the camera than the row below.
-
-    On a road, depth grows from the bottom of the image upwards. The mean depths of the road pixels of neighboring
-    image rows are compared, where both rows have at least MIN_ROW_PIXELS of them. The share is NaN for an image
-    without such a pair of rows.
-
-    depth: (B, 1, H, W) predicted z in any unit.
-    road: (B, 1, H, W) bool, true for pixels that show road.
-
-    Examples:
-        >>> depth = torch.tensor([30.0, 20.0, 10.0]).view(1, 1, 3, 1).expand(1, 1, 3, 40)  # deeper upwards
-        >>> rows_out_of_order(depth, torch.ones(1, 1, 3, 40, dtype=torch.bool)).item()
-        0.0
-    """
-    count = road.sum(-1)[:, 0]
-    mean = (depth * road).sum(-1)[:, 0] / count.clamp(min=1)
-    both = (count[:, 1:] >= MIN_ROW_PIXELS) & (count[:, :-1] >= MIN_ROW_PIXELS)
-    wrong = both & (mean[:, :-1] < MAX_ROW_RATIO * mean[:, 1:])
-    return wrong.sum(-1) / both.sum(-1)
-
-
-def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor) -> Tensor:
-    """Return the share of given pixels whose depth is at the largest depth that the network can predict, as a scalar.
-
-    A depth beyond LIMIT_SHARE of the largest depth is at it. The share is NaN if no pixels are given.
-
-    depth: (B, 1, H, W) predicted depth.
-    pixels: (B, 1, H, W) bool, true for the pixels that are counted.
-    max_depth: largest depth that the network can predict, in the unit of depth; a number, or a tensor that broadcasts
-        to the shape of depth.
-
-    Examples:
-        >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)
-        >>> share_at_max_depth(depth, torch.ones(1, 1, 1, 2, dtype=torch.bool), 100.0).item()
-        0.5
-    """
-    return ((depth > LIMIT_SHARE * max_depth) & pixels).sum() / pixels.sum()
-
-
 INTERVALS = 50
 """Number of steps of a sparsification curve. As in Poggi et al. (CVPR 2020), each step removes 2 % of the pixels."""
 
@@ -383,19 +310,19 @@ INTERVALS = 50
 class DepthError:
     """Define a depth error as a function of the mean of a per-pixel quantity, as RMSE is of squared errors.
 
-    of_pixel: function (predicted_m, true_m) of depth tensors of equal shape in metres, to the quantity at each pixel,
+    of_pixel: function (predicted_m, true_m) of depths of equal shape in metres, to the quantity at each pixel,
         with the same shape.
     of_mean: increasing function from the mean of this quantity over pixels to the depth error.
     """
 
-    of_pixel: Callable[[Tensor, Tensor], Tensor]
-    of_mean: Callable[[Tensor], Tensor]
+    of_pixel: Callable[[Array, Array], Array]
+    of_mean: Callable[[Array], Array]
 
 
 DEPTH_ERRORS: Mapping[str, DepthError] = {
-    "abs_rel": DepthError(lambda p, g: (p - g).abs() / g, lambda mean: mean),
-    "rmse": DepthError(lambda p, g: (p - g).square(), torch.sqrt),
-    "d1": DepthError(lambda p, g: (torch.maximum(p / g, g / p) >= 1.25).to(g.dtype), lambda mean: mean),
+    "abs_rel": DepthError(lambda p, g: np.abs(p - g) / g, lambda mean: mean),
+    "rmse": DepthError(lambda p, g: np.square(p - g), np.sqrt),
+    "d1": DepthError(lambda p, g: (np.maximum(p / g, g / p) >= 1.25).astype(g.dtype), lambda mean: mean),
 }
 """Depth errors that sparsification can use, by the name of their metric: "abs_rel", "rmse" and "d1".
 
@@ -415,12 +342,12 @@ class Sparsification:
     the error is set to 0.
     """
 
-    by_uncertainty: Tensor
-    oracle: Tensor
-    random: Tensor
+    by_uncertainty: Array
+    oracle: Array
+    random: Array
 
     @property
-    def ause(self) -> Tensor:
+    def ause(self) -> Array:
         """Return AUSE, the area between the curves by_uncertainty and oracle, (...), one value per image.
 
         It has the unit of the depth error, because the removed share is from 0 to 1. It is 0 for the best order of
@@ -429,7 +356,7 @@ class Sparsification:
         return _area(self.by_uncertainty - self.oracle)
 
     @property
-    def aurg(self) -> Tensor:
+    def aurg(self) -> Array:
         """Return AURG, the area between the curves random and by_uncertainty, (...), one value per image.
 
         It has the unit of the depth error. It is positive if the uncertainty orders pixels by error better than a
@@ -438,7 +365,7 @@ class Sparsification:
         return _area(self.random - self.by_uncertainty)
 
     @property
-    def ause_of_random(self) -> Tensor:
+    def ause_of_random(self) -> Array:
         """Return the area between the curves random and oracle, (...): the AUSE of a random order of pixels.
 
         It is the sum of `ause` and `aurg`, in the unit of the depth error.
@@ -446,7 +373,7 @@ class Sparsification:
         return _area(self.random - self.oracle)
 
     @property
-    def below_random(self) -> Tensor:
+    def below_random(self) -> Array:
         """Return the relative reduction of AUSE compared with a random order of pixels, (...): 1 is best, 0 is random.
 
         It is negative for an uncertainty worse than random, and NaN if all pixels have the same error.
@@ -455,7 +382,7 @@ class Sparsification:
 
 
 def sparsification(
-    predicted_m: Tensor, true_m: Tensor, uncertainty: Tensor, mask: Tensor, error: str = "abs_rel"
+    predicted_m: Array, true_m: Array, uncertainty: Array, mask: Mask, error: str = "abs_rel"
 ) -> Sparsification:
     """Compute how a depth error falls while the pixels of largest uncertainty are removed from each image.
 
@@ -467,21 +394,23 @@ def sparsification(
     error: name of the depth error, a key of DEPTH_ERRORS: "abs_rel", "rmse" or "d1" (for 1 - d1).
 
     Examples:
-        >>> true = torch.full((1, 4), 10.0)
-        >>> predicted = torch.tensor([[10.0, 11.0, 12.0, 15.0]])
-        >>> error = (predicted - true).abs()
-        >>> found = sparsification(predicted, true, error, torch.ones(1, 4, dtype=torch.bool))
+        >>> true = np.full((1, 4), 10.0)
+        >>> predicted = np.array([[10.0, 11.0, 12.0, 15.0]])
+        >>> error = np.abs(predicted - true)
+        >>> found = sparsification(predicted, true, error, np.ones((1, 4), np.bool_))
         >>> found.ause.item()  # the error itself is the perfect uncertainty
         0.0
     """
     chosen = DEPTH_ERRORS[error]
-    each = torch.where(mask, chosen.of_pixel(predicted_m, true_m), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # pixels outside the mask may be 0
+        each = np.where(mask, chosen.of_pixel(predicted_m, true_m), 0.0)
     by_uncertainty, oracle = (sparsification_curve(each, order, mask) for order in (uncertainty, each))
-    random = functional.pad(by_uncertainty[..., :1].expand(*mask.shape[:-2], INTERVALS), (0, 1))
+    random = np.repeat(by_uncertainty[..., :1], INTERVALS + 1, axis=-1)
+    random[..., -1] = 0
     return Sparsification(*(chosen.of_mean(curve) for curve in (by_uncertainty, oracle, random)))
 
 
-def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Tensor:
+def sparsification_curve(error: Array, uncertainty: Array, mask: Mask) -> NDArray[np.float64]:
     """Return the mean error, (..., 51), of the pixels that remain as the most uncertain ones are removed in 50 steps.
 
     Entry k of the last dimension belongs to the share k / 50, k from 0 to 50. Of n scored pixels, ceil(k (n - 1) /
@@ -493,44 +422,37 @@ def sparsification_curve(error: Tensor, uncertainty: Tensor, mask: Tensor) -> Te
     uncertainty: (..., H, W) predicted uncertainty of each pixel; only the order of its values matters.
     mask: (..., H, W) bool, true for scored pixels.
     """
-    scored = uncertainty.double().masked_fill(~mask, torch.inf)  # other pixels come last
-    by, order = scored.flatten(-2).sort(dim=-1)
-    each = torch.where(mask, error.double(), 0.0).flatten(-2).gather(-1, order)
-    count = mask.flatten(-2).sum(dim=-1, keepdim=True)
-    step = torch.arange(INTERVALS, device=mask.device)
-    left = count - (step * (count - 1) + INTERVALS - 1) // INTERVALS
-    total = _average_ties(each, by).cumsum(dim=-1).gather(-1, (left - 1).clamp(min=0))
-    return functional.pad(total / left, (0, 1)).masked_fill(count < 2, torch.nan)
+    curves = np.full((*mask.shape[:-2], INTERVALS + 1), np.nan)
+    for image in np.ndindex(*mask.shape[:-2]):
+        scored = mask[image]
+        if (count := int(scored.sum())) < 2:
+            continue
+        _, group, members = np.unique(uncertainty[image][scored], return_inverse=True, return_counts=True)
+        means = np.bincount(group, weights=error[image][scored].astype(np.float64)) / members
+        total = np.repeat(means, members).cumsum()
+        left = count - (np.arange(INTERVALS) * (count - 1) + INTERVALS - 1) // INTERVALS
+        curves[image] = [*(total[left - 1] / left), 0.0]
+    return curves
 
 
-def _average_ties(values: Tensor, by: Tensor) -> Tensor:
-    """Replace each of (..., N) values, sorted along `by`, by the mean over equal `by`."""
-    first = torch.ones_like(by, dtype=torch.long)
-    first[..., 1:] = by[..., 1:] != by[..., :-1]
-    group = first.cumsum(dim=-1) - 1
-    zero = torch.zeros_like(values)
-    total, count = zero.scatter_add(-1, group, values), zero.scatter_add(-1, group, torch.ones_like(values))
-    return (total / count.clamp(min=1)).gather(-1, group)
+def _area(curve: Array) -> Array:
+    return np.asarray(np.trapezoid(curve, dx=1 / INTERVALS, axis=-1))
 
 
-def _area(curve: Tensor) -> Tensor:
-    return torch.trapezoid(curve, dx=1 / INTERVALS)
-
-
-def spearman(a: Tensor, b: Tensor) -> float:
+def spearman(a: Array, b: Array) -> float:
     """Return Spearman's rank correlation of the values of two maps, from -1 to 1; NaN if one of them is constant.
 
     a: map of any shape, e.g. the predicted uncertainty of each pixel.
     b: map of the same shape, e.g. the error of each pixel.
 
     Examples:
-        >>> a = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> a = np.array([[1.0, 2.0, 3.0]])
         >>> round(spearman(a, a**2), 4)  # the same order
         1.0
     """
     from scipy.stats import spearmanr  # slow to import
 
-    x, y = (values.flatten().cpu().double().numpy() for values in (a, b))
+    x, y = (values.ravel().astype(np.float64) for values in (a, b))
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return math.nan
     return float(spearmanr(x, y).statistic)
@@ -548,7 +470,9 @@ LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
 """Nominal coverages at which calibration is evaluated: the intervals should hold 5 %, 10 %, ..., 95 % of residuals."""
 
 
-def calibration_curve(residual: Tensor, sigma: Tensor, mask: Tensor, levels: Sequence[float] = LEVELS) -> Tensor:
+def calibration_curve(
+    residual: Array, sigma: Array, mask: Mask, levels: Sequence[float] = LEVELS
+) -> NDArray[np.float64]:
     """Return the share of residuals that are inside the predicted interval of each nominal coverage, (..., L).
 
     The interval of a coverage is symmetric around 0 and belongs to a Laplace distribution with scale sigma. The share
@@ -560,8 +484,11 @@ def calibration_curve(residual: Tensor, sigma: Tensor, mask: Tensor, levels: Seq
     mask: (..., H, W) bool, true for scored pixels.
     levels: L nominal coverages in (0, 1).
     """
-    widths = residual.new_tensor([laplace_width(level) for level in levels], dtype=torch.float64)
-    ratio = torch.where(mask, residual.double().abs() / sigma.double(), torch.inf).flatten(-2)
-    widths = widths.expand(*ratio.shape[:-1], -1).contiguous()
-    inside = torch.searchsorted(ratio.sort(dim=-1).values, widths, right=True)
-    return inside.double() / mask.flatten(-2).sum(dim=-1, keepdim=True)
+    widths = [laplace_width(level) for level in levels]
+    shares = np.full((*mask.shape[:-2], len(widths)), np.nan)
+    for image in np.ndindex(*mask.shape[:-2]):
+        scored = mask[image]
+        if scored.any():
+            ratio = np.abs(residual[image][scored].astype(np.float64)) / sigma[image][scored].astype(np.float64)
+            shares[image] = np.searchsorted(np.sort(ratio), widths, side="right") / len(ratio)
+    return shares

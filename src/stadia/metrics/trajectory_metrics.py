@@ -1,36 +1,40 @@
 """Compute trajectory errors (KITTI's t_err and r_err, ATE, RPE) and compare predicted with true camera motions.
 
-A trajectory is a float64 tensor (N, 4, 4) of camera-to-world poses in metres. The estimated and the reference
+A trajectory is a float64 array (N, 4, 4) of camera-to-world poses in metres. The estimated and the reference
 trajectory have a pose at the same N instants. With the reference poses Q and the estimated poses P, the error of the
 relative motion between the poses i and j is E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j), a 4 x 4 motion that is the identity
 without error.
 
 Examples:
-    >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
-    >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
-    >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    >>> reference = np.tile(np.eye(4), (4, 1, 1))
+    >>> reference[:, 0, 3] = 0.0, 1.0, 2.0, 3.0
+    >>> reference[:, 2, 3] = 0.0, 1.0, 0.0, 1.0
     >>> round(path_length_m(reference), 4)
     4.2426
-    >>> half = reference.clone()
+    >>> half = reference.copy()
     >>> half[:, :3, 3] /= 2  # half of the true scale
     >>> round(length_ratio(half, reference), 6), round(align_path(half, reference, PathAlignment.SIM3).scale, 6)
     (0.5, 2.0)
-    >>> lower = reference.clone()
+    >>> lower = reference.copy()
     >>> lower[:, 1, 3] = 0.5  # half a metre too low
     >>> ate_rmse_m(lower, reference), rpe_trans_m(lower, reference), rpe_rot_deg(lower, reference)
     (0.5, 0.0, 0.0)
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.align import fit_scale_least_squares, umeyama
 from stadia.geometry.poses import compose, invert_pose, rotation_angle_deg, so3_log
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 SEGMENT_LENGTHS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 SEGMENT_STEP = 10  # a segment starts at every tenth frame, one a second in KITTI
@@ -78,25 +82,25 @@ class AlignedPath:
     scale: factor of the estimated translations in the alignment; 1 without a fitted factor.
     """
 
-    T_world_camera: Tensor
+    T_world_camera: Array
     scale: float
 
 
-def _fit_scale(estimated: Tensor, reference: Tensor) -> AlignedPath:
+def _fit_scale(estimated: Array, reference: Array) -> AlignedPath:
     """Scale translations about the estimate's first position by the factor with the least ATE."""
     start = estimated[0, :3, 3]
     moved, target = estimated[:, :3, 3] - start, reference[:, :3, 3] - start
-    scale = float(fit_scale_least_squares(moved.flatten(), target.flatten()))
-    if not scale > 0:  # NaN if the estimate stands still
+    scale = float(fit_scale_least_squares(moved.ravel(), target.ravel())) if moved.any() else 0.0
+    if not scale > 0:
         found, expected = f"a best scale of {scale:.3g}", "a path that moves as the reference does"
         fix = "check its axes and the direction of its poses (camera-to-world), or align by se3 or sim3"
         raise GeometryError("trajectory", found=found, expected=expected, fix=fix)
-    scaled = estimated.clone()
+    scaled = estimated.copy()
     scaled[:, :3, 3] = start + scale * moved
     return AlignedPath(scaled, scale)
 
 
-def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -> AlignedPath:
+def align_path(estimated: Array, reference: Array, alignment: PathAlignment) -> AlignedPath:
     """Transform an estimated trajectory so that its positions match a reference trajectory's.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
@@ -117,7 +121,7 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
     return AlignedPath(similarity.transform_poses(estimated), float(similarity.scale))
 
 
-def path_length_m(T_world_camera: Tensor) -> float:
+def path_length_m(T_world_camera: Array) -> float:
     """Return the length of a trajectory in metres: the sum of the distances between consecutive camera positions.
 
     T_world_camera: (N, 4, 4) camera-to-world poses in metres.
@@ -125,7 +129,7 @@ def path_length_m(T_world_camera: Tensor) -> float:
     return float(_distances_m(T_world_camera)[-1])
 
 
-def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
+def length_ratio(estimated: Array, reference: Array) -> float | None:
     """Return the length of an estimated trajectory divided by the reference's length; 1 for the right scale.
 
     Both lengths are sums of the straight distances between the ends of the same long, overlapping segments. Sums of
@@ -138,17 +142,17 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
     longer than noise.
     """
     distance = _distances_m(reference)
-    length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
+    length = min(LENGTH_SHARE * distance[-1], MAX_LENGTH_M)
     if not length > 0:
         return None
-    last = torch.searchsorted(distance, distance + length)
+    last = np.searchsorted(distance, distance + length)
     reached = last < len(reference)
-    covered, true = ((T[last[reached], :3, 3] - T[reached, :3, 3]).norm(dim=-1).sum() for T in (estimated, reference))
+    covered, true = (_lengths(T[last[reached], :3, 3] - T[reached, :3, 3]).sum() for T in (estimated, reference))
     along = (distance[last[reached]] - distance[reached]).sum()
     return float(covered / true) if true > MIN_STRAIGHTNESS * along else None
 
 
-def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
+def ate_rmse_m(estimated: Array, reference: Array) -> float:
     """Return the absolute trajectory error (ATE) in metres: the root mean square distance between camera positions.
 
     The distance at each instant is between the estimated and the reference position. This function aligns nothing;
@@ -159,15 +163,23 @@ def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
 
     Source: Sturm et al., IROS 2012.
     """
-    return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
+    return _root_mean_square(_lengths(estimated[:, :3, 3] - reference[:, :3, 3]))
 
 
-def _motion_errors(estimated: Tensor, reference: Tensor, first: Tensor, last: Tensor) -> Tensor:
+def _lengths(vectors: Array) -> Array:
+    return np.asarray(np.linalg.norm(vectors, axis=-1))
+
+
+def _root_mean_square(values: Array) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def _motion_errors(estimated: Array, reference: Array, first: Indices, last: Indices) -> Array:
     true = compose(invert_pose(reference[first]), reference[last])
     return compose(invert_pose(true), compose(invert_pose(estimated[first]), estimated[last]))
 
 
-def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, Tensor]:
+def pose_pairs_at_interval(times_s: Array, interval_s: float) -> tuple[Indices, Indices]:
     """Return the indices of first and of second poses, (P,) each, of all pairs that are interval_s apart in time.
 
     Each pose is paired with the pose whose time is nearest to interval_s later. A pair is left out if its actual
@@ -181,22 +193,22 @@ def pose_pairs_at_interval(times_s: Tensor, interval_s: float) -> tuple[Tensor, 
         is wrong because poses are missing between them.
 
     Examples:
-        >>> first, second = pose_pairs_at_interval(torch.tensor([0.0, 0.5, 1.0, 1.5, 9.0]), 1.0)
+        >>> first, second = pose_pairs_at_interval(np.array([0.0, 0.5, 1.0, 1.5, 9.0]), 1.0)
         >>> first.tolist(), second.tolist()
         ([0, 1], [2, 3])
     """
     wanted = times_s + interval_s
-    after = torch.searchsorted(times_s, wanted).clamp(max=len(times_s) - 1)
-    before = (after - 1).clamp(min=0)
-    second = torch.where((times_s[before] - wanted).abs() <= (times_s[after] - wanted).abs(), before, after)
-    first = torch.arange(len(times_s))
-    fits = (times_s[second] - wanted).abs() <= MAX_INTERVAL_ERROR * interval_s
+    after = np.searchsorted(times_s, wanted).clip(max=len(times_s) - 1)
+    before = (after - 1).clip(min=0)
+    second = np.where(np.abs(times_s[before] - wanted) <= np.abs(times_s[after] - wanted), before, after)
+    first = np.arange(len(times_s))
+    fits = np.abs(times_s[second] - wanted) <= MAX_INTERVAL_ERROR * interval_s
     fits &= wanted <= times_s[-1] + INTERVAL_ROUNDING * interval_s
     return first[fits], second[fits]
 
 
 def relative_pose_errors(
-    estimated: Tensor, reference: Tensor, first: Tensor, second: Tensor
+    estimated: Array, reference: Array, first: Indices, second: Indices
 ) -> tuple[float, float] | None:
     """Return the root mean square errors of relative motions between poses: translation in metres, rotation in degrees.
 
@@ -213,16 +225,15 @@ def relative_pose_errors(
     errors = _motion_errors(estimated, reference, first, second)
     if not len(errors):
         return None
-    translation_m = float(errors[:, :3, 3].square().sum(-1).mean().sqrt())
-    return translation_m, float(rotation_angle_deg(errors[:, :3, :3]).square().mean().sqrt())
+    return _root_mean_square(_lengths(errors[:, :3, 3])), _root_mean_square(rotation_angle_deg(errors[:, :3, :3]))
 
 
-def _frame_errors(estimated: Tensor, reference: Tensor) -> tuple[float, float] | None:
-    rows = torch.arange(len(reference))
+def _frame_errors(estimated: Array, reference: Array) -> tuple[float, float] | None:
+    rows = np.arange(len(reference))
     return relative_pose_errors(estimated, reference, rows[:-1], rows[1:])
 
 
-def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
+def rpe_trans_m(estimated: Array, reference: Array) -> float | None:
     """Return the translational relative pose error (RPE) in metres: the root mean square over consecutive poses.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
@@ -234,7 +245,7 @@ def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
     return None if errors is None else errors[0]
 
 
-def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
+def rpe_rot_deg(estimated: Array, reference: Array) -> float | None:
     """Return the rotational relative pose error (RPE) in degrees: the root mean square over consecutive poses.
 
     estimated: (N, 4, 4) estimated camera-to-world poses.
@@ -246,12 +257,11 @@ def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
     return None if errors is None else errors[1]
 
 
-def _distances_m(T_world_camera: Tensor) -> Tensor:
-    steps = T_world_camera[:, :3, 3].diff(dim=0).norm(dim=-1)
-    return torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+def _distances_m(T_world_camera: Array) -> Array:
+    return np.concatenate([[0.0], _lengths(np.diff(T_world_camera[:, :3, 3], axis=0)).cumsum()])
 
 
-def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def kitti_segments(reference: Array) -> tuple[Indices, Indices, Array]:
     """Return the segments of KITTI's odometry benchmark: indices of first and last poses, and lengths, (S,) each.
 
     A segment begins at every tenth pose for each of the lengths 100, 200, ..., 800 m, measured along the reference
@@ -261,14 +271,14 @@ def kitti_segments(reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     reference: (N, 4, 4) reference camera-to-world poses in metres.
     """
     distance = _distances_m(reference)
-    first = torch.arange(0, len(reference), SEGMENT_STEP).repeat_interleave(len(SEGMENT_LENGTHS_M))
-    length = torch.tensor(SEGMENT_LENGTHS_M, dtype=distance.dtype).repeat(len(first) // len(SEGMENT_LENGTHS_M))
-    last = torch.searchsorted(distance, distance[first] + length, right=True)
+    first = np.arange(0, len(reference), SEGMENT_STEP).repeat(len(SEGMENT_LENGTHS_M))
+    length = np.tile(np.array(SEGMENT_LENGTHS_M, np.float64), len(first) // len(SEGMENT_LENGTHS_M))
+    last = np.searchsorted(distance, distance[first] + length, side="right")
     reached = last < len(reference)
     return first[reached], last[reached], length[reached]
 
 
-def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
+def t_err_percent(estimated: Array, reference: Array) -> float | None:
     """Return KITTI's translation error in percent: the error at a segment's end / its length, mean over segments.
 
     The segments come from `kitti_segments`, of 100 to 800 m.
@@ -280,10 +290,10 @@ def t_err_percent(estimated: Tensor, reference: Tensor) -> float | None:
     """
     first, last, length = kitti_segments(reference)
     errors = _motion_errors(estimated, reference, first, last)
-    return 100 * float((errors[:, :3, 3].norm(dim=-1) / length).mean()) if len(length) else None
+    return 100 * float((_lengths(errors[:, :3, 3]) / length).mean()) if len(length) else None
 
 
-def r_err_deg_per_100m(estimated: Tensor, reference: Tensor) -> float | None:
+def r_err_deg_per_100m(estimated: Array, reference: Array) -> float | None:
     """Return KITTI's rotation error in degrees per 100 m: the error at a segment's end / its length, segment mean.
 
     The segments come from `kitti_segments`, of 100 to 800 m.
@@ -308,6 +318,8 @@ The spread is the standard deviation over the motions, in the unit of translatio
 `median_translation_ratio` also takes shorter true translations for no motion.
 """
 
+MIN_FITTED_MOTIONS = 3  # a line through two motions always fits
+
 MIN_LENGTH_SHARE, LENGTH_QUANTILE = 0.1, 0.9
 """The camera counts as standing in a motion whose translation is shorter than MIN_LENGTH_SHARE of a typical large one.
 
@@ -315,7 +327,7 @@ The typical large translation is the quantile LENGTH_QUANTILE of the lengths of 
 """
 
 
-def motion_components(T_b_a: Tensor) -> Tensor:
+def motion_components(T_b_a: Array) -> Array:
     """Convert 4 x 4 motions to six numbers each: translation along x, y, z, and rotation vector in degrees.
 
     The result is (..., 6), in the order of AXES. The translation keeps its unit.
@@ -324,14 +336,14 @@ def motion_components(T_b_a: Tensor) -> Tensor:
         of video frame b.
 
     Examples:
-        >>> motion_components(torch.eye(4)[None]).tolist()
+        >>> motion_components(np.eye(4)[None]).tolist()
         [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
     """
-    return torch.cat([T_b_a[..., :3, 3], torch.rad2deg(so3_log(T_b_a[..., :3, :3]))], dim=-1)
+    return np.concatenate([T_b_a[..., :3, 3], np.degrees(so3_log(T_b_a[..., :3, :3]))], axis=-1)
 
 
-def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
-    """Return the median length of true translations divided by the median length of predicted ones, as a scalar.
+def median_length_ratio(predicted: Array, true: Array) -> float:
+    """Return the median length of true translations divided by the median length of predicted ones.
 
     Predicted translations must be multiplied by this factor to have the true size. It is 1 if the predicted camera
     stands still, because the division is undefined then.
@@ -340,16 +352,18 @@ def median_length_ratio(predicted: Tensor, true: Tensor) -> Tensor:
     true: (N, 6) components of the true motions.
 
     Examples:
-        >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
-        >>> median_length_ratio(0.5 * true, true).item()
+        >>> true = np.array([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
+        >>> median_length_ratio(0.5 * true, true)
         2.0
     """
-    true_m, predicted_m = (motions[:, :3].norm(dim=-1).median() for motions in (true, predicted))
-    factor = true_m / predicted_m
-    return torch.where(factor.isfinite(), factor, torch.ones_like(factor))
+    true_m, predicted_m = (
+        float(np.quantile(_lengths(motions[:, :3]), 0.5, method="lower")) for motions in (true, predicted)
+    )
+    factor = true_m / predicted_m if predicted_m else math.inf
+    return factor if math.isfinite(factor) else 1.0
 
 
-def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
+def median_translation_ratio(predicted: Array, true: Array) -> float | None:
     """Return how far predicted translations go in the true direction, as a share of the true length (median).
 
     Each predicted translation is projected on the true translation, and divided by the length of the true one. The
@@ -360,19 +374,19 @@ def median_translation_ratio(predicted: Tensor, true: Tensor) -> float | None:
     true: (N, 6) components of the true motions.
 
     Examples:
-        >>> true = torch.tensor([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
+        >>> true = np.array([[0.0, 0, -1, 0, 0, 0], [0, 0, -2, 0, 0, 0]])
         >>> median_translation_ratio(-true, true)  # inverted motion
         -1.0
     """
     predicted, true = predicted[:, :3], true[:, :3]
-    length = true.norm(dim=-1)
+    length = _lengths(true)
     if not (length > MIN_SPREAD).any():
         return None
-    moves = (length > MIN_SPREAD) & (length > MIN_LENGTH_SHARE * length.quantile(LENGTH_QUANTILE))
-    return float(((predicted * true).sum(-1) / (true * true).sum(-1))[moves].quantile(0.5))
+    moves = (length > MIN_SPREAD) & (length > MIN_LENGTH_SHARE * np.quantile(length, LENGTH_QUANTILE))
+    return float(np.median((predicted[moves] * true[moves]).sum(-1) / length[moves] ** 2))
 
 
-def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, float]]:
+def fit_motion_axes(predicted: Array, true: Array) -> dict[str, tuple[float, float]]:
     """Return (slope, correlation) of a line of predicted against true motion, by the name of the axis (one of AXES).
 
     The slope of the line is 1 if predicted motions have the right size, and 0 for a constant prediction. The
@@ -382,8 +396,13 @@ def fit_motion_axes(predicted: Tensor, true: Tensor) -> dict[str, tuple[float, f
     predicted: (N, 6) components of the predicted motions, as `motion_components` returns them.
     true: (N, 6) components of the true motions.
     """
+    if len(true) < MIN_FITTED_MOTIONS:
+        return {}
     x, y = true - true.mean(0), predicted - predicted.mean(0)
     spread_x, spread_y, both = (x * x).mean(0), (y * y).mean(0), (x * y).mean(0)
-    correlation = torch.where(spread_y > MIN_SPREAD**2, both / (spread_x * spread_y).sqrt(), 0)
-    moving = [i for i in range(len(AXES)) if spread_x[i] > MIN_SPREAD**2 and len(true) > 2]
-    return {AXES[i]: (float(both[i] / spread_x[i]), float(correlation[i])) for i in moving}
+    found = {}
+    for i, axis in enumerate(AXES):
+        if spread_x[i] > MIN_SPREAD**2:
+            correlation = both[i] / np.sqrt(spread_x[i] * spread_y[i]) if spread_y[i] > MIN_SPREAD**2 else 0.0
+            found[axis] = float(both[i] / spread_x[i]), float(correlation)
+    return found

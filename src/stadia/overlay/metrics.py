@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import DepthScale
 from stadia.geometry.align import fit_scale_median
+from stadia.geometry.poses import at_least_float32
 from stadia.metrics.depth_metrics import depth_error_sums, pooled_depth_scores, sum_over_images
 
 TOLERANCE = 0.008  # largest boundary distance over the image's diagonal, rounded up (Perazzi et al., DAVIS, CVPR 2016)
@@ -135,9 +137,12 @@ def compute_image_sums(
         scale = fit_scale_median(depth.flatten(1), true.flatten(1), known.flatten(1))
         depth = depth * torch.where(known.flatten(1).any(1), scale, 1.0)[:, None, None, None]
     depth = torch.where(depth.isfinite(), depth.clamp(*scored), depth)
-    counts = mask_counts(mask_logits, mask) | depth_error_sums(depth[:, 0], true[:, 0], known[:, 0])
-    columns = torch.stack(list(counts.values()), dim=1).tolist()  # one transfer
-    return [dict(zip(counts, row, strict=True)) for row in columns]
+    predicted, truth, scored_pixels = (maps[:, 0].detach().cpu() for maps in (at_least_float32(depth), true, known))
+    sums = depth_error_sums(predicted.numpy(), truth.numpy(), scored_pixels.numpy())
+    counts = mask_counts(mask_logits, mask)
+    columns = torch.stack(list(counts.values()), dim=1).cpu().numpy()  # one transfer
+    columns = np.concatenate([columns, np.stack(list(sums.values()), axis=1)], axis=1)
+    return [dict(zip((*counts, *sums), row, strict=True)) for row in columns.tolist()]
 
 
 def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:

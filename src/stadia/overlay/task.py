@@ -458,7 +458,11 @@ def score_mean_depth(recipe: OverlayRecipe, labeled: LabeledComposites) -> dict[
     low, high = recipe.config.loss.min_depth, recipe.config.loss.max_depth
     depths = (training.composed(number).depth for number in numbers_trained)
     scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
-    depth = average_depths(scored, samples.height, samples.width).depth_m[None, None]
+    mean = average_depths(scored, samples.height, samples.width)
+    if mean is None:
+        found, fix = "no labels within the limits of the loss", "check loss.min_depth and loss.max_depth"
+        raise DataError("mean depth", found=found, expected="a depth somewhere", fix=fix)
+    depth = torch.from_numpy(mean)[None, None]
     score = score_maps(recipe, samples, ((number, depth, torch.full_like(depth, -1.0)) for number in numbers))
     metrics = {name: value for name, value in score["metrics"].items() if "mask" not in name}
     return _describe_baseline(score, f"the mean depth of {len(numbers_trained)} training images", metrics)

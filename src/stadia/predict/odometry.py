@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
@@ -103,7 +102,7 @@ class EstimatedPath:
     @property
     def length(self) -> float:
         """Return the length of the trajectory, in the unit of the depth."""
-        return path_length_m(torch.from_numpy(self.path.T_world_camera))
+        return path_length_m(self.path.T_world_camera)
 
     @property
     def left_out(self) -> int:

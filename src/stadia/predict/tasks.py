@@ -53,9 +53,10 @@ from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.point_clouds import write_cloud_sample
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocol_search import PublishedFigure, parse_published
-from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
+from stadia.evaluation.recording_scores import RecordingScores, write_score
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import describe_receipt, summarize_verdict
+from stadia.predict.evaluate_recordings import evaluate_recordings, has_ground_truth
 from stadia.predict.inputs import choose_recording_camera, describe_recording_camera, make_recording_input
 from stadia.predict.options import network_size_notes
 from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, measure_scale

@@ -23,7 +23,7 @@ from stadia.data.frame_preparation import frame_name
 from stadia.data.mask_files import ROAD, resize_labels
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable.view_synthesis import resize_camera
-from stadia.evaluation.depth_score import DepthScore, average_recordings, collect_scores
+from stadia.evaluation.depth_score import DepthScore, collect_scores
 from stadia.evaluation.image_score import ImageScore, score_image
 from stadia.evaluation.plots.charts import draw_depth_comparison
 from stadia.evaluation.predictions_folder import Predictions, Provenance
@@ -34,9 +34,11 @@ from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import safe_join
 from stadia.losses.metric_scale import erode_road_mask
+from stadia.predict.mean_depth import average_recordings
 from stadia.predict.tasks import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
+from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import CONFIGS, configure
 from stadia.training.recipes.base.build_recipe import load_predictor, load_recipe
@@ -75,7 +77,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     trained = train(config, out=out)
     test, predictor = open_recordings(worlds, split="test"), load_predictor(trained.folder, flip=True)
     aligned, network = (
-        Provenance.from_checkpoint(trained.folder, motion).model_copy(update={"flip": True})
+        Provenance.from_checkpoint(open_checkpoint(trained.folder), motion).model_copy(update={"flip": True})
         for motion in ("aligned", "network")
     )
     scores = score_recordings(predictor, test, trained, "test", aligned, console)
@@ -227,7 +229,12 @@ def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
 
 def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
     score_recordings(
-        load_predictor(trained.folder), test, trained, "test", Provenance.from_checkpoint(trained.folder), console
+        load_predictor(trained.folder),
+        test,
+        trained,
+        "test",
+        Provenance.from_checkpoint(open_checkpoint(trained.folder)),
+        console,
     )
     return score_predictions(trained.folder / "predictions" / "test", test)
 
@@ -317,7 +324,7 @@ def _write_comparison(
         ("test-without-metres", of_plain.as_metres, plain),
     ):
         RecordingScores(score, {}).write(
-            scores, name, {"checkpoint": Provenance.from_checkpoint(run.folder).checkpoint}
+            scores, name, {"checkpoint": Provenance.from_checkpoint(open_checkpoint(run.folder)).checkpoint}
         )
     names = (
         "image",

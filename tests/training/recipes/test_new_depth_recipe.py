@@ -16,13 +16,13 @@ from stadia.core.config import resolve_config
 from stadia.core.types import Batch, DepthScale
 from stadia.data.config import DataConfig
 from stadia.differentiable.view_synthesis import intrinsics
-from stadia.evaluation.image_score import compute_depth_scores
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.training import recipes
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base import build_recipe
 from stadia.training.recipes.base.config import RecipeConfig
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
+from stadia.training.recipes.base.validation_scores import compute_depth_scores
 from stadia.training.recipes.base.video_data import VideoData, open_video
 
 

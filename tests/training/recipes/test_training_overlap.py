@@ -15,9 +15,9 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.data.open_dataset import open_recordings
 from stadia.data.splits import frame_indices
-from stadia.evaluation.depth_score import average_recordings
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.predict.mean_depth import average_recordings
 from stadia.predict.tasks import score_recordings
 from stadia.predict.verdict import choose_window
 from stadia.training.loop.run_folder import Run
@@ -54,7 +54,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
     depth = cv2.imread(str(kept / "depth.png"), cv2.IMREAD_UNCHANGED) * about["depth_per_count"]
     near = depth > 0
     assert near.mean() > 0.5
-    assert np.allclose(depth[near], predictor.depth_m.numpy()[near], rtol=1e-3)
+    assert np.allclose(depth[near], predictor.depth_m[near], rtol=1e-3)
     seen = cv2.imread(str(kept / "image.png"))[..., ::-1].astype(float)
     assert np.abs(seen - cv2.resize(known[0].image(2), (160, 48), interpolation=cv2.INTER_AREA)).mean() < 8
 

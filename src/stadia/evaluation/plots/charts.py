@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from stadia.core.errors import format_plot_text
 from stadia.core.plot_style import use_default_style
@@ -236,17 +234,17 @@ def measure_error_map(
 
     true_m: (H, W) true depth in metres.
     """
-    true = torch.from_numpy(np.asarray(true_m, np.float64))
+    true = np.asarray(true_m, np.float64)
     predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
-    values = torch.from_numpy(np.asarray(predicted, np.float64))
-    window, errors = crop_window(predictions.crop, *true.shape), torch.full_like(true, torch.nan)
+    values = np.asarray(predicted, np.float64)
+    window, errors = crop_window(predictions.crop, *true.shape), np.full(true.shape, np.nan)
     mask = window.cut(protocol.mask(true))
     scored = window.cut(true)[mask][None]
     found = sample_prediction(name, values, mask, predictions.depth_scale)
     alignment = protocol.alignment(predictions.depth_scale)
     depth, _ = align_to_truth(found, scored, predictions.depth_scale, alignment, protocol.clamp_m)
-    window.cut(errors)[mask] = ((depth - scored).abs() / scored)[0]
-    return errors.numpy()
+    window.cut(errors)[mask] = (np.abs(depth - scored) / scored)[0]
+    return errors
 
 
 TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale; bright is near
@@ -371,7 +369,9 @@ MIN_SLOPE = 0.1
 
 
 @use_default_style()
-def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> NDArray[np.uint8]:
+def draw_motions(
+    predicted: NDArray[np.float64], true: NDArray[np.float64], depth_scale: DepthScale
+) -> NDArray[np.uint8]:
     """Plot predicted over true motion of each axis, with the line of equality, as RGB (H, W, 3).
 
     predicted, true: (N, 6) motions from `MotionPairs`.
@@ -383,7 +383,7 @@ def draw_motions(predicted: Tensor, true: Tensor, depth_scale: DepthScale) -> ND
     fits = fit_motion_axes(predicted, true)
     shown = np.unique(np.linspace(0, len(true) - 1, min(len(true), MAX_MOTIONS_DRAWN)).astype(int))
     for i, (axis, axes) in enumerate(zip(AXES, figure.subplots(2, 3).flat, strict=True)):
-        x, y = true[shown, i].numpy(), predicted[shown, i].numpy()
+        x, y = true[shown, i], predicted[shown, i]
         axes.plot(x, y, ".", color="#0072b2", markersize=4, alpha=0.6)
         low, high = min(x.min(), y.min()), max(x.max(), y.max())
         margin = 0.05 * (high - low) or 1e-3

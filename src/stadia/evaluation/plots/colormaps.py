@@ -20,7 +20,7 @@ def to_uint8(image: ArrayLike) -> NDArray[np.uint8]:
     """Convert an image (3, H, W) in [0, 1] to (H, W, 3) uint8.
 
     Examples:
-        >>> to_uint8(torch.ones(3, 1, 2)).tolist()
+        >>> to_uint8(np.ones((3, 1, 2))).tolist()
         [[[255, 255, 255], [255, 255, 255]]]
     """
     scaled = np.clip(np.asarray(image, np.float32), 0, 1) * 255 + 0.5

@@ -19,12 +19,6 @@ from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Predictio
 from stadia.data.config import POSES_OF_MAP
 from stadia.data.video.map_geometry import MEDIAN_DEPTH
 from stadia.differentiable.view_synthesis import depth_from_inverse, resize_camera, resize_map, synthesize_views
-from stadia.evaluation.image_score import (
-    MotionPairs,
-    compute_depth_scores,
-    compute_motion_scores,
-    compute_uncertainty_scores,
-)
 from stadia.evaluation.plots.charts import draw_motions
 from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
@@ -46,6 +40,12 @@ from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.build_recipe import describe_network, load_predictor, open_network_checkpoint
 from stadia.training.recipes.base.config import SelfSupervisedConfig, TeacherConfig
 from stadia.training.recipes.base.depth_recipe import VideoTargetsT
+from stadia.training.recipes.base.validation_scores import (
+    MotionPairs,
+    compute_depth_scores,
+    compute_motion_scores,
+    compute_uncertainty_scores,
+)
 from stadia.training.recipes.base.video_data import VideoData
 
 
@@ -124,7 +124,7 @@ class ViewSynthesis:
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         self.start_validation(DepthScale.UP_TO_SCALE)
         # predicted and true motions of the last validation, of all processes
-        self.epoch_motions = torch.empty(0, 6), torch.empty(0, 6)
+        self.epoch_motions = np.empty((0, 6)), np.empty((0, 6))
 
     def __call__(
         self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, step: int, *, road: Tensor | None = None

@@ -18,7 +18,6 @@ from torch import Tensor
 from stadia.core import seeds
 from stadia.core.types import Batch, DepthScale, Inputs, Prediction, RoadTargets
 from stadia.differentiable.view_synthesis import depth_from_inverse
-from stadia.evaluation.image_score import compute_depth_scores
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
@@ -34,7 +33,6 @@ from stadia.losses.metric_scale import (
     erode_road_mask,
 )
 from stadia.losses.reprojection import find_masked_pixels
-from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.networks.depth.depth_network import find_depth_range
 from stadia.training.loop.run_folder import Run
 from stadia.training.loss_checks.loss_case import LossCase, make_camera_height_case
@@ -51,6 +49,7 @@ from stadia.training.recipes.base.self_supervised import (
     make_networks,
     set_network,
 )
+from stadia.training.recipes.base.validation_scores import compute_depth_scores
 from stadia.training.recipes.base.video_data import resolve_initial_depth
 from stadia.training.recipes.metric.camera_heights import (
     CameraHeights,
@@ -60,6 +59,7 @@ from stadia.training.recipes.metric.camera_heights import (
 )
 from stadia.training.recipes.metric.config import MetricConfig
 from stadia.training.recipes.metric.data import RoadVideo, name_drive_parts, open_road_video
+from stadia.training.recipes.metric.depth_signs import object_extent, rows_out_of_order, share_at_max_depth
 
 MIN_SCHEDULE_EPOCHS = 4
 """The first height is estimated in the third epoch."""

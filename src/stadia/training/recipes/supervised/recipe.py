@@ -18,7 +18,6 @@ from torch import Tensor
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Batch, DepthScale
 from stadia.differentiable.view_synthesis import inverse_from_depth
-from stadia.evaluation.image_score import compute_depth_scores
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
 from stadia.io.run_facts import RecipeFacts
@@ -36,6 +35,7 @@ from stadia.networks.depth.dpt_weights import LoadReport
 from stadia.training.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import TeacherTerm, check_teacher
+from stadia.training.recipes.base.validation_scores import compute_depth_scores
 from stadia.training.recipes.base.video_data import VideoData, open_data_sets
 from stadia.training.recipes.supervised.config import SupervisedConfig
 
