@@ -54,8 +54,8 @@ from stadia.losses.loss_report import LossReport
 from stadia.training import recipes
 from stadia.training.loading.loader import Loader
 from stadia.training.loading.samples import VideoSamples
+from stadia.training.loop.phase_clock import synchronize
 from stadia.training.loop.recipe import build_optimizer, compile_recipe
-from stadia.training.loop.training_state import synchronize
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,8 +25,8 @@ import stadia.core.torchvision_operators  # noqa: F401
 from stadia.networks.config import DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training.loop.batches import TrainingPlan
+from stadia.training.loop.phase_clock import PhaseClock
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.training_state import PhaseClock
 from stadia.training.monitors.training_monitor import TrainingMonitor
 
 MAX_SHARE, MAX_CLOCK_SHARE = 0.02, 0.01

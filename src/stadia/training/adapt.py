@@ -41,7 +41,7 @@ from stadia.sfm.map_video import map_video
 from stadia.training import recipes
 from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.training_state import CommandEnd
+from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.training.time_budget import open_checked_data, shorten_warmup

@@ -24,7 +24,7 @@ from stadia.training.loop.batches import batch_sizes
 from stadia.training.loop.config import CHECK_SECONDS, TrainingConfig
 from stadia.training.loop.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.loop.processes import check_devices, resolve_auto
-from stadia.training.loop.training_state import CommandEnd
+from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.recipes import RECIPES, configure
 from stadia.training.recipes.base.build_recipe import TrainingData, check_init_weights
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training

@@ -48,7 +48,7 @@ from stadia.training.loop.processes import (
 )
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run, is_main_process
-from stadia.training.loop.training_state import CommandEnd
+from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.loss_checks.loss_check_runner import check_losses, check_training_start, collect_findings, stop_at
 from stadia.training.loss_checks.training_start import TrainingStart
 from stadia.training.monitors.training_monitor import TrainingMonitor, read_kept_findings

@@ -28,7 +28,7 @@ from stadia.training.loop.loop import Callback, TrainingLoop
 from stadia.training.loop.processes import check_devices
 from stadia.training.loop.recipe import LearningRate
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.training_state import CommandEnd, TimeLimit
+from stadia.training.loop.time_limit import CommandEnd, TimeLimit
 
 
 def rows(run: Run) -> list[dict[str, str]]:

@@ -17,8 +17,8 @@ from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
+from stadia.training.loop.phase_clock import Stopwatch
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.training_state import Stopwatch
 
 # -- the stopwatch
 # ------------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ class Gpu:
 
         monkeypatch.setattr(torch.cuda, "Event", Event)
         monkeypatch.setattr(
-            "stadia.training.loop.training_state.synchronize",
+            "stadia.training.loop.phase_clock.synchronize",
             lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s)),
         )
 

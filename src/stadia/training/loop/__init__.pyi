@@ -29,6 +29,8 @@ from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
+from .phase_clock import PhaseClock as PhaseClock
+from .phase_clock import Stopwatch as Stopwatch
 from .processes import check_precision as check_precision
 from .recipe import AnyRecipe as AnyRecipe
 from .recipe import HasOptimizer as HasOptimizer
@@ -36,8 +38,6 @@ from .recipe import Recipe as Recipe
 from .recipe import UpdateRatio as UpdateRatio
 from .run_folder import Run as Run
 from .run_folder import is_main_process as is_main_process
-from .training_state import PhaseClock as PhaseClock
-from .training_state import Stopwatch as Stopwatch
 
 OPTIMIZERS: stadia.core.registry.Registry
 SCHEDULES: stadia.core.registry.Registry

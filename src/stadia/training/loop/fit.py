@@ -32,10 +32,11 @@ from stadia.training.loop.checkpoint import (
 )
 from stadia.training.loop.config import MAX_STEPS, TrainingConfig
 from stadia.training.loop.loop import Callback, StopRequest, TrainingLoop
+from stadia.training.loop.phase_clock import PhaseClock, describe_times
 from stadia.training.loop.processes import launch_processes, make_fabric, quiet_lightning, resolve_auto, start_attempt
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
-from stadia.training.loop.training_state import CommandEnd, PhaseClock, describe_times
+from stadia.training.loop.time_limit import CommandEnd
 
 
 class Interrupted(KeyboardInterrupt):

@@ -17,9 +17,11 @@ from stadia.io.run_facts import RunFacts, TrainingTimes
 from stadia.training.loop.batches import BatchIterable, BatchStream, ValidationScores
 from stadia.training.loop.checkpoint import name_kept_checkpoint
 from stadia.training.loop.config import TrainingConfig
+from stadia.training.loop.phase_clock import PhaseClock
 from stadia.training.loop.recipe import AnyRecipe, BatchLoss, explain_gradient, explain_loss
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.training_state import BestScore, CommandEnd, PhaseClock, TrainingState, evaluation_mode
+from stadia.training.loop.time_limit import CommandEnd
+from stadia.training.loop.training_state import BestScore, TrainingState, evaluation_mode
 
 
 class TrainingLoop(TrainingState):
