@@ -30,7 +30,7 @@ from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import recipes
 from stadia.training.recipes import RECIPES
-from stadia.training.workflow import run_loss_checks
+from stadia.training.start_checks import run_loss_checks
 
 MAX_SECONDS = 20.0
 

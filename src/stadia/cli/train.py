@@ -256,7 +256,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     echo(f"dry run: {steps}'{config.recipe}' would train with this configuration in {out}", err=True)
     if measured is not None and measured.not_checked:
         from stadia.training.loop.config import CHECK_SECONDS
-        from stadia.training.workflow import describe_longer_checks  # imported by the dry run already
+        from stadia.training.start_checks import describe_longer_checks
 
         seconds = config.training.check_seconds or CHECK_SECONDS
         unchecked = f"Not checked within {seconds:g} s: {', '.join(measured.not_checked)}"

@@ -28,8 +28,9 @@ from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.recipes import RECIPES, configure
 from stadia.training.recipes.base.build_recipe import TrainingData, check_init_weights
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
+from stadia.training.stages import check_stages, list_stages
 from stadia.training.step_measurement import PROBE_STEPS, DryRunResult, measure_steps
-from stadia.training.workflow import check_stages, list_stages, open_data
+from stadia.training.training_data import open_data
 
 PLANNED_STEPS = 1.5
 """More steps are planned than fit: the clock ends the training, and steps may get faster."""

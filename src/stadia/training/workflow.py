@@ -3,41 +3,23 @@
 import contextlib
 import functools
 import logging
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 
-from stadia.core import seeds
-from stadia.core.errors import ConfigError, DataError, RunError, StadiaError
-from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.signals import discard_if_interrupted
 from stadia.core.terminal import StopSignals, Terminal, announce_step
-from stadia.core.types import Batch
-from stadia.data.config import DataConfig
-from stadia.data.video.input_camera import choose_input_camera, is_own_video
-from stadia.data.video.video_camera import read_image_size, read_user_intrinsics
-from stadia.io.input_files import expand_home
-from stadia.judge.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_not_checked
-from stadia.judge.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
+from stadia.judge.finding import Finding, OnStop, write_findings
 from stadia.predict.tasks import score_validation
 from stadia.training.keep import keep_better_start
-from stadia.training.loop.batches import StagedBatches, TrainingPlan, scale_batch_size, select_device
+from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.config import CHECK_SECONDS, MAX_CHECK_SECONDS, StageConfig, TrainingConfig
-from stadia.training.loop.fit import (
-    FEW_STEPS,
-    name_resume_call,
-    open_last_checkpoint,
-    open_training,
-    record_stop,
-    run_training,
-)
+from stadia.training.loop.config import CHECK_SECONDS
+from stadia.training.loop.fit import FEW_STEPS, open_last_checkpoint, open_training, record_stop, run_training
 from stadia.training.loop.processes import (
     check_devices,
     find_run_of_job,
@@ -49,10 +31,8 @@ from stadia.training.loop.processes import (
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run, is_main_process
 from stadia.training.loop.time_limit import CommandEnd
-from stadia.training.loss_checks.loss_check_runner import check_losses, check_training_start, collect_findings, stop_at
-from stadia.training.loss_checks.training_start import TrainingStart
 from stadia.training.monitors.training_monitor import TrainingMonitor, read_kept_findings
-from stadia.training.recipes import RECIPES
+from stadia.training.own_class import check_class, check_own_class, choose_class, name_own_class
 from stadia.training.recipes.base.build_recipe import (
     TrainingData,
     check_init_weights,
@@ -61,400 +41,24 @@ from stadia.training.recipes.base.build_recipe import (
     load_recipe,
     record_failure,
 )
-from stadia.training.recipes.base.config import (
-    DATA_PATH_KEYS,
-    RecipeConfig,
-    make_paths_absolute,
-    replace_training,
-    without_pretrained,
+from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
+from stadia.training.stages import check_stages, list_stages
+from stadia.training.start_checks import (
+    LOSS_CHECKS,
+    check_run_losses,
+    list_out_of_time,
+    replace_data_findings,
+    report_findings,
+    run_loss_checks,
 )
 from stadia.training.step_measurement import DryRunResult, measure_steps
-
-LOSS_CHECKS = "loss checks"
-
-MAX_LISTED = 3
-
-
-def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyRecipe]:
-    """Return the class that trains a configuration: the user's `own` one, or the recipe's. Raises ConfigError."""
-    base: type[AnyRecipe] = RECIPES.load(config.recipe)
-    given: object = base if own is None else own
-    if isinstance(given, type) and issubclass(given, base) and given.recipe == config.recipe:
-        return given
-    name = given.__name__ if isinstance(given, type) else f"an object of {type(given).__name__}"
-    of = getattr(given, "recipe", None)
-    found = f"{name}, a class of '{of}'" if of else f"{name}, which derives from no recipe"
-    fix = f"pass a class that derives from {base.__name__}, and keep its name '{config.recipe}' in `recipe`"
-    raise ConfigError("recipe_class", found=found, expected=f"a class of '{config.recipe}'", fix=fix)
-
-
-def name_own_class(recipe_class: type[AnyRecipe]) -> str | None:
-    """Return the name of a user's class; None for a recipe's."""
-    return None if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
-
-
-def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
-    """Raise RunError if another class trained a run that is to be resumed."""
-    before, now = stopped.facts.recipe_class, name_own_class(recipe_class)
-    if before != now:
-        known = f"the recipe '{recipe_class.recipe}' itself"
-        fix = "leave recipe_class out"
-        if before:
-            fix = f"resume it from Python, with its configuration: {name_resume_call(stopped.folder, before)}"
-        raise RunError(stopped.folder, found=now or known, expected=f"{before or known}, which trained it", fix=fix)
-
-
-def check_own_weights(recipe: AnyRecipe) -> None:
-    """Raise ConfigError if a user's class has other weights than its recipe: no command could load them."""
-    if not name_own_class(type(recipe)):
-        return
-    with seeds.preserve_generators():
-        base: AnyRecipe = RECIPES.load(recipe.recipe)(without_pretrained(recipe.config))
-    own = {name: tensor.shape for name, tensor in recipe.state_dict().items()}
-    known = {name: tensor.shape for name, tensor in base.state_dict().items()}
-    differing = sorted(name for name in own.keys() | known.keys() if own.get(name) != known.get(name))
-    if differing:
-        listed = ", ".join(differing[:MAX_LISTED]) + " ..." * (len(differing) > MAX_LISTED)
-        raise ConfigError(
-            "recipe_class",
-            found=f"{type(recipe).__name__} with other weights: {listed}",
-            expected=f"the weights of '{recipe.recipe}', which `stadia predict` loads",
-            fix=(
-                "put them into a depth network of your own (model.network=module:Class),"
-                " or add a recipe (docs/how-to/add-a-recipe.md)"
-            ),
-        )
-
-
-def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
-    """Return a note if a user's class changes `training_step` but not `loss_cases`."""
-    base: type[AnyRecipe] = RECIPES.load(recipe_class.recipe)
-    if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
-        return []
-    name = recipe_class.__name__
-    reason = f"{name} changes training_step but not loss_cases, so its part of the loss is not checked"
-    note = make_not_checked(LOSS_CHECKS, reason, case="own_training_step")
-    return [replace(note, stage=Stage.BEFORE_TRAINING)]  # a resume replaces the findings of the data
-
-
-CHECKED_LOSSES = "loss checks of the training"
-
-RESERVED_SECONDS = 2.0
-"""One law of a loss, or a step, cannot be interrupted, and takes up to this time."""
-
-LOSS_LAW_SHARE = 0.5
-"""The laws of the losses get this share of the time, so that slow machines check the first step too."""
-
-
-def replace_data_findings(run: Run, findings: list[Finding]) -> None:
-    """Replace the findings of the data in a resumed run."""
-    if run.writes:
-        write_findings(run.folder / "findings.jsonl", [*findings, *read_kept_findings(run.folder)])
-
-
-def report_findings(
-    findings: list[Finding], console: Console, on_stop: OnStop, checked: str = "checks of the data"
-) -> list[Finding]:
-    """Print findings above severity note, and notes of unchecked data.
-
-    Raises RunError on severity stop if `on_stop` is HALT.
-    """
-    for finding in findings:
-        if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
-            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
-            console.print(line, markup=False, soft_wrap=True)
-            SHOWN_PROGRESS.finding = f"{finding.severity} {finding.code}"
-    stops = [finding for finding in findings if finding.severity is Severity.STOP]
-    if stops and on_stop is OnStop.HALT:
-        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
-        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
-        fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
-        raise RunError(checked, found=found, expected="no finding of severity stop", fix=fix)
-    return findings
-
-
-def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
-    """Raise ConfigError for a user's class whose weights no command can load, and print parts that the checks miss."""
-    check_own_weights(recipe)
-    notes = note_unchecked_loss(type(recipe))
-    if run is not None:
-        for note in notes:
-            append_finding(run.folder / "findings.jsonl", note)
-    print_unchecked(notes, console)
-
-
-def check_run_losses(
-    recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
-) -> None:
-    """Run the loss checks and add their findings to the run. Raises RunError on severity stop."""
-    findings = run_loss_checks(recipe, config, data, console)
-    for finding in findings:
-        append_finding(run.folder / "findings.jsonl", finding)
-    report_findings(findings, console, on_stop, checked=CHECKED_LOSSES)
-
-
-def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
-    """Return the findings of the loss checks of a new recipe, which stays unchanged."""
-    with announce_step(console, "checking the losses"):
-        findings = _find_loss_findings(recipe, config, data)
-        count = sum(finding.code != NOT_CHECKED for finding in findings)
-        where = " in what was checked" if count < len(findings) else ""
-        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
-        print_unchecked(findings, console)
-    return findings
-
-
-def print_unchecked(findings: list[Finding], console: Console) -> None:
-    """Print a line for each reason why something was not checked."""
-    unchecked: dict[tuple[str, str], list[str]] = {}
-    for finding in findings:
-        if finding.code == NOT_CHECKED:
-            fix = "" if finding.fix == CATALOG[NOT_CHECKED].fix else f"; {finding.fix}"
-            unchecked.setdefault((finding.evidence["reason"], fix), []).append(finding.evidence["check"])
-    for (reason, fix), checks in unchecked.items():
-        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def list_out_of_time(findings: list[Finding]) -> tuple[str, ...]:
-    """Return the names of the checks that the time limit left out."""
-    return tuple(
-        dict.fromkeys(finding.evidence["check"] for finding in findings if finding.evidence.get("is_out_of_time"))
-    )
-
-
-def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
-    started = time.monotonic()
-    until = started + config.training.check_seconds - RESERVED_SECONDS
-    training = config.training
-    if training.threads is not None:
-        torch.set_num_threads(training.threads)
-    with seeds.preserve_generators():
-        data.train.set_position(0, 0)
-        batch = next(iter(data.train))
-        device = select_device(training.accelerator)
-        camera = getattr(batch.inputs, "camera", None)
-        limits_m = None if camera is None else recipe.depth_range_m(camera)
-        start = TrainingStart.prepare(recipe, batch, device, precision=training.precision, depth_range_m=limits_m)
-        start.recipe.plan = TrainingPlan.from_loader(data.train, training)
-        laws_until = started + LOSS_LAW_SHARE * (until - started)
-        findings = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
-        findings += check_training_start(start, until - time.monotonic())
-    return [_explain_time_limit(finding, training.check_seconds) for finding in findings]
-
-
-def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
-    if finding.code != NOT_CHECKED:
-        return finding
-    finding = replace(finding, stage=Stage.BEFORE_TRAINING)
-    if not finding.evidence.get("is_out_of_time"):
-        return finding
-    values = {"seconds": f"{seconds:g}", "fix": describe_longer_checks(seconds)}
-    late = describe_case(NOT_CHECKED, "out_of_time", values)
-    return replace(finding, expected="all checks within the time limit", cause=late.cause, fix=late.fix)
-
-
-def describe_longer_checks(seconds: float) -> str:
-    """Return how to give checks longer than `training.check_seconds` more time."""
-    fix = "run nothing else during the checks"
-    if seconds >= MAX_CHECK_SECONDS:
-        return fix
-    longer = min(3 * seconds, MAX_CHECK_SECONDS)
-    return f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
-
-
-def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
-    with stop_at(until):  # a recipe may run its networks
-        losses = start.recipe.loss_cases(batch)
-    return check_losses(losses, until)
-
-
-def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
-    """Print the data's paths, and prepare the recipe's data; with stages, the data of each stage combined.
-
-    Validation and checks use the last stage's size. The returned configuration has every "auto" resolved.
-    """
-    config = choose_cameras(config, console)
-    with announce_step(console, f"reading {name_data(config)}"):
-        if not config.training.stages:
-            return recipe.prepare(config, console)
-        last = len(config.training.stages) - 1
-        resolved, data = recipe.prepare(stage_config(config, last), console)
-        config = replace_training(config, stages=choose_batch_sizes(config.training, len(data.train.samples)))
-        quiet = Terminal(quiet=True)
-        loaders = [recipe.prepare(stage_config(config, number), quiet)[1].train for number in range(last)]
-        staged = StagedBatches([*loaders, data.train], config.training)
-        resolved = resolved.model_copy(update={"training": config.training})
-        return resolved, replace(data, train=staged)
-
-
-def choose_cameras(config: RecipeConfig, console: Console) -> RecipeConfig:
-    """Return the configuration with the cameras of your own videos, as `predict` chooses them.
-
-    Prints an assumed camera with the warning of `predict`.
-    """
-    data: Any = getattr(config, "data", None)
-    if not isinstance(data, DataConfig):
-        return config
-
-    def choose(data_set: Any) -> Any:
-        path = expand_home(data_set.path)
-        try:
-            if not path.exists() or not is_own_video(path, data_set.format):
-                return data_set
-            camera = choose_input_camera(data_set.camera, path)
-            known = read_user_intrinsics(camera.config, path, *read_image_size(path))
-        except StadiaError:  # reported when the video is opened
-            return data_set
-        for line in camera.lines(known) if camera.is_assumed else ():
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return data_set.model_copy(update={"camera": camera.config})
-
-    others = {name: choose(data_set) for name, data_set in data.extra_datasets.items()}
-    return config.model_copy(update={"data": choose(data).model_copy(update={"extra_datasets": others})})
-
-
-def name_data(config: RecipeConfig) -> str:
-    """Return the paths of the data."""
-    data = config.model_dump().get("data", {})
-    paths = [data_set.get("path") for data_set in (data, *data.get("extra_datasets", {}).values())]
-    return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
-
-
-# -- progressive resizing: the stages of a training
-
-MIN_STAGE_STEPS = 100
-"""A stage has at least this many steps, if its share of the samples allows it."""
-
-SIZE_KEYS = frozenset({"height", "width"})
-
-
-def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise ConfigError if the recipe cannot train in these stages, before data are opened."""
-    stages = config.training.stages
-    if not stages:
-        return
-    data: Any = getattr(config, "data", None)
-    if not recipe.supports_stages or not type(data).model_fields.keys() >= SIZE_KEYS:
-        found, expected = f"stages for '{recipe.recipe}'", "a recipe that trains at any size"
-        raise ConfigError("training.stages", found=found, expected=expected, fix="leave them out")
-    if getattr(data, "extra_datasets", None):
-        fix = "leave data.extra_datasets or the stages out"
-        raise ConfigError("training.stages", found="several datasets", expected="one", fix=fix)
-    if config.schedule.milestones_in == "epochs":
-        found, fix = "schedule.milestones_in=epochs, which differ in length", "set milestones_in=fractions"
-        raise ConfigError("training.stages", found=found, expected="milestones as fractions of the run", fix=fix)
-    if (stages[-1].height, stages[-1].width) != (data.height, data.width):
-        key, found = f"training.stages[{len(stages) - 1}]", f"{stages[-1].width}x{stages[-1].height}"
-        expected = f"{data.width}x{data.height} (data.width, data.height), which validation and prediction have"
-        raise ConfigError(key, found=found, expected=expected, fix="end with a stage of that size")
-    for number in range(len(stages)):
-        stage_config(config, number)
-
-
-def stage_config(config: RecipeConfig, number: int) -> RecipeConfig:
-    """Return the configuration of one stage. Raises ConfigError for an unsupported size."""
-    stage, values = config.training.stages[number], config.model_dump(mode="json")
-    batch_size = config.training.batch_size if stage.batch_size == "auto" else stage.batch_size
-    values["data"] |= {"height": stage.height, "width": stage.width}
-    values["training"] |= {"batch_size": batch_size, "stages": []}
-    try:
-        return type(config).model_validate(values)
-    except ValidationError as error:
-        mistakes = "; ".join(str(mistake["msg"]).removeprefix("Value error, ") for mistake in error.errors())
-        raise ConfigError(
-            f"training.stages[{number}]",
-            found=f"{stage.width}x{stage.height} ({mistakes})",
-            expected=f"a size that '{config.recipe}' can have",
-            fix="change this stage's height and width",
-        ) from error
-
-
-def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeConfig, TrainingData]]:
-    """Return the configuration and the data of each stage; without stages, of the whole training."""
-    if not isinstance(data.train, StagedBatches):
-        return [(config, data)]
-    return [
-        (stage_config(config, number), replace(data, train=loader))  # type: ignore[type-var]
-        for number, loader in enumerate(data.train.loaders)
-    ]
-
-
-def choose_batch_sizes(training: TrainingConfig, samples: int) -> tuple[StageConfig, ...]:
-    """Return the stages with a number for each batch size "auto": as many pixels as in a batch of the last stage.
-
-    A stage has at least MIN_STAGE_STEPS steps if `training.batch_size` allows them.
-
-    samples: the training data.
-    """
-    last = training.stages[-1]
-    step_samples = training.batch_size * training.grad_accumulation_steps
-    lengths = [] if training.max_epochs is None else [training.max_epochs * samples]
-    if training.max_steps is not None:
-        lengths.append(training.max_steps * step_samples)
-    stages = []
-    for stage in training.stages[:-1]:
-        size = stage.batch_size
-        if size == "auto":
-            stage_samples = int(stage.share * min(lengths))
-            most = stage_samples // (training.grad_accumulation_steps * MIN_STAGE_STEPS)
-            equal_pixels = scale_batch_size(stage, last, training.batch_size)
-            size = min(equal_pixels, samples, max(most, training.batch_size))
-        stages.append(stage.model_copy(update={"batch_size": size}))
-    return (*stages, last.model_copy(update={"batch_size": training.batch_size}))
-
-
-# -- a resumed run: its data may have been moved
-
-
-def open_resumed_data(
-    recipe_class: type[AnyRecipe], config: RecipeConfig, console: Console
-) -> tuple[RecipeConfig, TrainingData]:
-    """Open the data of a run. Raises DataError, whose fix names the key of data that were moved."""
-    try:
-        return open_data(recipe_class, config, console)
-    except DataError as error:
-        places = list_data_locations(config).items()
-        missing = (key for key, value in places if _is_missing(key, value) and str(value) in error.where)
-        if (key := next(missing, None)) is None:
-            raise
-        moved = f"if the data were moved, pass {key}=NEW"
-        fix = f"{error.fix}; or {moved}" if error.fix else moved
-        raise DataError(error.where, found=error.found, expected=error.expected, fix=fix) from error
-
-
-def list_movable_keys(config: RecipeConfig, run: Run) -> list[str]:
-    """Return the keys that a resumed run may change: data paths, caches, detected formats."""
-    detected = [key for key, value in _find_values(run.config, {"format"}) if value == "auto"]
-    return [*list_data_locations(config), *detected]
-
-
-def list_data_locations(config: RecipeConfig) -> dict[str, Any]:
-    """Return the absolute data paths and caches of a configuration by key."""
-    values = make_paths_absolute(config).model_dump(mode="json")
-    return dict(_find_values(values, {*DATA_PATH_KEYS, "cache"}))
-
-
-def list_data_formats(config: RecipeConfig) -> dict[str, Any]:
-    """Return the formats of data by key."""
-    return dict(_find_values(config.model_dump(mode="json"), {"format"}))
-
-
-def _is_missing(key: str, value: object) -> bool:
-    return not key.endswith(".cache") and isinstance(value, str) and bool(value) and not Path(value).exists()
-
-
-def _find_values(config: Mapping[str, Any], names: Collection[str]) -> Iterator[tuple[str, Any]]:
-    yield from _find_in_group("data", config.get("data", {}), names)
-
-
-def _find_in_group(group: str, values: Mapping[str, Any], names: Collection[str]) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if name in names and (name == "cache" or not isinstance(value, Mapping)):  # Only a cache may be a group.
-            yield f"{group}.{name}", value
-        elif isinstance(value, Mapping):
-            yield from _find_in_group(f"{group}.{name}", value, names)
-
+from stadia.training.training_data import (
+    list_data_formats,
+    list_data_locations,
+    list_movable_keys,
+    open_data,
+    open_resumed_data,
+)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -577,9 +181,6 @@ def dry_run(
     )
 
 
-# -- prepare: refuse all mistakes before there is a run
-
-
 @dataclass(frozen=True)
 class PreparedTraining:
     """A training that is ready to start: its data are open and checked.
@@ -635,9 +236,6 @@ def prepare(
     return PreparedTraining(recipe_class, config, data, findings, is_resumed=stopped is not None)
 
 
-# -- build: the networks, and the checks of their losses
-
-
 def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_stop: OnStop) -> AnyRecipe:
     """Return the recipe at its start, with its losses checked in a new run. Ctrl-C removes a new run."""
     recipe_class, config, data = prepared.recipe_class, prepared.config, prepared.data
@@ -664,9 +262,6 @@ def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
     run.set_values({**list_data_locations(config), **list_data_formats(config)})
     run.update_facts(lambda facts: replace(facts, data=data.facts))
     replace_data_findings(run, prepared.findings)
-
-
-# -- report: the scores of the best checkpoint
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from stadia.overlay.world.backgrounds import describe_background_depth, open_bac
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.video_data import describe_depth, measure_poses
 from stadia.training.recipes.selfsup.config import SelfsupConfig
-from stadia.training.workflow import list_movable_keys
+from stadia.training.training_data import list_movable_keys
 
 pytestmark = pytest.mark.slow
 

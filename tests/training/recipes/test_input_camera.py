@@ -25,7 +25,7 @@ from stadia.io.video_decoding import hash_source
 from stadia.predict.inputs import PredictionInput, add_training_options, open_inputs
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes import configure
-from stadia.training.workflow import choose_cameras
+from stadia.training.training_data import choose_cameras
 
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 

@@ -26,7 +26,7 @@ def start_method() -> Iterator[None]:
 def test_spawned_workers_train_as_those_in_this_process(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stadia.training.workflow.run_loss_checks", lambda *_: [])  # tested elsewhere
+    monkeypatch.setattr("stadia.training.start_checks.run_loss_checks", lambda *_: [])  # tested elsewhere
     weights = {}
     for workers in (0, 1):  # each imports torch anew, for training and for validation
         multiprocessing.set_start_method("spawn", force=True)

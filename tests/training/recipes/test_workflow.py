@@ -23,8 +23,8 @@ from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base import build_recipe, video_data
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.start_checks import replace_data_findings
 from stadia.training.time_budget import choose_steps
-from stadia.training.workflow import replace_data_findings
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
