@@ -26,8 +26,9 @@ from map import score_path
 
 from stadia.core.errors import StadiaError
 from stadia.data.config import CacheConfig
-from stadia.data.lens_distortion import RADTAN, DistortedCamera
+from stadia.data.lens_distortion import DistortedCamera
 from stadia.data.video.video_map import read_map
+from stadia.io.records.formats import RADTAN
 from stadia.sfm.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import make_course

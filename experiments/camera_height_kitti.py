@@ -23,12 +23,12 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, no_progress
-from stadia.data.formats.kitti import KittiCalibration
 from stadia.data.mask_files import attach_masks
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable.view_synthesis import backproject
 from stadia.geometry.ground.horizon import horizon_from_normal
 from stadia.geometry.ground.road_plane import fit_plane_ransac
+from stadia.io.records.kitti_calibration import KittiCalibration
 from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
 from stadia.scale.camera_height.road_objects import read_road_frames
 from stadia.scale.camera_height.run_camera_height import estimate_camera_height

@@ -8,7 +8,7 @@ import numpy as np
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.data.formats.calibration_files import read_calibration
+from stadia.io.records.calibration import read_calibration
 from stadia.sfm.map_files import write_colmap
 from stadia.sfm.sparse_map import LensCamera, SparseMap
 

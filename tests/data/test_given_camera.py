@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.data.formats.given_camera import read_given_camera
+from stadia.io.records.calibration import read_given_camera
 
 K = np.array([[700.0, 0, 640], [0, 710, 360], [0, 0, 1]])
 

@@ -12,8 +12,8 @@ from tests.data.rendered_world import HEIGHT, WIDTH
 
 from stadia.core.errors import DataError
 from stadia.data.open_dataset import open_recordings
-from stadia.data.video.video_camera import read_K
 from stadia.io import video_decoding
+from stadia.io.records.calibration import read_K
 from stadia.io.video_decoding import stream_video
 from stadia.objectpose.data.bop_models import read_ply
 

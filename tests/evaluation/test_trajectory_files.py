@@ -212,7 +212,8 @@ def test_a_path_of_stadia_is_scored_by_the_frames_that_its_record_names(
     words = ("evaluate", "--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--json")
     mistake(stadia(*words), "found 9 poses")
     frames = [f"{number:06d}" for number in kept]
-    for names in (["x"] * 9, ["3"] * 9, frames[:-1], "000001", [[]] * 9, None):
+    wrong: list[Any] = [["x"] * 9, ["3"] * 9, frames[:-1], "000001", [[]] * 9, None]
+    for names in wrong:
         (tmp_path / record).write_text(json.dumps({key: names, "has_frame_numbers": True}))
         mistake(stadia(*words), "found 9 poses")
     (tmp_path / record).write_text(json.dumps({key: frames, "has_frame_numbers": True}))

@@ -116,7 +116,7 @@ def _read_npz(path: Path) -> None:
 
 
 def _read_kitti_calibration(path: Path) -> None:
-    from stadia.data.formats.kitti import KittiCalibration
+    from stadia.io.records.kitti_calibration import KittiCalibration
 
     calibration = KittiCalibration(path)
     calibration.projection("P2")
@@ -200,13 +200,13 @@ def _read_scene(path: Path) -> None:
 
 
 def _read_intrinsics(path: Path) -> None:
-    from stadia.data.video.video_camera import read_K
+    from stadia.io.records.calibration import read_K
 
     read_K(path, 2)
 
 
 def _read_calibration(path: Path) -> None:
-    from stadia.data.formats.calibration_files import read_calibration
+    from stadia.io.records.calibration import read_calibration
 
     read_calibration(path)
 

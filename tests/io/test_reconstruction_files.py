@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from tests.io.test_records import CASES, EXPECTED, K, T
+from tests.io.reader_cases import CASES, EXPECTED, K, T
 
 from stadia.core.errors import DataError
 from stadia.io.records.colmap import ColmapCamera, convert_camera

@@ -14,21 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.io.reader_cases import CASES, EXPECTED, PATH, K, T
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.data.formats.calibration_files import read_calibration
 from stadia.geometry.conventions import write_poses
-from stadia.io.records.formats import JSON_FORMATS, NPZ_FORMATS, Format, TrajectoryFormat
+from stadia.io.records.calibration import read_calibration
+from stadia.io.records.camera_keys import read_cameras_by_keys
+from stadia.io.records.formats import CAMERA_FORMATS, JSON_FORMATS, NPZ_FORMATS, CameraFormat, Format, TrajectoryFormat
 from stadia.io.records.json_scenes import read_json_poses
 from stadia.io.records.read import FORMATS, read_reconstruction, read_trajectory, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 
-CASES = Path(__file__).parent / "cases"
-PATH = json.loads((CASES / "path.json").read_text())
-T = np.array(PATH["T_world_camera"])
-K = np.array(PATH["K"])
-EXPECTED = {file.parent.name: json.loads(file.read_text()) for file in sorted(CASES.glob("*/expected.json"))}
 RECONSTRUCTIONS = [name for name, expected in EXPECTED.items() if expected["read"] == "reconstruction"]
 
 
@@ -118,6 +115,7 @@ def test_what_is_read_is_written_again(case: str, tmp_path: Path) -> None:
     if any(first.names):
         assert [Path(name).stem for name in second.names] == [Path(name).stem for name in first.names]
     if first.times_s is not None:
+        assert second.times_s is not None
         np.testing.assert_allclose(second.times_s, first.times_s, atol=1e-6)
     with pytest.raises(StadiaError):
         write_reconstruction(first, out)
@@ -155,8 +153,28 @@ def test_each_row_of_json_formats(format: Format, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("format", "name"), [(format, name) for format in NPZ_FORMATS for name in format.keys])
 def test_each_name_of_poses_in_an_archive(format: Format, name: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **{name: write_poses(T, format.axes, format.direction)})
+    np.savez(tmp_path / "a.npz", **{name: write_poses(T, format.axes, format.direction)})  # type: ignore[arg-type]
     np.testing.assert_allclose(read_trajectory(tmp_path / "a.npz").T_world_camera, T, atol=1e-9)
+
+
+SCALES = {"pixels": (1, 1), "longer side": (640, 640), "sides": (640, 480)}
+SHIFTS = {"pixel": (0, 0), "one": (1, 1), "corner": (0.5, 0.5), "middle": (-319.5, -239.5)}
+
+
+@pytest.mark.parametrize("format", CAMERA_FORMATS, ids=lambda format: f"{format.program} {format.K[0]}")
+def test_each_row_of_camera_formats(format: CameraFormat, tmp_path: Path) -> None:
+    sensor = format.sensor_mm if isinstance(format.sensor_mm, float) else 1.0
+    known = (600.0, 600.0 if format.K[0] == format.K[1] else 610.0, 310.0, 250.0)
+    known = known if format.K[2] else (*known[:2], 319.5, 239.5)
+    written = [focal / scale * sensor for focal, scale in zip(known[:2], SCALES[format.unit], strict=True)]
+    centers = zip(known[2:], SHIFTS[format.center], SCALES[format.unit], strict=True)
+    written += [(center + shift) / scale for center, shift, scale in centers]
+    values: dict[str, Any] = {key: "a" if key == "img_name" else 0 for key in format.also}
+    values |= dict(zip(format.size, (640, 480), strict=True))
+    values |= {key: value for key, value in zip(format.K, written, strict=True) if key}
+    camera = read_cameras_by_keys(tmp_path / "a.json", {"camera": values})[0]
+    assert camera.size == (480, 640)
+    np.testing.assert_allclose(camera.K, make_K(known))
 
 
 # -- refusals: read, file, content, then parts of the error's fields
@@ -241,7 +259,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_wrong_arrays_are_refused(kind: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **ARRAYS[kind])
+    np.savez(tmp_path / "a.npz", **ARRAYS[kind])  # type: ignore[arg-type]
     with refuses(DataError, where="a.npz"):
         read_reconstruction(tmp_path / "a.npz")
 

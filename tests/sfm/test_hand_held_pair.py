@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import no_progress
-from stadia.data.lens_distortion import RADTAN, DistortedCamera
+from stadia.data.lens_distortion import DistortedCamera
 from stadia.data.open_dataset import open_recordings
+from stadia.io.records.formats import RADTAN
 from stadia.io.video_decoding import stream_selected
 from stadia.sfm import hand_held_pair as hand_held
 from stadia.sfm.hand_held_pair import Turns

@@ -13,7 +13,6 @@ from .config import SplitConfig as SplitConfig
 from .config import check_network_pixels as check_network_pixels
 from .config import find_cache_folder as find_cache_folder
 from .config import refuse_idle_options as refuse_idle_options
-from .formats.kitti import KittiCalibration as KittiCalibration
 from .formats.stadia_folder import FolderRecording as FolderRecording
 from .formats.stadia_folder import StadiaFolder as StadiaFolder
 from .frame_store import FrameStore as FrameStore

@@ -10,10 +10,8 @@ import numpy as np
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data.config import CameraConfig
-from stadia.data.formats.calibration_files import read_calibration
-from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.formats.photo_lens import describe_crop, full_frame_width_mm, read_lens
-from stadia.data.lens_distortion import RADTAN, DistortedCamera, fit_camera, make_undistortion, order_frames, turn_lens
+from stadia.data.lens_distortion import DistortedCamera, fit_camera, make_undistortion, order_frames, turn_lens
 from stadia.data.video.input_camera import find_field_of_view
 from stadia.data.video.video_camera import (
     camera_file_names,
@@ -27,6 +25,9 @@ from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images
 from stadia.io.input_files import check_path_exists, expand_home, read_json
 from stadia.io.output_files import check_replaceable
+from stadia.io.records.calibration import read_calibration
+from stadia.io.records.camera_keys import CalibratedCamera
+from stadia.io.records.formats import RADTAN
 from stadia.io.video_decoding import VIDEO_SUFFIXES
 
 FORMAT = "stadia-camera"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.cameras import Intrinsics
+from stadia.io.records.formats import COEFFICIENTS, EQUIDISTANT, FOV, RADTAN
 
 Array = NDArray[np.float64]
 
@@ -68,15 +69,14 @@ def _fov_maps(K: Array, coefficients: Array, R: Array, new_K: Array, size: tuple
     return tuple(np.float32(seen[..., axis] * K[axis, axis] + K[axis, 2]) for axis in (0, 1))  # type: ignore[return-value]
 
 
-RADTAN, EQUIDISTANT, FOV = "radial-tangential", "equidistant", "fov"
-_RADTAN = DistortionModel((4, 5, 8, 12, 14), _radtan_rays, cv2.initUndistortRectifyMap)
-_EQUIDISTANT = DistortionModel((4,), _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
+_RADTAN = DistortionModel(COEFFICIENTS[RADTAN], _radtan_rays, cv2.initUndistortRectifyMap)
+_EQUIDISTANT = DistortionModel(COEFFICIENTS[EQUIDISTANT], _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
 # Names from EuRoC's sensor.yaml, and Kalibr's radtan.
 DISTORTION_MODELS = {
     RADTAN: _RADTAN,
     "radtan": _RADTAN,
     EQUIDISTANT: _EQUIDISTANT,
-    FOV: DistortionModel((1,), _fov_rays, _fov_maps),
+    FOV: DistortionModel(COEFFICIENTS[FOV], _fov_rays, _fov_maps),
 }
 
 

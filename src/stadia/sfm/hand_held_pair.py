@@ -16,11 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress
-from stadia.data.formats.camera_tables import CalibratedCamera
-from stadia.data.lens_distortion import RADTAN, DistortedCamera, RectifiedPair, rectify_pair
+from stadia.data.lens_distortion import DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.cameras import Intrinsics
 from stadia.geometry.image_features import detect_features, gray, match_features
+from stadia.io.records.camera_keys import CalibratedCamera
+from stadia.io.records.formats import RADTAN
 from stadia.io.video_decoding import estimate_frame_count, open_video_file, stream_selected, stream_video
 
 Array = NDArray[np.float64]

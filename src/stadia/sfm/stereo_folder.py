@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress
-from stadia.data.formats.calibration_files import read_calibration
-from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.video.video_camera import fit_to_size, read_image_size
 from stadia.geometry.cameras import Intrinsics
 from stadia.io.atomic_files import atomic_folder, write_json, write_lines
 from stadia.io.image_files import list_images
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_path_exists, expand_home
+from stadia.io.records.calibration import read_calibration
+from stadia.io.records.camera_keys import CalibratedCamera
 from stadia.io.records.read import read_trajectory
 from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 from stadia.io.video_decoding import (

@@ -22,10 +22,10 @@ from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.data.formats.calibration_files import read_calibration
 from stadia.evaluation.point_clouds import EDGE_RATIO
 from stadia.io.atomic_files import write_text
 from stadia.io.input_files import read_bytes
+from stadia.io.records.calibration import read_calibration
 from stadia.predict.describe import verdict_lines
 from stadia.report.report_page import render_result
 from stadia.web import photo as photos

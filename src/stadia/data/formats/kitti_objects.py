@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.formats.kitti import KittiCalibration
 from stadia.io.image_files import list_images, read_rgb
 from stadia.io.input_files import expand_home, read_text
+from stadia.io.records.kitti_calibration import KittiCalibration
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.errors import DataError
-from stadia.data.formats.camera_tables import CUT_PANORAMA
 from stadia.data.video.video_camera import read_image_size
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, open_photo
+from stadia.io.records.camera_keys import CUT_PANORAMA
 from stadia.io.video_decoding import read_metadata
 
 _FULL_FRAME_MM = 36.0, 24.0

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Recording
 from stadia.data.config import SourceOptions
-from stadia.data.formats.calibration_files import read_calibration
-from stadia.data.formats.camera_tables import CalibratedCamera
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import DistortedCamera, make_undistortion, order_frames
 from stadia.data.open_dataset import DatasetFormat
@@ -22,6 +20,8 @@ from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.cameras import Intrinsics
 from stadia.io.image_files import read_rgb
 from stadia.io.input_files import natural_sort_key, read_json, read_text, safe_join
+from stadia.io.records.calibration import read_calibration
+from stadia.io.records.camera_keys import CalibratedCamera
 
 TRANSFORMS = "transforms.json"
 MAX_BYTES = 128 << 20  # images.txt lists the points of all images.

@@ -19,13 +19,14 @@ from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_ex
 from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
-from stadia.data.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, RADTAN, DistortedCamera
+from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.video.video_camera import UserCamera, read_user_camera
 from stadia.data.video.video_files import FrameSource, open_frames
 from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.image_io import check_pixel_count, decode_image
 from stadia.io.input_files import PARSER_ERRORS, check_input_file
+from stadia.io.records.formats import EQUIDISTANT, RADTAN
 from stadia.io.video_decoding import VideoFrame, hash_video
 
 BAG_SUFFIXES = (".bag", ".mcap", ".db3")

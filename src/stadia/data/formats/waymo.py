@@ -18,7 +18,7 @@ from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import Recording
 from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress
-from stadia.data.lens_distortion import RADTAN, DistortedCamera
+from stadia.data.lens_distortion import DistortedCamera
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
 from stadia.data.video.video_camera import UserCamera
@@ -26,6 +26,7 @@ from stadia.data.video.video_files import FrameSource, open_frames
 from stadia.geometry.cameras import Intrinsics, make_K
 from stadia.io.image_io import decode_image
 from stadia.io.input_files import PARSER_ERRORS, check_input_file
+from stadia.io.records.formats import RADTAN
 from stadia.io.video_decoding import VideoFrame, hash_video
 
 Array = NDArray[np.float64]

@@ -28,8 +28,8 @@ from stadia.data.video.static_parts import BLACK_GRAY, MAX_BLACK_SHARE, find_sta
 from stadia.data.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.geometry.cameras import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov, focal_px_from_lens
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb
-from stadia.io.input_files import expand_home, read_json, read_lines
-from stadia.io.number_rows import read_rows
+from stadia.io.input_files import expand_home, read_json
+from stadia.io.records.calibration import read_K
 from stadia.io.typed_json import FileEntry
 from stadia.io.video_decoding import K_FILE_NAMES, stream_video
 
@@ -550,38 +550,3 @@ def find_phone_fov_deg(height: int, width: int) -> float:
     height, width: size of the upright images.
     """
     return _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
-
-
-def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """Read intrinsics from a text or JSON file: K (3, 3), or one per frame (N, 3, 3).
-
-    path: text with 3x3 numbers, or 9 numbers per line for each frame; or JSON with a matrix, alone or under the key
-        "K".
-    frames: expected number of matrices if there are several; None does not check it.
-
-    Raises DataError for a damaged file, impossible intrinsics or a wrong number of matrices.
-    """
-    if path.suffix.lower() == ".json":
-        stored = read_json(path)
-        if isinstance(stored, dict) and "K" not in stored:
-            found = f"keys {', '.join(map(repr, list(stored)[:4]))}" if stored else "no key"
-            fix = "rename it to K, or convert another program's file: stadia camera INPUT --calibration FILE"
-            raise DataError(path, found=found, expected="a key 'K', or only the matrix", fix=fix)
-        values = stored["K"] if isinstance(stored, dict) else stored
-        try:
-            K = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            K = np.empty(0)
-    else:
-        expected = "K, 3x3 or 9 numbers per frame"
-        lines = [line for line in read_lines(path, expected=expected) if line.lstrip()[0] != "#"]
-        columns = len(lines[0].replace(",", " ").split()) if lines else 3
-        K = read_rows(path, columns if columns in (3, 9) else 3, expected)
-        K = K.reshape(-1, 3, 3) if columns == 9 else K
-    if K.ndim != 3:
-        return check_K(path, K)
-    if len(K) == 1:
-        return check_K(path, K[0])
-    if frames is not None and len(K) != frames:
-        raise DataError(path, found=f"{len(K)} matrices", expected=f"one matrix, or {frames} (one per frame)")
-    return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

@@ -14,12 +14,13 @@ from pydantic import Field, model_validator
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.verdict import Verdict
 from stadia.data.config import Matrix
-from stadia.data.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
+from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera, make_undistortion
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.data.video.photo_fit import PhotoFit
 from stadia.geometry.cameras import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.io.array_files import Layout, StackedArray, open_npz, read_arrays
 from stadia.io.image_files import IMAGE_SUFFIXES, read_upright_size
+from stadia.io.records.formats import RADTAN
 from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.io.video_decoding import hash_source
 

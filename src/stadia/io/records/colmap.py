@@ -16,7 +16,7 @@ from stadia.geometry.conventions import Direction, write_poses
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.formats import COLMAP
+from stadia.io.records.formats import COLMAP, FIRST_PIXEL
 from stadia.io.records.poses import make_poses
 from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
 
@@ -25,9 +25,6 @@ Array = NDArray[np.float64]
 MAX_BYTES = 8 << 30  # images.bin has the points of each image
 EXPECTED = "a COLMAP model: cameras and images as .txt or .bin"
 _FIX = "write it again: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
-
-FIRST_PIXEL = 0.5
-"""Position of the first pixel's center in COLMAP and nerfstudio; in OpenCV it is 0."""
 
 MODELS: Mapping[int, tuple[str, int]] = {
     0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),

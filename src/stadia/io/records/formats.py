@@ -1,14 +1,15 @@
-"""The formats of poses: which numbers each program writes, under which names, with which axes and direction.
+"""The formats of poses and cameras: which numbers each program writes, under which names, in which units and axes.
 
 A pose of any program is a row of numbers. `Format.columns` names them, and `stadia.io.records.poses.make_poses` turns
-them into camera-to-world matrices with OpenCV's camera axes. A format of rows, JSON or arrays is one entry of a table
-of this file.
+them into camera-to-world matrices with OpenCV's camera axes. `CameraFormat` names the numbers of a camera. A format of
+rows, JSON or arrays is one entry of a table of this file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from stadia.geometry.conventions import LLFF as LLFF_AXES
 from stadia.geometry.conventions import OPENCV, OPENGL, Axes, Direction
@@ -170,3 +171,133 @@ NPZ_POINTS = ("pts3d", "world_points", "points")
 
 NPZ_IMAGES = ("images", "image", "imgs", "img_no_norm", "rgb")
 """Names of images (N, H, W, 3) or (N, 3, H, W)."""
+
+# -- cameras
+
+FIRST_PIXEL = 0.5
+"""Position of the first pixel's center in COLMAP, nerfstudio and Metashape, in pixels; in OpenCV and stadia it is 0."""
+
+RADTAN, EQUIDISTANT, FOV = "radial-tangential", "equidistant", "fov"
+"""Distortion models: OpenCV's, Kannala and Brandt's (OpenCV's fisheye module), and that of one angle."""
+
+COEFFICIENTS = {RADTAN: (4, 5, 8, 12, 14), EQUIDISTANT: (4,), FOV: (1,)}
+"""Possible numbers of coefficients of each distortion model."""
+
+MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS, nerfstudio and the programs below, in lower case
+    **dict.fromkeys(
+        (RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "modified_brown_conrady", "opencv",
+         "pinhole", "simple_pinhole", "simple_radial", "radial", "full_opencv", "perspective", "brown", "frame",
+         "pinhole-radtan8", "radial1", "radial3", "brown3", "radialk1", "radialk3", "standard", "opencv_standard",
+         "radialtangential", "telecam", "none"), RADTAN),
+    **dict.fromkeys(
+        (EQUIDISTANT, "fisheye", "kannala_brandt", "kannala_brandt4", "kannalabrandt", "kannalabrandt8", "kb4",
+         "opencv_fisheye", "fisheye_opencv", "equidist", "fisheye4", "equidistant4"), EQUIDISTANT),
+    FOV: FOV,
+}  # fmt: skip
+"""Distortion model ("radtan", "equidistant" or "fov", as stadia names them) by its name in other programs, in lower
+case.
+"""
+
+RADIAL, FISHEYE = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
+
+
+@dataclass(frozen=True)
+class CameraFormat:
+    """Which keys a program uses in its files for the numbers of a camera.
+
+    program: name of the program; "" for keys that several programs use.
+    K: keys of fx, fy, cx and cy. Empty keys of cx and cy mean the middle of the image.
+    size: keys of width and height.
+    lens: keys of the distortion coefficients in OpenCV's order.
+    model: distortion model of the program's cameras.
+    model_key: key whose value names the distortion model; "" if there is none.
+    unit: unit of the numbers of K: pixels, shares of the longer image side, or shares of width (x) and height (y).
+    center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), a pixel before it ("one"), its
+        outer corner ("corner"), or the middle of the image ("middle").
+    also: keys that the program's cameras have too, if those of the numbers are common.
+    name_key: key of the camera's name; "" if the name is the key of the camera's values.
+    sensor_mm: the sensor's width in mm, or its key, if focal lengths are in mm; "" if they are not.
+    """
+
+    program: str
+    K: tuple[str, ...]
+    size: tuple[str, ...]
+    lens: tuple[str, ...] = RADIAL
+    model: str = RADTAN
+    model_key: str = ""
+    unit: Literal["pixels", "longer side", "sides"] = "pixels"
+    center: Literal["pixel", "one", "corner", "middle"] = "pixel"
+    also: tuple[str, ...] = ()
+    name_key: str = ""
+    sensor_mm: str | float = ""
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Return the keys that a camera must have. Metashape leaves out cx and cy if they are 0."""
+        numbers = (*self.K[:2], *self.size) if self.program == "Metashape" else filter(None, self.K)
+        sensor = self.sensor_mm if isinstance(self.sensor_mm, str) else ""
+        return (*numbers, *self.also, *filter(None, [sensor]))
+
+
+def place_keys(key: str, *indices: int | None) -> tuple[str, ...]:
+    """Return the keys of numbers of a list by their places in it; None leaves a number out.
+
+    Examples:
+        >>> place_keys("dist", 0, None, 4)
+        ('dist.0', '', 'dist.4')
+    """
+    return tuple("" if index is None else f"{key}.{index}" for index in indices)
+
+
+METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
+CAMERA_FORMATS = (
+    CameraFormat("Metashape", ("f", "f", "cx", "cy"), ("resolution.width", "resolution.height"), METASHAPE_LENS,
+                 model_key="@type", center="middle"),
+    CameraFormat("Metashape", ("f", "f", "cx", "cy"), ("width", "height"), METASHAPE_LENS, model_key="projection",
+                 center="middle"),
+    CameraFormat("OpenSfM", ("focal_x", "focal_y", "c_x", "c_y"), ("width", "height"), model_key="projection_type",
+                 unit="longer side", center="middle"),
+    CameraFormat("OpenSfM", ("focal", "focal", "", ""), ("width", "height"), model_key="projection_type",
+                 unit="longer side", center="middle"),
+    *(CameraFormat("VINS", tuple(f"projection_parameters.{key}" for key in K), ("image_width", "image_height"), lens,
+                   model_key="model_type", name_key="camera_name")
+      for K, lens in (
+          (("fx", "fy", "cx", "cy"), tuple(f"distortion_parameters.{key}" for key in RADIAL[:4])),
+          (("mu", "mv", "u0", "v0"), tuple(f"projection_parameters.k{order}" for order in (2, 3, 4, 5))),
+          (("gamma1", "gamma2", "u0", "v0"), ()))),
+    CameraFormat("ScanNet", ("fx_color", "fy_color", "mx_color", "my_color"), ("colorWidth", "colorHeight"), ()),
+    CameraFormat("Azure Kinect", place_keys("Intrinsics.ModelParameters", 2, 3, 0, 1),
+                 ("SensorWidth", "SensorHeight"),
+                 place_keys("Intrinsics.ModelParameters", 4, 5, 13, 12, 6, 7, 8, 9),
+                 unit="sides", center="corner", name_key="Purpose"),
+    CameraFormat("Aria", place_keys("Projection.Params", 0, 0, 1, 2),
+                 ("width", "height"), place_keys("Projection.Params", *range(3, 15)),
+                 model_key="Projection.Name", name_key="Label"),
+    CameraFormat("MATLAB", place_keys("IntrinsicMatrix", 0, 4, 6, 7), place_keys("ImageSize", 1, 0),
+                 (*place_keys("RadialDistortion", 0, 1), *place_keys("TangentialDistortion", 0, 1),
+                  "RadialDistortion.2"),
+                 center="one", also=("RadialDistortion.0",)),
+    CameraFormat("RealityCapture", ("FocalLength35mm", "FocalLength35mm", "PrincipalPointU", "PrincipalPointV"),
+                 ("width", "height"), place_keys("DistortionCoeficients", 0, 1, 5, 4, 2), unit="longer side",
+                 center="middle", sensor_mm=36.0),
+    CameraFormat("3D Gaussian Splatting", ("fx", "fy", "", ""), ("width", "height"), (), center="middle",
+                 also=("img_name",)),
+    CameraFormat("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
+                              "fisheye_params.camera_matrix.2", "fisheye_params.camera_matrix.5"),
+                 ("calib_dimension.w", "calib_dimension.h"), ("fisheye_params.distortion_coeffs",), EQUIDISTANT,
+                 model_key="distortion_model"),
+    CameraFormat("Meshroom", ("pxFocalLength.0", "pxFocalLength.1", "principalPoint.0", "principalPoint.1"),
+                 ("width", "height"), ("distortionParams",), model_key="type"),
+    CameraFormat("Meshroom", ("pxFocalLength", "pxFocalLength", "principalPoint.0", "principalPoint.1"),
+                 ("width", "height"), ("distortionParams",), model_key="type"),
+    CameraFormat("Argoverse", ("focal_length_x_px_", "focal_length_y_px_", "focal_center_x_px_", "focal_center_y_px_"),
+                 ("width", "height"), place_keys("distortion_coefficients_", 0, 1, None, None, 2)),
+    CameraFormat("A2D2", place_keys("CamMatrixOriginal", 0, 4, 2, 5), place_keys("Resolution", 0, 1), ("Distortion",),
+                   model_key="Lens"),
+    *(CameraFormat("OpenMVG", ("focal_length", "focal_length", *place_keys("principal_point", 0, 1)),
+                   ("width", "height"), place_keys(key, *order), also=(f"{key}.0",))
+      for key, order in (("disto_k1", (0,)), ("disto_k3", (0, 1, None, None, 2)), ("disto_t2", (0, 1, 3, 4, 2)))),
+)  # fmt: skip
+"""The keys of each program whose files can be read. Entries with more specific keys come first, because the first fit
+counts.
+"""

@@ -20,8 +20,8 @@ from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_upright_size
 from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_join
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.colmap import FIRST_PIXEL, MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
-from stadia.io.records.formats import JSON_FORMATS, JSON_PROGRAMS, POLYCAM, RECORD3D, SCANNER_APP, Format
+from stadia.io.records.colmap import MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
+from stadia.io.records.formats import FIRST_PIXEL, JSON_FORMATS, JSON_PROGRAMS, POLYCAM, RECORD3D, SCANNER_APP, Format
 from stadia.io.records.poses import MAX_POSES, count_numbers, is_rotation, make_poses
 from stadia.io.records.reconstruction import (
     MILLIMETRES,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
-from stadia.data.formats.given_camera import read_given_camera
+from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.limits import MAP_LIMITS, RESULT_LIMITS

@@ -1,6 +1,6 @@
 """Read cameras of devices, datasets and photogrammetry programs by the names and the form of their numbers.
 
-A text first becomes nested mappings. A mapping is a camera if it has the keys of an entry of CAMERA_KEYS, whose
+A text first becomes nested mappings. A mapping is a camera if it has the keys of an entry of CAMERA_FORMATS, whose
 programs have units or centers of their own; else keys that mean a focal length and a center, or a matrix K.
 """
 
@@ -11,20 +11,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.data.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
 from stadia.geometry.cameras import make_K
 from stadia.io.number_rows import parse_numbers
+from stadia.io.records.formats import (
+    CAMERA_FORMATS,
+    COEFFICIENTS,
+    EQUIDISTANT,
+    FIRST_PIXEL,
+    FISHEYE,
+    FOV,
+    METASHAPE_LENS,
+    MODELS,
+    RADIAL,
+    RADTAN,
+    CameraFormat,
+    place_keys,
+)
 
 Array = NDArray[np.float64]
 
 NEGLIGIBLE = 1e-9  # distortion coefficients up to this size count as 0
-FIRST_PIXEL = 0.5  # its center in COLMAP, nerfstudio and Metashape, in pixels; 0 in stadia's K
 UNDISTORT = "undistort the images: docs/how-to/undistort.md"
 CUT_PANORAMA = (
     "cut it into pinhole views of 90 degrees, ffmpeg -i IN -vf v360=e:flat:h_fov=90:v_fov=90:yaw=0:w=640:h=640 OUT,"
@@ -70,7 +82,7 @@ class CalibratedCamera:
         return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
 
     def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
-        """Return the distortion model, a name of `DISTORTION_MODELS`, and all its coefficients; None without
+        """Return the distortion model, a key of `formats.COEFFICIENTS`, and all its coefficients; None without
         distortion.
 
         where: the file, for messages.
@@ -80,126 +92,13 @@ class CalibratedCamera:
         if not self.is_distorted:
             return None
         name = MODELS.get(self.model.lower())
-        counts = DISTORTION_MODELS[name].counts if name is not None else ()
+        counts = COEFFICIENTS[name] if name is not None else ()
         count = next((count for count in counts if count >= len(self.distortion)), None)
         if name is None or count is None:
             found = f"{len(self.distortion)} coefficients of the distortion {self.model[:40]!r}"
             raise DataError(where, found=found, expected=f"one of {', '.join(MODELS)}", fix=UNDISTORT)
         return name, self.distortion + (0.0,) * (count - len(self.distortion))
 
-
-MODELS = {  # names in Kalibr, ROS, EuRoC, ORB-SLAM, VINS, nerfstudio and the programs below, in lower case
-    **dict.fromkeys(
-        (RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "modified_brown_conrady", "opencv",
-         "pinhole", "simple_pinhole", "simple_radial", "radial", "full_opencv", "perspective", "brown", "frame",
-         "pinhole-radtan8", "radial1", "radial3", "brown3", "radialk1", "radialk3", "standard", "opencv_standard",
-         "radialtangential", "telecam", "none"), RADTAN),
-    **dict.fromkeys(
-        (EQUIDISTANT, "fisheye", "kannala_brandt", "kannala_brandt4", "kannalabrandt", "kannalabrandt8", "kb4",
-         "opencv_fisheye", "fisheye_opencv", "equidist", "fisheye4", "equidistant4"), EQUIDISTANT),
-    FOV: FOV,
-}  # fmt: skip
-"""Distortion model ("radtan", "equidistant" or "fov", as stadia names them) by its name in other programs, in lower
-case.
-"""
-
-RADIAL, FISHEYE = ("k1", "k2", "p1", "p2", "k3"), ("k1", "k2", "k3", "k4")
-
-
-@dataclass(frozen=True)
-class CameraKeys:
-    """Which keys a program uses in its files for the numbers of a camera.
-
-    program: name of the program; "" for keys that several programs use.
-    K: keys of fx, fy, cx and cy. Empty keys of cx and cy mean the middle of the image.
-    size: keys of width and height.
-    lens: keys of the distortion coefficients in OpenCV's order.
-    model: distortion model of the program's cameras.
-    model_key: key whose value names the distortion model; "" if there is none.
-    unit: unit of the numbers of K: pixels, shares of the longer image side, or shares of width (x) and height (y).
-    center: the position that cx = cy = 0 refers to: the first pixel's center ("pixel"), a pixel before it ("one"), its
-        outer corner ("corner"), or the middle of the image ("middle").
-    also: keys that the program's cameras have too, if those of the numbers are common.
-    name_key: key of the camera's name; "" if the name is the key of the camera's values.
-    sensor_mm: the sensor's width in mm, or its key, if focal lengths are in mm; "" if they are not.
-    """
-
-    program: str
-    K: tuple[str, ...]
-    size: tuple[str, str]
-    lens: tuple[str, ...] = RADIAL
-    model: str = RADTAN
-    model_key: str = ""
-    unit: Literal["pixels", "longer side", "sides"] = "pixels"
-    center: Literal["pixel", "one", "corner", "middle"] = "pixel"
-    also: tuple[str, ...] = ()
-    name_key: str = ""
-    sensor_mm: str | float = ""
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        """Return the keys that a camera must have. Metashape leaves out cx and cy if they are 0."""
-        numbers = (*self.K[:2], *self.size) if self.program == "Metashape" else filter(None, self.K)
-        sensor = self.sensor_mm if isinstance(self.sensor_mm, str) else ""
-        return (*numbers, *self.also, *filter(None, [sensor]))
-
-
-def _place(key: str, *indices: int | None) -> tuple[str, ...]:
-    """Return the keys of numbers of a list by their places in it; None leaves a number out."""
-    return tuple("" if index is None else f"{key}.{index}" for index in indices)
-
-
-_METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
-CAMERA_KEYS = (
-    CameraKeys("Metashape", ("f", "f", "cx", "cy"), ("resolution.width", "resolution.height"), _METASHAPE_LENS,
-               model_key="@type", center="middle"),
-    CameraKeys("Metashape", ("f", "f", "cx", "cy"), ("width", "height"), _METASHAPE_LENS, model_key="projection",
-               center="middle"),
-    CameraKeys("OpenSfM", ("focal_x", "focal_y", "c_x", "c_y"), ("width", "height"), model_key="projection_type",
-               unit="longer side", center="middle"),
-    CameraKeys("OpenSfM", ("focal", "focal", "", ""), ("width", "height"), model_key="projection_type",
-               unit="longer side", center="middle"),
-    *(CameraKeys("VINS", tuple(f"projection_parameters.{key}" for key in K), ("image_width", "image_height"), lens,
-                 model_key="model_type", name_key="camera_name")
-      for K, lens in (
-          (("fx", "fy", "cx", "cy"), tuple(f"distortion_parameters.{key}" for key in RADIAL[:4])),
-          (("mu", "mv", "u0", "v0"), tuple(f"projection_parameters.k{order}" for order in (2, 3, 4, 5))),
-          (("gamma1", "gamma2", "u0", "v0"), ()))),
-    CameraKeys("ScanNet", ("fx_color", "fy_color", "mx_color", "my_color"), ("colorWidth", "colorHeight"), ()),
-    CameraKeys("Azure Kinect", tuple(f"Intrinsics.ModelParameters.{index}" for index in (2, 3, 0, 1)),
-               ("SensorWidth", "SensorHeight"),
-               tuple(f"Intrinsics.ModelParameters.{index}" for index in (4, 5, 13, 12, 6, 7, 8, 9)),
-               unit="sides", center="corner", name_key="Purpose"),
-    CameraKeys("Aria", ("Projection.Params.0", "Projection.Params.0", "Projection.Params.1", "Projection.Params.2"),
-               ("width", "height"), tuple(f"Projection.Params.{index}" for index in range(3, 15)),
-               model_key="Projection.Name", name_key="Label"),
-    CameraKeys("MATLAB", tuple(f"IntrinsicMatrix.{index}" for index in (0, 4, 6, 7)), ("ImageSize.1", "ImageSize.0"),
-               (*_place("RadialDistortion", 0, 1), *_place("TangentialDistortion", 0, 1), "RadialDistortion.2"),
-               center="one", also=("RadialDistortion.0",)),
-    CameraKeys("RealityCapture", ("FocalLength35mm", "FocalLength35mm", "PrincipalPointU", "PrincipalPointV"),
-               ("width", "height"), _place("DistortionCoeficients", 0, 1, 5, 4, 2), unit="longer side",
-               center="middle", sensor_mm=36.0),
-    CameraKeys("3D Gaussian Splatting", ("fx", "fy", "", ""), ("width", "height"), (), center="middle",
-               also=("img_name",)),
-    CameraKeys("Gyroflow", ("fisheye_params.camera_matrix.0", "fisheye_params.camera_matrix.4",
-                            "fisheye_params.camera_matrix.2", "fisheye_params.camera_matrix.5"),
-               ("calib_dimension.w", "calib_dimension.h"), ("fisheye_params.distortion_coeffs",), EQUIDISTANT,
-               model_key="distortion_model"),
-    CameraKeys("Meshroom", ("pxFocalLength.0", "pxFocalLength.1", "principalPoint.0", "principalPoint.1"),
-               ("width", "height"), ("distortionParams",), model_key="type"),
-    CameraKeys("Meshroom", ("pxFocalLength", "pxFocalLength", "principalPoint.0", "principalPoint.1"),
-               ("width", "height"), ("distortionParams",), model_key="type"),
-    CameraKeys("Argoverse", ("focal_length_x_px_", "focal_length_y_px_", "focal_center_x_px_", "focal_center_y_px_"),
-               ("width", "height"), _place("distortion_coefficients_", 0, 1, None, None, 2)),
-    CameraKeys("A2D2", tuple(f"CamMatrixOriginal.{index}" for index in (0, 4, 2, 5)), ("Resolution.0", "Resolution.1"),
-               ("Distortion",), model_key="Lens"),
-    *(CameraKeys("OpenMVG", ("focal_length", "focal_length", *_place("principal_point", 0, 1)), ("width", "height"),
-                 _place(key, *order), also=(f"{key}.0",))
-      for key, order in (("disto_k1", (0,)), ("disto_k3", (0, 1, None, None, 2)), ("disto_t2", (0, 1, 3, 4, 2)))),
-)  # fmt: skip
-"""The keys of each program whose files can be read. Entries with more specific keys come first, because the first fit
-counts.
-"""
 
 _SIDES = ("width", "height"), ("w", "h"), ("size.width", "size.height"), ("resw", "resh")
 _FOCALS = tuple(
@@ -290,14 +189,14 @@ def read_cameras_by_keys(path: Path, content: Any, *, has_matrices: bool = True)
     return found if is_unique else [replace(camera, name=f"{camera.name}-{k}") for k, camera in enumerate(found)]
 
 
-def _find_keys(flat: Mapping[str, Any], *, has_matrices: bool) -> list[CameraKeys]:
+def _find_keys(flat: Mapping[str, Any], *, has_matrices: bool) -> list[CameraFormat]:
     """Return the keys of a mapping's cameras as the mapping spells them: one, or one for each matrix K."""
     spelled = {normalize_key(key): key for key in list(flat)[::-1]}
 
     def spell(key: str) -> str:
         return key if key in flat or not key else spelled.get(normalize_key(key), key)
 
-    for row in CAMERA_KEYS:
+    for row in CAMERA_FORMATS:
         if all(spell(key) in flat for key in row.required):
             sensor = spell(row.sensor_mm) if isinstance(row.sensor_mm, str) else row.sensor_mm
             row = replace(row, K=tuple(map(spell, row.K)), lens=tuple(map(spell, row.lens)), sensor_mm=sensor)
@@ -315,10 +214,10 @@ def _find_keys(flat: Mapping[str, Any], *, has_matrices: bool) -> list[CameraKey
     for key in (spelled.get(name, "") for name in _ROWS_OF_FOUR):
         numbers = parse_numbers([str(value) for value in flat[key]]) if isinstance(flat.get(key), list) else np.empty(0)
         if 4 <= len(numbers) <= 12 and numbers[:2].min() > MIN_FOCAL_PX and 0.5 < numbers[0] / numbers[1] < 2:
-            further = _place(key, *range(4, len(numbers)))
-            return [_complete_keys(flat, spelled, "", _place(key, *range(4)), further)]
+            further = place_keys(key, *range(4, len(numbers)))
+            return [_complete_keys(flat, spelled, "", place_keys(key, *range(4)), further)]
     places = {key: _find_places(value) for key, value in flat.items() if "." not in key.removesuffix(".data")}
-    return [_complete_keys(flat, spelled, key, _place(key, *place)) for key, place in places.items() if place]
+    return [_complete_keys(flat, spelled, key, place_keys(key, *place)) for key, place in places.items() if place]
 
 
 def _find_places(value: Any) -> tuple[int, ...]:
@@ -338,7 +237,7 @@ def _find_places(value: Any) -> tuple[int, ...]:
 
 def _complete_keys(
     flat: Mapping[str, Any], spelled: Mapping[str, str], key: str, K: tuple[str, ...], lens: tuple[str, ...] = ()
-) -> CameraKeys:
+) -> CameraFormat:
     """Return the keys of a camera with those of its size, distortion and model, which a mapping has under known names.
 
     key: key of its matrix, whose words, such as color, may be in the key of the size; "" without a matrix.
@@ -356,13 +255,13 @@ def _complete_keys(
     lists = [key for one, key in spelled.items() if _LENS_NAME.search(one) and isinstance(flat[key], list)]
     radial, tangential = (next((key for key in lists if word in normalize_key(key)), "") for word in ("radi", "tang"))
     if radial and tangential:
-        lens = (*_place(radial, 0, 1), *_place(tangential, 0, 1), f"{radial}.2")
+        lens = (*place_keys(radial, 0, 1), *place_keys(tangential, 0, 1), f"{radial}.2")
     texts = (key for one, key in spelled.items() if _MODEL_NAME.search(one) and isinstance(flat[key], str))
     model_key = next((key for key in texts if find_model(flat[key])), "")
     is_fisheye = bool(model_key) and find_model(flat[model_key]) == EQUIDISTANT
     scalars = _DIGITS if "d0" in spelled else FISHEYE if is_fisheye else RADIAL
     lens = lens or tuple(lists[:1]) or tuple(spelled.get(one, one) for one in scalars)
-    return CameraKeys("", K, size, lens, model_key=model_key)
+    return CameraFormat("", K, size, lens, model_key=model_key)
 
 
 _DIGITS = tuple(f"d{index}" for index in range(5))
@@ -459,7 +358,7 @@ def _number(path: Path, flat: Mapping[str, Any], key: str) -> float:
     return float(numbers[0])
 
 
-def _make_camera(path: Path, name: str, keys: CameraKeys, flat: Mapping[str, Any]) -> CalibratedCamera:
+def _make_camera(path: Path, name: str, keys: CameraFormat, flat: Mapping[str, Any]) -> CalibratedCamera:
     where = f"{path} {name}"
     model = str(flat.get(keys.model_key) or keys.model) if keys.model_key else keys.model
     model = model.replace(" ", "_")
@@ -507,12 +406,12 @@ _INDEX = re.compile(r"\.\d+$")
 
 
 def _read_lens(
-    path: Path, keys: CameraKeys, flat: Mapping[str, Any], model: str
+    path: Path, keys: CameraFormat, flat: Mapping[str, Any], model: str
 ) -> tuple[tuple[float, ...], tuple[str, ...], list[str]]:
     """Return the coefficients, the keys that state them, and notes about coefficients that no model uses."""
     is_fisheye = MODELS.get(model.lower()) == EQUIDISTANT
     lens = keys.lens
-    if lens in (RADIAL, _METASHAPE_LENS) and is_fisheye:
+    if lens in (RADIAL, METASHAPE_LENS) and is_fisheye:
         lens = FISHEYE
     if len(lens) == 1:
         values = flatten_numbers(flat.get(lens[0], flat.get(f"{lens[0]}.0", [])))
