@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from mutations.all_mutations import PROVEN_ELSEWHERE, ROWS  # noqa: E402
-from mutations.mutation import Outcome, run_mutation  # noqa: E402
+from tests.mutations.all_mutations import PROVEN_ELSEWHERE, ROWS  # noqa: E402
+from tests.mutations.mutation import Outcome, run_mutation  # noqa: E402
 
 from stadia.io.atomic_files import write_text  # noqa: E402
 from stadia.judge.catalog import CATALOG  # noqa: E402

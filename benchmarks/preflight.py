@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
+from tests.mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
 from stadia.core.types import RIGHT, Recording  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402

@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training" / "recipes"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from published_folders import ARCHITECTURES, write_network
+from tests.training.recipes.published_folders import ARCHITECTURES, write_network
 
 from stadia import training as launch
 from stadia.cli.main import run as run_command_line

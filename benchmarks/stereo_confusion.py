@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from mutations.mutated_recording import MirroredImages, Mutated, ShiftedRight  # noqa: E402
 from preflight import REAL_DATA  # noqa: E402
+from tests.mutations.mutated_recording import MirroredImages, Mutated, ShiftedRight  # noqa: E402
 
 from stadia.core.types import LEFT, RIGHT, Recording  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402

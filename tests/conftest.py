@@ -5,9 +5,11 @@ import gc
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,36 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over what was imported, which is not searched for garbage: that takes a second."""
     gc.freeze()
     gc.enable()
+
+
+IS_CI = os.environ.get("CI") == "true"
+SKIPPED_ON_CI = re.compile(r"GPU|no real samples")
+"""Reasons for which a test may be skipped on CI, which installs everything that needs no such hardware or data."""
+
+
+def read_skip_reason(report: pytest.TestReport) -> str:
+    """Return why a test was skipped."""
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print every reason for a skip as the last lines of a run, with the number of tests."""
+    skipped = Counter(read_skip_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in sorted(skipped.items()):
+        refused = IS_CI and not SKIPPED_ON_CI.search(reason)
+        terminalreporter.write_line(f"{'FAILED: ' * refused}skipped {count}: {reason}", red=refused)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run on CI that skipped a test for any other reason than a GPU or samples that are not there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not IS_CI or reporter is None:
+        return
+    reasons = map(read_skip_reason, reporter.stats.get("skipped", []))
+    if session.exitstatus == pytest.ExitCode.OK and not all(map(SKIPPED_ON_CI.search, reasons)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -20,7 +20,7 @@ def test_a_program_starts(program: Path, monkeypatch: pytest.MonkeyPatch, capsys
     A few are modules that other programs import, without a command of their own.
     """
     if program.stem == "shape_rays":
-        pytest.importorskip("triton", reason="triton is part of torch for GPUs only")
+        pytest.importorskip("triton", reason="triton is part of torch for a GPU")
     for folder in (*FOLDERS, ROOT / "tests"):
         monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "argv", [str(program), "--help"])

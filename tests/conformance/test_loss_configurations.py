@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_tables
 import torch
+from tests.conformance import test_tables
 from torch import Tensor
 
 from stadia.core.types import Prediction

@@ -14,15 +14,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import backend_interfaces
-import loss_interfaces
-import model_interfaces
 import numpy as np
-import object_interfaces
 import pytest
-import recipe_interfaces
 import torch
 from numpy.typing import NDArray
+from tests.conformance import (
+    backend_interfaces,
+    loss_interfaces,
+    model_interfaces,
+    object_interfaces,
+    recipe_interfaces,
+)
 from tests.refusals import refuses
 from torch import Tensor
 

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 from tests.combinations import mark_others
+from tests.data.three_steps import check_three_steps
 from tests.refusals import refuses
-from three_steps import check_three_steps
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.data.formats.ros_bags import ENCODINGS, decode_message

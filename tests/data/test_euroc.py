@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from euroc_layout import (
+from scipy.spatial.transform import Rotation
+from tests.data.euroc_layout import (
     CAM0,
     CAM1,
     EQUIDISTANT,
@@ -26,7 +27,6 @@ from euroc_layout import (
     write_images,
     write_sequence,
 )
-from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mapped_images import write_map
+from tests.data.mapped_images import write_map
 from tests.data.rendered_world import write_video
 
 from stadia.core.errors import DataError

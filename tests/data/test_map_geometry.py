@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mapped_images import FOCAL, FRAMES, STEP, WALL, H, W, write_images, write_map
+from tests.data.mapped_images import FOCAL, FRAMES, STEP, WALL, H, W, write_images, write_map
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from tests.combinations import mark_others
+from tests.data.three_steps import check_three_steps
 from tests.refusals import refuses
-from three_steps import check_three_steps
 
 from stadia.core.errors import DataError
 from stadia.data.formats.rgbd_cameras import FREIBURG_CAMERAS, match_times

@@ -356,7 +356,7 @@ def test_a_decoder_that_is_not_there_is_refused(
     drive_frames: list[np.ndarray], tmp_path: Path, one_line: OneLine
 ) -> None:
     if any(Path("/dev").glob("nvidia[0-9]*")):
-        pytest.skip("this machine may have one")
+        pytest.skip("this machine has a GPU, which may have a decoder")
     video = write_video(tmp_path / "drive.mp4", drive_frames)
     with refuses(ConfigError, where="data.video_decoder", found="GPU") as caught:
         next(stream_video(video, "cuda"))

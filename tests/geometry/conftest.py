@@ -1,8 +1,6 @@
 """Cameras, poses and images that the geometry's tests share."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +8,6 @@ from torch import Tensor
 
 from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.poses import se3_exp
-
-sys.path.insert(0, str(Path(__file__).parent))  # traffic, which the importlib mode of pytest does not find
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from tests.geometry.traffic import Scene, View, camera_height, kitti_camera, see, street
 from torch import Tensor
-from traffic import Scene, View, camera_height, kitti_camera, see, street
 
 from stadia.geometry.align import masked_median
 from stadia.geometry.ground import horizon, road_plane

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tests.geometry.traffic import Car, Scene, camera_height, kitti_camera, see
 from torch import Tensor
 from torch.testing import assert_close
-from traffic import Car, Scene, camera_height, kitti_camera, see
 
 from stadia.core.types import Camera
 from stadia.differentiable import view_synthesis as cameras

@@ -1,14 +1,11 @@
 """A RoadWorld of one world, rendered once; images whose features are matched once, however they are broken."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/mutations, which benchmarks/preflight.py uses as well
 
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings

@@ -7,10 +7,10 @@ Those of recordings are tested in preflight/test_recording_mutations.py, of a Ro
 from pathlib import Path
 
 import pytest
-from mutations import recordings
-from mutations.all_mutations import PROVEN_ELSEWHERE, ROWS
-from mutations.mutation import MutationCase, Outcome, run_mutation
 from tests.combinations import mark_repeats
+from tests.mutations import recordings
+from tests.mutations.all_mutations import PROVEN_ELSEWHERE, ROWS
+from tests.mutations.mutation import MutationCase, Outcome, run_mutation
 
 from stadia.judge.catalog import CATALOG
 from stadia.judge.finding import Finding, Severity, Stage

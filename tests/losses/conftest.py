@@ -1,9 +1,7 @@
 """An exact scene: a textured slanted wall whose images, depth and camera motion are known in closed form."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +10,6 @@ from torch import Tensor
 from stadia.core.types import Prediction
 from stadia.geometry.poses import se3_exp
 from stadia.training.loss_checks.video_cases import PlaneScene, apply_exposures, render_plane
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "geometry"))  # traffic: ray-cast roads
 
 
 @dataclass(frozen=True)

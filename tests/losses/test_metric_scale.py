@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.geometry.traffic import Car, Scene, kitti_camera, see, street
 from torch import Tensor
 from torch.nn import functional
 from torch.testing import assert_close
-from traffic import Car, Scene, kitti_camera, see, street
 
 from stadia.differentiable import view_synthesis as cameras
 from stadia.differentiable.segments import segment_means

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mutations import (
+from tests.mutations import (
     composites,
     losses,
     masks,
@@ -16,7 +16,7 @@ from mutations import (
     training_logs,
     training_starts,
 )
-from mutations.mutation import MutationCase
+from tests.mutations.mutation import MutationCase
 
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings

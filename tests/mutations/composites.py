@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mutations.mutation import MutationCase
+from tests.mutations.mutation import MutationCase
 
 from stadia.judge.finding import Finding, Stage
 from stadia.overlay.composites import CompositeSplits, open_composites

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from mutations.mutation import MutationCase
+from tests.mutations.mutation import MutationCase
 from torch import Tensor
 from torch.nn import functional
 

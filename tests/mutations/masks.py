@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mutations.mutation import MutationCase
 from numpy.typing import NDArray
+from tests.mutations.mutation import MutationCase
 
 from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.height_priors import RoadConfig

@@ -10,8 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mutations.mutation import MutationCase
 from numpy.typing import NDArray
+from tests.mutations.mutation import MutationCase
 
 from stadia.judge.finding import Finding, Stage
 from stadia.objectpose.config import TABLEWORLD_TINY

@@ -6,8 +6,8 @@ The collapsed video is a mono training from random weights at ten times its rate
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mutations.mutation import MutationCase
-from mutations.training_logs import LogRows, _case, _persistent_case, each
+from tests.mutations.mutation import MutationCase
+from tests.mutations.training_logs import LogRows, _case, _persistent_case, each
 
 from stadia.training.monitors.persistence import FROM_STEP
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mutations.mutated_recording import (
+from numpy.typing import NDArray
+from tests.mutations.mutated_recording import (
     Alone,
     Exposed,
     Image,
@@ -20,7 +21,7 @@ from mutations.mutated_recording import (
     ShiftedRight,
     Turning,
 )
-from mutations.stereo_rigs import (
+from tests.mutations.stereo_rigs import (
     IN_BODY_AXES,
     LARGE_TURN,
     SMALL_TURN,
@@ -29,7 +30,6 @@ from mutations.stereo_rigs import (
     euroc_rig,
     other_order,
 )
-from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, RIGHT, Camera, Recording
 from stadia.judge.recordings.stereo_checks import fit_camera_height

@@ -1,8 +1,8 @@
 """Drives of which other frames train than are held out: D13."""
 
 import numpy as np
-from mutations.mutation import MutationCase
 from numpy.typing import NDArray
+from tests.mutations.mutation import MutationCase
 
 from stadia.core.types import LEFT, Camera, Recording
 from stadia.differentiable.view_synthesis import from_field_of_view

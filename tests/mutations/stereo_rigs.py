@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from mutations.mutated_recording import Image, Matrix, Mutated
 from scipy.spatial.transform import Rotation
+from tests.mutations.mutated_recording import Image, Matrix, Mutated
 
 from stadia.core.types import LEFT, Recording
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mutations.mutation import MutationCase
 from rich.console import Console
+from tests.mutations.mutation import MutationCase
 
 from stadia.core.types import Prediction
 from stadia.judge.finding import Finding, OnStop, Stage, read_valid_findings

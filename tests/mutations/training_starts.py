@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
-from mutations.mutation import MutationCase
+from tests.mutations.mutation import MutationCase
 from torch import Tensor, nn
 
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction

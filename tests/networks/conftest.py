@@ -1,6 +1,1 @@
 """Makes tests/networks/dpt_files.py importable."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from dpt_files import drawn
+from tests.networks.dpt_files import drawn
 from torch import Tensor, nn
 
 from stadia.core.types import DepthScale

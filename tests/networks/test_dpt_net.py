@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from dpt_files import build, plain
+from tests.networks.dpt_files import build, plain
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError

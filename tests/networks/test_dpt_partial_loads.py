@@ -13,7 +13,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 
-from dpt_files import Weights, as_safetensors, build, drawn, originals, plain, predict, saved
+from tests.networks.dpt_files import Weights, as_safetensors, build, drawn, originals, plain, predict, saved
 
 from stadia.core.errors import CheckpointError
 from stadia.networks.config import DptConfig

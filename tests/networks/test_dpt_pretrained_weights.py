@@ -15,7 +15,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 
 import timm
-from dpt_files import (
+from tests.networks.dpt_files import (
     Weights,
     as_bin,
     as_folder,

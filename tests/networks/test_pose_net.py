@@ -3,7 +3,7 @@
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from test_depth_pose_net import batch_of
+from tests.networks.test_depth_pose_net import batch_of
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mutations.composites import composed, cut
+from tests.mutations.composites import composed, cut
 
 from stadia.overlay.composites import open_composites
 from stadia.overlay.config import OverlayDataConfig

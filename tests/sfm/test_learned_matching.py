@@ -62,6 +62,7 @@ def test_matches_are_added_to_a_database_outside_the_mask(tmp_path, left_px):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # its package brings a second OpenCV, so the environment of the tests has none
 @pytest.mark.skipif(not has_matcher(), reason="the extra `matching` is not installed")
 def test_a_matcher_finds_the_motion_of_a_room():
     matcher = DiskMatcher()

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from mutations.mutated_recording import Image, Matrix, Mutated
+from tests.mutations.mutated_recording import Image, Matrix, Mutated
 
 from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from mutations.recordings import Mutated
 from numpy.typing import NDArray
+from tests.mutations.recordings import Mutated
 
 from stadia.core.types import Recording
 from stadia.judge.recordings.preflight_runner import run_preflight

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mutations.mutated_recording import Alone, Image, Mutated
-from mutations.recordings import MUTATIONS
+from tests.mutations.mutated_recording import Alone, Image, Mutated
+from tests.mutations.recordings import MUTATIONS
 
 from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings, sample_recordings

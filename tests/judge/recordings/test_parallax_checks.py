@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from mutations.all_mutations import roadworld
-from mutations.mutated_recording import Turning
+from tests.mutations.all_mutations import roadworld
+from tests.mutations.mutated_recording import Turning
 
 from stadia.geometry.image_features import FeatureMatches
 from stadia.geometry.two_views import estimate_motion, parallax_px, rotation_residuals_px

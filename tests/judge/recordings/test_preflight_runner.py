@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from mutations.recordings import Mutated
+from tests.mutations.recordings import Mutated
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera, Recording

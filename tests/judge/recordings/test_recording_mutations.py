@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
 from tests.combinations import mark_others, mark_repeats
+from tests.mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
 
 from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings

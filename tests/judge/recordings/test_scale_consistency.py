@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutations.mutated_recording import Mutated
-from mutations.recordings import _times, _with_K
+from tests.mutations.mutated_recording import Mutated
+from tests.mutations.recordings import _times, _with_K
 
 from stadia.data.open_dataset import open_recordings
 from stadia.judge.catalog import CATALOG, find_root_cause, make_finding

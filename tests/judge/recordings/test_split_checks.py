@@ -1,7 +1,7 @@
 """D13: other frames of what is held out train. Frames and neighbors in common have codes of their own."""
 
 import pytest
-from mutations.split_drives import Drive, found
+from tests.mutations.split_drives import Drive, found
 
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings.preflight_runner import run_preflight

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mutations.mutated_recording import Mutated
-from mutations.recordings import MUTATIONS, Mutation
-from mutations.stereo_rigs import Unrectified
 from tests.combinations import mark_others
+from tests.mutations.mutated_recording import Mutated
+from tests.mutations.recordings import MUTATIONS, Mutation
+from tests.mutations.stereo_rigs import Unrectified
 
 from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.open_dataset import open_recordings

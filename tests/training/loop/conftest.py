@@ -1,8 +1,3 @@
 """The small recipe's folder on the path, so that tests and the scripts they start train the same thing."""
 
-import sys
-from pathlib import Path
-
 import stadia.core.torchvision_operators  # noqa: F401 - before any test imports torchvision
-
-sys.path.insert(0, str(Path(__file__).parent))

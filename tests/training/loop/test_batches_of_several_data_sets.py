@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_resume import At, Crash, crash, table
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader
+from tests.training.loop.test_resume import At, Crash, crash, table
 
 from stadia.training.loading.loader import MixtureLoader, SequentialLoader
 from stadia.training.loop.batches import TrainingPlan

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from test_resume import At, crash, table
 from tests.processes import join_together
 from tests.training.loop import small_recipe
+from tests.training.loop.test_resume import At, crash, table
 from torch import Tensor
 
 from stadia.core.types import Batch

@@ -8,12 +8,12 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
-from test_distributed import VALUES, needs_gloo, run_in_two_processes
-from test_stages import HALF, WHOLE, config
-from test_stages import train as train_in_stages
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
+from tests.training.loop.test_distributed import VALUES, needs_gloo, run_in_two_processes
+from tests.training.loop.test_stages import HALF, WHOLE, config
+from tests.training.loop.test_stages import train as train_in_stages
 
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError

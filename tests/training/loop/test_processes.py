@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_distributed import needs_gloo, run_in_processes
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
+from tests.training.loop.test_distributed import needs_gloo, run_in_processes
 from torch import nn
 
 from stadia.core.errors import ConfigError, StadiaError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_resume import At, Crash, crash
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
+from tests.training.loop.test_resume import At, Crash, crash
 
 from stadia.core.errors import RunError
 from stadia.io.run_facts import TimeLimitEnd

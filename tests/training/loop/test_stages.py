@@ -11,9 +11,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 from rich.console import Console
-from test_resume import At, Crash, crash, table
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
+from tests.training.loop.test_resume import At, Crash, crash, table
 
 from stadia.core.types import Batch
 from stadia.training.loop.batches import BatchStream, StagedBatches, TrainingPlan

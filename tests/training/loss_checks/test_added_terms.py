@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mutations import losses
+from tests.mutations import losses
 from torch import Tensor
 
 from stadia.judge.finding import Finding, Severity

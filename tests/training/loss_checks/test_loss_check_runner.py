@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mutations import losses, training_starts
 from tests.combinations import mark_others
+from tests.mutations import losses, training_starts
 from torch import Tensor, nn
 
 from stadia.core import seeds

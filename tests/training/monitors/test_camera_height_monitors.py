@@ -5,7 +5,7 @@ broken data.
 import math
 
 import pytest
-from mutations.masks import MUTATIONS, check_masks_of, drive
+from tests.mutations.masks import MUTATIONS, check_masks_of, drive
 
 from stadia.judge.depth.training_rules import HEIGHT_RULES, Rule, rename_base_values
 from stadia.judge.finding import Finding, Severity

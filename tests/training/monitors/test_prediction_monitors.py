@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mutations import output_logs, training_logs
-from mutations.mutation import MutationCase
-from mutations.training_logs import DIED, LogRows, SigmaRow
+from tests.mutations import output_logs, training_logs
+from tests.mutations.mutation import MutationCase
+from tests.mutations.training_logs import DIED, LogRows, SigmaRow
 
 import stadia
 from stadia.core.types import Prediction

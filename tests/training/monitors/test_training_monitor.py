@@ -2,7 +2,6 @@
 
 import io
 import math
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mutations.training_logs import DIVERGED_UPDATES, HEALTHY_UPDATES
 from rich.console import Console
+from tests.mutations.training_logs import DIVERGED_UPDATES, HEALTHY_UPDATES
 from tests.refusals import refuses
+from tests.training.loop import small_recipe
+from tests.training.loop.small_recipe import SmallRecipe
 
 from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
 from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_findings, write_findings
+from stadia.losses.loss_report import LossReport
 from stadia.training.loop.callbacks import CsvLogger
 from stadia.training.loop.run_folder import Run
 from stadia.training.monitors.optimization_monitors import (
@@ -26,13 +28,6 @@ from stadia.training.monitors.optimization_monitors import (
     UpdateRatioMonitor,
 )
 from stadia.training.monitors.training_monitor import TrainingMonitor, read_training_findings
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-
-from tests.training.loop import small_recipe
-from tests.training.loop.small_recipe import SmallRecipe
-
-from stadia.losses.loss_report import LossReport
 
 
 def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:

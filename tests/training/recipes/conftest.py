@@ -1,14 +1,9 @@
 """A configuration of `selfsup` that trains on the tiny road world in seconds."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # published_folders, which the importlib mode of pytest does not find
-
-# isort: split
 
 from stadia.training import train
 from stadia.training.loop.loop import TrainingLoop

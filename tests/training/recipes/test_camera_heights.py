@@ -2,21 +2,17 @@
 
 import math
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.training.loop.test_distributed import needs_gloo, run_in_two_processes
 
 from stadia.training.loop import checkpoint
 from stadia.training.recipes.metric.camera_heights import CameraHeights, compute_frame_medians
 from stadia.training.recipes.metric.config import CameraHeightsConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-
-from test_distributed import needs_gloo, run_in_two_processes
 
 NAN = math.nan
 

@@ -2,14 +2,13 @@
 
 import math
 import re
-import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from tests.geometry.traffic import kitti_camera, see, street
 from torch import Tensor
 
 from stadia.differentiable.view_synthesis import intrinsics
@@ -18,10 +17,6 @@ from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_dept
 from stadia.geometry.segments import segments_from_instances
 from stadia.training.recipes.metric.camera_heights import CameraHeights
 from stadia.training.recipes.metric.config import CameraHeightsConfig
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "geometry"))
-
-from traffic import kitti_camera, see, street
 
 HALF = kitti_camera(0.5)
 F64 = torch.float64

@@ -14,9 +14,9 @@ import cv2
 import huggingface_hub
 import numpy as np
 import pytest
-from published_folders import write_network
 from starlette.testclient import TestClient
 from tests.refusals import refuses
+from tests.training.recipes.published_folders import write_network
 
 from stadia.core.errors import CheckpointError
 from stadia.networks.hub import is_reachable

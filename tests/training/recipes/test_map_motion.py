@@ -1,6 +1,5 @@
 """`selfsup` trains on the motion of a map where one lies beside the video, and learns the motion otherwise."""
 
-import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -9,13 +8,8 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tests.data.mapped_images import FOCAL, write_images, write_map
 from tests.refusals import refuses
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "data"))  # mapped_images
-
-# isort: split
-
-from mapped_images import FOCAL, write_images, write_map
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from tests.refusals import refuses
+from tests.training.loop.test_distributed import needs_gloo, run_in_two_processes
+from tests.training.loop.test_resume import Crash, crash, table
 
 from stadia import training
 from stadia.core.config import resolve_config
@@ -31,11 +32,6 @@ from stadia.training.recipes.metric.config import MetricConfig
 from stadia.training.recipes.metric.data import name_drive_parts
 from stadia.training.recipes.metric.recipe import MetricRecipe
 from stadia.training.recipes.selfsup.config import SelfsupConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-
-from test_distributed import needs_gloo, run_in_two_processes
-from test_resume import Crash, crash, table
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from published_folders import ARCHITECTURES, write_network
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 from tests.refusals import refuses
+from tests.training.recipes.published_folders import ARCHITECTURES, write_network
+from tests.training.recipes.test_depth_networks import configure, interrupt
 
 from stadia import training
 from stadia.core.errors import CheckpointError, ConfigError

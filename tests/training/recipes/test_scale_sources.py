@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from published_folders import write_network
 from tests.refusals import refuses
+from tests.training.recipes.published_folders import write_network
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from published_folders import write_network
 from rich.console import Console
 from tests.refusals import refuses
+from tests.training.recipes.published_folders import write_network
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from published_folders import write_network
-from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
+from tests.training.recipes.published_folders import write_network
+from tests.training.recipes.test_depth_networks import configure, interrupt
 
 from stadia import training
 from stadia.networks.depth.depth_network import list_adapter_names, name_for_adapters
