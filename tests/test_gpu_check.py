@@ -2,18 +2,13 @@
 
 import contextlib
 import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
-
-import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import gpu_check
 import gpu_estimate
+import pytest
+import torch
 from gpu_estimate import CARDS, Operation
 from step import made_up_batch
 

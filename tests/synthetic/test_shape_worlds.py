@@ -1,17 +1,13 @@
 """The worlds that train `base`: each shape lies where its equation says, and two views of a scene agree."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import shape_worlds as worlds
 import torch
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-import shape_worlds as worlds
 
 HEIGHT, WIDTH, FOCAL = 48, 64, 0.9
 

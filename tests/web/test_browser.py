@@ -93,6 +93,9 @@ class Page:
     def wait_for_result(self) -> None:
         self.wait_until("document.getElementById('status').textContent.startsWith('Done')")
 
+    def wait_for_video(self) -> None:
+        self.wait_until("!document.getElementById('video-result').hidden", seconds=240)
+
     def text(self, selector: str) -> str:
         return self.page.inner_text(selector)
 
@@ -388,7 +391,7 @@ def test_a_video_is_dropped_and_each_tab_keeps_its_own_after_a_reload(
     other = open_tab(context=tab.page.context)
     other.drop(data, "drive.mp4", "video/mp4")
     for one in (tab, other):
-        one.page.wait_for_selector("#video-result", state="visible")
+        one.wait_for_video()
     tab.page.reload()
     tab.page.wait_for_selector("#video-cloud[data-drawn]")
     assert tab.page.evaluate("document.getElementById('video-shown').decode().then(() => true)")
@@ -643,7 +646,7 @@ def test_a_video_at_both_widths(chromium: Any, address: str, width: int, tmp_pat
     tab = Page(context, address)
     make_video(tmp_path / "drive.mp4")
     tab.page.set_input_files("#file", str(tmp_path / "drive.mp4"))
-    tab.page.wait_for_selector("#video-result", state="visible")
+    tab.wait_for_video()
     with tab.page.expect_download() as started:
         tab.page.click("#video-share")
     started.value.save_as(tmp_path / "shared.html")
