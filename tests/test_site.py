@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.sound import run_in_this_process
 
 import stadia
 from website import assistant_pages, gallery
@@ -109,24 +108,6 @@ def test_pictures_are_used_and_small() -> None:
     pictures = [path for path in (DOCS / "images").iterdir() if path.is_file()]
     assert [path.name for path in pictures if path.name not in texts] == []
     assert [path.name for path in pictures if path.stat().st_size > gallery.MAX_ANIMATION_BYTES] == []
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_the_gallery_draws_small_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands run in this process, where what they need is imported and compiled."""
-
-    def call(*words: object, codes: tuple[int, ...] = (0,)) -> str:
-        run_in_this_process(tmp_path, tuple(map(str, words)), codes)
-        return ""
-
-    monkeypatch.setattr(gallery, "call", call)
-    job = gallery.Job(tmp_path, tmp_path / "work", None, tiny=True)
-    job.work.mkdir()
-    for name in ("roadworld", "findings"):
-        picture = gallery.PICTURES[name](job)
-        assert picture is not None
-        assert (tmp_path / picture).stat().st_size > 1000
 
 
 def test_the_citation_and_the_templates_are_valid() -> None:

@@ -45,16 +45,6 @@ def test_version_2_leaves_its_limit_less_what_is_used(system: Path, group: str) 
     assert (available_memory_bytes(system), total_memory_bytes(system)) == (4 * GB, 8 * GB)
 
 
-def test_version_1_leaves_its_limit_less_what_is_used(system: Path) -> None:
-    write_group(system, "5:devices:/\n4:memory:/docker/0a1b\n0::/\n")
-    stat = f"inactive_file 0\ntotal_inactive_file {1 * GB}"
-    files = {"memory.limit_in_bytes": 8 * GB, "memory.usage_in_bytes": 6 * GB, "memory.stat": stat}
-    limit(system / "sys/fs/cgroup/memory", files)
-    assert (available_memory_bytes(system), total_memory_bytes(system)) == (3 * GB, 8 * GB)
-    limit(system / "sys/fs/cgroup/memory", {"memory.limit_in_bytes": 9223372036854771712})
-    assert (available_memory_bytes(system), total_memory_bytes(system)) == (32 * GB, 64 * GB)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets the peak")
 def test_the_peak_counts_what_was_freed_and_what_children_use() -> None:

@@ -99,16 +99,6 @@ def test_a_part_of_ones_own_is_named_by_module_and_attribute():
         TABLE.check("json:dumps")  # a table that is closed
 
 
-def test_a_part_of_an_installed_package_is_named_by_its_entry_point(tmp_path, monkeypatch):
-    package = tmp_path / "extra_losses-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: extra-losses\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[stadia.tests]\ncensus = json:dumps\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert OPEN_TABLE.check("census") == "census"
-    assert OPEN_TABLE.load("census")([]) == "[]"
-
-
 @pytest.mark.parametrize(
     ("name", "names"),
     [

@@ -1,6 +1,6 @@
 """A video of what the stages of a network answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +17,6 @@ from stadia.training.prediction.activations import (
     record_activations,
     select_blocks,
     select_channels,
-    write_activation_video,
     write_activations_over_steps,
 )
 
@@ -119,23 +118,6 @@ def test_tokens_of_blocks_are_maps_of_their_places_and_four_blocks_are_drawn() -
         assert not maps, "40 are of no grid"
 
 
-def test_what_compares_two_images_is_shown_each_with_the_one_before(
-    predictor: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    titles: list[list[str]] = []
-    monkeypatch.setattr(
-        "stadia.training.prediction.activations.compose_image_sheet",
-        lambda tiles: titles.append([*tiles]) or np.zeros((64, 64, 3), np.uint8),
-    )
-    write_activation_video(predictor.network, predictor, frames(3), tmp_path / "a.mp4", 12.0)  # type: ignore[arg-type]
-    assert any(title.startswith("pose.encoder 1/4: #") for title in titles[0])
-    (first, itself), (before, second), (other, third) = predictor.pairs[3:]
-    assert np.array_equal(first, itself)
-    assert np.array_equal(before, itself)
-    assert np.array_equal(other, second)
-    assert not np.array_equal(second, third)
-
-
 def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_own_colors() -> None:
     torch.manual_seed(0)
     size = torch.tensor([1.0, 0, 5, 0.1, 3, 0.2, 4, 0]).view(-1, 1, 1)
@@ -147,26 +129,6 @@ def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_
     assert channels.high.tolist() == pytest.approx([1, 5, 3, 4], rel=0.05)
     moving = [{"stage": (0.1 * torch.rand(8, 6, 9)).index_fill(0, torch.tensor([7]), float(n))} for n in range(3)]
     assert 7 in select_channels(moving)["stage"].numbers  # from frame to frame, in none of them
-
-
-@pytest.mark.slow
-def test_the_command_and_its_mistakes(
-    checkpoint: Path, video: Path, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]],
-    predictor: SimpleNamespace,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    recipe = predictor.network
-    recipe.recipe, recipe.predictor = "red", lambda: predictor
-    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.load_recipe", lambda path: recipe)
-    words = (checkpoint, video, "data.camera.focal_px=50", "--every", "3", "--out")
-    code, text, err = stadia("activations", *words, tmp_path / "a.mp4")
-    assert (code, text.strip()) == (0, f"{tmp_path / 'a.mp4'}: 4 frames"), err
-    assert stadia("activations", *words, tmp_path / "a.mp4")[0] == 0, "it replaces its own earlier file"
-    (tmp_path / "mine.mp4").write_bytes(b"of somebody")
-    assert "--force" in stadia("activations", *words, tmp_path / "mine.mp4")[2]
-    assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
-    recipe.predictor = lambda: None
-    assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]
 
 
 # -- one image over the steps of a training

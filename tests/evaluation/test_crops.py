@@ -2,7 +2,6 @@
 something.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from stadia.evaluation.point_clouds import color_points
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.io.depth_files import read_depth_map
-from stadia.predict.evaluate_recordings import evaluate_recordings
 from stadia.predict.predict_frames import predict_to_folder, stream_predictions
 from stadia.training.prediction.aligned_motion import align_motion
 
@@ -85,23 +83,6 @@ def test_depth_is_put_back_at_its_place(tmp_path: Path, kitti_drive: object) -> 
     np.testing.assert_allclose(png[INSIDE][2:-2], kitti_drive.depth_m(0)[INSIDE][2:-2], rtol=0.02)  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
-def test_checkpoint_scores_are_of_the_crop_with_a_note(tmp_path: Path, kitti_drive: object) -> None:
-    def score(protocol: str) -> DepthScore:
-        made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS[protocol], tmp_path / "out", MADE_BY, reuse=True)  # type: ignore[list-item]
-        assert made.depth is not None
-        return made.depth
-
-    garg = score("kitti-eigen")
-    assert garg.metrics["abs_rel"] < 0.01
-    assert [image.outside_crop for image in garg.per_image] == [0, 0]
-    assert not any("crop" in note for note in garg.notes)
-    whole = score("metric")
-    assert [image.pixels for image in whole.per_image] == [352 * 1216] * 2
-    assert [image.outside_crop for image in whole.per_image] == [375 * 1242 - 352 * 1216] * 2
-    assert any("8.1%" in note and "crop" in note for note in whole.notes)
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path, NDArray[np.float64]]:
     """Ground truth at full size everywhere, and another program's PNGs of the KB crop, right to the pixel."""
@@ -127,15 +108,3 @@ class TestOtherPrograms:
         assert score.metrics["abs_rel"] == 0
         assert score.per_image[0].pixels == (371 - 153) * (1197 - 44)
         assert any("of the crop 'kb'" in note for note in score.notes)
-
-
-@pytest.mark.slow
-def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:
-    predictions, truth, _ = folders
-    words = ("evaluate", "--depth", predictions, "--reference", truth, "--json")
-    words += ("--protocol", "kitti-eigen-improved-garg")
-    code, out, _ = stadia(*words, "--crop", "kb")
-    assert (code, json.loads(out)["abs_rel"]) == (0, 0)
-    code, out, err = stadia(*words, "--crop", "kbb")
-    assert (code, out) == (2, "")
-    assert "did you mean 'kb'?" in err

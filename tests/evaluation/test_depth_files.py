@@ -9,7 +9,6 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.io.depth_files import (
-    MAX_MAPS,
     describe_normalization,
     describe_stored_unit,
     find_depth_files,
@@ -106,43 +105,11 @@ def test_maps_for_looking_at_are_told_from_depth() -> None:
     assert describe_normalization(sensor, 1000) is None, "holes and saturated pixels"
 
 
-def test_folder_of_jpegs_is_named_in_the_error(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "b.jpg"), np.ones((3, 4), np.uint8))
-    with refuses(DataError, where="b.jpg", found="JPEG", expected="uint16"):
-        find_depth_files(tmp_path)
-    np.save(tmp_path / "a.npy", np.ones((3, 4)))
-    assert list(find_depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"
-
-
 @pytest.mark.parametrize("dtype", ["complex64", "U4", "M8[s]", [("a", "f4")]])
 def test_values_that_are_no_numbers(dtype: object, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 4), dtype))
     with refuses(DataError, where="a.npy"):
         read_depth_map(tmp_path / "a.npy")
-
-
-@pytest.mark.parametrize("shape", [(6, 3, 4), (6, 1, 3, 4), (6, 3, 4, 1)])
-@pytest.mark.parametrize("in_folder", [False, True])
-def test_maps_of_one_file_are_read_one_by_one(shape: tuple[int, ...], in_folder: bool, tmp_path: Path) -> None:
-    maps = np.random.default_rng(0).uniform(1, 9, shape).astype(np.float32)
-    np.save(tmp_path / "all.npy", maps)
-    files = find_depth_files(tmp_path if in_folder else tmp_path / "all.npy")
-    assert list(files) == [f"{index:06d}" for index in range(6)]
-    for index, file in enumerate(files.values()):
-        np.testing.assert_array_equal(read_depth_map(file), maps[index].reshape(3, 4))
-
-
-def test_a_stack_among_other_files_is_refused(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        np.save(tmp_path / f"{name}.npy", np.ones((6, 3, 4), np.float32))
-    with refuses(DataError, where="a.npy"):
-        read_depth_map(find_depth_files(tmp_path)["a"])
-
-
-def test_numbers_of_maps_that_a_header_claims_are_limited(tmp_path: Path) -> None:
-    np.save(tmp_path / "many.npy", np.zeros((MAX_MAPS + 1, 1, 2), np.uint8))
-    with refuses(DataError, where="many.npy", found=MAX_MAPS + 1):
-        find_depth_files(tmp_path / "many.npy")
 
 
 def test_maps_of_a_stack_belong_to_the_names_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -169,12 +136,6 @@ def test_depth_in_24_bits_of_color(tmp_path: Path) -> None:
         read_depth_map(tmp_path / "b.png")
 
 
-def test_axes_of_length_one_are_removed(tmp_path: Path) -> None:
-    for shape in ((1, 1, 4, 5), (1, 4, 5, 1), (1, 4, 5)):
-        np.save(tmp_path / "a.npy", np.ones(shape, np.float32))
-        assert read_depth_map(tmp_path / "a.npy").shape == (4, 5)
-
-
 def test_floats_in_the_bytes_of_four_channels(tmp_path: Path) -> None:
     depth_m = np.linspace(0.5, 80, 64 * 48, dtype=np.float32).reshape(64, 48)
     cv2.imwrite(str(tmp_path / "a.png"), depth_m.view(np.uint8).reshape(64, 48, 4))
@@ -184,10 +145,3 @@ def test_floats_in_the_bytes_of_four_channels(tmp_path: Path) -> None:
         colors = np.random.default_rng(0).integers(0, 255, (64, 48, 4)).astype(np.uint8)
         colors[..., 3] = alpha
         assert view_float_bytes(colors) is None
-
-
-def test_a_folder_for_each_image_names_the_command(tmp_path: Path) -> None:
-    (tmp_path / "0000").mkdir()
-    np.save(tmp_path / "0000" / "depth.npy", np.ones((4, 5)))
-    with refuses(DataError, found="folders such as 0000 with a depth.npy", fix=("depth.npy", "basename")):
-        find_depth_files(tmp_path)

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from tests.refusals import refuses
 
-from stadia.core.errors import DataError, ProtocolError, StadiaError
+from stadia.core.errors import ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
-from stadia.evaluation.predictions_folder import Predictions, PredictionsRecord, Provenance
+from stadia.evaluation.predictions_folder import Predictions, PredictionsRecord
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.io.atomic_files import write_json
 from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
@@ -87,11 +87,6 @@ def test_maps_turned_by_90_degrees_are_named(quarters: int, fix: str, write_maps
 
 
 class TestAgainstNumpy:
-    def test_metres_as_they_are(self, truth_m: Maps, write_maps: Write) -> None:
-        p = predicted(truth_m)
-        ours = score(write_maps(p, "predictions"), write_maps(truth_m, "truth", ".png")).metrics
-        assert ours == pytest.approx(numpy_scores(p, truth_m, scale=False), abs=1e-6, rel=1e-9)
-
     def test_up_to_scale_with_the_garg_crop(self, truth_m: Maps, write_maps: Write) -> None:
         p = predicted(truth_m, factor=0.031)
         ours = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "kitti-eigen", DepthScale.UP_TO_SCALE)
@@ -172,14 +167,6 @@ class TestLaws:
         assert result.scale_ratio_median == 1.0
         assert result.scale_ratio_spread == 0.0
 
-    def test_images_count_alike_whatever_their_pixels(self, write_maps: Write) -> None:
-        few, many = np.zeros((10, 30)), np.full((10, 30), 10.0)
-        few[0, 0] = 10
-        p = {"a": np.full((10, 30), 20.0), "b": many}
-        result = score(write_maps(p, "predictions"), write_maps({"a": few, "b": many}, "truth"))
-        assert result.metrics["abs_rel"] == pytest.approx(0.5)
-        assert [(i.name, i.pixels, i.metrics["abs_rel"]) for i in result.per_image] == [("a", 1, 1.0), ("b", 300, 0.0)]
-
     def test_an_image_without_truth_is_counted_not_averaged(self, truth_m: Maps, write_maps: Write) -> None:
         p = predicted(truth_m)
         whole = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"))
@@ -218,39 +205,9 @@ class TestOurOwnFolder:
         assert result.metrics == pytest.approx(numpy_scores(predicted(truth_m), truth_m, scale=True), rel=1e-5)
         assert len(result.notes) == 1
 
-    def test_a_depth_scale_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        with refuses(ProtocolError, where="protocol 'metric'"):
-            score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
-
     def test_contradicting_depth_scale_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
         with refuses(ProtocolError, where="predictions.json"):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), DepthScale.METRES)
-
-    def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
-        predictions = Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES))
-        made_by, names = Provenance(recipe="r", config_hash="abc", checkpoint="c"), list(truth_m)
-        predictions.check_made_by(made_by, "", names)
-        for provenance, fingerprint, entries, differing in (
-            (Provenance(recipe="r", config_hash="def", checkpoint="c"), "", names, "another configuration"),
-            (
-                Provenance(recipe="r", config_hash="def", checkpoint="d"),
-                "",
-                names,
-                "another configuration and another checkpoint",
-            ),
-            (made_by, "other images", names, "other images, or another camera, under the same name"),
-            (made_by, "", names[1:], "other frames"),
-        ):
-            with refuses(ProtocolError, where="predictions.json", found=differing):
-                predictions.check_made_by(provenance, fingerprint, entries)
-
-    @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "depth_scale": "furlongs"}'])
-    def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
-        folder = self.folder(tmp_path, truth_m, DepthScale.METRES)
-        (folder / "predictions.json").write_text(text)
-        with refuses(DataError, where="predictions.json") as error:
-            Predictions.open(folder)
-        assert "\n" not in str(error.value)
 
     def test_the_images_shape_counts_not_the_networks(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
         """A network may squeeze the whole image to any shape; a crop may not be scored off its place."""
@@ -279,10 +236,6 @@ class TestBadInput:
         self.refused(
             write_maps(p, "predictions"), write_maps(truth_m, "truth"), "3 of 3", "'000000'", "'frame_5'", "predictions"
         )
-
-    def test_foreign_predictions_are_metres_with_a_note(self, truth_m: Maps, write_maps: Write) -> None:
-        result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
-        assert any("no predictions.json" in note and "metres" in note for note in result.notes)
 
     @pytest.mark.parametrize("value", [-1.0, 0.0])
     def test_a_scored_pixel_without_prediction(self, value: float, truth_m: Maps, write_maps: Write) -> None:
@@ -319,23 +272,6 @@ class TestBadInput:
             write_maps(small, "predictions"), write_maps(truth_m, "truth"), "000001.npy", "no finite positive depth"
         )
 
-    def test_another_shape(self, truth_m: Maps, write_maps: Write) -> None:
-        cropped = {n: v[:34] for n, v in predicted(truth_m).items()}
-        self.refused(
-            write_maps(cropped, "predictions"),
-            write_maps(truth_m, "truth"),
-            "120x34 for ground truth of 120x40",
-            "crop",
-        )
-
-    def test_no_truth_at_all(self, truth_m: Maps, write_maps: Write) -> None:
-        zero = {n: np.zeros((40, 120)) for n in truth_m}
-        self.refused(
-            write_maps(predicted(truth_m), "predictions"),
-            write_maps(zero, "truth"),
-            "no ground truth between 0.001 and 80 m",
-        )
-
 
 def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
     result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
@@ -348,29 +284,6 @@ def test_the_score_file(tmp_path: Path, truth_m: Maps, write_maps: Write) -> Non
     assert [image["name"] for image in stored["per_image"]] == list(truth_m)
     mean = np.mean([image["abs_rel"] for image in stored["per_image"]])
     assert stored["metrics"]["abs_rel"] == pytest.approx(mean)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_other_number_of_images_than_the_benchmark_is_noted(protocol: str, truth_m: Maps, write_maps: Write) -> None:
-    near = write_maps({n: np.where(g < 10, g, 0) for n, g in truth_m.items()}, "truth")
-    said = [
-        note for note in score(near, near, protocol).notes if "not comparable with published figures: 3 images" in note
-    ]
-    assert len(said) == (PROTOCOLS[protocol].images is not None)
-
-
-def test_raw_and_aligned_scores_stand_side_by_side(write_maps: Write, truth_m: Maps) -> None:
-    wrong = {name: np.where(depth > 0, 2 * depth, 5.0) for name, depth in truth_m.items()}
-    reference = write_maps(truth_m, "truth")
-    compared = score(write_maps(wrong, "wrong"), reference).summary()["by_alignment"]
-    assert list(compared) == ["none", "median", "scale and shift"]
-    assert compared["none"]["abs_rel"] > 0.5
-    assert compared["median"]["abs_rel"] < 1e-6
-    assert compared["scale and shift"]["d1"] == pytest.approx(1)
-    inverse = {name: 0.3 / np.where(depth > 0, depth, 5.0) + 0.1 for name, depth in truth_m.items()}
-    affine = score(write_maps(inverse, "inverse"), reference, "relative", DepthScale.AFFINE_INVERSE).summary()
-    assert list(affine["by_alignment"]) == ["scale and shift"]
-    assert affine["by_alignment"]["scale and shift"]["abs_rel"] < 1e-3
 
 
 SIZES = [(375, 1242), (370, 1224), (370, 1226), (374, 1238), (376, 1241)]

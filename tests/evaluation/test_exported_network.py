@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.core.types import Camera, DepthScale
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predictions_folder import Predictions, Provenance
@@ -181,20 +180,6 @@ for line in {lines!r}:
         for name in found[0].files:
             np.testing.assert_allclose(found[1].read(name), found[0].read(name), rtol=1e-5)
 
-    @pytest.mark.slow
-    def test_a_size_that_is_no_multiple_of_the_stride(
-        self, model: Path, video: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        words = ("--out", tmp_path / "out", "--size", "50x30", "data.camera.focal_px=60")
-        code, _, err = stadia("predict", model, video, *words)
-        assert (code, err.splitlines()[-1]) == (
-            2,
-            "stadia: image size for model.onnx: found 50x30; expected multiples of 15. Fix: take 45x30.",
-        )
-        assert not (tmp_path / "out").exists()
-        with refuses(ConfigError, expected="15"):
-            ExportedNetwork(model).inverse_depth(np.zeros((1, 3, 16, 45), np.float32))
-
 
 class TestAssumedCamera:
     """Where no camera is given, that of the training is taken, for images of its shape alone."""
@@ -208,15 +193,6 @@ class TestAssumedCamera:
             return stadia("predict", model, tmp_path / "photos", "--out", tmp_path / "out", "--no-video", *words)
 
         return run
-
-    @pytest.mark.slow
-    def test_a_file_without_the_training_camera_has_an_assumed_one(
-        self, model: Path, predict: Callable[..., tuple[int, str, str]]
-    ) -> None:
-        red_reader_onnx(model, ABOUT.model_copy(update={"camera": None}).texts())
-        assert ExportedNetwork(model).about.camera is None
-        code, text, err = predict(30, 90)
-        assert (code, "camera: assumed, 60 degrees across the longer side" in text) == (0, True), err
 
 
 def _outside(path: Path) -> Path:

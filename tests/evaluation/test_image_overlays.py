@@ -10,23 +10,12 @@ from matplotlib.axes import Axes
 
 from stadia.core.types import DepthScale
 from stadia.differentiable import view_synthesis as cameras
-from stadia.evaluation.plots.charts import (
-    BAD,
-    GOOD,
-    HORIZON,
-    PLANE,
-    draw_box_verdicts,
-    draw_horizon,
-    draw_image_sheet,
-    draw_plane,
-)
-from stadia.evaluation.plots.colormaps import describe_depth_range
-from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_image_verdict, write_video_verdict
+from stadia.evaluation.plots.charts import HORIZON, PLANE, draw_horizon, draw_image_sheet, draw_plane
+from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_video_verdict
 from stadia.evaluation.point_clouds import PlyWriter, write_cloud_verdict
 from stadia.geometry.ground.camera_height import horizon_from_angles
-from stadia.io.image_io import write_image
 from stadia.io.video_decoding import stream_video
-from stadia.predict.run import CLOUD, IMAGE, VIDEO
+from stadia.predict.run import CLOUD, VIDEO
 from stadia.web.video import read_cloud
 
 K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])
@@ -68,41 +57,8 @@ def test_the_plane_lies_below_its_horizon_and_shrinks_towards_it(roll_deg):
     assert not at(draw(lambda axes: draw_plane(axes, K, (0, -1, 0, np.nan))), PLANE).any()
 
 
-@pytest.mark.slow
-def test_boxes_are_green_or_red_and_have_their_word():
-    boxes = [[20, 30, 60, 80], [200, 30, 250, 80]]
-    drawn = draw(lambda axes: draw_box_verdicts(axes, boxes, [True, False], ["1.62 m", "cut"]))
-    left, right = np.split(drawn, [round(SCALE * 130)], axis=1)
-    assert at(left, GOOD).any()
-    assert not at(left, BAD).any()
-    assert at(right, BAD).any()
-    white = (left.min(-1) > 200).sum(), (right.min(-1) > 200).sum()
-    assert white[0] > 1.5 * white[1] > 30, "a light halo, and texts of inliers are larger"
-    plain = draw(lambda axes: draw_box_verdicts(axes, boxes[:1], [True], [""]))
-    assert at(plain, GOOD).sum() < at(left, GOOD).sum()
-
-
-@pytest.mark.slow
-def test_a_sheet_holds_images_of_any_sizes_over_a_legend():
-    images = {"wide": BLACK, "square $1$": np.zeros((60, 60, 3), np.uint8), "last": BLACK}
-    legend = [(f"a class called {number}", (20 * number, 200, 90)) for number in range(9)]
-    sheet = draw_image_sheet(images, legend, columns=2)
-    assert sheet.shape == (2 * 900 + 60, 1800, 3)
-    tiles = [tile for row in np.split(sheet[:1800], 2) for tile in np.split(row, 2, axis=1)]
-    shares = [(tile == 0).all(-1).mean() for tile in tiles]
-    assert shares == pytest.approx([120 / 320, 1, 120 / 320, 0], abs=0.03)
-    assert all((sheet[1800:] == color).all(-1).sum() > 80 for _, color in legend)
-
-
 def near(image: np.ndarray, color: tuple[int, int, int]) -> int:
     return int((np.abs(image.astype(int) - color).max(-1) < 4).sum())
-
-
-def test_the_range_of_a_depth_map_is_written_in_metres_or_as_multiples() -> None:
-    inverse_depth = 1 / np.linspace(4.0, 250.0, 1000)
-    assert describe_depth_range(inverse_depth, is_metric=True) == "16 to 238 m"
-    assert describe_depth_range(inverse_depth, is_metric=False) == "1 to 15, no metres"
-    assert describe_depth_range(np.zeros(4), is_metric=True) == ""
 
 
 HEIGHT, WIDTH = 96, 160
@@ -149,13 +105,3 @@ def test_a_verdict_that_is_not_usable_stands_in_cloud_and_video(folder: Path) ->
     frames = list(stream_video(folder / VIDEO))
     assert len(frames) == 3
     assert frames[1].time_s == pytest.approx(0.04)
-
-
-def test_the_verdict_stands_in_the_image_of_a_photo(tmp_path: Path) -> None:
-    from stadia.io.image_files import read_rgb
-
-    write_image(tmp_path / IMAGE, draw_of_verdict_marks()[..., ::-1])
-    write_image_verdict(tmp_path / IMAGE, "doubtful")
-    after = read_rgb(tmp_path / IMAGE)
-    assert after[HEIGHT:, :WIDTH].max() > 150
-    np.testing.assert_array_equal(after[:HEIGHT], draw_of_verdict_marks()[:HEIGHT])

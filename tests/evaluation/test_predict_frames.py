@@ -1,7 +1,6 @@
 """Predicting to disk: what is written, what it says of itself, in bounded memory, and never over anything."""
 
 import json
-import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,8 +19,8 @@ from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame, read_frames
 from stadia.data.ignored_regions import IgnoringRecording
 from stadia.evaluation.depth_score import average_depths, score_mean_depth
-from stadia.evaluation.plots.videos import SCALE_PX, draw_side_by_side, estimate_frame_rate_hz, open_side_by_side_video
-from stadia.evaluation.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
+from stadia.evaluation.plots.videos import SCALE_PX, estimate_frame_rate_hz, open_side_by_side_video
+from stadia.evaluation.point_clouds import color_points, open_point_cloud_file
 from stadia.evaluation.predictions_folder import Predictions, Provenance, write_predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.geometry.sky import find_far_sky
@@ -84,12 +83,6 @@ class TestFolder:
         assert "no metres" in json.loads((tmp_path / "out" / "predictions.json").read_text())["trust"]
         assert (tmp_path / "out" / "depth" / "000000.png").exists() == (depth_scale is DepthScale.UP_TO_SCALE)
 
-    def test_nothing_is_overwritten(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        (tmp_path / "out").mkdir()
-        run(drive(), red_reader(), tmp_path / "out")  # an empty folder is fine
-        with refuses(StadiaError, where="out", fix="--out"):
-            run(drive(), red_reader(), tmp_path / "out")
-
     def test_a_prediction_cut_short_cannot_be_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         def interrupted() -> Iterator[Frame]:
             yield from list(read_frames(drive()))[:3]
@@ -117,39 +110,6 @@ class TestFolder:
             run(drive(), red_reader(), tmp_path / "out")
         run(drive(), red_reader(), tmp_path / "out", further=("cloud.ply",))
         assert not (tmp_path / "out" / "cloud.ply").exists()
-
-    def test_only_recorded_files_are_removed_when_it_is_begun_again(
-        self, tmp_path: Path, drive: Make, red_reader: Make
-    ) -> None:
-        """Each file is recorded before it is written, so an unknown one is the user's, whatever its name."""
-
-        def interrupted() -> Iterator[Frame]:
-            yield from list(read_frames(drive()))[:3]
-            raise KeyboardInterrupt
-
-        out = tmp_path / "out"
-        with pytest.raises(KeyboardInterrupt):
-            predict_to_folder(red_reader(), interrupted(), out, MADE_BY, source="drive")
-        (first, *_) = sorted(path.stem for path in (out / "depth").glob("*.npz"))
-        (out / "depth" / f"{first}.png").unlink()  # as after a kill between two files
-        with (out / "unfinished.jsonl").open("ab") as stream:
-            stream.write(b'"0000')  # as after a kill within a line
-        for name in ("depth/mine.npz", "images/mine.png", f"depth/old/{first}.npz", "depth/000003.npz", "mine.mp4"):
-            mine = out / name
-            mine.parent.mkdir(exist_ok=True)
-            mine.write_text("mine")
-            before = sorted(out.rglob("*"))
-            with refuses(StadiaError, where="out", found=name):
-                predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
-            assert sorted(out.rglob("*")) == before
-            mine.unlink()
-        predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
-        assert not (out / "unfinished.jsonl").exists()
-
-    def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        frame = next(read_frames(drive()))
-        with refuses(DataError, where="drive", found="000000"):
-            predict_to_folder(red_reader(), [frame, frame], tmp_path / "out", MADE_BY, source="drive")
 
     @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
     def test_prediction_that_is_not_finite_is_refused(
@@ -192,31 +152,6 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
 
 
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_video(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    """180 further frames add less than the bytes of 18 images: neither images nor maps are kept.
-
-    What grows are names, poses and paths of the files, about 1 KB a frame at the end (an image has 32 KB). The peak
-    also varies by the few frames that are read ahead and written behind. Poses were tensors of torch once, whose memory
-    is not traced.
-    """
-
-    def peak_bytes(frames: int) -> int:
-        recording = drive(frames, height=60, width=180)
-        with (
-            open_side_by_side_video(tmp_path / f"{frames}.mp4", 10) as video,
-            open_point_cloud_file(tmp_path / f"{frames}.ply", DepthScale.METRES, frames) as cloud,
-        ):
-            tracemalloc.start()
-            run(recording, red_reader(), tmp_path / f"out{frames}", listeners=[video, cloud])
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        return peak
-
-    peak_bytes(3)  # warm: imports and caches
-    assert peak_bytes(240) < peak_bytes(60) + 18 * 60 * 180 * 3
-
-
 class TestVideo:
     def test_side_by_side(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         recording = drive(5, height=31, width=91)  # odd sides
@@ -232,17 +167,6 @@ class TestVideo:
         brightness = images[3][:30, 92:].astype(float).mean((1, 2))
         assert (np.diff(brightness[2:-2]) > -2).all()  # nearer (further down) is brighter
         assert brightness[-3] > brightness[3] + 50
-
-    @pytest.mark.parametrize(("depth_scale", "is_same"), [(DepthScale.METRES, False), (DepthScale.UP_TO_SCALE, True)])
-    def test_the_legend_has_metres_where_depth_has(self, depth_scale: DepthScale, is_same: bool) -> None:
-        """Depth of 2 m and of 5 m looks alike but for the legend; depth without metres has one legend for both."""
-        image, flat = np.zeros((120, 300, 3), np.uint8), np.ones((120, 300), np.float32)
-        near, far = (draw_side_by_side(image, flat / m, 1 / m, 120, 300, depth_scale) for m in (2, 5))
-        assert np.array_equal(near, far) == is_same
-        depth = near[:120, 300:]
-        assert (depth == depth[0, 0]).all(), "the legend covers no depth"
-        assert near.shape == (120 + SCALE_PX, 600, 3)
-        assert near[120:, 300:].any()
 
 
 class TestPointCloud:
@@ -266,23 +190,6 @@ class TestPointCloud:
         moved = replace(frame, inverse_depth=np.full((15, 45), 0.1, np.float32), T_world_camera=T)
         points, _ = color_points(moved, 10**6)
         np.testing.assert_allclose(points[-1], [(44 - 22) / 30 * 10, (14 - 7) / 30 * 10, 11.5], rtol=1e-6)
-
-    @pytest.mark.slow
-    def test_a_cloud_is_bounded(
-        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("stadia.evaluation.point_clouds.MAX_POINTS", 1000)
-        with open_point_cloud_file(tmp_path / "cloud.ply", DepthScale.UP_TO_SCALE, 3 * MAX_FRAMES) as listener:
-            run(drive(3 * MAX_FRAMES), red_reader(DepthScale.UP_TO_SCALE), tmp_path / "out", listeners=[listener])
-        assert 300 < len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 1000
-        assert b"up to scale, no metres" in (tmp_path / "cloud.ply").read_bytes()[:200]
-
-    def test_what_lies_far_is_left_out(self, drive: Make, red_reader: Make) -> None:
-        frame = next(stream_predictions(red_reader(), read_frames(drive()), align_motion))
-        inverse = np.full((15, 45), 0.1, np.float32)
-        inverse[0] = 0.01
-        sky = replace(frame, inverse_depth=inverse, T_world_camera=None)
-        assert len(color_points(sky, 10**6)[0]) == 14 * 45
 
     def test_sky_is_left_out(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         """The network puts sky at 10 m as everything else: its color tells it, and the header names the rule."""
@@ -323,11 +230,6 @@ class TestMeanDepth:
         mean = average_depths(maps, 2, 3)
         assert mean is not None
         assert mean.tolist() == [[3, 3, 3], [4, 6, 7]]  # holes: the row's mean, 18 / 3
-
-    def test_a_row_without_any_depth_gets_the_mean_of_all(self) -> None:
-        mean = average_depths([np.array([[0.0, 0], [2, 4]])], 2, 2)
-        assert mean is not None
-        assert mean.tolist() == [[3, 3], [2, 4]]
 
     def test_another_size_counts_by_area_without_its_holes(self) -> None:
         depth = np.zeros((4, 6))

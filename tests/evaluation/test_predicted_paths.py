@@ -3,18 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 
-from stadia.core.types import Camera, DepthScale
+from stadia.core.types import Camera
 from stadia.data.frame_preparation import read_frames
 from stadia.differentiable.direct_alignment import DirectAlignment
 from stadia.differentiable.view_synthesis import intrinsics
-from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines
@@ -44,19 +41,6 @@ def test_path_ends_at_unknown_motion(tmp_path: Path, drive: Make, red_reader: Ma
     assert (len(record.entries), record.path) == (6, ("000000", "000001", "000002"))
     assert record.path_ends == "the path ends at 000002: the motion to 000003 is unknown"
     assert len(read_kitti_trajectory(tmp_path / "out" / "trajectory.txt").T_world_camera) == 3
-
-
-def test_why_there_is_no_path_at_all(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    """Of a recipe without an answer, of images of a camera that stands, and of one image, which asks for no path."""
-    predictor = red_reader()
-    predictor.T_next_now = lambda *_: None
-    record = run(drive(3), predictor, tmp_path / "unknown").record
-    assert (record.path, record.path_ends) == ((), "no path: the motion to 000001 is unknown")
-    standing = [replace(frame, on_path=number == 0) for number, frame in enumerate(read_frames(drive(3)))]
-    record = predict_to_folder(red_reader(), standing, tmp_path / "stands", MADE_BY, source="stands").record
-    assert record.path == ()
-    assert "000000" in record.path_ends
-    assert run(drive(1), red_reader(), tmp_path / "one").record.path_ends == ""
 
 
 def test_each_motion_gets_the_previous_one(drive: Make, red_reader: Make) -> None:
@@ -129,48 +113,3 @@ def test_motions_that_no_alignment_confirms_are_counted(
     (note,) = (line for line in lines if "4 of 7 motions" in line)
     assert note.endswith("do not rely on the path")
     assert not [line for line in prediction_lines(tmp_path / "network", found["network"]) if line.startswith("note")]
-
-
-def test_a_path_is_drawn_from_above_and_from_the_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A climb of 2 m over 10 m ahead rises in the view from the side, at the scale of the view from above."""
-    figures: list[Figure] = []
-    monkeypatch.setattr(
-        "matplotlib.backends.backend_agg.FigureCanvasAgg", lambda figure: figures.append(figure) or Mock()
-    )
-    T = np.tile(np.eye(4), (11, 1, 1))
-    T[:, 1, 3], T[:, 2, 3] = np.linspace(0, -2, 11), np.arange(11.0)
-    draw_paths(tmp_path / "path.png", {"estimate": T}, DepthScale.METRES)
-    above, side = figures[0].axes
-    assert np.ptp(above.lines[0].get_xdata()) == 0
-    np.testing.assert_allclose(side.lines[0].get_xdata()[[0, -1]], [0, 10])
-    np.testing.assert_allclose(side.lines[0].get_ydata()[[0, -1]], [0, 2])
-    assert side.get_ylim()[0] < side.get_ylim()[1], "up is up"
-    assert (above.get_xlabel(), above.get_ylabel()) == ("x, right (m)", "z, forward (m)")
-    assert (side.get_xlabel(), side.get_ylabel()) == ("z, forward (m)", "height, -y (m)")
-    assert "first camera" in above.get_title()
-    assert "first camera" in side.get_title()
-    assert np.ptp(above.get_xlim()) == pytest.approx(np.ptp(side.get_xlim())) == pytest.approx(np.ptp(side.get_ylim()))
-    assert above.get_aspect() == side.get_aspect() == 1
-
-
-def test_half_of_the_points_and_the_whole_path_are_inside_of_a_drawing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures: list[Figure] = []
-    monkeypatch.setattr(
-        "matplotlib.backends.backend_agg.FigureCanvasAgg", lambda figure: figures.append(figure) or Mock()
-    )
-    T = np.tile(np.eye(4), (11, 1, 1))
-    T[:, 0, 3] = np.arange(11.0)
-    points = np.random.default_rng(0).normal([0, 0, 100], [20, 5, 30], (1000, 3))
-    draw_paths(tmp_path / "path.png", {"camera": T}, DepthScale.UP_TO_SCALE, gaps=range(10), points=points)
-    draw_paths(tmp_path / "bare.png", {"camera": T}, DepthScale.UP_TO_SCALE, points=points[:0])
-    assert figures[1].axes[0].get_ylim()[1] < figures[0].axes[0].get_ylim()[1]
-    above, _ = figures[0].axes
-    behind, path = above.lines[:2]
-    (left, right), (low, high) = above.get_xlim(), above.get_ylim()
-    x, y = behind.get_xdata(), behind.get_ydata()
-    assert ((left < x) & (x < right) & (low < y) & (y < high)).mean() > 0.45
-    assert left < 0 < 10 < right
-    assert low < 0
-    assert np.isnan(path.get_xdata()).sum() == 10, "positions of photos are not joined"

@@ -12,8 +12,7 @@ from stadia.core.errors import ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.evaluation.recording_scores import RecordingScores, score_trajectory, write_score
-from stadia.io.records.trajectory import Trajectory
+from stadia.evaluation.recording_scores import write_score
 from stadia.predict.evaluate_recordings import evaluate_recordings
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
@@ -53,23 +52,6 @@ class TestRecordings:
         names = json.loads((tmp_path / "set" / "a" / "predictions.json").read_text())["entries"]
         assert image.stem == names[len(names) // 2]
 
-    def test_the_kind_of_ground_truth_is_named(
-        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Of data that have several, such as KITTI raw: in the summary and in the score file of depth."""
-        assert "ground_truth" not in self.evaluate(red_reader(), [drive()], tmp_path / "one").summary()
-        monkeypatch.setattr(drive, "depth_kind", lambda *_: "velodyne_raw")
-        result = self.evaluate(red_reader(), [drive()], tmp_path / "raw")
-        assert [*result.summary()][:2] == ["protocol", "ground_truth"]
-        assert result.summary()["ground_truth"] == "velodyne_raw"
-        depth, path = (json.loads(file.read_text()) for file in result.write(tmp_path / "scores", "set", {}))
-        assert (depth["ground_truth"], "ground_truth" in path) == ("velodyne_raw", False)
-        assert not [note for note in result.notes if "kinds" in note]
-        monkeypatch.setattr(drive, "depth_kind", lambda _, index: ("lidar", "groundtruth")[index % 2])
-        result = self.evaluate(red_reader(), [drive()], tmp_path / "both")
-        assert result.summary()["ground_truth"] == "groundtruth+lidar"
-        assert any("groundtruth+lidar" in note and "data.ground_truth" in note for note in result.notes)
-
     def test_what_is_on_disk_is_scored_again_not_predicted_again(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
@@ -103,38 +85,12 @@ class TestRecordings:
         assert str(result.odometry["drive"].alignment) == "sim3"
         assert result.odometry["drive"].scale == pytest.approx(5)
 
-    def test_poses_up_to_scale_are_aligned_up_to_scale(
-        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(drive, "has_metric_poses", False)
-        assert str(self.evaluate(red_reader(), [drive()], tmp_path).odometry["drive"].alignment) == "sim3"
-
-    def test_poses_without_depth_are_noted(
-        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(drive, "depth_m", lambda *_: None)
-        result = self.evaluate(red_reader(), [drive()], tmp_path / "all")
-        assert result.summary()["images"] == 0
-        assert len(result.summary()["notes"]) == 1
-        with refuses(ProtocolError, where="drive", found="3", fix="--every"):
-            self.evaluate(red_reader(), [drive()], tmp_path / "every", indices={"drive": [0, 2, 4]})
-        monkeypatch.setattr(drive, "T_world_camera", lambda *_: None)
-        with refuses(ProtocolError, where="drive"):
-            self.evaluate(red_reader(), [drive()], tmp_path / "every")
-        assert not (tmp_path / "every").exists()
-
     def test_a_depth_scale_is_refused_before_anything_is_predicted(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
         with refuses(ProtocolError, where="protocol 'metric'"):
             self.evaluate(red_reader(DepthScale.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
-
-    def test_nothing_to_score(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        blind = drive()
-        blind.depth_m = blind.T_world_camera = lambda index, side="left": None
-        with refuses(ProtocolError, where="drive"):
-            self.evaluate(red_reader(), [blind], tmp_path)
 
 
 def test_a_score_is_never_lost(tmp_path: Path) -> None:
@@ -143,20 +99,3 @@ def test_a_score_is_never_lost(tmp_path: Path) -> None:
         write_score(path, {"abs_rel": value})
     kept = {file.name: json.loads(file.read_text())["abs_rel"] for file in tmp_path.iterdir()}
     assert kept == {"val.json": 3, "val.earlier-1.json": 1, "val.earlier-2.json": 2}
-
-
-def test_each_path_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """Neither do two recordings share one, nor is an earlier score of the depth taken for the path of a recording
-    called "1".
-    """
-    write_score(tmp_path / "val.json", {"abs_rel": 1})
-    write_score(tmp_path / "val.json", {"abs_rel": 2})
-    paths = {}
-    for length, name in enumerate(("a/b", "a-b", "1"), start=1):
-        poses = np.tile(np.eye(4), (3, 1, 1))
-        poses[:, 2, 3] = np.linspace(0, length, 3)
-        paths[name] = score_trajectory(Trajectory(poses), Trajectory(poses))
-    written = RecordingScores(None, paths).write(tmp_path, "val", {})
-    assert [path.name for path in written] == ["val-a-b.json", "val-a-b-2.json", "val-1.json"]
-    assert [json.loads(path.read_text())["path_m"] for path in written] == [1, 2, 3]
-    assert json.loads((tmp_path / "val.earlier-1.json").read_text()) == {"format": "stadia-scores", "abs_rel": 1}

@@ -13,14 +13,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation import point_clouds
-from stadia.evaluation.point_clouds import (
-    MAX_FRAMES,
-    CloudFrames,
-    encode_glb,
-    find_edges,
-    open_glb_file,
-    open_rerun_file,
-)
+from stadia.evaluation.point_clouds import encode_glb, find_edges, open_glb_file, open_rerun_file
 from stadia.geometry.cameras import CropWindow, centered_K
 
 HEIGHT, WIDTH = 24, 40
@@ -54,22 +47,6 @@ def test_a_glb_has_points_of_all_frames_without_edges(tmp_path: Path) -> None:
     assert np.ptp(points[points[:, 2] > 3, 0]) == pytest.approx((WIDTH // 2 - 2) / 30 * 4 + 1, rel=1e-3)
 
 
-def test_frames_of_a_long_video_are_spread_and_bounded() -> None:
-    chosen, points, taken = CloudFrames(1000), 0, []
-    for number in range(1000):
-        if limit := chosen.choose(make_frame(number), points):
-            taken.append(number)
-            points += limit
-    assert len(taken) == MAX_FRAMES
-    assert set(np.diff(taken)) == {25}
-    without_pose = CloudFrames(3)
-    assert [bool(without_pose.choose(make_frame(number, posed=False), 0)) for number in range(3)] == [
-        True,
-        False,
-        False,
-    ]
-
-
 def test_edges_are_both_sides_of_a_jump() -> None:
     assert find_edges(np.array([[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]), 0.06).tolist() == [[False, True, True]] * 2
 
@@ -93,16 +70,6 @@ def test_a_recording_of_rerun_holds_camera_and_points(tmp_path: Path) -> None:
     assert data[:2] == b"RR"
     assert len(data) > 2000
     assert [path.name for path in tmp_path.iterdir()] == ["scene.rrd"]
-
-
-def test_points_and_path_are_read_back_by_trimesh() -> None:
-    rng = np.random.default_rng(0)
-    points, colors = rng.normal(size=(50, 3)), rng.integers(0, 256, (50, 3), np.uint8)
-    path = rng.normal(size=(4, 3))
-    scene = trimesh.load(io.BytesIO(encode_glb(points, colors, path)), file_type="glb")
-    (cloud,) = (part for part in scene.geometry.values() if isinstance(part, trimesh.PointCloud))
-    np.testing.assert_allclose(cloud.vertices * (1, -1, -1), points, atol=1e-6)
-    np.testing.assert_array_equal(np.asarray(cloud.colors)[:, :3], colors)
 
 
 def test_the_path_is_a_line() -> None:

@@ -12,7 +12,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.image_score import score_image
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.protocols import PROTOCOLS, Alignment, note_of_scale, note_of_truth
+from stadia.evaluation.protocols import PROTOCOLS
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -104,17 +104,6 @@ def test_a_wrong_unit_is_named(factor: float, said: str, truth_m: Maps, write_ma
     assert not notes("right", 0.005, 1)
 
 
-def test_single_scans_are_not_taken_for_the_improved_ground_truth(truth_m: Maps, write_maps: Write) -> None:
-    improved = PROTOCOLS["kitti-eigen-improved-garg"]
-    assert note_of_truth(0.16, improved) == []
-    assert note_of_truth(0.036, PROTOCOLS["kitti-eigen"]) == []
-    rng = np.random.default_rng(0)
-    scans = {name: np.where(rng.random(map_m.shape) < 0.1, map_m, 0) for name, map_m in truth_m.items()}
-    predictions, reference = write_maps(predicted(truth_m), "predictions"), write_maps(scans, "scans")
-    told = score_depth(Predictions.open(predictions), open_ground_truth_folder(reference, improved), improved).notes
-    assert any("kitti-eigen-improved-garg means" in note for note in told)
-
-
 @pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
 def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, depth_scale: DepthScale) -> None:
     """As of an affine-invariant network whose maps were scored as they were: 17 % of the pixels within 25 %, and nobody
@@ -153,19 +142,6 @@ def test_the_factor_that_makes_the_ratio_one_is_named(truth_m: Maps, tmp_path: P
     assert right.summary()["reference_factor"] == 1000
 
 
-def test_how_stored_values_are_read_is_noted(truth_m: Maps, write_maps: Write, tmp_path: Path) -> None:
-    (tmp_path / "p").mkdir()
-    for name, map_m in predicted(truth_m).items():
-        values = np.flipud(map_m).astype("<f4")
-        header = f"Pf\n{map_m.shape[1]} {map_m.shape[0]}\n-0.003922\n".encode()
-        (tmp_path / "p" / f"{name}.pfm").write_bytes(header + values.tobytes())
-    rules, truth = PROTOCOLS["metric"], write_maps(truth_m, "truth")
-    scored = score_depth(Predictions.open(tmp_path / "p", factor=5000), open_ground_truth_folder(truth, rules), rules)
-    assert any("scale 0.003922" in note and "not applied" in note for note in scored.notes)
-    assert any("--depth-factor does not change" in note for note in scored.notes)
-    assert "depth_factor" not in scored.factors
-
-
 def test_range_against_z_is_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     v, u = np.mgrid[:60, :100]
@@ -178,17 +154,3 @@ def test_range_against_z_is_named(tmp_path: Path) -> None:
     for predicted_as, truth, text in (("range", "z", "predictions grow"), ("z", "range", "the ground truth grow")):
         assert any(text in note for note in score(tmp_path / predicted_as, tmp_path / truth).notes)
     assert not any("grow" in note for note in score(tmp_path / "z", tmp_path / "z").notes)
-
-
-def test_disparity_gets_no_advice_on_scale(truth_m: Maps, write_maps: Write) -> None:
-    """A factor does not turn inverse depth into depth."""
-    truth = write_maps(truth_m, "truth")
-    maps = {name: np.where(depth > 0, 1 / np.maximum(depth, 0.1), 1.0) for name, depth in truth_m.items()}
-    notes = " ".join(score(write_maps(maps, "disparity"), truth).notes)
-    assert "inverse depth" in notes
-    assert "scale_ratio_median" not in notes
-
-
-def test_another_number_of_integers_per_metre_is_suggested() -> None:
-    (note,) = note_of_scale(2.0, 0.001, Alignment.NONE, {"reference_factor": 256.0})
-    assert "--reference-factor 512" in note

@@ -11,10 +11,9 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
-from stadia.evaluation.depth_score import find_best_threshold, max_channel_difference
+from stadia.evaluation.depth_score import find_best_threshold
 from stadia.evaluation.image_score import score_image
-from stadia.evaluation.plots.charts import draw_error_map
-from stadia.evaluation.protocols import PROTOCOLS, average_parts, find_protocol, parse_parts, score_parts
+from stadia.evaluation.protocols import PROTOCOLS, average_parts, find_protocol, parse_parts
 
 Stadia = Callable[..., tuple[int, str, str]]
 TRUE = np.geomspace(1.0, 50.0, 60 * 90).reshape(60, 90)
@@ -59,12 +58,6 @@ def test_classes_are_those_of_each_pixel() -> None:
     assert parts["class 7"]["abs_rel"] == pytest.approx(0.2)
     with refuses(ConfigError, where="--by"):
         score_image("a", predicted, TRUE, DepthScale.METRES, rules)
-
-
-def test_parts_with_few_pixels_are_left_out() -> None:
-    mask = np.ones((1, 30), np.bool_)
-    true = np.repeat([[3.0, 15.0]], [25, 5], axis=1)
-    assert list(score_parts(true, true, mask, by=("distance",), metrics=("rmse",))) == ["distance 0 to 5 m"]
 
 
 def test_means_are_over_the_images_that_have_the_part_in_order() -> None:
@@ -114,40 +107,6 @@ def test_evaluate_scores_parts_and_draws_the_best_and_the_worst(tmp_path: Path, 
     assert worst[:, 50:].mean() > 2 * worst[:, :40].mean()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--by", "class"), "--by class without --classes"),
-        (("--classes", "classes"), "--classes without --by class"),
-        (("--by", "clas"), "did you mean 'class'?"),
-        (("--by", "class", "--classes", "truth"), "truth/00.png: found no such file"),
-    ],
-)
-def test_wrong_options_are_refused_in_one_line(
-    options: tuple[str, ...], message: str, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_maps(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    code, _, err = stadia("evaluate", "--depth", "pred", "--reference", "truth", *options)
-    assert code != 0
-    assert message in err
-
-
-def test_sparse_errors_are_drawn_larger() -> None:
-    errors = np.full((40, 40), np.nan)
-    errors[20, 20] = 0.5
-    drawn = draw_error_map(errors)
-    assert (drawn[18:23, 18:23] == drawn[20, 20]).all()
-    assert (drawn[0, 0] == 96).all()
-
-
-def test_the_largest_channel_counts_whichever_is_brighter() -> None:
-    image, background = np.full((2, 3, 3), 100, np.uint8), np.full((2, 3, 3), 100, np.uint8)
-    image[0, 0] = (90, 100, 130)
-    image[1, 2] = (0, 100, 100)
-    assert max_channel_difference(image, background).tolist() == [[30, 0, 0], [0, 0, 100]]
-
-
 def test_the_threshold_is_the_one_of_best_iou_by_brute_force() -> None:
     random = np.random.default_rng(0)
     masks = [random.random((8, 9)) < 0.3 for _ in range(4)]
@@ -160,8 +119,3 @@ def test_the_threshold_is_the_one_of_best_iou_by_brute_force() -> None:
         )
 
     assert find_best_threshold(zip(differs, masks, strict=True)) == max(range(255), key=iou) > 0
-
-
-def test_no_image_and_no_mask_have_a_threshold_too() -> None:
-    assert find_best_threshold([]) == 0
-    assert find_best_threshold([(np.zeros((2, 2), np.uint8), np.zeros((2, 2), bool))]) == 0

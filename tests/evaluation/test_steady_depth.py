@@ -91,17 +91,3 @@ def evaluate(drive: Make, tmp_path: Path) -> Make:
         return evaluate_recordings(predictor, [drive(7)], protocol, folder, made_by)  # type: ignore[arg-type]
 
     return run
-
-
-@pytest.mark.parametrize("unit", [1.0, 0.2])
-@pytest.mark.parametrize("scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
-def test_recordings_are_scored_by_their_poses(scale: DepthScale, unit: float, evaluate: Make) -> None:
-    scores = evaluate(WallReader(scale, unit))
-    if scale is DepthScale.METRES and unit != 1:
-        return
-    score = scores.flicker["drive"]
-    assert score.warped_depth_error == pytest.approx(2 * JITTER, abs=0.01)
-    assert score.scale_change == pytest.approx(2 * JITTER, abs=0.01)
-    assert score.unit_m == pytest.approx(1 / unit)
-    assert scores.summary()["flicker"]["drive"]["pairs"] == score.pairs == 4
-    assert evaluate(WallReader(scale, unit, 0)).flicker["drive"].warped_depth_error < 0.01

@@ -3,7 +3,6 @@ asked.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from stadia.data.frame_preparation import frame_name
 from stadia.data.open_dataset import open_recordings
 from stadia.io.image_files import hash_file, join_hashes
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.io.video_decoding import hash_video
 from stadia.training.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -89,52 +87,6 @@ def write_facts(checkpoint: Path, **facts: object) -> None:
     given = {"fingerprints": {"video/drive": "0123"}, "train_frames": {"video/drive": [[0, 3], [5, 6]]}}
     given |= {"train_images": {"video/drive": ""}, "train_sessions": ["video/drive"], **facts}
     write_run_facts(checkpoint.parent.parent, replace(UNKNOWN_FACTS, data=given))
-
-
-def count_trained(stadia: Stadia, checkpoint: Path, video: Path, out: Path) -> dict[str, int | None]:
-    """What each command records about a video: at another size, with another K, under another name."""
-    poses = out.with_suffix(".txt")
-    poses.write_text("\n".join(f"1 0 0 0 0 1 0 0 0 0 1 {0.5 * k}" for k in range(12)))
-    known, counts = f"data.poses={poses}", {}
-    code, _, err = stadia("predict", checkpoint, video, *CAMERA, "--no-cloud", "--out", out / "p")
-    assert code == 0, err
-    counts["predict"] = json.loads((out / "p" / "predictions.json").read_text())["trained_on"]
-    code, _, err = stadia("odometry", checkpoint, video, *CAMERA, known, "--method", "network", "--out", out / "o")
-    assert code == 0, err
-    counts["odometry"] = json.loads((out / "o" / "odometry.json").read_text())["trained_on"]
-    code, scored, err = stadia("evaluate", checkpoint, video, *CAMERA, known, "--json", "--out", out / "e")
-    assert code == 0, err
-    counts["evaluate"] = json.loads(scored)["trained_on"]
-    return counts
-
-
-@pytest.mark.slow
-def test_frames_of_a_video_that_trained_are_counted_by_each_command(
-    checkpoint: Path, video: Path, stadia: Stadia, tmp_path: Path
-) -> None:
-    copy = tmp_path / "another name.mp4"
-    shutil.copy(video, copy)
-    write_facts(checkpoint, train_videos={hash_video(video): [[0, 3], [5, 6]]})
-    for number, source in enumerate((video, copy)):
-        counts = count_trained(stadia, checkpoint, source, tmp_path / f"known-{number}")
-        assert counts == {"predict": 4, "odometry": 4, "evaluate": 4}
-    write_facts(checkpoint, train_videos={"4567": [[0, 3]]})
-    assert set(count_trained(stadia, checkpoint, video, tmp_path / "other").values()) == {0}
-
-
-@pytest.mark.slow
-def test_a_part_of_the_training_that_cannot_be_compared_is_noted(
-    checkpoint: Path, drive_folder: Path, stadia: Stadia
-) -> None:
-    facts: dict[str, object] = {"train_images": {"drive": "f" * 12}, "train_videos": {"4567": [[0, 3]]}}
-    write_facts(checkpoint, **facts)
-    words = ("evaluate", checkpoint, drive_folder, "--json")
-    scores = json.loads(stadia(*words)[1])
-    assert scores["trained_on"] == 0
-    assert any("in a part of the training: " in note for note in scores["notes"])
-    (recording,) = open_recordings(drive_folder)
-    write_facts(checkpoint, **facts, fingerprints={"world/a": recording.fingerprint()}, train_frames={"world/a": []})
-    assert not any("part of the training" in note for note in json.loads(stadia(*words)[1])["notes"]), "it validated"
 
 
 DAMAGED = ['{"data": {"tr', "[1]", '{"data": null}', '{"data": {"train_videos": {"h": [0, 50]}}}', '{"data": [1]}']

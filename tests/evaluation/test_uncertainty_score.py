@@ -81,26 +81,6 @@ def test_the_error_is_the_one_that_is_scored_after_alignment(
         assert small[error] == pytest.approx(large[error], rel=1e-6)
 
 
-def test_images_without_uncertainty_are_counted_and_enter_no_mean(
-    said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
-) -> None:
-    folder, depth, _ = said
-    truth = write_maps(truth_m, "truth")
-    every = score(folder, truth)
-    write_depth_map(folder / "000001.npz", depth_m=depth["000001"])
-    summary = score(folder, truth).summary()
-    assert summary["images_without_uncertainty"] == 1
-    kept = [
-        image.uncertainty["abs_rel"].numbers()["ause"]
-        for image in every.per_image
-        if image.uncertainty and image.name != "000001"
-    ]
-    assert summary["uncertainty"]["abs_rel"]["ause"] == pytest.approx(np.mean(kept))
-    alone = score(write_maps(depth, "depth alone"), truth)
-    assert not {"uncertainty", "images_without_uncertainty"} & set(alone.to_json())
-    assert "uncertainty" not in alone.to_json()["per_image"][0]
-
-
 MADE_BY = Provenance(recipe="none", config_hash="0", motion="network")
 
 

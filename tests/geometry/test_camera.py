@@ -1,21 +1,18 @@
 """Cameras: against OpenCV and by laws of projection under every change of the image."""
 
 import math
-from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refuses
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.data.config import DataConfig
 from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry import cameras as numpy_camera
-from stadia.geometry.cameras import IMAGE_CROPS, crop_window
+from stadia.geometry.cameras import crop_window
 from stadia.geometry.poses import so3_log
 
 DTYPES = [(torch.float32, 2e-4), (torch.float64, 1e-10)]  # pixels: two steps of float32 at 1242
@@ -145,14 +142,6 @@ def test_gradients(small):
     assert torch.autograd.gradcheck(lambda p, k: cameras.project(p, Camera(k, 3, 4)), (points, K))
 
 
-def test_gradients_reach_intrinsics_through_every_change(small):
-    def changed(K):
-        part = cameras.crop_camera(Camera(K, 24, 36), 2, 1, 20, 30)
-        return cameras.mirror_camera(cameras.resize_camera(part, 11, 17)).K
-
-    assert torch.autograd.gradcheck(changed, (small.K.clone().requires_grad_(),))
-
-
 def test_field_of_view_and_lens():
     camera = cameras.from_field_of_view(82, height=192, width=640)
     left_edge = (-0.5 - camera.cx) / camera.fx
@@ -206,21 +195,6 @@ def test_an_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[i
     np.testing.assert_allclose(numpy_camera.resize_K(np.stack([K, 2 * K]), before, *after)[0], lens.K, rtol=1e-12)
 
 
-def test_a_large_image_is_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
-    whole = numpy_camera.resize_to_planar(image, 16, 24)
-    monkeypatch.setattr(numpy_camera, "_MAX_VALUES", 33 * 7)
-    np.testing.assert_array_equal(numpy_camera.resize_to_planar(image, 16, 24), whole)
-
-
-def test_a_lens_has_the_same_K() -> None:
-    focal = numpy_camera.focal_px_from_fov(70, 640)
-    np.testing.assert_allclose(
-        numpy_camera.centered_K(focal, 192, 640), cameras.from_field_of_view(70, height=192, width=640).K
-    )
-    assert numpy_camera.focal_px_from_lens(24, 36, 150) == 100
-
-
 # -- where the part of an image lies that networks see: to the pixel, for KITTI's sizes
 
 
@@ -240,13 +214,3 @@ def test_the_kb_crop_to_the_pixel(height: int, width: int) -> None:
     assert ((box.rows.start, box.rows.stop), (box.columns.start, box.columns.stop)) == KB[height, width]
     assert box.cut(np.zeros((height, width, 3))).shape == (352, 1216, 3)
     assert box.cut(torch.zeros(height, width)).shape == (352, 1216)
-
-
-@pytest.mark.parametrize(("height", "width"), [(351, 1242), (375, 1215), (192, 640)])
-def test_a_smaller_image_is_refused(height: int, width: int) -> None:
-    with refuses(GeometryError, where="kb", found=f"{width}x{height}", expected="1216x352"):
-        crop_window("kb", height, width)
-
-
-def test_configurable_crops_are_the_defined_ones() -> None:
-    assert get_args(DataConfig.model_fields["crop"].annotation) == tuple(IMAGE_CROPS)

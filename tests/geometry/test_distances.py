@@ -4,9 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
-from stadia.core.errors import GeometryError
 from stadia.geometry.cameras import centered_K
 from stadia.predict.prediction import measure_distance
 from stadia.scale.depth_deviations import REACH, DepthDeviations
@@ -50,14 +48,6 @@ def test_deviation_is_the_spread_of_distances_under_errors_of_depth() -> None:
     assert deviation == pytest.approx(np.std(drawn), rel=0.15)
 
 
-@pytest.mark.parametrize("pixel", [(-1, 0), (64, 0), (0, 48), (10, 10)])
-def test_a_pixel_without_depth_is_refused(pixel: tuple[int, int]) -> None:
-    depth = np.full((48, 64), 2.0)
-    depth[10, 10] = 0
-    with refuses(GeometryError, where="distance"):
-        measure_distance(depth, K, (20, 20), pixel)
-
-
 def test_a_measured_scale_replaces_the_error_of_the_network_s_scale() -> None:
     """With a known length, the depth of single pixels stays wrong; an exact one leaves nothing else."""
     alone, exact, rough = (DepthDeviations.of(0.25, deviation) for deviation in (None, 0.0, 0.15))
@@ -68,10 +58,3 @@ def test_a_measured_scale_replaces_the_error_of_the_network_s_scale() -> None:
     assert exact.relative == exact.single == alone.single
     assert exact.relative < rough.relative < alone.relative
     assert DepthDeviations.of(None, None) is None
-
-
-def test_errors_of_neighbors_cancel_in_a_difference_and_those_of_distant_pixels_do_not() -> None:
-    errors = DepthDeviations(0.0, 0.2)
-    near, far = (errors.find_deviation(np.array([1.0, -1.0]), np.array([[0, 0], [x, 0]]), 100) for x in (0.1, 90))
-    assert near < 0.03
-    assert far == pytest.approx(0.2 * math.sqrt(2), rel=0.01)

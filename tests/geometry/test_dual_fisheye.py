@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.dual_fisheye import DualFisheye, find_dual_fisheye, is_dual_fisheye
-from stadia.geometry.panorama import is_panorama, make_rays, project_rays
+from stadia.geometry.panorama import make_rays, project_rays
 
 SIZE = 256
 
@@ -66,14 +66,3 @@ def test_lenses_that_show_different_scenes_are_refused() -> None:
     first, second = (film(make_panorama(seed), 190.0) for seed in (0, 1))
     with pytest.raises(GeometryError, match="agree at the seam"):
         find_dual_fisheye([np.hstack((first[:, :SIZE], 255 - second[:, SIZE:]))])
-
-
-def test_other_pictures_have_no_two_circles() -> None:
-    panorama = make_panorama()
-    assert not is_dual_fisheye(panorama)
-    picture = film(panorama, 190.0)
-    assert not is_dual_fisheye(picture[:, :SIZE])
-    assert not is_dual_fisheye(picture // 10), "a dark picture"
-    vignette = cv2.resize(picture[:, :SIZE], (2 * SIZE, SIZE))
-    assert not is_dual_fisheye(vignette), "one ellipse"
-    assert is_panorama(picture), "its edges meet, so circles are asked for first"

@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 from tests.geometry.traffic import Scene, View, camera_height, kitti_camera, see, street
 from torch import Tensor
 
-from stadia.geometry.align import masked_median
 from stadia.geometry.ground import horizon, road_plane
 from stadia.geometry.ground import horizon as hr
 from stadia.geometry.poses import so3_exp
@@ -118,14 +117,6 @@ def test_v2_smooth_noise_costs_the_median_less_than_a_percent(share):
     assert by_median.std() < 0.01
 
 
-@pytest.mark.slow
-def test_v3_noise_of_single_pixels_leaves_the_plane_and_lowers_the_median():
-    factor = 1 + 0.01 * torch.randn(2, 1, 192, 640, dtype=F64)
-    by_plane, by_median, _ = camera_heights(roads(2, cars=1), FULL, factor)
-    assert by_plane.abs().max() < 1e-3
-    assert -0.026 < by_median.mean() < -0.014
-
-
 @pytest.mark.parametrize("road", [{"grade": 0.03}, {"grade": -0.03}, {"crown": 0.02}, {"kerb_m": 0.12}], ids=str)
 def test_v4_roads_that_are_no_plane(road):
     _, by_median, near_plane = camera_heights(roads(3, **road), HALF)
@@ -158,22 +149,3 @@ def test_v7_a_hidden_top_is_odd_and_a_hidden_foot_is_not(cars):
     assert (odd.abs() < 0.2).double().mean() < 0.05
     assert (odd > 0).all()
     assert (hr.log_height_ratio(implied(cars, cars.without_rows(0.6, 1.1)), true).abs() < 0.2).double().mean() > 0.9
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("roll_deg", [3.0, -3.0])
-def test_v18_a_rolling_camera(roll_deg):
-    cars = traffic(12, tilt_deg=0.0, roll_deg=roll_deg)
-    right = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
-    assert right.median().abs() < 0.01
-
-    y = cars.depth * ((torch.arange(192, dtype=F64)[:, None] - FULL.cy) / FULL.fy)
-    upright = torch.tensor([[0.0, -1, 0]], dtype=F64).expand(len(y), 3)
-    plane = torch.cat((upright, masked_median(y.flatten(1), cars.road.flatten(1))[:, None]), -1)
-    wrong = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, plane, cars.cars).height - 1
-    assert -0.10 < wrong.median() < -0.04
-
-    _, top, bottom = cars.rows(cars.cars)
-    nearest = segment_quantiles(cars.cars.gather(cars.depth)[:, 0], cars.cars.segment, cars.cars.count, (0.0,))[0]
-    box = cars.height_m / road_plane.height_from_box(bottom - top, nearest, FULL.fy) - 1
-    assert -0.04 < box.median() < 0

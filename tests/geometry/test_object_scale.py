@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refuses
 
-from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
 from stadia.geometry.ground.object_scale import OBJECT_DEPTHS, POOLS, pool_heights, represent_depths, scale_objects
 from stadia.geometry.ground.road_plane import road_pixel_heights
@@ -75,18 +73,3 @@ def test_pools_agree_on_symmetric_heights_and_only_mean_and_weights_follow_a_tai
     assert pooled.by["median"] == pytest.approx(1.66, rel=0.03)
     assert pooled.by["mode"] == pytest.approx(1.65, rel=0.04)
     assert pooled.by["mean"] > 1.9
-
-
-def test_weights_prefer_images_of_small_variance() -> None:
-    heights, variance = np.array([1.6, 1.6, 2.6]), np.array([0.01, 0.01, 0.2])
-    assert pool_heights(heights, variance, np.full(3, 1 / 3), 0.1).by["weighted"] == pytest.approx(1.6)
-
-
-def test_no_image_and_an_unknown_depth_are_refused() -> None:
-    with refuses(GeometryError, where="camera height"):
-        pool_heights(np.zeros(0), np.zeros(0), np.ones(1), 0.1)
-    depth, on_road, cars = make_street(8.0)
-    plane = road_pixel_heights(depth, CAMERA, on_road).plane
-    heights = torch.full((1,), CAR_M, dtype=torch.float64)
-    with refuses(GeometryError, where="depth of an object"):
-        scale_objects(depth, CAMERA, plane, cars, heights, heights, kind="center")

@@ -121,31 +121,12 @@ def test_a_pattern_that_leaves_the_image_or_lies_behind_is_not_visible(window):
         assert found.slope.isfinite().all()
 
 
-def test_a_pixel_that_is_nan_is_not_inside(window):
-    gray = window[0].gray
-    pixels = torch.full((2, 8, 2), 10.0, dtype=F64)
-    pixels[0, 3, 0], pixels[0, 5, 1], pixels[1, 0] = torch.nan, torch.inf, -torch.inf
-    value, _, _, inside = direct.sample_frames(gray, torch.tensor([0, 2]), pixels)
-    wrong = torch.zeros(2, 8, dtype=torch.bool)
-    wrong[0, 3] = wrong[0, 5] = wrong[1, 0] = True
-    assert torch.equal(inside, ~wrong)
-    assert value[inside].isfinite().all()
-    assert value[0, 3].isnan()
-
-
 def test_huber_is_a_square_that_goes_on_as_a_line():
     r = torch.tensor([-3.0, -0.5, 0.0, 0.5, 1.0, 3.0], dtype=F64, requires_grad=True)
     cost, weight = direct.huber_cost(r, 1.0)
     assert_close(cost, torch.tensor([2.5, 0.125, 0, 0.125, 0.5, 2.5], dtype=F64))
     (slope,) = torch.autograd.grad(cost.sum(), r)
     assert_close(slope, (weight * r).detach())
-
-
-def test_weights_fall_with_slope_and_uncertainty():
-    assert direct.gradient_weight(torch.tensor([0.0, 0.04])).tolist() == pytest.approx([1.0, 0.5])
-    assert direct.uncertainty_weight(torch.log(torch.tensor([1e-6, 0.1, 0.3]))).tolist() == pytest.approx(
-        [1.0, 0.5, 0.1]
-    )
 
 
 def test_pixels_are_steep_spread_and_allowed():

@@ -28,18 +28,6 @@ def test_sky_is_bright_smooth_and_at_the_upper_edge() -> None:
     assert not find_sky(scene(12, light=80), SIZE).any()
 
 
-def test_what_reaches_the_lower_half_is_a_wall() -> None:
-    assert not find_sky(scene(32), SIZE).any()
-
-
-def test_uneven_brightness_is_a_ceiling_with_lamps() -> None:
-    image = scene(12, light=255)
-    image[:, 50:64] = 90  # a column between them
-    assert find_sky(image, SIZE).any()
-    image[:12, 64:] = 130
-    assert not find_sky(image, SIZE).any()
-
-
 def test_only_far_sky_is_left_out_of_depth() -> None:
     image, depth = scene(12), np.linspace(40, 2, SIZE[0])[:, None].repeat(SIZE[1], 1)
     sky = find_far_sky(image, depth, margin_px=2)

@@ -53,7 +53,3 @@ def test_the_compiled_loss_equals_the_loss(make_scene: Callable[..., Any], name:
 def test_the_code_depends_on_the_step_only_where_the_schedule_changes(step: int, last_change: int) -> None:
     config = SelfSupervisedLossConfig(auto_mask_from_step=5, temporal_from_step=10)
     assert SelfSupervisedLoss(config)._last_change(step) == last_change
-
-
-def test_motion_that_never_trains_depth_changes_nothing() -> None:
-    assert SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=None))._last_change(99) == 0

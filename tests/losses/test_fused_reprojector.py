@@ -1,17 +1,13 @@
 """The compiled loops give the values and gradients of their readable twin."""
 
-import threading
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.differentiable.view_synthesis import depth_from_inverse, reproject
 from stadia.geometry.poses import se3_exp
-from stadia.losses.cpu import reprojection_kernels
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import Reprojection, ReprojectionInputs, TorchReprojector
 
@@ -103,17 +99,6 @@ def test_same_values_and_gradients(size: tuple[int, int, int, int], auto_mask: b
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * max(1.0, b.detach().abs().max().item()))
 
 
-def test_brightness_of_one_and_nothing_is_none() -> None:
-    scene = disorder(2, 3, 37, 53)
-    unchanged = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(2, 3, 2)
-    bright, *bright_gradients = compare(FusedReprojector, *scene, brightness=unchanged)
-    plain, *gradients = compare(FusedReprojector, *scene)
-    assert torch.equal(bright.minimum.winner, plain.minimum.winner)
-    torch.testing.assert_close(bright.minimum.residual, plain.minimum.residual, rtol=1e-12, atol=1e-12)
-    for a, b in zip(bright_gradients, gradients, strict=False):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12 * float(b.abs().max()))
-
-
 def test_saturated_pixels_train_no_brightness() -> None:
     scene, inverse_depth, T_source_target = disorder(1, 2, 12, 17)
     scene = ReprojectionInputs(
@@ -126,19 +111,6 @@ def test_saturated_pixels_train_no_brightness() -> None:
         plain, *_ = compare(reprojector, scene, inverse_depth, T_source_target, auto_mask=False)
         torch.testing.assert_close(bright.minimum.residual, plain.minimum.residual, rtol=1e-12, atol=1e-12)
         assert not slope.any()
-
-
-def test_the_scene_has_everything_in_it() -> None:
-    scene, inverse_depth, T_source_target = disorder(2, 3, 37, 53)
-    result, depth_gradient, _ = compare(TorchReprojector, scene, inverse_depth, T_source_target)
-    winner = result.minimum.winner
-    for kind in (-1, 0, 1, 2, 3, 4, 5):
-        assert (winner == kind).any(), f"no pixel of kind {kind}"
-    camera = Camera(scene.camera.K[:, None], 37, 53)
-    _, nearness = reproject(depth_from_inverse(inverse_depth)[:, None], camera, scene.source_camera, T_source_target)
-    assert ((nearness == 0) & (inverse_depth > 0)[:, None]).any(), "no point is behind a camera"
-    assert (inverse_depth == 0).any()
-    assert torch.isfinite(depth_gradient).all()
 
 
 def test_same_in_float32() -> None:
@@ -194,37 +166,3 @@ def test_the_number_of_threads_changes_no_digit() -> None:
         torch.set_num_threads(threads)
     for one, several in zip(*results, strict=True):
         assert torch.equal(one, several)
-
-
-def test_without_a_gradient_nothing_is_kept() -> None:
-    scene, inverse_depth, T_source_target = disorder(1, 3, 12, 17)
-    with torch.no_grad():
-        plain = FusedReprojector(scene, ssim_weight=0.85, auto_mask=True)(inverse_depth, T_source_target)
-    leaves, _, _ = compare(FusedReprojector, scene, inverse_depth, T_source_target)
-    assert not plain.minimum.residual.requires_grad
-    assert torch.equal(plain.minimum.residual, leaves.minimum.residual)
-
-
-def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, busy, begun = np.zeros((2, 100)), threading.Event(), threading.Semaphore(0)
-
-    def block(first: int, last: int, sample: np.ndarray) -> None:
-        begun.release()
-        busy.wait()
-
-    def kernel(first: int, last: int, sample: np.ndarray) -> None:
-        sample[first:last] += 1
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    first = threading.Thread(target=reprojection_kernels.run_in_bands, args=(block, 100, [np.zeros((1, 100))], []))
-    first.start()
-    for _ in range(3):
-        begun.acquire()  # its threads are busy, as threads that the system wakes late
-    loss = threading.Thread(target=reprojection_kernels.run_in_bands, args=(kernel, 100, [rows], []))
-    loss.start()
-    loss.join(timeout=600)
-    waits = loss.is_alive()
-    busy.set()
-    first.join()
-    assert not waits
-    assert (rows == 1).all()

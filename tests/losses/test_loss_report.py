@@ -39,13 +39,6 @@ def test_least_values_are_weighted_as_their_terms() -> None:
     assert set(report.logged) == {"a/dead", "b/dead"}
 
 
-def test_one_loss_of_weight_one_is_itself() -> None:
-    first, _ = reports(torch.ones(3, requires_grad=True))
-    report = combine_losses({"only": (1.0, first)})
-    assert torch.equal(report.total, first.total)
-    assert report.maps == first.maps
-
-
 def test_a_weight_of_zero_has_no_gradient() -> None:
     x = torch.ones(2, requires_grad=True)
     first, second = reports(x)

@@ -1,12 +1,8 @@
 """The road under the auto-mask: compared while the camera moves, masked with the rest where it stands."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from tests.refusals import refuses
 
-from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
@@ -94,26 +90,3 @@ def test_both_reprojectors_agree_on_the_road(pyramid):
     assert torch.equal(found[0][0].maps["winner"], found[1][0].maps["winner"])
     for a, b in zip(found[0][1:], found[1][1:], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-7)
-
-
-def test_no_road_at_all_changes_nothing():
-    targets, prediction = batch()
-    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=2))
-    plain = loss(targets, prediction, ("-1", "+1"))
-    none = loss(targets, prediction, ("-1", "+1"), road=torch.zeros(2, 1, 24, 40, dtype=torch.bool))
-    assert torch.equal(plain.total, none.total)
-    assert torch.equal(plain.maps["winner"], none.maps["winner"])
-    road = loss(targets, prediction, ("-1", "+1"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool))
-    assert not torch.equal(plain.total, road.total)
-    bare = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=2, auto_mask=False))
-    nowhere = torch.zeros(2, 1, 24, 40, dtype=torch.bool)
-    unmasked = bare(targets, prediction, ("-1", "+1"))
-    assert torch.equal(unmasked.total, bare(targets, prediction, ("-1", "+1"), road=nowhere).total)
-
-
-def test_a_rig_needs_none():
-    targets, prediction = batch()
-    with refuses(GeometryError, where="auto-mask of the road"):
-        SelfSupervisedLoss()(
-            replace(targets), prediction, ("-1", "stereo"), road=torch.ones(2, 1, 24, 40, dtype=torch.bool)
-        )

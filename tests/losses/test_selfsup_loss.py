@@ -1,7 +1,6 @@
 """The whole loss on an exact scene: least at the truth, and independent of what it must not depend on."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import Reprojection, TorchReprojector, photometric_residual
-from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_reprojector, edge_aware_smoothness
+from stadia.losses.selfsup_loss import SelfSupervisedLoss, edge_aware_smoothness
 
 MakeScene = Callable[..., Any]
 REPROJECTORS = pytest.mark.parametrize("reprojector", [TorchReprojector, FusedReprojector])
@@ -182,15 +181,6 @@ def test_one_camera_trains_without_auto_mask_before_its_step(make_scene: MakeSce
     assert early(scene.targets, moved_little, scene.source_names, 9, road=road).total == without.total
 
 
-@SETS
-def test_a_stereo_source_keeps_the_auto_mask_from_the_start(make_scene: MakeScene, names: tuple[str, ...]) -> None:
-    scene = make_scene(names=names)
-    prediction = scene.prediction(depth_times=0.1)
-    masked, later = report(scene, prediction), report(scene, prediction, auto_mask_from_step=10)
-    assert masked.total != report(scene, prediction, auto_mask=False).total
-    assert (later.total == masked.total) == ("stereo" in names)
-
-
 def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     scene = make_scene(dtype=torch.float32)
     prediction = replace(scene.prediction(), inverse_depth=(scene.inverse_depth.bfloat16(),))
@@ -211,25 +201,11 @@ def test_runs_in_float32_under_autocast(make_scene: MakeScene) -> None:
     assert report(half, scene.prediction().to(torch.bfloat16)).total.dtype == torch.float32
 
 
-def test_the_compiled_loops_are_for_the_cpu() -> None:
-    assert choose_reprojector(torch.zeros(1)) is FusedReprojector
-    assert choose_reprojector(torch.zeros(1, device="meta")) is TorchReprojector
-
-
 def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
     scene = make_scene(names=("stereo",))
     lost = report(scene, scene.prediction(inverse_depth=torch.full_like(scene.inverse_depth, 200.0)))
     expected = photometric_residual(scene.targets.sources[:, 0], scene.targets.image)
     torch.testing.assert_close(lost.maps["residual"], expected, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.slow
-def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    scene = make_scene(height=32, width=48)
-    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=1))
-    result = loss(scene.targets.to("meta"), scene.prediction(scales=3).to("meta"), scene.source_names, 0)
-    assert {x.device.type for x in (result.total, *result.terms.values(), *result.maps.values())} == {"meta"}
 
 
 # -- why a pyramid: the loss at full size has no slope towards a match that is far away; at smaller sizes the match is

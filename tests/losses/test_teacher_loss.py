@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from stadia.core.types import DepthScale
-from stadia.losses.teacher_loss import align_teacher, compute_difference, find_relation, teacher_error
+from stadia.losses.teacher_loss import align_teacher, compute_difference, teacher_error
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT = torch.rand(2, 1, 12, 16, generator=GENERATOR) + 0.2
@@ -47,10 +46,3 @@ def test_an_image_without_known_pixels_costs_nothing() -> None:
         known = torch.zeros_like(KNOWN)
         difference = compute_difference(STUDENT, STUDENT + 1, known, relation)  # type: ignore[arg-type]
         assert teacher_error(difference, known).item() == 0
-
-
-def test_relations() -> None:
-    metres, scale, affine = DepthScale.METRES, DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE
-    assert find_relation(metres, metres) == "metres"
-    assert find_relation(scale, metres) == find_relation(metres, scale) == "scale"
-    assert find_relation(scale, affine) == find_relation(affine, metres) == "affine"

@@ -128,14 +128,6 @@ def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -
         assert np.array_equal(alone.ause, whole.ause[index])
 
 
-def test_random_order_lies_between(maps: Maps) -> None:
-    for name in DEPTH_ERRORS:
-        found = sparsification(*maps, name)
-        assert ((found.below_random > 0.2) & (found.below_random < 0.9)).all()
-        np.testing.assert_allclose(found.ause + found.aurg, found.ause_of_random)
-        np.testing.assert_allclose(1 - found.ause / found.ause_of_random, found.below_random)
-
-
 def test_by_hand() -> None:
     true, predicted = np.array([[1.0, 1.0]]), np.array([[2.0, 4.0]])
     found = sparsification(predicted, true, np.array([[0.1, 0.2]]), np.ones((1, 2), np.bool_))
@@ -144,16 +136,3 @@ def test_by_hand() -> None:
     assert float(found.aurg) == pytest.approx((0.5 + 48 + 0.5) / 50)
     tied = sparsification_curve(np.array([[1.0, 3.0]]), np.zeros((1, 2)), np.ones((1, 2), np.bool_))
     assert tied.tolist() == [*[2.0] * 50, 0.0]
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_pixels_are_no_perfect_ones(count: int) -> None:
-    maps = np.ones((3, 2, 4, 5))
-    mask = np.zeros((2, 4, 5), np.bool_)
-    mask[1] = True
-    mask[0, 0, :count] = True
-    for name in DEPTH_ERRORS:
-        found = sparsification(*maps, mask, name)
-        for value in (found.ause, found.aurg, found.ause_of_random):
-            assert np.isnan(value).tolist() == [True, False]
-    assert np.isnan(calibration_curve(*maps[:2], mask)[0]).all() == (count == 0)

@@ -109,19 +109,6 @@ def test_equal_tokens_are_merged_without_loss() -> None:
 # -- how far off they are
 
 
-@pytest.mark.parametrize(("factor", "between"), [(2, (0.05, 0.19)), (3, (0.15, 0.34)), (4, (0.07, 0.31))])
-def test_compression_errs_as_much_as_the_tokens_differ(factor: int, between: tuple[float, float]) -> None:
-    smoother, rougher = (
-        error(build("memory_compressed", factor=factor), *smooth_tokens(cells)) for cells in ((4, 13), (5, 16))
-    )
-    assert between[0] < smoother < rougher < between[1]
-
-
-@pytest.mark.parametrize(("norm", "between"), [(2, (0.03, 0.08)), (4, (0.3, 0.5))])
-def test_performer_errs_more_the_longer_queries_and_keys_are(norm: float, between: tuple[float, float]) -> None:
-    assert between[0] < error(build("performer"), *random_tokens(norm)) < between[1]
-
-
 @pytest.mark.slow
 def test_performer_is_right_on_average() -> None:
     torch.manual_seed(0)
@@ -187,29 +174,7 @@ def test_features_are_drawn_anew_in_training_and_never_in_evaluation() -> None:
     assert passes(again, 9) == [a] * 3 + [b] * 3 + [c] * 3
 
 
-def test_a_resumed_training_draws_when_the_uninterrupted_one_does() -> None:
-    attention = build("performer", heads=2, redraw_every=4).train()
-    passes(attention, 3)
-    resumed = build("performer", heads=2, redraw_every=4).train()
-    resumed.redraw()
-    resumed.load_state_dict(attention.state_dict())
-    torch.manual_seed(5)
-    expected = passes(attention, 3)
-    torch.manual_seed(5)
-    assert passes(resumed, 3) == expected
-    assert len(set(expected)) == 2
-
-
 # -- which tokens are merged
-
-
-def test_the_most_similar_pairs_are_joined() -> None:
-    a, b, c = torch.eye(3)
-    metric = torch.stack([a, a, 6 * a + 8 * b, 0.9 * b + 0.3 * c, a])[
-        None
-    ]  # the first is a class token; length is no likeness
-    assert match_tokens(metric, 1, first=1).tolist() == [[0, 3, 1, 2, 3]]
-    assert match_tokens(metric, 2, first=1).tolist() == [[0, 2, 1, 1, 2]]
 
 
 def test_the_class_token_is_never_merged() -> None:
@@ -246,17 +211,3 @@ class Block(nn.Module):
         tokens = torch.cat([self.first.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         q, k, v = self.qkv(tokens).reshape(x.shape[0], -1, 3, 2, 8).permute(2, 0, 3, 1, 4)
         return {name: attention(q, k, v, (x.shape[-2], x.shape[-1])) for name, attention in self.attentions.items()}
-
-
-@pytest.mark.slow
-def test_every_attention_can_be_exported_for_any_size() -> None:
-    block = Block().eval()
-    batch, height, width = (
-        torch.export.Dim(axis, min=smallest) for axis, smallest in (("batch", 1), ("height", 3), ("width", 3))
-    )
-    exported = torch.export.export(
-        block, (torch.rand(2, 16, 6, 10),), dynamic_shapes={"x": {0: batch, 2: height, 3: width}}
-    ).module()
-    for size in ((1, 16, 5, 7), (3, 16, 8, 12)):
-        x = torch.rand(size)
-        torch.testing.assert_close(exported(x), block(x), atol=1e-6, rtol=0)

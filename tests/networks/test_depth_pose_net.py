@@ -1,16 +1,12 @@
 """The networks of `selfsup`: shapes, start, order of time, the rig's transform, gradients."""
 
-from typing import Any
-
 import pytest
 import torch
 from pydantic import ValidationError
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig
-from stadia.networks.depth.unet import EdgePaddedConv, repeat_edges
 from stadia.networks.pose_net import DepthPoseNet
 
 SMALL = DepthPoseNetConfig(
@@ -88,34 +84,3 @@ def test_an_encoder_without_fine_skips_decodes_to_full_size() -> None:
 def test_start_depth_outside_the_range_is_refused() -> None:
     with pytest.raises(ValidationError, match="init_depth_m"):
         UnetConfig(init_depth_m=200.0)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 6)])
-def test_compiled_code_repeats_the_edge_as_torch_does(size: tuple[int, int]) -> None:
-    image = torch.rand(2, 3, *size)
-    assert torch.equal(repeat_edges(image), torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate"))
-
-
-class PaddedTypes(TorchDispatchMode):
-    """Collect the types of the images that are padded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[torch.dtype] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.replication_pad2d.default:
-            self.found.append(args[0].dtype)
-        return func(*args, **(kwargs or {}))
-
-
-def test_bf16_features_are_padded_without_a_conversion() -> None:
-    torch.manual_seed(0)
-    layer, image = EdgePaddedConv(16, 16), torch.rand(2, 16, 6, 7).bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        with PaddedTypes() as padded:
-            result = layer(image)
-        by_torch = torch.nn.Conv2d.forward(layer, image)
-    assert padded.found == [torch.bfloat16]
-    assert torch.equal(result, by_torch)
-    assert torch.equal(layer(image.float()), torch.nn.Conv2d.forward(layer, image.float()))

@@ -74,15 +74,6 @@ def test_the_maps_start_at_the_start_depth_and_at_no_uncertainty(right_view: boo
             assert (1 / maps[scale]).median().item() == pytest.approx(SMALL.network.start_m, rel=0.1)
 
 
-def test_the_views_and_the_uncertainty_are_separate_maps() -> None:
-    depth = built(right_view=True, uncertainty=True).depth
-    for output in range(3):
-        maps = depth(batch_of().inputs.image)[output]
-        weight = depth.decoder.heads["1"].weight
-        (gradient,) = torch.autograd.grad(maps[0].sum(), weight)
-        assert [bool(channel.abs().sum() > 0) for channel in gradient] == [channel == output for channel in range(3)]
-
-
 def test_log_uncertainty_is_bounded_and_keeps_a_slope() -> None:
     logit = torch.tensor([-60.0, -6.0, -1e-3, 0.0, 1e-3, 2.0, 10.0], dtype=torch.float64, requires_grad=True)
     output = bound_log_uncertainty(logit)
@@ -198,33 +189,3 @@ def test_a_linear_head_names_the_required_size_in_its_error(pose_net: str) -> No
         model(batch_of(size=(192, 288)))
     with refuses(ConfigError, where="pose_head 'linear'"):
         DepthPoseNet(changed(pose_net=pose_net, pose_head="linear"))
-
-
-def test_d3vos_pose_network_has_seven_convolutions_and_three_heads_of_one_layer() -> None:
-    model = built(pose_net="d3vo", pose_head="pool", brightness=True)
-    layers = [layer for layer in model.pose.encoder.modules() if isinstance(layer, nn.Conv2d)]
-    assert [layer.out_channels for layer in layers] == [16, 32, 64, 128, 256, 512, 1024]
-    assert all(layer.stride == (2, 2) for layer in layers)
-    channels, kernels = (6, 16, 32, 64, 128, 256, 512, 1024), (7, 5, 3, 3, 3, 3, 3)
-    expected = (
-        sum(i * o * k * k + o for i, o, k in zip(channels[:-1], channels[1:], kernels, strict=True))
-        + (6 + 1 + 1) * (1024 + 1)
-        + 4
-    )
-    assert sum(parameter.numel() for parameter in model.pose.parameters()) == expected == 6_313_052
-
-
-def test_a_shared_encoder_is_one_encoder() -> None:
-    model = built(pose_net="shared")
-    assert {name.split(".")[1] for name in model.state_dict() if name.startswith("pose")} == {"head"}
-    prediction = model.eval()(batch := batch_of())
-    alone = model.motion(batch.inputs.image, batch.inputs.sources[:, 1]).T_later_earlier
-    torch.testing.assert_close(prediction.T_source_target[:, 1], alone)
-    assert model.weights == {"encoder": "random"}
-
-
-def test_weights_are_reported_for_existing_encoders() -> None:
-    assert built().weights == {"encoder": "random", "pose_encoder": "random"}
-    assert built(pose_net="d3vo").weights == {"encoder": "random"}
-    assert SMALL.encoders(motion=True) == (SMALL.network.encoder, SMALL.pose_encoder)
-    assert SMALL.encoders(motion=False) == changed(pose_net="d3vo").encoders(motion=True) == (SMALL.network.encoder,)

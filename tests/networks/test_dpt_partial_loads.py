@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
@@ -77,15 +76,6 @@ def test_allowed_names_may_be_missing_mismatched_or_unexpected(tmp_path: Path) -
             build(plain, path, **{key: value for key, value in allowed.items() if key != name})
 
 
-def test_a_transformer_of_timm_alone_gives_the_encoder(tmp_path: Path) -> None:
-    encoder = {
-        name[17:]: tensor for name, tensor in originals(drawn(plain)).items() if name[:17] == "pretrained.model."
-    }
-    report = build(plain, saved(tmp_path, encoder), allow_missing=("neck.*", "head.*")).load_report
-    assert report is not None
-    assert {name.split(".")[0] for name in report.missing} == {"neck", "head"}
-
-
 class Instance:
     """What a pickle would call up."""
 
@@ -132,22 +122,6 @@ def test_a_file_that_is_no_weights_is_named(kind: str, names: tuple[str, ...], t
     assert str(path) in str(refused.value)
 
 
-class Filled:
-    """A few bytes that a pickle turns into 2 GiB of zeros, which `weights_only` allows."""
-
-    def __reduce__(self) -> object:
-        return bytearray, (2**31 - 1,)
-
-
-@pytest.mark.parametrize("is_zip", [True, False])
-def test_a_pickle_that_fills_memory_is_not_read(is_zip: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "dpt.pt"
-    torch.save({"a": torch.zeros(1), "b": Filled()}, path, _use_new_zipfile_serialization=is_zip)
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it is read"))
-    with refuses(CheckpointError, where="dpt.pt"):
-        build(plain, path)
-
-
 # -- the report, and the hub
 
 
@@ -169,19 +143,3 @@ def test_published_weights_come_from_the_hub(
     assert network.weights == {"network": f"pretrained nobody/nothing@{used}"}
     warnings = [f"nobody/nothing: the newest revision is used; model.network.revision={used} names it"]
     assert caplog.messages == ([] if revision else warnings)
-
-
-def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_hub(repository: str, name: str, *, revision: str | None) -> str:
-        raise huggingface_error("not in the cache")
-
-    huggingface_error = huggingface_hub.errors.LocalEntryNotFoundError
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_hub)
-    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
-    monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
-    with refuses(CheckpointError, found="nobody/nothing") as refused:
-        Dpt(DptConfig())
-    for fix in ("copy models--nobody--nothing ", "model.network.weights=FILE", "model.pretrained=false"):
-        assert fix in str(refused.value)
-    network = Dpt(DptConfig(), pretrained=False)
-    assert (network.weights, network.load_report) == ({"network": "random"}, None)

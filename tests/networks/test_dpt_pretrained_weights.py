@@ -15,20 +15,7 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 
 import timm
-from tests.networks.dpt_files import (
-    Weights,
-    as_bin,
-    as_folder,
-    as_old_pickle,
-    as_safetensors,
-    build,
-    drawn,
-    hybrid,
-    originals,
-    plain,
-    predict,
-    saved,
-)
+from tests.networks.dpt_files import build, drawn, hybrid, originals, plain, predict, saved
 from timm.layers import StdConv2dSame
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vision_transformer import VisionTransformer
@@ -37,7 +24,7 @@ from torch import Tensor
 
 from stadia.core.errors import CheckpointError
 from stadia.networks.config import DptConfig
-from stadia.networks.depth.dpt import Architecture, Dpt, build_transformer
+from stadia.networks.depth.dpt import Architecture, Dpt
 from stadia.networks.depth.dpt_weights import rename_to_transformers
 
 
@@ -131,31 +118,3 @@ def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbo
 
 
 # -- other files
-
-
-@pytest.mark.parametrize("write", [as_folder, as_bin, as_safetensors, as_old_pickle])
-def test_a_checkpoint_of_transformers_arrives(write: Callable[[Path, Weights], Path], tmp_path: Path) -> None:
-    source = drawn(plain)
-    loaded = build(plain, write(tmp_path, source.network.state_dict()), seed=1)
-    assert torch.equal(predict(loaded), predict(source))
-
-
-@pytest.mark.slow
-def test_parameters_without_effect_on_the_output_may_be_missing(tmp_path: Path) -> None:
-    source = drawn(hybrid)
-    weights = {name: tensor for name, tensor in originals(source).items() if "refinenet4.resConfUnit1" not in name}
-    loaded = build(hybrid, saved(tmp_path, weights), seed=1)
-    torch.testing.assert_close(predict(loaded), predict(source), rtol=1e-5, atol=1e-5)
-    assert loaded.load_report is not None
-    assert [name.rpartition(".")[0] for name in loaded.load_report.missing[::2]] == [
-        f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}" for n in (1, 2)
-    ]
-
-
-def test_parameters_of_attention_core_stay_random_and_are_listed(tmp_path: Path) -> None:
-    path = saved(tmp_path, originals(drawn(plain)))
-    report = build(plain, path, attention={"name": "memory_compressed"}).load_report
-    assert report is not None
-    assert len(report.missing) >= 4
-    assert all(".core." in name for name in report.missing)
-    assert len(report.loaded) == len(build_transformer(plain()).state_dict())

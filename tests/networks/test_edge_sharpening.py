@@ -46,16 +46,6 @@ def test_a_blurred_edge_becomes_narrow(blur: int) -> None:
     assert torch.equal(sharp > 0.5, image[:, :1] > 0.5), "the edge is where that of the image is"
 
 
-def test_the_unit_the_sign_and_the_side_do_not_matter() -> None:
-    blurred, image = make_edge()
-    sharp = sharpen_edges(blurred, image)
-    torch.testing.assert_close(sharpen_edges(blurred + 3, image), sharp + 3)
-    torch.testing.assert_close(sharpen_edges(-blurred, image), -sharp)
-    for axes in ((-1,), (-2,), (-2, -1)):
-        torch.testing.assert_close(sharpen_edges(blurred.flip(axes), image.flip(axes)), sharp.flip(axes))
-    torch.testing.assert_close(sharpen_edges(blurred.mT, image.mT), sharp.mT)
-
-
 def test_a_sharp_edge_and_small_contrast_stay() -> None:
     _, image = make_edge()
     torch.testing.assert_close(sharpen_edges(image[:, :1], image), image[:, :1], atol=0.01, rtol=0)
@@ -71,12 +61,3 @@ def test_the_network_sharpens_in_evaluation_alone() -> None:
         plain = network.train()(image).inverse_depth[0]
         sharp = network.eval()(image).inverse_depth[0]
     torch.testing.assert_close(sharp, sharpen_edges(plain.log(), image).exp())
-
-
-@pytest.mark.parametrize("is_upright", [True, False])
-def test_a_line_of_one_pixel_stays(is_upright: bool) -> None:
-    line = torch.zeros(1, 1, 24, 32)
-    line[..., 16] = 1
-    line = line if is_upright else line.mT
-    sharp = sharpen_edges(line, line.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(sharp, line, atol=0.1, rtol=0)

@@ -125,9 +125,3 @@ def test_what_cannot_be_is_refused() -> None:
         build(trained="adapters", adapter_rank=512)
     with pytest.raises(ValueError, match="trained=decoder"):
         DepthModelConfig(backbone_precision="bf16")
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.networks.depth.depth_network.find_spec", lambda name: None)
-    with refuses(ConfigError, where="model.trained=adapters", fix="stadia[adapters]"):
-        build(trained="adapters")

@@ -56,35 +56,6 @@ def test_the_path_names_the_revision(cache: Path) -> None:
     assert found.read_bytes() == b"weights"
 
 
-def _list_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return those of stadia; timm has one for each weight that features do not need."""
-    return [record.getMessage() for record in caplog.records if record.name.startswith("stadia")]
-
-
-def test_an_encoder_takes_the_revision_that_is_named(encoders: str, caplog: pytest.LogCaptureFixture) -> None:
-    encoder = Encoder(f"{ENCODER}@{REVISION}")
-    assert encoder.weights == f"pretrained {encoders}@{REVISION}"
-    assert float(encoder.backbone.state_dict()["conv_stem.weight"].max()) == 1.0
-    assert not _list_warnings(caplog)
-
-
-def test_an_encoder_without_a_revision_names_the_one_that_was_used(
-    encoders: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    encoder = Encoder(ENCODER)
-    assert encoder.weights == f"pretrained {encoders}@{NEWEST}"
-    assert float(encoder.backbone.state_dict()["conv_stem.weight"].max()) == 2.0
-    Encoder(ENCODER, images=2)
-    assert _list_warnings(caplog) == [f"{encoders}: the newest revision is used; {ENCODER}@{NEWEST} names it"]
-
-
-def test_an_encoder_starts_at_random_where_its_revision_is_not_there(
-    encoders: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert Encoder(f"{ENCODER}@{'0' * 40}").weights == "random"
-    assert _list_warnings(caplog)[0].startswith(f"'{ENCODER}' starts from random weights: ")
-
-
 @pytest.mark.slow
 def test_no_pickle_of_the_hub_is_read(encoders: str, cache: Path) -> None:
     repository = cache.parent / f"models--{encoders.replace('/', '--')}"

@@ -16,8 +16,7 @@ import torch
 from stadia.core.errors import CheckpointError
 from stadia.io.image_files import read_rgb
 from stadia.networks import packaged_weights
-from stadia.networks.encoders import Encoder
-from stadia.networks.packaged_weights import MEAN, STD, find_packaged_file, load_packaged_weights
+from stadia.networks.packaged_weights import find_packaged_file, load_packaged_weights
 
 NAME = "tf_efficientnet_lite0"
 
@@ -45,28 +44,6 @@ def test_the_network_recognizes_a_desk(file: Path, real_data: Path) -> None:
     with torch.no_grad():
         best = model((pixels - 0.5) / 0.5).topk(5).indices[0].tolist()
     assert {DESK, COMPUTER} <= set(best)
-
-
-@pytest.mark.slow
-def test_changed_normalization_changes_no_feature(file: Path) -> None:
-    ours, published = (timm.create_model(NAME).eval() for _ in range(2))
-    ours.load_state_dict(load_packaged_weights(NAME, file, ours))
-    given = torch.load(file, weights_only=True)
-    published.load_state_dict(dict(zip(published.state_dict(), given.values(), strict=True)))
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        a = ours.bn1(ours.conv_stem((image - 0.5) / 0.5))
-        b = published.bn1(published.conv_stem((image - MEAN) / STD))
-    torch.testing.assert_close(a[..., 1:-1, 1:-1], b[..., 1:-1, 1:-1], rtol=0, atol=1e-4)
-    assert float((a - b).abs().max()) < 0.2
-
-
-@pytest.mark.slow
-def test_an_encoder_starts_from_them_without_a_warning(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    encoder = Encoder(NAME)
-    assert (encoder.weights, caplog.messages) == ("pretrained", [])
-    expected = load_packaged_weights(NAME, file, timm.create_model(NAME))
-    torch.testing.assert_close(encoder.backbone.state_dict()["conv_stem.weight"], expected["conv_stem.weight"])
 
 
 def test_another_file_is_refused_unread(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from tests.networks.test_depth_pose_net import batch_of
-from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -57,16 +56,6 @@ def test_a_pose_network_predicts_each_rotation(rotation: str) -> None:
     assert_close(T[:, :3, :3] @ T[:, :3, :3].transpose(1, 2), torch.eye(3).expand(2, 3, 3), atol=1e-5, rtol=0)
 
 
-def test_biases_of_the_pose_network_can_be_left_out() -> None:
-    def count_biases(*, pose_bias: bool) -> int:
-        net = PoseNet(DepthPoseNetConfig(pose_net="d3vo", pose_bias=pose_bias, pretrained=False), None)
-        layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-        return sum(layer.bias is not None for layer in layers)
-
-    assert count_biases(pose_bias=True) > 7
-    assert count_biases(pose_bias=False) == 0
-
-
 # -- correlation volume and expected shift
 
 
@@ -115,12 +104,3 @@ def test_a_frame_of_several_pairs_is_encoded_once(brightness: bool, monkeypatch:
     torch.testing.assert_close(prediction.T_source_target[:, 0], invert_pose(alone), rtol=1e-5, atol=1e-6)
     following = network.motion(batch.inputs.image, batch.inputs.sources[:, 1]).T_later_earlier
     torch.testing.assert_close(prediction.T_source_target[:, 1], following, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_a_traced_encoder_takes_any_number_of_pairs() -> None:
-    encoder = CorrelationPoseEncoder(torch.nn.ReLU).eval()
-    images = torch.export.Dim("images")
-    program = torch.export.export(encoder, (torch.rand(2, 6, 32, 64),), dynamic_shapes=({0: images},))
-    pairs = torch.rand(5, 6, 32, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(program.module()(pairs), encoder(pairs))

@@ -3,11 +3,8 @@
 import io
 import itertools
 import json
-import shutil
-import sys
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -18,7 +15,6 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 from stadia.core.errors import CheckpointError
 from stadia.networks import segmentation
-from stadia.networks.hub import warn_newest_revision
 from stadia.networks.segmentation import (
     TiledSegmenter,
     compute_tile_starts,
@@ -78,27 +74,6 @@ def save_mask2former(folder):
     )  # fmt: skip
     Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
     Mask2FormerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
-
-
-@pytest.mark.slow
-def test_a_hub_name_is_recorded_with_its_revision(tmp_path, monkeypatch, caplog):
-    revision, newest = "0" * 40, "1" * 40
-    repository = tmp_path / "models--someone--masks"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(newest)
-    save_mask2former(repository / "snapshots" / revision)
-    shutil.copytree(repository / "snapshots" / revision, repository / "snapshots" / newest)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
-    warn_newest_revision.cache_clear()
-    assert load_panoptic_model("someone/masks").identity.startswith(f"masks@{newest} ")
-    (record,) = [one for one in caplog.records if one.name == "stadia.networks.hub"]
-    assert f"someone/masks@{newest} names it" in record.getMessage()
-    caplog.clear()
-    assert load_panoptic_model(f"someone/masks@{revision}").identity.startswith(f"masks@{revision} ")
-    assert not [one for one in caplog.records if one.name == "stadia.networks.hub"]
-    with refuses(CheckpointError, where=f"someone/masks@{'2' * 40}", fix="models--someone--masks"):
-        load_panoptic_model(f"someone/masks@{'2' * 40}")
 
 
 @pytest.mark.slow
@@ -163,18 +138,6 @@ def test_a_folder_that_names_code_elsewhere_is_refused(tmp_path, key):
     (tmp_path / "config.json").write_text(json.dumps(content))
     with refuses(CheckpointError, found=("config.json", key)):
         load_panoptic_model(str(tmp_path))
-
-
-def test_unavailable_models_raise_an_error_with_a_fix(tmp_path, monkeypatch):
-    monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
-    with refuses(CheckpointError, where="nobody/nothing", fix=("models--nobody--nothing", "--by", "model.tflite")):
-        load_panoptic_model("nobody/nothing")
-    with refuses(CheckpointError, fix="save_pretrained"):
-        load_panoptic_model(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    (tmp_path / "model.tflite").write_bytes(b"anything")
-    with refuses(CheckpointError, where="model.tflite", fix="stadia[tflite]"):
-        load_tflite_model(tmp_path / "model.tflite")
 
 
 @pytest.mark.real

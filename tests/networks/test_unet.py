@@ -13,7 +13,7 @@ from stadia.core.types import Camera
 from stadia.differentiable.view_synthesis import init_softplus_bias, softplus_to_inverse_depth
 from stadia.networks.config import BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import compute_focal_ratio
-from stadia.networks.depth.unet import BaseNetwork, Unet, bound_log_uncertainty
+from stadia.networks.depth.unet import BaseNetwork, Unet
 from stadia.networks.encoders import BASE_FILE
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
@@ -37,21 +37,6 @@ def test_unet_predicts_softplus_depth() -> None:
     assert (1 / maps[0]).median().item() == pytest.approx(300, rel=0.1)
     with pytest.raises(ValidationError, match=r"min_depth_m.*init_depth_m"):
         UnetConfig(depth_output="softplus", init_depth_m=0.4)
-
-
-def test_limits_of_the_uncertainty_are_those_of_the_configuration() -> None:
-    torch.manual_seed(0)
-    config = UnetConfig(encoder="resnet10t", uncertainty=True, log_uncertainty_range=(-1.0, 0.5), scales=1)
-    net = Unet(config, pretrained=False).eval()
-    with torch.no_grad():
-        net.decoder.heads["1"].bias[-1] = 100.0
-        assert net(torch.rand(1, 3, 64, 64)).log_uncertainty[0].max().item() == pytest.approx(0.5)
-        net.decoder.heads["1"].bias[-1] = -100.0
-        assert net(torch.rand(1, 3, 64, 64)).log_uncertainty[0].min().item() == pytest.approx(-1)
-    logit = torch.linspace(-0.01, 0.01, 5)
-    torch.testing.assert_close(bound_log_uncertainty(logit, (-1.0, 0.5)), logit, atol=1e-5, rtol=0)
-    with pytest.raises(ValidationError):
-        UnetConfig(log_uncertainty_range=(0.5, 2.0))
 
 
 # -- a network with a canonical camera: depth follows the focal length, and nothing else of the camera
@@ -85,13 +70,6 @@ def test_a_resized_image_has_the_same_ratio_and_a_batch_one_for_each() -> None:
     several = Camera(torch.cat([camera(0.5).K, camera(0.25).K]), 32, 64)
     torch.testing.assert_close(compute_focal_ratio(several, 0.5).flatten(), torch.tensor([1.0, 0.5]))
     assert compute_focal_ratio(camera(0.7, 640, 320), 0.5).allclose(compute_focal_ratio(camera(0.7), 0.5))
-
-
-def test_a_squeezed_image_has_the_ratio_of_its_camera() -> None:
-    K = torch.tensor([[[700.0, 0, 0], [0, 700, 0], [0, 0, 1]]])
-    squeezed = torch.diag(torch.tensor([256 / 900, 192 / 600, 1.0])) @ K
-    own, other = compute_focal_ratio(Camera(K, 600, 900), 0.5), compute_focal_ratio(Camera(squeezed, 192, 256), 0.5)
-    torch.testing.assert_close(own, other)
 
 
 @pytest.mark.slow

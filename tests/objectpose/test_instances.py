@@ -62,16 +62,6 @@ def same_partition(found: Tensor, true: Tensor, share: float = 0.97) -> bool:
 
 
 @STRIDES
-def test_an_object_that_is_half_of_another_class_is_one(stride: int) -> None:
-    boxes = [(8, 8, 40, 32)]
-    true = image(boxes)
-    classes = true.clone()
-    classes[0, :, 26:] *= 2
-    found = group_instances(logits(classes, firmness=1), directions(true, boxes, stride))
-    assert torch.equal(found, true)
-
-
-@STRIDES
 def test_two_of_one_class_that_touch_are_two(stride: int) -> None:
     boxes = [(4, 8, 28, 36), (28, 8, 56, 36)]
     true = image(boxes)
@@ -86,15 +76,6 @@ def test_a_walk_ends_at_the_center(center: tuple[float, float]) -> None:
     end = follow_directions(unit_directions(torch.tensor(center), place).T.reshape(1, 2, 12, 16))
     off = (torch.stack((end % 16, end // 16), -1) - torch.tensor(center)).abs()
     assert off[(place - torch.tensor(center)).norm(dim=-1) < 6].max() <= 0.5
-
-
-@STRIDES
-def test_one_that_another_cuts_in_two_is_one(stride: int) -> None:
-    boxes = [(4, 20, 60, 32), (28, 4, 36, 44)]
-    true = image(boxes)
-    found = group_instances(logits(true), directions(true, boxes, stride))
-    assert same_partition(found, true)
-    assert found[0, 26, 6] == found[0, 26, 58]
 
 
 def test_firm_classes_part_what_directions_do_not_and_join_what_they_part() -> None:
@@ -119,11 +100,6 @@ def test_each_image_counts_from_one_and_small_ones_are_none() -> None:
     assert torch.equal(found[0], found[2])
     assert found.dtype == torch.int64
     assert segments_from_instances(found).image.tolist() == [0, 0, 2, 2]
-
-
-def test_an_image_of_nothing_has_none() -> None:
-    nothing = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.long)
-    assert not group_instances(logits(nothing), torch.zeros(2, 2, 12, 16)).any()
 
 
 CENTERS = torch.tensor([[100.0, 50], [-40, 300], [612.5, 20.25]])  # the second lies outside of the image
@@ -180,19 +156,6 @@ def test_the_majority_wins_over_a_third_that_is_wrong():
     assert_close(again.pixel, voted.pixel, atol=0, rtol=0)
 
 
-def test_chance_comes_from_the_generator_alone():
-    pixels, directions, segment = voters(300)
-    directions = turned(directions, 8)
-    votes = [
-        vote_center_ransac(
-            pixels, directions, segment, 3, generator=torch.Generator().manual_seed(seed), hypotheses=2
-        ).pixel
-        for seed in (1, 1, 2)
-    ]
-    assert_close(votes[0], votes[1], atol=0, rtol=0)
-    assert (votes[0] - votes[2]).abs().min() > 0
-
-
 def test_a_vote_does_not_depend_on_the_objects_beside_it():
     pixels, directions, segment = voters(300)
     directions = turned(directions, 8)
@@ -221,32 +184,6 @@ def test_a_direction_has_a_sign_for_the_vote():
         min_cosine=0.9,
     )
     assert_close(found.pixel, CENTERS, atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "directions"),
-    [
-        ([[0.0, 0], [10, 0], [20, 5]], [[1.0, 0], [1, 0], [1, 0]]),  # parallel
-        ([[3.0, 4]], [[0.6, 0.8]]),  # one pixel
-        ([[3.0, 4], [5, 6]], [[0.0, 0], [0, 0]]),  # no direction
-        ([], []),
-    ],
-)
-def test_lines_that_do_not_cross_are_no_center(pixels: list[list[float]], directions: list[list[float]]):
-    p, d = (
-        torch.tensor(pixels).reshape(-1, 2).requires_grad_(),
-        torch.tensor(directions).reshape(-1, 2).requires_grad_(),
-    )
-    segment = torch.zeros(len(p), dtype=torch.long)
-    for found in (
-        vote_center(p, d, segment, 1),
-        vote_center_ransac(p, d, segment, 1, generator=torch.Generator().manual_seed(0)),
-    ):
-        assert not found.known.any()
-        assert found.pixel.isfinite().all()
-        found.pixel.sum().backward()
-        assert d.grad is not None
-        assert d.grad.isfinite().all()
 
 
 def test_gradients_are_exact():

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, ConfigMistakes, GeometryError
+from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.geometry.poses import quaternion_multiply
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.class_masks import IGNORE_INDEX, cross_entropy, dice_loss, focal_loss, labeled_pixels
@@ -28,7 +28,6 @@ from stadia.objectpose.losses import (
     build_rotation_loss,
     center_error,
     log_depth_error,
-    norm_penalty,
     size_error,
 )
 
@@ -74,15 +73,6 @@ def test_the_truth_costs_nothing_and_the_opposite_is_finite():
             assert value.isfinite().all()
             assert gradient.isfinite().all()
     assert (dice_loss(sure(CLASSES), CLASSES) < 1e-6).all()
-
-
-def test_a_class_counts_the_same_however_small_and_the_background_not_at_all():
-    """Missing one pixel of class 2 and two of class 1 each count half; more background changes nothing."""
-    missed_two, missed_one = sure(CLASSES.where(CLASSES != 2, 0)), sure(CLASSES.where(CLASSES != 1, 0))
-    assert float(dice_loss(missed_two, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
-    assert float(dice_loss(missed_one, CLASSES, smooth=1e-6)[0]) == pytest.approx(0.5, abs=1e-3)
-    wider = F.pad(CLASSES, (0, 9))
-    assert_close(dice_loss(sure(wider.where(wider != 2, 0)), wider), dice_loss(missed_two, CLASSES))
 
 
 def test_mask_gradients(logits: Tensor):
@@ -152,12 +142,6 @@ def test_terms_of_two_objects_by_hand():
     assert terms["size"] == pytest.approx((0.3 / 5 + 0.3 / 1) / 2)
 
 
-def test_predictions_at_other_pixels_are_refused():
-    predicted, labels = two_objects()
-    with refuses(GeometryError, found=("3", "1", "2")):
-        ObjectPoseLoss()(replace(predicted, quaternion=predicted.quaternion[:1]), labels)
-
-
 def test_pixels_count_where_the_predicted_mask_agrees():
     """Object 1 is predicted at its first pixel alone, object 2 nowhere, where all of its pixels count."""
     predicted, labels = two_objects()
@@ -194,12 +178,6 @@ def about(axis: tuple[float, float, float], angle_deg: Tensor) -> Tensor:
     return torch.cat((half.cos()[:, None], half.sin()[:, None] * torch.tensor(axis, dtype=F64)), -1)
 
 
-def away_from_truth(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
-    """The mistake: minus the logarithm of what should grow, -log(eps + 1 - |q . q_true|)."""
-    a = (torch.nn.functional.normalize(quaternion, dim=-1) * true).sum(-1).abs()
-    return -torch.log(1e-3 + 1 - a)
-
-
 def trained(loss: RotationLoss, steps: int = 250) -> tuple[float, float]:
     """Mean angle in degrees of 256 free quaternions before and after Adam."""
     true = unit(256, torch.float32)
@@ -213,21 +191,6 @@ def trained(loss: RotationLoss, steps: int = 250) -> tuple[float, float]:
         optimizer.step()
         schedule.step()
     return start, float(symmetric_angle_deg(quaternion.detach(), true).mean())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LOSSES)
-def test_random_quaternions_go_to_the_truth(name: str):
-    start, end = trained(LOSSES[name])
-    assert 105 < start < 130
-    assert end < 1
-
-
-@pytest.mark.slow
-def test_minus_the_logarithm_goes_to_180_degrees():
-    start, end = trained(away_from_truth)
-    assert 105 < start < 130
-    assert end > 170
 
 
 def rises_from_the_truth(loss: RotationLoss) -> bool:
@@ -281,14 +244,6 @@ def test_sign_does_not_matter_and_length_only_with_the_norm_penalty(name: str, k
     else:
         assert (loss(2 * q, true, symmetry) > loss(q, true, symmetry)).any()
     assert loss(q.half(), true, symmetry).dtype == torch.float32
-
-
-def test_norm_penalty():
-    q = torch.tensor([[1.0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0]]).requires_grad_()
-    assert norm_penalty(q).tolist() == [0, 4, 1]
-    norm_penalty(q).sum().backward()
-    assert q.grad is not None
-    assert q.grad.tolist() == [[0, 0, 0, 0], [0, 0, 4, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -355,18 +310,6 @@ def test_no_object_is_0_and_still_in_the_graph(objects: int):
     value.backward()
     assert q.grad is not None
     assert (q.grad == 0).all()
-
-
-def test_log_dot_is_the_published_form_but_for_a_constant() -> None:
-    """log(eps + 1 - |q . q_true|) has the same gradient, and its negation the opposite one."""
-    true, q = unit(9), unit(9).requires_grad_()
-    a = (q / q.norm(dim=-1, keepdim=True) * true).sum(-1).abs()
-    (published,) = torch.autograd.grad(torch.log(0.02 + 1 - a).sum(), q)
-    loss = build_rotation_loss(RotationLossConfig(name="log_dot", eps=0.02))
-    (ours,) = torch.autograd.grad(loss(q, true, None).sum(), q)
-    assert_close(ours, published)
-    (negated,) = torch.autograd.grad(away_from_truth(q, true).sum(), q)
-    assert ((negated * ours).sum(-1) < 0).all()
 
 
 def test_rotation_losses_are_added_with_their_weights() -> None:

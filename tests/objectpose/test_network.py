@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from stadia.core.types import Camera
-from stadia.differentiable.segments import interpolate_at
 from stadia.geometry import poses
 from stadia.geometry.poses import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segments_from_instances
@@ -50,18 +49,6 @@ def test_any_strides_give_maps_at_the_finest_one(encoder: str) -> None:
     with torch.device("meta"):
         network = PyramidNet(encoder, {"mask": 3}, pretrained=False, pyramid=8, segmentation=8)
         assert network(torch.zeros(1, 3, 64, 96))["mask"].shape == (1, 3, 64 // network.stride, 96 // network.stride)
-
-
-def test_a_feature_responds_at_its_own_position() -> None:
-    """A shift by one pixel of the coarsest level is a shift by eight of the finest: upsampling is aligned."""
-    torch.manual_seed(0)
-    decoder = PyramidNet("resnet18", {"mask": 3}, pretrained=False, pyramid=8, segmentation=8).eval().decoders["mask"]
-    for level in decoder.levels:  # statistics of the whole map would see its edges
-        for number, layer in enumerate(level):
-            level[number] = torch.nn.Identity() if isinstance(layer, torch.nn.GroupNorm) else layer
-    features = [torch.randn(1, c, 64 // s, 512 // s) for c, s in ((64, 4), (128, 8), (256, 16), (512, 32))]
-    moved = [f.roll(32 // s, -1) for f, s in zip(features, (4, 8, 16, 32), strict=True)]
-    assert_close(decoder(moved)[..., 60:80], decoder(features)[..., 52:72], atol=1e-4, rtol=1e-4)
 
 
 class Scene:
@@ -181,24 +168,3 @@ def test_the_class_of_an_object_is_the_most_probable_to_all_its_pixels_and_its_s
     assert int(predict_object_class(logits, scene.segments)[0]) == 1
     logits[0, 5, 9:12, 5:20], logits[0, 0] = 9, 99  # less strongly; the background does not vote
     assert int(predict_object_class(logits, scene.segments)[0]) == 5
-
-
-@pytest.mark.slow
-def test_the_direction_of_any_class_is_that_of_probable_ones() -> None:
-    maps = Scene().maps
-    images, _, _, rows, columns = maps.to_center.shape
-    to_center = torch.zeros_like(maps.to_center)
-    to_center[:, 1, 0], to_center[:, 3, 1], to_center[:, 4, 0] = 5.0, 0.5, -1.0  # right, down, left
-    logits = torch.full_like(maps.class_logits, -20)
-    logits[:, 2], logits[:, 4] = 1.0, 1.0
-    half = torch.full((images, 2, rows, columns), 0.5)
-    assert_close(replace(maps, class_logits=logits, to_center=to_center).direction, half)
-
-
-def test_maps_are_read_as_if_they_were_enlarged() -> None:
-    torch.manual_seed(0)
-    maps, index = torch.randn(3, 5, 4, 6, dtype=torch.float64), torch.randint(3, (200,))
-    x, y = torch.randint(24, (200,)), torch.randint(16, (200,))
-    enlarged = F.interpolate(maps, scale_factor=4, mode="bilinear", align_corners=False)
-    assert_close(interpolate_at(maps, index, torch.stack((x, y), -1), 4), enlarged[index, :, y, x])
-    assert_close(interpolate_at(maps, index, torch.stack((x // 4, y // 4), -1), 1), maps[index, :, y // 4, x // 4])

@@ -3,9 +3,7 @@ curve.
 """
 
 import csv
-import json
-import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,20 +17,15 @@ from torch.nn import functional as F
 from stadia import report, training
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.poses import quaternion_multiply
 from stadia.objectpose import config as presets
-from stadia.objectpose import recipe as objectpose
 from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
-from stadia.objectpose.data import object_data
 from stadia.objectpose.data.object_data import ObjectBatch
-from stadia.objectpose.data.object_samples import ObjectSamples, ObjectTargets
+from stadia.objectpose.data.object_samples import ObjectTargets
 from stadia.objectpose.losses import one_minus_dot_squared
 from stadia.objectpose.metrics import matched_scores, mean_average_precisions
-from stadia.objectpose.network import POSE_CHANNELS, ObjectMaps
-from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels
+from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images, ground_truth_maps, group_pixels
 from stadia.objectpose.table_world import write_tableworld
-from stadia.objectpose.task import score_images
 from stadia.training.loss_checks.loss_check_runner import check_losses
 from stadia.training.recipes.base.build_recipe import load_recipe
 
@@ -109,22 +102,6 @@ def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
 
 
 @pytest.mark.slow
-def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    """Every term falls, which none does whose gradient goes elsewhere."""
-    recipe = make_recipe(small).train()
-    optimizer = torch.optim.Adam(recipe.parameters(), lr=5e-3)
-    terms = []
-    for _ in range(15):
-        said = recipe.training_step(batch)
-        optimizer.zero_grad()
-        said.total.backward()
-        optimizer.step()
-        terms.append(said.terms)
-    for name, first in terms[0].items():
-        assert terms[-1][name] < 0.9 * first, name
-
-
-@pytest.mark.slow
 def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     recipe = make_recipe(small)
     said = recipe.compute_loss(true_maps(batch.targets), batch.targets)
@@ -133,16 +110,6 @@ def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: 
     wrong = true_maps(batch.targets)
     turned = quaternion_multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
     assert recipe.compute_loss(replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
-
-
-@pytest.mark.parametrize(("of", "expected"), [("object", 0.0), ("pixel", 1.0)])
-def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
-    small: ObjectPoseConfig, batch: ObjectBatch, of: str, expected: float
-) -> None:
-    words = ["loss.rotation.name=squared_error", f"loss.rotation_of={of}"]
-    recipe, true = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
-    said = recipe.compute_loss(replace(true, quaternion=2 * true.quaternion), batch.targets)
-    assert said.terms["rotation"] == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("hypotheses", [0, 32])
@@ -183,23 +150,6 @@ def _whole(targets: ObjectTargets) -> ObjectTargets:
     return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0), known=shown)
 
 
-def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
-    small: ObjectPoseConfig, batch: ObjectBatch
-) -> None:
-    """Of objects of which no pixel is left at the network's size: every size is scored on the same ones."""
-    recipe, whole = make_recipe(small), _whole(batch.targets)
-    last = int(whole.known[0].nonzero()[-1])
-    instance = whole.instance.clone()
-    instance[0][instance[0] == last + 1] = 0
-    gone = replace(whole, instance=instance)
-    gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
-    found = group_pixels(recipe.network, true_maps(gone), gone.camera, DetectionConfig(min_px=1))
-    before, after = (matched_scores(compare_images(found, targets)) for targets in (whole, gone))
-    assert after["objects"] == before["objects"]
-    assert 0 < after["recall"] < 1
-    assert after["false_alarms"] == 0
-
-
 @pytest.mark.slow
 def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     recipe, whole = make_recipe(small), _whole(batch.targets)
@@ -234,59 +184,6 @@ def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPos
     assert reaching.mask_iou.max(1) == pytest.approx(compare_images(found, left_out)[0].mask_iou.max(1))
 
 
-@pytest.mark.parametrize("words", [(), ("loss.cross_entropy=0", "loss.focal=0", "loss.dice=0")])
-def test_a_image_without_objects_teaches_the_mask_alone(
-    small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]
-) -> None:
-    """And still has a gradient for every weight, as processes that train together must."""
-    recipe = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words))
-    targets = batch.targets
-    none = {name: torch.zeros_like(getattr(targets, name)) for name in ("instance", "class_map", "known")}
-    empty = replace(targets, **none)
-    said = recipe.compute_loss(recipe.network(batch.inputs.image), empty)
-    said.total.backward()
-    assert said.terms["rotation"] == 0
-    gradients = {name: weight.grad for name, weight in recipe.named_parameters()}
-    assert not [name for name, gradient in gradients.items() if gradient is None]
-    taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
-    assert bool(taught) == (not words)
-    assert not [name for name in taught if any(answer in name for answer in POSE_CHANNELS)]
-    recipe.on_validation_start()
-    scores = recipe.eval().validation_step(replace(batch, targets=empty))
-    assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
-
-
-def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    recipe = make_recipe(small).train()
-    report = recipe.training_step(batch)
-    before = {name: value.clone() for name, value in recipe.named_buffers()}
-    drawn = recipe.images(batch, report)
-    assert all(torch.equal(value, before[name]) for name, value in recipe.named_buffers()), (
-        "no statistics were gathered"
-    )
-    assert list(drawn) == ["input", "true", "found", "masks"]
-    assert all(picture.shape == (64, 96, 3) for picture in drawn.values())
-    assert (drawn["true"] != drawn["input"]).any()
-    assert recipe.training
-
-
-def test_without_a_path_tables_are_rendered_into_the_cache_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    few = presets.TABLEWORLD_TINY.model_copy(
-        update={"train": 1, "val": 1, "test": 0, "views": 1, "height": 32, "width": 32, "supersampling": 1}
-    )
-    monkeypatch.setitem(presets.TABLEWORLD_PRESETS, "tiny", few)
-    words = [*WORDS, "data.tableworld=tiny", f"data.cache.folder={json.dumps(str(tmp_path))}"]
-    config, data = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))
-    assert config.data.path is not None
-    assert Path(config.data.path).parent == tmp_path
-    assert config.data.classes == presets.TABLEWORLD_CLASSES
-    assert data.facts["images"] == {"train": 1, "val": 1}
-    monkeypatch.setattr(object_data, "write_tableworld", lambda *_, **__: pytest.fail("rendered again"))
-    assert ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
-
-
 @pytest.mark.parametrize(
     ("word", "names"),
     [
@@ -300,69 +197,3 @@ def test_without_a_path_tables_are_rendered_into_the_cache_once(
 def test_a_configuration_that_cannot_be_is_refused(word: str, names: tuple[str, ...]) -> None:
     with refuses(ConfigError, names=names):
         resolve_config(ObjectPoseConfig, {}, [word])
-
-
-def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
-    recipe = make_recipe(small)
-    maps = true_maps(_whole(batch.targets))
-    parallel = torch.zeros_like(maps.to_center)
-    parallel[:, :, 0] = 1.0
-    for to_center, known in ((maps.to_center, True), (parallel, False)):
-        found = group_pixels(
-            recipe.network, replace(maps, to_center=to_center), batch.targets.camera, DetectionConfig()
-        )
-        assert len(found.objects)
-        assert (found.center_known == known).all()
-
-
-@pytest.mark.slow
-def test_validation_is_repeatable_and_equals_evaluation(
-    small: ObjectPoseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One at a time or three, of the same images: votes are drawn from one seed, whatever stands beside an object."""
-    _, data = ObjectPoseRecipe.prepare(small, Console(quiet=True))
-    images, samples = data.images["train"], data.train.samples
-    recipe = make_recipe(small).eval()
-    plain = ObjectSamples([images], height=samples.height, width=samples.width)
-    whole = plain.unpack(plain.stack([plain[index] for index in range(len(plain))]))
-    maps, noise = true_maps(whole.targets), torch.Generator().manual_seed(0)
-    maps = replace(maps, to_center=maps.to_center + 0.5 * torch.randn(maps.to_center.shape, generator=noise))
-
-    def nearly_true(image: torch.Tensor) -> ObjectMaps:
-        rows = (image[:, None] - whole.inputs.image).abs().flatten(2).sum(2).argmin(1)
-        return ObjectMaps(*(getattr(maps, field.name)[rows] for field in fields(maps)))
-
-    monkeypatch.setattr(recipe.network, "forward", nearly_true)
-    said = []
-    for size in (1, 3, 3):
-        recipe.on_validation_start()
-        for first in range(0, len(images), size):
-            with torch.inference_mode():
-                recipe.validation_step(
-                    plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]]))
-                )
-        said.append(dict(recipe.validation_summary()))
-    table, _ = score_images(
-        recipe, images, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items
-    )
-    assert said[0]["found"] > 5
-    assert said[0]["translation_error_cm"] > 0.01, "the votes disagree"
-    assert said[1] == said[2]
-    for one in (said[0], table.metrics()):
-        assert one == pytest.approx(said[1], nan_ok=True, rel=1e-4)
-
-
-@pytest.mark.slow
-def test_scores_of_two_processes_are_those_of_one(
-    small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = make_recipe(small).eval()
-    recipe.on_validation_start()
-    recipe.validation_step(batch)
-    alone, mine = recipe.validation_summary(), dict(recipe._comparisons)
-    halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
-    monkeypatch.setattr(objectpose, "gather_from_processes", lambda _: halves)
-    recipe._comparisons = halves[0]
-    assert recipe.validation_summary() == pytest.approx(alone, nan_ok=True)
-    assert not math.isnan(alone["objects"])
-    assert isinstance(recipe.find(batch.inputs.image, batch.inputs.camera), FoundObjects)

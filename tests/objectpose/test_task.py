@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,16 +16,14 @@ from stadia.data.frame_preparation import Frame
 from stadia.geometry import poses as se3
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose import config as presets
-from stadia.objectpose import task
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import read_results
-from stadia.objectpose.data.object_data import training_image_facts
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
-from stadia.objectpose.scores import ObjectScore, boxes_to_objects
+from stadia.objectpose.scores import boxes_to_objects
 from stadia.objectpose.table_world import write_tableworld
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 
@@ -141,90 +137,6 @@ def _nothing(frame: Frame) -> ObjectPredictions:
     return ObjectPredictions(
         frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), boxes_to_objects([])
     )
-
-
-def _remember(run: Path, tables: Path, split: str = "train") -> None:
-    """As a training on a split does."""
-    write_run_facts(run, replace(UNKNOWN_FACTS, data=training_image_facts(ObjectFolder.open(tables, split))))
-
-
-def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
-    code, out, err = stadia("evaluate", *words, "--json")
-    assert code == 0, err
-    return {
-        key: value
-        for key, value in json.loads(out).items()
-        if key in {"split", "trained_on", "of_trained_scenes", "notes"}
-    }
-
-
-@pytest.fixture
-def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """No image is predicted; how many would have been, of each evaluation."""
-    counts: list[int] = []
-    nothing = ObjectScore(presets.TABLEWORLD_CLASSES, []), []
-    monkeypatch.setattr(task, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
-    return counts
-
-
-@pytest.mark.slow
-def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
-    assert _evaluate_json(stadia, run, tables) == {
-        "split": "test",
-        "trained_on": None,
-        "of_trained_scenes": None,
-        "notes": [],
-    }, "unknown"
-    _remember(run, tables)
-    told = _evaluate_json(stadia, run, tables, "data.split=train")
-    assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)
-    said = "2 of the 2 images trained this network: not a score on unseen images (exclude them: --held-out)"
-    assert told["notes"] == [said]
-    assert _evaluate_json(stadia, run, tables) == {
-        "split": "test",
-        "trained_on": 0,
-        "of_trained_scenes": 0,
-        "notes": [],
-    }
-    assert _evaluate_json(stadia, run, tables, "--held-out")["split"] == "val"
-    kept = json.loads((run / "scores" / "tiny-train.json").read_text())
-    assert (kept["trained_on"], kept["of_trained_scenes"]) == (2, 0)
-    code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
-    assert code == 2
-    assert "no image in 'nowhere'" in err
-
-
-@pytest.mark.slow
-def test_held_out_of_a_split_is_what_of_it_did_not_train(
-    run: Path, tables: Path, stadia: Stadia, unscored: list[int]
-) -> None:
-    code, _, err = stadia("evaluate", run, tables, "--held-out")
-    assert code == 2
-    assert "no record of the images that trained" in err
-    _remember(run, tables)
-    assert _evaluate_json(stadia, run, tables, "--held-out", "data.split=test")["split"] == "test"
-    code, _, err = stadia("evaluate", run, tables, "--held-out", "data.split=train")
-    assert code == 2
-    assert "found only images that trained" in err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])
-def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:
-    code, _, err = stadia("evaluate", run, tables, *words)
-    assert code == 2
-    assert f"{words[0]}: found used together with recipe 'objectpose'" in err
-
-
-@pytest.mark.slow
-def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia: Stadia) -> None:
-    code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
-    assert code == 0, err
-    assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
-    assert "checking images and labels of 'train': 2" in err, "it takes its time on BOP's data"
-    code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
-    assert code == 2
-    assert "--only" in err
 
 
 def test_a_box_is_drawn_where_its_corners_are() -> None:

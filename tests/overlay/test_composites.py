@@ -10,16 +10,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.processes import leave_stale_folder
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import Batch, DepthScale
 from stadia.differentiable.view_synthesis import mirror_camera
-from stadia.io import atomic_files
 from stadia.overlay.composites import CompositeSplits, make_composers, open_composites
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.world.composite_files import SHARD_SIZE, write_composites
+from stadia.overlay.world.composite_files import write_composites
 from stadia.training.loading.loader import Loader
 
 SIZE = {"height": 32, "width": 40}
@@ -70,23 +68,6 @@ def test_a_sample_is_a_function_of_seed_and_number(given) -> None:
     assert {first.pair(number) == forward[number].pair for number in range(12)} == {True}
 
 
-@pytest.mark.slow
-def test_workers_and_order_change_nothing(given) -> None:
-    samples = open_composites(given, seed=0).samples("train")
-    alone = {
-        meta: image
-        for batch in Loader(samples, batch_size=4, shuffle=False)
-        for meta, image in zip(batch.meta, batch.inputs.image, strict=True)
-    }
-    shared = {
-        meta: image
-        for batch in Loader(samples, batch_size=5, shuffle=True, workers=2)
-        for meta, image in zip(batch.meta, batch.inputs.image, strict=True)
-    }
-    assert alone.keys() == shared.keys()
-    assert all(torch.equal(alone[meta], shared[meta]) for meta in alone)
-
-
 def test_a_batch_has_both_images_depth_and_mask(given) -> None:
     batch = next(iter(Loader(open_composites(given, seed=0).samples("val"), batch_size=3, shuffle=False)))
     assert batch.inputs.image.shape == batch.inputs.background.shape == (3, 3, 32, 40)
@@ -131,14 +112,6 @@ def test_mirroring_changes_image_and_camera_together(given) -> None:
     assert not any(one.mirrored for batch in held_out for one in batch.meta)
 
 
-def test_epochs_are_new_images_or_the_same_again(given) -> None:
-    fresh = open_composites(given, seed=0).samples("train")
-    assert [fresh.number((epoch, 3)) for epoch in range(3)] == [3, 23, 43]
-    again = open_composites(given.model_copy(update={"fresh": False}), seed=0).samples("train")
-    assert [again.number((epoch, 3)) for epoch in range(3)] == [3, 3, 3]
-    assert open_composites(given, seed=0).samples("val").number((7, 2)) == 2, "validation is always the same"
-
-
 def test_splits_share_no_world_and_no_object(given) -> None:
     images = open_composites(given, seed=0).images
     pairs = {split: [one.pair(number) for number in range(40)] for split, one in images.items()}
@@ -147,25 +120,6 @@ def test_splits_share_no_world_and_no_object(given) -> None:
         assert train
         assert val
         assert not train & val, factor
-
-
-def test_views_of_an_object_stay_together_and_named_splits_are_kept(given, tmp_path: Path) -> None:
-    for number in range(4):
-        for view in range(3):
-            cut(tmp_path / "views" / f"cup-{number}" / f"{view}.png", 10 * number + view)
-    config = given.model_copy(
-        update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "views")})}
-    )
-    images = open_composites(config, seed=0).images
-    train, val = ({images[split].pair(number).object for number in range(30)} for split in ("train", "val"))
-    assert (len(train), len(val), len(train & val)) == (3, 1, 0)
-    assert len({images["val"].pair(number).foreground for number in range(30)}) == 3
-    for split, number in (("train", 1), ("val", 2), ("test", 3)):
-        cut(tmp_path / "named" / split / f"{number}.png", number)
-    config = given.model_copy(
-        update={"foregrounds": given.foregrounds.model_copy(update={"path": str(tmp_path / "named")})}
-    )
-    assert open_composites(config, seed=0).images["val"].pair(0).object == "2"
 
 
 def written(config: OverlayDataConfig, out: Path, count: int = 20, seed: int = 3) -> CompositeSplits:
@@ -199,47 +153,6 @@ def test_labels_on_disk_are_lossless_and_have_a_source(given, tmp_path: Path) ->
         "source": "exact",
         "depth_scale": "metres",
     }
-
-
-@pytest.mark.slow
-def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
-    given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stadia.overlay.world.composite_files.SHARD_SIZE", 5)
-    written(given, tmp_path / "whole")
-    written(given, tmp_path / "out")
-    kept = tmp_path / "out" / "train" / "00001" / "samples.json"
-    before = kept.stat().st_mtime_ns
-    for name in ("00002", "00003"):
-        for file in sorted((tmp_path / "out" / "train" / name).rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
-        (tmp_path / "out" / "train" / name).rmdir()
-    leave_stale_folder(tmp_path / "out" / "train" / "00002")
-    atomic_files._CLEANED.clear()  # another process goes on
-    written(given, tmp_path / "out")
-    assert kept.stat().st_mtime_ns == before
-    files = {
-        path.relative_to(tmp_path / "whole"): path.read_bytes()
-        for path in (tmp_path / "whole").rglob("*")
-        if path.is_file()
-    }
-    assert files == {
-        path.relative_to(tmp_path / "out"): path.read_bytes()
-        for path in (tmp_path / "out").rglob("*")
-        if path.is_file()
-    }
-    with refuses(DataError, where="00000"):
-        written(given, tmp_path / "out", seed=4)
-    listing = tmp_path / "out" / "dataset.json"
-    listing.write_text(edited := listing.read_text().replace('"height"', '"note": "mine", "height"'))
-    with refuses(DataError, where="dataset.json"):
-        written(given, tmp_path / "out")
-    assert listing.read_text() == edited
-    monkeypatch.setattr("stadia.overlay.world.composite_files.SHARD_SIZE", 50)
-    written(given, tmp_path / "small")
-    with refuses(DataError, where="00000", found="20", expected=("30", "--count")):
-        written(given, tmp_path / "small", count=30)
-    assert SHARD_SIZE == 500
 
 
 @pytest.mark.slow
@@ -287,74 +200,3 @@ def test_images_without_depth_need_a_teacher_whose_scale_is_kept(given, world, t
     )
     with refuses(DataError, where="bare/e", expected="bare/d"):
         open_composites(config, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("change", "names"),
-    [
-        ({"depth_scale": "affine-inverse"}, ("predictions.json",)),
-        ({"finished": False}, ("predictions.json",)),
-        ({"crop": "kb"}, ("kb",)),
-        ({"entries": ["000000"]}, ("2", "3")),
-        ({"depth_scale": "feet"}, ("depth_scale", "metres")),
-    ],
-)
-def test_invalid_teachers_are_refused(given, world, tmp_path: Path, change: dict, names: tuple[str, ...]) -> None:
-    world.recording(tmp_path / "bare", 3, stereo=False, depth=False)
-    record = {
-        "depth_scale": "metres",
-        "recipe": "supervised",
-        "checkpoint": "x",
-        "finished": True,
-        "entries": [f"{index:06d}" for index in range(3)],
-    }
-    (tmp_path / "teacher").mkdir()
-    (tmp_path / "teacher" / "predictions.json").write_text(
-        json.dumps({key: value for key, value in (record | change).items() if value is not None})
-    )
-    bare = given.backgrounds.model_copy(update={"path": str(tmp_path / "bare"), "teacher": str(tmp_path / "teacher")})
-    with refuses(DataError, names=names):
-        open_composites(given.model_copy(update={"backgrounds": bare}), seed=0)
-
-
-def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_line) -> None:
-    def first(name: str, picture: np.ndarray) -> DataError:
-        folder = tmp_path / name
-        for split in ("train", "val"):
-            cut(folder / split / "good.png", 7)
-        (folder / "train" / "good.png").unlink()
-        assert cv2.imwrite(str(folder / "train" / name), picture)
-        config = given.foregrounds.model_copy(update={"path": str(folder)})
-        with pytest.raises(DataError) as raised:
-            open_composites(given.model_copy(update={"foregrounds": config}), seed=0).images["train"].composed(0)
-        return raised.value
-
-    rgb = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
-    one_line(first("plain.png", rgb), "plain.png", "no alpha channel", "cut the object out")
-    one_line(first("photo.jpg", rgb), "photo.jpg", "a JPEG")
-    one_line(first("opaque.png", np.dstack([rgb, np.full((20, 20), 255, np.uint8)])), "alpha 255 everywhere")
-    one_line(first("empty.png", np.dstack([rgb, np.zeros((20, 20), np.uint8)])), "alpha 0 everywhere")
-    cut(tmp_path / "one" / "cup.png")
-    config = given.foregrounds.model_copy(update={"path": str(tmp_path / "one")})
-    with refuses(DataError, where="one"):
-        open_composites(given.model_copy(update={"foregrounds": config}), seed=0)
-
-
-def test_a_set_of_an_older_version_is_refused_with_what_to_do(given, tmp_path: Path, one_line) -> None:
-    disk = written(given, tmp_path / "out")
-    about = tmp_path / "out" / "dataset.json"
-    record = json.loads(about.read_text())
-    about.write_text(json.dumps(record | {"version": 1}))
-    with refuses(DataError, where="dataset.json", found="2") as error:
-        open_composites(disk.config, seed=0)
-    one_line(error.value, "write the set again")
-
-
-@pytest.mark.real
-def test_7_scenes_gives_backgrounds_in_metres(given, real_data: Path) -> None:
-    backgrounds = given.backgrounds.model_copy(update={"path": str(real_data / "sevenscenes")})
-    opened = open_composites(given.model_copy(update={"backgrounds": backgrounds, "height": 64, "width": 64}), seed=0)
-    one = opened.images["train"].composed(3)
-    assert one.mask.any()
-    assert 0.3 < np.median(one.depth[one.mask]) < 8
-    assert opened.label.source == "exact"

@@ -109,19 +109,6 @@ def test_losses_that_cannot_train_are_refused(given_):
         OverlayLossConfig(**given_)
 
 
-def test_every_loss_is_monitored_without_a_gradient_with_its_seconds(given):
-    log_depth, logits, true, mask = given
-    trained = log_depth.clone().requires_grad_()
-    loss = only(depth_l1=1.0)
-    logged = loss.monitor(trained, logits, true, mask)
-    assert set(logged) == {f"{kind}/{name}" for kind in ("monitor", "monitor_s") for name in OVERLAY_LOSSES}
-    for name in OVERLAY_LOSSES:
-        value = logged[f"monitor/{name}"]
-        assert not value.requires_grad
-        torch.testing.assert_close(value, only(**{name: 1.0})(*given).terms[name])
-        assert 0 <= logged[f"monitor_s/{name}"] < 5
-
-
 def test_labels_of_a_reduced_size_are_compared_with_the_mean_of_the_prediction():
     generator = torch.Generator().manual_seed(0)
     true = 1 + 20 * torch.rand(1, 1, 8, 16, generator=generator, dtype=torch.float64)
@@ -194,15 +181,6 @@ def test_nothing_is_nan(given_of_metrics):
     assert not any(math.isnan(value) for found in (empty, missed, broken) for value in found.values())
 
 
-def test_scores_of_perfect_and_constant_predictions(given_of_metrics):
-    _, mask, _, true = given_of_metrics
-    known = true.where(true > 0, 5.0)
-    perfect = scores(torch.where(mask, 50.0, -50.0), mask, known, true, order=list(range(7)), size=2)
-    assert (perfect["mask_iou"], perfect["mask_boundary_f"], perfect["rmse"], perfect["d1"]) == (1, 1, 0, 1)
-    constant = scores(torch.ones_like(true), mask, torch.full_like(true, 5.0), true, order=list(range(7)), size=2)
-    assert constant["mask_iou"] == pytest.approx(float(mask.double().mean()))
-
-
 def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_image():
     mask = torch.zeros(1, 1, 6, 7, dtype=torch.bool)
     mask[..., :4, :3] = True
@@ -210,17 +188,6 @@ def test_a_boundary_is_inside_the_mask_and_not_at_the_edge_of_image():
     expected[..., 3, :3] = expected[..., :4, 2] = True
     assert torch.equal(mask_boundary(mask), expected)
     assert not mask_boundary(torch.ones_like(mask)).any()
-
-
-@pytest.mark.parametrize(("moved", "near_enough"), [(1, True), (2, False)])
-def test_a_boundary_counts_within_its_tolerance(moved, near_enough):
-    """Of 64x64 a pixel, .8 % of the diagonal rounded up."""
-    mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
-    mask[..., 20:40, :] = True
-    sums = {
-        name: float(value[0]) for name, value in mask_counts(torch.where(mask.roll(moved, 2), 9.0, -9.0), mask).items()
-    }
-    assert mask_scores(sums)["mask_boundary_f"] == float(near_enough)
 
 
 def test_ssim_uses_the_range_of_its_inputs():

@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
-from tests.refusals import refuses
 from torch import nn
 
-from stadia.core.errors import ConfigError
-from stadia.overlay.config import OverlayNetConfig, check_overlay_size
+from stadia.overlay.config import OverlayNetConfig
 from stadia.overlay.network import OverlayNet
 
 TABLE = {
@@ -72,17 +69,6 @@ def test_every_layer_has_the_size_of_table(full, height, width):
     assert output.log_depth.shape == output.mask_logits.shape == (1, 1, height, width)
 
 
-def test_every_layer_reads_its_inputs_in_the_order_of_published_table(full):
-    modules = dict(full.trunk.named_modules())
-    for name, channels in INPUTS.items():
-        layer = modules[f"layers.{name}" if name.startswith("x") else name]
-        kinds = [nn.Conv2d, nn.ReLU, nn.BatchNorm2d] if name.startswith("x") else [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
-        assert [type(m) for m in layer] == kinds
-        assert layer[0].in_channels == channels
-        assert layer[0].kernel_size == ((1, 1) if name.endswith("narrow") else (3, 3))
-    assert (full.depth.kernel_size, full.mask.kernel_size) == ((1, 1), (3, 3))
-
-
 def test_layers_add_what_the_published_table_joins(full):
     """Gradients show the inputs of each layer: x6 reads x4 and x5, x12 is the maximum over x9, x10, x11."""
     with torch.no_grad():
@@ -94,14 +80,6 @@ def test_layers_add_what_the_published_table_joins(full):
         narrow = full.trunk.u1.narrow(x["x15"].repeat_interleave(2, 2).repeat_interleave(2, 3))
         torch.testing.assert_close(x["u1"], full.trunk.u1.mix(narrow + x["x11"]))
     full.train()
-
-
-@pytest.mark.parametrize("network", ["light", "full"])
-def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
-    net = OverlayNet(OverlayNetConfig(network=network))
-    with refuses(ConfigError, found="225x64", expected="8", fix="224x64"):
-        net(torch.rand(1, 6, 64, 225))
-    check_overlay_size(64, 224)
 
 
 def test_the_light_trunk_is_small_and_predicts_positive_depth():
@@ -130,24 +108,3 @@ def test_background_and_image_both_count_and_samples_do_not_meet(network):
     torch.testing.assert_close(net(images[1:]).log_depth, output.log_depth[1:])
     (slope,) = torch.autograd.grad(output.mask_logits.sum() + output.log_depth.sum(), images)
     assert (slope.abs().sum((0, 2, 3)) > 0).all()
-
-
-def test_a_strided_output_is_the_upsampled_mean_of_features():
-    images = torch.rand(1, 6, 16, 24, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(0)
-    fine = OverlayNet(OverlayNetConfig()).eval()
-    coarse = OverlayNet(OverlayNetConfig(output_stride=4)).eval()
-    coarse.load_state_dict(fine.state_dict())
-    whole, enlarged = fine(images), coarse(images)
-    assert enlarged.log_depth.shape == enlarged.mask_logits.shape == (1, 1, 16, 24)
-    assert enlarged.shared.shape == (1, 16, 4, 6)
-    squares = nn.functional.avg_pool2d(whole.log_depth, 4)  # a 1x1 head of a mean is the mean of that head
-    torch.testing.assert_close(
-        enlarged.log_depth[0, 0, 0, 0], squares[0, 0, 0, 0]
-    )  # the corner is the first square's own
-    torch.testing.assert_close(
-        enlarged.log_depth[0, 0, 0, 1:6],
-        squares[0, 0, 0, 0] + (squares[0, 0, 0, 1] - squares[0, 0, 0, 0]) * torch.tensor([0, 1, 3, 5, 7]) / 8,
-    )
-    with pytest.raises(ValidationError, match="output_stride"):
-        OverlayNetConfig(output_stride=3)

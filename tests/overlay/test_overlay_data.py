@@ -41,54 +41,6 @@ def test_set_is_rendered_and_drawn_without_downloads(stadia, roads: Path, tmp_pa
     assert np.array_equal(*sheets), "on disk as on demand"
 
 
-def test_stop_finding_is_raised_before_writing(stadia, roads: Path, tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        (tmp_path / "cut" / split).mkdir(parents=True)
-        rgba = np.zeros((9, 9, 4), np.uint8)
-        rgba[2:7, 2:7] = 255
-        cv2.imwrite(str(tmp_path / "cut" / split / "cup.png"), rgba)
-    given = [f"backgrounds.path={roads}", f"foregrounds.path={tmp_path / 'cut'}", "height=32", "width=32"]
-    code, _, error = stadia("data", "overlay", "--out", tmp_path / "out", "--count", 5, "--val", 2, *given)
-    assert code == 2
-    assert "C02: found 1 object in two of the splits train, val, such as cup" in error
-    assert not (tmp_path / "out").exists()
-    code, said, error = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
-    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, but an error"
-    assert str(tmp_path / "sheet.png") in said
-    assert (tmp_path / "sheet.png").exists()
-
-
-@pytest.mark.slow
-def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    for split, names in (("train", "01"), ("val", "0")):  # "0" of either is another object
-        (tmp_path / "cut" / split).mkdir(parents=True)
-        for name in names:
-            rgba = np.full((9, 9, 4), 255, np.uint8)
-            rgba[..., :3] = random.integers(0, 255, (9, 9, 3))
-            rgba[0, 0] = 0
-            cv2.imwrite(str(tmp_path / "cut" / split / f"{name}.png"), rgba)
-    given = [
-        f"data.backgrounds.path={roads}",
-        f"data.foregrounds.path={tmp_path / 'cut'}",
-        "data.height=32",
-        "data.width=32",
-    ]
-    assert stadia("data", "overlay", "--out", tmp_path / "out", "--count", 8, "--val", 3, *given)[0] == 0
-    code, said, error = stadia("check", tmp_path / "out")
-    assert (code, error) == (0, ""), said
-    assert "C06" in said
-    assert "C02" not in said
-    about = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    about["splits"]["val"]["looks"]["0"] = about["splits"]["train"]["looks"]["1"]
-    (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
-    code, said, _ = stadia("check", tmp_path / "out")
-    assert (code, "stop C02" in said) == (1, True)
-    first, other = (sorted((tmp_path / "out" / "backgrounds" / split).iterdir())[0] for split in ("train", "val"))
-    other.write_bytes(first.read_bytes())
-    assert "stop C01" in stadia("check", tmp_path / "out")[1]
-
-
 def write_published_layout(root: Path) -> None:
     """Write backgrounds 1, 2 and 76 with two foregrounds and all 40 places, gray depth from 10 to 240."""
     random = np.random.default_rng(0)

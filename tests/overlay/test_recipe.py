@@ -10,29 +10,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tests.overlay.noisy_roads import write_noisy_roads
 from tests.refusals import refuses
-from tests.sessions import evaluate, predict_lines
+from tests.sessions import predict_lines
 
 from stadia import report
 from stadia import training as launch
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import DepthScale
 from stadia.evaluation.predictions_folder import Predictions
-from stadia.io.atomic_files import write_json
 from stadia.io.image_io import compose_image_sheet
 from stadia.io.input_files import read_json
-from stadia.overlay import task
 from stadia.overlay.config import OverlayConfig
-from stadia.overlay.metrics import compute_overlay_scores
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.run_folder import Run
-from stadia.training.recipes.base.build_recipe import load_recipe
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -91,13 +85,6 @@ def test_the_curve_is_the_pinned_one(trained: Run) -> None:
     assert rows(trained, "train/loss") == pytest.approx(PINNED_LOSSES, rel=2e-3)
 
 
-def test_run_records_depth_scale_and_label_source(trained: Run) -> None:
-    assert trained.facts.recipe_facts.depth_scale == "metres"
-    assert trained.facts.recipe_facts.own["depth_source"] == "exact"
-    assert trained.facts.data["label"] == {"source": "exact", "depth_scale": "metres"}
-    assert "effective_lr" not in trained.facts.recipe_facts.own
-
-
 def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, config: OverlayConfig) -> None:
     score, baseline = (read_json(trained.folder / "scores" / f"{name}.json") for name in ("val", "val-mean-depth"))
     assert score["metrics"].keys() >= {
@@ -130,52 +117,6 @@ def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, c
     assert difference["label_source"] == baseline["label_source"] == "exact"
 
 
-def test_the_mean_depth_is_of_what_is_scored(trained: Run, config: OverlayConfig) -> None:
-    """Of a road of 2 to 30 m, of which up to 10 m count, the mean is none of more; other depths are not scored."""
-    recipe = load_recipe(trained.folder)
-    assert isinstance(recipe, OverlayRecipe)
-    near = OverlayRecipe(changed(recipe.config, "loss.max_depth=10"))
-    overlays = OverlayRecipe.prepare(config, Console(quiet=True))[1].overlays
-    samples, training = overlays.samples("val"), overlays.images["train"]
-    labeled = task.LabeledComposites(
-        name="val", samples=samples, numbers=range(5), source="val", training=(training, range(12))
-    )
-    found = task.score_mean_depth(near, labeled)["metrics"]
-    true = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(training.composed, range(12))]
-    labels = [one.depth[(one.depth > 0.25) & (one.depth < 10)] for one in map(samples.images.composed, range(5))]
-    constant = np.concatenate(labels) - np.concatenate(true).mean()
-    assert found["rmse"] < float(np.sqrt((constant**2).mean())), "better than one number for all pixels"
-
-
-def test_validation_is_independent_of_order_and_batches(trained: Run, config: OverlayConfig) -> None:
-    recipe = load_recipe(trained.folder)
-    assert isinstance(recipe, OverlayRecipe)
-    _, data = OverlayRecipe.prepare(config, Console(quiet=True))
-    samples, found = data.overlays.samples("val"), []
-    for size, order in ((5, [0, 1, 2, 3, 4]), (1, [3, 0, 4, 2, 1]), (2, [4, 3, 2, 1, 0])):
-        recipe._sums = {}
-        for start in range(0, 5, size):
-            packed = [samples.packed((0, number)) for number in order[start : start + size]]
-            with torch.no_grad():
-                recipe.validation_step(samples.unpack(samples.stack(packed)))
-        found.append(recipe.validation_summary())
-    for other in found[1:]:
-        assert other == pytest.approx(found[0], rel=1e-6)
-    assert compute_overlay_scores([]) == {}
-    on_disk = read_json(trained.folder / "scores" / "val.json")["metrics"]
-    assert on_disk == pytest.approx(found[0], rel=1e-5), "the same network, through files"
-
-
-def test_balanced_weights_are_gradient_shares_and_logged(trained: Run, config: OverlayConfig) -> None:
-    shares = [rows(trained, f"train/gradient_share/{name}") for name in ("depth_l1", "mask_bce")]
-    assert shares[0] == pytest.approx([0.5] * 3)
-    assert shares[1] == pytest.approx([0.5] * 3)
-    weights = [rows(trained, f"train/weight/{name}") for name in ("depth_l1", "mask_bce")]
-    assert weights[0][0] * weights[1][0] == pytest.approx(1.0)
-    assert weights[0][0] == weights[0][1] != weights[0][2], "measured before the first and the third step"
-    assert rows(trained, "train/balance/mask_bce") == pytest.approx(weights[1]), "times a weight of 1"
-
-
 def test_resumed_it_goes_on_exactly(
     trained: Run, config: OverlayConfig, sets: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -196,28 +137,6 @@ def test_resumed_it_goes_on_exactly(
     weights = [Checkpoint.open(run.checkpoints / "last.safetensors").weights() for run in (trained, resumed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert rows(resumed, "train/weight/depth_l1") == rows(trained, "train/weight/depth_l1")
-
-
-def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
-    """M-22: with SGD a factor on every weight is one on the learning rate."""
-    scaled = changed(
-        config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
-    )
-    recipe, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
-    assert recipe.run_metadata.own["effective_lr"] == pytest.approx(0.14)
-    for one in (
-        recipe,
-        OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
-        OverlayRecipe(changed(scaled, "optimizer.name=adam")),
-    ):
-        one.save_data_stats(data)
-        assert [found.code for found in one.found] == ["C13"] * (one is recipe)
-    descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
-    seen = descent.train().training_step(data.overlays.samples("train")[0]).logged
-    entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
-    assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
-    assert entering != pytest.approx(140), "balanced"
-    assert "optimizer.lr=0.001 into 0.14" in recipe.found[0].measured
 
 
 @pytest.fixture
@@ -300,46 +219,3 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
     assert (summary["scored_as"], summary["alignment"]) == ("metres", "none")
     assert 0 <= summary["mask_iou"] <= 1
     assert read_json(trained.folder / "scores" / "set-val.json")["metrics"]["rmse"] == summary["rmse"]
-
-
-def test_a_set_is_scored_at_another_size(trained: Run, written: Path, tmp_path: Path) -> None:
-    own, larger = (evaluate(trained.folder, written, tmp_path / str(size), size=size) for size in (None, "48x32"))
-    assert larger.summary["rmse"] != own.summary["rmse"]
-    assert Predictions.open(tmp_path / "48x32").record.network_size == (32, 48)
-    assert larger.files[-1].name == "set-val-48x32.json"
-    with refuses(ConfigError, found="20x16", fix="16x16"):
-        evaluate(trained.folder, written, tmp_path / "odd", size="20x16")
-
-
-def of_a_teacher(written: Path, out: Path, factor: float) -> Path:
-    """The same set, whose depth is so many times as large and without a unit."""
-    shutil.copytree(written, out)
-    label = {"source": "teacher: other", "depth_scale": "up-to-scale"}
-    for path in (out / "dataset.json", *out.glob("*/00000/samples.json")):
-        write_json(path, {**read_json(path), "label": label})
-    for path in out.glob("*/00000/depth/*.npz"):
-        depth = np.load(path)["depth_m"]
-        np.savez(path, depth=depth * np.float32(factor), source=np.array(label["source"]))
-    return out
-
-
-def test_metres_are_scored_up_to_scale_where_the_labels_are(
-    trained: Run, written: Path, config: OverlayConfig, tmp_path: Path
-) -> None:
-    """What a teacher's depth is measured in is nobody's fault: the score is the same in any unit."""
-    recipe, found = load_recipe(trained.folder), []
-    assert isinstance(recipe, OverlayRecipe)
-    for factor in (1.0, 0.5):
-        summary = evaluate(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor)).summary
-        assert (summary["depth_scale"], summary["label_depth_scale"], summary["scored_as"]) == (
-            "metres",
-            "up-to-scale",
-            "up-to-scale",
-        )
-        assert summary["alignment"] == "median"
-        found.append(summary["abs_rel"])
-    assert found[1] == pytest.approx(found[0], rel=1e-5)
-    recipe.save_data_stats(
-        OverlayRecipe.prepare(changed(config, f"data.path={tmp_path / 'times-0.5'}"), Console(quiet=True))[1]
-    )
-    assert recipe.scored_as is DepthScale.UP_TO_SCALE, "validation too"

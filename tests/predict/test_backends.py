@@ -1,7 +1,6 @@
 """`--backend` and `--precision`: another runtime predicts as the checkpoint."""
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
-from stadia.core.errors import StadiaError
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.predict.backends import BACKENDS, BackendChoice
 from stadia.training.loop.checkpoint import Checkpoint
@@ -220,15 +217,6 @@ class TestExportsOfARun:
         assert (f"note: writing {file} again: " in caplog.text) == is_written
         assert (f"exporting {file}, once ..." in capsys.readouterr().err) == is_written
 
-    def test_a_link_in_its_folder_is_refused(self, exports: export.NetworkExports, tmp_path: Path) -> None:
-        (file,) = exports.folder.glob("depth-*.onnx")
-        (tmp_path / "elsewhere").touch()
-        file.unlink()
-        file.symlink_to(tmp_path / "elsewhere")
-        with refuses(StadiaError, found="link"):
-            exports.open_float32("onnxruntime")
-        assert (tmp_path / "elsewhere").read_bytes() == b""
-
 
 @pytest.mark.slow
 class TestMotion:
@@ -273,40 +261,6 @@ class TestMotion:
         assert (expected[0] - expected[1]).abs().max() > 1e-4
         wide = type(camera)(camera.K * torch.tensor([[0.5], [0.5], [1]]), camera.height, camera.width)
         assert opened.T_next_now(now, wide, following, wide) is None, "another lens, as in torch"
-
-    def test_a_network_that_cannot_be_exported_stays_in_torch(
-        self,
-        exported: Path,
-        exact: Any,
-        pairs: tuple[Any, Any, Any],
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-        tmp_path: Path,
-    ) -> None:
-        import torch
-
-        from stadia.training.prediction.backend_predictor import BackendPredictor
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise StadiaError("graph", found="a loop", expected="none", fix="none")
-
-        monkeypatch.setattr(export, "export_motion", refuse)
-        exports = export.NetworkExports(Checkpoint.open(exported), exact, tmp_path)
-        assert exports.open_motion(BackendChoice("onnxruntime")) is None
-        assert "torch runs the pose network: graph: found a loop" in caplog.text
-        now, following, camera = pairs
-        found = BackendPredictor(exact, "float32").T_next_now(now, camera, following, camera)
-        assert torch.equal(found, exact.T_next_now(now, camera, following, camera))
-
-
-@pytest.mark.slow
-def test_odometry_by_a_backend(run_to_predict: Path, images: Path, tmp_path: Path, stadia: Stadia) -> None:
-    camera = ("data.camera.focal_px=140", "data.stride=1")  # that of the training: the pose network needs it
-    words = ("odometry", run_to_predict, images, *camera, "--method", "network", "--backend", "onnxruntime")
-    code, _, err = stadia(*words, "--out", tmp_path / "path")
-    assert code == 0, err
-    record = json.loads((tmp_path / "path" / "odometry.json").read_text())
-    assert (record["backend"], record["precision"], len(record["frames"])) == ("onnxruntime", "float32", 9)
 
 
 class TestMistakes:

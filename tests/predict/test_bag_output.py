@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.data.formats.ros_bags import MessageStamp, open_bag
 from stadia.data.frame_preparation import Frame, PredictedFrame
@@ -143,30 +143,6 @@ def check_with_mcap(path: Path, written: Written) -> None:
             assert schema.encoding == "ros2msg"
     assert counts["/cam0/stadia/depth/image"] == FRAMES
     assert times == [stamp.log_ns for stamp in written.stamps]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".bag", pytest.param(".db3", marks=pytest.mark.exhaustive)])
-def test_other_bags_of_two_cameras_with_compressed_images(
-    suffix: str, real_data: Path, tmp_path: Path, stadia: Stadia
-) -> None:
-    written = write_bag(tmp_path / f"in{suffix}", real_data, namespaces=("left", "right"), compressed=True)
-    out = tmp_path / f"out{suffix}"
-    code, _, error = stadia("predict", "base", written.bag, "--out", out, "--every", "2")
-    assert code == 0, error
-    messages = read_messages(out)
-    for namespace in ("left", "right"):
-        stamps = [image.header.stamp for _, image in messages[f"/{namespace}/stadia/depth/image"]]  # type: ignore[attr-defined]
-        assert [(one.sec, one.nanosec) for one in stamps] == [(one.sec, one.nanosec) for one in written.stamps[::2]]
-    assert len(messages["/diagnostics"]) == 2
-    with refuses(StadiaError, where=out), open_bag_output(out):
-        pass
-
-
-def test_an_interrupted_bag_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_bag_output(tmp_path / "out.mcap"):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_topic_of_a_camera_has_its_own_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

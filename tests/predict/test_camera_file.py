@@ -47,17 +47,6 @@ def test_a_field_of_view_is_written_once_and_read_from_then_on(stadia, photos):
     assert json.loads((photos / "K.json").read_text())["K"][0][0] == 50
 
 
-def test_a_file_of_the_user_is_kept(stadia, photos):
-    (photos / "K.json").write_text("[[9, 0, 1], [0, 9, 1], [0, 0, 1]]")
-    code, _, err = stadia("camera", photos, "--fov", "90")
-    assert code == 2
-    assert "not stadia's camera" in err
-    assert stadia("camera", photos, "--fov", "90", "--force")[0] == 0
-    (photos / "K.txt").write_text("9 0 1\n0 9 1\n0 0 1")
-    code, _, err = stadia("camera", photos, "--fov", "90", "--force")
-    assert (code, "K.txt" in err) == (2, True)
-
-
 def test_the_lens_is_read_from_exif(stadia, photos):
     assert stadia("camera", photos)[0] == 2
     write_exif(photos / "0.jpg", {0xA405: 36})
@@ -115,22 +104,6 @@ def test_a_mixed_up_principal_point_is_refused_and_the_earlier_camera_stays(stad
     kept = open_recordings(photos, stride=1)[0].K(0)
     assert bool(found) == bool(np.isclose(kept[0, 0], 32 / np.tan(np.pi / 6)))
     assert stadia("camera", photos, "--calibration", calibration, "--force")[0] == 0
-
-
-def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photos, tmp_path):
-    calibration = tmp_path / "cam.yaml"
-    camera_matrix = "camera_matrix: {rows: 3, cols: 3, data: [60, 0, 31.5, 0, 60, 23.5, 0, 0, 1]}\n"
-    projection = "projection_matrix: {rows: 3, cols: 4, data: [48, 0, 31.5, 0, 0, 50, 23.5, 0, 0, 0, 1, 0]}\n"
-    lens = "distortion_coefficients: {rows: 1, cols: 5, data: [-0.35, 0.12, 0, 0, 0]}\n"
-    calibration.write_text(camera_matrix + projection + lens)
-    code, out, err = stadia("camera", photos, "--calibration", calibration)
-    assert (code, "projection_matrix of cam.yaml" in out) == (0, True)
-    assert all(words in err for words in ("projection_matrix", "--camera camera_matrix", "-0.35, 0.12, 0, 0, 0"))
-    code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "camera_matrix")
-    assert (code, "radial-tangential" in err) == (0, True)
-    calibration.write_text(camera_matrix + projection.replace("48, 0", "60, 0").replace("50, 23", "60, 23"))
-    err = stadia("camera", photos, "--calibration", calibration)[2]
-    assert "raw images" not in err, "they are rectified"
 
 
 @pytest.mark.parametrize(

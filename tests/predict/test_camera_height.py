@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.errors import ConfigError, DataError
 from stadia.differentiable import view_synthesis as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import distance_above_horizon
@@ -140,25 +140,6 @@ def test_travel_gives_the_horizon_and_a_standing_camera_none():
     found = measure_travel_pitches_deg(drive(0.3))
     assert np.nanmedian(found) == pytest.approx(-2, abs=0.5)
     assert np.isnan(measure_travel_pitches_deg(drive(0.0))).all()
-
-
-@pytest.mark.slow
-def test_objects_that_hardly_agree_give_no_height(drive):
-    frames = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
-    heights = {f"car{n}": {"mean_m": 1.5 * 1.6 ** (n - 12), "spread_m": 0.1, "source": "made so"} for n in range(24)}
-    numbers = iter(range(24))
-
-    def renamed(frame: RoadFrame) -> RoadFrame:
-        objects = [
-            RoadObject(f"car{next(numbers)}", one.box_px, one.hidden, one.cut)
-            for one in frame.objects
-            if one.class_name == "car"
-        ]
-        return RoadFrame(frame.name, frame.image, frame.K, frame.height, frame.width, objects)
-
-    config = parse_camera_height_config([f"priors={json.dumps(heights)}", "objects=[]", "horizon=given"])
-    with refuses(GeometryError, found=("1", "24")):
-        estimate_camera_height([renamed(frame) for frame in frames], config)
 
 
 @pytest.mark.slow

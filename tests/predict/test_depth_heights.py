@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import DepthScale
+from stadia.core.errors import StadiaError
 from stadia.data.open_dataset import open_recordings
 from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
 from stadia.scale.camera_height.horizon_video import HorizonView, draw_view
@@ -96,14 +95,6 @@ def test_the_video_has_both_horizons_and_the_rejected_boxes(drive: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["mean", "weighted", "mode"])
-def test_every_pool_and_neighbors_in_time_agree_here(drive: Path, tmp_path: Path, pool: str) -> None:
-    run(drive, f"pool={pool}", "time_window=2", "min_objects=2", out=tmp_path / "out")
-    result = json.loads((tmp_path / "out" / "camera_height.json").read_text())
-    assert result["camera_height_m"] == pytest.approx(TRUE_M, rel=0.05)
-
-
-@pytest.mark.slow
 def test_labels_are_the_depth_in_metres(drive: Path, tmp_path: Path) -> None:
     run(drive, labels=tmp_path / "labels")
     (labeled,) = open_recordings(tmp_path / "labels")
@@ -132,80 +123,3 @@ def test_a_frame_that_the_estimate_rejects_has_no_label(drive: Path, tmp_path: P
     frames = json.loads((tmp_path / "out" / "camera_height.json").read_text())["frames"]
     assert frames[2]["metres_over_unit"] is None
     assert frames[1]["metres_over_unit"] == pytest.approx(1 / UNIT, rel=0.05)
-
-
-@pytest.mark.slow
-def test_poses_in_metres_are_kept_and_those_of_a_scene_are_not(
-    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    row = "1 0 0 0 0 1 0 0 0 0 1 {}\n"
-    (drive / "poses.txt").write_text("".join(row.format(frame) for frame in range(FRAMES)))
-    run(drive, labels=tmp_path / "metres")
-    (labeled,) = open_recordings(tmp_path / "metres")
-    assert labeled.T_world_camera(3)[2, 3] == 3  # type: ignore[index]
-    opened = open_recordings(drive)
-    for recording in opened:
-        recording.is_scene = True  # type: ignore[attr-defined]
-    monkeypatch.setattr("stadia.scale.camera_height.road_objects.open_recordings", lambda *rest, **options: opened)
-    lines = run(drive, labels=tmp_path / "scene")
-    (labeled,) = open_recordings(tmp_path / "scene")
-    assert labeled.T_world_camera(3) is None
-    assert any("has no poses of" in line for line in lines)
-
-
-@pytest.mark.slow
-def test_the_road_may_be_a_rectangle_where_masks_have_none(drive: Path, tmp_path: Path) -> None:
-    for file in (drive / "masks" / "semantic" / "left").glob("*.png"):
-        semantic = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        semantic[semantic == 1] = 0
-        cv2.imwrite(str(file), semantic)
-    with refuses(StadiaError, where="camera height"):
-        run(drive)
-    run(drive, "road=[0,0.55,1,1]", out=tmp_path / "out")
-    result = json.loads((tmp_path / "out" / "camera_height.json").read_text())
-    assert result["camera_height_m"] == pytest.approx(TRUE_M, rel=0.05)
-
-
-def test_options_that_exclude_each_other_are_one_line(drive: Path) -> None:
-    for values, words in (
-        ({"checkpoint": "depth-anything-v2-small"}, ("--checkpoint and --depth", "one source")),
-        ({"overrides": "horizon=edges"}, ("horizon=edges with a depth",)),
-        ({"depth": None, "overrides": "pool=mean"}, ("pool", "no depth")),
-    ):
-        overrides = [str(values.pop("overrides"))] if "overrides" in values else []
-        given = {"depth": drive.parent / "maps", **values}
-        config = parse_camera_height_config(overrides)
-        with pytest.raises(ConfigError) as error:
-            run_camera_height(CameraHeightRequest(source=drive, config=config, **given))  # type: ignore[arg-type]
-        one_line(error.value, *words)
-
-
-@pytest.mark.slow
-def test_a_missing_map_and_a_folder_without_maps_are_one_line(drive: Path) -> None:
-    (drive.parent / "maps" / "000003.npy").unlink()
-    with pytest.raises(DataError) as error:
-        run(drive)
-    one_line(error.value, "no map of 000003")
-
-
-@pytest.mark.slow
-def test_a_network_is_measured_as_its_maps_are(drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that predicts the map of the first frame, at half the size of the image."""
-    given = np.load(tmp_path / "maps" / "000000.npy")
-
-    class Reader:
-        depth_scale, height, width, crop = DepthScale.UP_TO_SCALE, HEIGHT, WIDTH, "none"
-
-        def inverse_depth(self, image: np.ndarray, camera: object) -> np.ndarray:
-            assert image.shape == (1, 3, HEIGHT, WIDTH)
-            return 1 / np.where(given > 0, given, 1e3)[None, None]
-
-    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.open_network_checkpoint", lambda name, size: name)
-    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.load_predictor", lambda checkpoint: Reader())
-    lines = run(drive, checkpoint="some/run", depth="", out=tmp_path / "out", every=FRAMES)
-    result = json.loads((tmp_path / "out" / "camera_height.json").read_text())
-    assert result["camera_height_m"] == pytest.approx(TRUE_M, rel=0.05)
-    assert lines[0].endswith("some/run")
-    Reader.depth_scale = DepthScale.AFFINE_INVERSE
-    with refuses(ConfigError, where="some/run"):
-        run(drive, checkpoint="some/run", depth="")

@@ -16,19 +16,15 @@ from tests.predict.stream_servers import draw, serve_stream
 from tests.predict.test_bag_output import read_messages
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
-from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.cameras import CropWindow
 from stadia.predict.live import live_page, sources
-from stadia.predict.live.live import LivePrediction
 from stadia.predict.live.live_page import serve_live_page
 from stadia.predict.live.sources import LiveSource
 from stadia.predict.live.tracker import FrameTracker
-from stadia.predict.network import open_network
-from stadia.predict.options import PredictOptions
 
 WAIT_S = 300.0
 Stadia = Callable[..., tuple[int, str, str]]
@@ -41,32 +37,11 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["http", pytest.param("rtsp", marks=pytest.mark.exhaustive)])
-def test_a_stream_comes_back_after_it_was_unplugged_twice(kind: str) -> None:
-    with serve_stream(kind) as server, LiveSource(server.address) as source:
-        wait_for(source.take, "no first image")
-        for count in (2, 3):
-            server.unplug()
-            wait_for(lambda: source.state.problem.startswith("no connection"), source.state.problem)
-            server.plug()
-            source.take(0.0)
-            wait_for(lambda count=count: source.state.connections == count, "no new connection")  # type: ignore[misc]
-            wait_for(source.take, "no image")
-            assert source.state.problem == ""
-
-
 def test_a_connection_that_breaks_within_a_chunk_is_opened_again() -> None:
     with serve_stream("chunked") as server, LiveSource(server.address) as source:
         wait_for(lambda: source.state.connections >= 2, source.state.problem)
         assert not source.state.has_ended
     wait_for(lambda: source.state.has_ended, "the source does not end")
-
-
-def test_a_stream_of_sound_alone_is_named_and_tried_again() -> None:
-    with serve_stream("sound") as server, LiveSource(server.address) as source:
-        wait_for(lambda: "audio" in source.state.problem, source.state.problem)
-        assert not source.state.has_ended
 
 
 def test_only_the_newest_image_is_taken() -> None:
@@ -166,14 +141,6 @@ def test_a_video_is_recorded_with_depth_path_and_verdict(real_data: Path, tmp_pa
     ]  # type: ignore[attr-defined]
     assert (np.diff(stamps) > 0).all()
     assert abs(stamps[0] - time.time()) < 600
-
-
-def test_a_source_without_an_image_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "bad.mp4").write_bytes(b"no video")
-    network = open_network("base")
-    prediction = LivePrediction(network, str(tmp_path / "bad.mp4"), CameraConfig(), PredictOptions())
-    with refuses(DataError, where="bad.mp4", found="no image"):
-        list(prediction.run(5.0))
 
 
 def test_the_page_shows_the_newest_image_to_who_knows_its_address() -> None:

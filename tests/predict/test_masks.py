@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.refusals import refuses
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError
 from stadia.data.mask_files import CocoMasks, MaskFiles
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import open_recordings
@@ -93,33 +93,6 @@ def test_objects_of_one_network_and_the_road_of_another(video, tmp_path, monkeyp
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.slow
-def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):
-    by(monkeypatch, Counting())
-    for camera in ({}, CAMERA | {"camera": {"focal_px": 70.0}}):
-        lines = list(
-            prepare_masks(
-                MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options={"stride": 1} | camera)
-            )
-        )
-    assert any("masks of 3 frames, 0 new" in line for line in lines)
-    assert not any("left out" in line for line in lines)
-
-
-def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    by(monkeypatch, Counting(fail_at=1))
-    with pytest.raises(KeyboardInterrupt):
-        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
-    assert [path.name for path in (out / "semantic" / "left").iterdir()] == ["000000.png"]
-    network = Counting()
-    by(monkeypatch, network)
-    assert any(
-        "2 new" in line for line in prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA))
-    )
-    assert network.calls == 4  # two tiles an image
-
-
 def test_refused_inputs_leave_no_folder(video, tmp_path, monkeypatch):
     """Neither masks of other images, nor images that cannot be read, nor heights that are missing."""
     (tmp_path / "others" / "semantic" / "left").mkdir(parents=True)
@@ -135,17 +108,6 @@ def test_refused_inputs_leave_no_folder(video, tmp_path, monkeypatch):
     with refuses(DataError, where="000000.png"):
         list(prepare_masks(replace(request, by="a.tflite")))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["classes.json", "recording.json", "run.json"])
-def test_masks_are_not_written_into_the_folder_of_another_command(name, video, tmp_path, monkeypatch):
-    """A data set of stadia has a `classes.json`, which masks of this folder replaced."""
-    by(monkeypatch, Counting())
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / name).write_text("mine")
-    with refuses(StadiaError, where="out", found=name):
-        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options=CAMERA)))
-    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "mine")]
 
 
 def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path, monkeypatch):
@@ -211,21 +173,6 @@ def test_invalid_coco_file_is_reported(tmp_path, annotation, size, names):
         CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
 
 
-def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
-    """No part of 64 characters holds an entry, and the whole is larger than one entry may be."""
-    path = coco(tmp_path / "own.json", [CAR, ROAD])
-    whole = CocoMasks(path).read("000001", "left", height=40, width=60)
-    monkeypatch.setattr("stadia.io.input_files.CHUNK_BYTES", 64)
-    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_ENTRY", 256)
-    masks = CocoMasks(path).read("000001", "left", height=40, width=60)
-    assert (masks.instance == whole.instance).all()
-    assert (masks.semantic == whole.semantic).all()
-    assert path.stat().st_size > 256
-    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_ENTRY", 60)
-    with refuses(DataError, where="own.json", found="60"):
-        CocoMasks(path)
-
-
 @pytest.mark.slow
 def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     from stadia.networks.size_prior import SizePrior, save_size_prior
@@ -246,14 +193,6 @@ def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     heights = json.loads((tmp_path / "out" / "heights.json").read_text())
     assert [list(of_frame) for of_frame in heights.values()] == [["1"]] * 3
     assert heights["left/000001"]["1"][0] == 1.47
-
-
-@pytest.mark.slow
-def test_images_of_several_sizes_get_masks(video, tmp_path, monkeypatch):
-    by(monkeypatch, Counting())
-    cv2.imwrite(str(video / "tall.png"), np.full((80, 40, 3), 80, np.uint8))
-    prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out"))
-    assert cv2.imread(str(tmp_path / "out" / "semantic" / "left" / "tall.png")).shape[:2] == (80, 40)
 
 
 SQUARE = [[4, 4], [20, 4], [20, 20], [4, 20]]
@@ -289,15 +228,3 @@ def test_polygons_of_annotation_programs(program: str, tmp_path: Path) -> None:
     masks = CocoMasks(path.parent if is_folder else path).read("a", "left", height=40, width=60)
     assert masks is not None
     assert [int((masks.instance == number).sum()) for number in (1, 2)] == [17 * 17, 9 * 17]  # with both edges
-
-
-@pytest.mark.parametrize(("name", "text", "found"), [
-    ("labels/a.jpg.json", '{"objects": [{"classTitle": "car", "geometryType": "bitmap"}]}', "bitmaps"),
-    ("labels/a.json", '[{"annotations": [{"result": [{"original_width": 9, "value": {"rle": [1]}}]}]}]', "brushes"),
-    ("labels/a.txt", "0 0.1 0.1 0.2 0.1 0.2 0.2\n", "YOLO"),
-])  # fmt: skip
-def test_annotations_that_are_not_read_name_the_export(name: str, text: str, found: str, tmp_path: Path) -> None:
-    (tmp_path / "labels").mkdir()
-    (tmp_path / name).write_text(text)
-    with refuses(DataError, found=found, fix="COCO"):
-        create_mask_maker(str(tmp_path / "labels"))

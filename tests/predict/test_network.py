@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 import stadia
-from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
+from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.cameras import CropWindow, centered_K, focal_px_from_fov
-from stadia.predict.describe import describe_range
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.network import ExportedFile, Network, _read_relative_error, fit_size
-from stadia.predict.tasks import evaluate_network
+from stadia.predict.network import Network, _read_relative_error, fit_size
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint
 
 HEIGHT, WIDTH = 96, 128
@@ -98,12 +96,6 @@ def test_saved_files_hold_the_same_depth(network: stadia.Network, file: Path, tm
     np.testing.assert_allclose(stored, 1 / photo.predicted.inverse_depth, rtol=1e-6)
 
 
-def test_the_printed_range_contains_the_middle() -> None:
-    depth = np.full((21, 21), 1.0, np.float32)
-    depth[10, 10] = 0.6
-    assert describe_range(depth, DepthScale.METRES) == "depth 0.6 to 1 m"
-
-
 @pytest.mark.slow
 def test_depth_beyond_the_largest_is_far(network: stadia.Network, file: Path, tmp_path: Path) -> None:
     whole = network.predict(file)
@@ -147,17 +139,6 @@ def test_a_folder_is_streamed_frame_by_frame(network: stadia.Network, image: NDA
         network.predict(tmp_path, fov_deg=60)
 
 
-@pytest.mark.parametrize(("given", "found"), [((HEIGHT, WIDTH), "(96, 128)"), ((HEIGHT, WIDTH, 4), "(96, 128, 4)")])
-def test_an_array_of_another_shape_is_named(network: stadia.Network, given: tuple[int, ...], found: str) -> None:
-    with refuses(DataError, where="image", found=found):
-        network.predict(np.zeros(given, np.uint8))
-
-
-def test_a_field_of_view_of_a_half_circle_is_refused(network: stadia.Network, image: NDArray[np.uint8]) -> None:
-    with refuses(ConfigError, where="fov_deg", found="180"):
-        network.predict(image, fov_deg=180)
-
-
 @pytest.mark.parametrize(
     ("scale", "attribute"), [(DepthScale.UP_TO_SCALE, "depth_m"), (DepthScale.AFFINE_INVERSE, "depth")]
 )
@@ -180,23 +161,6 @@ def test_K_is_of_the_whole_image() -> None:
     assert photo.K[1, 2] == K[1, 2] + 2
     assert (photo.depth_m[:2] == 0).all()
     assert (photo.depth_m[2:] == 1).all()
-
-
-@pytest.mark.slow
-def test_a_network_is_scored(
-    network: stadia.Network, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    scored = evaluate_network(network, worlds, stadia.EvaluateOptions(protocol="relative"))
-    assert 0 < scored.summary["abs_rel"] < 1
-    assert scored.files[0].resolve() == (tmp_path / f"{worlds.name}-scores").resolve()
-    assert all(path.exists() for path in scored.files)
-
-
-def test_an_exported_file_is_not_scored(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with refuses(stadia.StadiaError, where="model.onnx", fix="stadia predict"):
-        evaluate_network(ExportedFile(tmp_path / "model.onnx"), tmp_path, options=None)  # type: ignore[arg-type]
 
 
 def test_the_error_of_a_run_is_that_of_its_validation(tmp_path: Path) -> None:
@@ -247,11 +211,6 @@ def test_what_cannot_be_is_an_error_with_fields(
         network.predict(image, **keywords)
 
 
-def test_an_option_below_its_least_value_is_refused() -> None:
-    with refuses(ConfigError, where="every", found=0):
-        stadia.PredictOptions(every=0)
-
-
 @pytest.mark.parametrize("given", [None, 3, [1, 2]])
 def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given: Any) -> None:
     with refuses(ConfigError, where="image", found=type(given).__name__):
@@ -261,16 +220,6 @@ def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given
     with refuses(DataError, found="(0, 4, 3)"):
         network.predict(np.zeros((0, 4, 3), np.uint8))
     assert (repr(network), len(repr(network)) < 80) == ("Network('base')", True)
-
-
-def test_a_folder_of_the_same_name_does_not_hide_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of that name does: then its checkpoint is opened."""
-    monkeypatch.chdir(tmp_path)
-    Path("base").mkdir()
-    assert stadia.open_network("base").depth_scale is DepthScale.METRES
-    (Path("base") / "checkpoints").mkdir()
-    with pytest.raises(CheckpointError):
-        stadia.open_network("base")
 
 
 @pytest.mark.slow

@@ -3,9 +3,8 @@
 import json
 import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import numpy as np
 import pytest
 from tests.data.rendered_world import render
 from tests.predict.killed_worker import KilledWorker
-from tests.processes import is_running
 from tests.refusals import refuses
 from tests.sessions import predict_lines
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
-from stadia.core.errors import RunError, StadiaError
+from stadia.core.errors import RunError
 from stadia.core.types import no_progress
 from stadia.io.array_files import read_npz
 from stadia.io.remote_store import RemoteStore
@@ -216,34 +214,6 @@ def test_a_process_that_dies_fails_its_video_alone(start_batch: Callable[..., It
         other.kill()
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_a_process_that_dies_between_two_videos_loses_none(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
-    states = {}
-    for result in start_batch("abcd", 1):
-        states[result.video] = result.state
-        if result.video == "b":
-            os.kill(result.frames, signal.SIGKILL)
-            wait_for_end(result.frames)
-    assert states == dict.fromkeys("abcd", "done")
-
-
-@pytest.mark.slow
-def test_a_batch_that_is_given_up_ends_its_processes(start_batch: Callable[..., Iterator[VideoResult]]) -> None:
-    results = start_batch(("a", "slow"), 1)
-    process = next(results).frames
-    assert isinstance(results, Generator)
-    results.close()
-    wait_for_end(process)
-
-
-def wait_for_end(process: int) -> None:
-    end_s = time.monotonic() + 60
-    while is_running(process):
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 def test_a_process_of_its_own_predicts_what_this_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
     for name, changes in (("here", {}), ("pool", {"workers": 2, "threads": 1})):
@@ -257,13 +227,3 @@ def check_equal(here: Path, there: Path) -> None:
             maps = [read_npz(folder / name / "depth" / f"{index:06d}.npz") for folder in (here, there)]
             for key in maps[0]:
                 np.testing.assert_allclose(maps[1][key], maps[0][key], rtol=1e-5)
-
-
-def test_a_ledger_of_the_user_is_not_continued(network: Path, videos: Path, tmp_path: Path) -> None:
-    (tmp_path / "ledger.jsonl").write_text("years of work")
-    with refuses(StadiaError, where=tmp_path.name, found="ledger.jsonl"):
-        run(request(network, videos, tmp_path))
-    (tmp_path / "batch.json").symlink_to(tmp_path / "ledger.jsonl")
-    with refuses(StadiaError, where="batch.json", found="link"):
-        run(request(network, videos, tmp_path))
-    assert (tmp_path / "ledger.jsonl").read_text() == "years of work"

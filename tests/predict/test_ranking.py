@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError
 from stadia.data.frame_preparation import Frame
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.predict.ranking import Candidate, Ranking, View, rank_candidates
@@ -105,12 +102,6 @@ def test_equal_networks_are_not_told_apart(geometry: MapGeometry) -> None:
     assert set(rank(geometry, one, two).tied) == {"one", "two"}
 
 
-def test_too_few_points_are_refused(geometry: MapGeometry) -> None:
-    lost = Candidate("lost", lambda frame: None)
-    with refuses(DataError, where="video"):
-        rank(geometry, lost)
-
-
 def test_a_video_without_a_map_is_refused(tmp_path: Path, stadia: Stadia) -> None:
     import cv2
 
@@ -123,16 +114,3 @@ def test_a_video_without_a_map_is_refused(tmp_path: Path, stadia: Stadia) -> Non
     assert "stadia map" in error
     code, _, error = stadia("compare", "base", folder, tmp_path / "missing")
     assert (code, "no such file or folder" in error) == (2, True)
-
-
-def test_the_page_has_a_row_for_each_network(geometry: MapGeometry, tmp_path: Path) -> None:
-    from stadia.report.ranking_page import write_ranking_page
-
-    images = {"000000": {"image": np.zeros((60, 80, 3), np.uint8), "<b>": np.zeros((60, 80, 3), np.uint8)}}
-    rows = [{"name": name, "licence": "MIT", "weights": "", "is_tied": True, "cells": ["1"]} for name in ("a", "<b>")]
-    page = tmp_path / "compare.html"
-    write_ranking_page(page, title="t", conclusion="c", columns={"error": "x"}, rows=rows, pictures=images, notes=["n"])
-    text = page.read_text()
-    assert len(re.findall(r'<tr class="tied">', text)) == 2
-    assert "<b>" not in text
-    assert text.count("data:image/jpeg;base64,") == 2

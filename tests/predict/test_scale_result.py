@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock, patch
 
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
+from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data.frame_preparation import Frame
 from stadia.data.open_dataset import open_recordings
-from stadia.geometry.geographic import EARTH_RADIUS_M, to_local_metres
-from stadia.geometry.scale_fit import ScaleFit
+from stadia.geometry.geographic import EARTH_RADIUS_M
 from stadia.io.records.read import read_trajectory
-from stadia.scale.foreign_results import FORMATS, ForeignResult, open_result, read_depth, write_scaled
+from stadia.scale.foreign_results import FORMATS, ForeignResult, open_result, write_scaled
 from stadia.scale.positions import fit_positions, read_positions
-from stadia.scale.scale_result import ResultImages, _match, read_depth_frames, scale_result
+from stadia.scale.scale_result import ResultImages, read_depth_frames, scale_result
 
 FACTOR = 4.25
 Stadia = Callable[..., tuple[int, str, str]]
@@ -129,20 +127,6 @@ def test_transforms_and_their_cloud_are_scaled(tmp_path: Path) -> None:
         open_result(tmp_path / content["ply_file_path"]).points, FACTOR * np.array([[1, 2, 3], [-4, 5, 6]])
     )
     assert f"{math.log(FACTOR):.6g}"[:6] in (tmp_path / content["ply_file_path"]).read_text(), "sizes of Gaussians"
-
-
-def test_the_paths_of_a_scene_that_is_written_elsewhere_lead_to_its_images(tmp_path: Path) -> None:
-    image, mask = tmp_path / "scene" / "images" / "0.png", "/masks/0.png"
-    image.parent.mkdir(parents=True)
-    cv2.imwrite(str(image), np.zeros((4, 5), np.uint8))
-    frame = {"file_path": "images/0.png", "mask_path": mask, "transform_matrix": np.eye(4).tolist()}
-    path = tmp_path / "scene" / "transforms.json"
-    path.write_text(json.dumps({"frames": [frame]}))
-    copy = tmp_path / "copies" / "metric" / "transforms.json"
-    write_scaled(open_result(path), copy, FACTOR)
-    (written,) = json.loads(copy.read_text())["frames"]
-    assert (copy.parent / written["file_path"]).resolve() == image.resolve()
-    assert written["mask_path"] == mask
 
 
 def test_the_nearest_point_of_a_pixel_is_its_depth() -> None:
@@ -259,15 +243,6 @@ def test_a_track_gives_metres(kind: str, tmp_path: Path) -> None:
     assert scale_result(path, [f"gps={track}"]).receipt.factor == pytest.approx(FACTOR, rel=0.01)
 
 
-def test_nmea_without_a_fix_is_left_out(tmp_path: Path) -> None:
-    rows = np.array([[49.0, 8.4, 100], [49.0, 8.401, 100], [49.001, 8.402, 100], [49.002, 8.403, 100]])
-    lines = make_nmea(rows).splitlines()
-    lost = ["$GPGGA,235957.50,0000.0000,N,00000.0000,E,0,00,,,M,,M,,*47", "$GPGGA,235957.60,,,,,0,00,,,M,,M,,*47"]
-    track = tmp_path / "track.nmea"
-    track.write_text("\n".join([*lines[:2], *lost, *lines[2:]]))
-    np.testing.assert_allclose(read_positions(track).metres, to_local_metres(rows), atol=0.01)
-
-
 def scale_poses(T: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
     scaled = T.copy()
     scaled[:, :3, 3] *= factor
@@ -284,16 +259,6 @@ def test_the_deviation_of_positions_is_that_of_their_noise() -> None:
     far = at.copy()
     far[7] += 500
     assert fit_positions(at / FACTOR, far).factor == pytest.approx(FACTOR, rel=1e-6), "a position far off"
-
-
-def test_times_of_another_clock_need_an_offset(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "path.txt", scale_poses(make_poses(), 1 / FACTOR), "tum")
-    track = write_rows(tmp_path / "track.txt", make_poses(20)[::2], "tum")
-    lines = [f"{float(line.split()[0]) - 1e6} {line.split(maxsplit=1)[1]}" for line in track.read_text().splitlines()]
-    track.write_text("\n".join(lines))
-    with refuses(StadiaError, where="--scale-from", found=("gps=", "1499000000")):
-        scale_result(path, [f"gps={track}"])
-    assert scale_result(path, [f"gps={track}@1e6"]).receipt.factor > 0
 
 
 def test_speed_and_its_contradiction(tmp_path: Path, stadia: Stadia) -> None:
@@ -354,80 +319,3 @@ def test_a_wrong_copy_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with refuses(StadiaError, where=tmp_path / "out.txt"):
         write_scaled(open_result(path), tmp_path / "out.txt", FACTOR)
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_local_metres_are_east_north_up() -> None:
-    moved = to_local_metres(np.array([[49.0, 8.4, 100], [49.001, 8.4, 100], [49.0, 8.401, 103]]))
-    assert moved[1, 1] == pytest.approx(111.2, abs=0.3)
-    assert abs(moved[1, 0]) < 1e-6
-    assert moved[2, 0] == pytest.approx(73.1, abs=0.3)
-    assert moved[2, 2] == pytest.approx(3, abs=1e-3)
-    assert isinstance(fit_positions(moved, 2 * moved), ScaleFit)
-
-
-def test_key_frames_belong_to_images_by_time(tmp_path: Path) -> None:
-    result = replace(open_result(write_rows(tmp_path / "a", make_poses(10), "tum")), times_s=np.arange(10.0))
-    recording = MagicMock(timestamp_s=lambda index: 0.1 * index, file=lambda index: Path(f"{index:06d}.png"))
-    recording.__len__.return_value = 100
-    assert _match(result, recording, tmp_path).index_of == {row: 10 * row for row in range(10)}
-
-
-def test_a_file_named_disparity_is_inverse_depth(tmp_path: Path) -> None:
-    (tmp_path / "disparity").mkdir()
-    np.save(tmp_path / "disparity" / "a.npy", np.full((4, 5), 0.25, np.float32))
-    np.save(tmp_path / "disparity" / "b.npy", np.full((4, 5), 0.5, np.float32))
-    result = open_result(tmp_path / "disparity")
-    assert read_depth(result.depths["a"]).max() == 4
-    write_scaled(result, tmp_path / "scaled-disparity", 2.0)
-    assert np.load(tmp_path / "scaled-disparity" / "a.npy").max() == 0.125
-    with refuses(DataError, where="copy", fix="copy-disparity"):
-        write_scaled(result, tmp_path / "copy", 2.0)
-
-
-def test_only_depth_in_an_npz_is_scaled(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", depth=np.ones((4, 5)), disparity=np.ones((4, 5)), K=np.eye(3), t=np.ones(3))
-    np.savez(tmp_path / "b.npz", inverse_depth=np.full((2, 4, 5), 0.5))
-    for name in "ab":
-        write_scaled(open_result(tmp_path / f"{name}.npz"), tmp_path / f"{name}.metres.npz", FACTOR)
-    copy = np.load(tmp_path / "a.metres.npz")
-    assert {key: float(copy[key].max()) for key in copy} == {"depth": FACTOR, "disparity": 1 / FACTOR, "K": 1, "t": 1}
-    assert read_depth(open_result(tmp_path / "b.metres.npz").depths["000001"])[0, 0] == 2 * FACTOR
-
-
-def test_track_points_count_before_waypoints(tmp_path: Path) -> None:
-    text = make_gpx(np.array([[0, 0.001 * row, 0] for row in range(4)]))
-    (tmp_path / "a.gpx").write_text(text.replace("<trk>", '<wpt lat="9" lon="9"/><trk>'))
-    assert len(read_positions(tmp_path / "a.gpx").metres) == 4
-
-
-def test_a_refused_copy_leaves_nothing(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "0.png"), np.full((4, 5), 60000, np.uint16))
-    with refuses(DataError, where="0.png", expected="65535"):
-        write_scaled(open_result(tmp_path), tmp_path / "out", 1.1)
-    assert [path.name for path in tmp_path.iterdir()] == ["0.png"]
-
-
-def test_a_cloud_stays_in_its_folder_and_replaces_none(tmp_path: Path) -> None:
-    folder, head = tmp_path / "scene", make_ply_header("ascii", "float x", "float y", "float z", "int id", count=2)
-    folder.mkdir()
-    for name, where in (("../a.ply", "../a.ply"), ("a.ply", folder / "m.points.ply")):
-        for path in (folder / name, folder / "m.points.ply"):
-            path.write_text(head + "1 2 3 1234567891\n4 5 6 7\n")
-        frames = [{"file_path": "0.png", "transform_matrix": np.eye(4).tolist()}]
-        (folder / "t.json").write_text(json.dumps({"ply_file_path": name, "frames": frames}))
-        with refuses(StadiaError, where=where):
-            write_scaled(open_result(folder / "t.json"), folder / "m.json", FACTOR)
-        assert not (folder / "m.json").exists()
-    write_scaled(open_result(folder / "a.ply"), folder / "b.ply", 2)
-    assert "2 4 6 1234567891\n" in (folder / "b.ply").read_text()
-    (folder / "a.ply").write_text(head + "1 2 3 4\n")
-    with refuses(DataError, where=folder / "a.ply", expected="2 vertices"):
-        open_result(folder / "a.ply")
-
-
-def test_a_place_and_the_current_folder_are_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(GeometryError):
-        fit_positions(make_poses()[:, :3, 3], np.full((12, 3), 0.1))
-    write_model(tmp_path / "sparse", make_poses())
-    monkeypatch.chdir(tmp_path / "sparse")
-    assert scale_result(Path(), ["baseline=2"]).copy == tmp_path / "sparse.metres"

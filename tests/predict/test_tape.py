@@ -15,11 +15,9 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError
 from stadia.data.config import CameraConfig
 from stadia.data.video.video_camera import find_kept_scale
-from stadia.predict.live.live import LivePrediction
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
 from stadia.predict.tape import PICTURE_SHARE, POINT_DEVIATION, TapeMeasurement, TapeRequest, calibrate_camera, fit_tape
-from stadia.training.prediction.export import describe_export
 
 
 def make_lengths(factor: float, exponent: float = 0.0, focal: float = 1.0) -> list[TapeMeasurement]:
@@ -71,11 +69,6 @@ def test_the_truth_is_within_one_deviation_as_often_as_stated():
     assert 0.6 <= np.mean(within) <= 0.76
 
 
-def test_a_length_of_nothing_is_refused():
-    with refuses(ConfigError, found="a length that is not above 0"):
-        fit_tape([TapeMeasurement("a", 0.0, 1.0)])
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with two photos of 96x64 and their camera file."""
@@ -106,20 +99,6 @@ def test_metres_stay_with_the_camera(stadia, photos):
     without = network.predict(photos / "a.png", fov_deg=60)
     assert without.receipt is None, "another camera"
     assert find_kept_scale(CameraConfig(), photos, "another") is None
-
-
-@pytest.mark.slow
-def test_an_export_and_a_live_source_have_the_kept_metres(photos):
-    network = open_network("base")
-    calibrate_camera(network, TapeRequest(camera=photos, texts=["point=20,20:30@a"], pictures=[photos / "a.png"]))
-    kept = find_kept_scale(CameraConfig(), photos, "base")
-    fitted = network.fit(64, 96)
-    own, scaled = (describe_export(fitted.checkpoint, fitted.recipe, one) for one in (None, kept))
-    assert scaled[1].factor / own[1].factor == kept.factor
-    assert "1 lengths by tape measure" in scaled[0].scale_from
-    camera = CameraConfig(K_file=str(photos / "K.json"))
-    live = LivePrediction(network, "0", camera, PredictOptions(), with_path=False)
-    assert live.find_scale() == kept
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.io.video_decoding import stream_video
 from stadia.predict.network import open_network
 from stadia.predict.options import PredictOptions
-from stadia.scale.video_track import SpeedTrack, find_track, fit_clock, read_gpmf_speeds, read_srt_positions
+from stadia.scale.video_track import SpeedTrack, find_track, fit_clock, read_srt_positions
 
 
 @pytest.fixture
@@ -35,11 +35,6 @@ def test_speeds_of_gopro_are_read_from_the_video(video: Path, key: bytes) -> Non
     assert len([*stream_video(video)]) == 20, "the video is as before"
 
 
-def test_gopro_without_a_fix_records_no_speed() -> None:
-    assert read_gpmf_speeds(make_gpmf(np.ones(4), fix=0)) == []
-    assert read_gpmf_speeds(make_gpmf(np.ones(4), b"GPS9", fix=0)) == []
-
-
 def test_damaged_telemetry_is_refused(video: Path) -> None:
     add_gpmf_track(video, [make_gpmf(np.ones(18))[:-8]])
     with refuses(DataError, found="damaged GPMF"):
@@ -59,17 +54,6 @@ def test_positions_of_dji_and_gpx_become_the_same_speed(video: Path) -> None:
     assert track is not None
     np.testing.assert_allclose(track.speeds, 13, rtol=0.01)
     assert track.times_s[0] == pytest.approx(2)
-
-
-def test_the_older_form_of_dji_has_longitude_first(tmp_path: Path) -> None:
-    path = tmp_path / "old.srt"
-    rows = [f"{n}\n00:00:0{n},000 --> 00:00:0{n + 1},000\nGPS(8.{n:04},0.0,12)\n" for n in range(3)]
-    path.write_text("\n".join(rows))
-    positions = read_srt_positions(path)
-    assert positions is not None
-    np.testing.assert_allclose(positions.metres[:, 0], [0, 11.13, 22.26], atol=0.01)
-    path.write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n")
-    assert read_srt_positions(path) is None
 
 
 def test_matrice_has_latitude_first_and_a_height(tmp_path: Path) -> None:
@@ -124,11 +108,6 @@ def test_a_constant_speed_determines_the_scale_and_no_offset() -> None:
     assert found.deviation_s > 1
 
 
-def test_a_track_of_another_time_gives_nothing() -> None:
-    track = SpeedTrack("a", np.arange(100, 160, 0.1), np.full(600, 8.0), 3.0)
-    assert fit_clock(track, np.arange(0, 40, 1.0), np.full(40, 0.2), np.full(40, 0.8)) is None
-
-
 @pytest.mark.slow
 def test_a_standing_camera_with_a_track_keeps_the_scale_of_the_network(video: Path) -> None:
     add_gpmf_track(video, [make_gpmf(np.zeros(18)) for _ in range(2)])
@@ -139,13 +118,3 @@ def test_a_standing_camera_with_a_track_keeps_the_scale_of_the_network(video: Pa
     (session,) = open_network("base").open(video, PredictOptions(data=data, scale_from=("file",)))
     with refuses(StadiaError, where="--scale-from", found="file"):
         session.measure()
-
-
-@pytest.mark.slow
-def test_a_photo_and_an_explicit_source_read_no_track(video: Path) -> None:
-    add_gpmf_track(video, [make_gpmf(np.full(18, 3.0))])
-    options = PredictOptions(scale_from=("height=1.5",), data={"camera": {"horizontal_fov_deg": 60}})
-    (session,) = open_network("base").open(video, options)
-    assert session.find_track() is None
-    (session,) = open_network("base").open(video, PredictOptions(data=options.data))
-    assert session.find_track() is not None

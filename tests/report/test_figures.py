@@ -45,41 +45,11 @@ def test_values_over_decades_have_a_logarithmic_axis(values, log):
     assert ("0.1" in read_labels(panel.svg)) == log
 
 
-def test_a_first_spike_does_not_flatten_the_rest():
-    noise = 1 + 0.1 * np.random.default_rng(0).normal(size=500)
-    panel = plot(*[1e3, *noise], noisy=False, better="neither")
-    assert panel.is_log
-    assert not plot(*[8.0, *noise]).is_log
-
-
 def test_best_follows_the_direction():
     best = {"higher": "best 0.900 at step 2", "lower": "best 0.500 at step 1", "neither": ""}
     for better, about in best.items():
         (row,) = plot(0.5, 0.9, 0.7, name="time/step_s", better=better).legend
         assert (row.name, row.value, row.about) == ("step_s", "last 0.700", about)
-
-
-def test_values_that_are_not_finite_break_the_line():
-    panel = plot(1.0, 1.5, math.nan, 2.0, 3.0)
-    assert [len(piece) for piece in read_line(panel.svg)] == [2, 2]
-    assert panel.alerts == ("train/loss was not finite 1 times, first at step 3.",)
-    assert make_plot("t", [Series("a", [0], [math.nan])]) is None
-
-
-def test_long_series_are_thinned_and_smoothed_and_few_values_have_dots():
-    panel = plot(*np.random.default_rng(0).normal(size=50_000))
-    assert sum(map(len, read_line(panel.svg))) <= figures.MAX_POINTS
-    assert read_line(panel.svg, style='opacity="0.28"'), "the raw values behind"
-    assert plot(1.0, 2.0, 4.0).svg.count("<use") == 3
-    assert plot(2.0).svg.count("<use") == 1
-
-
-def test_steps_are_whole_and_stages_are_marked():
-    panel = make_plot("t", [Series("a", [0, 40_000], [1.0, 2.0])], marks=[(20_000, "192x64"), (90_000, "later")])
-    assert {"10k", "20k", "192x64", "step"} <= set(read_labels(panel.svg))
-    assert "later" not in read_labels(panel.svg)
-    (((x, _), _),) = read_line(panel.svg, "soft", "")
-    assert x == pytest.approx((figures.LEFT + figures.WIDTH - figures.RIGHT) / 2, abs=0.1)
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.5], [0.9985 + 0.00001 * i for i in range(150)], [1.0, 2.0, 900.0]])
@@ -106,19 +76,3 @@ def test_a_path_from_above_has_one_scale_and_forward_is_up():
     assert read_line(chart.svg, "soft") == [[a, b, c]]
     assert [row.color for row in chart.legend] == [0, "truth"]
     assert [row.color for row in draw(corner)[0].legend] == [0]
-
-
-@pytest.mark.parametrize(("count", "gaps", "pieces"), [(20, [4, 9], 3), (5000, [1234], 2), (20, "text", 1)])
-def test_poses_beside_a_gap_are_not_joined(count, gaps, pieces):
-    ahead, climb = [[0, z] for z in range(count)], [0.2 * z for z in range(count)]
-    paths = [DrawnPath(name, 0, ahead, climb, gaps=gaps) for name in ("estimate", "true")]
-    charts = draw_camera_paths("world", paths[:1], paths[1])
-    assert [len(read_line(chart.svg, color)) for chart in charts for color in ("c0", "soft")] == [pieces] * 4
-
-
-@pytest.mark.parametrize(
-    "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0], [1, 2]]]
-)
-def test_invalid_paths_are_not_drawn(bad):
-    assert draw(bad) == []
-    assert len(draw([[1, 1], [1, 1]], bad)[0].legend) == 1  # a path that does not move is drawn

@@ -3,17 +3,12 @@
 import html
 import json
 import math
-import os
 import re
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from tests.report.conftest import build_page, make_scores, write_json
+from tests.report.conftest import build_page
 
-from stadia.io.run_facts import UNKNOWN_FACTS
-from stadia.report.report_page import hide_private_parts
-from stadia.report.run_files import RunFiles, find_previous_run, read_run
+from stadia.report.run_files import read_run
 
 SECRET = "4f9a0d3c-secret"
 
@@ -40,38 +35,6 @@ def test_a_shared_report_hides_command_paths_and_code(make_run):
     assert all(part in whole for part in (SECRET, home, "stadia train", "Uncommitted changes"))
 
 
-def test_paths_are_hidden_in_linear_time():
-    """A text of so many slashes and a line end took hours: the time limit of a test is minutes."""
-    text = "/" * 100_000 + "\nx"
-    hidden = hide_private_parts(RunFiles(Path("run"), facts=replace(UNKNOWN_FACTS, error=text))).facts.error
-    assert len(hidden) <= 10_002
-
-
-def test_a_line_of_many_values_is_refused_before_it_is_parsed(make_run, monkeypatch):
-    folder = make_run()
-    monkeypatch.setattr("stadia.io.input_files.MAX_JSON_VALUES", 1000)
-    (folder / "findings.jsonl").write_text(f'{{"a": [{"{}," * 1000}{{}}]}}\n')
-    found = read_run(folder)
-    assert found.findings == []
-    assert any(line.startswith("findings.jsonl: about 2003 values") for line in found.unreadable)
-
-
-def test_a_linked_run_of_another_folder_is_no_previous_run(make_run):
-    folder = make_run()
-    facts = json.loads((folder / "run.json").read_text())
-    other = folder.parent.parent / "private" / "2000-run"
-    other.mkdir(parents=True)
-    (other / "run.json").write_text(json.dumps({**facts, "started": "2000-01-01T00:00:00+00:00"}))
-    run = read_run(folder)
-    (folder.parent / "2000-run").symlink_to(other)
-    assert find_previous_run(run) is None
-    (folder.parent / "2000-run").unlink()
-    other.rename(folder.parent / "2000-run")
-    found = find_previous_run(run)
-    assert found is not None
-    assert found.folder.name == "2000-run"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["diff.patch", "images/step-000050.png", "scores/demo.json"])
 def test_links_out_of_the_run_are_not_shown(make_run, name):
@@ -89,15 +52,6 @@ def test_links_out_of_the_run_are_not_shown(make_run, name):
     text = build_page(folder, private=True)
     assert SECRET not in text
     assert "a link out of the run" in html.unescape(text)
-
-
-@pytest.mark.slow
-def test_a_line_of_a_hundred_thousand_brackets(make_run):
-    folder = make_run(without=("images",))
-    with (folder / "findings.jsonl").open("a") as stream:
-        stream.write("[" * 100_000 + "\n" + '{"a":' * 100_000 + "\n" + '{"a": ' + "9" * 5000 + "}\n")
-        stream.write(json.dumps({"code": "E01", "severity": "stop", "where": "[" * 100_000}) + "\n")
-    assert "gradient norm 41 at step 12" in build_page(folder), "the finding before it"
 
 
 HEAD = "step,name,zero,p05,p25,p50,p75,p95,val/loss\n"
@@ -146,15 +100,3 @@ def test_garbage_in_tables(make_run, file, name):
     assert not [value for value in drawn if re.search("nan|inf", value, re.IGNORECASE)]
     assert "0.128" in page, "the score of depth"
     assert "gradient norm 41 at step 12" in page
-
-
-@pytest.mark.slow
-def test_a_run_whose_name_is_no_text(make_run):
-    folder = make_run()
-    renamed = Path(os.fsdecode(os.fsencode(folder) + b"\xff"))
-    folder.rename(renamed)
-    (renamed / "run.json").write_text('{"recipe": "\\ud800", "status": "finished"}')
-    write_json(renamed / "scores" / "odometry.json", make_scores()["odometry"] | {"recording": "a\ud800$\\frac$"})
-    page = build_page(renamed)
-    assert "demo?" in page
-    assert "camera paths of a?$\\frac$ from above" in page

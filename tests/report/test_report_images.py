@@ -2,8 +2,6 @@
 
 import base64
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -12,8 +10,8 @@ import pytest
 from tests.report.conftest import build_page, build_words, write_json, write_scores
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.point_clouds import MAX_SAMPLE_PIXELS, write_cloud_sample
-from stadia.report.report_page import TEMPLATE_FOLDER, PointCloudFigure, embed_predicted_depth, load_point_clouds
+from stadia.evaluation.point_clouds import write_cloud_sample
+from stadia.report.report_page import PointCloudFigure, embed_predicted_depth, load_point_clouds
 from stadia.report.run_files import read_run
 
 # -- Predicted depth, and drawn predictions.
@@ -50,26 +48,6 @@ def test_scored_depth_is_shown(make_run):
     words = build_words(write_scores(folder, {}))
     assert "Predicted depth, not scored, bright is near" in words
     assert "that were scored" not in words
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("depth_scale", "labels", "unit"),
-    [("metres", ["2", "5", "10", "∞"], "metres"), ("up-to-scale", ["1", "2", "5", "∞"], "relative")],
-)
-def test_depth_has_its_picture_and_a_color_scale(make_run, depth_scale, labels, unit):
-    folder = make_run(without=("images", "findings.jsonl"))
-    where = folder / "predictions" / "val" / "06"
-    write_prediction(where, np.full((20, 40), 2 * 256, np.uint16), depth_scale=depth_scale)
-    (where / "images").mkdir()
-    cv2.imwrite(str(where / "images" / "000001.png"), np.full((20, 40, 3), 90, np.uint8))
-    (shown,) = embed_predicted_depth(read_run(folder))
-    assert [label for _, label in shown.ticks] == labels
-    assert shown.ticks[1][0] == pytest.approx(100 * (1 - float(labels[0]) / float(labels[1])))
-    page = build_page(folder)
-    assert 'alt="picture of kitti/06/000001"' in page
-    assert f"kitti/06/000001. Depth: {unit}" in page
-    assert "linear-gradient(to right, rgb(252, 253, 191)" in page
 
 
 # -- Points of a scored frame.
@@ -114,19 +92,6 @@ def test_points_come_back_where_they_were(make_run) -> None:
     assert np.ptp(wall[:, 0]) == pytest.approx(95 / 60 * 12, rel=1e-3)
 
 
-def test_masked_sky_is_no_point_and_a_large_frame_is_thinned(make_run) -> None:
-    """Sky that was predicted near would hang over the street."""
-    run, fine = make_run(), K.copy()
-    fine[:2] *= 8
-    depth = np.full((384, 768), 5.0)
-    depth[:192] = 0
-    write_cloud_sample(run / "clouds" / "val", "f", DepthScale.METRES, np.zeros((384, 768, 3), np.uint8), depth, fine)
-    xyz = unpack(load(run))
-    assert 0.2 * MAX_SAMPLE_PIXELS < len(xyz) <= 0.5 * MAX_SAMPLE_PIXELS
-    assert xyz[:, 1].min() > -0.1
-    assert np.ptp(xyz[:, 0]) == pytest.approx(768 / 480 * 5, rel=0.01)
-
-
 @pytest.mark.slow
 def test_the_page_holds_the_points_and_their_unit(make_run) -> None:
     run = make_run()
@@ -165,35 +130,3 @@ def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
     run = read_run(folder)
     assert load_point_clouds(run) == []
     assert run.unreadable[0].startswith("clouds/val: ")
-
-
-SCRIPT = """
-const given = JSON.parse(require("fs").readFileSync(0)), view = given.view;
-const [positions, colors] = pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view);
-const rows = projectionOf({ target: [0, 0, 2], yaw: 0.3, pitch: 0.35, distance: 4 }, 480);
-const drawn = [];
-for (let i = 0; i < positions.length; i += 3) {
-  const point = [...positions.slice(i, i + 3), 1];
-  const [x, y, z] = rows.map((row) => point.reduce((sum, value, k) => sum + row[k] * value, 0));
-  drawn.push([x / z, y / z, z, ...colors.slice(i, i + 3)]);
-}
-process.stdout.write(JSON.stringify(drawn));
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's scripts, which needs node")
-def test_the_scripts_place_the_points(make_run) -> None:
-    run = make_run()
-    keep(run)
-    cloud, folder = load(run), TEMPLATE_FOLDER.parent
-    parts = [(folder / name).read_text() for name in ("shared/points.js", "templates/report.js")]
-    script = "const document = { querySelectorAll: () => [] };\n" + "\n".join(parts).replace("export ", "") + SCRIPT
-    given = json.dumps({"view": json.loads(cloud.view), "points": cloud.points})
-    done = subprocess.run(["node", "-e", script], input=given, capture_output=True, text=True, check=True, timeout=600)
-    drawn = np.array(json.loads(done.stdout))
-    assert (drawn[:, 2] > 0).all(), "in front of the eye"
-    height = {color: drawn[(drawn[:, 3:] == color).all(-1), 1] for color in (RED, GREEN, BLUE)}
-    assert min(len(height[RED]), len(height[GREEN])) > 500
-    assert len(height[BLUE]) == 0
-    assert np.median(height[RED]) < np.median(height[GREEN]), "from above, what is farther is higher"

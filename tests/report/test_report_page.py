@@ -8,13 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.refusals import refuses
-from tests.report.conftest import build_page, build_words, read_words, write_json, write_scores
+from tests.report.conftest import build_page, build_words, read_words, write_scores
 
-from stadia import report
-from stadia.core.errors import DataError
-from stadia.report.report_page import embed_image_sheets
-from stadia.report.run_files import format_number, read_run
+from stadia.report.run_files import format_number
 
 VOID = {"meta", "br", "wbr", "img", "input", "link", "hr"}
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></pre>'
@@ -136,17 +132,6 @@ def test_broken_files_are_listed_and_the_rest_is_shown(make_run):
     assert "ATE" in words
 
 
-def test_image_of_absurd_size_is_not_decoded(make_run, monkeypatch):
-    monkeypatch.delattr("cv2.imdecode")
-    folder = make_run(without=("images",))
-    (folder / "images").mkdir()
-    header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (100_000).to_bytes(4, "big") * 2
-    (folder / "images" / "step-000001.png").write_bytes(header + b"\0" * 100 + b"IEND\xaeB`\x82")
-    run = read_run(folder)
-    assert embed_image_sheets(run) == []
-    assert "step-000001.png" in run.unreadable[0]
-
-
 @pytest.mark.slow
 def test_changes_since_the_previous_run(make_run):
     """The previous run is the latest earlier one of the same recipe and name."""
@@ -172,13 +157,6 @@ def test_changes_since_the_previous_run(make_run):
     assert "torch not there 2.13.0" in words
     assert "depth.abs_rel 0.200 0.128" in words
     assert "keys differ" not in words
-
-
-def test_folder_that_is_no_run(tmp_path):
-    with refuses(DataError, found=("run.json", "config.json")):
-        report.build_report(tmp_path)
-    with refuses(DataError, where="absent"):
-        report.build_report(tmp_path / "absent")
 
 
 @pytest.mark.slow
@@ -218,51 +196,7 @@ def test_evidence_is_shown_as_images_and_tables(make_run):
     assert any("open" in attributes for attributes in page.named("details"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["../secret.png", "findings/\0.png"])
-def test_image_of_a_finding_must_be_in_the_runs_folder(make_run, name):
-    folder = make_run(findings=[{"code": "E01", "severity": "stop", "stage": "data", "evidence": {"image": name}}])
-    (folder.parent / "secret.png").write_bytes((folder / "images" / "step-000050.png").read_bytes())
-    page = build_page(folder)
-    assert "image of finding E01" not in page
-    assert "Not read:" in read_words(page)
-
-
 # -- Receipts of scale, meaning of the numbers, time and steps.
-
-
-def test_receipts_of_the_scale_are_listed(make_run):
-    folder = make_run()
-    fit = {"factor": 2.5, "relative_deviation": 0.031, "measurements": 40, "images": 8, "verdict": "usable"}
-    for name, receipt in (("drive", {"sources": {"height=1.5": fit}}), ("free", None), ("broken", {"sources": [1]})):
-        (folder / "predictions" / name).mkdir(parents=True)
-        write_json(folder / "predictions" / name / "predictions.json", {"scale_from": receipt})
-    (folder / "predictions" / "broken" / "predictions.json").write_text("{", encoding="utf-8")
-    words = build_words(folder)
-    assert "drive height=1.5 2.50 m ± 3.1% 40 in 8 images usable" in words
-    assert "How metres were measured" not in build_words(make_run("2026-03-02-101600-none"))
-
-
-@pytest.mark.slow
-def test_steps_are_those_of_the_checkpoint(make_run):
-    """A run interrupted at step 346 whose last logged row is that of step 299: the checkpoint holds 346 steps."""
-    folder = make_run(run={"status": "interrupted", "judged": {"steps": 60}})
-    assert read_run(folder).steps == 299
-    for step, shown in ((346, "· 346 steps (best checkpoint: step 60)"), ("many", "· 299 steps")):
-        write_json(folder / "checkpoints" / "last.json", {"step": step})
-        assert shown in build_page(folder)
-
-
-@pytest.mark.slow
-def test_a_resumed_run_took_the_time_of_its_parts(make_run):
-    """It was stopped overnight."""
-    facts = {"finished": "2026-03-03T10:15:00+00:00", "resumed": ["2026-03-02T11:00:00+00:00", "2026-03-03T10:10:00"]}
-    times = {"device": "cpu", "threads": 1, "phases_s": {}, "step_s": {}}
-    whole = times | {"wall_s": 600.0, "steps": 299}
-    assert "took 10 min to train and validate, in 3 parts" in build_words(make_run(run={**facts, "time": whole}))
-    part = build_words(make_run("2026-03-02-101700-part", run={**facts, "time": whole | {"steps": 298}}))
-    assert "in 3 parts" in part
-    assert "to train and validate" not in part
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,7 @@ from tests.report.test_figures import BOTTOM, read_labels, read_line
 
 from stadia.io.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
 from stadia.report import figures
-from stadia.report.figures import (
-    list_short_series,
-    make_calibration_plot,
-    make_curves,
-    make_layer_plots,
-    make_sparsification_plots,
-    summarize_time,
-)
+from stadia.report.figures import make_curves, make_layer_plots, make_sparsification_plots
 from stadia.report.run_files import Series, ValueSpread
 
 HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
@@ -48,30 +41,6 @@ def test_related_scalars_share_a_panel():
     }
 
 
-@pytest.mark.slow
-def test_quantities_of_different_units_have_panels_of_their_own():
-    """Of a recipe alone, and as a part of another recipe; each with a sentence on what it is."""
-    names = ("depth/median", "depth/spread", "motion/over_depth/+1", "motion/turn_deg/+1", "auto_masked")
-    for part in ("", "selfsup/"):
-        panels = make_curves([Series(f"train/{part}{name}", [1, 2, 3], [1.0, 2.0, 3.0]) for name in names])
-        assert len({panel.title for panel in panels}) == len(names)
-        assert all(panel.note for panel in panels)
-
-
-def test_one_or_two_values_are_no_curve():
-    once, twice = Series("val/recall", [60], [0.018]), Series("val/mask_iou", [30, 60], [0.1, 0.2])
-    often, beside = Series("val/d1", [20, 40, 60], [0.1, 0.2, 0.3]), Series("train/d1", [30, 60], [0.2, 0.1])
-    (panel,) = make_curves([once, twice, often, beside])
-    assert (panel.title, [row.name for row in panel.legend]) == ("δ < 1.25", ["val/d1"])
-    weights = ValueSpread("weights/encoder", [30, 60], [0.0, 1.0], [(1, 2, 3, 4, 5), (2, 3, 4, 5, 6)])
-    assert list_short_series([once, twice, often, Series("val/iou_3d", [60], [float("nan")])], [weights]) == [
-        ("Objects found", "val/recall", "0.0180 at step 60"),
-        ("Mask IoU", "val/mask_iou", "0.100 at step 30, 0.200 at step 60"),
-        ("Median size", "weights/encoder", "3 at step 30, 4 (100% exactly 0) at step 60"),
-    ]
-    assert make_layer_plots([weights]) == []
-
-
 def test_bands_enclose_their_median_on_a_logarithmic_axis():
     rows = [(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)] * 3
     (plot,) = make_layer_plots([ValueSpread("gradients/decoder", STEPS, [0.0, 0.0, 0.0], rows)])
@@ -85,19 +54,6 @@ def test_bands_enclose_their_median_on_a_logarithmic_axis():
     assert (row.value, row.about, row.tone) == ("last 0.00100", "", "soft")
 
 
-def test_dead_layers_are_marked_and_expanded(tmp_path):
-    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
-    rows = [
-        f"{s},{k}/pose.head,{z},{v},{v},{v},{v},{v}\n"
-        for s in STEPS
-        for k, z, v in (("weights", 0, 0.1), ("gradients", 1, 0))
-    ]
-    (tmp_path / "histograms.csv").write_text(HEAD + "".join(rows) + "9,weights/cut", encoding="utf-8")
-    page = build_page(tmp_path)
-    assert '<span class="stop">100% exactly 0</span>' in page
-    assert "<details open><summary>1 group of layers" in page
-
-
 TIME = TrainingTimes(
     device="cuda",
     threads=1,
@@ -106,11 +62,6 @@ TIME = TrainingTimes(
     phases_s={"forward": 100.0, "backward": 80.0, "loading": 19.0, "other": 0.6, "images": 0.4},
     step_s={"forward": 0.33, "backward": 0.26, "loading": 0.06},
 )
-
-
-@pytest.mark.parametrize("times", [None, replace(TIME, phases_s={}), replace(TIME, phases_s={"a": 0.0})])
-def test_a_run_without_times_has_no_table(times: TrainingTimes | None) -> None:
-    assert summarize_time(times) is None
 
 
 @pytest.mark.slow
@@ -144,23 +95,3 @@ def test_sparsification_curves_of_a_score_file() -> None:
         (left, first), (right, last) = points[0], points[-1]
         assert (left, right) == pytest.approx((figures.LEFT, figures.LEFT + 0.98 * 352), abs=0.1)  # of none is no error
         assert BOTTOM - last == pytest.approx((BOTTOM - first) * curve[-2] / 2, abs=0.2)
-
-
-@pytest.mark.parametrize("bad", [None, [1, 2], ["1", "2", "3"], [1, float("nan"), 0], [-1.0] * 51, [2, 1, 0]])
-def test_invalid_curves_are_not_drawn(bad: Any) -> None:
-    assert make_sparsification_plots({"a": {"uncertainty": {"rmse": WORTH | CURVES | {"curve_of_oracle": bad}}}}) == []
-    assert make_sparsification_plots({"a": {"uncertainty": bad}, "b": {"uncertainty": {"rmse": bad}}, "c": {}}) == []
-
-
-def test_calibration_uses_the_last_validation() -> None:
-    series = [Series(f"val/inside_{percent}", [10, 20], [0.0, percent / 200]) for percent in (90, 10, 50)]
-    plot = make_calibration_plot([*series, Series("val/abs_rel", [10], [0.1])])
-    assert plot is not None
-    assert plot.note == "Across: nominal coverage. 25% off in the mean"
-    (measured,), (nominal,) = read_line(plot.svg, "c0"), read_line(plot.svg, "c1")
-    assert nominal[0] == (figures.LEFT, BOTTOM)
-    rise = [(end[1] - start[1]) / (end[0] - start[0]) for start, end in (measured[:: len(measured) - 1], nominal)]
-    assert rise[0] == pytest.approx(0.5 * rise[1], rel=1e-2)
-    assert make_calibration_plot([]) is None
-    one_finite = [Series("val/inside_10", [1], [0.1]), Series("val/inside_50", [1], [float("nan")])]
-    assert make_calibration_plot(one_finite) is None

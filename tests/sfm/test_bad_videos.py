@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import cv2
 import numpy as np
 import pytest
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
@@ -16,35 +15,6 @@ from stadia.sfm.pair_matching import FramePair
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
 
 GIVEN = "data.camera.focal_px=300"
-
-
-def draw_blurred(index: int) -> np.ndarray:
-    return cv2.GaussianBlur(TexturedRoom().draw(*find_arc_pose(index)), (0, 0), 12)
-
-
-def draw_turning(index: int) -> np.ndarray:
-    R = cv2.Rodrigues(np.array([0, np.radians(2.0 * index - 12), 0]))[0]
-    return TexturedRoom().draw(R, np.array([0.0, 0.0, 3.0]))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("draw", "camera", "words"),
-    [
-        pytest.param(draw_blurred, (), "blur", id="blur"),
-        pytest.param(
-            draw_turning, (GIVEN,), "camera only turns", id="rotation", marks=[pytest.mark.slow, pytest.mark.exhaustive]
-        ),
-        pytest.param(draw_turning, (), "with a field of view of 56 degrees", id="unknown", marks=pytest.mark.slow),
-    ],
-)
-def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path, draw, camera, words):
-    images = write_images(tmp_path / "images", [draw(index) for index in range(12)])
-    code, out, err = stadia("--quiet", "map", images, *camera)
-    assert (code, out) == (2, "")
-    assert words in err
-    assert len(err.strip().splitlines()) == 1
-    assert not find_map_folder(images).exists()
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,10 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import no_progress
-from stadia.data.lens_distortion import DistortedCamera
 from stadia.data.open_dataset import open_recordings
-from stadia.io.records.formats import RADTAN
-from stadia.io.video_decoding import stream_selected
 from stadia.sfm import hand_held_pair as hand_held
 from stadia.sfm.hand_held_pair import Turns
 
@@ -37,13 +33,6 @@ def test_the_offset_of_two_motions_is_found_and_changes_its_sign_with_the_sides(
     assert swapped is not None
     assert found.seconds == pytest.approx(start_s - 2.0, abs=0.02)
     assert swapped.seconds == pytest.approx(-found.seconds, abs=0.01)
-
-
-def test_different_or_no_motions_have_no_offset():
-    left = make_turns(30, 0)
-    assert hand_held.find_motion_offset(left, make_turns(30, 0, seed=1)) is None
-    assert hand_held.find_motion_offset(left, Turns(left.times_s, np.zeros_like(left.rates))) is None
-    assert hand_held.find_motion_offset(left, make_turns(30, 0, length_s=1.0)) is None
 
 
 def test_the_offset_of_two_sounds_is_found_to_a_sample():
@@ -145,20 +134,6 @@ def test_two_real_cameras_are_synchronized_and_rectified(rig, stadia, tmp_path, 
     assert code != 0
     assert "swap LEFT and RIGHT" in err
     assert not (tmp_path / "swapped").exists()
-
-
-@pytest.mark.slow
-def test_cameras_that_move_against_each_other_are_refused(rig, tmp_path):
-    K = np.array([[458.0, 0, 367], [0, 457, 248], [0, 0, 1]])
-    lenses = [DistortedCamera(K, RADTAN, np.array([-0.283, 0.074, 0, 0]), 480, 752) for _ in range(2)]
-    turned = []
-    for index, frame in enumerate(stream_selected(rig[1], {0, 9, 18, 27})):
-        R = Rotation.from_euler("yx", (1.5 * index, -index), degrees=True).as_matrix()
-        turned.append(cv2.warpPerspective(frame.image, K @ R @ np.linalg.inv(K), (752, 480)))
-    video, rows = write_video(tmp_path / "turned.mp4", turned), (np.array([7, 16, 25, 34]), np.arange(4))
-    with pytest.raises(DataError) as refused:
-        hand_held.rectify_hand_held((rig[0], video), lenses, rows, 0.11, no_progress)
-    assert refused.value.expected == "cameras fixed to each other"
 
 
 @pytest.mark.slow

@@ -16,8 +16,6 @@ from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 from stadia.core.errors import ConfigError, DataError
 from stadia.data.config import CameraConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.data.video.video_map import find_map, read_map
-from stadia.io.video_decoding import hash_source
 from stadia.sfm.frame_stream import FrameStream, open_stream
 from stadia.sfm.reconstruction import Workers
 
@@ -95,61 +93,6 @@ def test_frames_beyond_the_end_and_idle_options_are_refused(tmp_path):
         open_stream(folder, NONE, {"frames": (1, 9)})
     with refuses(ConfigError, where="data.split"):
         open_stream(folder, NONE, {"split": "train"})
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_a_range_of_frames_leaves_the_others_without_a_pose_and_keeps_their_names(stadia, tmp_path):
-    """The map of some frames is the map of the video: its other frames have no pose, and no share of its verdict."""
-    folder = make_room(tmp_path / "room", range(24))
-    for path in sorted(folder.iterdir(), reverse=True):
-        path.rename(path.with_name(f"{int(path.stem) + 7:06d}.png"))
-    code, _, err = stadia("map", folder, "data.camera.focal_px=300", "data.frames=[4,20]")
-    assert code == 0, err
-    found = find_map(folder)
-    placed = np.isfinite(found.poses).all((1, 2))
-    assert placed.tolist() == [4 <= index < 20 for index in range(20)]
-    assert found.names == tuple(f"{index + 7:06d}" for index in range(20))
-    assert found.verdict.grade == "usable"
-    np.testing.assert_array_equal(found.select_poses(["000012"])[0], found.poses[5])
-    links = sorted((tmp_path / "room.map" / "images").iterdir())
-    assert [link.resolve().name for link in links] == [link.name for link in links]
-    assert {link.resolve().parent for link in links} == {folder}
-    code, _, err = stadia("map", folder, "data.camera.focal_px=300", "data.frames=[4,20]")
-    assert code == 0, "a link of the map is its own"
-    links[0].unlink()
-    links[0].symlink_to(tmp_path)
-    code, _, err = stadia("map", folder, "data.camera.focal_px=300")
-    assert (code, links[0].name in err) == (2, True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "is_video", [pytest.param(False, marks=pytest.mark.exhaustive), True], ids=["photos", "videos"]
-)
-def test_photos_without_order_and_two_videos_of_one_room_are_one_path(stadia, tmp_path, is_video):
-    """The same room: shuffled, and as two videos that share no frame."""
-    source, rows = tmp_path / "photos", np.random.default_rng(1).permutation(24).tolist()
-    if is_video:
-        source, rows = tmp_path / "both.txt", [*range(0, 24, 3), *range(1, 24, 3)]
-        make_room(tmp_path / "first", rows[:8])
-        make_room(tmp_path / "second", rows[8:])
-        source.write_text("first\nsecond\n")
-    else:
-        make_room(source, rows)
-    truth = np.array([find_arc_pose(index)[1] for index in rows])
-    code, _, err = stadia("map", source, "data.camera.focal_px=300", "--out", tmp_path / "out.map")
-    assert code == 0, err
-    centers = read_map(tmp_path / "out.map").poses[:, :3, 3]
-    assert np.isfinite(centers).all()
-    steps = np.linalg.norm(centers - centers[0], axis=1)
-    expected = np.linalg.norm(truth - truth[0], axis=1)
-    np.testing.assert_allclose(steps / steps.max(), expected / expected.max(), atol=0.01)
-
-
-def test_the_hash_of_a_clip_is_that_of_the_source(tmp_path):
-    folder = make_room(tmp_path / "room", range(2))
-    assert FrameStream.open(folder).hash() == hash_source(folder)
 
 
 def test_steps_of_a_mapping_are_shown_one_by_one():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +11,10 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-import torch
 from tests.refusals import refuses
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError
 from stadia.data.config import DatasetConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import (
@@ -28,10 +26,8 @@ from stadia.data.video.video_map import (
     read_map_geometry,
     read_mapped_camera,
 )
-from stadia.geometry.align import umeyama
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.video_decoding import hash_source
-from stadia.sfm import map_parts
 from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, KeyFrames, SmallFrame
 from stadia.sfm.map_files import MOVABLE_SIDE_PX, VideoMap, write_map
 from stadia.sfm.map_parts import STANDING_PAIRS, CameraEstimate, check_motion
@@ -64,24 +60,6 @@ def test_stages_stay_for_the_next_call_only_after_an_interruption(tmp_path, erro
         if error is not None:
             raise error
     assert (work / "keys.json").exists() == stays
-
-
-def test_a_full_disk_is_named_and_the_stages_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
-    work = tmp_path / "map-0"
-    with refuses(StadiaError, where=work.name, found="disk", fix="STADIA_CACHE"), hold_stages(work) as stages:
-        (stages / "keys.json").write_text("{}")
-        raise RuntimeError
-    assert (work / "keys.json").exists()
-
-
-def test_stages_that_another_process_uses_stay(tmp_path):
-    work = tmp_path / "map-0"
-    with hold_stages(work) as stages:
-        (stages / "keys.json").write_text("{}")
-        with pytest.raises(StadiaError), hold_stages(work):
-            pass
-        assert (work / "keys.json").exists()
 
 
 @pytest.mark.slow
@@ -128,27 +106,6 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room):
         np.testing.assert_allclose(view["transform_matrix"], T, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "camera",
-    [
-        pytest.param(("data.camera.focal_px=300",), id="given"),
-        pytest.param((), id="unknown", marks=pytest.mark.exhaustive),
-    ],
-)
-def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, camera):
-    monkeypatch.setattr(map_parts, "CHUNK_FRAMES", 8)
-    monkeypatch.setattr(map_parts, "CHUNK_OVERLAP", 4)
-    code, printed, err = stadia("map", room, *camera, "--out", tmp_path / "new.map")
-    assert code == 0, err
-    assert f"{FRAMES} of {FRAMES} frames placed" in printed
-    centers = read_map(tmp_path / "new.map").poses[:, :3, 3]
-    truth = np.array([center for _, center in POSES])
-    similarity = umeyama(torch.from_numpy(centers.copy()), torch.from_numpy(truth), "sim3")
-    errors = similarity.apply(torch.from_numpy(centers.copy())).numpy() - truth
-    assert np.linalg.norm(errors, axis=1).max() < 0.02
-
-
 STANDING, SKY = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), np.full((96, 128, 3), 200, np.uint8)
 
 
@@ -182,15 +139,6 @@ def test_a_standing_camera_is_noticed_by_a_few_key_frames(tmp_path, step):
         with pytest.raises(DataError, match="stands"):
             check_motion(stream, list(range(40)), work, None)
     assert len(list(work.iterdir())) <= 2 * STANDING_PAIRS
-
-
-def test_options_that_a_map_does_not_use_are_refused(stadia, tmp_path):
-    images = make_images(tmp_path / "images")
-    code, _, err = stadia("map", images, "data.stride=2")
-    assert (code, "data.stride" in err) == (2, True)
-    (tmp_path / "empty").mkdir()
-    code, _, err = stadia("map", tmp_path / "empty")
-    assert (code, "an empty folder" in err) == (2, True)
 
 
 def write_record(folder: Path, origin: str = "given", **changes: object) -> Path:
@@ -284,22 +232,6 @@ def test_the_map_of_another_video_is_refused(tmp_path):
     assert find_map(photo) is None, "a photo has no map"
 
 
-@pytest.mark.parametrize(
-    ("K", "words"),
-    [
-        ([[[90, 0, 10], [0, 90, 10], [0, 0, 1]], [[99, 0, 10], [0, 99, 10], [0, 0, 1]]], "a K for each frame"),
-        ([[80, 0, 10], [0, 100, 10], [0, 0, 1]], r"fy / fx of 1.25; .* resize the frames to 20x16"),
-    ],
-    ids=["zoom", "pixels that are not square"],
-)
-def test_a_camera_that_a_map_cannot_have_is_refused(stadia, tmp_path, K, words):
-    images = make_images(tmp_path / "images")
-    (images / "K.json").write_text(json.dumps({"K": K, "height": 20, "width": 20}))
-    code, out, err = stadia("map", images)
-    assert (code, out) == (2, "")
-    assert re.search(words, err), err
-
-
 LENS = LensCamera(40.0, (31.5, 23.5), (0, 0, 0, 0), 48, 64)
 
 
@@ -369,47 +301,6 @@ def test_a_map_keeps_what_its_masks_call_movable_where_a_training_sees_it(tmp_pa
     assert MAX_FRAMES * MOVABLE_SIDE_PX**2 / 8 < 1 << 31, "a zip archive is read up to this size"
 
 
-def replace_by_link(path: Path) -> None:
-    path.rename(path.parent.parent / "elsewhere")
-    path.symlink_to(path.parent.parent / "elsewhere")
-
-
-def replace_by_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "letter.txt").write_text("of the user")
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("map.json", lambda path: path.write_text('{"format": "my own"}')),
-        ("points.npz", replace_by_folder),
-        ("trajectory.txt", replace_by_link),
-        ("colmap/cameras.txt", lambda path: path.write_text("# calibrated by the user")),
-        ("colmap/letter.txt", lambda path: path.write_text("of the user")),
-    ],
-)
-def test_a_map_that_the_user_changed_is_not_replaced(tmp_path, name, change):
-    stream, found = make_map(tmp_path / "images")
-    write_map(tmp_path / "drive.map", stream, found)
-    (tmp_path / ".drive.map.old").mkdir()
-    write_map(tmp_path / "drive.map", stream, found)
-    change(tmp_path / "drive.map" / name)
-    before = sorted(tmp_path.rglob("*"))
-    with refuses(StadiaError, names=(Path(name).name.split(".")[0],)):
-        write_map(tmp_path / "drive.map", stream, found)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_the_map_of_another_video_is_not_replaced(tmp_path):
-    stream, found = make_map(tmp_path / "images")
-    write_map(tmp_path / "drive.map", stream, found)
-    cv2.imwrite(str(tmp_path / "images" / "3.png"), np.zeros((48, 64, 3), np.uint8))
-    with refuses(StadiaError, found=("another video", "images")):
-        write_map(tmp_path / "drive.map", FrameStream.open(tmp_path / "images"), found)
-
-
 def test_an_earlier_map_stays_until_the_new_one_is_complete(tmp_path, monkeypatch):
     stream, found = make_map(tmp_path / "images")
     folder = tmp_path / "drive.map"
@@ -433,11 +324,3 @@ def test_a_lost_frame_has_a_row_and_moves_no_other():
     assert [frame.index for frame in placed if frame.status is FrameStatus.LOST] == [0, 3]
     assert placed[4].T_camera_world is not None
     assert placed[4].T_camera_world[0, 3] == pytest.approx(-0.4)
-
-
-def test_no_pose_between_photos_is_interpolated():
-    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
-    gray = np.full((48, 64), 128, np.uint8)
-    frames = [SmallFrame(index, f"{index:06d}", None, gray, np.dstack([gray] * 3)) for index in range(1, 4)]
-    placed = list(place_frames(frames, make_sparse([1, 3]), frozenset(), frozenset(), is_film=False))
-    assert [frame.status for frame in placed] == [FrameStatus.LOST, FrameStatus.KEY, FrameStatus.LOST, FrameStatus.KEY]

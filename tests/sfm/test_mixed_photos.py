@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +11,9 @@ import pytest
 from tests.sfm.test_map_video import LENS, make_sparse
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose
 
-from stadia.data.video.photo_fit import PhotoFit, fit_photos
-from stadia.data.video.video_map import MapCamera, find_photo_camera, read_map
+from stadia.data.video.photo_fit import PhotoFit
+from stadia.data.video.video_map import MapCamera, find_photo_camera
 from stadia.geometry.image_features import FrameFeatures, find_features
-from stadia.predict.inputs import open_inputs
 from stadia.sfm.frame_stream import FrameStream, KeyFrames
 from stadia.sfm.map_files import VideoMap, write_map
 from stadia.sfm.map_parts import CameraEstimate
@@ -69,19 +66,6 @@ def test_a_point_seen_by_the_turned_camera_is_seen_at_the_same_place_by_the_phot
     assert (own.height, own.width) == size
 
 
-def test_most_photos_decide_and_other_shapes_have_no_fit():
-    found = fit_photos([(40, 30), (40, 30), (30, 40), (90, 160), (80, 60), (180, 320), (16, 9)])
-    assert found.sizes == [(40, 30), (180, 320)]
-    assert list(found.cameras) == [0, 0, 0, 1, 0, 1, 1]
-    assert [fit.turns for fit in found.fits] == [0, 0, -1, 0, 0, 0, 1]
-    assert CAMERA.fit_to_photo(*SIZE) is CAMERA
-    assert CAMERA.fit_to_photo(90, 120) is None
-
-    start = time.process_time()
-    fit_photos([tuple(size) for size in np.random.default_rng(0).integers(500, 4000, (400, 2)).tolist()])
-    assert time.process_time() - start < 1
-
-
 @pytest.mark.parametrize(("distortion", "limit"), [((0.1, -1.5), 0.62), ((-0.15, -0.5), 0.74), ((-0.3, 0.0), 1.05)])
 def test_features_beyond_the_lens_of_the_first_camera_are_left_out(tmp_path, distortion, limit):
     """A wide photo sees what the tele lens would fold, beyond where r (1 + k1 r^2 + k2 r^4) is largest."""
@@ -96,74 +80,6 @@ def test_features_beyond_the_lens_of_the_first_camera_are_left_out(tmp_path, dis
     radius = np.hypot(*((xy - wide.center_px) / wide.focal_px).T)
     assert radius[rows].max() < 1.02 * limit
     assert set(np.flatnonzero(radius < 0.95 * limit)) <= set(rows)
-
-
-def write_mixed(folder: Path, count: int) -> Path:
-    """Two boards in a room, since one wall does not show the camera: half of the photos are upright, a third larger."""
-    room = TexturedRoom()
-    for corner, across, down in (((-3, -2, 7), (2.5, 0, 1), (0, 2.5, 0)), ((0.8, 0.2, 8), (2, 0, -1), (0, 2, 0))):
-        room.walls.append((np.array([corner, across, down], float), room.walls[len(room.walls) - 2][1]))
-    folder.mkdir()
-    for index in range(count):
-        image = room.draw(*find_arc_pose(index * 23 / (count - 1)))
-        image = np.ascontiguousarray(np.rot90(image, -1)) if index // 2 % 2 else image
-        image = cv2.resize(image, None, fx=1.5, fy=1.5) if index % 3 == 2 else image
-        cv2.imwrite(str(folder / f"{index:02d}.png"), image)
-    return folder
-
-
-def test_frames_of_a_stream_have_one_size_and_keep_the_photo(tmp_path):
-    folder = write_mixed(tmp_path / "photos", 6)
-    cv2.imwrite(str(folder / "99.png"), np.zeros((120, 160), np.uint8))
-    stream = FrameStream.open(folder)
-    *frames, other = stream
-    assert {frame.gray.shape for frame in frames} == {stream.small_size}
-    assert {frame.image.shape[:2] for frame in frames} == {stream.small_size}
-    assert len({frame.filmed.shape for frame in frames}) == 4
-    assert (stream.count(), other.gray.shape, stream.find_photo(6)[0]) == (7, (120, 160), 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "camera",
-    [
-        pytest.param(("data.camera.focal_px=300",), id="given"),
-        pytest.param((), id="unknown", marks=pytest.mark.exhaustive),
-    ],
-)
-def test_the_map_of_mixed_photos_is_that_of_the_photos_as_they_are(stadia, tmp_path, camera):
-    pycolmap = pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
-    folder = write_mixed(tmp_path / "photos", COUNT)
-    code, printed, err = stadia("map", folder, *camera, "--views", "--out", tmp_path / "photos.map")
-    assert code == 0, err
-    assert f"{COUNT} of {COUNT} frames placed" in printed
-    found = read_map(tmp_path / "photos.map")
-    assert found.camera.focal_px == pytest.approx(300, rel=0.02)
-    truth = np.array([np.eye(4)] * COUNT)
-    for index in range(COUNT):
-        R, center = find_arc_pose(index * 23 / (COUNT - 1))
-        roll = PhotoFit.find((320, 200), SIZE).T if index // 2 % 2 else np.eye(4)
-        truth[index, :3, :3], truth[index, :3, 3] = (roll[:3, :3] @ R).T, center
-    truth = np.linalg.inv(truth[0]) @ truth
-    cosine = (np.einsum("nij,nij->n", truth[:, :3, :3], found.poses[:COUNT, :3, :3]) - 1) / 2
-    assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() < 1
-    for model in ("colmap", "views/sparse/0"):
-        written = pycolmap.Reconstruction(str(tmp_path / "photos.map" / model))
-        assert len(written.cameras) == 4
-        errors = [measure_error(written, image) for image in written.images.values()]
-        assert max(errors) < 0.5
-    views = json.loads((tmp_path / "photos.map" / "views" / "transforms.json").read_text())
-    assert "fl_x" not in views
-    for view in views["frames"]:
-        shown = cv2.imread(str(tmp_path / "photos.map" / "views" / view["file_path"]))
-        assert shown.shape[:2] == (view["h"], view["w"])
-    photos = {photo.name: photo for photo in open_inputs(folder)}
-    for index in (2, 5):
-        expected = CAMERA.model_copy(update={"center_px": (159.5, 99.5), "distortion": (0.0,) * 4})
-        size = (photos[f"{index:02d}"].intrinsics.height, photos[f"{index:02d}"].intrinsics.width)
-        K = expected.fit_to_photo(*size).intrinsics.K
-        np.testing.assert_allclose(photos[f"{index:02d}"].intrinsics.K, K, rtol=0.02)
-        assert "photos.map" in photos[f"{index:02d}"].describe_camera_origin()
 
 
 @pytest.mark.slow
@@ -220,12 +136,3 @@ def measure_error(model: object, image: object) -> float:
     inside = [image.cam_from_world() * model.points3D[point.point3D_id].xyz for point in image.points2D]
     seen = np.array([point.xy for point in image.points2D])
     return float(np.median(np.linalg.norm(camera.img_from_cam(np.array(inside)) - seen, axis=1)))
-
-
-def test_a_lens_file_and_photos_of_several_sizes_are_refused(stadia, tmp_path):
-    folder = write_mixed(tmp_path / "photos", 5)
-    lens = {"K": [[300, 0, 160], [0, 300, 100], [0, 0, 1]], "height": 200, "width": 320}
-    lens["distortion"] = {"model": "radtan", "coefficients": [0.1, 0, 0, 0]}
-    (folder / "K.json").write_text(json.dumps(lens))
-    code, _, err = stadia("map", folder)
-    assert (code, "several sizes" in err) == (2, True), err

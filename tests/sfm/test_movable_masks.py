@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.refusals import refuses
-from tests.sfm.textured_room import HEIGHT, WIDTH, TexturedRoom, find_arc_pose, write_images
+from tests.sfm.textured_room import HEIGHT, WIDTH, write_images
 
 from stadia.core.errors import DataError
 from stadia.data.lens_distortion import DistortedCamera, make_undistortion
-from stadia.data.video.video_map import find_map_folder, read_map
 from stadia.io.atomic_files import write_json
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.movable_masks import MovableMasks
@@ -95,31 +94,3 @@ def test_a_mask_grows_and_one_of_a_near_frame_grows_more(tmp_path):
     masks = MovableMasks.open(write_masks(tmp_path, {"a": mask}), ["a", "b"], 100, 200)
     widths = [int(masks.read(index, 100, 200).any(0).sum()) for index in (0, 1)]
     assert widths == [40 + 2 * 1, 40 + 2 * 3]
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_the_path_is_that_of_the_camera_and_not_of_the_traffic(stadia, tmp_path):
-    """Two thirds of each image move by themselves, all alike: without masks the path follows them."""
-    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
-    scene, traffic = TexturedRoom(), TexturedRoom(seed=1)
-    images, mask = [], np.ones((HEIGHT, WIDTH))
-    mask[:, : 2 * WIDTH // 3] = 15
-    for index in range(16):
-        R, center = find_arc_pose(index)
-        moved = traffic.draw(R, center + np.array([0.0, 0, 0.1 * index]))
-        images.append(np.where(mask == 15, moved, scene.draw(R, center)))
-    video = write_images(tmp_path / "street", images)
-    masks = write_masks(tmp_path / "masks", {f"{index:06d}": mask for index in range(16)})
-    truth = np.diff([find_arc_pose(index)[1] for index in range(16)], axis=0)
-
-    def find_error(*words: object) -> float:
-        code, _, err = stadia("map", video, "data.camera.focal_px=300", *words)
-        assert code == 0, err
-        steps = np.diff(read_map(find_map_folder(video)).poses[:, :3, 3], axis=0)
-        R = find_arc_pose(0)[0]
-        shares = [a / np.linalg.norm(a, axis=1).sum() for a in (steps, truth @ R.T)]
-        return float(np.linalg.norm(shares[0] - shares[1], axis=1).max())
-
-    assert find_error() > 0.03
-    assert find_error("--masks", masks) < 0.012

@@ -13,17 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-from typer.testing import CliRunner
 
-from stadia.cli.main import app
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import write_refined
 from stadia.sfm.image_matches import ImageMatches, list_following
-from stadia.sfm.match_triangulation import normalize_points, pose_images, view_matches
+from stadia.sfm.match_triangulation import pose_images, view_matches
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.pose_deviations import measure_deviations
-from stadia.sfm.pose_refinement import RefinedReconstruction, compare_held_out, keep_world, refine_poses, scale_focal
+from stadia.sfm.pose_refinement import RefinedReconstruction, compare_held_out, keep_world, refine_poses
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
 Array = NDArray[np.float64]
@@ -129,13 +127,6 @@ def test_right_poses_stay() -> None:
     assert measure_ate(refined.reconstruction.T_camera_world) <= 2 * np.median(refined.deviations)
 
 
-def test_matches_that_are_noise_change_nothing() -> None:
-    given = make_reconstruction(disturb(T_TRUE, 5, 0.05))
-    refined = refine_poses(given, make_matches(is_noise=True), threads=1)
-    assert not refined.is_changed
-    assert refined.reconstruction is given
-
-
 @pytest.mark.slow
 def test_a_similarity_of_the_world_moves_the_result_alike() -> None:
     scale, moved = 7.0, np.eye(4)
@@ -158,16 +149,6 @@ def test_a_wrong_focal_length_is_refined() -> None:
     refined = refine_poses(make_reconstruction(T_TRUE, wrong), make_matches(), threads=1)
     assert refined.focal_factors == pytest.approx(1 / 1.08, rel=0.01)
     assert refined.reconstruction.K[:, 1, 1] == pytest.approx(510, rel=0.01)
-
-
-def test_a_changed_focal_length_bends_pixels_alike() -> None:
-    """The undistorted points are those before, divided by the factor."""
-    posed = pose_images(make_reconstruction(T_TRUE), make_matches())
-    factors = np.linspace(0.8, 1.3, COUNT)
-    xy = np.random.default_rng(0).uniform((100, 60), (540, 340), (COUNT, 2))
-    changed = scale_focal(posed, factors)
-    before = normalize_points(xy, posed.K, posed.distortion)
-    assert factors[:, None] * normalize_points(xy, changed.K, changed.distortion) == pytest.approx(before, abs=1e-7)
 
 
 def make_map(T: Array, points: Array, xy: Array) -> SparseMap:
@@ -238,9 +219,3 @@ def test_the_written_files_have_poses_points_and_deviations(tmp_path: Path) -> N
     assert len(frames) == COUNT
     view = view_matches(pose_images(given, matches), matches)
     assert len(view.posed.images) == model.num_reg_images()
-
-
-def test_the_command_refuses_an_existing_folder(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text("{}")
-    line = ["refine", str(tmp_path / "result.json"), "--images", str(tmp_path), "--out", str(tmp_path)]
-    assert CliRunner().invoke(app, line).exit_code

@@ -14,7 +14,6 @@ from scipy.spatial.transform import Rotation
 from stadia.sfm.map_parts import correct_rows
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.reconstruction import adjust_map
-from stadia.sfm.row_readout import measure_readout
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras
 
 LENS = LensCamera(400.0, (319.5, 199.5), (0.0, 0.0, 0.0, 0.0), 400, 640)
@@ -68,17 +67,6 @@ def adjust(sparse: SparseMap) -> SparseMap:
     return move(fitted.x)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("readout", [0.0, pytest.param(0.4, marks=pytest.mark.exhaustive), -0.8])
-def test_the_readout_is_found_within_its_deviation(readout):
-    sparse = adjust(make_map(readout))
-    found = measure_readout(sparse)
-    assert found is not None
-    assert abs(found.frames - readout) < max(2 * found.deviation, 0.1 * abs(readout))
-    assert found.deviation < 0.1
-    assert found.is_rolling == (readout != 0)
-
-
 def test_a_global_shutter_and_a_standing_camera_change_nothing():
     sparse = make_map(0.0, frames=5)
     rolling = replace(sparse, readout=0.8)
@@ -101,21 +89,6 @@ def test_pixels_return_from_the_rows_to_the_middle(readout):
         seen = (row == frame) & inner
         there = sparse.move_to_rows(frame, sparse.points[point[seen]], back[seen])
         assert np.allclose(there, sparse.xy[seen], atol=1e-9)
-
-
-def test_a_wrong_point_at_the_camera_does_not_hide_the_readout():
-    sparse = make_map(0.4, frames=5)
-    center = np.linalg.inv(sparse.T_camera_world)[2, :3, 3] + (3e-8, 2e-8, 1e-7)
-    count = len(sparse.points)
-    points, colors = np.vstack((sparse.points, center)), np.zeros((count + 1, 3), np.uint8)
-    observed = np.vstack((sparse.observed, [(2, count), (3, count)]))
-    xy = np.vstack((sparse.xy, [(300.0, 200.0), (310.0, 200.0)]))
-    broken = replace(sparse, points=points, colors=colors, observed=observed, xy=xy)
-    alone, found = (measure_readout(part) for part in (sparse, broken))
-    assert alone is not None
-    assert found is not None
-    assert found.frames == pytest.approx(alone.frames, rel=1e-3)
-    assert found.deviation == pytest.approx(alone.deviation, rel=1e-2)
 
 
 def test_an_upright_phone_reads_columns():

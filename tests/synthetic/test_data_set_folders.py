@@ -10,10 +10,10 @@ import pytest
 from tests.processes import leave_stale_folder
 from tests.refusals import refuses
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.objectpose.table_world import TABLEWORLD
 from stadia.overlay.world.foregrounds import CUTOUTS
-from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
+from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.rendering.dataset_files import SceneFormat
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
 
@@ -50,18 +50,6 @@ def test_what_was_begun_or_finished_goes_on(kind: SceneFormat, tmp_path: Path) -
     kind.check_folder(out)
     write(out / kind.listing, {kind.kind: {}})
     kind.check_folder(out)
-
-
-@kinds
-def test_a_preview_of_others_beside_a_finished_set_is_kept(kind: SceneFormat, tmp_path: Path) -> None:
-    write_preview(kind, tmp_path)
-    drawn = (tmp_path / "preview.png").read_bytes()
-    assert f"stadia-preview-{kind.kind}".encode() in drawn
-    (tmp_path / "preview.png").write_bytes(b"mine")
-    write(tmp_path / kind.listing, {kind.kind: {}})
-    kind.check_folder(tmp_path)
-    write_preview(kind, tmp_path)
-    assert (tmp_path / "preview.png").read_bytes() == b"mine"
 
 
 @kinds
@@ -102,38 +90,11 @@ def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: P
     ROADWORLD.check_folder(tmp_path)  # its scenes are in other folders
 
 
-def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
-    (tmp_path / "train-000").mkdir()
-    (job,) = ROADWORLD.list_jobs(tmp_path, ROADWORLD_DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}), 0)
-    with refuses(DataError, where="train-000", found="recording.json"):
-        ROADWORLD.find_unfinished([job], ROADWORLD_DEMO)
-
-
 @kinds
 @pytest.mark.parametrize("name", OTHERS)
 def test_files_of_others_are_refused(kind: SceneFormat, name: str, tmp_path: Path) -> None:
     OTHERS[name](kind, tmp_path)
     with pytest.raises(StadiaError):
-        kind.check_folder(tmp_path)
-
-
-def test_a_list_of_scenes_that_was_edited_is_not_written_over(tmp_path: Path) -> None:
-    config = ROADWORLD_DEMO.model_copy(update={"train": 2, "val": 1, "test": 0})
-    jobs = ROADWORLD.list_jobs(tmp_path, config, 7)
-    ROADWORLD.write_listing(tmp_path, jobs, config, 7, np.zeros((2, 2, 3), np.uint8))
-    ROADWORLD.check_listing(tmp_path, RoadWorldConfig)
-    listing = json.loads((tmp_path / "dataset.json").read_text())
-    moved = {"train": ["train-000"], "val": ["val-000", "train-001"], "test": []}
-    for edited in ({**listing, "splits": moved}, {**listing, "note": "mine"}, {**listing, "roadworld": []}, []):
-        write(tmp_path / "dataset.json", edited)
-        with refuses(DataError, where="dataset.json"):
-            ROADWORLD.check_listing(tmp_path, RoadWorldConfig)
-
-
-@kinds
-def test_scenes_are_not_rendered_into_the_folder_of_another_command(kind: SceneFormat, tmp_path: Path) -> None:
-    write(tmp_path / "run.json")
-    with refuses(StadiaError, found="run.json"):
         kind.check_folder(tmp_path)
 
 

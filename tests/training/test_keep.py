@@ -38,12 +38,6 @@ def test_a_network_that_is_better_everywhere_is_kept() -> None:
     assert choose_network(scale(before, 0.9), before).kept == "before"
 
 
-@pytest.mark.parametrize("name", list(MEASURES))
-def test_any_measure_decides_alone(name: str) -> None:
-    before = DepthErrors(**{name: getattr(make_errors(), name)})
-    assert choose_network(before, scale(before, 0.9, name)).kept == "after"
-
-
 def test_measures_that_contradict_each_other_keep_the_old_network() -> None:
     before = replace(make_errors(), abs_rel=(), stereo_difference=())
     after = scale(scale(before, 0.34, "point_error"), 1.11, "match_error")
@@ -53,11 +47,6 @@ def test_measures_that_contradict_each_other_keep_the_old_network() -> None:
         ("point_error", True, False),
         ("match_error", False, True),
     ]
-
-
-def test_a_deciding_error_that_rises_keeps_the_old_network() -> None:
-    before = make_errors()
-    assert choose_network(before, scale(scale(before, 0.5), 2.2, "abs_rel")).kept == "before"
 
 
 def test_a_change_within_its_scatter_is_none() -> None:
@@ -76,14 +65,6 @@ def test_the_unit_of_an_error_does_not_matter() -> None:
     assert tens[0] == pytest.approx(math.log(0.97))
 
 
-def test_frames_that_one_network_lacks_are_left_out_of_both() -> None:
-    before = DepthErrors(match_error=(0.5, math.nan, 0.4, 9.0))
-    after = DepthErrors(match_error=(0.4, 0.1, 0.3, math.nan))
-    (change,) = choose_network(before, after).changes
-    assert (change.before, change.after) == (pytest.approx(math.sqrt(0.5 * 0.4)), pytest.approx(math.sqrt(0.4 * 0.3)))
-    assert change.change == pytest.approx(math.log(change.after / change.before))
-
-
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 def test_frames_that_resemble_each_other_count_less(correlation: float) -> None:
     """Equal networks are found better by a standard error in a sixth of the draws, however frames correlate."""
@@ -95,12 +76,6 @@ def test_frames_that_resemble_each_other_count_less(correlation: float) -> None:
         after = DepthErrors(match_error=tuple(0.5 * np.exp(0.1 * noise)))
         found += choose_network(DepthErrors(match_error=(0.5,) * 60), after).kept == "after"
     assert found / 400 < 0.25
-
-
-@pytest.mark.parametrize("errors", [(), (math.nan,), (0.2,)])
-def test_too_little_is_no_reason_to_change(errors: tuple[float, ...]) -> None:
-    after = DepthErrors(match_error=tuple(value / 9 for value in errors))
-    assert choose_network(DepthErrors(match_error=errors), after).kept == "before"
 
 
 @pytest.mark.parametrize(("factor", "kept"), [(1.3, "after"), (4.0, "before")])

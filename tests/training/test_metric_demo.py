@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from stadia import report
-from stadia.cli.demo import _print_metric_demo_scores
 from stadia.data.open_dataset import open_recordings
 from stadia.io.depth_files import write_depth_map
-from stadia.io.input_files import read_json
 from stadia.training import demo
-from stadia.training.demo import TRUE_CAMERA_M, run_metric_demo, score_predictions
+from stadia.training.demo import TRUE_CAMERA_M, score_predictions
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -27,28 +23,6 @@ def cached(worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setattr(demo, "render_worlds", lambda console: worlds)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return worlds
-
-
-def test_two_trainings_beside_each_other(cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = run_metric_demo(tmp_path / "runs", STEPS)
-    plain, metres = sorted((tmp_path / "runs").iterdir())
-    assert (plain.name[18:], metres.name[18:]) == ("demo-no-metres", "demo-metres")
-    assert done.run.folder == metres
-    assert demo.MINUTES in capsys.readouterr().err, "the duration is printed at the start"
-    assert read_json(metres / "config.json")["start_from"] == str(plain)
-    assert {path.stem for path in (metres / "scores").glob("test*.json")} >= {
-        "test-median-scaled",
-        "test-without-metres",
-    }
-    assert read_json(metres / "result.json") == done.result
-    assert done.result["camera_height"]["true_m"] == TRUE_CAMERA_M == 1.65
-    image = cv2.imread(str(metres / demo.IMAGE))
-    assert image.shape[1] == 1280
-    assert "with-and-without-metres/unseen-worlds" in report.build_report(metres).read_text()
-    _print_metric_demo_scores(done.result)
-    told = " ".join(capsys.readouterr().out.split())
-    assert "metric on top of it" in told
-    assert "true 1.65 m; in depth" in told
 
 
 def test_depth_of_half_the_size_is_wrong_in_metres_and_right_by_medians(worlds: Path, tmp_path: Path) -> None:

@@ -7,12 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError
 from stadia.networks.size_prior import SizePrior
-from stadia.training.size_prior import run_evaluate, run_train, score_prior, train_prior
-from stadia.training.size_prior_crops import HeightCrop, describe_heights, match_boxes, measure_heights
+from stadia.training.size_prior import score_prior, train_prior
+from stadia.training.size_prior_crops import HeightCrop, describe_heights, measure_heights
 
 
 def make_crops(count: int, seed: int) -> list[HeightCrop]:
@@ -45,13 +43,6 @@ def write_kitti(folder: Path) -> Path:
     return folder
 
 
-def test_boxes_are_matched_by_falling_overlap_and_once() -> None:
-    labeled = np.array([[0.0, 0, 10, 10], [2.0, 0, 12, 10], [50.0, 0, 60, 10]])
-    found = np.array([[2.0, 0, 12, 10], [0.5, 0, 10.5, 10], [80.0, 0, 90, 10]])
-    assert match_boxes(labeled, found) == [1, 0, -1]
-    assert match_boxes(labeled, np.zeros((0, 4))) == [-1, -1, -1]
-
-
 def test_labeled_heights_that_masks_find_again_are_measured(tmp_path: Path) -> None:
     data = write_kitti(tmp_path / "kitti")
     heights = measure_heights(data, None)
@@ -82,20 +73,3 @@ def test_a_prior_learns_and_beats_one_height_for_all() -> None:
     assert scores["objects"] == 12
     assert scores["mae_class_mean_m"] == pytest.approx(0.3)
     assert scores["mae_over_class_mean"] < 0.5
-
-
-def test_train_and_evaluate_print_the_errors_of_unseen_cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    splits = {"train": make_crops(16, 0), "test": make_crops(8, 1)}
-    monkeypatch.setattr(
-        "stadia.training.size_prior.collect_crops", lambda data, split, side, every, track: splits[split]
-    )
-    out = tmp_path / "prior.safetensors"
-    settings = {"steps": 2, "batch": 4, "encoder": "test_resnet", "side": 32}
-    lines = run_train(tmp_path, out, **settings)
-    assert "16 cars in 16 crops" in lines[0]
-    assert any(line.startswith("mean error of 8 unseen cars") for line in lines)
-    again = run_evaluate(out, tmp_path, 1)
-    assert again[0] == next(line for line in lines if line.startswith("mean error"))
-    splits["train"] = splits["train"][:3]
-    with refuses(DataError, found="3"):
-        run_train(tmp_path, out, **settings)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigMistakes, DataError, StadiaError
+from stadia.core.errors import ConfigMistakes, DataError
 from stadia.report import study_report
 from stadia.training import recipes
 from stadia.training.loop.run_folder import Run
@@ -30,12 +29,6 @@ changes:
   fast: {set: optimizer.lr=1e-3, expect: better, claim: It learns more in as many steps.}
   decayed: optimizer.weight_decay=0.1
 """
-
-
-class ValBest:
-    """A recipe, without the torch that comes with one."""
-
-    best_metrics = ("val/abs_rel", "val/residual")
 
 
 @dataclass
@@ -164,17 +157,6 @@ def test_runs_of_a_failed_change_decide_nothing(ablate, tmp_path):
     assert again.seen == ["new fast-seed2"]
 
 
-def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
-    first, again = Trainings(raise_once(MemoryError, ("fast", 1), help_fast)), Trainings(noise)
-    code, out, err = ablate(first)
-    fast = read_verdicts(tmp_path)["verdicts"][0]
-    assert (code, len(first.seen), fast["decision"], fast["without"]) == (1, 12, "undecided", [1])
-    assert "fast-seed1: killed (exit code -9" in err
-    assert "fast seed 1" in out
-    ablate(again)
-    assert again.seen == ["--resume fast-seed1"]
-
-
 def test_a_preset_lies_under_the_settings(ablate, tmp_path):
     """Those of the study and of the line win; the study keeps all of them."""
     preset = tmp_path / "mine.yaml"
@@ -238,14 +220,6 @@ def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
     assert "one of val/abs_rel" in err
 
 
-def test_runs_that_were_trained_on_other_budgets_are_not_judged(ablate, tmp_path):
-    """Also if unplanned, such as a data set that ends earlier."""
-    code, _, err = ablate(Trainings(noise, steps=lambda change: 50 if change == "fast" else 100))
-    assert code == 2
-    assert "fast seed 0: 200; other runs 400" in err
-    assert not (tmp_path / "studies/study/verdicts.json").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -284,16 +258,6 @@ def test_what_is_refused_before_anything_is_trained(ablate, words, message):
     assert message in err
 
 
-def test_all_mistakes_of_a_study_are_listed_at_once(ablate, tmp_path):
-    study = (tmp_path / "study.yaml").read_text().replace("training.batch_size=4", "training.batchsize=4")
-    (tmp_path / "wrong.yaml").write_text(study + "  large: optimizer.rl=1\n  empty: optimizer.lr=-1\n")
-    code, _, err = ablate(Trainings(noise), "--dry-run", file="wrong.yaml")
-    title, *lines = err.splitlines()
-    assert (code, "found 3 mistakes" in title) == (2, True)
-    assert [line.split(":")[0].strip() for line in lines] == ["base", "large", "empty"]
-    assert "batch_size" in lines[0]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -318,86 +282,7 @@ def test_a_study_of_other_values_is_refused_in_one_line(tmp_path, text, message)
         _ = StudyFolder(tmp_path).study
 
 
-def test_a_metric_of_depth_needs_data_with_depth(ablate, tmp_path):
-    (tmp_path / "drive.mp4").touch()
-    data = f"data.path={tmp_path}/drive.mp4"
-    code, _, err = ablate(Trainings(noise), data, "--metric", "val/abs_rel")
-    assert (code, f"{tmp_path}/drive.mp4" in err) == (2, True)
-    assert ablate(Trainings(noise), data, "--metric", "val/residual", "--better", "lower", "--dry-run")[0] == 0
-
-
 STAGES = [{"height": 32, "width": 64, "share": 0.5}, {"height": 64, "width": 128, "share": 0.5}]
-
-
-@pytest.mark.parametrize(
-    ("more", "words", "code"),
-    [
-        ("", ["training.max_steps=null", "training.max_epochs=2"], 0),
-        ("", ["--change", "wide: training.batch_size=8 training.max_steps=50"], 0),
-        ("  large: training.batch_size=8\nbudget: seconds\n", ["training.max_minutes=5"], 0),
-        ("budget: seconds\n", ["--change", "long: training.max_minutes=9"], 2),
-        # Progressive resizing against one size: as many samples, whatever their size; other lengths are refused.
-        (f"  grown: {{set: {json.dumps([f'training.stages={json.dumps(STAGES)}'])}}}\n", [], 0),
-        (
-            f"  grown: {{set: {json.dumps([f'training.stages={json.dumps(STAGES)}', 'training.max_steps=200'])}}}\n",
-            [],
-            2,
-        ),
-    ],
-)
-def test_equal_budgets(ablate, tmp_path, more, words, code):
-    (tmp_path / "more.yaml").write_text((tmp_path / "study.yaml").read_text() + more)
-    assert ablate(Trainings(noise), "--dry-run", *words, file="more.yaml")[0] == code
-
-
-def test_equal_runs_of_another_study_are_reused(ablate, tmp_path):
-    """Studies on one base train it once: what has the same name and configuration, and has finished, is linked."""
-    ablate(Trainings(noise))
-    shutil.copy(tmp_path / "study.yaml", tmp_path / "more.yaml")
-    again, longer = Trainings(noise), Trainings(noise)
-    words = ("--change", "warm: schedule.warmup_steps=5", "--reuse", "studies/study")
-    code, _, err = ablate(again, *words, file="more.yaml")
-    assert (code, again.seen) == (0, [f"new warm-seed{seed}" for seed in range(4)])
-    assert "base-seed0: reused from studies/study" in err
-    verdicts = [read_verdicts(tmp_path, name)["verdicts"][0] for name in ("study", "more")]
-    different = {key for key in verdicts[0] if verdicts[0][key] != verdicts[1][key]}
-    assert different <= {"p_holm", "detectable"}, "of three changes instead of two"
-    ablate(longer, "training.max_steps=200", "--reuse", "studies/study", "--reuse", "studies/more", "--name", "longer")
-    assert len(longer.seen) == 12  # another configuration is another run
-
-
-def test_a_study_on_the_command_line_alone(ablate, tmp_path, monkeypatch):
-    """With the recipe's best metric."""
-    registry = type(recipes.RECIPES)
-    load = registry.load
-    monkeypatch.setattr(registry, "load", lambda *part: ValBest if part[0] is recipes.RECIPES else load(*part))
-    words = ["--recipe", "selfsup", "--data", tmp_path, "training.max_steps=100", "--seeds", "0,1,2"]
-    code, _, err = ablate(Trainings(noise), *words, "--change", "fast: optimizer.lr=1e-3", file=None)
-    assert code == 0, err
-    assert read_verdicts(tmp_path)["metric"] == "val/abs_rel"
-
-
-def test_a_study_that_was_trained_otherwise_is_another_study(ablate, tmp_path):
-    ablate(Trainings(noise))
-    code, _, err = ablate(Trainings(noise), "training.max_steps=200")
-    assert (code, "base-seed0 (training.max_steps: 100 -> 200)" in err) == (2, True), err
-    code, _, err = ablate(Trainings(noise), "--seeds", "0,1,2")
-    assert (code, "seed 3" in err) == (2, True)
-
-
-def test_choices_after_results_are_noted(ablate):
-    note = "Chosen after seeing results"
-    for _ in range(2):  # the same question again
-        assert note not in ablate(Trainings(noise))[1]
-    more = ("--seeds", "0,1,2,3,4", "--change", "warm: schedule.warmup_steps=9")
-    code, out, err = ablate(Trainings(noise), *more)
-    assert (code, f"{note}: seed 4 added; change 'warm' added." in out) == (0, True), err
-    for _ in range(2):  # noted once, permanently
-        _, out, _ = ablate(Trainings(noise), *more, "--margin", "0.5")
-        assert f"{note}: seed 4 added; change 'warm' added; margin: None -> 0.5." in out
-    Path("study.yaml").write_text(Path("study.yaml").read_text().replace("expect: better", "expect: worse"))
-    _, out, _ = ablate(Trainings(noise), *more)
-    assert "margin: None -> 0.5; margin: 0.5 -> None; expect of 'fast': better -> worse." in out
 
 
 def wavering(change: str, seed: int) -> float:
@@ -420,61 +305,3 @@ def test_seeds_are_added_until_each_change_is_decided(ablate, tmp_path):
     assert "Chosen after" not in out
     again = Trainings(wavering)
     assert (ablate(again, *words)[1], again.seen) == (out, [])
-
-
-def test_an_interrupted_search_for_an_answer_continues(ablate, tmp_path):
-    words = ("--seeds", "0,1,2,3,4", "--until", "0.004")
-    first = Trainings(raise_once(KeyboardInterrupt, ("decayed", 6), wavering))
-    assert ablate(first, *words)[0] == 130
-    second = Trainings(wavering)
-    assert ablate(second, *words)[0] == 0
-    assert second.seen[0] == "--resume decayed-seed6"
-    names = [seen.split()[1] for seen in first.seen + second.seen]
-    assert len(set(names)) == len(names) - 1
-
-
-def test_a_budget_that_ends_names_the_cost_of_an_answer(ablate, tmp_path):
-    words = ("--seeds", "0,1,2,3,4", "--until", "0.0005", "--max-seeds", "6")
-    code, out, _ = ablate(Trainings(wavering), *words)
-    study = read_verdicts(tmp_path)
-    decayed = study["verdicts"][1]
-    assert (code, decayed["decision"], len(decayed["seeds"])) == (0, "undecided", 6)
-    assert decayed["needed"] > 6
-    assert "Raise --max-seeds" in out
-    out = ablate(Trainings(wavering), *words[:-1], "7")[1]
-    assert "max_seeds: 6 -> 7" in out, "the intervals held for six looks"
-
-
-def test_files_that_are_no_study_are_kept(ablate, tmp_path):
-    """They would be replaced: table.md, plot.svg, plot.png, verdicts.json, results.jsonl."""
-    folder = tmp_path / "studies" / "study"
-    folder.mkdir(parents=True)
-    (folder / "table.md").write_text("mine")
-    code, _, err = ablate(Trainings(noise))
-    assert (code, "table.md" in err) == (2, True), err
-    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("table.md", "mine")]
-
-
-@pytest.mark.parametrize("name", ["configs", "logs", "study.yaml"])
-def test_a_study_with_a_link_inside_is_not_written(tmp_path, name):
-    """A run may be a link: a study links those of another one."""
-    home, root = tmp_path / "home", tmp_path / "study"
-    (root / "runs").mkdir(parents=True)
-    home.mkdir()
-    (root / "runs" / "a").symlink_to(home)
-    (root / name).symlink_to(home)
-    (tmp_path / "two.yaml").write_text("recipe: selfsup\nchanges: {smooth: optimizer.lr=1e-3}\n")
-    with refuses(StadiaError, where=name):
-        StudyFolder(root).write(read_study(tmp_path / "two.yaml", {}, []), ())
-    assert not list(home.iterdir())
-
-
-def test_unsaturated_training_is_noted(ablate):
-    class Falling(Trainings):
-        def write_rows(self, run, change, seed, value):
-            rows = "".join(f"{step},{1 - (0.005 + 0.0001 * seed) * step}\n" for step in range(5, 101, 5))
-            run.metrics_csv.write_text(f"step,val/abs_rel\n{rows}")
-
-    _, out, _ = ablate(Falling(noise))
-    assert "Not saturated: val/abs_rel of 'base'" in out
-    assert "Not saturated" not in ablate(Trainings(noise), "--name", "flat")[1]

@@ -7,18 +7,17 @@ from types import SimpleNamespace
 import pytest
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, ConfigMistakes, RunError, StadiaError
+from stadia.core.errors import ConfigError, ConfigMistakes
 from stadia.training.studies import sweep as sweep_module
 from stadia.training.studies.launch import Job
 from stadia.training.studies.study_metric import choose_metric
-from stadia.training.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
+from stadia.training.studies.sweep import SearchRange, Sweep, rank_keys, read_space
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
 pytest.importorskip("optuna")
 
 import sqlalchemy  # noqa: E402
-from optuna.storages import _heartbeat  # noqa: E402
 
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
@@ -54,10 +53,6 @@ if config.get("disk") and not is_resumed:
 sys.exit(config["x"] < 0 or ("disk" in config and not is_resumed))
 """
 SPACE = {"x": SearchRange(low=0.0, high=10.0), "y": SearchRange(low=0.0, high=1.0)}
-
-
-class Killed(BaseException):
-    """Ends a search as kill -9 does: nothing is written after it."""
 
 
 def resolve(words):
@@ -121,13 +116,6 @@ def test_a_trial_that_lags_behind_is_given_up(sweep):
     assert not list(search.folder.glob("runs/*/waited")), "its process was stopped"
 
 
-def test_failed_trial_is_reported_and_not_counted(sweep):
-    ended = []
-    sweep().run(1, lambda words: resolve(words) | {"x": -1}, ended.append)
-    assert list_states(ended) == [(0, "FAIL")]
-    assert ended[0].user_attrs["why"] == "x is below 0"
-
-
 @pytest.mark.parametrize(
     ("metric", "column", "expected"),
     [("val/d1", "val/abs_rel", "one of val/abs_rel"), ("val/abs_rel", "train/loss", "validation frames")],
@@ -137,72 +125,6 @@ def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep, met
     with refuses(ConfigError, where="--metric", found=metric, expected=expected):
         sweep(metric=metric).run(3, lambda words: resolve(words) | {"column": column}, lambda trial: None)
     assert list_states(sweep(metric=metric).open_study().trials) == [(0, "FAIL")]
-
-
-def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with refuses(RunError, where="sweep"):
-        sweep().run(1, resolve, lambda trial: None)
-    assert not (tmp_path / "sweep").exists()
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, pytest.param(Killed, marks=pytest.mark.exhaustive)])
-def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(sweep, monkeypatch, tmp_path, stop):
-    def without_y(words):
-        return resolve([word for word in words if not word.startswith("y=")])
-
-    whole = sweep(folder=tmp_path / "whole", space=SPACE).run(4, without_y, lambda trial: None)
-    search, read, waits, ended = sweep(space=SPACE), Sweep._read_validations, [], []
-
-    def stop_third(self, name):
-        if name == "trial2" and self._find_run(name) is not None:
-            raise stop
-        return read(self, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "_read_validations", stop_third)
-        with pytest.raises(stop):
-            search.run(4, without_y, lambda trial: None)
-    study = search.run(4, without_y, ended.append, waits.append)
-    assert len(waits) == (stop is Killed)
-    assert list_states(study.trials)[2:] == [(2, "FAIL"), (3, "COMPLETE"), (4, "COMPLETE")]
-    tried = [trial.params for trial in study.trials if trial.state.name == "COMPLETE"]
-    assert tried == [trial.params for trial in whole.trials]
-    runs = sorted(path.name[-6:] for path in (tmp_path / "sweep" / "runs").iterdir())
-    assert runs == ["trial0", "trial1", "trial2", "trial4"], "trial 3 resumed the run of trial 2"
-
-
-@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
-def test_a_trial_of_another_process_is_left_until_its_heartbeat_stops(sweep):
-    search, waits = sweep(), []
-    study = search.open_study()  # as of another process
-    trial = study.ask()
-    x = trial.suggest_float("x", 0.0, 10.0)
-    with _heartbeat.get_heartbeat_thread(trial._trial_id, study._storage):
-        trials = search.run(2, resolve, lambda trial: None, waits.append).trials
-    assert list_states(trials) == [(0, "RUNNING"), (1, "COMPLETE"), (2, "COMPLETE")]
-    trials = search.run(3, resolve, lambda trial: None, waits.append).trials
-    assert list_states(trials) == [(0, "FAIL"), (1, "COMPLETE"), (2, "COMPLETE"), (3, "COMPLETE")]
-    assert (trials[3].params, len(waits)) == ({"x": x}, 2)
-
-
-def test_a_trial_takes_no_run_of_another_database(sweep, tmp_path):
-    """The score of other settings would be taken for its own."""
-    sweep().run(1, resolve, lambda trial: None)
-    (tmp_path / "sweep" / "sweep.db").unlink()
-    with refuses(ConfigError, where="-trial0", fix="--out"):
-        sweep().run(1, resolve, lambda trial: None)
-
-
-@pytest.mark.parametrize("name", ["sweep.db", "configs/trial0.json"])
-def test_a_folder_of_others_is_refused(sweep, tmp_path, name):
-    path = tmp_path / "sweep" / name
-    path.parent.mkdir(parents=True)
-    path.write_text("mine")
-    with refuses(StadiaError, where="sweep", found=(name.partition("/")[0], "sweep.json")):
-        sweep().run(1, resolve, lambda trial: None)
-    assert path.read_text() == "mine"
-    assert len(list((tmp_path / "sweep").iterdir())) == 1
 
 
 def refuse_small(words):
@@ -238,35 +160,6 @@ def test_what_is_searched_for_is_known_before_the_first_trial(stadia, monkeypatc
     assert (code, "train/loss" in err) == (2, True)
 
 
-def test_the_best_is_proven_from_seeds_that_did_not_choose_it(sweep):
-    space = {"x": SearchRange(low=0.0, high=10.0), "fixed": SearchRange(choices=(None, True, False))}
-    search = sweep(space=space, base=("data.path=a b",))
-
-    def of_seed(seed):
-        return lambda words: {"name": words[-1].removeprefix("name="), "x": float(words[1][2:]), "seed": seed}
-
-    study = search.run(3, of_seed(0), lambda trial: None)
-    words = confirm_command(search, study.best_trial)
-    assert words[words.index("--seeds") + 1] == "1,2,3,4,5"
-    assert "data.path=a b" in words
-    best, written = study.best_params, {None: "null", True: "true", False: "false"}
-    assert words[-1] == f"best: x={best['x']} fixed={written[best['fixed']]}"  # as the command line reads it
-    late = search.run(4, of_seed(2), lambda trial: None).trials[3]
-    assert confirm_command(search, late)[5 + 1] == "0,1,3,4,5"
-
-
-def test_ranges(tmp_path):
-    path = tmp_path / "space.yaml"
-    path.write_text(
-        "optimizer.lr: {low: 1.0e-5, high: 1.0e-2, log: true}\n"
-        "training.grad_accumulation_steps: {low: 1, high: 4}\n"
-        "x: {choices: [a, null]}\n"
-    )
-    space = read_space(path)
-    assert space["optimizer.lr"].log
-    assert (space["training.grad_accumulation_steps"].high, space["x"].choices) == (4, ("a", None))
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -283,13 +176,3 @@ def test_ranges_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
     with refuses(ConfigMistakes, where="space"):
         read_space(tmp_path / "space.yaml")
-
-
-def test_other_files_in_the_folder_of_a_sweep_are_left_and_links_refused(sweep, tmp_path):
-    """As the output of the command itself."""
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "console.log").touch()
-    sweep().open_study()
-    (tmp_path / "sweep" / "logs").symlink_to(tmp_path)
-    with refuses(StadiaError, where="logs", found="link"):
-        sweep().open_study()

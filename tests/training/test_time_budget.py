@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from tests.refusals import refuses
 
 from stadia import training as launch
 from stadia.core.errors import ConfigError
@@ -60,16 +59,6 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO) -> None:
     assert (refused.value.where, refused.value.fix) == ("--minutes", "--minutes 151")
 
 
-def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO) -> None:
-    planned = choose(selfsup(), 3, make_measured(selfsup(), 0.4), Console(file=out, width=200))
-    assert (planned.config.training.check_seconds, planned.config.training.max_minutes) == (0, pytest.approx(172 / 60))
-    assert "20 s (training.check_seconds) are more than 10%" in out.getvalue()
-    assert choose(selfsup(), 4, make_measured(selfsup(), 0.4)).config.training.check_seconds == 20
-    short = selfsup("training.check_seconds=10")
-    assert choose(short, 3, make_measured(short, 0.4)).config.training.check_seconds == 10
-    assert choose(selfsup(), 3, make_measured(selfsup(), 4.0)).config.training.check_seconds == 20, "too few steps"
-
-
 def test_minutes_include_what_comes_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_budget.time, "perf_counter", lambda: 200.0)
     measured = make_measured(selfsup(), 1.0, 20.0)
@@ -101,41 +90,6 @@ STAGES = (
     'training.stages=[{"height":96,"width":320,"share":0.5,"batch_size":16},'
     '{"height":192,"width":640,"share":0.5,"batch_size":8}]'
 )
-
-
-@pytest.mark.parametrize("words", [STAGES, 'training.finish={"at":0.8,"optimizer":{"name":"sgd"}}'])
-def test_the_clock_ends_no_training_before_its_last_part(words: str) -> None:
-    planned = choose(selfsup(words), 20, make_measured(selfsup(words), 1.0))
-    assert planned.config.training.max_steps == int(0.9 * (1200 - 8 - 20))
-    assert (planned.data is None) == (words == STAGES), "the batches of stages depend on the steps"
-
-
-def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(time_budget, "open_data", lambda *_: pytest.fail("the data were opened"))
-    with refuses(ConfigError, where="training.accelerator"):
-        choose_steps(selfsup("training.accelerator=cuda"), 5, Console(quiet=True))
-
-
-@pytest.mark.parametrize("word", ["training.max_steps=5", "--dry-run"])
-def test_minutes_alone_decide_about_the_length(stadia, tmp_path, word):
-    code, _, err = stadia("train", "selfsup", tmp_path, "--minutes", "5", word)
-    assert (code, f"--minutes: found used together with {word.partition('=')[0]}" in err) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("steps", "peak_bytes", "free_bytes", "area"),
-    [
-        (4000, GB, 64 * GB, 122880),
-        (3999, GB, 64 * GB, 53248),
-        (1000, GB, 64 * GB, 30720),
-        (10, GB, 64 * GB, 30720),
-        (10**6, GB, 4 * GB, 53248),
-        (10**6, 8 * GB, 4 * GB, 30720),
-    ],
-)
-def test_the_largest_image_with_enough_steps_and_memory(steps, peak_bytes, free_bytes, area) -> None:
-    assert time_budget.choose_area(steps, peak_bytes, free_bytes) == area
 
 
 def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
@@ -179,23 +133,3 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     with pytest.raises(ConfigError) as refused:
         recipes.configure("selfsup", preset="auto")
     assert "stadia.training.choose_configuration(" in str(refused.value.fix)
-
-
-def test_metric_is_trained_by_the_preset_auto(stadia, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def choose(resolve: Any, minutes: float, console: Console, *, started_s: float) -> None:
-        asked.append((resolve(["data.width=416"]).recipe, resolve([]).data.path, minutes))
-        raise ConfigError("stop", found="here", expected="no training", fix="none")
-
-    monkeypatch.setattr(time_budget, "choose_for_machine", choose)
-    (tmp_path / "photos").mkdir()
-    code, _, err = stadia("train", "metric", tmp_path / "photos", "--preset", "auto", "--minutes", "5")
-    assert (code, asked) == (2, [("metric", str(tmp_path / "photos"), 5.0)]), err
-
-
-def test_auto_is_of_the_recipes_that_train_on_video(stadia, tmp_path) -> None:
-    code, _, err = stadia("train", "supervised", tmp_path, "--preset", "auto")
-    assert (code, "--preset auto: found recipe 'supervised'; expected selfsup or metric" in err) == (2, True)
-    code, _, err = stadia("train", "selfsup", tmp_path, "--preset", "auto", "--dry-run")
-    assert (code, "--preset auto: found used together with --dry-run" in err) == (2, True)

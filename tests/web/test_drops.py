@@ -6,10 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.web.conftest import Browser, encode, make_picture
-from tests.web.test_videos import wait_for as wait_for_video
 
 from stadia.core.errors import DataError
 from stadia.web import drops
@@ -70,20 +68,6 @@ def test_a_folder_survives_packing(drop: Drop, tmp_path: Path) -> None:
     assert unpack(drop, pack_folder(tmp_path / "result")) == {"result/cameras.txt"}
 
 
-def make_walk(count: int = 6) -> dict[str, bytes]:
-    """Return images of a textured wall and ground along a path sideways, and its trajectory as rows of TUM."""
-    rng = np.random.default_rng(0)
-    pattern = np.kron(rng.integers(0, 255, (40, 90, 3), np.uint8), np.ones((6, 6, 1), np.uint8))
-    files = {}
-    for number in range(count):
-        image = pattern[:240, 12 * number : 12 * number + 320].copy()
-        image[120:] = pattern[120:240, 24 * number : 24 * number + 320]
-        image[:120, :, 0], image[120:, :, 0] = 40, 200  # of which the network reads depth
-        files[f"images/{number:06d}.png"] = encode(image)
-    rows = [f"{number} {0.1 * number:.2f} 0 0 0 0 0 1" for number in range(count)]
-    return {**files, "trajectory.txt": "\n".join(rows).encode(), "K.txt": b"280 0 160\n0 280 120\n0 0 1\n"}
-
-
 def post(browser: Browser, key: str, name: str, data: bytes) -> Any:
     return browser.post(f"/api/drops/{key}/files", params={"name": name}, content=data)
 
@@ -104,39 +88,6 @@ def test_the_command_takes_the_result_its_images_and_their_camera(drop: Drop, tm
     assert drop.name_check(90.0)[-1] == "fx=64", "128 pixels wide"
 
 
-@pytest.mark.exhaustive
-def test_a_result_and_its_images_become_a_verdict(browser: Browser) -> None:
-    key = browser.post("/api/drops", json={}).json()["drop"]
-    files = make_walk()
-    post(browser, key, "t.zip", make_zip({"a/trajectory.txt": files["trajectory.txt"]}))
-    assert "images" in browser.post(f"/api/drops/{key}/check", json={}).json()["error"]
-    about = post(browser, key, "walk.zip", make_zip(files)).json()
-    assert (about["images"], about["results"]) == (6, ["K.txt", "trajectory.txt"])
-    assert browser.post(f"/api/drops/{key}/check", json={}).status_code == 200
-    job = wait_for(browser, key)
-    assert (job["state"], job["error"]) == ("done", "")
-    page = browser.client.get(f"/api/drops/{key}/page")
-    assert "sandbox" in page.headers["content-security-policy"]
-    assert "trajectory" in page.text
-    assert browser.post(f"/api/drops/{key}/cancel", json={}).status_code == 200
-    assert browser.client.get(f"/api/drops/{key}").status_code == 422
-
-
-@pytest.mark.exhaustive
-def test_photos_of_a_scene_become_one_model(browser: Browser) -> None:
-    trimesh = pytest.importorskip("trimesh")
-    key = browser.post("/api/drops", json={}).json()["drop"]
-    for name, data in make_walk(8).items():
-        post(browser, key, name, data)
-    model = browser.post(f"/api/drops/{key}/model", json={"fov_deg": 60.0}).json()["video"]
-    assert browser.client.get(f"/api/drops/{key}").status_code == 422, "its files are those of the model"
-    job = wait_for_video(browser, model)
-    assert (job["state"], job["error"], job["name"]) == ("done", "", "8 photos")
-    data = browser.client.get(f"/api/videos/{model}/files/mesh.glb").content
-    scene = trimesh.load(io.BytesIO(data), file_type="glb")
-    assert sum(len(mesh.faces) for mesh in scene.geometry.values()) > 100
-
-
 def test_frames_are_photos_of_one_shape(drop: Drop, tmp_path: Path) -> None:
     names = {f"{number}.png": encode(make_picture()) for number in range(3)}
     unpack(drop, make_zip({**names, "9.png": encode(make_picture(128, 96))}))
@@ -145,10 +96,3 @@ def test_frames_are_photos_of_one_shape(drop: Drop, tmp_path: Path) -> None:
     assert len(list((tmp_path / "frames").iterdir())) == 3
     with pytest.raises(DataError):
         drop.write_frames(tmp_path / "few", 64, 2)
-
-
-def test_other_kinds_are_left_out(browser: Browser) -> None:
-    key = browser.post("/api/drops", json={}).json()["drop"]
-    assert post(browser, key, "../run.pkl", b"1").json()["skipped"] == 1
-    assert post(browser, key, "photo.png", encode(make_picture())).json()["images"] == 1
-    assert post(browser, key, "photo.png", encode(make_picture())).json()["skipped"] == 2

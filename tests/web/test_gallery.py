@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_network, make_picture
-from tests.web.test_videos import make_video, wait_for
 
 from stadia.web import gallery, networks
 from stadia.web.server import make_app
@@ -85,35 +84,3 @@ def test_all_results_are_one_archive(results: Path) -> None:
             names = archive.namelist()
             assert json.loads(archive.read("stadia-results/01-a_b/verdict.json"))["network"] == "metres"
         assert all(name.startswith("stadia-results/01-a_b/") for name in names)
-
-
-@pytest.mark.slow
-def test_a_damaged_record_hides_one_result(results: Path) -> None:
-    with start(results) as browser:
-        first, second = (browser.upload(encode(make_picture())).json()["photo"] for _ in range(2))
-        next(results.glob(f"*/{first}/result.json")).write_text("{")
-        cookies = browser.client.cookies
-    with start(results, cookies) as again:
-        assert [one["key"] for one in list_results(again)["results"]] == [second]
-        assert again.client.get(f"/api/photos/{first}").status_code == 422
-
-
-@pytest.mark.exhaustive
-def test_a_video_survives_a_restart(results: Path, tmp_path: Path) -> None:
-    with start(results) as first:
-        key = first.post("/api/videos?fov_deg=70&name=a.mp4", content=make_video(tmp_path / "a.mp4", 4)).json()["video"]
-        before = wait_for(first, key)
-        cookies = first.client.cookies
-    with start(results, cookies) as again:
-        after = again.client.get(f"/api/videos/{key}").json()
-        assert [after[name] for name in ("state", "frames", "files", "settings", "name")] == [
-            before[name] for name in ("state", "frames", "files", "settings", "name")
-        ]
-        assert again.client.get(f"/api/videos/{key}/image/1.jpg").status_code == 200
-        length = again.measure(f"/api/videos/{key}", (20, 60), (90, 60), frame=1).json()["value"]
-        known = {"kind": "distance", "metres": 3 * length, "x": 20, "y": 60, "x2": 90, "y2": 60, "frame": 1}
-        again.post(f"/api/videos/{key}/predict", json={"known": [known]})
-        assert wait_for(again, key)["error"] == ""
-        cookies = again.client.cookies
-    with start(results, cookies) as last:
-        assert last.client.get(f"/api/videos/{key}").json()["settings"]["known"][0]["metres"] == 3 * length

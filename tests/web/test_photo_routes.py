@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_picture
 
 
@@ -107,15 +106,6 @@ def test_every_file_is_read_back(browser: Browser) -> None:
     assert browser.client.get(f"{base}/other.txt").status_code == 422
 
 
-def test_relative_output_offers_no_depth(browser: Browser) -> None:
-    result = browser.upload(encode(make_picture()), "?network=2").json()
-    assert not result["has_depth"]
-    assert set(result["files"]) == {"picture.png", "depth.npz", "verdict.json"}
-    key = result["photo"]
-    assert browser.client.get(f"/api/photos/{key}/cloud.bin").status_code == 422
-    assert browser.measure(f"/api/photos/{key}", (1, 1), (2, 2)).status_code == 422
-
-
 def test_the_cloud_leaves_out_edges(browser: Browser) -> None:
     key = browser.upload(encode(make_picture())).json()["photo"]
     few, every = (
@@ -145,30 +135,6 @@ def test_a_wrong_form_is_one_line(browser: Browser, form: Any) -> None:
     assert reply.status_code == 422
     assert "expected" in reply.json()["error"]
     assert "\n" not in reply.json()["error"]
-
-
-def test_the_most_uncertain_points_are_left_out(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network whose uncertainty grows to the right: without 30 % of the points, the left part remains."""
-    from tests.web.conftest import RedPredictor
-
-    from stadia.core.types import PredictedMaps
-
-    def maps(self: Any, image: np.ndarray, camera: Any) -> PredictedMaps:
-        row = np.linspace(0, 1, image.shape[-1], dtype=np.float32)
-        uncertainty = np.broadcast_to(row, (1, 1, *image.shape[-2:]))
-        return PredictedMaps(np.full_like(uncertainty, 0.5), log_uncertainty=uncertainty)
-
-    monkeypatch.setattr(RedPredictor, "maps", maps, raising=False)
-    with TestClient(app, base_url="http://127.0.0.1") as client:
-        browser = Browser(client)
-        result = browser.upload(encode(make_picture())).json()
-        assert result["has_uncertainty"]
-        clouds = [client.get(f"/api/photos/{result['photo']}/cloud.bin?certain={share}").content for share in (1, 0.7)]
-        points = [np.frombuffer(cloud[: 12 * (len(cloud) // 15)], "<f4").reshape(-1, 3) for cloud in clouds]
-        assert len(points[1]) == pytest.approx(0.7 * len(points[0]), rel=0.03)
-        assert points[1][:, 0].max() < 0.5 * points[0][:, 0].max()
-        refused = client.get(f"/api/photos/{result['photo']}/cloud.bin?certain=2")
-        assert refused.status_code == 422
 
 
 def test_a_calibration_gives_the_field_of_view(browser: Browser) -> None:
@@ -211,22 +177,3 @@ def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Bro
     assert refused.status_code == 422
     assert not any(word in refused.json()["error"] for word in ("--", "distance=", "docs/"))
     assert browser.client.get(f"/api/photos/{photo}").json()["settings"]["known"] == []
-
-
-@pytest.mark.slow
-def test_another_network_than_base_claims_its_error_for_its_own_scenes(browser: Browser) -> None:
-    result = browser.upload(encode(make_picture())).json()
-    assert "training" in result["chip"]
-    assert "training" in result["expected_error"]
-    unmeasured = browser.upload(encode(make_picture()), "?network=1").json()
-    assert "%" not in unmeasured["chip"] + unmeasured["expected_error"]
-
-
-@pytest.mark.slow
-def test_an_example_is_shared_and_predicted_again_as_the_own_one(browser: Browser) -> None:
-    result = browser.client.get("/api/photos/street").json()
-    assert (result["photo"], browser.client.get("/api/results").json()["results"]) == ("street", [])
-    again = browser.post("/api/photos/street/predict", json={"network": 1}).json()
-    assert again["photo"] != "street"
-    assert browser.client.get("/api/photos/street").json()["network"] == result["network"]
-    assert browser.post("/api/results/street/delete", json={}).status_code == 422

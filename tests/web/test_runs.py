@@ -8,18 +8,16 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from tests.refusals import refuses
 from tests.web.conftest import Browser
 
 from stadia.core.config import ValueChange
-from stadia.core.errors import RunError
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.report.run_comparison import diff_runs
 from stadia.report.run_files import read_run
-from stadia.web import run_list, trainings
-from stadia.web.run_list import RunList, draw_curves
+from stadia.web import run_list
+from stadia.web.run_list import draw_curves
 from stadia.web.server import make_app
-from stadia.web.trainings import is_locked, resume_training, stop_training
+from stadia.web.trainings import is_locked
 
 METRICS = "step,epoch,train/loss,val/abs_rel\n1,0,0.5,\n2,0,0.4,0.3\n3,1,nan,0.2\n"
 
@@ -128,13 +126,6 @@ def test_the_better_of_two_runs_is_named(
     assert [row[-1] for row in reply["scores"]] == better
 
 
-def test_a_record_that_has_not_changed_is_not_read_again(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = RunList(runs)
-    rows = listed.rows()
-    monkeypatch.delattr(run_list, "read_run_facts")
-    assert listed.rows() == rows
-
-
 TRAINING = """
 import sys, time
 from pathlib import Path
@@ -169,29 +160,6 @@ class TestTraining:
         assert browser.post(f"/api/runs/{name}/stop").status_code == 200
         assert training.wait(600) != 0
         assert not is_locked(runs / name)
-
-    def test_it_is_not_resumed_twice(self, runs: Path, training: subprocess.Popen[str]) -> None:
-        with refuses(RunError, where="2026-01-31-130000-killed"):
-            resume_training(runs / "2026-01-31-130000-killed")
-
-    def test_the_holder_of_a_linked_file_is_not_stopped(self, runs: Path, training: subprocess.Popen[str]) -> None:
-        lock = runs / "2026-01-31-120000-good" / ".lock"
-        lock.symlink_to(runs / "2026-01-31-130000-killed" / ".lock")
-        with refuses(RunError, where="2026-01-31-120000-good"):
-            stop_training(lock.parent)
-        lock.unlink()
-        assert training.poll() is None
-
-    def test_nothing_is_stopped_where_nothing_trains(self, runs: Path) -> None:
-        with refuses(RunError, where="2026-01-31-120000-good"):
-            stop_training(runs / "2026-01-31-120000-good")
-
-    @pytest.mark.slow
-    def test_a_run_that_cannot_be_resumed_names_why(self, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(trainings, "STARTED_S", 60.0)
-        with pytest.raises(RunError) as caught:
-            resume_training(runs / "2026-01-31-130000-killed")
-        assert "\n" not in str(caught.value)
 
 
 def test_names_of_charts_are_text(tmp_path: Path) -> None:

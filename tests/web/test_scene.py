@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from scipy.spatial import cKDTree
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError
 from stadia.data import open_recordings
 from stadia.data.video.video_map import POINTS, MapCamera, StoredMap
 from stadia.web.scene import collect_map, collect_scene, make_frame, render_scene, show_page
@@ -43,21 +40,6 @@ def test_a_point_is_where_its_pixel_is() -> None:
     frame = make_frame("a", image, K, T, depth)
     expected = np.array([(20 - 31.5) / 50 * 4 + 1, (10 - 23.5) / 50 * 4 + 2, 4 + 3])
     np.testing.assert_allclose(frame.points, [expected], atol=1e-5)
-
-
-def test_without_depth_it_names_what_is_missing(drive_images: Path) -> None:
-    with refuses(DataError, fix="--predictions"):
-        collect_scene(open_recordings(drive_images, camera={"horizontal_fov_deg": 70})[0])
-
-
-@pytest.fixture
-def drive_images(tmp_path: Path) -> Path:
-    import cv2
-
-    rng = np.random.default_rng(0)
-    for number in range(3):
-        cv2.imwrite(str(tmp_path / f"{number:06d}.png"), rng.integers(0, 255, (48, 64, 3), np.uint8))
-    return tmp_path
 
 
 def test_the_page_of_a_scene_holds_its_points_and_cameras(worlds: Path) -> None:
@@ -91,12 +73,6 @@ def test_a_scene_is_one_file_to_share(worlds: Path, tmp_path: Path, stadia: Any)
     for _ in range(2):  # its own file is replaced
         assert stadia("view", worlds, "--frames", 2, "--out", out)[0] == 0
     assert "data-points" in out.read_text()
-
-
-def test_view_of_predictions_alone_names_what_is_missing(tmp_path: Path, stadia: Any) -> None:
-    (tmp_path / "predictions.json").write_text("{}")
-    code, _, err = stadia("view", tmp_path)
-    assert (code, f"stadia view INPUT --predictions {tmp_path}" in " ".join(err.split())) == (2, True), err
 
 
 def test_the_server_of_view_hands_out_its_page_alone() -> None:

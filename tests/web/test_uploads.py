@@ -98,29 +98,3 @@ def test_a_full_disk_is_one_line() -> None:
     reply = asyncio.run(forms.one_line(write)(None))
     assert reply.status_code == 507
     assert "full" in json.loads(reply.body)["error"]
-
-
-def test_a_silent_upload_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import asyncio
-    from types import SimpleNamespace
-
-    async def send() -> Any:
-        yield bytes(4)
-        await asyncio.sleep(60)
-
-    monkeypatch.setattr(forms, "MAX_SILENCE_S", 0.05)
-    request: Any = SimpleNamespace(stream=send)
-    with pytest.raises(forms.DataError) as refused:
-        asyncio.run(forms.receive_upload(request, tmp_path, ["photo"]))
-    assert "nothing for" in str(refused.value.found)
-
-
-def test_an_occupied_port_leaves_no_folder(app: Any) -> None:
-    import socket
-
-    from stadia.core.errors import ConfigError
-    from stadia.web.server import serve
-
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError):
-        serve(app, "127.0.0.1", taken.getsockname()[1], print)
-    assert not app.state.shared.folder.exists()

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,15 @@ import av
 import cv2
 import numpy as np
 import pytest
-from tests.web.conftest import Browser, make_network
+from tests.web.conftest import Browser
 
 from stadia.cli.output import Stage
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
 from stadia.web import video_routes
-from stadia.web.sessions import MAX_VIDEOS, SessionStore
 
 FAILING = (sys.executable, "-S", "-c", "raise SystemExit('stadia: frames: found no map')")
 """A command in place of stadia's that fails at once."""
-
-VIDEO_HEAD = bytes(4) + b"ftypisom" + bytes(100)
-"""The first bytes of an MP4, and no frame."""
 
 
 def make_video(path: Path, frames: int = 8, bars: int = 0) -> bytes:
@@ -133,26 +128,6 @@ def test_black_bars_of_an_upright_clip_are_cut_once(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_cache_of_a_map_goes_with_its_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "import os, sys; os.makedirs(os.environ['STADIA_CACHE'] + '/map-0'); sys.exit('stadia: --minutes: 2')"
-    monkeypatch.setattr(videos, "STADIA", (sys.executable, "-c", script))
-    job = videos.VideoJob(tmp_path / "job")
-    assert "--minutes" in videos.map_frames(job, videos.PhotoCamera(69.0, "you"))[1], "a failure is named"
-    assert list(job.folder.rglob("map-0"))
-
-
-ADAPT = """
-import json, os, sys
-words = sys.argv[1:]
-if words[0] == "adapt":
-    run = os.path.join(words[words.index("--out") + 1], "a-run")
-    os.makedirs(run)
-    json.dump({"kept": "KEPT"}, open(os.path.join(run, "adapted.json"), "w"))
-else:
-    sys.exit("stadia: frames: found no map")
-"""
-
-
 @pytest.fixture
 def without_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the map of each video fail at once, so that the network predicts its path."""
@@ -181,33 +156,6 @@ def test_a_second_network_predicts_the_same_frames_and_the_first_stays(browser: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kept", ["after", pytest.param("before", marks=pytest.mark.exhaustive)])
-def test_an_adapted_network_is_shown_only_if_it_is_better(
-    browser: Browser, app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
-) -> None:
-    app.state.shared.runs = tmp_path / "runs"
-    monkeypatch.setattr(videos, "STADIA", (sys.executable, "-c", ADAPT.replace("KEPT", kept)))
-    first = browser.post("/api/videos?fov_deg=70", content=make_video(tmp_path / "drive.mp4")).json()["video"]
-    least = wait_for(browser, first)["least_minutes"]
-    monkeypatch.setattr(
-        video_routes.networks, "load_network", lambda name: make_network("metres" if "/" in name else name)
-    )
-    refused = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": least / 2})
-    assert refused.status_code == 422, "and not after a minute of work"
-    busy = threading.Event()
-    app.state.shared.video_queue.submit(busy.wait)  # other videos do not wait for an adaptation, nor it for them
-    second = browser.post(f"/api/videos/{first}/second", json={"network": 1, "minutes": least}).json()["video"]
-    job = wait_for(browser, second)
-    busy.set()
-    assert (job["state"], job["other"]) == ("done" if kept == "after" else "failed", first)
-    if kept == "after":
-        assert job["network"].startswith(f"{make_network('up-to-scale').label}, "), "and not the name of the run"
-    assert (tmp_path / "runs" / "a-run").is_dir() == (kept == "after")
-    assert ("no better depth" in job["error"]) == (kept == "before")
-    assert browser.client.get(f"/api/videos/{first}").json()["state"] == "done"
-
-
-@pytest.mark.slow
 def test_a_cancelled_video_leaves_nothing(browser: Browser, app: Any, tmp_path: Path) -> None:
     key = browser.post("/api/videos", content=make_video(tmp_path / "drive.mp4", 40)).json()["video"]
     assert browser.post(f"/api/videos/{key}/cancel").status_code == 200
@@ -227,37 +175,6 @@ def test_a_damaged_video_is_one_line(browser: Browser, tmp_path: Path, keep: flo
     assert job["state"] == "failed"
     assert "found" in job["error"]
     assert "\n" not in job["error"]
-
-
-def test_an_unforeseen_error_ends_a_video(browser: Browser, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any, **settings: Any) -> None:
-        raise KeyError("rate_hz")
-
-    monkeypatch.setattr(video_routes, "decode_video", fail)
-    job = wait_for(browser, browser.post("/api/videos", content=VIDEO_HEAD).json()["video"])
-    assert (job["state"], job["error"]) == ("failed", "internal error, KeyError; please report it")
-    assert list(app.state.shared.folder.iterdir()) == []
-
-
-def test_of_many_uploads_the_last_ones_stay_and_leave_no_folder(tmp_path: Path) -> None:
-    store, jobs = SessionStore(), []
-    session = store.create()
-    for number in range(5):
-        (folder := tmp_path / str(number)).mkdir()
-        jobs.append(videos.VideoJob(folder))
-        session.keep_video(jobs[-1])
-    assert [job.folder.exists() for job in jobs] == [False] * (len(jobs) - MAX_VIDEOS) + [True] * MAX_VIDEOS
-    assert list(session.videos.values()) == jobs[-MAX_VIDEOS:]
-    store.close()
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_picture_is_no_video(browser: Browser) -> None:
-    from tests.web.conftest import encode, make_picture
-
-    reply = browser.post("/api/videos", content=encode(make_picture()))
-    assert reply.status_code == 422
-    assert "found a photo" in reply.json()["error"]
 
 
 @pytest.mark.slow

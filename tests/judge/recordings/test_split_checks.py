@@ -31,20 +31,6 @@ def test_blocks_of_recordings_are_a_note() -> None:
     assert finding.measured.startswith("1 of the 1 recordings of 'val'")
 
 
-def test_shared_drive_warns() -> None:
-    """As KITTI odometry's 07 beside the raw drive."""
-    sequence, raw = Drive("kitti_odometry/07", "2011_09_30_drive_0027"), Drive("kitti_raw/x", "2011_09_30_drive_0027")
-    (finding,) = found({sequence: range(20)}, {raw: range(20, 40), Drive("other"): range(40)})
-    assert (finding.code, finding.severity) == ("D13", Severity.WARN)
-    assert finding.measured.startswith("1 of the 2 recordings of 'val'")
-    assert finding.measured.endswith("under another name: 'kitti_raw/x' and 'kitti_odometry/07'")
-
-
-@pytest.mark.parametrize("held", [{Drive("b"): range(40)}, {}])
-def test_other_drives_have_no_findings(held: dict[Drive, range]) -> None:
-    assert found({Drive("a"): range(40)}, held or {Drive("c"): range(3)}) == []
-
-
 @pytest.mark.slow
 def test_a_single_recording_has_no_other_way() -> None:
     recording = Drive("own")

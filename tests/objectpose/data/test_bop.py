@@ -1,7 +1,6 @@
 """BOP's layout: units, frames, pixel origin, occlusion; and what is refused by name."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,9 @@ from tests.objectpose.data.bop_truth import ground_truth_results
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.objectpose import scores as scores_module
-from stadia.objectpose.data.bop import (
-    RESULTS_HEADER,
-    BopImages,
-    BopResult,
-    read_results,
-    read_targets,
-    to_boxes,
-    write_results,
-)
+from stadia.objectpose.data.bop import RESULTS_HEADER, BopImages, read_results, write_results
 from stadia.objectpose.data.bop_models import read_bop_model, read_ply
 from stadia.objectpose.label_checks import check_object_labels, survey_objects
-from stadia.objectpose.scores import read_estimates, score_estimates
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
@@ -46,14 +35,6 @@ def test_millimetres_become_metres_once_and_frames_are_centered(bop: Path) -> No
     np.testing.assert_allclose(model.vertices_m.min(0), -model.vertices_m.max(0), atol=1e-9)
 
 
-def test_an_axis_of_revolution_becomes_y(bop: Path) -> None:
-    model = read_bop_model(bop / "models_eval", 5)
-    assert model.symmetry == "revolution"
-    np.testing.assert_allclose(model.size_m, [0.05, 0.09, 0.05], atol=1e-7)
-    np.testing.assert_allclose(model.T_object_model[:3, :3] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
-    assert np.linalg.det(model.T_object_model[:3, :3]) == pytest.approx(1)
-
-
 def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop: Path) -> None:
     path = bop / "models_eval" / "models_info.json"
     flip = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]
@@ -70,22 +51,6 @@ def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop:
     edit(path, lambda info: info["5"]["symmetries_continuous"].append({"axis": [1, 0, 0]}))
     with refuses(DataError, where="obj_000005.ply"):
         read_bop_model(bop / "models_eval", 5)
-
-
-def test_axis_beside_the_box_center_is_refused(bop: Path) -> None:
-    path = bop / "models_eval" / "models_info.json"
-    edit(
-        path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
-    )  # along the axis the position is free
-    assert read_bop_model(bop / "models_eval", 5).symmetry == "revolution"
-    edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
-    with refuses(DataError, where=("models_info.json", "5.symmetries_continuous.offset"), found="20"):
-        read_bop_model(bop / "models_eval", 5)
-
-
-def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
-    (turn,) = read_bop_model(bop / "models_eval", 2).symmetry
-    np.testing.assert_allclose(np.abs(turn), [0, 0, 0, 1], atol=1e-7)
 
 
 def test_rendered_masks_match_boxes_and_nearer_objects_occlude(bop: Path) -> None:
@@ -144,22 +109,6 @@ def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
         write_masks(bop, order)
         codes = [one.code for one in check_object_labels({"train": survey_objects(BopImages.open(bop))})]
         assert [code for code in codes if code == "O05"] == expected
-
-
-def test_targets_choose_images(bop: Path) -> None:
-    targets = read_targets(bop)
-    assert targets == {(1, 3): {1: 1, 2: 1, 5: 1}}
-    assert BopImages.open(bop, only=targets).ids == [(1, 3)]
-    assert BopImages.open(bop).part([1]).ids == [(1, 7)]
-
-
-def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
-    path = bop / "test_targets_bop19.json"
-    path.write_text(
-        json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}])
-    )
-    with refuses(DataError, where=("test_targets_bop19.json", "7"), found="5"):
-        BopImages.open(bop).requested_counts(1)
 
 
 def mirrored(poses: Any) -> None:
@@ -305,29 +254,6 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, names: tuple[str, ...]
         read_results(path)
 
 
-def test_rows_without_a_pose_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = csv(
-        tmp_path / "results.csv", GOOD, *(GOOD.replace("10 20 500", t) for t in ("nan nan nan", "inf 0 0", "0 0 0", ""))
-    )
-    assert len(read_results(path)) == 1
-    assert "4 of 5 rows without a pose" in caplog.text
-    csv(path, GOOD.replace("10 20 500", "nan nan nan"))
-    with refuses(DataError, found="1 rows"):
-        read_results(path)
-
-
-@pytest.mark.real
-def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
-    images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
-    info = json.loads((real_data / "bop" / "lmo" / "test" / "000002" / "scene_gt_info.json").read_text())
-    for index, (_, im_id) in enumerate(images.ids):
-        for shape, annotated in zip(images.silhouettes(index), info[str(im_id)], strict=True):
-            assert shape.full_px == pytest.approx(annotated["px_count_all"], rel=0.02)
-            rows, columns = np.nonzero(shape.inverse_depth)
-            corner = (columns.min() + shape.left, rows.min() + shape.top)
-            assert np.abs(np.subtract(corner, annotated["bbox_obj"][:2])).max() <= 1
-
-
 R = "1 0 0 0 1 0 0 0 1"
 
 
@@ -342,86 +268,3 @@ def scaled(path: Path, by: float) -> Path:
     columns = [line.split(",") for line in lines[1:]]
     rows = [",".join([*c[:5], " ".join(str(by * float(x)) for x in c[5].split()), c[6]]) for c in columns]
     return csv(path.with_name(f"{by}.csv"), *rows)
-
-
-def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
-    images = BopImages.open(bop)
-    write_results(tmp_path / "truth.csv", ground_truth_results(images))
-    for by, names in ((1e-3, ("0.001.csv", "0.578", "1000")), (1e3, ("1000.0.csv",))):
-        with refuses(DataError, names=names):
-            read_estimates(images, scaled(tmp_path / "truth.csv", by))
-    for by in (0.05, 1.0, 20.0):  # far worse than any estimate that is in the right unit
-        assert sum(map(len, read_estimates(images, scaled(tmp_path / "truth.csv", by)))) == 4
-
-
-@pytest.mark.parametrize(
-    ("write", "names"),
-    [
-        (lambda path: path.write_bytes(b""), ("results.csv", "0")),
-        (lambda path: csv(path), ("results.csv",)),
-        (lambda path: path.mkdir(), ("results.csv",)),
-        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), ("2",)),
-        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), ("2",)),
-        (lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"), ("results.csv", "4", "tiny/test", "1")),
-        (lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"), ("results.csv", "1", "8", "3", "7")),
-        (
-            lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
-            ("results.csv", "3", "4", "obj_id", "1", "2", "5"),
-        ),
-    ],
-)
-def test_file_that_cannot_be_scored_is_named(
-    bop: Path, tmp_path: Path, write: Callable[[Path], object], names: tuple[str, ...]
-) -> None:
-    path = tmp_path / "results.csv"
-    write(path)
-    with refuses(DataError, names=names):
-        read_estimates(BopImages.open(bop), path)
-
-
-def test_score_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
-    T = np.eye(4)
-    T[2, 3] = 1
-    with refuses(DataError, where="1"):
-        write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, float("nan"), T)])
-
-
-def test_ground_truth_poses_score_1_with_hidden_objects(bop: Path) -> None:
-    """A small copy of object 5 that object 1 hides: scene_gt.json has its pose, but no pixel shows it."""
-    (bop / "test_targets_bop19.json").unlink()
-    file = bop / "test" / "000001" / "scene_gt.json"
-    poses = json.loads(file.read_text())
-    poses["3"].append({**poses["3"][0], "obj_id": 5, "cam_t_m2c": [5, 0, 3000]})
-    file.write_text(json.dumps(poses))
-    images = BopImages.open(bop)
-    assert [one.visible_px > 0 for one in images.labels(0).objects] == [True, True, True, False]
-    every = [
-        BopResult(*images.ids[index], model.obj_id, 1.0, T @ model.T_object_model)
-        for index in range(len(images))
-        for model, T in images.poses(index)
-    ]
-    scores = score_estimates(images, to_boxes(every, images))
-    assert (
-        scores["objects"],
-        scores["estimates"],
-        scores["ap_iou75"],
-        scores["ap_5deg_2cm"],
-        scores["add_recall"],
-    ) == (4, 4, 1, 1, 1)
-    twice = score_estimates(images, to_boxes(every * 2, images))
-    assert (twice["objects"], twice["estimates"]) == (4, 8), "rows of the csv, and not how many objects were found"
-
-
-def test_many_pairs_of_estimates_and_objects_are_refused(bop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = BopImages.open(bop)
-    estimates = to_boxes(ground_truth_results(images) * 5, images)
-    score_estimates(images, estimates)
-    monkeypatch.setattr(scores_module, "_MAX_PAIRS", 20)
-    with refuses(DataError, where="000003.png", found="15"):
-        score_estimates(images, estimates)
-
-
-def test_a_folder_whose_name_is_no_number_of_a_scene_is_refused(bop: Path) -> None:
-    shutil.copytree(bop / "test" / "000001", bop / "test" / "0foo")
-    with refuses(DataError, where="0foo"):
-        BopImages.open(bop)

@@ -19,7 +19,6 @@ from stadia.objectpose.data.object_data import fingerprint_images
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectSubset
 from stadia.objectpose.table_world import write_tableworld
-from stadia.synthetic.roadworld import roadworld_writer
 
 
 class Renderer:
@@ -54,12 +53,6 @@ def test_two_that_want_the_same_tables_render_them_once(tmp_path: Path, monkeypa
     first, second = both(lambda console: object_data.render_tables("tiny", CacheConfig(folder=str(tmp_path)), console))
     assert first == second
     assert renderer.calls == 1
-
-
-def test_two_demos_render_the_worlds_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roadworld_writer, "write_roadworld", renderer := Renderer())
-    both(lambda console: roadworld_writer.render_demo_worlds(CacheConfig(folder=str(tmp_path))))
-    assert (renderer.calls, renderer.most) == (2, 1)
 
 
 def test_other_labels_are_other_data(tmp_path: Path) -> None:

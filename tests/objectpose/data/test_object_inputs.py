@@ -1,7 +1,6 @@
 """What a run of `objectpose` predicts: data sets of objects, images of another shape, one that cannot be read."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +14,13 @@ from tests.refusals import refuses
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.data.open_dataset import open_recordings
-from stadia.geometry.cameras import resize_K
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.objectpose import config as presets
 from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, read_results
 from stadia.objectpose.data.object_data import open_object_inputs
-from stadia.objectpose.data.object_labels import check_quaternion
-from stadia.objectpose.data.open_objects import detect_object_layout, list_object_splits, open_object_images
+from stadia.objectpose.data.open_objects import detect_object_layout, open_object_images
 from stadia.objectpose.metrics import PosedObjects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.table_world import write_tableworld
@@ -112,29 +107,6 @@ def test_of_bop_the_csv_has_its_images_numbers(run: Path, real_data: Path, tmp_p
     assert "the dataset has other classes than the run" in err
 
 
-def test_of_another_recipe_objects_are_named_with_the_fix(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    with refuses(DataError, where="tiny", fix="--recipe"):
-        open_recordings(tables)
-    code, _, err = stadia("check", tables)
-    assert code != 0
-    assert "--recipe objectpose" in err
-    for name in (
-        "bop/test/000001/scene_gt.json",
-        "kitti/training/label_2/0.txt",
-        "nocs/real_test/scene_1/0000_coord.png",
-    ):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True)
-        file.write_text("")
-        layout, split = name.split("/")[:2]
-        assert detect_object_layout(tmp_path / layout) == layout
-        assert list_object_splits(tmp_path / layout, layout) == [split]
-        with pytest.raises(DataError):
-            open_recordings(tmp_path / layout)
-    (tmp_path / "dataset.json").write_text('{"format": "stadia"}')
-    assert detect_object_layout(tmp_path) is None
-
-
 def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Path, stadia: Stadia) -> None:
     wide = tmp_path / "wide.png"
     cv2.imwrite(str(wide), np.full((100, 300, 3), 90, np.uint8))
@@ -147,44 +119,6 @@ def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Pat
     assert mask[:, :74].max() == 0  # a quarter of the width, as it was shown
     assert mask[50, 150] == 1
     assert mask[:, 150].all()  # half of 200 rows with margins: all of the 100 that are the image's
-
-
-@pytest.mark.parametrize(("size", "padded"), [((100, 300), (200, 300)), ((300, 100), (300, 450))])
-def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tuple[int, int]) -> None:
-    K = np.array([[250.0, 0, 140], [0, 250.0, 52], [0, 0, 1]])
-    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-    frame = Frame("x", image, K)
-    made = pad_to_aspect(frame, HEIGHT, WIDTH, 1.0)
-    assert made.image.shape[:2] == padded
-    assert needs_padding(frame, HEIGHT, WIDTH, 1.0)
-    assert np.array_equal(made.window.cut(made.image), image)
-    pixel = np.array([10 + made.window.left, 20 + made.window.top, 1.0])
-    assert np.allclose(np.linalg.solve(made.K, pixel), np.linalg.solve(K, [10, 20, 1.0]))
-    seen = resize_K(made.K, padded, HEIGHT, WIDTH)
-    assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)
-
-
-def test_one_bad_image_loses_none_before_it(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "0.png")
-    shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "1.png")
-    (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:900])
-    words = ["predict", run, folder, "data.camera.horizontal_fov_deg=55", "--out"]
-    code, _, err = stadia(*words, tmp_path / "out")
-    assert code != 0
-    assert "1.png" in err
-    assert [one["name"] for one in json.loads((tmp_path / "out" / "objects.json").read_text())["images"]] == ["0"]
-
-
-def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:
-    _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
-    assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err
-
-
-def test_quaternion_of_three_numbers_is_refused() -> None:
-    with refuses(DataError, found="3"):
-        check_quaternion("object 1", [1, 0, 0])
 
 
 def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -> None:

@@ -12,7 +12,6 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
-from stadia.data.config import ColorConfig
 from stadia.geometry.poses import quaternion_multiply
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose.boxes import symmetric_angle_deg
@@ -27,11 +26,9 @@ from stadia.objectpose.data.object_labels import (
     check_quaternion,
     check_size,
     count_pixels,
-    merge_masks,
 )
 from stadia.objectpose.data.object_samples import ObjectSamples
 from stadia.objectpose.label_checks import survey_objects
-from stadia.training.loading.loader import Loader
 
 HALF_TURN = (0.0, 0.0, 1.0, 0.0)
 
@@ -126,43 +123,6 @@ def test_object_lost_by_resizing_keeps_its_place() -> None:
     assert targets.class_id.tolist() == [[2, 1]]
     assert (targets.known.tolist(), targets.visible_px.tolist()) == ([[True, True]], [[8, 0]])
     assert targets.instance.max() == 1
-
-
-def test_colors_change_only_the_input_and_depend_on_the_key() -> None:
-    samples = ObjectSamples([Drawn()], height=8, width=12, color=ColorConfig(probability=1.0), seed=3)
-    batch = samples.unpack(samples.stack([samples.packed((0, 0)), samples.packed((1, 0)), samples.packed((0, 0))]))
-    assert torch.equal(batch.targets.image[0], batch.targets.image[1])
-    assert torch.equal(batch.inputs.image[0], batch.inputs.image[2])
-    assert not torch.equal(batch.inputs.image[0], batch.inputs.image[1])
-    assert torch.equal(batch.targets.instance[0], batch.targets.instance[1]), "nothing is moved"
-    assert torch.equal(batch.inputs.camera.K[0], batch.inputs.camera.K[1])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1])
-def test_loader_gives_batches_of_objects(workers: int) -> None:
-    loader = Loader(
-        ObjectSamples([Drawn(), Drawn(name="other")], height=8, width=12), batch_size=3, shuffle=False, workers=workers
-    )
-    batches = list(loader)
-    assert [[meta.recording for meta in batch.meta] for batch in batches] == [["drawn"] * 3, ["other"] * 3]
-    assert batches[0].to("cpu").targets.known.sum() == 3
-
-
-def test_sets_of_other_classes_are_refused() -> None:
-    with refuses(DataError, where="images of objects"):
-        ObjectSamples([Drawn(), Drawn(classes=("background", "cup"))], height=8, width=12)
-    with refuses(DataError, where="images of objects"):
-        ObjectSamples([], height=8, width=12)
-
-
-def test_masks_that_overlap_are_refused() -> None:
-    masks = np.zeros((3, 4, 5), bool)
-    masks[0, 1:3], masks[1, 0], masks[2, 2, 4] = True, True, True
-    with refuses(DataError, found=("1", "3", "2", "4")):
-        merge_masks("a test", masks)
-    masks[0, 2, 4] = False
-    assert np.bincount(merge_masks("a test", masks).ravel()).tolist() == [5, 9, 5, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Images and their truth agree: mask, depth, pose, size, handle."""
 
 import itertools
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.processes import leave_stale_folder
 from tests.refusals import refuses
 from typer.testing import CliRunner
 
@@ -19,7 +16,6 @@ from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.objectpose.config import TABLEWORLD_CLASSES, TABLEWORLD_TINY, TableWorldConfig
 from stadia.objectpose.data.object_folder import ObjectFolder
-from stadia.objectpose.data.object_samples import ObjectSamples
 from stadia.objectpose.table_world import (
     MIN_HANDLE_PX,
     PlacedObject,
@@ -29,10 +25,9 @@ from stadia.objectpose.table_world import (
     derive_table_seed,
     draw_shapes,
     make_table,
-    place_shapes,
     write_tableworld,
 )
-from stadia.synthetic.household_objects import SHAPES, ObjectShape, compute_footprint, has_overlap
+from stadia.synthetic.household_objects import SHAPES, compute_footprint, has_overlap
 from stadia.synthetic.rendering.mesh import compute_bounds, make_camera_pose
 
 
@@ -54,12 +49,6 @@ def test_a_pose_projects_its_object_onto_its_mask(views: list[TableView]) -> Non
             assert rows.max() <= pixels[:, 1].max()
             if one.visible_px == one.full_px:
                 assert columns.min() - pixels[:, 0].min() < 1.5
-
-
-def test_objects_hide_each_other_now_and_then(views: list[TableView]) -> None:
-    hidden = [one.visible_px < one.full_px for view in views for one in view.objects]
-    assert 0.1 < np.mean(hidden) < 0.9
-    assert len({one.placed.shape.kind for view in views for one in view.objects}) == len(SHAPES)
 
 
 def cup_table(config: TableWorldConfig) -> TableScene:
@@ -137,27 +126,6 @@ def test_no_object_is_in_another(tables: list[TableScene]) -> None:
             assert not has_overlap(corners_of(first), corners_of(second))
 
 
-def test_objects_without_free_space_are_left_out() -> None:
-    shapes = draw_shapes(3, TABLEWORLD_TINY.model_copy(update={"objects": (12, 12)}))
-    assert len(shapes) == 12
-    placed = place_shapes(3, shapes, np.array([0.3, 0.25]))
-    assert 0 < len(placed) < 12
-    assert [one.number for one in placed] == list(range(1, len(placed) + 1))
-
-
-def test_views_follow_the_configuration(tables: list[TableScene], config: TableWorldConfig) -> None:
-    elevations = []
-    for table in tables:
-        for T in table.T_world_camera:
-            assert np.linalg.det(T[:3, :3]) == pytest.approx(1)
-            elevations.append(np.degrees(np.arcsin(T[1, 2])))  # of the axis, downwards
-            for one in table.objects:
-                center = np.linalg.inv(T) @ one.T_world_object[:, 3]
-                assert center[2] > 0.1
-    assert config.elevation_deg[0] - 1e-6 < min(elevations) < 25
-    assert 45 < max(elevations) < config.elevation_deg[1] + 1e-6
-
-
 def test_camera_is_aimed_at_its_target_and_roll_is_clockwise() -> None:
     T = make_camera_pose(np.array([1.0, -2.0, 3.0]), np.array([0.2, 0.0, 0.5]), 0.3)
     seen = np.linalg.inv(T) @ [0.2, 0.0, 0.5, 1.0]
@@ -166,19 +134,6 @@ def test_camera_is_aimed_at_its_target_and_roll_is_clockwise() -> None:
     level = make_camera_pose(np.array([0.0, -1.0, -2.0]), np.zeros(3), 0.0)
     np.testing.assert_allclose(level[:3, 0], [1, 0, 0], atol=1e-12)
     assert level[1, 1] > 0, "the image's down is the world's"
-
-
-@pytest.mark.slow
-def test_no_two_tables_share_a_shape(config: TableWorldConfig) -> None:
-    def sizes(shapes: list[ObjectShape]) -> set[tuple[float, ...]]:
-        return {tuple(shape.size_m.tolist()) for shape in shapes}
-
-    seeds = {split: [derive_table_seed(0, split, index) for index in range(20)] for split in ("train", "val", "test")}
-    assert len({seed for one in seeds.values() for seed in one}) == 60
-    drawn = {split: set().union(*(sizes(draw_shapes(seed, config)) for seed in one)) for split, one in seeds.items()}
-    assert not drawn["train"] & drawn["test"]
-    assert not drawn["train"] & drawn["val"]
-    assert len(drawn["train"]) > 60
 
 
 def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
@@ -231,34 +186,6 @@ def test_reading_returns_what_was_rendered(written: Path) -> None:
         assert (label.visible_px, label.full_px, label.symmetry) == (one.visible_px, one.full_px, one.symmetry)
 
 
-@pytest.mark.slow
-def test_written_tables_load_as_samples(written: Path) -> None:
-    samples = ObjectSamples([ObjectFolder.open(written, "train")], height=32, width=64)
-    batch = samples.unpack(samples.stack([samples[0], samples[3]]))
-    assert batch.targets.known.sum() > 2
-    assert (batch.targets.class_map > 0).equal(batch.targets.instance > 0)
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, tmp_path: Path) -> None:
-    write_tableworld(SMALL, tmp_path / "one", seed=5, workers=1)
-    assert contents(tmp_path / "one") == contents(written)
-
-
-def test_an_interrupted_rendering_resumes(dataset: Path, written: Path) -> None:
-    shutil.rmtree(dataset / "val-00000")
-    leave_stale_folder(dataset / "val-00000")
-    done: list[int] = []
-    write_tableworld(SMALL, dataset, seed=5, advance=done.append)
-    assert sum(done) == 8
-    assert contents(dataset) == contents(written)
-
-
-def test_a_table_of_other_settings_is_not_overwritten(dataset: Path) -> None:
-    with refuses(DataError, where="train-00000"):
-        write_tableworld(SMALL.model_copy(update={"noise": False}), dataset, seed=5)
-
-
 def test_the_command_renders(tmp_path: Path) -> None:
     words = [
         "data",
@@ -293,17 +220,3 @@ def test_invalid_masks_are_refused(dataset: Path) -> None:
     path.unlink()
     with refuses(DataError, where="000.png"):
         ObjectFolder.open(dataset, "train").labels(0)
-
-
-def test_a_folder_of_another_kind_is_refused(dataset: Path) -> None:
-    path = dataset / "dataset.json"
-    description = json.loads(path.read_text())
-    path.write_text(json.dumps(description | {"format": "stadia"}))
-    with refuses(DataError, where="dataset.json"):
-        ObjectFolder.open(dataset, "train")
-    path.write_text(json.dumps(description | {"splits": {"train": ["../elsewhere"]}}))
-    with refuses(DataError, where="../elsewhere"):
-        ObjectFolder.open(dataset, "train")
-    path.write_text(json.dumps(description | {"classes": ["cup", "bowl"]}))
-    with refuses(DataError, where="dataset.json", expected="background"):
-        ObjectFolder.open(dataset, "train")

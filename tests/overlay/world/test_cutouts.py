@@ -1,15 +1,12 @@
 """Objects rendered to be pasted: alpha is coverage, color is the object's alone, the same seed gives the same bytes."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.io.image_files import read_rgba
 from stadia.overlay.config import CutoutConfig
 from stadia.overlay.world.foregrounds import (
     CUTOUTS,
@@ -60,40 +57,3 @@ def test_alpha_is_coverage_and_color_is_the_objects_alone(tmp_path: Path) -> Non
         # Darkened by the black around it, an edge of few samples would be far darker than the same object's inside.
         edge, inside = rgba[(alpha > 0) & (alpha < 80), :3].mean(), rgba[alpha == 255, :3].mean()
         assert edge > 0.55 * inside
-
-
-@pytest.mark.slow
-def test_objects_of_an_earlier_seed_are_left_out_and_those_of_the_user_are_not(tmp_path: Path) -> None:
-    """Their names hold the object, so both are in the folder; the list names the last ones."""
-    names = [{job.folder for job in CUTOUTS.list_jobs(tmp_path, SMALL, seed)} for seed in range(40)]
-    for seed in (0, next(seed for seed in range(1, 40) if not names[0] & names[seed])):
-        write_cutouts(SMALL, tmp_path, seed=seed)
-    listed = json.loads((tmp_path / "foregrounds.json").read_text())["splits"]["train"]
-    rendered = sorted(folder.name for folder in (tmp_path / "train").iterdir())
-    assert set(listed) < set(rendered), "the seeds give other objects"
-    shutil.copytree(tmp_path / "train" / listed[0], tmp_path / "train" / "mine")
-    (tmp_path / "train" / "mine" / "object.json").unlink()
-    found = {one.object for one in open_foregrounds(tmp_path, 0.2)["train"]}
-    assert found == {*listed, "mine"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("names", "found"), [(["gone-1"], "'gone-1' of train, which is not there"), ([], "no object of train")]
-)
-def test_a_list_that_does_not_fit_its_folder_is_named(names: list[str], found: str, tmp_path: Path) -> None:
-    write_cutouts(SMALL, tmp_path, seed=3)
-    listing = tmp_path / "foregrounds.json"
-    values = json.loads(listing.read_text())
-    values["splits"]["train"] = names
-    listing.write_text(json.dumps(values))
-    with refuses(DataError, where="foregrounds.json", found=found):
-        open_foregrounds(tmp_path, 0.2)
-
-
-@pytest.mark.slow
-def test_written_cutouts_can_be_pasted(tmp_path: Path) -> None:
-    write_cutouts(SMALL, tmp_path, seed=3)
-    for one in open_foregrounds(tmp_path, 0.2)["train"]:
-        assert read_rgba(one.file).shape == (32, 32, 4)
-        assert max(one.cutout(16).shape[:2]) == 16

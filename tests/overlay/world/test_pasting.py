@@ -1,18 +1,13 @@
 """Pasting a cut-out: its color, its mask, its depth, what stands before it, and where it goes."""
 
 import numpy as np
-import pytest
-from pydantic import ValidationError
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError, GeometryError
-from stadia.overlay.config import OverlayDataConfig, PlacementConfig
+from stadia.overlay.config import PlacementConfig
 from stadia.overlay.world.composer import (
     GRID_SIZES,
     OCCLUDER_DEPTH_RATIO,
     POSITIONS,
     draw_placement,
-    estimate_ground_depth,
     make_grid_placement,
     paste_cutout,
 )
@@ -61,16 +56,6 @@ def test_a_cutout_has_the_depth_of_the_ground_under_its_foot() -> None:
     assert pasted.depth.dtype == np.float32
 
 
-def test_ground_depth_is_a_median_of_a_growing_patch() -> None:
-    depth = ROAD.copy()
-    depth[20, 30] = 500  # a hole in what the camera saw
-    assert estimate_ground_depth(depth, 20, 30) == pytest.approx(ROAD[20, 0], abs=1.01)
-    depth[15:26, 24:37] = 0
-    assert 0 < estimate_ground_depth(depth, 20, 30) < 45
-    with refuses(DataError, where="background"):
-        estimate_ground_depth(np.zeros_like(depth), 20, 30)
-
-
 def test_nearer_background_occludes_and_missing_depth_is_behind() -> None:
     depth = ROAD.copy()
     depth[:, 20:22] = 2.0  # a post before it
@@ -83,19 +68,6 @@ def test_nearer_background_occludes_and_missing_depth_is_behind() -> None:
     assert pasted.mask[11:25, 26].all()
     assert pasted.mask[11:25, 27].all()
     assert pasted.share == 6 / 8
-
-
-def test_a_foreground_larger_than_its_background_and_a_foot_outside_are_refused() -> None:
-    with refuses(GeometryError, where="foreground", found="61x5", expected="60x40"):
-        paste_cutout(wall(), ROAD, solid(5, 61, (0, 0, 0)), 0, 0)
-    with refuses(GeometryError, where="foreground", found="41"):
-        paste_cutout(wall(), ROAD, solid(5, 6, (0, 0, 0)), 37, 0)
-    pasted = paste_cutout(wall(), ROAD, solid(9, 9, (0, 0, 0)), 20, -4)
-    assert pasted.mask[:, :5].sum() == 45, "over an edge is possible"
-    with pytest.raises(ValidationError, match=r"1\.2"):
-        PlacementConfig(size=(0.3, 1.2))
-    with pytest.raises(ValidationError, match="8"):
-        OverlayDataConfig(height=100)
 
 
 def test_the_grid_has_40_places_smaller_is_higher_and_all_are_inside() -> None:

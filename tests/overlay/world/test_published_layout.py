@@ -73,12 +73,6 @@ def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
     assert images.label.source.startswith("teacher: DenseDepth")
 
 
-@pytest.mark.slow
-def test_subset_has_all_backgrounds(layout: Path) -> None:
-    images = PublishedComposites(layout, scan_published_layout(layout).whole, "train")
-    assert {images.pair(number).background for number in range(12)} == {"bg1", "bg2"}
-
-
 def test_splits_share_neither_background_nor_foreground(layout: Path) -> None:
     parts = split_published_layout(scan_published_layout(layout), 0.4)
     for divisor in (FOREGROUND_COUNT * PLACEMENT_COUNT, PLACEMENT_COUNT):
@@ -105,30 +99,6 @@ def scan_of(indices: np.ndarray):
 
 
 @pytest.mark.slow
-def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> None:
-    for path in layout.rglob("*.jpg"):
-        copy = tmp_path / path.relative_to(layout)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    (tmp_path / "bg1" / "fg_1" / "depth" / "7.jpg").unlink()
-    (tmp_path / "bg2" / "fg_200").mkdir()
-    found = scan_published_layout(tmp_path)
-    assert found.missing[0] == "bg1/fg_1/depth/7.jpg"
-    assert "bg1/fg_4" in found.missing, "a folder that is not there is named once"
-    assert found.beyond == 1
-    assert 6 not in found.whole
-    assert len(found.whole) == 239
-    (tmp_path / "bg" / "bg2.jpg").unlink()
-    found = scan_published_layout(tmp_path)
-    assert "bg/bg2.jpg" in found.missing
-    assert len(found.whole) == 119
-    with refuses(DataError, where="backgrounds", found="1"):
-        open_composites(OverlayDataConfig(path=str(tmp_path)), seed=0)
-    with refuses(DataError, where="bg1", found="bg1"):
-        scan_published_layout(tmp_path / "bg1")
-
-
-@pytest.mark.slow
 def test_published_layout_opens_by_path_and_its_survey_lists_lossy_storage(layout: Path) -> None:
     opened = open_composites(OverlayDataConfig(path=str(layout), val_share=0.4, height=32, width=32), seed=0)
     assert opened.samples("train")[0].inputs.background.shape == (1, 3, 32, 32)
@@ -143,14 +113,3 @@ def test_published_layout_opens_by_path_and_its_survey_lists_lossy_storage(layou
         "object": 0,
         "position": 40,
     }
-
-
-def test_images_of_different_sizes_are_refused(layout: Path, tmp_path: Path) -> None:
-    for path in [*(layout / "bg").iterdir(), *(layout / "bg1" / "fg_1").rglob("*.jpg")]:
-        copy = tmp_path / path.relative_to(layout)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    write(tmp_path / "bg" / "bg1.jpg", np.zeros((24, 24, 3), np.uint8))
-    images = PublishedComposites(tmp_path, scan_published_layout(tmp_path).whole, "train")
-    with refuses(DataError, where="bg1.jpg", found="24x24", expected="48x48"):
-        images.composed(0)

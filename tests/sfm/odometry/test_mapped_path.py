@@ -15,12 +15,10 @@ from stadia.evaluation.predictions_folder import Provenance, write_predictions
 from stadia.geometry.cameras import CropWindow
 from stadia.io.video_decoding import hash_video
 from stadia.sfm.odometry.mapped_path import (
-    NETWORK_DEVIATION,
     MappedPath,
     compare_paths,
     count_reversing,
     follow_map,
-    fuse_units,
     measure_scale,
     scale_poses,
 )
@@ -138,22 +136,6 @@ def test_the_path_is_that_of_the_map_in_the_unit_of_the_depth(mapped):
     assert "4 of 4 steps (the map: 0)" in path.notes[0]
 
 
-def test_a_length_whose_sources_disagree_is_withheld(mapped):
-    agreeing = fuse_units([2.0, 2.1, 1.9], [2.2, 2.0])
-    assert agreeing is not None
-    assert agreeing.is_known
-    assert NETWORK_DEVIATION <= agreeing.deviation < 0.25
-    conflict = fuse_units([2.0, 2.0], [6.0, 6.0])
-    assert conflict is not None
-    assert (conflict.is_known, conflict.by_points, conflict.by_road) == (False, 2.0, 6.0)
-    assert conflict.size == pytest.approx(np.sqrt(12))
-    assert fuse_units([], []) is None
-    path = open_path(mapped)
-    path.height_m, path.scales, path.road_scales = None, [2.0, 2.0], [6.0, 6.0]
-    path.places = [np.zeros(3), np.ones(3)]
-    assert " m" not in path.lines(DepthScale.METRES)[0].replace(" map", "")
-
-
 def test_the_road_is_compared_where_the_map_has_one(mapped):
     """The network predicts 8 m; the map's road is 6 to 20 heights of .5 ahead, its points 9 units."""
     mapped.write([move(0.1 * n) for n in range(FRAMES)], road=ROAD)
@@ -173,27 +155,10 @@ def test_a_height_over_the_road_scales_the_path(mapped):
     assert "height of 1.5 m" in path.notes[0]
 
 
-def test_a_map_that_turns_back_alone_is_not_used(mapped):
-    """A map from a wrong first pair bends; where the path by depth turns back as often, the map's stays."""
-    forward = [move(0.1 * n) for n in range(FRAMES)]
-    turned = [move(0.1 * min(n, 6 - n)) for n in range(FRAMES)]
-    mapped.write([T @ move(0, 5) for T in turned])
-    path = replace_path(mapped, forward)
-    np.testing.assert_array_equal(path.T_world_camera, forward)
-    assert path.notes[0].endswith("reverses in 1 of 4 steps (by depth: 0)")
-    path = replace_path(mapped, turned)
-    np.testing.assert_allclose(path.T_world_camera[:, 0, 3], [0.2 * min(n, 6 - n) for n in range(FRAMES)], atol=1e-6)
-
-
 def test_a_map_of_another_camera_is_not_used(mapped):
     path = replace_path(mapped, focal=1.2)
     assert path.T_world_camera[1, 0, 3] == pytest.approx(-0.1)
     assert "0.83" in path.notes[0]
-
-
-def test_there_is_none_without_a_map_and_for_depth_without_a_scale(mapped, tmp_path):
-    assert MappedPath.find(tmp_path / "other.mp4", DepthScale.METRES) is None
-    assert MappedPath.find(mapped.video, DepthScale.AFFINE_INVERSE) is None
 
 
 def follow(path: MappedPath, by_depth: list[np.ndarray | None]) -> list[PredictedFrame]:
@@ -246,11 +211,3 @@ def test_the_written_path_has_the_frames_that_the_map_places(mapped, tmp_path, r
     assert "000000" not in written.record.path_ends
     assert path.lines(DepthScale.METRES)[0].startswith("path: from drive.map")
     assert len(path.places) == 2
-
-
-def test_a_path_that_reaches_the_last_frame_does_not_end_at_a_gap(mapped, tmp_path):
-    mapped.write([None if n == 3 else move(0.1 * n, 5) for n in range(FRAMES)], road=ROAD)
-    followed = follow(open_path(mapped), [None] * FRAMES)
-    record = write_predictions(followed, PREDICTOR, tmp_path / "out", MADE_BY, source="drive").record
-    assert record is not None
-    assert (len(record.path), record.path_ends) == (FRAMES - 1, "")

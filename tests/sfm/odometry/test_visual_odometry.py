@@ -2,9 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,13 +16,9 @@ from stadia.data.frame_preparation import Frame
 from stadia.differentiable.photometric_residuals import HostPoints
 from stadia.differentiable.view_synthesis import inverse_intrinsics, pixel_grid
 from stadia.geometry import poses as se3
-from stadia.geometry.poses import se3_exp
 from stadia.io.records.read import read_kitti_trajectory
-from stadia.predict import odometry
-from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score
 from stadia.sfm.odometry import sliding_window_ba as refining
-from stadia.sfm.odometry.sliding_window_ba import PoseList
-from stadia.sfm.odometry.visual_odometry import CameraPath, track_camera
+from stadia.sfm.odometry.visual_odometry import track_camera
 from stadia.training.prediction.depth_predictor import accept_arrays
 
 F64 = torch.float64
@@ -149,25 +142,6 @@ def test_the_refined_path_has_the_length_of_the_network_path_beside_it():
     assert track_camera(room, room.frames, "network", source="room").network_length is None
     alone = Room(motion=False)
     assert track_camera(alone, alone.frames[:3], "refined", source="room").network_length is None
-
-
-@pytest.mark.parametrize(
-    ("length", "network_length", "depth_scale", "noted"),
-    [
-        (58.0, 59.7, DepthScale.METRES, False),  # 2.8 % shorter
-        (61.6, 59.7, DepthScale.METRES, True),  # 3.1 % longer
-        (57.04, None, DepthScale.METRES, False),
-        (57.04, 60.38, DepthScale.UP_TO_SCALE, False),
-    ],
-)
-def test_paths_of_different_length_are_noted(
-    length: float, network_length: float | None, depth_scale: DepthScale, noted: bool
-):
-    notes = _compare_lengths(length, network_length, depth_scale)
-    assert len(notes) == noted
-    for note in notes:
-        assert f"{length:.4g} m" in note
-        assert f"{network_length:.4g} m" in note
 
 
 @pytest.mark.slow
@@ -296,62 +270,3 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
     )
     assert again == 2
     assert "choose another --out" in err
-
-
-@pytest.mark.parametrize("rate_hz", [10.0, None, 0.0])
-def test_a_gap_of_the_measured_poses_is_found(rate_hz: float | None):
-    """By times; by the place in the path where there are none, or where they stand still."""
-    T = np.tile(np.eye(4), (60, 1, 1))
-    T[:, 2, 3], T[:, 0, 3] = 0.5 * np.arange(60), np.sin(np.arange(60) / 10)
-    names = tuple(f"{k:06d}" for k in range(60))
-    times = tuple(None if rate_hz is None else k * rate_hz / 100 for k in range(60))
-    path = CameraPath(T, names, times, "", 0, np.ones(60))
-    measured = MeasuredPath({names[k]: T[k] for k in range(60) if not 20 <= k < 45})
-    score, notes = _score("drive", path, measured, DepthScale.METRES, Path("trajectory.txt"))
-    assert score is not None
-    assert (score.gaps, len(score.reference)) == ((19,), 35)
-    longest = "2.6 s" if rate_hz else "26 frames"
-    assert any(f"1 gap between neighboring poses, the longest {longest}" in note for note in notes)
-
-
-@pytest.mark.slow
-def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_path):
-    """Rows are the frames of the video, or have its frame numbers in front."""
-    rows = [f"1 0 0 0 0 1 0 0 0 0 1 {0.5 * k}" for k in range(12)]
-    words = ("odometry", checkpoint, video, "data.camera.horizontal_fov_deg=60", "data.stride=1", "--method", "network")
-    given = {"all": rows, "numbered": [f"{k} {rows[k]}" for k in (0, 1, 3, 5)], "short": rows[:4]}
-    for name, lines in given.items():
-        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
-    for name, count in (("all", 12), ("numbered", 4)):
-        code, out, err = stadia(*words, f"data.poses={tmp_path / name}.txt", "--out", tmp_path / name)
-        assert code == 0, err
-        assert f"m (SE(3)-aligned), {count} poses" in out
-        record = json.loads((tmp_path / name / "odometry.json").read_text())
-        assert (record["has_frame_numbers"], len(record["entries"])) == (True, 12)
-    code, _, err = stadia(*words, f"data.poses={tmp_path}/short.txt", "--out", tmp_path / "short")
-    assert code == 2
-    assert "found 4 poses; expected 12, one for each frame of own.mp4" in err
-
-
-def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text("{}")
-    network = SimpleNamespace(run_folder=tmp_path / "run")
-    find = partial(odometry._default_folder, network, tmp_path / "a.mp4", "direct")
-    assert find(flip=False) == tmp_path / "run" / "odometry" / "a-direct"
-    assert find(flip=True) == tmp_path / "run" / "odometry" / "a-direct-flip"
-    (tmp_path / "run" / "odometry").symlink_to(tmp_path)
-    with refuses(StadiaError, where="odometry"):
-        find(flip=False)
-
-
-@pytest.mark.slow
-def test_poses_come_back() -> None:
-    given = se3_exp(torch.randn(1500, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-    poses = PoseList()
-    for T in given:
-        poses.append(T)
-    assert len(poses) == 1500
-    torch.testing.assert_close(poses.stack(), given, rtol=0, atol=4e-15)
-    assert torch.equal(poses[-1], poses.stack()[-1])
-    assert poses._values.itemsize * len(poses._values) == 56 * 1500

@@ -1,6 +1,5 @@
 """The data set on disk: every file, the same bytes always, and nothing half-written."""
 
-import errno
 import json
 import os
 import subprocess
@@ -10,15 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.processes import leave_stale_folder
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError, StadiaError
 from stadia.data.open_dataset import open_recordings
-from stadia.io import atomic_files
 from stadia.synthetic.config import RoadWorldConfig
-from stadia.synthetic.roadworld import roadworld_writer
-from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
 pytestmark = pytest.mark.slow
@@ -106,44 +99,3 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process_and_on_one_thread
     arguments = [sys.executable, "-c", code, config.model_dump_json(), str(tmp_path / "again")]
     subprocess.run(arguments, check=True, env={**os.environ, **single})
     assert contents(tmp_path / "again" / "train-000") == contents(dataset / "train-000")
-
-
-def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, render, calls = tmp_path / "data", RoadRenderer.render, []
-
-    def interrupted(self: RoadRenderer, frame: int) -> dict[str, RoadView]:
-        calls.append(frame)
-        if len(calls) > 4:
-            raise KeyboardInterrupt
-        return render(self, frame)
-
-    monkeypatch.setattr(RoadRenderer, "render", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_roadworld(SMALL, out, workers=1)
-    assert [p.name for p in out.iterdir()] == ["train-000"]  # the finished one, and no trace of the other
-    leave_stale_folder(out / "val-000")
-    atomic_files._CLEANED.clear()  # another process goes on
-    monkeypatch.setattr(RoadRenderer, "render", render)
-    before = (out / "train-000" / "recording.json").stat().st_mtime_ns
-    done: list[int] = []
-    write_roadworld(SMALL, out, advance=done.append)
-    assert (out / "train-000" / "recording.json").stat().st_mtime_ns == before
-    assert sum(done) == 6
-    assert contents(out) == contents(dataset)
-    monkeypatch.setattr(RoadRenderer, "render", None)  # a folder that is whole is not rendered again
-    assert write_roadworld(SMALL, out, workers=1) == out / "dataset.json"
-
-
-def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:
-    with refuses(DataError, where="train-000"):
-        write_roadworld(SMALL.model_copy(update={"noise": False}), dataset)
-
-
-def test_full_disk_is_a_one_line_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, image: np.ndarray) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(roadworld_writer.dataset_files, "write_png", full)
-    with refuses(StadiaError, where="train-000"):
-        write_roadworld(SMALL.model_copy(update={"val": 0}), tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []

@@ -2,23 +2,17 @@
 processes.
 """
 
-import gc
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from tests.refusals import refuses
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.data.config import AugmentationConfig, CacheConfig
 from stadia.data.open_dataset import open_recordings
@@ -65,13 +59,6 @@ def test_resumed_anywhere_the_batches_are_the_same(samples: VideoSamples, worker
         for one, two in zip(expected, got, strict=True):
             assert one.meta == two.meta
             assert torch.equal(one.inputs.image, two.inputs.image)
-
-
-def test_loading_draws_no_global_random_number(samples: VideoSamples) -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    list(Loader(samples, batch_size=2, shuffle=True))
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
@@ -144,11 +131,6 @@ class Mugs:
         return Batch(ImageInputs(images.to(device) / 255), MaskTargets(masks.to(device)), metas)
 
 
-def test_more_workers_than_the_machine_can_use_are_refused() -> None:
-    with refuses(ConfigError, where="training.workers", found="100000"):
-        Loader(Mugs(), batch_size=3, shuffle=True, workers=100_000)
-
-
 class Unreadable:
     """Samples of which none can be read."""
 
@@ -166,71 +148,3 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
     loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
     with refuses(DataError, where="0", expected="PNG"):
         next(iter(loader))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_signals_to_all_processes_leave_the_workers_to_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C, a scheduler and a closed terminal reach all processes. The training needs its workers until it saved."""
-    for module in (torch.utils.data._utils, torch.utils.data._utils.worker):  # a worker sees then that it may end
-        monkeypatch.setattr(module, "MP_STATUS_CHECK_INTERVAL", 0.2)
-    loader, plain = (Loader(Mugs(), batch_size=3, shuffle=True, workers=workers) for workers in (1, 0))
-    before = {child.pid for child in psutil.Process().children()}
-    loader.start()
-    assert len(list(loader)) == 2  # the worker has been set up
-    workers = [child for child in psutil.Process().children() if child.pid not in before]
-    for worker in workers:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            worker.send_signal(number)
-    for each in (loader, plain):
-        each.set_position(1)
-    assert [batch.meta for batch in loader] == [batch.meta for batch in plain]
-    assert workers
-    assert all(worker.is_running() for worker in workers)
-    loader.rest()
-    gc.collect()
-    assert psutil.wait_procs(workers, timeout=60)[1] == []
-
-
-class Collecting(Mugs):
-    """Samples whose loading collects garbage in the worker."""
-
-    def packed(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, Meta]:
-        gc.collect()
-        return super().packed(key)
-
-
-@pytest.mark.slow
-def test_workers_free_nothing_of_the_process_that_forks_them(tmp_path: Path) -> None:
-    """A decoder of a video waits for its threads when it is freed, and a fork has none."""
-
-    class Decoder:
-        def __init__(self) -> None:
-            self.itself = self
-
-        def __del__(self) -> None:
-            (tmp_path / str(os.getpid())).touch()
-
-    gc.disable()
-    try:
-        Decoder()
-        loader = Loader(Collecting(), batch_size=2, shuffle=False, workers=1)
-        assert len(list(loader)) == len(loader)
-    finally:
-        gc.enable()
-    gc.collect()
-    assert [path.name for path in tmp_path.iterdir()] == [str(os.getpid())]
-
-
-@pytest.mark.slow
-def test_a_program_ends_while_it_holds_a_loader() -> None:
-    program = (
-        "from tests.training.loading.test_loader import Loader, Mugs\n"
-        "loader = Loader(Mugs(), batch_size=3, shuffle=False, workers=1)\n"
-        "loader.itself = loader\n"
-        "print(len(list(loader)))\n"
-        "batches = iter(loader)\n"
-        "next(batches)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.split() == ["3"]

@@ -112,17 +112,3 @@ def data(*words: str) -> DataConfig:
     config = configure("selfsup", words, data={"path": "K", "height": 64, "offsets": (-2, 2)}).data
     assert isinstance(config, DataConfig)
     return config
-
-
-def test_further_dataset_defaults_to_the_first() -> None:
-    config = data(
-        "data.extra_datasets.euroc.path=E",
-        "data.extra_datasets.euroc.width=320",
-        "data.camera.focal_px=700",
-        "data.augmentation.mirror=0",
-    )
-    euroc = config.extra_datasets["euroc"]
-    assert (euroc.height, euroc.width, euroc.offsets, euroc.augmentation.mirror) == (64, 320, (-2, 2), 0)
-    assert euroc.camera.focal_px is None, "what is opened is its own"
-    assert list(config.sets) == ["first", "euroc"]
-    assert DataConfig.model_validate(config.model_dump(mode="json")) == config

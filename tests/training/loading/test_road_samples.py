@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.types import Recording, RoadMasks, RoadTargets
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, TiltConfig
 from stadia.data.height_priors import PRIORS, RoadConfig
-from stadia.data.mask_files import clean_masks, find_edge_objects, measure_occlusion
+from stadia.data.mask_files import clean_masks, measure_occlusion
 from stadia.data.open_dataset import open_recordings
 from stadia.training.loading.road_samples import RoadSamples, number_camera_groups
 from stadia.training.loading.samples import VideoSamples
@@ -90,13 +90,6 @@ def test_masks_of_an_image_are_its_targets(recording):
     assert targets.camera_group.tolist() == [0]
 
 
-def test_masks_are_the_same_from_the_cache_and_without(recording):
-    for index in range(3):
-        cached, read = (targets_of(samples(recording, cache=cache), index) for cache in (True, False))
-        assert torch.equal(cached.objects, read.objects)
-        assert torch.equal(cached.road, read.road)
-
-
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (64, 96)])
 def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, world):
     """The image is painted with its own masks, so that whatever happens to one must have happened to the other."""
@@ -150,21 +143,6 @@ def test_masks_tilt_with_the_image_and_tilted_objects_have_no_height(recording, 
     assert targets.objects.max() > 0
 
 
-@pytest.mark.slow
-def test_objects_at_the_border_of_a_zoomed_sample_are_left_out(recording):
-    """Zoomed until an object is cut, that object is none; its pixels are no road either."""
-    change = AugmentationConfig(mirror=0, color=NO_COLOR, zoom=2.0)
-    made = samples(recording, augmentation=change)
-    seen = [targets_of_epoch(made, epoch) for epoch in range(30)]
-    assert {int(targets.objects.max()) for targets in seen} >= {0, 1}
-    for targets in seen:
-        assert not len(find_edge_objects(targets.objects[0, 0].numpy(), 3))
-
-
-def targets_of_epoch(samples: RoadSamples, epoch: int) -> RoadTargets:
-    return samples.unpack(samples.stack([samples.packed((epoch, 1))])).targets
-
-
 def test_largest_component_is_kept_and_small_objects_are_removed():
     semantic, instance = numbers()
     instance[80:84, 140:144] = 3  # a fragment far away
@@ -185,11 +163,3 @@ def test_an_object_behind_a_nearer_one_is_left_out():
     assert measure_occlusion(instance, 4) == 0
     assert 3 not in clean_masks(masks, RoadConfig()).instance
     assert 3 in clean_masks(masks, RoadConfig(max_occlusion=1.0)).instance
-
-
-def test_a_rectangle_replaces_the_masks_road_and_leaves_out_objects(recording):
-    targets = targets_of(samples(recording, RoadConfig(priors="kitti", rectangle=(0.0, 0.5, 0.5, 1.0))))
-    expected = targets.objects[0, 0] == 0
-    expected[: len(expected) // 2] = expected[:, expected.shape[1] // 2 :] = False
-    assert targets.road.any()
-    assert not (targets.road[0, 0] & ~expected).any()

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError
 from stadia.core.types import LEFT, Batch, Camera, Recording
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.data.recordings import CroppedRecording, crop_recording
-from stadia.data.splits import open_split
+from stadia.data.recordings import crop_recording
 from stadia.differentiable.view_synthesis import backproject, intrinsics, synthesize_views
 from stadia.training.loading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 
@@ -148,33 +147,6 @@ def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.M
     )
 
 
-@pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])
-def test_image_of_another_size_than_its_camera_is_refused(
-    cache: CacheConfig | None, tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, one_line: OneLine
-) -> None:
-    for index in range(3):
-        world.save(tmp_path / f"{index}.png", world.render(index)[0])
-    (recording,) = open_recordings(tmp_path, camera={"focal_px": 120}, stride=1)
-    whole = recording.image
-    monkeypatch.setattr(recording, "image", lambda index, side="left": whole(index, side)[16:])
-    with pytest.raises(DataError) as caught:
-        VideoSamples([recording], height=48, width=80, cache=cache)[0]
-    one_line(caught.value, "160x80", "160x96", ".png")
-
-
-def test_samples_follow_the_configuration(tmp_path: Path, world: Any) -> None:
-    world.dataset(tmp_path / "own", {"train": ["a"], "val": ["b"], "test": ["c"]}, frames=3)
-    config = DataConfig(path=str(tmp_path / "own"), height=64, width=96, augmentation=AugmentationConfig(mirror=1))
-    split = open_split(config)
-    train = VideoSamples.from_config(split.train, config, training=True)
-    val = VideoSamples.from_config(split.val, config, training=False)
-    assert train[0].meta[0].mirrored
-    assert not val[0].meta[0].mirrored
-    assert {train[0].meta[0].recording, val[0].meta[0].recording} == {"own/a", "own/b"}
-    assert train[0].targets.depth_m is None
-    np.testing.assert_allclose(val[0].inputs.camera.K[0, 0], world.K[0, 0] * 96 / 160)
-
-
 def test_batches_of_packed_samples_are_the_samples(recording: Any) -> None:
     """Workers send bytes; what becomes of them is what one sample alone becomes, also where only some are colored or
     have depth.
@@ -238,29 +210,3 @@ def test_image_camera_and_ground_truth_stay_together() -> None:
     before = backproject(torch.from_numpy(whole.depth_m(1))[None, None].double(), whole.camera(1))[0, :, 200, 700]
     after = backproject(torch.from_numpy(depth_m)[None, None].double(), camera)[0, :, 200 - TOP, 700 - LEFT_EDGE]
     torch.testing.assert_close(after, before)
-
-
-def test_samples_are_cropped_and_cached_separately(tmp_path: Path) -> None:
-    cache = CacheConfig(folder=str(tmp_path))
-    whole, crop = (
-        VideoSamples(
-            [recording],
-            height=352,
-            width=1216,
-            offsets=(),
-            stereo=False,
-            ground_truth_depth=True,
-            sparse_depth=True,
-            cache=cache,
-        )
-        for recording in (Wide(), CroppedRecording(Wide(), "kb"))
-    )
-    assert len(list(tmp_path.glob("*.rgb"))) == 2, "another store"
-    sample = crop[0]
-    assert sample.inputs.camera.K[:2, 2].tolist() == pytest.approx([609.6 - LEFT_EDGE, 172.9 - TOP], abs=1e-4)
-    torch.testing.assert_close(
-        sample.inputs.image, torch.from_numpy(crop.recordings[0].image(0)).permute(2, 0, 1) / 255
-    )
-    assert sample.targets.depth_m is not None
-    assert sample.targets.depth_m.nonzero().tolist() == [[0, 200 - TOP, 700 - LEFT_EDGE]]
-    assert whole[0].inputs.camera.K[1, 2] != sample.inputs.camera.K[1, 2]

@@ -29,15 +29,6 @@ def losses(run: Any) -> list[float]:
 
 
 @pytest.mark.slow
-def test_the_optimizer_changes_after_its_share_of_the_steps(tmp_path: Path) -> None:
-    seen = Optimizers()
-    run, _ = train(tmp_path, callbacks=[seen], training_finish=FINISH)
-    assert seen.names == ["AdamW"] * 10 + ["SGD"] * 10
-    rates = [float(row["train/lr"]) for row in read_rows(run.metrics_csv) if row.get("train/lr")]
-    assert rates[10] / rates[9] == pytest.approx(0.5, rel=0.3), "0.01 after 0.02, and the schedule goes on"
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 10, 15])
 def test_a_resumed_training_is_the_undisturbed_one(stop: int, tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", training_finish=FINISH)

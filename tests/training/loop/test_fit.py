@@ -4,7 +4,6 @@ import io
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,20 +14,16 @@ from tests.refusals import refuses
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import RunError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
-from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
-from stadia.training.loop.config import ScheduleConfig, TrainingConfig
+from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
 from stadia.training.loop.loop import Callback, TrainingLoop
-from stadia.training.loop.processes import check_devices
-from stadia.training.loop.recipe import LearningRate
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.time_limit import CommandEnd, TimeLimit
 
 
 def rows(run: Run) -> list[dict[str, str]]:
@@ -226,61 +221,3 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path, monkeypatch: pyte
     first, *_ = resumed.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert first.startswith("small: training.max_minutes=0.005 are used up (the steps took 0.00")
     assert f") at step {last} of 500, in {run.folder}. Fix: resume it with more (training.max_minutes=" in first
-
-
-def test_the_schedule_is_as_far_as_the_time() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    rate = LearningRate(optimizer, ScheduleConfig(name="cosine"), TrainingPlan(10, 1, 100))
-    rates = []
-    for step, time_share in ((50, 0.0), (10, 0.5), (50, 0.3), (10, 1.0)):
-        rate.set(step, time_share)
-        rates.append(rate.value)
-    assert rates == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-6)
-
-
-def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    limit = TimeLimit(10.0, CommandEnd(100.0, 20.0))
-    while not limit.is_over:
-        now[0] += 1.0
-        limit.add_step(float)
-        if now[0] == 20:
-            assert limit.share == pytest.approx(20.5 / 80)
-            now[0] += 10  # a validation
-            limit.restart()
-            assert limit.left_s == pytest.approx(50)
-    assert now[0] == pytest.approx(80)
-    assert limit.spent_s == pytest.approx(70), "a run that is resumed counts its steps"
-
-
-@pytest.mark.slow
-def test_checkpoints_and_validations_take_no_time_of_a_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, save, score = [0.0], TrainingLoop.save, TrainingLoop.score_validation
-
-    def spend(seconds: float) -> float:
-        now[0] += seconds
-        return now[0]
-
-    monkeypatch.setattr(time, "perf_counter", lambda: spend(1e-6))
-    monkeypatch.setattr(small_recipe.SmallRecipe, "on_batch_start", lambda recipe: spend(1.0))
-    monkeypatch.setattr(TrainingLoop, "save", lambda loop, *what: (spend(100.0), save(loop, *what)))
-    monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: (spend(100.0), score(loop))[1])
-    recipe = small_recipe.SmallRecipe()
-    recipe.started_from = "another checkpoint"
-    _, fitted = small_recipe.train(tmp_path, recipe=recipe, max_steps=5, max_minutes=1.0, checkpoint_every=1)
-    assert fitted.steps == 5
-
-
-@pytest.mark.parametrize(
-    "values", [{"accelerator": "cuda"}, {"accelerator": "tpu"}, {"devices": 500}, {"precision": "fp16"}]
-)
-def test_devices_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    ((key, value),) = values.items()
-    with refuses(ConfigError, where=f"training.{key}", found=value):
-        check_devices(TrainingConfig(**values))
-    check_devices(TrainingConfig())

@@ -1,6 +1,5 @@
 """The numbers of the training loop: pinned to the last digit, and equal to a plain loop written out by hand."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +7,15 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
-from tests.refusals import refuses
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
-from tests.training.loop.test_distributed import VALUES, needs_gloo, run_in_two_processes
 from tests.training.loop.test_stages import HALF, WHOLE, config
 from tests.training.loop.test_stages import train as train_in_stages
 
 from stadia.core import seeds
-from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.io.metrics_table import read_rows
 from stadia.training.loop import fit as fit_module
-from stadia.training.loop import recipe as recipe_module
 from stadia.training.loop.batches import BatchStream, TrainingPlan
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.loop import Callback, TrainingLoop
@@ -87,19 +82,6 @@ def test_losses_are_pinned(tmp_path: Path, plain_update: None, name: str) -> Non
 def test_losses_in_stages_are_pinned(tmp_path: Path, plain_update: None) -> None:
     run, _ = train_in_stages(tmp_path, config(HALF, WHOLE))
     assert logged_losses(run) == pytest.approx(pinned_losses("stages"), rel=1e-5)
-
-
-def train_as_one_of_two(rank: int, root: Path) -> None:
-    recipe_module.has_fused_update = lambda groups: None
-    small_recipe.train(root, recipe=SmallRecipe(), **VALUES)
-
-
-@pytest.mark.slow
-@needs_gloo
-def test_losses_of_two_processes_are_pinned(tmp_path: Path) -> None:
-    assert run_in_two_processes(train_as_one_of_two, tmp_path) == [0, 0]
-    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert logged_losses(Run.open(folder)) == pytest.approx(pinned_losses("ddp"), rel=1e-5)
 
 
 @pytest.mark.slow
@@ -176,18 +158,6 @@ def test_hooks_are_called_in_the_order_of_a_step(tmp_path: Path) -> None:
     assert calls.names == ["train start", *one, *two, "validation", "val/error", "train end"]
 
 
-def test_callbacks_end_when_a_training_fails(tmp_path: Path) -> None:
-    class Fails(SmallRecipe):
-        def training_step(self, batch: Any) -> Any:
-            raise ValueError("broken")
-
-    calls, errors = Calls(), []
-    calls.on_exception = lambda loop, error: errors.append(str(error))  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match="broken"):
-        small_recipe.train(tmp_path, recipe=Fails(), callbacks=[calls])
-    assert (errors, calls.names[-1]) == (["broken"], "train end")
-
-
 # -- fp16 --------------------------------------------------------------------------------------------------------------
 
 
@@ -198,11 +168,6 @@ def use_fp16_on_cpu(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
         return Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
 
     monkeypatch.setattr(fit_module, "make_fabric", make)
-
-
-def test_fp16_is_refused_without_a_gpu(tmp_path: Path) -> None:
-    with refuses(ConfigError, where="training.precision", found="fp16", fix=("precision=bf16", "32")):
-        small_recipe.train(tmp_path, precision="fp16")
 
 
 @pytest.mark.slow
@@ -219,15 +184,3 @@ def test_fp16_skips_updates_that_overflow_and_trains_on(tmp_path: Path, monkeypa
     assert float(rows[-1]["train/loss"]) == pytest.approx(logged_losses(run)[-1])
     plain, _ = small_recipe.train(tmp_path / "plain", clip_norm=1.0)
     assert logged_losses(run)[0] == pytest.approx(logged_losses(plain)[0], rel=1e-2)
-
-
-def test_fp16_stops_at_a_gradient_that_no_scale_makes_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Root(SmallRecipe):
-        def training_step(self, batch: Any) -> Any:
-            report = super().training_step(batch)
-            root = (self.network[0].bias * 0).abs().sum().sqrt()  # 0, with an infinite slope
-            return replace(report, total=report.total + root) if self.training else report
-
-    use_fp16_on_cpu(monkeypatch, 8.0)
-    with refuses(RunError, where="4", found="1"):
-        small_recipe.train(tmp_path, recipe=Root(), precision="fp16")

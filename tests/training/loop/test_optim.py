@@ -78,12 +78,6 @@ def test_every_schedule_rises_over_the_warm_up_to_one_and_never_above(name: str)
     assert min(values) > 0
 
 
-def test_step_falls_at_fractions_of_the_run_wherever_the_warm_up_ends() -> None:
-    values = factors(ScheduleConfig(name="step", milestones=(0.5, 0.75), gamma=0.1, warmup_steps=10))
-    assert values[49:51] == [1.0, 0.1]
-    assert values[74:76] == pytest.approx([0.1, 0.01])
-
-
 def test_cosine_equals_the_formula_and_torch() -> None:
     values = factors(ScheduleConfig(name="cosine"))
     assert values[25] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
@@ -122,15 +116,3 @@ def test_update_ratio_is_update_over_weight_norm() -> None:
     assert found is not None
     assert 0.005 < found < 0.01
     assert ratio.measure_after() is None
-
-
-def test_a_late_warmup_multiplies_the_schedule() -> None:
-    plain = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5), 40)
-    found = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5, warmup_steps=2, warmup_from_epoch=1), 40)
-    assert found == pytest.approx([*plain[:10], 0.25, 0.5, *plain[12:]])
-
-
-def test_a_warmup_from_the_first_epoch_is_the_usual_one() -> None:
-    usual = factors(ScheduleConfig(warmup_steps=5), 40)
-    assert factors(ScheduleConfig(warmup_steps=5, warmup_from_epoch=0), 40) == usual
-    assert usual[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])

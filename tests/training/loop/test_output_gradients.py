@@ -49,17 +49,6 @@ def test_mean_has_the_same_gradient_at_every_scale_and_unused_outputs_none() -> 
     assert found == pytest.approx({"inverse_depth/0": 3, "inverse_depth/1": 3, "translation": 2, **unused})
 
 
-def test_brightness_is_gain_and_offset_and_a_rig_has_no_motion_to_learn() -> None:
-    def loss(said: Prediction) -> Tensor:
-        assert said.brightness is not None
-        return 2 * said.brightness[..., 0].mean() - 5 * said.brightness[..., 1].mean() + said.T_source_target.sum()
-
-    found = sizes_of(loss, Says(), ("stereo", "stereo"))
-    assert (found["gain"], found["offset"]) == pytest.approx((2, 5))
-    assert not found.keys() & {"translation", "rotation"}
-    assert "gain" not in sizes_of(lambda said: said.inverse_depth[0].mean(), Says(brightness=False))
-
-
 @pytest.mark.slow
 def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = small_recipe.train(tmp_path / "seen", max_steps=4, log_every=2, validate_every=3)

@@ -17,62 +17,10 @@ from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
-from stadia.training.loop.phase_clock import Stopwatch
 from stadia.training.loop.run_folder import Run
 
 # -- the stopwatch
 # ------------------------------------------------------------------------------------------------------
-
-
-class Gpu:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.host_s = self.done_s = 0.0
-        gpu = self
-
-        class Event:
-            def __init__(self, enable_timing: bool) -> None:
-                assert enable_timing
-
-            def record(self) -> None:
-                self.at_s = gpu.done_s = max(gpu.done_s, gpu.host_s)
-
-            def query(self) -> bool:
-                return self.at_s <= gpu.host_s
-
-            def elapsed_time(self, other: "Event") -> float:
-                assert other.query(), "read before it has happened"
-                return 1e3 * (other.at_s - self.at_s)
-
-        monkeypatch.setattr(torch.cuda, "Event", Event)
-        monkeypatch.setattr(
-            "stadia.training.loop.phase_clock.synchronize",
-            lambda device: setattr(gpu, "host_s", max(gpu.host_s, gpu.done_s)),
-        )
-
-    def launch(self, seconds: float, launching_s: float = 0.001) -> None:
-        self.host_s += launching_s
-        self.done_s = max(self.done_s, self.host_s) + seconds
-
-
-def test_gpu_time_is_booked_where_the_gpu_spends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = Gpu(monkeypatch)
-    watch = Stopwatch("cuda")
-    for _ in range(5):
-        gpu.host_s += 0.02  # loading, while the GPU has nothing to do
-        watch.mark("loading")
-        gpu.launch(0.1)
-        watch.mark("forward")
-        gpu.launch(0.2)
-        watch.mark("backward")
-        gpu.host_s = gpu.done_s  # waits
-        watch.mark("optimizer")
-        watch.end_step()
-    total = watch.lap()
-    assert total == pytest.approx({"loading": 0.1, "forward": 0.505, "backward": 1.0, "optimizer": 0}, abs=1e-6)
-    assert sum(total.values()) == pytest.approx(gpu.host_s), "the parts make the whole"
-    assert watch.medians() == pytest.approx(
-        {"loading": 0.02, "forward": 0.101, "backward": 0.2, "optimizer": 0}, abs=1e-6
-    )
 
 
 # -- a training

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +15,7 @@ from tests.training.loop import small_recipe
 from tests.training.loop.test_distributed import needs_gloo, run_in_processes
 from torch import nn
 
-from stadia.core.errors import ConfigError, StadiaError
-from stadia.training.loop import processes
+from stadia.core.errors import ConfigError
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
 from stadia.training.loop.processes import (
@@ -27,7 +25,6 @@ from stadia.training.loop.processes import (
     find_job,
     find_layout,
     find_run_of_job,
-    launch_processes,
     record_job,
     resolve_batch_size,
     start_attempt,
@@ -78,31 +75,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     return read_losses(root)
 
 
-@needs_gloo
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("count", "values"),
-    [
-        pytest.param(2, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
-        pytest.param(4, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
-        (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
-    ],
-    ids=["2", "4", "2, two batches a step"],
-)
-def test_losses_do_not_depend_on_the_number_of_processes(
-    tmp_path: Path, alone: list[dict[str, float]], count: int, values: dict[str, Any]
-) -> None:
-    if "grad_accumulation_steps" in values:  # batch statistics are those of each of the two batches
-        train(0, tmp_path / "alone", 1, {"grad_accumulation_steps": 2})
-        alone = read_losses(tmp_path / "alone")
-    assert run_in_processes(count, train, tmp_path / "shared", count, values) == [0] * count
-    shared = read_losses(tmp_path / "shared")
-    assert len(shared) == len(alone) == STEPS
-    assert all("train/loss" in row for row in shared)
-    for expected, found in zip(alone, shared, strict=True):
-        assert found == pytest.approx(expected, rel=TOLERANCE, abs=1e-7)
-
-
 def test_batch_of_a_process_follows_from_the_global_one(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainingConfig(global_batch_size=24, grad_accumulation_steps=3, devices=2)
     assert resolve_batch_size(config).batch_size == 4
@@ -137,16 +109,6 @@ def test_layout_of_slurm(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with refuses(ConfigError, where="OMPI_COMM_WORLD_SIZE", found="2", fix="torchrun"):
         find_layout(TrainingConfig())
-
-
-def test_a_port_that_is_taken_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MASTER_PORT", "29577")
-
-    def launch() -> None:
-        raise torch.distributed.DistNetworkError("EADDRINUSE")
-
-    with refuses(StadiaError, where="29577", found="EADDRINUSE", fix="--master-port"):
-        launch_processes(SimpleNamespace(launch=launch))
 
 
 def test_global_batch_norm_in_one_process_is_batch_norm() -> None:
@@ -231,20 +193,6 @@ def agree(shared: torch.distributed.Store, ranks: Sequence[int]) -> list[tuple[s
     for thread in threads:
         thread.join(timeout=600)
     return [results[rank] for rank in range(2)]
-
-
-@pytest.mark.parametrize("ranks", [(0, 1), (1, 0)])
-def test_an_attempt_has_none_of_an_earlier_one_in_the_same_store(
-    ranks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "POLL_S", 0.001)
-    shared = torch.distributed.HashStore()
-    shared.set("present/0", "the entry of a process that is dead before another one came")
-    attempts = [agree(shared, ranks) for _ in range(3)]
-    for first, second in attempts:
-        assert first == second
-        assert [facts["restarts"] for facts in first[1]] == [0, 1]
-    assert len({first[0] for first, _ in attempts}) == 3
 
 
 def start_twice(rank: int, port: int, folder: Path) -> None:

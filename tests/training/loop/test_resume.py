@@ -2,13 +2,10 @@
 
 import io
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
 import signal
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +21,6 @@ from tests.refusals import refuses
 from tests.training.loop import small_recipe
 
 from stadia.core.errors import CheckpointError, DataError, RunError
-from stadia.core.terminal import Terminal
 from stadia.io import atomic_files as files
 from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import Status
@@ -55,37 +51,6 @@ def crash() -> NoReturn:
 def table(run: Path) -> tuple[list[str], list[dict[str, str]]]:
     rows = read_rows(run / "metrics.csv")
     return list(rows[0]), [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in rows]
-
-
-def kill_after(root: Path, step: int, **values: Any) -> Path:
-    context = multiprocessing.get_context("fork")  # everything is imported already
-    process = context.Process(target=small_recipe.train, args=(root,), kwargs=values)
-    process.start()
-    try:
-        give_up = time.monotonic() + 600
-        while process.is_alive() and time.monotonic() < give_up:
-            for path in root.glob("*/metrics.csv"):
-                rows = read_rows(path)
-                if rows and int(rows[-1]["step"]) >= step:
-                    return path.parent
-            time.sleep(0.005)
-        raise AssertionError(f"not killed: exit code {process.exitcode}")
-    finally:
-        process.kill()
-        process.join()
-
-
-@pytest.mark.slow
-def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(tmp_path: Path) -> None:
-    values = {"grad_accumulation_steps": 2, "checkpoint_every": 4, "validate_every": 3, "workers": 2, "clip_norm": 1.0}
-    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", **values)
-    killed = kill_after(tmp_path / "killed", 11, pause_s=0.03, **values)
-    assert int(table(killed)[1][-1]["step"]) < 20, "killed too late to show anything"
-    saved = json.loads((killed / "checkpoints" / "last.json").read_text())["step"]
-    assert saved * 2 % 7, "the checkpoint is not in mid-epoch"
-    small_recipe.train(tmp_path, resume=killed, **values)
-    assert table(killed) == table(undisturbed.folder)
-    assert Run.open(killed).facts.status == "finished"
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -131,67 +96,6 @@ def test_signal_saves_a_checkpoint_and_resume_is_exact(
     assert sorted(path.name for path in (run / "images").iterdir()) == ["step-000001.png", "step-000011.png"]
     small_recipe.train(tmp_path, resume=run, **values)
     assert table(run) == table(undisturbed.folder)
-
-
-def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, callbacks=[At(7, twice)])
-    (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts.status == "interrupted"
-    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 7, (
-        "the validation's, not one of step 8"
-    )
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path) -> None:
-    """The shell and the kernel both send the signal."""
-
-    def hang_up() -> None:
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGHUP)
-
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        with pytest.raises(Interrupted):
-            small_recipe.train(tmp_path, callbacks=[At(7, hang_up)])
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts.status == "interrupted"
-    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
-def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path) -> None:
-    reads, writes = os.pipe()
-    with os.fdopen(writes, "w") as stream:
-        console = Terminal(file=stream)
-
-        def close() -> None:
-            os.close(reads)
-            console.print("not read")
-
-        with pytest.raises(Interrupted):
-            small_recipe.train(tmp_path, callbacks=[At(7, close)], console=console)
-    (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts.status == "interrupted"
-    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        run, _ = small_recipe.train(tmp_path, callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGHUP))])
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert run.facts.status == "finished"
 
 
 @pytest.mark.slow
@@ -247,15 +151,6 @@ def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, 
     with refuses(RunError, where=name, fix=f"start_from={run.folder}"):
         small_recipe.train(tmp_path, resume=run.folder)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.slow
-def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path)
-    with refuses(RunError, found=("training.max_steps", "20", "->", "30", "training.clip_norm", "1.0")):
-        small_recipe.train(tmp_path, resume=run.folder, max_steps=30, clip_norm=1.0)
-    assert run.facts.status == "finished", "a resume that was refused changes nothing"
-    small_recipe.train(tmp_path, resume=run.folder, workers=1, checkpoint_every=3)
 
 
 @pytest.mark.slow
@@ -334,12 +229,3 @@ def test_a_damaged_table_changes_nothing_in_the_run(
     with refuses(DataError, where=table_name):
         small_recipe.train(tmp_path, resume=run)
     assert fingerprint(run) == before
-
-
-@pytest.mark.slow
-def test_validation_changes_nothing_in_the_training(tmp_path: Path) -> None:
-    def losses(**values: Any) -> list[str]:
-        run, _ = small_recipe.train(tmp_path, **values)
-        return [row["train/loss"] for row in table(run.folder)[1] if row["train/loss"]]
-
-    assert losses(validate_every=3) == losses(validate_every=20) == losses(images_every=2)

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
-from tests.training.loop.test_resume import At, Crash, crash
+from tests.training.loop.test_resume import At
 
 from stadia.core.errors import RunError
 from stadia.io.run_facts import TimeLimitEnd
@@ -38,52 +38,6 @@ def started_recipe() -> small_recipe.SmallRecipe:
 
 
 @pytest.mark.slow
-def test_a_resume_before_the_first_checkpoint_prints_that_it_starts_at_step_0(tmp_path: Path) -> None:
-    with pytest.raises(Crash):
-        small_recipe.train(tmp_path, callbacks=[At(3, crash)], checkpoint_every=100)
-    (run,) = tmp_path.iterdir()
-    assert not (run / "checkpoints" / "last.safetensors").exists()
-    printed = []
-    for _ in range(2):  # the second one goes on from a checkpoint
-        output = io.StringIO()
-        small_recipe.train(tmp_path, resume=run, console=Console(file=output, width=500), checkpoint_every=100)
-        printed.append([line for line in output.getvalue().splitlines() if "starts again at step 0" in line])
-    assert [len(lines) for lines in printed] == [1, 0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("minutes", [None, 1e-9])
-def test_times_of_the_phases_survive_a_resume_without_a_step(tmp_path: Path, minutes: float | None) -> None:
-    values = {"max_minutes": minutes}
-    folder = stop_after(tmp_path, 20 if minutes is None else 1, **values)
-    before = Run.open(folder).facts.time
-    assert before.steps == (20 if minutes is None else 1)
-    assert sum(before.phases_s.values()) > 0
-    small_recipe.train(tmp_path, resume=folder, **values)
-    assert Run.open(folder).facts.time == before
-    assert Run.open(folder).facts.status == "finished"
-
-
-@pytest.mark.slow
-def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
-    folder, pause_s = stop_after(tmp_path, 8, pause_s=0.02), 0.02
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, resume=folder, callbacks=[At(15, interrupt)], pause_s=pause_s)
-    second = Run.open(folder).facts.time
-    assert second.steps == 16
-    output = io.StringIO()
-    small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=500), pause_s=pause_s)
-    times = Run.open(folder).facts.time
-    assert times.steps == 20
-    assert times.wall_s > 20 * pause_s
-    assert times.wall_s > second.wall_s
-    assert all(times.phases_s[name] >= seconds for name, seconds in second.phases_s.items())
-    assert sum(times.phases_s.values()) == pytest.approx(times.wall_s, rel=0.05)
-    assert f"of {times.wall_s:.1f} s" in output.getvalue()
-    assert "s since step 16" in output.getvalue()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [8, 20])
 @pytest.mark.parametrize("factor", [1e-9, 1e9])
 def test_a_better_start_is_remembered_over_a_resume(
@@ -103,19 +57,6 @@ def test_a_better_start_is_remembered_over_a_resume(
     assert TrainingRecord.read(folder).is_worse_than_start == (factor < 1)
     if stopped_at < 20:
         assert ("note: the start was better: val/" in output.getvalue()) == (factor < 1)
-
-
-@pytest.mark.slow
-def test_steps_of_the_start_count(tmp_path: Path) -> None:
-    output = io.StringIO()
-    run, _ = small_recipe.train(tmp_path, recipe=started_recipe(), console=Console(file=output, width=500))
-    assert "steps are few" not in output.getvalue()
-    assert "note: the losses are not checked" in output.getvalue()
-    assert run.facts.start_steps == 5000
-    without = io.StringIO()
-    console = Console(file=without, width=500)
-    small_recipe.train(tmp_path / "unchecked", recipe=started_recipe(), console=console, check_seconds=0)
-    assert "loss checks" not in without.getvalue(), "which are switched off"
 
 
 @pytest.fixture

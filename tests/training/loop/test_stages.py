@@ -3,20 +3,18 @@ between.
 """
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from pydantic import ValidationError
 from rich.console import Console
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
-from tests.training.loop.test_resume import At, Crash, crash, table
+from tests.training.loop.test_resume import At, table
 
 from stadia.core.types import Batch
-from stadia.training.loop.batches import BatchStream, StagedBatches, TrainingPlan
+from stadia.training.loop.batches import StagedBatches
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit
 from stadia.training.loop.run_folder import Run
@@ -66,17 +64,6 @@ def train(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("values", [{"grad_accumulation_steps": 2}, {"max_epochs": 2, "validate_every": 3}])
-def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: dict[str, Any]) -> None:
-    plain, before = train(tmp_path / "plain", config(**values))
-    one, after = train(tmp_path / "one", config(WHOLE | {"share": 1.0}, **values))
-    assert table(one.folder) == table(plain.folder)
-    assert before.seen == after.seen
-    for name, weight in before.state_dict().items():
-        assert torch.equal(weight, after.state_dict()[name]), name
-
-
-@pytest.mark.slow
 def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -> None:
     run, recipe = train(tmp_path, config(HALF, WHOLE))
     assert recipe.seen[:5] == [6] * 5
@@ -93,37 +80,6 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert [(stage.first_step, stage.steps, stage.batch_size) for stage in run.facts.stages] == [(1, 5, 6), (6, 10, 3)]
     validated = [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]]
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", [3, 5])
-def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: int) -> None:
-    training = config(HALF, WHOLE, checkpoint_every=1)
-    undisturbed, whole = train(tmp_path / "undisturbed", training)
-    with pytest.raises(Crash):
-        train(tmp_path / "crashed", training, at=At(step, crash))
-    crashed = next((tmp_path / "crashed").iterdir())
-    _, resumed = train(tmp_path, training, resume=crashed)
-    assert table(crashed) == table(undisturbed.folder)
-    assert all(torch.equal(weight, resumed.state_dict()[name]) for name, weight in whole.state_dict().items())
-
-
-def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
-    training = config(HALF, WHOLE, max_steps=None, max_epochs=3)
-    loader = staged(training)
-    plan = TrainingPlan.from_loader(loader, training)
-    assert [part.steps for part in plan.phases] == [4, 10], "1.5 epochs of 3 batches, 1.5 of 7"
-
-    def stream(position: int) -> Iterator[list[float]]:
-        batches = BatchStream(staged(training), plan)
-        batches.position = position
-        return ([float(one.mean()) for one in batch.inputs.image] for batch in batches)
-
-    whole = list(stream(0))
-    assert [len(batch) for batch in whole] == [6] * 4 + [3] * 10
-    assert [list(stream(position)) for position in range(14)] == [whole[position:] for position in range(14)]
-    every = [value for batch in whole for value in batch]
-    assert len(set(every)) == len(every)
 
 
 @pytest.mark.parametrize(

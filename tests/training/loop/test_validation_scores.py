@@ -7,7 +7,7 @@ import torch
 
 from stadia.core.types import Meta
 from stadia.training.loop import batches
-from stadia.training.loop.batches import Sample, ValidationScores, compute_means
+from stadia.training.loop.batches import Sample, ValidationScores
 
 
 def meta(*indices: int) -> tuple[Meta, ...]:
@@ -26,14 +26,6 @@ def test_a_mean_is_over_samples_and_leaves_out_those_without_a_score() -> None:
     assert book.means() == {}
 
 
-def test_samples_without_a_score_are_counted() -> None:
-    book = ValidationScores()
-    book.add(meta(0, 1, 2), {"error": torch.tensor([1.0, math.nan, 3.0]), "size": 3.0})
-    book.add(meta(3, 4), {"error": torch.tensor([math.nan, 2.0]), "size": 1.0})
-    book.means()
-    assert book.unscored == {"error": (2, 5)}
-
-
 def test_means_do_not_depend_on_the_batch() -> None:
     scores = torch.rand(10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     scores[4] = math.nan
@@ -45,10 +37,6 @@ def test_means_do_not_depend_on_the_batch() -> None:
             book.add(meta(*part), {"error": scores[list(part)]})
         means.append(book.means())
     assert means[0] == means[1] == means[2]
-
-
-def test_a_name_without_any_score_is_not_a_number() -> None:
-    assert math.isnan(compute_means({"error": {sample(0): math.nan}})["error"])
 
 
 def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,13 +56,3 @@ def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
     book.add(large, {"residual": torch.tensor([1.0, 2.0, 3.0, 4.0]), "abs_rel": 0.5})
     book.add(small, {"residual": torch.tensor([0.5, math.nan])})
     assert book.means() == {"large/residual": 2.5, "small/residual": 0.5, "residual": 1.5, "large/abs_rel": 0.5}
-
-
-def test_a_mean_over_data_sets_wants_a_score_of_each() -> None:
-    book = ValidationScores()
-    book.add((Meta("a", 0, data="one"), Meta("a", 1, data="one")), {"abs_rel": torch.tensor([0.2, 0.4])})
-    book.add((Meta("a", 0, data="two"),), {"abs_rel": math.nan})
-    means = book.means()
-    assert math.isclose(means["one/abs_rel"], 0.3, rel_tol=1e-6)
-    assert math.isnan(means["two/abs_rel"])
-    assert math.isnan(means["abs_rel"])

@@ -1,14 +1,13 @@
 """A term that a user adds to the loss of a recipe: the loss checks see it beside a much larger loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 import torch
 from tests.mutations import losses
 from torch import Tensor
 
-from stadia.judge.finding import Finding, Severity
+from stadia.judge.finding import Finding
 from stadia.losses import SMOOTHNESS
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.training.loss_checks.loss_case import LossCase, Outputs
@@ -16,7 +15,6 @@ from stadia.training.loss_checks.loss_check_runner import (
     check_added_loss,
     check_constant_depth,
     check_edge_weights,
-    check_losses,
     check_tiles,
 )
 from stadia.training.loss_checks.video_cases import make_video_case
@@ -57,11 +55,6 @@ def findings(term: Term, weight: float = 0.5) -> list[Finding]:
     return list(check_added_loss(case_of(term, weight)))
 
 
-@pytest.mark.parametrize("term", [pytest.param(relative_bend, marks=pytest.mark.exhaustive), huber_slope])
-def test_sound_terms_have_no_finding(term: Term) -> None:
-    assert check_losses({"loss": case_of(term)}) == []
-
-
 @pytest.mark.parametrize(
     ("term", "weight", "code", "measured"),
     [
@@ -80,12 +73,6 @@ def test_broken_terms_are_reported_however_small_their_share(
     found = {finding.code: finding.measured for finding in findings(term, weight)}
     assert measured in found[code] if code else not found
     assert {finding.code for finding in findings(term, weight / 1e3)} == found.keys()
-
-
-def test_finding_of_a_term_that_several_losses_have_is_returned_once() -> None:
-    cases = {name: case_of(relative_bend, -0.5, sources) for name, sources in SHARED.items()}
-    (found,) = (finding for finding in check_losses(cases) if "added term" in finding.measured)
-    assert found.where == tuple(SHARED)
 
 
 # -- weights at edges of the image
@@ -202,58 +189,3 @@ def test_sound_weights_and_other_uses_of_the_image_have_no_finding(name: str) ->
 
 
 # -- sums over pixels, and roots at constant depth
-
-
-@pytest.mark.parametrize(
-    ("term", "measured"),
-    [
-        pytest.param(
-            log_bend(reduce=torch.sum),
-            "2 times with two copies side by side and 2 times with two copies one above the",
-            id="sum",
-            marks=pytest.mark.exhaustive,
-        ),
-        pytest.param(
-            lambda depth, image: bend_of(depth / depth.sum((2, 3), keepdim=True)),
-            ".5 times with two copies side",
-            id="over the sum of the image",
-        ),
-    ],
-)
-def test_sums_over_pixels_are_reported_though_bends_shrink_with_the_size(term: ImageTerm, measured: str) -> None:
-    (found,) = check_tiles(edge_case_of(term))
-    assert (found.code, found.severity) == ("L06", Severity.WARN)
-    assert measured in found.measured
-    assert "L06" in [finding.code for finding in check_losses({"loss": edge_case_of(term)})]
-
-
-def slope_per_image_width(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    return sum((slope.mean() * inverse_depth.shape[-1] for slope in slopes(inverse_depth)), torch.zeros(()))
-
-
-def test_terms_by_the_width_are_no_sums() -> None:
-    assert list(check_tiles(edge_case_of(slope_per_image_width))) == []
-
-
-@pytest.mark.parametrize(
-    "term",
-    [
-        pytest.param(log_bend(eps=0.0), id="Charbonnier without epsilon", marks=pytest.mark.exhaustive),
-        pytest.param(
-            lambda depth, image: torch.stack([slope.square().mean() for slope in slopes(depth)]).sum().sqrt(),
-            id="norm of all slopes",
-        ),
-    ],
-)
-def test_roots_without_epsilon_are_reported_at_constant_depth(term: ImageTerm) -> None:
-    (found,) = check_constant_depth(edge_case_of(term))
-    assert (found.code, found.severity) == ("L09", Severity.WARN)
-    assert found.measured == "the added term: the gradient of inverse_depth is not finite for constant depth"
-    assert found in [replace(finding, where=found.where) for finding in check_losses({"loss": edge_case_of(term)})]
-
-
-def test_term_that_is_zero_on_the_scene_is_noted() -> None:
-    (note,) = check_losses({"loss": case_of(lambda d: (d - 100).clamp(min=0).mean())})
-    assert (note.code, note.where) == ("N01", ("loss",))
-    assert note.measured == "term mine/bend: mine/bend is 0 on this scene"
-    assert "scene of your own" in note.fix

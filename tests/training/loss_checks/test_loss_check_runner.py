@@ -3,7 +3,6 @@
 The findings are proven by the mutations of tests/mutations/losses.py and training_starts.py.
 """
 
-import contextlib
 import copy
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import pytest
 import torch
 from tests.combinations import mark_others
 from tests.mutations import losses, training_starts
-from torch import Tensor, nn
+from torch import Tensor
 
 from stadia.core import seeds
 from stadia.core.types import Prediction, Targets
@@ -26,14 +25,11 @@ from stadia.losses.config import SelfSupervisedLossConfig, SparseDepthConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.training.loop.config import OptimizerConfig
-from stadia.training.loop.recipe import build_optimizer
-from stadia.training.loss_checks import loss_check_runner
 from stadia.training.loss_checks.init_checks import check_camera, check_stereo_depth_range
 from stadia.training.loss_checks.loss_case import LossCase, Outputs, make_depth_case
-from stadia.training.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
+from stadia.training.loss_checks.loss_check_runner import check_losses, check_training_start
 from stadia.training.loss_checks.loss_properties import check_gradient
-from stadia.training.loss_checks.training_start import TimeLimitReached, TrainingStart, check_one_batch
+from stadia.training.loss_checks.training_start import TrainingStart
 from stadia.training.loss_checks.video_cases import OutputSpec, PlaneScene, make_video_case, mirror_scene, render_plane
 
 SOURCES = ("+1",), ("-1", "+1", "stereo")
@@ -137,15 +133,6 @@ def test_exception_is_reported_in_one_line_and_ends_the_checks() -> None:
     assert "L11 must be fixed first" in found[1].measured
 
 
-def test_nan_loss_is_reported_first_and_once() -> None:
-    def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
-        return losses.report(losses.simple(targets, prediction, names).total * torch.nan)
-
-    found = check_losses({"mine": make_video_case(loss)})
-    assert [(finding.code, finding.severity) for finding in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
-    assert "the loss is nan for usual images" in found[0].measured
-
-
 def test_properties_after_the_time_limit_are_not_checked() -> None:
     (found,) = check_losses({"mine": make_video_case(losses.simple)}, until=time.monotonic())
     assert found.measured == "properties of the loss: the time limit of the checks was reached"
@@ -184,55 +171,6 @@ def test_a_camera_that_was_cropped_with_its_images_fits() -> None:
     assert list(check_camera(TrainingStart.prepare(training_starts.Toy(), part))) == []
 
 
-class Clock:
-    """A second for each pass through a layer of its network, forward and backward."""
-
-    def __init__(self, layers: int) -> None:
-        self.now, clock = 0.0, self
-
-        class Layer(nn.Module):
-            def forward(self, x: Tensor) -> Tensor:
-                y = x * 1
-                clock.tick()
-                y.register_hook(clock.tick)
-                return y
-
-        self.net = nn.Sequential(*(Layer() for _ in range(layers)))
-
-    def tick(self, *_: object) -> None:
-        self.now += 1
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.mark.parametrize(("seconds", "passes"), [(4, 5), (14, 15), (100, 20)])
-def test_a_pass_that_has_begun_ends_at_the_next_layer(
-    monkeypatch: pytest.MonkeyPatch, seconds: int, passes: int
-) -> None:
-    """Of ten layers there and back."""
-    clock = Clock(10)
-    monkeypatch.setattr(loss_check_runner, "time", clock)
-    with contextlib.suppress(TimeLimitReached), stop_at(seconds):
-        clock.net(torch.ones(1, requires_grad=True)).backward()
-    assert clock.now == passes
-    clock.net(torch.ones(1, requires_grad=True)).backward()  # nothing is left of it
-    assert clock.now == passes + 20
-
-
-@pytest.mark.slow
-def test_weights_that_have_learnt_need_not_fall_further() -> None:
-    """Weights that have not learned are covered by the mutation with a learning rate of 0."""
-    recipe, batch = training_starts.of(lr=1e-2), training_starts.batch()
-    optimizer = build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
-    for _ in range(40):
-        optimizer.zero_grad()
-        recipe.training_step(batch).total.backward()
-        optimizer.step()
-    recipe.config.optimizer = OptimizerConfig(lr=1e-9)
-    assert list(check_one_batch(TrainingStart.prepare(recipe, batch))) == []
-
-
 @pytest.mark.slow
 def test_stereo_depth_range_is_checked_without_labels() -> None:
     pair = training_starts.unlabeled_pair()
@@ -254,12 +192,3 @@ def test_stereo_depth_range_is_checked_without_labels() -> None:
 def test_correct_loss_at_any_number_of_scales_has_no_findings(sizes: int, sources: tuple[str, ...]) -> None:
     loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes))
     assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []
-
-
-def test_scenes_of_forms_are_rendered_once() -> None:
-    case = make_video_case(SelfSupervisedLoss(SelfSupervisedLossConfig()))
-    changed = case.change_loss(lambda report, outputs: report)
-    assert changed.added is not None
-    for name in ("mirrored", "noise", "a camera that has not moved"):
-        first, second = (one.forms[name]().shown["targets.sources"] for one in (changed, changed.added))
-        assert first is second, name

@@ -7,7 +7,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tests.mutations import output_logs, training_logs
@@ -15,24 +14,18 @@ from tests.mutations.mutation import MutationCase
 from tests.mutations.training_logs import DIED, LogRows, SigmaRow
 
 import stadia
-from stadia.core.types import Prediction
 from stadia.judge.depth.training_rules import GEOMETRY_RULES, Rule, rename_base_values
 from stadia.judge.finding import Finding
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.networks.depth.unet import LOG_UNCERTAINTY_RANGE, bound_log_uncertainty
-from stadia.objectpose.metrics import ImageComparison, matched_scores, mean_average_precisions
-from stadia.objectpose.recipe import mean_mask_iou
+from stadia.networks.depth.unet import LOG_UNCERTAINTY_RANGE
 from stadia.training.monitors.optimization_monitors import (
     VALIDATION_RULES,
-    ConstantTermMonitor,
     DataLoadingMonitor,
     FrozenScoresMonitor,
     LearningRateMonitor,
     MetricScaleMonitor,
-    NanScoreMonitor,
     OverfittingMonitor,
     RotationMonitor,
-    ScoreRangeMonitor,
     WeightChangeMonitor,
 )
 from stadia.training.monitors.persistence import FROM_STEP, ROWS, PersistentPartRule, PersistentRule, ValidationRule
@@ -43,10 +36,8 @@ from stadia.training.monitors.training_monitor import (
     MotionScaleMonitor,
     UncertaintyBoundsMonitor,
     UncertaintyOnlyMonitor,
-    ValidationWarpMonitor,
 )
 from stadia.training.recipes import CONFIGS
-from stadia.training.recipes.base.self_supervised import brightness_and_uncertainty_stats
 from stadia.training.recipes.metric.recipe import MetricRecipe
 
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")
@@ -70,13 +61,6 @@ def test_each_part_is_counted_by_itself_and_named() -> None:
     assert (found.code, found.where) == ("P22", ("-1",))
     assert run_monitor(PersistentPartRule(RULE), added, first=FROM_STEP - 10) == [], "a start is anything"
     assert run_monitor(PersistentPartRule(RULE), added, every=1) == [], "rows of every step are a batch each"
-
-
-def test_motion_that_goes_backwards_before_it_is_learnt_is_let_be() -> None:
-    """It has no direction yet."""
-    for ratio, codes in ((0.98, {"S21"}), (0.5, {"P20"})):
-        rows = [{"val/motion_along": -1.0, "val/warped_over_unwarped": ratio}] * 3
-        assert {found.code for found in run_monitor(ValidationWarpMonitor(), rows, every=100)} == codes
 
 
 def test_what_comes_right_by_itself_is_let_be() -> None:
@@ -109,15 +93,6 @@ def test_a_warm_up_is_a_start() -> None:
     assert run_monitor(DepthScaleMonitor(), [row | {"train/lr": 1e-4} for row in rises] + holds)[0].code == "M23"
 
 
-def test_term_that_starts_at_zero_is_ignored() -> None:
-    rows = [{"train/loss": 1.0 / (1 + n), "train/term/a": 1.0 / (1 + n), "train/term/b": 0.0} for n in range(3 * ROWS)]
-    assert run_monitor(ConstantTermMonitor(), rows) == []
-    found = run_monitor(ConstantTermMonitor(), [row | {"train/term/b": 0.5} for row in rows])
-    assert (found[0].code, found[0].where) == ("L21", ("b",))
-    still = [{"train/loss": 1.0, "train/term/a": 0.5, "train/term/b": 0.5}] * (3 * ROWS)
-    assert run_monitor(ConstantTermMonitor(), still) == [], "T11 tells of a training that stands still"
-
-
 def validations(
     losses: Sequence[float], score: str, errors: Sequence[float], term: str = "loss"
 ) -> list[dict[str, float]]:
@@ -144,41 +119,6 @@ def test_a_worse_validation_is_overfitting_only_while_the_training_fits_better()
     )
 
 
-def test_a_score_without_a_number_at_first_may_come() -> None:
-    assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
-    nothing = {"val/iou_3d": math.nan, "val/found": 0.0}
-    assert run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, *[nothing] * 3], every=100) == []
-    nan = {"val/iou_3d": math.nan, "val/found": 1.0}
-    assert len(run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, nan], every=100)) == 1
-    (found,) = run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 3, every=100)
-    assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
-    assert found.where == ("val/iou",)
-
-
-def test_without_found_objects_other_scores_must_be_finite() -> None:
-    nothing = {"val/found": 0.0, "val/objects": 5.0, "val/iou_3d": math.nan}
-    (found,) = run_monitor(NanScoreMonitor(), [nothing | {"val/loss": math.nan}] * 3, every=100)
-    assert (found.code, found.where) == ("T17", ("val/loss",))
-    course = [{"val/found": 3.0, "val/mask_iou": 0.5}, nothing | {"val/mask_iou": math.nan}]
-    (lost,) = run_monitor(NanScoreMonitor(), course, every=100)
-    assert lost.where == ("val/mask_iou",), "it was finite before"
-
-
-@pytest.mark.parametrize("objects", [0, 2])
-def test_scores_without_objects_are_those_that_the_metrics_leave_without_a_value(objects: int) -> None:
-    """Where no object is found, and where none is there: the monitor knows the names of both."""
-    table, ones = np.zeros((0, objects)), np.ones(objects, int)
-    image = ImageComparison(np.zeros(0, int), np.zeros(0), ones, table, table, table, table, table)
-    scores = matched_scores([image]) | mean_average_precisions([image], [1]) | {"mask_iou": mean_mask_iou(image)}
-    row = {f"val/{name}": value for name, value in scores.items()}
-    assert (row["val/found"], row["val/objects"]) == (0, objects)
-    assert any(math.isnan(value) for value in row.values())
-    assert run_monitor(NanScoreMonitor(), [row] * 4, every=100) == []
-    full = row | {"val/found": 1.0, "val/objects": 2.0}
-    (found,) = run_monitor(NanScoreMonitor(), [full] * 3, every=100)
-    assert set(found.where) == {name for name, value in row.items() if math.isnan(value)}
-
-
 def test_slow_loading_is_reported_when_it_persists() -> None:
     assert run_monitor(LearningRateMonitor(), [{"train/lr": 1e-3}] + [{"train/lr": 0.0}] * 50) == [], (
         "T09 tells of a rate of 0"
@@ -195,12 +135,6 @@ def test_slow_loading_is_reported_when_it_persists() -> None:
     assert run_monitor(DataLoadingMonitor(), [*[waits] * (ROWS - 1), waits | {"time/loading_s": 0.1}] * 2) == []
 
 
-MASK = dict.fromkeys(("mask_both", "mask_predicted", "mask_true", "mask_absolute", "mask_surprise"), 1.0) | {
-    "mask_pixels": 4.0,
-    **dict.fromkeys(("boundary_predicted", "boundary_true", "boundary_predicted_near", "boundary_true_near"), 1.0),
-}
-
-
 def test_a_validation_that_stands_still_is_found() -> None:
     """Perfect scores may repeat, and rows of training do not count."""
     moved = {"val/rmse": 4.0, "val/mse": 16.0, "val/mask_iou": 0.5}
@@ -213,14 +147,6 @@ def test_a_validation_that_stands_still_is_found() -> None:
     assert again.code == "C12"
     perfect = FrozenScoresMonitor()
     assert [perfect.on_row(step, dict.fromkeys(moved, 1.0)) for step in (1, 2)] == [None, None]
-
-
-def test_a_precision_of_nothing_detected_is_in_no_range_and_infinity_is_outside() -> None:
-    monitor = ScoreRangeMonitor()
-    assert monitor.on_row(1, {"val/precision": math.nan, "val/recall": 0.0}) is None
-    found = monitor.on_row(2, {"val/precision": math.inf, "val/recall": math.nan})
-    assert found is not None
-    assert found.measured == "at step 2 the validation has precision inf"
 
 
 def run_monitor_of_uncertainty_monitors(rows: Sequence[SigmaRow]) -> list[Finding]:
@@ -243,21 +169,6 @@ def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alo
     assert constant.evidence["step"] == 290, "twenty rows past the start"
     assert alone.evidence["step"] == 330, "a hundred steps after twenty rows that had moved"
     assert alone.evidence["at_the_start"] == 0.755
-
-
-def test_a_geometry_that_fitted_before_uncertainty_came_is_no_loss_that_falls_by_it_alone() -> None:
-    assert run_monitor_of_uncertainty_monitors([(0.31, 0.0, 0.0, 0.0)] * 30 + [(0.31, -4.0, -3.0, -2.0)] * 40) == []
-
-
-@pytest.mark.parametrize("logit", [-40.0, 40.0])
-def test_an_uncertainty_at_its_bounds_is_named(logit: float) -> None:
-    bounded = bound_log_uncertainty(torch.full((1, 1, 32, 64), logit))
-    seen: Mapping[str, torch.Tensor] = brightness_and_uncertainty_stats(
-        Prediction((bounded,), torch.eye(4)[None, None], log_uncertainty=(bounded,)), ("+1",)
-    )
-    tenths = [float(seen[f"log_uncertainty/p{p}"]) for p in (10, 50, 90)]
-    assert "U03" in {finding.code for finding in run_monitor_of_uncertainty_monitors([(0.5, *tenths)] * 29)}
-    assert "U03" not in {finding.code for finding in run_monitor_of_uncertainty_monitors([(0.5, *tenths)] * 28)}
 
 
 def test_uncertainty_bounds_are_those_of_the_network() -> None:

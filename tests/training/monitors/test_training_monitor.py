@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from tests.mutations.training_logs import DIVERGED_UPDATES, HEALTHY_UPDATES
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallRecipe
@@ -21,12 +20,7 @@ from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_fi
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.callbacks import CsvLogger
 from stadia.training.loop.run_folder import Run
-from stadia.training.monitors.optimization_monitors import (
-    DataSetScaleMonitor,
-    ForgettingMonitor,
-    LossSpikeMonitor,
-    UpdateRatioMonitor,
-)
+from stadia.training.monitors.optimization_monitors import DataSetScaleMonitor, LossSpikeMonitor
 from stadia.training.monitors.training_monitor import TrainingMonitor, read_training_findings
 
 
@@ -38,24 +32,6 @@ def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
     assert found is not None
     assert (found.code, found.severity, found.where) == ("T01", Severity.WARN, ("drive 7",))
     assert found.evidence["times"] == pytest.approx(15, rel=0.01)
-
-
-COURSES = {"healthy": HEALTHY_UPDATES, "diverged": DIVERGED_UPDATES}
-
-
-@pytest.mark.parametrize("every", [1, 5, 10])
-def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
-    size = UpdateRatioMonitor()
-    ask = {
-        name: [
-            size.on_row(s, {"train/update_ratio": r, "train/loss": 1.0}) for s, r in ratios.items() if s % every == 0
-        ]
-        for name, ratios in COURSES.items()
-    }
-    assert not any(ask["healthy"])
-    (first, *_) = [found for found in ask["diverged"] if found]
-    assert (first.code, first.severity) == ("T02", Severity.WARN)
-    assert first.evidence["step"] == max(every, 5)
 
 
 def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
@@ -104,21 +80,6 @@ def test_resumed_run_keeps_findings_and_reports_them_once(tmp_path: Path) -> Non
     assert monitor.reported == {"T01"}
     (run.folder / "findings.jsonl").write_text('"no finding"\n')
     assert read_training_findings(run.folder) == []
-
-
-def test_a_data_set_that_is_forgotten_after_the_switch_is_named() -> None:
-    """One after another: the first gets worse while the second gets better; other rows lie between."""
-    forgetting = ForgettingMonitor()
-    rows = [
-        {"val/a/residual": a, "val/b/residual": b, "val/residual": (a + b) / 2}
-        for a, b in ((0.12, 0.3), (0.1, 0.31), (0.105, 0.2))
-    ]
-    assert [forgetting.on_row(step, row) for step, row in enumerate([*rows, {"train/loss": 5.0}])] == [None] * 4
-    found = forgetting.on_row(4, {"val/a/residual": 0.13, "val/b/residual": 0.15})
-    assert found is not None
-    assert (found.code, found.where) == ("T04", ("a",))
-    assert found.evidence["times"] == pytest.approx(1.3)
-    assert ForgettingMonitor().on_row(0, {"val/residual": 3.0}) is None
 
 
 def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.training.loop.test_distributed import needs_gloo, run_in_two_processes
 
 from stadia.training.loop import checkpoint
-from stadia.training.recipes.metric.camera_heights import CameraHeights, compute_frame_medians
+from stadia.training.recipes.metric.camera_heights import CameraHeights
 from stadia.training.recipes.metric.config import CameraHeightsConfig
 
 NAN = math.nan
@@ -60,12 +59,6 @@ def test_v12_the_average_has_weights_that_grow_with_the_epoch():
         height = trained(estimates[:count]).heights[0]
         assert height.metres == pytest.approx(expected, abs=1e-9)
         assert height.epochs == count
-
-
-def test_medians_of_frames():
-    frames, medians = compute_frame_medians(np.array([7, 2, 7, 2, 7, 5]), np.array([3.0, 1, 100, 2, 1, 9]))
-    assert frames.tolist() == [2, 5, 7]
-    assert medians.tolist() == [1.5, 9, 3]
 
 
 def test_the_first_height_is_taken_at_the_end_of_the_second_epoch():
@@ -225,17 +218,6 @@ def half(rank: int, root: Path) -> None:
     resumed.load_state_dict(heights.state_dict(), rank=rank)
     estimate, again = heights.begin(1)[0], resumed.begin(1)[0]
     (root / f"{rank}.txt").write_text(repr((estimate == again, estimate, heights.heights)))
-
-
-@pytest.mark.slow
-@needs_gloo
-def test_processes_agree_on_the_heights_of_all_observations(tmp_path: Path):
-    assert run_in_two_processes(half, tmp_path) == [0, 0]
-    alone = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    epoch_of(alone, 1.5, frames=20, seed=0)
-    epoch_of(alone, 1.6, frames=32, seed=1)
-    expected = repr((True, alone.begin(1)[0], alone.heights))
-    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == [expected] * 2
 
 
 @pytest.mark.parametrize(("camera_m", "used"), [(1.65, True), (1.9, False), (1.4, False)])

@@ -1,7 +1,6 @@
 """The camera height from depth of unknown scale and cars of known height, end to end: V9 and V16 on ray-cast roads."""
 
 import math
-import re
 from functools import cache
 
 import numpy as np
@@ -105,19 +104,6 @@ def test_v9_the_camera_height_of_a_street(bad):
     assert found.refused == ""
     assert 0 < found.height_mismatch < 0.01  # a plane through the road and its pixels, of depth with an error of 1 %
     assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02)
-
-
-@pytest.mark.slow
-def test_v16_two_mounts_apart_and_in_one_group():
-    apart, merged = (CameraHeights(CameraHeightsConfig(first_epoch=0)) for _ in range(2))
-    for camera_m in (1.2, 1.65):
-        hear(apart, camera_m, group=int(10 * camera_m), recording=f"{camera_m}")
-        hear(merged, camera_m, recording=f"{camera_m}")
-    apart.begin(1)
-    assert apart.heights[12].metres == pytest.approx(1.2, rel=0.02)
-    assert apart.heights[16].metres == pytest.approx(1.65, rel=0.02)
-    assert re.search(r"recordings \('1.2'\).*\('1.65'\)", merged.begin(1)[0].apart)
-    assert merged.known_heights(torch.tensor([0])).isnan()
 
 
 @pytest.mark.parametrize(("lean_deg", "kind"), [(-2, "smaller"), (0, "smaller"), (2, "smaller"), (2, "nearest")])

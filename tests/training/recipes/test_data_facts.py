@@ -4,13 +4,10 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia import training
@@ -20,8 +17,6 @@ from stadia.core.types import Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.splits import all_frames
 from stadia.io.run_facts import match_facts
-from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.world.backgrounds import describe_background_depth, open_backgrounds
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.video_data import describe_depth, measure_poses
 from stadia.training.recipes.selfsup.config import SelfsupConfig
@@ -118,32 +113,6 @@ def test_facts_differ_where_labels_do(
     assert list_differing(before, describe(world)) == differing
 
 
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 400), change_m=st.floats(1e-3, 10))
-def test_sums_of_poses_change_with_any_pose_and_not_by_rounding(seed: int, count: int, change_m: float) -> None:
-    random = np.random.default_rng(seed)
-    poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, :3] += random.normal(size=(count, 3, 4)) * 100
-    noise, moved = poses + random.normal(size=poses.shape) * 1e-9, poses.copy()
-    moved[random.integers(count), random.integers(3), 3] += change_m
-    before, rounded, other = (
-        {"poses": [*map(float, measure_poses(cast(Recording, _Poses(one))) or ())]} for one in (poses, noise, moved)
-    )
-    assert match_facts(rounded, before) == before
-    assert match_facts(other, before) != before
-
-
-class _Poses:
-    def __init__(self, poses: NDArray[np.float64]) -> None:
-        self.poses = poses
-
-    def __len__(self) -> int:
-        return len(self.poses)
-
-    def T_world_camera(self, index: int) -> NDArray[np.float64]:
-        return self.poses[index]
-
-
 @pytest.mark.parametrize(("change", "fact"), [(scale_depth, "depth"), (scale_poses, "poses")])
 def test_a_resume_with_other_labels_is_refused(
     change: Callable[[Path], None], fact: str, small: SelfsupConfig, trained_small: Path, tmp_path: Path
@@ -162,17 +131,3 @@ def test_a_resume_with_other_labels_is_refused(
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:
     every = {"data.path", "data.cache", "data.camera.K_file", "data.ground_truth_path", "data.poses"}
     assert every <= set(list_movable_keys(small, Run.open(trained_small)))
-
-
-def test_backgrounds_of_overlays_are_identified_with_their_depth(worlds: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(worlds, tmp_path / "worlds")
-
-    def describe_backgrounds() -> dict[str, str | None]:
-        backgrounds, _ = open_backgrounds(place, OverlayDataConfig().backgrounds, 32, 64)
-        return describe_background_depth(backgrounds["train"])
-
-    before = describe_backgrounds()
-    assert before
-    assert None not in before.values()
-    change_one_map(place / "train-000")
-    assert describe_backgrounds() != before

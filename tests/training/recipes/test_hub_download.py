@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from time import sleep
-from typing import Any
 
 import cv2
 import huggingface_hub
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 from tests.refusals import refuses
 from tests.training.recipes.published_folders import write_network
 
@@ -22,7 +19,6 @@ from stadia.core.errors import CheckpointError
 from stadia.networks.hub import is_reachable
 from stadia.networks.hub_download import UNFINISHED, count_downloaded_bytes, find_cache
 from stadia.networks.published_networks import find_published_files, list_network_rows
-from stadia.web.server import make_app
 
 Stadia = Callable[..., tuple[int, str, str]]
 NAME, WEIGHTS = "depth-anything-v2-small", "model.safetensors"
@@ -183,27 +179,3 @@ def test_without_a_connection_the_files_and_their_source_are_named(hub: Hub, sta
         find_published_files(NAME)
     code, _, err = stadia("predict", "--network", NAME, tmp_path / "photo.jpg", "--out", tmp_path / "out")
     assert (code, len(err.splitlines())) == (2, 1)
-
-
-@pytest.mark.slow
-def test_the_app_downloads_with_progress(hub: Hub) -> None:
-    with TestClient(make_app(["base"]), base_url="http://127.0.0.1") as client:
-        client.get("/")
-        headers = {"x-stadia": client.get("/api/session").json()["csrf"]}
-
-        def find_row() -> dict[str, Any]:
-            rows = client.get("/api/networks").json()["networks"]
-            return {row["name"]: row for row in rows}[NAME]
-
-        assert find_row()["can_download"]
-        assert client.post("/api/networks/moge-2-vitl/download", headers=headers).status_code == 422
-        seen: list[float | None] = []
-        for flips, wanted in ((True, "error"), (False, "is_here")):
-            hub.flips = flips
-            client.post(f"/api/networks/{NAME}/download", headers=headers)
-            while not (row := find_row()).get(wanted):
-                assert len(seen) < 1000
-                seen.append(row.get("progress"))
-                sleep(0.02)
-        assert find_row()["key"] == 1
-        assert all(0 <= progress <= 1 for progress in seen if progress is not None)

@@ -1,6 +1,5 @@
 """Imports of published files: the outputs of an independent implementation, and names where a file does not fit."""
 
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -292,20 +291,6 @@ class TestRefusals:
         torch.save({**parts["encoder"], "height": height, "width": 640}, folder / "encoder.pth")
         with refuses(ConfigError, where="network.size"):
             import_network(folder, "monodepth2", tmp_path / "out.safetensors")
-
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
-    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "weights.pt")
-        with refuses(StadiaError, where="weights.pt", found="a pipe"):
-            import_network(tmp_path / "weights.pt", "midas", tmp_path / "out.safetensors")
-
-    def test_a_folder_without_the_files(self, tmp_path: Path) -> None:
-        with refuses(CheckpointError, found="encoder.pth"):
-            import_network(tmp_path, "monodepth2", tmp_path / "out.safetensors")
-
-    def test_another_kind(self, folder: Path, tmp_path: Path) -> None:
-        with refuses(ConfigError, where="--as", fix="monodepth2"):
-            import_network(folder, "monodepth", tmp_path / "out.safetensors")
 
     @pytest.mark.slow
     def test_without_a_pose_network(self, folder: Path, tmp_path: Path) -> None:

@@ -12,10 +12,7 @@ from stadia.data.open_dataset import open_recordings
 from stadia.judge.recordings.recording_survey import RecordingSurvey, sample_depth
 from stadia.networks.config import UnetConfig
 from stadia.training.recipes.base import video_data
-from stadia.training.recipes.base.self_supervised import set_network
 from stadia.training.recipes.base.video_data import MatchDepth, measure_match_depth, resolve_initial_depth
-from stadia.training.recipes.selfsup.config import SelfsupConfig
-from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, depth_m: np.ndarray, **given: object) -> UnetConfig:
@@ -31,27 +28,6 @@ def test_the_start_is_the_median_of_the_matches(
     found = resolve(monkeypatch, np.linspace(2, 18.468, 101))
     assert (found.init_depth_m, found.min_depth_m, found.max_depth_m) == (10.2, 0.5, 100)
     assert capsys.readouterr().err == "initial depth: 10.2 m, the median of 101 matches\n"
-
-
-@pytest.mark.parametrize("unit", [0.002, 0.01, 20.0])
-def test_a_scene_of_another_size_changes_the_default_range(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unit: float
-) -> None:
-    found = resolve(monkeypatch, np.linspace(4, 20, 101) * unit)
-    assert found.init_depth_m == pytest.approx(12 * unit)
-    assert (found.min_depth_m, found.max_depth_m) == pytest.approx((0.5 * unit, 100 * unit))
-    assert "; depth range: " in capsys.readouterr().err
-
-
-def test_without_enough_matches_the_default_and_its_reason(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert resolve(monkeypatch, np.full(29, 3.0)).init_depth_m == 12
-    line = "initial depth: 12, the default (29 matches in 6 stereo pairs, and 30 are needed)\n"
-    assert capsys.readouterr().err == line
-    config = UnetConfig(min_depth_m=0.01, max_depth_m=1)
-    assert resolve_initial_depth(config, (), Console(stderr=True)).init_depth_m == pytest.approx(0.1)
-    assert capsys.readouterr().err == "initial depth: 0.1, the default (one camera has no scale)\n"
 
 
 @pytest.mark.parametrize("start_m", [4.1, 10.0, 35.9])
@@ -71,19 +47,6 @@ def test_a_given_start_out_of_reach_of_the_matches_is_moved_to_them(
         f"initial depth: 12 m, the median of 50 matches; model.network.init_depth_m={start_m:g} is out of their reach\n"
     )
     assert capsys.readouterr().err == line
-
-
-@pytest.mark.slow
-def test_a_start_that_is_too_near_is_moved_before_the_training(
-    small: SelfsupConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
-    near = set_network(small, small.model.network.model_copy(update={"init_depth_m": 1.0}))
-    settled, _ = SelfsupRecipe.prepare(near, Console(stderr=True))
-    assert 4 < settled.model.network.start_m < 40, "a street"
-    assert "; model.network.init_depth_m=1 is out of their reach" in capsys.readouterr().err
-    resumed, _ = SelfsupRecipe.prepare(settled, Console(stderr=True))
-    assert resumed.model == settled.model
-    assert "initial depth" not in capsys.readouterr().err
 
 
 # -- The depth of the matches.

@@ -87,17 +87,6 @@ def test_each_group_has_the_height_of_its_own_cameras():
 
 
 @pytest.mark.slow
-def test_drives_with_different_pitch_give_one_height():
-    pitches_deg = 0.5 * np.random.default_rng(1).standard_normal(8)
-    said = predict_heights(
-        *(Street(f"{n}", 1.65, 15, mount="roof", pitch_deg=pitch, seed=n) for n, pitch in enumerate(pitches_deg))
-    ).estimated[0]
-    assert said.height_m == pytest.approx(1.65, rel=0.03)
-    assert said.low_m < 1.65 < said.high_m
-    assert said.horizon_px.tolist() == pytest.approx((F * np.tan(np.radians(pitches_deg))).tolist(), abs=1.0)
-
-
-@pytest.mark.slow
 def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}

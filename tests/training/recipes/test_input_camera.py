@@ -4,8 +4,6 @@ import io
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import cv2
 import numpy as np
@@ -13,17 +11,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 from tests.data.mapped_images import make_record
-from tests.refusals import refuses
 
-from stadia.core.errors import DataError
 from stadia.data.config import CameraConfig
 from stadia.data.video.input_camera import ASSUMED_FOV_DEG, choose_input_camera
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import find_map_folder
 from stadia.io.image_files import read_rgb, read_upright_size
 from stadia.io.video_decoding import hash_source
-from stadia.predict.inputs import PredictionInput, add_training_options, open_inputs
-from stadia.training.loop.checkpoint import Checkpoint
+from stadia.predict.inputs import open_inputs
 from stadia.training.recipes import configure
 from stadia.training.training_data import choose_cameras
 
@@ -51,14 +46,6 @@ def test_a_photo_has_the_lens_of_its_exif(tmp_path: Path) -> None:
     (given,) = open_inputs(photo)
     assert given.camera_lines() == ["camera: 33 mm lens of EXIF, 55.3 x 42.9 degrees"]
     assert not given.camera_is_assumed
-
-
-def test_a_photo_that_was_held_upright_has_the_lens_along_its_longer_side(tmp_path: Path) -> None:
-    photo = write_photo(tmp_path / "photo.jpg", 480, 640, focal_mm=33, orientation=6)
-    (given,) = open_inputs(photo)
-    assert given.camera_lines() == ["camera: 33 mm lens of EXIF, 42.9 x 55.3 degrees"]
-    (frame,) = given.frames
-    assert frame.image.shape == (640, 480, 3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (40, 40)])
@@ -104,36 +91,6 @@ def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
     assert next(iter(given.frames)).K[0, 0] == 70
 
 
-@pytest.mark.parametrize(("focal_px", "is_usual"), [(5, False), (50, True), (900, False)])
-def test_a_field_of_view_that_no_usual_camera_has_is_a_warning(tmp_path: Path, focal_px: float, is_usual: bool) -> None:
-    (given,) = open_inputs(write_photo(tmp_path / "photo.png", 48, 64), camera={"focal_px": focal_px})
-    warnings = [line for line in given.camera_lines() if line.startswith("warn: a field of view of")]
-    assert len(warnings) == (0 if is_usual else 1)
-
-
-def test_a_camera_that_contradicts_the_file_beside_the_photo_is_a_warning(tmp_path: Path) -> None:
-    photo = write_photo(tmp_path / "photo.png", 48, 64)
-    (tmp_path / "photo.K.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
-    for focal_px, count in ((61, 0), (6, 1)):
-        lines = open_inputs(photo, camera={"focal_px": focal_px})[0].camera_lines()
-        assert sum("photo.K.txt" in line for line in lines) == count
-
-
-def test_photos_of_several_sizes_in_a_folder_have_a_camera_each(tmp_path: Path) -> None:
-    write_photo(tmp_path / "a.jpg", 48, 64, focal_mm=33)
-    write_photo(tmp_path / "b.jpg", 48, 64, focal_mm=33, orientation=6)
-    write_photo(tmp_path / "c.png", 30, 60)
-    inputs = open_inputs(tmp_path)
-    assert [given.name for given in inputs] == ["a", "b", "c"]
-    origins = [given.camera_lines()[0].split(",")[0] for given in inputs]
-    assert origins == ["camera: 33 mm lens of EXIF"] * 2 + ["camera: assumed"]
-    for given in inputs:
-        (frame,), (again,) = given.frames, given.frames
-        assert frame.image.shape == again.image.shape
-    with refuses(DataError, found=("64x48", "48x64", "60x30")):
-        open_inputs(tmp_path, camera={"focal_px": 50})
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, orientation: int) -> None:
     photo = write_photo(tmp_path / "photo.jpg", 48, 64, orientation=orientation)
@@ -153,23 +110,3 @@ def test_a_training_assumes_a_camera_with_the_warning_of_predict(tmp_path: Path)
     given = choose_cameras(configure("selfsup", ["data.camera.focal_px=90"], data={"path": str(images)}), console)
     assert given.data.camera.focal_px == 90
     assert printed.getvalue().count(CAMERA_ADVICE) == 1
-
-
-def test_the_trained_video_has_the_origin_of_its_camera(tmp_path: Path) -> None:
-    """A training records the camera that it assumed; the same video has the same camera, which nobody gave."""
-    images = tmp_path / "images"
-    images.mkdir()
-    for number in range(2):
-        write_photo(images / f"{number}.png", 48, 64)
-
-    def open_trained(**camera: float) -> PredictionInput:
-        config = configure("selfsup", data={"path": str(images), "camera": camera})
-        chosen = choose_cameras(config, Console(file=io.StringIO()))
-        header = SimpleNamespace(config=chosen.model_dump(mode="json"))
-        options = add_training_options(cast(Checkpoint, SimpleNamespace(header=header)), images, {})
-        (opened,) = open_inputs(images, **options)
-        return opened
-
-    assumed, given = open_trained(), open_trained(focal_px=50)
-    assert (assumed.camera_is_assumed, given.camera_is_assumed) == (True, False)
-    assert next(iter(given.frames)).K[0, 0] == 50

@@ -130,15 +130,6 @@ def test_a_loss_in_metres_takes_no_map(images, name):
         resolve(make_config(images, *settings, "motion=map"))
 
 
-def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(images):
-    write_map(images.with_name("room.map"), focal_px=60)
-    config, printed = resolve(make_config(images))
-    assert config.motion == "network"
-    assert "not used: a focal length of 1.50 times" in printed
-    with refuses(ConfigError, where="motion=map"):
-        resolve(make_config(images, "motion=map"))
-
-
 def test_the_motion_term_is_least_at_the_known_motion_and_ignores_unknown_ones():
     known = torch.eye(4).repeat(1, 2, 1, 1)
     known[..., 2, 3] = 0.5

@@ -10,13 +10,11 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tests.refusals import refuses
 from tests.training.loop.test_distributed import needs_gloo, run_in_two_processes
 from tests.training.loop.test_resume import Crash, crash, table
 
 from stadia import training
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
 from stadia.judge.depth.training_record import RECIPE_TERMS
 from stadia.judge.finding import OnStop
@@ -117,17 +115,6 @@ def test_an_epochs_end_gives_the_height_and_the_depth_scale(metric):
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
         assert part in str(recipe.run_metadata.rests_on)
     assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(recipe.run_metadata.scale_from)
-
-
-def test_the_known_height_teaches_and_is_logged(metric):
-    recipe, data = prepared(metric)
-    batch = next(iter(data.train))
-    recipe.heights.heights[0], recipe.heights.epoch = AverageHeight(1.6, 1), 3
-    report = recipe.training_step(batch)
-    assert float(report.terms["metric/camera_height"]) > 0
-    assert float(report.logged["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
-    off = math.log(float(report.logged["metric/camera_height_m"]) / 1.6)
-    assert float(report.logged["metric/off_camera_height"]) == pytest.approx(off, abs=1e-4)
 
 
 def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
@@ -236,12 +223,6 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert repr(again.state()["recipe"]) == repr(kept)
     before, after = (load_file(run.folder / "checkpoints" / "last.safetensors") for run in (undisturbed, crashed))
     assert all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
-
-
-def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
-    monkeypatch.setattr("stadia.training.recipes.metric.data.detect_format", lambda path, format: "kitti_raw")
-    with refuses(ConfigError, expected="kitti_raw"):
-        MetricRecipe.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):

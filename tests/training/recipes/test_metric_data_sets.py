@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.refusals import refuses
 
 from stadia import training
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import recipes
@@ -60,18 +58,6 @@ def test_the_cameras_of_each_data_set_are_a_group(two: MetricConfig) -> None:
     }
 
 
-def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, data = MetricRecipe.prepare(two, Console(quiet=True))
-    assert isinstance(data, MultiRoadData)
-    before = [finding.code for part in data.parts.values() for finding in part.road_mask_findings()]
-    (recording,) = {r.name: r for r in data.data_sets["low"].recordings["train"]}.values()
-    assert recording.mask_reader is not None
-    monkeypatch.setattr(recording.mask_reader, "classes", {1: "sky"})
-    after = [finding.where for finding in data.findings() if finding.code == "H01"]
-    assert "H01" not in before
-    assert after == [(recording.name,)]
-
-
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
     run = training.train(
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
@@ -85,8 +71,3 @@ def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: 
         run.facts.data["extra_datasets"]["low"]["masks"].keys()
         == run.facts.data["extra_datasets"]["low"]["fingerprints"].keys()
     )
-
-
-def test_a_stereo_pair_beside_others_is_refused_by_its_key(two: MetricConfig) -> None:
-    with refuses(ConfigError, found="data.extra_datasets.low.stereo"):
-        resolve_config(MetricConfig, two.model_dump(mode="json"), ("data.extra_datasets.low.stereo=true",))

@@ -1,20 +1,16 @@
 """What a training of `metric` starts from: heights by silhouettes, and weights of a training that knew no scale."""
 
 import math
-import re
 
 import pytest
 import torch
 from rich.console import Console
 from tests.refusals import refuses
-from tests.sessions import evaluate
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import CheckpointError, ConfigError
-from stadia.data.surveys import MaskSurvey
+from stadia.core.errors import CheckpointError
 from stadia.geometry.ground.drive_heights import DriveHeights
 from stadia.judge.finding import Severity
-from stadia.judge.recordings.label_checks import check_masks
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 from stadia.training.recipes.base.build_recipe import check_init_weights, init_recipe
@@ -54,16 +50,6 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     )  # as a resumed training does
 
 
-def test_missing_masks_stop_only_where_no_data_set_has_masks() -> None:
-    none = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1, 2))])
-    some = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1), road_in_lower_half=1.0)])
-    assert [(one.code, one.severity) for one in none] == [("H03", Severity.STOP)]
-    assert "road.masks=" in none[0].fix
-    assert Severity.STOP not in [one.severity for one in some]
-    assert [one.severity for one in data.join_mask_findings([none, none])] == [Severity.STOP] * 2
-    assert Severity.STOP not in [one.severity for one in data.join_mask_findings([none, some])]
-
-
 @pytest.mark.parametrize(
     ("known_m", "severity"), [(1.65, None), (1.5, Severity.WARN), (3.4, Severity.STOP), (16.8, Severity.STOP)]
 )
@@ -98,31 +84,3 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     assert init_recipe(MetricRecipe, config, resumed=False).camera_height_m.isnan().all()
     with refuses(CheckpointError, where="start.safetensors", found="metric", expected="selfsup"):
         check_init_weights(SelfsupRecipe, small.model_copy(update={"start_from": str(path)}))
-
-
-@pytest.mark.parametrize("priors", ["kitti", "mixed"])
-def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, monkeypatch):
-    path = tmp_path / "last.safetensors"
-    write_checkpoint(
-        path,
-        CheckpointHeader(
-            recipe="metric", config={"road": {"priors": priors}}, kind="weights", step=3, epoch=0, metrics={}
-        ),
-        {},
-    )
-
-    class Reached(MetricRecipe):
-        def __init__(self) -> None: ...
-
-        def predictor(self, size: object = None) -> None:
-            raise LookupError("requested")
-
-    monkeypatch.setattr("stadia.training.recipes.base.build_recipe.load_recipe", lambda path: Reached())
-
-    with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
-        evaluate(path, tmp_path, tmp_path / "out", data={"format": "kitti_raw"})
-    if priors == "kitti":
-        assert re.search(
-            r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",
-            str(caught.value),
-        )

@@ -1,19 +1,15 @@
 """Maps that are averaged with those of the mirrored image: laws, and what the commands keep of it."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
-from tests.refusals import refuses
 from torch import Tensor
 
-from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.differentiable.view_synthesis import intrinsics, mirror
 from stadia.predict.predict_frames import average_mirrored
-from stadia.training.prediction.backend_predictor import BackendPredictor
 from stadia.training.prediction.depth_predictor import DepthPredictor, choose_flip
 
 HEIGHT, WIDTH = 4, 7
@@ -79,28 +75,3 @@ def test_a_predictor_averages_where_it_is_chosen(predictor: DepthPredictor, give
     torch.testing.assert_close(averaged, (alone + mirrored) / 2, rtol=1e-6, atol=0)
     assert not torch.allclose(averaged, alone)
     assert choose_flip(predictor, False).inverse_depth(*given).equal(alone)
-
-
-def test_a_backend_averages_too(predictor: DepthPredictor, given: tuple[Tensor, Camera]) -> None:
-    backend = SimpleNamespace(run=lambda image: lean(torch.from_numpy(image), given[1]).inverse_depth.numpy())
-    opened = BackendPredictor(cast(DepthPredictor, choose_flip(predictor, True)), "float32", cast(Any, backend))
-    opened.lens.ratio = predictor.lens.ratio  # type: ignore[method-assign]
-    averaged = opened.inverse_depth(*given)
-    torch.testing.assert_close(averaged, opened.inverse_depth(*mirror(*given)).flip(-1), rtol=1e-6, atol=0)
-
-
-def test_a_predictor_of_another_class_is_refused() -> None:
-    other = cast(Predictor, SimpleNamespace())
-    assert choose_flip(other, False) is other
-    with refuses(ConfigError, where="--flip", found="SimpleNamespace", expected="DepthPredictor"):
-        choose_flip(other, True)
-
-
-class OwnMaps(DepthPredictor):
-    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        return PredictedMaps(image[:, :1])
-
-
-def test_a_predictor_with_maps_of_its_own_is_refused() -> None:
-    with refuses(ConfigError, where="--flip", found="OwnMaps"):
-        choose_flip(OwnMaps(cast(Any, SmallRecipe())), True)

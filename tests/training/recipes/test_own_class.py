@@ -15,7 +15,7 @@ from stadia.io.metrics_table import read_rows
 from stadia.judge.depth import TrainingRecord
 from stadia.judge.finding import read_valid_findings
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.report.run_comparison import compare_runs, write_comparison
+from stadia.report.run_comparison import write_comparison
 from stadia.report.run_files import read_run
 from stadia.training import recipes, workflow
 from stadia.training.loop.run_folder import Run
@@ -36,10 +36,6 @@ class Weighted(Doubled):
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config)
         self.log_weight = nn.Parameter(torch.zeros(()))
-
-
-class Penalized(Doubled):
-    own_values = {"power": 1}  # noqa: RUF012
 
 
 def notes_about_losses(run: Run) -> list[str]:
@@ -107,18 +103,3 @@ def test_other_weights_than_the_recipe_has_are_refused_before_training(small: Se
 
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def test_runs_of_a_class_with_other_values_differ_in_them(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = workflow.train(small, out=tmp_path / "first", recipe_class=Penalized)
-    monkeypatch.setattr(Penalized, "own_values", {"power": 3})
-    second = workflow.train(small, out=tmp_path / "second", recipe_class=Penalized)
-    assert [run.facts.own_values["power"] for run in (first, second)] == [1, 3]
-    before, now = (read_run(run.folder) for run in (first, second))
-    text = write_comparison(before, now)
-    assert "| `own_values.power` | 1 | 3 |" in text
-    assert "Other values of the class (power)" in text
-    assert "own_values.power" in [change.key for _, changes in compare_runs(before, now).groups for change in changes]
-    assert "own_values" not in write_comparison(before, before)

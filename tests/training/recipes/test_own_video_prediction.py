@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -13,12 +12,11 @@ import pytest
 from tests.sessions import write_bare
 
 from stadia.core.types import Camera, DepthScale
-from stadia.data.config import CameraConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.records.formats import TrajectoryFormat
 from stadia.io.records.read import read_kitti_trajectory, read_trajectory
-from stadia.predict.inputs import add_training_options, open_inputs
+from stadia.predict.inputs import open_inputs
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move
@@ -105,47 +103,3 @@ def test_the_path_goes_through_the_frames_of_a_training(
     gray = [frame.mean() / 255 for frame in frames]
     expected = [(gray[now], gray[following]) for now, following in pairwise(CHOSEN)]
     np.testing.assert_allclose(watcher.compared, expected, atol=2e-3)
-
-
-@pytest.mark.slow
-def test_a_given_stride_chooses_as_in_a_training(
-    source: Path, predicted: Callable[..., tuple[Predictions, Watcher]]
-) -> None:
-    predictions, _ = predicted(stride=3)
-    assert predictions.record.entries == names(list(range(8)))
-    assert (
-        predictions.record.path
-        == names(open_recordings(source, camera=FOCAL, stride=3)[0].selection.kept)
-        == names([0, 3, 6])
-    )
-
-
-@pytest.mark.slow
-def test_frames_further_apart_than_those_of_a_training_have_no_path(
-    predicted: Callable[..., tuple[Predictions, Watcher]],
-) -> None:
-    predictions, watcher = predicted(every=2)
-    assert predictions.record.entries == names([0, 2, 4, 6])
-    assert predictions.record.path == ()
-    assert watcher.compared == []
-
-
-def make_checkpoint(folder: Path, **data: object) -> Any:
-    return SimpleNamespace(header=SimpleNamespace(config={"data": data}), run_folder=folder)
-
-
-def test_stride_is_taken_from_the_checkpoint(source: Path, tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path, stride=3)
-    assert add_training_options(checkpoint, source, {"camera": FOCAL}) == {"stride": 3, "camera": FOCAL}
-    assert add_training_options(checkpoint, source, {"stride": 5}) == {"stride": 5}
-    other_data = {"format": "kitti_raw"}
-    assert add_training_options(checkpoint, tmp_path, other_data) == other_data, "other data have frames of their own"
-
-
-def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path, stride=3, path=str(source.parent / "." / source.name), camera=FOCAL)
-    given = {"camera": {"focal_px": 9}}
-    assert add_training_options(checkpoint, source, {}) == {"stride": 3, "camera": CameraConfig(**FOCAL)}
-    assert add_training_options(checkpoint, source, given) == {"stride": 3, **given}
-    other = source.rename(source.with_name(f"other{source.suffix}"))
-    assert add_training_options(checkpoint, other, {}) == {"stride": 3}

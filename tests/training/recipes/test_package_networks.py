@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.io.image_io import write_image
 from stadia.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
-from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 
@@ -134,25 +132,6 @@ def test_without_its_package_one_line_has_the_command(name: str, monkeypatch: py
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_the_package_cannot_load(packages: None) -> None:
-    with refuses(CheckpointError, where="moge-2-vitl"):
-        open_named("moge-2-vitl")
-
-
-def test_it_neither_trains_nor_exports(packages: None, worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
-    network = ("model.network=published", "model.network.source=moge-2-vits-normal", "model.pretrained=true")
-    for command in (("train", "selfsup"), ("train", "supervised")):
-        code, _, err = stadia(*command, worlds, *network, "--out", tmp_path / "runs")
-        assert code == 2
-        assert "model.network: found a network of the package moge, which passes no gradients" in err
-        assert "teacher=moge-2-vits-normal" in err
-    code, _, err = stadia("adapt", "moge-2-vits-normal", worlds, "--out", tmp_path / "runs")
-    assert (code, "which passes no gradients" in err) == (2, True)
-    assert not (tmp_path / "runs").exists()
-    with refuses(CheckpointError, where="moge-2-vits-normal"):
-        export_checkpoint(open_named("moge-2-vits-normal"), tmp_path / "model.onnx")
-
-
 def test_a_checkpoint_that_claims_to_be_of_a_package_loads_nothing(packages: None) -> None:
     from stadia.networks.config import DepthModelConfig
     from stadia.networks.depth.depth_network import build_depth_network
@@ -161,12 +140,3 @@ def test_a_checkpoint_that_claims_to_be_of_a_package_loads_nothing(packages: Non
     network = {"name": "published", "source": "hf:evil/network", "settings": settings}
     with refuses(CheckpointError, where="hf:evil/network"):
         build_depth_network(DepthModelConfig.model_validate({"network": network}))
-
-
-def test_predict_writes_metres_and_the_licence(packages: None, tmp_path: Path, stadia: Stadia) -> None:
-    write_image(tmp_path / "photo.png", np.zeros((60, 84, 3), np.uint8))
-    out = tmp_path / "out"
-    arguments = ("--out", out, "data.camera.horizontal_fov_deg=60")
-    code, _, err = stadia("predict", "da3nested-giant-large-1.1", tmp_path / "photo.png", *arguments)
-    assert code == 0, err
-    assert "licence of the weights: CC-BY-NC-4.0: it forbids commercial use" in err

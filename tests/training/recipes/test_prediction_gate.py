@@ -53,14 +53,6 @@ def test_a_long_input_keeps_few_samples_over_all_of_it(gate: PredictionGate) -> 
     assert len(set(np.diff(kept))) == 1
 
 
-def test_a_sample_waits_for_a_frame_that_has_moved(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "shrink_to_gray", lambda image: image)
-    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 2.0 * (second - first)[0, 0, 0])
-    kept = take(gate, [frame(number) for number in range(12)])
-    followed = [int(sample.following[0, 0, 0]) for sample in gate.samples if sample.following is not None]
-    assert (kept, followed) == ([0, 4, 8], [4, 8, 11])
-
-
 @pytest.fixture
 def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
@@ -74,15 +66,6 @@ def motion(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def partners(gate: PredictionGate) -> dict[int, int]:
     pairs = [(int(one.image[0, 0, 0]), one.following) for one in gate.samples]
     return {number: int(following[0, 0, 0]) for number, following in pairs if following is not None}
-
-
-@pytest.mark.parametrize(("every", "followed"), [(2, [4, 8, 10]), (5, [5, 10]), (7, [7]), (11, [])])
-def test_predicted_frames_are_compared_at_most_ten_frames_apart(
-    gate: PredictionGate, motion: Callable[[float], None], every: int, followed: list[int]
-) -> None:
-    motion(MIN_FLOW_PX / 4)
-    take(gate, [frame(number, frames_since=every) for number in range(0, 12, every)])
-    assert list(partners(gate).values()) == followed
 
 
 def skipping(every: int, count: int, read: list[int] | None = None) -> Iterator[Frame]:
@@ -112,29 +95,9 @@ def test_skipped_frames_are_partners_as_any_other(
     assert set(read) <= near, "no more are read than are compared"
 
 
-def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 100.0)
-    cut = 2 * MAX_SAMPLES - 1
-    take(gate, [frame(number, frames_since=None if number == cut else 1) for number in range(5 * MAX_SAMPLES)])
-    followed = partners(gate)
-    assert len(followed) >= MAX_SAMPLES - 2
-    assert all(following == number + 1 for number, following in followed.items())
-
-
 def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, Any]:
     findings = [{"code": code, "severity": severity} for code in codes]
     return {"verdict": verdict, "findings": findings, "not_checked": {}}
-
-
-def test_sky_is_arbitrary_where_frames_show_it() -> None:
-    def describe(sky_nearer: float | None, *codes: str) -> str:
-        measured = {"measured": {"sky_nearer": sky_nearer}}
-        return describe_trust(DepthScale.METRES, {**checks("doubtful" if codes else "usable", *codes), **measured})
-
-    assert describe(0.0).endswith("; the depth of sky is arbitrary")
-    assert describe(0.9, "T40").endswith("(T40); the depth of sky is arbitrary")
-    assert "arbitrary" not in describe(None)
-    assert describe(0.9, "M32").endswith("do not rely on the depth of the sky (M32)"), "it is said once"
 
 
 def test_only_unusable_predictions_are_refused() -> None:

@@ -10,7 +10,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.training.recipes import configure
-from stadia.training.recipes.presets import FOLDER, list_presets, preset_names, preset_overrides, read_preset
+from stadia.training.recipes.presets import preset_names, read_preset
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -43,13 +43,6 @@ def test_a_preset_is_over_the_defaults_and_under_what_is_given() -> None:
     assert config.schedule.milestones == (15,)
 
 
-def test_a_preset_as_overrides_is_the_preset() -> None:
-    words = preset_overrides("metric-demo")
-    assert configure("metric", words, data={"path": "DATA"}) == configure(
-        "metric", preset="metric-demo", data={"path": "DATA"}
-    )
-
-
 @pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
 def test_recipes_of_depth_start_from_the_network_of_the_package(recipe: str) -> None:
     data = {"path": "DATA"}
@@ -64,25 +57,6 @@ def test_recipes_of_depth_start_from_the_network_of_the_package(recipe: str) -> 
             assert (network.name == "base") == (name in ("demo", "tiny-laptop")), name
 
 
-def test_the_networks_of_the_default_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stadia.networks import encoders
-    from stadia.networks.pose_net import DepthPoseNet
-
-    def no_hub(*_: object) -> object:
-        raise AssertionError("asked the hub")
-
-    monkeypatch.setattr(encoders, "download_first_file", no_hub)
-    config = configure("selfsup", data={"path": "DATA"})
-    weights = DepthPoseNet(config.model).weights  # type: ignore[attr-defined]
-    assert weights == {"network": "pretrained base of the package, in metres"}
-
-
-def test_a_copy_of_a_preset_is_passed_by_its_path(tmp_path: Path) -> None:
-    copy = tmp_path / "mine.yaml"
-    copy.write_text((FOLDER / "tiny-laptop.yaml").read_text().replace("max_steps: 1000", "max_steps: 7"))
-    assert configure("selfsup", preset=copy, data={"path": "DATA"}).training.max_steps == 7
-
-
 def test_what_is_no_preset_of_the_recipe_is_refused_in_one_line(tmp_path: Path) -> None:
     with refuses(ConfigError, where="--preset", found=("demo", "selfsup"), expected="metric"):
         configure("metric", preset="demo")
@@ -93,14 +67,6 @@ def test_what_is_no_preset_of_the_recipe_is_refused_in_one_line(tmp_path: Path) 
     (tmp_path / "list.yaml").write_text("- 1\n")
     with refuses(ConfigError, where="list.yaml", found="recipe"):
         configure("selfsup", preset=tmp_path / "list.yaml")
-
-
-def test_presets_are_listed_with_their_recipe(stadia: Stadia) -> None:
-    code, out, err = stadia("list", "presets")
-    assert code == 0, err
-    rows = dict(list_presets())
-    assert all(name in out for name in rows)
-    assert rows["monodepth2-kitti"].startswith("selfsup: Monodepth2, one camera")
 
 
 def test_presets_have_the_values_of_the_notebooks_that_they_follow():

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 from tests.refusals import refuses
 
@@ -67,37 +66,6 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     predictor = recipes.load_predictor(run.folder)
     assert (predictor.height, predictor.width) == (64, 192)
     assert Checkpoint.open(run.folder).header.config["training"]["batch_size"] == 2
-
-
-@pytest.mark.exhaustive
-def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
-    size = (32, 96)
-    plain = launch.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")
-    one = launch.train(
-        grown(small, SMALL | {"share": 1.0, "batch_size": "auto"}, size=size, max_steps=4), out=tmp_path / "one"
-    )
-    assert rows(one.folder) == rows(plain.folder)
-    before, after = (Checkpoint.open(run.folder).weights() for run in (plain, one))
-    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
-
-
-def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> None:
-    keys = (
-        "model.network=dpt",
-        "model.network.size=tiny",
-        "training.workers=0",
-        "training.batch_size=2",
-        "training.max_steps=4",
-        "training.threads=1",
-    )
-    config = recipes.configure(
-        "supervised",
-        keys,
-        data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}},
-    )
-    run = launch.train(grown(config, SMALL, LARGE | {"width": 96}, size=(64, 96), max_steps=4), out=tmp_path / "runs")
-    assert run.facts.status == "finished"
-    assert [stage.steps for stage in run.facts.stages] == [1, 2]
 
 
 BAD = {

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from tests.combinations import mark_others
 from tests.refusals import refuses
@@ -20,12 +19,10 @@ from stadia import training
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator
-from stadia.networks.config import DepthModelConfig
-from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.published_config import find_output
 from stadia.networks.published_networks import find_published_files, read_settings
 from stadia.predict.exported_network import ExportedNetwork
-from stadia.training import adapt_network, recipes
+from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.prediction.export import export_checkpoint
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
@@ -119,25 +116,6 @@ def test_it_trains_and_resumes_without_its_folder(
     assert predictor.depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", mark_others(list(ARCHITECTURES), ["glpn"]))
-def test_it_is_evaluated_and_adapts(
-    architecture: str, folders: dict[str, Path], worlds: Path, tmp_path: Path, stadia: Stadia
-) -> None:
-    arguments = ("--protocol", "relative", "--out", tmp_path / "scores", "--json", "data.split=val")
-    code, text, err = stadia("evaluate", folders[architecture], worlds, *arguments)
-    assert code == 0, err
-    scores, depth_scale = json.loads(text), open_small(folders[architecture]).recipe.depth_scale
-    alignments = {"affine-inverse": "scale and shift", "affine-depth": "scale and shift of depth"}
-    assert scores["alignment"] == alignments.get(str(depth_scale), "median")
-    assert np.isfinite(scores["abs_rel"])
-    settings = ["training.workers=0", "training.threads=1", 'training.loggers=["csv"]']
-    settings += [f"data.cache.folder={tmp_path / 'cache'}", "data.offsets=[]", "data.stereo=true"]
-    adapted = adapt_network(str(folders[architecture]), worlds, out=tmp_path / "runs", steps=2, settings=settings)
-    assert adapted.before.abs_rel
-    assert adapted.network == (str(folders[architecture]) if adapted.kept == "before" else str(adapted.run))
-
-
 class TestRefusals:
     @pytest.fixture
     def folder(self, folders: dict[str, Path], tmp_path: Path) -> Path:
@@ -155,24 +133,10 @@ class TestRefusals:
         assert name in str(error.value)
         assert "left over: 1 (renamed)" in str(error.value)
 
-    @pytest.mark.slow
-    def test_numbers_that_are_not_finite(self, folder: Path) -> None:
-        path = folder / "model.safetensors"
-        tensors = load_file(path)
-        tensors[sorted(tensors)[0]].fill_(torch.nan)
-        save_file(tensors, path, {"format": "pt"})
-        with refuses(CheckpointError, where="glpn"):
-            open_small(folder)
-
     def test_a_pickle_is_not_opened(self, folder: Path) -> None:
         (folder / "model.safetensors").unlink()
         (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch run'\ntR.")
         with refuses(CheckpointError, where="glpn", found="pytorch_model.bin"):
-            open_small(folder)
-
-    def test_a_folder_without_weights(self, folder: Path) -> None:
-        (folder / "model.safetensors").unlink()
-        with refuses(CheckpointError, where="glpn"):
             open_small(folder)
 
     @pytest.mark.parametrize("damage", [b"", b"\xff" * 64])
@@ -206,21 +170,6 @@ class TestRefusals:
         assert message in str(error.value)
         assert "\n" not in str(error.value)
 
-    @pytest.mark.slow
-    def test_more_layers_than_the_limit(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With the limit of the program, a network takes seconds until it is refused."""
-        monkeypatch.setattr("stadia.networks.weight_files.MAX_PARAMETERS", 1 << 10)
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "depths": [1 << 7, 1, 1, 1]}))
-        with pytest.raises(CheckpointError, match="too many layers"):
-            open_small(folder)
-
-    def test_an_architecture_without_a_prediction(self, folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "return_dict": False}))
-        with refuses(CheckpointError, where="architecture"):
-            open_small(folder).recipe.inverse_depth(torch.rand(1, 3, 64, 96))
-
     def test_code_of_a_repository_is_never_run(self, folder: Path) -> None:
         path = folder / "config.json"
         code = {"auto_map": {"AutoModelForDepthEstimation": "evil.Network"}}
@@ -241,70 +190,11 @@ class TestRefusals:
         with refuses((ConfigError, CheckpointError), names=(name,), fix=fix):
             open_network_checkpoint(name)
 
-    @pytest.mark.parametrize(
-        ("kind", "source", "names"),
-        [
-            ("GatedRepoError", "hf:ORG/NAME", ("ORG/NAME",)),
-            ("RevisionNotFoundError", "hf:ORG/NAME@v9", ("v9", "@REVISION")),
-            ("RepositoryNotFoundError", "hf:Intel/dpt-larg", ("hf:Intel/dpt-large",)),
-        ],
-    )
-    def test_what_the_hub_refuses(
-        self, kind: str, source: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import huggingface_hub
-
-        def refuse(*args: object, **keys: object) -> str:
-            raise_class = getattr(huggingface_hub.errors, kind)
-            error = raise_class.__new__(raise_class)
-            Exception.__init__(error, kind)
-            raise error
-
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-        monkeypatch.setattr("stadia.networks.hub.is_reachable", lambda: False)
-        with refuses(CheckpointError, names=names) as refused:
-            find_published_files(source)
-        assert "\n" not in str(refused.value)
-
-    def test_nothing_is_half_written(self, folder: Path, worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
-        (folder / "model.safetensors").write_bytes(b"")
-        for command in (("predict", folder, worlds), ("evaluate", folder, worlds), ("odometry", folder, worlds)):
-            code, _, err = stadia(*command, "--out", tmp_path / "out")
-            assert (code, len(err.splitlines())) == (2, 1), err
-            assert "model.safetensors" in err
-            assert not (tmp_path / "out").exists()
-
-    def test_random_weights(self) -> None:
-        with refuses(CheckpointError, where="unet"):
-            open_network_checkpoint("unet", settings=["network.encoder=test_efficientnet"])
-
-    def test_settings_beside_a_checkpoint(self, tmp_path: Path) -> None:
-        with refuses(ConfigError, where="network.licence=MIT"):
-            open_network_checkpoint(tmp_path / "run", settings=["network.licence=MIT"])
-
-
-@pytest.mark.slow
-def test_metric_networks_start_with_their_metres(folders: dict[str, Path], small: SelfsupConfig) -> None:
-    config = configure("selfsup", small, {"name": "published", "source": str(folders["glpn"])})
-    config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": True})})
-    from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-
-    resolved, data = SelfsupRecipe.prepare(config, Console(quiet=True))
-    recipe = SelfsupRecipe(resolved)
-    recipe.save_data_stats(data)
-    assert float(recipe.model.depth.scale) == 1.0  # type: ignore[arg-type]
-
 
 def test_metric_depth_without_its_largest_depth_is_refused() -> None:
     """Without it the network would predict up to 1 m."""
     with refuses(ConfigError, where="max_depth", fix="80"):
         find_output({"model_type": "depth_anything", "depth_estimation_type": "metric", "max_depth": 1})
-
-
-def test_a_checkpoint_builds_the_architecture_without_weights(folders: dict[str, Path]) -> None:
-    config = DepthModelConfig.model_validate({"network": {"name": "published", "source": str(folders["dpt"])}})
-    network = build_depth_network(config.model_copy(update={"pretrained": False}))
-    assert not network.predicts_depth_at_start
 
 
 @pytest.mark.slow

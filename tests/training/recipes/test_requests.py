@@ -48,15 +48,3 @@ def test_a_convolutional_network_runs_at_any_multiple_of_its_stride(recipe: Self
         recipe.predictor((96, 150))
     own = recipe.predictor()
     assert (own.height, own.width) == (recipe.height, recipe.width)
-
-
-@pytest.mark.parametrize("has_other_networks", [True, False])
-def test_other_networks_and_linear_pose_heads_support_only_the_training_size(
-    recipe: SelfsupRecipe, has_other_networks: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe.model.config = recipe.config.model.model_copy(update={"pose_head": "linear"})
-    if has_other_networks:
-        monkeypatch.setattr(SelfsupRecipe, "depth_network", None)
-    recipe.check_size(recipe.height, recipe.width)
-    with refuses(ConfigError, where="selfsup", found="64x64", expected=f"{recipe.width}x{recipe.height}"):
-        recipe.check_size(64, 64)

@@ -1,6 +1,5 @@
 """The loss checks of a training of selfsup before its first step; the training is the same without them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,13 +7,11 @@ from tests.refusals import refuses
 
 from stadia import training
 from stadia.core.errors import RunError
-from stadia.core.types import Prediction, Targets
 from stadia.io.metrics_table import read_rows
-from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_findings
+from stadia.judge.finding import Finding, Severity, Stage, read_valid_findings
 from stadia.training import workflow
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.run_folder import Run
-from stadia.training.loss_checks.video_cases import make_video_case
 from stadia.training.recipes.base.config import replace_training
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
@@ -77,14 +74,3 @@ def test_an_optimizer_without_the_pose_network_halts(
     assert "T20" in {finding.code for finding in read_valid_findings(folder / "findings.jsonl")[0]}
     with refuses(RunError, found="T20"):
         training.dry_run(small)
-
-
-def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compute_nothing(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
-        return None
-
-    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(compute_nothing)})
-    run = training.train(small, out=tmp_path, on_stop=OnStop.WARN)
-    assert run.facts.status == "finished"
-    assert "L12" in {finding.code for finding in read_valid_findings(run.folder / "findings.jsonl")[0]}

@@ -18,16 +18,14 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import Camera, DepthScale, Recording
 from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
-from stadia.data.video import video_map
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.data.video.video_map import find_map_geometry
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
 from stadia.scale import sources
-from stadia.scale.grammar import KnownDistance, PositionsFile, find_given_height, fit_boxes, parse_scale, read_boxes
+from stadia.scale.grammar import KnownDistance, PositionsFile, find_given_height, parse_scale, read_boxes
 from stadia.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
 from stadia.training.prediction.depth_predictor import accept_arrays
 
@@ -183,45 +181,12 @@ def test_a_source_that_is_none(text: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("rows", "fitted"),
-    [
-        ([(20, 10, 60, 40)], [20, 10, 60, 40]),
-        ([(150, 60, 20, 10)], [150, 60, 170, 70]),  # left, top, width, height
-        ([(0.1, 0.2, 0.5, 0.6)], [20, 20, 100, 60]),  # shares
-        ([(10, 120, 40, 180), (60, 150, 90, 160)], [120, 10, 180, 40]),  # top first
-    ],
-)
-def test_the_order_of_boxes_is_what_fits_the_images(rows: list[tuple[float, ...]], fitted: list[float]) -> None:
-    boxes = fit_boxes({"a": rows}, 100, 200)[0]  # type: ignore[dict-item]
-    assert list(boxes["a"][0]) == pytest.approx(fitted)
-
-
 def test_numbers_are_plain_decimals(tmp_path: Path) -> None:
     assert parse_scale("distance=-1.5,2..3e1,.4:2@a@b")[1] == KnownDistance(((-1.5, 2), (30, 0.4)), 2, "a@b")
     assert parse_scale("gps=track.gpx@-1.5")[1] == PositionsFile(Path("track.gpx"), -1.5)
     assert parse_scale("gps=a@1_5")[1] == PositionsFile(Path("a@1_5"))
     (tmp_path / "boxes.csv").write_text("a,1_0,2,30,40\n")
     with refuses(DataError, where="boxes.csv:1"):
-        read_boxes(tmp_path / "boxes.csv")
-
-
-def test_names_of_boxes_lose_folder_and_suffix(tmp_path: Path) -> None:
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nimgs/000001.png,1,2,30,40\n")
-    assert read_boxes(tmp_path / "boxes.csv") == {"000001": [(1, 2, 30, 40)]}
-
-
-@pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,-1,4", "a,-1e308,0,1,4"])
-def test_boxes_that_are_none(row: str, tmp_path: Path) -> None:
-    path = tmp_path / "boxes.csv"
-    path.write_text(row)
-    with refuses(DataError, where="boxes.csv:1"):
-        read_boxes(path)
-
-
-def test_a_field_of_boxes_is_bounded(tmp_path: Path) -> None:
-    (tmp_path / "boxes.csv").write_text("a" * (1 << 18) + ",1,2,3,4")
-    with refuses(DataError, where="boxes.csv", found="field larger"):
         read_boxes(tmp_path / "boxes.csv")
 
 
@@ -245,18 +210,6 @@ def test_a_source_that_the_input_lacks(
     with refuses(StadiaError, names=names) as error:
         measure_scale(predictor, lambda: open_one(recording), [source])
     assert "\n" not in str(error.value)
-
-
-def test_poses_of_a_map_give_no_metres(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(recording), "has_metric_poses", False)
-    with refuses(StadiaError, where="--scale-from"):
-        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["gps"])
-
-
-def test_depth_of_another_unit_gives_no_metres(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "has_metric_depth", False)
-    with refuses(StadiaError, where="--scale-from"):
-        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["lidar"])
 
 
 def test_a_shift_needs_points_at_several_depths(recording: Recording) -> None:
@@ -334,24 +287,6 @@ def test_height_and_map_stand_on_one_height() -> None:
         find_given_height(["height=1.5", "map=1.4"])
 
 
-def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    def refuse(source: Path) -> None:
-        raise DataError(source, found="the map of another video", expected="its own", fix="replace it")
-
-    monkeypatch.setattr(video_map, "find_map", refuse)
-    assert find_map_geometry(tmp_path, skip_damaged=True) is None
-    with pytest.raises(DataError):
-        find_map_geometry(tmp_path)
-
-
-def test_the_focal_length_is_that_of_the_whole_image(recording: Recording) -> None:
-    mapped, frame = make_map(recording), next(read_frames(recording))
-    width = frame.image.shape[1]
-    assert mapped.find_points(frame.name, frame.K[0, 0] / (width * 9 // 10), frame.K) is None, "the width of a crop"
-    assert mapped.find_points(frame.name, frame.K[0, 0] / width, frame.K) is not None
-
-
 @pytest.mark.slow
 def test_predict_writes_the_receipt(worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
     folder, out = write_network(tmp_path / "glpn", "glpn"), tmp_path / "out"
@@ -362,28 +297,3 @@ def test_predict_writes_the_receipt(worlds: Path, tmp_path: Path, stadia: Stadia
     record = json.loads(next(out.rglob("predictions.json")).read_text())
     assert set(record["scale_from"]["sources"]) == {"lidar", "baseline"}
     assert Predictions.open(out).depth_scale is DepthScale.METRES
-
-
-@pytest.mark.slow
-def test_evaluate_and_odometry_measure_each_recording(worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
-    folder = write_network(tmp_path / "network", "glpn")
-    options = ("network.output=up-to-scale", "data.split=val")
-    code, text, err = stadia(
-        "evaluate", folder, worlds, "--scale-from", "lidar", "--out", tmp_path / "scores", "--json", *options
-    )
-    assert code == 0, err
-    summary = json.loads(text)
-    assert summary["depth_scale"] == "metres"
-    assert any("scale from lidar: one unit is" in note for note in summary["notes"])
-    compared = summary["by_alignment"]
-    assert list(compared) == ["none", "median", "scale and shift"]
-    assert compared["none"]["abs_rel"] == pytest.approx(summary["abs_rel"])
-    record = json.loads(next((tmp_path / "scores").rglob("predictions.json")).read_text())
-    assert record["scale_from"]["sources"]["lidar"]["factor"] > 0
-    arguments = ("--scale-from", "lidar", "--scale-from", "baseline", "--method", "aligned")
-    code, text, err = stadia("odometry", folder, worlds, *arguments, "--out", tmp_path / "path", *options)
-    assert code == 0, err
-    record = json.loads(next((tmp_path / "path").rglob("odometry.json")).read_text())
-    assert (record["depth_scale"], len(record["scale_from"]["sources"])) == ("metres", 2)
-    code, _, err = stadia("evaluate", folder, worlds, "--scale-from", "radar", "--out", tmp_path / "none", *options)
-    assert (code, "found 'radar'" in err) == (2, True)

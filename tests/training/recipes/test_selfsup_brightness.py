@@ -3,18 +3,14 @@ checkpoints too.
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
-from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch
-from stadia.losses.affine_brightness import BrightnessGate
-from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
@@ -57,34 +53,3 @@ def test_brightness_is_held_until_the_gate_opens(bright: SelfsupConfig, monkeypa
     assert float(let_through.terms["brightness"]) > 0
     assert let_through.terms["photometric"] != held.terms["photometric"]
     assert torch.equal(recipe.gate.ratio, ratio), "what is not trained on opens no gate"
-
-
-@pytest.mark.slow
-def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
-    bright: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    config = changed(bright, "training.max_steps=4", "training.checkpoint_every=2")
-    whole = gate_of(training.train(config, out=tmp_path / "whole").folder)
-    update, ratios = BrightnessGate.update, []
-
-    def until_the_power_fails(self: BrightnessGate, ratio: torch.Tensor) -> None:
-        ratios.append(ratio)
-        if len(ratios) == 4:
-            raise OSError("no power")
-        update(self, ratio)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BrightnessGate, "update", until_the_power_fails)
-        with pytest.raises(OSError, match="no power"):
-            training.train(config, out=tmp_path / "stopped")
-    (folder,) = (tmp_path / "stopped").iterdir()
-    assert float(gate_of(folder)["gate.ratio"]) != float(whole["gate.ratio"]) != 1
-    resumed = gate_of(training.train(config, resume=folder).folder)
-    assert {name: float(value) for name, value in resumed.items()} == {
-        name: float(value) for name, value in whole.items()
-    }
-
-
-def gate_of(folder: Path) -> dict[str, torch.Tensor]:
-    weights = Checkpoint.open(folder / "checkpoints" / "last.safetensors").weights()
-    return {name: value for name, value in weights.items() if name.startswith("gate.")}

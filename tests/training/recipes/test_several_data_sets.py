@@ -13,17 +13,15 @@ from tests.refusals import refuses
 
 from stadia import training
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import RunError
 from stadia.core.types import DepthScale
 from stadia.data.open_dataset import open_recordings
 from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import RecipeFacts
-from stadia.training import workflow
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
-from stadia.training.recipes.base.video_data import MultiVideoData, open_video
+from stadia.training.recipes.base.video_data import MultiVideoData
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.step_measurement import PROBE_STEPS
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -75,15 +73,6 @@ def test_depth_is_in_metres_where_every_data_set_has_a_baseline(two: SelfsupConf
     assert both.run_metadata.scale_from == "the baselines of the stereo pairs of pair, mono"
 
 
-def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
-    settled, data, _ = opened(two)
-    recipe = SelfsupRecipe(settled)
-    assert {batch.meta[0].data: recipe.batch_depth_scale(batch) for batch in data.train} == {
-        "pair": DepthScale.METRES,
-        "mono": DepthScale.UP_TO_SCALE,
-    }
-
-
 def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
@@ -124,13 +113,3 @@ def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: Self
     picture.write_bytes(picture.read_bytes() + b" ")
     with pytest.raises(RunError):
         training.train(there, resume=run.folder)
-
-
-def test_a_dry_run_has_steps_of_each(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "run_loss_checks", lambda *_: [])  # seconds, and not of this test
-    assert len(workflow.dry_run(two).seconds) == 2 * PROBE_STEPS
-
-
-def test_single_data_set_recipe_refuses_several(two: SelfsupConfig) -> None:
-    with refuses(ConfigError, where="data.extra_datasets"):
-        open_video(two.data, two.training, seed=0, console=Console(quiet=True))

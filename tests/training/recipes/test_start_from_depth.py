@@ -5,12 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from stadia.data.video.map_geometry import MapGeometry
 from stadia.io.run_facts import UNKNOWN_FACTS
 from stadia.networks.encoders import load_base_weights
 from stadia.training import keep
@@ -102,27 +100,6 @@ def test_the_network_of_the_package_teaches_depth_of_one_camera_that_starts_from
     assert not configure("supervised", data={"path": "DATA"}).teacher.is_used  # type: ignore[attr-defined]
 
 
-def test_predictions_of_a_training_have_no_uncertainty_that_nothing_trained() -> None:
-    recipe = SelfsupRecipe(selfsup()).eval()
-    assert recipe.model.depth(torch.rand(1, 3, 64, 64)).log_uncertainty is not None
-    assert recipe.maps(torch.rand(1, 3, 64, 64)).log_uncertainty is None
-
-
-def test_a_scaled_map_has_the_same_images() -> None:
-    random = np.random.default_rng(0)
-    poses = np.tile(np.eye(4), (3, 1, 1))
-    poses[:, 2, 3] = [0, 0.5, 1.0]
-    points = random.uniform([-3, -3, 8], [3, 3, 12], (40, 3))
-    geometry = MapGeometry(poses, points, (np.arange(40),) * 3, 0.8, np.array([0, 1.0, 0, 1.5]))
-    scaled = geometry.scale(2.5)
-    before, after = geometry.points_in_camera(1), scaled.points_in_camera(1)
-    assert after == pytest.approx(2.5 * before)
-    assert scaled.measure_parallax(0, 2) == pytest.approx(geometry.measure_parallax(0, 2))
-    assert scaled.road is not None
-    assert scaled.road.tolist() == [0, 1.0, 0, 3.75]
-    assert geometry.poses[2, 2, 3] == 1.0
-
-
 def make_run(folder: Path, recipe: SelfsupRecipe, metrics: dict[str, float]) -> Any:
     (folder / "checkpoints").mkdir(parents=True)
     header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=40, epoch=0, metrics=metrics)
@@ -171,28 +148,3 @@ def test_a_start_is_kept_unless_points_or_matches_are_nearer_after_the_training(
     is_base = all(torch.equal(weights[f"model.depth.{name}"], value) for name, value in base.items())
     assert is_base is kept
     assert all(torch.equal(weights[f"model.pose.{name}"], value) for name, value in pose.items())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("errors", "step"), [((0.7, 0.4), 40), ((0.4, 0.7), 0)])
-def test_the_last_weights_are_measured_where_the_residual_prefers_the_start(
-    errors: tuple[float, float], step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = selfsup()
-    start, trained = SelfsupRecipe(config), SelfsupRecipe(config)
-    with torch.no_grad():
-        for parameter in trained.model.parameters():
-            parameter += 0.01
-    run = make_run(tmp_path / "run", trained, {})
-    best = run.checkpoints / "best.safetensors"
-    best.rename(run.checkpoints / "last.safetensors")
-    header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=0, epoch=0, metrics={})
-    write_checkpoint(best, header, {"state_dict": start.state_dict()})
-    monkeypatch.setattr(keep, "load_recipe", lambda checkpoint, recipe_class: trained)
-    left = iter(errors)
-    monkeypatch.setattr(keep, "_measure_errors", lambda recipe, data: make_errors(next(left)))
-    assert keep.keep_better_start(config, start, None, run, Console(quiet=True))
-    assert Checkpoint.open(run.folder).header.step == step
-    weights, base = Checkpoint.open(run.folder).weights(), load_base_weights()
-    is_base = all(torch.equal(weights[f"model.depth.{name}"], value) for name, value in base.items())
-    assert is_base is (step == 0)

@@ -2,25 +2,21 @@
 
 import csv
 import logging
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 from tests.combinations import mark_others
 from tests.refusals import refuses
 from torch import Tensor
 
 from stadia import training
 from stadia.core.config import resolve_config
-from stadia.core.errors import CheckpointError, DataError, GeometryError
+from stadia.core.errors import CheckpointError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.differentiable.view_synthesis import intrinsics
 from stadia.io.run_facts import read_run_facts
-from stadia.networks.depth.depth_network import build_depth_network
 from stadia.networks.depth.dpt import Dpt
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
@@ -156,53 +152,6 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
     facts = read_run_facts(folder)
     assert facts.status == "failed"
     assert "pass the reciprocal if the prediction is depth" in str(facts.error)
-
-
-@pytest.mark.slow
-def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
-    small_dpt: SupervisedConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Falling(Dpt):
-        def raw(self, image: Tensor) -> Tensor:
-            return Lower.raw(self, image).flip(-2)
-
-    monkeypatch.setattr("stadia.networks.depth.dpt.Dpt", Falling)
-    weights = {
-        name: tensor
-        for name, tensor in build_depth_network(small_dpt.model).network.state_dict().items()
-        if not name.startswith("head.")
-    }
-    save_file(weights, tmp_path / "headless.safetensors")
-    words = (f"model.network.weights={tmp_path / 'headless.safetensors'}", 'model.network.allow_missing=["head.*"]')
-    config, data = SupervisedRecipe.prepare(changed(small_dpt, *words), Console(quiet=True))
-    recipe = SupervisedRecipe(config)
-    with caplog.at_level(logging.WARNING):
-        recipe.save_data_stats(data)
-    assert "some weights are random" in caplog.text
-    batch = next(iter(data.val))
-    true_m = batch.targets.depth_m
-    known = true_m > 0
-    predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
-    assert 0.4 < float(predicted_m[known].median() / true_m[known].median()) < 2.5
-
-
-def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, worlds: Path, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("depth"))
-    with refuses(DataError, where="ground truth of bare/train-000"):
-        SupervisedRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
-
-
-@pytest.mark.slow
-def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -> None:
-    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
-    recipe, batch = SupervisedRecipe(config), next(iter(data.val))
-    unlabeled = replace(batch, targets=replace(batch.targets, depth_m=None))
-    report = recipe.training_step(unlabeled)
-    report.total.backward()
-    assert report.total.item() == 0
-    assert not any(weight.grad.any() for weight in recipe.parameters() if weight.grad is not None)
-    assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
 
 
 @pytest.mark.slow

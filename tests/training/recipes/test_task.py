@@ -2,11 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-from tests.refusals import refuses
-
-from stadia.core.errors import StadiaError
-from stadia.io.atomic_files import hold_folder
 from stadia.predict import tasks
 
 
@@ -19,12 +14,3 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
         assert not folder.exists()
         assert (tmp_path / "taken-back" / "predictions" / f"val-{number}" / "mine.npz").read_text() == f"{number}"
     tasks._take_back(folder, tmp_path)
-
-
-@pytest.mark.slow
-def test_predictions_that_another_process_writes_are_left(tmp_path: Path) -> None:
-    folder = tmp_path / "predictions" / "val"
-    folder.mkdir(parents=True)
-    with hold_folder(folder), refuses(StadiaError, where="val"):
-        tasks._take_back(folder, tmp_path)
-    assert folder.is_dir()

@@ -7,8 +7,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,10 +15,7 @@ from stadia.data.open_dataset import open_recordings
 from stadia.data.splits import frame_indices
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.predict.mean_depth import average_recordings
-from stadia.predict.tasks import score_recordings
 from stadia.predict.verdict import choose_window
-from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import open_video
 from stadia.training.recipes.selfsup.config import SelfsupConfig
@@ -37,26 +32,6 @@ def test_judged_frames_are_those_around_the_validation() -> None:
     assert choose_window(every, [298, 299], 60) == [*range(240, 300)]
     assert choose_window([3, 4, 5], [4], 60) == [3, 4, 5]
     assert choose_window([*range(100)], [*range(70)], 60) == [*range(60)]
-
-
-def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
-    small: SelfsupConfig, worlds: Path, tmp_path: Path
-) -> None:
-    known = open_recordings(worlds, split="test")
-    predictor, run = average_recordings(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
-    for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
-        made_by = MADE_BY.model_copy(update={"checkpoint": checkpoint})
-        score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
-    (kept,) = (run.folder / "clouds").iterdir()
-    about = json.loads((kept / "camera.json").read_text())
-    assert (kept.name, about["frame"], about["depth_scale"]) == ("test", f"{known[0].name}/000002", "metres")
-    assert about["K"][0][0] == pytest.approx(known[0].K(2)[0, 0] / 2)
-    depth = cv2.imread(str(kept / "depth.png"), cv2.IMREAD_UNCHANGED) * about["depth_per_count"]
-    near = depth > 0
-    assert near.mean() > 0.5
-    assert np.allclose(depth[near], predictor.depth_m[near], rtol=1e-3)
-    seen = cv2.imread(str(kept / "image.png"))[..., ::-1].astype(float)
-    assert np.abs(seen - cv2.resize(known[0].image(2), (160, 48), interpolation=cv2.INTER_AREA)).mean() < 8
 
 
 @pytest.mark.parametrize("trains_depth", [False, True])

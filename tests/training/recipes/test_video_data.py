@@ -11,7 +11,6 @@ from rich.console import Console
 from stadia.data.config import DataConfig
 from stadia.judge.finding import Severity
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.recipes.base import video_data
 from stadia.training.recipes.base.video_data import VideoData, open_video
 
 
@@ -60,17 +59,3 @@ def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_
     assert of_motion
     assert Severity.NOTE not in of_motion
     assert of_single == {Severity.NOTE}
-
-
-def test_the_checks_get_the_recordings_of_which_one_camera_trains(
-    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checked: list[bool] = []
-    monkeypatch.setattr(
-        video_data, "run_preflight", lambda *_, one_camera, **__: checked.append(bool(one_camera)) or []
-    )
-    for stereo, offsets in ((False, (-1, 1)), (True, (-1, 1))):
-        cache = {"folder": str(tmp_path / "cache")}
-        config = DataConfig(path=str(worlds), height=32, width=96, offsets=offsets, stereo=stereo, cache=cache)
-        open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True)).findings()
-    assert checked == [True, False]

@@ -14,16 +14,13 @@ from stadia import report, training
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, RunError
 from stadia.core.types import DepthScale
-from stadia.data.splits import open_split
-from stadia.io.atomic_files import write_json
-from stadia.judge.finding import Finding, Severity, Stage, read_valid_findings, write_findings
+from stadia.judge.finding import Finding, Severity, Stage
 from stadia.training import recipes, workflow
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes.base import build_recipe, video_data
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.start_checks import replace_data_findings
 from stadia.training.time_budget import choose_steps
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -57,19 +54,6 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: p
     assert report.build_report(run.folder).is_file()
 
 
-def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
-    parts = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
-    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [*parts, "data.stereo=false"])
-    held_out = {index for frames in open_split(config.data).val for index in frames.indices}
-    assert 0 < len(held_out) < 5
-    run = training.train(config, out=tmp_path / "runs")
-    scores = json.loads((run.folder / "scores" / "val.json").read_text())
-    assert scores["protocol"] == "relative"
-    assert {int(Path(image["name"]).stem) for image in scores["per_image"]} == held_out
-    assert recipes.load_predictor(run.folder).depth_scale is DepthScale.UP_TO_SCALE
-    assert run.facts.recipe_facts.depth_scale == "up-to-scale"
-
-
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
     with refuses(RunError, found="X01", fix=("--on-stop", 'on_stop="warn')):
@@ -81,18 +65,6 @@ def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, mon
         training.train(small, out=tmp_path / "runs", on_stop="stop")
     run = training.train(small, out=tmp_path / "runs", on_stop="warn")
     assert json.loads((run.folder / "findings.jsonl").read_text().splitlines()[0])["code"] == "X01"
-
-
-def test_a_resume_replaces_findings_of_the_data_alone(tmp_path: Path) -> None:
-    def make(code: str, stage: Stage, measured: str = "m") -> Finding:
-        return Finding(code, Severity.WARN, stage, measured, "e", "c", "f")
-
-    run = Run.create(tmp_path, "small", {}, recipe="small", seed=0)
-    kept = [make("L01", Stage.BEFORE_TRAINING), make("S01", Stage.START), make("T01", Stage.TRAINING)]
-    write_findings(run.folder / "findings.jsonl", [make("D02", Stage.DATA, "before"), *kept])
-    run.resume()
-    replace_data_findings(run, [make("D02", Stage.DATA, "now")])
-    assert read_valid_findings(run.folder / "findings.jsonl")[0] == [make("D02", Stage.DATA, "now"), *kept]
 
 
 def test_a_run_whose_data_were_moved_keeps_their_new_place(
@@ -135,16 +107,6 @@ def test_a_training_starts_from_the_weights_of_another(
             choose_steps(other, 5, Console(quiet=True))
     same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
     build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
-
-
-def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:
-    config, data = SelfsupRecipe.prepare(small, Console(quiet=True))
-    run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
-    write_json(run.folder / "findings.jsonl", "of the run that goes on")
-    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
-    with run.held(), pytest.raises(RunError):
-        training.train(small, resume=run.folder)
-    assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
 def test_networks_are_those_of_the_run_that_a_training_starts_from(trained_small: Path) -> None:
