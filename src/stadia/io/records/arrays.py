@@ -23,25 +23,14 @@ from stadia.io.array_files import (
 )
 from stadia.io.atomic_files import atomic_folder, open_atomic
 from stadia.io.input_files import natural_sort_key
-from stadia.io.records.formats import (
-    KITTI,
-    LLFF,
-    NPZ_CENTERS,
-    NPZ_DEPTH,
-    NPZ_FOCALS,
-    NPZ_FORMATS,
-    NPZ_IMAGES,
-    NPZ_INTRINSICS,
-    NPZ_POINTS,
-    Format,
-)
+from stadia.io.records import formats
+from stadia.io.records.formats import Format
 from stadia.io.records.poses import MAX_POSES, make_poses, read_seven_numbers
 from stadia.io.records.reconstruction import ReadDepth, Reconstruction, clean_depth, make_reconstruction
 from stadia.io.records.times import convert_times
 
 Array = NDArray[np.float64]
 
-NPZ = "npz"
 EXPECTED_NPZ = "an .npz with poses, such as extrinsic (N, 3, 4) and intrinsic (N, 3, 3) of VGGT"
 
 
@@ -62,7 +51,7 @@ def read_npy_poses(path: Path) -> Reconstruction:
         expected = "(N, 4, 4), (N, 3, 4), (N, 12), (N, 7) with x y z qx qy qz qw, (N, 8) with t first, (N, 17) of LLFF"
         fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"
         raise DataError(path, found=f"an array of shape {stored.shape}", expected=expected, fix=fix)
-    format, times_s = KITTI, None
+    format, times_s = formats.KITTI, None
     note = f"{len(rows)} camera-to-world matrices are read from {path.name}"
     if count in (7, 8):
         seven = read_seven_numbers(path, path.name, rows[:, count - 7 :])
@@ -73,7 +62,7 @@ def read_npy_poses(path: Path) -> Reconstruction:
         times_s = convert_times([repr(time) for time in rows[:, 0].tolist()])[0] if count == 8 else None
         rows = rows[:, count - 7 :]
     elif count == 17:
-        format, note = LLFF, f"poses of {path.name} are converted from LLFF's axes (down, right, back)"
+        format, note = formats.LLFF, f"poses of {path.name} are converted from LLFF's axes (down, right, back)"
         rows = rows[:, :15].reshape(-1, 3, 5)[:, :, :4].reshape(-1, 12)
     return make_reconstruction(path, make_poses(rows, format, lambda row: f"{path}, pose {row}"), note, times_s=times_s)
 
@@ -83,7 +72,7 @@ def read_npy_poses(path: Path) -> Reconstruction:
 
 def find_npz_format(names: Sequence[str]) -> tuple[Format, str] | None:
     """Return the format of an .npz and the name of its poses; None if it has no poses."""
-    found = ((format, _first(format.keys, names)) for format in NPZ_FORMATS)
+    found = ((format, _first(format.keys, names)) for format in formats.NPZ_FORMATS)
     return next(((format, name) for format, name in found if name), None)
 
 
@@ -123,7 +112,7 @@ def read_network_npz(path: Path) -> Reconstruction:
     is_named = len(files) > 1 and len(T) == len(files)
     names = [file.stem for file in files] if is_named else None
     return replace(
-        make_reconstruction(path, T, f"'{pose_name}' is read as {format.direction}", names=names, format=NPZ),
+        make_reconstruction(path, T, f"'{pose_name}' is read as {format.direction}", names=names, format="npz"),
         K=K,
         sizes=sizes,
         depth=_find_npz_depth(files[0], len(T)) if len(files) == 1 else None,
@@ -133,7 +122,10 @@ def read_network_npz(path: Path) -> Reconstruction:
 def _read_arrays(path: Path, format: Format, pose_name: str) -> tuple[Array, Array, NDArray[np.int64]]:
     """Return T_world_camera (N, 4, 4), K (N, 3, 3), and the sizes (N, 2)."""
     names = list_npz_arrays(path, max_bytes=MAX_STACK_BYTES)
-    wanted = {pose_name, *(_first(keys, names) for keys in (NPZ_INTRINSICS, NPZ_FOCALS, NPZ_CENTERS))}
+    wanted = {
+        pose_name,
+        *(_first(keys, names) for keys in (formats.NPZ_INTRINSICS, formats.NPZ_FOCALS, formats.NPZ_CENTERS)),
+    }
     arrays = read_npz(path, only=wanted - {""}, max_bytes=MAX_STACK_BYTES)
     if pose_name not in arrays:
         raise DataError(
@@ -152,13 +144,13 @@ def _read_arrays(path: Path, format: Format, pose_name: str) -> tuple[Array, Arr
         raise DataError(where, found="inf or NaN", expected="numbers", fix="leave the image out")
     T = make_poses(poses.reshape(count, -1), format, lambda row: f"{path}, array '{pose_name}', pose {row}")
     size = _find_size(path, names, count)
-    if name := _first(NPZ_INTRINSICS, names):
+    if name := _first(formats.NPZ_INTRINSICS, names):
         K = _drop_batch(np.asarray(arrays[name], np.float64), 3)
         K = np.tile(K, (count, 1, 1)) if K.shape == (3, 3) else K
         if K.shape != (count, 3, 3) or not np.isfinite(K).all():
             raise _make_shape_error(path, name, K, f"finite ({count}, 3, 3)")
         size = size or _find_centered_size(K)
-    elif name := _first(NPZ_FOCALS, names):
+    elif name := _first(formats.NPZ_FOCALS, names):
         K = _make_K(path, name, arrays, size, count)
     else:
         K = np.full((count, 3, 3), np.nan)
@@ -185,7 +177,7 @@ def _make_K(path: Path, name: str, arrays: Mapping[str, Any], size: tuple[int, i
         raise _make_shape_error(path, name, np.asarray(arrays[name]), f"({count},) or ({count}, 2), in pixels")
     K = np.tile(np.eye(3), (count, 1, 1))
     K[:, [0, 1], [0, 1]] = focals.reshape(count, -1)
-    if center_name := _first(NPZ_CENTERS, tuple(arrays)):
+    if center_name := _first(formats.NPZ_CENTERS, tuple(arrays)):
         centers = np.asarray(arrays[center_name], np.float64).reshape(-1, 2)
         if len(centers) not in (1, count):
             raise _make_shape_error(path, center_name, centers, f"({count}, 2)")
@@ -207,7 +199,7 @@ def _find_centered_size(K: Array) -> tuple[int, int] | None:
 
 def _find_size(path: Path, names: Sequence[str], count: int) -> tuple[int, int] | None:
     """Return (width, height) of the depth maps, points or images of an .npz."""
-    for keys in (NPZ_DEPTH, NPZ_POINTS, NPZ_IMAGES):
+    for keys in (formats.NPZ_DEPTH, formats.NPZ_POINTS, formats.NPZ_IMAGES):
         if name := _first(keys, names):
             shape = read_npz_shape(path, name)
             sides = [side for side in shape[1:] if side not in (1, 3)]
@@ -220,7 +212,7 @@ def _find_size(path: Path, names: Sequence[str], count: int) -> tuple[int, int] 
 
 
 def _find_npz_depth(path: Path, count: int) -> ReadDepth | None:
-    name = _first(NPZ_DEPTH, list_npz_arrays(path, max_bytes=MAX_STACK_BYTES))
+    name = _first(formats.NPZ_DEPTH, list_npz_arrays(path, max_bytes=MAX_STACK_BYTES))
     if not name or len(read_npz_shape(path, name)) < 3:
         return None
     opened = list[StackedArray]()
@@ -276,11 +268,11 @@ def _collect_arrays(reconstruction: Reconstruction, names: Sequence[str]) -> dic
     poses = poses[:, :3] if format.is_inverted else poses
     arrays: dict[str, NDArray[Any]] = {pose_name: poses}
     if np.isfinite(reconstruction.K).all():
-        arrays[_first(NPZ_INTRINSICS, names) or "intrinsics"] = reconstruction.K
-        if name := _first(NPZ_FOCALS, names):
+        arrays[_first(formats.NPZ_INTRINSICS, names) or "intrinsics"] = reconstruction.K
+        if name := _first(formats.NPZ_FOCALS, names):
             arrays[name] = reconstruction.K[:, 0, 0]
     if reconstruction.depth is not None:
         maps = [reconstruction.depth(row) for row in range(len(reconstruction))]
         if len({one.shape for one in maps}) == 1:
-            arrays[_first(NPZ_DEPTH, names) or "depth"] = np.nan_to_num(np.stack(maps), nan=0.0)
+            arrays[_first(formats.NPZ_DEPTH, names) or "depth"] = np.nan_to_num(np.stack(maps), nan=0.0)
     return arrays

@@ -19,20 +19,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.geometry.cameras import make_K
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.formats import (
-    CAMERA_FORMATS,
-    COEFFICIENTS,
-    EQUIDISTANT,
-    FIRST_PIXEL,
-    FISHEYE,
-    FOV,
-    METASHAPE_LENS,
-    MODELS,
-    RADIAL,
-    RADTAN,
-    CameraFormat,
-    place_keys,
-)
+from stadia.io.records import formats
+from stadia.io.records.formats import CameraFormat, place_keys
 
 Array = NDArray[np.float64]
 
@@ -71,7 +59,7 @@ class CalibratedCamera:
     T_camera_first: Array | None = None
     raw_name: str = ""
     raw_distortion: tuple[float, ...] = ()
-    model: str = RADTAN
+    model: str = formats.RADTAN
     K_of_frames: Mapping[str, Array] | None = None
     other_sizes: Mapping[tuple[int, int], Array] | None = None
     notes: tuple[str, ...] = ()
@@ -91,12 +79,12 @@ class CalibratedCamera:
         """
         if not self.is_distorted:
             return None
-        name = MODELS.get(self.model.lower())
-        counts = COEFFICIENTS[name] if name is not None else ()
+        name = formats.MODELS.get(self.model.lower())
+        counts = formats.COEFFICIENTS[name] if name is not None else ()
         count = next((count for count in counts if count >= len(self.distortion)), None)
         if name is None or count is None:
             found = f"{len(self.distortion)} coefficients of the distortion {self.model[:40]!r}"
-            raise DataError(where, found=found, expected=f"one of {', '.join(MODELS)}", fix=UNDISTORT)
+            raise DataError(where, found=found, expected=f"one of {', '.join(formats.MODELS)}", fix=UNDISTORT)
         return name, self.distortion + (0.0,) * (count - len(self.distortion))
 
 
@@ -196,7 +184,7 @@ def _find_keys(flat: Mapping[str, Any], *, has_matrices: bool) -> list[CameraFor
     def spell(key: str) -> str:
         return key if key in flat or not key else spelled.get(normalize_key(key), key)
 
-    for row in CAMERA_FORMATS:
+    for row in formats.CAMERA_FORMATS:
         if all(spell(key) in flat for key in row.required):
             sensor = spell(row.sensor_mm) if isinstance(row.sensor_mm, str) else row.sensor_mm
             row = replace(row, K=tuple(map(spell, row.K)), lens=tuple(map(spell, row.lens)), sensor_mm=sensor)
@@ -258,8 +246,8 @@ def _complete_keys(
         lens = (*place_keys(radial, 0, 1), *place_keys(tangential, 0, 1), f"{radial}.2")
     texts = (key for one, key in spelled.items() if _MODEL_NAME.search(one) and isinstance(flat[key], str))
     model_key = next((key for key in texts if find_model(flat[key])), "")
-    is_fisheye = bool(model_key) and find_model(flat[model_key]) == EQUIDISTANT
-    scalars = _DIGITS if "d0" in spelled else FISHEYE if is_fisheye else RADIAL
+    is_fisheye = bool(model_key) and find_model(flat[model_key]) == formats.EQUIDISTANT
+    scalars = _DIGITS if "d0" in spelled else formats.FISHEYE if is_fisheye else formats.RADIAL
     lens = lens or tuple(lists[:1]) or tuple(spelled.get(one, one) for one in scalars)
     return CameraFormat("", K, size, lens, model_key=model_key)
 
@@ -271,11 +259,11 @@ def find_model(name: str) -> str:
     """Return "radtan", "equidistant" or "fov" for the name of a model in another program; the name itself if the model
     is known and cannot be read; "" for another word.
     """
-    known = MODELS.get(name.lower().replace(" ", "_"))
+    known = formats.MODELS.get(name.lower().replace(" ", "_"))
     if known is None and re.search("equidistant|fisheye|kannala", name, re.IGNORECASE):
-        return EQUIDISTANT
+        return formats.EQUIDISTANT
     if known is None and re.search("distortedpinhole", name, re.IGNORECASE):  # Kalibr's results
-        return RADTAN
+        return formats.RADTAN
     is_other = name.lower() in _UNREADABLE or any(word in name.lower() for word in PANORAMAS)
     return known or (name if is_other else "")
 
@@ -362,11 +350,13 @@ def _make_camera(path: Path, name: str, keys: CameraFormat, flat: Mapping[str, A
     where = f"{path} {name}"
     model = str(flat.get(keys.model_key) or keys.model) if keys.model_key else keys.model
     model = model.replace(" ", "_")
-    model = model if model.lower() in MODELS else find_model(model) or model
+    model = model if model.lower() in formats.MODELS else find_model(model) or model
     refuse_panorama(where, model)
     if model.lower() in _UNREADABLE:
         fix = f"calibrate with a model that is read (pinhole-radtan, pinhole-equi of Kalibr), or {UNDISTORT}"
-        raise DataError(where, found=f"the camera model {model}", expected=f"one of {', '.join(MODELS)}", fix=fix)
+        raise DataError(
+            where, found=f"the camera model {model}", expected=f"one of {', '.join(formats.MODELS)}", fix=fix
+        )
     size = None
     if all(key in flat for key in keys.size):
         width, height = (int(_number(path, flat, key)) for key in keys.size)
@@ -390,7 +380,7 @@ def _make_camera(path: Path, name: str, keys: CameraFormat, flat: Mapping[str, A
     middle = ((width - 1) / 2, (height - 1) / 2) if keys.center == "middle" else (0.0, 0.0)
     if keys.program == "Meshroom" and abs(cx) < width / 4 and abs(cy) < height / 4:
         middle = ((width - 1) / 2, (height - 1) / 2)  # newer versions store the offset from the middle
-    shift = {"corner": FIRST_PIXEL, "one": 1.0}.get(keys.center, 0.0)
+    shift = {"corner": formats.FIRST_PIXEL, "one": 1.0}.get(keys.center, 0.0)
     center = scales[0] * cx + middle[0] - shift, scales[1] * cy + middle[1] - shift
     K = make_K(where, scales[0] * fx, scales[1] * fy, *center)
     distortion, lens, notes = _read_lens(path, keys, flat, model)
@@ -409,10 +399,10 @@ def _read_lens(
     path: Path, keys: CameraFormat, flat: Mapping[str, Any], model: str
 ) -> tuple[tuple[float, ...], tuple[str, ...], list[str]]:
     """Return the coefficients, the keys that state them, and notes about coefficients that no model uses."""
-    is_fisheye = MODELS.get(model.lower()) == EQUIDISTANT
+    is_fisheye = formats.MODELS.get(model.lower()) == formats.EQUIDISTANT
     lens = keys.lens
-    if lens in (RADIAL, METASHAPE_LENS) and is_fisheye:
-        lens = FISHEYE
+    if lens in (formats.RADIAL, formats.METASHAPE_LENS) and is_fisheye:
+        lens = formats.FISHEYE
     if len(lens) == 1:
         values = flatten_numbers(flat.get(lens[0], flat.get(f"{lens[0]}.0", [])))
         distortion = tuple(float(value) for value in parse_numbers([str(value) for value in values]))
@@ -464,8 +454,14 @@ def _xml_values(element: ElementTree.Element) -> Any:
     return values
 
 
-_DSO_MODELS = {"fov": (FOV, 1), "pinhole": (RADTAN, 0), "radtan": (RADTAN, 4), "equidistant": (EQUIDISTANT, 4),
-               "kannalabrandt": (EQUIDISTANT, 4), "": (FOV, 1)}  # fmt: skip
+_DSO_MODELS = {
+    "fov": (formats.FOV, 1),
+    "pinhole": (formats.RADTAN, 0),
+    "radtan": (formats.RADTAN, 4),
+    "equidistant": (formats.EQUIDISTANT, 4),
+    "kannalabrandt": (formats.EQUIDISTANT, 4),
+    "": (formats.FOV, 1),
+}
 
 
 def read_text_camera(path: Path, text: str) -> list[CalibratedCamera]:
@@ -521,7 +517,7 @@ def _read_dso(path: Path, rows: Sequence[Sequence[str]]) -> CalibratedCamera | N
     if not len(values) and named is False:
         return None
     if name == "pinhole" and len(values) == 5:
-        model, count = FOV, 1
+        model, count = formats.FOV, 1
     if len(values) != 4 + count:
         return None
     width, height = size

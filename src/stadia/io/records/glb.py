@@ -21,8 +21,6 @@ from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
 
 Array = NDArray[np.float64]
 
-GLB = "glb"
-
 MAX_GLB_BYTES = 2 << 30
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _TRIANGLES, _LINES = 4, 1
@@ -31,6 +29,11 @@ _CONE_VERTICES = (14, 18)  # trimesh merges some vertices of a cone, or keeps al
 _MAX_NODES = 100_000
 FRUSTUM_SIDE_PX = 504
 """Longer side of the images of Depth Anything 3. Scenes contain the shape of the images, and not their size."""
+
+
+def is_glb(path: Path) -> bool:
+    """Return whether a path is a glb file, by its suffix."""
+    return path.is_file() and path.suffix.lower() == ".glb"
 
 
 def read_glb(path: Path) -> Reconstruction:
@@ -62,7 +65,7 @@ def read_glb(path: Path) -> Reconstruction:
     notes = [f"{len(poses)} poses are read from the {kinds.pop()}s of the scene, whose world is turned and centered"]
     if np.isnan(K[0]).any():
         notes.append("the scene has no focal length: add --camera fx=700,fy=700,cx=640,cy=360")
-    posed = make_reconstruction(path, np.stack(poses), "", names=names, format=GLB)
+    posed = make_reconstruction(path, np.stack(poses), "", names=names, format="glb")
     return replace(posed, K=np.stack(K), sizes=np.array(sizes, np.int64).reshape(-1, 2), notes=tuple(notes))
 
 

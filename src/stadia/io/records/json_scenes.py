@@ -271,12 +271,8 @@ def _parse_matrix(where: str, values: Any, expected: str) -> Array:
 # -- transforms.json
 
 
-def is_transforms(path: Path) -> bool:
-    """Return whether a path is a transforms.json, or a folder with one."""
-    return _find_transforms(path) is not None
-
-
-def _find_transforms(path: Path) -> Path | None:
+def find_transforms(path: Path) -> Path | None:
+    """Return a transforms.json: a file, or the one in a folder."""
     names = ("transforms.json", "transforms_train.json")
     file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), path)
     if file.suffix.lower() != ".json" or not file.is_file():
@@ -297,7 +293,7 @@ def read_transforms(path: Path) -> Reconstruction:
 
     Source: nerfstudio's data conventions, and instant-ngp's scripts/colmap2nerf.py.
     """
-    file = _find_transforms(path)
+    file = find_transforms(path)
     assert file is not None
     content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
     listed = read_json_poses(file, content)
@@ -457,7 +453,7 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     reconstruction: cameras and poses.
     out: the new file; a folder gets a transforms.json.
     """
-    file = _find_transforms(reconstruction.path) if reconstruction.format == "transforms" else None
+    file = find_transforms(reconstruction.path) if reconstruction.format == "transforms" else None
     before = {} if file is None else read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
     original = None if file is None else read_transforms(file)
     row_of = {} if original is None else {name: row for row, name in enumerate(original.names)}

@@ -307,7 +307,7 @@ def _write_poses(reconstruction: Reconstruction, out: Path) -> None:
 class ReconstructionFormat:
     """How a format is recognized, read and written.
 
-    recognizes: whether a path has this format.
+    finds: function from a path to its files in this format, if it has this format; else to a value that is false.
     reads: function from the path to the reconstruction.
     writes: function that writes a reconstruction to a new path; None if the format cannot be written, then
         transforms.json is.
@@ -316,7 +316,7 @@ class ReconstructionFormat:
         it is a file.
     """
 
-    recognizes: Callable[[Path], bool]
+    finds: Callable[[Path], object]
     reads: Callable[[Path], Reconstruction]
     writes: Callable[[Reconstruction, Path], None] | None
     suffix: str
@@ -324,35 +324,20 @@ class ReconstructionFormat:
 
 
 FORMATS: Mapping[str, ReconstructionFormat] = {
-    "colmap": ReconstructionFormat(
-        lambda path: colmap.find_model(path) is not None, colmap.read_colmap, colmap.write_colmap, ""
-    ),
+    "colmap": ReconstructionFormat(colmap.find_model, colmap.read_colmap, colmap.write_colmap, ""),
     "transforms": ReconstructionFormat(
-        json_scenes.is_transforms, json_scenes.read_transforms, json_scenes.write_transforms, ".json"
+        json_scenes.find_transforms, json_scenes.read_transforms, json_scenes.write_transforms, ".json"
     ),
     "record3d": ReconstructionFormat(
-        lambda path: json_scenes.find_record3d(path) is not None,
-        json_scenes.read_record3d,
-        json_scenes.write_record3d,
-        ".json",
-        True,
+        json_scenes.find_record3d, json_scenes.read_record3d, json_scenes.write_record3d, ".json", True
     ),
     "arkit": ReconstructionFormat(
-        lambda path: bool(json_scenes.find_phone_files(path)),
-        json_scenes.read_phone_files,
-        json_scenes.write_phone_files,
-        "",
+        json_scenes.find_phone_files, json_scenes.read_phone_files, json_scenes.write_phone_files, ""
     ),
-    arrays.NPZ: ReconstructionFormat(
-        lambda path: bool(arrays.find_npz(path)), arrays.read_network_npz, arrays.write_network_npz, ".npz", True
-    ),
-    glb.GLB: ReconstructionFormat(
-        lambda path: path.is_file() and path.suffix.lower() == ".glb", glb.read_glb, None, ".json"
-    ),
-    "trajectory": ReconstructionFormat(
-        lambda path: _find_trajectory(path) is not None, _read_trajectory, _write_trajectory, ".txt", True
-    ),
-    "poses": ReconstructionFormat(lambda path: _find_pose_folder(path) is not None, _read_poses, _write_poses, ""),
+    "npz": ReconstructionFormat(arrays.find_npz, arrays.read_network_npz, arrays.write_network_npz, ".npz", True),
+    "glb": ReconstructionFormat(glb.is_glb, glb.read_glb, None, ".json"),
+    "trajectory": ReconstructionFormat(_find_trajectory, _read_trajectory, _write_trajectory, ".txt", True),
+    "poses": ReconstructionFormat(_find_pose_folder, _read_poses, _write_poses, ""),
 }
 """Formats by name. The first one that recognizes a path is used."""
 
@@ -370,7 +355,7 @@ def read_reconstruction(path: Path) -> Reconstruction:
     if not is_existing_path(path):
         raise DataError(path, found="no such file or folder", expected=EXPECTED, fix="check the path")
     for format in FORMATS.values():
-        if format.recognizes(path):
+        if format.finds(path):
             return format.reads(path)
     raise DataError(path, found="something else", expected=EXPECTED, fix="convert it, or check the path")
 
@@ -385,7 +370,7 @@ def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
     """
     format, path = FORMATS[reconstruction.format], reconstruction.path
     suffix = format.suffix
-    if format.is_like_original and format.recognizes(path):
+    if format.is_like_original and format.finds(path):
         suffix = path.suffix if path.is_file() else ""
     out = out if out.suffix == suffix or not suffix else out.with_name(out.name + suffix)
     if is_existing_path(out):

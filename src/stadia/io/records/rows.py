@@ -16,23 +16,9 @@ from stadia.geometry.geographic import to_local_metres
 from stadia.io.array_files import read_npy
 from stadia.io.input_files import natural_sort_key, read_text
 from stadia.io.number_rows import parse_numbers
+from stadia.io.records import formats
 from stadia.io.records.colmap import read_colmap_poses, read_image_lines
-from stadia.io.records.formats import (
-    ANY_TRAJECTORY,
-    ARKIT_SCENES,
-    DESCRIPTIONS,
-    EUROC,
-    G2O,
-    KAPTURE,
-    KITTI,
-    MATRIX_FILE,
-    METASHAPE,
-    MVSNET,
-    TUM,
-    VIRTUAL_KITTI,
-    Format,
-    TrajectoryFormat,
-)
+from stadia.io.records.formats import Format, TrajectoryFormat
 from stadia.io.records.poses import (
     MAX_POSES,
     ROTATION_TOLERANCE,
@@ -115,7 +101,7 @@ def read_text_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
     if found is TrajectoryFormat.KITTI:
         return note_format(_leave_gaps(_read_matrices(table), table), format, found)
     if columns is None:
-        names = (EUROC if found is TrajectoryFormat.EUROC else TUM).columns.split()
+        names = (formats.EUROC if found is TrajectoryFormat.EUROC else formats.TUM).columns.split()
         columns = {name: column for column, name in enumerate(names)}
     read = _read_quaternions(table, columns, is_reference=is_reference)
     return note_format(_leave_gaps(read, table), format, found)
@@ -131,13 +117,13 @@ def note_format(read: Reconstruction, requested: TrajectoryFormat | None, found:
     """Return poses with a note in front if a user expected another format than the found one."""
     if requested in (None, found):
         return read
-    note = f"{read.path.name} is read as {found} ({DESCRIPTIONS[found]}), not as {requested}"
+    note = f"{read.path.name} is read as {found} ({formats.DESCRIPTIONS[found]}), not as {requested}"
     return replace(read, notes=(note, *read.notes))
 
 
 def _read_lines(path: Path, format: TrajectoryFormat | None) -> list[str]:
     inside = find_trajectories(path, format)
-    expected = ANY_TRAJECTORY if format is None else DESCRIPTIONS[format]
+    expected = formats.ANY_TRAJECTORY if format is None else formats.DESCRIPTIONS[format]
     fix = f"pass {inside[0]}" if inside else "check the path"
     lines = read_text(path, expected=expected, fix=fix, max_bytes=MAX_BYTES).splitlines()
     if len(lines) > 2 * MAX_POSES:
@@ -173,7 +159,9 @@ def refuse_positions(path: Path, lines: Sequence[str]) -> None:
     flags = re.IGNORECASE | re.DOTALL | re.MULTILINE
     fix = next((fix for pattern, fix in _POSITIONS_ONLY.items() if re.search(pattern, head, flags)), None)
     if fix is not None:
-        raise DataError(path, found="positions in degrees without camera poses", expected=ANY_TRAJECTORY, fix=fix)
+        raise DataError(
+            path, found="positions in degrees without camera poses", expected=formats.ANY_TRAJECTORY, fix=fix
+        )
 
 
 # -- rows of numbers
@@ -227,7 +215,7 @@ def _leave_gaps(read: Reconstruction, table: Table) -> Reconstruction:
 
 def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | None) -> Table:
     """Return the rows of a file, each with as many numbers as the first. Raise DataError with file and line."""
-    expected = ANY_TRAJECTORY if format is None else DESCRIPTIONS[format]
+    expected = formats.ANY_TRAJECTORY if format is None else formats.DESCRIPTIONS[format]
     has_decimal_commas = _has_decimal_commas(lines)
     separators = str.maketrans({",": "." if has_decimal_commas else " ", ";": " "})
     header, skipped, start, texts = _find_header(lines, separators)
@@ -452,7 +440,7 @@ def _find_format(
     found = FORMAT_OF_COLUMNS.get(count) or (TrajectoryFormat.EUROC if count > 17 else None)
     if found is None:
         option = "--reference-format" if is_reference else "--format"
-        expected = ANY_TRAJECTORY if requested is None else DESCRIPTIONS[requested]
+        expected = formats.ANY_TRAJECTORY if requested is None else formats.DESCRIPTIONS[requested]
         fix = f"check {option} and the file" if requested else "check that the file is a trajectory"
         if count in (4, 7, 9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
@@ -478,7 +466,7 @@ def _read_matrices(table: Table) -> Reconstruction:
         frames = _parse_frame_numbers(table, range(len(values)))
         values = values[:, 1:]
     return replace(
-        make_reconstruction(table.path, make_poses(values, KITTI, table.line), ""), frames=frames, notes=note
+        make_reconstruction(table.path, make_poses(values, formats.KITTI, table.line), ""), frames=frames, notes=note
     )
 
 
@@ -487,7 +475,7 @@ def _read_virtual_kitti(table: Table) -> Reconstruction:
     cameras = table.values[:, 1]
     rows = np.flatnonzero(cameras == cameras[0])
     frames = _parse_frame_numbers(table, rows.tolist())
-    T = make_poses(table.values[rows], VIRTUAL_KITTI, lambda row: table.line(int(rows[row])))
+    T = make_poses(table.values[rows], formats.VIRTUAL_KITTI, lambda row: table.line(int(rows[row])))
     note = f"poses of {table.path.name} are inverted: Virtual KITTI writes world-to-camera"
     if len(rows) < len(cameras):
         note += f"; those of camera {cameras[0]:.0f} are used, the first of {len(np.unique(cameras))}"
@@ -519,7 +507,7 @@ def _read_seven_columns(table: Table) -> Reconstruction | None:
     note = (
         f"poses of {path.name} are inverted: ARKitScenes writes time, rotation vector and translation, world-to-camera"
     )
-    return make_reconstruction(path, make_poses(values, ARKIT_SCENES, table.line), note, times_s=values[:, 0])
+    return make_reconstruction(path, make_poses(values, formats.ARKIT_SCENES, table.line), note, times_s=values[:, 0])
 
 
 def _read_times(table: Table, column: int, nanoseconds: int | None = None) -> tuple[Array, str]:
@@ -587,7 +575,7 @@ def _read_quaternions(
     order = [columns[key] for key in POSITION]
     positions, note = _convert_degrees(name, times[kept], table.values[kept][:, order])
     numbers = np.column_stack([times[kept], positions, quaternions[kept]])
-    format = replace(EUROC, direction=direction)
+    format = replace(formats.EUROC, direction=direction)
     read = make_reconstruction(table.path, make_poses(numbers, format, lambda row: table.line(kept[row])), "")
     w_first = columns["qw"] < columns["qx"]
     return replace(read, times_s=times[kept], notes=(*notes, *note), w_first=w_first)
@@ -661,11 +649,17 @@ def _read_kapture(path: Path, lines: Sequence[str]) -> Reconstruction:
     if not rows or {len(row) for row in rows} != {9}:
         expected = "rows timestamp, device_id, qw, qx, qy, qz, tx, ty, tz"
         raise DataError(path, found="a file of kapture without poses", expected=expected, fix=f"pass {KAPTURE_POSES}")
-    names = KAPTURE.columns.split()
+    names = formats.KAPTURE.columns.split()
     devices = list(dict.fromkeys(row[1] for row in rows))
-    own = [" ".join(row[names.index(name)] for name in EUROC.columns.split()) for row in rows if row[1] == devices[0]]
-    columns = {name: column for column, name in enumerate(EUROC.columns.split())}
-    read = _read_quaternions(_parse_rows(path, own, None), columns, is_reference=False, direction=KAPTURE.direction)
+    own = [
+        " ".join(row[names.index(name)] for name in formats.EUROC.columns.split())
+        for row in rows
+        if row[1] == devices[0]
+    ]
+    columns = {name: column for column, name in enumerate(formats.EUROC.columns.split())}
+    read = _read_quaternions(
+        _parse_rows(path, own, None), columns, is_reference=False, direction=formats.KAPTURE.direction
+    )
     note = f"poses of {path.name} are inverted: kapture writes world-to-device"
     if len(devices) > 1:
         note += f"; those of {devices[0]} are used, the first of {len(devices)} devices"
@@ -674,7 +668,7 @@ def _read_kapture(path: Path, lines: Sequence[str]) -> Reconstruction:
 
 def _read_g2o(path: Path, lines: Sequence[str]) -> Reconstruction:
     """Return the poses of a g2o pose graph in the order of their numbers. Raise DataError for a wrong vertex."""
-    rows = [line.split()[1:9] for line in lines if line.startswith(G2O.keys)]
+    rows = [line.split()[1:9] for line in lines if line.startswith(formats.G2O.keys)]
     if not rows:
         found, expected = "no VERTEX_SE3:QUAT", "poses in three dimensions"
         raise DataError(path, found=found, expected=expected, fix="save the graph of SE3 vertices")
@@ -685,7 +679,7 @@ def _read_g2o(path: Path, lines: Sequence[str]) -> Reconstruction:
     values = numbers.reshape(-1, 8)
     values = values[np.argsort(values[:, 0], kind="stable")]
     note = f"{len(values)} vertices of {path.name} are read in the order of their numbers"
-    return make_reconstruction(path, make_poses(values, G2O, lambda row: str(path)), note)
+    return make_reconstruction(path, make_poses(values, formats.G2O, lambda row: str(path)), note)
 
 
 _METASHAPE_CAMERA = re.compile(r'<camera\b[^>]*\blabel="([^"]*)"[^>]*>\s*<transform>([^<]+)</transform>')
@@ -697,8 +691,8 @@ def _read_metashape(path: Path, lines: Sequence[str]) -> Reconstruction:
     matrices = [parse_numbers(text.split()) for _, text in found]
     if not found or any(len(numbers) != 16 for numbers in matrices):
         fix = "export the cameras of aligned images"
-        raise DataError(path, found="XML without poses", expected=ANY_TRAJECTORY, fix=fix)
-    T = make_poses(np.stack(matrices), METASHAPE, lambda row: f"{path}, pose {row}")
+        raise DataError(path, found="XML without poses", expected=formats.ANY_TRAJECTORY, fix=fix)
+    T = make_poses(np.stack(matrices), formats.METASHAPE, lambda row: f"{path}, pose {row}")
     note = f"poses of {len(found)} cameras of {path.name} are read as Metashape's, in the scale of its chunk"
     return make_reconstruction(path, T, note, names=[name for name, _ in found])
 
@@ -740,7 +734,7 @@ def read_pose_folder(folder: Path, expected: str, skip: Collection[str] = ()) ->
     files = list_pose_files(folder, skip)
     if not files or len(files) > MAX_POSE_FILES or _read_matrix(files[0]) is None:
         return None
-    T, format = np.full((len(files), 4, 4), np.nan), MATRIX_FILE
+    T, format = np.full((len(files), 4, 4), np.nan), formats.MATRIX_FILE
     for index, file in enumerate(files):
         found = _read_matrix(file)
         if found is None:
@@ -759,7 +753,7 @@ def _read_matrix(file: Path) -> tuple[Array, Format] | None:
     """Return the matrix of a file, and its format; None for another content."""
     if file.suffix.lower() == ".npy":
         stored = np.asarray(read_npy(file), np.float64)
-        return (_complete(stored), MATRIX_FILE) if stored.shape in ((4, 4), (3, 4)) else None
+        return (_complete(stored), formats.MATRIX_FILE) if stored.shape in ((4, 4), (3, 4)) else None
     text = read_text(file, expected="a 4x4 matrix", max_bytes=1 << 20)
     lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
     is_inverted = bool(lines) and lines[0][0].lower() == "extrinsic"
@@ -773,7 +767,7 @@ def _read_matrix(file: Path) -> tuple[Array, Format] | None:
         rows = np.reshape(rows[0], (-1, 4)).tolist()
     if [len(row) for row in rows] not in ([4] * 4, [4] * 3):
         return None
-    return _complete(np.array(rows)), MVSNET if is_inverted else MATRIX_FILE
+    return _complete(np.array(rows)), formats.MVSNET if is_inverted else formats.MATRIX_FILE
 
 
 def _complete(matrix: Array) -> Array:
