@@ -22,7 +22,8 @@ MARGIN = 2  # radius of the pattern in pixels
 RELIEF = (0.8, 1.25)
 """The pattern of a point shows one surface if its inverse depths, divided by the point's, are within this range."""
 
-_CONTRAST, _ALPHA = 0.2, 0.1  # typical gradient per pixel and typical residual, for the weights
+_CONTRAST = 0.2  # typical gradient per pixel, for the weights
+_ALPHA = 0.1  # typical residual, for the weights
 
 
 @dataclass(frozen=True, slots=True)

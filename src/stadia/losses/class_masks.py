@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stadia.geometry.poses import at_least_float32
 
-IGNORE_INDEX = -1
+IGNORE_INDEX = -1  # label of pixels without a class, which no loss counts
 
 
 def labeled_pixels(classes: Tensor) -> Tensor:

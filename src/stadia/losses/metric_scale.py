@@ -19,8 +19,11 @@ from stadia.geometry.segments import Segments
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
 
-OBJECT_SPREAD, CAMERA_SPREAD = 0.1, 0.02
-"""Relative standard deviations of an object's height and of the camera height, for the form "gaussian"."""
+OBJECT_SPREAD = 0.1
+"""Relative standard deviation of an object's height, for the form "gaussian"."""
+
+CAMERA_SPREAD = 0.02
+"""Relative standard deviation of the camera height, for the form "gaussian"."""
 
 # -- the loss
 

@@ -142,7 +142,8 @@ def lift_auto_mask_from_road(
 
 
 # Keep SSIM finite in flat, dark windows; for images in [0, 1] (Wang et al. 2004, eq. 13).
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+SSIM_C1 = 0.01**2
+SSIM_C2 = 0.03**2
 
 
 def _window_mean(x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from stadia.core.progress import SHOWN_PROGRESS
 UNFINISHED = ".stadia-part"
 """Suffix of an unfinished download, which can resume. (The client of the hub would delete its own unfinished files.)"""
 
-MEGABYTE = 1e6
+MEGABYTE = 1e6  # bytes
 
 log = logging.getLogger(__name__)
 

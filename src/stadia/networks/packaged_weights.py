@@ -21,7 +21,7 @@ from stadia.core.errors import CheckpointError, StadiaError, summarize_exception
 from stadia.io.input_files import read_bytes
 
 EXTRA = "stadia[weights]"
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20  # largest weight file of a package that is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ PACKAGED_WEIGHTS = {
 }
 """ImageNet weight files in Python distributions, by the name of the timm model; tensors are in timm's order."""
 
-MEAN, STD = 127 / 255, 128 / 255  # their input is (x - MEAN) / STD, x in [0, 1]
+MEAN = 127 / 255  # their input is (x - MEAN) / STD, x in [0, 1]
+STD = 128 / 255
 STEM, STEM_MEAN = "conv_stem.weight", "bn1.running_mean"  # the first convolution and its normalization, in timm
 
 

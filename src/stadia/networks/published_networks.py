@@ -183,7 +183,7 @@ _REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w
 NEEDED_FILES = (CONFIG, PREPROCESSING, "model.safetensors")
 _FILES = (*NEEDED_FILES, "model-*.safetensors", "model.safetensors.index.json")
 _EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
-_MAX_BYTES = 1 << 36
+_MAX_BYTES = 1 << 36  # largest file of weights that is opened: 64 GiB
 _DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
 """Keys of config.json that are dropped. `auto_map` names code."""
 

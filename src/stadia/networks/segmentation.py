@@ -28,8 +28,8 @@ _CITYSCAPES = (
 CITYSCAPES_CLASSES = tuple(_CITYSCAPES.split(", "))  # the 19 evaluated classes in the order of their training ids
 
 _TILE_STEP = 0.75  # step to the next tile, as a share of a tile's side
-_MAX_TFLITE_BYTES = 1 << 30
-_MAX_CONFIG_BYTES = 16 << 20
+_MAX_TFLITE_BYTES = 1 << 30  # largest model of TensorFlow Lite that is opened
+_MAX_CONFIG_BYTES = 16 << 20  # largest configuration that is read
 _NO_CONFIGS = ("tokenizer.json", "vocab.json")  # large, and they name no code
 
 

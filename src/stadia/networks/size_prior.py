@@ -24,11 +24,12 @@ from stadia.io.atomic_files import open_atomic
 from stadia.io.input_files import check_input_file, expand_home, parse_json
 
 ImageArray = NDArray[np.uint8]
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN = (0.485, 0.456, 0.406)  # of RGB in ImageNet, which the encoder expects
+_STD = (0.229, 0.224, 0.225)  # its standard deviation
 _MIN_DEVIATION = 0.02  # smallest deviation of the logarithm: a label's accuracy
 _MAX_FACTOR = 1.7  # largest factor from the training mean, up or down
-_CHUNK = 64
-_MAX_BYTES = 1 << 30
+_CHUNK = 64  # cropped objects of a forward
+_MAX_BYTES = 1 << 30  # largest weight file that is read
 
 
 class SizePrior(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor
 from stadia.core.types import TensorDataclass
 from stadia.geometry import poses as se3
 
-IDENTITY = (1.0, 0.0, 0.0, 0.0)
+IDENTITY = (1.0, 0.0, 0.0, 0.0)  # the quaternion w, x, y, z of no rotation
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,8 @@ def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
     return torch.unique(points, dim=0, return_counts=True)
 
 
-IOU_THRESHOLDS = (0.25, 0.5, 0.75)
+IOU_THRESHOLDS = (0.25, 0.5, 0.75)  # 3D IoU from which an object is found, as NOCS reports it
+# Degrees and centimetres up to which a pose is right, as NOCS reports them.
 POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0))
 ROTATION_THRESHOLDS = (5.0, 10.0)  # degrees, whatever the translation: "ap_5deg"
 """Limits in degrees of the rotation error for scores such as "ap_5deg", with any translation error."""

@@ -98,7 +98,7 @@ class PyramidNet(nn.Module):
 
 INIT_PIXEL_SIZE_M = 0.005  # initial size of a pixel at the object: an image 160 pixels wide at a distance of 0.8 m
 
-INIT_SIZE_M = 0.1
+INIT_SIZE_M = 0.1  # initial size of an object along each axis
 
 POSE_CHANNELS = {"quaternion": 4, "translation": 3, "size": 3}
 """Number of output channels per object class of each head; translation has two for the center's direction, one for

@@ -23,7 +23,8 @@ from stadia.objectpose.boxes import EDGES, compute_box_corners
 from stadia.objectpose.metrics import PosedObjects
 
 AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))  # RGB of the object's x, y and z
-_SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
+_SUBPIXEL_BITS = 4  # fractional bits of drawn coordinates
+_FARTHEST_PX = 2**26  # with these bits, OpenCV's coordinates stay below 2^31
 
 
 def draw_objects(

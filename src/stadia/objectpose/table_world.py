@@ -40,8 +40,12 @@ from stadia.synthetic.rendering.surfaces import assemble_parts
 _MAX_TRIES = 60  # attempts to place an object
 _MIN_GAP_M = 0.004  # smallest gap between two objects
 _MIN_DISTANCE_M = 0.25  # smallest distance of the camera from every object
-_SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
-_CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
+_SHADOW_SIDE = 512  # side of the shadow map, texels
+_SHADOW_BIAS_M = 0.004  # a surface this close behind the one that the light sees is lit
+_CONTACT_SIDE = 256  # side of the map of contact shade, texels
+_CONTACT_WINDOW_M = 1.8  # side of the part of the table that it covers
+_CONTACT_DEPTH = 0.55  # share of the ambient light that contact takes
+_CONTACT_FADE_M = 0.022  # distance at which it fades
 MIN_HANDLE_PX = 4  # A cup with fewer visible pixels of its handle counts as a body of revolution
 
 
@@ -292,7 +296,8 @@ TABLEWORLD = dataset_files.SceneFormat(
     lambda split, index, _: f"{split}-{index:05d}",
 )  # fmt: skip
 
-_NEAR_M, _FAR_M = 0.3, 3.0  # range of depth in previews
+_NEAR_M = 0.3  # nearest depth in previews
+_FAR_M = 3.0  # farthest depth in previews
 
 
 def _describe_view(view: TableView) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from stadia.cli.options import refuse_options
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
-MAX_COUNT = 1_000_000
+MAX_COUNT = 1_000_000  # largest number of images of a set: a larger one is a typing mistake
 
 
 def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrides: Settings = None) -> None:

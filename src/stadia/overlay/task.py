@@ -110,7 +110,7 @@ def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR))
 
 
-MAX_VALIDATION_IMAGES = 1000
+MAX_VALIDATION_IMAGES = 1000  # images that a validation scores at most
 
 MAX_BASELINE_IMAGES = 500  # training images for the baselines
 DRAWN = 8  # scored images that are drawn

@@ -33,6 +33,7 @@ from stadia.synthetic.rendering.surfaces import (
 
 SIDES = 36  # sides of a body of revolution
 Symmetry = str | tuple[tuple[float, float, float, float], ...]
+# Half turns about the axes x, y and z, as quaternions w, x, y, z.
 HALF_TURNS = ((0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 

@@ -282,11 +282,17 @@ MAX_FRAMES = 100
 MAX_MATCHED_FRAMES = 20
 """Depth of this many frames is compared with stereo matches or ground truth."""
 
-MIN_DEPTH, MAX_DEPTH = 0.5, 50.0
-"""Depth in this range of metres is compared."""
+MIN_DEPTH = 0.5
+"""Smallest depth that is compared, metres."""
 
-MIN_PIXELS, MIN_POINTS = 100, 10
-"""A compared frame has at least this many pixels or points."""
+MAX_DEPTH = 50.0
+"""Largest depth that is compared, metres."""
+
+MIN_PIXELS = 100
+"""Fewest pixels with known depth of a frame that is compared."""
+
+MIN_POINTS = 10
+"""Fewest points of a map in a frame that is compared."""
 
 
 def measure_video(

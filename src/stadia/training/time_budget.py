@@ -48,6 +48,7 @@ VALIDATIONS = 5
 """A training of given minutes validates this often, in at most MAX_VALIDATION_SHARE of its time."""
 
 MAX_VALIDATION_SHARE = 0.2
+"""Validations take at most this share of the minutes."""
 
 MAX_CHECK_SHARE = 0.1
 """Loss checks that would take a larger share of the minutes are left out."""
@@ -203,6 +204,7 @@ def shorten_warmup(warmup_steps: int, steps: int) -> int:
 # -- `--preset auto`: size, batch and precision for this machine and the minutes
 
 AUTO_MINUTES = 20.0
+"""Default time of a training with `--preset auto`."""
 
 MIN_USEFUL_STEPS = 1000
 """A smaller image gives better depth if a run has fewer steps (docs/how-to/own-data.md)."""

@@ -27,8 +27,11 @@ from stadia.networks.encoders import InitialWeights
 from stadia.networks.gradient_checkpointing import run_checkpointed
 from stadia.networks.weight_files import WEIGHT_FILE_NAMES, resolve_weights_file
 
-_RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
-"""Scale and shift of random weights. They suit street depths up to 200 m."""
+_RANDOM_SCALE = 0.1
+"""Scale of random weights: they suit depths of streets."""
+
+_RANDOM_SHIFT = 1 / 200
+"""Shift of random weights: depths of streets reach 200 m."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,22 +16,32 @@ from stadia.networks.config import Monodepth2Config
 from stadia.networks.depth.depth_network import AffineDepthNetwork, DepthMaps, list_trainable
 from stadia.networks.weight_files import copy_weights, read_tensors
 
-MEAN, STD = 0.45, 0.225
-"""Mean and standard deviation with which the published networks normalize all three channels of RGB in [0, 1]."""
+MEAN = 0.45
+"""Mean with which the published networks normalize all three channels of RGB in [0, 1]."""
 
-MIN_DEPTH, MAX_DEPTH = 0.1, 100.0
-"""Range of depth of the sigmoid output, in the unit of the published depth."""
+STD = 0.225
+"""Standard deviation with which they do."""
+
+MIN_DEPTH = 0.1
+"""Smallest depth of the sigmoid output, in the unit of the published depth."""
+
+MAX_DEPTH = 100.0
+"""Largest depth of the sigmoid output, in the same unit."""
 
 TRAINING_FOCAL = 0.58
 """Focal length over image width (fx / width) of the published networks' training images."""
 
-UNIT_BASELINE, KITTI_BASELINE_M = 0.1, 0.54
-"""Baseline of KITTI's stereo cameras in the unit of stereo-trained networks, and in metres: their unit is 5.4 m."""
+UNIT_BASELINE = 0.1
+"""Baseline of KITTI's stereo cameras in the unit of stereo-trained networks."""
+
+KITTI_BASELINE_M = 0.54
+"""The same baseline in metres: the unit of these networks is 5.4 m."""
 
 POSE_SCALE = 0.01
 """Factor on the outputs of the pose decoder."""
 
 DECODER_CHANNELS = (16, 32, 64, 128, 256)
+"""Channels of the published decoder, finest scale first."""
 
 FILES = ("encoder", "depth", "pose_encoder", "pose")
 """Names of the published files without their suffix. The files of the pose network may be missing."""

@@ -26,8 +26,11 @@ from stadia.networks.published_networks import (
 )
 from stadia.networks.weight_files import limit_parameters, refuse_differences
 
-MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
-"""Predicted depth is clamped to this range in metres before it is inverted."""
+MIN_DEPTH_M = 1e-3
+"""Predicted depth is at least this, metres, before it is inverted."""
+
+MAX_DEPTH_M = 1e4
+"""Predicted depth is at most this, metres, before it is inverted."""
 
 
 class Published(AffineDepthNetwork):

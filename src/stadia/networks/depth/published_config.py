@@ -21,9 +21,9 @@ from stadia.networks.published_networks import (
     read_settings,
 )
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB in ImageNet
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # [0, 1] to [-1, 1]
+_PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # unchanged
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel in the normalization of RGB in [0, 1]."""
@@ -158,7 +158,7 @@ def _refuse_other_steps(settings: Mapping[str, Any], *, size: object, may_pad: b
         raise ValueError(f"the image processor has {', '.join(others)}, which stadia does not do")
 
 
-RESCALE_FACTOR = 1 / 255
+RESCALE_FACTOR = 1 / 255  # of images with 8 bits to [0, 1], the only one that stadia does
 
 
 def find_output(architecture: Mapping[str, Any]) -> DepthScale:

@@ -365,18 +365,27 @@ class SharpDecoder(nn.Module):
 
 # -- sharp edges
 
-WINDOW, CONTEXT = 5, 11
-"""Sides, pixels, of the window that an edge is sharpened within, and of the one that tells an edge from a slope."""
+WINDOW = 5
+"""Side, pixels, of the window that an edge is sharpened within."""
 
-GUIDE_RADIUS, GUIDE_VARIANCE = 2, 1e-4
-"""Radius, pixels, and regularizer of the guided filter: the variance of brightness in [0, 1] that counts as an edge."""
+CONTEXT = 11
+"""Side, pixels, of the window that distinguishes an edge from a slope."""
 
-SLOPE, EDGE = 0.5, 0.65
-"""Contrast in WINDOW as a share of the contrast in CONTEXT: up to SLOPE, depth stays; from EDGE, it is sharpened.
+GUIDE_RADIUS = 2
+"""Radius of the guided filter, pixels."""
+
+GUIDE_VARIANCE = 1e-4
+"""Regularizer of the guided filter: the variance of brightness in [0, 1] that counts as an edge."""
+
+SLOPE = 0.5
+"""Up to this contrast in WINDOW, as a share of the contrast in CONTEXT, depth stays as it is.
 
 A slope has (WINDOW - 1) / (CONTEXT - 1) = .4. Without this limit, floors become terraces: normals in rendered rooms are
 47 degrees off instead of 27.
 """
+
+EDGE = 0.65
+"""From this contrast in WINDOW, as a share of the contrast in CONTEXT, depth is sharpened in full."""
 
 STEEPER = 10.0
 """Factor on the slope of the edge between its two sides. With a step, outlines of trees and grass are ragged: two blind
@@ -479,12 +488,14 @@ REAL_ERROR = 0.25
 docs/reference/base-network.md lists the datasets.
 """
 
-INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH = 4.0, 1.9
-"""Factors on the predicted standard deviation of ln z, so that 90 % of the pixels have their true depth within it.
+INTERVAL_IN_METRES = 4.0
+"""Factor on the predicted standard deviation of ln z, so that 90 % of the pixels have their true depth within it.
 
-The first factor (INTERVAL_IN_METRES) holds for depth in metres as the network predicts it. The second
-(INTERVAL_WITH_A_LENGTH) holds if a known length gave the scale.
+It holds for depth in metres as the network predicts it.
 """
+
+INTERVAL_WITH_A_LENGTH = 1.9
+"""The same factor if a known length gave the scale."""
 
 
 def find_depth_interval(

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 PIXEL_CENTER_OFFSET = 0.5
 """BOP measures pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
-_TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])
+_TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])  # is subtracted from K
 RESULTS_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 TARGETS_FILE = "test_targets_bop19.json"
 Targets = dict[tuple[int, int], dict[int, int]]

@@ -23,7 +23,7 @@ _TYPES = {
     "ushort": "u2", "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
-_MAX_BYTES = 128 << 20
+_MAX_BYTES = 128 << 20  # largest model file that is read
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
 
 PlyProperty = tuple[str, str, str]  # name, type, and the type of its length; the latter is empty if it is not a list

@@ -21,7 +21,7 @@ from stadia.objectpose.data import object_labels
 
 FOLDER = "obj_models"  # folder of the models next to the images, with parts such as real_test and val
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 128 << 20  # largest file that is read
 RIM_SHARE = 0.1  # upper share of a mug's height, where its body has no handle
 # Distance of the rim's middle from the box's middle, over the box's diagonal, if there is a handle.
 MIN_HANDLE_OFFSET = 0.02
@@ -93,14 +93,15 @@ def read_vertices(path: Path) -> NDArray[np.float64]:
 CLASSES = (object_labels.BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
 _REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # A mug with a hidden handle is one, too, if the dataset has its model.
 
+# Intrinsics of the synthetic (CAMERA) and of the real images, as published with the data set.
 K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
 K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])
 
 _LABEL_FILES = ("_coord.png", "_depth.png", "_mask.png", "_meta.txt")
-_BACKGROUND_NUMBER = 255
-_INLIER_M = 0.01
-_MAX_POINTS = 600
-_MIN_PX = 20
+_BACKGROUND_NUMBER = 255  # of the background in a mask
+_INLIER_M = 0.01  # distance of a point from its place by the fitted pose, up to which it supports the pose
+_MAX_POINTS = 600  # points that a pose is fitted to
+_MIN_PX = 20  # fewest pixels of an object whose pose is fitted
 
 
 def read_coordinates(path: Path) -> object_labels.Points:

@@ -31,7 +31,7 @@ Affine-invariant inverse depth is not listed, because it does not tell how far a
 
 PREDICTIONS_RECORD = "predictions.json"
 KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
-_CHECKED_FRAMES = 5
+_CHECKED_FRAMES = 5  # frames of a recording that are searched for depth
 
 
 @dataclass(frozen=True, slots=True)

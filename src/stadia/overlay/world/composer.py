@@ -38,15 +38,14 @@ They are shares of the image's shorter side, which is 150 pixels there.
 
 GRID_FEET = (1.0, 0.9, 0.8, 0.7)  # lower edge of each row, as a share of the height. Only the sizes are published.
 
-GRID_COLUMNS = 5
+GRID_COLUMNS = 5  # places in a row of the published layout
 POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS  # 40: each place as it is, then mirrored
 
-MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
-"""Limits for random places of a cut-out.
+MIN_VISIBLE_SHARE = 0.25
+"""A random place is drawn again if less than this share of the cut-out would be visible."""
 
-MIN_VISIBLE_SHARE: a place is drawn again if less than this share of the cut-out would be visible.
-MAX_PLACEMENT_TRIES: largest number of places that are drawn.
-"""
+MAX_PLACEMENT_TRIES = 8
+"""Most random places of a cut-out that are drawn."""
 
 _CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
 

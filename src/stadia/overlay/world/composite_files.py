@@ -36,7 +36,7 @@ COMPOSITES_FORMAT = "stadia-overlay"
 COMPOSITES_VERSION = 2  # raised when a seed no longer gives the same files
 
 LISTING = "dataset.json"
-SHARD_SIZE = 500
+SHARD_SIZE = 500  # images in a file
 OWN_FILE, REWRITE = "a file of stadia data overlay", "write the set again"
 
 

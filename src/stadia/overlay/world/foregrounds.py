@@ -185,9 +185,10 @@ def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tupl
     return faults, longest
 
 
-_SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
+_SHADOW_SIDE = 512  # side of the shadow map, texels
+_SHADOW_BIAS_M = 0.004  # a surface this close behind the one that the light sees is lit
 
-CUTOUTS_VERSION = 1
+CUTOUTS_VERSION = 1  # raised when a seed no longer gives the same files
 CUTOUTS = dataset_files.SceneFormat(
     "cutouts", CUTOUTS_VERSION, "object.json", "foregrounds.json",
     {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"},

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Points = NDArray[np.floating]
 Color = tuple[float, float, float]
-WHITE: Color = (1.0, 1.0, 1.0)
+WHITE: Color = (1.0, 1.0, 1.0)  # lets the color of a texture through
 
 
 def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:

@@ -21,7 +21,7 @@ Points = NDArray[np.floating]
 compile_loops = partial(njit, cache=True, nogil=True, error_model="numpy")
 
 NEAR_M = 0.05  # distance of the near plane
-NO_TRIANGLE = -1
+NO_TRIANGLE = -1  # index in a pixel that no triangle covers
 
 
 class RasterCamera(NamedTuple):

@@ -19,7 +19,8 @@ from stadia.synthetic.rendering.shading_kernels import (
 )
 
 _LENS_BLUR = 0.08  # share of a pixel's light that each neighbor along an axis gets
-_SHOT, _READ = 0.025, 0.004  # noise of the sensor, in units of full scale
+_SHOT = 0.025  # standard deviation of the photon noise at full scale, in units of full scale
+_READ = 0.004  # standard deviation of the noise of a dark pixel, in the same units
 
 
 # -- Shadow maps: the frame of the sun's rays, and projections to texels.
@@ -199,6 +200,7 @@ def render_image(
     return RenderedImage(image, inverse_depth[center, center], index[center, center])
 
 
+# The map of contact shade of a world that has none.
 NO_CONTACT: tuple[NDArray[np.float32], Points] = (np.zeros((2, 2), np.float32), np.zeros(3))
 
 

@@ -13,7 +13,7 @@ from stadia.synthetic.rendering.rasterizer import RasterCamera
 
 compile_loops = partial(njit, cache=True, nogil=True, error_model="numpy")
 
-GAMMA = 2.2
+GAMMA = 2.2  # of sRGB, approximately
 
 
 class SurfaceTable(NamedTuple):

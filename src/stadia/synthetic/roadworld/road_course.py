@@ -14,10 +14,10 @@ from scipy.spatial import cKDTree
 from stadia.core.seeds import make_generator
 from stadia.synthetic.rendering.mesh import Mesh, MeshPart, Points, make_sheet
 
-STEP_M = 0.5
-_BEHIND_M = 30.0
+STEP_M = 0.5  # distance of the points of a course
+_BEHIND_M = 30.0  # length of the road behind the first frame
 _MAX_TURN_RAD = np.radians(115)  # With smaller turns, the road never crosses itself.
-MIN_RADIUS_M = 17.0
+MIN_RADIUS_M = 17.0  # smallest radius of a turn
 
 
 @dataclass(frozen=True, slots=True)

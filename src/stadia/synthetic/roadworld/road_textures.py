@@ -17,7 +17,9 @@ from stadia.synthetic.rendering.surfaces import (
 )
 
 FLOOR_M = 3.0  # height of a storey
-FACADES, CLOTHS, SIGN_FACES = 6, 6, 4
+FACADES = 6  # different facades of a world
+CLOTHS = 6  # different cloths of a world
+SIGN_FACES = 4  # different signs of a world
 _WALLS = [
     (0.45, 0.20, 0.14), (0.55, 0.48, 0.38), (0.62, 0.60, 0.56), (0.50, 0.38, 0.24), (0.36, 0.38, 0.42),
     (0.60, 0.52, 0.30), (0.40, 0.30, 0.26),

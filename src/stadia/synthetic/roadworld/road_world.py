@@ -279,12 +279,15 @@ def make_world(
 
 # -- Render the frames of a world with their ground truth.
 
-_SHADOW_TEXEL_M, _SHADOW_MAX_SIDE = 0.08, 4096
-_MOVING_SHADOW_SIDE, _WINDOW_M, _AHEAD_M = 1024, 70.0, 28.0  # The window follows the camera.
+_SHADOW_TEXEL_M = 0.08  # side of a texel of the static shadow map
+_SHADOW_MAX_SIDE = 4096  # largest side of this map, texels
+_MOVING_SHADOW_SIDE = 1024  # side of the shadow map of moving objects, texels
+_WINDOW_M = 70.0  # side of the window that it covers, which follows the camera
+_AHEAD_M = 28.0  # distance of the window's middle ahead of the camera
 _CONTACT_SIDE = 512  # side of the map of contact shade, over the same window
-_CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}
-_CONTACT_FADE_M = 0.3
-_SHADOW_BIAS_M = 0.05
+_CONTACT_DEPTH = {SemanticClass.CAR: 0.75, SemanticClass.PERSON: 0.35}  # share of ambient light taken
+_CONTACT_FADE_M = 0.3  # distance at which contact shade fades
+_SHADOW_BIAS_M = 0.05  # a surface this close behind the one that the light sees is lit
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from stadia.synthetic.rendering.shading_kernels import GAMMA
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView, make_world
 from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, SemanticClass
 
-ROADWORLD_VERSION = 4
+ROADWORLD_VERSION = 4  # raised when a seed no longer gives the same files
 ROADWORLD = dataset_files.SceneFormat(
     "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1},
     lambda split, index, _: f"{split}-{index:03d}",
@@ -28,7 +28,8 @@ ROADWORLD = dataset_files.SceneFormat(
 
 DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 
-_NEAR_M, _FAR_M = 3.0, 120.0  # range of depth in previews
+_NEAR_M = 3.0  # nearest depth in previews
+_FAR_M = 120.0  # farthest depth in previews
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:

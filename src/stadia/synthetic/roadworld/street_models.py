@@ -318,6 +318,7 @@ class CarModel:
     wheel_m: float = 0.32
 
 
+# Profiles of car bodies from tail to nose: place along the length, lower and upper edge, share of the width.
 _TAIL = ((-0.5, 0.42, 0.80, 0.86), (-0.49, 0.32, 0.88, 0.93), (-0.44, 0.22, 0.93, 0.98))
 _NOSE = ((0.40, 0.20, 0.82, 0.97), (0.465, 0.24, 0.74, 0.92), (0.492, 0.32, 0.66, 0.85), (0.5, 0.42, 0.58, 0.79))
 _MIDDLE = ((-0.30, 0.17, 0.93, 1.0), (0.0, 0.17, 0.92, 1.0), (0.22, 0.18, 0.90, 0.99))
@@ -327,6 +328,7 @@ _VAN = (
     (0.36, 0.22, 1.06, 0.98), (0.46, 0.26, 0.92, 0.93), (0.5, 0.42, 0.78, 0.85),
 )  # fmt: skip
 
+# Height, width and length in metres, then the shape.
 MODELS: dict[str, CarModel] = {
     "sedan": CarModel((1.46, 1.82, 4.65), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.40, -0.24, 0.05, 0.235), (-0.10,)),
     "hatchback": CarModel((1.50, 1.77, 4.05), 0.92, _TAIL + _MIDDLE + _NOSE, (-0.485, -0.40, 0.06, 0.25), (-0.09,)),
@@ -334,6 +336,7 @@ MODELS: dict[str, CarModel] = {
     "suv": CarModel((1.70, 1.88, 4.60), 1.06, _SUV, (-0.485, -0.43, 0.08, 0.235), (-0.07, -0.27), 0.36),
     "van": CarModel((2.00, 1.95, 5.00), 1.10, _VAN, (-0.492, -0.475, 0.25, 0.42), (0.06, -0.2), 0.33),
 }
+# Shares of the models among the cars of a street.
 MODEL_SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "van": 0.1}
 
 

@@ -31,8 +31,11 @@ MAX_AHEAD_BATCHES = 1000  # batches whose keys are drawn ahead to find the next 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 BatchT_co = TypeVar("BatchT_co", bound=Batch[Any, Any], covariant=True)
-WORKERS_PER_CORE, MIN_MAX_WORKERS = 4, 16
-"""More workers per core would only wait; presets for large machines have up to 16."""
+WORKERS_PER_CORE = 4
+"""Most workers per core: more would only wait."""
+
+MIN_MAX_WORKERS = 16
+"""So many workers are always allowed, because presets for large machines have them."""
 
 PackedTensorsT = TypeVar("PackedTensorsT", bound="PackedTensors")
 

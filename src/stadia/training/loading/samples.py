@@ -38,17 +38,20 @@ Array = NDArray[np.float64]
 
 TOLERANCE_PX = 1.0  # error of static flow, plus TOLERANCE_SHARE of its parallax
 
-TOLERANCE_SHARE = 0.25
+TOLERANCE_SHARE = 0.25  # of the parallax of static flow, for the error of its depth
 MAX_BACK_PX = 1.0  # distance between flow forward and back, if flow is available
 MIN_GRADIENT = 4.0  # gray levels per pixel, along the motion: without texture flow is a guess
 ROAD_SHARE = 0.6
 """Points with a smaller share of the road's inverse depth appear behind the road, like a car that drives alongside."""
 
-MAX_ROAD_RATIO, MAX_ROAD_RESIDUAL = 1.5, 3.0
-"""A pixel is road up to this ratio (and gray levels) of its residuals as road and along the flow."""
+MAX_ROAD_RATIO = 1.5
+"""A pixel is road up to this ratio of its residual as road to its residual along the flow."""
+
+MAX_ROAD_RESIDUAL = 3.0
+"""A pixel is road up to this residual as road, gray levels."""
 
 MAX_MOVING = 0.6  # The flow is wrong if a larger share of the image moves.
-_GROW = np.ones((5, 5), np.uint8)
+_GROW = np.ones((5, 5), np.uint8)  # closes gaps in moving objects, and covers their blurred outline
 
 
 def find_moving(
@@ -155,7 +158,7 @@ def make_map_labels(
 log = logging.getLogger(__name__)
 
 _OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
-_UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
+_UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)  # the pose of a frame without one
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from stadia.data.config import AugmentationConfig
 from stadia.differentiable.view_synthesis import crop, resize, resize_camera
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
-_YIQ = np.array([LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_YIQ = np.array(  # NTSC: luma and two axes of color, in which a turn changes the hue alone
+    [LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
+)
 
 
 def mirror_planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -28,7 +30,7 @@ def mirror_planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.flip(image.reshape(channels * height, width), 1).reshape(image.shape)
 
 
-IDENTITY_COLOR = torch.eye(3, 4)
+IDENTITY_COLOR = torch.eye(3, 4)  # RGB and 1 to RGB, unchanged
 
 
 def make_color_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
@@ -228,10 +230,10 @@ def tilt_motion(T_source_target: Tensor, R_tilted_camera: Matrix) -> Tensor:
 
 Image = NDArray[np.float32]
 
-FOG_GRAY = 0.8
+FOG_GRAY = 0.8  # brightness of dense fog, for values in [0, 1]
 MAX_FOG = 3.0  # optical thickness at the farthest depth
 MAX_DROPS = 900  # streaks of the strongest rain on an image of MAX_DROPS_PIXELS
-MAX_DROPS_PIXELS = 640 * 192
+MAX_DROPS_PIXELS = 640 * 192  # the usual size of driving images
 MAX_BLUR_SHARE = 1 / 250  # standard deviation of the blur divided by the width
 MAX_NOISE = 0.12  # standard deviation of the noise, for values in [0, 1]
 

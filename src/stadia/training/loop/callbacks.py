@@ -36,6 +36,8 @@ from stadia.training.loop.recipe import UpdateRatio, sample_values
 from stadia.training.loop.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)
+"""Percentiles of the weights' absolute values in the file of histograms."""
+
 HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]
 
 
@@ -190,7 +192,11 @@ class WandbLogger(Logger):
 TERM = "train/term/"
 OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
 
-MAX_GROUPS, MAX_PARTS = 24, 4
+MAX_GROUPS = 24
+"""Most groups of weights that are logged: more are too many curves for one figure."""
+
+MAX_PARTS = 4
+"""Most parts of a weight's path that name its group, such as `network.encoder.layer1.0`."""
 
 MAIN_SCORES = ("val/abs_rel", "val/residual")
 

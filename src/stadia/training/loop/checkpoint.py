@@ -27,14 +27,23 @@ from stadia.io.run_facts import CHECKPOINT_KINDS, check_network_exists, describe
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT, VERSION = "stadia-checkpoint", 4
+FORMAT = "stadia-checkpoint"
+"""Name of the format in the header."""
+
+VERSION = 4
+"""Version of the format that is written."""
 
 READ_VERSIONS = (3, VERSION)
 """Version 3 lists the SHA-256 of each tensor as `checksums` instead of `checksum`."""
 
 MAX_STEP = 10**12
+"""Largest step of a header: a larger one is damage."""
+
 MAX_HEADER_BYTES = 16 << 20
+"""Largest header, bytes: the names of all tensors take less than a megabyte."""
+
 MAX_BYTES = 1 << 36
+"""Largest checkpoint that is opened, bytes: 64 GiB."""
 
 _METADATA_KEY, _DIGEST_KEY = "stadia", "stadia-sha256"
 _WEIGHTS = "state_dict/"

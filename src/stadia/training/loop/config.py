@@ -14,13 +14,25 @@ from stadia.core.errors import ConfigError
 from stadia.training.loop import LOGGERS, OPTIMIZERS, SCHEDULES
 
 MAX_STEPS = 10**9
+"""Largest number of steps, epochs or minutes of a configuration: a larger one is a typing mistake."""
+
 MAX_BATCH = 1 << 16
+"""Largest batch of a configuration, samples."""
+
 MAX_PROCESSES = 512
+"""Largest number of processes of a configuration."""
+
 MAX_SIDE = 8192
+"""Largest height and width of a stage's images, pixels."""
 
 CHECK_SECONDS = 20
+"""Default time for the checks of the losses before a training."""
+
 MIN_CHECK_SECONDS = 5
+"""In less time, not even the first laws are checked."""
+
 MAX_CHECK_SECONDS = 3600
+"""Largest time for the checks of the losses: they end long before."""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 

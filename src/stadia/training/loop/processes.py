@@ -45,6 +45,7 @@ WAIT_S = 300.0
 """Processes of an attempt wait at most this long for each other."""
 
 POLL_S = 0.1
+"""Interval at which a waiting process looks for the files of the others."""
 
 _STORES: list[Store] = []
 """This list keeps the store of this process open."""

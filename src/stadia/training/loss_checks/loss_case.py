@@ -19,7 +19,7 @@ from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 Outputs = Mapping[str, Tensor]  # outputs of networks by name, float64, batch first
 DepthLoss = Callable[[Tensor, Tensor], Any]
 
-DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
+DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)  # factors on the true depth: the loss is least at 1
 
 CONFIDENT = 8.0  # a correct logit at which sigmoids are not yet saturated
 IMAGE = "targets.image"  # name of the image (B, 3, H, W) among the inputs of a loss
@@ -270,8 +270,8 @@ def add_label_forms(build: Callable[[Tensor], LossCase], unit: float) -> LossCas
 
 # -- a flat road below a camera of known height
 
-HEIGHT_M = 1.65
-FARTHEST_M = 60.0
+HEIGHT_M = 1.65  # height of KITTI's cameras
+FARTHEST_M = 60.0  # farthest point of the road: beyond, a row of pixels covers metres
 
 
 def make_flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:

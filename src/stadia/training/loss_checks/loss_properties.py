@@ -32,9 +32,8 @@ MAX_HALVES_COST = 0.15  # cost above the mean of inverted sources; here .03, a m
 MIN_RELIEF = 1e-4  # share of the loss: cheaper depth relief is not checked
 MAX_RELIEF_GROWTH = 1.4  # cost in images twice as large over the cost; stadia's losses have .5
 MAX_UNIT_CHANGE = 0.01  # relative change of the cost of relief by the unit of length
-MIN_HALF_NOISE = (
-    0.5  # rise of a term with half noise over its rise with noise; SSIM has .75, with constants for 255 .25
-)
+# Rise of a term with half noise over its rise with noise; SSIM has .75, with constants for 255 .25.
+MIN_HALF_NOISE = 0.5
 
 
 def check_output(case: LossCase) -> Iterator[Finding]:

@@ -24,9 +24,9 @@ from stadia.training.loss_checks.loss_case import (
 
 VideoLoss = Callable[[Targets, Prediction, Sequence[str]], Any]
 
-MOTION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)
-GAIN_FACTORS = (0.5, 0.8, 1.0, 1.25, 2.0)
-OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)
+MOTION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)  # factors on the true motion: the loss is least at 1
+GAIN_FACTORS = (0.5, 0.8, 1.0, 1.25, 2.0)  # factors on the true gain of an exposure
+OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)  # added to the true offset of an exposure
 LOG_UNCERTAINTY = -2.0  # log Sigma of the true outputs
 SIGMA_OFFSET = 0.5  # log Sigma that is added in one half, and subtracted in the other
 UNIT = 2.0  # factor of all lengths in the scene of another unit
@@ -36,9 +36,9 @@ MOTION_ALONE = 0.25  # the same of depth if temporal sources only train motion: 
 MIN_HEIGHT = 64  # rows of the images
 MAX_HEIGHT = 128  # more if the smallest scale would have fewer rows than MIN_SMALLEST_ROWS
 
-ENOUGH_SMALLEST_ROWS = 8
+ENOUGH_SMALLEST_ROWS = 8  # rows of the smallest scale for which images grow up to MAX_HEIGHT
 MIN_SMALLEST_ROWS = 2  # rows of the smallest scale: fewer blur the finest texture
-NORMAL = (0.25, -0.15, 1.0)
+NORMAL = (0.25, -0.15, 1.0)  # direction of the plane's normal: no axis of the camera
 DISTANCE_M = 8.0  # distance of the plane normal . p = distance, in the target's frame
 RELIEF_M = 0.1  # height of bumps, for terms of second differences
 RELIEF_ROUNDS = 20  # rounds that find the bumps on a ray

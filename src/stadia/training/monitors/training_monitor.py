@@ -63,7 +63,7 @@ MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped one: below, the warp was l
 FIRST_FIT_ROWS = 3  # first logged rows, before Sigma moves
 LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`log_uncertainty_range` of a network)
 BOUND_MARGIN = 0.1  # distance of log Sigma from its bounds; learning has -5.2 and -1.7
-PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
+PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))  # as logged
 
 MAX_HEIGHT_ERROR = 0.2  # |ln(predicted / known camera height)|
 MAX_DRIFT = 0.01  # change of the camera height per epoch

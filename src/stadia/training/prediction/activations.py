@@ -24,9 +24,11 @@ from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints
 
 FIRST_FRAMES = 8  # frames that channels and their colors are chosen from
 GRID = 2  # channels along either side of a stage's tile
-MOST_BLOCKS, EXTRA_TOKENS = 4, 8  # drawn blocks of a transformer, and tokens before its image tokens
+MOST_BLOCKS = 4  # drawn blocks of a transformer
+EXTRA_TOKENS = 8  # most tokens before the image tokens of a transformer
 FEWEST_CHANNELS = 4  # a map with fewer channels is an output
-TILE_WIDTH, WIDEST = 384, 1920  # pixels: smallest width of a tile, largest width of a mosaic
+TILE_WIDTH = 384  # smallest width of a tile, pixels
+WIDEST = 1920  # largest width of a mosaic, pixels
 SPREAD = 3.0  # range of a channel's colors about its mean, in standard deviations
 _WRAPPERS = ("model", "network", "backbone")
 
@@ -214,7 +216,7 @@ class _FrameRunner:
         return shown.image, inverse_depth
 
 
-STEPS_A_SECOND = 2.0
+STEPS_A_SECOND = 2.0  # checkpoints that the video shows in a second
 SHEET_STEPS = 5  # checkpoints of the sheet; the video has all
 MAX_LAYERS = 12  # layers whose weights are drawn, evenly spaced over the network
 

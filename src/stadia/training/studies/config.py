@@ -19,7 +19,7 @@ from stadia.training.recipes.base.config import RecipeConfig
 
 BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1  # the largest that NumPy accepts
 SEE_DOCS = "see docs/how-to/experiments.md"
 OTHER_STUDY = "start another study, with --out or another name"
 

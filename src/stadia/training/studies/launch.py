@@ -13,8 +13,9 @@ from stadia.core.signals import interrupt_on_termination
 from stadia.io.atomic_files import open_to_append
 from stadia.io.input_files import open_input
 
-POLL_S = 0.2
-_MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14
+POLL_S = 0.2  # interval at which running jobs are looked at
+_MAX_LOG_BYTES = 1 << 40  # a log of any length is opened
+_LAST_BYTES = 1 << 14  # of its end, which has the error
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from stadia.training.loop.run_folder import remove_stale_files_of_run
 from stadia.training.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
 from stadia.training.studies.launch import Job
 
-POLL_S = 1.0
-HEARTBEAT_S = 10
+POLL_S = 1.0  # interval at which other processes' trials are looked at
+HEARTBEAT_S = 10  # interval at which a running trial shows that it lives
 GRACE_S = 30  # a trial with an older heartbeat was killed
 MAX_RETRIES = 10  # the settings of a trial may kill its process
 MAX_INVALID_TRIALS = 10  # A wrong key makes so many trials at the start invalid.

@@ -69,6 +69,8 @@ def check_networks(config: SelfSupervisedConfig) -> None:
 
 
 MAX_HELD_STEPS = 100
+"""The motion is found with unchanged depth for at most so many updates."""
+
 HELD_SHARE = 0.25
 """The motion is found with unchanged depth for at most this share of all updates."""
 
@@ -370,6 +372,7 @@ BOUND_TOLERANCE = 0.05
 """Depth within this relative distance of a bound is at the bound."""
 
 QUANTILE_PERCENTS = (10, 50, 90)
+"""Percentiles of the predicted uncertainty that are logged."""
 
 
 def min_reprojection_stats(

@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 _Pair = tuple[Meta, str]
 
 MAX_DEPTH_M = 80.0
+"""Largest depth that is scored, the cap of KITTI's protocols."""
 
 INTERVAL_PERCENTS = tuple(range(10, 100, 10))  # intervals about 0 at which calibration is checked
 
