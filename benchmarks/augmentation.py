@@ -37,7 +37,8 @@ from stadia.core.types import Predictor, Recording
 from stadia.data.config import WEATHERS, CacheConfig
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize
+from stadia.differentiable.images import camera_to_torch, resize
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training.loading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
@@ -103,7 +104,7 @@ def train(name: str, options: tuple[str, ...], data: Path, seed: int, steps: int
 def predict(predictor: Predictor, recording: Recording, image: NDArray[np.uint8]) -> torch.Tensor:
     """Return depth (1, 1, h, w) in metres of an image (H, W, 3)."""
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    small, camera = resize(pixels, recording.camera(0), predictor.height, predictor.width)
+    small, camera = resize(pixels, camera_to_torch(recording.camera(0)), predictor.height, predictor.width)
     return depth_from_inverse(predictor.inverse_depth(small, camera).cpu())
 
 
@@ -149,7 +150,7 @@ def roll_error_deg(predictor: Predictor, recording: Recording, index: int, roll_
     on_road = select_classes(masks.semantic, reader.classes, {ROAD}).astype(np.float32)
     road = torch.from_numpy(tilt_values(on_road, K, R))
     true = tilt_depth(torch.from_numpy(true_m)[None], torch.from_numpy(K), R)
-    _, camera = resize(torch.zeros(1, 3, *true_m.shape), recording.camera(index), *size)
+    _, camera = resize(torch.zeros(1, 3, *true_m.shape), camera_to_torch(recording.camera(index)), *size)
     shown, truth = interpolate(torch.stack([road, true[0]])[None], size, mode="nearest-exact").split(1, dim=1)
     rolls = []
     for depth_m in (predicted_m, truth):

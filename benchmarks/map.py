@@ -85,7 +85,7 @@ def real_clips() -> Iterator[Clip]:
     (recording,) = open_recordings(REAL_DATA / "sevenscenes" / "kitchen", "sevenscenes")
     files = [file for row in random if (file := recording.file(int(row))) is not None]
     known = np.array([recording.T_world_camera(int(row)) for row in random])
-    yield Clip("kitchen-shuffled", link_images("kitchen-shuffled", files), recording.camera(0).K.numpy(), known)
+    yield Clip("kitchen-shuffled", link_images("kitchen-shuffled", files), recording.camera(0).K, known)
 
 
 def read_walk_K() -> np.ndarray:
@@ -120,7 +120,7 @@ def from_recording(name: str, recording: Any) -> Clip:
     for index in range(len(recording)):  # links: the frames of one camera alone
         file = recording.file(index)
         (folder / f"{index:06d}{file.suffix}").symlink_to(file.resolve())
-    return Clip(name, folder, recording.camera(0).K.numpy(), known if np.isfinite(known).any() else None)
+    return Clip(name, folder, recording.camera(0).K, known if np.isfinite(known).any() else None)
 
 
 def world_clips(folder: Path) -> Iterator[Clip]:

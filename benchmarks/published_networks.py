@@ -85,13 +85,13 @@ class OtherFocal(RecordingView):
 
     def camera(self, index: int, side: str = "left") -> Camera:
         camera = self.recording.camera(index, side)
-        K = camera.K.clone()
+        K = camera.K.copy()
         K[..., 0, 0] *= self.ratio
         K[..., 1, 1] *= self.ratio
         return Camera(K, camera.height, camera.width)
 
     def K(self, index: int, side: str = "left") -> Any:
-        return self.camera(index, side).K.numpy()
+        return self.camera(index, side).K
 
     def depth_m(self, index: int, side: str = "left") -> Any:
         return self.recording.depth_m(index, side)

@@ -34,17 +34,14 @@ from pathlib import Path
 
 import torch
 from peak import FlopCounter, PeakFlops
+from tests.tensor_cameras import intrinsics
 from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
-from stadia.differentiable.view_synthesis import (
-    depth_from_inverse,
-    intrinsics,
-    resize_map,
-    synthesize_views,
-    warp_image,
-)
+from stadia.differentiable.images import resize_map
+from stadia.differentiable.view_synthesis import synthesize_views, warp_image
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.reprojection import TorchReprojector, photometric_residual

@@ -37,7 +37,8 @@ from torch.nn.functional import interpolate
 from stadia.core import seeds
 from stadia.core.types import Batch, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize
+from stadia.differentiable.images import resize
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.networks.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, no_progress
 from stadia.data.mask_files import attach_masks
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import backproject
+from stadia.geometry.cameras import backproject
 from stadia.geometry.ground.horizon import horizon_from_normal
 from stadia.geometry.ground.road_plane import fit_plane_ransac
 from stadia.io.records.kitti_calibration import KittiCalibration
@@ -42,7 +42,7 @@ def print_height(what: str, height_m: float, **more: Any) -> None:
     )
 
 
-def scan_plane(training: Path, number: int) -> Tensor:
+def scan_plane(training: Path, number: int) -> NDArray[np.floating]:
     """Return the plane (4,) of the road ahead in the left color camera's frame."""
     points = (
         np.fromfile(training / "velodyne" / f"{number:06d}.bin", np.float32).reshape(-1, 4)[:, :3].astype(np.float64)
@@ -56,7 +56,7 @@ def scan_plane(training: Path, number: int) -> Tensor:
     _, T_camera_rectified = KittiCalibration(path).projection("P2")
     seen = (R @ (T[:, :3] @ points.T + T[:, 3:])).T @ T_camera_rectified[:3, :3].T + T_camera_rectified[:3, 3]
     ahead = seen[(seen[:, 2] > 4) & (seen[:, 2] < 15) & (np.abs(seen[:, 0]) < 3) & (seen[:, 1] > 1)]
-    return fit_plane_ransac(torch.from_numpy(ahead))
+    return fit_plane_ransac(ahead)
 
 
 def labeled(data: Path) -> None:
@@ -65,14 +65,11 @@ def labeled(data: Path) -> None:
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
     print_height(
         "LiDAR, median of the labeled frames",
-        float(torch.stack(planes)[:, 3].median()),
+        float(np.median([plane[3] for plane in planes])),
         each=[round(float(p[3]), 3) for p in planes],
     )
-    lines = [
-        horizon_from_normal(p[:3], Camera(torch.from_numpy(f.K), f.height, f.width))
-        for p, f in zip(planes, frames, strict=True)
-    ]
-    for horizon, known in (("the scans' roads", torch.stack(lines)), ("edges", None)):
+    lines = [horizon_from_normal(p[:3], Camera(f.K, f.height, f.width)) for p, f in zip(planes, frames, strict=True)]
+    for horizon, known in (("the scans' roads", np.stack(lines)), ("edges", None)):
         found = estimate_camera_height(frames, config, horizons=known).found
         interval = [round(found.low_m, 3), round(found.high_m, 3)]
         verdicts = [str(verdict) for verdict in found.verdict]
@@ -87,10 +84,10 @@ def masked(data: Path, masks: Path) -> None:
     heights = []
     road = next(number for number, name in recording.mask_reader.classes.items() if name == "road")
     for index in range(len(recording)):
-        depth_m = torch.from_numpy(recording.depth_m(index))[None, None].double()
-        on_road = torch.from_numpy(recording.masks(index).semantic == road)[None, None] & (depth_m > 1) & (depth_m < 15)
-        points = backproject(depth_m, recording.camera(index)).flatten(2).transpose(1, 2)
-        heights.append(float(fit_plane_ransac(points, on_road.flatten(1))[0, 3]))
+        depth_m = np.asarray(recording.depth_m(index), np.float64)[None, None]
+        on_road = (recording.masks(index).semantic == road) & (depth_m > 1) & (depth_m < 15)
+        points = backproject(depth_m, recording.camera(index)).reshape(3, -1).T
+        heights.append(float(fit_plane_ransac(points[on_road.ravel()])[3]))
     print_height(
         "LiDAR on the masked road, median of the raw frames", float(np.nanmedian(heights)), frames=len(heights)
     )

@@ -41,7 +41,7 @@ from torch import Tensor
 from stadia import training
 from stadia.core.types import Camera, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable import images
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import read_rgb
 from stadia.losses.reprojection import ReprojectionInputs, TorchReprojector
@@ -121,7 +121,9 @@ def with_exposures(worlds: Path, out: Path, exposures: Exposures) -> Path:
 def picture(recording: Recording, index: int, side: str, recipe: SelfsupRecipe) -> tuple[Tensor, Camera]:
     """Return (1, 3, height, width) at the network's size, and its camera."""
     image = torch.from_numpy(recording.image(index, side)).permute(2, 0, 1)[None].float() / 255
-    return cameras.resize(image, recording.camera(index, side).to(torch.float32), recipe.height, recipe.width)
+    return images.resize(
+        image, images.camera_to_torch(recording.camera(index, side), torch.float32), recipe.height, recipe.width
+    )
 
 
 @torch.inference_mode()

@@ -46,7 +46,7 @@ from torch.nn.functional import interpolate
 from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import resize
+from stadia.differentiable.images import resize
 from stadia.metrics.depth_metrics import sparsification, spearman
 from stadia.metrics.statistics import FIRST_LOOK, ChangeVerdict, judge_changes
 from stadia.networks.config import BaseConfig

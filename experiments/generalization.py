@@ -44,7 +44,8 @@ from stadia.core import seeds
 from stadia.core.types import Batch, Camera, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_map
+from stadia.differentiable.images import camera_to_torch, resize, resize_map
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training import recipes
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
@@ -198,7 +199,7 @@ def score(
     """
     metric, scaled, ratios = [], [], []
     for frame in frames:
-        camera = frame.recording.camera(frame.index)
+        camera = camera_to_torch(frame.recording.camera(frame.index))
         image = torch.from_numpy(frame.recording.image(frame.index)).permute(2, 0, 1)[None].float() / 255
         small, small_camera = resize(image, camera, *size)
         inverse_depth = resize_map(predict(small, small_camera), camera.height, camera.width)

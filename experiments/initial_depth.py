@@ -36,7 +36,8 @@ from stadia.core import seeds
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_map
+from stadia.differentiable.images import resize, resize_map
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.objectpose.config import TableWorldConfig
 from stadia.objectpose.table_world import TableRenderer, derive_table_seed, make_table

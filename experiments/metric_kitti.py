@@ -38,10 +38,10 @@ from stadia import training
 from stadia.core.types import Camera, Predictor
 from stadia.data.mask_files import attach_masks
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import backproject, depth_from_inverse, resize
-from stadia.geometry.ground.road_plane import fit_plane_ransac, road_pixel_heights
+from stadia.differentiable.images import camera_to_torch, resize
+from stadia.geometry.cameras import backproject, depth_from_inverse
+from stadia.geometry.ground.road_plane import erode_mask, fit_plane_ransac, road_pixel_heights
 from stadia.judge.finding import OnStop
-from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics import depth_metrics
 from stadia.training import recipes
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
@@ -74,7 +74,7 @@ def case_overrides(case: str) -> tuple[str, ...]:
 def rise_deg(depth_m: Tensor, camera: Camera, counted: Tensor) -> float:
     """Return how much the plane through pixels of the road rises ahead, in degrees."""
     points = backproject(depth_m.double()[None, None], camera).flatten(2).transpose(1, 2)
-    normal = fit_plane_ransac(points, counted.flatten()[None])[0, :3]
+    normal = torch.from_numpy(fit_plane_ransac(points[0][counted.flatten()].numpy()))[:3]
     return math.degrees(math.atan(float(normal[2]) / float(normal[1])))  # of either sign of the normal
 
 
@@ -96,7 +96,7 @@ def score(predictor: Predictor, data: Path, masks: Path, every: int) -> dict[str
     ratios: dict[str, list[float]] = {"all": [], "road": [], "car": []}
     frames: list[tuple[Tensor, Tensor, Tensor]] = []
     for index in range(0, len(recording), every):
-        full_camera = recording.camera(index)
+        full_camera = camera_to_torch(recording.camera(index))
         image = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None].float() / 255
         lidar_m, mask = recording.depth_m(index), recording.masks(index)
         assert lidar_m is not None
@@ -105,7 +105,7 @@ def score(predictor: Predictor, data: Path, masks: Path, every: int) -> dict[str
         small, camera = resize(image, full_camera, predictor.height, predictor.width)
         depth = depth_from_inverse(predictor.inverse_depth(small, camera).cpu().float())
         road = interpolate(semantic[None, None], depth.shape[-2:], mode="nearest-exact") == numbers["road"]
-        heights.append(float(road_pixel_heights(depth, camera, erode_road_mask(road)).median_height))
+        heights.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height))
         full = interpolate(depth, true_m.shape, mode="bilinear", align_corners=False)[0, 0]
         known = (true_m > 0) & (true_m < CAP_M)
         for name, values in ratios.items():

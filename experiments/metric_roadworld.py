@@ -31,10 +31,10 @@ from stadia import training
 from stadia.core.types import LEFT, Predictor
 from stadia.data.height_priors import PRIORS
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_camera
-from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.differentiable.images import camera_to_torch, resize
+from stadia.geometry.cameras import depth_from_inverse, resize_camera
+from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.judge.finding import OnStop
-from stadia.losses.metric_scale import erode_road_mask
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -109,7 +109,9 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
         true_camera_m = float(recording.camera_height_m)  # type: ignore[attr-defined]
         for index in range(0, len(recording), 3):
             image = torch.from_numpy(recording.image(index, LEFT)).permute(2, 0, 1)[None] / 255
-            image, lens = resize(image.float(), recording.camera(index), predictor.height, predictor.width)
+            image, lens = resize(
+                image.float(), camera_to_torch(recording.camera(index)), predictor.height, predictor.width
+            )
             depth = depth_from_inverse(predictor.inverse_depth(image, lens).cpu())
             true = torch.from_numpy(recording.depth_m(index))[None, None]
             true = torch.nn.functional.interpolate(true, depth.shape[-2:], mode="nearest-exact")
@@ -117,8 +119,8 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
             assert masks is not None
             road = torch.from_numpy(masks.semantic == 1)[None, None].float()
             road = torch.nn.functional.interpolate(road, depth.shape[-2:], mode="nearest-exact") > 0
-            camera = resize_camera(recording.camera(index), *depth.shape[-2:]).to(torch.float32)
-            ratios.append(float(road_pixel_heights(depth, camera, erode_road_mask(road)).median_height) / true_camera_m)
+            camera = resize_camera(camera_to_torch(recording.camera(index), torch.float32), *depth.shape[-2:])
+            ratios.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height) / true_camera_m)
             known = (true > 0) & (true < CAP_M)
             scale = true[known].median() / depth[known].median()
             truth = true[0].numpy(), known[0].numpy()

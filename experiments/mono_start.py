@@ -105,7 +105,7 @@ def make_clip(name: str, folder: Path) -> Clip:
         video.mkdir()
         for index in range(len(recording)):
             write_image(video / f"{index:06d}.png", recording.image(index))
-    return Clip(name, video, recording.camera(0).K.numpy(), recording, sample)
+    return Clip(name, video, recording.camera(0).K, recording, sample)
 
 
 def make_map(clip: Clip, masks_by: str | None) -> str:

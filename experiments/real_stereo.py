@@ -35,8 +35,10 @@ from stadia import report, training
 from stadia.core.types import LEFT, RIGHT, Camera, MapsPredictor, Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import FrameRange
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_map, warp_image
+from stadia.differentiable.images import resize, resize_map
+from stadia.differentiable.view_synthesis import warp_image
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.losses.reprojection import photometric_residual
 from stadia.predict.tasks import score_recordings
 from stadia.training import recipes

@@ -27,9 +27,9 @@ from stadia.core.types import Predictor, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize
-from stadia.geometry.ground.road_plane import road_pixel_heights
-from stadia.losses.metric_scale import erode_road_mask
+from stadia.differentiable.images import camera_to_torch, resize
+from stadia.geometry.cameras import depth_from_inverse
+from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training.recipes.base.build_recipe import load_predictor
 
@@ -46,13 +46,15 @@ def normals(predictor: Predictor, recording: Recording) -> Iterator[Tensor]:
         if reader is None or masks is None or true_m is None:
             continue
         pixels = torch.from_numpy(recording.image(index)).permute(2, 0, 1)[None] / 255
-        image, camera = resize(pixels.float(), recording.camera(index), predictor.height, predictor.width)
+        image, camera = resize(
+            pixels.float(), camera_to_torch(recording.camera(index)), predictor.height, predictor.width
+        )
         predicted_m = depth_from_inverse(predictor.inverse_depth(image, camera).cpu())
         shown = select_classes(masks.semantic, reader.classes, {ROAD})
         maps = torch.stack([torch.from_numpy(true_m), torch.from_numpy(shown).float()])[None]
         true, road = interpolate(maps, predicted_m.shape[-2:], mode="nearest-exact").split(1, dim=1)
         both = torch.cat(
-            [road_pixel_heights(depth_m, camera, erode_road_mask(road > 0)).normal for depth_m in (predicted_m, true)]
+            [road_pixel_heights(depth_m, camera, erode_mask(road > 0)).normal for depth_m in (predicted_m, true)]
         )
         if both.isfinite().all():
             yield both

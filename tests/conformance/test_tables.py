@@ -290,7 +290,7 @@ class OneGrayImage(Recording):
         return np.full((64, 96, 3), 128, dtype=np.uint8)
 
     def camera(self, index: int, side: str = "left") -> Camera:
-        return Camera(torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]], dtype=torch.float64), 64, 96)
+        return Camera(np.array([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]]), 64, 96)
 
 
 def layout_of_single_images(name: str, part: Any, folder: Path) -> None:

@@ -59,7 +59,7 @@ def test_only_the_rectified_matrices_are_used(drive: Path, world: Any) -> None:
     for path in (drive, drive.parent, drive.parent.parent):
         (recording,) = open_recordings(path)
         assert recording.name == f"kitti_raw/{DRIVE}"
-        np.testing.assert_allclose(recording.camera(0, "right").K.numpy(), world.K)
+        np.testing.assert_allclose(recording.camera(0, "right").K, world.K)
         np.testing.assert_allclose(recording.T_right_left, world.T_right_left, atol=1e-12)
         assert np.array_equal(recording.image(2, "right"), world.render(2, "right")[0])
 

@@ -222,7 +222,7 @@ def test_everything_is_read(scene: Path) -> None:
     assert len(two) == 2
     assert open_recordings(scene.parent, recordings=("seq-02",))[0].name == two.name
     assert open_recordings(scene / "seq-02")[0].name == two.name
-    np.testing.assert_array_equal(one.camera(0).K.numpy(), [[525, 0, 320], [0, 525, 240], [0, 0, 1]])
+    np.testing.assert_array_equal(one.camera(0).K, [[525, 0, 320], [0, 525, 240], [0, 0, 1]])
     assert one.T_world_camera(1)[0, 3] == pytest.approx(1.025)
     assert one.image(1).max() == 40
 

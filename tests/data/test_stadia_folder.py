@@ -32,7 +32,7 @@ def test_everything_is_read(tmp_path: Path, world: Any) -> None:
         assert np.array_equal(recording.depth_m(2, side), depth_m)
         camera = recording.camera(2, side)
         assert (camera.height, camera.width) == rgb.shape[:2]
-        np.testing.assert_array_equal(camera.K.numpy(), world.K)
+        np.testing.assert_array_equal(camera.K, world.K)
     np.testing.assert_allclose(recording.T_world_camera(2), world.pose(2), atol=1e-9)
     right = recording.T_world_camera(2, "right")
     np.testing.assert_allclose(right @ [0, 0, 0, 1], world.pose(2) @ [world.baseline_m, 0, 0, 1], atol=1e-9)

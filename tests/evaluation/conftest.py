@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, Camera, DepthScale, Recording
-from stadia.differentiable.view_synthesis import intrinsics
+from stadia.geometry.cameras import intrinsics
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.training.loop.checkpoint import CheckpointHeader, write_checkpoint
 

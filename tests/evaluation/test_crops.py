@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.tensor_cameras import intrinsics
 
 from stadia.core.types import LEFT, Camera, DepthScale
 from stadia.data.frame_preparation import read_frames
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.point_clouds import color_points
 from stadia.evaluation.predictions_folder import Predictions, Provenance

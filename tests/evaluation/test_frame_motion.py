@@ -10,7 +10,7 @@ from torch import Tensor
 from stadia.core.types import Camera, DepthScale
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable.direct_alignment import DirectAlignment
-from stadia.differentiable.view_synthesis import inverse_from_depth
+from stadia.geometry.cameras import inverse_from_depth
 from stadia.predict import predict_frames
 from stadia.predict.predict_frames import FrameArrays
 from stadia.synthetic.config import ROADWORLD_TINY

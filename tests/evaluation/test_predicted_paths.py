@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.tensor_cameras import intrinsics
 
 from stadia.core.types import Camera
 from stadia.data.frame_preparation import read_frames
 from stadia.differentiable.direct_alignment import DirectAlignment
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict.describe import prediction_lines

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests import tensor_cameras
 from torch import Tensor
 
-from stadia.differentiable import view_synthesis as cameras
+from stadia.core.types import Camera
 from stadia.geometry.poses import se3_exp
 
 
@@ -16,15 +17,15 @@ def _seed():
 
 
 @pytest.fixture
-def kitti() -> cameras.Camera:
+def kitti() -> Camera:
     """KITTI's color cameras of 2011_09_26, as rectified."""
-    return cameras.intrinsics(721.5377, 721.5377, 609.5593, 172.854, height=375, width=1242)
+    return tensor_cameras.intrinsics(721.5377, 721.5377, 609.5593, 172.854, height=375, width=1242)
 
 
 @pytest.fixture
-def small() -> cameras.Camera:
+def small() -> Camera:
     """A small camera with unequal focal lengths and an axis off the center."""
-    return cameras.intrinsics(30.0, 28.0, 17.3, 11.8, height=24, width=36)
+    return tensor_cameras.intrinsics(30.0, 28.0, 17.3, 11.8, height=24, width=36)
 
 
 @pytest.fixture

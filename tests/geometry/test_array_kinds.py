@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from stadia.geometry import align, poses, segments
+from stadia.core.types import Camera
+from stadia.geometry import align, cameras, poses, segments
+from stadia.geometry.ground import camera_height, horizon, object_scale, road_plane
 
 POSE = poses.se3_exp(np.random.default_rng(0).normal(size=(2, 5, 6)))
 VECTORS = np.random.default_rng(1).normal(size=(2, 5, 3))
@@ -15,6 +17,11 @@ QUATERNIONS = np.random.default_rng(2).normal(size=(2, 5, 4))
 VALUES = np.random.default_rng(3).normal(size=(4, 12))
 KNOWN = np.random.default_rng(4).random((4, 12)) < 0.6
 SEGMENT = np.arange(12) % 3
+K = np.array([[30.0, 0.1, 17.3], [0, 28, 11.8], [0, 0, 1]])
+DEPTH = np.random.default_rng(5).random((2, 1, 24, 36)) + (np.random.default_rng(6).random((2, 1, 24, 36)) > 0.1)
+ROAD = np.arange(24)[:, None] + np.zeros((2, 1, 24, 36)) > 14
+OBJECTS = (np.arange(36) // 12 * np.ones((2, 24, 1))).astype(np.int64)
+PLANE = np.array([[0.0, -1, 0, 1.65], [0.1, -0.9, 0.05, 1.4]])
 INSTANCES = np.array([[[0, 2], [7, 2]], [[0, 0], [0, 0]], [[2, 2], [1, 0]]])
 
 CASES: dict[str, tuple[Callable[..., Any], *tuple[Any, ...]]] = {
@@ -35,6 +42,70 @@ CASES: dict[str, tuple[Callable[..., Any], *tuple[Any, ...]]] = {
     "quaternion_conjugate": (poses.quaternion_conjugate, QUATERNIONS),
     "quaternion_multiply": (poses.quaternion_multiply, QUATERNIONS, QUATERNIONS[::-1]),
     "quaternion_from_ray": (poses.quaternion_from_ray, abs(VECTORS)),
+    "normalize": (poses.normalize, VECTORS, -2),
+    "resize_camera": (lambda K: cameras.resize_camera(Camera(K, 24, 36), 12, 50).K, K),
+    "crop_camera": (lambda K: cameras.crop_camera(Camera(K, 24, 36), 3, 4, 12, 20).K, K),
+    "mirror_camera": (lambda K: cameras.mirror_camera(Camera(K, 24, 36)).K, K),
+    "inverse_intrinsics": (cameras.inverse_intrinsics, K),
+    "backproject": (lambda depth, K: cameras.backproject(depth, Camera(K, 24, 36)), DEPTH, K),
+    "project": (lambda points, K: cameras.project(points, Camera(K, 24, 36)), VECTORS.reshape(3, 5, 2), K),
+    "depth_to_points": (
+        lambda depth, K, T: cameras.depth_to_points(depth, Camera(K, 24, 36), T),
+        DEPTH,
+        K,
+        POSE[0, :2],
+    ),
+    "inverse_from_depth": (cameras.inverse_from_depth, DEPTH),
+    "normals_from_depth": (lambda depth, K: road_plane.normals_from_depth(depth, Camera(K, 24, 36)), DEPTH, K),
+    "fit_plane": (road_plane.fit_plane, 1 + abs(VECTORS)),
+    "road_pixel_heights": (
+        lambda depth, K, road: vars_of(road_plane.road_pixel_heights(depth, Camera(K, 24, 36), road)),
+        DEPTH,
+        K,
+        ROAD,
+    ),
+    "fit_inverse_depth_plane": (
+        lambda depth, K, road: road_plane.fit_inverse_depth_plane(depth, Camera(K, 24, 36), road),
+        DEPTH,
+        K,
+        ROAD,
+    ),
+    "horizon_from_normal": (lambda normal, K: horizon.horizon_from_normal(normal, Camera(K, 24, 36)), VECTORS, K),
+    "normal_from_horizon": (lambda line, K: horizon.normal_from_horizon(line, Camera(K, 24, 36)), VECTORS, K),
+    "scale_objects": (
+        lambda depth, K, plane, objects, height_m: vars_of(
+            object_scale.scale_objects(
+                depth,
+                Camera(K, 24, 36),
+                plane,
+                segments.segments_from_instances(objects),
+                height_m,
+                0.1 * height_m,
+                kind="mean",
+            )
+        ),
+        DEPTH,
+        K,
+        PLANE,
+        OBJECTS,
+        np.full(4, 1.5),
+    ),
+    "estimate_camera_heights": (
+        lambda depth, K, road, objects, height_m: vars_of(
+            camera_height.estimate_camera_heights(
+                depth,
+                Camera(K, 24, 36),
+                road_plane.road_pixel_heights(depth, Camera(K, 24, 36), road),
+                segments.segments_from_instances(objects),
+                height_m,
+            )
+        ),
+        DEPTH,
+        K,
+        ROAD,
+        OBJECTS,
+        np.full(4, 1.5),
+    ),
     "umeyama": (lambda a, b: vars_of(align.umeyama(a, b, "sim3")), VECTORS, VECTORS[::-1]),
     "transform_poses": (lambda a, b, T: align.umeyama(a, b).transform_poses(T), VECTORS, VECTORS[::-1], POSE),
     "masked_median": (align.masked_median, VALUES, KNOWN),

@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests import tensor_cameras
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable import images, view_synthesis
+from stadia.geometry import cameras
 from stadia.geometry import cameras as numpy_camera
 from stadia.geometry.cameras import crop_window
 from stadia.geometry.poses import so3_log
@@ -28,7 +30,9 @@ def scene_points(camera: Camera, n: int = 40, dtype: torch.dtype = torch.float64
 def test_project_after_backproject_gives_every_pixel_back(kitti, dtype, tolerance):
     depth = 1 + 80 * torch.rand(2, 1, 375, 1242, dtype=dtype)
     pixels, z = cameras.project(cameras.backproject(depth, kitti), kitti)
-    assert_close(pixels, cameras.pixel_grid(375, 1242, dtype=dtype).expand(2, -1, -1, -1), atol=tolerance, rtol=0)
+    assert_close(
+        pixels, tensor_cameras.pixel_grid(375, 1242, dtype=dtype).expand(2, -1, -1, -1), atol=tolerance, rtol=0
+    )
     assert_close(z, depth, atol=0, rtol=0)
 
 
@@ -53,12 +57,12 @@ def test_a_skew_is_respected():
     camera = Camera(torch.tensor([[100.0, 7, 50], [0, 90, 40], [0, 0, 1]], dtype=torch.float64), 81, 101)
     assert_close(cameras.inverse_intrinsics(camera.K), torch.linalg.inv(camera.K))
     pixels, _ = cameras.project(cameras.backproject(torch.full((1, 81, 101), 3.0, dtype=torch.float64), camera), camera)
-    assert_close(pixels, cameras.pixel_grid(81, 101, dtype=torch.float64))
+    assert_close(pixels, tensor_cameras.pixel_grid(81, 101, dtype=torch.float64))
 
 
 def test_at_pixels_is_the_product_at_every_pixel():
     matrix = torch.randn(2, 3, 3, dtype=torch.float64)
-    ones = torch.cat((cameras.pixel_grid(5, 7, dtype=torch.float64), torch.ones(1, 5, 7, dtype=torch.float64)))
+    ones = torch.cat((tensor_cameras.pixel_grid(5, 7, dtype=torch.float64), torch.ones(1, 5, 7, dtype=torch.float64)))
     assert_close(cameras.apply_to_pixels(matrix, 5, 7), torch.einsum("brc,chw->brhw", matrix, ones))
 
 
@@ -90,10 +94,9 @@ def test_cropped_and_mirrored_move_every_projection(small):
 def test_backprojection_is_equivariant(small):
     depth = 1 + 9 * torch.rand(1, 24, 36, dtype=torch.float64)
     points = cameras.backproject(depth, small)
-    assert_close(cameras.backproject(*cameras.crop(depth, small, 5, 3, 10, 20)), points[:, 3:13, 5:25])
+    assert_close(cameras.backproject(*images.crop(depth, small, 5, 3, 10, 20)), points[:, 3:13, 5:25])
     assert_close(
-        cameras.backproject(*cameras.mirror(depth, small)),
-        points.flip(-1) * points.new_tensor([-1, 1, 1]).view(3, 1, 1),
+        cameras.backproject(*images.mirror(depth, small)), points.flip(-1) * points.new_tensor([-1, 1, 1]).view(3, 1, 1)
     )
     # Centers of a third of the size are every third center: resizing by 1/3 keeps the rays of pixels 1, 4, 7, ...
     assert_close(cameras.backproject(depth[:, 1::3, 1::3], cameras.resize_camera(small, 8, 12)), points[:, 1::3, 1::3])
@@ -107,8 +110,8 @@ def rendered(camera: Camera) -> torch.Tensor:
 
 @pytest.mark.parametrize(("height", "width"), [(60, 90), (61, 77), (240, 360)])
 def test_resize_shows_what_the_resized_camera_sees(height, width):
-    camera = cameras.from_field_of_view(80, height=120, width=180)
-    picture, resized = cameras.resize(rendered(camera), camera, height, width)
+    camera = tensor_cameras.from_field_of_view(80, height=120, width=180)
+    picture, resized = images.resize(rendered(camera), camera, height, width)
     inner = (..., slice(3, -3), slice(3, -3))  # a low-pass filter reads past the edge
     assert (picture - rendered(resized))[inner].abs().max() < 3e-3
     # The mistake: c' = c s. Its image is off by half a pixel's worth of change, which this test would see.
@@ -129,7 +132,7 @@ def test_points_behind_the_camera_are_finite_in_value_and_gradient(small):
     points.requires_grad_()
     pixels, z = cameras.project(points, small)
     assert pixels.isfinite().all()
-    assert (z[0, 0, :3] <= cameras.NEAR).all()
+    assert (z[0, 0, :3] <= view_synthesis.NEAR).all()
     pixels.sum().backward()
     assert points.grad.isfinite().all()
 
@@ -143,7 +146,7 @@ def test_gradients(small):
 
 
 def test_field_of_view_and_lens():
-    camera = cameras.from_field_of_view(82, height=192, width=640)
+    camera = tensor_cameras.from_field_of_view(82, height=192, width=640)
     left_edge = (-0.5 - camera.cx) / camera.fx
     assert math.isclose(math.degrees(2 * math.atan(-left_edge)), 82)
     assert camera.fy == camera.fx
@@ -152,12 +155,12 @@ def test_field_of_view_and_lens():
 @pytest.mark.parametrize(
     ("make", "part"),
     [
-        (lambda c: cameras.intrinsics(0, 1, 0, 0, height=2, width=2), "fx 0"),
-        (lambda c: cameras.intrinsics(1, math.nan, 0, 0, height=2, width=2), "nan"),
-        (lambda c: cameras.from_field_of_view(180, height=2, width=2), "180"),
+        (lambda c: tensor_cameras.intrinsics(0, 1, 0, 0, height=2, width=2), "fx 0"),
+        (lambda c: tensor_cameras.intrinsics(1, math.nan, 0, 0, height=2, width=2), "nan"),
+        (lambda c: tensor_cameras.from_field_of_view(180, height=2, width=2), "180"),
         (lambda c: cameras.crop_camera(c, 20, 0, 24, 36), "36x24 at (20, 0)"),
         (lambda c: cameras.crop_camera(c, -1, 0, 4, 4), "(-1, 0)"),
-        (lambda c: cameras.resize(torch.zeros(1, 3, 36, 24), c, 4, 4), "24x36"),
+        (lambda c: images.resize(torch.zeros(1, 3, 36, 24), c, 4, 4), "24x36"),
         (lambda c: cameras.resize_camera(c, 0, 4), "4x0"),
         (lambda c: cameras.backproject(torch.zeros(1, 25, 36), c), "36x25"),
     ],
@@ -187,7 +190,7 @@ def test_an_image_is_resized_as_by_torch(before: tuple[int, int], after: tuple[i
     image = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
     K = np.array([[300.0, 2, 44.5], [0, 310, 13], [0, 0, 1]])
     planar = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    expected, lens = cameras.resize(planar, Camera(torch.from_numpy(K), *before), *after)
+    expected, lens = images.resize(planar, Camera(torch.from_numpy(K), *before), *after)
     resized = numpy_camera.resize_to_planar(image, *after)
     assert resized.dtype == np.float32
     np.testing.assert_allclose(resized, expected[0], atol=1e-6)

@@ -6,13 +6,9 @@ import torch
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
-from stadia.differentiable.view_synthesis import (
-    depth_from_inverse,
-    init_depth_bias,
-    inverse_from_depth,
-    resize_map,
-    sigmoid_to_inverse_depth,
-)
+from stadia.differentiable.depth_activations import init_depth_bias, sigmoid_to_inverse_depth
+from stadia.differentiable.images import resize_map
+from stadia.geometry.cameras import depth_from_inverse, inverse_from_depth
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from tests import tensor_cameras
 from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.types import Camera
-from stadia.differentiable import view_synthesis as cameras
 from stadia.differentiable.direct_alignment import _exponential, _Pair, align_direct
 from stadia.differentiable.view_synthesis import reproject
+from stadia.geometry import cameras
 from stadia.geometry import poses as se3
 
 F64 = torch.float64
-CAMERA = cameras.intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)
+CAMERA = tensor_cameras.intrinsics(60.0, 58.0, 47.3, 22.8, height=48, width=96)
 
 
 def many(camera: Camera, count: int = 1) -> Camera:
@@ -38,10 +39,10 @@ def scene(T: Tensor, camera: Camera = CAMERA) -> tuple[Tensor, Tensor, Tensor]:
     """Target, source and depth (of the target) exactly: the source has the texture, the target shows where its points
     are seen there.
     """
-    x, y = cameras.pixel_grid(camera.height, camera.width, dtype=F64)
+    x, y = tensor_cameras.pixel_grid(camera.height, camera.width, dtype=F64)
     depth = (4 + 0.03 * x + 1.5 * torch.sin(0.07 * x + 0.1 * y)).expand(len(T), 1, -1, -1)
     pixels, _ = reproject(depth, many(camera, len(T)), many(camera, len(T)), T)
-    source = texture(cameras.pixel_grid(camera.height, camera.width, dtype=F64)[None]).expand(len(T), -1, -1, -1)
+    source = texture(tensor_cameras.pixel_grid(camera.height, camera.width, dtype=F64)[None]).expand(len(T), -1, -1, -1)
     return texture(pixels), source, depth
 
 
@@ -90,7 +91,7 @@ def test_another_exposure_moves_nothing(motions):
 def test_something_that_moves_by_itself_is_an_outlier(motions):
     target, source, depth = scene(motions)
     source = source.clone()
-    source[..., 15:35, 30:50] = texture(cameras.pixel_grid(20, 20, dtype=F64)[None] * 1.7)
+    source[..., 15:35, 30:50] = texture(tensor_cameras.pixel_grid(20, 20, dtype=F64)[None] * 1.7)
     metres, degrees = errors(aligned(target, source, depth, identities(6)), motions)
     assert metres < 0.03
     assert degrees < 0.3
@@ -120,13 +121,13 @@ def test_a_pair_does_not_feel_the_others_of_its_batch(motions):
 
 
 def test_the_slope_is_the_residuals_derivative(poses):
-    x, y = cameras.pixel_grid(CAMERA.height, CAMERA.width, dtype=F64)
+    x, y = tensor_cameras.pixel_grid(CAMERA.height, CAMERA.width, dtype=F64)
     source = (0.3 + 0.004 * x - 0.003 * y).expand(1, 3, -1, -1)
     camera = Camera(CAMERA.K.clone(), CAMERA.height, CAMERA.width)
     camera.K[0, 1] = 3.0  # a skew too
     _, _, depth = scene(identities(1))
     depth[..., :10, :], depth[..., -10:, :], depth[..., :10], depth[..., -10:] = 0, 0, 0, 0
-    target = texture(cameras.pixel_grid(48, 96, dtype=F64)[None]).mean(1, keepdim=True)
+    target = texture(tensor_cameras.pixel_grid(48, 96, dtype=F64)[None]).mean(1, keepdim=True)
     images = (image.float() for image in (target, source[:, :1], torch.where(depth > 0, 1 / depth, 0.0)))
     (pair,) = _Pair.downsample(*images, many(camera), many(camera), 0)
     T, brightness, step = poses(1, reach=0.1, turn=0.02)[0].numpy(), np.array([0.1, 0.02]), 1e-3

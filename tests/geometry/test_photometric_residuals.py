@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.tensor_cameras import intrinsics, pixel_grid
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -16,7 +17,6 @@ from stadia.differentiable.photometric_residuals import (
     WindowFrames,
     compute_stereo_residuals,
 )
-from stadia.differentiable.view_synthesis import intrinsics, pixel_grid
 from stadia.geometry import poses as se3
 
 F64 = torch.float64

@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests import tensor_cameras
 from tests.refusals import refuses
 from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.differentiable import view_synthesis as cameras
 from stadia.differentiable.view_synthesis import inside_frame, sample_image, synthesize_views, warp_image
+from stadia.geometry import cameras
 from stadia.geometry import poses as se3
 
 F64 = torch.float64
@@ -21,7 +22,7 @@ F64 = torch.float64
 
 def smooth_image(camera: Camera, dtype: torch.dtype = F64) -> Tensor:
     """(1, 3, H, W) in [0, 1]: three waves."""
-    x, y = cameras.pixel_grid(camera.height, camera.width, dtype=dtype)
+    x, y = tensor_cameras.pixel_grid(camera.height, camera.width, dtype=dtype)
     waves = (torch.sin(0.3 * x + 0.2 * y), torch.cos(0.25 * x - 0.4 * y), torch.sin(0.15 * x) * torch.sin(0.35 * y))
     return 0.5 + 0.5 * torch.stack(waves)[None]
 
@@ -45,7 +46,7 @@ def translation(x: float, y: float = 0.0, z: float = 0.0, dtype: torch.dtype = F
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-5), (F64, 1e-12)])
 def test_warp_is_backproject_move_project_sample(small, poses, dtype, tolerance):
-    source_camera = cameras.intrinsics(41.0, 39.0, 25.2, 14.1, height=31, width=50)
+    source_camera = tensor_cameras.intrinsics(41.0, 39.0, 25.2, 14.1, height=31, width=50)
     source = smooth_image(source_camera, dtype).expand(4, -1, -1, -1)
     depth = (3 + 5 * torch.rand(4, 1, 24, 36, dtype=dtype)).requires_grad_()
     T = poses(4, dtype=dtype).requires_grad_()
@@ -94,7 +95,7 @@ def test_sample_is_opencvs_remap():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (F64, 1e-12)])
 @pytest.mark.parametrize("disparity", [1, 5, 13])
 def test_a_wall_shifts_by_focal_times_baseline_over_depth(dtype, tolerance, disparity):
-    camera = cameras.intrinsics(100.0, 100.0, 31.5, 11.5, height=24, width=64)
+    camera = tensor_cameras.intrinsics(100.0, 100.0, 31.5, 11.5, height=24, width=64)
     baseline_m = 0.5
     texture = torch.rand(1, 3, 24, 64 + disparity, dtype=dtype)
     left, right = texture[..., :64], texture[..., disparity:]
@@ -159,7 +160,7 @@ def test_the_frame_ends_half_a_pixel_outside_the_last_centers(small):
 
 @pytest.mark.slow
 def test_gradcheck_of_depth_pose_intrinsics_and_image(poses):
-    camera = cameras.intrinsics(8.0, 7.0, 3.3, 2.6, height=6, width=7)
+    camera = tensor_cameras.intrinsics(8.0, 7.0, 3.3, 2.6, height=6, width=7)
     source = torch.rand(1, 2, 2, 6, 7, dtype=F64, requires_grad=True)
     depth = (3 + torch.rand(1, 1, 6, 7, dtype=F64)).requires_grad_()
     T = poses(2, reach=0.3).view(1, 2, 4, 4).requires_grad_()
@@ -184,7 +185,7 @@ def test_autocast_moves_no_pixel(small, poses):
         points = cameras.backproject(depth, small)
         pixels, _ = cameras.project(points, small)
     assert_close(image_in_autocast, expected, atol=0, rtol=0)
-    assert_close(pixels, cameras.pixel_grid(24, 36).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+    assert_close(pixels, tensor_cameras.pixel_grid(24, 36).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
 
 
 def test_a_camera_of_another_size_is_named(small):

@@ -5,15 +5,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tests.tensor_cameras import pixel_grid
 from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.differentiable import photometric_residuals as direct
 from stadia.differentiable import window_solver as bundles
 from stadia.differentiable.photometric_residuals import HostPoints, Observations, VirtualStereo, WindowFrames
-from stadia.differentiable.view_synthesis import inverse_intrinsics, pixel_grid
 from stadia.differentiable.window_solver import MarginalPrior, WindowProblem
 from stadia.geometry import poses as se3
+from stadia.geometry.cameras import inverse_intrinsics
 
 F64 = torch.float64
 K = torch.tensor([[60.0, 0, 59.5], [0, 60, 35.5], [0, 0, 1]], dtype=F64)

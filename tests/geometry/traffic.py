@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from tests import tensor_cameras
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.differentiable import view_synthesis as cameras
+from stadia.geometry import cameras
 from stadia.geometry.ground import road_plane
 
 KITTI = (371.2, 368.64, 320.0, 96.0, 192, 640)  # fx, fy, cx, cy, height, width
@@ -24,7 +25,7 @@ FARTHEST_ROAD_M = 60.0
 def kitti_camera(size: float = 1.0) -> Camera:
     """KITTI's at 640x192, or a share of it."""
     fx, fy, cx, cy, height, width = KITTI
-    camera = cameras.intrinsics(fx, fy, cx, cy, height=height, width=width)
+    camera = tensor_cameras.intrinsics(fx, fy, cx, cy, height=height, width=width)
     return camera if size == 1 else cameras.resize_camera(camera, round(height * size), round(width * size))
 
 
@@ -40,7 +41,11 @@ def camera_height(depth_m: Tensor, camera: Camera, road: Tensor) -> CameraHeight
     by_median = road_plane.road_pixel_heights(depth_m, camera, road, min_road_share=0.0).median_height
     known = depth_m.isfinite() & (depth_m > 0)
     points = cameras.backproject(depth_m.where(known, 0.0), camera).flatten(2).mT
-    return CameraHeight(road_plane.fit_plane_ransac(points, (road & known).flatten(1))[:, 3], by_median)
+    planes = [
+        road_plane.fit_plane_ransac(on_road[use].detach().numpy())
+        for on_road, use in zip(points, (road & known).flatten(1), strict=True)
+    ]
+    return CameraHeight(torch.from_numpy(np.stack(planes))[:, 3], by_median)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from tests import tensor_cameras
 from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.types import Camera
-from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable import images
 from stadia.differentiable.view_synthesis import reproject, warp_image
-from stadia.geometry import poses
+from stadia.geometry import cameras, poses
 
 H, W = 27, 45
 
@@ -18,8 +19,8 @@ def scene() -> tuple[Tensor, Tensor, Camera, Camera, Tensor]:
     """A source (2, 3, H, W), depth (2, 1, H, W), camera, source camera, T_source_target (2, 4, 4): all in float64."""
     torch.manual_seed(0)
     source, depth = torch.rand(2, 3, H, W, dtype=torch.float64), 2 + 6 * torch.rand(2, 1, H, W, dtype=torch.float64)
-    camera = cameras.intrinsics(40.0, 37.0, 20.3, 14.8, height=H, width=W)
-    source_camera = cameras.intrinsics(43.0, 45.0, 24.3, 12.2, height=H, width=W)
+    camera = tensor_cameras.intrinsics(40.0, 37.0, 20.3, 14.8, height=H, width=W)
+    source_camera = tensor_cameras.intrinsics(43.0, 45.0, 24.3, 12.2, height=H, width=W)
     twist = torch.tensor([[0.2, -0.1, 0.3, 0.02, -0.05, 0.03], [-0.5, 0, 0, 0, 0.04, -0.02]], dtype=torch.float64)
     return source, depth, camera, source_camera, poses.se3_exp(twist)
 
@@ -28,8 +29,8 @@ def test_mirror(scene):
     source, depth, camera, source_camera, T = scene
     image, valid = warp_image(source, depth, camera, source_camera, T)
     mirrored, mirrored_valid = warp_image(
-        cameras.mirror(source, source_camera)[0],
-        *cameras.mirror(depth, camera),
+        images.mirror(source, source_camera)[0],
+        *images.mirror(depth, camera),
         cameras.mirror_camera(source_camera),
         poses.mirror_x(T),
     )
@@ -45,7 +46,7 @@ def test_crop_of_target(scene):
     source, depth, camera, source_camera, T = scene
     image, valid = warp_image(source, depth, camera, source_camera, T)
     window = (..., slice(4, 20), slice(7, 38))
-    cropped, cropped_valid = warp_image(source, *cameras.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
+    cropped, cropped_valid = warp_image(source, *images.crop(depth, camera, 7, 4, 16, 31), source_camera, T)
     assert_close(cropped, image[window])
     assert_close(cropped_valid, valid[window])
 
@@ -53,7 +54,7 @@ def test_crop_of_target(scene):
 def test_crop_of_source(scene):
     source, depth, camera, source_camera, T = scene
     image, valid = warp_image(source, depth, camera, source_camera, T)
-    part, its_camera = cameras.crop(source, source_camera, 7, 4, 16, 31)
+    part, its_camera = images.crop(source, source_camera, 7, 4, 16, 31)
     cropped, cropped_valid = warp_image(part, depth, camera, its_camera, T)
     pixels, _ = reproject(depth, camera, its_camera, T)
     within = ((pixels >= 0) & (pixels <= pixels.new_tensor([30, 15]).view(2, 1, 1))).all(

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests import tensor_cameras
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia.differentiable import view_synthesis as cameras
 from stadia.differentiable.view_synthesis import synthesize_views, warp_image
 
 SIZES = [(192, 640), (37, 53), (375, 1242), (36, 53), (37, 54), (2, 2), (1, 1), (1, 9)]
@@ -25,7 +25,9 @@ DEPTHS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def deviation(height: int, width: int, dtype: torch.dtype = torch.float32, depth: str = "near and far") -> float:
     """The largest difference between white noise and itself warped by the identity."""
-    camera = cameras.intrinsics(0.58 * width, 1.92 * height, 0.491 * width, 0.461 * height, height=height, width=width)
+    camera = tensor_cameras.intrinsics(
+        0.58 * width, 1.92 * height, 0.491 * width, 0.461 * height, height=height, width=width
+    )
     generator = torch.Generator().manual_seed(height * width)
     image = torch.rand(2, 3, height, width, dtype=dtype, generator=generator)
     depth_m = DEPTHS[depth](torch.rand(2, 1, height, width, dtype=dtype, generator=generator))
@@ -46,7 +48,7 @@ def test_identity_at_every_depth(depth):
 
 
 def test_identity_of_every_source_and_with_intrinsics_in_float32():
-    camera = cameras.intrinsics(371.0, 368.0, 314.0, 88.0, height=192, width=640, dtype=torch.float32)
+    camera = tensor_cameras.intrinsics(371.0, 368.0, 314.0, 88.0, height=192, width=640, dtype=torch.float32)
     sources = torch.rand(1, 3, 3, 192, 640)
     views = synthesize_views(sources, torch.rand(1, 1, 192, 640) + 0.1, camera, camera, torch.eye(4).expand(1, 3, 4, 4))
     assert (views.image - sources).abs().max() <= 1e-5

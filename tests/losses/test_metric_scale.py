@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests import tensor_cameras
 from tests.geometry.traffic import Car, Scene, kitti_camera, see, street
 from torch import Tensor
 from torch.nn import functional
 from torch.testing import assert_close
 
-from stadia.differentiable import view_synthesis as cameras
 from stadia.differentiable.segments import segment_means
-from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.geometry import cameras
+from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.geometry.segments import Segments, segments_from_instances
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.metric_scale import (
@@ -25,14 +26,13 @@ from stadia.losses.metric_scale import (
     camera_height_error,
     camera_height_loss,
     compute_scale_loss_shares,
-    erode_road_mask,
     object_height_error,
     object_height_loss,
 )
 
 F64 = torch.float64
 NAN = math.nan
-SMALL = cameras.intrinsics(12, 14, 5.4, 2.1, height=8, width=12)
+SMALL = tensor_cameras.intrinsics(12, 14, 5.4, 2.1, height=8, width=12)
 QUARTER = kitti_camera(0.25)
 HEIGHT_M = 1.65
 
@@ -196,9 +196,9 @@ def test_v15_metres_are_learnt_from_objects_and_then_from_the_camera():
             optimizer.step()
         at = numbers[0] == 1
         spread = (1 / predict()).detach()[0, 0][at].std() / depth[0, 0][at].std()
-        return (truth / predict()).detach().log().flatten(1).where(
-            erode_road_mask(road).flatten(1), torch.nan
-        ).nanmedian(1).values, spread
+        return (truth / predict()).detach().log().flatten(1).where(erode_mask(road).flatten(1), torch.nan).nanmedian(
+            1
+        ).values, spread
 
     start = scale.detach().abs().max()
     by_objects, flat = trained(40, camera_share=0.0)

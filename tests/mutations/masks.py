@@ -15,7 +15,7 @@ from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.height_priors import RoadConfig
 from stadia.data.mask_files import MaskFiles
 from stadia.data.surveys import survey_masks
-from stadia.differentiable.view_synthesis import intrinsics
+from stadia.geometry.cameras import intrinsics
 from stadia.judge.finding import Finding, Stage
 from stadia.judge.recordings.label_checks import check_masks
 

@@ -91,7 +91,7 @@ class Turning(Mutated):
             self.sides, self.T_right_left = (LEFT,), None
 
     def image(self, index: int, side: str = LEFT) -> Image:
-        image, K = super().image(index, side), self.camera(index, side).K.numpy().astype(np.float64)
+        image, K = super().image(index, side), self.camera(index, side).K
         R = cv2.Rodrigues(np.radians([0.0, 5 * np.sin(1.3 * index), 0.0]))[0]
         size = image.shape[1], image.shape[0]
         return np.asarray(cv2.warpPerspective(image, K @ R @ np.linalg.inv(K), size, borderMode=cv2.BORDER_REFLECT))

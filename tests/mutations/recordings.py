@@ -39,8 +39,7 @@ def _with_K(change: Callable[[Matrix, Camera], Matrix]) -> Callable[[Camera], Ca
     """A change of K as a change of the camera, its size kept."""
 
     def changed(camera: Camera) -> Camera:
-        K = change(camera.K.numpy().astype(np.float64), camera)
-        return replace(camera, K=camera.K.new_tensor(K))
+        return replace(camera, K=change(camera.K, camera))
 
     return changed
 
@@ -305,8 +304,7 @@ def abilities(recording: Recording) -> frozenset[str]:
         "depth": depth is not None,
         "dense": depth is not None and bool((depth > 0).sum() > 20_000),
         "rulers": stereo or depth is not None,
-        "road": depth is not None
-        and fit_camera_height(depth, recording.camera(0).K.numpy().astype(np.float64)) is not None,
+        "road": depth is not None and fit_camera_height(depth, recording.camera(0).K) is not None,
     }
     return frozenset(name for name, there in has.items() if there)
 

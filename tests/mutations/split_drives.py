@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from tests.mutations.mutation import MutationCase
 
 from stadia.core.types import LEFT, Camera, Recording
-from stadia.differentiable.view_synthesis import from_field_of_view
+from stadia.geometry.cameras import from_field_of_view
 from stadia.judge.finding import Finding, Stage
 from stadia.judge.recordings.preflight_runner import check_splits, run_preflight
 

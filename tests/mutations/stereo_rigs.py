@@ -48,7 +48,7 @@ class Unrectified(Mutated):
         picture = super().image(index, side)
         if side == LEFT:
             return picture
-        K = self.camera(index, side).K.numpy().astype(np.float64)
+        K = self.camera(index, side).K
         turned = cv2.warpPerspective(picture, K @ self._turn @ np.linalg.inv(K), picture.shape[1::-1])
         return np.asarray(turned, np.uint8)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.tensor_cameras import intrinsics
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.pose_net import DepthPoseNet
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from stadia.core.types import Camera
-from stadia.differentiable.view_synthesis import init_softplus_bias, softplus_to_inverse_depth
+from stadia.differentiable.depth_activations import init_softplus_bias, softplus_to_inverse_depth
 from stadia.networks.config import BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.networks.depth.unet import BaseNetwork, Unet

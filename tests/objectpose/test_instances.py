@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from tests import tensor_cameras
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from stadia.differentiable import view_synthesis as cameras
+from stadia.core.types import Camera
 from stadia.geometry.segments import segments_from_instances, subsample_segments
 from stadia.objectpose.instances import (
     center_from_translation,
@@ -193,13 +194,13 @@ def test_gradients_are_exact():
 
 
 def test_translation_of_a_center():
-    camera = cameras.intrinsics(500, 510, 320, 240, height=480, width=640, dtype=torch.float32)
+    camera = tensor_cameras.intrinsics(500, 510, 320, 240, height=480, width=640, dtype=torch.float32)
     t = translation_from_center(torch.tensor([[370.0, 138.0]]), torch.tensor([2.0]), camera)
     assert_close(t, torch.tensor([[0.2, -0.4, 2.0]]))
     many = torch.rand(5, 3, dtype=torch.float64) + 0.5
     depth_m = many[:, 2]
     assert_close(translation_from_center(center_from_translation(many, camera), depth_m, camera), many)
-    of_each = cameras.Camera(camera.K.expand(5, 3, 3), 480, 640)
+    of_each = Camera(camera.K.expand(5, 3, 3), 480, 640)
     assert_close(translation_from_center(center_from_translation(many, of_each), depth_m, of_each), many)
 
 

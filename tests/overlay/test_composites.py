@@ -14,7 +14,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.types import Batch, DepthScale
-from stadia.differentiable.view_synthesis import mirror_camera
+from stadia.geometry.cameras import mirror_camera
 from stadia.overlay.composites import CompositeSplits, make_composers, open_composites
 from stadia.overlay.config import OverlayDataConfig
 from stadia.overlay.world.composite_files import write_composites

@@ -9,13 +9,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, runtime_checkable
 
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
 from typing_extensions import TypeVar  # typing's own has a default only from Python 3.13
 
 from stadia.core.errors import GeometryError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor  # The import serves readers only: an exported network works without torch.
 
 
@@ -42,53 +43,54 @@ class DepthScale(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
+class Camera(Generic[Array]):
     """A pinhole camera together with the size of its image.
 
     K: (..., 3, 3) intrinsics in pixels, an array of NumPy or a tensor of torch. Pixel centers have integer
         coordinates; the center of the top-left pixel is (0, 0).
     height, width: size of the image in pixels.
 
-    `stadia.differentiable.view_synthesis` changes an image and its camera together.
+    `stadia.geometry.cameras` changes cameras; `stadia.differentiable` changes an image and its camera together.
 
     Raises GeometryError for an invalid K or size.
     """
 
-    K: Any
+    K: Array
     height: int
     width: int
 
     def __post_init__(self) -> None:
-        if self.K.shape[-2:] != (3, 3) or "float" not in str(self.K.dtype):
+        is_float = array_namespace(self.K).isdtype(self.K.dtype, "real floating")
+        if self.K.shape[-2:] != (3, 3) or not is_float:
             found, fix = f"shape {tuple(self.K.shape)} of {self.K.dtype}", "pass [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
             raise GeometryError("camera K", found=found, expected="(..., 3, 3) of a float type", fix=fix)
         if self.height < 1 or self.width < 1:
             found, fix = f"{self.width}x{self.height}", "pass the image's size"
             raise GeometryError("camera size", found=found, expected="a positive size", fix=fix)
 
-    def to(self, *args: Any, **kwargs: Any) -> Camera:
-        """Return the camera with K on another device or of another number type. Takes the same arguments as
+    def to(self, *args: Any, **kwargs: Any) -> Camera[Array]:
+        """Return the camera with its tensor K on another device or of another number type. Takes the same arguments as
         `Tensor.to`.
         """
         return Camera(self.K.to(*args, **kwargs), self.height, self.width)
 
     @property
-    def fx(self) -> Tensor:
+    def fx(self) -> Array:
         """Return the focal length (...) along x in pixels."""
         return self.K[..., 0, 0]
 
     @property
-    def fy(self) -> Tensor:
+    def fy(self) -> Array:
         """Return the focal length (...) along y in pixels."""
         return self.K[..., 1, 1]
 
     @property
-    def cx(self) -> Tensor:
+    def cx(self) -> Array:
         """Return the x coordinate (...) of the principal point in pixels."""
         return self.K[..., 0, 2]
 
     @property
-    def cy(self) -> Tensor:
+    def cy(self) -> Array:
         """Return the y coordinate (...) of the principal point in pixels."""
         return self.K[..., 1, 2]
 
@@ -277,8 +279,8 @@ class Predictor(Protocol):
     A pose network is optional.
 
     depth_scale: scale of the predicted depth and translations: metres, up to scale, or up to scale and shift.
-    height, width: size of the network's input images. `geometry.camera.resize` resizes images with their camera.
-    crop: name of a crop in `geometry.numpy_camera.IMAGE_CROPS`, which is cut out before resizing.
+    height, width: size of the network's input images. `differentiable.images.resize` resizes images with their camera.
+    crop: name of a crop in `geometry.cameras.IMAGE_CROPS`, which is cut out before resizing.
     """
 
     depth_scale: DepthScale
@@ -451,12 +453,10 @@ class Recording(ABC):
         """
 
     @abstractmethod
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of a video frame: K (3, 3) float64 in pixels of `image(index, side)`, and that image's
-        size.
-        """
+    def camera(self, index: int, side: str = LEFT) -> Camera[NDArray[np.float64]]:
+        """Return the camera of a video frame: K (3, 3) in pixels of `image(index, side)`, and that image's size."""
 
-    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
+    def filmed_camera(self, index: int, side: str = LEFT) -> Camera[NDArray[np.float64]]:
         """Return the camera of a video frame as filmed, before frames were resized for the cache.
 
         For recordings that are not resized it is `camera`.
@@ -464,12 +464,8 @@ class Recording(ABC):
         return self.camera(index, side)
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
-        """Return the intrinsics K (3, 3) of a video frame, in pixels.
-
-        Readers of files provide it without importing torch.
-        """
-        K: NDArray[np.float64] = self.camera(index, side).K.numpy()
-        return K
+        """Return the intrinsics K (3, 3) of a video frame, in pixels."""
+        return np.asarray(self.camera(index, side).K, np.float64)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         """Return the ground-truth depth z (H, W) in metres of a video frame; None without ground truth.

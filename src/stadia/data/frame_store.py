@@ -45,7 +45,7 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
     """Resize an image (h, w, 3) to (height, width, 3): by area averages if it shrinks, bilinearly if it grows.
 
     With the scale factor s along an axis, pixel x moves to (x + 0.5) s - 0.5, like the principal point in
-    `geometry.camera.resize_camera`.
+    `geometry.cameras.resize_camera`.
 
     image: (h, w, 3) uint8 image.
     height, width: the new size in pixels.
@@ -107,7 +107,7 @@ def read_resized_frame(recording: Recording, index: int, side: str, height: int,
     """
     image, camera = recording.image(index, side), recording.camera(index, side)
     what = recording.file(index, side) or f"{recording.name}, frame {index}, {side}"
-    fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera convert it)"
+    fix = "give the camera of this image (geometry.cameras.resize_camera and crop_camera convert it)"
     check_image_size(what, image, camera.height, camera.width, like=", the size of its camera", fix=fix)
     return resize_image(image, height, width)
 

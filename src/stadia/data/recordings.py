@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import LEFT, RIGHT, Camera, Recording, RoadMasks
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.geometry.cameras import CropWindow, Intrinsics, crop_window
+from stadia.geometry.cameras import CropWindow, Intrinsics, crop_camera, crop_window
 from stadia.geometry.image_features import find_corners, measure_motion
 from stadia.io import image_files
 from stadia.io.image_io import MAX_IMAGE_BYTES
@@ -470,7 +470,7 @@ class CroppedRecording(RecordingView):
     """A recording whose images, depth and cameras are cropped to a window.
 
     recording: the whole recording.
-    crop: name of the crop in `geometry.numpy_camera.IMAGE_CROPS`.
+    crop: name of the crop in `geometry.cameras.IMAGE_CROPS`.
 
     Raises DataError if the images are smaller than the crop.
     """
@@ -507,8 +507,6 @@ class CroppedRecording(RecordingView):
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        from stadia.differentiable.view_synthesis import crop_camera  # recordings are also read without torch
-
         box = self._box(index, side)
         return crop_camera(self.recording.camera(index, side), box.left, box.top, box.height, box.width)
 
@@ -537,7 +535,7 @@ class CroppedRecording(RecordingView):
 def crop_recording(recording: Recording, crop: str) -> Recording:
     """Return the recording with cropped images.
 
-    crop: name of the crop in `geometry.numpy_camera.IMAGE_CROPS`; "none" returns the recording itself.
+    crop: name of the crop in `geometry.cameras.IMAGE_CROPS`; "none" returns the recording itself.
     """
     return recording if crop == "none" else CroppedRecording(recording, crop)
 

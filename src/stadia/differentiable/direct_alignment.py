@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.differentiable.view_synthesis import check_sizes, depth_from_inverse, inverse_from_depth, resize
-from stadia.geometry.cameras import NEAR
+from stadia.differentiable.images import resize
+from stadia.differentiable.view_synthesis import check_sizes
+from stadia.geometry.cameras import NEAR, depth_from_inverse, inverse_from_depth
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

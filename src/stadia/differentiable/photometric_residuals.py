@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stadia.differentiable.view_synthesis import inverse_intrinsics
-from stadia.geometry.cameras import NEAR
+from stadia.geometry.cameras import NEAR, inverse_intrinsics
 from stadia.geometry.poses import compose, invert_pose, se3_exp
 
 PATTERN = ((0, 0), (0, -2), (-1, -1), (1, -1), (-2, 0), (2, 0), (-1, 1), (0, 2))

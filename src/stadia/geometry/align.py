@@ -317,8 +317,8 @@ class RobustAlignment:
 
 
 def umeyama_ransac(
-    source: NDArray[np.floating],
-    target: NDArray[np.floating],
+    source: NDArray[np.float64],
+    target: NDArray[np.float64],
     kind: Literal["se3", "sim3"] = "se3",
     *,
     inlier_distance: float,
@@ -350,7 +350,6 @@ def umeyama_ransac(
         found, fix = f"{tuple(source.shape)} and {tuple(target.shape)}", "leave out objects with so few pixels"
         expected = f"two of (N, 3) with N at least {_SAMPLE}"
         raise GeometryError("robust alignment", found=found, expected=expected, fix=fix)
-    source, target = source.astype(np.float64), target.astype(np.float64)
     if not np.isfinite([source, target]).all():
         found, fix = "NaN or infinity", "leave out pixels without depth"
         raise GeometryError("robust alignment", found=found, expected="finite points", fix=fix)

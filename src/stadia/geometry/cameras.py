@@ -1,19 +1,22 @@
-"""Intrinsics of images in NumPy: check, resize and crop them; results equal `geometry.camera`."""
+"""Pinhole cameras: their intrinsics K, changes of their images, and the projection of points.
+
+Functions of cameras, pixels and points take arrays of NumPy or tensors of torch and return the same kind.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
-
-if TYPE_CHECKING:
-    from stadia.core.types import Camera
+from stadia.core.types import Array, Camera
+from stadia.geometry.poses import transform
 
 NEAR = 1e-6
 """Points whose z is not larger than this are taken as behind the camera; depths not larger than this are unknown."""
@@ -84,7 +87,14 @@ def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[
     return np.sqrt(np.asarray(K[..., 0, 0] * K[..., 1, 1] / (height * width), np.float64))
 
 
-def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
+def _scale_and_shift_K(K: Array, scale_x: float, scale_y: float, shift_x: float, shift_y: float) -> Array:
+    x, y = scale_x * K[..., :1, :], scale_y * K[..., 1:2, :]  # no new matrix, which would be copied to the device
+    x[..., 2] += shift_x
+    y[..., 2] += shift_y
+    return array_namespace(K).concat((x, y, K[..., 2:, :]), axis=-2)
+
+
+def crop_K(K: Array, left: int, top: int) -> Array:
     """Return the intrinsics (..., 3, 3) for a window cut from an image, with its top-left pixel at (left, top).
 
     K: (..., 3, 3) intrinsics of the whole image, in pixels.
@@ -94,12 +104,10 @@ def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
         >>> crop_K(centered_K(500, 48, 64), left=10, top=4)[:2, 2].tolist()
         [21.5, 19.5]
     """
-    moved = K.copy()
-    moved[..., :2, 2] -= (left, top)
-    return moved
+    return _scale_and_shift_K(K, 1, 1, -left, -top)
 
 
-def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: int) -> NDArray[np.float64]:
+def resize_K(K: Array, size: tuple[int, int], height: int, width: int) -> Array:
     """Return the intrinsics (..., 3, 3) of an image resized from `size` to `height` x `width` pixels.
 
     They are f' = f s and c' = (c + 0.5) s - 0.5, with s the ratio of new to old size along x or y, f a focal length and
@@ -113,11 +121,260 @@ def resize_K(K: NDArray[np.float64], size: tuple[int, int], height: int, width: 
         >>> resize_K(centered_K(500, 48, 64), (48, 64), 24, 32).tolist()
         [[250.0, 0.0, 15.5], [0.0, 250.0, 11.5], [0.0, 0.0, 1.0]]
     """
-    s = np.array([width / size[1], height / size[0]])
-    moved = K.copy()
-    moved[..., :2, :] *= s[:, None]
-    moved[..., :2, 2] += (s - 1) / 2
-    return moved
+    scale_x, scale_y = width / size[1], height / size[0]
+    return _scale_and_shift_K(K, scale_x, scale_y, (scale_x - 1) / 2, (scale_y - 1) / 2)
+
+
+# -- cameras: K together with the size of its image
+
+
+def intrinsics(fx: float, fy: float, cx: float, cy: float, *, height: int, width: int) -> Camera[NDArray[np.float64]]:
+    """Return a pinhole camera with the given focal lengths and principal point, all in pixels.
+
+    fx, fy: focal lengths along x and y.
+    cx, cy: principal point; (0, 0) is the center of the top-left pixel.
+    height, width: image size in pixels.
+
+    Raises GeometryError if a number is not finite or a focal length is not positive.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> float(cam.fx), float(cam.cx), cam.height, cam.width
+        (100.0, 50.0, 81, 101)
+    """
+    if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
+        found, expected = f"fx {fx}, fy {fy}, cx {cx}, cy {cy}", "finite, fx and fy above 0"
+        raise GeometryError(
+            "intrinsics", found=found, expected=expected, fix="give focal length and principal point in pixels"
+        )
+    return Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64), height, width)
+
+
+def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Camera[NDArray[np.float64]]:
+    """Return a camera with square pixels and a centered principal point, from its horizontal field of view in degrees.
+
+    horizontal_deg: angle between the left and right edges of the image, above 0 and below 180 degrees.
+    height, width: image size in pixels.
+
+    Raises GeometryError if the angle is outside this range.
+
+    Examples:
+        >>> round(float(from_field_of_view(90, height=48, width=64).fx), 4)
+        32.0
+    """
+    return Camera(centered_K(focal_px_from_fov(horizontal_deg, width), height, width), height, width)
+
+
+def resize_camera(camera: Camera[Array], height: int, width: int) -> Camera[Array]:
+    """Return the camera for its image resized to `height` x `width`: f' = f s and c' = (c + 0.5) s - 0.5.
+
+    Here s is the ratio of the new to the old image size along x or y, f a focal length and c a coordinate of the
+    principal point.
+
+    camera: the camera of the image before it is resized.
+    height, width: image size after it, in pixels.
+
+    Examples:
+        >>> small = resize_camera(intrinsics(100, 100, 49.5, 39.5, height=80, width=100), 40, 50)
+        >>> float(small.fx), float(small.cx), float(small.cy)
+        (50.0, 24.5, 19.5)
+    """
+    return Camera(resize_K(camera.K, (camera.height, camera.width), height, width), height, width)
+
+
+def crop_camera(camera: Camera[Array], left: int, top: int, height: int, width: int) -> Camera[Array]:
+    """Return the camera for a window cut from the image, `height` x `width` pixels at (left, top).
+
+    camera: the camera of the whole image.
+    left, top: column and row of the window's top-left pixel in the whole image.
+    height, width: size of the window in pixels.
+
+    Raises GeometryError if the window reaches beyond the image.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> window = crop_camera(cam, left=10, top=20, height=50, width=60)
+        >>> float(window.cx), float(window.cy), float(window.fx)
+        (40.0, 20.0, 100.0)
+    """
+    if left < 0 or top < 0 or left + width > camera.width or top + height > camera.height:
+        found, expected = f"{width}x{height} at ({left}, {top})", f"a window inside {camera.width}x{camera.height}"
+        raise GeometryError("crop", found=found, expected=expected, fix="shrink the window")
+    return Camera(crop_K(camera.K, left, top), height, width)
+
+
+def mirror_camera(camera: Camera[Array]) -> Camera[Array]:
+    """Return the camera of the image mirrored left to right: cx' = (W - 1) - cx if the image has W columns.
+
+    Poses of a mirrored camera must be mirrored too, by `poses.mirror_x`.
+
+    Examples:
+        >>> float(mirror_camera(intrinsics(100, 100, 52, 40, height=81, width=101)).cx)
+        48.0
+    """
+    row = -camera.K[..., :1, :]
+    row[..., 0] = camera.K[..., :1, 0]
+    row[..., 2] += camera.width - 1
+    K = array_namespace(row).concat((row, camera.K[..., 1:, :]), axis=-2)
+    return Camera(K, camera.height, camera.width)
+
+
+def check_image_size(image: Any, camera: Camera) -> None:
+    """Raise GeometryError if images (..., H, W) and their camera differ in size."""
+    if image.shape[-2:] != (camera.height, camera.width):
+        found = f"{camera.width}x{camera.height} for an image of {image.shape[-1]}x{image.shape[-2]}"
+        fix = "resize, crop and mirror image and camera together"
+        raise GeometryError("camera size", found=found, expected="the image's own size", fix=fix)
+
+
+# -- pixels and points
+
+
+def pixel_grid(height: int, width: int) -> NDArray[np.float64]:
+    """Return the coordinates (2, H, W) of every pixel's center in an image: x (the column), then y (the row).
+
+    height, width: image size H and W in pixels.
+
+    Examples:
+        >>> pixel_grid(2, 3)[:, 1, 2].tolist()  # x, then y, of the bottom right pixel
+        [2.0, 1.0]
+    """
+    y, x = np.indices((height, width), dtype=np.float64)
+    return np.stack((x, y))
+
+
+def apply_to_pixels(matrix: Array, height: int, width: int) -> Array:
+    """Multiply matrices (..., 3, 3) by the vector (x, y, 1) of every pixel; return (..., 3, H, W).
+
+    matrix: (..., 3, 3), for example the inverse of K for the rays of all pixels, or a homography.
+    height, width: image size H and W in pixels.
+
+    Examples:
+        >>> apply_to_pixels(np.eye(3), 2, 3)[:, 1, 2].tolist()  # (x, y, 1)
+        [2.0, 1.0, 1.0]
+    """
+    xp = array_namespace(matrix)
+    x = xp.arange(width, device=matrix.device, dtype=matrix.dtype)
+    y = xp.arange(height, device=matrix.device, dtype=matrix.dtype)
+    of_column = matrix[..., 0, None] * x + matrix[..., 2, None]  # (..., 3, W)
+    of_row = matrix[..., 1, None] * y  # (..., 3, H)
+    return of_column[..., None, :] + of_row[..., :, None]
+
+
+def inverse_intrinsics(K: Array) -> Array:
+    """Return the inverse matrices (..., 3, 3) of intrinsics K (..., 3, 3), in closed form.
+
+    K must be upper triangular with K[2, 2] = 1; it may contain skew.
+
+    Examples:
+        >>> K = np.array([[2.0, 0, 4], [0, 2, 6], [0, 0, 1]])
+        >>> (inverse_intrinsics(K) @ K).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    xp = array_namespace(K)
+    fx, skew, cx, fy, cy = K[..., 0, 0], K[..., 0, 1], K[..., 0, 2], K[..., 1, 1], K[..., 1, 2]
+    zero, one = xp.zeros_like(fx), xp.ones_like(fx)
+    first = xp.stack((1 / fx, -skew / (fx * fy), (skew * cy - cx * fy) / (fx * fy)), axis=-1)
+    second = xp.stack((zero, 1 / fy, -cy / fy), axis=-1)
+    return xp.stack((first, second, xp.stack((zero, zero, one), axis=-1)), axis=-2)
+
+
+def backproject(depth_m: Array, camera: Camera) -> Array:
+    """Back-project depth (..., 1, H, W) to points (..., 3, H, W) in the camera's coordinate frame.
+
+    The points are in the unit of depth.
+
+    Unknown depth, 0, gives the camera's center (0, 0, 0).
+
+    depth_m: (..., 1, H, W) depth along the optical axis (z).
+    camera: its K is (3, 3), or has the leading axes of depth.
+
+    Raises GeometryError if the depth map and the camera differ in size.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 1, 0, height=1, width=3)
+        >>> backproject(np.full((1, 1, 3), 10.0), cam)[:, 0, 2].tolist()  # x, y, z of the last pixel
+        [0.1, 0.0, 10.0]
+    """
+    check_image_size(depth_m, camera)
+    rays = apply_to_pixels(inverse_intrinsics(camera.K), camera.height, camera.width)
+    return depth_m * array_namespace(rays).astype(rays, depth_m.dtype, copy=False)
+
+
+def project(points: Array, camera: Camera) -> tuple[Array, Array]:
+    """Project points to pixels; return pixels (..., 2, H, W) and depth z (..., 1, H, W).
+
+    Pixels of points behind the camera, with z <= NEAR (1e-6), are finite but meaningless.
+    `view_synthesis.inside_frame` marks the valid pixels.
+
+    points: (..., 3, H, W) points x, y, z in the camera's coordinate frame.
+    camera: its K is (3, 3), or has the leading axes of the points.
+
+    Examples:
+        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
+        >>> pixel, z = project(np.array([1.0, 0.5, 10.0]).reshape(3, 1, 1), cam)
+        >>> pixel.flatten().tolist(), z.item()
+        ([60.0, 45.0], 10.0)
+    """
+    xp, z = array_namespace(points), points[..., 2:3, :, :]
+    normalized = points[..., :2, :, :] / xp.where(z > NEAR, z, xp.ones_like(z))
+    x, y = normalized[..., 0:1, :, :], normalized[..., 1:2, :, :]
+    K = xp.astype(camera.K, points.dtype, copy=False)[..., :2, :, None, None]  # (..., 2, 3, 1, 1)
+    pixels = K[..., 0, :, :] * x + K[..., 1, :, :] * y + K[..., 2, :, :]
+    return pixels, z
+
+
+def depth_from_inverse(inverse_depth: Array) -> Array:
+    """Convert inverse depth in 1/m to depth in metres, of any shape. Unknown values, 0, stay 0 and have gradient 0.
+
+    Examples:
+        >>> depth_from_inverse(np.array([0.0, 0.25])).tolist()  # 0 = none
+        [0.0, 4.0]
+    """
+    xp, known = array_namespace(inverse_depth), inverse_depth > NEAR
+    safe = xp.where(known, inverse_depth, xp.ones_like(inverse_depth))
+    return xp.where(known, 1 / safe, xp.zeros_like(inverse_depth))
+
+
+def inverse_from_depth(depth_m: Array) -> Array:
+    """Convert depth in metres to inverse depth in 1/m, of any shape. Unknown values, 0, stay 0.
+
+    Examples:
+        >>> inverse_from_depth(np.array([0.0, 4.0])).tolist()  # 0 = none
+        [0.0, 0.25]
+    """
+    return depth_from_inverse(depth_m)
+
+
+def depth_to_points(depth_m: Array, camera: Camera, T_world_camera: Array | None = None) -> tuple[Array, Array]:
+    """Back-project depth maps to 3-D points; return points (..., H*W, 3) and the mask of known ones.
+
+    Pixels are in row-major order.
+
+    The mask (..., H*W) bool is true where depth is known.
+
+    depth_m: (..., 1, H, W) z in metres; 0 means unknown.
+    camera: its K is (3, 3), or has the leading axes of depth.
+    T_world_camera: (..., 4, 4) camera-to-world poses, which move the points to the world frame; None leaves the points
+        in the camera's coordinate frame.
+
+    Raises GeometryError if the depth map and the camera differ in size.
+
+    Examples:
+        >>> cam = intrinsics(1, 1, 0, 0, height=1, width=2)
+        >>> points, known = depth_to_points(np.array([[[2.0, 0.0]]]), cam)
+        >>> (points[0].tolist(), known.tolist())
+        ([0.0, 0.0, 2.0], [True, False])
+    """
+    xp, points = array_namespace(depth_m), backproject(depth_m, camera)
+    points = points.reshape(*points.shape[:-2], -1).mT
+    known = (depth_m > NEAR).reshape(*depth_m.shape[:-3], -1)
+    if T_world_camera is None:
+        return points, known
+    return transform(xp.astype(T_world_camera, points.dtype, copy=False), points), known
+
+
+# -- images
 
 
 def resize_to_planar(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
@@ -285,13 +542,9 @@ class Intrinsics:
         """Return the intrinsics that hold after all images are resized to `height` x `width` pixels."""
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
-    def make_camera(self, index: int) -> Camera:
-        """Return the torch camera of the image with this index, with K and image size."""
-        import torch  # exported networks run on recordings without torch
-
-        from stadia.core.types import Camera
-
-        return Camera(torch.from_numpy(self.select_K(index)), self.height, self.width)
+    def make_camera(self, index: int) -> Camera[NDArray[np.float64]]:
+        """Return the camera of the image with this index, with K and image size."""
+        return Camera(self.select_K(index), self.height, self.width)
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:

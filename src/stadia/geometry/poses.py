@@ -6,6 +6,7 @@ and have exact gradients at the identity. Quaternions are in the order w, x, y, 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -24,7 +25,7 @@ _INVERSE_V = (1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160, 691 / 13076
 
 
 def _series(squared: Array, coefficients: Sequence[float]) -> Array:
-    value = coefficients[-1] * squared + coefficients[-2]
+    value: Any = coefficients[-1] * squared + coefficients[-2]
     for coefficient in reversed(coefficients[:-2]):
         value = value * squared + coefficient
     return value
@@ -37,14 +38,17 @@ def _split(squared: Array) -> tuple[Array, Array]:
     return small, xp.sqrt(xp.where(small, xp.ones_like(squared), squared))
 
 
-def normalize(vectors: Array) -> Array:
-    """Return vectors (..., C) divided by their length; a vector of length 0 stays 0.
+def normalize(vectors: Array, axis: int = -1) -> Array:
+    """Return vectors divided by their length; a vector of length 0 stays 0.
+
+    vectors: array of any shape.
+    axis: the axis of the vectors' coordinates.
 
     Examples:
         >>> normalize(np.array([3.0, 4.0])).tolist()
         [0.6, 0.8]
     """
-    length = array_namespace(vectors).linalg.vector_norm(vectors, axis=-1, keepdims=True)
+    length = array_namespace(vectors).linalg.vector_norm(vectors, axis=axis, keepdims=True)
     return vectors / length.clip(min=_MIN_LENGTH)
 
 
@@ -361,7 +365,7 @@ def quaternion_from_ray(ray: Array) -> Array:
     ray: (..., 3) directions of any length, with z > 0.
 
     Examples:
-        >>> quaternion_from_ray(np.array([0.0, 0.0, 3.0])).abs().tolist()  # straight ahead: no rotation
+        >>> abs(quaternion_from_ray(np.array([0.0, 0.0, 3.0]))).tolist()  # straight ahead: no rotation
         [1.0, 0.0, 0.0, 0.0]
     """
     xp, unit = array_namespace(ray), normalize(ray)

@@ -64,7 +64,7 @@ def segments_from_instances(instances: Array) -> Segments[Array]:
     return Segments(pixel, (xp.cumulative_sum(shown, dtype=xp.int64) - 1)[numbered], number // base, number % base)
 
 
-def _segment_bounds(ordered_segment: Array, count: int) -> tuple[Array, Array]:
+def segment_bounds(ordered_segment: Array, count: int) -> tuple[Array, Array]:
     """Return the first place (count,) of each segment among sorted segments (P,), and its size (count,)."""
     xp = array_namespace(ordered_segment)
     numbers = xp.arange(count + 1, dtype=ordered_segment.dtype, device=ordered_segment.device)
@@ -100,7 +100,7 @@ def subsample_evenly(segment: Array, count: int, max_pixels: int) -> Array:
     xp = array_namespace(segment)
     order = xp.argsort(segment, stable=True)
     ordered = segment[order]
-    first, size = _segment_bounds(ordered, count)
+    first, size = segment_bounds(ordered, count)
     rank = xp.arange(len(order), device=order.device) - first[ordered]
     step = (-(-size // max_pixels)).clip(min=1)  # size / max_pixels, rounded up
     return order[rank % step[ordered] == 0]
@@ -126,7 +126,7 @@ def segment_quantiles(values: Array, segment: Array, count: int, quantiles: Sequ
         return xp.full((len(quantiles), count), xp.nan, dtype=values.dtype, device=values.device)
     order = xp.argsort(values)
     order = order[xp.argsort(segment[order], stable=True)]  # The result is sorted by segment, then by value.
-    ordered, (first, size) = values[order], _segment_bounds(segment[order], count)
+    ordered, (first, size) = values[order], segment_bounds(segment[order], count)
     steps = (size - 1).clip(min=0)
     place = xp.asarray(quantiles, dtype=xp.float64, device=values.device)[:, None] * steps
     step = xp.astype(xp.floor(place), xp.int64)

@@ -16,7 +16,6 @@ from .loss_report import find_loss_errors as find_loss_errors
 from .loss_report import masked_mean as masked_mean
 from .metric_scale import KnownHeights as KnownHeights
 from .metric_scale import MetricScaleLoss as MetricScaleLoss
-from .metric_scale import erode_road_mask as erode_road_mask
 from .reprojection import MinimumReprojection as MinimumReprojection
 from .reprojection import Reprojection as Reprojection
 from .reprojection import ReprojectionInputs as ReprojectionInputs

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stadia.core.types import Camera
+from stadia.differentiable.images import resize_map
 from stadia.differentiable.segments import segment_means
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize_map
 from stadia.geometry.align import masked_median
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.geometry.ground.object_scale import count_mask_rows
-from stadia.geometry.ground.road_plane import RoadPixelHeights, height_from_box, road_pixel_heights
+from stadia.geometry.ground.road_plane import RoadPixelHeights, erode_mask, height_from_box, road_pixel_heights
 from stadia.geometry.segments import Segments
 from stadia.losses.config import MetricScaleConfig
 from stadia.losses.loss_report import LossReport
@@ -54,16 +54,6 @@ def object_height_loss(error: Tensor, objects: Segments, weight: Tensor) -> Tens
     weight = weight.detach().to(error.dtype)
     of_object = segment_means(error, objects.segment, objects.count)
     return (weight * of_object).sum() / weight.sum().clamp(min=torch.finfo(error.dtype).tiny)
-
-
-def erode_road_mask(road: Tensor) -> Tensor:
-    """Erode a road mask (B, 1, H, W) bool by one pixel, because normals at its edge mix road and other surfaces.
-
-    Examples:
-        >>> erode_road_mask(torch.ones(1, 1, 3, 3, dtype=torch.bool)).sum().item()  # the border counts as road
-        9
-    """
-    return ~(functional.max_pool2d((~road).float(), kernel_size=3, stride=1, padding=1) > 0)
 
 
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
@@ -164,7 +154,7 @@ class MetricScaleLoss:
         """
         with torch.autocast(road.device.type, enabled=False):
             dtype = torch.promote_types(inverse_depth[0].dtype, torch.float32)
-            road = erode_road_mask(road)
+            road = erode_mask(road)
             maps = [resize_map(scale.to(dtype), *road.shape[-2:]) for scale in inverse_depth]
             scales = [self._compare_scale(map_, camera.to(dtype), road, known) for map_ in maps]
             of_objects, of_cameras, finest, errors = zip(*scales, strict=True)

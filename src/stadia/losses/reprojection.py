@@ -10,14 +10,9 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, is_temporal
-from stadia.differentiable.view_synthesis import (
-    depth_from_inverse,
-    inside_frame,
-    reproject,
-    resize,
-    sample_image,
-    synthesize_views,
-)
+from stadia.differentiable.images import resize
+from stadia.differentiable.view_synthesis import inside_frame, reproject, sample_image, synthesize_views
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.config import SATURATION
 

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Prediction, Targets, is_temporal
-from stadia.differentiable.view_synthesis import invert_brightness, resize_map
+from stadia.differentiable.images import resize_map
+from stadia.differentiable.view_synthesis import invert_brightness
 from stadia.geometry.poses import invert_pose
 from stadia.losses import RESIDUALS, SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels

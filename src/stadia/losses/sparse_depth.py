@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Prediction, Targets, is_temporal
-from stadia.differentiable.view_synthesis import inverse_from_depth
 from stadia.geometry.align import median_and_deviation
+from stadia.geometry.cameras import inverse_from_depth
 from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.config import SelfSupervisedLossConfig, SparseDepthConfig
 from stadia.losses.loss_report import LossReport, masked_mean

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stadia.core.types import Camera
-from stadia.differentiable.view_synthesis import apply_to_pixels, inverse_intrinsics, sample_image
+from stadia.differentiable.view_synthesis import sample_image
+from stadia.geometry.cameras import apply_to_pixels, inverse_intrinsics
 from stadia.geometry.poses import matmul, so3_exp
 
 

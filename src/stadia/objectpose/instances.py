@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera
 from stadia.differentiable.segments import segment_means, segment_sums
-from stadia.differentiable.view_synthesis import inverse_intrinsics
+from stadia.geometry.cameras import inverse_intrinsics
 from stadia.geometry.poses import at_least_float32
 from stadia.geometry.segments import subsample_evenly
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera, TensorDataclass
 from stadia.differentiable.segments import interpolate_at, quaternion_mean_by_segment, segment_means, segment_sums
-from stadia.differentiable.view_synthesis import inverse_intrinsics
 from stadia.geometry import poses as se3
+from stadia.geometry.cameras import inverse_intrinsics
 from stadia.geometry.poses import quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments
 from stadia.networks.encoders import Encoder

@@ -16,7 +16,7 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside
-from stadia.differentiable.view_synthesis import mirror_camera
+from stadia.geometry.cameras import mirror_camera
 from stadia.io.input_files import expand_home
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from stadia.core.types import DepthScale, Meta
-from stadia.differentiable.view_synthesis import inverse_from_depth
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
+from stadia.geometry.cameras import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
 from stadia.judge.catalog import make_finding
 from stadia.judge.finding import Severity

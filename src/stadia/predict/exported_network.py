@@ -54,7 +54,7 @@ class ExportDescription(StrictModel):
 
     input, unit: form of the graph's `image`, and unit of its `inverse_depth`.
     height, width: size of the training images.
-    crop: row of `geometry.numpy_camera.IMAGE_CROPS` that they showed.
+    crop: row of `geometry.cameras.IMAGE_CROPS` that they showed.
     stride: other sizes are multiples of it.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
     canonical_focal: sqrt(fx fy / (height width)) of a canonical camera (Metric3D), instead of `focal`.

@@ -11,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
@@ -403,9 +402,9 @@ def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
         road = (y > 0.62) & (y < 0.95) & (np.abs(x - 0.5) < 0.08 + 0.35 * (y - 0.62))
     if road.sum() < 100:
         return None
-    depth = torch.from_numpy(1 / np.maximum(frame.inverse_depth, 1e-9))[None, None].double()
-    camera = Camera(torch.from_numpy(frame.shown.K)[None].double(), rows, columns)
-    plane = fit_inverse_depth_plane(depth, camera, torch.from_numpy(road)[None, None])[0].numpy()
+    depth = (1 / np.maximum(frame.inverse_depth, 1e-9)).astype(np.float64)[None, None]
+    camera = Camera(frame.shown.K, rows, columns)
+    plane = fit_inverse_depth_plane(depth, camera, road[None, None])[0]
     if not (-plane[1] > MIN_ROAD_NORMAL and plane[3] > 0):
         return None  # a wall
     known = frame.find_road_normal()

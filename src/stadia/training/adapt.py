@@ -16,10 +16,10 @@ from rich.console import Console
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.terminal import Terminal, announce_step
-from stadia.core.types import Camera, Predictor, TrackProgress, no_progress
+from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.data.video.input_camera import is_own_video
 from stadia.data.video.video_map import check_usable, find_map
-from stadia.geometry.cameras import centered_K, focal_px_from_fov
+from stadia.geometry.cameras import from_field_of_view
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import expand_home
@@ -207,8 +207,7 @@ def check_length(minutes: float | None, steps: int | None) -> None:
 def time_prediction(predictor: Predictor) -> float:
     """Return the seconds of a prediction on an image of the predictor's size: the fastest of three."""
     image = np.random.default_rng(0).random((1, 3, predictor.height, predictor.width), np.float32)
-    K = centered_K(focal_px_from_fov(60.0, predictor.width), predictor.height, predictor.width)
-    camera = Camera(K, predictor.height, predictor.width)
+    camera = from_field_of_view(60.0, height=predictor.height, width=predictor.width)
     seconds = []
     for _ in range(3):
         begun_s = time.perf_counter()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -22,18 +21,17 @@ from stadia.data.config import CacheConfig
 from stadia.data.frame_preparation import frame_name
 from stadia.data.mask_files import ROAD, resize_labels
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import resize_camera
 from stadia.evaluation.depth_score import DepthScore, collect_scores
 from stadia.evaluation.image_score import ImageScore, score_image
 from stadia.evaluation.plots.charts import draw_depth_comparison
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores
-from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.geometry.cameras import resize_camera
+from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import safe_join
-from stadia.losses.metric_scale import erode_road_mask
 from stadia.predict.mean_depth import average_recordings
 from stadia.predict.tasks import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
@@ -270,10 +268,10 @@ def measure_camera_height(depth: NDArray[np.floating], recording: Recording, ind
         return float("nan")
     height, width = depth.shape
     numbers = [number for number, name in recording.mask_reader.classes.items() if name == ROAD]
-    road = torch.from_numpy(np.isin(resize_labels(masks.semantic.astype(np.int32), height, width), numbers))[None, None]
-    camera = resize_camera(recording.camera(index), height, width).to(torch.float32)
-    depth_map = torch.from_numpy(depth).float()[None, None]
-    return float(road_pixel_heights(depth_map, camera, erode_road_mask(road)).median_height)
+    road = np.isin(resize_labels(masks.semantic.astype(np.int32), height, width), numbers)[None, None]
+    camera = resize_camera(recording.camera(index), height, width)
+    depth_map = depth.astype(np.float32)[None, None]
+    return float(road_pixel_heights(depth_map, camera, erode_mask(road)).median_height)
 
 
 def summarize_metric_demo(

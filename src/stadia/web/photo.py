@@ -437,13 +437,11 @@ def color_normals(prediction: PhotoPrediction) -> NDArray[np.uint8]:
 
     Raises GeometryError for a network without depth.
     """
-    import torch
-
     height, width = prediction.image.shape[:2]
     rows, columns = prediction.predicted.inverse_depth.shape  # Neighbors are independent at this size.
     camera = Intrinsics(prediction.K[None], height, width).resized(rows, columns).make_camera(0)
-    depth = torch.from_numpy(prediction.depth(rows, columns))[None, None]
-    normals = normals_from_depth(depth, camera)[0].numpy().transpose(1, 2, 0)
+    depth = prediction.depth(rows, columns)[None, None]
+    normals = normals_from_depth(depth, camera)[0].transpose(1, 2, 0)
     colors = (normals * (1, -1, -1) + 1) * 127.5 * normals.any(axis=2, keepdims=True)
     resized = cv2.resize(colors.round().astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, np.uint8)

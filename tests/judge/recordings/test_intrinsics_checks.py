@@ -149,7 +149,7 @@ def cropped(shares: tuple[float, ...]) -> dict[str, Any]:
 
     def camera(whole: Camera) -> Camera:
         top, bottom, left, right = cut(whole.height, whole.width)
-        offset = whole.K.new_tensor([[0, 0, left], [0, 0, top], [0, 0, 0]])
+        offset = np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
         return replace(whole, K=whole.K - offset, height=bottom - top, width=right - left)
 
     return {"image": image, "depth": image, "camera": camera}

@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording,
 
 def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
     def doubled(camera: Camera) -> Camera:
-        return Camera(camera.K.new_tensor([[2.0], [2], [1]]) * camera.K, camera.height, camera.width)
+        return Camera(np.array([[2.0], [2], [1]]) * camera.K, camera.height, camera.width)
 
     findings = run_preflight([Mutated(recording, camera=doubled)])
     assert [finding.code for finding in findings if finding.severity is Severity.STOP] == ["K04"]

@@ -94,11 +94,7 @@ def test_images_that_are_not_rectified_have_two_Ks(recording: Recording) -> None
     class TwoCameras(Unrectified):
         def camera(self, index: int, side: str = LEFT) -> Camera:
             camera = super().camera(index, side)
-            return (
-                camera
-                if side == LEFT
-                else replace(camera, K=camera.K + camera.K.new_tensor([[0, 0, 0], [0, 0, 7], [0, 0, 0]]))
-            )
+            return camera if side == LEFT else replace(camera, K=camera.K + np.array([[0, 0, 0], [0, 0, 7], [0, 0, 0]]))
 
     raw = TwoCameras(recording, (-0.03, 0.0, 0.0), lambda R: np.eye(3))
     assert_caught(first(raw), ("K07", "images are not rectified", "undistort and rectify both"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tests.refusals import refuses
+from tests.tensor_cameras import pixel_grid
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -14,8 +15,8 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.data.frame_preparation import Frame
 from stadia.differentiable.photometric_residuals import HostPoints
-from stadia.differentiable.view_synthesis import inverse_intrinsics, pixel_grid
 from stadia.geometry import poses as se3
+from stadia.geometry.cameras import inverse_intrinsics
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.sfm.odometry import sliding_window_ba as refining
 from stadia.sfm.odometry.visual_odometry import track_camera

@@ -11,7 +11,8 @@ from stadia.core.types import Camera
 from stadia.data.config import WEATHERS, AugmentationConfig, ColorConfig, TiltConfig, WeatherConfig
 from stadia.data.frame_store import resize_depth, resize_image, resize_sparse_depth
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable.view_synthesis import resize_camera, synthesize_views
+from stadia.differentiable.view_synthesis import synthesize_views
+from stadia.geometry.cameras import resize_camera
 from stadia.training.loading.samples import VideoSamples, stack_samples, unpack_batch
 from stadia.training.loading.transforms import (
     WeatherDraw,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stadia.core import seeds
 from stadia.core.types import Prediction, Targets
-from stadia.differentiable.view_synthesis import crop
+from stadia.differentiable.images import crop
 from stadia.geometry.poses import se3_exp
 from stadia.judge.catalog import NotChecked
 from stadia.judge.finding import Severity

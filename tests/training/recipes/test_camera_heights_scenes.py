@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from tests.geometry.traffic import kitti_camera, see, street
+from tests.tensor_cameras import intrinsics
 from torch import Tensor
 
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch, Prediction
+from stadia.differentiable.images import camera_to_torch
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
@@ -89,7 +90,7 @@ def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) 
     shown = torch.rand(1, 3, 32, 96)
     assert recipe.eval().maps(shown).T_right_left is None
     recipe.save_data_stats(data)
-    rig = recipe.predictor().maps(shown, data.recordings["train"][0].camera(0)).T_right_left  # type: ignore[union-attr]
+    rig = recipe.predictor().maps(shown, camera_to_torch(data.recordings["train"][0].camera(0))).T_right_left  # type: ignore[union-attr]
     assert rig is not None
     assert float(rig[0, 3]) == pytest.approx(-0.54)
     assert "T_right_left" in recipe.state_dict()

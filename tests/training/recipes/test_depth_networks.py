@@ -10,12 +10,12 @@ from rich.console import Console
 from tests.combinations import mark_others
 from tests.conformance.model_interfaces import TINY_NETWORKS as SMALL
 from tests.refusals import refuses
+from tests.tensor_cameras import intrinsics
 from torch import Tensor, nn
 
 from stadia import training as launch
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks import DEPTH_NETWORKS
 from stadia.networks.config import DepthNetworkConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork

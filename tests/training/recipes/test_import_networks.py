@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from tests.refusals import refuses
+from tests.tensor_cameras import intrinsics
 from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.networks.depth.dpt_weights import rename_to_transformers
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint

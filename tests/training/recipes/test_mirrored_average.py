@@ -5,10 +5,11 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tests.tensor_cameras import intrinsics
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale, PredictedMaps
-from stadia.differentiable.view_synthesis import intrinsics, mirror
+from stadia.differentiable.images import mirror
 from stadia.predict.predict_frames import average_mirrored
 from stadia.training.prediction.depth_predictor import DepthPredictor, choose_flip
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from tests.refusals import refuses
+from tests.tensor_cameras import intrinsics
 
 from stadia.core.errors import ConfigError
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.predict.options import parse_size
 from stadia.training.recipes import configure
 from stadia.training.recipes.selfsup.config import SelfsupConfig

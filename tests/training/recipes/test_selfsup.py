@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 from tests.refusals import refuses
+from tests.tensor_cameras import intrinsics
 from typer.testing import CliRunner
 
 from stadia import training
@@ -18,7 +19,6 @@ from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.io.run_facts import RecipeFacts
 from stadia.judge.finding import read_valid_findings
 from stadia.predict.verdict import read_training_record

@@ -9,13 +9,13 @@ import torch
 from rich.console import Console
 from tests.combinations import mark_others
 from tests.refusals import refuses
+from tests.tensor_cameras import intrinsics
 from torch import Tensor
 
 from stadia import training
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, GeometryError
 from stadia.core.types import DepthScale
-from stadia.differentiable.view_synthesis import intrinsics
 from stadia.io.run_facts import read_run_facts
 from stadia.networks.depth.dpt import Dpt
 from stadia.training import recipes

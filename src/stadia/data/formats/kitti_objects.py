@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
@@ -192,7 +191,7 @@ class KittiBoxImages:
         if index not in self._sizes:
             height, width = self.image(index).shape[:2]
             self._sizes[index] = height, width
-        return Camera(torch.from_numpy(self.projection(index)[0]), *self._sizes[index])
+        return Camera(self.projection(index)[0], *self._sizes[index])
 
     def projection(self, index: int) -> tuple[Points, Points]:
         """Return K (3, 3) of the left color camera, and its motion T_camera_rectified (4, 4) from the rectified camera

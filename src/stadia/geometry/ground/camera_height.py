@@ -10,12 +10,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import Generic
 
-import torch
-from torch import Tensor
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera
+from stadia.core.types import Array, Camera
 from stadia.geometry.ground.drive_heights import track_boxes
 from stadia.geometry.ground.horizon import (
     compute_horizon_ratios,
@@ -25,9 +27,11 @@ from stadia.geometry.ground.horizon import (
     implied_camera_height,
     log_height_ratio,
 )
-from stadia.geometry.ground.object_scale import measure_box_heights
+from stadia.geometry.ground.object_scale import focal_of_objects, measure_box_heights
 from stadia.geometry.ground.road_plane import RoadPixelHeights, measure_silhouettes
 from stadia.geometry.segments import Segments, segment_quantiles
+
+Floats = NDArray[np.float64]
 
 _FIT_SHARE = 0.5  # objects below this share of the least height do not take part in the fit of the horizon
 _BOX_STD_PX = 1.0  # standard deviation of a box's edge
@@ -61,27 +65,27 @@ class BoxedObjects:
     cut: (N,) bool, true if the image's edge may cut the object off.
     """
 
-    frame: Tensor
-    box_px: Tensor
-    height_m: Tensor
-    spread_m: Tensor
-    hidden: Tensor
-    cut: Tensor
+    frame: NDArray[np.int64]
+    box_px: Floats
+    height_m: Floats
+    spread_m: Floats
+    hidden: NDArray[np.bool_]
+    cut: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
-    def foot(self) -> Tensor:
+    def foot(self) -> Floats:
         """Return the middle of each box's lower edge, (N, 2) in pixels."""
-        return torch.stack((self.box_px[:, [0, 2]].mean(-1), self.box_px[:, 3]), -1)
+        return np.stack((self.box_px[:, [0, 2]].mean(-1), self.box_px[:, 3]), -1)
 
     @property
-    def height_px(self) -> Tensor:
+    def height_px(self) -> Floats:
         """Return the height of each box, (N,) in pixels."""
         return self.box_px[:, 3] - self.box_px[:, 1]
 
-    def select(self, chosen: Tensor) -> BoxedObjects:
+    def select(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> BoxedObjects:
         """Return the objects that `chosen` selects: a mask (N,) bool or indices (M,)."""
         return BoxedObjects(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
@@ -102,12 +106,12 @@ class HeightSurvey:
     camera_height_m: float
     low_m: float
     high_m: float
-    implied_height_m: Tensor
+    implied_height_m: Floats
     verdict: tuple[ObjectStatus, ...]
-    horizons: Tensor
+    horizons: Floats
 
 
-def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
+def horizon_from_angles(camera: Camera[Floats], *, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Floats:
     """Return the horizon (3,) of a camera that is pitched up and rolled.
 
     pitch_deg: upward angle of the camera, degrees.
@@ -115,10 +119,10 @@ def horizon_from_angles(camera: Camera, *, pitch_deg: float = 0.0, roll_deg: flo
     """
     pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
     up = (-math.sin(roll) * math.cos(pitch), -math.cos(roll) * math.cos(pitch), math.sin(pitch))
-    return horizon_from_normal(torch.tensor(up, dtype=torch.float64), camera)
+    return horizon_from_normal(np.array(up), camera)
 
 
-def pitch_roll_deg(normal: Tensor) -> tuple[float, float]:
+def pitch_roll_deg(normal: Floats) -> tuple[float, float]:
     """Return pitch and roll in degrees from the road's unit normal (3,) towards the camera.
 
     The angles have the signs of `horizon_from_angles`.
@@ -137,7 +141,7 @@ def classify_boxes(objects: BoxedObjects, *, min_px: float = 20.0) -> list[Objec
     reasons = {ObjectStatus.HIDDEN: objects.hidden, ObjectStatus.SMALL: objects.height_px < min_px}
     reasons |= {ObjectStatus.BORDER: objects.cut, ObjectStatus.NO_HEIGHT: has_no_height}
     for reason, applies in reasons.items():
-        for row in applies.nonzero()[:, 0].tolist():
+        for row in np.flatnonzero(applies).tolist():
             verdict[row] = reason
     return verdict
 
@@ -147,7 +151,7 @@ def survey_camera_height(
     focal_px: float,
     frames: int,
     *,
-    horizons: Tensor | None = None,
+    horizons: Floats | None = None,
     is_single_mount: bool = True,
     horizon_deg: float = 0.3,
     tolerance: float = 0.2,
@@ -176,7 +180,7 @@ def survey_camera_height(
     Raises GeometryError if no object is usable, or if the objects do not agree on a horizon.
     """
     verdict, usable = _find_usable_objects(objects, min_px * (1 if horizons is not None else _FIT_SHARE))
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
         line = _fit_horizon(objects.select(usable), slack_px, min_px, generator, tolerance, sample)
@@ -184,9 +188,9 @@ def survey_camera_height(
     # Detections of one object together weigh like one detection without error.
     chosen = objects.select(usable)
     track = track_boxes(chosen.frame, chosen.box_px)
-    chosen = replace(chosen, spread_m=chosen.spread_m * torch.bincount(track)[track].sqrt())
-    shift, vertical = torch.zeros(3, dtype=torch.float64), torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    of_frames = (line if horizons is None else horizons.double()).expand(frames, 3)
+    chosen = replace(chosen, spread_m=chosen.spread_m * np.sqrt(np.bincount(track)[track]))
+    shift = np.zeros(3)
+    of_frames = np.broadcast_to(line if horizons is None else horizons, (frames, 3))
     if horizons is not None:
         if is_single_mount:
             shift = _estimate_shift(chosen, of_frames[chosen.frame], slack_px)
@@ -197,25 +201,27 @@ def survey_camera_height(
         drawn = chosen.select(_resample_objects(chosen.frame, frames, generator))
         try:
             if horizons is None:  # the estimate varies with the draws
-                redrawn = _refine_horizon(drawn, line, slack_px, tolerance).expand(len(drawn), 3)
+                redrawn = np.broadcast_to(_refine_horizon(drawn, line, slack_px, tolerance), (len(drawn), 3))
             else:
-                rows = slack_px * torch.randn(errors, 1, generator=generator, dtype=torch.float64)
-                redrawn = of_frames[drawn.frame] - shift + (rows * vertical).expand(frames, 3)[drawn.frame]
-                redrawn = redrawn + (_estimate_shift(drawn, redrawn, slack_px) if is_single_mount else 0.0)
+                moved = of_frames - shift
+                moved[:, 2] += slack_px * generator.normal(size=errors)
+                redrawn = moved[drawn.frame]
+                if is_single_mount:
+                    redrawn = redrawn + _estimate_shift(drawn, redrawn, slack_px)
             logs.append(_estimate(drawn, redrawn, slack_px, tolerance)[0])
         except GeometryError:  # this draw has too few objects
             continue
     low, high = _interval(estimate, sigma, logs)
-    every = torch.full((len(objects),), torch.nan, dtype=torch.float64)
+    every = np.full(len(objects), np.nan)
     every[usable] = implied
     judged = _judge_objects(verdict, usable, implied, agrees)
     return HeightSurvey(math.exp(estimate), low, high, every, judged, of_frames)
 
 
-def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], Tensor]:
+def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], NDArray[np.bool_]]:
     verdict = classify_boxes(objects, min_px=min_px)
-    usable = torch.tensor([status is ObjectStatus.INLIER for status in verdict], dtype=torch.bool)
-    if not bool(usable.any()):
+    usable = np.array([status is ObjectStatus.INLIER for status in verdict], bool)
+    if not usable.any():
         counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
         found, expected = f"0 usable objects ({counts or 'no object'})", "whole cars or people with a known height"
         fix = "pass more frames, masks of cars and people, or heights of these classes"
@@ -224,43 +230,48 @@ def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[Obj
 
 
 def _judge_objects(
-    verdict: Sequence[ObjectStatus], usable: Tensor, implied: Tensor, agrees: Tensor
+    verdict: Sequence[ObjectStatus], usable: NDArray[np.bool_], implied: Floats, agrees: NDArray[np.bool_]
 ) -> tuple[ObjectStatus, ...]:
     judged: list[ObjectStatus] = [ObjectStatus.SMALL if status is ObjectStatus.INLIER else status for status in verdict]
-    rows = usable.nonzero()[:, 0].tolist()
+    rows = np.flatnonzero(usable).tolist()
     for row, height_m, agree in zip(rows, implied.tolist(), agrees.tolist(), strict=True):
         judged[row] = ObjectStatus.ABOVE if height_m <= 0 else ObjectStatus.INLIER if agree else ObjectStatus.ODD
     return tuple(judged)
 
 
-def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Tensor:
+def _estimate_shift(objects: BoxedObjects, lines: Floats, slack_px: float) -> Floats:
     """Return the shift (3,) of all horizons (N, 3) with the least Huber loss of log heights."""
-    shifts = slack_px * torch.linspace(-3, 3, 2 * _SHIFTS + 1, dtype=torch.float64)
-    below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1) - shifts[:, None]
+    shifts = slack_px * np.linspace(-3, 3, 2 * _SHIFTS + 1)
+    below = -distance_above_horizon(lines, objects.foot[:, None])[:, 0] - shifts[:, None]
     stands = (below > 1).all(0)
-    if int(stands.sum()) < 2:
-        return torch.zeros(3, dtype=torch.float64)
+    if stands.sum() < 2:
+        return np.zeros(3)
     below = below[:, stands]
-    implied = (objects.height_m / objects.height_px)[stands].log() + below.log()
-    deviation = (_variance(objects)[stands] + (slack_px / below[_SHIFTS]).square()).sqrt()
-    middle = implied.median(1, keepdim=True).values
+    implied = np.log((objects.height_m / objects.height_px)[stands]) + np.log(below)
+    deviation = np.sqrt(_variance(objects)[stands] + (slack_px / below[_SHIFTS]) ** 2)
+    middle = _lower_median(implied)[:, None]
     for _ in range(5):
-        weight = ((1.5 * deviation / (implied - middle).abs().clamp(min=1e-9)).clamp(max=1)) / deviation.square()
-        middle = (weight * implied).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
-    residual = (implied - middle).abs() / deviation
-    loss = torch.where(residual < 1.5, residual.square() / 2, 1.5 * (residual - 0.75))
-    likely = loss.sum(1) + (shifts / slack_px).square() / 2
-    return torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64) * shifts[likely.argmin()]
+        weight = (1.5 * deviation / abs(implied - middle).clip(min=1e-9)).clip(max=1) / deviation**2
+        middle = (weight * implied).sum(1, keepdims=True) / weight.sum(1, keepdims=True)
+    residual = abs(implied - middle) / deviation
+    loss = np.where(residual < 1.5, residual**2 / 2, 1.5 * (residual - 0.75))
+    likely = loss.sum(1) + (shifts / slack_px) ** 2 / 2
+    return np.array([0.0, 0.0, shifts[likely.argmin()]])
+
+
+def _lower_median(values: Floats) -> Floats:
+    """Return the median (...) of values (..., N) without NaN; for an even count the lower of the two middle values."""
+    return np.quantile(values, 0.5, axis=-1, method="lower")
 
 
 def _fit_horizon(
-    objects: BoxedObjects, slack_px: float, min_px: float, generator: torch.Generator, tolerance: float, sample: int
-) -> Tensor:
+    objects: BoxedObjects, slack_px: float, min_px: float, generator: np.random.Generator, tolerance: float, sample: int
+) -> Floats:
     """Return one horizon (3,) of all objects by RANSAC, refined over objects of sufficient expected height.
 
     A choice by measured height would favor tall far objects and rotate the horizon.
     """
-    some = objects.select(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
+    some = objects.select(generator.permutation(len(objects))[:_MAX_FITTED])
     high = some.select(some.height_px >= min_px)
     heights = high.height_px, high.height_m
     fitted = fit_object_horizon(
@@ -272,111 +283,111 @@ def _fit_horizon(
     return line
 
 
-def _is_high_enough(objects: BoxedObjects, line: Tensor, min_px: float) -> Tensor:
+def _is_high_enough(objects: BoxedObjects, line: Floats, min_px: float) -> NDArray[np.bool_]:
     below = -distance_above_horizon(line, objects.foot)
-    stands = below > 0
-    is_large = stands & (objects.height_px >= min_px)
-    px_per_m = (objects.height_px / (objects.height_m * below.where(stands, torch.nan)))[is_large].nanmedian()
+    is_large = (below > 0) & (objects.height_px >= min_px)
+    if not is_large.any():
+        return is_large
+    px_per_m = _lower_median((objects.height_px / (objects.height_m * below))[is_large])
     return objects.height_m * below * px_per_m >= min_px
 
 
-def _refine_horizon(objects: BoxedObjects, line: Tensor, slack_px: float, tolerance: float) -> Tensor:
+def _refine_horizon(objects: BoxedObjects, line: Floats, slack_px: float, tolerance: float) -> Floats:
     """Return the horizon (3,) near `line` with the least spread of log camera heights, by Gauss-Newton."""
-    x, y = objects.foot.unbind(-1)
+    x, y = objects.foot.T
     middle = x.mean()
     x = x - middle
     row, slope = -(line[0] * middle + line[2]) / line[1], -line[0] / line[1]
-    log_scale = objects.height_m.log() - objects.height_px.log()
-    level: Tensor | None = None
+    log_scale = np.log(objects.height_m) - np.log(objects.height_px)
+    level: float | None = None
     for _ in range(_STEPS):
         below = y - row - slope * x
         stands = below > 1
         _check_enough(stands, "below it")
-        safe = below.where(stands, 1.0)
-        implied = log_scale + safe.log()
-        level = implied[stands].median() if level is None else level
+        safe = np.where(stands, below, 1.0)
+        implied = log_scale + np.log(safe)
+        level = float(_lower_median(implied[stands])) if level is None else level
         residual = implied - level
-        deviation = (_variance(objects) + (slack_px / safe).square()).sqrt()
-        near = stands & (residual.abs() < 2 * tolerance)
+        deviation = np.sqrt(_variance(objects) + (slack_px / safe) ** 2)
+        near = stands & (abs(residual) < 2 * tolerance)
         _check_enough(near, "that agree")
-        weight = (near / deviation) * (1.5 * deviation / residual.abs().clamp(min=1e-9)).clamp(max=1).sqrt()
-        A = torch.stack((1 / safe, x / safe, torch.ones_like(x)), -1) * weight[:, None]
-        A = torch.cat((A, torch.tensor([[0.0, 1 / _ROLL_STD, 0.0]], dtype=A.dtype)))
-        b = torch.cat((residual * weight, -slope[None] / _ROLL_STD))
-        normal = A.T @ A + 1e-9 * torch.eye(3, dtype=A.dtype) * (A * A).sum(0)
-        step = torch.linalg.solve(normal, A.T @ b)
-        row, slope, level = row + step[0].clamp(-20, 20), slope + step[1].clamp(-0.1, 0.1), level + step[2]
-    found = torch.stack((slope, torch.full_like(slope, -1), row - slope * middle))
-    return found / found[:2].norm()
+        weight = (near / deviation) * np.sqrt((1.5 * deviation / abs(residual).clip(min=1e-9)).clip(max=1))
+        A = np.stack((1 / safe, x / safe, np.ones_like(x)), -1) * weight[:, None]
+        A = np.concatenate((A, [[0.0, 1 / _ROLL_STD, 0.0]]))
+        b = np.append(residual * weight, -slope / _ROLL_STD)
+        normal = A.T @ A + 1e-9 * np.diag((A * A).sum(0))
+        step = np.linalg.solve(normal, A.T @ b)
+        row, slope, level = row + step[0].clip(-20, 20), slope + step[1].clip(-0.1, 0.1), level + step[2]
+    found = np.array([slope, -1.0, row - slope * middle])
+    return found / np.linalg.norm(found[:2])
 
 
-def _variance(objects: BoxedObjects) -> Tensor:
+def _variance(objects: BoxedObjects) -> Floats:
     """Return the variance (N,) of the log implied height, by class spread and box edges."""
-    return (objects.spread_m / objects.height_m).square() + 2 * (_BOX_STD_PX / objects.height_px).square()
+    return (objects.spread_m / objects.height_m) ** 2 + 2 * (_BOX_STD_PX / objects.height_px) ** 2
 
 
 def _estimate(
-    objects: BoxedObjects, lines: Tensor, slack_px: float, tolerance: float
-) -> tuple[float, float, Tensor, Tensor]:
+    objects: BoxedObjects, lines: Floats, slack_px: float, tolerance: float
+) -> tuple[float, float, Floats, NDArray[np.bool_]]:
     """Return the log height, its deviation for independent objects, implied heights (N,), and inliers (N,)."""
-    below = -distance_above_horizon(lines, objects.foot[:, None]).squeeze(-1)
+    below = -distance_above_horizon(lines, objects.foot[:, None])[:, 0]
     stands = below > 0
-    implied = torch.where(stands, objects.height_m * below / objects.height_px, 0.0)
-    weight = (_variance(objects) + (slack_px / below.where(stands, 1.0)).square()).reciprocal()
-    if not bool(stands.any()):
+    if not stands.any():
         found, fix = "all of them above the horizon", "check pitch, roll and camera"
         raise GeometryError("objects on the road", found=found, expected="feet below it", fix=fix)
-    logs, weights = implied[stands].log(), weight[stands]
-    nearest = (logs - _weighted_median(logs, weights)).abs().argmin()  # the median's neighborhood may contain no object
-    center = float(logs[nearest])
-    agrees = stands & ((implied.log() - center).abs() < tolerance)
-    estimate = _weighted_median(implied[agrees].log(), weight[agrees])
-    return estimate, float(weight[agrees].sum()) ** -0.5, implied, agrees
+    safe = np.where(stands, below, 1.0)
+    implied = objects.height_m * safe / objects.height_px
+    logs = np.log(implied)
+    weight = 1 / (_variance(objects) + (slack_px / safe) ** 2)
+    middle = _weighted_median(logs[stands], weight[stands])
+    nearest = abs(logs[stands] - middle).argmin()  # the median's neighborhood may contain no object
+    center = logs[stands][nearest]
+    agrees = stands & (abs(logs - center) < tolerance)
+    estimate = _weighted_median(logs[agrees], weight[agrees])
+    return estimate, float(weight[agrees].sum()) ** -0.5, np.where(stands, implied, 0.0), agrees
 
 
-def _weighted_median(values: Tensor, weight: Tensor) -> float:
+def _weighted_median(values: Floats, weight: Floats) -> float:
     if len(values) == 1:
         return float(values[0])
-    order = values.argsort()
-    share = weight[order].cumsum(0)
+    order = values.argsort(stable=True)
+    share = weight[order].cumsum()
     at = (share - 0.5 * weight[order]) / share[-1]  # weights are interpolated between the middles of their ranges
-    later = int(torch.searchsorted(at, 0.5).clamp(1, len(at) - 1))
+    later = int(np.searchsorted(at, 0.5).clip(1, len(at) - 1))
     a, b = values[order][later - 1], values[order][later]
     step = (0.5 - at[later - 1]) / (at[later] - at[later - 1])
-    return float(a + step.clamp(0, 1) * (b - a))
+    return float(a + step.clip(0, 1) * (b - a))
 
 
-def _resample_objects(frame: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+def _resample_objects(frame: NDArray[np.int64], frames: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Draw indices of objects: random stretches of sqrt(F) frames, then random objects in them."""
     length = math.ceil(math.sqrt(frames))
-    stretch = frame // length
-    shown = torch.bincount(stretch) > 0
-    stretch, count = (shown.cumsum(0) - 1)[stretch], int(shown.sum())
-    times = torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count)
-    pool = torch.arange(len(frame)).repeat_interleave(times[stretch])
-    return pool[torch.randint(len(pool), (len(pool),), generator=generator)]
+    shown, stretch = np.unique(frame // length, return_inverse=True)
+    times = np.bincount(generator.integers(len(shown), size=len(shown)), minlength=len(shown))
+    pool = np.arange(len(frame)).repeat(times[stretch])
+    return pool[generator.integers(len(pool), size=len(pool))]
 
 
 def _interval(estimate: float, sigma: float, logs: list[float]) -> tuple[float, float]:
     low, high = estimate - _CONFIDENCE[1] * sigma, estimate + _CONFIDENCE[1] * sigma
     if logs:
-        drawn = torch.tensor(logs, dtype=torch.float64)
-        low = min(low, float(drawn.quantile(1 - _CONFIDENCE[0])))
-        high = max(high, float(drawn.quantile(_CONFIDENCE[0])))
+        low = min(low, float(np.quantile(logs, 1 - _CONFIDENCE[0])))
+        high = max(high, float(np.quantile(logs, _CONFIDENCE[0])))
     return math.exp(low), math.exp(high)
 
 
-def _check_enough(rows: Tensor, what: str) -> None:
-    if int(rows.sum()) < 3:
+def _check_enough(rows: NDArray[np.bool_], what: str) -> None:
+    if rows.sum() < 3:
         found = f"fewer than 3 {what}"
         raise GeometryError("horizon of objects", found=found, expected="at least 3", fix="pass more objects")
 
 
-# -- the camera height by each object in predicted depth, and the weights of objects; no gradients
+# -- the camera height by each object in predicted depth, and the weights of objects
 
 
 @dataclass(frozen=True, slots=True)
-class CameraHeightEvidence:
+class CameraHeightEvidence(Generic[Array]):
     """The camera height in metres that each of M objects implies.
 
     camera_m: (M,) the object's scale factor times the camera height in predicted depth.
@@ -385,14 +396,18 @@ class CameraHeightEvidence:
     Both are NaN if the object has no known height, or its image no road.
     """
 
-    camera_m: Tensor
-    horizon_m: Tensor
+    camera_m: Array
+    horizon_m: Array
 
 
-@torch.no_grad()
 def estimate_camera_heights(
-    depth: Tensor, camera: Camera, road: RoadPixelHeights, objects: Segments, height_m: Tensor, kind: str = "smaller"
-) -> CameraHeightEvidence:
+    depth: Array,
+    camera: Camera,
+    road: RoadPixelHeights[Array],
+    objects: Segments[Array],
+    height_m: Array,
+    kind: str = "smaller",
+) -> CameraHeightEvidence[Array]:
     """Estimate the camera height from each of the M objects of a batch, with predicted depth.
 
     depth: (B, 1, H, W) z in any unit; 0 means unknown.
@@ -404,26 +419,27 @@ def estimate_camera_heights(
         "smaller", the smaller of silhouette and box. The silhouette alone is too tall if depth at its edge is smeared
         into the background.
     """
+    xp = array_namespace(depth)
     unit_height = measure_box_heights(depth, camera, objects, "median" if kind == "smaller" else kind)
     if kind == "smaller":
         silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
         object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]
         # The center of the highest pixel is on average half a pixel below the edge.
-        edge = 0.5 * object_depth / camera.fy.to(depth).expand(len(depth))[objects.image]
-        unit_height = torch.minimum(silhouette + edge, unit_height)
-    camera_m = height_m / unit_height.where(unit_height > 0, torch.nan) * road.median_height[objects.image]
+        edge = 0.5 * object_depth / focal_of_objects(camera, depth, objects)
+        unit_height = xp.minimum(silhouette + edge, unit_height)
+    unit_height = xp.where(unit_height > 0, unit_height, xp.full_like(unit_height, xp.nan))
+    camera_m = height_m / unit_height * road.median_height[objects.image]
     line = horizon_from_normal(road.normal, camera)
     ratio = compute_horizon_ratios(line, objects, *depth.shape[-2:]).ratio
     return CameraHeightEvidence(camera_m, implied_camera_height(height_m, ratio))
 
 
-def weight_objects(horizon_m: Tensor, reference_m: Tensor, *, tolerance: float = 0.2) -> Tensor:
+def weight_objects(horizon_m: Array, reference_m: Array, *, tolerance: float = 0.2) -> Array:
     """Return the weight of each object, (M,): 1 up to the tolerance and 0 beyond it.
 
     horizon_m: (M,) camera heights from `estimate_camera_heights`.
     reference_m: (M,) camera height of the object's group. NaN means unknown and gives weight 1.
     tolerance: largest accepted |ln(horizon_m / reference_m)|.
     """
-    odd = log_height_ratio(horizon_m, reference_m)
-    weight = (odd.abs() < tolerance).to(odd.dtype)
-    return weight.where(reference_m.isfinite(), torch.ones_like(weight))
+    xp, odd = array_namespace(horizon_m), log_height_ratio(horizon_m, reference_m)
+    return xp.astype((abs(odd) < tolerance) | ~xp.isfinite(reference_m), odd.dtype)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
-import torch
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera
-from stadia.differentiable.segments import segment_means
+from stadia.core.types import Array, Camera
 from stadia.geometry.ground.road_plane import Silhouettes, height_from_box, measure_silhouettes
-from stadia.geometry.segments import Segments, segment_quantiles
+from stadia.geometry.segments import Segments, segment_bounds, segment_quantiles
 
 Floats = NDArray[np.float64]
 
@@ -32,31 +31,45 @@ _QUANTILES = {"nearest": 0.0, "quartile": 0.25, "median": 0.5}
 TRIM = 0.02  # share of an object's points left out at each end, because single pixels are noisy
 
 
-def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
+def represent_depths(depth: Array, objects: Segments[Array], kind: str) -> Array:
     """Return one depth (M,) per object, in the way that `kind` names in OBJECT_DEPTHS; NaN if the object has no depth.
 
     depth: (B, 1, H, W) z in any unit; 0 means unknown.
     """
+    xp = array_namespace(depth)
     values, known = objects.gather(depth)[:, 0], objects.gather(depth > 0)[:, 0]
     values, segment = values[known], objects.segment[known]
     if kind == "mean":
-        means = segment_means(values, segment, objects.count)
-        return means.where(means > 0, torch.nan)
+        order = xp.argsort(segment, stable=True)
+        first, size = segment_bounds(segment[order], objects.count)
+        total = xp.cumulative_sum(xp.astype(values[order], xp.float64), include_initial=True)
+        mean = xp.astype((total[first + size] - total[first]) / size.clip(min=1), depth.dtype)
+        return xp.where(size > 0, mean, xp.full_like(mean, xp.nan))
     return segment_quantiles(values, segment, objects.count, (_QUANTILES[kind],))[0]
 
 
-def count_mask_rows(objects: Segments, height: int, width: int) -> Tensor:
-    """Return the number of rows (M,) that each object's mask covers, from its first row to its last.
+def count_mask_rows(objects: Segments[Array], height: int, width: int) -> Array:
+    """Return the number of rows (M,) that each object's mask covers, from its first row to its last, as float32.
 
     height, width: size of the images (B, height, width).
     """
-    row = objects.pixel // width % height
-    first = row.new_full((objects.count,), height).scatter_reduce(0, objects.segment, row, "amin")
-    last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
+    xp = array_namespace(objects.pixel)
+    row = xp.astype(objects.pixel // width % height, xp.float32)  # exact up to 16 million rows
+    first, last = segment_quantiles(row, objects.segment, objects.count, (0.0, 1.0))
     return last - first + 1
 
 
-def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: str) -> Tensor:
+def focal_of_objects(camera: Camera, depth: Array, objects: Segments[Array]) -> Array:
+    """Return the focal length f_y (M,) in pixels of the image that shows each object, in the number type of depth.
+
+    camera: its K is (3, 3) or (B, 3, 3).
+    depth: (B, 1, H, W) depth of the images.
+    """
+    xp = array_namespace(depth)
+    return xp.broadcast_to(xp.astype(camera.fy, depth.dtype), (len(depth),))[objects.image]
+
+
+def measure_box_heights(depth: Array, camera: Camera, objects: Segments[Array], kind: str) -> Array:
     """Return the height (M,) of each object in the unit of depth, from the rows of its mask and one depth.
 
     The height is NaN if the object has no depth.
@@ -65,12 +78,12 @@ def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: 
     camera: its K is (3, 3) or (B, 3, 3).
     kind: name of the way to represent the object by one depth, one of OBJECT_DEPTHS.
     """
-    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
+    fy = focal_of_objects(camera, depth, objects)
     return height_from_box(count_mask_rows(objects, *depth.shape[-2:]), represent_depths(depth, objects, kind), fy)
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectScales:
+class ObjectScales(Generic[Array]):
     """The scale factors from the unit of a depth map to metres that M objects imply.
 
     factor: (M,) metres per unit of depth; NaN if the object's known height, its depth, or the road is missing.
@@ -78,32 +91,32 @@ class ObjectScales:
     top, bottom: (M,) heights of the highest and lowest point above the road, in the unit of depth.
     """
 
-    factor: Tensor
-    variance: Tensor
-    top: Tensor
-    bottom: Tensor
+    factor: Array
+    variance: Array
+    top: Array
+    bottom: Array
 
-    def is_grounded(self, factor: float, height_m: Tensor, *, tolerance: float) -> Tensor:
+    def is_grounded(self, factor: float, height_m: Array, *, tolerance: float) -> Array:
         """Return, (M,) bool, whether an object's top is at its known height and its bottom is near the road.
 
         factor: scale factor of the image.
         height_m: (M,) known heights in metres.
         tolerance: largest |ln(top / known height)|, and largest height of the bottom divided by the known height.
         """
-        odd = (factor * self.top / height_m).log().abs()
+        odd = abs(array_namespace(height_m).log(factor * self.top / height_m))
         return (odd < tolerance) & (factor * self.bottom < tolerance * height_m)
 
 
 def scale_objects(
-    depth: Tensor,
+    depth: Array,
     camera: Camera,
-    plane: Tensor,
-    objects: Segments,
-    height_m: Tensor,
-    spread_m: Tensor,
+    plane: Array,
+    objects: Segments[Array],
+    height_m: Array,
+    spread_m: Array,
     *,
     kind: str = "silhouette",
-) -> ObjectScales:
+) -> ObjectScales[Array]:
     """Return the scale factor that each of the M objects implies.
 
     depth: (B, 1, H, W) z in any unit; 0 means unknown.
@@ -119,13 +132,13 @@ def scale_objects(
         expected = f"one of {', '.join(OBJECT_DEPTHS)}"
         raise GeometryError("depth of an object", found=f"'{kind}'", expected=expected, fix="choose one of them")
     silhouettes = measure_silhouettes(depth, camera, plane, objects, trim=TRIM)
-    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
+    xp, fy = array_namespace(depth), focal_of_objects(camera, depth, objects)
     # The center of the highest pixel is on average half a pixel below the edge.
     half_px = 0.5 * represent_depths(depth, objects, "median") / fy
     edges = Silhouettes(silhouettes.top + half_px, silhouettes.bottom)
     unit_height = edges.height if kind == "silhouette" else measure_box_heights(depth, camera, objects, kind)
-    factor = height_m / unit_height.where(unit_height > 0, torch.nan)
-    return ObjectScales(factor, (factor * spread_m / height_m).square(), edges.top, edges.bottom)
+    factor = height_m / xp.where(unit_height > 0, unit_height, xp.full_like(unit_height, xp.nan))
+    return ObjectScales(factor, (factor * spread_m / height_m) ** 2, edges.top, edges.bottom)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,9 @@ INTERFACE = (  # checked for each sampled frame and side
     InterfaceCheck(
         "camera",
         lambda s, i, side: s.recording.camera(i, side),
-        lambda value: not isinstance(value, Camera) or value.K.ndim == 2,  # K01 reports another type
-        "a Camera with K of shape (3, 3)",
-        "give a K without further axes in Recording.camera",
+        lambda value: not isinstance(value, Camera) or _is_array(value.K, (3, 3)),  # K01 reports another type
+        "a Camera with an array K of shape (3, 3)",
+        "give K as a NumPy array without further axes in Recording.camera",
     ),
     InterfaceCheck(
         "depth_m",

@@ -108,14 +108,14 @@ def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Ar
     for side in survey.recording.sides:
         for i in survey.anchors:
             camera = survey.recording.camera(i, side)
-            K = np.asarray(camera.K.numpy(), dtype=np.float64)
+            K = np.asarray(camera.K, dtype=np.float64)
             if not any(side == s and np.array_equal(K, known, equal_nan=True) for s, known in seen):
                 seen.append((side, K))
                 yield side, camera, K, survey.recording.filmed_camera(i, side)
 
 
 def _as_array(camera: Camera) -> Array:
-    return np.asarray(camera.K.numpy(), dtype=np.float64)
+    return np.asarray(camera.K, dtype=np.float64)
 
 
 def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:

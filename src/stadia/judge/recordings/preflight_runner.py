@@ -389,7 +389,7 @@ def _find_rig(recording: Recording) -> tuple[object, ...] | None:
         T_right_left = np.asarray(recording.T_right_left, dtype=np.float64)
     except Exception:  # its checks have reported why
         return None
-    return camera.height, camera.width, camera.K.numpy().tobytes(), T_right_left.tobytes()
+    return camera.height, camera.width, camera.K.tobytes(), T_right_left.tobytes()
 
 
 def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:

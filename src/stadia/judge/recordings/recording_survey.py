@@ -176,7 +176,7 @@ class RecordingSurvey:
 
     def K(self, index: int, side: str = LEFT) -> Array:
         """(3, 3) float64."""
-        return np.asarray(self.recording.camera(index, side).K.numpy(), dtype=np.float64)
+        return np.asarray(self.recording.camera(index, side).K, dtype=np.float64)
 
     @cached_property
     def grain_px(self) -> float:

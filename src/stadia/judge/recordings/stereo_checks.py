@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, RIGHT
@@ -489,9 +488,9 @@ def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
         return None
     y, x = rows + top, columns + left
     z = depth[y, x].astype(np.float64)
-    points = torch.from_numpy(np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1))
+    points = np.stack([(x - K[0, 2]) / K[0, 0] * z, (y - K[1, 2]) / K[1, 1] * z, z], 1)
     plane = fit_plane_ransac(points, tolerance=ROAD_TOLERANCE)
-    share = float((height_above_plane(plane, points).abs() < ROAD_TOLERANCE * plane[3]).double().mean())
+    share = float((abs(height_above_plane(plane, points)) < ROAD_TOLERANCE * plane[3]).mean())
     level = -float(plane[1]) > np.cos(np.radians(MAX_TILT_DEG))  # the normal points up, which is -y
     return float(plane[3]) if level and share >= MIN_ROAD_POINT_SHARE else None
 

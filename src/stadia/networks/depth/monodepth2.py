@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from stadia.core.errors import CheckpointError
 from stadia.core.types import Camera, DepthScale
-from stadia.differentiable.view_synthesis import sigmoid_to_inverse_depth
+from stadia.differentiable.depth_activations import sigmoid_to_inverse_depth
 from stadia.geometry.poses import from_rotation_translation, so3_exp
 from stadia.io.input_files import expand_home
 from stadia.networks.config import Monodepth2Config

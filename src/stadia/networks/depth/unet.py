@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.types import Camera, DepthScale
-from stadia.differentiable.view_synthesis import (
+from stadia.differentiable.depth_activations import (
     init_depth_bias,
     init_softplus_bias,
     sigmoid_to_inverse_depth,

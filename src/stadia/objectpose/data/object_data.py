@@ -20,8 +20,8 @@ from stadia.core.types import Batch, Meta
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder, refuse_idle_options
 from stadia.data.frame_preparation import Frame
 from stadia.data.frame_store import lock_beside
-from stadia.differentiable.view_synthesis import resize_camera
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
+from stadia.geometry.cameras import resize_camera
 from stadia.io.array_files import MAX_ARRAY_BYTES
 from stadia.io.image_files import encode_name, hash_files, join_hashes
 from stadia.io.input_files import expand_home, open_input

@@ -14,7 +14,7 @@ from stadia.core.types import Batch, Camera, Meta, TensorDataclass
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
 from stadia.data.frame_store import resize_image
 from stadia.data.mask_files import resize_labels
-from stadia.differentiable.view_synthesis import resize_camera
+from stadia.geometry.cameras import resize_camera
 from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.objectpose.boxes import Symmetry

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale, Recording, TrackProgress, no_progress
@@ -26,11 +24,10 @@ from stadia.evaluation.plots.charts import draw_height_histogram
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.ground.drive_heights import track_boxes
 from stadia.geometry.ground.object_scale import PooledHeight, pool_heights, scale_objects
-from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
-from stadia.losses.metric_scale import erode_road_mask
 from stadia.predict.predict_frames import predict_inverse_depth
 from stadia.scale.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.scale.camera_height.horizon_video import HorizonView, write_horizon_video
@@ -208,20 +205,20 @@ def measure_frame(
     boxes = [
         box for box in find_mask_boxes(masks, reader.classes, margin_px=config.border_px) if _is_whole(box, config)
     ]
-    map_ = torch.from_numpy(depth).double()[None, None]
+    map_ = depth.astype(np.float64)[None, None]
     camera = recording.camera(index)
-    road = road_pixel_heights(map_, camera, erode_road_mask(torch.from_numpy(shown)[None, None]))
+    road = road_pixel_heights(map_, camera, erode_mask(shown[None, None]))
     kept = np.where(np.isin(masks.instance, [box.number for box in boxes]), masks.instance, 0)
-    objects = segments_from_instances(torch.from_numpy(kept.astype(np.int64))[None])
+    objects = segments_from_instances(kept.astype(np.int64)[None])
     by_number = {box.number: box for box in boxes}
     boxes = [by_number[number] for number in objects.instance.tolist()]
     priors = [find_prior(box.class_name, config.height_priors) for box in boxes]
-    known = torch.tensor([[prior.mean_m, prior.spread_m] for prior in priors if prior]).double().reshape(-1, 2)
+    known = np.array([(prior.mean_m, prior.spread_m) for prior in priors if prior], np.float64).reshape(-1, 2)
     scales = scale_objects(map_, camera, road.plane, objects, *known.T, kind=config.object_depth)
     factors = scales.factor
     accepted = _select_agreeing(factors, config.tolerance)
-    if bool(accepted.any()) and config.grounded:
-        middle = float(factors[accepted].median())
+    if accepted.any() and config.grounded:
+        middle = float(np.quantile(factors[accepted], 0.5, method="lower"))
         accepted &= scales.is_grounded(middle, known[:, 0], tolerance=2 * config.tolerance)
     count = int(accepted.sum())
     enough = count >= config.min_objects
@@ -229,14 +226,14 @@ def measure_frame(
         recording=recording.name,
         name=frame_name(recording, index),
         index=index,
-        normal=road.plane[0, :3].double().numpy(),
+        normal=road.plane[0, :3],
         unit_height=float(road.median_height[0]),
         factor=float(factors[accepted].mean()) if enough else math.nan,
         variance=float(scales.variance[accepted].sum()) / count**2 if enough else math.nan,
         numbers=tuple(box.number for box in boxes),
         boxes=np.array([box.box_px for box in boxes]).reshape(-1, 4),
-        factors=factors.numpy(),
-        accepted=accepted.numpy(),
+        factors=factors,
+        accepted=accepted,
     )
 
 
@@ -248,12 +245,13 @@ def _is_whole(box: Any, config: CameraHeightConfig) -> bool:
     )
 
 
-def _select_agreeing(factors: Tensor, tolerance: float) -> Tensor:
+def _select_agreeing(factors: NDArray[np.float64], tolerance: float) -> NDArray[np.bool_]:
     """Return (N,) bool: factors near the median of their image; with fewer than three objects all of them."""
-    known = factors.isfinite() & (factors > 0)
-    if int(known.sum()) < 3:
+    known = np.isfinite(factors) & (factors > 0)
+    if known.sum() < 3:
         return known
-    return known & ((factors / factors[known].median()).log().abs() < tolerance)
+    middle = np.quantile(factors[known], 0.5, method="lower")
+    return known & (abs(np.log(np.where(known, factors / middle, 1.0))) < tolerance)
 
 
 def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, source: str = "") -> DepthHeight:
@@ -289,7 +287,7 @@ def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
         weights = np.concatenate([np.full(frame.accepted.sum(), 1 / max(frame.accepted.sum(), 1)) for frame in own])
         numbers = np.concatenate([np.full(frame.accepted.sum(), place) for place, frame in enumerate(own)])
         boxes = np.concatenate([frame.boxes[frame.accepted] for frame in own])
-        track = track_boxes(torch.from_numpy(numbers.astype(np.int64)), torch.from_numpy(boxes)).numpy()
+        track = track_boxes(numbers.astype(np.int64), boxes)
         shares.append(np.bincount(track, weights=weights).astype(np.float64))
     joined = np.concatenate(shares) if shares else np.ones(1)
     return joined / joined.sum()

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.types import Recording
 from stadia.data.mask_files import ROAD, select_classes
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.geometry.ground.horizon import horizon_from_normal
-from stadia.geometry.ground.road_plane import road_pixel_heights
-from stadia.losses.metric_scale import erode_road_mask
+from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.scale.camera_height.road_horizon import find_edge_horizon
 
 Image = NDArray[np.uint8]
@@ -54,16 +51,12 @@ def find_reference(recording: Recording, index: int) -> tuple[NDArray[np.float64
     camera, depth_m, masks = recording.camera(index), recording.depth_m(index), recording.masks(index)
     reader = recording.mask_reader
     if depth_m is not None and masks is not None and reader is not None:
-        road = erode_road_mask(torch.from_numpy(select_classes(masks.semantic, reader.classes, {ROAD}))[None, None])
-        known = road & torch.from_numpy(depth_m > 0)
+        road = erode_mask(select_classes(masks.semantic, reader.classes, {ROAD})[None, None])
+        known = road & (depth_m > 0)
         if int(known.sum()) > MIN_KNOWN * max(int(road.sum()), 1):
-            plane = road_pixel_heights(torch.from_numpy(depth_m).double()[None, None], camera, known).plane
-            return _to_numpy(horizon_from_normal(plane[0, :3], camera)), "true depth"
-    return _to_numpy(find_edge_horizon(recording.image(index), camera)), "edges of the image"
-
-
-def _to_numpy(horizon: Tensor) -> NDArray[np.float64]:
-    return horizon.double().numpy()
+            plane = road_pixel_heights(depth_m.astype(np.float64)[None, None], camera, known).plane
+            return horizon_from_normal(plane[0, :3], camera), "true depth"
+    return find_edge_horizon(recording.image(index), camera), "edges of the image"
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +79,7 @@ class HorizonView:
 def draw_view(view: HorizonView) -> Image:
     """Return the image (H, W, 3) RGB with both horizons, the objects, and a line of text for each horizon."""
     image = view.recording.image(view.index).copy()
-    horizon = _to_numpy(horizon_from_normal(torch.from_numpy(view.normal), view.recording.camera(view.index)))
+    horizon = horizon_from_normal(view.normal, view.recording.camera(view.index))
     reference, name = find_reference(view.recording, view.index)
     draw_line(image, reference, REFERENCE)
     draw_line(image, horizon, BY_DEPTH)

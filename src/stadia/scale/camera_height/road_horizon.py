@@ -11,9 +11,7 @@ from itertools import groupby
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import DataError
 from stadia.core.types import Camera, TrackProgress, no_progress
@@ -52,7 +50,7 @@ class RoadHorizons:
     by: how they were found, in words.
     """
 
-    lines: Tensor
+    lines: NDArray[np.float64]
     deviation_deg: float
     by: str
 
@@ -75,12 +73,12 @@ def choose_horizons(
         return None
     if config.horizon == "given":
         angles = {"pitch_deg": config.pitch_deg, "roll_deg": config.roll_deg}
-        lines = torch.stack([horizon_from_angles(frame.camera, **angles) for frame in frames])
+        lines = np.stack([horizon_from_angles(frame.camera, **angles) for frame in frames])
         is_set = "horizon_deg" in config.model_fields_set
         return RoadHorizons(lines, config.horizon_deg if is_set else _GIVEN_DEG, "given")
     if road is not None and config.horizon == "auto":
         rows = [road.horizon_row(frame.K) for frame in frames]
-        lines = torch.stack(
+        lines = np.stack(
             [
                 _horizon_through_point(frame.K[0, 2], row, config.roll_deg)
                 for frame, row in zip(frames, rows, strict=True)
@@ -89,7 +87,7 @@ def choose_horizons(
         return RoadHorizons(lines, road.pitch_deviation_deg, "the map")
     edges, travel = config.horizon in ("auto", "edges"), config.horizon in ("auto", "travel")
     found = find_road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, track=track)
-    if bool(found.lines.isfinite().all(-1).any()):
+    if np.isfinite(found.lines).all(-1).any():
         return found
     if config.horizon == "auto":
         return None
@@ -127,9 +125,9 @@ def find_road_horizons(
         lines += [_horizon_through_point(frame.K[0, 2], row, roll_deg) for frame, row in zip(drive, rows, strict=True)]
         deviations += [deviation_deg] * len(drive)
         words |= by
-    known = torch.stack(lines).isfinite().all(-1)
-    deviation = float(np.median(np.array(deviations)[known.numpy()])) if bool(known.any()) else _LEVEL_DEG
-    return RoadHorizons(torch.stack(lines), deviation, " and ".join(sorted(words)) or "nothing")
+    known = np.isfinite(lines).all(-1)
+    deviation = float(np.median(np.array(deviations)[known])) if known.any() else _LEVEL_DEG
+    return RoadHorizons(np.stack(lines), deviation, " and ".join(sorted(words)) or "nothing")
 
 
 def _horizon_rows(
@@ -171,18 +169,18 @@ def _robust_median(degrees: NDArray[np.float64], least_deg: float) -> tuple[floa
     return middle, math.hypot(spread / math.sqrt(max(1.0, len(known) / 4)), _MOUNT_DEG)
 
 
-def _row_at_center(line: Tensor, frame: RoadFrame) -> float:
+def _row_at_center(line: NDArray[np.float64], frame: RoadFrame) -> float:
     return float(-(line[0] * frame.K[0, 2] + line[2]) / line[1])
 
 
-def _horizon_through_point(x: float, y: float, roll_deg: float) -> Tensor:
+def _horizon_through_point(x: float, y: float, roll_deg: float) -> NDArray[np.float64]:
     """Return the horizon (3,) through a point. At a given roll one point determines it."""
     roll = math.radians(roll_deg)
     a, b = -math.sin(roll), -math.cos(roll)
-    return torch.tensor([a, b, -(a * x + b * y)], dtype=torch.float64)
+    return np.array([a, b, -(a * x + b * y)])
 
 
-def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
+def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> NDArray[np.float64]:
     """Find the horizon line (3,) of an image from the vanishing point of its straight edges; NaN with too few edges.
 
     Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012). One vanishing point does not give the roll.
@@ -193,14 +191,13 @@ def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) ->
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     segments = cv2.createLineSegmentDetector().detect(gray)[0]
-    nothing = torch.full((3,), torch.nan, dtype=torch.float64)
+    nothing = np.full(3, np.nan)
     if segments is None:
         return nothing
-    edges = torch.from_numpy(segments.reshape(-1, 4).astype(np.float64))
-    edges = edges[(edges[:, 2:] - edges[:, :2]).norm(dim=-1) > _MIN_EDGE_LENGTH * camera.width]
-    center = torch.stack((camera.cx, camera.cy)).double()
+    edges = segments.reshape(-1, 4).astype(np.float64)
+    edges = edges[np.linalg.norm(edges[:, 2:] - edges[:, :2], axis=-1) > _MIN_EDGE_LENGTH * camera.width]
     reach_px = float(camera.fy) * math.tan(math.radians(_REACH_DEG))
-    found = find_vanishing_point(edges, center, reach_px, generator=torch.Generator().manual_seed(0))
+    found = find_vanishing_point(edges, camera.K[:2, 2], reach_px, generator=np.random.default_rng(0))
     if found is None or found[1] < _MIN_EDGE_SHARE or len(edges) < _MIN_EDGES:
         return nothing
     return _horizon_through_point(float(found[0][0]), float(found[0][1]), roll_deg)

@@ -2,14 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Camera, Recording, TrackProgress
@@ -72,7 +70,7 @@ class RoadFrame:
     @property
     def camera(self) -> Camera:
         """Return the camera (K and size) of the image."""
-        return Camera(torch.from_numpy(self.K), self.height, self.width)
+        return Camera(self.K, self.height, self.width)
 
 
 def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
@@ -143,7 +141,7 @@ def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
                 for label in images.written(index)
             ]
             name, image = f"{images.name}/{images.file(index).stem}", partial(images.image, index)
-            yield RoadFrame(name, image, camera.K.double().numpy(), *size, objects)
+            yield RoadFrame(name, image, camera.K, *size, objects)
 
 
 def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tuple[BoxedObjects, list[int]]:
@@ -152,28 +150,19 @@ def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tu
     Returns the objects, and for each its index in the object list of its frame.
     """
     found = [
-        (
-            number,
-            place,
-            transform_box(torch.tensor(thing.box_px, dtype=torch.float64), frame.K, frames[0].K),
-            thing,
-            prior,
-        )
+        (number, place, transform_box(np.array(thing.box_px), frame.K, frames[0].K), thing, prior)
         for number, frame in enumerate(frames)
         for place, thing in enumerate(frame.objects)
         if (prior := find_prior(thing.class_name, config.height_priors)) or thing.class_name in config.classes
     ]
 
-    def column(values: Iterable[object], dtype: torch.dtype) -> Tensor:
-        return torch.tensor(list(values), dtype=dtype)
-
     objects = BoxedObjects(
-        frame=column((number for number, *_ in found), torch.int64),
-        box_px=torch.stack([box for _, _, box, *_ in found]) if found else torch.zeros(0, 4, dtype=torch.float64),
-        height_m=column((prior.mean_m if prior else math.nan for *_, prior in found), torch.float64),
-        spread_m=column((prior.spread_m if prior else math.nan for *_, prior in found), torch.float64),
-        hidden=column((thing.hidden for *_, thing, _ in found), torch.bool),
-        cut=column((thing.cut for *_, thing, _ in found), torch.bool),
+        frame=np.array([number for number, *_ in found], np.int64),
+        box_px=np.array([box for _, _, box, *_ in found]).reshape(-1, 4),
+        height_m=np.array([prior.mean_m if prior else math.nan for *_, prior in found]),
+        spread_m=np.array([prior.spread_m if prior else math.nan for *_, prior in found]),
+        hidden=np.array([thing.hidden for *_, thing, _ in found], bool),
+        cut=np.array([thing.cut for *_, thing, _ in found], bool),
     )
     return objects, [place for _, place, *_ in found]
 

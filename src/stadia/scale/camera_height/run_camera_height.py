@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, TrackProgress, no_progress
@@ -106,7 +104,7 @@ class EstimatedHeight:
         """Return pitch and roll of the camera against the road, degrees: medians over the frames."""
         camera = self.frames[0].camera
         tilts = [pitch_roll_deg(normal_from_horizon(line, camera)) for line in self.found.horizons]
-        pitch, roll = torch.tensor(tilts, dtype=torch.float64).median(0).values.tolist()
+        pitch, roll = np.quantile(tilts, 0.5, axis=0, method="lower").tolist()
         return pitch, roll
 
 
@@ -114,7 +112,7 @@ def estimate_camera_height(
     frames: Sequence[RoadFrame],
     config: CameraHeightConfig,
     *,
-    horizons: Tensor | None = None,
+    horizons: NDArray[np.float64] | None = None,
     road: MapRoad | None = None,
     track: TrackProgress = no_progress,
 ) -> EstimatedHeight:
@@ -132,14 +130,14 @@ def estimate_camera_height(
     horizon = horizon or choose_horizons(frames, config, track, road)
     lines = None
     if horizon is not None:
-        known = horizon.lines.isfinite().all(-1)
-        frames = [frame for frame, is_known in zip(frames, known.tolist(), strict=True) if is_known]
+        known = np.isfinite(horizon.lines.sum(-1))
+        frames = [frame for frame, is_known in zip(frames, known, strict=True) if is_known]
         lines = horizon.lines[known]
     check_classes(frames, config)
     first = frames[0]
     if lines is not None:
         converted = [_convert_line(line, frame.K, first.K) for line, frame in zip(lines, frames, strict=True)]
-        lines = torch.stack(converted)
+        lines = np.stack(converted)
     objects, place = collect_boxes(frames, config)
     found = survey_camera_height(
         objects,
@@ -197,9 +195,9 @@ def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
         )
 
 
-def _convert_line(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64]) -> Tensor:
-    moved = torch.from_numpy(np.linalg.inv(K_to).T @ K.T) @ line.double()
-    return moved / moved[:2].norm()
+def _convert_line(line: NDArray[np.float64], K: NDArray[np.float64], K_to: NDArray[np.float64]) -> NDArray[np.float64]:
+    moved = np.linalg.inv(K_to).T @ K.T @ line
+    return moved / np.linalg.norm(moved[:2])
 
 
 def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> list[str]:
@@ -315,7 +313,7 @@ def draw_objects_sheet(estimated: EstimatedHeight) -> NDArray[np.uint8]:
     was used.
     """
     count = len(estimated.frames)
-    accepted = estimated.objects.frame.numpy()[np.array(estimated.is_inlier, bool)]
+    accepted = estimated.objects.frame[np.array(estimated.is_inlier, bool)]
     accepted_of_frame = np.bincount(accepted, minlength=count)
     parts = np.array_split(np.arange(count), min(_SHEET_FRAMES, count))
     numbers = [int(part[accepted_of_frame[part].argmax()]) for part in parts]
@@ -334,11 +332,11 @@ def _draw_over_frame(axes: Axes, estimated: EstimatedHeight, number: int) -> Non
     frame, survey = estimated.frames[number], estimated.found
     line = _convert_line(survey.horizons[number], estimated.frames[0].K, frame.K)
     plane = [*normal_from_horizon(line, frame.camera).tolist(), survey.camera_height_m]
-    rows = (estimated.objects.frame == number).nonzero()[:, 0].tolist()
+    rows = np.flatnonzero(estimated.objects.frame == number).tolist()
     words = [_CODES.get(survey.verdict[row], f"{survey.implied_height_m[row]:.2f}") for row in rows]
     boxes = [frame.objects[estimated.place[row]].box_px for row in rows]
     draw_plane(axes, frame.K, plane)
-    draw_horizon(axes, line.numpy())
+    draw_horizon(axes, line)
     draw_box_verdicts(axes, boxes, [estimated.is_inlier[row] for row in rows], words)
 
 
@@ -349,8 +347,8 @@ def draw_frame_heights(estimated: EstimatedHeight) -> NDArray[np.uint8]:
     found = estimated.found
     positions, starts = _chart_positions(estimated.frames)
     return draw_heights_over_frames(
-        positions[estimated.objects.frame.numpy()],
-        found.implied_height_m.numpy(),
+        positions[estimated.objects.frame],
+        found.implied_height_m,
         estimated.is_inlier,
         found.camera_height_m,
         found.low_m,
@@ -383,17 +381,15 @@ def detect_moved_camera(estimated: EstimatedHeight) -> MountSplit | None:
     Returns the two heights and where each holds; None if one height explains all objects.
     """
     places, found = np.array(_drive_parts(estimated.frames), dtype=np.str_), estimated.found
-    has_height = torch.tensor([status in (ObjectStatus.INLIER, ObjectStatus.ODD) for status in found.verdict])
+    has_height = np.array([status in (ObjectStatus.INLIER, ObjectStatus.ODD) for status in found.verdict], bool)
     if not has_height.any():
         return None
     used = estimated.objects.select(has_height)
-    of_object = np.stack(
-        (np.unique(places, return_inverse=True)[1][used.frame.numpy()], track_boxes(used.frame, used.box_px).numpy())
-    )
+    of_object = np.stack((np.unique(places, return_inverse=True)[1][used.frame], track_boxes(used.frame, used.box_px)))
     _, first, number = np.unique(of_object, axis=1, return_index=True, return_inverse=True)
-    logs = found.implied_height_m[has_height].log().numpy()
+    logs = np.log(found.implied_height_m[has_height])
     heights = np.array([np.median(logs[number.ravel() == row]) for row in range(len(first))])
-    return find_mount_split(places[used.frame.numpy()][first], heights)
+    return find_mount_split(places[used.frame][first], heights)
 
 
 def _drive_parts(frames: Sequence[RoadFrame]) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from stadia.core.types import Camera, PredictedMaps
 from stadia.differentiable import photometric_residuals
 from stadia.differentiable.direct_alignment import DirectAlignment, align_direct, is_reliable
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize, resize_map
+from stadia.differentiable.images import resize, resize_map
 from stadia.differentiable.window_solver import (
     MarginalPrior,
     MotionFactors,
@@ -24,6 +24,7 @@ from stadia.differentiable.window_solver import (
     solve_window,
 )
 from stadia.geometry import poses as se3
+from stadia.geometry.cameras import depth_from_inverse
 
 _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 

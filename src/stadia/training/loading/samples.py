@@ -29,7 +29,7 @@ from stadia.data.frame_store import (
 )
 from stadia.data.sharded_dataset import DamagedShardError
 from stadia.data.splits import TargetFrames, all_frames
-from stadia.differentiable.view_synthesis import mirror_camera, resize_camera
+from stadia.geometry.cameras import mirror_camera, resize_camera
 from stadia.geometry.poses import invert_pose, mirror_x
 from stadia.training.loading import transforms
 from stadia.training.loading.loader import PackedTensors, stack_or_default, stack_packed
@@ -405,7 +405,7 @@ class VideoSamples(Dataset[Batch]):
         planar = [self._image(target.recording, *view) for view in views]
         height, width = planar[0].shape[-2:]
         resized = [resize_camera(recording.camera(*view), height, width) for view in views]
-        cameras = Camera(torch.stack([camera.K for camera in resized]), height, width)
+        cameras = Camera(torch.from_numpy(np.stack([camera.K for camera in resized])), height, width)
         depth_m = self._depth(recording, target.index, side, height, width) if self.ground_truth_depth else None
         ignored = self._ignored(recording, side, height, width)
         rig, true = _read_motions(recording, views, stereo=self.stereo)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera
 from stadia.data.config import AugmentationConfig
-from stadia.differentiable.view_synthesis import crop, resize, resize_camera
+from stadia.differentiable.images import crop, resize
+from stadia.geometry.cameras import resize_camera
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
 _YIQ = np.array(  # NTSC: luma and two axes of color, in which a turn changes the hue alone

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets, is_temporal
-from stadia.differentiable import view_synthesis as cameras
+from stadia.differentiable import images
 from stadia.geometry.poses import invert_pose, mirror_x, se3_exp, se3_log
 from stadia.training.loss_checks.loss_case import (
     COLORS,
@@ -299,8 +299,8 @@ def apply_exposures(scene: PlaneScene) -> PlaneScene:
 def mirror_scene(scene: PlaneScene) -> PlaneScene:
     """Return the mirrored scene: images, principal points, and motion."""
     targets = scene.targets
-    image, camera = cameras.mirror(targets.image, targets.camera)
-    sources, source_camera = cameras.mirror(targets.sources, targets.source_camera)
+    image, camera = images.mirror(targets.image, targets.camera)
+    sources, source_camera = images.mirror(targets.sources, targets.source_camera)
     T_source_target = mirror_x(targets.T_source_target_true)
     assert targets.depth_m is not None
     return replace(

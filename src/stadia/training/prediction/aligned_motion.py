@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import Camera, Predictor
 from stadia.differentiable.direct_alignment import DirectAlignment, align_direct, is_reliable
-from stadia.differentiable.view_synthesis import depth_from_inverse
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.predict.predict_frames import FrameArrays, FrameMotion, predict_motion
 from stadia.training.prediction.depth_predictor import choose_device, to_tensors
 

@@ -244,8 +244,8 @@ class DepthRecipe(
         medians = []
         for data_set in data_sets:
             cameras = [recording.camera(0) for recording in data_set.recordings["train"]]
-            medians.append(torch.stack([camera.fx / camera.width for camera in cameras]).median())
-        self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
+            medians.append(np.quantile([camera.fx / camera.width for camera in cameras], 0.5, method="lower"))
+        self.focal.copy_(torch.tensor(medians).reshape(self.focal.shape))
         recordings = [recording for data_set in data_sets for recording in data_set.recordings["train"]]
         self.training_camera = _find_common_camera(recordings)
 

@@ -18,9 +18,11 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.data.config import POSES_OF_MAP
 from stadia.data.video.map_geometry import MEDIAN_DEPTH
-from stadia.differentiable.view_synthesis import depth_from_inverse, resize_camera, resize_map, synthesize_views
+from stadia.differentiable.images import resize_map
+from stadia.differentiable.view_synthesis import synthesize_views
 from stadia.evaluation.plots.charts import draw_motions
 from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
+from stadia.geometry.cameras import depth_from_inverse, resize_camera
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig, load_loss
 from stadia.losses.loss_report import LossReport, add_terms

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.types import DepthScale, Meta, is_temporal
-from stadia.differentiable.view_synthesis import depth_from_inverse, inverse_from_depth
 from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
+from stadia.geometry.cameras import depth_from_inverse, inverse_from_depth
 from stadia.geometry.poses import at_least_float32, invert_pose
 from stadia.metrics.depth_metrics import abs_rel, calibration_curve, d1, rmse, sparsification, spearman
 from stadia.metrics.trajectory_metrics import (

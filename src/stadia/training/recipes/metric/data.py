@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -321,12 +320,12 @@ def _collect_sightings(recordings: Sequence[Recording], config: RoadConfig, heig
 
 
 def _fit_height(sightings: _Sightings, focal_px: float) -> DriveHeights:
-    drive, frame, left, top, right, bottom, height_m = (
-        torch.tensor(sightings.rows, dtype=torch.float64).reshape(-1, 7).unbind(-1)
-    )
-    box_px, drive, frame = torch.stack((left, top, right, bottom), -1), drive.long(), frame.long()
-    track = torch.zeros_like(drive)
-    for number in torch.unique(drive):  # instance numbers differ between images, so boxes are tracked
+    rows = np.array(sightings.rows, np.float64).reshape(-1, 7)
+    drive, frame = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+    box_px, height_m = rows[:, 2:6], rows[:, 6]
+    top, bottom = box_px[:, 1], box_px[:, 3]
+    track = np.zeros_like(drive)
+    for number in np.unique(drive):  # instance numbers differ between images, so boxes are tracked
         in_drive = drive == number
         track[in_drive] = track_boxes(frame[in_drive], box_px[in_drive])
     return estimate_drive_heights(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
@@ -347,6 +346,6 @@ def _read_frame(
     for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)
         if math.isfinite(metres) and not box.hidden and not box.cut:
-            edges = transform_box(torch.tensor(box.box_px, dtype=torch.float64), recording.K(index), K)
-            boxes.append((*(edges - torch.tensor([K[0, 2], K[1, 2]] * 2)).tolist(), metres))
+            edges = transform_box(np.array(box.box_px), recording.K(index), K)
+            boxes.append((*(edges - np.tile(K[:2, 2], 2)).tolist(), metres))
     return boxes

@@ -17,21 +17,15 @@ from torch import Tensor
 
 from stadia.core import seeds
 from stadia.core.types import Batch, DepthScale, Inputs, Prediction, RoadTargets
-from stadia.differentiable.view_synthesis import depth_from_inverse
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
+from stadia.geometry.cameras import depth_from_inverse
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
-from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
+from stadia.geometry.ground.road_plane import erode_mask, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_balance import HeightLossBalance
 from stadia.losses.loss_report import LossReport, add_terms, combine_losses
-from stadia.losses.metric_scale import (
-    KnownHeights,
-    MetricScaleLoss,
-    ScaleLossShares,
-    compute_scale_loss_shares,
-    erode_road_mask,
-)
+from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss, ScaleLossShares, compute_scale_loss_shares
 from stadia.losses.reprojection import find_masked_pixels
 from stadia.networks.depth.depth_network import find_depth_range
 from stadia.training.loop.run_folder import Run
@@ -167,7 +161,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         object_m = targets.object_height_m[objects.image, objects.instance - 1]
         with torch.no_grad(), torch.autocast(targets.road.device.type, enabled=False):
             depth = depth_from_inverse(prediction.inverse_depth[0].float())
-            road = road_pixel_heights(depth, camera, erode_road_mask(targets.road))
+            road = road_pixel_heights(depth, camera, erode_mask(targets.road))
             kind = self.config.heights.object_depth
             evidence = estimate_camera_heights(depth, camera, road, objects, object_m, kind)
             mismatch = (fit_inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
@@ -317,7 +311,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         if targets.depth_m is not None:
             scaled = compute_depth_scores(inverse_depth, targets.depth_m, DepthScale.UP_TO_SCALE)
             scores["abs_rel_scaled"] = scaled["abs_rel"]
-        depth, road = depth_from_inverse(inverse_depth.float()), erode_road_mask(targets.road)
+        depth, road = depth_from_inverse(inverse_depth.float()), erode_mask(targets.road)
         scores["camera_height_m"] = road_pixel_heights(depth, targets.camera, road).median_height
         return scores
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Batch, DepthScale
-from stadia.differentiable.view_synthesis import inverse_from_depth
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
+from stadia.geometry.cameras import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.config import SparseDepthConfig, load_loss
 from stadia.losses.loss_balance import DataSetBalance
