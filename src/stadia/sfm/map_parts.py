@@ -19,7 +19,7 @@ from stadia.geometry.image_features import match_sift_features
 from stadia.judge.limits import MAP_LIMITS
 from stadia.sfm.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
-from stadia.sfm.learned_matching import DiskMatcher, add_learned_matches, has_matcher, list_broken_pairs
+from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.lens_intervals import MIN_FOCAL_DEVIATION, PARAMETERS, LensIntervals, measure_lens, measure_turn_deg
 from stadia.sfm.map_evidence import (
     MIN_CROSSING,
@@ -214,7 +214,7 @@ def map_key_frames(
         ends = {index for pair in wanted for index in pair}
         shown = workers.track(stream.select(ends), len(ends), "matching by learned features")
         frames = ((frame, stream.find_hidden(frame.index, static)) for frame in shown)
-        files = add_learned_matches(DiskMatcher(), database, extended, files, wanted, frames)
+        files = add_learned_matches(MATCHERS.load("disk")(), database, extended, files, wanted, frames)
         pairs = read_matches(extended)
         hold_out(extended, reduced)
         map_matches(is_last=True)
