@@ -33,8 +33,10 @@ from scipy.spatial.transform import Rotation
 from stadia.geometry.conventions import OPENGL
 from stadia.io.image_io import read_image
 from stadia.io.records.read import read_reconstruction
-from stadia.judge.reconstructions.check_reconstruction import measure_depth, replace_camera
-from stadia.judge.reconstructions.convention_search import apply_convention, search_conventions
+from stadia.judge.reconstructions.check_reconstruction import replace_camera
+from stadia.judge.reconstructions.convention_search import search_conventions
+from stadia.judge.reconstructions.depth_meaning import measure_depth
+from stadia.judge.reconstructions.result_convention import apply_convention
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import pose_images, triangulate_view, view_matches
 from stadia.sfm.pair_matching import FramePair

@@ -39,7 +39,7 @@ from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.recordings import RecordingView
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import find_protocol
-from stadia.judge.depth.prediction_verdict import check_focal_estimates
+from stadia.judge.depth.focal_checks import check_focal_estimates
 from stadia.predict.evaluate_recordings import evaluate_recordings
 from stadia.predict.inputs import make_recording_input, open_inputs
 from stadia.predict.receipt import measure_scale

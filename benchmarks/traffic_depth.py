@@ -24,7 +24,7 @@ from stadia.judge.depth.pair_measurements import (
     match_images,
     measure_pair,
 )
-from stadia.judge.depth.prediction_verdict import MAX_DOUBTFUL_MATCH_ERROR, MAX_MATCH_ERROR
+from stadia.judge.limits import DEPTH_LIMITS
 
 LATER = (4, 8)
 """Distances of the two frames of a pair."""
@@ -88,8 +88,8 @@ def main() -> None:
                 continue
             lower = drawn.error - find_margin(drawn.deviation, drawn.pairs)
             found["judged"] += 1
-            found["doubtful"] += lower > MAX_DOUBTFUL_MATCH_ERROR
-            found["unusable"] += lower > MAX_MATCH_ERROR
+            found["doubtful"] += lower > DEPTH_LIMITS["match_error"].doubtful
+            found["unusable"] += lower > DEPTH_LIMITS["match_error"].unusable
         print(f"{count} pairs: {found['judged']} clips, {found['doubtful']} doubtful, {found['unusable']} unusable")
 
 

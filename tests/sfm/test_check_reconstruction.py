@@ -28,19 +28,19 @@ from stadia.judge.reconstructions.check_reconstruction import (
     ImageAgreement,
     fix_reconstruction,
     judge_reconstruction,
-    measure_depth,
     replace_camera,
-    show_worst_pairs,
 )
-from stadia.judge.reconstructions.convention_search import (
+from stadia.judge.reconstructions.convention_search import search_conventions
+from stadia.judge.reconstructions.depth_meaning import measure_depth
+from stadia.judge.reconstructions.result_convention import (
     CAMERA_CHANGES,
     GIVEN,
     POSE_CHANGES,
     Convention,
     apply_convention,
     list_flat_axes,
-    search_conventions,
 )
+from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
 from stadia.sfm.image_matches import ImageMatches, list_following, match_images
 from stadia.sfm.match_triangulation import (
     normalize_points,

@@ -127,7 +127,7 @@ def write_page(
 
     import numpy as np
 
-    from stadia.judge.reconstructions.check_reconstruction import show_worst_pairs
+    from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
     from stadia.report.reconstruction_page import PairPicture, write_reconstruction_page
     from stadia.sfm.match_triangulation import pose_images
 

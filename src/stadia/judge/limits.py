@@ -218,3 +218,133 @@ SCALE_LIMITS = _make_table(
     Limit("inliers", below(doubtful=0.5), "most measurements contradict the scale", _CHOSEN),
 )
 """Limits of a measured scale, by the fields of `geometry.scale_fit.ScaleFit`."""
+
+_CLIPS = "set on 52 clips and tested on 25 others (docs/explanation/verdict.md)"
+
+DEPTH_LIMITS = _make_table(
+    Limit("match_pairs", below(not_judged=4), "too few pairs of frames with motion show the error of depth", _CLIPS),
+    Limit(
+        "matches",
+        below(not_judged=500),
+        "too few matches, over all pairs, show the error of depth",
+        "a highway with 409, most of them on cars that overtake, contradicted right depth",
+    ),
+    Limit(
+        "match_deviation",
+        above(not_judged=0.4),
+        "the standard deviation of the error of matches decides nothing",
+        _CLIPS,
+    ),
+    Limit(
+        "match_error",
+        above(doubtful=0.75, unusable=1.0),
+        "the error of matches over the error of constant depth: above 1, depth explains no motion",
+        _CLIPS,
+    ),
+    Limit(
+        "mean_map_error",
+        above(doubtful=0.95),
+        "the error of matches or points over the error of the mean map: depth adds nothing to it",
+        _CLIPS,
+    ),
+    Limit(
+        "row_error",
+        above(doubtful=0.95),
+        "the error of matches or points over the error of the row means: depth adds nothing to them",
+        _CLIPS,
+    ),
+    Limit(
+        "spread",
+        below(doubtful=1.3),
+        "the 95 % over the 5 % quantile of depth in an image: the maps are flat",
+        "learned maps have 5.2 to 11.6, others 1.0 to 1.2",
+    ),
+    Limit(
+        "change",
+        below(doubtful=0.055, unusable=0.01),
+        "the share of a map's variance that is not in the mean map, if the images differ: one map for all images",
+        _CLIPS,
+    ),
+    Limit("sky_nearer", above(doubtful=0.5), "in most frames with sky it is nearer than the lowest rows", _CHOSEN),
+)
+"""Limits of predicted depth, by the fields of `depth.frame_measurements.FrameMeasurements`."""
+
+POINT_LIMITS = _make_table(
+    Limit(
+        "error",
+        above(doubtful=0.75, unusable=0.95),
+        "the error of ln depth at a map's points over the error of constant depth",
+        _CLIPS,
+    ),
+    Limit(
+        "correlation",
+        below(doubtful=0.6, unusable=0.3),
+        "the rank correlation with the depth of a map's points",
+        _CLIPS,
+    ),
+    Limit(
+        "side_ratio",
+        beyond_factor(doubtful=1.55, unusable=2.0),
+        "the scales of the left and the right side differ, by the points of a map",
+        _CLIPS,
+    ),
+    Limit(
+        "range_ratio", beyond_factor(doubtful=1.55), "the scales of near and far differ, by the points of a map", _CLIPS
+    ),
+    Limit("behind_road", above(unusable=0.03), "a share of the road is predicted behind it", _CLIPS),
+    Limit(
+        "road_error", above(doubtful=0.75), "the error of ln depth on the road over the error of constant depth", _CLIPS
+    ),
+    Limit(
+        "hole_share",
+        above(doubtful=0.045),
+        "a share of image parts is predicted much too far",
+        "edges of depth may cause one of 30",
+    ),
+)
+"""Limits of predicted depth at the points of a map, by the fields of `depth.frame_measurements.PointMeasurements`."""
+
+TRAINING_LIMITS = _make_table(
+    Limit("steps", below(doubtful=100), "the weights were hardly updated", _CHOSEN),
+    Limit(
+        "warped_over_unwarped",
+        above(doubtful=0.9),
+        "depth and motion hardly reduce the residual of training images",
+        "learning .27 to .90",
+    ),
+    Limit(
+        "validation_warped",
+        above(doubtful=1.2),
+        "depth and motion increase the residual of validation images",
+        "good .23 to .63, bad 2.2 and 2.8",
+    ),
+    Limit(
+        "turn_deg",
+        above(doubtful=10.0),
+        "the predicted rotation to the next image is no video's",
+        "training runs have at most 1.9, useless paths 2 to 76",
+    ),
+    Limit(
+        "motion_over_depth",
+        above(doubtful=0.5),
+        "the predicted motion to the next image over depth is no video's",
+        "training runs have at most .09, useless paths from .99",
+    ),
+)
+"""Limits of a training, by the fields of `depth.training_record.TrainingRecord`."""
+
+CAMERA_LIMITS = _make_table(
+    Limit(
+        "trained_ratio",
+        beyond_factor(doubtful=1.15),
+        "the focal length over the image width differs from that of the training's cameras",
+        _CHOSEN,
+    ),
+    Limit(
+        "estimated_ratio",
+        beyond_factor(doubtful=1.2),
+        "the focal length differs from an independent estimate",
+        "networks for the field of view err by 5 to 10 %",
+    ),
+)
+"""Limits of a given camera, by ratios of focal lengths."""

@@ -46,7 +46,7 @@ from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RUN_FILE, read_run_facts
 from stadia.io.video_decoding import VideoFrame, count_indexed_frames, hash_video, make_panorama_error, stream_video
 from stadia.judge.depth import reduce_image
-from stadia.judge.depth.prediction_verdict import MAX_FRAMES_APART
+from stadia.judge.depth.depth_checks import MAX_FRAMES_APART
 from stadia.training.loop.checkpoint import Checkpoint
 
 _TIFF = (".tif", ".tiff")  # Only decoding shows float values of a TIFF; panoramas are JPEG or PNG.

@@ -21,7 +21,7 @@ from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_camera import KeptScale
 from stadia.evaluation import MOTIONS
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales
-from stadia.judge.depth.prediction_verdict import FocalEstimate
+from stadia.judge.depth.focal_checks import FocalEstimate
 from stadia.judge.finding import Finding
 from stadia.judge.scale_verdict import check_scale_verdict, judge_scale
 from stadia.predict.inputs import PredictionInput

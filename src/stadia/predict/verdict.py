@@ -35,7 +35,8 @@ from stadia.judge.depth import (
     measure_frames,
     reduce_image,
 )
-from stadia.judge.depth.prediction_verdict import MAX_FRAMES_APART, FocalEstimate
+from stadia.judge.depth.depth_checks import MAX_FRAMES_APART
+from stadia.judge.depth.focal_checks import FocalEstimate
 from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.judge.questions import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED, Question, QuestionVerdict
 from stadia.training.loop.checkpoint import Checkpoint, read_steps

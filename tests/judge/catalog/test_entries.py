@@ -14,7 +14,7 @@ from tests.source_trees import list_nodes
 
 import stadia
 from stadia.core.errors import DataError
-from stadia.judge import catalog
+from stadia.judge import catalog, limits
 from stadia.judge.catalog import (
     CATALOG,
     EFFECTS,
@@ -72,7 +72,7 @@ def test_codes_of_checks_are_those_of_the_catalog() -> None:
 
 NUMBER = re.compile(r"(?<![\w./])-?(\d+\.\d+|\d+|\.\d+)(e-?\d+)?( %)?(?![\w/]|\.\d)")
 
-COINCIDENCES = {"D08": {"8"}, "H13": {"1 %"}, "M21": {"5 %"}, "M22": {"5 %"}, "M30": {"95 %", "5 %"}}
+COINCIDENCES = {"D08": {"8"}, "H13": {"1 %"}, "M21": {"5 %"}, "M22": {"5 %"}, "M30": {"95 %"}}
 """Typed numbers of an entry that equal a constant of its modules by chance."""
 
 
@@ -88,8 +88,16 @@ def find_typed_numbers(text: str) -> dict[str, float]:
 
 
 def find_typed_thresholds(entry: Entry) -> dict[str, str]:
-    """Return the typed numbers of an entry that a constant of its modules has, with the constant's name."""
+    """Return the typed numbers of an entry that a constant of its modules or a quoted table has, with the name."""
     values = [(name, value) for module in entry.checks for name, value in read_constants(module)[0].items()]
+    tables = {
+        name: getattr(limits, name)
+        for name in re.findall(r"\{([A-Z_]+)\[", entry.measured_text)
+        if hasattr(limits, name)
+    }
+    values += [
+        (name, tuple(limit.bounds.values.values())) for name, table in tables.items() for limit in table.values()
+    ]
     thresholds = [
         (name, abs(number))
         for name, value in values

@@ -17,7 +17,16 @@ from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.limits import MAP_LIMITS, RESULT_LIMITS
 from stadia.judge.map_verdict import PATH, MapEvidence, MapReason, judge_map
 from stadia.judge.questions import QuestionVerdict
-from stadia.judge.reconstructions.convention_search import ConventionSearch, apply_convention, search_conventions
+from stadia.judge.reconstructions.convention_search import ConventionSearch, search_conventions
+from stadia.judge.reconstructions.depth_meaning import (
+    DEPTH_MEANINGS,
+    DepthMeaning,
+    changes_depth,
+    judge_depth,
+    measure_depth,
+    measure_rays,
+)
+from stadia.judge.reconstructions.result_convention import apply_convention
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.map_evidence import (
     MAX_ERROR,
@@ -27,25 +36,14 @@ from stadia.sfm.map_evidence import (
     find_worst_place,
     group_frames,
     measure_agreement,
-    measure_epipolar,
-    measure_errors,
     measure_evidence,
     measure_unexplained,
 )
 from stadia.sfm.match_triangulation import PosedImages, VirtualView, pose_images, triangulate_view, view_matches
-from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.sparse_map import Array, SparseMap
+from stadia.sfm.sparse_map import SparseMap
 
 MIN_SEEN = 15
 """Fewest matches of an image with others that judge it."""
-
-DEPTH_IMAGES = 40
-MIN_DEPTH_POINTS = 100
-MAX_POINT_DEVIATION = 0.1
-"""Largest relative deviation of a triangulated depth that depth maps are compared with."""
-
-MIN_MEANING_GAIN = 2.0
-"""Another meaning is named if it reduces the median error of depth maps at least by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +78,6 @@ class PairAgreement:
     second: int
     agree: int
     contradict: int
-
-
-@dataclass(frozen=True, slots=True)
-class DepthMeaning:
-    """What values of depth maps mean.
-
-    name: key in DEPTH_MEANINGS.
-    scale: factor to the unit of the poses.
-    error: median relative error at triangulated points.
-    error_given: the same for depth in the unit of the poses, up to one factor.
-    points: number of compared points.
-    images: number of compared depth maps.
-    """
-
-    name: str
-    scale: float
-    error: float
-    error_given: float
-    points: int
-    images: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,7 +192,7 @@ def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) 
         path=path,
         camera=_judge_camera(search, posed),
         conventions=_judge_conventions(search),
-        depth=None if reconstruction.depth is None else _judge_depth(meaning, path),
+        depth=None if reconstruction.depth is None else judge_depth(meaning, path),
         search=search,
         evidence=evidence,
         reasons=reasons,
@@ -338,90 +316,6 @@ def _judge_conventions(search: ConventionSearch) -> QuestionVerdict:
     )
 
 
-# -- depth maps
-
-DEPTH_MEANINGS: Mapping[str, tuple[str, Callable[[Array, Array], Array]]] = {
-    "depth": ("depth along the view", lambda values, length: values),
-    "disparity": ("disparity or inverse depth", lambda values, length: 1 / values),
-    "distance": ("distance from the camera (length of the ray)", lambda values, length: values / length),
-}
-"""What values of depth maps may mean: description, and function of the values (N,) and the lengths (N,) of the rays
-with z = 1 that returns depth up to one factor.
-"""
-
-
-def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: SparseMap) -> DepthMeaning | None:
-    """Find what the values of depth maps mean, by the depth of triangulated points; None without enough of them.
-
-    reconstruction: a reconstruction with depth maps.
-    view: matches in one virtual camera.
-    sparse: points triangulated from them.
-    """
-    if reconstruction.depth is None or not len(sparse.points):
-        return None
-    precise = sparse.relative_deviations() < MAX_POINT_DEVIATION
-    z = sparse.in_camera()[:, 2]
-    found = list[Array]()
-    for row in np.unique(np.linspace(0, len(view.posed.images) - 1, DEPTH_IMAGES).astype(int)):
-        observed = np.flatnonzero((sparse.observed[:, 0] == row) & precise[sparse.observed[:, 1]] & (z > 0))
-        values = reconstruction.depth(int(view.posed.rows[row]))
-        ray = (sparse.xy[observed] - view.camera.center_px) / view.camera.focal_px
-        at = _find_pixels(ray, view.posed.K[row], view.posed.distortion[row])
-        height, width = values.shape
-        scale = np.array([width, height]) / view.posed.sizes[row]
-        x, y = np.rint((at + 0.5) * scale - 0.5).astype(int).T
-        inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
-        sampled = np.full(len(at), np.nan)
-        sampled[inside] = values[y[inside], x[inside]]
-        found.append(np.column_stack((sampled, z[observed], np.sqrt(1 + (ray**2).sum(1)))))
-    stacked = np.concatenate(found) if found else np.empty((0, 3))
-    stacked = stacked[np.isfinite(stacked).all(1) & (stacked[:, 0] > 0)]
-    if len(stacked) < MIN_DEPTH_POINTS:
-        return None
-    values, depth, length = stacked.T
-    errors, scales = {}, {}
-    for name, (_, convert) in DEPTH_MEANINGS.items():
-        log_ratio = np.log(depth) - np.log(convert(values, length))
-        scales[name] = float(np.exp(np.median(log_ratio)))
-        errors[name] = float(np.median(np.abs(log_ratio - np.median(log_ratio))))
-    best = min(errors, key=lambda name: errors[name])
-    if errors["depth"] < MIN_MEANING_GAIN * errors[best] or errors[best] > RESULT_LIMITS["depth_error"].unusable:
-        best = "depth"
-    return DepthMeaning(best, scales[best], errors[best], errors["depth"], len(stacked), len(found))
-
-
-def _find_pixels(ray: Array, K: Array, distortion: Array) -> Array:
-    """Return the pixels (N, 2) of rays (N, 2) with z = 1 in an image with distortion."""
-    k1, k2, p1, p2 = distortion
-    x, y = ray.T
-    squared = x**2 + y**2
-    radial = 1 + k1 * squared + k2 * squared**2
-    bent = np.column_stack(
-        (
-            x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2),
-            y * radial + p1 * (squared + 2 * y**2) + 2 * p2 * x * y,
-        )
-    )
-    return bent * K[(0, 1), (0, 1)] + K[:2, 2]
-
-
-def _judge_depth(meaning: DepthMeaning | None, path: QuestionVerdict) -> QuestionVerdict:
-    if meaning is None:
-        return QuestionVerdict(Verdict.NOT_JUDGED, "too few triangulated points are inside depth maps", "0 points")
-    basis = f"{meaning.points} points in {meaning.images} depth maps"
-    if path.verdict is Verdict.UNUSABLE:
-        return QuestionVerdict(Verdict.NOT_JUDGED, "the points rest on poses that are wrong", basis)
-    error = f"median error {meaning.error:.0%} up to one factor"
-    if meaning.name != "depth":
-        what = f"the values are {DEPTH_MEANINGS[meaning.name][0]}: {error}, {meaning.error_given:.0%} as depth"
-        return QuestionVerdict(Verdict.UNUSABLE, what, basis)
-    verdict = RESULT_LIMITS["depth_error"].judge(meaning.error)
-    of_unit = RESULT_LIMITS["depth_unit"].judge(meaning.scale)
-    if of_unit.is_worse_than(verdict):
-        return QuestionVerdict(of_unit, f"depth times {meaning.scale:.4g} is in the unit of the poses; {error}", basis)
-    return QuestionVerdict(verdict, error, basis)
-
-
 def fix_reconstruction(
     reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
 ) -> Reconstruction | None:
@@ -435,8 +329,8 @@ def fix_reconstruction(
     if verdict.search.found is not None:
         fixed = apply_convention(fixed, matches, verdict.search.found.convention)
     meaning, read = verdict.meaning, fixed.depth
-    if meaning is not None and read is not None and _changes_depth(meaning):
-        measure_length = _measure_rays(fixed)
+    if meaning is not None and read is not None and changes_depth(meaning):
+        measure_length = measure_rays(fixed)
 
         def read_fixed(row: int) -> NDArray[np.float32]:
             values = read(row).astype(np.float64)
@@ -446,96 +340,3 @@ def fix_reconstruction(
 
         fixed = replace(fixed, depth=read_fixed)
     return None if fixed is reconstruction else fixed
-
-
-def _changes_depth(meaning: DepthMeaning) -> bool:
-    return meaning.name != "depth" or RESULT_LIMITS["depth_unit"].judge(meaning.scale) is not Verdict.USABLE
-
-
-def _measure_rays(reconstruction: Reconstruction) -> Callable[[int, tuple[int, ...]], Array]:
-    """Return a function of a row and the shape of its depth map that returns the lengths (h, w) of rays with z = 1."""
-
-    def measure(row: int, shape: tuple[int, ...]) -> Array:
-        height, width = shape
-        K = reconstruction.K[row]
-        size = reconstruction.sizes[row] if reconstruction.sizes[row].all() else np.array([width, height])
-        scale = np.array([width, height]) / size
-        x = (np.arange(width) + 0.5) / scale[0] - 0.5 - K[0, 2]
-        y = (np.arange(height) + 0.5) / scale[1] - 0.5 - K[1, 2]
-        return np.sqrt(1 + (x[None] / K[0, 0]) ** 2 + (y[:, None] / K[1, 1]) ** 2)
-
-    return measure
-
-
-# -- pictures
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ShownPair:
-    """The matches of two images, to be drawn.
-
-    first, second: indices of the images.
-    xy_first, xy_second: (N, 2) pixels of the matches in the images as they are.
-    agrees: (N,), whether each match agrees with the reconstruction.
-    shown: indices of the matches whose epipolar lines are given.
-    lines: for each of them the pixels (K, 2) of its epipolar line in the second image.
-    """
-
-    first: int
-    second: int
-    xy_first: Array
-    xy_second: Array
-    agrees: NDArray[np.bool_]
-    shown: tuple[int, ...]
-    lines: tuple[Array, ...]
-
-
-MAX_LINES = 6
-_LINE_STEPS = np.linspace(-4, 4, 200)
-
-
-def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, count: int = 4) -> list[ShownPair]:
-    """Return the pairs of images with the most contradicting matches, worst first; an image is in at most one pair.
-
-    reconstruction: cameras and poses.
-    matches: matches between the images.
-    count: most pairs.
-    """
-    posed = pose_images(reconstruction, matches)
-    view = view_matches(posed, matches)
-    sparse = triangulate_view(view)
-    limit = MAX_ERROR * max(view.camera.height, view.camera.width)
-    ranked = []
-    for pair in view.pairs:
-        if len(pair.is_held) >= MIN_SEEN:
-            by_point = measure_errors(sparse, pair)
-            errors = np.where(np.isnan(by_point), measure_epipolar(sparse, pair), by_point)
-            ranked.append((float((errors > limit).mean()), pair, errors <= limit))
-    of_images = {(pair.first, pair.second): pair for pair in matches.pairs}
-    found, used = list[ShownPair](), set[int]()
-    for _, pair, agrees in sorted(ranked, key=lambda entry: -entry[0]):
-        if len(found) < count and not {pair.first, pair.second} & used:
-            used |= {pair.first, pair.second}
-            original = of_images[pair.first, pair.second]
-            order = np.argsort(agrees, kind="stable")[:: max(len(agrees) // MAX_LINES, 1)][:MAX_LINES]
-            lines = tuple(_find_epipolar_line(view, pair, int(row)) for row in order)
-            found.append(
-                ShownPair(
-                    pair.first, pair.second, original.xy_first, original.xy_second, agrees, tuple(order.tolist()), lines
-                )
-            )
-    return found
-
-
-def _find_epipolar_line(view: VirtualView, pair: FramePair, row: int) -> Array:
-    """Return pixels (K, 2) of the second image on the epipolar line of a match, in front of the camera."""
-    first, second = view.find_rows(pair)
-    T = view.posed.T_camera_world[second] @ np.linalg.inv(view.posed.T_camera_world[first])
-    ray = np.append((pair.xy_first[row] - view.camera.center_px) / view.camera.focal_px, 1.0)
-    a, b, c = np.cross(T[:3, 3], T[:3, :3] @ ray)
-    along = _LINE_STEPS
-    is_steep = abs(b) < abs(a)
-    points = np.column_stack(
-        (-(b * along + c) / (a or 1e-12), along) if is_steep else (along, -(a * along + c) / (b or 1e-12))
-    )
-    return _find_pixels(points, view.posed.K[second], view.posed.distortion[second])

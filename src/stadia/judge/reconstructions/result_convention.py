@@ -1,0 +1,292 @@
+"""The conventions that the poses and the camera of a result may have, their names and fixes, and how to undo one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.geometry.conventions import (
+    MISTAKEN_AXES,
+    OPENGL,
+    QuaternionOrder,
+    center_K,
+    list_axes,
+    make_mirror,
+    multiply_K_by_sizes,
+    reorder_quaternions,
+    scale_K_to_images,
+    swap_sides_of_K,
+    transpose_rotations,
+    turn_translations,
+)
+from stadia.io.records.reconstruction import Reconstruction
+from stadia.sfm.image_matches import ImageMatches
+from stadia.sfm.match_triangulation import PosedImages, pose_images, scale_intrinsics
+from stadia.sfm.sparse_map import Array
+
+OPENGL_FORMATS = frozenset({"transforms.json", "phone JSON", "Record3D"})
+"""Formats with the camera axes of OpenGL."""
+
+MIRROR = make_mirror(0)
+
+
+def _invert(T: Array) -> Array:
+    return np.asarray(np.linalg.inv(T))
+
+
+def _of_inverse(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda T: _invert(change(_invert(T)))
+
+
+POSE_CHANGES: Mapping[str, tuple[str, str, Callable[[Array], Array]]] = {
+    "given": ("", "", lambda T: T),
+    "inverted": ("the poses are inverted: camera-to-world in place of world-to-camera, or the reverse",
+                 "invert each pose", _invert),
+    "w first": ("the quaternions have w first; the format has it last", "write them as the format has them",
+                lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ)),
+    "w last": ("the quaternions have w last; the format has it first", "write them as the format has them",
+               lambda T: reorder_quaternions(T, QuaternionOrder.XYZW)),
+    "w first, inverse": ("the quaternions have w first; the format has it last",
+                         "write them as the format has them",
+                         _of_inverse(lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ))),
+    "w last, inverse": ("the quaternions have w last; the format has it first",
+                        "write them as the format has them",
+                        _of_inverse(lambda T: reorder_quaternions(T, QuaternionOrder.XYZW))),
+    "transposed": ("the rotations are transposed (conjugate quaternions) next to right translations",
+                   "transpose each rotation, and keep the translation", transpose_rotations),
+    "transposed, inverse": ("the rotations are transposed (conjugate quaternions) next to right positions",
+                            "transpose each rotation, and keep the position", _of_inverse(transpose_rotations)),
+    "position": ("the translations of world-to-camera poses are positions of the camera",
+                 "write t = -R c", turn_translations),
+    "translation": ("the positions of camera-to-world poses are translations of world-to-camera",
+                    "write c = -R^T t", _of_inverse(turn_translations)),
+}  # fmt: skip
+"""Mistakes in poses by name: what the file has, the fix, and the function that undoes the mistake in (N, 4, 4)
+world-to-camera poses.
+"""
+
+CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] = {
+    "given": ("", "", lambda K, sizes: K),
+    "size": ("K belongs to images of another size", "scale K to the size of the images", scale_K_to_images),
+    "center": ("the principal point differs from the images'", "put it in the middle of the image", center_K),
+    "swapped": ("K has width and height swapped", "swap fx with fy and cx with cy",
+                lambda K, sizes: swap_sides_of_K(K)),
+    "normalized": ("K is in units of the image size", "multiply it by width and height", multiply_K_by_sizes),
+}  # fmt: skip
+"""Mistakes in K by name: what the file has, the fix, and the function of K (N, 3, 3) and image sizes (N, 2) that undoes
+the mistake.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A possible convention of a reconstruction; the defaults are the format's own.
+
+    poses: name in POSE_CHANGES.
+    axes: (9,) the signed rotation from the axes of the file's camera to x right, y down, z forward, row by row, in
+        addition to the format's. A determinant of -1 is a mirrored image.
+    order: "given", "reversed", "by name" (image names sorted as text), or "shifted".
+    shift: delay of the poses in images ("shifted").
+    offset_s: delay of the times of poses, seconds.
+    camera: name in CAMERA_CHANGES.
+    size_factor: factor on all of K, which belongs to images of another size.
+    focal_factor: factor of the focal length alone.
+    """
+
+    poses: str = "given"
+    axes: tuple[float, ...] = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+    order: str = "given"
+    shift: int = 0
+    offset_s: float = 0.0
+    camera: str = "given"
+    size_factor: float = 1.0
+    focal_factor: float = 1.0
+
+    @property
+    def R(self) -> Array:
+        """Return `axes` as a matrix (3, 3)."""
+        return np.array(self.axes, np.float64).reshape(3, 3)
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Return whether images are mirrored."""
+        return bool(np.linalg.det(self.R) < 0)
+
+    @property
+    def changes_camera(self) -> bool:
+        """Return whether K differs."""
+        return name_camera(self)[:3] != name_camera(GIVEN)[:3]
+
+    def count_changes(self) -> float:
+        """Return how many things differ from the format's own convention; rare ones count more."""
+        is_turned = not np.array_equal(self.R, np.eye(3)) and not np.array_equal(self.R, MIRROR)
+        rare = is_turned and not any(np.array_equal(self.R, known) for known in NAMED_AXES)
+        return (
+            (self.poses != "given")
+            + 0.1 * (self.poses not in ("given", "inverted"))
+            + is_turned
+            + 0.5 * rare
+            + self.is_mirrored
+            + (self.order != "given")
+            + 0.001 * abs(self.shift)
+            + (self.offset_s != 0)
+            + (self.camera != "given")
+            + (self.size_factor != 1)
+            + 1.2 * (self.focal_factor != 1)
+        )
+
+
+GIVEN = Convention()
+
+NAMED_AXES = [R for axes in MISTAKEN_AXES for R in (axes.R_axes_camera, axes.R_camera_axes)]
+
+
+def name_camera(convention: Convention) -> tuple[Any, ...]:
+    """Return what a convention changes of the camera, as a key: conventions with one key have the same rays."""
+    return convention.camera, convention.size_factor, convention.focal_factor, convention.is_mirrored
+
+
+def order_rows(count: int, convention: Convention, names: Sequence[str]) -> NDArray[np.intp]:
+    """Return for each of `count` images the row of its pose by the convention's order; -1 without one.
+
+    count: number of images.
+    convention: the convention.
+    names: their names in natural order.
+
+    Examples:
+        >>> order_rows(3, Convention(order="shifted", shift=1), "abc").tolist()
+        [1, 2, -1]
+    """
+    rows = np.arange(count)
+    match convention.order:
+        case "reversed":
+            return rows[::-1].copy()
+        case "by name":
+            return np.argsort(np.argsort(np.array(names), kind="stable"), kind="stable")
+        case "shifted":
+            moved = rows + convention.shift
+            return np.where((moved >= 0) & (moved < count), moved, -1)
+    return rows
+
+
+def change_camera(K: Array, sizes: Array, convention: Convention) -> Array:
+    """Return intrinsics (N, 3, 3) as a convention has them.
+
+    K: (N, 3, 3) as given, in pixels of the images as they are.
+    sizes: (N, 2) width and height of the images.
+    convention: the convention.
+    """
+    changed = CAMERA_CHANGES[convention.camera][2](K, sizes).copy()
+    if convention.size_factor != 1:
+        changed = scale_intrinsics(changed, np.full(sizes.shape, convention.size_factor))
+    changed[:, (0, 1), (0, 1)] *= convention.focal_factor
+    if convention.is_mirrored:
+        changed[:, 0, 2] = sizes[:, 0] - 1 - changed[:, 0, 2]
+    return changed
+
+
+def list_flat_axes() -> list[tuple[float, ...]]:
+    """Return the 48 signed permutations of three axes, row by row, the identity first; half of them mirror."""
+    return [tuple(R.ravel().tolist()) for R in list_axes()]
+
+
+def describe_convention(convention: Convention, reconstruction: Reconstruction, posed: PosedImages) -> tuple[str, str]:
+    """Return what the file has according to a convention, and the fix.
+
+    convention: the convention.
+    reconstruction: cameras and poses as read.
+    posed: its images.
+    """
+    parts = list[tuple[str, str]]()
+    if convention.poses != "given":
+        parts.append(POSE_CHANGES[convention.poses][:2])
+    if convention.is_mirrored:
+        fix = "mirror the images back, or the poses and K: M T M with M = diag(-1, 1, 1)"
+        parts.append(("the images are mirrored, or the world is left-handed", fix))
+    turn = convention.R @ MIRROR if convention.is_mirrored else convention.R
+    if not np.array_equal(turn, np.eye(3)):
+        parts.append(_describe_axes(turn, reconstruction))
+    match convention.order:
+        case "reversed":
+            parts.append(("the list of poses is in reverse order", "reverse it"))
+        case "by name":
+            parts.append(("poses are in the order of image names as text (10 before 2)", "sort them by number"))
+        case "shifted":
+            late = "late" if convention.shift > 0 else "early"
+            what = f"the list of poses is shifted: poses are {abs(convention.shift)} images {late}"
+            parts.append((what, f"give image k the pose of image k {convention.shift:+d}"))
+    if convention.offset_s:
+        late = "late" if convention.offset_s > 0 else "early"
+        what = f"the clocks differ: poses are {abs(convention.offset_s):.2f} s {late}"
+        parts.append((what, f"add {-convention.offset_s:+.2f} s to the times of the poses"))
+    if convention.camera != "given":
+        parts.append(_describe_camera(convention, posed))
+    if convention.size_factor != 1:
+        width, height = (round(float(side / convention.size_factor)) for side in np.median(posed.sizes, axis=0))
+        parts.append((f"{CAMERA_CHANGES['size'][0]}: {width}x{height}", CAMERA_CHANGES["size"][1]))
+    if convention.focal_factor != 1:
+        focal_px = float(np.median(posed.K[:, 0, 0])) * convention.focal_factor
+        what = f"the focal length is wrong: {np.median(posed.K[:, 0, 0]):.0f} px"
+        parts.append((what, f"use about {focal_px:.0f} px, or calibrate the camera"))
+    return "; ".join(part[0] for part in parts), "; then ".join(part[1] for part in parts)
+
+
+def _describe_axes(turn: Array, reconstruction: Reconstruction) -> tuple[str, str]:
+    native = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
+    file_axes = turn @ native
+    rows = "; ".join(" ".join(f"{value:.0f}" for value in row + 0.0) for row in turn)
+    fix = f"turn the camera axes: multiply world-to-camera matrices from the left by [{rows}]"
+    if np.array_equal(file_axes, np.eye(3)):
+        return "the poses have the camera axes of OpenCV (x right, y down, z forward), not the axes of the format", fix
+    for axes in MISTAKEN_AXES:
+        if np.array_equal(file_axes, axes.R_camera_axes):
+            return f"the poses have {axes.description}", fix
+        if np.array_equal(file_axes, axes.R_axes_camera):
+            return f"the poses have axes turned the wrong way: the inverse of {axes.description}", fix
+    return f"the camera axes are turned by the rotation [{rows}]", fix
+
+
+def _describe_camera(convention: Convention, posed: PosedImages) -> tuple[str, str]:
+    what, fix, _ = CAMERA_CHANGES[convention.camera]
+    x, y = posed.K[0, :2, 2]
+    if convention.camera == "size":
+        return f"{what}: about {round(2 * x + 1)}x{round(2 * y + 1)}", fix
+    return (f"{what}: ({x:.0f}, {y:.0f})" if convention.camera == "center" else what), fix
+
+
+def apply_convention(reconstruction: Reconstruction, matches: ImageMatches, convention: Convention) -> Reconstruction:
+    """Return the reconstruction with a convention's mistakes undone, in the conventions of its format.
+
+    reconstruction: cameras and poses as read.
+    matches: the images.
+    convention: what the file has.
+    """
+    posed = pose_images(reconstruction, matches)
+    changed = reconstruction
+    if convention.order != "given":
+        names = [matches.names[index] for index in posed.images]
+        rows = order_rows(len(posed.images), convention, names)
+        kept = np.flatnonzero(rows >= 0)
+        changed = reconstruction.rows(posed.rows[kept])
+        changed = replace(changed, T_camera_world=reconstruction.T_camera_world[posed.rows[rows[kept]]])
+        if not any(reconstruction.names):
+            changed = replace(changed, names=tuple(matches.names[index] for index in posed.images[kept]))
+    if convention.offset_s and changed.times_s is not None:
+        changed = replace(changed, times_s=changed.times_s - convention.offset_s)
+    native, turn = np.eye(4), np.eye(4)
+    native[:3, :3] = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
+    turn[:3, :3] = convention.R
+    T = turn @ native @ POSE_CHANGES[convention.poses][2](native @ changed.T_camera_world)
+    if convention.is_mirrored:
+        T[:, :3, :3] = T[:, :3, :3] @ MIRROR
+    changed = replace(changed, T_camera_world=T)
+    if name_camera(convention) != name_camera(GIVEN):
+        sizes = np.tile(np.median(matches.sizes, axis=0).astype(np.int64), (len(changed), 1))
+        known = np.where(changed.sizes > 0, changed.sizes, sizes)
+        K = change_camera(scale_intrinsics(changed.K, sizes / known), sizes.astype(np.float64), convention)
+        changed = replace(changed, K=K, sizes=sizes)
+    return changed

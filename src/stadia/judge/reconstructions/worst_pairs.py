@@ -1,0 +1,89 @@
+"""The pairs of images whose matches contradict a result most, with epipolar lines, to be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.io.records.reconstruction import Reconstruction
+from stadia.judge.reconstructions.check_reconstruction import MIN_SEEN
+from stadia.judge.reconstructions.depth_meaning import project_rays
+from stadia.sfm.image_matches import ImageMatches
+from stadia.sfm.map_evidence import MAX_ERROR, measure_epipolar, measure_errors
+from stadia.sfm.match_triangulation import VirtualView, pose_images, triangulate_view, view_matches
+from stadia.sfm.pair_matching import FramePair
+from stadia.sfm.sparse_map import Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownPair:
+    """The matches of two images, to be drawn.
+
+    first, second: indices of the images.
+    xy_first, xy_second: (N, 2) pixels of the matches in the images as they are.
+    agrees: (N,), whether each match agrees with the reconstruction.
+    shown: indices of the matches whose epipolar lines are given.
+    lines: for each of them the pixels (K, 2) of its epipolar line in the second image.
+    """
+
+    first: int
+    second: int
+    xy_first: Array
+    xy_second: Array
+    agrees: NDArray[np.bool_]
+    shown: tuple[int, ...]
+    lines: tuple[Array, ...]
+
+
+MAX_LINES = 6
+
+_LINE_STEPS = np.linspace(-4, 4, 200)
+
+
+def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, count: int = 4) -> list[ShownPair]:
+    """Return the pairs of images with the most contradicting matches, worst first; an image is in at most one pair.
+
+    reconstruction: cameras and poses.
+    matches: matches between the images.
+    count: most pairs.
+    """
+    posed = pose_images(reconstruction, matches)
+    view = view_matches(posed, matches)
+    sparse = triangulate_view(view)
+    limit = MAX_ERROR * max(view.camera.height, view.camera.width)
+    ranked = []
+    for pair in view.pairs:
+        if len(pair.is_held) >= MIN_SEEN:
+            by_point = measure_errors(sparse, pair)
+            errors = np.where(np.isnan(by_point), measure_epipolar(sparse, pair), by_point)
+            ranked.append((float((errors > limit).mean()), pair, errors <= limit))
+    of_images = {(pair.first, pair.second): pair for pair in matches.pairs}
+    found, used = list[ShownPair](), set[int]()
+    for _, pair, agrees in sorted(ranked, key=lambda entry: -entry[0]):
+        if len(found) < count and not {pair.first, pair.second} & used:
+            used |= {pair.first, pair.second}
+            original = of_images[pair.first, pair.second]
+            order = np.argsort(agrees, kind="stable")[:: max(len(agrees) // MAX_LINES, 1)][:MAX_LINES]
+            lines = tuple(_find_epipolar_line(view, pair, int(row)) for row in order)
+            found.append(
+                ShownPair(
+                    pair.first, pair.second, original.xy_first, original.xy_second, agrees, tuple(order.tolist()), lines
+                )
+            )
+    return found
+
+
+def _find_epipolar_line(view: VirtualView, pair: FramePair, row: int) -> Array:
+    """Return pixels (K, 2) of the second image on the epipolar line of a match, in front of the camera."""
+    first, second = view.find_rows(pair)
+    T = view.posed.T_camera_world[second] @ np.linalg.inv(view.posed.T_camera_world[first])
+    ray = np.append((pair.xy_first[row] - view.camera.center_px) / view.camera.focal_px, 1.0)
+    a, b, c = np.cross(T[:3, 3], T[:3, :3] @ ray)
+    along = _LINE_STEPS
+    is_steep = abs(b) < abs(a)
+    points = np.column_stack(
+        (-(b * along + c) / (a or 1e-12), along) if is_steep else (along, -(a * along + c) / (b or 1e-12))
+    )
+    return project_rays(points, view.posed.K[second], view.posed.distortion[second])
