@@ -33,7 +33,7 @@ from stadia.data.recordings import shrink_to_gray  # noqa: E402
 from stadia.geometry.image_features import median_flow_px  # noqa: E402
 from stadia.geometry.two_views import angle_deg, epipolar_distance_px  # noqa: E402
 from stadia.judge.finding import Finding, Severity  # noqa: E402
-from stadia.judge.recordings import scale_errors  # noqa: E402
+from stadia.judge.recordings import scale_comparison  # noqa: E402
 from stadia.judge.recordings.frame_checks import STATIC_FLOW_PX, split_into_windows  # noqa: E402
 from stadia.judge.recordings.intrinsics_checks import compare_rotations  # noqa: E402
 from stadia.judge.recordings.preflight_runner import run_preflight  # noqa: E402
@@ -108,7 +108,7 @@ def measure(recording: Recording) -> dict[str, str]:
             for p in survey.pairs
         ]
         read["epipolar px (% of W)"] = f"{(m := np.median(np.concatenate(distances))):.2f} ({m / camera.width:.3%})"
-        proportion = scale_errors.compare_depth_with_rig(survey)
+        proportion = scale_comparison.compare_depth_with_rig(survey)
         if proportion is not None:
             read["rank, spread, bend"] = f"{proportion.rank:.2f}, {proportion.spread:.1%}, {abs(proportion.bend):.1%}"
     angles = [
@@ -126,7 +126,7 @@ def measure(recording: Recording) -> dict[str, str]:
         read["WIR (over flat)"] = (
             f"{np.median([w for _, w, _ in warped]):.2f} ({np.median([w / flat for _, w, flat in warped]):.2f})"
         )
-    for comparison in scale_errors.compare_scales(survey):
+    for comparison in scale_comparison.compare_scales(survey):
         read[f"{comparison.first} / {comparison.second}"] = f"{comparison.ratio:.3f} +- {comparison.log_error:.3f}"
     return read
 

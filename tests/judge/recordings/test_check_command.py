@@ -15,7 +15,8 @@ from stadia.cli.main import app
 from stadia.cli.results import describe_agreements
 from stadia.core.errors import ConfigError, DataError
 from stadia.judge.finding import read_valid_findings
-from stadia.judge.recordings.scale_errors import LengthSource, ScaleComparison, list_agreements
+from stadia.judge.recordings.scale_comparison import LengthSource, ScaleComparison
+from stadia.judge.recordings.scale_errors import list_agreements
 
 pytestmark = pytest.mark.slow
 

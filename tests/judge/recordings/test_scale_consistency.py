@@ -16,9 +16,8 @@ from stadia.judge.catalog import CATALOG, find_root_cause, make_finding
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings import scale_errors, stereo_checks
 from stadia.judge.recordings.preflight_runner import run_preflight
+from stadia.judge.recordings.scale_comparison import LengthSource, ScaleComparison
 from stadia.judge.recordings.scale_errors import (
-    LengthSource,
-    ScaleComparison,
     ScaleError,
     explain_baseline_by_focal,
     find_known_mistake,

@@ -9,8 +9,8 @@ from .preflight_runner import make_unreadable_finding as make_unreadable_finding
 from .preflight_runner import run_preflight as run_preflight
 from .recording_survey import Array as Array
 from .recording_survey import RecordingSurvey as RecordingSurvey
-from .scale_errors import LengthSource as LengthSource
-from .scale_errors import ScaleComparison as ScaleComparison
+from .scale_comparison import LengthSource as LengthSource
+from .scale_comparison import ScaleComparison as ScaleComparison
 
 CHECKS: stadia.core.registry.Registry
 SPLIT_CHECKS: stadia.core.registry.Registry

@@ -20,13 +20,8 @@ from stadia.geometry.two_views import (
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings.recording_survey import Array, PairMatches, RecordingSurvey, Step
-from stadia.judge.recordings.scale_errors import (
-    LengthSource,
-    check_scale,
-    compare_scales,
-    has_comparison,
-    is_inverse_by_poses,
-)
+from stadia.judge.recordings.scale_comparison import LengthSource, compare_scales, has_comparison, is_inverse_by_poses
+from stadia.judge.recordings.scale_errors import check_scale
 
 DIRECTION_WARN_DEG = 30.0  # angle between motion by poses and in images; clean data .1 to .5, 7-Scenes 8
 DIRECTION_STOP_DEG = 60.0  # wrong conventions have 88 to 180

@@ -16,22 +16,19 @@ from stadia.judge.finding import WRONG_BASELINE, Finding, Severity
 from stadia.judge.recordings.image_residuals import plane_sweep, warp_identity_ratio
 from stadia.judge.recordings.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
 from stadia.judge.recordings.recording_survey import Array, PairMatches, RecordingSurvey, spread_order
-from stadia.judge.recordings.scale_errors import (
+from stadia.judge.recordings.scale_comparison import (
     MAX_BEND,
     MAX_SPREAD,
     MIN_RANK,
-    PLAUSIBLE,
     LengthSource,
-    check_scale,
     compare_depth_with_rig,
     compare_scales,
-    find_scale_errors,
     has_comparison,
     has_same_direction,
     is_inverse_by_poses,
-    list_agreements,
     rank_depth_with_poses,
 )
+from stadia.judge.recordings.scale_errors import PLAUSIBLE, check_scale, find_scale_errors, list_agreements
 
 MIN_SIDE_MATCHES = 60  # matches between left and right for the side
 MIN_SIGN_SHARE = 0.8  # share of matches with one sign of disparity; clean KITTI .98
