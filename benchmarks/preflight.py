@@ -28,8 +28,8 @@ sys.path.insert(0, str(ROOT))
 from tests.mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
 from stadia.core.types import RIGHT, Recording  # noqa: E402
+from stadia.data.frame_selection import shrink_to_gray  # noqa: E402
 from stadia.data.open_dataset import open_recordings  # noqa: E402
-from stadia.data.recordings import shrink_to_gray  # noqa: E402
 from stadia.geometry.image_features import median_flow_px  # noqa: E402
 from stadia.geometry.two_views import angle_deg, epipolar_distance_px  # noqa: E402
 from stadia.judge.finding import Finding, Severity  # noqa: E402

@@ -15,10 +15,11 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.data import CameraConfig, frame_store
+from stadia.data.frame_selection import FrameSelector, shrink_to_gray
 from stadia.data.frame_store import open_frame_store
 from stadia.data.mask_files import MaskFiles
 from stadia.data.open_dataset import open_recordings, sample_recordings
-from stadia.data.recordings import FrameSelector, RecordingView, shrink_to_gray
+from stadia.data.recordings import RecordingView
 from stadia.data.video import video_files
 from stadia.data.video.video_files import find_missing_numbers
 from stadia.geometry.image_features import find_corners, measure_motion

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from stadia.data.frame_selection import LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
 from stadia.sfm import frame_stream
-from stadia.sfm.frame_stream import LOST_MOTION, KeyFrames, KeyFrameSelector, thin_keys
 
 
 def make_texture(seed: int = 0, height: int = 120, width: int = 640) -> np.ndarray:

@@ -16,6 +16,7 @@ from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
 
 from stadia.core.errors import DataError
 from stadia.data.config import DatasetConfig
+from stadia.data.frame_selection import KeyFrames
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.video_map import (
     find_map,
@@ -28,7 +29,7 @@ from stadia.data.video.video_map import (
 )
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.video_decoding import hash_source
-from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, KeyFrames, SmallFrame
+from stadia.sfm.frame_stream import MAX_FRAMES, FrameStream, SmallFrame
 from stadia.sfm.map_files import MOVABLE_SIDE_PX, VideoMap, write_map
 from stadia.sfm.map_parts import STANDING_PAIRS, CameraEstimate, check_motion
 from stadia.sfm.map_video import hold_stages

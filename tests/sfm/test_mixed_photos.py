@@ -11,10 +11,11 @@ import pytest
 from tests.sfm.test_map_video import LENS, make_sparse
 from tests.sfm.textured_room import TexturedRoom, find_arc_pose
 
+from stadia.data.frame_selection import KeyFrames
 from stadia.data.video.photo_fit import PhotoFit
 from stadia.data.video.video_map import MapCamera, find_photo_camera
 from stadia.geometry.image_features import FrameFeatures, find_features
-from stadia.sfm.frame_stream import FrameStream, KeyFrames
+from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.map_files import VideoMap, write_map
 from stadia.sfm.map_parts import CameraEstimate
 from stadia.sfm.pair_matching import read_features, write_features

@@ -15,6 +15,8 @@ from .config import find_cache_folder as find_cache_folder
 from .config import refuse_idle_options as refuse_idle_options
 from .formats.stadia_folder import FolderRecording as FolderRecording
 from .formats.stadia_folder import StadiaFolder as StadiaFolder
+from .frame_selection import FrameSelection as FrameSelection
+from .frame_selection import FrameSelector as FrameSelector
 from .frame_store import FrameStore as FrameStore
 from .frame_store import ReportProgress as ReportProgress
 from .frame_store import StoredRecording as StoredRecording
@@ -38,8 +40,6 @@ from .open_dataset import select_names as select_names
 from .recordings import CalibratedRecording as CalibratedRecording
 from .recordings import CroppedRecording as CroppedRecording
 from .recordings import FrameRange as FrameRange
-from .recordings import FrameSelection as FrameSelection
-from .recordings import FrameSelector as FrameSelector
 from .recordings import ImageRecording as ImageRecording
 from .recordings import crop_recording as crop_recording
 from .splits import TargetFrames as TargetFrames

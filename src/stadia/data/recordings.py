@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -20,107 +20,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import LEFT, RIGHT, Camera, Recording, RoadMasks
+from stadia.data.frame_selection import FrameSelection
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.geometry.cameras import CropWindow, Intrinsics, crop_camera, crop_window
-from stadia.geometry.image_features import find_corners, measure_motion
 from stadia.io import image_files
 from stadia.io.image_io import MAX_IMAGE_BYTES
 from stadia.io.input_files import read_bytes
-
-MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242
-MIN_MOTION = 0.002  # 1.3 px of 640; with less motion, noise dominates depth
-FLOW_WIDTH = 320  # width of the image in which motion is measured
-
-
-def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert an image (H, W, 3) RGB to the small gray image, FLOW_WIDTH pixels wide, that motion is measured in."""
-    height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
-    return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-
-
-@dataclass
-class FrameSelection:
-    """The numbers of the video frames that were kept, and how many of the rest were dropped for each reason.
-
-    kept: numbers of the kept frames.
-    standing: number of frames dropped because the camera stood still.
-    close: number of frames dropped because of too little motion since the last kept frame.
-    skipped: number of frames left out by a fixed stride.
-    lost: number of frames that are truncated or damaged.
-    unpaired: number of frames without the second image of a stereo pair.
-    """
-
-    kept: list[int] = field(default_factory=list)
-    standing: int = 0
-    close: int = 0
-    skipped: int = 0
-    lost: int = 0
-    unpaired: int = 0
-
-    @property
-    def total(self) -> int:
-        """Return the number of all frames of the video: kept, dropped and lost ones."""
-        return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
-
-    def __str__(self) -> str:
-        stride = float(np.median(np.diff(self.kept))) if len(self.kept) > 1 else 1.0
-        reasons = {
-            "without motion": self.standing,
-            "too close to the one before": self.close,
-            "between the strides": self.skipped,
-            "without an image on the other side": self.unpaired,
-        }
-        dropped = " and ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-        left_out = f", {dropped} left out" if dropped else ""
-        lost = f", {self.lost} lost (the file is truncated or damaged)" if self.lost else ""
-        return f"{len(self.kept)} of {self.total} frames kept (stride {stride:g}){left_out}{lost}"
-
-
-class FrameSelector:
-    """Decides frame by frame, in order, which frames of a video are kept.
-
-    stride: "auto" keeps a frame after enough motion; a number n keeps every n-th frame.
-    lists_kept: whether the attribute `selection` lists the numbers of the kept frames.
-    """
-
-    def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:
-        self.stride, self.lists_kept = stride, lists_kept
-        self._next = 0
-        self.selection = FrameSelection()
-        self._last: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
-        self._moved = 0.0  # motion from the last kept frame to the frame before this one
-
-    def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Return whether to keep the next video frame.
-
-        image: (H, W, 3) RGB.
-        number: number of the frame in the video; numbers between the last frame and this one count as lost. None means
-            the next number.
-        """
-        number = self._next if number is None else number
-        self.selection.lost += number - self._next
-        self._next = number + 1
-        keep = number % self.stride == 0 if self.stride != "auto" else self._has_moved(image)
-        if keep:
-            if self.lists_kept:
-                self.selection.kept.append(number)
-        elif self.stride != "auto":
-            self.selection.skipped += 1
-        return keep
-
-    def _has_moved(self, image: NDArray[np.uint8]) -> bool:
-        gray = shrink_to_gray(image)
-        moved = measure_motion(*self._last, gray) if self._last else float("inf")
-        further, self._moved = abs(moved - self._moved), moved
-        if moved >= MIN_MOTION:
-            self._last, self._moved = (gray, find_corners(gray)), 0.0
-            return True
-        if further < MAX_STANDING_MOTION:
-            self.selection.standing += 1
-        else:
-            self.selection.close += 1
-        return False
-
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
@@ -233,7 +138,6 @@ class CalibratedRecording(Recording):
         """Return a mask (H, W) bool of what can move in a video frame, according to the map; None without masks."""
         if self.geometry is None or (movable := self.geometry.movable) is None:
             return None
-        import cv2  # Only a training run needs OpenCV here.
 
         height, width = self.intrinsics[LEFT].height, self.intrinsics[LEFT].width
         small = np.unpackbits(np.asarray(movable.read(min(self.number(index), len(movable) - 1)), np.uint8), axis=1)

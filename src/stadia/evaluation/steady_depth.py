@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Recording
 from stadia.data.frame_preparation import PredictedFrame
+from stadia.data.frame_selection import spread_indices
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.cameras import NEAR, crop_K, crop_window, resize_K
 
@@ -65,7 +66,7 @@ def score_flicker(
         if recording.T_world_camera(index) is not None
     ]
     neighbors = [(first, second) for first, second in pairwise(named) if second[0] == first[0] + 1]
-    chosen = np.unique(np.linspace(0, len(neighbors) - 1, MAX_PAIRS).round().astype(int)) if neighbors else ()
+    chosen = spread_indices(len(neighbors), MAX_PAIRS)
     found = []
     for first, second in (neighbors[number] for number in chosen):
         now, following = (_read_view(predictions, recording, *frame) for frame in (first, second))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.data.frame_selection import spread_indices
 from stadia.io.image_files import check_image_ends
 from stadia.judge.catalog import SAMPLED, make_finding, sort_findings
 from stadia.judge.finding import Finding, Severity
@@ -79,7 +80,7 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
     with ThreadPoolExecutor(_THREADS) as threads:
         ends = threads.map(lambda file: _find_fault(lambda: check_image_ends(file)), files)
         faults = {index: fault for index, fault in enumerate(ends) if fault}
-    sampled = np.unique(np.linspace(0, len(files) - 1, min(at_most, len(files))).round().astype(int)).tolist()
+    sampled = spread_indices(len(files), at_most)
     survey = ObjectSurvey(len(sampled), Counter(), whole=len(files))
     for index in shown(sampled):
         fault = faults.get(index) or _find_fault(partial(images.image, index))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Meta
+from stadia.data.frame_selection import spread_indices
 from stadia.evaluation.recording_scores import write_score
 from stadia.io.image_io import write_image
 from stadia.io.input_files import replace_nan, safe_join
@@ -192,7 +193,7 @@ def draw_labels(path: Path, split: str, out: Path, most: int, format: str = "aut
     """Draw up to `most` images of a split, evenly spaced, and yield each file. Raises DataError or ConfigError."""
     images = open_object_images(path, split, format)
     masks = (detect_object_format(path) if format == "auto" else format) not in BOX_FORMATS
-    for index in np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)).tolist():
+    for index in spread_indices(len(images), most):
         name = image_name(Meta(images.name, index, file=images.file(index))).replace("/", "-")
         file = safe_join(out, f"{name}.png")
         write_image(file, draw_image_labels(images, index, masks=masks)[..., ::-1])

@@ -16,6 +16,7 @@ from torch import Tensor
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress
 from stadia.core.verdict import Verdict
+from stadia.data.frame_selection import spread_indices
 from stadia.data.frame_store import ReportProgress, resize_image
 from stadia.evaluation.depth_score import average_depths, find_best_threshold, max_channel_difference
 from stadia.evaluation.plots.colormaps import color_inverse_depth
@@ -191,7 +192,7 @@ class OverlayTask(Task):
             return []
         overlays, samples = data.overlays, data.overlays.samples("val")
         count = min(MAX_VALIDATION_IMAGES, len(samples))
-        numbers = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
+        numbers = spread_indices(len(samples), count)
         training = overlays.images["train"], range(min(MAX_BASELINE_IMAGES, overlays.count_images("train")))
         about = _describe_labels(samples)
         labeled = LabeledComposites(

@@ -17,9 +17,9 @@ from stadia.core.types import Recording
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.data.formats.photo_lens import EQUIRECTANGULAR, read_lens, read_projection
 from stadia.data.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
+from stadia.data.frame_selection import FrameSelector
 from stadia.data.ignored_regions import read_ignored_region
 from stadia.data.open_dataset import open_recordings
-from stadia.data.recordings import FrameSelector
 from stadia.data.video.input_camera import (
     ASSUMED_FOV_DEG,
     InputCamera,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Camera, Recording, RoadMasks, TrackProgress, no_progress
 from stadia.data.formats.kitti_objects import list_box_splits
+from stadia.data.frame_selection import spread_indices
 from stadia.data.mask_files import (
     MASKS_RECORD,
     MAX_CLASS,
@@ -324,7 +325,7 @@ def _check_folder(folder: Path, made: dict[str, str]) -> None:
 
 
 def _summarize_masks(recording: Recording, indices: range, folder: Path) -> list[str]:
-    chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHEET_IMAGES, len(indices))).round().astype(int)).tolist()
+    chosen = spread_indices(len(indices), _SHEET_IMAGES)
     shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
     reader = recording.mask_reader
     assert reader is not None

@@ -17,6 +17,7 @@ from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor, Recording
 from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.data.frame_selection import spread_indices
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_camera import KeptScale
 from stadia.evaluation import MOTIONS
@@ -411,7 +412,7 @@ def _choose_frames(given: PredictionInput, motion_s: float | None, named: Collec
         yield from _choose_of_stream(islice(given.frames, count), max(count // MAX_FRAMES, 1), motion_s, named)
         return
     recording = given.recording
-    chosen = np.unique(np.linspace(0, len(given.indices) - 1, MAX_FRAMES).round().astype(int))
+    chosen = spread_indices(len(given.indices), MAX_FRAMES)
     for index in (given.indices[number] for number in chosen):
         later = None if motion_s is None else _find_following(recording, index, motion_s)
         frames = [*read_frames(recording, [index] if later is None else [index, later])]

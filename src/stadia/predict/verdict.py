@@ -16,7 +16,7 @@ from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale, Predictor
 from stadia.core.verdict import Verdict, find_worst
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
-from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
+from stadia.data.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.data.splits import frame_indices, unique_recordings
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale, Recording
 from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
+from stadia.data.frame_selection import spread_indices
 from stadia.data.open_dataset import open_recordings
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale
 from stadia.io.atomic_files import write_json
@@ -237,7 +238,7 @@ class _DepthSize:
 def read_depth_frames(result: ForeignResult, images: ResultImages) -> Iterator[MeasuredFrame]:
     """Yield at most MAX_FRAMES frames of a result with their depth map, or the depth of the points that they show."""
     rows = sorted(images.index_of)
-    for number in np.unique(np.linspace(0, len(rows) - 1, MAX_FRAMES).round().astype(int)).tolist():
+    for number in spread_indices(len(rows), MAX_FRAMES):
         row, name = rows[number], result.names[rows[number]]
         index = images.index_of[row]
         (frame,) = read_frames(images.recording, [index])

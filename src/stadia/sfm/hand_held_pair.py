@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress
+from stadia.data.frame_selection import spread_indices
 from stadia.data.lens_distortion import DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.video.video_camera import fit_to_size
 from stadia.geometry.cameras import Intrinsics
@@ -291,7 +292,7 @@ def rectify_hand_held(
 
     Raises DataError if the cameras move against each other, are swapped, or show too little in common.
     """
-    chosen = np.unique(np.linspace(0, len(rows[0]) - 1, PAIRS).round().astype(int))
+    chosen = spread_indices(len(rows[0]), PAIRS)
     frames = [stream_selected(video, {int(i) for i in side[chosen]}) for video, side in zip(videos, rows, strict=True)]
     matched = []
     for left, right in track(zip(*frames, strict=True), len(chosen), "matching the two cameras"):

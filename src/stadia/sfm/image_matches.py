@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.data.frame_selection import spread_indices
 from stadia.geometry.image_features import find_features
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, hold_folder
@@ -163,7 +164,7 @@ def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
     if count < MIN_IMAGES:
         expected, fix = f"at least {MIN_IMAGES} images that overlap", "check the path"
         raise DataError(source, found=f"{count} images", expected=expected, fix=fix)
-    chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(int)).tolist()
+    chosen = spread_indices(count, MAX_IMAGES)
     features, cameras, scales, times = dict[int, Path](), dict[int, Any](), dict[int, Array](), dict[int, float]()
     sizes = [read_upright_size(file)[::-1] for file in files]
     for index, time_s, image in workers.track(_read_images(source, chosen), len(chosen), "features"):

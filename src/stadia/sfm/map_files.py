@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale
+from stadia.data.frame_selection import KeyFrames
 from stadia.data.lens_distortion import Undistortion, make_undistortion
 from stadia.data.video.video_map import (
     FORMAT,
@@ -38,7 +39,7 @@ from stadia.io.records.trajectory import (
     write_tum_trajectory,
 )
 from stadia.judge.map_verdict import MapVerdict
-from stadia.sfm.frame_stream import FrameStream, KeyFrames
+from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.lens_intervals import PARAMETERS
 from stadia.sfm.map_parts import CameraEstimate
 from stadia.sfm.photo_cameras import move_places

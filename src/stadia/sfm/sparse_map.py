@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import TrackProgress
+from stadia.data.frame_selection import KeyFrames
 from stadia.geometry.cameras import focal_px_from_fov
-from stadia.sfm.frame_stream import FrameStream, KeyFrames, SmallFrame
+from stadia.sfm.frame_stream import FrameStream, SmallFrame
 
 Array = NDArray[np.float64]
 

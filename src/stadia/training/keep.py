@@ -18,6 +18,7 @@ from torch import Tensor
 from stadia.core.terminal import announce_step
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.data.frame_preparation import PreparedFrame, read_frames
+from stadia.data.frame_selection import spread_indices
 from stadia.data.video.video_map import find_map_geometry
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.scale_fit import count_independent
@@ -372,7 +373,7 @@ def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[tuple[
     if recording is None:
         return (), ()
     by_stereo, by_truth = list[float](), list[float]()
-    chosen = np.unique(np.linspace(0, len(given.indices) - 1, MAX_MATCHED_FRAMES).round().astype(int))
+    chosen = spread_indices(len(given.indices), MAX_MATCHED_FRAMES)
     for index in (given.indices[number] for number in chosen):
         shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [index])))
         output = predict_inverse_depth(predictor, shown)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Recording
 from stadia.data.frame_preparation import frame_name
+from stadia.data.frame_selection import spread_indices
 from stadia.data.video.video_map import StoredMap
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.cameras import resize_K
@@ -78,7 +79,7 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
     Raises DataError if no frame has depth.
     """
     count = min(max_frames, len(recording))
-    indices = np.unique(np.linspace(0, len(recording) - 1, count).round().astype(int)).tolist()
+    indices = spread_indices(len(recording), count)
     true = {index: T for index in indices if (T := recording.T_world_camera(index)) is not None}
     predicted = {} if predictions is None else read_poses(predictions)
     opened = None if predictions is None else Predictions.open(predictions)
@@ -106,7 +107,7 @@ def collect_map(mapped: StoredMap) -> Scene:
     points = np.asarray(mapped.read_points()["points"], np.float32)
     height, width = mapped.camera.height, mapped.camera.width
     placed = np.flatnonzero(np.isfinite(mapped.poses).all((1, 2)))
-    shown = placed[np.unique(np.linspace(0, len(placed) - 1, MAX_FRAMES).round().astype(int))]
+    shown = placed[spread_indices(len(placed), MAX_FRAMES)]
     depths = np.linalg.norm(points - np.median(points, 0), axis=1)
     shades = 255 - 160 * np.clip(depths / max(float(np.percentile(depths, 95)), 1e-9), 0, 1)
     colors = np.repeat(shades[:, None], 3, 1).astype(np.uint8)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame
-from stadia.data.recordings import FrameSelector
+from stadia.data.frame_selection import FrameSelector
 from stadia.data.video.video_map import find_map
 from stadia.evaluation.point_clouds import EDGE_RATIO, encode_glb
 from stadia.evaluation.predictions_folder import Predictions

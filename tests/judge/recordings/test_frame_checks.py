@@ -9,8 +9,8 @@ import pytest
 from tests.mutations.mutated_recording import Image, Matrix, Mutated
 
 from stadia.core.types import Camera, Recording
+from stadia.data.frame_selection import FrameSelection
 from stadia.data.open_dataset import open_recordings
-from stadia.data.recordings import FrameSelection
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings import CHECKS
 from stadia.judge.recordings.frame_checks import _draw_two_images, check_frames

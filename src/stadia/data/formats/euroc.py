@@ -19,10 +19,11 @@ from pydantic import Field
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import SourceOptions
+from stadia.data.frame_selection import FrameSelection
 from stadia.data.frame_store import ReportProgress
 from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.open_dataset import DatasetFormat
-from stadia.data.recordings import FrameSelection, ImageRecording
+from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_files import select_images
 from stadia.geometry.cameras import make_K
 from stadia.io.image_files import check_image_size, read_rgb

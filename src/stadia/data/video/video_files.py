@@ -15,16 +15,10 @@ from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Recording, RoadMasks
 from stadia.data import frame_store
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
+from stadia.data.frame_selection import MAX_STANDING_MOTION, MIN_MOTION, FrameSelection, FrameSelector
 from stadia.data.mask_files import resize_masks
 from stadia.data.open_dataset import DatasetFormat
-from stadia.data.recordings import (
-    MAX_STANDING_MOTION,
-    MIN_MOTION,
-    CalibratedRecording,
-    FrameSelection,
-    FrameSelector,
-    ImageRecording,
-)
+from stadia.data.recordings import CalibratedRecording, ImageRecording
 from stadia.data.video.static_parts import find_static_content
 from stadia.data.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.io import video_decoding

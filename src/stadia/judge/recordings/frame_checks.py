@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.types import LEFT, RIGHT, Camera, Recording
-from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
+from stadia.data.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.geometry.image_features import gray, median_flow_px
 from stadia.geometry.two_views import pixel_rays
 from stadia.io.image_files import read_image_header

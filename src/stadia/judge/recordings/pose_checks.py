@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stadia.core.types import LEFT, RIGHT
-from stadia.data.recordings import FLOW_WIDTH
+from stadia.data.frame_selection import FLOW_WIDTH
 from stadia.geometry.conventions import MISTAKEN_AXES, describe_axes, list_axes
 from stadia.geometry.two_views import (
     TwoViewMotion,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import LEFT, RIGHT, Recording
-from stadia.data.recordings import FLOW_WIDTH, shrink_to_gray
+from stadia.data.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.geometry.image_features import (
     MAX_SIFT_WIDTH,
     FeatureMatches,

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +18,7 @@ from stadia.core.terminal import Terminal
 from stadia.core.types import Batch, Meta
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder, refuse_idle_options
 from stadia.data.frame_preparation import Frame
+from stadia.data.frame_selection import spread_indices
 from stadia.data.frame_store import lock_beside
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.cameras import resize_camera
@@ -148,7 +148,7 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
 
 def median_pixel_ratio(images: ObjectImages, height: int, width: int, most: int = 16) -> float:
     """Return the median of fx / fy over some of the images, after they are resized to height x width."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int)).tolist()
+    chosen = spread_indices(len(images), most)
     K = torch.stack([resize_camera(images.camera(index), height, width).K for index in chosen])
     return float((K[:, 0, 0] / K[:, 1, 1]).median())
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
+from stadia.data.frame_selection import spread_indices
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import encode_name, hash_file, list_images, read_rgba
 from stadia.io.input_files import natural_sort_key, read_json
@@ -177,7 +178,7 @@ def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tupl
     """
     faults, longest = [], 0
     count = min(max_count, len(foregrounds))
-    for index in np.unique(np.linspace(0, len(foregrounds) - 1, count).round().astype(int)):
+    for index in spread_indices(len(foregrounds), count):
         try:
             longest = max(longest, *read_rgba(foregrounds[index].file).shape[:2])
         except DataError as error:

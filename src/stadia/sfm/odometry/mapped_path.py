@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale, Predictor
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.data.frame_selection import spread_indices
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.data.video.video_map import StoredMap, find_reliable, find_usable_map
 from stadia.geometry.align import umeyama
@@ -240,7 +241,7 @@ class MappedPath:
         keys: numbers of all keyframes; None reads them.
         """
         keys = np.asarray(self.mapped.read_points()["frames"]).tolist() if keys is None else keys
-        rows = np.unique(np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int)).tolist()
+        rows = spread_indices(len(keys), MEASURED_FRAMES)
         return [keys[row] for row in rows if keys[row] < len(self.mapped.names)]
 
     def _measure(self, predictor: Predictor, frame: Frame, points: dict[str, Any], row: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame
+from stadia.data.frame_selection import spread_indices
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.io.image_io import compose_image_sheet, write_image
@@ -252,7 +253,7 @@ def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Fr
             sheet = draw_step(network, predictor, frame, channels, tops, checkpoint.header.step)
             add(sheet)
             sheets.append(sheet)
-    chosen = np.unique(np.linspace(0, len(sheets) - 1, min(SHEET_STEPS, len(sheets))).round().astype(int))
+    chosen = spread_indices(len(sheets), SHEET_STEPS)
     path = out.with_suffix(".png")
     write_image(path, np.concatenate([sheets[place] for place in chosen])[..., ::-1])
     return len(sheets), path
@@ -265,7 +266,7 @@ def select_layers(network: nn.Module) -> dict[str, Tensor]:
     """
     layers = {name: weight for name, weight in network.named_parameters() if weight.ndim == 4}
     names = list(layers)
-    places = np.unique(np.linspace(0, len(names) - 1, min(MAX_LAYERS, len(names))).round().astype(int))
+    places = spread_indices(len(names), MAX_LAYERS)
     return {names[place]: layers[names[place]].detach() for place in places}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.data.frame_selection import spread_indices
 from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.predict.backends import Backend, BackendChoice, median_relative_difference
 from stadia.predict.inputs import PredictionInput
@@ -136,8 +137,8 @@ def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> S
 
 def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
     if given.recording is not None:
-        indices = np.unique(np.linspace(0, len(given.recording) - 1, most).round().astype(int))
-        return read_frames(given.recording, indices.tolist())
+        indices = spread_indices(len(given.recording), most)
+        return read_frames(given.recording, indices)
     count = MAX_READ_FRAMES if given.count is None else min(given.count, MAX_READ_FRAMES)
     return islice(given.frames, 0, count, max(-(-count // most), 1))
 
