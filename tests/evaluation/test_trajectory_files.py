@@ -4,7 +4,6 @@ row.
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,37 +69,6 @@ def test_rotations_come_out_orthonormal_though_files_round(tmp_path: Path) -> No
     (tmp_path / "rounded.txt").write_text("\n".join(rows))
     R = read_kitti_trajectory(tmp_path / "rounded.txt").T_world_camera[:, :3, :3]
     np.testing.assert_allclose(R @ R.transpose(0, 2, 1), np.tile(np.eye(3), (30, 1, 1)), atol=1e-12)
-
-
-IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0"
-BAD_KITTI = {
-    "columns": ("1 0 0 0 0 1 0 0 0 0\n", "10 columns", "12 numbers"),
-    "letters": (IDENTITY.replace("1", "one", 1), "could not convert", "12 numbers"),
-    "nan": (IDENTITY.replace("1", "nan", 1), "no pose", "at least one"),
-    "not a rotation": ("2 0 0 0 0 1 0 0 0 0 1 0", "determinant 2", "a rotation"),
-    "a reflection": ("1 0 0 0 0 1 0 0 0 0 -1 0", "determinant -1", "a rotation"),
-    "empty": ("# nothing\n", "no pose", "at least one"),
-}
-BAD_TUM = {
-    "columns": ("1 0 0 0 0 0 0\n", "7 columns", "t x y z qx qy qz qw"),
-    "zero quaternion": ("1 0 0 0 0 0 0 0", "length 0", "length 1"),
-    "duplicated time": ("1 0 0 0 0 0 0 1\n1 2 0 0 0 0 0 1", "duplicated timestamp", "line 2"),
-    "time that goes back": ("2 0 0 0 0 0 0 1\n1 2 0 0 0 0 0 1", "goes back", "line 2"),
-    "infinite": ("1 inf 0 0 0 0 0 1", "no pose", "at least one"),
-}
-
-
-BAD = [(read_kitti_trajectory, bad) for bad in BAD_KITTI.values()]
-BAD += [(partial(read_trajectory, format=TrajectoryFormat.TUM), bad) for bad in BAD_TUM.values()]
-
-
-@pytest.mark.parametrize(("read", "bad"), BAD)
-def test_bad_files(read: Any, bad: tuple[str, str, str], tmp_path: Path) -> None:
-    text, *words = bad
-    (tmp_path / "bad.txt").write_text(text)
-    with pytest.raises(DataError) as error:
-        read(tmp_path / "bad.txt")
-    one_line(error, "bad.txt", *words)
 
 
 @pytest.mark.parametrize(("format", "name"), [("kitti", "trajectory.txt"), ("tum", "trajectory_tum.txt")])
