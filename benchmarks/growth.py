@@ -159,7 +159,7 @@ def prepare_loader(size: int, folder: Path) -> Callable[[], None]:
 
 
 def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
-    from stadia.sfm.odometry.visual_odometry import track_camera
+    from stadia.predict.track_camera import track_camera
 
     predictor = make_recipe().eval().predictor()
     track_camera(predictor, make_frames(20), "refined", source="frames")  # compiles

@@ -39,7 +39,8 @@ from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.geometry.scale_fit import ScaleFit
 from stadia.judge.scale_verdict import judge_scale
 from stadia.predict.inputs import make_recording_input, open_inputs
-from stadia.predict.receipt import ScaleReceipt, measure_scale
+from stadia.predict.receipt import measure_scale
+from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.scale.sources import MIN_BOX_PX, match_pair_depth
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld

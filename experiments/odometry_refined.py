@@ -27,8 +27,8 @@ from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.records.trajectory import Trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
+from stadia.predict.track_camera import track_camera
 from stadia.sfm.odometry import ODOMETRY_METHODS
-from stadia.sfm.odometry.visual_odometry import track_camera
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import recipes

@@ -7,15 +7,16 @@ import pytest
 
 from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
+from stadia.geometry.cameras import FocalEstimate
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.judge.depth import TrainingRecord
-from stadia.judge.depth.focal_checks import FocalEstimate, check_focal_estimates
+from stadia.judge.depth.focal_checks import check_focal_estimates
 from stadia.judge.depth.prediction_verdict import find_overall_verdict, judge_measurements, propagate_findings
 from stadia.judge.questions import Question, QuestionVerdict
 from stadia.judge.scale_verdict import check_scale_verdict
 from stadia.predict.describe import verdict_lines
-from stadia.predict.receipt import ScaleReceipt
 from stadia.predict.verdict import PredictionGate
+from stadia.scale.scale_receipt import ScaleReceipt
 
 
 def test_a_usable_scale_has_no_finding():

@@ -328,8 +328,8 @@ def scale(
 
     The copy has the same format. A receipt (.receipt.json) next to it states the factor and its deviation.
     """
-    from stadia.predict.describe import describe_receipt
     from stadia.predict.options import parse_source_options
+    from stadia.scale.scale_receipt import describe_receipt
     from stadia.scale.scale_result import scale_result
 
     sources = check_scale_sources(scale_from)

@@ -87,8 +87,7 @@ class Registry(Mapping[str, str]):
         """
         module, _, attribute = self[name].partition(":")
         if self._find(name) in self._parts.values():
-            with name_missing_floor():
-                return getattr(importlib.import_module(module), attribute)
+            return load_part(self[name])
         return self._load_own(name, module, attribute)
 
     def _find(self, name: str) -> str | None:
@@ -120,6 +119,20 @@ class Registry(Mapping[str, str]):
             raise ConfigError(self.kind, found=found, expected=expected, fix=fix)
         allow_code([name])
         return getattr(loaded, attribute)
+
+
+def load_part(place: str) -> Any:
+    """Import an attribute of stadia by its place, "module:attribute", such as a function of a higher floor.
+
+    Raises MissingFloorError if its floor is not installed.
+
+    Examples:
+        >>> load_part("stadia.core.registry:find_nearest_name").__name__
+        'find_nearest_name'
+    """
+    module, _, attribute = place.partition(":")
+    with name_missing_floor():
+        return getattr(importlib.import_module(module), attribute)
 
 
 OWN_PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")

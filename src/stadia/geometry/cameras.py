@@ -618,3 +618,17 @@ def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[
     Raises DataError if the numbers cannot be intrinsics in pixels, as `check_K` does.
     """
     return check_K(what, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+
+
+@dataclass(frozen=True, slots=True)
+class FocalEstimate:
+    """An estimate of the focal length that is independent of the given intrinsics.
+
+    focal: estimated focal length divided by the width of the image, fx / width.
+    source: origin of the estimate in messages.
+    deviation: relative standard deviation of the estimate.
+    """
+
+    focal: float
+    source: str
+    deviation: float = 0.05

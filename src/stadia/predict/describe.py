@@ -14,11 +14,11 @@ from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.judge.catalog import CATALOG
-from stadia.judge.scale_verdict import judge_scale
 from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
 from stadia.predict.run import Session, WrittenPrediction
 from stadia.predict.verdict import describe_trust
+from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
 from stadia.training.recipes.base.training_overlap import note_trained
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from stadia.data.frame_preparation import PredictedFrame
     from stadia.predict.backends import BackendChoice
     from stadia.predict.network import Network
-    from stadia.predict.receipt import ScaleReceipt
     from stadia.predict.tape import TapeCalibration
-    from stadia.scale.sources import RoadLean
 
 BASE_ERROR = "Typical error for photos like this: 13 to 36 %, or 11 to 16 % with a known length (--scale-from)."
 """Text on the error of the package's own network `base`, measured on the real samples of
@@ -45,8 +43,6 @@ MAX_PRECISION_COST = 0.02
 """Median relative difference of depth from float32 above which a note is printed."""
 
 MAX_UNIT = 2.0  # factor on the metres of a network, from which a warning is printed
-MAX_LEAN = 1.2
-"""Ratio of the camera heights over the far and the near road (or its inverse) above which a warning is printed."""
 
 
 @singledispatch
@@ -145,41 +141,6 @@ def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[
         yield f"note: this is more than {MAX_PRECISION_COST:.0%}. Use --precision float32 if you measure"
 
 
-def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
-    """Yield a line for each source of metres with its scale, and for each pair of sources that contradict each
-    other.
-    """
-    for name, fit in receipt.fits.items():
-        shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
-        unit = "inverse depth is" if fit.shift is not None else "one unit is"
-        size = f"{fit.factor:.4g} times the output" if fit.shift is not None else f"{fit.factor:.4g} m"
-        yield (
-            f"scale from {name}: {unit} {size}{shift}, +- {fit.deviation:.1%};"
-            f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
-            f" residual {fit.residual:.1%}: {judge_scale(fit)}"
-        )
-        if name in receipt.notes:
-            yield f"note: {name}: {receipt.notes[name]}"
-        if name.startswith("point=") and len(receipt.fits) == 1:
-            yield f"note: depth at one pixel is off by about {fit.deviation:.0%}. Add a source, such as another point"
-        if name.startswith("distance=") and len(receipt.fits) == 1:
-            yield "note: nothing checks a single length. Add a second --scale-from"
-        if name in receipt.leans:
-            yield from _describe_lean(name, receipt.leans[name], is_photo=receipt.is_photo)
-    for name, why in receipt.missing.items():
-        yield f"scale from {name}: not measured: {why}"
-    if receipt.fused is not None and len(receipt.fits) > 1:
-        left_out = [name for name, fit in receipt.fits.items() if judge_scale(fit) is Verdict.UNUSABLE]
-        used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(receipt.fits) else "of all sources"
-        yield f"scale: one unit is {receipt.factor:.4g} m, +- {receipt.fused.deviation:.1%}, {used}"
-        for one, two in receipt.fused.contradictions:
-            first, second = receipt.fits[one].factor, receipt.fits[two].factor
-            yield (
-                f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) differ by"
-                f" {abs(math.log(first / second)):.0%}. One of them or the focal length is wrong"
-            )
-
-
 def describe_calibration(calibration: TapeCalibration) -> Iterator[str]:
     """Yield the lines about metres that were measured by tape: lengths, factor, and what it does not explain."""
     kept = calibration.kept
@@ -205,19 +166,6 @@ def describe_calibration(calibration: TapeCalibration) -> Iterator[str]:
     if kept.pictures < 2:
         yield "note: the scale changes from picture to picture. Add a picture"
     yield f"kept in {calibration.file}: predict, live and export --camera use it"
-
-
-def _describe_lean(name: str, lean: RoadLean | None, *, is_photo: bool) -> Iterator[str]:
-    if lean is None:
-        fix = "" if is_photo else ". A map that finds the road measures it (`stadia map VIDEO`)"
-        yield (
-            f"note: {name}: the horizon is unknown, so metres far ahead can be wrong by more than the deviation{fix}"
-        )
-    elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
-        yield (
-            f"warn: {name}: the predicted road leans. Its height at {lean.far_m:.0f} m is {lean.ratio:.2f} times the"
-            f" height at {lean.near_m:.0f} m, so one factor cannot correct its depth"
-        )
 
 
 @singledispatch

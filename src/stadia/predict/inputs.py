@@ -47,7 +47,6 @@ from stadia.io.run_facts import RUN_FILE, read_run_facts
 from stadia.io.video_decoding import VideoFrame, count_indexed_frames, hash_video, make_panorama_error, stream_video
 from stadia.judge.depth import reduce_image
 from stadia.judge.depth.depth_checks import MAX_FRAMES_APART
-from stadia.training.loop.checkpoint import Checkpoint
 
 _TIFF = (".tif", ".tiff")  # Only decoding shows float values of a TIFF; panoramas are JPEG or PNG.
 
@@ -353,7 +352,7 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
     return Frame(f"{decoded.index:06d}", image, K, decoded.time_s)
 
 
-def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+def add_training_options(checkpoint: Any, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the options for opening your own images by the frame stride and the camera of a network's training.
 
     A video that the network was trained on keeps the camera of that training; it counts as given by the user only if it
@@ -407,7 +406,7 @@ def describe_recording_camera(recording: Recording, frame: int, camera: InputCam
     return describe_camera(DATA_SET_CAMERA, intrinsics) if camera is None else camera.lines(intrinsics)
 
 
-def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
+def find_training_camera(checkpoint: Any) -> CameraConfig | None:
     """Return the one camera (K and image size) of a network's training; None if it had several or is unknown.
 
     Raises DataError if the recorded K is invalid.

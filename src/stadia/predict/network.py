@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from stadia.core.types import Predictor
     from stadia.data.frame_preparation import Frame, PredictedFrame
     from stadia.evaluation.predictions_folder import Provenance
+    from stadia.geometry.cameras import FocalEstimate
     from stadia.judge.depth import TrainingRecord
-    from stadia.judge.depth.focal_checks import FocalEstimate
     from stadia.training.loop.checkpoint import Checkpoint
     from stadia.training.loop.recipe import AnyRecipe
     from stadia.training.recipes.base.training_overlap import TrainedInput
@@ -399,7 +399,7 @@ class Network:
         """
         import torch
 
-        from stadia.judge.depth.focal_checks import FocalEstimate
+        from stadia.geometry.cameras import FocalEstimate
         from stadia.networks.depth.depth_network import DepthNetwork
 
         network = getattr(self.recipe, "depth_network", None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,15 @@ from stadia.metrics.trajectory_metrics import path_length_m
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size
-from stadia.predict.receipt import ScaleReceipt
+from stadia.predict.predict_frames import predict_frame_depth
 from stadia.predict.run import Session, open_sessions
+from stadia.predict.track_camera import MapPoints, track_camera
 from stadia.predict.verdict import judge_path_by_map
 from stadia.scale.grammar import find_given_height
+from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.sfm.odometry import ODOMETRY_METHODS
+from stadia.sfm.odometry.camera_path import CameraPath
 from stadia.sfm.odometry.mapped_path import MappedPath
-from stadia.sfm.odometry.sliding_window_ba import MapPoints
-from stadia.sfm.odometry.visual_odometry import CameraPath, track_camera
 from stadia.training.recipes.base.training_overlap import TrainedInput, note_trained
 
 DRAWING = "path.png"
@@ -194,7 +196,7 @@ class Odometry:
             mapped = MappedPath.find(expand_home(self.source), predictor.depth_scale, height_m)
         if mapped is not None:
             session.gate.verdicts[Question.PATH] = judge_path_by_map(mapped.mapped)
-            frames = mapped.observe(predictor, frames)
+            frames = mapped.observe(partial(predict_frame_depth, predictor), frames)
         frames = track(frames, given.count, f"following {given.name}")
         if self.method != "refined":
             return track_camera(predictor, frames, self.method, source=given.name), None
@@ -203,7 +205,7 @@ class Odometry:
             writer = PlyWriter(stream, unit)
 
             def take_points(points: MapPoints) -> None:
-                writer.add(points.position.numpy(), (255 * points.color).round().byte().numpy())
+                writer.add(points.position, (255 * points.color).round().astype(np.uint8))
 
             path = track_camera(predictor, frames, self.method, source=given.name, take_points=take_points)
             writer.finish()

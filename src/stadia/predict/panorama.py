@@ -112,7 +112,8 @@ class PanoramaSession(Session):
         return join_views(depths, self.panorama.views, height, 2 * height)
 
     def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None) -> None:
-        from stadia.predict.receipt import ScaledPredictor, measure_frames
+        from stadia.predict.receipt import ScaledPredictor
+        from stadia.scale.scale_receipt import measure_frames
         from stadia.scale.sources import MeasuredFrame, parse_scale_source
 
         parsed = [parse_scale_source(text) for text in sources]

@@ -90,6 +90,12 @@ def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray
     return predictor.inverse_depth(shown.image[None], camera)[0, 0]
 
 
+def predict_frame_depth(predictor: Predictor, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the inverse depth (h, w) of a frame at the network's size, and K (3, 3) in pixels for that size."""
+    prepared = PreparedFrame.prepare(predictor, frame)
+    return predict_inverse_depth(predictor, prepared), prepared.K
+
+
 @dataclass(frozen=True, slots=True)
 class FrameMotion:
     """Hold the camera motion between two video frames.

@@ -19,7 +19,7 @@ from stadia.scale.depth_deviations import DepthDeviations
 
 if TYPE_CHECKING:
     from stadia.judge.depth import PredictionVerdict
-    from stadia.predict.receipt import ScaleReceipt
+    from stadia.scale.scale_receipt import ScaleReceipt
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from stadia.core.types import Predictor
     from stadia.data.video.video_camera import KeptScale
     from stadia.judge.depth import PredictionVerdict
-    from stadia.predict.receipt import ScaleReceipt
+    from stadia.scale.scale_receipt import ScaleReceipt
     from stadia.scale.video_track import SpeedTrack
     from stadia.sfm.odometry.mapped_path import MappedPath
 
@@ -370,7 +370,10 @@ class Session:
             return
         self.map_problem = found.compare_camera(next(iter(self.open_again().frames)))
         if not self.map_problem and not found.has_road_scale:
-            deque(found.observe(self.predictor, self.open_again(every=1).frames), maxlen=0)  # the same keyframes
+            from stadia.predict.predict_frames import predict_frame_depth
+
+            keyframes = self.open_again(every=1).frames  # the same ones for each --every
+            deque(found.observe(partial(predict_frame_depth, self.predictor), keyframes), maxlen=0)
         if not self.map_problem and found.scale is None:
             self.map_problem = "no keyframe gives its scale"
         if not self.map_problem:

@@ -55,12 +55,13 @@ from stadia.evaluation.predictions_folder import Predictions
 from stadia.evaluation.protocol_search import PublishedFigure, parse_published
 from stadia.evaluation.recording_scores import RecordingScores, write_score
 from stadia.geometry.sky import find_far_sky
-from stadia.predict.describe import describe_receipt, summarize_verdict
+from stadia.predict.describe import summarize_verdict
 from stadia.predict.evaluate_recordings import evaluate_recordings, has_ground_truth
 from stadia.predict.inputs import choose_recording_camera, describe_recording_camera, make_recording_input
 from stadia.predict.options import network_size_notes
-from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.predict.receipt import ScaledPredictor, measure_scale
 from stadia.predict.verdict import MIN_CHECKED_FRAMES, observe_training_data, read_training_record, replace_verdict
+from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
 from stadia.training.prediction.depth_predictor import DepthPredictor, adapt_predictor
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import VideoData

@@ -22,6 +22,7 @@ from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
+from stadia.geometry.cameras import FocalEstimate
 from stadia.geometry.image_features import median_flow_px
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RunFacts, find_run_facts
@@ -36,7 +37,6 @@ from stadia.judge.depth import (
     reduce_image,
 )
 from stadia.judge.depth.depth_checks import MAX_FRAMES_APART
-from stadia.judge.depth.focal_checks import FocalEstimate
 from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.judge.questions import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED, Question, QuestionVerdict
 from stadia.training.loop.checkpoint import Checkpoint, read_steps

@@ -11,7 +11,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
@@ -183,8 +182,8 @@ def fit_positions(path: NDArray[np.float64], metres: NDArray[np.float64]) -> Sca
     """
     kept = np.ones(len(path), np.bool_)
     for _ in range(3):
-        fitted = umeyama(torch.from_numpy(path[kept]), torch.from_numpy(metres[kept]), "sim3")
-        off = (fitted.apply(torch.from_numpy(path)) - torch.from_numpy(metres)).numpy()
+        fitted = umeyama(path[kept], metres[kept], "sim3")
+        off = fitted.apply(path) - metres
         distance = np.linalg.norm(off, axis=1)
         kept = distance <= max(OUTLIER * 1.4826 * float(np.median(distance)), 1e-9)
     inside, centered = off[kept], path[kept] - path[kept].mean(0)

@@ -13,18 +13,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, GeometryError, StadiaError
 from stadia.core.types import DepthScale, Recording
+from stadia.data.config import SourceOptions
 from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.data.frame_selection import spread_indices
 from stadia.data.open_dataset import open_recordings
+from stadia.data.video.input_camera import choose_input_camera, is_own_file, is_own_video
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale
 from stadia.io.atomic_files import write_json
-from stadia.predict.inputs import open_inputs
-from stadia.predict.receipt import MAX_FRAMES, ScaleReceipt, measure_frames
+from stadia.io.input_files import expand_home
 from stadia.scale.foreign_results import ForeignResult, open_result, read_depth, write_scaled
 from stadia.scale.grammar import KnownDistance, PositionsFile, parse_scale
 from stadia.scale.positions import associate_positions, fit_positions, read_positions
+from stadia.scale.scale_receipt import MAX_FRAMES, ScaleReceipt, measure_frames
 from stadia.scale.sources import SPEED_DEVIATION, MeasuredFrame, parse_scale_source
 from stadia.sfm.road_sweep import choose_pairs, find_road_plane
 from stadia.sfm.sparse_map import LensCamera
@@ -77,11 +80,21 @@ def find_images(result: ForeignResult, source: Path | None, data: Mapping[str, A
         except (StadiaError, ValueError):
             return None
         return None if recording is None else _match(result, recording, folder)
-    opened = [given.recording for given in open_inputs(source, **data) if given.recording is not None]
+    opened = _open_images(expand_home(source), **data)
     if len(opened) != 1:
         found, fix = f"{len(opened)} recordings of images", "pass the folder of images of one camera"
         raise DataError(source, found=found, expected="one recording", fix=fix)
     return _match(result, opened[0], source)
+
+
+def _open_images(source: Path, format: str = "auto", **options: Any) -> list[Recording]:
+    """Open the recordings of a dataset, or a folder of images of one camera; a file has no recording."""
+    if is_own_file(source, format):
+        return []
+    if is_own_video(source, format):
+        camera = choose_input_camera(resolve_config(SourceOptions, options).camera, source).config
+        return open_recordings(source, "video", **{**options, "stride": 1, "camera": camera})
+    return open_recordings(source, format, **options)
 
 
 def _match(result: ForeignResult, recording: Recording, source: Path) -> ResultImages:

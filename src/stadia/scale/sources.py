@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
+from stadia.core.registry import load_part
 from stadia.core.types import RIGHT, Camera, Recording
 from stadia.data.frame_preparation import PreparedFrame
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
 from stadia.io.depth_files import read_depth_map
-from stadia.predict.onnx_masks import OnnxSegmenter, load_onnx_segmenter
 from stadia.scale.grammar import Box, KnownDistance, KnownObject, MeasuredPoint, ReferenceMaps, fit_boxes, parse_scale
 
 log = logging.getLogger(__name__)
+
+OPEN_DETECTOR = "stadia.predict.onnx_masks:load_onnx_segmenter"
+"""Place of the function that opens the ONNX file of an `ObjectDetector`; it belongs to the second floor."""
+
+
+class ObjectDetector(Protocol):
+    """Detects objects in an image.
+
+    has_boxes: whether it gives boxes.
+    names: names of its classes.
+    kind: kind of the network, for messages.
+    """
+
+    has_boxes: bool
+    names: Sequence[str]
+    kind: str
+
+    def find_boxes(self, image: NDArray[np.uint8]) -> tuple[NDArray, NDArray, NDArray]:
+        """Return boxes (N, 4) left, top, right, bottom in pixels, scores (N,) and class numbers (N,) of an image."""
+        ...
+
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
 """Side of the blocks that are matched between stereo images, pixels. Disparities below MIN_DISPARITY_PX are not used
@@ -510,7 +531,7 @@ def locate_ends(frame: MeasuredFrame, text: str, given: KnownDistance) -> NDArra
 
 def known_object(text: str, given: KnownObject) -> ScaleSource:
     """Create the source `object`: objects of known height, in boxes of a file, detected boxes, or masks of the data."""
-    detector = None if given.detector is None else load_onnx_segmenter(given.detector)
+    detector = None if given.detector is None else load_part(OPEN_DETECTOR)(given.detector)
     if detector is not None and (not detector.has_boxes or given.name not in detector.names):
         expected = f"a detector with the class {given.name}, such as YOLOX"
         raise ConfigError(f"--scale-from {text}", found=detector.kind, expected=expected)
@@ -546,7 +567,7 @@ def _measure_size(box: Box, height_m: float, width_m: float | None) -> float:
     return float(np.sqrt(by_height * width_m / (right - left)))
 
 
-def _detect_boxes(frame: MeasuredFrame, detector: OnnxSegmenter, name: str) -> list[Box]:
+def _detect_boxes(frame: MeasuredFrame, detector: ObjectDetector, name: str) -> list[Box]:
     """Return the boxes of sure, whole objects, pixels of the whole image."""
     image, shown = frame.shown.frame.image, frame.shown.box
     boxes, scores, classes = detector.find_boxes(image)

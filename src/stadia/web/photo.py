@@ -34,9 +34,9 @@ from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
-from stadia.predict.receipt import ScaleReceipt
 from stadia.predict.run import MAX_STRANGENESS, Session
 from stadia.scale.depth_deviations import DepthDeviations
+from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import drop_commands
 from stadia.web.measuring import Coordinate, Measured, MeasureForm, find_ground, measure

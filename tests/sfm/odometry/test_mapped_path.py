@@ -1,6 +1,7 @@
 """The path of a map: its scale, the estimated motion where it is lost, and when it is not used."""
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.predictions_folder import Provenance, write_predictions
 from stadia.geometry.cameras import CropWindow
 from stadia.io.video_decoding import hash_video
+from stadia.predict.predict_frames import predict_frame_depth
+from stadia.sfm.odometry.camera_path import CameraPath
 from stadia.sfm.odometry.mapped_path import (
     MappedPath,
     compare_paths,
@@ -22,7 +25,6 @@ from stadia.sfm.odometry.mapped_path import (
     measure_scale,
     scale_poses,
 )
-from stadia.sfm.odometry.visual_odometry import CameraPath
 
 FRAMES = 6
 MADE_BY = Provenance(recipe="selfsup", config_hash="0")
@@ -109,6 +111,7 @@ def mapped(tmp_path: Path) -> MapFolder:
 
 SIZE = {"crop": "none", "height": 48, "width": 64, "depth_scale": DepthScale.METRES}
 PREDICTOR: Any = SimpleNamespace(**SIZE, inverse_depth=lambda *_: np.full((1, 1, 48, 64), 0.125, np.float32))
+PREDICT_DEPTH = partial(predict_frame_depth, PREDICTOR)
 """A network that predicts 8 m everywhere."""
 
 
@@ -124,7 +127,7 @@ def replace_path(
     found = MappedPath.find(mapped.video, DepthScale.METRES, height_m)
     assert found is not None
     frames = make_frames(focal)
-    assert list(found.observe(PREDICTOR, frames)) == frames
+    assert list(found.observe(PREDICT_DEPTH, frames)) == frames
     estimated = np.array([move(0.1 * n * (-1) ** n) for n in range(FRAMES)] if by_depth is None else by_depth)
     names = tuple(frame.name for frame in frames)
     return found.replace_path(CameraPath(estimated, names, (None,) * FRAMES, "", 1, np.ones(FRAMES)))
@@ -141,7 +144,7 @@ def test_the_road_is_compared_where_the_map_has_one(mapped):
     mapped.write([move(0.1 * n) for n in range(FRAMES)], road=ROAD)
     path = MappedPath.find(mapped.video, DepthScale.METRES)
     assert path is not None
-    list(path.observe(PREDICTOR, make_frames()))
+    list(path.observe(PREDICT_DEPTH, make_frames()))
     unit = path.unit
     assert unit is not None
     assert unit.by_points == pytest.approx(8 / 9)

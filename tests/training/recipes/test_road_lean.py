@@ -10,10 +10,11 @@ from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.predict.describe import _describe_limit_of_scale, describe_receipt
+from stadia.predict.describe import _describe_limit_of_scale
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.receipt import ScaleReceipt, measure_scale
+from stadia.predict.receipt import measure_scale
 from stadia.scale.grammar import find_given_height
+from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
 
 ROWS, COLUMNS, FOCAL, HEIGHT_M, FACTOR = 96, 160, 120.0, 1.5, 0.25
 K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 1]])

@@ -21,11 +21,11 @@ from stadia.data.open_dataset import open_recordings
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
-from stadia.predict.describe import describe_receipt
+from stadia.predict import onnx_masks
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.scale import sources
+from stadia.predict.receipt import ScaledPredictor, measure_scale
 from stadia.scale.grammar import KnownDistance, PositionsFile, find_given_height, parse_scale, read_boxes
+from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt, fuse_sure_scales
 from stadia.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
 from stadia.training.prediction.depth_predictor import accept_arrays
 
@@ -123,7 +123,7 @@ def test_detected_cars_find_the_factor_by_height_and_from_behind_also_by_width(
         names = ("person", "car")
         found = np.array(boxes), np.full(len(boxes), score), np.full(len(boxes), names.index(name))
         detector = SimpleNamespace(has_boxes=True, names=names, kind="boxes", find_boxes=lambda image: found)
-        monkeypatch.setattr(sources, "load_onnx_segmenter", lambda path: detector)
+        monkeypatch.setattr(onnx_masks, "load_onnx_segmenter", lambda path: detector)
         measured = parse_scale_source("object=car:1.5@yolox.onnx").measure(frame)
         return None if measured is None else fit_scale([(1 / measured[0], measured[1])]).factor / FACTOR
 
@@ -134,7 +134,9 @@ def test_detected_cars_find_the_factor_by_height_and_from_behind_also_by_width(
         assert measure((left, top, left + wide, top + tall)) is None, "cut off"
     assert measure((10, 10, 10 + wide, 10 + tall), score=0.2) is None
     assert measure((10, 10, 10 + wide, 10 + tall), name="person") is None
-    monkeypatch.setattr(sources, "load_onnx_segmenter", lambda path: SimpleNamespace(has_boxes=False, kind="classes"))
+    monkeypatch.setattr(
+        onnx_masks, "load_onnx_segmenter", lambda path: SimpleNamespace(has_boxes=False, kind="classes")
+    )
     with refuses(ConfigError, where="object=car:1.5@yolox.onnx", found="classes", expected="car"):
         parse_scale_source("object=car:1.5@yolox.onnx")
 

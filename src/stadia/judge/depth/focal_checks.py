@@ -2,27 +2,13 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from stadia.geometry.cameras import FocalEstimate
 from stadia.judge.catalog import make_finding
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.limits import CAMERA_LIMITS
 
 FOCAL_SIGMAS = 3.0  # standard deviations of an estimate
-
-
-@dataclass(frozen=True, slots=True)
-class FocalEstimate:
-    """An estimate of the focal length that is independent of the given intrinsics.
-
-    focal: estimated focal length divided by the width of the image, fx / width.
-    source: origin of the estimate in messages.
-    deviation: relative standard deviation of the estimate.
-    """
-
-    focal: float
-    source: str
-    deviation: float = 0.05
 
 
 def check_focal_estimates(focal: float | None, focal_estimates: Sequence[FocalEstimate]) -> list[Finding]:

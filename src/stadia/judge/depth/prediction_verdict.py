@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from stadia.core.verdict import Verdict, find_worst
+from stadia.geometry.cameras import FocalEstimate
 from stadia.judge.catalog import Case, describe_case, make_finding
 from stadia.judge.depth.depth_checks import (
     check_maps,
@@ -14,7 +15,7 @@ from stadia.judge.depth.depth_checks import (
     is_compared,
     is_mapped,
 )
-from stadia.judge.depth.focal_checks import FocalEstimate, check_focal_estimates, check_trained_camera
+from stadia.judge.depth.focal_checks import check_focal_estimates, check_trained_camera
 from stadia.judge.depth.frame_measurements import MIN_FRAMES, MIN_IMAGE_CHANGE, MIN_MAPPED_FRAMES, FrameMeasurements
 from stadia.judge.depth.training_checks import check_training, describe_own_term
 from stadia.judge.depth.training_record import TrainingRecord

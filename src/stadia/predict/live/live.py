@@ -28,8 +28,9 @@ from stadia.predict.live.tracker import FrameTracker
 from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.predict_frames import predict_inverse_depth
-from stadia.predict.receipt import ScaledPredictor, make_kept_fit, measure_frames
+from stadia.predict.receipt import ScaledPredictor
 from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.scale.scale_receipt import make_kept_fit, measure_frames
 
 WINDOW_S = 5.0
 """Length of the last period, seconds, over which frame rates and latency are measured."""

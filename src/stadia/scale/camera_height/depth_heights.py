@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.registry import load_part
 from stadia.core.types import DepthScale, Recording, TrackProgress, no_progress
-from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
+from stadia.data.frame_preparation import frame_name
 from stadia.data.frame_store import resize_depth
 from stadia.data.height_priors import find_prior
 from stadia.data.mask_files import ROAD, make_road_rectangle, select_classes
@@ -28,7 +29,6 @@ from stadia.geometry.ground.road_plane import erode_mask, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
-from stadia.predict.predict_frames import predict_inverse_depth
 from stadia.scale.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.scale.camera_height.horizon_video import HorizonView, write_horizon_video
 from stadia.scale.camera_height.road_objects import make_missing_masks_error, open_masked_recordings
@@ -57,18 +57,22 @@ class DepthSource:
     read: ReadDepth
 
 
+OPEN_NETWORK_DEPTH = "stadia.training.prediction.network_depth:open_network_depth"
+"""Place of the function that opens a checkpoint, a run or a published network as a `DepthSource`."""
+
+
 def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recording]) -> DepthSource:
     """Open the depth of a network, a run, or a folder of depth maps, as the request names it.
 
     Raises ConfigError for depth with an unknown shift.
     """
     if request.checkpoint is not None:
-        return _open_network(request.checkpoint, recordings)
+        return load_part(OPEN_NETWORK_DEPTH)(request.checkpoint, recordings)
     assert request.depth is not None
     folders = {recording.name: _find_folder(request.depth, recording, len(recordings)) for recording in recordings}
     opened = {name: Predictions.open(folder, factor=request.depth_factor) for name, folder in folders.items()}
     for predictions in opened.values():
-        _check_ratios(str(request.depth), predictions.depth_scale)
+        check_ratios(str(request.depth), predictions.depth_scale)
 
     def read(recording: Recording, index: int) -> NDArray[np.float32]:
         predictions, name, camera = opened[recording.name], frame_name(recording, index), recording.camera(index)
@@ -81,23 +85,8 @@ def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recordi
     return DepthSource(f"{request.depth}", read)
 
 
-def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
-    from stadia.training.recipes.base.build_recipe import load_predictor, open_network_checkpoint
-
-    camera = recordings[0].camera(0)
-    predictor = load_predictor(open_network_checkpoint(name, lambda: (camera.height, camera.width)))
-    _check_ratios(name, predictor.depth_scale)
-
-    def read(recording: Recording, index: int) -> NDArray[np.float32]:
-        (frame,) = read_frames(recording, [index])
-        prepared = PreparedFrame.prepare(predictor, frame)
-        inverse_depth = predict_inverse_depth(predictor, prepared)
-        return prepared.predicted(predictor.depth_scale, inverse_depth, None).depth_at_image()
-
-    return DepthSource(name, read)
-
-
-def _check_ratios(what: str, scale: DepthScale) -> None:
+def check_ratios(what: str, scale: DepthScale) -> None:
+    """Raise ConfigError for depth whose ratios mean nothing, because its shift is unknown."""
     if scale.is_affine:
         found, fix = f"depth {scale}, with an unknown shift", "pass --scale-from to stadia predict"
         raise ConfigError(what, found=found, expected="metres, or depth up to a factor", fix=fix)

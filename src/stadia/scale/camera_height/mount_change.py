@@ -7,9 +7,9 @@ place. The direction of travel on straight road gives yaw and pitch, the plane o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,13 +19,11 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
 from stadia.core.errors import DataError
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.types import Recording, TrackProgress, no_progress
+from stadia.data.frame_preparation import Frame
 from stadia.geometry.cameras import resize_K
 from stadia.scale.camera_height.road_horizon import track_corners
 from stadia.sfm.road_sweep import HEIGHTS, StraightFrame, sweep_road
-
-if TYPE_CHECKING:
-    from stadia.predict.inputs import PredictionInput
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -304,7 +302,36 @@ def measure_stretches(views: Sequence[MountView], track: TrackProgress = no_prog
     return [stretch for stretch in found if stretch is not None]
 
 
-def measure_input(given: PredictionInput, track: TrackProgress = no_progress) -> list[Stretch]:
+class DriveInput(Protocol):
+    """The frames of a drive.
+
+    name: name in messages.
+    frames: the frames in order.
+    count: number of frames; None if unknown.
+    names: names of the frames, if they are known before they are read.
+    recording, indices: the recording and the index of each frame; None for a video that is read once.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def frames(self) -> Iterable[Frame]: ...
+
+    @property
+    def count(self) -> int | None: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def recording(self) -> Recording | None: ...
+
+    @property
+    def indices(self) -> Sequence[int]: ...
+
+
+def measure_input(given: DriveInput, track: TrackProgress = no_progress) -> list[Stretch]:
     """Measure the stretches of a video, a folder of frames, or a recording of a dataset.
 
     Only the frames of stretches are kept, in gray and at most MAX_WIDTH wide.

@@ -5,9 +5,9 @@ from stadia.core.registry import Registry
 ODOMETRY_METHODS = Registry(
     "odometry method",
     {
-        "refined": "stadia.sfm.odometry.visual_odometry:SlidingWindowOdometry",
-        "graph": "stadia.sfm.odometry.graph_odometry:GraphOdometry",
-        "aligned": "stadia.sfm.odometry.visual_odometry:create_aligned",
-        "network": "stadia.sfm.odometry.visual_odometry:create_network",
+        "refined": "stadia.training.odometry.sliding_window_odometry:SlidingWindowOdometry",
+        "graph": "stadia.training.odometry.graph_odometry:GraphOdometry",
+        "aligned": "stadia.predict.track_camera:create_aligned",
+        "network": "stadia.predict.track_camera:create_network",
     },
 )

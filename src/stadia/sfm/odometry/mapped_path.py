@@ -1,26 +1,27 @@
 """Use the trajectory of a map (`stadia map`) for odometry, in the unit of the predicted depth."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from stadia.core.types import DepthScale, Predictor
-from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.core.types import DepthScale
+from stadia.data.frame_preparation import Frame, PredictedFrame
 from stadia.data.frame_selection import spread_indices
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.data.video.video_map import StoredMap, find_reliable, find_usable_map
 from stadia.geometry.align import umeyama
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION
-from stadia.predict.predict_frames import predict_inverse_depth
-from stadia.sfm.odometry.visual_odometry import CameraPath
+from stadia.sfm.odometry.camera_path import CameraPath
 
 Array = NDArray[np.float64]
+
+PredictDepth = Callable[[Frame], tuple[NDArray[np.floating], Array]]
+"""A function that returns the inverse depth (h, w) of a frame, and K (3, 3) in pixels for that size."""
 
 MIN_POINTS = 20  # points of a keyframe in its image that a ratio of depths needs
 MEASURED_FRAMES = 20  # keyframes whose predicted depth is compared with the map
@@ -219,10 +220,10 @@ class MappedPath:
         self.mismatch = "" if is_same else f"its focal length is {1 / ratio:.2f} times the depth's; {again}"
         return self.mismatch
 
-    def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def observe(self, predict_depth: PredictDepth, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield the frames unchanged, and compare the predicted depth of some keyframes with the map points they show.
 
-        predictor: the network.
+        predict_depth: predicts the inverse depth of a frame.
         frames: the video frames.
         """
         points = self.mapped.read_points()
@@ -232,7 +233,7 @@ class MappedPath:
             if number == 0:
                 self.compare_camera(frame)
             if frame.name in row_of_name:
-                self._measure(predictor, frame, points, row_of_name[frame.name])
+                self._measure(predict_depth, frame, points, row_of_name[frame.name])
             yield frame
 
     def list_measured(self, keys: Sequence[int] | None = None) -> list[int]:
@@ -244,9 +245,8 @@ class MappedPath:
         rows = spread_indices(len(keys), MEASURED_FRAMES)
         return [keys[row] for row in rows if keys[row] < len(self.mapped.names)]
 
-    def _measure(self, predictor: Predictor, frame: Frame, points: dict[str, Any], row: int) -> None:
-        prepared = PreparedFrame.prepare(predictor, frame)
-        inverse_depth = predict_inverse_depth(predictor, prepared).astype(np.float64)
+    def _measure(self, predict_depth: PredictDepth, frame: Frame, points: dict[str, Any], row: int) -> None:
+        inverse_depth, K = predict_depth(frame)
         of_frame = points["observed"][points["observed"][:, 0] == row, 1]
         seen = points["points"][of_frame[find_reliable(points)[of_frame]]].astype(np.float64)
         T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
@@ -259,7 +259,7 @@ class MappedPath:
             ]
             grids.append(self.road_scales)
         for points_ahead, scales in zip(compared, grids, strict=True):
-            scale = measure_scale(inverse_depth, prepared.K, points_ahead)
+            scale = measure_scale(inverse_depth.astype(np.float64), K, points_ahead)
             if np.isfinite(scale) and scale > 0:
                 scales.append(scale)
 
@@ -403,10 +403,10 @@ def compare_paths(first: Array, second: Array) -> float:
 
     The second is first aligned to the first by a similarity transform, Sim(3). NaN if the length is 0.
     """
-    source, target = (torch.from_numpy(T[:, :3, 3].copy()) for T in (second, first))
-    length = float((target[1:] - target[:-1]).norm(dim=-1).sum())
+    source, target = second[:, :3, 3], first[:, :3, 3]
+    length = float(np.linalg.norm(np.diff(target, axis=0), axis=-1).sum())
     distance = umeyama(source, target, "sim3").apply(source) - target
-    rms = float(distance.square().sum(-1).mean().sqrt())
+    rms = float(np.sqrt(np.square(distance).sum(-1).mean()))
     return rms / length if length else math.nan
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.networks.config import DepthModelConfig
+from stadia.predict.predict_frames import predict_frame_depth
 from stadia.sfm.odometry.mapped_path import MappedPath, MapUnit, describe_conflict
 from stadia.training.loss_checks.loss_case import LossCase
 from stadia.training.prediction.depth_predictor import adapt_predictor
@@ -151,7 +153,8 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig, console: 
         filmed = replace(stream, lens=camera.undistortion).select(numbers)
         frames = (Frame(one.name, one.filmed, camera.intrinsics.select_K(one.index)) for one in filmed)
         with report_progress(console, log=True) as report:
-            for done, _ in enumerate(mapped.observe(adapt_predictor(recipe.predictor()), frames), 1):
+            predict_depth = partial(predict_frame_depth, adapt_predictor(recipe.predictor()))
+            for done, _ in enumerate(mapped.observe(predict_depth, frames), 1):
                 report("measuring the unit of the map", done, len(numbers))
         return mapped.unit
     return None

@@ -19,7 +19,8 @@ from stadia.differentiable.pose_graph import (
 )
 from stadia.geometry.image_features import FrameFeatures, describe_places, find_features, match_sift_features
 from stadia.geometry.poses import compose, hat, invert_pose, matmul
-from stadia.sfm.odometry.visual_odometry import SlidingWindowOdometry, TakePoints
+from stadia.predict.track_camera import TakePoints
+from stadia.training.odometry.sliding_window_odometry import SlidingWindowOdometry
 
 Array = NDArray[np.float64]
 
@@ -315,20 +316,20 @@ class GraphOdometry:
             self.views.append(lift_features(features, K, depth[0, 0].cpu().numpy(), depth_K))
         return is_placed
 
-    def path(self) -> Tensor:
+    def path(self) -> NDArray[np.float64]:
         """Finish the trajectory: return T_world_camera (N, 4, 4) float64 of all frames, with the loops closed."""
-        path, numbers = self.refined.path(), list(self.refined.window.numbers)
+        path, numbers = torch.from_numpy(self.refined.path()), list(self.refined.window.numbers)
         T = path[numbers]
         self.loops = find_loops(self.views, T.numpy())
         kept = [loop for loop in self.loops if not loop.refused]
         if not kept:
-            return path
+            return path.numpy()
         has_scale = self.predictor.depth_scale is not DepthScale.METRES
         graph = solve_pose_graph(T, _make_edges(self.views, T, kept), has_scale=has_scale)
         for loop, weight in zip(kept, graph.weight[-len(kept) :].tolist(), strict=True):
             loop.refused = "other loops contradict it" if weight == 0 else ""
         nodes = make_similarity(graph.T_world_camera, graph.scale)
-        return bend_path(path, numbers, matmul(nodes, invert_pose(T)))
+        return bend_path(path, numbers, matmul(nodes, invert_pose(T))).numpy()
 
 
 def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop]) -> PoseEdges:

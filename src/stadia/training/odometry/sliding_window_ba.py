@@ -25,6 +25,7 @@ from stadia.differentiable.window_solver import (
 )
 from stadia.geometry import poses as se3
 from stadia.geometry.cameras import depth_from_inverse
+from stadia.predict.track_camera import MapPoints
 
 _COUNT = 7  # numbers of a pose: quaternion w, x, y, z, and translation
 
@@ -89,18 +90,6 @@ class IncomingFrame:
     image: Tensor
     camera: Camera
     maps: Callable[[], PredictedMaps]
-
-
-@dataclass(frozen=True, slots=True)
-class MapPoints:
-    """Points of a keyframe whose depth the window determines well.
-
-    position: (P, 3) in the axes of the first frame's camera.
-    color: (P, 3) RGB in [0, 1].
-    """
-
-    position: Tensor
-    color: Tensor
 
 
 @dataclass(slots=True)
@@ -270,7 +259,7 @@ class SlidingWindow:
         inside = points.ray[:, 0].double() / points.inverse_depth[:, None].double()
         world = se3.transform(se3.invert_pose(self.bundle.frames.T_camera_world[position]), inside)
         x, y = points.pixel.long().unbind(-1)
-        return MapPoints(world, self.keyframes[position].image[0, :, y, x].mT)
+        return MapPoints(world.numpy(), self.keyframes[position].image[0, :, y, x].mT.numpy())
 
 
 def relative_flow(points: photometric_residuals.HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:

@@ -3,23 +3,33 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Camera, PredictedMaps, Predictor
+from stadia.core.errors import DataError
+from stadia.core.types import Camera, Predictor
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation import MOTIONS
 from stadia.geometry.poses import compose, invert_pose
-from stadia.predict.predict_frames import FrameArrays, predict_maps, predict_motion
+from stadia.predict.predict_frames import FrameArrays
 from stadia.sfm.odometry import ODOMETRY_METHODS
-from stadia.sfm.odometry.sliding_window_ba import IncomingFrame, MapPoints, PoseList, SlidingWindow
+from stadia.sfm.odometry.camera_path import CameraPath
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoints:
+    """Points of a keyframe whose depth the window determines well.
+
+    position: (P, 3) in the axes of the first frame's camera.
+    color: (P, 3) RGB in [0, 1].
+    """
+
+    position: NDArray[np.float64]
+    color: NDArray[np.float32]
+
 
 TakePoints = Callable[[MapPoints], None]
 
@@ -52,7 +62,7 @@ class OdometryMethod(Protocol):
         """
         ...
 
-    def path(self) -> Tensor:
+    def path(self) -> NDArray[np.float64]:
         """Return T_world_camera (N, 4, 4) float64 of all frames; the world is the first camera. Called once, at the
         end.
         """
@@ -72,7 +82,7 @@ class FrameToFrameOdometry:
 
     predictor: Predictor
     motion: str
-    poses: PoseList = field(default_factory=PoseList)
+    poses: list[NDArray[np.float64]] = field(default_factory=list)
     before: FrameArrays | None = None
     T_next_now: NDArray[np.float64] | None = None
 
@@ -91,82 +101,19 @@ class FrameToFrameOdometry:
         needs_depth = self.motion != "network"
         now = FrameArrays(image, camera, self.predictor.inverse_depth(image, camera) if needs_depth else None)
         if self.before is None:
-            self.poses.append(torch.eye(4, dtype=torch.float64))
+            self.poses.append(np.eye(4))
         else:
             (found,) = MOTIONS.load(self.motion)(self.predictor, self.before, now, self.T_next_now)
             self.T_next_now = found.T_next_now
             if self.T_next_now is None or not np.isfinite(self.T_next_now).all():
                 return False
-            self.poses.append(compose(self.poses[-1], invert_pose(torch.from_numpy(self.T_next_now))))
+            self.poses.append(compose(self.poses[-1], invert_pose(self.T_next_now)))
         self.before = now
         return True
 
-    def path(self) -> Tensor:
+    def path(self) -> NDArray[np.float64]:
         """Return T_world_camera (N, 4, 4) float64 of the frames so far; the world is the first camera."""
-        return self.poses.stack()
-
-
-@dataclass(slots=True)
-class SlidingWindowOdometry:
-    """Adjust poses, depths and exposure of a window of keyframes so that their brightness agrees (back end of D3VO).
-
-    predictor: the network, which must predict depth.
-    take_points: receives the map points of each keyframe that leaves the window.
-    window: the keyframes.
-    before: the last frame; None before the first one.
-    network_length: length of the trajectory by the pose network's motions alone so far; None if one of them is unknown.
-
-    Raises StadiaError for a network that predicts inverse depth up to scale and shift.
-    """
-
-    predictor: Predictor
-    take_points: TakePoints
-    window: SlidingWindow = field(init=False)
-    before: FrameArrays | None = None
-    network_length: float | None = 0.0
-    notes: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        if self.predictor.depth_scale.is_affine:
-            fix = "use a network that predicts depth, or --method network"
-            found = "inverse depth up to scale and shift"
-            raise StadiaError("--method refined", found=found, expected="depth", fix=fix)
-        self.window = SlidingWindow(self.take_points)
-
-    @property
-    def keyframes(self) -> int:
-        """Return the number of keyframes so far."""
-        return len(self.window.numbers)
-
-    def add(self, image: NDArray[np.float32], camera: Camera) -> bool:
-        """Estimate the pose of the next video frame.
-
-        image: (1, 3, H, W) RGB in [0, 1].
-        camera: its K (3, 3) and size.
-
-        Returns False if its motion from the frame before is unknown.
-        """
-        now, before = FrameArrays(image, camera), self.before
-        motion = None if before is None else predict_motion(self.predictor, before, now, None)[0].T_next_now
-        self.before = now
-        shown = Camera(torch.from_numpy(camera.K), camera.height, camera.width)
-        incoming = IncomingFrame(torch.from_numpy(image), shown, partial(self._predict_maps, image, camera))
-        is_placed = self.window.add(incoming, None if motion is None else torch.from_numpy(motion))
-        if is_placed and before is not None and self.network_length is not None:
-            self.network_length = None if motion is None else self.network_length + float(np.linalg.norm(motion[:3, 3]))
-        return is_placed
-
-    def _predict_maps(self, image: NDArray[np.float32], camera: Camera) -> PredictedMaps:
-        maps = predict_maps(self.predictor, image, camera)
-        found = {field.name: getattr(maps, field.name) for field in fields(maps)}
-        return PredictedMaps(**{name: x if x is None else torch.from_numpy(x) for name, x in found.items()})
-
-    def path(self) -> Tensor:
-        """Finish the window, and return T_world_camera (N, 4, 4) float64 of all frames; the world is the first
-        camera.
-        """
-        self.window.finish()
-        return self.window.path()
+        return np.array(self.poses)
 
 
 def create_aligned(predictor: Predictor, take_points: TakePoints) -> OdometryMethod:
@@ -185,34 +132,6 @@ def create_network(predictor: Predictor, take_points: TakePoints) -> OdometryMet
     take_points: ignored, since this method makes no map.
     """
     return FrameToFrameOdometry(predictor, "network")
-
-
-@dataclass(frozen=True, slots=True)
-class CameraPath:
-    """The trajectory of a camera through N video frames.
-
-    T_world_camera: (N, 4, 4), camera to world; the world is the first camera.
-    names: names of the frames.
-    times_s: times of the frames, seconds; None if unknown.
-    ends: where and why the trajectory stops before the last frame of the video; "" if it does not.
-    keyframes: number of keyframes.
-    frame_ms: (N,) computing time of each frame, milliseconds, without reading it.
-    network_length: length of the trajectory that the pose network's motions alone give, or None.
-    notes: lines of text about the trajectory.
-    """
-
-    T_world_camera: NDArray[np.float64]
-    names: tuple[str, ...]
-    times_s: tuple[float | None, ...]
-    ends: str
-    keyframes: int
-    frame_ms: NDArray[np.float64]
-    network_length: float | None = None
-    notes: tuple[str, ...] = ()
-
-    def add_notes(self, *notes: str) -> "CameraPath":
-        """Return a copy of the trajectory with further lines of text."""
-        return replace(self, notes=(*self.notes, *notes))
 
 
 def track_camera(
@@ -254,7 +173,7 @@ def track_camera(
         frame_ms.append(1e3 * (time.perf_counter() - started))
     if len(names) < 2:
         raise _no_path(source, len(names), skipped, ends)
-    T_world_camera = odometry.path().numpy()
+    T_world_camera = odometry.path()
     length = odometry.network_length
     if length is not None and not math.isfinite(length):
         length = None
