@@ -34,7 +34,8 @@ import stadia.core.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
-from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
+from harness import REAL_DATA, TINY_NETWORK
+from preflight import SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
 from stadia import training
@@ -152,14 +153,6 @@ SHORT = (
 )
 SMALL = ("data.height=64", "data.width=192")
 DPT = ("model.network=dpt", "model.network.size=tiny", "optimizer.lr=1e-3")
-RANDOM = (
-    "model.network.encoder=mobilenetv3_small_100",
-    "model.pose_net=resnet",
-    "model.pretrained=false",
-    "model.network.init_depth_m=12",
-    "model.network.decoder_channels=8,16,24,32,64",
-    "model.network.scales=1",
-)
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
 """For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
 
@@ -180,7 +173,7 @@ class Training:
 
 
 TRAININGS: dict[str, Training] = {
-    "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *RANDOM, *SMALL, *SHORT)),
+    "selfsup, stereo": Training("selfsup", "abs_rel", (*preset_overrides("demo"), *TINY_NETWORK, *SMALL, *SHORT)),
     MONO: Training("selfsup", "residual", (*preset_overrides("metric-demo-start"), *SHORT, *LONGER)),
     "metric": Training("metric", "abs_rel", (*preset_overrides("metric-demo"), *SHORT, *LONGER), after=MONO),
     "supervised": Training("supervised", "abs_rel", (*DPT, *SMALL, *SHORT)),
@@ -211,7 +204,7 @@ TRAININGS: dict[str, Training] = {
 }
 """Trainings as in the demos, with smaller images and fewer steps."""
 
-STEREO = (*preset_overrides("demo"), *RANDOM, *SMALL, *SHORT)
+STEREO = (*preset_overrides("demo"), *TINY_NETWORK, *SMALL, *SHORT)
 ONE_CAMERA_OF = (*preset_overrides("metric-demo-start"), *SHORT)
 LABELS = (*DPT, *SMALL, *SHORT)
 TRAININGS |= {

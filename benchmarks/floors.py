@@ -122,11 +122,13 @@ def measure_floor(requirement: str, tree: Path, folder: Path, *, is_cached: bool
     return {
         "floor": requirement,
         "install s": round(install.seconds, 1),
+        "install core s": round(install.cpu_s, 1),
         "MB": round(size_mb),
         "packages": len(names),
         "import s": round(import_s - start_s, 3),
         "command": line[0],
         "command s": round(command.seconds, 1) if command else "failed",
+        "command core s": round(command.cpu_s, 1) if command else "failed",
         "command GB": round(command.peak_gb, 2) if command else "failed",
         "missed": ", ".join(name for name, is_missed in missed.items() if is_missed),
     }

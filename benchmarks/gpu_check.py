@@ -41,6 +41,7 @@ from typing import Any
 import torch
 from gpu_estimate import CARDS, estimate_step
 from gpu_video import describe_decoding, measure_decoding
+from harness import make_selfsup
 from loading import write_recording
 from peak import FlopCounter, measure_matmul_peak
 from step import made_up_batch
@@ -51,7 +52,6 @@ from stadia.core.types import Batch
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
-from stadia.training import recipes
 from stadia.training.loading.loader import Loader
 from stadia.training.loading.samples import VideoSamples
 from stadia.training.loop.phase_clock import synchronize
@@ -124,18 +124,8 @@ SMALL_VARIANTS = (Variant(), Variant("bf16"), Variant("32", checkpoints=True), V
 
 def make_recipe(setting: Setting, *, checkpoints: bool = False) -> SelfsupRecipe:
     """Return the recipe at random weights, the same for every call, on the CPU."""
-    torch.manual_seed(0)
-    words = [
-        *(
-            f"model.network.encoder={setting.encoder}",
-            "model.pose_net=resnet",
-            f"model.pose_encoder={setting.encoder}",
-            "model.pretrained=false",
-        ),
-        *(f"data.height={setting.height}", f"data.width={setting.width}", "data.stereo=true"),
-        *("optimizer.lr=1e-5", f"model.checkpoint_gradients={str(checkpoints).lower()}"),
-    ]
-    return SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
+    extra = ("optimizer.lr=1e-5", f"model.checkpoint_gradients={str(checkpoints).lower()}")
+    return make_selfsup(setting.encoder, setting.height, setting.width, *extra)  # type: ignore[no-any-return]
 
 
 def make_step(

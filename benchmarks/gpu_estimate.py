@@ -18,15 +18,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from harness import make_selfsup
 from step import bare_loss
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from stadia.losses.reprojection import TorchReprojector
-from stadia.training import recipes
 from stadia.training.loop.recipe import build_optimizer
-from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
 
 @dataclass(frozen=True)
@@ -96,15 +95,7 @@ class OperationCounter(TorchDispatchMode):
 
 def count_operations(make_batch: Callable[[int, int, int], Any]) -> dict[str, list[Operation]]:
     """Return the operations of a batch of one, of the "networks" (with their update) and of the whole "step"."""
-    torch.manual_seed(0)
-    words = [
-        f"model.network.encoder={ENCODER}",
-        "model.pose_net=resnet",
-        f"model.pose_encoder={ENCODER}",
-        "model.pretrained=false",
-    ]
-    words += [f"data.height={HEIGHT}", f"data.width={WIDTH}", "data.stereo=true"]
-    recipe = SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
+    recipe = make_selfsup(ENCODER, HEIGHT, WIDTH)
     recipe.view_synthesis.loss.reprojector = TorchReprojector  # as on a GPU
     batch, found = make_batch(1, HEIGHT, WIDTH), dict[str, list[Operation]]()
     for name in ("networks", "step"):

@@ -35,6 +35,7 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+from harness import make_selfsup
 from numpy.typing import NDArray
 from soak import GIVE_BACK
 
@@ -88,20 +89,7 @@ def make_frames(count: int) -> Iterator[Any]:
 
 
 def make_recipe(height: int = HEIGHT, width: int = WIDTH) -> Any:
-    import torch
-
-    from stadia.training import recipes
-    from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-
-    torch.manual_seed(0)
-    words = [
-        f"model.network.encoder={ENCODER}",
-        "model.pose_net=resnet",
-        f"model.pose_encoder={ENCODER}",
-        "model.pretrained=false",
-    ]
-    words += [f"data.height={height}", f"data.width={width}", "data.stereo=true"]
-    recipe = SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
+    recipe = make_selfsup(ENCODER, height, width)
     recipe.focal.fill_(1.2)  # of the cameras that trained, over the width of their images
     return recipe
 

@@ -36,6 +36,32 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+# -- Networks -----------------------------------------------------------------------------------------
+
+TINY_NETWORK = (
+    "model.network.encoder=mobilenetv3_small_100",
+    "model.pose_net=resnet",
+    "model.pretrained=false",
+    "model.network.init_depth_m=12",
+    "model.network.decoder_channels=8,16,24,32,64",
+    "model.network.scales=1",
+)
+"""Settings of a small network at random weights, which learns RoadWorld in a few hundred steps."""
+
+
+def make_selfsup(encoder: str, height: int, width: int, *settings: str) -> Any:
+    """Return the recipe `selfsup` for stereo pairs at random weights, the same for every call."""
+    import torch
+
+    from stadia.training import recipes
+    from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
+
+    torch.manual_seed(0)
+    words = [f"model.network.encoder={encoder}", "model.pose_net=resnet", f"model.pose_encoder={encoder}"]
+    words += ["model.pretrained=false", f"data.height={height}", f"data.width={width}", "data.stereo=true", *settings]
+    return SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
+
+
 # -- Worlds ---------------------------------------------------------------------------------------
 
 
@@ -129,6 +155,8 @@ class CommandRun:
     """What a command that ended well took, and what it printed."""
 
     seconds: float
+    cpu_s: float
+    """Seconds of all its processes on a core, which other load hardly changes."""
     peak_gb: float
     """Largest memory of one process of the command."""
     output: str
@@ -152,7 +180,8 @@ def run_command(*words: object, **environment: str) -> CommandRun:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(line)} ended with {process.returncode}:\n{output}")
-    return CommandRun(time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e9, output)
+    seconds = time.perf_counter() - start
+    return CommandRun(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9, output)
 
 
 def time_calls(*calls: Callable[[], object], rounds: int = 5) -> list[float]:

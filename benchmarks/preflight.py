@@ -12,7 +12,6 @@ is static, which is reported), 7-Scenes (RGB-D). The mutations are those of test
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from harness import REAL_DATA  # noqa: E402
 from tests.mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Mutation, abilities, clean_splits  # noqa: E402
 
 from stadia.core.types import RIGHT, Recording  # noqa: E402
@@ -43,7 +43,7 @@ from stadia.synthetic.config import ROADWORLD_TINY  # noqa: E402
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld  # noqa: E402
 
 SEEDS = (0, 1, 2)
-REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", ROOT.parent / "shared" / "data"))
+
 MISSED = "**missed**"
 STATIC = {"euroc/V1_01_easy"}
 """Samples of a static camera (three seconds before its start). D03 is true there, and checks that need motion cannot

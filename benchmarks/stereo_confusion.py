@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from preflight import REAL_DATA  # noqa: E402
+from harness import REAL_DATA  # noqa: E402
 from tests.mutations.mutated_recording import MirroredImages, Mutated, ShiftedRight  # noqa: E402
 
 from stadia.core.types import LEFT, RIGHT, Recording  # noqa: E402

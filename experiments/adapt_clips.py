@@ -14,9 +14,7 @@ by truth, the number of updates and seconds. OUT gets an image before and after 
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
+
 # isort: split
 import cv2
 import map as maps
@@ -145,13 +145,13 @@ def paint(depth: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--steps", type=int, help="updates, in place of minutes")
     parser.add_argument("--only", nargs="+", choices=CLIPS, default=CLIPS)
     parser.add_argument("--masks-by", type=Path, metavar="MODEL")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     arguments = parser.parse_args()
     for name in arguments.only:
         out = arguments.out / name

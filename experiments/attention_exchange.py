@@ -19,11 +19,11 @@ The same command goes on where it was stopped. `exchanged` is the score right af
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +33,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core import seeds
 from stadia.core.types import Batch, Predictor, Recording
@@ -49,7 +52,6 @@ from stadia.training.recipes.base.build_recipe import list_exchanged
 from stadia.training.recipes.supervised.config import SupervisedConfig
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LR, WARMUP, BATCH, EPOCHS = 1e-3, 20, 2, 4
 ATTENTIONS: dict[str, dict[str, Any]] = {
     "sdpa": {},
@@ -87,7 +89,7 @@ class Task:
 
     def __init__(self, name: str) -> None:
         if name == "kitti":
-            self.path, self.frames = REAL / "kitti_raw", ("data.frames=[0,60]",)
+            self.path, self.frames = REAL_DATA / "kitti_raw", ("data.frames=[0,60]",)
             (recording,) = open_recordings(self.path)
             self.scored = [(recording, index) for index in range(len(recording) - 15, len(recording))]
         else:
@@ -211,7 +213,7 @@ def measure_times(sizes: Sequence[str], repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", choices=["kitti", "worlds"], default="kitti")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -22,8 +22,8 @@ import argparse
 import dataclasses
 import functools
 import json
-import os
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +35,9 @@ import shape_worlds
 import torch
 import zero_shot
 from base_network import LOSS_WEIGHTS, ImageStore, Parts, StepSize, Trainer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.io.atomic_files import write_json
@@ -203,10 +206,10 @@ def print_table(results: Results, settings: Sequence[str], metric: str, samples:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/base-ablation"))
     parser.add_argument("--textures", type=Path, default=Path("runs/base/textures.npz"))
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--encoder-weights", type=Path, help="by default those of the package")
     parser.add_argument("--images", type=int, default=100, help="rendered images of each kind")
     parser.add_argument("--steps", type=int, default=60)

@@ -23,9 +23,8 @@ cm aside.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +33,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.io.typed_json import FileEntry
 from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, BopResult, read_targets, write_results
@@ -215,9 +217,8 @@ def write_csvs(images: BopImages, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=Path(real) / "bop" / "lmo")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA / "bop" / "lmo")
     parser.add_argument("--csv", type=Path, help="a folder for the ground truth and two wrong ones as csv")
     arguments = parser.parse_args()
 

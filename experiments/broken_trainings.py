@@ -32,6 +32,9 @@ import stadia.core.torchvision_operators  # noqa: F401
 # isort: split
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import TINY_NETWORK
+
 from stadia import training
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.data.config import CacheConfig
@@ -55,14 +58,7 @@ SMALL = (
         "training.validate_every=70",
     ),
     *("training.workers=0", "training.threads=1", "training.log_every=4", "training.images_every=0"),
-    *(
-        "model.network.encoder=mobilenetv3_small_100",
-        "model.pose_net=resnet",
-        "model.pretrained=false",
-        "model.network.init_depth_m=12",
-        "model.network.decoder_channels=8,16,24,32,64",
-        "model.network.scales=1",
-    ),
+    *TINY_NETWORK,
 )
 Patch = Callable[[], "mock._patch[Callable]"]
 

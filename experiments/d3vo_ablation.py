@@ -25,6 +25,7 @@ import math
 import os
 import shutil
 import statistics
+import sys
 import time
 import zlib
 from collections import defaultdict
@@ -37,6 +38,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import TINY_NETWORK
 
 from stadia import training
 from stadia.core.types import Camera, Recording
@@ -59,19 +63,11 @@ SMALL = (
     "training.workers=0",
     "training.validate_every=100000",
 )
-RANDOM = (
-    "model.network.encoder=mobilenetv3_small_100",
-    "model.pose_net=resnet",
-    "model.pretrained=false",
-    "model.network.init_depth_m=12",
-    "model.network.decoder_channels=8,16,24,32,64",
-    "model.network.scales=1",
-)
 PLAIN = (
     "data.augmentation.color.probability=0",
     "training.images_every=0",
     "training.checkpoint_every=100000",
-    *RANDOM,
+    *TINY_NETWORK,
 )
 CONFIGURATIONS = {
     "plain": (),

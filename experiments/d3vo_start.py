@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 import zlib
 from collections.abc import Sequence
@@ -43,6 +44,9 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
+
 from stadia.core import seeds
 from stadia.core.types import Batch
 from stadia.data.open_dataset import open_recordings
@@ -53,7 +57,6 @@ from stadia.networks.config import BaseConfig
 from stadia.training import recipes
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 LR, WARMUP, BATCH, NEVER = {"random": 1e-3, "base": 1e-4}, 20, 4, 10**9
 TRAINED, SCORED = 40, 8
 BEATEN, MEAN_OVER = 0.8, 20
@@ -111,7 +114,7 @@ def change_exposure(batch: Batch, log_gain: float, offset: float) -> Batch:
 
 def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Train an arm and score it."""
-    path = REAL / "kitti_odometry"
+    path = REAL_DATA / "kitti_odometry"
     words = (*SETTINGS, *STARTS[arguments.start], *ARMS[arm], *arguments.overrides)
     config = recipes.configure("selfsup", words, seed=seed, data={"path": str(path)})
     config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
@@ -221,7 +224,7 @@ def describe(found: dict[str, Any], arms: Sequence[str], until: float | None) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--until", type=float, help="add seeds until the interval of AbsRel is below |effect| or this")

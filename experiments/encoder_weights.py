@@ -20,9 +20,7 @@ Prints one JSON object for each run and for each kind of frames, and the table o
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +32,9 @@ import yaml
 from generalization import Scored, choose_frames, score
 from numpy.typing import NDArray
 from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.data.config import CacheConfig, SplitConfig
 from stadia.data.open_dataset import open_recordings
@@ -136,9 +137,8 @@ def find_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--studies", nargs="+", choices=["kitti", "demo"], default=["kitti", "demo"])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

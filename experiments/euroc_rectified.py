@@ -16,9 +16,8 @@ Draws one pair with a line every 32 rows: both images show the same point on a l
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +27,9 @@ import torch
 from numpy.typing import NDArray
 from real_stereo import semi_global_matching
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.open_dataset import open_recordings
@@ -90,9 +92,8 @@ def drawn(recording: Recording, index: int) -> NDArray[np.uint8]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--out", type=Path, default=Path("euroc-rectified.png"))
     arguments = parser.parse_args()
     recording = open_recordings(arguments.data / "euroc", "euroc")[0]

@@ -9,13 +9,15 @@ distance has a clear minimum at the true field of view, a wrong one could be not
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
@@ -60,9 +62,8 @@ def measure(recording: Recording, gap: int) -> tuple[float, NDArray[np.float64]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     arguments = parser.parse_args()
 
     folders = {"kitti_odometry": 1, "kitti_raw": 6, "sevenscenes": 4, "euroc": 4}

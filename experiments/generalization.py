@@ -20,9 +20,7 @@ object for each training, and the means.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +37,9 @@ from initial_depth import find_depth
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core import seeds
 from stadia.core.types import Batch, Camera, Recording
@@ -215,9 +216,8 @@ def score(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--monodepth2", type=Path, metavar="CLONE", help="a clone of nianticlabs/monodepth2")
     parser.add_argument("--seconds", type=float, default=60, help="of processor time, each training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

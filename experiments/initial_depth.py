@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -31,6 +31,9 @@ import torch
 from numpy.typing import NDArray
 from real_stereo import NEARER_THAN_M, semi_global_matching
 from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core import seeds
 from stadia.core.types import LEFT, RIGHT, Recording
@@ -255,9 +258,8 @@ def print_table(lines: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--data-sets", nargs="+", default=["kitti", "euroc", "roadworld", "tableworld"])
     parser.add_argument("--starts", nargs="+", default=STARTS, help="values of model.network.init_depth_m")
     parser.add_argument("--steps", type=int, default=600, help="at most, of all starts but the first")

@@ -10,7 +10,7 @@ over the samples.
 from __future__ import annotations
 
 import json
-import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from zero_shot import SAMPLES, open_sample
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA
+
 from stadia.predict.network import open_network
 from stadia.predict.prediction import lift_pixel, measure_distance
 from stadia.scale.depth_deviations import DepthDeviations
 from stadia.scale.sources import POINT_DEVIATION
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 IMAGES, PAIRS = 13, 25
 
 
@@ -33,7 +35,7 @@ def main() -> None:
     alone, with_point = (DepthDeviations.of(network.relative_error, scale) for scale in (None, POINT_DEVIATION))
     means = []
     for sample in SAMPLES[:-1]:  # the objects on one table have no distances between them
-        images, off = open_sample(sample, REAL), []
+        images, off = open_sample(sample, REAL_DATA), []
         for image in images[:: max(len(images) // IMAGES, 1)]:
             K, truth = image.frame.K, image.truth
             depth = np.asarray(network.predict(image.frame.image, K=K).depth, float)

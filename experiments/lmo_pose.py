@@ -16,12 +16,15 @@ this tests the pipeline, not the quality.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia import report, training
 from stadia.core import seeds
@@ -76,9 +79,8 @@ def scores(recipe: ObjectPoseRecipe, images: BopImages, run: Run, name: str, mad
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")

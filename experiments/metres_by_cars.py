@@ -9,18 +9,20 @@ source, and of the cars over that of the reference: KITTI 06 (stereo), KITTI raw
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA
 
 from stadia import open_network
 from stadia.predict import receipt
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import PredictOptions
 
-REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-DETECTOR = REAL / "segmentation_model" / "yolox_nano.onnx"
+DETECTOR = REAL_DATA / "segmentation_model" / "yolox_nano.onnx"
 DRIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "kitti_odometry": ("baseline", {}),
     "kitti_raw": ("lidar", {}),
@@ -40,9 +42,9 @@ def main() -> None:
     receipt.MAX_FRAMES = options.frames
     network = open_network(options.network)
     for name, (reference, data) in DRIVES.items():
-        (session,) = network.open(REAL / name, PredictOptions(data=data))
+        (session,) = network.open(REAL_DATA / name, PredictOptions(data=data))
         cars = f"object=car:1.5@{DETECTOR}"
-        read = partial(_open_input, REAL / name, data)
+        read = partial(_open_input, REAL_DATA / name, data)
         measured = receipt.measure_scale(session.predictor, read, [reference, cars])
         for text, fit in measured.fits.items():
             ratio = fit.factor / measured.fits[reference].factor

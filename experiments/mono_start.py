@@ -12,9 +12,8 @@ stereo pair, whose right images do not train; on the highway the lanes. EuRoC is
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,9 @@ from pathlib import Path
 
 import numpy as np
 from zero_shot import GARG, Sample, predict_depth, score_sample
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import Predictor, Recording, no_progress
@@ -40,8 +42,6 @@ from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.recipes import configure, load_predictor
 from stadia.training.recipes.base.build_recipe import open_network_checkpoint
 from stadia.training.recipes.base.config import make_paths_absolute
-
-DATA = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 SETTINGS = (
     *("model.pose_net=correlation", "model.translation_scale=0.2", "loss.pyramid=4", "loss.temporal_from_step=null"),
@@ -90,10 +90,10 @@ def make_clip(name: str, folder: Path) -> Clip:
         K = np.array([[866, 0, 481.0], [0, 866, 269.5], [0, 0, 1]])
         video = folder / "highway.mp4"
         if not video.exists():
-            video.symlink_to((DATA / "clips" / "highway.mp4").resolve())
+            video.symlink_to((REAL_DATA / "clips" / "highway.mp4").resolve())
         return Clip(name, video, K, None, None)
     sample = SAMPLES[name]
-    source = DATA / sample.folder
+    source = REAL_DATA / sample.folder
     if name == "road":
         source = folder / "roadworld"
         if not source.exists():
@@ -179,7 +179,7 @@ def measure(clip: Clip, start: str, steps: int, out: Path, settings: Sequence[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs-mono-start"))
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
     parser.add_argument("--starts", nargs="+", choices=tuple(STARTS), default=tuple(STARTS))

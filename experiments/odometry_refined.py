@@ -11,15 +11,17 @@ milliseconds per frame, and the memory after each third.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core.types import Predictor, Recording
 from stadia.data.frame_preparation import Frame, read_frames
@@ -82,9 +84,8 @@ def rendered(config: RoadWorldConfig, folder: Path) -> Recording:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--kitti", type=Path, help="a run on KITTI 06 with a pose network")
     parser.add_argument("--demo", type=Path, help="a run of the demo")
     parser.add_argument("--worlds", type=Path, default=Path("worlds"), help="where the roads are rendered to")

@@ -12,9 +12,8 @@ Prints a line of JSON for each; the same command goes on where it was stopped. I
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,9 @@ import torch
 from metric_kitti import T_95
 from rich.console import Console
 from sparse_lidar import TRAINED, scores
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia import training
 from stadia.data.open_dataset import open_recordings
@@ -41,12 +43,11 @@ ARMS = {"selfsup": "selfsup", "mixed": "metric"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser = make_parser(__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--pretrained", type=Path, required=True, help="OUT of metric_kitti.py")
     parser.add_argument("--masks", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser.add_argument("--data", type=Path, default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

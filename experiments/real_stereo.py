@@ -17,9 +17,9 @@ predicted for the right image without having it as input.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,9 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia import report, training
 from stadia.core.types import LEFT, RIGHT, Camera, MapsPredictor, Predictor, Recording
@@ -153,9 +156,8 @@ def path_figures(predictor: Predictor, recording: Recording, run: Run) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--data", default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", default=REAL_DATA, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--held-out", action="store_true", help="train on the first 40 pairs, score on the last 8")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("runs"))

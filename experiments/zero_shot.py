@@ -16,8 +16,7 @@ poses, on their pixels alone.
 
 from __future__ import annotations
 
-import argparse
-import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,9 @@ from edge_accuracy import boundary_f1
 from numpy.typing import NDArray
 from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from harness import REAL_DATA, make_parser
 
 from stadia.core.types import RIGHT, Camera, Predictor, Recording
 from stadia.data.frame_preparation import Frame, PreparedFrame, read_frames
@@ -377,8 +379,8 @@ def open_sample(sample: Sample, data: Path) -> list[TrueImage]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--network", nargs="+", default=["base"], help="any networks that `stadia predict` takes")
     parser.add_argument("--weights", type=Path, help="weights in place of those of `base`")
     parser.add_argument("--short", action="store_true", help="without other networks, orders and calibration")
