@@ -25,7 +25,7 @@ from stadia.io.records.camera_keys import (
     refuse_panorama,
     walk_mappings,
 )
-from stadia.io.records.colmap import ColmapCamera, convert_camera
+from stadia.io.records.colmap import ColmapCamera, convert_camera, count_focals
 from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN
 from stadia.io.records.json_scenes import parse_transforms_camera
 from stadia.io.records.kitti_calibration import KittiCalibration
@@ -201,12 +201,10 @@ def _parse_videre(text: str) -> dict[str, Any]:
 
 _KAPTURE_LINE = re.compile(r"^[^#\n]*, *camera, *([A-Z_]+, *\d+, *\d+,[-+.\de, ]+)$", re.MULTILINE)
 """Camera of kapture's sensors.txt: ID, NAME, camera, MODEL, WIDTH, HEIGHT, PARAMETERS, with COLMAP's models."""
-_COLMAP_FISHEYE = {
-    **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT), "FOV": FOV
-}  # fmt: skip
-_COLMAP_FOCALS = {  # number of focal lengths, which come first; cx, cy and the distortion follow
-    **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), 1),
-    **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE", "FOV"), 2),
+_LENS_OF_COLMAP = {
+    **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"), RADTAN),
+    **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT),
+    "FOV": FOV,
 }
 
 
@@ -216,24 +214,19 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
         words = line.partition("#")[0].split()
         if len(words) < 5:
             continue
-        model = words[1]
-        if model not in _COLMAP_FOCALS:
+        model, values = words[1], parse_numbers(words[4:])
+        if model not in _LENS_OF_COLMAP:
             fix = "undistort the images: colmap image_undistorter writes PINHOLE"
             raise DataError(path, found=f"the model {model[:40]}", expected="a pinhole with radial distortion", fix=fix)
-        focals, values = _COLMAP_FOCALS[model], parse_numbers(words[4:])
+        focals = count_focals(model)
         if len(values) < focals + 2:
-            raise DataError(
-                path,
-                found=f"{len(values)} parameters of {model}",
-                expected="all",
-                fix="copy the calibration file again, or add the missing parameters",
-            )
+            fix = "copy the calibration file again, or add the missing parameters"
+            raise DataError(path, found=f"{len(values)} parameters of {model}", expected="all", fix=fix)
         name = f"camera {words[0]}" if words[0].isdecimal() else words[0]
-        distortion = tuple(values[focals + 2 :].tolist())
         center = values[focals : focals + 2] - FIRST_PIXEL
-        K, size = make_K(f"{path} {name}", values[0], values[focals - 1], *center), parse_numbers(words[2:4])
-        model = _COLMAP_FISHEYE.get(model, RADTAN)
-        yield CalibratedCamera(name, K, _check_size(path, size), distortion, model=model)
+        K = make_K(f"{path} {name}", values[0], values[focals - 1], *center)
+        size, distortion = _check_size(path, parse_numbers(words[2:4])), tuple(values[focals + 2 :].tolist())
+        yield CalibratedCamera(name, K, size, distortion, model=_LENS_OF_COLMAP[model])
 
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
@@ -486,13 +479,12 @@ def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
 
 
 def _flatten(values: Any) -> list[Any]:
+    """Return the numbers of a matrix or of coefficients as a list: nested lists, or a mapping with known keys."""
     if isinstance(values, Mapping):
         if {"fx", "fy", "cx", "cy"} <= values.keys():
             return [values["fx"], 0, values["cx"], 0, values["fy"], values["cy"], 0, 0, 1]
         values = values.get("data", [values[key] for key in _OPENCV_COEFFICIENTS if key in values])
-    if not isinstance(values, list | tuple):
-        return [] if values is None else [values]
-    return [number for value in values for number in (_flatten(value) if isinstance(value, list) else [value])]
+    return flatten_numbers(values)
 
 
 def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:

@@ -283,6 +283,11 @@ _GRID = 65  # rays per side to which coefficients are fitted
 _MAX_TANGENT = 2.0  # tangent of the largest angle of the fit: 63 degrees
 
 
+def count_focals(model: str) -> int:
+    """Return how many of the parameters of a camera model are focal lengths; cx, cy and the lens follow them."""
+    return 1 if model in _ONE_FOCAL else 2
+
+
 def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, float]:
     """Convert a camera of COLMAP to K with pixel centers at integers and OpenCV's coefficients.
 
@@ -294,7 +299,7 @@ def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, f
 
     Raises DataError for a model that cannot be converted.
     """
-    focals = 1 if camera.model in _ONE_FOCAL else 2
+    focals = count_focals(camera.model)
     values = camera.params
     fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2]
     K = np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]])

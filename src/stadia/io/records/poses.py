@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 MAX_POSES = 400_000  # reading and scoring a million takes 81 s
 UNIT_TOLERANCE = 1e-2  # of the length of a quaternion
 ROTATION_TOLERANCE = 1e-2  # of the entries of R R^T; files have at least 6 digits
+ROUNDING = 1e-12  # of the entries of R R^T, up to which a matrix is a rotation and stays as it is
 MIN_ROWS = 3  # number of rows from which lengths of 1 are no coincidence
 
 _WIDTHS = {"matrix": 12, "R": 9}
@@ -88,8 +89,11 @@ def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:
         found = f"a 3x3 block with determinant {determinants[row]:.3f}, {off[row]:.2g} off orthonormal"
         fix = "check the order of the columns: R and t row by row"
         raise DataError(where(row), found=found, expected="a rotation", fix=fix)
-    U, _, Vt = np.linalg.svd(R)
-    return np.asarray(U @ Vt)
+    rough = np.flatnonzero(off > ROUNDING)
+    U, _, Vt = np.linalg.svd(R[rough])
+    nearest = R.copy()
+    nearest[rough] = U @ Vt
+    return nearest
 
 
 def is_rotation(R: Array) -> bool:

@@ -219,7 +219,7 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
     has_decimal_commas = _has_decimal_commas(lines)
     separators = str.maketrans({",": "." if has_decimal_commas else " ", ";": " "})
     header, skipped, start, texts = _find_header(lines, separators)
-    kept, rows, numbers, words_of_rows = list[list[float]](), list[int](), list[int](), list[list[str]]()
+    kept, rows, numbers, times = list[list[float]](), list[int](), list[int](), dict[int, list[str]]()
     lost, width = 0, 0
     for number, line in enumerate(lines[start:], start + 1):
         content = _EMPTY_CELL.sub(",nan", line.partition("#")[0])  # programs leave cells empty without a pose
@@ -230,11 +230,14 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         if row is None:
             lost += 1
             continue
-        width = len(row)
+        if not kept:
+            width = len(row)
+            times = {column: [] for column in range(width) if column < MAX_LEADING or _is_time(header, column)}
         rows.append(len(kept) + lost)
         kept.append(row)
         numbers.append(number)
-        words_of_rows.append(words)
+        for column, texts_of_column in times.items():
+            texts_of_column.append(words[column])
         if len(kept) > MAX_POSES:
             raise _make_count_error(path, len(lines))
     if not kept:
@@ -242,14 +245,13 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         if skipped and not lost:
             found, fix = f"{skipped} lines of words and no row of numbers", "write rows t x y z qx qy qz qw"
         raise DataError(path, found=found, expected="at least one row", fix=fix)
-    times = [column for column in range(width) if column < MAX_LEADING or _is_time(header, column)]
     first = lines[numbers[0] - 1].partition("#")[0].strip()
     return Table(
         path=path,
         values=np.array(kept),
         lines=tuple(numbers),
         header=header,
-        words={column: [words[column] for words in words_of_rows] for column in times},
+        words=times,
         has_commas=bool(re.search("[;]" if has_decimal_commas else "[,;]", first)),
         ends_in_comma=first.endswith((",", ";")),
         rows=tuple(rows),
