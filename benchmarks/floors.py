@@ -2,7 +2,7 @@
 
     python benchmarks/floors.py [--only . '.[depth]'] [--tree CHECKOUT] [--no-cache] [--out docs/results/floors.json]
 
-For each floor: seconds of `pip install`, with pip's cache unless --no-cache; megabytes and packages of site-packages;
+For each floor: seconds of `pip install`, with pip's cache unless --no-cache; megabytes and packages that it adds;
 seconds of `import stadia` beyond the start of Python; seconds and memory of its main command on a small input that this
 program makes. The floor `.` judges the poses of 50 images, `.[depth]` predicts the depth of a photo, `.[train]` trains
 for two steps; other extras judge poses as `.` does. The exit status is 1 if a command
@@ -93,6 +93,19 @@ MAX_IMPORT_S = 0.1
 """`import stadia` is not felt at a prompt."""
 
 
+def measure_mb(folder: Path) -> float:
+    """Return the megabytes of the files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def list_largest(packages: Path, count: int = 8) -> str:
+    """Return the largest folders of site-packages with their megabytes."""
+    sizes = sorted(
+        ((measure_mb(folder), folder.name) for folder in packages.iterdir() if folder.is_dir()), reverse=True
+    )
+    return ", ".join(f"{name} {size_mb:.0f}" for size_mb, name in sizes[:count])
+
+
 def measure_floor(requirement: str, tree: Path, folder: Path, *, is_cached: bool) -> dict[str, object]:
     """Install a requirement such as `.[depth]` of a tree into a new environment; return what was measured."""
     floor = FLOORS.get(requirement, Floor(make_check_line))
@@ -100,9 +113,10 @@ def measure_floor(requirement: str, tree: Path, folder: Path, *, is_cached: bool
     python = folder / "venv" / "bin" / "python"
     options = ["--quiet", "--disable-pip-version-check", *([] if is_cached else ["--no-cache-dir"])]
     target = f"{tree}{requirement[1:]}"
-    install = run_command(python, "-m", "pip", "install", *options, "-c", tree / "constraints.txt", target)
     packages = Path(run_command(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").output.strip())
-    size_mb = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file()) / 1e6
+    empty_mb = measure_mb(packages)
+    install = run_command(python, "-m", "pip", "install", *options, "-c", tree / "constraints.txt", target)
+    size_mb = measure_mb(packages) - empty_mb
     names = {path.name.partition("-")[0] for path in packages.glob("*.dist-info")}.difference(NOT_COUNTED)
     starts = [lambda code=code: run_command(python, "-c", code, PYTHONPATH="") for code in ("", "import stadia")]
     start_s, import_s = time_calls(*starts, rounds=9)
@@ -130,6 +144,7 @@ def measure_floor(requirement: str, tree: Path, folder: Path, *, is_cached: bool
         "command s": round(command.seconds, 1) if command else "failed",
         "command core s": round(command.cpu_s, 1) if command else "failed",
         "command GB": round(command.peak_gb, 2) if command else "failed",
+        "largest": list_largest(packages),
         "missed": ", ".join(name for name, is_missed in missed.items() if is_missed),
     }
 
