@@ -44,7 +44,7 @@ from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.scale.sources import MIN_BOX_PX, match_pair_depth
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
-from stadia.training.prediction.depth_predictor import accept_arrays
+from stadia.training.recipes.base.depth_predictor import accept_arrays
 
 FACTORS = (0.3, 4.0)
 """Unknown factors of the output, besides 1."""

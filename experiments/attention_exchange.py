@@ -47,8 +47,8 @@ from stadia.networks.config import AttentionConfig, DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
-from stadia.training.prediction.depth_predictor import make_predictor
 from stadia.training.recipes.base.build_recipe import list_exchanged
+from stadia.training.recipes.base.depth_predictor import make_predictor
 from stadia.training.recipes.supervised.config import SupervisedConfig
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe
 

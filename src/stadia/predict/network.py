@@ -348,7 +348,7 @@ class Network:
 
         Raises CheckpointError if the network predicts no depth.
         """
-        from stadia.training.prediction.depth_predictor import make_predictor
+        from stadia.training.recipes.base.depth_predictor import make_predictor
 
         options = options or PredictOptions()
         options.check_backend()

@@ -62,7 +62,7 @@ from stadia.predict.options import network_size_notes
 from stadia.predict.receipt import ScaledPredictor, measure_scale
 from stadia.predict.verdict import MIN_CHECKED_FRAMES, observe_training_data, read_training_record, replace_verdict
 from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
-from stadia.training.prediction.depth_predictor import DepthPredictor, adapt_predictor
+from stadia.training.recipes.base.depth_predictor import DepthPredictor, adapt_predictor
 from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import VideoData
 

@@ -33,8 +33,8 @@ from stadia.scale.sources import match_pair_depth
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
-from stadia.training.prediction.depth_predictor import adapt_predictor
 from stadia.training.recipes.base.build_recipe import load_recipe
+from stadia.training.recipes.base.depth_predictor import adapt_predictor
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.video_data import VideoData
 

@@ -20,7 +20,7 @@ from stadia.geometry.cameras import inverse_intrinsics
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict.track_camera import MapPoints, track_camera
 from stadia.training.odometry import sliding_window_ba as refining
-from stadia.training.prediction.depth_predictor import accept_arrays
+from stadia.training.recipes.base.depth_predictor import accept_arrays
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)

@@ -11,7 +11,7 @@ from torch import Tensor
 from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.differentiable.images import mirror
 from stadia.predict.predict_frames import average_mirrored
-from stadia.training.prediction.depth_predictor import DepthPredictor, choose_flip
+from stadia.training.recipes.base.depth_predictor import DepthPredictor, choose_flip
 
 HEIGHT, WIDTH = 4, 7
 

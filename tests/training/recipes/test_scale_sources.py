@@ -27,7 +27,7 @@ from stadia.predict.receipt import ScaledPredictor, measure_scale
 from stadia.scale.grammar import KnownDistance, PositionsFile, find_given_height, parse_scale, read_boxes
 from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt, fuse_sure_scales
 from stadia.scale.sources import REAR_WIDTHS_M, MeasuredFrame, parse_scale_source
-from stadia.training.prediction.depth_predictor import accept_arrays
+from stadia.training.recipes.base.depth_predictor import accept_arrays
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25

@@ -24,7 +24,7 @@ from stadia.judge.finding import read_valid_findings
 from stadia.predict.verdict import read_training_record
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
-from stadia.training.prediction.depth_predictor import DepthPredictor
+from stadia.training.recipes.base.depth_predictor import DepthPredictor
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 

@@ -9,7 +9,7 @@ from stadia.core.types import Camera, Predictor
 from stadia.differentiable.direct_alignment import DirectAlignment, align_direct, is_reliable
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.predict.predict_frames import FrameArrays, FrameMotion, predict_motion
-from stadia.training.prediction.depth_predictor import choose_device, to_tensors
+from stadia.training.recipes.base.depth_predictor import choose_device, to_tensors
 
 
 def _continues(found: DirectAlignment, T_before: NDArray[np.float64]) -> bool:

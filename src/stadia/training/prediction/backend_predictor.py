@@ -21,8 +21,8 @@ from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.predict.backends import Backend, BackendChoice, median_relative_difference
 from stadia.predict.inputs import PredictionInput
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.prediction.export import NetworkExports
+from stadia.training.recipes.base.depth_predictor import DepthPredictor
 
 Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
 """A sequence of images (3, H, W) of the network's size, each with its K (3, 3)."""

@@ -27,7 +27,6 @@ from stadia.predict.exported_network import MOTION, ExportDescription, ExportedN
 from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.prediction.network_export import (
     OPSET,
     TOLERANCE,
@@ -39,6 +38,7 @@ from stadia.training.prediction.network_export import (
 )
 from stadia.training.recipes.base.build_recipe import NetworkRecipe, load_recipe
 from stadia.training.recipes.base.config import NETWORK_RECIPE
+from stadia.training.recipes.base.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 
 log = logging.getLogger(__name__)

@@ -47,9 +47,9 @@ from stadia.training.loop.checkpoint import (
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
-from stadia.training.prediction.depth_predictor import DepthPredictor, make_predictor
 from stadia.training.recipes import RECIPES
 from stadia.training.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
+from stadia.training.recipes.base.depth_predictor import DepthPredictor, make_predictor
 
 
 class NetworkRecipeConfig(StrictModel):

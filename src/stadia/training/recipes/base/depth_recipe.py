@@ -28,7 +28,7 @@ from stadia.networks.encoders import check_encoder
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.loop.batches import select_device
 from stadia.training.loop.recipe import Groups, HasOptimizer, Recipe, group_parameters
-from stadia.training.prediction.depth_predictor import DepthPredictor
+from stadia.training.recipes.base.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.video_data import VideoData
 
 log = logging.getLogger(__name__)

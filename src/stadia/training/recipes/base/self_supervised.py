@@ -38,9 +38,9 @@ from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.loop.batches import ValidationScores
 from stadia.training.loss_checks.loss_case import LossCase
 from stadia.training.loss_checks.video_cases import OutputSpec, make_video_case
-from stadia.training.prediction.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.build_recipe import describe_network, load_predictor, open_network_checkpoint
 from stadia.training.recipes.base.config import SelfSupervisedConfig, TeacherConfig
+from stadia.training.recipes.base.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.depth_recipe import VideoTargetsT
 from stadia.training.recipes.base.validation_scores import (
     MotionPairs,

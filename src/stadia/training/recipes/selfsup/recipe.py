@@ -32,7 +32,7 @@ from stadia.networks.config import DepthModelConfig
 from stadia.predict.predict_frames import predict_frame_depth
 from stadia.sfm.odometry.mapped_path import MappedPath, MapUnit, describe_conflict
 from stadia.training.loss_checks.loss_case import LossCase
-from stadia.training.prediction.depth_predictor import adapt_predictor
+from stadia.training.recipes.base.depth_predictor import adapt_predictor
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.recipes.base.self_supervised import (
     TeacherTerm,
