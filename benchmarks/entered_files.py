@@ -116,7 +116,13 @@ class FileRecorder:
 
 def import_libraries() -> None:
     """Import what most commands import: a trace function makes that slower, and counts nothing of it."""
-    for name in ("stadia.core.torchvision_operators", "lightning_fabric", "matplotlib.pyplot", "scipy.stats", "timm"):
+    for name in (
+        "stadia.differentiable.torchvision_operators",
+        "lightning_fabric",
+        "matplotlib.pyplot",
+        "scipy.stats",
+        "timm",
+    ):
         importlib.import_module(name)
 
 

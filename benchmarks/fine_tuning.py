@@ -38,7 +38,7 @@ def measure(part: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Return the row of a part; this process measures nothing else."""
     import resource
 
-    import stadia.core.torchvision_operators  # noqa: F401
+    import stadia.differentiable.torchvision_operators  # noqa: F401
 
     # isort: split
 

@@ -48,9 +48,9 @@ from step import made_up_batch
 
 from stadia import __version__
 from stadia.core.errors import summarize_exception
-from stadia.core.types import Batch
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable.batch import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training.loading.loader import Loader
 from stadia.training.loading.samples import VideoSamples

@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
 from rich.console import Console
 
-from stadia.core import seeds
+from stadia.differentiable import random_state
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import recipes
@@ -62,7 +62,7 @@ def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, 
         recipes.configure(recipe_class.recipe, overrides, **({"data": {"path": str(worlds)}} if is_video else {})),
         Console(quiet=True),
     )
-    seeds.seed_generators(config.seed, "training")
+    random_state.seed_generators(config.seed, "training")
     recipe = recipe_class(config)
     recipe.save_data_stats(data)
     return recipe, config, data

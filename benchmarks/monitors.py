@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 from stadia.networks.config import DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training.loop.batches import TrainingPlan

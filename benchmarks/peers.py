@@ -41,7 +41,7 @@ from step import SOURCES, bare_loss, made_up_batch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig

@@ -38,7 +38,8 @@ from tests.tensor_cameras import intrinsics
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Batch, Inputs, Meta, Prediction, Targets
 from stadia.differentiable.images import resize_map
 from stadia.differentiable.view_synthesis import synthesize_views, warp_image
 from stadia.geometry.cameras import depth_from_inverse

@@ -37,9 +37,10 @@ from torch.nn.functional import interpolate
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import REAL_DATA, make_parser
 
-from stadia.core import seeds
-from stadia.core.types import Batch, Predictor, Recording
+from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch
 from stadia.differentiable.images import resize
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.metrics.depth_metrics import abs_rel
@@ -143,7 +144,7 @@ def train(
     start: dict[str, Tensor] | None = None,
 ) -> tuple[Trained, dict[str, Tensor]]:
     """Train an arm. start: weights that it starts from."""
-    seeds.seed_generators(seed, "training")
+    random_state.seed_generators(seed, "training")
     recipe = SupervisedRecipe(config)
     exchanged = None
     if start is not None:

@@ -41,7 +41,7 @@ from room_worlds import RoomRenderer, RoomWorldConfig, make_room
 from torch import Tensor, nn
 from torch.nn import functional
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 

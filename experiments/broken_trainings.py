@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 from torch import Tensor
@@ -36,8 +36,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import TINY_NETWORK
 
 from stadia import training
-from stadia.core.types import Batch, Camera, Prediction
+from stadia.core.types import Camera
 from stadia.data.config import CacheConfig
+from stadia.differentiable.batch import Batch, Prediction
 from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import write_text
 from stadia.judge.catalog import find_root_cause

@@ -41,10 +41,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import REAL_DATA, make_parser
 
-from stadia.core import seeds
-from stadia.core.types import Batch, Camera, Recording
+from stadia.core.types import Camera, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch
 from stadia.differentiable.images import camera_to_torch, resize, resize_map
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
@@ -243,7 +244,7 @@ def main() -> None:
             words = (*SETTINGS, *start, f"seed={seed}", *overrides)
             settings = recipes.configure("selfsup", words, data={"path": path})
             config, data = SelfsupRecipe.prepare(settings, Console(quiet=True))
-            seeds.seed_generators(seed, "training")
+            random_state.seed_generators(seed, "training")
             network: Trainable
             if name == "monodepth2":
                 network = Monodepth2(arguments.monodepth2.resolve(), config, baseline_m)

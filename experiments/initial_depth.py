@@ -35,10 +35,10 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import REAL_DATA, make_parser
 
-from stadia.core import seeds
 from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable import random_state
 from stadia.differentiable.images import resize, resize_map
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.io.atomic_files import atomic_folder, write_json
@@ -229,7 +229,7 @@ def run_start(
 ) -> Any:
     """Train from the start of the configuration; return a line of the results."""
     began_s = time.process_time()
-    seeds.seed_generators(arguments.seed, "training")
+    random_state.seed_generators(arguments.seed, "training")
     recipe = SelfsupRecipe(config)
     if arguments.head_std is not None:
         for head in recipe.model.depth.decoder.heads.values():

@@ -30,11 +30,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core import seeds
-from stadia.core.types import Batch, Camera, Recording
+from stadia.core.types import Camera, Recording
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.geometry.image_features import detect_features, match_features
 from stadia.geometry.poses import compose, invert_pose, rotation_angle_deg
@@ -178,7 +179,7 @@ def predict_pairs(network: PoseNet, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def train_network(arguments: argparse.Namespace, recordings: list[Recording]) -> tuple[PoseNet, Tensor]:
     """Return a pose network that was trained on the true motion, and the mean motion (4, 4)."""
-    seeds.seed_generators(arguments.seed, "training")
+    random_state.seed_generators(arguments.seed, "training")
     config = DepthPoseNetConfig(
         pose_net=arguments.pose_net, pose_encoder=arguments.encoder, pretrained=False, translation_scale=0.2
     )

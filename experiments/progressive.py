@@ -22,7 +22,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 from stadia import training
 from stadia.io.metrics_table import read_rows
 from stadia.training import recipes

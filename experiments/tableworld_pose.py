@@ -41,7 +41,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia import training
-from stadia.core.types import Meta
+from stadia.differentiable.batch import Meta
 from stadia.differentiable.segments import quaternion_mean_by_segment
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.poses import quaternion_conjugate, quaternion_multiply, quaternion_wxyz_from_matrix

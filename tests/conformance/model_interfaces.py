@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.networks import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
 from stadia.networks.config import AttentionConfig, DepthModelConfig, DepthNetworkConfig, DepthPoseNetConfig
 from stadia.networks.depth.depth_network import build_depth_network, check_outputs

@@ -10,7 +10,7 @@ import torch
 from tests.conformance import test_tables
 from torch import Tensor
 
-from stadia.core.types import Prediction
+from stadia.differentiable.batch import Prediction
 from stadia.losses import SMOOTHNESS
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector

@@ -34,9 +34,10 @@ from stadia.cli.data import WING_COMMANDS
 from stadia.cli.list_parts import PART_KINDS
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.registry import Registry
-from stadia.core.types import Camera, DepthScale, Prediction, Recording
+from stadia.core.types import Camera, DepthScale, Recording
 from stadia.data import IMAGE_LAYOUTS
 from stadia.data.config import SourceOptions
+from stadia.differentiable.batch import Prediction
 from stadia.differentiable.view_synthesis import synthesize_views
 from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.judge.catalog import CATALOG, NotChecked

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 IMPORT_ALL = """
-import stadia.core.torchvision_operators
+import stadia.differentiable.torchvision_operators
 import timm, lightning_fabric
 print("libraries loaded")
 

@@ -5,7 +5,8 @@ import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets, is_temporal
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Batch, Inputs, Meta, Targets, is_temporal
 
 K = torch.tensor([[60.0, 0, 10.5], [0, 61.0, 7.5], [0, 0, 1]])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-import stadia.core.torchvision_operators  # noqa: F401 - before timm
+import stadia.differentiable.torchvision_operators  # noqa: F401 - before timm
 
 # isort: split
 from torch import Tensor, nn

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction, Targets
 from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-import stadia.core.torchvision_operators  # noqa: F401 - before any test imports torchvision
+import stadia.differentiable.torchvision_operators  # noqa: F401 - before any test imports torchvision
 
 
 @pytest.fixture

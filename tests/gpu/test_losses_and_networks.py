@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Batch, Camera, Inputs, Meta, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Batch, Inputs, Meta, Prediction, Targets
 from stadia.differentiable.view_synthesis import synthesize_views
 from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig

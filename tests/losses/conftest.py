@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Prediction
+from stadia.differentiable.batch import Prediction
 from stadia.geometry.poses import se3_exp
 from stadia.training.loss_checks.video_cases import PlaneScene, apply_exposures, render_plane
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from stadia.core.types import Camera, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction, Targets
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from stadia.core.types import Camera, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction, Targets
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.reprojection import TorchReprojector, lift_auto_mask_from_road, minimum_reprojection

@@ -13,7 +13,8 @@ from tests.refusals import refuses
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
-from stadia.core.types import Camera, Prediction
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction
 from stadia.geometry.poses import invert_pose, se3_exp
 from stadia.judge.depth.training_record import PHOTOMETRIC_TERMS
 from stadia.losses import SMOOTHNESS

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, Prediction
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction
 from stadia.differentiable.view_synthesis import warp_image
 from stadia.losses import SMOOTHNESS, affine_brightness
 from stadia.losses.config import SelfSupervisedLossConfig

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction, Targets
 from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.losses.config import SelfSupervisedLossConfig, SparseDepthConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss

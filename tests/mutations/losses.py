@@ -13,7 +13,8 @@ from tests.mutations.mutation import MutationCase
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Camera, Prediction, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Prediction, Targets
 from stadia.differentiable.view_synthesis import invert_brightness, warp_image
 from stadia.geometry.poses import invert_pose
 from stadia.judge.finding import Finding, Stage

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from tests.mutations.mutation import MutationCase
 
-from stadia.core.types import Prediction
+from stadia.differentiable.batch import Prediction
 from stadia.judge.finding import Finding, OnStop, Stage, read_valid_findings
 from stadia.networks.depth.unet import bound_log_uncertainty
 from stadia.overlay.config import OverlayLossConfig

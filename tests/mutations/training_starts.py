@@ -10,7 +10,8 @@ import torch
 from tests.mutations.mutation import MutationCase
 from torch import Tensor, nn
 
-from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction
+from stadia.core.types import Camera, DepthScale
+from stadia.differentiable.batch import Batch, Inputs, Meta, Prediction
 from stadia.geometry.poses import se3_exp
 from stadia.judge.finding import Finding, Stage
 from stadia.losses.config import SelfSupervisedLossConfig

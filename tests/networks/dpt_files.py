@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 

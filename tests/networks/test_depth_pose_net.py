@@ -5,7 +5,8 @@ import torch
 from pydantic import ValidationError
 from tests.tensor_cameras import intrinsics
 
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig
 from stadia.networks.pose_net import DepthPoseNet
 

@@ -10,7 +10,8 @@ from tests.refusals import refuses
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.core.types import Camera
+from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.differentiable.view_synthesis import invert_brightness
 from stadia.networks import POSE_HEADS, POSE_NETS
 from stadia.networks.config import DepthPoseNetConfig, UnetConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.refusals import refuses
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 

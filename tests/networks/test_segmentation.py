@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError

@@ -13,7 +13,8 @@ import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.core.types import Batch, DepthScale
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Batch
 from stadia.geometry.cameras import mirror_camera
 from stadia.overlay.composites import CompositeSplits, make_composers, open_composites
 from stadia.overlay.config import OverlayDataConfig

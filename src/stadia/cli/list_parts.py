@@ -143,7 +143,7 @@ def published_networks() -> Rows:
 
 def encoders() -> Rows:
     """Return the name of every timm model, and whether it has weights."""
-    import stadia.core.torchvision_operators  # noqa: F401
+    import stadia.differentiable.torchvision_operators  # noqa: F401
 
     # isort: split
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from stadia.core.types import Prediction
+from stadia.differentiable.batch import Prediction
 from stadia.losses.config import SATURATION
 
 

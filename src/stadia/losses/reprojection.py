@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera, is_temporal
+from stadia.core.types import Camera
+from stadia.differentiable.batch import is_temporal
 from stadia.differentiable.images import resize
 from stadia.differentiable.view_synthesis import inside_frame, reproject, sample_image, synthesize_views
 from stadia.geometry.cameras import depth_from_inverse

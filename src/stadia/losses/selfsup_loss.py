@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Prediction, Targets, is_temporal
+from stadia.differentiable.batch import Prediction, Targets, is_temporal
 from stadia.differentiable.images import resize_map
 from stadia.differentiable.view_synthesis import invert_brightness
 from stadia.geometry.poses import invert_pose

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Prediction, Targets, is_temporal
+from stadia.differentiable.batch import Prediction, Targets, is_temporal
 from stadia.geometry.align import median_and_deviation
 from stadia.geometry.cameras import inverse_from_depth
 from stadia.losses import SPARSE_DEPTH_LOSSES

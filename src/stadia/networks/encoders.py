@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 

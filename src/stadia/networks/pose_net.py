@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, Prediction, is_temporal
+from stadia.differentiable.batch import Batch, Prediction, is_temporal
 from stadia.differentiable.view_synthesis import invert_brightness
 from stadia.geometry.poses import from_rotation_translation, invert_pose, matrix_from_euler
 from stadia.networks import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATION_NUMBERS, ROTATIONS

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import Meta
 from stadia.data.frame_selection import spread_indices
+from stadia.differentiable.batch import Meta
 from stadia.evaluation.recording_scores import write_score
 from stadia.io.image_io import write_image
 from stadia.io.input_files import replace_nan, safe_join

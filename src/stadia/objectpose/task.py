@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, Meta, TrackProgress
+from stadia.core.types import Camera, TrackProgress
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.data.frame_store import ReportProgress, resize_image
+from stadia.differentiable.batch import Meta
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import resize_K
 from stadia.geometry.conventions import OPENGL, transpose_rotations, turn_translations

@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
+from stadia.core.types import Camera
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, find_cache_folder
 from stadia.data.frame_store import ReportProgress, lock_beside
+from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.geometry.cameras import mirror_camera
 from stadia.io.input_files import expand_home
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig

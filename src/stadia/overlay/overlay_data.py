@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import Batch
 from stadia.data.frame_store import ReportProgress
+from stadia.differentiable.batch import Batch
 from stadia.io.input_files import expand_home
 from stadia.io.output_files import is_own_file
 from stadia.judge.finding import Finding, Severity

@@ -13,7 +13,8 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from stadia.core.types import DepthScale, Meta
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Meta
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
 from stadia.geometry.cameras import inverse_from_depth
 from stadia.io.run_facts import RecipeFacts

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
+from stadia.differentiable import random_state
 from stadia.judge.catalog import make_not_checked
 from stadia.judge.finding import Finding, Stage, append_finding
 from stadia.training.loop.fit import name_resume_call
@@ -52,7 +52,7 @@ def check_own_weights(recipe: AnyRecipe) -> None:
     """Raise ConfigError if a user's class has other weights than its recipe: no command could load them."""
     if not name_own_class(type(recipe)):
         return
-    with seeds.preserve_generators():
+    with random_state.preserve_generators():
         base: AnyRecipe = RECIPES.load(recipe.recipe)(without_pretrained(recipe.config))
     own = {name: tensor.shape for name, tensor in recipe.state_dict().items()}
     known = {name: tensor.shape for name, tensor in base.state_dict().items()}

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from stadia.core import seeds
 from stadia.core.errors import RunError
 from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.terminal import announce_step
-from stadia.core.types import Batch
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch
 from stadia.judge.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case
 from stadia.judge.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
 from stadia.training.loop.batches import TrainingPlan, select_device
@@ -110,7 +110,7 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
     training = config.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
-    with seeds.preserve_generators():
+    with random_state.preserve_generators():
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
         device = select_device(training.accelerator)

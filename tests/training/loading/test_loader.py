@@ -13,9 +13,10 @@ from tests.refusals import refuses
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from stadia.core.errors import DataError
-from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.core.types import TensorDataclass
 from stadia.data.config import AugmentationConfig, CacheConfig
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable.batch import Batch, Meta
 from stadia.training.loading.loader import EpochSampler, Loader
 from stadia.training.loading.samples import VideoSamples, stack_samples
 

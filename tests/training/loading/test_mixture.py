@@ -10,8 +10,9 @@ import pytest
 import torch
 from tests.combinations import mark_others
 
-from stadia.core.types import Batch, Meta, TensorDataclass
+from stadia.core.types import TensorDataclass
 from stadia.data.config import DataConfig
+from stadia.differentiable.batch import Batch, Meta
 from stadia.training.loading.loader import Loader, MixtureLoader
 from stadia.training.recipes import configure
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.types import Recording, RoadMasks, RoadTargets
+from stadia.core.types import Recording, RoadMasks
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, TiltConfig
 from stadia.data.height_priors import PRIORS, RoadConfig
 from stadia.data.mask_files import clean_masks, measure_occlusion
 from stadia.data.open_dataset import open_recordings
+from stadia.differentiable.batch import RoadTargets
 from stadia.training.loading.road_samples import RoadSamples, number_camera_groups
 from stadia.training.loading.samples import VideoSamples
 

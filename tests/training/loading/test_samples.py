@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import LEFT, Batch, Camera, Recording
+from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.config import AugmentationConfig, CacheConfig, ColorConfig, DataConfig
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import crop_recording
+from stadia.differentiable.batch import Batch
 from stadia.differentiable.view_synthesis import synthesize_views
 from stadia.geometry.cameras import backproject, intrinsics
 from stadia.training.loading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch

@@ -7,7 +7,7 @@ from tests.refusals import refuses
 from tests.training.loop.small_recipe import SmallLoader
 
 from stadia.core.errors import RunError
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.training.loop.batches import BatchStream, TrainingPlan, shard_loaders
 from stadia.training.loop.config import TrainingConfig
 

@@ -18,7 +18,7 @@ from tests.training.loop import small_recipe
 from tests.training.loop.test_resume import At, crash, table
 from torch import Tensor
 
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit

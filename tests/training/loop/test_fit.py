@@ -16,7 +16,7 @@ from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 
 from stadia.core.errors import RunError
 from stadia.core.seeds import derive_seed
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.checkpoint import Checkpoint, list_kept_checkpoints, load_weights

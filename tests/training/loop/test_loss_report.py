@@ -10,7 +10,7 @@ from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallRecipe
 
 from stadia.core.errors import RunError
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport, find_loss_errors
 

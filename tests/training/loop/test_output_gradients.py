@@ -7,7 +7,7 @@ import torch
 from tests.training.loop import small_recipe
 from torch import Tensor, nn
 
-from stadia.core.types import Prediction
+from stadia.differentiable.batch import Prediction
 from stadia.io.metrics_table import read_rows
 from stadia.training.loop.callbacks import OutputGradients
 

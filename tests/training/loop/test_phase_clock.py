@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 from torch import Tensor, nn
 
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.io.metrics_table import read_rows
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.config import TrainingConfig

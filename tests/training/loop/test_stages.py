@@ -13,7 +13,7 @@ from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallLoader, SmallRecipe
 from tests.training.loop.test_resume import At, table
 
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.training.loop.batches import StagedBatches
 from stadia.training.loop.config import TrainingConfig
 from stadia.training.loop.fit import fit

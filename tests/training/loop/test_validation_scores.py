@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stadia.core.types import Meta
+from stadia.differentiable.batch import Meta
 from stadia.training.loop import batches
 from stadia.training.loop.batches import Sample, ValidationScores
 

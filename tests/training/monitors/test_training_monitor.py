@@ -15,7 +15,7 @@ from tests.training.loop import small_recipe
 from tests.training.loop.small_recipe import SmallRecipe
 
 from stadia.core.errors import NotFiniteError, RunError
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.judge.finding import Finding, OnStop, Severity, Stage, read_valid_findings, write_findings
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.callbacks import CsvLogger

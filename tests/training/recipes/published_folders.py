@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from stadia.core.config import resolve_config
-from stadia.core.types import Batch, Prediction
+from stadia.differentiable.batch import Batch, Prediction
 from stadia.differentiable.images import camera_to_torch
 from stadia.networks.pose_net import DepthPoseNet
 from stadia.training.recipes.selfsup.config import SelfsupConfig

@@ -15,7 +15,8 @@ from tests.training.loop.test_resume import Crash, crash, table
 
 from stadia import training
 from stadia.core.config import resolve_config
-from stadia.core.types import DepthScale, Meta
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Meta
 from stadia.judge.depth.training_record import RECIPE_TERMS
 from stadia.judge.finding import OnStop
 from stadia.losses.metric_scale import MetricScaleLoss

@@ -10,7 +10,7 @@ from torch import nn
 
 from stadia import report
 from stadia.core.errors import ConfigError, RunError
-from stadia.core.types import Batch, Inputs, Targets
+from stadia.differentiable.batch import Batch, Inputs, Targets
 from stadia.io.metrics_table import read_rows
 from stadia.judge.depth import TrainingRecord
 from stadia.judge.finding import read_valid_findings

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from stadia.core.config import resolve_config
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 

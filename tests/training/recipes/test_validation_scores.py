@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stadia.core.types import DepthScale, Meta
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Meta
 from stadia.geometry.poses import from_rotation_translation, invert_pose, so3_exp
 from stadia.metrics.trajectory_metrics import motion_components
 from stadia.training.recipes.base.validation_scores import (

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stadia.core.types import Camera, is_temporal
+from stadia.core.types import Camera
+from stadia.differentiable.batch import is_temporal
 from stadia.differentiable.view_synthesis import infinity_and_epipole
 from stadia.geometry.cameras import NEAR
 from stadia.losses.cpu import reprojection_kernels as kernels

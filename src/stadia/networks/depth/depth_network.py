@@ -7,9 +7,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from stadia.core import seeds
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
+from stadia.differentiable import random_state
 from stadia.networks import DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig, check_size_multiple
 from stadia.networks.encoders import InitialWeights
@@ -372,7 +372,7 @@ def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int
         DEPTH_NETWORKS.load(name).check_config(config.network, height=height, width=width)
     if name in DEPTH_NETWORK_CONFIGS:
         return
-    with seeds.preserve_generators():
+    with random_state.preserve_generators():
         network = build_depth_network(config.model_copy(update={"pretrained": False}))
         for height, width in sizes:
             check_outputs(network, height, width)
@@ -427,7 +427,7 @@ def import_peft() -> Any:
     if find_spec("peft") is None:
         fix = "pip install 'stadia[adapters]'"
         raise ConfigError("model.trained=adapters", found="no package peft", expected="the extra 'adapters'", fix=fix)
-    import stadia.core.torchvision_operators  # noqa: F401
+    import stadia.differentiable.torchvision_operators  # noqa: F401
 
     # isort: split
 

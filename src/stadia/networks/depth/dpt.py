@@ -195,7 +195,7 @@ def check_transformers_installed() -> None:
 
 def import_transformers() -> Any:
     """Import the Python package transformers, which takes seconds, and return the module."""
-    import stadia.core.torchvision_operators  # noqa: F401
+    import stadia.differentiable.torchvision_operators  # noqa: F401
 
     # isort: split
 

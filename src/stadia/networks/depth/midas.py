@@ -66,7 +66,7 @@ class Midas(AffineDepthNetwork):
 
     def __init__(self, config: MidasConfig, *, pretrained: bool = True) -> None:
         super().__init__(config)
-        import stadia.core.torchvision_operators  # noqa: F401
+        import stadia.differentiable.torchvision_operators  # noqa: F401
 
         # isort: split
 

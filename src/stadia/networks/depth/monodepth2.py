@@ -109,7 +109,7 @@ class ResnetEncoder(nn.Module):
 
     def __init__(self, name: str, images: int = 1) -> None:
         super().__init__()
-        import stadia.core.torchvision_operators  # noqa: F401
+        import stadia.differentiable.torchvision_operators  # noqa: F401
 
         # isort: split
 

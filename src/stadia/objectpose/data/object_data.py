@@ -15,11 +15,11 @@ from rich.progress import track
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.terminal import Terminal
-from stadia.core.types import Batch, Meta
 from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder, refuse_idle_options
 from stadia.data.frame_preparation import Frame
 from stadia.data.frame_selection import spread_indices
 from stadia.data.frame_store import lock_beside
+from stadia.differentiable.batch import Batch, Meta
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.cameras import resize_camera
 from stadia.io.array_files import MAX_ARRAY_BYTES

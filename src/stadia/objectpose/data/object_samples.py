@@ -10,10 +10,11 @@ from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch, Camera, Meta, TensorDataclass
+from stadia.core.types import Camera, TensorDataclass
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, ColorConfig
 from stadia.data.frame_store import resize_image
 from stadia.data.mask_files import resize_labels
+from stadia.differentiable.batch import Batch, Meta
 from stadia.geometry.cameras import resize_camera
 from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.losses.class_masks import IGNORE_INDEX

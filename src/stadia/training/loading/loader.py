@@ -22,7 +22,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch
+from stadia.differentiable.batch import Batch
 from stadia.training.loading.transforms import IDENTITY_COLOR
 
 AHEAD_SHARDS = 2  # shards that are copied before their first sample is needed

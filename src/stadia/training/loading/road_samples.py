@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
-from stadia.core.types import Batch, Inputs, Recording, RoadMasks, RoadTargets
+from stadia.core.types import Recording, RoadMasks
 from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.frame_store import FrameStore, ReportProgress, fill_frame_store, make_store_stem, report_each
 from stadia.data.height_priors import RoadConfig, find_prior
@@ -25,6 +25,7 @@ from stadia.data.mask_files import (
     resize_masks,
     select_classes,
 )
+from stadia.differentiable.batch import Batch, Inputs, RoadTargets
 from stadia.training.loading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.training.loading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.training.loading.transforms import AugmentationDraw, tilt_values, unzoom_K, zoom_depth

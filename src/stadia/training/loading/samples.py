@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.seeds import make_generator
-from stadia.core.types import LEFT, RIGHT, Batch, Camera, Inputs, Meta, Recording, Targets
+from stadia.core.types import LEFT, RIGHT, Camera, Recording
 from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, Damaged, DatasetConfig
 from stadia.data.frame_store import (
     FrameStore,
@@ -29,6 +29,7 @@ from stadia.data.frame_store import (
 )
 from stadia.data.sharded_dataset import DamagedShardError
 from stadia.data.splits import TargetFrames, all_frames
+from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.geometry.cameras import mirror_camera, resize_camera
 from stadia.geometry.poses import invert_pose, mirror_x
 from stadia.training.loading import transforms

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, RunError, StadiaError
 from stadia.core.terminal import StopNow, StopSignals, Terminal
+from stadia.differentiable import random_state
 from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import TimeLimitEnd, list_lost_files
 from stadia.training.loop import LOGGERS, batches
@@ -230,7 +230,7 @@ def open_training(
         batches.shard_loaders(loaders, fabric.global_rank, fabric.world_size)
         validation: object = val_loader
         if isinstance(validation, StartableLoader):
-            with seeds.preserve_generators():
+            with random_state.preserve_generators():
                 validation.start()  # Workers start before the first step: a fork keeps the memory of the steps.
         clock = PhaseClock(plan)
         training.loop = TrainingLoop(

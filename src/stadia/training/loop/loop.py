@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
 from lightning_fabric import Fabric
 
-from stadia.core import seeds
-from stadia.core.types import Batch
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch
 from stadia.io.run_facts import RunFacts, TrainingTimes
 from stadia.training.loop.batches import BatchIterable, BatchStream, ValidationScores
 from stadia.training.loop.checkpoint import name_kept_checkpoint
@@ -104,9 +104,9 @@ class TrainingLoop(TrainingState):
         self.time_limit.restart()
         self.call("on_train_start")
         if self.generators is None:
-            seeds.seed_generators(self.run.seed, "training", self.fabric.global_rank)
+            random_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
         else:
-            seeds.restore_generators(self.generators)
+            random_state.restore_generators(self.generators)
 
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
@@ -185,7 +185,7 @@ class TrainingLoop(TrainingState):
         """Return the scores of the validation set. Modes and random generators stay."""
         assert self.val_batches is not None
         scores = ValidationScores()
-        with seeds.preserve_generators(), evaluation_mode(self.recipe):
+        with random_state.preserve_generators(), evaluation_mode(self.recipe):
             self.recipe.on_validation_start()
             for batch in self.val_batches:
                 scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))

@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError, NotFiniteError, RunError
-from stadia.core.types import Batch, Camera, InputsT, Meta, Predictor, TargetsT
+from stadia.core.types import Camera, Predictor
+from stadia.differentiable.batch import Batch, InputsT, Meta, TargetsT
 from stadia.differentiable.matrix_products import choose_matrix_products
 from stadia.io.input_files import find_private_folder
 from stadia.io.run_facts import RecipeFacts

@@ -5,16 +5,16 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-import stadia.core.torchvision_operators  # noqa: F401
+import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from stadia.core import seeds
 from stadia.core.errors import CheckpointError, summarize_exception
-from stadia.core.types import Batch
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.batches import BatchStream
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
@@ -176,7 +176,7 @@ class TrainingState:
             "start_score": self.start_score and list(self.start_score),
             "best_score": self.best_score and list(self.best_score),
             "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
+            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
             "recipe": self.recipe.training_state(),
         }
 
@@ -211,7 +211,7 @@ class TrainingState:
             self.load_state_dict(state)
             if self.step != checkpoint.header.step or self.generators is None:
                 raise ValueError(f"step {self.step}, but {checkpoint.header.step} in the header")
-            if self.generators.keys() != seeds.capture_generators().keys():
+            if self.generators.keys() != random_state.capture_generators().keys():
                 raise ValueError("other random generators")
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             found = f"a training state that does not fit ({summarize_exception(error)})"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stadia.core.types import DepthScale, is_temporal
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import is_temporal
 from stadia.geometry.image_features import detect_features, match_features
 from stadia.geometry.poses import rotation_angle_deg
 from stadia.geometry.two_views import epipolar_distance_px, triangulate_inverse_depth

@@ -13,7 +13,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from stadia.core.types import Batch, DepthScale
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Batch
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
 from stadia.losses.loss_report import LossReport

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stadia.core.types import Camera, Prediction, Targets, is_temporal
+from stadia.core.types import Camera
 from stadia.differentiable import images
+from stadia.differentiable.batch import Prediction, Targets, is_temporal
 from stadia.geometry.poses import invert_pose, mirror_x, se3_exp, se3_log
 from stadia.training.loss_checks.loss_case import (
     COLORS,

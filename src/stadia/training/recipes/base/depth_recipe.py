@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import LEFT, Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Recording, Targets
+from stadia.core.types import LEFT, Camera, DepthScale, PredictedMaps, Predictor, Recording
 from stadia.data.config import STRIDE, DataConfig
 from stadia.data.ignored_regions import IgnoringRecording
 from stadia.data.recordings import CalibratedRecording, FrameRange
 from stadia.data.video.video_files import FileVideo
+from stadia.differentiable.batch import Batch, Inputs, Targets
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
 from stadia.io.run_facts import RecipeFacts, TrainedCamera
 from stadia.losses.loss_report import LossReport

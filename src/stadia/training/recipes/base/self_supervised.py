@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
+from stadia.core.types import Camera, DepthScale
 from stadia.data.config import POSES_OF_MAP
 from stadia.data.video.map_geometry import MEDIAN_DEPTH
+from stadia.differentiable.batch import Batch, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.differentiable.images import resize_map
 from stadia.differentiable.view_synthesis import synthesize_views
 from stadia.evaluation.plots.charts import draw_motions

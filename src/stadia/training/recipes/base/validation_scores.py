@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.core.types import DepthScale, Meta, is_temporal
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Meta, is_temporal
 from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
 from stadia.geometry.cameras import depth_from_inverse, inverse_from_depth
 from stadia.geometry.poses import at_least_float32, invert_pose

@@ -21,11 +21,12 @@ from rich.progress import TaskID
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
 from stadia.core.terminal import make_progress
-from stadia.core.types import Batch, Recording
+from stadia.core.types import Recording
 from stadia.data.config import POSES_OF_MAP, DataConfig, DatasetConfig
 from stadia.data.frame_store import ReportProgress
 from stadia.data.recordings import summarize_recordings
 from stadia.data.splits import TargetFrames, TrainValSplit, frame_indices, keep_labeled, open_split, unique_recordings
+from stadia.differentiable.batch import Batch
 from stadia.io.image_files import hash_depth, hash_frames, join_hashes
 from stadia.judge.finding import Finding, Severity
 from stadia.judge.recordings.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight

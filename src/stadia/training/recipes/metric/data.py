@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.types import LEFT, Batch, Inputs, Meta, Recording, RoadTargets
+from stadia.core.types import LEFT, Recording
 from stadia.data.height_priors import RoadConfig
 from stadia.data.mask_files import attach_masks
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import detect_format
 from stadia.data.splits import unique_recordings
 from stadia.data.surveys import survey_masks
+from stadia.differentiable.batch import Batch, Inputs, Meta, RoadTargets
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,
     MIN_PART_FRAMES,

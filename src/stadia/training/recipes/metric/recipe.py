@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core import seeds
-from stadia.core.types import Batch, DepthScale, Inputs, Prediction, RoadTargets
+from stadia.core.types import DepthScale
+from stadia.differentiable import random_state
+from stadia.differentiable.batch import Batch, Inputs, Prediction, RoadTargets
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
@@ -278,8 +279,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             self.heights.hold(epoch)
 
     def _reinitialize(self) -> None:
-        with seeds.preserve_generators():
-            seeds.seed_generators(self.config.seed, "anew")
+        with random_state.preserve_generators():
+            random_state.seed_generators(self.config.seed, "anew")
             fresh = make_networks(self.config)
         self.model.load_state_dict(fresh.state_dict())
         assert self.optimizer is not None

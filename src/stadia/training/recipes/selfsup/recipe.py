@@ -19,11 +19,12 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import LEFT, Batch, Camera, DepthScale, PredictedMaps
+from stadia.core.types import LEFT, Camera, DepthScale, PredictedMaps
 from stadia.data.config import POSES_OF_MAP, DatasetConfig
 from stadia.data.open_dataset import VIDEO, detect_format
 from stadia.data.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
 from stadia.data.video.video_map import check_usable, find_map, find_map_folder, find_map_geometry
+from stadia.differentiable.batch import Batch
 from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport, add_terms

@@ -16,7 +16,8 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
-from stadia.core.types import Batch, DepthScale
+from stadia.core.types import DepthScale
+from stadia.differentiable.batch import Batch
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
 from stadia.geometry.cameras import inverse_from_depth
