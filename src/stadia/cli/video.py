@@ -97,14 +97,17 @@ def map_source(
                 from stadia.core.config import resolve_config
                 from stadia.data.config import CacheConfig, CameraConfig
                 from stadia.io.input_files import expand_home
-                from stadia.predict.network import open_network
                 from stadia.predict.options import parse_source_options
                 from stadia.sfm.describe_map import describe_map
                 from stadia.sfm.frame_stream import is_panorama_video
                 from stadia.sfm.map_video import map_video
 
                 options = parse_source_options(overrides or [])
-                network = None if depth is None else open_network(depth)
+                network = None
+                if depth is not None:
+                    from stadia.predict.network import open_network
+
+                    network = open_network(depth)
                 is_panorama = "camera" not in options and is_panorama_video(expand_home(source))
             if is_panorama:
                 from stadia.sfm.panorama_map import describe_panorama_map, map_panorama, refuse_options

@@ -38,7 +38,7 @@ IMAGE_LAYOUTS = Registry(
     "layout of single images",
     {
         "objectpose": "stadia.objectpose.data.open_objects:describe_layout",
-        "overlay": "stadia.overlay.world.composite_files:describe_layout",
+        "overlay": "stadia.overlay.layout:describe_layout",
     },
 )
 """Functions that recognize a dataset of single images, by the recipe that trains on it.

@@ -20,14 +20,14 @@ from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.geometry.cameras import mirror_camera
 from stadia.io.input_files import expand_home
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig
+from stadia.overlay.layout import is_composite_set, is_published
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds
 from stadia.overlay.world.composer import CompositeComposer, CompositeSource
-from stadia.overlay.world.composite_files import is_composite_set, open_composite_files
+from stadia.overlay.world.composite_files import open_composite_files
 from stadia.overlay.world.foregrounds import CUTOUTS_VERSION, open_foregrounds, write_cutouts
 from stadia.overlay.world.published_layout import (
     LayoutScan,
     PublishedComposites,
-    is_published,
     scan_published_layout,
     split_published_layout,
 )

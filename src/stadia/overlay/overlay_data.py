@@ -23,8 +23,9 @@ from stadia.overlay.composites import (
 )
 from stadia.overlay.config import OverlayConfig, OverlayDataConfig
 from stadia.overlay.label_checks import check_composites, survey_composites
+from stadia.overlay.layout import is_published
 from stadia.overlay.world.composite_files import write_composites, write_composites_preview
-from stadia.overlay.world.published_layout import PUBLISHED_RANGE, is_published
+from stadia.overlay.world.published_layout import PUBLISHED_RANGE
 from stadia.training.loading.loader import Loader
 from stadia.training.recipes.base.video_data import make_loaders, report_progress
 

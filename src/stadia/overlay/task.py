@@ -30,11 +30,11 @@ from stadia.io.input_files import safe_join
 from stadia.io.output_files import hold_new_folder
 from stadia.overlay.composites import CompositeSamples, open_composites
 from stadia.overlay.config import OVERLAY_STRIDE, check_overlay_size
+from stadia.overlay.layout import is_composite_set
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.overlay.overlay_data import OverlayData
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.world.composer import CompositeSource
-from stadia.overlay.world.composite_files import is_composite_set
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions, Size, requested_size
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task

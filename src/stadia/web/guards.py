@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from stadia.core.errors import ConfigError, StadiaError
+from stadia.web.page_headers import HEADERS
 from stadia.web.sessions import Session, SessionStore
 
 SESSION_COOKIE, TOKEN_COOKIE = "stadia_session", "stadia_token"
@@ -16,20 +17,6 @@ CSRF_HEADER = "x-stadia"
 
 COOKIE_S = 30 * 86400
 """How long browsers keep the cookies, seconds: the same time as results on disk without a visit."""
-
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
-        " connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
-    "cache-control": "no-store",
-}
-"""Headers of every reply, which make browsers refuse other hosts, inline scripts, and frames of other sites."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine that no site of another host can have (against DNS rebinding)."""

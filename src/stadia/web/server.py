@@ -26,7 +26,6 @@ from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import (
-    HEADERS,
     SESSION_COOKIE,
     is_cross_site,
     make_guard,
@@ -36,6 +35,7 @@ from stadia.web.guards import (
     set_cookie,
 )
 from stadia.web.networks import NetworkShelf
+from stadia.web.page_headers import HEADERS
 from stadia.web.sessions import SessionStore
 
 log = logging.getLogger(__name__)

@@ -26,16 +26,14 @@ from stadia.io.image_files import check_image_size, read_label_png, read_rgb
 from stadia.io.input_files import read_json, safe_join
 from stadia.io.output_files import check_foreign_folder
 from stadia.io.typed_json import FileEntry, read_typed_json
+from stadia.overlay.layout import COMPOSITES_FORMAT, LISTING
 from stadia.overlay.world.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
 from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
 from stadia.overlay.world.foregrounds import hash_visible_pixels
-from stadia.overlay.world.published_layout import is_published
 from stadia.synthetic.rendering import dataset_files
 
-COMPOSITES_FORMAT = "stadia-overlay"
 COMPOSITES_VERSION = 2  # raised when a seed no longer gives the same files
 
-LISTING = "dataset.json"
 SHARD_SIZE = 500  # images in a file
 OWN_FILE, REWRITE = "a file of stadia data overlay", "write the set again"
 
@@ -190,17 +188,6 @@ class _SampleEntry(FileEntry):
 class _ShardFile(FileEntry):
     label: DepthLabel
     samples: list[_SampleEntry]
-
-
-def is_composite_set(path: Path) -> bool:
-    """Return whether a folder contains a set that `write_composites` wrote."""
-    about = path / LISTING
-    return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == COMPOSITES_FORMAT
-
-
-def describe_layout(path: Path) -> str | None:
-    """Return a text about what a path contains, for messages; None if it contains no composite images."""
-    return "composite images" if is_composite_set(path) or is_published(path) else None
 
 
 def open_composite_files(path: Path) -> "dict[str, CompositeFiles]":

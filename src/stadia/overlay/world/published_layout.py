@@ -50,11 +50,6 @@ class LayoutScan:
     beyond: int
 
 
-def is_published(root: Path) -> bool:
-    """Return whether a folder has the published layout."""
-    return (root / "bg").is_dir() and next(root.glob("bg[0-9]*/fg_[0-9]*"), None) is not None
-
-
 def scan_published_layout(root: Path) -> LayoutScan:
     """Check from folder listings that every file exists. Raises DataError without background folders."""
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdecimal())
