@@ -23,7 +23,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ LIBRARIES = """
     lightning_fabric typer numba onnxruntime
 """
 """What the tests import, loaded once: each mutant is tested by a fork of one process."""
+QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""Some plugins of pytest are loaded with the libraries, so pytest cannot rewrite their assertions."""
 TESTS_S = 25.0
 """Processor seconds of the tests of one mutant; the most specific test files run first."""
 TEST_S = 20.0
@@ -158,7 +160,7 @@ def map_tests() -> dict[str, list[str]]:
 
     Those of the modules that import a module follow the ones that import it themselves.
     """
-    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    tests = sorted((ROOT / "tests").glob("*/**/test_*.py"))  # those of no folder run commands and read documents
     of_tests = {test: read_imports(test) for test in tests}
     users: dict[str, set[str]] = defaultdict(set)
     for path in PACKAGE.rglob("*.py"):
@@ -208,15 +210,16 @@ class Limits:
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
-            self.failed.append(f"collection of {report.nodeid}")
+            self.failed.append(report.nodeid)
 
     def pytest_sessionstart(self, session: Any) -> None:
         self.session = session
 
 
-def run_tests(tests: list[str], log: Path) -> dict[str, Any]:
+def run_tests(tests: list[str], log: Path, broken: Sequence[str] = ()) -> dict[str, Any]:
     """Run tests in a fork of this process, which has the libraries loaded, until the first failure."""
     answer = log.with_suffix(".json")
+    left_out = [f"--deselect={name}" if "::" in name else f"--ignore={name}" for name in broken]
     answer.unlink(missing_ok=True)
     child = os.fork()
     if not child:
@@ -229,7 +232,9 @@ def run_tests(tests: list[str], log: Path) -> dict[str, Any]:
         limits = Limits()
         code = -1
         with contextlib.suppress(BaseException):
-            code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--timeout=0"], [limits])
+            code = pytest.main(
+                [*tests, "-x", "-q", "-p", "no:cacheprovider", "--timeout=0", *QUIET, *left_out], [limits]
+            )
         answer.write_text(json.dumps({
             "code": int(code), "failed": limits.failed, "passed": limits.passed, "seconds": round(limits.spent(), 1)
         }))  # fmt: skip
@@ -247,6 +252,17 @@ def run_tests(tests: list[str], log: Path) -> dict[str, Any]:
     return found
 
 
+def run_mutant(path: Path, text: str, tests: list[str], log: Path, broken: Sequence[str]) -> dict[str, Any]:
+    """Return what the tests find while a file has another text."""
+    original, times = path.read_text(encoding="utf-8"), path.stat()
+    try:
+        path.write_text(text, encoding="utf-8")
+        return run_tests(tests, log, broken)
+    finally:
+        path.write_text(original, encoding="utf-8")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def run_mutants(mutants: list[dict[str, Any]], results: Path, limit: int) -> None:
     """Write for each mutant whether a test failed, and which one."""
     sys.dont_write_bytecode = True
@@ -256,7 +272,10 @@ def run_mutants(mutants: list[dict[str, Any]], results: Path, limit: int) -> Non
     tests = map_tests()
     for name in [name for name in sys.modules if name.split(".")[0] == "stadia"]:
         del sys.modules[name]
+    log = results.with_suffix(".tests.log")
     done: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    broken: list[str] = []
+    sound: set[str] = set()
     for index, mutant in enumerate(mutants[:limit]):
         if str(index) in done:
             continue
@@ -265,13 +284,14 @@ def run_mutants(mutants: list[dict[str, Any]], results: Path, limit: int) -> Non
             done[str(index)] = {"status": "the line is gone"}
         else:
             path, text = applied
-            original, times = path.read_text(encoding="utf-8"), path.stat()
-            try:
-                path.write_text(text, encoding="utf-8")
-                found = run_tests(tests[name_module(path)], results.with_suffix(".log"))
-            finally:
-                path.write_text(original, encoding="utf-8")
-                os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+            found = run_mutant(path, text, tests[name_module(path)], log, broken)
+            while found["failed"] and found["failed"][0] not in sound:
+                name = found["failed"][0]
+                if not run_tests([name], log)["failed"]:
+                    sound.add(name)
+                    break
+                broken.append(name)  # it fails without the mutant too
+                found = run_mutant(path, text, tests[name_module(path)], log, broken)
             done[str(index)] = {"status": "caught" if found["failed"] else "missed", "applied": str(path), **found}
         results.write_text(json.dumps(done, indent=1))
         print(index, mutant["file"], mutant["function"], done[str(index)], flush=True)

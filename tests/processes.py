@@ -1,6 +1,5 @@
 """Child processes of a test that need each other, and processes of other programs."""
 
-import os
 import time
 from collections.abc import Sequence
 from multiprocessing import connection
@@ -26,16 +25,6 @@ def join_together(processes: Sequence[BaseProcess], timeout: float) -> list[int 
             break
         connection.wait([one.sentinel for one in running], timeout=max(0.0, give_up - time.monotonic()))
     return [one.exitcode for one in processes]
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process runs; one that has ended, and that nobody has waited for, does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def leave_stale_file(path: Path) -> Path:

@@ -141,15 +141,5 @@ def as_folder(folder: Path, weights: Weights) -> Path:
     return folder
 
 
-def as_bin(folder: Path, weights: Weights) -> Path:
-    torch.save(weights, folder / "pytorch_model.bin")
-    return folder
-
-
 def as_safetensors(folder: Path, weights: Weights) -> Path:
     return as_folder(folder, weights) / "model.safetensors"
-
-
-def as_old_pickle(folder: Path, weights: Weights) -> Path:
-    torch.save({"state_dict": weights, "epoch": 3}, folder / "old.pt", _use_new_zipfile_serialization=False)
-    return folder / "old.pt"

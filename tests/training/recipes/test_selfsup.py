@@ -61,15 +61,6 @@ def test_depth_is_in_metres_with_a_baseline_or_a_map_in_metres(small: SelfsupCon
     assert mono.run_metadata == RecipeFacts(depth_scale="up-to-scale", own=own)
 
 
-@pytest.mark.parametrize("name", ["selfsup", "metric"])
-def test_the_end_of_a_training_may_have_another_residual(name: str) -> None:
-    settings = ["model.network=unet", "model.network.encoder=test_resnet", "model.pose_encoder=test_resnet"]
-    config = recipes.configure(name, [*settings, "model.pretrained=false"], data={"path": "DATA", "stereo": False})
-    recipe = recipes.RECIPES.load(name)(config)
-    recipe.change_loss({"residual": "mse"})
-    assert recipe.view_synthesis.loss.config.residual == "mse"
-
-
 def test_a_longer_lens_brings_everything_nearer(recipe: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     predictor, image = DepthPredictor(recipe), torch.rand(1, 3, 32, 96)
     with caplog.at_level(logging.WARNING):
