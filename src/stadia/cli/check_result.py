@@ -12,6 +12,7 @@ import typer
 from stadia.cli.arguments import JsonOption, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
+from stadia.geometry.poses import invert_pose
 
 if TYPE_CHECKING:
     from stadia.cli.check import ResultOptions
@@ -155,7 +156,7 @@ def write_page(
         grade=verdict.grade,
         summary=summary,
         questions=questions,
-        positions=np.asarray(np.linalg.inv(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], np.float64),
+        positions=np.asarray(invert_pose(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], np.float64),
         rows=[{**asdict(image), "share": image.share} for image in verdict.images],
         pictures=pictures,
         notes=[line.strip() for line in others if line.startswith(("  fix", "  or", "  note"))],

@@ -23,6 +23,7 @@ from stadia.core.types import LEFT, RIGHT, Camera, Recording, RoadMasks
 from stadia.data.frame_selection import FrameSelection
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.geometry.cameras import CropWindow, Intrinsics, crop_camera, crop_window
+from stadia.geometry.poses import invert_pose
 from stadia.io import image_files
 from stadia.io.image_io import MAX_IMAGE_BYTES
 from stadia.io.input_files import read_bytes
@@ -121,7 +122,7 @@ class CalibratedRecording(Recording):
         if self.poses is None or not np.isfinite(self.poses[index]).all():
             return None
         if side == RIGHT and self.T_right_left is not None:
-            return self.poses[index] @ np.linalg.inv(self.T_right_left)
+            return self.poses[index] @ invert_pose(self.T_right_left)
         return self.poses[index]
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:

@@ -19,6 +19,7 @@ from stadia.evaluation.protocol_search import LabeledMap, ProtocolSearch
 from stadia.evaluation.protocols import Protocol
 from stadia.evaluation.steady_depth import FlickerScore
 from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_write
 from stadia.io.input_files import read_text
 from stadia.io.records.trajectory import (
@@ -141,7 +142,7 @@ class TrajectoryScore:
     @property
     def paths_from_start(self) -> dict[str, NDArray[np.float64]]:
         """Return the "estimated" and the "true" trajectory, (N, 4, 4), in coordinates of the first reference camera."""
-        T_start_world = np.linalg.inv(self.reference[0])
+        T_start_world = invert_pose(self.reference[0])
         return {"estimated": T_start_world @ self.estimated, "true": T_start_world @ self.reference}
 
     def summary(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from stadia.data.frame_preparation import PredictedFrame
 from stadia.data.frame_selection import spread_indices
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.cameras import NEAR, crop_K, crop_window, resize_K
+from stadia.geometry.poses import invert_pose
 
 WINDOW = 2  # frames before and after that a frame is averaged with
 
@@ -73,7 +74,7 @@ def score_flicker(
         T_now, T_next = (recording.T_world_camera(index) for index, _ in (first, second))
         assert T_now is not None
         assert T_next is not None
-        T = np.linalg.inv(T_next) @ T_now
+        T = invert_pose(T_next) @ T_now
         T[:3, 3] /= unit_m
         found.append(measure_flicker(now, following, T))
     known = np.array([values for values in found if values is not None])
@@ -107,7 +108,7 @@ def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float 
     if before.T_world_camera is None or now.T_world_camera is None or now.depth_scale.is_affine:
         return None
     views = [reduce_view(frame.depth(), frame.K) for frame in (before, now)]
-    found = measure_flicker(views[0], views[1], np.linalg.inv(now.T_world_camera) @ before.T_world_camera)
+    found = measure_flicker(views[0], views[1], invert_pose(now.T_world_camera) @ before.T_world_camera)
     return None if found is None else found[0]
 
 
@@ -139,7 +140,7 @@ def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> Predict
     for place in range(max(number - window, 0), min(number + window + 1, len(held))):
         other = held[place]
         if place != number and other.T_world_camera is not None:
-            T_other_frame = np.linalg.inv(other.T_world_camera) @ frame.T_world_camera
+            T_other_frame = invert_pose(other.T_world_camera) @ frame.T_world_camera
             neighbors.append((DepthView(other.depth(), other.K), T_other_frame))
     depth = steady_depth(DepthView(frame.depth(), frame.K), neighbors)
     inverse_depth = np.divide(1, depth, out=frame.inverse_depth.astype(np.float32), where=depth > 0)

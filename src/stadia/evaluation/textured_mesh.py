@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.evaluation.point_clouds import add_accessor, find_edges, pack_glb, start_glb
 from stadia.geometry.cameras import resize_K
+from stadia.geometry.poses import invert_pose
 
 MAX_VIEWS = 16
 """Most views of a mesh; each has a picture as texture."""
@@ -90,7 +91,7 @@ def _sample_depth(
     """Project points (N, 3) into a view. Return the view's depth at each point, 0 outside its image; the depth of each
     point in the view's camera; and the pixel of each point (2, N).
     """
-    T = np.linalg.inv(view.T_world_camera)
+    T = invert_pose(view.T_world_camera)
     x, y, z = (points @ T[:3, :3].T + T[:3, 3]).T
     height, width = view.depth.shape
     with np.errstate(divide="ignore", invalid="ignore"):

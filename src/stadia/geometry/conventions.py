@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from stadia.geometry.poses import invert_pose
+
 Array = NDArray[np.float64]
 
 DIRECTIONS = {
@@ -180,7 +182,7 @@ def read_poses(T: Array, axes: Axes = OPENCV, direction: Direction = Direction.C
         >>> read_poses(np.diag([1.0, -1, -1, 1]), OPENGL).tolist() == np.eye(4).tolist()
         True
     """
-    T_world_axes = T if direction is Direction.CAMERA_TO_WORLD else np.linalg.inv(T)
+    T_world_axes = T if direction is Direction.CAMERA_TO_WORLD else invert_pose(T)
     return np.asarray(T_world_axes @ axes.T_axes_camera)
 
 
@@ -192,7 +194,7 @@ def write_poses(T_world_camera: Array, axes: Axes = OPENCV, direction: Direction
     direction: direction of its poses.
     """
     T = T_world_camera @ axes.T_axes_camera.T
-    return np.asarray(T if direction is Direction.CAMERA_TO_WORLD else np.linalg.inv(T))
+    return np.asarray(T if direction is Direction.CAMERA_TO_WORLD else invert_pose(T))
 
 
 # -- Mistakes in poses. Each function undoes one.

@@ -18,6 +18,7 @@ from stadia.differentiable.batch import Meta
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import resize_K
 from stadia.geometry.conventions import OPENGL, transpose_rotations, turn_translations
+from stadia.geometry.poses import invert_pose
 from stadia.objectpose.data.bop import BopImages, BopResult, read_results, to_boxes, write_results
 from stadia.objectpose.data.object_data import (
     ObjectData,
@@ -55,7 +56,7 @@ MAX_EXPLAINED_IMAGES = 40  # images, spread over the split, that hypotheses are 
 
 POSE_CONVENTIONS: Mapping[str, tuple[str, Callable[[Points], Points]]] = {
     "R by columns, or transposed": ("write R row by row", transpose_rotations),
-    "model-to-camera given as camera-to-model": ("invert each pose", lambda T: np.asarray(np.linalg.inv(T))),
+    "model-to-camera given as camera-to-model": ("invert each pose", invert_pose),
     "camera axes of OpenGL (y up, z backward)": (
         "multiply each pose from the left by diag(1, -1, -1, 1)",
         lambda T: OPENGL.T_axes_camera @ T,

@@ -18,6 +18,7 @@ from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.data.video.map_geometry import MapGeometry
 from stadia.data.video.video_map import find_map
 from stadia.geometry.cameras import resize_K
+from stadia.geometry.poses import invert_pose
 from stadia.io.depth_files import find_depth_files, read_depth_map
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import check_path_exists
@@ -231,7 +232,7 @@ def locate_points(geometry: MapGeometry, name: str, view: View) -> PointView | N
     row, K, (height, width) = geometry.row_of_name.get(name), view.K, view.inverse_depth.shape
     if row is None or not np.isfinite(geometry.poses[row]).all():
         return None
-    T, rows = np.linalg.inv(geometry.poses[row]), geometry.seen[row]
+    T, rows = invert_pose(geometry.poses[row]), geometry.seen[row]
     inside = geometry.points[rows] @ T[:3, :3].T + T[:3, 3]
     xy = inside[:, :2] / np.maximum(inside[:, 2:], 1e-9) * (K[0, 0], K[1, 1]) + K[:2, 2]
     seen = (inside[:, 2] > 1e-6) & (xy >= 0).all(1) & (xy[:, 0] <= width - 1) & (xy[:, 1] <= height - 1)

@@ -21,6 +21,7 @@ from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.data.frame_selection import spread_indices
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.input_camera import choose_input_camera, is_own_file, is_own_video
+from stadia.geometry.poses import invert_pose
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale
 from stadia.io.atomic_files import write_json
 from stadia.io.input_files import expand_home
@@ -266,7 +267,7 @@ def read_depth_frames(result: ForeignResult, images: ResultImages) -> Iterator[M
 
 def _project(result: ForeignResult, row: int, K: Array, size: tuple[int, int]) -> NDArray[np.float32]:
     """Return depth (H, W) of the nearest point at each pixel that shows one; 0 elsewhere."""
-    depth, T = np.zeros(size, np.float32), np.linalg.inv(result.T_world_camera[row])
+    depth, T = np.zeros(size, np.float32), invert_pose(result.T_world_camera[row])
     inside = result.points[result.observed[result.names[row]]] @ T[:3, :3].T + T[:3, 3]
     inside = inside[inside[:, 2] > 0]
     inside = inside[np.argsort(-inside[:, 2], kind="stable")]  # the last point that is written to a pixel counts

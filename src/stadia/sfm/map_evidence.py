@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.poses import invert_pose
 from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
 from stadia.judge.map_verdict import MapEvidence
 from stadia.sfm.lens_intervals import measure_turn_deg
@@ -132,7 +133,7 @@ def measure_epipolar(sparse: SparseMap, pair: FramePair) -> Array:
     poses.
     """
     first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
-    T = second @ np.linalg.inv(first)
+    T = second @ invert_pose(first)
     x, y, z = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
     E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ T[:3, :3]
     return sparse.camera.focal_px * measure_sampson(*_normalize(sparse, pair), E)
@@ -210,7 +211,7 @@ def measure_agreement(sparse: SparseMap, pairs: Sequence[FramePair]) -> MatchAgr
     count = len(sparse.frames)
     fits, misses = np.zeros((2, count, count))
     crossing, showing = np.zeros((2, count))
-    centers = np.linalg.inv(sparse.T_camera_world)[:, :3, 3]
+    centers = invert_pose(sparse.T_camera_world)[:, :3, 3]
     held = [np.empty(0)]
     for pair in select_pairs(sparse, pairs):
         errors = measure_errors(sparse, pair)
@@ -389,7 +390,7 @@ def measure_aside(sparse: SparseMap, pairs: Sequence[FramePair]) -> float:
         gain = (by_matches < MOTION_PX).mean() - (measure_epipolar(sparse, pair) < MOTION_PX).mean()
         _, R, t, _ = cv2.recoverPose(E, seen, moved, np.eye(3), mask=inliers)
         first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
-        mapped = (first @ np.linalg.inv(second))[:3, 3]
+        mapped = (first @ invert_pose(second))[:3, 3]
         cosine = abs(float((R.T @ t)[:, 0] @ mapped)) / max(float(np.linalg.norm(mapped)), 1e-12)
         is_aside.append(bool(cosine < math.cos(math.radians(ASIDE_DEG)) and gain > ASIDE_GAIN))
     return float(np.mean(is_aside)) if len(is_aside) >= MIN_EXPANDING else 0.0
@@ -506,7 +507,7 @@ def measure_speed_jump(sparse: SparseMap, window: int = 6) -> float:
     The speeds before and after are medians over `window` steps between keyframes. Steps of a stationary camera are
     left out, because people stop and start again. 1 for a trajectory that is too short.
     """
-    T = np.linalg.inv(sparse.T_camera_world)
+    T = invert_pose(sparse.T_camera_world)
     speeds = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1) / np.diff(sparse.frames)
     pixels = [dict[int, Array]() for _ in sparse.frames]
     for (frame, point), xy in zip(sparse.observed.tolist(), sparse.xy, strict=True):

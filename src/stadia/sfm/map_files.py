@@ -27,6 +27,7 @@ from stadia.data.video.video_map import (
     MapCamera,
     MapLens,
 )
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json, write_lines
 from stadia.io.image_io import write_image
 from stadia.io.input_files import read_bytes, read_json
@@ -93,7 +94,7 @@ def write_colmap(
         lines.append(f"{number_of[camera]} {model} {camera.width} {camera.height} {lens}")
     write_lines(folder / "cameras.txt", lines)
     xy = sparse.xy + 0.5
-    T = sparse.T_camera_world @ np.linalg.inv(T_first)
+    T = sparse.T_camera_world @ invert_pose(T_first)
     quaternions = [np.roll(pycolmap.Rotation3d(pose[:3, :3]).quat, 1) for pose in T]  # w first
     order = np.argsort(sparse.observed[:, 0], kind="stable")
     place_in_frame = np.zeros(len(order), np.int64)
@@ -175,7 +176,7 @@ def write_views(
     model.mkdir(parents=True)
     straight = replace(filmed, xy=xy)
     write_colmap(model, straight, cameras, T_first, names, residuals_px)
-    T = T_first @ np.linalg.inv(filmed.T_camera_world)
+    T = T_first @ invert_pose(filmed.T_camera_world)
     shared = _describe_view(cameras[0]) if len(set(cameras)) == 1 else {}
     frames = [
         {
@@ -279,7 +280,7 @@ def collect_poses(stream: FrameStream, found: VideoMap) -> MapPoses:
     """
     T = stack_poses(restore_frames(stream, found.placed))
     T_first = T[np.isfinite(T).all((1, 2))][0]
-    return MapPoses(T_first @ np.linalg.inv(T), T_first)
+    return MapPoses(T_first @ invert_pose(T), T_first)
 
 
 def restore_frames(stream: FrameStream, frames: Sequence[PlacedFrame]) -> list[PlacedFrame]:
@@ -490,7 +491,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
             for frame, T in zip(found.placed, poses.T_world_camera, strict=True)
         ],
         "parts": [
-            [_describe_frame(frame, np.linalg.inv(T)) for frame, T in zip(part, stack_poses(part), strict=True)]
+            [_describe_frame(frame, invert_pose(T)) for frame, T in zip(part, stack_poses(part), strict=True)]
             for part in (restore_frames(stream, part) for part in found.parts)
         ],
     }

@@ -20,6 +20,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.data.config import CacheConfig, CameraConfig, find_cache_folder
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.cameras import Intrinsics
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import expand_home, make_absolute
 from stadia.judge.map_verdict import judge_map
@@ -139,12 +140,12 @@ def map_video(
 
         for _ in track(range(1), 1, "judging"):
             T_camera_world = stack_poses(placed)
-            T_world_camera = np.asarray(np.linalg.inv(T_camera_world), np.float64)
+            T_world_camera = invert_pose(T_camera_world)
             road = find_road(stream, maps[0], estimate.camera, T_world_camera, static, track)
             evidence = measure_evidence(
                 maps[0],
                 pairs,
-                np.asarray(np.linalg.inv(stack_measured_poses(placed[stream.first :])), np.float64),
+                invert_pose(stack_measured_poses(placed[stream.first :])),
                 has_camera=given is not None,
                 road_drift=1.0 if road is None else road.drift,
                 first=stream.first,

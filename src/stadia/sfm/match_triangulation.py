@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction, interpolate_poses, match_images_to_poses
 from stadia.io.records.times import convert_times
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
@@ -258,7 +259,7 @@ def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> Spa
     """
     frame, xy, track = join_tracks(view)
     T = view.posed.T_camera_world
-    centers = np.linalg.inv(T)[:, :3, 3]
+    centers = invert_pose(T)[:, :3, 3]
     middle, unit = np.median(centers, 0), max(float(np.median(np.abs(centers - np.median(centers, 0)))), 1e-12)
     local = T.copy()
     local[:, :3, 3] = (T[:, :3, 3] + T[:, :3, :3] @ middle) / unit

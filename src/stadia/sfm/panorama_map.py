@@ -21,6 +21,7 @@ from stadia.core.verdict import Verdict
 from stadia.data.video.video_map import RECORD, find_map_folder
 from stadia.geometry.dual_fisheye import DualFisheye, find_dual_fisheye, is_dual_fisheye
 from stadia.geometry.panorama import View, make_views
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
@@ -235,7 +236,7 @@ class PanoramaMap:
     @property
     def T_world_camera(self) -> Array:
         """Return the poses (N, 4, 4) of all frames, camera to world, up to scale; NaN if a frame is lost."""
-        return np.asarray(np.linalg.inv(stack_poses(self.placed)), np.float64)
+        return invert_pose(stack_poses(self.placed))
 
 
 def map_panorama(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
@@ -392,7 +393,7 @@ def scale_focal(posed: PosedImages, factors: Array) -> PosedImages:
 
 
 def _find_centers(T: Array) -> Array:
-    return np.asarray(np.linalg.inv(T)[:, :3, 3])
+    return np.asarray(invert_pose(T)[:, :3, 3])
 
 
 def _measure_path(centers: Array) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import theilslopes
 
 from stadia.core.types import TrackProgress
+from stadia.geometry.poses import invert_pose
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def find_road_plane(
     seen = {
         index: StraightFrame.straighten(image, (hidden or {}).get(index), camera) for index, image in frames.items()
     }
-    T = [np.linalg.inv(T_world_camera[second]) @ T_world_camera[first] for first, second in pairs]
+    T = [invert_pose(T_world_camera[second]) @ T_world_camera[first] for first, second in pairs]
     compared = [(seen[a], seen[b], T_second_first) for (a, b), T_second_first in zip(pairs, T, strict=True)]
     curves, lengths = sweep_road(compared, camera.K, normal)
     heights = HEIGHTS[None] * lengths[:, None]

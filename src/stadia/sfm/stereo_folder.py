@@ -17,6 +17,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import TrackProgress
 from stadia.data.video.video_camera import fit_to_size, read_image_size
 from stadia.geometry.cameras import Intrinsics
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_folder, write_json, write_lines
 from stadia.io.image_files import list_images
 from stadia.io.image_io import write_image
@@ -265,7 +266,7 @@ def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: Cal
     """Return a note if the baseline that the user gave differs from the calibrated one; otherwise an empty list."""
     if request.baseline_m is None or left.T_camera_first is None or right.T_camera_first is None:
         return []
-    T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)
+    T = right.T_camera_first @ invert_pose(left.T_camera_first)
     calibrated_m = float(np.linalg.norm(T[:3, 3]))
     if calibrated_m <= 0 or math.isclose(request.baseline_m, calibrated_m, rel_tol=SAME_BASELINE):
         return []
@@ -297,7 +298,7 @@ def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamer
     if left.T_camera_first is None or right.T_camera_first is None:
         found = f"no position of {left.name if left.T_camera_first is None else right.name}"
         raise DataError(file, found=found, expected="projections P of both cameras", fix="pass --baseline METRES")
-    T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)
+    T = right.T_camera_first @ invert_pose(left.T_camera_first)
     off = float(np.abs(T[:3, :3] - np.eye(3)).max())
     x, y, z = T[:3, 3]
     if off > MAX_ROTATION or max(abs(y), abs(z)) > MAX_OFF_AXIS * abs(x):

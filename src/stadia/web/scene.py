@@ -20,6 +20,7 @@ from stadia.data.frame_selection import spread_indices
 from stadia.data.video.video_map import StoredMap
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.cameras import resize_K
+from stadia.geometry.poses import invert_pose
 from stadia.report.report_page import ResultPage, render_result
 from stadia.web.page_headers import HEADERS
 from stadia.web.share_page import SceneCamera, pack_scene
@@ -91,7 +92,7 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
         if T_world_camera is None and index != indices[0]:
             continue
         if T_world_camera is not None and not frames:
-            T_first_world = np.asarray(np.linalg.inv(T_world_camera), np.float64)
+            T_first_world = invert_pose(T_world_camera)
         T_first_camera = np.eye(4) if T_world_camera is None else T_first_world @ T_world_camera
         depth = _read_depth(recording, index, opened, name)
         frames.append(make_frame(name, recording.image(index), recording.K(index), T_first_camera, depth))
@@ -160,7 +161,7 @@ def make_frame(
 
 def _center(poses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the centers (N, 3) of cameras, in the frame of the first one."""
-    return find_centers(np.linalg.inv(poses[0]) @ T for T in poses)
+    return find_centers(invert_pose(poses[0]) @ T for T in poses)
 
 
 def render_scene(name: str, scene: Scene) -> str:

@@ -26,6 +26,7 @@ from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.data.video.video_files import select_images
 from stadia.geometry.cameras import make_K
+from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import check_image_size, read_rgb
 from stadia.io.input_files import read_lines, read_text, safe_join
 from stadia.io.number_rows import parse_numbers
@@ -125,7 +126,7 @@ class Euroc(DatasetFormat):
         cameras = {side: read_camera(folder / camera / "sensor.yaml") for side, camera in CAMERAS.items()}
         listed = {side: list_camera_images(folder / camera) for side, camera in CAMERAS.items()}
         _check_sizes(cameras, {side: next(iter(images.values())) for side, images in listed.items()})
-        T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
+        T_right_left = invert_pose(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
         pair = rectify_pair(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, folder)
 
         stamps = {side: np.array(list(images)) for side, images in listed.items()}
@@ -214,7 +215,7 @@ def _read_poses(mav0: Path, stamps: Timestamps, left: CameraFile, pair: Rectifie
         fix = "use the ground truth of this sequence, in nanoseconds of the same clock, or remove its folder"
         raise DataError(folder / "data.csv", found=found, expected=expected, fix=fix)
     sensor_file = folder / "sensor.yaml"
-    T_sensor_body = np.linalg.inv(_read_rigid(_parse(_SensorYaml, sensor_file), sensor_file))
+    T_sensor_body = invert_pose(_read_rigid(_parse(_SensorYaml, sensor_file), sensor_file))
     T_lens_camera = np.eye(4)
     T_lens_camera[:3, :3] = pair.left.R_new_lens.T
     poses: Array = T_world_sensor @ T_sensor_body @ left.T_body_lens @ T_lens_camera

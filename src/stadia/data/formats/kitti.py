@@ -19,6 +19,7 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics
+from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import list_depth_images, list_images, parse_frame_number, read_rgb
 from stadia.io.input_files import expand_home, read_bytes
 from stadia.io.number_rows import read_kitti_poses, read_rows, read_times
@@ -119,7 +120,7 @@ class KittiOdometry(DatasetFormat):
         poses_file = folder.resolve().parents[1] / "poses" / f"{name}.txt"
         poses = T_rectified_velo = None
         if poses_file.exists():  # The file has the poses of camera 0.
-            T_rectified_camera = np.linalg.inv(rig.T_camera_rectified[LEFT])
+            T_rectified_camera = invert_pose(rig.T_camera_rectified[LEFT])
             poses = read_kitti_poses(poses_file, len(rig.numbers), rig.numbers) @ T_rectified_camera
         if (folder / "velodyne").is_dir() and "Tr" in rig.calibration:
             T_rectified_velo = np.vstack([rig.calibration.matrix("Tr", 3, 4), (0, 0, 0, 1)])
@@ -330,7 +331,7 @@ class KittiRig:
             "images": self.images,
             "intrinsics": self.intrinsics,
             "numbers": self.numbers,
-            "T_right_left": T[RIGHT] @ np.linalg.inv(T[LEFT]) if RIGHT in T else None,
+            "T_right_left": T[RIGHT] @ invert_pose(T[LEFT]) if RIGHT in T else None,
             "P_velo": P_velo,
         }
 
@@ -433,5 +434,5 @@ def compute_camera_poses(packets: Array, T_camera_imu: Array) -> Array:
     """
     T_earth_imu = compute_imu_poses(packets)
     T_earth_imu[:, :3, 3] -= T_earth_imu[0, :3, 3].copy()  # millions of metres would cost precision
-    T_earth_camera = T_earth_imu @ np.linalg.inv(T_camera_imu)
-    return np.linalg.inv(T_earth_camera[0]) @ T_earth_camera
+    T_earth_camera = T_earth_imu @ invert_pose(T_camera_imu)
+    return invert_pose(T_earth_camera[0]) @ T_earth_camera

@@ -13,6 +13,7 @@ from stadia.data.formats.kitti import project_scan
 from stadia.data.formats.rgbd_cameras import rotations_from_xyzw
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, check_K
+from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import check_image_size, read_rgb
 
 Array = NDArray[np.float64]
@@ -123,7 +124,7 @@ def make_lidar_recording(
         place=place,
         scans=[frame.scan for frame in frames],
         T_camera_scan=[
-            None if frame.T_world_scan is None else np.linalg.inv(frame.T_world_camera) @ frame.T_world_scan
+            None if frame.T_world_scan is None else invert_pose(frame.T_world_camera) @ frame.T_world_scan
             for frame in frames
         ],
         read_points=read_points,

@@ -20,6 +20,7 @@ from stadia.data.mask_files import resize_labels
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, centered_K, focal_px_from_fov
+from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import check_depth_map, list_images, read_image_header, read_label_png
 from stadia.io.image_io import read_float_image
 from stadia.io.input_files import read_lines
@@ -181,7 +182,7 @@ class BlendedMvs(DatasetFormat):
             folder=folder,
             images={LEFT: images},
             intrinsics={LEFT: Intrinsics(K, header.height, header.width)},
-            poses=np.stack([np.linalg.inv(camera[0]) for camera in cameras]),
+            poses=np.stack([invert_pose(camera[0]) for camera in cameras]),
             is_scene=True,
         )
 

@@ -19,6 +19,7 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
 from stadia.geometry.cameras import Intrinsics, make_K, register_depth
+from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.io.input_files import read_lines, safe_join
 from stadia.io.number_rows import parse_numbers, read_rows
@@ -175,7 +176,7 @@ class SevenScenes(DatasetFormat):
         like, fix = ", the size for the scene's K", "use the original images"
         check_image_size(images[0], read_rgb(images[0]), 480, 640, like=like, fix=fix)
         of_depth = np.stack([_read_pose(_frame_file(image, "pose.txt")) for image in images])
-        poses = of_depth @ np.linalg.inv(T_COLOR_DEPTH)
+        poses = of_depth @ invert_pose(T_COLOR_DEPTH)
         return SceneRecording(name=f"sevenscenes/{name}", images={LEFT: images}, intrinsics=intrinsics, poses=poses)
 
     def splits(self, path: Path) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.poses import invert_pose
 from stadia.io.array_files import StackedArray
 
 Array = NDArray[np.float64]
@@ -105,7 +106,7 @@ class MapGeometry:
         """
         if not np.isfinite(self.poses[index]).all():
             return np.empty((0, 3))
-        T = np.linalg.inv(self.poses[index])
+        T = invert_pose(self.poses[index])
         inside = self.points[self.seen[index]] @ T[:3, :3].T + T[:3, 3]
         return inside[inside[:, 2] > 1e-6]
 
@@ -149,7 +150,7 @@ class MapGeometry:
         inside = self.points_in_camera(first)
         if len(inside) < MIN_SEEN or not np.isfinite(self.poses[second]).all():
             return None
-        T = np.linalg.inv(self.poses[second]) @ self.poses[first]
+        T = invert_pose(self.poses[second]) @ self.poses[first]
         turned = inside @ T[:3, :3].T
         moved = turned + T[:3, 3]
         is_ahead = (turned[:, 2] > 1e-6) & (moved[:, 2] > 1e-6)

@@ -18,6 +18,7 @@ from stadia.data.lens_distortion import DISTORTION_MODELS, DistortedCamera, make
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.data.video.photo_fit import PhotoFit
 from stadia.geometry.cameras import MAX_FOCAL_PX, Intrinsics, check_K
+from stadia.geometry.poses import invert_pose
 from stadia.io.array_files import Layout, StackedArray, open_npz, read_arrays
 from stadia.io.image_files import IMAGE_SUFFIXES, read_upright_size
 from stadia.io.records.formats import RADTAN
@@ -330,7 +331,7 @@ class StoredMap:
         if len(observed) < MIN_SEEN or not np.isfinite(poses).all((1, 2)).any():
             found = f"{len(observed)} reliable observations of points"
             raise DataError(self.folder, found=found, expected=f"a map with {MIN_SEEN} for these frames", fix=_REMAKE)
-        T = np.linalg.inv(self.poses[keys[observed[:, 0]]])
+        T = invert_pose(self.poses[keys[observed[:, 0]]])
         inside = np.einsum("mij,mj->mi", T[:, :3, :3], points[observed[:, 1]]) + T[:, :3, 3]
         road = None
         if self.road is not None:

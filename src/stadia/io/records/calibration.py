@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.geometry.cameras import check_K, make_K
+from stadia.geometry.poses import invert_pose
 from stadia.io.array_files import read_npy, read_npz
 from stadia.io.input_files import check_no_archive, parse_json, read_json, read_lines, read_text
 from stadia.io.number_rows import parse_numbers, read_rows
@@ -444,7 +445,7 @@ def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCam
             if T_imu_camera is None or T_imu_first is None:
                 T_first = None
             else:
-                T_first = np.asarray(np.linalg.inv(T_imu_camera) @ T_imu_first)
+                T_first = np.asarray(invert_pose(T_imu_camera) @ T_imu_first)
         yield replace(camera, T_camera_first=T_first)
 
 
@@ -453,7 +454,7 @@ def _read_imu_motion(path: Path, values: Any) -> Array | None:
     for key in ("T_imu_cam", "T_cam_imu"):
         if isinstance(values, Mapping) and key in values:
             T = _numbers(path, key, values[key], 16).reshape(4, 4)
-            return np.asarray(T if key == "T_imu_cam" else np.linalg.inv(T))
+            return np.asarray(T if key == "T_imu_cam" else invert_pose(T))
     return None
 
 

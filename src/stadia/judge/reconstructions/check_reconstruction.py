@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stadia.core.types import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
@@ -238,7 +239,7 @@ def _judge_path(
     basis = f"{count} matches of {len(view.pairs)} pairs of {len(view.posed.images)} images"
     if len(view.pairs) < 2 or count < MIN_CROSSING:
         return None, (), QuestionVerdict(Verdict.NOT_JUDGED, "too few images with poses match each other", basis)
-    T_world_camera = np.asarray(np.linalg.inv(view.posed.T_camera_world))
+    T_world_camera = invert_pose(view.posed.T_camera_world)
     evidence = measure_evidence(sparse, view.pairs, T_world_camera, has_camera=False, is_ordered=matches.is_ordered)
     if evidence.unexplained > MAP_LIMITS["unexplained"].unusable:  # other sensors' poses may miss MOTION_PX of 640
         coarse = view_matches(view.posed, matches, MOTION_PX / MAX_ERROR)

@@ -23,6 +23,7 @@ from stadia.geometry.conventions import (
     transpose_rotations,
     turn_translations,
 )
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.match_triangulation import PosedImages, pose_images, scale_intrinsics
@@ -34,18 +35,14 @@ OPENGL_FORMATS = frozenset({"transforms.json", "phone JSON", "Record3D"})
 MIRROR = make_mirror(0)
 
 
-def _invert(T: Array) -> Array:
-    return np.asarray(np.linalg.inv(T))
-
-
 def _of_inverse(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return lambda T: _invert(change(_invert(T)))
+    return lambda T: invert_pose(change(invert_pose(T)))
 
 
 POSE_CHANGES: Mapping[str, tuple[str, str, Callable[[Array], Array]]] = {
     "given": ("", "", lambda T: T),
     "inverted": ("the poses are inverted: camera-to-world in place of world-to-camera, or the reverse",
-                 "invert each pose", _invert),
+                 "invert each pose", invert_pose),
     "w first": ("the quaternions have w first; the format has it last", "write them as the format has them",
                 lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ)),
     "w last": ("the quaternions have w last; the format has it first", "write them as the format has them",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import MIN_SEEN
 from stadia.judge.reconstructions.depth_meaning import project_rays
@@ -78,7 +79,7 @@ def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, coun
 def _find_epipolar_line(view: VirtualView, pair: FramePair, row: int) -> Array:
     """Return pixels (K, 2) of the second image on the epipolar line of a match, in front of the camera."""
     first, second = view.find_rows(pair)
-    T = view.posed.T_camera_world[second] @ np.linalg.inv(view.posed.T_camera_world[first])
+    T = view.posed.T_camera_world[second] @ invert_pose(view.posed.T_camera_world[first])
     ray = np.append((pair.xy_first[row] - view.camera.center_px) / view.camera.focal_px, 1.0)
     a, b, c = np.cross(T[:3, 3], T[:3, :3] @ ray)
     along = _LINE_STEPS

@@ -8,6 +8,7 @@ import numpy as np
 from stadia.core.types import LEFT, RIGHT
 from stadia.data.frame_selection import FLOW_WIDTH
 from stadia.geometry.conventions import MISTAKEN_AXES, describe_axes, list_axes
+from stadia.geometry.poses import invert_pose
 from stadia.geometry.two_views import (
     TwoViewMotion,
     angle_deg,
@@ -85,7 +86,7 @@ def make_conventions() -> list[Convention]:
     """Return the known ways to write poses."""
     name = "world-to-camera matrices given as camera-to-world"
     fix = "invert each pose: T_world_camera = inverse(T_camera_world)"
-    conventions = [Convention("E06", name, fix, 0.0, lambda first, second: second @ np.linalg.inv(first))]
+    conventions = [Convention("E06", name, fix, 0.0, lambda first, second: second @ invert_pose(first))]
     for axes in list_axes()[1:]:
         words, penalty_deg = describe_axes(axes), _penalty_deg(axes)
         fix = f"T_world_camera = T_world_poses @ A with the rotation A = {axes.astype(int).tolist()}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 from stadia.geometry.image_features import detect_features, gray, match_features
+from stadia.geometry.poses import invert_pose
 from stadia.geometry.two_views import epipolar_distance_px, rotation_deg
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import WRONG_BASELINE, Finding, Severity
@@ -294,7 +295,7 @@ def _other_forms(T_right_left: Array) -> dict[str, Array]:
 
     rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
     rectified[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
-    forms = {INVERTED: np.asarray(np.linalg.inv(T_right_left)), RECTIFIED: rectified}
+    forms = {INVERTED: invert_pose(T_right_left), RECTIFIED: rectified}
     if rotation_deg(T_right_left[:3, :3]) >= MIN_RIG_ROTATION_DEG:
         R = Rotation.from_matrix(T_right_left[:3, :3])
         transposed[:3, :3] = R.inv().as_matrix()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import Camera
 from stadia.geometry.cameras import check_K
+from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import write_text
 from stadia.io.image_files import IMAGE_SUFFIXES, check_image_size, read_label_png
 from stadia.io.input_files import expand_home, parse_integer, read_text
@@ -202,7 +203,7 @@ class BopImages(object_labels.ObjectImages):
             R = object_labels.check_rotation(what, np.reshape(pose.cam_R_m2c, (3, 3)))
             T_camera_model = object_labels.check_pose(what, R, np.array(pose.cam_t_m2c) / 1000)
             model = self.models[pose.obj_id]
-            T = T_camera_model @ np.linalg.inv(model.T_object_model)
+            T = T_camera_model @ invert_pose(model.T_object_model)
             object_labels.check_visible_size(what, T, model.size_m, one.K)
             found.append((model, T))
         return found
@@ -294,7 +295,7 @@ def to_boxes(
     )
     for result in results:
         model = images.models[result.obj_id]
-        T = result.T_camera_model @ np.linalg.inv(model.T_object_model)
+        T = result.T_camera_model @ invert_pose(model.T_object_model)
         box = object_labels.ObjectBox(images.classes.index(model.name), T, model.size_m, model.symmetry)
         found[result.scene_id, result.im_id].append((box, result.score))
     return list(found.values())

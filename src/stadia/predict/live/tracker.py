@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.poses import invert_pose
+
 Array = NDArray[np.float64]
 
 CORNERS, MIN_CORNERS = 300, 40
@@ -122,7 +124,7 @@ class FrameTracker:
         self._guess = rotation, shift
         T_now_key = np.eye(4)
         T_now_key[:3, :3], T_now_key[:3, 3] = cv2.Rodrigues(rotation)[0], shift[:, 0]
-        return np.asarray(np.linalg.inv(T_now_key), np.float64)
+        return invert_pose(T_now_key)
 
     def _start(self, gray: NDArray[np.uint8], depth: NDArray[np.float32], K: Array) -> None:
         self._gray, self._guess, self._key = gray, None, None

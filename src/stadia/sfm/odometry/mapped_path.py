@@ -15,6 +15,7 @@ from stadia.data.frame_selection import spread_indices
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.data.video.video_map import StoredMap, find_reliable, find_usable_map
 from stadia.geometry.align import umeyama
+from stadia.geometry.poses import invert_pose
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION
 from stadia.sfm.odometry.camera_path import CameraPath
 
@@ -118,10 +119,10 @@ class MapFollower:
             return None
         pose: Array = np.eye(4)
         if estimated is not None and self.before is not None:
-            pose = self.before[0] @ np.linalg.inv(self.before[1]) @ estimated
+            pose = self.before[0] @ invert_pose(self.before[1]) @ estimated
         if is_known:
             if self.T_world_map is None:
-                self.T_world_map = np.asarray(pose @ np.linalg.inv(mapped))
+                self.T_world_map = np.asarray(pose @ invert_pose(mapped))
             pose = self.T_world_map @ mapped
         if estimated is not None:
             self.before = (pose, estimated)
@@ -249,7 +250,7 @@ class MappedPath:
         inverse_depth, K = predict_depth(frame)
         of_frame = points["observed"][points["observed"][:, 0] == row, 1]
         seen = points["points"][of_frame[find_reliable(points)[of_frame]]].astype(np.float64)
-        T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
+        T = invert_pose(self.mapped.select_poses([frame.name])[0])
         inside, grids = seen @ T[:3, :3].T + T[:3, 3], [self.scales]
         compared = [inside]
         if (road := self.mapped.road) is not None:

@@ -512,6 +512,6 @@ def _read_motions(recording: Recording, views: Sequence[tuple[int, str]], *, ste
     for number, source in enumerate(sources[:-1] if stereo else sources):
         T_world_source = recording.T_world_camera(*source)
         if T_world_target is not None and T_world_source is not None:
-            true[number] = torch.from_numpy(np.linalg.inv(T_world_source) @ T_world_target)
+            true[number] = torch.from_numpy(invert_pose(T_world_source) @ T_world_target)
     empty = torch.empty(0, 4, 4, dtype=torch.float64)
     return (torch.stack(rig), torch.stack(true)) if sources else (empty, empty)

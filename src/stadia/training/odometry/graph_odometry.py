@@ -126,7 +126,7 @@ def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion 
     moved = first.points[a] @ T_second_first[:3, :3].T + T_second_first[:3, 3]
     ratios = moved[:, 2] / second.points[b, 2]
     scale, depth = float(np.median(ratios)), float(np.median(first.points[a, 2]))
-    T = _invert(T_second_first)
+    T = invert_pose(T_second_first)
     shift = np.linalg.norm(T[:3, 3] - scale * T_first_second[:3, 3])
     if shift > MAX_SHIFT * depth or _turn_deg(T, T_first_second) > MAX_TURN_DEG:
         return None
@@ -157,7 +157,7 @@ def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array)
     length = float(np.linalg.norm(T_first_second[:3, 3]))
     covariance = _floor(max(length, 1e-6))
     rows = match_sift_features(first.features, second.features)
-    T = np.linalg.inv(T_first_second)
+    T = invert_pose(T_first_second)
     moved = first.points[rows[:, 0]] @ T[:3, :3].T + T[:3, 3]
     is_ahead = moved[:, 2] > 0
     xy = second.features.xy[rows[is_ahead, 1]]
@@ -233,7 +233,7 @@ def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
     along = np.concatenate([[0.0], np.cumsum(steps)])
     near: list[Loop] = []
     for loop in loops:
-        by_path = np.linalg.inv(T_world_camera[loop.first]) @ T_world_camera[loop.second]
+        by_path = invert_pose(T_world_camera[loop.first]) @ T_world_camera[loop.second]
         length = along[loop.second] - along[loop.first]
         error = float(np.linalg.norm(by_path[:3, 3] - loop.motion.T_first_second[:3, 3]))
         if error > MAX_DRIFT * length:
@@ -249,8 +249,8 @@ def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
 def _agree(loop: Loop, other: Loop, T: Array, along: Array) -> bool:
     if max(abs(loop.first - other.first), abs(loop.second - other.second)) > NEIGHBORS:
         return False
-    before = np.linalg.inv(T[loop.first]) @ T[other.first]
-    after = np.linalg.inv(T[other.second]) @ T[loop.second]
+    before = invert_pose(T[loop.first]) @ T[other.first]
+    after = invert_pose(T[other.second]) @ T[loop.second]
     expected = before @ other.motion.T_first_second @ after
     pieces = abs(along[loop.first] - along[other.first]) + abs(along[loop.second] - along[other.second])
     shift = float(np.linalg.norm(expected[:3, 3] - loop.motion.T_first_second[:3, 3]))
