@@ -21,6 +21,28 @@ from stadia.geometry.poses import transform
 NEAR = 1e-6
 """Points whose z is not larger than this are taken as behind the camera; depths not larger than this are unknown."""
 
+ASSUMED_LONGER_FOV_DEG = 60.0
+"""Field of view across the longer side that is assumed if nothing states the camera. Phones have 65 to 70 degrees, and
+lenses of 50 mm have 40.
+"""
+
+ASSUMED_HORIZONTAL_FOV_DEG = 60.0
+"""Field of view across the width with which a search for the camera starts, and of data whose losses do not depend on
+the camera: between dashcams and phones.
+"""
+
+MIN_USUAL_LONGER_FOV_DEG = 10.0
+"""Smallest usual field of view across the longer side. Below it a focal length mostly has another unit."""
+
+MAX_USUAL_LONGER_FOV_DEG = 120.0
+"""Largest usual field of view across the longer side. Above it a focal length mostly has another unit."""
+
+MIN_SEARCHED_HORIZONTAL_FOV_DEG = 20.0
+"""Smallest field of view across the width that a search for the camera returns: that of a telephoto lens."""
+
+MAX_SEARCHED_HORIZONTAL_FOV_DEG = 140.0
+"""Largest field of view across the width that a search for the camera returns: beyond, lenses are fisheyes."""
+
 _MAX_VALUES = 1 << 22  # columns resized at once: SciPy copies them as float32, which is 400 MB for an 8K image
 
 

@@ -21,7 +21,6 @@ from stadia.data.frame_selection import FrameSelector
 from stadia.data.ignored_regions import read_ignored_region
 from stadia.data.open_dataset import open_recordings
 from stadia.data.video.input_camera import (
-    ASSUMED_FOV_DEG,
     InputCamera,
     choose_input_camera,
     describe_camera,
@@ -38,7 +37,14 @@ from stadia.data.video.video_camera import (
     read_user_camera,
 )
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
-from stadia.geometry.cameras import Intrinsics, centered_K, check_center, check_K, focal_px_from_fov
+from stadia.geometry.cameras import (
+    ASSUMED_LONGER_FOV_DEG,
+    Intrinsics,
+    centered_K,
+    check_center,
+    check_K,
+    focal_px_from_fov,
+)
 from stadia.geometry.dual_fisheye import is_dual_fisheye
 from stadia.geometry.panorama import is_panorama
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
@@ -216,12 +222,12 @@ def make_image_input(
     if K is not None and fov_deg is not None:
         raise ConfigError("camera", found="K and fov_deg", expected="one of them")
     if K is None:
-        across_deg = ASSUMED_FOV_DEG if fov_deg is None else fov_deg
+        across_deg = ASSUMED_LONGER_FOV_DEG if fov_deg is None else fov_deg
         if not (isinstance(across_deg, int | float) and 0 < across_deg < 180):
             raise ConfigError("fov_deg", found=f"{across_deg!r}", expected="degrees between 0 and 180")
         K = centered_K(focal_px_from_fov(across_deg, max(height, width) if is_assumed else width), height, width)
     K = check_K("K", np.asarray(K, np.float64))
-    origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side" if is_assumed else "given"
+    origin = f"{ASSUMED_LONGER_FOV_DEG:g} degrees across the longer side" if is_assumed else "given"
     camera = InputCamera(CameraConfig(), origin, is_assumed)
     intrinsics = check_center("K", Intrinsics(K, height, width))
     frames = (Frame("image", image, K),)

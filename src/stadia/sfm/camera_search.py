@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stadia.geometry.cameras import focal_px_from_fov
+from stadia.geometry.cameras import MAX_SEARCHED_HORIZONTAL_FOV_DEG, MIN_SEARCHED_HORIZONTAL_FOV_DEG, focal_px_from_fov
 from stadia.sfm.lens_intervals import MIN_TURN_DEG, LensIntervals, measure_lens
 from stadia.sfm.reconstruction import (
     MIN_POINTS,
@@ -84,16 +84,6 @@ GOOD_COST = 0.2
 
 FAIR_COST = 0.3
 """Largest cost of real images with the right first pair."""
-
-MIN_FOV_DEG = 20.0
-"""Smallest horizontal field of view, degrees, of a camera that the search returns: that of a telephoto lens."""
-
-MAX_FOV_DEG = 140.0
-"""Largest horizontal field of view, degrees, that the search returns: beyond, lenses are fisheyes."""
-
-ASSUMED_FOV_DEG = 60.0
-"""Horizontal field of view, degrees, that is assumed if the images do not determine it: between dashcams' and phones'.
-"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,7 +287,10 @@ def try_start(
         return None
     sparse = from_reconstruction(model, {})
     lens = sparse.camera
-    shortest_px, longest_px = (focal_px_from_fov(deg, start.width) for deg in (MAX_FOV_DEG, MIN_FOV_DEG))
+    shortest_px, longest_px = (
+        focal_px_from_fov(deg, start.width)
+        for deg in (MAX_SEARCHED_HORIZONTAL_FOV_DEG, MIN_SEARCHED_HORIZONTAL_FOV_DEG)
+    )
     if given is None and not shortest_px < lens.focal_px < longest_px:
         return None
     intervals = measure_lens(sparse)

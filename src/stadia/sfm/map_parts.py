@@ -15,9 +15,10 @@ from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
 from stadia.core.types import no_progress
+from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG
 from stadia.geometry.image_features import match_sift_features
 from stadia.judge.limits import MAP_LIMITS
-from stadia.sfm.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
+from stadia.sfm.camera_search import FoundCamera, find_camera
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
 from stadia.sfm.lens_intervals import MIN_FOCAL_DEVIATION, PARAMETERS, LensIntervals, measure_lens, measure_turn_deg
@@ -187,7 +188,7 @@ def map_key_frames(
     Raises DataError with the reason if the matches show no motion, or no two frames can be mapped.
     """
     keys, database, reduced = sorted(files), work / MATCHES, work / "mapping.db"
-    lens = (given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)).to_pycolmap()
+    lens = (given or LensCamera.from_fov(ASSUMED_HORIZONTAL_FOV_DEG, *stream.small_size)).to_pycolmap()
     lens.has_prior_focal_length = given is not None
     found = list[MappedParts]()
 
@@ -382,7 +383,7 @@ def _map_in_chunks(
     """Return the camera, found with the keyframes `searched`, the maps of the parts, and the search of the camera."""
     found = find_camera(database, searched, *size, given=given, workers=workers, before=before)
     chunks = list(_split_chunks(sorted(files)))
-    assumed, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *size), None
+    assumed, first = LensCamera.from_fov(ASSUMED_HORIZONTAL_FOV_DEG, *size), None
     is_usable = given is not None or (found is not None and found.intervals.is_focal_usable(found.camera))
     started = found
     if not is_usable:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from stadia.data.formats.photo_lens import read_lens
-from stadia.sfm.camera_search import ASSUMED_FOV_DEG, START_ANGLES_DEG
+from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG
+from stadia.sfm.camera_search import START_ANGLES_DEG
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.pair_matching import list_photo_pairs, match_pairs, read_features, write_database, write_features
 from stadia.sfm.reconstruction import Workers, adjust, map_frames
@@ -51,7 +52,9 @@ def unify_photo_cameras(
     files = {index: file for index, file in files.items() if known[cameras[index]] is not None}
     if len(files) < MIN_FRAMES:
         raise stream.make_no_map_error("photos of several shapes without enough matches", "photos of one scene")
-    lenses = [lens or LensCamera.from_fov(ASSUMED_FOV_DEG, *size) for lens, size in zip(known, sizes, strict=True)]
+    lenses = [
+        lens or LensCamera.from_fov(ASSUMED_HORIZONTAL_FOV_DEG, *size) for lens, size in zip(known, sizes, strict=True)
+    ]
     return move_features(files, cameras, lenses, work), lenses
 
 

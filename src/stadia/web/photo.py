@@ -18,12 +18,12 @@ from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import DepthScale
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame
-from stadia.data.video.input_camera import ASSUMED_FOV_DEG, InputCamera
+from stadia.data.video.input_camera import InputCamera
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, encode_glb, find_edges
 from stadia.evaluation.textured_mesh import encode_textured_glb, make_view
-from stadia.geometry.cameras import NEAR, Intrinsics, centered_K, focal_px_from_fov
+from stadia.geometry.cameras import ASSUMED_LONGER_FOV_DEG, NEAR, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.ground.road_plane import normals_from_depth
 from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
@@ -132,7 +132,9 @@ def choose_camera(
     trained = [value for value in focal if value > 0]
     if trained:
         return PhotoCamera(fov_deg_from_focal(trained[0]), "network")
-    return PhotoCamera(fov_deg_from_focal(focal_px_from_fov(ASSUMED_FOV_DEG, max(height, width)) / width), "assumed")
+    return PhotoCamera(
+        fov_deg_from_focal(focal_px_from_fov(ASSUMED_LONGER_FOV_DEG, max(height, width)) / width), "assumed"
+    )
 
 
 def fov_deg_from_focal(focal: float) -> float:

@@ -13,9 +13,10 @@ from rich.console import Console
 from tests.data.mapped_images import make_record
 
 from stadia.data.config import CameraConfig
-from stadia.data.video.input_camera import ASSUMED_FOV_DEG, choose_input_camera
+from stadia.data.video.input_camera import choose_input_camera
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import find_map_folder
+from stadia.geometry.cameras import ASSUMED_LONGER_FOV_DEG
 from stadia.io.image_files import read_rgb, read_upright_size
 from stadia.io.video_decoding import hash_source
 from stadia.predict.inputs import open_inputs
@@ -53,7 +54,7 @@ def test_without_exif_a_field_of_view_is_assumed_and_stated(tmp_path: Path, heig
     (given,) = open_inputs(write_photo(tmp_path / "photo.png", height, width))
     (frame,) = given.frames
     longest = 2 * math.degrees(math.atan(max(height, width) / 2 / frame.K[0, 0]))
-    assert longest == pytest.approx(ASSUMED_FOV_DEG)
+    assert longest == pytest.approx(ASSUMED_LONGER_FOV_DEG)
     assert frame.K[0, 0] == frame.K[1, 1]
     (line,) = given.camera_lines()
     assert line.startswith("camera: assumed, 60 degrees across the longer side")

@@ -19,13 +19,12 @@ from stadia.data.frame_store import ReportProgress
 from stadia.data.mask_files import resize_labels
 from stadia.data.open_dataset import DatasetFormat
 from stadia.data.recordings import ImageRecording
-from stadia.geometry.cameras import Intrinsics, centered_K, focal_px_from_fov
+from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG, Intrinsics, centered_K, focal_px_from_fov
 from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import check_depth_map, list_images, read_image_header, read_label_png
 from stadia.io.image_io import read_float_image
 from stadia.io.input_files import read_lines
 
-ASSUMED_FOV_DEG = 60.0  # assumed for web images; losses on relative depth do not depend on it
 NEAREST = 0.25  # depth, without unit, of the largest stored number; number 0 is at least 64 times as far
 
 
@@ -93,7 +92,7 @@ class _WebImages(DatasetFormat):
 
     def _open_size(self, name: str, folder: Path, size: tuple[int, int], files: Iterable[Path]) -> Recording:
         images, (height, width) = list(files), size
-        K = centered_K(focal_px_from_fov(ASSUMED_FOV_DEG, width), height, width)
+        K = centered_K(focal_px_from_fov(ASSUMED_HORIZONTAL_FOV_DEG, width), height, width)
         masks = [folder / self.masks / f"{file.stem}.png" for file in images] if self.masks else []
         return RelativeDepthRecording(
             name=f"{name}/{width}x{height}",

@@ -17,19 +17,15 @@ from stadia.data.video.video_camera import (
     read_user_intrinsics,
 )
 from stadia.data.video.video_map import MapCamera, find_map_folder, find_photo_camera, find_usable_map
-from stadia.geometry.cameras import Intrinsics, focal_px_from_fov
+from stadia.geometry.cameras import (
+    ASSUMED_LONGER_FOV_DEG,
+    MAX_USUAL_LONGER_FOV_DEG,
+    MIN_USUAL_LONGER_FOV_DEG,
+    Intrinsics,
+    focal_px_from_fov,
+)
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.video_decoding import VIDEO_SUFFIXES
-
-ASSUMED_FOV_DEG = 60.0
-"""Field of view across the longer side, degrees, that is assumed if nothing states it; phones have 65 to 70, 50 mm
-lenses 40.
-"""
-
-MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
-"""Largest usual field of view across the longer side, degrees (MIN_FOV_DEG: smallest); outside, a focal length mostly
-has another unit.
-"""
 
 SHAPE_TOLERANCE = 0.02
 """Images may share the training's camera up to this difference of their aspect ratios, in natural logarithms."""
@@ -71,9 +67,10 @@ class InputCamera:
         if self.is_assumed:
             line += f". {CAMERA_ADVICE}"
         warnings = [f"warn: {text}" for text in self.warnings]
-        if not MIN_FOV_DEG <= longest <= MAX_FOV_DEG:
+        if not MIN_USUAL_LONGER_FOV_DEG <= longest <= MAX_USUAL_LONGER_FOV_DEG:
             warnings.append(
-                f"warn: a field of view of {longest:.0f} degrees is unusual ({MIN_FOV_DEG:g} to {MAX_FOV_DEG:g})."
+                f"warn: a field of view of {longest:.0f} degrees is unusual"
+                f" ({MIN_USUAL_LONGER_FOV_DEG:g} to {MAX_USUAL_LONGER_FOV_DEG:g})."
                 f" Give the focal length in pixels of these images, or {SET_CAMERA}"
             )
         return [line, *warnings]
@@ -84,7 +81,7 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
     The first existing one of this list is taken: the user's camera; a camera file next to the images; a map whose
     images determine the camera; the lens in the metadata; the camera of the network's training; a map whose images do
-    not determine the camera. Otherwise the field of view is ASSUMED_FOV_DEG.
+    not determine the camera. Otherwise the field of view is ASSUMED_LONGER_FOV_DEG.
 
     given: the options `data.camera` of the user.
     source: the images.
@@ -116,8 +113,8 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
         origin = f"from {name}, whose motion does not determine it"
         return InputCamera(_take_map_camera(camera), origin, is_assumed=True, doubt=camera.origin)
     size = read_picture_size(given, source)
-    focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(size))
-    origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"
+    focal_px = focal_px_from_fov(ASSUMED_LONGER_FOV_DEG, max(size))
+    origin = f"{ASSUMED_LONGER_FOV_DEG:g} degrees across the longer side"
     config = given.model_copy(update={"focal_px": focal_px})
     return InputCamera(config, origin, is_assumed=True)
 

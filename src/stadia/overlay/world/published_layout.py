@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import DepthScale
-from stadia.geometry.cameras import centered_K, focal_px_from_fov
+from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG, centered_K, focal_px_from_fov
 from stadia.io.image_files import read_rgb
 from stadia.overlay.world.backgrounds import DepthLabel
 from stadia.overlay.world.composer import MASK_MIN_ALPHA, CompositePair, CompositeSample
@@ -26,7 +26,6 @@ LAYOUT_SHAPE = BACKGROUND_COUNT, FOREGROUND_COUNT, PLACEMENT_COUNT = 100, 100, 4
 """Shape of the array that has the index of an image at (I - 1, J - 1, K - 1)."""
 
 PUBLISHED_LABEL = DepthLabel("teacher: DenseDepth (NYU weights), 8-bit JPEG", DepthScale.UP_TO_SCALE)
-ASSUMED_FOV_DEG = 60.0  # assumed, since the cameras are unknown; no training uses it
 
 FILE_KINDS = {"overlay": ("overlay",), "depth": ("depth",), "mask": ("mask", "mask_")}
 _IMAGE = re.compile(r"([1-9]\d*)\.(jpg|jpeg|png)", re.I)
@@ -177,7 +176,7 @@ class PublishedComposites:
                 found, expected = f"{layer.shape[1]}x{layer.shape[0]}", f"{width}x{height}, as its composed image"
                 raise DataError(path, found=found, expected=expected, fix="use the images of one size of the dataset")
         depth = gray["depth"].astype(np.float32) / np.float32(255)
-        K = centered_K(focal_px_from_fov(ASSUMED_FOV_DEG, width), height, width)
+        K = centered_K(focal_px_from_fov(ASSUMED_HORIZONTAL_FOV_DEG, width), height, width)
         return CompositeSample(image, clean, depth, gray["mask"] >= MASK_MIN_ALPHA * 255, K, self.pair(number))
 
     def _image(self, folder: Path, kind: str, number: int) -> Path:

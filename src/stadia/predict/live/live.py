@@ -19,9 +19,8 @@ from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig, SourceOptions
 from stadia.data.formats.ros_bags import BagTopic, RosBag
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
-from stadia.data.video.input_camera import ASSUMED_FOV_DEG
 from stadia.data.video.video_camera import KeptScale, UserCamera, find_camera_file, find_kept_scale, read_user_camera
-from stadia.geometry.cameras import Intrinsics, centered_K, focal_px_from_fov
+from stadia.geometry.cameras import ASSUMED_LONGER_FOV_DEG, Intrinsics, centered_K, focal_px_from_fov
 from stadia.predict.bag_output import make_stamp, open_bag_output
 from stadia.predict.live.sources import LiveFrame, LiveSource
 from stadia.predict.live.tracker import FrameTracker
@@ -148,7 +147,7 @@ def open_lens(source: LiveSource, given: CameraConfig, height: int, width: int) 
         topic = next(iter(RosBag().find_recordings(Path(source.address))))
         bag = BagTopic(f"rosbag/{topic}", Path(source.address), topic)
         return bag.read_camera(SourceOptions(), height, width), False
-    K = centered_K(focal_px_from_fov(ASSUMED_FOV_DEG, max(height, width)), height, width)
+    K = centered_K(focal_px_from_fov(ASSUMED_LONGER_FOV_DEG, max(height, width)), height, width)
     return UserCamera(Intrinsics(K, height, width)), True
 
 
