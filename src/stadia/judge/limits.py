@@ -348,3 +348,92 @@ CAMERA_LIMITS = _make_table(
     ),
 )
 """Limits of a given camera, by ratios of focal lengths."""
+
+RECORDING_LIMITS = _make_table(
+    Limit(
+        "repeated",
+        above(doubtful=0.02, unusable=0.1),
+        "a share of the frames repeats an earlier one, from which a training learns zero motion",
+        _CHOSEN,
+    ),
+    Limit(
+        "static",
+        above(doubtful=1 / 3, unusable=0.9),
+        "a share of the pairs of frames shows no motion, so neighbors in time teach nothing",
+        _CHOSEN,
+    ),
+    Limit(
+        "standing", above(doubtful=0.5), "a share of a video's frames is left out because they show no motion", _CHOSEN
+    ),
+    Limit("backward", above(unusable=0.1), "the time of a share of the frames does not rise", _CHOSEN),
+    Limit(
+        "brightness_change",
+        above(doubtful=0.285),
+        "the brightness changes from frame to frame",
+        "random gains of .5 to 1.4 have .35 and more",
+    ),
+    Limit(
+        "short_focal",
+        below(doubtful=0.3, unusable=0.15),
+        "fx over the width is that of no pinhole camera: 118 degrees, and 147 without a fisheye",
+        _CHOSEN,
+    ),
+    Limit(
+        "long_focal",
+        above(doubtful=1.6, unusable=6.0),
+        "fx over the width is that of no usual camera: 35 degrees, and 10 for any",
+        _CHOSEN,
+    ),
+    Limit(
+        "focal_by_rotation",
+        beyond_factor(doubtful=1.4, unusable=1.7),
+        "the rotation of the camera shows another focal length",
+        "clean data have .99 to 1.23; a doubled fx has 2.1 to 2.2",
+    ),
+    Limit(
+        "pose_direction_deg",
+        above(doubtful=30.0, unusable=60.0),
+        "the motion by the poses points elsewhere than the motion in the images",
+        "clean data have .1 to .5, 7-Scenes 8; wrong conventions have 88 to 180",
+    ),
+    Limit(
+        "pose_rotation_error",
+        above(unusable=0.8),
+        "the rotation error of the poses, over the rotation",
+        "correct poses have .3, poses that turn the other way 2",
+    ),
+    Limit("shared_frames", above(unusable=0.01), "a share of the held-out frames are training frames", _CHOSEN),
+    Limit("near_frames", above(doubtful=0.25), "a share of the held-out frames has a near training frame", _CHOSEN),
+    Limit(
+        "length_by_rig",
+        above(doubtful=0.05, unusable=0.08),
+        "the logarithm of the ratio of two lengths, one of them by the rig",
+        "clean data have ratios of .994 to 1.016; a nominal baseline of KITTI has .88",
+    ),
+    Limit(
+        "length",
+        above(doubtful=0.15, unusable=0.3),
+        "the logarithm of the ratio of two lengths, by poses and by ground truth of other sensors",
+        "clean data have ratios of .975 to 1.052",
+    ),
+    Limit(
+        "epipolar",
+        above(doubtful=0.001, unusable=0.002),
+        "the median distance of stereo matches from their rows, as a share of the width",
+        "clean data have .0001 to .0003; broken rigs .008 to .012",
+    ),
+    Limit("empty_depth", above(unusable=0.5), "a share of the sampled maps has no depth", _CHOSEN),
+    Limit(
+        "depth_explained",
+        below(doubtful=0.45, unusable=0.35),
+        "one motion and the ground truth explain few matches",
+        "clean data have .61; inverse depth has 0 to .3",
+    ),
+    Limit(
+        "depth_residual",
+        above(doubtful=1.05, unusable=1.15),
+        "the residual of warping by ground truth over that by a flat plane",
+        "clean data have .20 to .84; inverse depth has 1.2 to 1.5",
+    ),
+)
+"""Limits of a recording, by what its checks measure. Beyond `doubtful` a check warns, beyond `unusable` it stops."""

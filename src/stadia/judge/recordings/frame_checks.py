@@ -21,6 +21,7 @@ from stadia.io.image_files import read_image_header
 from stadia.io.image_io import compose_image_sheet, read_image
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
+from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.recordings.image_residuals import plane_sweep
 from stadia.judge.recordings.recording_survey import Array, RecordingSurvey
 
@@ -28,14 +29,8 @@ SAME_SHAPE = 0.02  # relative difference of the aspect ratios of one image at tw
 MAX_FRAMES = 120  # frames of a recording that are read
 WINDOWS = 4  # stretches of consecutive frames in a long recording
 MAX_FRAME_SECONDS = 12.0  # time limit for all these frames
-REPEATED_WARN = 0.02  # share of frames that repeat an earlier one
-REPEATED_STOP = 0.1  # share of repeated frames from which training learns zero motion
 STATIC_FLOW_PX = 0.1  # median flow of corners at FLOW_WIDTH of a static pair
-STATIC_WARN = 1 / 3  # share of static pairs
-STANDING_WARN = 0.5  # share of a video's frames that are left out because they show no motion
-STATIC_STOP = 0.9  # share of static frames from which neighbors in time teach nothing
 MAX_SHOWN_FRAMES = 8  # frames in the evidence
-BACKWARD_STOP = 0.1  # share of consecutive frames whose time does not rise
 MIN_INTERVAL_S = 0.0005  # interval between frames of a video: shorter ones are in another unit
 MAX_INTERVAL_S = 5.0  # interval between frames of a video: longer ones are in another unit, or not a video
 
@@ -49,7 +44,6 @@ BLUR_PX = 2  # rows by which a codec blurs the edge of a bar
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 
 NOTE_BRIGHTNESS_CHANGE = 0.105  # median factor less 1; clean recordings have .02
-WARN_BRIGHTNESS_CHANGE = 0.285  # random gains of .5 to 1.4 have .35 and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +193,14 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
             elif before is not None and (flow := median_flow_px(before, gray_image)) is not None:
                 flows[i] = flow
             before = gray_image
-    if (share := len(repeated) / checked) >= REPEATED_WARN:
+    if (share := len(repeated) / checked) >= RECORDING_LIMITS["repeated"].doubtful:
         measured = f"{len(repeated)} of {checked} {'sampled ' if checked < survey.length else ''}frames "
         measured += "show exactly what an earlier one shows"
         frames, originals = (list(column) for column in zip(*repeated[:MAX_SHOWN_FRAMES], strict=True))
-        severity, evidence = Severity.stop_if(share >= REPEATED_STOP), {"frame": frames, "same as": originals}
+        severity, evidence = (
+            Severity.stop_if(share >= RECORDING_LIMITS["repeated"].unusable),
+            {"frame": frames, "same as": originals},
+        )
         yield make_finding("D02", severity, measured, "distinct frames", evidence=evidence)
     yield from _check_static(survey, flows)
 
@@ -211,22 +208,26 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
     """Report a static camera (D03), from the optical flow by the later frame of each pair."""
     selection = getattr(survey.recording, "selection", None)
-    if selection is not None and selection.standing >= STANDING_WARN * selection.total:
+    if selection is not None and selection.standing >= RECORDING_LIMITS["standing"].doubtful * selection.total:
         measured = f"{selection.standing} of {selection.total} frames of the video show no motion and are left out: "
         measured += "the camera stands, or a car's hood or a time stamp fills most of the image"
         fix = "film with a moving camera; leave a hood out (data.ignore=MASK)"
-        yield make_finding("D03", Severity.WARN, measured, f"fewer than {STANDING_WARN:.0%}", fix=fix)
+        yield make_finding(
+            "D03", Severity.WARN, measured, f"fewer than {RECORDING_LIMITS['standing'].doubtful:.0%}", fix=fix
+        )
         return
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
-    if len(flows) < 3 or len(still) / len(flows) < STATIC_WARN:
+    if len(flows) < 3 or len(still) / len(flows) < RECORDING_LIMITS["static"].doubtful:
         return
-    severity = Severity.stop_if(len(still) / len(flows) >= STATIC_STOP and not survey.stereo)
+    severity = Severity.stop_if(len(still) / len(flows) >= RECORDING_LIMITS["static"].unusable and not survey.stereo)
     measured = f"{len(still)} of {len(flows)} neighboring pairs move "
     measured += f"less than {STATIC_FLOW_PX} px at {FLOW_WIDTH} px width"
     shown = still[:MAX_SHOWN_FRAMES]
     pairs = {"first": [i - 1 for i in shown], "second": shown, "flow_px": [flows[i] for i in shown]}
     evidence = {"median_flow_px": float(np.median(list(flows.values()))), "pairs": pairs}
-    yield make_finding("D03", severity, measured, f"fewer than {STATIC_WARN:.0%}", evidence=evidence)
+    yield make_finding(
+        "D03", severity, measured, f"fewer than {RECORDING_LIMITS['static'].doubtful:.0%}", evidence=evidence
+    )
 
 
 def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -282,7 +283,7 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
     step_s = float(np.median([step for *_, step in steps]))
     back = [(i, j, step) for i, j, step in steps if not step > 0]  # The comparison also catches NaN.
     if back:
-        severity = Severity.stop_if(len(back) / len(steps) >= BACKWARD_STOP)
+        severity = Severity.stop_if(len(back) / len(steps) >= RECORDING_LIMITS["backward"].unusable)
         measured = f"{len(back)} of {len(steps)} frames are not later than the frame before, such as "
         measured += f"{back[0][1]}, by {back[0][2]:.3g} s"
         columns = zip(*back[:MAX_SHOWN_FRAMES], strict=True)
@@ -365,7 +366,7 @@ def check_exposure(survey: RecordingSurvey) -> Iterator[Finding]:
     change, name = max((float(np.median(listed)) - 1, name) for name, listed in factors.items())
     if change <= NOTE_BRIGHTNESS_CHANGE:
         return
-    severity = Severity.WARN if change > WARN_BRIGHTNESS_CHANGE else Severity.NOTE
+    severity = Severity.WARN if change > RECORDING_LIMITS["brightness_change"].doubtful else Severity.NOTE
     measured = f"{name} brightness changes by {change:.0%} (the median of {len(factors[name])} pairs)"
     evidence = {"gains": {"pair": list(range(len(factors[name]))), "times": factors[name]}}
     yield make_finding("B03", severity, measured, f"at most {NOTE_BRIGHTNESS_CHANGE:.0%}", evidence=evidence)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from stadia.core.types import Camera
+from stadia.core.verdict import Verdict, find_worst
 from stadia.geometry.cameras import resize_K
 from stadia.geometry.two_views import epipolar_distance_px, rotation_deg, rotation_vector_deg
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
+from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.recordings.recording_survey import Array, RecordingSurvey
 
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
@@ -22,9 +24,7 @@ MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the image size
 MAX_SKEW = 0.01  # skew over fx
 CENTER = (0.35, 0.65)  # principal point over width and height; KITTI and 7-Scenes have .46 to .50
 MAX_CENTER_OUTSIDE = 0.1  # share of width or height by which a crop's principal point may be outside
-FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees
 MAX_FOCAL_FACTOR = 6.0  # fx of a wrong camera or image size is wrong by less
-FOCAL_STOP = (0.15, 6.0)  # fx / W of any camera without a fisheye: 147 to 10 degrees
 MIN_SIZE_FACTOR = 1.3  # size that K fits over the image size along both axes, or the inverse
 MIN_ALIKE_SIZE_FACTOR = 1.12  # the same if both factors agree within MAX_SIZE_GAP
 MAX_SIZE_GAP = 0.1  # difference of the logs of two factors that agree
@@ -45,8 +45,6 @@ SIMPLE_FACTORS = {
 SIMPLE_TOLERANCE = 0.06  # tolerance of the log of a factor by cx and cy, which are up to 5 % off KITTI's centers
 MIN_TURN_DEG = 0.5  # least pitch and yaw of a step that measures fx
 MIN_TOTAL_TURN_DEG = 1.2  # pitch and yaw of all these steps
-ROTATION_WARN = 1.4  # fx by the camera's rotation over its true length, or the inverse; clean .99 to 1.23
-ROTATION_STOP = 1.7  # a doubled fx has 2.1 to 2.2
 MIN_TURN_LIKENESS = 0.9  # least cosine between rotations by matches and by poses: below it, the poses have other axes
 STANDARD_ERRORS = 1.5  # standard errors by which the factor must exceed a limit, since small images measure badly
 MAX_FOCAL_RATIO = 1.25  # fx over fy, or the inverse: beyond it images were stretched, or one is wrong
@@ -216,13 +214,16 @@ def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding 
 def _check_field_of_view(camera: Camera) -> Finding | None:
     K = _as_array(camera)
     share = float(K[0, 0] / camera.width)
-    if not _is_outside(share, FOCAL_WARN) or _is_resized(size_factors(K, camera)):
+    short, long = RECORDING_LIMITS["short_focal"], RECORDING_LIMITS["long_focal"]
+    verdict = find_worst([short.judge(share), long.judge(share)])
+    if verdict is Verdict.USABLE or _is_resized(size_factors(K, camera)):
         return None
     measured = f"fx / W {share:.3f}: a horizontal field of view of {2 * np.degrees(np.arctan(0.5 / share)):.1f} degrees"
-    expected = f"fx / W in {FOCAL_WARN[0]} to {FOCAL_WARN[1]} (118 to 35 degrees)"
+    expected = f"fx / W in {short.doubtful} to {long.doubtful} (118 to 35 degrees)"
     measured += describe_unequal_focals(K)
     evidence = {"fx": float(K[0, 0]), "width": camera.width}
-    return make_finding("K05", Severity.stop_if(_is_outside(share, FOCAL_STOP)), measured, expected, evidence=evidence)
+    severity = Severity.stop_if(verdict is Verdict.UNUSABLE)
+    return make_finding("K05", severity, measured, expected, evidence=evidence)
 
 
 def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -378,15 +379,15 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     factor, log_error = rotations.focal_factor, STANDARD_ERRORS * rotations.log_error
     least = abs(math.log(factor)) - log_error
-    if least < math.log(ROTATION_WARN):
+    if least < math.log(RECORDING_LIMITS["focal_by_rotation"].doubtful):
         return
     if not 1 / MAX_FOCAL_FACTOR <= factor <= MAX_FOCAL_FACTOR:
         reason = f"matches turn {1 / factor:.2f} times the angle of the poses, which no focal length explains"
         raise NotChecked(f"fx by the camera rotation: {reason}", hides="a wrong angle of view")
-    severity = Severity.stop_if(least >= math.log(ROTATION_STOP))
+    severity = Severity.stop_if(least >= math.log(RECORDING_LIMITS["focal_by_rotation"].unusable))
     measured = f"rotations through K are {1 / factor:.2f} times the poses' rotations, within "
     measured += f"{log_error:.0%}, over {len(rotations.matches_deg)} steps"
-    expected = f"1 within a factor of {ROTATION_WARN}"
+    expected = f"1 within a factor of {RECORDING_LIMITS['focal_by_rotation'].doubtful}"
     note = describe_unequal_focals(_as_array(survey.recording.filmed_camera(survey.anchors[0])))
     values = {"factor": f"{factor:.2f}", "note": note}
     columns = {"matches_deg": rotations.matches_deg, "poses_deg": rotations.poses_deg}

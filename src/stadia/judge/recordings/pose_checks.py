@@ -20,16 +20,14 @@ from stadia.geometry.two_views import (
 )
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import Finding, Severity
+from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.recordings.recording_survey import Array, PairMatches, RecordingSurvey, Step
 from stadia.judge.recordings.scale_comparison import LengthSource, compare_scales, has_comparison, is_inverse_by_poses
 from stadia.judge.recordings.scale_errors import check_scale
 
-DIRECTION_WARN_DEG = 30.0  # angle between motion by poses and in images; clean data .1 to .5, 7-Scenes 8
-DIRECTION_STOP_DEG = 60.0  # wrong conventions have 88 to 180
 MIN_COMPARED_ROTATION_DEG = 0.7  # the error of a smaller rotation is as large as the rotation
 MAX_SCORE_GAP_DEG = 2.0  # conventions this close are named together: straight drives fit both
 MAX_SHOWN_CONVENTIONS = 3  # conventions in the evidence
-STOP_ROTATION_ERROR = 0.8  # rotation error over the rotation: correct poses .3, poses that turn the other way 2
 MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 
@@ -116,7 +114,10 @@ class PoseFit:
     @property
     def is_good(self) -> bool:
         """Whether direction and rotation fit the matches."""
-        return self.direction_deg < DIRECTION_WARN_DEG and self.rotation_error < STOP_ROTATION_ERROR
+        return (
+            self.direction_deg < RECORDING_LIMITS["pose_direction_deg"].doubtful
+            and self.rotation_error < RECORDING_LIMITS["pose_rotation_error"].unusable
+        )
 
 
 def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
@@ -266,12 +267,14 @@ def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | No
             "rotation error, relative": [fit.rotation_error for _, fit in shown],
         },
     }
-    is_rotation_off = as_given.rotation_error > STOP_ROTATION_ERROR
-    severity = Severity.stop_if(as_given.direction_deg > DIRECTION_STOP_DEG or is_rotation_off)
+    is_rotation_off = as_given.rotation_error > RECORDING_LIMITS["pose_rotation_error"].unusable
+    severity = Severity.stop_if(
+        as_given.direction_deg > RECORDING_LIMITS["pose_direction_deg"].unusable or is_rotation_off
+    )
     measured = f"motion by the poses is {as_given.direction_deg:.0f} degrees off the motion in the images"
     if is_rotation_off:
         measured += f", and rotations are off by {as_given.rotation_error:.1f} times their size"
-    expected = f"below {DIRECTION_WARN_DEG:.0f} degrees (median of {len(motions)} steps)"
+    expected = f"below {RECORDING_LIMITS['pose_direction_deg'].doubtful:.0f} degrees (median of {len(motions)} steps)"
     return make_finding(code, severity, measured, expected, cause=cause, fix=fix, evidence=evidence)
 
 

@@ -24,6 +24,7 @@ from stadia.io.image_io import MAX_IMAGE_BYTES
 from stadia.io.input_files import read_bytes
 from stadia.judge.catalog import NOT_CHECKED, SAMPLED, NotChecked, make_finding, make_not_checked, sort_findings
 from stadia.judge.finding import Finding, Severity, merge_findings
+from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.recordings import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.judge.recordings.frame_checks import add_image, check_interface, draw_finding, draw_frames, image_digest
 from stadia.judge.recordings.recording_survey import (
@@ -41,14 +42,12 @@ Value = TypeVar("Value")
 Frame = tuple[Recording, int]
 FramePair = tuple[Frame, Frame]
 SplitFrames = tuple[Recording, Sequence[int]]  # a recording, and its frames in a split
-SHARED_STOP = 0.01  # share of held-out frames that are training frames
 MAX_HELD_OUT = 1000  # held-out frames that are compared by content
 MAX_TRAINED = 100_000  # training frames whose file sizes are compared
 MAX_OF_A_SIZE = 400  # training frames of one file size whose content is compared
 MAX_SPLIT_SECONDS = 8.0  # time limit for all pairs of splits
 MAX_SHOWN_PAIRS = 8  # pairs of frames in the evidence
 NEIGHBOR_PROBES = 6  # held-out frames whose neighbor in training is searched
-NEIGHBORS_WARN = 0.25  # share of these frames with such a neighbor
 MAX_THUMBNAILS = 400  # training frames that are compared by thumbnail
 
 THUMBNAIL_SIZE = (32, 16)
@@ -100,7 +99,9 @@ def check_splits(
         start, end = (began + seconds * (number + done) / len(pairs) for done in (0, 1))
         shared = _find_shared_frames(train, held_out, (start + end) / 2)
         if shared.pairs:
-            severity = Severity.stop_if(len(shared.pairs) >= SHARED_STOP * shared.compared)
+            severity = Severity.stop_if(
+                len(shared.pairs) >= RECORDING_LIMITS["shared_frames"].unusable * shared.compared
+            )
             sampled = "sampled " if shared.compared < shared.total else ""
             measured = f"{len(shared.pairs)} of the {shared.compared} {sampled}frames of '{held_out.name}' are "
             measured += f"identical to frames of '{train.name}'"
@@ -223,11 +224,19 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
         following = indices[k + 1] if k + 1 < len(indices) else indices[k - 1]
         if candidate is not None and following != index and _is_nearer(recording, index, candidate, following):
             near.append(((recording, index), candidate))
-    if len(near) < max(2, NEIGHBORS_WARN * chosen):
+    if len(near) < max(2, RECORDING_LIMITS["near_frames"].doubtful * chosen):
         return None
     measured = f"{len(near)} of {chosen} sampled frames of '{held_out.name}' "
     measured += f"have a frame of '{train.name}' nearer than the next of their own"
-    return _report_pairs("D10", Severity.WARN, measured, f"fewer than {NEIGHBORS_WARN:.0%}", train, held_out, near)
+    return _report_pairs(
+        "D10",
+        Severity.WARN,
+        measured,
+        f"fewer than {RECORDING_LIMITS['near_frames'].doubtful:.0%}",
+        train,
+        held_out,
+        near,
+    )
 
 
 def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:

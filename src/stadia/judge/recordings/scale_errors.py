@@ -14,6 +14,7 @@ from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.two_views import TwoViewMotion, estimate_metric_motion
 from stadia.judge.catalog import CATALOG, describe_case, make_finding
 from stadia.judge.finding import Finding, Severity
+from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.plausible_lengths import (
     MAX_SPEED_M_PER_S,
     MIN_BASELINE_M,
@@ -32,11 +33,6 @@ from stadia.judge.recordings.scale_comparison import (
     measure_length_ratio,
     measure_scales,
 )
-
-WARN_FROM = 0.05  # deviation of log ratio if the rig is one of the two; clean data have .994 to 1.016
-STOP_FROM = 0.08  # a nominal baseline of KITTI has .88
-WARN_FROM_LOOSE = 0.15  # the same between poses and ground truth, which other sensors measure
-STOP_FROM_LOOSE = 0.3  # clean data have .975 to 1.052
 
 PLAUSIBLE = {  # baseline in metres, median speed in m/s, median depth in metres
     LengthSource.RIG: PLAUSIBLE_BASELINES_M,
@@ -76,7 +72,10 @@ def list_agreements(baseline_m: float, comparisons: Sequence[ScaleComparison]) -
     """Return what a baseline agrees with, within the threshold of E03."""
     agreements = []
     for comparison in comparisons:
-        if LengthSource.RIG in (comparison.first, comparison.second) and comparison.deviation <= WARN_FROM:
+        if (
+            LengthSource.RIG in (comparison.first, comparison.second)
+            and comparison.deviation <= RECORDING_LIMITS["length_by_rig"].doubtful
+        ):
             log_ratio = comparison.log_factor_of(LengthSource.RIG)
             low, high = log_ratio - comparison.log_width, log_ratio + comparison.log_width
             agreements.append(
@@ -86,7 +85,7 @@ def list_agreements(baseline_m: float, comparisons: Sequence[ScaleComparison]) -
                     low=math.exp(low),
                     high=math.exp(high),
                     count=comparison.count,
-                    is_close=max(-low, high) < STOP_FROM,
+                    is_close=max(-low, high) < RECORDING_LIMITS["length_by_rig"].unusable,
                 )
             )
     return agreements
@@ -249,7 +248,9 @@ def _report_rig(error: ScaleError, others: str) -> Finding:
     if error.is_focal_right:
         evidence["is_focal_right"] = True
     measured = f"fx times baseline is {error.factor:.3f} times what {others} give"
-    expected = f"1 within {WARN_FROM:.0%}: a baseline of {right}, if {trusted} are right"
+    expected = (
+        f"1 within {RECORDING_LIMITS['length_by_rig'].doubtful:.0%}: a baseline of {right}, if {trusted} are right"
+    )
     return make_finding("E03", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
 
 
@@ -306,7 +307,11 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
 def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
     """Return (warn, stop) for the deviation of a comparison."""
     has_rig = LengthSource.RIG in (comparison.first, comparison.second)
-    return (WARN_FROM, STOP_FROM) if has_rig else (WARN_FROM_LOOSE, STOP_FROM_LOOSE)
+    return (
+        (RECORDING_LIMITS["length_by_rig"].doubtful, RECORDING_LIMITS["length_by_rig"].unusable)
+        if has_rig
+        else (RECORDING_LIMITS["length"].doubtful, RECORDING_LIMITS["length"].unusable)
+    )
 
 
 def _make_error(
@@ -384,7 +389,7 @@ def explain_baseline_by_focal(findings: Sequence[Finding]) -> list[Finding]:
     focal = min(focals, key=_log_error)
     errors = [_log_error(focal) + _log_error(rig) + MAX_FACTOR_GAP for rig in rigs]
     is_one_factor = all(_log_gap(focal, rig) <= error for rig, error in zip(rigs, errors, strict=True))
-    if is_one_factor and max(errors) <= STOP_FROM:
+    if is_one_factor and max(errors) <= RECORDING_LIMITS["length_by_rig"].unusable:
         changed = _settle_by_focal(focal, focals, rigs)
     else:
         case = "same_focal_factor" if is_one_factor else "other_focal_factor"

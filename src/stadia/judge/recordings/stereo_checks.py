@@ -14,6 +14,7 @@ from stadia.geometry.poses import invert_pose
 from stadia.geometry.two_views import epipolar_distance_px, rotation_deg
 from stadia.judge.catalog import NotChecked, make_finding
 from stadia.judge.finding import WRONG_BASELINE, Finding, Severity
+from stadia.judge.limits import RECORDING_LIMITS
 from stadia.judge.recordings.image_residuals import plane_sweep, warp_identity_ratio
 from stadia.judge.recordings.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
 from stadia.judge.recordings.recording_survey import Array, PairMatches, RecordingSurvey, spread_order
@@ -38,8 +39,6 @@ MIN_MIRROR_STEPS = 2  # steps with rotation for swapped or mirrored images
 MAX_MIRROR_RATIO = 0.5  # the smaller rotation error of these steps over the larger one
 MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in the worse direction over the better one
 MIN_SIDEWAYS = 0.95  # share of the baseline along x
-EPIPOLAR_WARN_SHARE = 0.001  # median, of the width; clean data .0001 to .0003
-EPIPOLAR_STOP_SHARE = 0.002  # broken rigs have .008 to .012
 MIN_EPIPOLAR_PX = 0.6  # distance to the epipolar lines in small images
 MIN_RIG_ROTATION_DEG = 0.1  # smaller rotations move pixels by less than 0.2 % of the focal length
 
@@ -276,7 +275,10 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
 def _max_epipolar_px(survey: RecordingSurvey) -> tuple[float, float]:
     """Return the median distances to the epipolar lines at which E04 warns and stops."""
     width = survey.recording.camera(survey.anchors[0]).width
-    warn_px, stop_px = (max(MIN_EPIPOLAR_PX, share * width) for share in (EPIPOLAR_WARN_SHARE, EPIPOLAR_STOP_SHARE))
+    warn_px, stop_px = (
+        max(MIN_EPIPOLAR_PX, share * width)
+        for share in (RECORDING_LIMITS["epipolar"].doubtful, RECORDING_LIMITS["epipolar"].unusable)
+    )
     return warn_px, stop_px
 
 
@@ -345,7 +347,6 @@ ROAD_TOLERANCE = 0.03  # a point is on the road within this share of the camera'
 MIN_ROAD_POINT_SHARE = 0.35  # share of points on the road; KITTI's LiDAR has .41
 COUNTED_FRAMES = 24  # frames that are counted as with or without ground truth
 FEW_SHARE = 0.5  # share of frames with ground truth
-EMPTY_STOP_SHARE = 0.5  # share of the sampled maps without depth
 MAX_LEVELS = 256  # distinct values of an 8-bit image
 # KITTI's PNGs have 256 levels per metre; a map of them uses 60 % in its range.
 LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6
@@ -355,11 +356,7 @@ MIN_WHOLE_LEVELS = 8  # distinct whole metres: synthetic scenes have a few plane
 CAMERA_HEIGHT_M = (0.6, 4.0)  # cars 1.2 to 2, lorries below 4; a wrong unit gives 6.4 or 0.42
 NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)  # frames whose ground truth is tried
 MAX_NEIGHBOR_SPREAD = 0.85  # spread by a neighbor's ground truth over the spread by its own; correct 1.3, wrong .75
-EXPLAINED_WARN = 0.45  # share of the matches that one motion and the ground truth explain; clean data have .61
-EXPLAINED_STOP = 0.35  # inverse depth has 0 to .3
 MIN_WARPS = 2  # frames that are warped by their ground truth
-FLAT_WARN = 1.05  # residual of warping by ground truth over a flat plane's; clean data have .20 to .84
-FLAT_STOP = 1.15  # inverse depth has 1.2 to 1.5
 
 
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -423,7 +420,7 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
     if not any(useless):
         return None
     shares = [values.size / depth.size for values, depth in zip(filled, maps, strict=True)]
-    severity = Severity.stop_if(sum(useless) >= EMPTY_STOP_SHARE * len(maps))
+    severity = Severity.stop_if(sum(useless) >= RECORDING_LIMITS["empty_depth"].unusable * len(maps))
     measured = f"{sum(useless)} of {len(maps)} sampled maps have no depth, or one constant value"
     expected = "depth in every map (projected LiDAR: about 3 % of the pixels)"
     evidence = {"frame": list(survey.anchors), "share_of_pixels_with_depth": shares}
@@ -466,7 +463,7 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     maps = {i: depth for i in survey.anchors if (depth := survey.depth(i)) is not None}
     fits = {i: fit_camera_height(depth, survey.K(i)) for i, depth in maps.items()}
     heights = {i: height for i, height in fits.items() if height is not None}
-    if len(heights) < EMPTY_STOP_SHARE * len(fits) or not heights:
+    if len(heights) < RECORDING_LIMITS["empty_depth"].unusable * len(fits) or not heights:
         return
     height_m = float(np.median(list(heights.values())))
     low, high = CAMERA_HEIGHT_M
@@ -537,12 +534,21 @@ def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
     """Report ground truth that no camera motion explains, although the matches agree (D07)."""
     explained = {f"{s.first} to {s.second}": s.depth_explains for s in survey.steps if s.depth_explains is not None}
-    if len(explained) < MIN_WARPS or (share := float(np.median(list(explained.values())))) >= EXPLAINED_WARN:
+    if (
+        len(explained) < MIN_WARPS
+        or (share := float(np.median(list(explained.values())))) >= RECORDING_LIMITS["depth_explained"].doubtful
+    ):
         return None
     measured = f"one camera motion and the ground truth explain {share:.0%} of the matches that agree with each other"
-    expected = f"at least {EXPLAINED_WARN:.0%}"
+    expected = f"at least {RECORDING_LIMITS['depth_explained'].doubtful:.0%}"
     evidence = {"step": list(explained), "share": list(explained.values())}
-    return make_finding("D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, evidence=evidence)
+    return make_finding(
+        "D07",
+        Severity.stop_if(share < RECORDING_LIMITS["depth_explained"].unusable),
+        measured,
+        expected,
+        evidence=evidence,
+    )
 
 
 def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, float]]:
@@ -565,10 +571,16 @@ def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, 
 def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     warps = compare_warps_with_plane(survey)
     ratios = [truth / plane for _, truth, plane in warps]
-    if len(ratios) < MIN_WARPS or (ratio := float(np.median(ratios))) <= FLAT_WARN:
+    if len(ratios) < MIN_WARPS or (ratio := float(np.median(ratios))) <= RECORDING_LIMITS["depth_residual"].doubtful:
         return None
     measured = f"a neighbor warped by the ground truth fits {ratio:.2f} times worse than a flat plane"
-    expected = f"at most {FLAT_WARN} times"
+    expected = f"at most {RECORDING_LIMITS['depth_residual'].doubtful} times"
     columns = (list(column) for column in zip(*warps, strict=True))
     evidence = dict(zip(("frame", "wir_ground_truth", "wir_flat"), columns, strict=True))
-    return make_finding("D07", Severity.stop_if(ratio > FLAT_STOP), measured, expected, evidence=evidence)
+    return make_finding(
+        "D07",
+        Severity.stop_if(ratio > RECORDING_LIMITS["depth_residual"].unusable),
+        measured,
+        expected,
+        evidence=evidence,
+    )
