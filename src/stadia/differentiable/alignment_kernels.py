@@ -28,7 +28,7 @@ def warp_gray_row(
     y: int,
     source: Floats,  # (Hs, Ws, 3): gray, its slopes along x and y
     inverse_depth: Floats,  # (H, W), 0 = none
-    transform: Floats,  # (3, 4): [at infinity | epipole], see geometry.warp
+    transform: Floats,  # (3, 4): [at infinity | epipole], see view_synthesis.infinity_and_epipole
     near: Scalar,
     channels: int,
     buffer: Floats,  # output (CHANNELS, W)

@@ -73,7 +73,7 @@ def warp_rows(
     last: int,
     sources: Floats,  # (N, Hs, Ws, 3)
     inverse_depth: Floats,  # (H, W); 0 marks a pixel without depth
-    transform: Floats,  # (N, 3, 4); columns: homography at infinity, epipole (`geometry.warp`)
+    transform: Floats,  # (N, 3, 4); columns: homography at infinity, epipole (`differentiable.view_synthesis`)
     views: Floats,  # output (N, 3, H, W)
     seen: NDArray[np.bool_],  # output (N, H, W)
     column: Floats,
