@@ -1,6 +1,6 @@
 """Which photos have metres by `base`: measure the statistics of the package, and the misses and false alarms.
 
-    python experiments/familiar_photos.py PHOTOS.csv [--out src/stadia/networks/depth/base_familiar.safetensors]
+    python experiments/familiar_photos.py PHOTOS.csv [--out src/stadia/predict/networks/base_familiar.npz]
 
 PHOTOS.csv has the columns path, source, unlike (0 or 1), kind and part: "statistics" or "figures". No source is in both
 parts. A kernel ridge regression separates the encoder's mean features of photos of rooms, streets and people from those
@@ -18,11 +18,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from stadia.networks.config import BaseConfig
-from stadia.networks.depth import unet
-from stadia.networks.depth.unet import FAMILIAR_FILE, STANDARD_LIMIT, BaseNetwork, pool_features
+from stadia.networks.depth.unet import BaseNetwork, pool_features
+from stadia.predict.networks.base import FAMILIAR_FILE, STANDARD_LIMIT, measure_strangeness
 
 AXES = 96
 """Principal components of the features."""
@@ -91,15 +90,14 @@ def main() -> None:
     images += [change_photo(image, rng) for image in images]
     features = np.stack([measure_features(network, image) for image in images])
     unlike = np.array([row["unlike"] == "1" for row in used] * 2)
-    save_file(fit(features, unlike), options.out)
-    unet.FAMILIAR_FILE = options.out
+    np.savez(options.out, **fit(features, unlike))
     print(f"{options.out}: {len(used)} photos, {unlike.sum() // 2} of them unlike")
     caught, all_of_kind = Counter[str](), Counter[str]()
     for row in rows:
         if row["part"] == "figures":
-            image = torch.tensor(measure_features(network, read_photo(row["path"])))[None].float()
+            image = measure_features(network, read_photo(row["path"]))[None]
             all_of_kind[row["kind"]] += 1
-            caught[row["kind"]] += bool(network.measure_strangeness(image) > 0)
+            caught[row["kind"]] += bool(measure_strangeness(image, options.out)[0] > 0)
     for kind, count in all_of_kind.most_common():
         print(f"{kind}: {caught[kind]} of {count} without metres")
 

@@ -24,10 +24,10 @@ from rich.console import Console
 from stadia import training
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.predictions_folder import Provenance
-from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.demo import render_worlds
 from stadia.training.loop.checkpoint import open_checkpoint
+from stadia.training.prediction.validation import score_recordings
 
 SETTINGS = (
     "data.height=96",

@@ -43,10 +43,10 @@ from stadia.differentiable.view_synthesis import warp_image
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.losses.reprojection import photometric_residual
-from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.validation import score_recordings
 
 NEARER_THAN_M = 50.0
 SETTINGS = (

@@ -32,10 +32,10 @@ from stadia.data.recordings import FrameRange
 from stadia.differentiable import random_state
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.mean_depth import average_recordings
-from stadia.predict.tasks import score_recordings
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.validation import score_recordings
 from stadia.training.recipes.base.build_recipe import init_recipe
 from stadia.training.recipes.base.config import RecipeConfig
 from stadia.training.recipes.supervised.recipe import SupervisedRecipe

@@ -13,8 +13,8 @@ from stadia.predict.network import Network
 from stadia.predict.options import EvaluateOptions, PredictOptions
 from stadia.predict.run import Session, predict_to_folders
 from stadia.predict.tasks import Evaluation, evaluate_network
+from stadia.predict.training_overlap import TrainedInput
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.recipes.base.training_overlap import TrainedInput
 
 
 def load_network(checkpoint: Checkpoint | Path) -> Network:

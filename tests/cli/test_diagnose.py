@@ -12,8 +12,9 @@ from stadia.io.run_facts import JudgedTraining
 from stadia.judge.catalog import make_finding
 from stadia.judge.depth import FrameMeasurements, TrainingRecord, judge_measurements
 from stadia.judge.finding import Severity, write_findings
-from stadia.predict.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
+from stadia.predict.verdict import find_unusable_codes, record_worse_verdict
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.validation import replace_verdict
 
 
 @pytest.fixture

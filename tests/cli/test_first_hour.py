@@ -10,7 +10,7 @@ import pytest
 
 from stadia.core.errors import DataError
 from stadia.data.open_dataset import open_recordings
-from stadia.networks.published_networks import PUBLISHED_NETWORKS
+from stadia.predict.networks.published_networks import PUBLISHED_NETWORKS
 from stadia.web.photo import EXAMPLE_FOLDER
 
 Stadia = Callable[..., tuple[int, str, str]]

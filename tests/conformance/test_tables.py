@@ -48,7 +48,7 @@ from stadia.losses.loss_report import LossReport
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.networks import DEPTH_NETWORK_CONFIGS
 from stadia.objectpose.losses import bounded_log
-from stadia.predict import TASKS
+from stadia.predict import TASKS, TRAIN_FLOOR
 from stadia.predict.predict_frames import FrameArrays
 from stadia.report.run_files import metric_label
 from stadia.training.loop.callbacks import Logger
@@ -84,7 +84,8 @@ def test_the_tables_are_found():
 
 
 def test_every_table_is_listed_by_stadia_parts():
-    named_as_recipes = {id(CONFIGS), id(TASKS), id(IMAGE_LAYOUTS), id(WING_COMMANDS), id(DEPTH_NETWORK_CONFIGS)}
+    named_as_recipes = {id(table) for table in (CONFIGS, TASKS, IMAGE_LAYOUTS, WING_COMMANDS, DEPTH_NETWORK_CONFIGS)}
+    named_as_recipes.add(id(TRAIN_FLOOR))
     listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {id(PART_KINDS)} | named_as_recipes
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
@@ -304,6 +305,11 @@ def kind_of_part(name: str, part: Any, folder: Path) -> None:
     assert isinstance(part, Registry) or callable(part)
 
 
+def part_of_the_train_floor(name: str, part: Any, folder: Path) -> None:
+    """A table, or a function or class that predicting calls."""
+    assert isinstance(part, Registry) or callable(part)
+
+
 INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
     interface.__name__.replace("_", " "): interface
     for interface in (
@@ -331,6 +337,7 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         layout_of_single_images,
         command_of_a_wing,
         kind_of_part,
+        part_of_the_train_floor,
     )
 }
 

@@ -13,7 +13,7 @@ from stadia.data.frame_preparation import frame_name
 from stadia.data.open_dataset import open_recordings
 from stadia.io.image_files import hash_file, join_hashes
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.training.recipes.base.training_overlap import TrainedInput, TrainingOverlap
+from stadia.predict.training_overlap import TrainedInput, TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
 

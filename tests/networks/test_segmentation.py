@@ -14,14 +14,9 @@ import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError
-from stadia.networks import segmentation
-from stadia.networks.segmentation import (
-    TiledSegmenter,
-    compute_tile_starts,
-    load_panoptic_model,
-    load_tflite_model,
-    split_panoptic_segments,
-)
+from stadia.networks.segmentation import load_panoptic_model, split_panoptic_segments
+from stadia.predict import tiled_masks
+from stadia.predict.tiled_masks import TiledSegmenter, compute_tile_starts, load_tflite_model
 
 
 @pytest.mark.parametrize(("length", "side"), [(1242, 375), (640, 192), (100, 100), (80, 100), (101, 100)])
@@ -154,4 +149,4 @@ def test_the_cityscapes_model_agrees_with_its_reference(real_data):
     reference = np.asarray(Image.open(folder / "cityscapes_segmentation_mask.bmp"))
     semantic, _ = network(np.ascontiguousarray(image))
     assert (semantic.astype(int) - 1 == reference).mean() > 0.91
-    assert segmentation.CITYSCAPES_CLASSES[0] == "road"
+    assert tiled_masks.CITYSCAPES_CLASSES[0] == "road"

@@ -14,7 +14,7 @@ from stadia.differentiable.depth_activations import init_softplus_bias, softplus
 from stadia.networks.config import BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import compute_focal_ratio
 from stadia.networks.depth.unet import BaseNetwork, Unet
-from stadia.networks.encoders import BASE_FILE
+from stadia.predict.networks.base import BASE_FILE
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 

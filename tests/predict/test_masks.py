@@ -13,9 +13,9 @@ from stadia.core.errors import DataError
 from stadia.data.mask_files import CocoMasks, MaskFiles
 from stadia.data.mask_objects import find_mask_boxes
 from stadia.data.open_dataset import open_recordings
-from stadia.networks.segmentation import TiledSegmenter
 from stadia.predict import masks as module
 from stadia.predict.masks import MasksRequest, create_mask_maker, prepare_masks
+from stadia.predict.tiled_masks import TiledSegmenter
 
 SIZE = 40, 60
 CAMERA = {"camera": {"focal_px": 50.0}, "stride": 1}

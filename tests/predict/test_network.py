@@ -219,7 +219,7 @@ def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given
         stadia.open_network(given)
     with refuses(DataError, found="(0, 4, 3)"):
         network.predict(np.zeros((0, 4, 3), np.uint8))
-    assert (repr(network), len(repr(network)) < 80) == ("Network('base')", True)
+    assert (repr(network), len(repr(network)) < 80) == ("BaseNetwork('base')", True)
 
 
 @pytest.mark.slow

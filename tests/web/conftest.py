@@ -19,7 +19,7 @@ from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.judge.depth import TrainingRecord
 from stadia.predict.network import Network
-from stadia.training.recipes.base.training_overlap import TrainedInput
+from stadia.predict.training_overlap import TrainedInput
 from stadia.web import networks
 from stadia.web.server import make_app
 

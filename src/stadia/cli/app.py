@@ -47,7 +47,7 @@ def app(
         refuse_options(context, idle, found="no effect with --public", expected="a page for this machine alone")
     secret = None if public else _choose_token(token, host, no_token)
     from stadia.data.config import CacheConfig, find_cache_folder
-    from stadia.networks import DEFAULT_NETWORK
+    from stadia.predict.networks import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
 
@@ -91,7 +91,7 @@ def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
 
 
 def _check_network(name: str) -> None:
-    from stadia.networks.published_networks import is_network_name
+    from stadia.predict.networks.published_networks import is_network_name
 
     if not Path(name).exists() and not is_network_name(name):
         found, expected = "no such run or network", "a run, a checkpoint, or a published network"

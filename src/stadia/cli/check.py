@@ -259,9 +259,9 @@ def _judge_network(
 ) -> list[Finding]:
     from dataclasses import replace
 
-    from stadia.networks.published_networks import describe_licence
     from stadia.predict.describe import describe_questions
     from stadia.predict.network import open_network
+    from stadia.predict.networks.published_networks import describe_licence
     from stadia.predict.options import PredictOptions, parse_source_options
 
     opened = open_network(network, settings)

@@ -205,8 +205,8 @@ def score_network(checkpoint: Path, data: Path | None, options: NetworkScoring, 
     shared = {one.name: getattr(options, one.name) for one in fields(EvaluateOptions)}
     chosen = EvaluateOptions(**{**shared, "data": parse_source_options(given), "by": parts})
 
-    from stadia.networks.published_networks import describe_licence
     from stadia.predict.network import open_network
+    from stadia.predict.networks.published_networks import describe_licence
     from stadia.predict.tasks import evaluate_network
 
     network = open_network(checkpoint, settings)

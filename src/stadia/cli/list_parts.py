@@ -127,7 +127,7 @@ def networks() -> Rows:
 
     Each line shows whether the network is on this machine, its size, its licence, and its strengths.
     """
-    from stadia.networks.published_networks import list_network_rows
+    from stadia.predict.networks.published_networks import list_network_rows
 
     for row in list_network_rows():
         state = "ready" if row.is_here else "download"
@@ -136,7 +136,7 @@ def networks() -> Rows:
 
 def published_networks() -> Rows:
     """Return the name of every published network, with its unit, training data, paper and scores."""
-    from stadia.networks.published_networks import PUBLISHED_NETWORKS
+    from stadia.predict.networks.published_networks import PUBLISHED_NETWORKS
 
     return [(name, entry.title) for name, entry in PUBLISHED_NETWORKS.items()]
 

@@ -141,7 +141,7 @@ def import_network(
 ) -> None:
     """Read published weights of another program."""
     from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
-    from stadia.networks.published_networks import describe_licence
+    from stadia.predict.networks.published_networks import describe_licence
     from stadia.training.recipes.base.build_recipe import import_network
 
     recipe = import_network(source, kind, out, overrides or ())

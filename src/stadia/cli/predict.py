@@ -92,7 +92,7 @@ def predict(
     refuse_finished(out)
     if checkpoint.suffix.lower() != ".onnx":
         chosen.check_backend()
-    from stadia.networks.published_networks import HUB
+    from stadia.predict.networks.published_networks import HUB
 
     # a download has bars of its own
     with nullcontext() if str(checkpoint).startswith(HUB) else show_progress("opening the network"):

@@ -21,9 +21,6 @@ DEPTH_NETWORKS = Registry(
 )
 """Depth networks by name. `model.network` of a configuration chooses one of these classes."""
 
-DEFAULT_NETWORK = "base"
-"""Name of the default depth network of commands. Its weights are part of the package."""
-
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
     {

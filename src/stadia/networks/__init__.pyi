@@ -29,18 +29,12 @@ from .encoders import check_encoder as check_encoder
 from .pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
 from .pose_net import DepthPoseNet as DepthPoseNet
 from .pose_net import PoseNet as PoseNet
-from .published_networks import PUBLISHED_NETWORKS as PUBLISHED_NETWORKS
-from .published_networks import PublishedNetwork as PublishedNetwork
-from .segmentation import Segmenter as Segmenter
-from .segmentation import TiledSegmenter as TiledSegmenter
 from .segmentation import load_panoptic_model as load_panoptic_model
-from .segmentation import load_tflite_model as load_tflite_model
 from .size_prior import SizePrior as SizePrior
 from .size_prior import load_size_prior as load_size_prior
 from .weight_files import load_state_dict as load_state_dict
 
 ATTENTIONS: stadia.core.registry.Registry
-DEFAULT_NETWORK: str
 DEPTH_NETWORKS: stadia.core.registry.Registry
 DEPTH_NETWORK_CONFIGS: stadia.core.registry.Registry
 POSE_NETS: stadia.core.registry.Registry

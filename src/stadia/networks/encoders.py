@@ -4,14 +4,15 @@ import logging
 import re
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 
-import safetensors.torch
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import timm
 import torch
 from safetensors import SafetensorError
@@ -32,18 +33,25 @@ from stadia.networks.hub import (
     warn_newest_revision,
 )
 from stadia.networks.packaged_weights import EXTRA, PACKAGED_WEIGHTS, create_with_packaged_weights, find_packaged_file
+from stadia.predict.networks.base import BASE_FILE
 
 InitialWeights = str
 """Source of initial weights: "random", "pretrained" (from a file or a package), or "pretrained REPOSITORY@REVISION"."""
 
-BASE_FILE = Path(__file__).parent / "depth" / "base_network.safetensors"
-"""Weights of the depth network `base`, in float16, by the names of the network's `state_dict`."""
-
 
 def load_base_weights() -> dict[str, Tensor]:
-    """Return the packaged weights of the depth network `base` by the names of its `state_dict`, floats as float32."""
-    weights = safetensors.torch.load_file(BASE_FILE)
-    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    """Return the weights of the depth network `base` by the names of its `state_dict`, floats as float32.
+
+    They are the initializers of its ONNX file.
+    """
+    weights = dict[str, Tensor]()
+    for tensor in onnx.load(BASE_FILE).graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT16:  # a constant of the graph
+            continue
+        weights[tensor.name] = torch.from_numpy(onnx.numpy_helper.to_array(tensor).astype(np.float32))
+        if tensor.name.endswith("running_mean"):  # of a normalization, which also counts its batches in training
+            weights[tensor.name.replace("running_mean", "num_batches_tracked")] = torch.zeros((), dtype=torch.int64)
+    return weights
 
 
 def _is_no_note_on_the_head(record: logging.LogRecord) -> bool:

@@ -44,6 +44,7 @@ from stadia.io.input_files import (
 )
 from stadia.io.output_files import check_output_folder
 from stadia.io.remote_store import RemoteStore
+from stadia.predict import TRAIN_FLOOR
 from stadia.predict.options import PredictOptions
 
 if TYPE_CHECKING:
@@ -415,10 +416,8 @@ def _hash_weights(network: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     if not network.exists():
         return ""
-    from stadia.training.loop.checkpoint import Checkpoint
-
     try:
-        return Checkpoint.open(network).checksum
+        return str(TRAIN_FLOOR.load("open_checkpoint")(network).checksum)
     except StadiaError:  # a folder of a published network
         return ""
 

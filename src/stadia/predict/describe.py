@@ -14,12 +14,12 @@ from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.judge.catalog import CATALOG
-from stadia.networks import DEFAULT_NETWORK
+from stadia.predict.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
 from stadia.predict.run import Session, WrittenPrediction
+from stadia.predict.training_overlap import note_trained
 from stadia.predict.verdict import describe_trust
 from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
-from stadia.training.recipes.base.training_overlap import note_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ def describe_closing(results: Iterable[Any]) -> Iterator[str]:
 
 def describe_network(network: Network) -> Iterator[str]:
     """Yield lines with the network's name, image size and licence."""
-    from stadia.networks.published_networks import describe_licence
+    from stadia.predict.networks.published_networks import describe_licence
 
     size = trained_size(network.trained_with)
     if not network.has_own_size:
@@ -277,7 +277,7 @@ def describe_range(depth: NDArray[np.floating], depth_scale: DepthScale) -> str:
 
 def _describe_middle(session: Session) -> Iterator[str]:
     """Yield the depth of a photo's middle pixel and its 90 % interval; nothing without metres."""
-    from stadia.networks.depth.unet import INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH, find_depth_interval
+    from stadia.predict.networks.base import INTERVAL_IN_METRES, INTERVAL_WITH_A_LENGTH, find_depth_interval
 
     photo, receipt = session.photo, session.receipt
     if photo is None or photo.log_uncertainty is None or photo.depth_scale is not DepthScale.METRES:

@@ -35,9 +35,9 @@ from stadia.io.image_io import write_image
 from stadia.io.input_files import check_path_exists, check_writable, expand_home, read_json, read_lines, safe_join
 from stadia.io.output_files import check_output_folder
 from stadia.io.video_decoding import hash_source
-from stadia.networks.segmentation import Segmenter, load_panoptic_model, load_tflite_model
-from stadia.networks.size_prior import SizePrior, load_size_prior
+from stadia.predict import TRAIN_FLOOR
 from stadia.predict.onnx_masks import load_onnx_segmenter
+from stadia.predict.tiled_masks import Segmenter, load_tflite_model
 
 SHEET = "sheet.png"
 RECORD = MASKS_RECORD
@@ -137,7 +137,8 @@ def create_mask_maker(by: str) -> MaskMaker:
     if path.suffix.lower() == ".onnx":
         network = load_onnx_segmenter(path)
         return MaskMaker(network.classes, network.identity, partial(_segment, network), network.kind)
-    segmenter = load_tflite_model(path) if path.suffix.lower() == ".tflite" else load_panoptic_model(by)
+    is_tflite = path.suffix.lower() == ".tflite"
+    segmenter = load_tflite_model(path) if is_tflite else TRAIN_FLOOR.load("load_panoptic_model")(by)
     kind = f"classes of pixels, {len(segmenter.classes)} names"
     return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter), kind)
 
@@ -278,7 +279,7 @@ def _prepare(
 ) -> list[str]:
     record = {"by": maker.identity, "of": recording.fingerprint(), "source": hash_frames(recording)}
     _check_folder(folder, record)
-    prior = None if request.heights is None else load_size_prior(request.heights)
+    prior = None if request.heights is None else TRAIN_FLOOR.load("load_size_prior")(request.heights)
     made = unknown = 0
     indices = range(0, len(recording), request.every)
     for index in track(indices, len(indices), f"masks of {recording.name}"):
@@ -347,7 +348,7 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> list
 
 
 def estimate_car_heights(
-    recording: Recording, indices: range, prior: SizePrior, track: TrackProgress = no_progress
+    recording: Recording, indices: range, prior: Any, track: TrackProgress = no_progress
 ) -> dict[str, dict[str, list[float]]]:
     """Estimate the height of every fully visible car by a network.
 

@@ -21,16 +21,14 @@ from stadia.core.floors import name_missing_floor
 from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.config import CameraConfig
-from stadia.data.frame_preparation import Frame, PredictedFrame
+from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.video.input_camera import is_own_video
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import check_K
 from stadia.io.input_files import check_input_file, expand_home, read_json
-from stadia.io.run_facts import RUN_FILE
+from stadia.io.run_facts import RUN_FILE, check_network_exists
 from stadia.judge.depth import TrainingRecord
-from stadia.networks import DEFAULT_NETWORK
-from stadia.networks.published_networks import HUB
-from stadia.predict import DEPTH_RECIPES, TASKS
+from stadia.predict import DEPTH_RECIPES, TASKS, TRAIN_FLOOR
 from stadia.predict.backends import BACKENDS, ONNXRUNTIME, TORCH, BackendChoice, check_backend
 from stadia.predict.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.predict.inputs import (
@@ -40,24 +38,25 @@ from stadia.predict.inputs import (
     make_image_input,
     read_input_size,
 )
+from stadia.predict.networks import DEFAULT_NETWORK, NETWORK_RECIPE
+from stadia.predict.networks.base import (
+    BASE_FILE,
+    REAL_ERROR,
+    SIZE_MULTIPLE,
+    BaseCheckpoint,
+    BasePredictor,
+    measure_strangeness,
+    open_session,
+)
+from stadia.predict.networks.published_networks import HUB, is_network_name, refuse_misspelt_network
 from stadia.predict.options import PredictOptions, parse_size, parse_source_options, refuse_unused, requested_size
 from stadia.predict.prediction import Prediction
 from stadia.predict.run import Session, open_sessions
-from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.recipes.base.config import NETWORK_RECIPE
-from stadia.training.recipes.base.training_overlap import TrainedInput
+from stadia.predict.training_overlap import TrainedInput, TrainingOverlap
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from stadia.core.types import Predictor
-    from stadia.data.frame_preparation import Frame, PredictedFrame
-    from stadia.evaluation.predictions_folder import Provenance
     from stadia.geometry.cameras import FocalEstimate
-    from stadia.judge.depth import TrainingRecord
-    from stadia.training.loop.checkpoint import Checkpoint
-    from stadia.training.loop.recipe import AnyRecipe
-    from stadia.training.recipes.base.training_overlap import TrainedInput
 
 MAX_FITTED = 8
 """Number of image sizes whose opened networks are kept."""
@@ -88,9 +87,12 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
         if settings:
             raise ConfigError(settings[0], found="used together with an exported network", expected="no settings")
         return ExportedFile(Path(network))
-    from stadia.training.recipes.base.build_recipe import open_network_checkpoint
-
-    return Network(str(network), open_network_checkpoint(network, settings=settings), max_pixels)
+    if str(network) == DEFAULT_NETWORK and not settings and is_network_name(DEFAULT_NETWORK):
+        return BaseNetwork(DEFAULT_NETWORK, BaseCheckpoint(), max_pixels)
+    if not is_network_name(str(network)):
+        refuse_misspelt_network(str(network))
+        check_network_exists(Path(network))
+    return Network(str(network), TRAIN_FLOOR.load("open_network")(network, settings=settings), max_pixels)
 
 
 @dataclass(eq=False, repr=False)
@@ -100,13 +102,14 @@ class Network:
     The subclass `ExportedFile` holds an exported network.
 
     name: the name as the user typed it.
-    checkpoint: the checkpoint of a run; for a published network, a checkpoint without a run.
+    checkpoint: the checkpoint of a run; for a published network, a checkpoint without a run; for `base`, a
+        `BaseCheckpoint`.
     max_pixels: largest number of pixels of the network's input, if no training chose its size; None keeps the size of
         each image.
     """
 
     name: str
-    checkpoint: Checkpoint
+    checkpoint: Any
     max_pixels: int | None = None
     _fitted: dict[tuple[int, int], Network] = field(default_factory=dict)
     """The same network for other image sizes."""
@@ -124,7 +127,7 @@ class Network:
         return f"{type(self).__name__}({self.name!r})"
 
     @classmethod
-    def of_recipe(cls, recipe: AnyRecipe, checkpoint: Checkpoint) -> Self:
+    def of_recipe(cls, recipe: Any, checkpoint: Any) -> Self:
         """Create the network of a recipe that is in memory with the weights of a checkpoint.
 
         recipe: the recipe.
@@ -135,22 +138,19 @@ class Network:
         return network
 
     @cached_property
-    def recipe(self) -> AnyRecipe:
+    def recipe(self) -> Any:
         """Return the recipe (the network with its training's code) with its weights, in evaluation mode.
 
         Raises CheckpointError if the weights do not fit.
         """
         if (built := self.checkpoint.built_recipe) is not None:
             return built
-        from stadia.training.recipes.base.build_recipe import load_recipe
-
-        return load_recipe(self.checkpoint)
+        return TRAIN_FLOOR.load("load_recipe")(self.checkpoint)
 
     @property
     def depth_scale(self) -> DepthScale:
         """Return the kind of scale of its depth: metres, up to scale, or up to scale and shift."""
-        recipe: Any = self.recipe
-        return DepthScale(recipe.depth_scale)
+        return DepthScale(self.recipe.depth_scale)
 
     @property
     def licence(self) -> str:
@@ -185,13 +185,7 @@ class Network:
 
     @cached_property
     def relative_error(self) -> float | None:
-        """Return its relative depth error AbsRel: on its validation data, or of the network `base` on real samples;
-        None if unknown.
-        """
-        from stadia.networks.depth.unet import REAL_ERROR
-
-        if self.name == DEFAULT_NETWORK:
-            return REAL_ERROR
+        """Return its relative depth error AbsRel on its validation data; None if unknown."""
         return None if self.run_folder is None else _read_relative_error(self.run_folder)
 
     def predict(
@@ -320,9 +314,7 @@ class Network:
         """Return the network for images of (height, width); a trained network keeps its own size. Several threads may
         call it.
         """
-        from stadia.training.recipes.base.build_recipe import NetworkCheckpoint
-
-        if not isinstance(self.checkpoint, NetworkCheckpoint):
+        if not hasattr(self.checkpoint, "resized"):
             return self
         if self.max_pixels is not None:
             height, width = fit_size(height, width, self.max_pixels)
@@ -330,7 +322,7 @@ class Network:
             if (height, width) not in self._fitted:
                 if len(self._fitted) >= MAX_FITTED:
                     self._fitted.pop(next(iter(self._fitted)))
-                self._fitted[height, width] = Network(self.name, self.checkpoint.resized(height, width))
+                self._fitted[height, width] = type(self)(self.name, self.checkpoint.resized(height, width))
             return self._fitted[height, width]
 
     def fit_source(self, source: Path, data: Mapping[str, Any]) -> Network:
@@ -341,6 +333,22 @@ class Network:
         """
         return self if self.has_own_size else self.fit(*read_input_size(source, data))
 
+    def open_in_torch(self) -> Network:
+        """Return the network as PyTorch runs it: this one, unless another library runs it.
+
+        Raises MissingFloorError if PyTorch is not installed.
+        """
+        return self
+
+    def load_weights(self) -> None:
+        """Load the weights now; otherwise the first prediction loads them."""
+        assert self.recipe
+
+    def count_weight_bytes(self) -> int | None:
+        """Return the size of the weights in bytes; None if unknown."""
+        parameters = getattr(self.recipe, "parameters", None)
+        return sum(one.numel() * one.element_size() for one in parameters()) if parameters else None
+
     def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
         """Create the predictor of images in PyTorch.
 
@@ -348,12 +356,10 @@ class Network:
 
         Raises CheckpointError if the network predicts no depth.
         """
-        from stadia.training.recipes.base.depth_predictor import make_predictor
-
         options = options or PredictOptions()
         options.check_backend()
         size = requested_size(options.size, self.trained_with)
-        return make_predictor(self.recipe, self.checkpoint.path, size, flip=options.flip)
+        return TRAIN_FLOOR.load("make_predictor")(self.recipe, self.checkpoint.path, size, flip=options.flip)
 
     def stream_frames(
         self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions, *, in_threads: bool = True
@@ -365,10 +371,9 @@ class Network:
         options: options of the prediction.
         in_threads: whether reading and predicting run in several threads.
         """
-        from stadia.evaluation import MOTIONS
-        from stadia.predict.predict_frames import stream_predictions
+        from stadia.predict.predict_frames import load_motion, stream_predictions
 
-        return stream_predictions(predictor, frames, MOTIONS.load(options.motion or "aligned"), in_threads=in_threads)
+        return stream_predictions(predictor, frames, load_motion(options.motion), in_threads=in_threads)
 
     def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
         """Return the median score of frames. It is above 0 if they are unlike the photos that the metres of the network
@@ -379,39 +384,15 @@ class Network:
 
         Returns None for any other network, or without frames.
         """
-        import torch
-
-        from stadia.networks.depth.unet import BaseNetwork, pool_features
-
-        network = getattr(self.recipe, "depth_network", None)
-        if not isinstance(network, BaseNetwork):
-            return None
-        with torch.no_grad():
-            scores = [
-                float(network.measure_strangeness(pool_features(network.encoder(image))))
-                for image in _prepare_images(predictor, frames, network)
-            ]
-        return float(np.median(scores)) if scores else None
+        return None
 
     def find_focals(self, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalEstimate]:
         """Return the median focal length that the network predicts for the first frames; an empty list if it predicts
         none.
         """
-        import torch
-
         from stadia.geometry.cameras import FocalEstimate
-        from stadia.networks.depth.depth_network import DepthNetwork
 
-        network = getattr(self.recipe, "depth_network", None)
-        if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
-            return []
-        focals = []
-        with torch.no_grad():
-            for image in _prepare_images(predictor, islice(frames, MAX_FOCAL_FRAMES), network):
-                focal = network.predict_focal(image)
-                if focal is None:
-                    return []
-                focals.append(float(focal[0]))
+        focals = TRAIN_FLOOR.load("find_focals")(self.recipe, predictor, islice(frames, MAX_FOCAL_FRAMES))
         return [FocalEstimate(float(np.median(focals)), "the network")] if focals else []
 
     def run_backend(
@@ -425,12 +406,10 @@ class Network:
         """
         if options.has_default_backend:
             return predictor
-        from stadia.training.prediction.backend_predictor import open_backend
-
         choice = options.backend_choice
         key = choice, predictor.height, predictor.width, options.flip
         if key not in self._running:
-            self._running[key] = open_backend(self.checkpoint, predictor, choice, open_inputs)
+            self._running[key] = TRAIN_FLOOR.load("open_backend")(self.checkpoint, predictor, choice, open_inputs)
         return self._running[key]
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
@@ -445,7 +424,6 @@ class Network:
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
         """Return the record of its training, and which frames of an input were used in that training."""
         from stadia.predict.verdict import read_training_record
-        from stadia.training.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
         if not self.has_own_size:
             return read_training_record(self.checkpoint), TrainedInput()
@@ -483,6 +461,69 @@ class Network:
         data: options that the user gave.
         """
         return add_training_options(self.checkpoint, source, data)
+
+
+# -- the network of the package
+
+
+class BaseNetwork(Network):
+    """The network `base`, which ONNX Runtime runs. PyTorch runs it if the options choose it or another precision."""
+
+    predicts_motion = True
+    can_predict_focal = False
+    relative_error = REAL_ERROR
+    depth_scale = DepthScale.METRES
+
+    @cached_property
+    def _in_torch(self) -> Network:
+        return Network(self.name, self.checkpoint.open_in_torch(), self.max_pixels)
+
+    def open_in_torch(self) -> Network:
+        return self._in_torch
+
+    def load_weights(self) -> None:
+        BasePredictor(self.checkpoint.height, self.checkpoint.width)
+
+    def count_weight_bytes(self) -> int:
+        return BASE_FILE.stat().st_size
+
+    def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
+        """Create the predictor of images by ONNX Runtime, or by what the options choose.
+
+        Raises MissingFloorError if that is not installed, ConfigError for an image size that does not fit.
+        """
+        options = options or PredictOptions()
+        if not _runs_by_onnxruntime(options):
+            return self.open_in_torch().make_predictor(options)
+        size = requested_size(options.size, self.trained_with) or (self.checkpoint.height, self.checkpoint.width)
+        if size[0] % SIZE_MULTIPLE or size[1] % SIZE_MULTIPLE:
+            found, expected = f"{size[1]}x{size[0]}", f"multiples of {SIZE_MULTIPLE}"
+            raise ConfigError("--size", found=found, expected=expected, fix="round both sides")
+        return BasePredictor(*size, flip=options.flip)
+
+    def measure_strangeness(self, predictor: Predictor, frames: Iterable[Frame]) -> float | None:
+        session = open_session()
+        scores = []
+        for frame in frames:
+            (features,) = session.run(PreparedFrame.prepare(predictor, frame).image[None], "features")
+            scores.append(float(measure_strangeness(features)[0]))
+        return float(np.median(scores)) if scores else None
+
+    def run_backend(
+        self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
+    ) -> Predictor:
+        if _runs_by_onnxruntime(options):
+            return predictor
+        return self.open_in_torch().run_backend(predictor, options, open_inputs)
+
+    def make_provenance(self, options: PredictOptions) -> Provenance:
+        provenance = super().make_provenance(options)
+        backend = ONNXRUNTIME if _runs_by_onnxruntime(options) else options.backend or TORCH
+        return provenance.model_copy(update={"backend": backend})
+
+
+def _runs_by_onnxruntime(options: PredictOptions) -> bool:
+    return options.backend in (None, ONNXRUNTIME) and options.precision == "float32"
 
 
 # -- an exported network, model.onnx
@@ -563,7 +604,7 @@ class ExportedFile(Network):
         return "an exported network"
 
     def require_weights(self) -> None:
-        Checkpoint.open(self.file)  # its error names the commands that take this file
+        TRAIN_FLOOR.load("open_checkpoint")(self.file)  # its error names the commands that take this file
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
         no_path = "no path, " if any(count != 1 for count in counts) else ""
@@ -618,17 +659,6 @@ def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg
     else:
         camera = parse_source_options([f"data.camera.horizontal_fov_deg={fov_deg}"])
     return replace(options, data={**options.data, **camera})
-
-
-def _prepare_images(predictor: Predictor, frames: Iterable[Frame], network: nn.Module) -> Iterator[Tensor]:
-    """Yield each frame as the network takes it, (1, 3, H, W) on its device."""
-    import torch
-
-    from stadia.data.frame_preparation import PreparedFrame
-
-    device = next(network.parameters()).device
-    for frame in frames:
-        yield torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None].to(device)
 
 
 def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:

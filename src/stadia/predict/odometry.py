@@ -34,13 +34,13 @@ from stadia.predict.options import PredictOptions, network_size_notes, requested
 from stadia.predict.predict_frames import predict_frame_depth
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.track_camera import MapPoints, track_camera
+from stadia.predict.training_overlap import TrainedInput, note_trained
 from stadia.predict.verdict import judge_path_by_map
 from stadia.scale.grammar import find_given_height
 from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.sfm.odometry import ODOMETRY_METHODS
 from stadia.sfm.odometry.camera_path import CameraPath
 from stadia.sfm.odometry.mapped_path import MappedPath
-from stadia.training.recipes.base.training_overlap import TrainedInput, note_trained
 
 DRAWING = "path.png"
 POINTS = "points.ply"

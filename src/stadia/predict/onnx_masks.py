@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.io.input_files import expand_home, read_bytes, read_lines
-from stadia.networks.segmentation import CITYSCAPES_CLASSES
 from stadia.predict.exported_network import OnnxSession, check_installed, find_fault
+from stadia.predict.tiled_masks import CITYSCAPES_CLASSES
 
 Image = NDArray[np.uint8]
 Masks = tuple[Image, NDArray[np.uint16] | None]

@@ -200,8 +200,8 @@ def take_default_network(
     Raises ConfigError, CheckpointError or DataError if the network or the input does not exist.
     """
     from stadia.io.input_files import check_path_exists, expand_home
-    from stadia.networks import DEFAULT_NETWORK
-    from stadia.networks.published_networks import is_network_name, refuse_misspelt_network
+    from stadia.predict.networks import DEFAULT_NETWORK
+    from stadia.predict.networks.published_networks import is_network_name, refuse_misspelt_network
 
     if source is not None and "=" in str(source) and not source.exists():
         source, settings = None, [str(source), *(settings or [])]

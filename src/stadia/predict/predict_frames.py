@@ -8,6 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from stadia.core.floors import MissingFloorError
 from stadia.core.types import Array, Camera, MapsPredictor, PredictedMaps, Predictor
 from stadia.data.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame, bound_count, run_ahead
 from stadia.evaluation import MOTIONS
@@ -111,6 +112,25 @@ class FrameMotion:
 
 Motion = Callable[[Predictor, FrameArrays, FrameArrays, NDArray[np.float64] | None], list[FrameMotion]]
 """A function like `predict_motion`."""
+
+
+def align_if_installed(
+    predictor: Predictor, now: FrameArrays, following: FrameArrays, T_before: NDArray[np.float64] | None
+) -> list[FrameMotion]:
+    """Find the camera motion of B pairs of video frames by the method "aligned", which needs the train floor.
+
+    Without that floor, the motion is the pose network's, or unknown. Arguments as of `predict_motion`.
+    """
+    try:
+        align: Motion = MOTIONS.load("aligned")
+    except MissingFloorError:
+        align = predict_motion
+    return align(predictor, now, following, T_before)
+
+
+def load_motion(name: str | None) -> Motion:
+    """Return the method for the camera motion between video frames; None is the best one that is installed."""
+    return align_if_installed if name is None else MOTIONS.load(name)
 
 
 def predict_to_folder(

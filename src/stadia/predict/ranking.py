@@ -192,8 +192,7 @@ def open_candidate(text: str, size: tuple[int, int], names: Sequence[str]) -> Ca
             raise DataError(text, found=found, expected=expected, fix="choose another network")
         return View(inverse, shown.K)
 
-    parameters = getattr(network.recipe, "parameters", None)
-    bytes_ = sum(one.numel() * one.element_size() for one in parameters()) if parameters else None
+    bytes_ = network.count_weight_bytes()
     licence = network.licence or ("" if network.run_folder is None else "your training")
     megabytes = None if bytes_ is None else bytes_ / 1e6
     return Candidate(text, predict, licence, megabytes, predictor.depth_scale.is_affine)

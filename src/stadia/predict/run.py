@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,11 @@ from stadia.geometry.sky import find_far_sky
 from stadia.io.input_files import expand_home, safe_join
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING
 from stadia.judge.questions import Question, QuestionVerdict
-from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.inputs import PredictionInput, open_inputs
+from stadia.predict.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, refuse_unused
+from stadia.predict.training_overlap import TrainedInput
 from stadia.predict.verdict import PredictionGate, find_judging_map, judge_path_by_map, record_worse_verdict
-from stadia.training.recipes.base.training_overlap import TrainedInput
 
 if TYPE_CHECKING:
     from stadia.core.types import Predictor
@@ -366,6 +367,8 @@ class Session:
         if found is None:
             unusable = find_map(source)
             self.lacks_map = unusable is None
+            if find_spec("torch") is None:
+                log.warning("no path: without a usable map it needs the train floor: pip install 'stadia[train]'")
             self.map_problem = "" if unusable is None else f"it is {unusable.verdict}"
             return
         self.map_problem = found.compare_camera(next(iter(self.open_again().frames)))

@@ -3,68 +3,44 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import track as show_bar
 
-from stadia.core.errors import CheckpointError
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.types import Predictor, Recording, TrackProgress, name_ground_truth, no_progress
 from stadia.data.frame_store import ReportProgress
+from stadia.data.height_priors import RoadConfig
+from stadia.data.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.data.splits import read_frame_list
+from stadia.evaluation import protocols
 from stadia.evaluation.predictions_folder import Provenance
+from stadia.evaluation.protocol_search import PublishedFigure, parse_published
+from stadia.evaluation.recording_scores import RecordingScores
 from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import check_no_links, safe_join
-from stadia.predict import TASKS
+from stadia.predict import TASKS, TRAIN_FLOOR
+from stadia.predict.evaluate_recordings import evaluate_recordings
+from stadia.predict.inputs import choose_recording_camera, describe_recording_camera, make_recording_input
 from stadia.predict.network import Network, open_network
 from stadia.predict.options import (
     EvaluateOptions,
     NetworkOptions,
     PredictOptions,
     as_predict_options,
+    network_size_notes,
     refuse_unused,
     requested_size,
     size_text,
 )
-from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.run_folder import Run
-
-if TYPE_CHECKING:
-    from stadia.training.loop.recipe import AnyRecipe
-
-
-from functools import partial
-
-import numpy as np
-
-from stadia.core.errors import ConfigError
-from stadia.core.types import DepthScale, Predictor, Recording, name_ground_truth
-from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
-from stadia.data.height_priors import RoadConfig
-from stadia.data.open_dataset import detect_format, find_held_out_split, open_recordings
-from stadia.data.splits import frame_indices, read_frame_list, unique_recordings
-from stadia.evaluation import protocols
-from stadia.evaluation.depth_score import score_mean_depth
-from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.evaluation.point_clouds import write_cloud_sample
-from stadia.evaluation.predictions_folder import Predictions
-from stadia.evaluation.protocol_search import PublishedFigure, parse_published
-from stadia.evaluation.recording_scores import RecordingScores, write_score
-from stadia.geometry.sky import find_far_sky
-from stadia.predict.describe import summarize_verdict
-from stadia.predict.evaluate_recordings import evaluate_recordings, has_ground_truth
-from stadia.predict.inputs import choose_recording_camera, describe_recording_camera, make_recording_input
-from stadia.predict.options import network_size_notes
 from stadia.predict.receipt import ScaledPredictor, measure_scale
-from stadia.predict.verdict import MIN_CHECKED_FRAMES, observe_training_data, read_training_record, replace_verdict
+from stadia.predict.training_overlap import TrainingOverlap
 from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
-from stadia.training.recipes.base.depth_predictor import DepthPredictor, adapt_predictor
-from stadia.training.recipes.base.training_overlap import TrainingOverlap
-from stadia.training.recipes.base.video_data import VideoData
 
 T = TypeVar("T")
 LabeledT = TypeVar("LabeledT", bound="LabeledSet")
@@ -145,7 +121,7 @@ class Task:
         """
         raise self._unsupported("has scores")
 
-    def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
+    def open_validation(self, data: Any, run: Any) -> Sequence[Any]:
         """Return the validation data of a training as labeled sets, one for each dataset that has any."""
         return []
 
@@ -153,10 +129,10 @@ class Task:
         """Predict a labeled set into files, and score the files."""
         raise NotImplementedError
 
-    def finish_validation(self, labeled: Any, score: Any, run: Run, console: Console) -> None:
+    def finish_validation(self, labeled: Any, score: Any, run: Any, console: Console) -> None:
         """Write further files next to the scores of a training; this base class writes none."""
 
-    def check_predictions(self, data: Any, run: Run, console: Console) -> None:
+    def check_predictions(self, data: Any, run: Any, console: Console) -> None:
         """Judge the predictions of a finished training and record the findings; this base class does nothing."""
 
     def refuse_unused(self, options: NetworkOptions, used: Collection[str]) -> None:
@@ -262,54 +238,13 @@ def evaluate_network(
         assert run is not None
         folder = safe_join(run / "predictions", origin if task.reuse_predictions else name)
         if not task.reuse_predictions:
-            _take_back(folder, run)  # an earlier evaluation's, of the same images
+            take_back(folder, run)  # an earlier evaluation's, of the same images
     scores = (folder if run is None else run) / "scores"
     score = task.score(labeled, ScoreOutput(folder, provenance), track)
     return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)])
 
 
-def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
-    """Score the validation data of a training, if it has any, and write the scores into its run.
-
-    recipe: the recipe with the weights of the checkpoint, in evaluation mode and without gradients.
-    checkpoint: the checkpoint.
-    data: the data of the training.
-    run: the run.
-    console: prints the scores.
-    """
-    recipe.finish_training(run, console)
-    task = find_task(Network.of_recipe(recipe, checkpoint))
-    for labeled in task.open_validation(data, run):
-        score = score_split(task.score, labeled, run, Provenance.from_checkpoint(checkpoint), console)
-        task.finish_validation(labeled, score, run, console)
-    task.check_predictions(data, run, console)
-
-
-def score_split(
-    score: Callable[[LabeledT, ScoreOutput, TrackProgress], ScoreT],
-    labeled: LabeledT,
-    run: Run,
-    provenance: Provenance,
-    console: Console,
-) -> ScoreT:
-    """Score a labeled set into a run's folder: predictions/NAME and scores/NAME.json.
-
-    score: predicts and scores the set.
-    labeled: the set.
-    run: the run.
-    provenance: the network and options.
-    console: shows progress.
-    """
-    folder = safe_join(run.folder / "predictions", labeled.name)
-    _take_back(folder, run.folder)  # An earlier attempt of this run, or a killed one, may have left files.
-    scored = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
-    about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
-    about |= {name: True for name in ("flip", "steady") if getattr(provenance, name)}
-    scored.write(run.folder / "scores", labeled.name, about)
-    return scored
-
-
-def _take_back(folder: Path, run: Path) -> None:
+def take_back(folder: Path, run: Path) -> None:
     """Move earlier predictions into `taken-back` of the run. Raises StadiaError if another process writes them."""
     if folder.is_dir():
         with hold_folder(folder):
@@ -317,18 +252,6 @@ def _take_back(folder: Path, run: Path) -> None:
             kept.mkdir(parents=True, exist_ok=True)
         numbered = (kept / f"{folder.name}-{number}" for number in count(1))
         folder.rename(next(path for path in numbered if not path.exists()))
-
-
-def _console_track(console: Console) -> TrackProgress:
-    def track(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-        return show_bar(
-            items, escape(what), total=count, console=console, transient=True, disable=not console.is_terminal
-        )
-
-    return track
-
-
-MAX_SCORED_FRAMES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,110 +308,6 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
     notes = list(labeled.notes)
     notes += [f"{name}: {line}" for name, receipt in receipts.items() for line in describe_receipt(receipt)]
     return replace(scores, notes=(*notes, *scores.notes))
-
-
-def score_recordings(
-    predictor: Predictor,
-    recordings: Sequence[Recording],
-    run: Run,
-    name: str,
-    provenance: Provenance,
-    console: Console,
-    *,
-    indices: Mapping[str, Sequence[int]] | None = None,
-) -> RecordingScores | None:
-    """Score recordings by the protocol that fits the scale of the predicted depth.
-
-    Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; for a checkpoint
-    also clouds/NAME/, the middle frame of the first recording as points.
-
-    predictor: a trained network, or a baseline.
-    recordings: the recordings.
-    run: the training's run.
-    name: name of the split ("val", "test").
-    provenance: what made the predictions.
-    console: prints the scores.
-    indices: for each recording by its name, the frames to score, ascending; None takes all, at most MAX_SCORED_FRAMES.
-
-    Returns None if no recording has ground truth.
-    """
-    labeled = label_split(predictor, recordings, run, name, indices)
-    if labeled is None:
-        return None
-    scores = score_split(score_labeled_recordings, labeled, run, provenance, console)
-    if provenance.checkpoint:
-        write_middle_cloud(labeled, run)
-    return scores
-
-
-def label_split(
-    predictor: Predictor,
-    recordings: Sequence[Recording],
-    run: Run,
-    name: str,
-    indices: Mapping[str, Sequence[int]] | None,
-) -> LabeledRecordings | None:
-    """Collect those recordings of a split that have ground truth, with the frames to score.
-
-    predictor: the network or a baseline.
-    recordings: the recordings.
-    run: the training's run.
-    name: name of the split.
-    indices: for each recording by its name, the frames to score, ascending; None takes all.
-
-    Returns None if no recording has ground truth.
-    """
-    every = {recording.name: range(len(recording)) for recording in recordings}
-    chosen = thin_frames(indices or every, MAX_SCORED_FRAMES)
-    known = [recording for recording in recordings if has_ground_truth(recording, chosen[recording.name])]
-    if not known:
-        return None
-    cut = f"only the crop '{predictor.crop}' of each image is scored; `stadia evaluate` scores whole images"
-    cropped = () if predictor.crop == "none" else (cut,)
-    return LabeledRecordings(
-        name=name,
-        notes=(*cropped, *TrainingOverlap.find(run.folder, known, chosen).notes(chosen)),
-        predictor=predictor,
-        recordings=known,
-        indices=chosen,
-        protocol=protocols.PROTOCOLS["metric" if predictor.depth_scale is DepthScale.METRES else "relative"],
-    )
-
-
-def write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
-    """Write the middle frame of the first recording as a colored point cloud, without its sky."""
-    predictor, recording = labeled.predictor, labeled.recordings[0]
-    if predictor.depth_scale.is_affine:
-        return
-    frames = labeled.indices[recording.name]
-    middle = frames[len(frames) // 2]
-    name = frame_name(recording, middle)
-    shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [middle])))
-    predictions, folder = (run.folder / kind / labeled.name for kind in ("predictions", "clouds"))
-    depth = Predictions.open(safe_join(predictions, recording.name)).read(name)
-    image = to_uint8(shown.image)
-    depth = np.where(find_far_sky(image, depth), 0, depth)  # the lowest rows are never sky
-    write_cloud_sample(folder, f"{recording.name}/{name}", predictor.depth_scale, image, depth, shown.K)
-
-
-def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """Reduce frames to at most `most`: of each block of consecutive frames the first ones, because motion is scored
-    too.
-
-    Each block keeps its share of the frames; of single frames every n-th stays.
-
-    indices: for each recording by its name, frame indices, ascending.
-    most: largest number of frames in total.
-    """
-    total, before = max(sum(map(len, indices.values())), 1), 0
-    kept: dict[str, list[int]] = {}
-    for name, frames in indices.items():
-        kept[name] = []
-        for block in np.split(np.asarray(frames, dtype=np.intp), np.flatnonzero(np.diff(frames) != 1) + 1):
-            after = before + len(block)
-            kept[name] += block[: after * most // total - before * most // total].tolist()
-            before = after
-    return kept
 
 
 class DepthTask(Task):
@@ -561,66 +380,17 @@ class DepthTask(Task):
             published=() if options.find_protocol is None else parse_published(options.find_protocol),
         )
 
-    def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
-        """Return the validation frames of each dataset of a training, each to be scored at its own image size and
-        crop.
-
-        data: the data of the training.
-        run: the training's run.
-        """
-        labeled = []
-        for name, dataset in data.data_sets.items():
-            config, split = dataset.config, dataset.split
-            if name:
-                predictor = DepthPredictor(self.recipe, (config.height, config.width), config.crop)
-            else:
-                predictor = DepthPredictor(self.recipe)
-            recordings, indices = unique_recordings(split.val), frame_indices(split.val)
-            scored = label_split(predictor, recordings, run, f"val-{name}" if name else "val", indices)
-            if scored is not None:
-                trained_on = [(part.recording, part.indices) for part in split.train]
-                labeled.append(replace(scored, trained_on=trained_on))
-        return labeled
-
     def score(self, labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
         return score_labeled_recordings(labeled, out, track)
 
-    def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
-        """Judge the predictions of validation frames, and of training frames if there are few; record the verdict in
-        the run.
+    def open_validation(self, data: Any, run: Any) -> Sequence[Any]:
+        return TRAIN_FLOOR.load("open_validation")(self.recipe, data, run)
 
-        data: the data of the training.
-        run: the training's run.
-        console: prints the verdict.
-        """
-        training = read_training_record(self.network.checkpoint)
-        count = sum(map(len, frame_indices(next(iter(data.data_sets.values())).split.val).values()))
-        has_few = count < MIN_CHECKED_FRAMES
-        judged = observe_training_data(adapt_predictor(self.recipe.predictor()), data, training).judge()
-        replace_verdict(run, judged, training, has_trained_frames=has_few)
-        few = f"note: only {count} validation frames, so training frames are judged too"
-        for line in [*summarize_verdict(judged.to_json(), "the report"), *([few] if has_few else [])]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    def finish_validation(self, labeled: Any, score: Any, run: Any, console: Console) -> None:
+        TRAIN_FLOOR.load("finish_validation")(labeled, score, run, console)
 
-    def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
-        """Write a point cloud of one frame, and the score that a constant mean depth would reach; print the notes of
-        the score.
-
-        labeled: the scored recordings.
-        score: their score.
-        run: the training's run.
-        console: prints the notes.
-        """
-        write_middle_cloud(labeled, run)
-        if score.depth is not None:
-            baseline = score_mean_depth(
-                labeled.trained_on, labeled.recordings, labeled.indices, labeled.predictor, labeled.protocol
-            )
-            if baseline is not None:
-                write_score(run.folder / "scores" / f"{labeled.name}-mean-depth.json", baseline)
-        split = labeled.name.replace("val", "validation", 1)
-        for note in score.notes:
-            console.print(f"note: {split}: {note}", markup=False, highlight=False, soft_wrap=True)
+    def check_predictions(self, data: Any, run: Any, console: Console) -> None:
+        TRAIN_FLOOR.load("check_predictions")(self.network, data, run, console)
 
 
 def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:

@@ -1,13 +1,11 @@
 """Judge predictions without ground truth, and keep the verdict in the network's run. Does not import PyTorch."""
 
-import bisect
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +13,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale, Predictor
 from stadia.core.verdict import Verdict, find_worst
-from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, read_frames
+from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.frame_selection import FLOW_WIDTH, shrink_to_gray
-from stadia.data.splits import frame_indices, unique_recordings
 from stadia.data.video.map_geometry import MapGeometry
-from stadia.data.video.video_map import StoredMap, find_map_geometry, find_usable_map
+from stadia.data.video.video_map import StoredMap, find_usable_map
 from stadia.evaluation.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.geometry.cameras import FocalEstimate
 from stadia.geometry.image_features import median_flow_px
-from stadia.io.input_files import expand_home
 from stadia.io.run_facts import RunFacts, find_run_facts
 from stadia.judge.catalog import VERDICT_CODES
 from stadia.judge.depth import (
@@ -37,14 +33,10 @@ from stadia.judge.depth import (
     reduce_image,
 )
 from stadia.judge.depth.depth_checks import MAX_FRAMES_APART
-from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
+from stadia.judge.finding import Finding, Severity, append_finding, read_valid_findings
 from stadia.judge.questions import DEPTH_IS_RELATIVE, METRES_ARE_UNCHECKED, Question, QuestionVerdict
-from stadia.training.loop.checkpoint import Checkpoint, read_steps
-from stadia.training.loop.run_folder import Run
-from stadia.training.recipes.base.config import NETWORK_RECIPE
-
-if TYPE_CHECKING:
-    from stadia.training.recipes.base.video_data import VideoData  # imports torch
+from stadia.predict import TRAIN_FLOOR
+from stadia.predict.networks import NETWORK_RECIPE
 
 MAX_SAMPLES = 16
 """Number of frames that are judged. At twice as many, every second one is dropped, and later frames are sampled half as
@@ -245,7 +237,7 @@ def judge_path_by_map(stored: StoredMap) -> QuestionVerdict:
     return QuestionVerdict(Verdict(stored.verdict.grade), f"the map is {stored.verdict}", basis)
 
 
-def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:
+def read_training_record(checkpoint: Any, *, of_trained: bool = False) -> TrainingRecord:
     """Return what a checkpoint and the files of its run record about the training.
 
     checkpoint: the checkpoint.
@@ -256,7 +248,7 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     if checkpoint.header.recipe == NETWORK_RECIPE or is_start:  # published weights
         return TrainingRecord(focal=checkpoint.buffer("focal"), is_published=True)
     run, steps = checkpoint.run_folder, checkpoint.header.step
-    known = read_steps(checkpoint.path.parent)
+    known = TRAIN_FLOOR.load("read_steps")(checkpoint.path.parent)
     is_known = checkpoint.path.stem in known  # the best or the last one of its run
     if is_known:
         known[checkpoint.path.stem] = steps
@@ -333,34 +325,10 @@ def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
 # -- the recorded verdict of a run
 
 
-def _read_findings(folder: Path) -> list[Finding]:
+def read_recorded_findings(folder: Path) -> list[Finding]:
+    """Return the findings that a run's folder records."""
     path = folder / FINDINGS
     return read_valid_findings(path)[0] if path.exists() else []
-
-
-def replace_verdict(
-    run: Run, judged: PredictionVerdict, training: TrainingRecord, *, has_trained_frames: bool = False
-) -> None:
-    """Record the verdict at the end of a training in its run, in place of the verdict at an earlier end of the same
-    run.
-
-    run.json gets it as `predictions`, and what was judged as `judged`.
-
-    run: the run.
-    judged: the verdict.
-    training: record of the training.
-    has_trained_frames: whether training frames were judged, too.
-    """
-    if not run.writes:
-        return
-    known = _read_findings(run.folder)
-    if any(finding.code in VERDICT_CODES for finding in known):
-        write_findings(run.folder / FINDINGS, [finding for finding in known if finding.code not in VERDICT_CODES])
-    for finding in judged.findings:
-        if finding.code in VERDICT_CODES:  # another camera (K30) is about an input only
-            append_finding(run.folder / FINDINGS, finding)
-    about = training.judged(has_trained_frames=has_trained_frames)
-    run.update_facts(lambda facts: replace(facts, predictions=str(judged.verdict), judged=about))
 
 
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
@@ -373,14 +341,14 @@ def find_unusable_codes(folder: Path) -> tuple[str, ...]:
     if facts is None or facts.predictions != Verdict.UNUSABLE or (facts.judged and facts.judged.has_trained_frames):
         return ()
     of_validation = [
-        finding for finding in _read_findings(folder) if finding.code in VERDICT_CODES and not finding.where
+        finding for finding in read_recorded_findings(folder) if finding.code in VERDICT_CODES and not finding.where
     ]
     return tuple(dict.fromkeys(finding.code for finding in of_validation if finding.code != OF_TRAINING))
 
 
 def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | None:
     """Return the worst verdict that a run records, with the codes of its findings; None without a verdict."""
-    facts, findings = find_run_facts(folder), _read_findings(folder)
+    facts, findings = find_run_facts(folder), read_recorded_findings(folder)
     verdict = read_verdict(facts, findings) if facts else None
     if verdict is None:
         return None
@@ -404,9 +372,9 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
     if not found or not (folder / "run.json").is_file():
         return ""
     try:
-        run = Run.open(folder)
+        run = TRAIN_FLOOR.load("run").open(folder)
         with run.held():
-            known = _read_findings(folder)
+            known = read_recorded_findings(folder)
             on_record = read_verdict(run.facts, known)
             if on_record is None or find_verdict(found).is_worse_than(on_record):
                 is_known = any(finding.code == OF_TRAINING for finding in known)
@@ -426,45 +394,6 @@ def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None
     return find_worst(verdicts) if verdicts else None
 
 
-MIN_CHECKED_FRAMES = 30
-"""Fewest validation frames that are judged alone; with fewer, training frames are judged too, because pairs of frames
-with motion between them must follow each other.
-"""
-
-MAX_CHECKED_RECORDINGS = 4
-"""Number of recordings that are judged at the end of a training; each takes seconds."""
-
-MAX_CHECKED_FRAMES = 60
-"""Most frames that are judged in each recording."""
-
-
-def observe_training_data(predictor: Predictor, data: "VideoData", training: TrainingRecord) -> PredictionGate:
-    """Judge the predictions of a training's validation frames, and of training frames if there are few.
-
-    predictor: the trained network.
-    data: the data of the training.
-    training: record of the training.
-
-    Returns the judge, which has taken the frames and gives the verdict.
-    """
-    split = next(iter(data.data_sets.values())).split
-    validated = frame_indices(split.val)
-    has_few = sum(map(len, validated.values())) < MIN_CHECKED_FRAMES
-    frames = [*split.val, *split.train] if has_few else split.val
-    indices = frame_indices(frames)
-    named = {recording.name: recording for recording in unique_recordings(frames)}
-    named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
-    trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
-    is_of_training = any(recording.session in trained for recording in named.values())
-    is_single = len(data.data_sets) == 1
-    mapped = find_map_geometry(expand_home(data.config.path), skip_damaged=True) if is_single else None
-    gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
-    for name, recording in named.items():
-        chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
-        deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
-    return gate
-
-
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
     """Yield the frames unchanged, and let the judge take some of them with their prediction.
 
@@ -478,18 +407,3 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
         prepared = PreparedFrame.prepare(predictor, frame)
         gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))
         yield frame
-
-
-def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
-    """Return at most `most` successive entries of `indices`, around the first entries of `middle`.
-
-    indices: ascending frame indices.
-    middle: a part of `indices`, ascending; if it is empty, the first indices are returned.
-    most: largest number of indices.
-    """
-    if not middle:
-        return indices[:most]
-    first = bisect.bisect_left(indices, middle[0])
-    before = max(0, (most - len(middle)) // 2)
-    start = max(0, min(first - before, len(indices) - most))
-    return indices[start : start + most]

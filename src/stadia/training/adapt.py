@@ -141,7 +141,7 @@ def adapt_network(
 
     # the network, and the training that adapts it
     with announce_step(console, f"opening {network}"):
-        opened = open_network(network, network_settings).fit_source(video, options).checkpoint
+        opened = open_network(network, network_settings).fit_source(video, options).open_in_torch().checkpoint
     if not isinstance(opened, NetworkCheckpoint):
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)

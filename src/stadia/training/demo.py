@@ -33,11 +33,11 @@ from stadia.io.atomic_files import write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import safe_join
 from stadia.predict.mean_depth import average_recordings
-from stadia.predict.tasks import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.loop.checkpoint import open_checkpoint
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.validation import score_recordings
 from stadia.training.recipes import CONFIGS, configure
 from stadia.training.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.training.recipes.base.video_data import report_progress

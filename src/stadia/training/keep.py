@@ -28,11 +28,12 @@ from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import ADAPTER_PREFIX, build_depth_network
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.predict_frames import predict_inverse_depth
-from stadia.predict.verdict import PredictionGate, observe_frames, observe_training_data
+from stadia.predict.verdict import PredictionGate, observe_frames
 from stadia.scale.sources import match_pair_depth
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
+from stadia.training.prediction.validation import observe_training_data
 from stadia.training.recipes.base.build_recipe import load_recipe
 from stadia.training.recipes.base.depth_predictor import adapt_predictor
 from stadia.training.recipes.base.depth_recipe import DepthRecipe

@@ -14,7 +14,6 @@ from rich.console import Console
 from stadia.core.signals import discard_if_interrupted
 from stadia.core.terminal import StopSignals, Terminal, announce_step
 from stadia.judge.finding import Finding, OnStop, write_findings
-from stadia.predict.tasks import score_validation
 from stadia.training.keep import keep_better_start
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint
@@ -33,6 +32,7 @@ from stadia.training.loop.run_folder import Run, is_main_process
 from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.training.own_class import check_class, check_own_class, choose_class, name_own_class
+from stadia.training.prediction.validation import score_validation
 from stadia.training.recipes.base.build_recipe import (
     TrainingData,
     check_init_weights,

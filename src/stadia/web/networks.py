@@ -10,14 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.networks.hub_download import count_downloaded_bytes
-from stadia.networks.published_networks import (
-    HUB,
-    PUBLISHED_NETWORKS,
-    NetworkRow,
-    find_published_files,
-    list_network_rows,
-)
+from stadia.predict import TRAIN_FLOOR
+from stadia.predict.networks.published_networks import HUB, PUBLISHED_NETWORKS, NetworkRow, list_network_rows
 from stadia.web.forms import describe_error
 
 if TYPE_CHECKING:
@@ -40,7 +34,7 @@ def load_network(name: str) -> Network:
     if network.is_exported:
         found, fix = "an exported network", "pass its run"
         raise CheckpointError(name, found=found, expected="a run, a checkpoint or a published network", fix=fix)
-    assert network.recipe  # loads the weights
+    network.load_weights()
     return network
 
 
@@ -133,7 +127,7 @@ class NetworkDownloads:
             self._jobs[name] = self._queue.submit(self._download, name)
 
     def _download(self, name: str) -> None:
-        find_published_files(name)
+        TRAIN_FLOOR.load("find_published_files")(name)
         self.shelf.add(name)
 
     def describe(self) -> list[dict[str, Any]]:
@@ -153,7 +147,8 @@ class NetworkDownloads:
         if entry is not None and (is_running or not row.is_here):
             about.update(is_here=False, can_download=not entry.package)
             if is_running:
-                about["progress"] = min(count_downloaded_bytes(entry.repository) / entry.weight_bytes, 1.0)
+                downloaded = TRAIN_FLOOR.load("count_downloaded_bytes")(entry.repository)
+                about["progress"] = min(downloaded / entry.weight_bytes, 1.0)
             elif job is not None and isinstance(error := job.exception(), StadiaError):
                 about["error"] = describe_error(error)
         return about

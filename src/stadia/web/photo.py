@@ -29,10 +29,10 @@ from stadia.geometry.sky import find_far_sky
 from stadia.io.atomic_files import open_atomic, write_json
 from stadia.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.io.image_io import write_image
-from stadia.networks import DEFAULT_NETWORK
 from stadia.predict.describe import UNFAMILIAR
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.network import Network
+from stadia.predict.networks import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions
 from stadia.predict.run import MAX_STRANGENESS, Session
 from stadia.scale.depth_deviations import DepthDeviations
@@ -173,7 +173,8 @@ class ExpectedError:
         own = session.network.relative_error
         of_scale = None if session.receipt is None else session.receipt.deviation
         errors = DepthDeviations.of(own, of_scale)
-        is_doubtful = session.receipt is None and (session.strangeness or -1.0) > MAX_STRANGENESS
+        is_strange = session.strangeness is not None and session.strangeness > MAX_STRANGENESS
+        is_doubtful = session.receipt is None and is_strange
         return cls(depth_scale, session.network.label, own, errors, session.is_unfamiliar, is_doubtful)
 
 

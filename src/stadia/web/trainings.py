@@ -18,8 +18,7 @@ from filelock import FileLock, Timeout
 
 from stadia.core.errors import RunError
 from stadia.io.atomic_files import LOCK_FILE
-from stadia.io.input_files import read_text
-from stadia.training.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
+from stadia.predict import TRAIN_FLOOR
 
 RECIPE = "selfsup"
 """Kind of training that the page starts: on video without labels."""
@@ -79,19 +78,8 @@ class TrainingProcess:
 
 def list_start_presets() -> list[tuple[str, str]]:
     """Return the presets that a page can start a training from: name and comment."""
-    names = [name for name in preset_names() if read_preset(name)["recipe"] == RECIPE]
-    return [(AUTO, "Measures steps on this machine, and chooses."), *((name, _read_comment(name)) for name in names)]
-
-
-def _read_comment(name: str) -> str:
-    lines = read_text(FOLDER / f"{name}{SUFFIXES[0]}", expected="a preset").splitlines()
-    comment = [line.removeprefix("#") for line in itertools.takewhile(lambda line: line[:1] == "#", lines)]
-    return " ".join(line.strip() for line in comment if not _is_command(line))
-
-
-def _is_command(line: str) -> bool:
-    """Return whether a line of a comment is indented by more than a space, as commands are."""
-    return line.startswith("  ")
+    presets: list[tuple[str, str]] = TRAIN_FLOOR.load("list_presets_of")(RECIPE)
+    return presets
 
 
 def name_camera(fov_deg: float | None) -> list[str]:

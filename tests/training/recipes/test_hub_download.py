@@ -18,7 +18,8 @@ from tests.training.recipes.published_folders import write_network
 from stadia.core.errors import CheckpointError
 from stadia.networks.hub import is_reachable
 from stadia.networks.hub_download import UNFINISHED, count_downloaded_bytes, find_cache
-from stadia.networks.published_networks import find_published_files, list_network_rows
+from stadia.networks.published_files import find_published_files
+from stadia.predict.networks.published_networks import list_network_rows
 
 Stadia = Callable[..., tuple[int, str, str]]
 NAME, WEIGHTS = "depth-anything-v2-small", "model.safetensors"

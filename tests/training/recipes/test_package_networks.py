@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
+from stadia.predict.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
 from stadia.training.recipes import load_predictor
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, open_network_checkpoint
 

@@ -20,7 +20,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator
 from stadia.networks.depth.published_config import find_output
-from stadia.networks.published_networks import find_published_files, read_settings
+from stadia.networks.published_files import find_published_files, read_settings
 from stadia.predict.exported_network import ExportedNetwork
 from stadia.training import recipes
 from stadia.training.loop.checkpoint import Checkpoint

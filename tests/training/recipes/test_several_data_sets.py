@@ -18,7 +18,7 @@ from stadia.core.types import DepthScale
 from stadia.data.open_dataset import open_recordings
 from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import RecipeFacts
-from stadia.training.recipes.base.training_overlap import TrainingOverlap
+from stadia.predict.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import MultiVideoData
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe

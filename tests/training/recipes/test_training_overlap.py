@@ -15,8 +15,8 @@ from stadia.data.open_dataset import open_recordings
 from stadia.data.splits import frame_indices
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.io.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.predict.verdict import choose_window
-from stadia.training.recipes.base.training_overlap import TrainingOverlap
+from stadia.predict.training_overlap import TrainingOverlap
+from stadia.training.prediction.validation import choose_window
 from stadia.training.recipes.base.video_data import open_video
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 

@@ -17,14 +17,9 @@ from stadia.networks.depth.dpt import check_transformers_installed, import_trans
 from stadia.networks.depth.dpt_weights import find_unneeded
 from stadia.networks.depth.published_config import DepthAnythingConfig, PublishedConfig
 from stadia.networks.encoders import InitialWeights
-from stadia.networks.published_networks import (
-    PACKAGES,
-    PUBLISHED_NETWORKS,
-    PublishedFiles,
-    download_repository,
-    find_published_files,
-)
+from stadia.networks.published_files import PublishedFiles, download_repository, find_published_files
 from stadia.networks.weight_files import limit_parameters, refuse_differences
+from stadia.predict.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS
 
 MIN_DEPTH_M = 1e-3
 """Predicted depth is at least this, metres, before it is inverted."""

@@ -11,15 +11,8 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.io.input_files import make_absolute
 from stadia.networks.config import MAX_SIDE, DepthNetworkConfig
-from stadia.networks.published_networks import (
-    PACKAGES,
-    PUBLISHED_NETWORKS,
-    PublishedNetwork,
-    check_architecture,
-    find_published_files,
-    find_repository,
-    read_settings,
-)
+from stadia.networks.published_files import check_architecture, find_published_files, find_repository, read_settings
+from stadia.predict.networks.published_networks import PACKAGES, PUBLISHED_NETWORKS, PublishedNetwork
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of RGB in ImageNet
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # [0, 1] to [-1, 1]

@@ -4,15 +4,10 @@ Optional head channels predict the right view's inverse depth and the residual's
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar, Self
 
-import numpy as np
-import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,6 +23,7 @@ from stadia.networks.config import LOG_UNCERTAINTY_RANGE, BaseConfig, UnetConfig
 from stadia.networks.depth.depth_network import DepthMaps, DepthNetwork, compute_focal_ratio, list_trainable
 from stadia.networks.encoders import Encoder, InitialWeights, check_encoder, load_base_weights
 from stadia.networks.gradient_checkpointing import run_checkpointed
+from stadia.predict.networks.base import LICENCE, compute_network_size
 
 # -- activation functions of `models.ACTIVATIONS`
 
@@ -469,54 +465,6 @@ def _slide(values: Tensor, side: int, combine: Callable[[Tensor, Tensor], Tensor
 
 # -- the network of the package
 
-FAMILIAR_FILE = Path(__file__).with_name("base_familiar.safetensors")
-"""File with the regression of `BaseNetwork.measure_strangeness`: it recognizes photos like the ones in the metric
-evaluation.
-
-It was fitted to mean encoder features of such photos and of other images (experiments/familiar_photos.py).
-"""
-
-STANDARD_LIMIT = 4.0
-"""Encoder features, minus their mean and divided by their standard deviation, are clamped to this absolute value."""
-
-TRAINED_PIXELS = 384 * 288
-"""Number of pixels of the network's training images. It predicts best if its input has about as many pixels."""
-
-REAL_ERROR = 0.25
-"""Mean relative error of the predicted depth in metres, without alignment, over real datasets.
-
-docs/reference/base-network.md lists the datasets.
-"""
-
-INTERVAL_IN_METRES = 4.0
-"""Factor on the predicted standard deviation of ln z, so that 90 % of the pixels have their true depth within it.
-
-It holds for depth in metres as the network predicts it.
-"""
-
-INTERVAL_WITH_A_LENGTH = 1.9
-"""The same factor if a known length gave the scale."""
-
-
-def find_depth_interval(
-    depth_m: NDArray[np.floating], log_uncertainty: NDArray[np.floating], spread: float = INTERVAL_IN_METRES
-) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return the lower and upper ends, (H, W) each, of the 90 % interval of each pixel's depth, in the unit of the
-    depth.
-
-    depth_m: (H, W) predicted depth.
-    log_uncertainty: (H, W) logarithm of the predicted uncertainty of ln z.
-    spread: factor on the uncertainty: `INTERVAL_IN_METRES`, or `INTERVAL_WITH_A_LENGTH` if a known length scaled the
-        depth. Both were measured on real recordings (docs/reference/base-network.md).
-
-    Example:
-        >>> near, far = find_depth_interval(np.array([[2.0]]), np.log([[0.1]]))
-        >>> float(near[0, 0].round(2)), float(far[0, 0].round(2))
-        (1.34, 2.98)
-    """
-    factor = np.exp(spread * np.exp(log_uncertainty))
-    return depth_m / factor, depth_m * factor
-
 
 def pool_features(features: Sequence[Tensor]) -> Tensor:
     """Return the mean over the image (B, C) of the encoder's two coarsest feature maps, concatenated along the
@@ -540,26 +488,13 @@ class BaseNetwork(Unet):
 
     Config: ClassVar[type[BaseConfig]] = BaseConfig
     output = DepthScale.METRES
-    licence = "Apache-2.0"
+    licence = LICENCE
 
     def __init__(self, config: BaseConfig, *, pretrained: bool = True) -> None:
         super().__init__(config, pretrained=False)
         self.is_pretrained = pretrained
         if pretrained:
             self.load_state_dict(load_base_weights())
-
-    def measure_strangeness(self, pooled: Tensor) -> Tensor:
-        """Return a score (B,) that is above 0 for images unlike the photos that the error in metres was measured on.
-
-        The score is a kernel ridge regression to 1 for paintings, maps, drone images and the like, and to -1 for photos
-        of rooms, streets and people (docs/reference/base-network.md).
-
-        pooled: (B, C) mean encoder features of the images, the result of `pool_features`.
-        """
-        known = {name: value.float() for name, value in safetensors.torch.load_file(FAMILIAR_FILE).items()}
-        standard = ((pooled.cpu() - known["mean"]) / known["spread"]).clamp(-STANDARD_LIMIT, STANDARD_LIMIT)
-        squares = torch.cdist(standard @ known["axes"].T, known["points"]).square()
-        return torch.exp(-squares / known["width"]) @ known["weights"]
 
     def build_decoder(self) -> SharpDecoder:
         return SharpDecoder(self.encoder.channels, self.config.decoder_channels)
@@ -581,15 +516,7 @@ class BaseNetwork(Unet):
         return True
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) at which the network runs on an image: multiples of 32 with about `TRAINED_PIXELS`
-        pixels.
-
-        The aspect ratio of the image is kept within the limits of the multiples.
-
-        height, width: size of the image in pixels.
-        """
-        factor = math.sqrt(TRAINED_PIXELS / (height * width))
-        return super().image_size(round(height * factor), round(width * factor))
+        return compute_network_size(height, width)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return list_trainable(self.encoder)

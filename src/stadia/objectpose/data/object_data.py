@@ -44,10 +44,10 @@ from stadia.objectpose.scores import image_name
 from stadia.objectpose.table_world import TABLEWORLD_VERSION, write_tableworld
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.options import EvaluateOptions
+from stadia.predict.training_overlap import TrainingOverlap
 from stadia.synthetic.config import find_preset
 from stadia.training.loading.loader import Loader
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.recipes.base.video_data import make_loaders, report_progress
 
 SURVEYED_IMAGES = 100  # images of each split whose labels are checked before training

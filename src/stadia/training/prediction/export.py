@@ -25,6 +25,7 @@ from stadia.networks.pose_net import DepthPoseNet, PoseNet
 from stadia.predict.backends import BACKENDS, Backend, BackendChoice
 from stadia.predict.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
 from stadia.predict.inputs import find_training_camera
+from stadia.predict.networks import NETWORK_RECIPE
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.prediction.network_export import (
@@ -37,7 +38,6 @@ from stadia.training.prediction.network_export import (
     export_torch,
 )
 from stadia.training.recipes.base.build_recipe import NetworkRecipe, load_recipe
-from stadia.training.recipes.base.config import NETWORK_RECIPE
 from stadia.training.recipes.base.depth_predictor import DepthPredictor
 from stadia.training.recipes.base.depth_recipe import DepthRecipe
 

@@ -32,8 +32,9 @@ from stadia.networks.depth.depth_network import (
 )
 from stadia.networks.depth.midas import is_midas_file
 from stadia.networks.depth.monodepth2 import describe_monodepth2
-from stadia.networks.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
 from stadia.networks.weight_files import limit_parameters, read_tensors, resolve_weights_file
+from stadia.predict.networks import NETWORK_RECIPE
+from stadia.predict.networks.published_networks import HUB, describe_licence, is_network_name, refuse_misspelt_network
 from stadia.training.loop.batches import BatchIterable, EpochLoader
 from stadia.training.loop.checkpoint import (
     Checkpoint,
@@ -48,7 +49,7 @@ from stadia.training.loop.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run
 from stadia.training.recipes import RECIPES
-from stadia.training.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
+from stadia.training.recipes.base.config import RecipeConfig, read_stored_config, without_pretrained
 from stadia.training.recipes.base.depth_predictor import DepthPredictor, make_predictor
 
 

@@ -19,9 +19,6 @@ from stadia.networks.config import DepthPoseNetConfig
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from stadia.training.recipes import CONFIGS
 
-NETWORK_RECIPE = "network"
-"""Checkpoints of a network that no run trained have this recipe."""
-
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "ignore", "K_file", "train_file", "val_file")
 """Keys of any group of `data` whose text is a path that a run reads."""
 

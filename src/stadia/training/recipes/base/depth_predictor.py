@@ -1,7 +1,7 @@
 """Predict depth and motion with networks in PyTorch: `DepthPredictor`, and the adapter of your own predictors."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, PredictedMaps, Predictor
-from stadia.data.frame_preparation import TrainingLens
+from stadia.data.frame_preparation import Frame, PreparedFrame, TrainingLens
+from stadia.networks.depth.depth_network import DepthNetwork
 from stadia.predict.predict_frames import average_mirrored
 
 # -- arrays of NumPy for methods that take tensors
@@ -202,3 +203,21 @@ def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
         found, expected = f"a {type(predictor).__name__}", "a DepthPredictor that keeps its method maps"
         raise ConfigError("--flip", found=found, expected=expected, fix="leave it out")
     return predictor
+
+
+@torch.no_grad()
+def find_focals(recipe: Any, predictor: Any, frames: Iterable[Frame]) -> list[float]:
+    """Return the focal length, fx / width, that a recipe's network predicts for each frame; [] if it predicts none.
+
+    predictor: predictor of the recipe, which prepares the frames.
+    """
+    network = getattr(recipe, "depth_network", None)
+    if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
+        return []
+    device, focals = next(network.parameters()).device, []
+    for frame in frames:
+        focal = network.predict_focal(to_tensors(PreparedFrame.prepare(predictor, frame).image[None]).to(device))
+        if focal is None:
+            return []
+        focals.append(float(focal[0]))
+    return focals

@@ -1,5 +1,6 @@
 """Presets: YAML files with the configuration of a training, explained in a comment. Imports no torch."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,20 @@ def list_presets() -> list[tuple[str, str]]:
         first_line = read_text(FOLDER / f"{name}.yaml", expected=_EXPECTED).partition("\n")[0]
         rows.append((name, f"{read_preset(name)['recipe']}: {first_line.removeprefix('# ')}"))
     return [(AUTO, "selfsup: sizes and batches by the steps that this machine takes on the data"), *rows]
+
+
+def list_presets_of(recipe: str) -> list[tuple[str, str]]:
+    """Return the presets of a recipe with their whole comments, without commands; AUTO first."""
+    names = [name for name in preset_names() if read_preset(name)["recipe"] == recipe]
+    return [(AUTO, "Measures steps on this machine, and chooses."), *((name, _read_comment(name)) for name in names)]
+
+
+def _read_comment(name: str) -> str:
+    from stadia.io.input_files import read_text  # imports numpy
+
+    lines = read_text(FOLDER / f"{name}.yaml", expected=_EXPECTED).splitlines()
+    comment = [line.removeprefix("#") for line in itertools.takewhile(lambda line: line[:1] == "#", lines)]
+    return " ".join(line.strip() for line in comment if not line.startswith("  "))  # commands are indented
 
 
 def read_preset(preset: str | Path) -> dict[str, Any]:
