@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--network", default="base")
     options = parser.parse_args()
-    receipt.MAX_FRAMES = options.frames
+    receipt.MAX_FRAMES = options.frames  # type: ignore[attr-defined]
     network = open_network(options.network)
     for name, (reference, data) in DRIVES.items():
         (session,) = network.open(REAL_DATA / name, PredictOptions(data=data))

@@ -255,7 +255,7 @@ def depth_error_sums(predicted: Array, true: Array, mask: Mask) -> dict[str, NDA
         ([2.0], [4.0])
     """
     predicted, true, count = predicted.astype(np.float64), true.astype(np.float64), mask.sum((-2, -1), dtype=np.float64)
-    broken = (mask & ~np.isfinite(predicted)).any((-2, -1), keepdims=True)
+    broken: Mask = np.asarray((mask & ~np.isfinite(predicted)).any((-2, -1), keepdims=True))
     known = mask & ~broken
     with np.errstate(divide="ignore", invalid="ignore"):  # pixels outside the mask may be 0
         means = {name: np.nan_to_num(error(predicted, true, known)) for name, error in _MEANS.items()}
