@@ -12,21 +12,6 @@ Stadia = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("missing/run",), "no such run or network"),
-        (("--host", "0.0.0.0", "--no-token"), "open to other machines"),
-        (("--no-token", "--token", "random"), "one of the two"),
-        (("--token", "short"), "at least 16"),
-    ],
-)
-def test_a_mistake_is_one_line(words: tuple[str, ...], expected: str, stadia: Stadia) -> None:
-    code, _, err = stadia("app", *words)
-    assert (code, err.count("\n")) == (2, 1)
-    assert expected in err
-
-
-@pytest.mark.parametrize(
     ("words", "names_token"),
     [((), True), (("--host", "0.0.0.0"), True), (("--token", "a&b=c#d, 16 letters"), True), (("--no-token",), False)],
 )

@@ -148,17 +148,6 @@ class TestDepth:
         assert "not scored in metres" in err
 
 
-def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
-    mistake(stadia("evaluate"), "nothing to score", "--depth DIR")
-    mistake(stadia("evaluate", "--depth", tmp_path), "no --reference")
-    mistake(stadia("evaluate", tmp_path), "no DATA")
-    mistake(
-        stadia("evaluate", "--depth", tmp_path, "--trajectory", tmp_path, "--reference", tmp_path),
-        "--depth DIR",
-        "and --trajectory",
-    )
-
-
 class TestCheckpoint:
     @pytest.mark.slow
     def test_predict_to_disk_then_score(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:

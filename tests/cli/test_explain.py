@@ -23,10 +23,3 @@ def test_families_are_listed_and_a_letter_lists_one(stadia) -> None:
     assert len(out.splitlines()) <= 20
     _, of_family, _ = stadia("explain", "u")
     assert {line[0] for line in of_family.splitlines()[:-1]} == {"U"}
-
-
-def test_a_code_that_does_not_exist_names_one_that_does(stadia) -> None:
-    code, _, err = stadia("explain", "U99")
-    assert code == 2
-    assert "'U99'" in err
-    assert "stadia explain" in err

@@ -43,12 +43,6 @@ def test_a_kind_is_listed_with_those_that_end_in_its_name(stadia):
     assert "silog_pooled" in out
 
 
-def test_unknown_kind_names_the_nearest(stadia):
-    code, _, err = stadia("list", "los")
-    assert code == 2
-    assert "did you mean 'losses'?" in err
-
-
 @pytest.mark.slow
 def test_lines_are_read_without_importing(python):
     done = python(

@@ -16,16 +16,3 @@ def test_report_of_a_run(stadia, tmp_path):
     assert "selfsup" in page
     assert "config.json is missing, although every run has one: this report lacks what it held." in page
     assert "last.safetensors is missing, although the run is finished: the run cannot be resumed." in page
-
-
-def test_folder_that_is_no_run(stadia, tmp_path):
-    code, _, err = stadia("report", str(tmp_path / "absent"))
-    assert code == 2
-    assert "absent: found no such folder; expected a run's folder" in err
-
-
-def test_a_study_is_called_one(stadia, tmp_path):
-    (tmp_path / "study.yaml").touch()
-    code, _, err = stadia("report", str(tmp_path))
-    assert code == 2
-    assert "found a study; expected a run's folder. Fix: read its table.md, or pass one of its runs/" in err

@@ -1,14 +1,13 @@
 """Images of a camera that stands: the command says which frames were left out, and why."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from tests.refusals import refuses
-from typer.testing import CliRunner
 
-from stadia.cli.main import app
 from stadia.core.errors import DataError
 from stadia.data.open_dataset import open_recordings
 from stadia.training.loading.samples import VideoSamples
@@ -24,10 +23,11 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_check_names_the_frames_that_were_left_out(images: Path) -> None:
-    words = ["check", str(images), "data.camera.focal_px=60"]
-    printed = CliRunner().invoke(app, words, env={"COLUMNS": "300"}).stdout
-    assert "1 of 4 frames kept" in printed
+def test_check_names_the_frames_that_were_left_out(
+    images: Path, stadia: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "1 of 4 frames kept" in stadia("check", images, "data.camera.focal_px=60")[1]
 
 
 def test_samples_name_the_frames_that_were_left_out(images: Path) -> None:

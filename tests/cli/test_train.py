@@ -33,12 +33,6 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
         assert f"{mistake}: found an unknown key; expected a key that exists. Fix: did you mean '{fix}'?" in done.stderr
 
 
-def test_unknown_recipe_names_the_nearest(stadia):
-    code, _, err = stadia("train", "selfsupp")
-    assert code == 2
-    assert "did you mean 'selfsup'?" in err
-
-
 @pytest.mark.slow
 def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_path):
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "optimizer.lr=2e-4", "--dry-run"]))
