@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.mutations import output_logs, training_logs
 from tests.mutations.mutation import MutationCase
-from tests.mutations.training_logs import DIED, LogRows, SigmaRow
+from tests.mutations.training_logs import LogRows
 
 import stadia
 from stadia.judge.depth.training_rules import GEOMETRY_RULES, Rule, rename_base_values
@@ -147,28 +147,6 @@ def test_a_validation_that_stands_still_is_found() -> None:
     assert again.code == "C12"
     perfect = FrozenScoresMonitor()
     assert [perfect.on_row(step, dict.fromkeys(moved, 1.0)) for step in (1, 2)] == [None, None]
-
-
-def run_monitor_of_uncertainty_monitors(rows: Sequence[SigmaRow]) -> list[Finding]:
-    monitors = (ConstantUncertaintyMonitor(), UncertaintyOnlyMonitor(), UncertaintyBoundsMonitor())
-    found = []
-    for number, (fit, *tenths) in enumerate(rows):
-        row = {
-            "train/warped_over_unwarped": fit,
-            **{f"train/log_uncertainty/p{p}": v for p, v in zip((10, 50, 90), tenths, strict=True)},
-        }
-        found += [finding for monitor in monitors if (finding := monitor.on_row(10 * number + 10, row))]
-    return found
-
-
-def test_an_uncertainty_that_died_is_named_and_so_is_a_loss_that_falls_by_it_alone() -> None:
-    found = run_monitor_of_uncertainty_monitors(DIED)
-    assert found[0].code == "U01"
-    assert {finding.code for finding in found} == {"U01", "U02"}
-    constant, alone = (next(finding for finding in found if finding.code == code) for code in ("U01", "U02"))
-    assert constant.evidence["step"] == 290, "twenty rows past the start"
-    assert alone.evidence["step"] == 330, "a hundred steps after twenty rows that had moved"
-    assert alone.evidence["at_the_start"] == 0.755
 
 
 def test_uncertainty_bounds_are_those_of_the_network() -> None:
