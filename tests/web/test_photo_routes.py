@@ -3,12 +3,16 @@
 import io
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from tests.web.conftest import Browser, encode, make_picture
+
+from stadia.core.types import DepthScale
+from stadia.web.photo import ExpectedError
 
 
 def test_a_picture_becomes_depth(browser: Browser) -> None:
@@ -177,3 +181,12 @@ def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Bro
     assert refused.status_code == 422
     assert not any(word in refused.json()["error"] for word in ("--", "distance=", "docs/"))
     assert browser.client.get(f"/api/photos/{photo}").json()["settings"]["known"] == []
+
+
+def test_a_picture_at_the_limit_of_familiarity_is_doubtful() -> None:
+    """A score of exactly 0 is a score: larger than the limit, and no missing one."""
+    network = SimpleNamespace(relative_error=0.25, label="base")
+    session: Any = SimpleNamespace(network=network, receipt=None, strangeness=0.0, is_unfamiliar=False)
+    assert ExpectedError.of(session, DepthScale.METRES).is_doubtful
+    session.strangeness = None
+    assert not ExpectedError.of(session, DepthScale.METRES).is_doubtful

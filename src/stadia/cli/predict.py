@@ -135,7 +135,7 @@ def _predict(
         from stadia.predict.describe import verdict_lines
 
         verdicts = {}
-        for opened, checks, count in predict_to_bag(network.open(source, options), out, track):
+        for opened, checks, count in predict_to_bag(network.require_depth(sessions), out, track):
             print_lines([*describe(opened), f"{out}: {count} frames of {opened.name}", *verdict_lines(checks)])
             verdicts[opened.name] = checks
         if strict:

@@ -269,7 +269,10 @@ class Network:
         Returns one session for each recording. Raises ConfigError for unused options or a network that predicts no
         depth, and StadiaError if the input cannot be opened.
         """
-        sessions = self.open_any(source, options)
+        return self.require_depth(self.open_any(source, options))
+
+    def require_depth(self, sessions: Sequence[Any]) -> Sequence[Session]:
+        """Return sessions unchanged. Raises ConfigError if they predict something else than depth."""
         if not all(isinstance(session, Session) for session in sessions):
             found, fix = f"a network of '{self.checkpoint.header.recipe}'", "use `open_any`, or `stadia predict`"
             raise ConfigError(self.name, found=found, expected="a network that predicts depth", fix=fix)

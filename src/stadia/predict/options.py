@@ -101,7 +101,8 @@ class PredictOptions(NetworkOptions):
         default=None, metadata=about("For overlay: INPUT without the pasted object, an image or a folder.")
     )
     backend: str | None = field(
-        default=None, metadata=about("What runs the depth network: torch (default), onnxruntime, openvino.")
+        default=None,
+        metadata=about("What runs the network: torch (default; for base onnxruntime), onnxruntime, openvino."),
     )
     precision: str = field(default="float32", metadata=about("float32 or bf16 (torch, openvino)."))
 
