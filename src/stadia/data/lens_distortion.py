@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, RIGHT
 from stadia.geometry.cameras import Intrinsics
+from stadia.geometry.lens import distort_fov
 from stadia.io.records.formats import COEFFICIENTS, EQUIDISTANT, FOV, RADTAN
 
 Array = NDArray[np.float64]
@@ -63,9 +64,7 @@ def _fov_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 def _fov_maps(K: Array, coefficients: Array, R: Array, new_K: Array, size: tuple[int, int], _: int) -> tuple[Any, Any]:
     x, y = np.meshgrid(np.arange(size[0], dtype=np.float64), np.arange(size[1], dtype=np.float64))
     rays = np.stack((x, y, np.ones_like(x)), -1) @ np.linalg.inv(new_K).T @ R
-    across, (w,) = rays[..., :2] / rays[..., 2:], coefficients
-    radius = np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-12)
-    seen = across * np.arctan(2 * radius * np.tan(w / 2)) / w / radius
+    seen = distort_fov(rays[..., :2] / rays[..., 2:], coefficients)
     return tuple(np.float32(seen[..., axis] * K[axis, axis] + K[axis, 2]) for axis in (0, 1))  # type: ignore[return-value]
 
 

@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
+from stadia.geometry.lens import undistort
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction, interpolate_poses, match_images_to_poses
 from stadia.io.records.times import convert_times
@@ -31,7 +32,6 @@ ROUNDS = 5
 MAX_GAP = 2.0
 """An image takes a pose by its time only if the two poses around it are at most this many usual gaps apart."""
 
-_UNDISTORT_ROUNDS = 8
 _SUB_PIXELS = 64
 
 
@@ -168,18 +168,7 @@ def normalize_points(xy: Array, K: Array, distortion: Array) -> Array:
     K: (N, 3, 3) intrinsics of each point's image.
     distortion: (N, 4) OpenCV's coefficients k1, k2, p1, p2.
     """
-    seen = (xy - K[:, :2, 2]) / K[:, (0, 1), (0, 1)]
-    k1, k2, p1, p2 = distortion.T
-    point = seen.copy()
-    for _ in range(_UNDISTORT_ROUNDS if distortion.any() else 0):
-        x, y = point.T
-        squared = np.minimum(x**2 + y**2, 1e3)
-        radial = 1 + k1 * squared + k2 * squared**2
-        shift = np.column_stack(
-            (2 * p1 * x * y + p2 * (squared + 2 * x**2), p1 * (squared + 2 * y**2) + 2 * p2 * x * y)
-        )
-        point = (seen - shift) / np.where(np.abs(radial) < 0.1, 0.1, radial)[:, None]
-    return point
+    return undistort((xy - K[:, :2, 2]) / K[:, (0, 1), (0, 1)], distortion)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import TrackProgress
 from stadia.data.frame_selection import KeyFrames
 from stadia.geometry.cameras import focal_px_from_fov
+from stadia.geometry.lens import distort
 from stadia.sfm.frame_stream import FrameStream, SmallFrame
 
 Array = NDArray[np.float64]
@@ -72,16 +73,7 @@ class LensCamera:
             >>> LensCamera(100, (50, 40), (0, 0, 0, 0), 81, 101).project(np.array([[1.0, 0, 2]])).tolist()
             [[100.0, 40.0]]
         """
-        k1, k2, p1, p2 = self.distortion
-        x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
-        squared = x**2 + y**2
-        radial = 1 + k1 * squared + k2 * squared**2
-        distorted = np.column_stack(
-            (
-                x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2),
-                y * radial + p1 * (squared + 2 * y**2) + 2 * p2 * x * y,
-            )
-        )
+        distorted = distort(points[:, :2] / points[:, 2:], np.array(self.distortion))
         return self.focal_px * distorted + np.array(self.center_px)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, write_poses
+from stadia.geometry.lens import COLMAP_LENSES
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
@@ -306,42 +307,11 @@ def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, f
     lens = values[focals + 2 :]
     if camera.model in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"):
         return K, np.array((*lens, 0, 0, 0, 0)[:4]), 0.0
-    if camera.model not in _LENSES:
+    if camera.model not in COLMAP_LENSES:
         fix = "undistort the images: colmap image_undistorter writes PINHOLE"
         raise DataError(where, found=f"the model {camera.model}", expected="a pinhole or radial model", fix=fix)
-    distort = _LENSES[camera.model]
+    distort = COLMAP_LENSES[camera.model]
     return fit_distortion(lambda xy: distort(xy, lens), K, (camera.width, camera.height))
-
-
-def _distort_fisheye(xy: Array, lens: Sequence[float]) -> Array:
-    radius = np.maximum(np.linalg.norm(xy, axis=1, keepdims=True), 1e-12)
-    angle = np.arctan(radius)
-    bent = angle * (1 + sum(k * angle ** (2 * power) for power, k in enumerate(lens, 1)))
-    return np.asarray(xy * bent / radius)
-
-
-def _distort_full(xy: Array, lens: Sequence[float]) -> Array:
-    k1, k2, p1, p2, k3, k4, k5, k6 = lens
-    x, y, squared = xy[:, 0], xy[:, 1], (xy**2).sum(axis=1)
-    radial = (1 + squared * (k1 + squared * (k2 + squared * k3))) / (1 + squared * (k4 + squared * (k5 + squared * k6)))
-    across = x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2)
-    return np.stack([across, y * radial + 2 * p2 * x * y + p1 * (squared + 2 * y**2)], -1)
-
-
-def _distort_fov(xy: Array, lens: Sequence[float]) -> Array:
-    omega = max(abs(lens[0]), 1e-6)
-    radius = np.maximum(np.linalg.norm(xy, axis=1, keepdims=True), 1e-12)
-    return np.asarray(xy * np.arctan(2 * radius * np.tan(omega / 2)) / (omega * radius))
-
-
-_LENSES: Mapping[str, Callable[[Array, Sequence[float]], Array]] = {
-    **dict.fromkeys(
-        ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_FISHEYE", "FISHEYE"), _distort_fisheye
-    ),
-    "FULL_OPENCV": _distort_full,
-    "FOV": _distort_fov,
-}
-"""For each camera model of COLMAP, a function from rays (N, 2) with z = 1 and the coefficients to distorted rays."""
 
 
 def fit_distortion(distort: Callable[[Array], Array], K: Array, size: tuple[int, int]) -> tuple[Array, Array, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stadia.core.verdict import Verdict
+from stadia.geometry.lens import distort
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.limits import RESULT_LIMITS
 from stadia.judge.questions import QuestionVerdict
@@ -141,14 +142,4 @@ def measure_rays(reconstruction: Reconstruction) -> Callable[[int, tuple[int, ..
 
 def project_rays(ray: Array, K: Array, distortion: Array) -> Array:
     """Return the pixels (N, 2) of rays (N, 2) with z = 1 in an image with distortion."""
-    k1, k2, p1, p2 = distortion
-    x, y = ray.T
-    squared = x**2 + y**2
-    radial = 1 + k1 * squared + k2 * squared**2
-    bent = np.column_stack(
-        (
-            x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2),
-            y * radial + p1 * (squared + 2 * y**2) + 2 * p2 * x * y,
-        )
-    )
-    return bent * K[(0, 1), (0, 1)] + K[:2, 2]
+    return distort(ray, distortion) * K[(0, 1), (0, 1)] + K[:2, 2]

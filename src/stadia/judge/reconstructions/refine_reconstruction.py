@@ -21,10 +21,11 @@ from stadia.io.records.json_scenes import write_transforms
 from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import replace_camera
+from stadia.judge.reconstructions.depth_meaning import project_rays
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
 from stadia.sfm.pose_refinement import RefinedReconstruction, refine_poses
-from stadia.sfm.sparse_map import Array, import_pycolmap
+from stadia.sfm.sparse_map import import_pycolmap
 
 DEVIATIONS = "deviations.csv"
 """File with the deviation of each pose."""
@@ -134,19 +135,6 @@ def write_deviations(path: Path, names: tuple[str, ...], refined: RefinedReconst
     write_lines(path, ["name,degrees,share_of_path", *lines])
 
 
-def distort_points(xy: Array, K: Array, distortion: Array) -> Array:
-    """Return the pixels (N, 2) of points at a focal length of 1.
-
-    xy: (N, 2) points.
-    K: (3, 3) intrinsics.
-    distortion: OpenCV's coefficients k1, k2, p1, p2.
-    """
-    if not len(xy):
-        return np.empty((0, 2))
-    points = np.column_stack((xy, np.ones(len(xy))))
-    return np.asarray(cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, distortion)[0][:, 0], np.float64)
-
-
 def write_model(
     folder: Path, seen: Reconstruction, refined: RefinedReconstruction, images: dict[int, NDArray[np.uint8]]
 ) -> None:
@@ -174,7 +162,7 @@ def write_model(
         at = np.flatnonzero(sparse.observed[:, 0] == row)
         place[at] = np.arange(len(at))
         rays = (sparse.xy[at] - sparse.camera.center_px) / sparse.camera.focal_px
-        pixels = distort_points(rays, seen.K[row], seen.distortion[row])
+        pixels = project_rays(rays, seen.K[row], seen.distortion[row])
         if index in images:
             x, y = np.rint(pixels).astype(int).T
             height, width = images[index].shape[:2]
