@@ -32,6 +32,7 @@ MODELS: Mapping[int, tuple[str, int]] = {
     5: ("OPENCV_FISHEYE", 8), 6: ("FULL_OPENCV", 12), 7: ("FOV", 5), 8: ("SIMPLE_RADIAL_FISHEYE", 4),
     9: ("RADIAL_FISHEYE", 5), 10: ("THIN_PRISM_FISHEYE", 12), 11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
     12: ("SIMPLE_DIVISION", 4), 13: ("DIVISION", 5), 14: ("SIMPLE_FISHEYE", 3), 15: ("FISHEYE", 4),
+    16: ("EUCM", 6),
 }  # fmt: skip
 """Name and number of parameters of COLMAP's camera models by their number in cameras.bin.
 
