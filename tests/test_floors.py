@@ -1,4 +1,4 @@
-"""The first floor judges and maps without the libraries of the floors above, and loads matplotlib only to draw."""
+"""Each floor runs without the libraries of the floors above; the first one loads matplotlib only to draw."""
 
 import json
 import subprocess
@@ -112,3 +112,11 @@ def test_images_that_show_no_drive_are_refused_without_a_library_of_the_floors_a
     assert [code for code, *_ in ended] == [0, 2, 2], ended
     assert "drive" in ended[1][1]
     assert "masks" in ended[2][1]
+
+
+def test_a_photo_is_predicted_by_base_without_a_library_of_the_third_floor(tmp_path: Path) -> None:
+    at = write_result(tmp_path)
+    blocked = [*FLOORS["train"].libraries, "torchvision"]
+    ((code, text, _),) = run_lines(blocked, [f"predict {at}/room/000000.png --out {at}/predicted"])
+    assert code == 0, text
+    assert (at / "predicted" / "depth" / "000000.npz").is_file()
