@@ -30,9 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stadia"
 LIBRARIES = """
-    torch stadia.differentiable.torchvision_operators timm cv2 scipy.optimize scipy.ndimage pytest matplotlib.pyplot
-    pydantic
-    lightning_fabric typer numba onnxruntime
+    torch cv2 scipy.optimize scipy.ndimage pytest matplotlib.pyplot pydantic lightning_fabric typer numba onnxruntime
 """
 """What the tests import, loaded once: each mutant is tested by a fork of one process."""
 QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
