@@ -7,8 +7,19 @@ import pytest
 from stadia.core.verdict import Verdict, find_worst
 from stadia.geometry.scale_fit import ScaleFit
 from stadia.judge import limits
+from stadia.judge.depth import FrameMeasurements, PointMeasurements, TrainingRecord
 from stadia.judge.depth.training_record import RECIPE_TERMS
-from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS, PANORAMA_LIMITS, SCALE_LIMITS, above, below
+from stadia.judge.limits import (
+    DEPTH_LIMITS,
+    MAP_CAMERA_LIMITS,
+    MAP_LIMITS,
+    PANORAMA_LIMITS,
+    POINT_LIMITS,
+    SCALE_LIMITS,
+    TRAINING_LIMITS,
+    above,
+    below,
+)
 from stadia.judge.map_verdict import MapEvidence
 from stadia.judge.questions import QuestionVerdict
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
@@ -43,7 +54,14 @@ def test_the_verdict_on_a_result_is_the_worst_of_its_questions(question: str, ve
 
 @pytest.mark.parametrize(
     ("evidence", "table"),
-    [(MapEvidence, MAP_LIMITS | MAP_CAMERA_LIMITS), (PanoramaEvidence, PANORAMA_LIMITS), (ScaleFit, SCALE_LIMITS)],
+    [
+        (MapEvidence, MAP_LIMITS | MAP_CAMERA_LIMITS),
+        (PanoramaEvidence, PANORAMA_LIMITS),
+        (ScaleFit, SCALE_LIMITS),
+        (FrameMeasurements, DEPTH_LIMITS),
+        (PointMeasurements, POINT_LIMITS),
+        (TrainingRecord, TRAINING_LIMITS),
+    ],
 )
 def test_a_limit_names_a_field_of_its_evidence(evidence: type, table: dict[str, limits.Limit]) -> None:
     known = {field.name for field in fields(evidence)} | set(dir(evidence))
