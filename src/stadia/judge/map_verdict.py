@@ -118,8 +118,11 @@ class MapVerdict:
         return [reason for reason in self.reasons if reason.of == of]
 
 
-NEAR_SHARE, MAX_NEAR = 0.6, 2
-"""Share of its limit from which a sign counts as near it, and most such signs of a usable map.
+NEAR_SHARE = 0.6
+"""Share of its limit from which a sign counts as near it."""
+
+MAX_NEAR = 2
+"""Most signs near their limit of a usable map.
 
 Right maps of strangers' videos have none or one, and one of them two. A rendered walk whose first frames are misplaced
 set this limit: it has five, none of them beyond its own.

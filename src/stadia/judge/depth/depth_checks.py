@@ -27,7 +27,7 @@ MIN_CONFIRMING_MATCHES = 300
 """Fewest matches, over all pairs, that confirm depth: moving objects contradict right depth, but confirm no wrong one.
 """
 
-MIN_CONFIRMING_PAIRS = 3
+MIN_CONFIRMING_PAIRS = 3  # fewest pairs of frames that confirm depth
 
 MAX_FRAMES_APART = 10  # frames of the input between two compared frames
 

@@ -28,7 +28,9 @@ CELLS = 8, 6  # across and down: parts of an image that are searched for holes
 CELL_POINTS = 5  # fewest points of a part that is compared
 MIN_REGION_POINTS = 8  # fewest points on each side, and fewest near and far points
 SIDE_SHARE = 0.4  # share of the image width that counts as left, and as right
-ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
+ROAD_NEAR = 3.0  # nearest compared point of the road ahead, over the camera's height
+ROAD_FAR = 20.0  # farthest compared point, over the camera's height
+ROAD_SIDE = 3.0  # largest distance of a compared point to each side, over the camera's height
 MIN_ROAD_SHARE = 0.02  # share of the image that shows the road
 BEHIND = 2.0  # predicted depth over the road's, from which a pixel is behind it
 

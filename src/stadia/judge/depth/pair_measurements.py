@@ -64,7 +64,7 @@ Across the view, a small error of the rotation moves far points backward.
 CONFIDENCE = 0.95
 """Chance that the true error of a comparison is above its lower bound, and below its upper bound."""
 
-MAX_ITERATIONS = 20
+MAX_ITERATIONS = 20  # reweighted solutions of the motion that fits the matches
 HUBER_PX = 1.0
 """Distance, pixels, beyond which a match pulls with constant force."""
 

@@ -12,7 +12,7 @@ from stadia.judge.limits import TRAINING_LIMITS
 
 MIN_DEPTH_GAIN = 0.05  # required fall of the error, relative to the start; a fall of .01 was worse by LiDAR (KITTI raw)
 
-MAX_NAMED_TERMS = 3
+MAX_NAMED_TERMS = 3  # loss terms of a user's class that a finding names
 
 
 def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> Case:

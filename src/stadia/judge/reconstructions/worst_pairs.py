@@ -38,7 +38,7 @@ class ShownPair:
     lines: tuple[Array, ...]
 
 
-MAX_LINES = 6
+MAX_LINES = 6  # epipolar lines that are drawn in a pair of images
 
 _LINE_STEPS = np.linspace(-4, 4, 200)
 

@@ -128,11 +128,9 @@ def draw_ignored(recordings: Sequence[Recording], out: Path) -> list[tuple[Path,
     return drawn
 
 
-MAX_SEARCHED = 4
+MAX_SEARCHED = 4  # recordings that are searched; each takes seconds
 MIN_STATIC_SHARE = 0.005
-"""Smallest share of the image of a reported region that never changes; MAX_SEARCHED is the number of recordings
-searched.
-"""
+"""Smallest share of the image of a reported region that never changes."""
 
 
 def search_static_parts(recordings: Sequence[Recording]) -> list[StaticPart]:

@@ -41,7 +41,7 @@ MAX_BAR_RANGE = 4  # range of the gray levels of a bar over all images
 MIN_BAR_SHARE = 0.02  # share of the image side for one bar
 BLUR_PX = 2  # rows by which a codec blurs the edge of a bar
 
-QUANTILES = (0.25, 0.5, 0.75, 0.9)
+QUANTILES = (0.25, 0.5, 0.75, 0.9)  # of gray values, whose ratio between two images is their change of brightness
 
 NOTE_BRIGHTNESS_CHANGE = 0.105  # median factor less 1; clean recordings have .02
 
@@ -383,10 +383,10 @@ log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Tiles = dict[str, Image]  # images by their labels
-TILE_WIDTH = 640
-MAX_MARKS = 15
-GREEN = (60, 220, 90)
-RED = (255, 70, 60)
+TILE_WIDTH = 640  # pixels of an image in a drawing
+MAX_MARKS = 15  # matches that are drawn in an image
+GREEN = (60, 220, 90)  # RGB of matches that agree
+RED = (255, 70, 60)  # RGB of matches that contradict
 DIFFERENCE_TOP = 64  # difference in gray levels that is drawn brightest
 
 

@@ -10,15 +10,15 @@ from stadia.geometry.two_views import pixel_rays
 
 Array = NDArray[np.float64]
 
-SSIM_C1 = 0.01**2  # constants and window of Wang et al., IEEE TIP 13(4), 2004, for gray values in [0, 1]
-SSIM_C2 = 0.03**2
-SSIM_WINDOW = (7, 7)
+SSIM_C1 = 0.01**2  # constants of Wang et al., IEEE TIP 13(4), 2004, for gray values in [0, 1]
+SSIM_C2 = 0.03**2  # the second one
+SSIM_WINDOW = (7, 7)  # pixels over which means and variances are taken
 
 MAX_DISPARITY_SHARE = 0.2  # largest disparity that a plane sweep tries, over the width
 
 DISPARITIES = 24  # disparities that a plane sweep tries
 
-MAX_WARPED_POINTS = 20_000
+MAX_WARPED_POINTS = 20_000  # pixels that are warped, spread over the image
 
 
 def compute_gray_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ MAX_SHOWN_PAIRS = 8  # pairs of frames in the evidence
 NEIGHBOR_PROBES = 6  # held-out frames whose neighbor in training is searched
 MAX_THUMBNAILS = 400  # training frames that are compared by thumbnail
 
-THUMBNAIL_SIZE = (32, 16)
+THUMBNAIL_SIZE = (32, 16)  # width and height of the images that find near frames of two splits
 
 MIN_LIKENESS = 0.85  # correlation of thumbnails from which two images are compared by matches
 MIN_EPIPOLAR_AGREEMENT = 0.5  # share of the matches of two images of one place under one epipolar geometry

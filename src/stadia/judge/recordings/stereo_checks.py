@@ -348,8 +348,8 @@ MIN_ROAD_POINT_SHARE = 0.35  # share of points on the road; KITTI's LiDAR has .4
 COUNTED_FRAMES = 24  # frames that are counted as with or without ground truth
 FEW_SHARE = 0.5  # share of frames with ground truth
 MAX_LEVELS = 256  # distinct values of an 8-bit image
-# KITTI's PNGs have 256 levels per metre; a map of them uses 60 % in its range.
-LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6
+LEVELS_PER_METRE = 256  # of KITTI's PNGs
+MIN_USED_LEVELS = 0.6  # share of these levels, within its range, that a map of KITTI uses
 MIN_LEVEL_PIXELS = 20_000  # pixels for which so few values are no coincidence
 MAX_WHOLE_SHARE = 0.6  # share of whole metres
 MIN_WHOLE_LEVELS = 8  # distinct whole metres: synthetic scenes have a few planes
