@@ -105,7 +105,7 @@ def predict(predictor: Predictor, recording: Recording, image: NDArray[np.uint8]
     """Return depth (1, 1, h, w) in metres of an image (H, W, 3)."""
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     small, camera = resize(pixels, camera_to_torch(recording.camera(0)), predictor.height, predictor.width)
-    return depth_from_inverse(predictor.inverse_depth(small, camera).cpu())
+    return depth_from_inverse(torch.from_numpy(predictor.inverse_depth(small.numpy(), camera)))
 
 
 def score(run: Path, worlds: Path, painted: Path | None) -> dict[str, float]:

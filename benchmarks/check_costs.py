@@ -24,6 +24,7 @@ import loss_checks
 import monitors
 import preflight
 import torch
+from harness import REAL_DATA
 
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
@@ -48,7 +49,7 @@ def report(what: str, name: str, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=preflight.REAL_DATA)
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
     parser.add_argument("--size", type=int, nargs=2, default=(96, 320), metavar=("HEIGHT", "WIDTH"))
     arguments = parser.parse_args()
     preflight_s: dict[str, float] = {}

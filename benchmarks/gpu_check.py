@@ -125,7 +125,7 @@ SMALL_VARIANTS = (Variant(), Variant("bf16"), Variant("32", checkpoints=True), V
 def make_recipe(setting: Setting, *, checkpoints: bool = False) -> SelfsupRecipe:
     """Return the recipe at random weights, the same for every call, on the CPU."""
     extra = ("optimizer.lr=1e-5", f"model.checkpoint_gradients={str(checkpoints).lower()}")
-    return make_selfsup(setting.encoder, setting.height, setting.width, *extra)  # type: ignore[no-any-return]
+    return make_selfsup(setting.encoder, setting.height, setting.width, *extra)
 
 
 def make_step(

@@ -54,12 +54,15 @@ def make_selfsup(encoder: str, height: int, width: int, *settings: str) -> Any:
     import torch
 
     from stadia.training import recipes
+    from stadia.training.recipes.selfsup.config import SelfsupConfig
     from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 
     torch.manual_seed(0)
     words = [f"model.network.encoder={encoder}", "model.pose_net=resnet", f"model.pose_encoder={encoder}"]
     words += ["model.pretrained=false", f"data.height={height}", f"data.width={width}", "data.stereo=true", *settings]
-    return SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
+    config = recipes.configure("selfsup", words, data={"path": "made-up"})
+    assert isinstance(config, SelfsupConfig)
+    return SelfsupRecipe(config)
 
 
 # -- Worlds ---------------------------------------------------------------------------------------

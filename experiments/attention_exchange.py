@@ -41,7 +41,7 @@ from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable import random_state
 from stadia.differentiable.batch import Batch
-from stadia.differentiable.images import resize
+from stadia.differentiable.images import camera_to_torch, resize
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.metrics.depth_metrics import abs_rel
 from stadia.networks.config import AttentionConfig, DptConfig
@@ -109,8 +109,8 @@ def score_frame(predictor: Predictor, recording: Recording, index: int) -> float
     depth_m = recording.depth_m(index)
     assert depth_m is not None
     true: Tensor = torch.from_numpy(depth_m).float()
-    small, camera = resize(image, recording.camera(index), predictor.height, predictor.width)
-    depth = depth_from_inverse(predictor.inverse_depth(small, camera).float())
+    small, camera = resize(image, camera_to_torch(recording.camera(index)), predictor.height, predictor.width)
+    depth = depth_from_inverse(torch.from_numpy(predictor.inverse_depth(small.numpy(), camera)))
     full = interpolate(depth, true.shape, mode="bilinear", align_corners=False)[0, 0].clamp(1e-3, 80)
     known = (true > 0) & (true < 80)
     return float(abs_rel(full.numpy(), true.numpy(), known.numpy()))

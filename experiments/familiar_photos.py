@@ -90,7 +90,7 @@ def main() -> None:
     images += [change_photo(image, rng) for image in images]
     features = np.stack([measure_features(network, image) for image in images])
     unlike = np.array([row["unlike"] == "1" for row in used] * 2)
-    np.savez(options.out, **fit(features, unlike))
+    np.savez(options.out, allow_pickle=False, **fit(features, unlike))
     print(f"{options.out}: {len(used)} photos, {unlike.sum() // 2} of them unlike")
     caught, all_of_kind = Counter[str](), Counter[str]()
     for row in rows:

@@ -103,7 +103,7 @@ def score(predictor: Predictor, data: Path, masks: Path, every: int) -> dict[str
         assert mask is not None
         true_m, semantic = torch.from_numpy(lidar_m).float(), torch.from_numpy(mask.semantic.astype(np.float32))
         small, camera = resize(image, full_camera, predictor.height, predictor.width)
-        depth = depth_from_inverse(predictor.inverse_depth(small, camera).cpu().float())
+        depth = depth_from_inverse(torch.from_numpy(predictor.inverse_depth(small.numpy(), camera)))
         road = interpolate(semantic[None, None], depth.shape[-2:], mode="nearest-exact") == numbers["road"]
         heights.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height))
         full = interpolate(depth, true_m.shape, mode="bilinear", align_corners=False)[0, 0]
@@ -157,7 +157,7 @@ def run(case: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     finished = training.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
-    recipe = predictor.recipe  # type: ignore[attr-defined]
+    recipe = predictor.recipe
     heights = {}
     if isinstance(recipe, MetricRecipe):
         first_m = dict(recipe.config.heights.known_m)

@@ -112,7 +112,7 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
             image, lens = resize(
                 image.float(), camera_to_torch(recording.camera(index)), predictor.height, predictor.width
             )
-            depth = depth_from_inverse(predictor.inverse_depth(image, lens).cpu())
+            depth = depth_from_inverse(torch.from_numpy(predictor.inverse_depth(image.numpy(), lens)))
             true = torch.from_numpy(recording.depth_m(index))[None, None]
             true = torch.nn.functional.interpolate(true, depth.shape[-2:], mode="nearest-exact")
             masks = recording.masks(index)
@@ -149,7 +149,7 @@ def run(case: str, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     finished = training.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
-    recipe = predictor.recipe  # type: ignore[attr-defined]
+    recipe = predictor.recipe
     assert isinstance(recipe, MetricRecipe)
     true = {name: float(name.split()[0]) for name in recipe.groups}  # RoadWorld's mounts are named by their height
     learnt = {name: float(metres) for name, metres in zip(recipe.groups, recipe.camera_height_m, strict=True)}

@@ -49,7 +49,7 @@ def normals(predictor: Predictor, recording: Recording) -> Iterator[Tensor]:
         image, camera = resize(
             pixels.float(), camera_to_torch(recording.camera(index)), predictor.height, predictor.width
         )
-        predicted_m = depth_from_inverse(predictor.inverse_depth(image, camera).cpu())
+        predicted_m = depth_from_inverse(torch.from_numpy(predictor.inverse_depth(image.numpy(), camera)))
         shown = select_classes(masks.semantic, reader.classes, {ROAD})
         maps = torch.stack([torch.from_numpy(true_m), torch.from_numpy(shown).float()])[None]
         true, road = interpolate(maps, predicted_m.shape[-2:], mode="nearest-exact").split(1, dim=1)

@@ -386,7 +386,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="without other networks, orders and calibration")
     arguments = parser.parse_args()
     if arguments.weights:
-        encoders.BASE_FILE = arguments.weights  # an ONNX file of base_onnx.py
+        encoders.BASE_FILE = arguments.weights  # type: ignore[attr-defined]  # an ONNX file of base_onnx.py
     samples = {sample.title: (sample, open_sample(sample, arguments.data)) for sample in SAMPLES}
     scores: dict[str, dict[str, tuple[Scores, bool]]] = {}
     uncertainty = {}

@@ -210,10 +210,11 @@ class _FrameRunner:
     def __call__(self, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the network's input (3, H, W) and its inverse depth (H, W)."""
         shown = PreparedFrame.prepare(self.predictor, frame)
-        now = shown.image[None], Camera(shown.K, self.predictor.height, self.predictor.width)
+        image, camera = shown.image[None], Camera(shown.K, self.predictor.height, self.predictor.width)
         inverse_depth = predict_inverse_depth(self.predictor, shown)
-        self.predictor.T_next_now(*(self.before or now), *now)
-        self.before = now
+        before, camera_before = self.before or (image, camera)
+        self.predictor.T_next_now(before, camera_before, image, camera)
+        self.before = image, camera
         return shown.image, inverse_depth
 
 
