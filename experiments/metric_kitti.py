@@ -105,7 +105,7 @@ def score(predictor: Predictor, data: Path, masks: Path, every: int) -> dict[str
         small, camera = resize(image, full_camera, predictor.height, predictor.width)
         depth = depth_from_inverse(torch.from_numpy(predictor.inverse_depth(small.numpy(), camera)))
         road = interpolate(semantic[None, None], depth.shape[-2:], mode="nearest-exact") == numbers["road"]
-        heights.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height))
+        heights.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height[0]))
         full = interpolate(depth, true_m.shape, mode="bilinear", align_corners=False)[0, 0]
         known = (true_m > 0) & (true_m < CAP_M)
         for name, values in ratios.items():

@@ -120,7 +120,7 @@ def scores(predictor: Predictor, data: Path) -> dict[str, float]:
             road = torch.from_numpy(masks.semantic == 1)[None, None].float()
             road = torch.nn.functional.interpolate(road, depth.shape[-2:], mode="nearest-exact") > 0
             camera = resize_camera(camera_to_torch(recording.camera(index), torch.float32), *depth.shape[-2:])
-            ratios.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height) / true_camera_m)
+            ratios.append(float(road_pixel_heights(depth, camera, erode_mask(road)).median_height[0]) / true_camera_m)
             known = (true > 0) & (true < CAP_M)
             scale = true[known].median() / depth[known].median()
             truth = true[0].numpy(), known[0].numpy()

@@ -24,7 +24,9 @@ def test_a_program_starts(program: Path, monkeypatch: pytest.MonkeyPatch, capsys
     for folder in (*FOLDERS, ROOT / "tests"):
         monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "argv", [str(program), "--help"])
-    if not re.search("argparse|make_parser\\(__doc__\\)", program.read_text(encoding="utf-8")):
+    if "__main__" not in program.read_text(encoding="utf-8") or not re.search(
+        "argparse|make_parser\\(__doc__\\)", program.read_text(encoding="utf-8")
+    ):
         runpy.run_path(str(program))
         return
     with pytest.raises(SystemExit) as ending:

@@ -257,6 +257,12 @@ def odometry_method(name: str, part: Any, folder: Path) -> None:
     np.testing.assert_allclose(path, np.tile(np.eye(4), (2, 1, 1)), atol=1e-6)
 
 
+def matcher_of_features(name: str, part: Any, folder: Path) -> None:
+    """It has the methods of `LearnedMatcher`; its networks are tried where their package is installed."""
+    assert callable(part.extract)
+    assert callable(part.match)
+
+
 def check(name: str, part: Any, folder: Path) -> None:
     """Its docstring lists the codes of its findings; a recording with nothing to compare is no error and no stop."""
     codes = re.findall(r"\b[A-Z]\d\d\b", part.__doc__)
@@ -330,6 +336,7 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         object_interfaces.format_of_object_data,
         motion,
         odometry_method,
+        matcher_of_features,
         check,
         check_of_splits,
         *recipe_interfaces.INTERFACE_CHECKS,

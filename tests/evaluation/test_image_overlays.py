@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.axes import Axes
-from tests import tensor_cameras
 
-from stadia.core.types import DepthScale
+from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.plots.charts import HORIZON, PLANE, draw_horizon, draw_image_sheet, draw_plane
 from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_video_verdict
 from stadia.evaluation.point_clouds import PlyWriter, write_cloud_verdict
@@ -46,9 +44,10 @@ def test_the_horizon_is_where_it_is():
 @pytest.mark.slow
 @pytest.mark.parametrize("roll_deg", [0.0, 8.0])
 def test_the_plane_lies_below_its_horizon_and_shrinks_towards_it(roll_deg):
-    camera = tensor_cameras.intrinsics(300, 300, 160, 60, height=120, width=320)
+    camera = Camera(np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]]), 120, 320)
     horizon = horizon_from_angles(camera, pitch_deg=1, roll_deg=roll_deg)
-    up = torch.nn.functional.normalize(torch.from_numpy(K).T @ horizon, dim=0)
+    normal = K.T @ horizon
+    up = normal / np.linalg.norm(normal)
     drawn = at(draw(lambda axes: draw_plane(axes, K, (*up.tolist(), 1.5))), PLANE)
     rows, columns = (index / SCALE - 0.5 for index in drawn.nonzero())
     above = columns * float(horizon[0]) + rows * float(horizon[1]) + float(horizon[2])

@@ -20,6 +20,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize("name", mark_others(list(CONFIGS), ["pyramid"]))
 def test_the_compiled_loss_equals_the_loss(make_scene: Callable[..., Any], name: str) -> None:
     scene, config = make_scene(batch=2, names=("-1", "stereo")), SelfSupervisedLossConfig(**CONFIGS[name])

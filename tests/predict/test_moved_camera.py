@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from stadia.scale.camera_height import run_camera_height as estimate
 from stadia.scale.camera_height.config import CameraHeightRequest, parse_camera_height_config
@@ -61,7 +60,7 @@ def test_drives_of_two_mounts_are_named():
 @pytest.mark.slow
 def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
-    lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
+    lines = np.array([[0.0, -1, 89.5]] * 31 + [[np.nan] * 3])
     monkeypatch.setattr(estimate, "read_road_frames", lambda *_: frames)
     monkeypatch.setattr(estimate, "choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
     said = "\n".join(run_camera_height(CameraHeightRequest(source=Path("drives"), config=CONFIG)))

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import argument
+from stadia.cli.check_result import CheckOptions, ResultOptions, check_result
 from stadia.cli.options import add_options_of_inputs, refuse_options, take_options
 from stadia.cli.output import echo
 from stadia.cli.results import STOPPED, describe_agreements, print_findings
 from stadia.core.errors import ConfigError, DataError
-from stadia.predict.options import CheckedOptions, about
+from stadia.predict.options import about
 
 NOT_CHECKED = 1
 """Exit code of `--strict` if some data were not checked."""
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
     from stadia.judge.finding import Finding
     from stadia.judge.recordings.checked_data import CheckedData
     from stadia.judge.recordings.recording_survey import BaselineAgreement
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedOptions):
-    """Options of `stadia check` for every kind of input."""
-
-    force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))
-    verbose: bool = field(default=False, metadata=about("Show all evidence, notes and reasons."))
-    as_json: bool = field(default=False, metadata=about("Print only JSON.", name="--json"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +57,6 @@ class RecipeOptions(DataOptions):
     """Options of `stadia check` for the data of a recipe."""
 
     recipe: str | None = field(default=None, metadata=about("Check DATA for this recipe: objectpose, overlay."))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultOptions(CheckOptions):
-    """Options of `stadia check` for a result of another program."""
-
-    images: Path | None = field(
-        default=None, metadata=about("Images or video of the result DATA: judge its path, camera and depth.")
-    )
-    camera: str | None = field(
-        default=None, metadata=about("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")
-    )
-    fix: Path | None = field(
-        default=None, metadata=about("Write the result with the mistakes undone that --images shows.")
-    )
-    report: Path | None = field(default=None, metadata=about("A folder for a page about the result."))
 
 
 RECORDING, RECIPE, RESULT = "a recording or dataset", "the data of a recipe (--recipe)", "a result (--images)"
@@ -121,8 +97,6 @@ def check(
     if options[written[2:]] is None:
         refuse_options(context, ["force"], found=f"no effect without {written}", expected=f"a file of {written}")
     if isinstance(chosen, ResultOptions):
-        from stadia.cli.check_result import check_result
-
         refuse_options(context, ["overrides"], found=f"no effect on {title}", expected=RECORDING)
         check_result(data, chosen)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,9 @@ import typer
 from stadia.cli.arguments import JsonOption, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
-from stadia.geometry.poses import invert_pose
+from stadia.predict.options import CheckedOptions, about
 
 if TYPE_CHECKING:
-    from stadia.cli.check import ResultOptions
     from stadia.io.records.reconstruction import Reconstruction
     from stadia.judge.questions import QuestionVerdict
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
@@ -24,6 +24,31 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 8
 """Most contradicting images that are listed without --verbose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(CheckedOptions):
+    """Options of `stadia check` for every kind of input."""
+
+    force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))
+    verbose: bool = field(default=False, metadata=about("Show all evidence, notes and reasons."))
+    as_json: bool = field(default=False, metadata=about("Print only JSON.", name="--json"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions(CheckOptions):
+    """Options of `stadia check` for a result of another program."""
+
+    images: Path | None = field(
+        default=None, metadata=about("Images or video of the result DATA: judge its path, camera and depth.")
+    )
+    camera: str | None = field(
+        default=None, metadata=about("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")
+    )
+    fix: Path | None = field(
+        default=None, metadata=about("Write the result with the mistakes undone that --images shows.")
+    )
+    report: Path | None = field(default=None, metadata=about("A folder for a page about the result."))
 
 
 def check_result(result: Path, options: ResultOptions) -> None:
@@ -128,6 +153,7 @@ def write_page(
 
     import numpy as np
 
+    from stadia.geometry.poses import invert_pose
     from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
     from stadia.report.reconstruction_page import PairPicture, write_reconstruction_page
     from stadia.sfm.match_triangulation import pose_images

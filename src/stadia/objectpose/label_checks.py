@@ -88,7 +88,7 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
             faults[index] = fault
             continue
         labels, unlabeled, name = images.labels(index), images.left_out(index), _short_name(files[index])
-        K: Points = images.camera(index).K.numpy()
+        K: Points = images.camera(index).K
         for place, label in enumerate(labels.objects, start=1):
             if not label.visible_px:
                 survey.hidden += ((name, place),)

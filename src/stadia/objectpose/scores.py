@@ -179,7 +179,7 @@ def boxes_to_objects(boxes: Sequence[ObjectBox], scores: Sequence[float] | None 
 
 def draw_image_labels(images: ObjectImages, index: int, *, masks: bool = True) -> NDArray[np.uint8]:
     """Return an image (H, W, 3) RGB with its labels: boxes, axes, classes and masks."""
-    image, K = images.image(index), images.camera(index).K.double().numpy()
+    image, K = images.image(index), images.camera(index).K
     if not masks:
         return draw_objects(image, K, boxes_to_objects(images.boxes(index)), images.classes)
     labels = images.labels(index)

@@ -333,7 +333,7 @@ def _draw_worst(
     def find() -> Iterator[ObjectPredictions]:
         for meta, _ in worst:
             name = image_name(meta).replace("/", "-")
-            K = images.camera(meta.index).K.double().numpy()
+            K = images.camera(meta.index).K
             found = find_objects_in_frame(recipe, Frame(name, images.image(meta.index), K))
             yield replace(found, true=boxes_to_objects(images.boxes(meta.index)))
 

@@ -271,7 +271,7 @@ def measure_camera_height(depth: NDArray[np.floating], recording: Recording, ind
     road = np.isin(resize_labels(masks.semantic.astype(np.int32), height, width), numbers)[None, None]
     camera = resize_camera(recording.camera(index), height, width)
     depth_map = depth.astype(np.float32)[None, None]
-    return float(road_pixel_heights(depth_map, camera, erode_mask(road)).median_height)
+    return float(road_pixel_heights(depth_map, camera, erode_mask(road)).median_height[0])
 
 
 def summarize_metric_demo(

@@ -10,7 +10,7 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
     for number in (1, 2):
         folder.mkdir(parents=True)
         (folder / "mine.npz").write_text(f"{number}")
-        tasks._take_back(folder, tmp_path)
+        tasks.take_back(folder, tmp_path)
         assert not folder.exists()
         assert (tmp_path / "taken-back" / "predictions" / f"val-{number}" / "mine.npz").read_text() == f"{number}"
-    tasks._take_back(folder, tmp_path)
+    tasks.take_back(folder, tmp_path)

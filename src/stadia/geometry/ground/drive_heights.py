@@ -175,9 +175,10 @@ def _fit_drive_lines(drive: Integers, precision: Floats, x: Floats, y: Floats, a
     x_of, y_of = total(x) / some, total(y) / some
     within_x, within_y = x - x_of[:, drive], y - y_of[:, drive]
     share = sure * alike / (sure + alike)
-    x_mean, y_mean = add(share * x_of) / add(share), add(share * y_of) / add(share)
-    across = add(share * (x_of - x_mean) * (y_of - y_mean)) + add(precision * within_x * within_y)
-    slope = across / (add(share * (x_of - x_mean) ** 2) + add(precision * within_x**2))
+    with np.errstate(divide="ignore", invalid="ignore"):  # NaN if nothing determines a line, as `fit` expects
+        x_mean, y_mean = add(share * x_of) / add(share), add(share * y_of) / add(share)
+        across = add(share * (x_of - x_mean) * (y_of - y_mean)) + add(precision * within_x * within_y)
+        slope = across / (add(share * (x_of - x_mean) ** 2) + add(precision * within_x**2))
     mean = slope * x_mean - y_mean
     return slope, (sure * (slope * x_of - y_of) + alike * mean) / (sure + alike)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
@@ -191,7 +190,7 @@ class BopImages(object_labels.ObjectImages):
         return self._all[index].file
 
     def camera(self, index: int) -> Camera:
-        return Camera(torch.from_numpy(self._all[index].K), *self.image_size(index))
+        return Camera(self._all[index].K, *self.image_size(index))
 
     def poses(self, index: int) -> list[tuple[BopModel, object_labels.Points]]:
         """Return each annotated object of an image with its pose T_camera_object (4, 4) in metres."""

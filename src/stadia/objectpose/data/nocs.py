@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
@@ -247,7 +246,7 @@ class NocsImages(object_labels.ObjectImages):
     def camera(self, index: int) -> Camera:
         _, rendered = read_meta(self._path(index, "_meta.txt"))
         height, width = self.image(index).shape[:2]
-        return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
+        return Camera(K_CAMERA if rendered else K_REAL, height, width)
 
     def labels(self, index: int) -> object_labels.ObjectLabels:
         found, left_out = self._recover(index)

@@ -225,7 +225,7 @@ def _choose_split(path: Path, layout: str, requested: str | None) -> str:
 def _frames(images: ObjectImages, indices: range) -> Iterator[Frame]:
     for index in indices:
         name = image_name(Meta(images.name, index, file=images.file(index))).replace("/", "-")
-        yield Frame(name, images.image(index), images.camera(index).K.double().numpy())
+        yield Frame(name, images.image(index), images.camera(index).K)
 
 
 @dataclass(frozen=True)

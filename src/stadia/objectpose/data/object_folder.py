@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -127,7 +126,7 @@ class ObjectFolder(object_labels.ObjectImages):
     def camera(self, index: int) -> Camera:
         folder, number, entry = self._entries[index]
         K = check_K(f"{folder / 'scene.json'}: image {number}", np.array(entry.K))
-        return Camera(torch.from_numpy(K), entry.height, entry.width)
+        return Camera(K, entry.height, entry.width)
 
     def depth_m(self, index: int) -> NDArray[np.float32] | None:
         """Return z (H, W) in metres, 0 for unknown; None if the dataset has no depth."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 from stadia.core.floors import name_missing_floor
 from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.geometry.cameras import relative_focal
+from stadia.io.array_files import read_npz
+from stadia.io.input_files import parse_json
 from stadia.predict import TRAIN_FLOOR
 from stadia.predict.networks import DEFAULT_NETWORK, NETWORK_RECIPE
 from stadia.predict.predict_frames import average_mirrored
@@ -108,8 +109,7 @@ def measure_strangeness(features: NDArray[np.floating], file: Path = FAMILIAR_FI
     features: (B, C) mean encoder features of the images, the output `features` of the network.
     file: the regression.
     """
-    with np.load(file) as stored:
-        known = {name: stored[name].astype(np.float64) for name in stored.files}
+    known = {name: values.astype(np.float64) for name, values in read_npz(file).items()}
     standard = ((features - known["mean"]) / known["spread"]).clip(-STANDARD_LIMIT, STANDARD_LIMIT)
     difference = (standard @ known["axes"].T)[:, None] - known["points"]
     return np.exp(-np.square(difference).sum(2) / known["width"]) @ known["weights"]
@@ -210,7 +210,8 @@ class BaseCheckpoint:
     def header(self) -> BaseHeader:
         """Return the settings of the network."""
         data = {"height": self.height, "width": self.width}
-        return BaseHeader({"data": data, "model": json.loads(open_session().texts["config"])})
+        model = parse_json(BASE_FILE, open_session().texts["config"], "the configuration of the network")
+        return BaseHeader({"data": data, "model": model})
 
     def resized(self, height: int, width: int) -> BaseCheckpoint:
         """Return the network for images of another size."""

@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -259,6 +260,8 @@ def compile_recipe(recipe: AnyRecipe, kind: str) -> None:
         for module in recipe.modules_to_compile():
             module.compile(**options)
     if "loss" in parts:
+        # The array API looks up the library of an array in a cache, which the compiler may trace through.
+        warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
         recipe.compile_loss(**options)
 
 
