@@ -19,7 +19,7 @@ import contextlib, io, json, os, sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in blocked:
-            raise ImportError(f"{name} belongs to a higher floor")
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 blocked, lines = json.loads(sys.argv[1])
 sys.meta_path.insert(0, Blocker())
@@ -60,6 +60,18 @@ def write_result(folder: Path) -> Path:
     return folder
 
 
+def write_depth_data(folder: Path, images: Path) -> None:
+    """Write a recording of two of the images with depth, in the layout of stadia."""
+    camera = {"K": K.tolist(), "height": HEIGHT, "width": WIDTH}
+    (folder / "depth" / "left").mkdir(parents=True)
+    (folder / "left").mkdir()
+    (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}}))
+    for index in range(2):
+        name = f"{index:06d}"
+        (folder / "left" / f"{name}.png").write_bytes((images / f"{name}.png").read_bytes())
+        np.save(folder / "depth" / "left" / f"{name}.npy", np.full((HEIGHT, WIDTH), 2.0, np.float32))
+
+
 def run_lines(blocked: list[str], lines: list[str]) -> list[tuple[int | None, str, bool]]:
     """Run command lines in one process that cannot import the given libraries."""
     words = [sys.executable, "-c", RUN_LINES, json.dumps([blocked, [line.split() for line in lines]])]
@@ -71,7 +83,6 @@ def run_lines(blocked: list[str], lines: list[str]) -> list[tuple[int | None, st
 def test_results_and_scores_are_judged_without_a_library_of_the_floors_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     at = write_result(tmp_path)
     lines = [
@@ -92,7 +103,6 @@ def test_results_and_scores_are_judged_without_a_library_of_the_floors_above(
 def test_images_are_mapped_and_poses_refined_without_a_library_of_the_floors_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
     at = write_result(tmp_path)
     lines = [
@@ -114,9 +124,20 @@ def test_images_that_show_no_drive_are_refused_without_a_library_of_the_floors_a
     assert "masks" in ended[2][1]
 
 
-def test_a_photo_is_predicted_by_base_without_a_library_of_the_third_floor(tmp_path: Path) -> None:
+def test_base_predicts_and_is_scored_without_a_library_of_the_third_floor(tmp_path: Path) -> None:
+    """A photo, frames of a video without a map, and a score of depth maps; a training is refused by its floor."""
     at = write_result(tmp_path)
+    write_depth_data(at / "scored", at / "room")
     blocked = [*FLOORS["train"].libraries, "torchvision"]
-    ((code, text, _),) = run_lines(blocked, [f"predict {at}/room/000000.png --out {at}/predicted"])
-    assert code == 0, text
-    assert (at / "predicted" / "depth" / "000000.npz").is_file()
+    lines = [
+        f"predict {at}/room/000000.png --out {at}/photo",
+        f"predict {at}/room --out {at}/frames data.camera.horizontal_fov_deg=56",
+        f"evaluate base {at}/scored --protocol relative",
+        f"train supervised {at}/scored",
+    ]
+    *ended, (refused, text, _) = run_lines(blocked, lines)
+    for line, (code, printed, _) in zip(lines, ended, strict=False):
+        assert code == 0, f"stadia {line}\n{printed}"
+    assert (at / "photo" / "depth" / "000000.npz").is_file()
+    assert json.loads((at / "frames" / "predictions.json").read_text())["motion"] == "network"
+    assert (refused, "stadia[train]" in text) == (2, True)

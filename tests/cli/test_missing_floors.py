@@ -41,7 +41,7 @@ def call(words):
 print(json.dumps([call(words) for words in json.loads(sys.argv[1])]))
 """
 """A program that runs each command line of its argument without the libraries of the higher floors."""
-TRAIN = "Training needs the train floor. Install it: pip install 'stadia[train]'."
+TRAIN = "This needs the train floor of stadia. Install it: pip install 'stadia[train]'"
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ for name in ("train", "adapt"):
 def test_only_libraries_of_a_floor_are_explained() -> None:
     assert find_missing_floor(ModuleNotFoundError(name="mypackage")) is None
     assert find_missing_floor(ImportError(name="torch")) is None
-    missing = find_missing_floor(ModuleNotFoundError(name="uvicorn.config"))
+    missing = find_missing_floor(ModuleNotFoundError(name="uvicorn"))
     assert isinstance(missing, MissingFloorError)
     assert (missing.where, missing.fix) == ("uvicorn", "pip install 'stadia[depth]'")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stadia.judge.finding import Finding
     from stadia.judge.recordings.checked_data import CheckedData
     from stadia.judge.recordings.recording_survey import BaselineAgreement
+    from stadia.predict.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +142,14 @@ def _check_recordings(data: Path, overrides: list[str], options: RecordingOption
             echo(f"{path}: {share:.1%} of the image is ignored, in red", err=as_json)
     if not only or "borders" in only:
         _propose_ignored(opened.recordings, out, as_json=as_json)
+    network = None
+    if options.network is not None:  # a wrong name is found before the checks, which take seconds
+        from stadia.predict.network import open_network
+
+        network = open_network(options.network, settings)
     findings = _run_checks(opened, only, options.seconds, as_json=as_json)
-    if options.network is not None:
-        findings += _judge_network(options.network, data, options.format, given, settings)
+    if network is not None:
+        findings += _judge_network(network, data, options.format, given, settings)
     opened_text = describe_opened(opened.recordings)
     _report_findings(findings, opened.recordings, opened_text, out, options)
     if assumed:
@@ -229,16 +235,14 @@ MAX_JUDGED_INPUTS, MAX_JUDGED_FRAMES = 4, 60
 
 
 def _judge_network(
-    network: Path, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
+    opened: Network, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
 ) -> list[Finding]:
     from dataclasses import replace
 
     from stadia.predict.describe import describe_questions
-    from stadia.predict.network import open_network
     from stadia.predict.networks.published_networks import describe_licence
     from stadia.predict.options import PredictOptions, parse_source_options
 
-    opened = open_network(network, settings)
     if not opened.has_own_size and (line := describe_licence(opened.licence)):
         echo(line, err=True)
     findings: list[Finding] = []

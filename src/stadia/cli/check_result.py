@@ -64,7 +64,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
     if report is not None:
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=options.force)
 
-    from stadia.io.records.read import read_reconstruction, write_reconstruction
+    from stadia.io.records.read import choose_output, read_reconstruction, write_reconstruction
     from stadia.judge.reconstructions.check_reconstruction import (
         fix_reconstruction,
         judge_reconstruction,
@@ -74,7 +74,9 @@ def check_result(result: Path, options: ResultOptions) -> None:
     from stadia.sfm.match_triangulation import make_camera_error
 
     with show_progress() as bars:
-        reconstruction = read_reconstruction(result)  # a wrong file is found before the images are matched
+        reconstruction = read_reconstruction(result)  # wrong files are found before the images are matched
+        if options.fix is not None:
+            choose_output(reconstruction, expand_home(options.fix))
         if camera is None and not reconstruction.has_camera:
             raise make_camera_error(reconstruction)
         matches = match_images(images, track=bars.track)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from stadia.core.errors import StadiaError
 
@@ -11,19 +12,15 @@ from stadia.core.errors import StadiaError
 class Floor:
     """A floor above the first one, which `pip install 'stadia[NAME]'` installs.
 
-    purpose: what needs the floor, as the subject of a sentence.
     libraries: modules that the floor installs, and that no lower floor has.
     """
 
-    purpose: str
     libraries: tuple[str, ...]
 
 
 FLOORS = {
-    "depth": Floor("Predicting", ("onnx", "onnxruntime", "starlette", "uvicorn")),
-    "train": Floor(
-        "Training", ("torch", "huggingface_hub", "lightning_fabric", "numba", "safetensors", "tensorboard", "timm")
-    ),
+    "depth": Floor(("onnx", "onnxruntime", "starlette", "uvicorn")),
+    "train": Floor(("torch", "huggingface_hub", "lightning_fabric", "numba", "safetensors", "tensorboard", "timm")),
 }
 """Floors by the name of their extra, the lower one first. The first floor, `pip install stadia`, needs no extra."""
 
@@ -39,22 +36,34 @@ class MissingFloorError(StadiaError):
         extra = next(name for name, floor in FLOORS.items() if library in floor.libraries)
         fix = f"pip install 'stadia[{extra}]'"
         super().__init__(library, found="no such module", expected=f"the {extra} floor of stadia", fix=fix)
-        self.args = (f"{FLOORS[extra].purpose} needs the {extra} floor. Install it: {fix}.",)
+        self.args = (f"This needs the {extra} floor of stadia. Install it: {fix}",)
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return type(self), (self.library,)
 
 
+def is_installed(library: str) -> bool:
+    """Return whether a library can be imported, without importing it."""
+    try:
+        return find_spec(library) is not None
+    except ImportError:
+        return False
+
+
 def find_missing_floor(error: BaseException) -> MissingFloorError | None:
     """Return the error of a floor that is not installed, if a failed import is one of its libraries; otherwise None.
 
+    An installed library that lacks a module is too old, which is another error.
+
     Examples:
-        >>> print(find_missing_floor(ModuleNotFoundError(name="torch.nn")))
-        Training needs the train floor. Install it: pip install 'stadia[train]'.
+        >>> print(find_missing_floor(ModuleNotFoundError(name="torch")))
+        This needs the train floor of stadia. Install it: pip install 'stadia[train]'
     """
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     library = (name or "").partition(".")[0]
-    return MissingFloorError(library) if any(library in floor.libraries for floor in FLOORS.values()) else None
+    if not any(library in floor.libraries for floor in FLOORS.values()):
+        return None
+    return MissingFloorError(library) if name == library or not is_installed(library) else None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
-from stadia.core.floors import name_missing_floor
+from stadia.core.floors import find_missing_floor, name_missing_floor
 
 
 def find_nearest_name(name: str, valid: Mapping[str, object] | list[str], *, similarity: float = 0.65) -> str | None:
@@ -106,6 +106,8 @@ class Registry(Mapping[str, str]):
         try:
             loaded = importlib.import_module(module)
         except ModuleNotFoundError as error:
+            if (missing := find_missing_floor(error)) is not None:
+                raise missing from error
             found = f"'{name}', but the module '{error.name}' does not exist"
             fix = "install its package, or put its folder on the path: PYTHONPATH=FOLDER stadia ..."
             raise ConfigError(self.kind, found=found, expected=expected, fix=fix) from error

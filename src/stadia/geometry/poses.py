@@ -229,7 +229,7 @@ def transform(T: Array, points: Array) -> Array:
 def mirror_x(T: Array) -> Array:
     """Return the motions (..., 4, 4) between two cameras after both images are mirrored left to right.
 
-    The result is S T S with S = diag(-1, 1, 1, 1). Mirror both images with `camera.mirror`.
+    The result is S T S with S = diag(-1, 1, 1, 1). Mirror both cameras with `cameras.mirror_camera`.
 
     T: (..., 4, 4) motions between the cameras of the images that are not mirrored.
 

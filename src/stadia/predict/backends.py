@@ -84,7 +84,7 @@ class OnnxruntimeBackend:
     """ONNX Runtime, on a GPU if its build supports one, otherwise on all cores."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
-    extra: ClassVar[str] = "onnx"
+    extra: ClassVar[str] = "depth"
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
 
     def __init__(self, graph: OnnxGraph, size: tuple[int, int], precision: str = "float32") -> None:
@@ -150,7 +150,9 @@ def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
             fix=f"add --backend {able[-1]}",
         )
     if backend.extra:
-        check_installed(*(() if is_exported else EXPORT_PACKAGES), *backend.packages, extra=backend.extra)
+        if not is_exported:
+            check_installed(*EXPORT_PACKAGES, extra="onnx")
+        check_installed(*backend.packages, extra=backend.extra)
 
 
 def median_relative_difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:

@@ -158,7 +158,7 @@ DEPTH = GraphInterface("image", 3, "inverse_depth")  # RGB in [0, 1] to inverse 
 MOTION = GraphInterface("image_pair", 6, "motion", 6)  # two images in temporal order to what `PoseNet.transform` takes
 
 
-def check_installed(*packages: str, extra: str = "onnx") -> None:
+def check_installed(*packages: str, extra: str = "depth") -> None:
     """Raise ConfigError if a package of an extra is missing."""
     if missing := [package for package in packages if find_spec(package) is None]:
         expected, fix = f"the extra '{extra}'", f"pip install 'stadia[{extra}]'"

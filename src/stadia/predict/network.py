@@ -418,9 +418,10 @@ class Network:
     def make_provenance(self, options: PredictOptions) -> Provenance:
         """Return what predictions.json records about the network and its options."""
         from stadia.evaluation.predictions_folder import Provenance
+        from stadia.predict.predict_frames import find_default_motion
 
         size = requested_size(options.size, self.trained_with)
-        provenance = Provenance.from_checkpoint(self.checkpoint, options.motion or "aligned", size)
+        provenance = Provenance.from_checkpoint(self.checkpoint, options.motion or find_default_motion(), size)
         used = {"flip": options.flip, "steady": options.smooth, "backend": options.backend or TORCH}
         return provenance.model_copy(update={**used, "precision": options.precision})
 

@@ -136,7 +136,7 @@ class EvaluateOptions(NetworkOptions):
     by: groups of pixels that get separate scores in addition: names in `evaluation.protocols.PARTS` except "class".
     frames: file with a list of the frames to score; None scores all.
     held_out: whether to leave out frames that trained the network.
-    motion: method for the camera trajectory: "aligned" or "network".
+    motion: method for the camera trajectory: "aligned" or "network"; None is the best one that is installed.
     find_protocol: published figures such as "abs_rel=.115,a1=.877"; the evaluation searches the protocols that
         reproduce them.
     """
@@ -153,7 +153,7 @@ class EvaluateOptions(NetworkOptions):
     )
     frames: Path | None = field(default=None, metadata=about("A file with frames of DATA, `recording frame l` a line."))
     held_out: bool = field(default=False, metadata=about("Only frames of DATA that did not train CHECKPOINT."))
-    motion: str = field(default="aligned", metadata=about("How to estimate the path: aligned or network."))
+    motion: str | None = field(default=None, metadata=about("How to estimate the path: aligned (default) or network."))
     find_protocol: str | None = field(
         default=None,
         metadata=about("List the protocols that give a published score: .115 (AbsRel), or abs_rel=.115,a1=.877."),
@@ -163,7 +163,8 @@ class EvaluateOptions(NetworkOptions):
     def suffix(self) -> str:
         """Return the suffix of output names, so that other frames or methods do not overwrite earlier results."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
-        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.smooth
+        motion = "" if self.motion in (None, "aligned") else f"-{self.motion}"
+        method = motion + "-flip" * self.flip + "-steady" * self.smooth
         return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
 
 

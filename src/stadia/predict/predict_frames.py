@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from stadia.core.floors import MissingFloorError
+from stadia.core.floors import MissingFloorError, is_installed
 from stadia.core.types import Array, Camera, MapsPredictor, PredictedMaps, Predictor
 from stadia.data.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame, bound_count, run_ahead
 from stadia.evaluation import MOTIONS
@@ -128,6 +128,11 @@ def align_if_installed(
     return align(predictor, now, following, T_before)
 
 
+def find_default_motion() -> str:
+    """Return the method for the camera motion that runs by default: "aligned", or "network" without the train floor."""
+    return "aligned" if is_installed("torch") else "network"
+
+
 def load_motion(name: str | None) -> Motion:
     """Return the method for the camera motion between video frames; None is the best one that is installed."""
     return align_if_installed if name is None else MOTIONS.load(name)
@@ -155,7 +160,7 @@ def predict_to_folder(
     has_frame_numbers: whether the names of the frames are their numbers in a video.
     listeners: receive each predicted frame.
     """
-    predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
+    predicted = stream_predictions(predictor, frames, load_motion(provenance.motion))
     predicted = steady_frames(predicted) if provenance.steady else predicted
     return write_predictions(
         predicted,

@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.floors import MissingFloorError, is_installed
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, Listener, PredictedFrame
@@ -280,6 +280,13 @@ class Session:
         mapped = None if self.source is None else find_map_geometry(self.source)
         try:
             receipt = measure_scale(self.predictor, self.open_again, sources, mapped=mapped, kept=kept, track=track)
+        except MissingFloorError as error:  # the speed of a track needs the path that this floor does not estimate
+            if self.options.scale_from:
+                raise
+            log.warning("the speed in the file gives no metres: %s", error)
+            if kept is not None:
+                self._measure_scale(("camera",), kept, None)
+            return
         except StadiaError as error:
             if self.options.scale_from:
                 raise
@@ -367,7 +374,7 @@ class Session:
         if found is None:
             unusable = find_map(source)
             self.lacks_map = unusable is None
-            if find_spec("torch") is None:
+            if not is_installed("torch"):
                 log.warning("no path: without a usable map it needs the train floor: pip install 'stadia[train]'")
             self.map_problem = "" if unusable is None else f"it is {unusable.verdict}"
             return

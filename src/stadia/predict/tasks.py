@@ -38,6 +38,7 @@ from stadia.predict.options import (
     requested_size,
     size_text,
 )
+from stadia.predict.predict_frames import find_default_motion
 from stadia.predict.receipt import ScaledPredictor, measure_scale
 from stadia.predict.training_overlap import TrainingOverlap
 from stadia.scale.scale_receipt import ScaleReceipt, describe_receipt
@@ -358,7 +359,7 @@ class DepthTask(Task):
         about = {
             "options": opened,
             "every": options.every,
-            "motion": options.motion,
+            "motion": options.motion or find_default_motion(),
             "size": size and size_text(size),
             **({"flip": True} if options.flip else {}),
             **({"steady": True} if options.smooth else {}),

@@ -368,6 +368,19 @@ def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
 
     Returns the path that was written. Raises StadiaError if it exists.
     """
+    out = choose_output(reconstruction, out)
+    check_writable(out.parent)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (FORMATS[reconstruction.format].writes or json_scenes.write_transforms)(reconstruction, out)
+    return out
+
+
+def choose_output(reconstruction: Reconstruction, out: Path) -> Path:
+    """Return the path at which `write_reconstruction` writes. Raises StadiaError if it exists.
+
+    reconstruction: cameras and poses.
+    out: the new file or folder; a file without a suffix gets the suffix of the format.
+    """
     format, path = FORMATS[reconstruction.format], reconstruction.path
     suffix = format.suffix
     if format.is_like_original and format.finds(path):
@@ -375,7 +388,4 @@ def write_reconstruction(reconstruction: Reconstruction, out: Path) -> Path:
     out = out if out.suffix == suffix or not suffix else out.with_name(out.name + suffix)
     if is_existing_path(out):
         raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another --out")
-    check_writable(out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    (format.writes or json_scenes.write_transforms)(reconstruction, out)
     return out

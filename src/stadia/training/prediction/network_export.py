@@ -119,7 +119,7 @@ def _write_onnx(
     network: nn.Module,
     sizes: Sequence[tuple[int, int]],
 ) -> list[ExportComparison]:
-    exported_network.check_installed("onnx", "onnxscript", "onnxruntime")
+    exported_network.check_installed("onnx", "onnxscript", "onnxruntime", extra="onnx")
     held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if held > _MAX_ONNX_BYTES:
         found, fix = f"{held / (1 << 30):.1f} GiB of weights", "export a .pt2 instead"
