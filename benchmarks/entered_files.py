@@ -79,7 +79,7 @@ MAP_LIMIT = 45
 """The largest number of files that `stadia map` enters on six frames; its test draws them."""
 
 ROUTES = {
-    "predict photo": Route(41, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
+    "predict photo": Route(42, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
     "train selfsup": Route(148, make_train_line, is_slow=True),
     "adapt": Route(141, make_adapt_line, is_slow=True),
 }

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from tests.overlay.noisy_roads import write_noisy_roads
 from tests.refusals import refuses
 from tests.sessions import predict_lines
@@ -219,3 +220,26 @@ def test_a_written_set_is_scored_from_the_command_line(stadia, trained: Run, wri
     assert (summary["scored_as"], summary["alignment"]) == ("metres", "none")
     assert 0 <= summary["mask_iou"] <= 1
     assert read_json(trained.folder / "scores" / "set-val.json")["metrics"]["rmse"] == summary["rmse"]
+
+
+@pytest.mark.slow
+def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
+    """M-22: with SGD a factor on every weight is one on the learning rate."""
+    scaled = changed(
+        config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
+    )
+    recipe, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
+    assert recipe.run_metadata.own["effective_lr"] == pytest.approx(0.14)
+    for one in (
+        recipe,
+        OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),
+        OverlayRecipe(changed(scaled, "optimizer.name=adam")),
+    ):
+        one.save_data_stats(data)
+        assert [found.code for found in one.found] == ["C13"] * (one is recipe)
+    descent = OverlayRecipe(changed(scaled, "loss.balance=true"))
+    seen = descent.train().training_step(data.overlays.samples("train")[0]).logged
+    entering = sum(float(seen[f"weight/{name}"]) for name in ("depth_l1", "mask_bce"))
+    assert float(seen["effective_lr"]) == pytest.approx(0.001 * entering)
+    assert entering != pytest.approx(140), "balanced"
+    assert "optimizer.lr=0.001 into 0.14" in recipe.found[0].measured

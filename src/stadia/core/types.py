@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, runtime_checkable
 
-import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 from typing_extensions import TypeVar  # typing's own has a default only from Python 3.13
 
 from stadia.core.errors import GeometryError
+
+if TYPE_CHECKING:  # `stadia --help` and the first page load no NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Array = TypeVar("Array", bound=Any, default=Any)
 """An array of NumPy or a tensor of torch. A function whose arguments are of this type returns the same kind."""
@@ -317,6 +319,8 @@ class Recording(ABC):
 
     def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
         """Return the intrinsics K (3, 3) of a video frame, in pixels."""
+        import numpy as np
+
         return np.asarray(self.camera(index, side).K, np.float64)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:

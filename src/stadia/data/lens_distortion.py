@@ -64,7 +64,7 @@ def _fov_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 def _fov_maps(K: Array, coefficients: Array, R: Array, new_K: Array, size: tuple[int, int], _: int) -> tuple[Any, Any]:
     x, y = np.meshgrid(np.arange(size[0], dtype=np.float64), np.arange(size[1], dtype=np.float64))
     rays = np.stack((x, y, np.ones_like(x)), -1) @ np.linalg.inv(new_K).T @ R
-    seen = distort_fov(rays[..., :2] / rays[..., 2:], coefficients)
+    seen = distort_fov(rays[..., :2] / rays[..., 2:], coefficients.tolist())
     return tuple(np.float32(seen[..., axis] * K[axis, axis] + K[axis, 2]) for axis in (0, 1))  # type: ignore[return-value]
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.poses import invert_pose
 from stadia.io.array_files import read_npy
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_label_png, read_rgb
@@ -266,7 +265,7 @@ class TableRenderer(StillRenderer):
         """Render one view of the table with its ground truth."""
         table = self.table
         T_world_camera = table.T_world_camera[view]
-        T_camera_world = invert_pose(T_world_camera)
+        T_camera_world = np.linalg.inv(T_world_camera)
         rendered = self.render_view(view, has_noise=self.config.noise)
         part = np.where(rendered.index >= 0, table.part[rendered.index], 0)
         owner = table.object_of_part[part]

@@ -7,9 +7,15 @@ import math
 import pytest
 from tests.mutations.masks import MUTATIONS, check_masks_of, drive
 
-from stadia.judge.finding import Finding
-from stadia.training.monitors.persistence import FROM_STEP
-from stadia.training.monitors.training_monitor import CameraHeightMonitor, check_drift
+from stadia.judge.depth.training_rules import HEIGHT_RULES, Rule, rename_base_values
+from stadia.judge.finding import Finding, Severity
+from stadia.training.monitors.persistence import FROM_STEP, ROWS, PersistentRule
+from stadia.training.monitors.training_monitor import CameraHeightMonitor, check_drift, check_epoch
+from stadia.training.recipes.metric.camera_heights import EpochEstimate
+
+
+def test_correct_masks_have_no_findings(tmp_path):
+    assert check_masks_of(drive(tmp_path)) == []
 
 
 @pytest.mark.parametrize(("change", "frames", "codes", "words"), MUTATIONS.values(), ids=MUTATIONS)
@@ -53,3 +59,32 @@ def test_depth_that_keeps_a_scale_of_its_own():
 
 BAD = {"H10": 0.01, "H18": 0.3, "H11": -0.25, "H12": 0.01, "H13": 0.2, "H14": 0.6, "H15": 0.1, "T07": 0.8}
 GOOD = {"H10": 0.3, "H18": 0.6, "H11": 0.15, "H12": 0.05, "H13": 0.05, "H14": 0.4, "H15": 0.01, "T07": 0.6}
+
+
+@pytest.mark.parametrize("rule", HEIGHT_RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("of", ["train/{}", "train/selfsup/{}"])
+def test_persistent_values_are_reported_only(rule: Rule, of: str) -> None:
+    def run_monitor(values: list[float], first: int = FROM_STEP) -> list[Finding]:
+        monitor = PersistentRule(rule)
+        rows = [
+            monitor.on_row(first + 10 * number, rename_base_values({of.format(rule.name): value}, "selfsup"))
+            for number, value in enumerate(values)
+        ]
+        return [found for found in rows if found]
+
+    bad, good = BAD[rule.code], GOOD[rule.code]
+    (found,) = run_monitor([bad] * ROWS)
+    assert found.code == rule.code
+    assert run_monitor([good] * 50) == []
+    assert run_monitor(([bad] * (ROWS - 1) + [good]) * 3) == [], "never twenty in a row"
+    assert run_monitor(([bad] * (ROWS - 1) + [math.nan]) * 3) == []
+    assert run_monitor([bad] * ROWS, first=FROM_STEP - 10) == [], "a start is anything"
+    assert PersistentRule(rule).on_row(FROM_STEP, {"val/abs_rel": 0.1}) is None
+
+
+@pytest.mark.parametrize(("known_m", "severity"), [(1.7, Severity.NOTE), (math.nan, Severity.WARN)])
+def test_epoch_without_a_camera_height_warns(known_m: float, severity: Severity) -> None:
+    refused = EpochEstimate(math.nan, 0, 40, 0.0, math.nan, math.nan, refused="two ways to a height part by 20 %")
+    (found,) = check_epoch(2, {"roof": refused}, first_epoch=1, known_m={"roof": known_m})
+    assert (found.code, found.severity) == ("H06", severity)
+    assert ("1.70 m, known before, is used" in found.measured) == (severity is Severity.NOTE)

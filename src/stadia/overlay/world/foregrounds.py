@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.data.frame_selection import spread_indices
-from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import encode_name, hash_file, list_images, read_rgba
 from stadia.io.input_files import natural_sort_key, read_json
@@ -228,7 +227,7 @@ def render_cutout(renderer: StillRenderer, view: int) -> NDArray[np.uint8]:
     """Render a view of a scene from `make_single_object_scene` as (H, W, 4) RGB with straight alpha."""
     scene, lens = renderer.scene, renderer.lens
     T = scene.T_world_camera[view][None]
-    linear, _, index = render_linear(scene, invert_pose(T), T, lens, renderer.light)
+    linear, _, index = render_linear(scene, np.linalg.inv(T), T, lens, renderer.light)
     shown = (index >= 0).reshape(lens.height, lens.samples, lens.width, lens.samples)
     alpha = shown.mean((1, 3), dtype=np.float64).astype(np.float32)[..., None]
     # The black background added nothing to the sum over samples.

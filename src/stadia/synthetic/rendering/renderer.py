@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import make_generator
-from stadia.geometry.poses import invert_pose
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.rasterizer import RasterCamera, draw, rasterize_depth_along_light, transform_vertices
 from stadia.synthetic.rendering.shading_kernels import (
@@ -192,7 +191,8 @@ def render_image(
     gain: exposure, a factor on linear light.
     noise: generator of the sensor noise; None renders without noise.
     """
-    linear, inverse_depth, index = render_linear(scene, T_camera_body, invert_pose(T_camera_body), lens, light)
+    # Worlds of a seed stay the same to the last bit, so poses are inverted here as in the first version.
+    linear, inverse_depth, index = render_linear(scene, T_camera_body, np.linalg.inv(T_camera_body), lens, light)
     focused, image = np.empty_like(linear), np.empty(linear.shape, np.uint8)
     apply_lens_blur(linear, _LENS_BLUR, focused)
     grain = np.empty((0, 0, 0), np.float32) if noise is None else noise.standard_normal(linear.shape, np.float32)
@@ -264,6 +264,6 @@ class StillRenderer:
     def render_view(self, view: int, *, has_noise: bool) -> RenderedImage:
         """Render one view, with or without the noise of a sensor."""
         scene = self.scene
-        T_camera_world = invert_pose(scene.T_world_camera[view])[None]
+        T_camera_world = np.linalg.inv(scene.T_world_camera[view])[None]
         noise = make_generator(scene.seed, "noise", view) if has_noise else None
         return render_image(scene, T_camera_world, self.lens, self.light, gain=float(scene.gains[view]), noise=noise)

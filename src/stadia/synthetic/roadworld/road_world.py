@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.poses import invert_pose
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.mesh import Points, make_direction
 from stadia.synthetic.rendering.rasterizer import (
@@ -384,7 +383,7 @@ class RoadRenderer:
         return {side: self._render(frame, side, light) for side in self.sides}
 
     def _render(self, frame: int, side: str, light: SceneLight) -> RoadView:
-        T_camera_body = invert_pose(self.T_world_camera(frame, side)) @ self.world.geometry.T_world_body[frame]
+        T_camera_body = np.linalg.inv(self.T_world_camera(frame, side)) @ self.world.geometry.T_world_body[frame]
         gain = float(self.gains[self.sides.index(side), frame])
         noise = make_generator(self.world.seed, "noise", side, frame) if self.config.noise else None
         rendered = render_image(self.world.geometry, T_camera_body, self.lens, light, gain=gain, noise=noise)
