@@ -63,7 +63,7 @@ class Drawn(ObjectImages):
         return np.full((8, 12, 3), 60 + 40 * index, np.uint8)
 
     def camera(self, index: int) -> Camera:
-        return Camera(torch.tensor([[10.0, 0, 5.5], [0, 10, 3.5], [0, 0, 1]], dtype=torch.float64), 8, 12)
+        return Camera(np.array([[10.0, 0, 5.5], [0, 10, 3.5], [0, 0, 1]]), 8, 12)
 
     def labels(self, index: int) -> ObjectLabels:
         instance = np.zeros((8, 12), np.int32)

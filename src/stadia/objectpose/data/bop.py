@@ -231,7 +231,7 @@ class BopImages(object_labels.ObjectImages):
     def silhouettes(self, index: int) -> list[Silhouette]:
         """Return the pixels that each object of an image covers."""
         camera = self.camera(index)
-        K = camera.K.numpy()
+        K = camera.K
         return [
             draw_silhouette(model.vertices_m @ T[:3, :3].T + T[:3, 3], model.triangles, K, camera.height, camera.width)
             for model, T in self.poses(index)

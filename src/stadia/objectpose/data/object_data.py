@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -149,8 +149,8 @@ def open_objects(config: ObjectDataConfig, training: TrainingConfig, *, seed: in
 def median_pixel_ratio(images: ObjectImages, height: int, width: int, most: int = 16) -> float:
     """Return the median of fx / fy over some of the images, after they are resized to height x width."""
     chosen = spread_indices(len(images), most)
-    K = torch.stack([resize_camera(images.camera(index), height, width).K for index in chosen])
-    return float((K[:, 0, 0] / K[:, 1, 1]).median())
+    K = np.stack([resize_camera(images.camera(index), height, width).K for index in chosen])
+    return float(np.quantile(K[:, 0, 0] / K[:, 1, 1], 0.5, method="lower"))
 
 
 def _cache_labels(images: ObjectImages, format: str) -> ObjectImages:

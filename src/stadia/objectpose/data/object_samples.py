@@ -166,7 +166,7 @@ class ObjectSamples(Dataset[PackedObjects]):
         planar = np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
         return PackedObjects(
             image=torch.from_numpy(planar),
-            K=torch.from_numpy(resize_camera(camera, self.height, self.width).K).float(),
+            K=torch.as_tensor(resize_camera(camera, self.height, self.width).K).float(),
             color=random.color,
             instance=torch.from_numpy(places[instance].astype(np.int16 if len(objects) < 1 << 15 else np.int32)),
             **pack_objects(objects, self.height * self.width / labels.instance.size),
