@@ -44,11 +44,15 @@ def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int
     return run_in_processes(2, work, *arguments)
 
 
-def run_in_processes(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
+def run_in_processes(count: int, work: Callable[..., None], *arguments: Any, method: str = "fork") -> list[int | None]:
+    """Run `work` in processes of one group; return their exit codes.
+
+    method: "fork" is fast, because everything is imported already; "spawn" for work that uses threads of the parent.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = multiprocessing.get_context("fork")  # everything is imported already
+    context = multiprocessing.get_context(method)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
@@ -59,7 +63,7 @@ def run_in_processes(count: int, work: Callable[..., None], *arguments: Any) -> 
         ]
         for one in processes:
             one.start()
-    return join_together(processes, timeout=600)
+    return join_together(processes, timeout=240)
 
 
 def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | None = None) -> None:

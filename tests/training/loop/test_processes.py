@@ -75,6 +75,31 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     return read_losses(root)
 
 
+@needs_gloo
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "values"),
+    [
+        pytest.param(2, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
+        pytest.param(4, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
+        (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
+    ],
+    ids=["2", "4", "2, two batches a step"],
+)
+def test_losses_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, alone: list[dict[str, float]], count: int, values: dict[str, Any]
+) -> None:
+    if "grad_accumulation_steps" in values:  # batch statistics are those of each of the two batches
+        train(0, tmp_path / "alone", 1, {"grad_accumulation_steps": 2})
+        alone = read_losses(tmp_path / "alone")
+    assert run_in_processes(count, train, tmp_path / "shared", count, values) == [0] * count
+    shared = read_losses(tmp_path / "shared")
+    assert len(shared) == len(alone) == STEPS
+    assert all("train/loss" in row for row in shared)
+    for expected, found in zip(alone, shared, strict=True):
+        assert found == pytest.approx(expected, rel=TOLERANCE, abs=1e-7)
+
+
 def test_batch_of_a_process_follows_from_the_global_one(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainingConfig(global_batch_size=24, grad_accumulation_steps=3, devices=2)
     assert resolve_batch_size(config).batch_size == 4
@@ -152,7 +177,8 @@ def check_batch_norm(rank: int, count: int, is_compiled: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "is_compiled"), [(2, False), (3, False), (2, True)])
 def test_global_batch_norm_is_that_of_the_whole_batch(count: int, is_compiled: bool) -> None:
-    assert run_in_processes(count, check_batch_norm, count, is_compiled) == [0] * count
+    method = "spawn" if is_compiled else "fork"  # a compiler's threads do not survive a fork
+    assert run_in_processes(count, check_batch_norm, count, is_compiled, method=method) == [0] * count
 
 
 @pytest.mark.slow
