@@ -133,7 +133,7 @@ def test_base_predicts_and_is_scored_without_a_library_of_the_third_floor(tmp_pa
     lines = [
         f"predict {at}/room/000000.png --out {at}/photo",
         f"predict {at}/room --out {at}/frames data.camera.horizontal_fov_deg=56",
-        f"evaluate base {at}/scored --protocol relative",
+        f"evaluate base {at}/scored --protocol relative --out {at}/scores",
         f"train supervised {at}/scored",
     ]
     *ended, (refused, text, _) = run_lines(blocked, lines)
