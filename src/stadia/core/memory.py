@@ -1,5 +1,6 @@
 """Memory that this process uses, and may use on the machine and in its container."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -73,7 +74,9 @@ def peak_memory_bytes() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     own, ended = (resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own + max(running, ended)
+    # Linux hands the largest memory of getrusage on to a program that replaces another one; VmHWM starts anew.
+    of_program = re.search(r"^VmHWM:\s*(\d+) kB", _read(Path("/proc/self/status")), re.MULTILINE)
+    return (int(of_program[1]) * 1024 if of_program else own) + max(running, ended)
 
 
 def _resident_bytes(process: psutil.Process) -> int:
