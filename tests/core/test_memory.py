@@ -47,7 +47,7 @@ def test_version_2_leaves_its_limit_less_what_is_used(system: Path, group: str) 
 
 MEASURE = """
 import subprocess, sys, psutil
-from stadia.core.memory import available_memory_bytes, total_memory_bytes
+from stadia.core.memory import peak_memory_bytes, reset_peak_memory
 reset_peak_memory()
 before = peak_memory_bytes()
 ballast = b"x" * (200 << 20)
