@@ -26,8 +26,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from check_results import Scene, write_foreign
-from harness import REAL_DATA, make_parser
+from harness import REAL_DATA, make_parser, write_transforms
 from scipy.spatial.transform import Rotation
 
 from stadia.geometry.conventions import OPENGL
@@ -45,6 +44,101 @@ NED = np.eye(4)
 NED[:3, :3] = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
 DESK_LENS = (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)
 MAX_TURN_DEG, MAX_DIRECTION_DEG, MAX_FOCAL = 1.0, 3.0, 0.06
+
+
+@dataclass
+class Scene:
+    """What a program estimated: names, T_camera_world (N, 4, 4), K (3, 3), k1 k2 p1 p2, image size, times, depth maps.
+
+    is_w_misplaced: whether quaternions are written in the wrong order.
+    """
+
+    names: list[str]
+    T: np.ndarray
+    K: np.ndarray
+    size: tuple[int, int]
+    lens: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    times_s: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    is_w_misplaced: bool = False
+
+
+def write_colmap_text(scene: Scene, folder: Path) -> None:
+    folder.mkdir()
+    fx, fy, cx, cy = scene.K[0, 0], scene.K[1, 1], scene.K[0, 2] + 0.5, scene.K[1, 2] + 0.5
+    width, height = scene.size
+    numbers = " ".join(map(repr, map(float, (fx, fy, cx, cy, *scene.lens))))
+    (folder / "cameras.txt").write_text(f"1 OPENCV {width} {height} {numbers}\n")
+    lines = []
+    for row, (name, T) in enumerate(zip(scene.names, scene.T, strict=True), 1):
+        q = Rotation.from_matrix(T[:3, :3]).as_quat()
+        q = q if scene.is_w_misplaced else q[[3, 0, 1, 2]]
+        lines += [f"{row} {' '.join(map(repr, map(float, (*q, *T[:3, 3]))))} 1 {name}", ""]
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    (folder / "points3D.txt").write_text("")
+
+
+def write_colmap_binary(scene: Scene, folder: Path) -> None:
+    import pycolmap
+
+    write_colmap_text(scene, folder)
+    pycolmap.Reconstruction(str(folder)).write_binary(str(folder))
+    for name in ("cameras.txt", "images.txt", "points3D.txt"):
+        (folder / name).unlink()
+
+
+def write_nerfstudio(scene: Scene, path: Path) -> None:
+    write_transforms(path, [f"images/{name}" for name in scene.names], scene.T, scene.K, scene.size, scene.lens)
+
+
+def write_tum(scene: Scene, path: Path) -> None:
+    times = np.arange(len(scene.T)) / 30 if scene.times_s is None else scene.times_s
+    lines = []
+    for time_s, T in zip(times, np.linalg.inv(scene.T), strict=True):
+        q = Rotation.from_matrix(T[:3, :3]).as_quat()
+        q = q[[3, 0, 1, 2]] if scene.is_w_misplaced else q
+        lines.append(" ".join([f"{time_s:.6f}", *(f"{value:.9f}" for value in (*T[:3, 3], *q))]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_kitti(scene: Scene, path: Path) -> None:
+    poses = np.linalg.inv(scene.T)[:, :3].reshape(-1, 12)
+    path.write_text("".join(" ".join(f"{value:.9e}" for value in row) + "\n" for row in poses))
+
+
+def write_npz(scene: Scene, path: Path) -> None:
+    arrays = {"extrinsic": scene.T[:, :3], "intrinsic": np.tile(scene.K, (len(scene.T), 1, 1))}
+    if scene.depth is not None:
+        height, width = scene.depth.shape[1:]
+        scale = np.array([width, height]) / scene.size
+        K = scene.K.copy()
+        K[:2] *= scale[:, None]
+        K[:2, 2] += 0.5 * scale - 0.5
+        arrays |= {"intrinsic": np.tile(K, (len(scene.T), 1, 1)), "depth": scene.depth[..., None]}
+    np.savez(path, **arrays)
+
+
+WRITERS = {
+    "COLMAP text": (write_colmap_text, ""),
+    "COLMAP binary": (write_colmap_binary, ""),
+    "transforms.json": (write_nerfstudio, ".json"),
+    "TUM": (write_tum, ".txt"),
+    "KITTI": (write_kitti, ".txt"),
+    "npz": (write_npz, ".npz"),
+}
+NAMELESS = ("TUM", "KITTI")
+"""Formats without a camera."""
+
+
+def write_foreign(scene: Scene, format: str, folder: Path) -> tuple[Path, str | None]:
+    """Write a scene; return its path, and the camera option that the format needs."""
+    write, suffix = WRITERS[format]
+    path = folder / f"result{suffix}"
+    write(scene, path)
+    fx, fy, cx, cy = (float(scene.K[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    k1, k2, p1, p2 = scene.lens
+    camera = f"fx={fx},fy={fy},cx={cx},cy={cy},k1={k1},k2={k2},p1={p1},p2={p2}"
+    return path, camera if format in NAMELESS else None
 
 
 @dataclass

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.types import LEFT, RIGHT, Recording
 from stadia.geometry.conventions import OPENGL
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +149,43 @@ def write_transforms(
     poses = np.linalg.inv(T) @ OPENGL.T_axes_camera
     frames = [{"file_path": name, "transform_matrix": pose.tolist()} for name, pose in zip(names, poses, strict=True)]
     path.write_text(json.dumps({**content, "frames": frames}))
+
+
+# -- Depth of real pairs --------------------------------------------------------------------------
+
+NEARER_THAN_M = 50.0
+"""Depth of a matcher is compared up to here: farther, a quarter of a pixel changes it by more than 5 % on KITTI."""
+
+
+def match_semi_globally(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the disparity (H, W) in pixels of an RGB pair, 0 where OpenCV's matcher is not confident."""
+    matcher = cv2.StereoSGBM_create(
+        minDisparity=0,
+        numDisparities=128,
+        blockSize=5,
+        P1=8 * 25,
+        P2=32 * 25,
+        disp12MaxDiff=1,
+        uniquenessRatio=15,
+        speckleWindowSize=100,
+        speckleRange=2,
+        mode=cv2.STEREO_SGBM_MODE_HH,
+    )
+    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (left, right)]
+    disparity_px = matcher.compute(*gray).astype(np.float64) / 16
+    return np.where(disparity_px > 0.5, disparity_px, 0)
+
+
+def find_depth(recording: Recording, index: int) -> NDArray[np.floating]:
+    """Return the true depth (H, W) in metres where there is one, else that of the matcher; 0 where unknown or far."""
+    depth_m: NDArray[np.floating] | None = recording.depth_m(index)
+    if depth_m is None:
+        assert recording.T_right_left is not None
+        disparity_px = match_semi_globally(recording.image(index, LEFT), recording.image(index, RIGHT))
+        baseline_m = -float(recording.T_right_left[0, 3])
+        matched_m = float(recording.camera(index).fx) * baseline_m / np.maximum(disparity_px, 1e-6)
+        depth_m = np.where(disparity_px > 0, matched_m, 0)
+    return np.where(depth_m < NEARER_THAN_M, depth_m, 0)
 
 
 # -- Commands and timing --------------------------------------------------------------------------

@@ -27,7 +27,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -432,9 +432,7 @@ def normalize(x: Tensor, known: Tensor) -> Tensor:
     return x / deviation.clamp(min=1e-3)
 
 
-def depth_loss(
-    inverse_depth: Tensor, log_sigma: Tensor, z: Tensor, ratio: Tensor, weights: Mapping[str, float] = LOSS_WEIGHTS
-) -> tuple[Tensor, dict[str, Tensor]]:
+def depth_loss(inverse_depth: Tensor, log_sigma: Tensor, z: Tensor, ratio: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of (N, 1, H, W) and its terms.
 
     log_l1: |ln z - ln z*|.  shape: the same without the mean of each image.  gradient: of ln z; the sky is there at the
@@ -466,19 +464,10 @@ def depth_loss(
         "sky": (is_sky * functional.relu(math.log(SKY_M) - log_z)).mean(),
         "uncertainty": mean((error * (-log_sigma).exp() + log_sigma) * known),
     }
-    return sum((weights[name] * value for name, value in terms.items()), torch.zeros((), device=z.device)), terms
+    return sum((LOSS_WEIGHTS[name] * value for name, value in terms.items()), torch.zeros((), device=z.device)), terms
 
 
 # -- training
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Parts of the training that experiments/base_ablation.py leaves out one by one."""
-
-    loss_weights: Mapping[str, float] = field(default_factory=lambda: LOSS_WEIGHTS)
-    canonical_focal: float | None = 0.5
-    varies_colors: bool = True
 
 
 class Trainer:
@@ -498,15 +487,13 @@ class Trainer:
         encoder_weights: Path | None,
         rate: float,
         start: Path | None = None,
-        parts: Parts = Parts(),
     ) -> None:
-        self.out, self.device, self.batch, self.rate, self.parts = out, device, batch, rate, parts
+        self.out, self.device, self.batch, self.rate = out, device, batch, rate
         self.atlas = None if textures is None else shape_worlds.Atlas(textures, device)
         shares = {name: share / max(LAYOUT_SHARES.values()) for name, share in LAYOUT_SHARES.items()}
         self.stores = {n: ImageStore(max(round(capacity * shares[n]), 8), LAYOUTS[n], device) for n in LAYOUTS}
         network = BaseNetwork(
-            BaseConfig().model_copy(update={"fixed_batch_statistics": False, "canonical_focal": parts.canonical_focal}),
-            pretrained=False,
+            BaseConfig().model_copy(update={"fixed_batch_statistics": False, "canonical_focal": 0.5}), pretrained=False
         )
         if encoder_weights is None and start is None:
             network.encoder = Encoder(network.config.encoder, pretrained=True)
@@ -567,13 +554,11 @@ class Trainer:
         relative = focal * size.width / math.sqrt(size.height * size.width)
         canonical = self.network.config.canonical_focal
         ratio = (torch.ones_like(relative) if canonical is None else relative / canonical).view(-1, 1, 1, 1)
-        if self.parts.varies_colors:
-            image = vary_colors(image)
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = vary_colors(image).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             maps = self.network(image, Camera(K, size.height, size.width))
         assert maps.log_uncertainty is not None
-        loss, terms = depth_loss(maps.inverse_depth[0], maps.log_uncertainty[0], z, ratio, self.parts.loss_weights)
+        loss, terms = depth_loss(maps.inverse_depth[0], maps.log_uncertainty[0], z, ratio)
         self.names = ["loss", *terms]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

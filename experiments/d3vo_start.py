@@ -39,13 +39,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from initial_depth import find_depth
 from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from harness import REAL_DATA, make_parser
+from harness import REAL_DATA, find_depth, make_parser
 
 from stadia.data.open_dataset import open_recordings
 from stadia.differentiable import random_state

@@ -33,13 +33,12 @@ from unittest import mock
 
 import numpy as np
 import torch
-from initial_depth import find_depth
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from harness import REAL_DATA, make_parser
+from harness import REAL_DATA, find_depth, make_parser
 
 from stadia.core.types import Camera, Recording
 from stadia.data.config import CacheConfig

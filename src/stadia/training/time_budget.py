@@ -226,7 +226,7 @@ AUTO_SETTINGS = (
     "schedule.warmup_steps=50",
     "training.clip_norm=1.0",
 )
-"""A few steps with these settings adapt the depth of `base` (docs/results/depth.md)."""
+"""A few steps with these settings adapt the depth of `base` (docs/results/published-networks.md)."""
 
 
 def choose_for_machine(

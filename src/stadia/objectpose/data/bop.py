@@ -29,7 +29,8 @@ from stadia.synthetic.rendering.rasterizer import Silhouette, compute_visible_ma
 log = logging.getLogger(__name__)
 
 PIXEL_CENTER_OFFSET = 0.5
-"""BOP measures pixels from the corner of the top-left pixel, stadia from its center (experiments/bop_masks.py)."""
+"""BOP measures pixels from the corner of the top-left pixel, stadia from its center: full masks of
+Linemod-Occluded then agree with its pixel counts."""
 _TO_CENTERS = np.array([[0, 0, PIXEL_CENTER_OFFSET], [0, 0, PIXEL_CENTER_OFFSET], [0, 0, 0]])  # is subtracted from K
 RESULTS_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 TARGETS_FILE = "test_targets_bop19.json"

@@ -81,7 +81,7 @@ HELD_SHARE = 0.25
 def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, last_step: int) -> int:
     """Return `depth_from_step` with "auto" resolved.
 
-    A pose network without a motion yet would spoil the depth of the start (docs/results/depth.md).
+    A pose network without a motion yet would spoil the depth of the start.
     """
     if config.depth_from_step != "auto":
         return config.depth_from_step
