@@ -159,7 +159,7 @@ NEARER_THAN_M = 50.0
 
 def match_semi_globally(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the disparity (H, W) in pixels of an RGB pair, 0 where OpenCV's matcher is not confident."""
-    matcher = cv2.StereoSGBM_create(
+    matcher = cv2.StereoSGBM.create(
         minDisparity=0,
         numDisparities=128,
         blockSize=5,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,26 @@ def test_writes_changed_poses_and_cameras(case: str, tmp_path: Path) -> None:
     assert [Path(name).name for name in second.names] == [
         Path(name).name for name in turned.names
     ] or case == "record3d-with-cameras"
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("#timestamp,p_x,p_y,p_z,q_w,q_x,q_y,q_z", "{},{}.5,1.25,2.5,1.0,0.0,0.0,0.0"),
+        ("# t x y z qx qy qz qw", "{:.9f} {}.5 1.25 2.5 0.0 0.0 0.0 1.0"),
+    ],
+    ids=["euroc", "tum"],
+)
+def test_times_keep_their_nanoseconds(head: str, row: str, tmp_path: Path) -> None:
+    """A float of seconds since 1970 is off by up to 128 ns."""
+    times = [1403636579763555584 + 50_000_001 * k for k in range(COUNT)]
+    path = tmp_path / "poses.csv"
+    stamps = times if "," in row else [Decimal(t).scaleb(-9) for t in times]
+    path.write_text("\n".join([head, *(row.format(stamp, k) for k, stamp in enumerate(stamps))]) + "\n")
+    read = read_reconstruction(path)
+    written = write_reconstruction(read.rows([0, 2, 3]), tmp_path / "new").read_text().splitlines()
+    first = [line.replace(",", " ").split()[0] for line in written if not line.startswith("#")]
+    assert [round(Decimal(word) * (1 if "," in row else 10**9)) for word in first] == [times[k] for k in (0, 2, 3)]
 
 
 def test_blender_files_take_the_size_of_their_images(tmp_path: Path) -> None:

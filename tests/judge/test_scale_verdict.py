@@ -1,6 +1,7 @@
 """Depth in metres is not better than the measurement of its scale."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,21 @@ def test_metres_are_not_better_than_their_scale(verdict: str, expected: Verdict,
     assert "height=1.23" in finding.measured
     assert "14.3%" in finding.measured
     assert trust in gate.describe_trust()
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"deviation": 0.143}, "5%"),
+        ({"deviation": 0.02, "inliers": 0.4}, "50%"),
+        ({"deviation": 0.02, "is_contradicted": True}, "agree"),
+    ],
+    ids=["deviation", "inliers", "contradiction"],
+)
+def test_the_finding_states_the_limit_that_the_scale_misses(facts: dict[str, Any], expected: str):
+    """A scale of +- 2 % whose measurements disagree does not miss the limit of 5 %."""
+    (finding,) = check_scale_verdict(Verdict.DOUBTFUL, "height=1.5", **facts)
+    assert expected in finding.expected
 
 
 def make_verdicts(**verdicts: Verdict) -> dict[Question, QuestionVerdict]:

@@ -24,25 +24,42 @@ def judge_scale(fit: ScaleFit) -> Verdict:
 
 
 def check_scale_verdict(
-    verdict: Verdict, sources: str, deviation: float, *, has_map: bool = False, is_photo: bool = False
+    verdict: Verdict,
+    sources: str,
+    deviation: float,
+    *,
+    inliers: float = 1.0,
+    is_contradicted: bool = False,
+    has_map: bool = False,
+    is_photo: bool = False,
 ) -> list[Finding]:
     """Return a finding (M38) if the measured scale of depth is doubtful or unusable, because metres depend on it.
 
     verdict: verdict on the scale.
     sources: sources of the scale that the message names.
     deviation: relative standard deviation of the scale.
+    inliers: share of the measurements that agree with the scale, from 0 to 1.
+    is_contradicted: whether two sources contradict each other.
     has_map: whether the input has a map of static points, so that the proposed fix is not to make one.
     is_photo: whether the input is a single photo, so that no map can be made.
     """
     severity = _SEVERITIES.get(verdict)
     if severity is None:
         return []
+    measured, least = f"the scale by {sources} is {verdict}, +- {deviation:.1%}", SCALE_LIMITS["inliers"].doubtful
+    if is_contradicted:
+        measured, expected = f"{measured}, and two sources contradict each other", "sources that agree"
+    elif inliers < least:
+        measured += f", and {inliers:.0%} of the measurements agree with it"
+        expected = f"at least {least:.0%} of the measurements"
+    else:
+        expected = f"a usable scale, at most +- {SCALE_LIMITS['deviation'].doubtful:.0%}"
     return [
         make_finding(
             "M38",
             severity,
-            f"the scale by {sources} is {verdict}, +- {deviation:.1%}",
-            f"a usable scale, +- {SCALE_LIMITS['deviation'].doubtful:.0%}",
+            measured,
+            expected,
             fix=FIX_OF_PHOTO if is_photo else FIX_WITH_MAP if has_map else None,
             evidence={"deviation": deviation},
         )

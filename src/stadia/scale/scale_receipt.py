@@ -99,9 +99,18 @@ class ScaleReceipt:
         """Return the verdict on the scale: the best one of its sources, but "doubtful" at best if two sources
         contradict each other.
         """
-        best = min(map(judge_scale, self.fits.values()), key=lambda verdict: verdict.rank)
-        is_contradicted = self.fused is not None and bool(self.fused.contradictions)
-        return find_worst([best, Verdict.DOUBTFUL]) if is_contradicted else best
+        best = judge_scale(self.best_fit)
+        return find_worst([best, Verdict.DOUBTFUL]) if self.is_contradicted else best
+
+    @property
+    def best_fit(self) -> ScaleFit:
+        """Return the first of the fits with the best verdict."""
+        return min(self.fits.values(), key=lambda fit: judge_scale(fit).rank)
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Return whether two sources contradict each other."""
+        return self.fused is not None and bool(self.fused.contradictions)
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry `scale_from` of predictions.json."""
@@ -138,8 +147,15 @@ class ScaleReceipt:
         """Return the finding that the metric scale is uncertain (M38), if the scale is not usable; otherwise an empty
         list.
         """
-        sources, is_photo = " and ".join(self.fits), self.is_photo
-        return check_scale_verdict(self.verdict, sources, self.deviation, has_map=self.has_map, is_photo=is_photo)
+        return check_scale_verdict(
+            self.verdict,
+            " and ".join(self.fits),
+            self.deviation,
+            inliers=self.best_fit.inliers,
+            is_contradicted=self.is_contradicted,
+            has_map=self.has_map,
+            is_photo=self.is_photo,
+        )
 
 
 def make_kept_fit(kept: KeptScale) -> ScaleFit:

@@ -577,7 +577,8 @@ def _insert_poses(
     rows = posed.rows
     changed = reconstruction
     if posed.how == "time":
-        changed, rows = replace(reconstruction.rows(rows), times_s=posed.times_s), np.arange(len(rows))
+        changed = replace(reconstruction.rows(rows), times_s=posed.times_s, times_ns=None)
+        rows = np.arange(len(rows))
     T, K, distortion = changed.T_camera_world.copy(), changed.K.copy(), changed.distortion.copy()
     T[rows] = posed.T_camera_world
     K[rows[:, None], (0, 1), (0, 1)] *= factors[:, None]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def _read_trajectory(path: Path) -> Reconstruction:
         tuple(f"{number:06d}" for number in found.frames.tolist()) if found.frames is not None else ("",) * len(found)
     )
     read = make_reconstruction(path, found.T_world_camera, "", names=names, times_s=found.times_s)
-    return _add_neighbors(replace(read, notes=found.notes), *([path] if path.is_dir() else []))
+    return _add_neighbors(replace(read, notes=found.notes, times_ns=found.times_ns), *([path] if path.is_dir() else []))
 
 
 def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruction:
@@ -237,13 +238,17 @@ def _write_rows(reconstruction: Reconstruction, source: Path | None, out: Path) 
         is_w_first = source is not None and read_trajectory(source, is_reference=True).w_first
         quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat()
         numbers = np.hstack([T[:, :3, 3], quaternions[:, [3, 0, 1, 2]] if is_w_first else quaternions]).tolist()
-        times = reconstruction.times_s.tolist()
+        if reconstruction.times_ns is not None:
+            times_ns = reconstruction.times_ns.tolist()
+        else:
+            times_ns = [round(time_s * 1e9) for time_s in reconstruction.times_s.tolist()]
         if is_w_first:
             head = "#timestamp [ns],p_x [m],p_y [m],p_z [m],q_w [],q_x [],q_y [],q_z []"
-            lines = [f"{round(t * 1e9)},{','.join(map(repr, row))}" for t, row in zip(times, numbers, strict=True)]
+            lines = [f"{t},{','.join(map(repr, row))}" for t, row in zip(times_ns, numbers, strict=True)]
             write_lines(out, [head, *lines])
         else:
-            write_lines(out, (f"{t:.9f} {' '.join(map(repr, row))}" for t, row in zip(times, numbers, strict=True)))
+            times_s = [Decimal(t).scaleb(-9) for t in times_ns]
+            write_lines(out, (f"{t:.9f} {' '.join(map(repr, row))}" for t, row in zip(times_s, numbers, strict=True)))
         return
     frames = [find_image_number(name) for name in reconstruction.names]
     if None not in frames and all(first < second for first, second in pairwise(frames)):  # type: ignore[operator]

@@ -18,7 +18,7 @@ from stadia.geometry.conventions import Direction, read_poses, write_poses
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
 from stadia.io.records.poses import find_nearest_rotations
-from stadia.io.records.times import convert_times
+from stadia.io.records.times import convert_times, convert_to_nanoseconds
 from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
@@ -36,6 +36,8 @@ class Reconstruction:
     distortion: (N, 4) OpenCV's coefficients k1, k2, p1, p2.
     sizes: (N, 2) width and height of the images that K belongs to, pixels; 0 if unknown.
     times_s: (N,) times in seconds; None if poses have no times.
+    times_ns: (N,) the same times in whole nanoseconds, which a float of seconds since 1970 cannot hold; None if the
+        reader has none.
     frames: (N,) rising numbers of the video frames, if the file has them; None if it has not.
     w_first: whether quaternions were read with w first; None if the file contains matrices.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
@@ -50,6 +52,7 @@ class Reconstruction:
     distortion: Array
     sizes: NDArray[np.int64]
     times_s: Array | None = None
+    times_ns: NDArray[np.int64] | None = None
     frames: NDArray[np.intp] | None = None
     w_first: bool | None = None
     depth: ReadDepth | None = None
@@ -82,6 +85,7 @@ class Reconstruction:
             distortion=self.distortion[kept],
             sizes=self.sizes[kept],
             times_s=None if self.times_s is None else self.times_s[kept],
+            times_ns=None if self.times_ns is None else self.times_ns[kept],
             frames=None if self.frames is None else self.frames[kept],
             depth=None if read is None else lambda row: read(int(kept[row])),
         )
@@ -99,7 +103,7 @@ class Reconstruction:
             fix = "check that the program which wrote this file tracked the camera"
             raise DataError(self.path, found="no pose", expected="at least one", fix=fix)
         T[known, :3, :3] = find_nearest_rotations(T[known, :3, :3], lambda row: f"{self.path}, pose {known[row]}")
-        trajectory = Trajectory(T, self.times_s, self.path.name, self.notes, self.frames, self.w_first)
+        trajectory = Trajectory(T, self.times_s, self.path.name, self.notes, self.frames, self.w_first, self.times_ns)
         if self.times_s is None and self.frames is None and any(self.names):
             trajectory = _order_by_name(trajectory, self.names)
         if len(known) == len(self):
@@ -166,8 +170,9 @@ def _order_by_name(trajectory: Trajectory, names: Sequence[str]) -> Trajectory:
     stems = [_SUFFIX_OF_IMAGES.sub("", PurePosixPath(names[index]).name) for index in order]
     trajectory = trajectory.rows(np.array(order, np.intp))
     if all(_TIME_IN_NAME.fullmatch(stem) for stem in stems):
-        times, _ = convert_times(stems)
-        return replace(trajectory, times_s=times) if (np.diff(times) > 0).all() else trajectory
+        times, unit = convert_times(stems)
+        times_ns = convert_to_nanoseconds(stems, unit)
+        return replace(trajectory, times_s=times, times_ns=times_ns) if (np.diff(times) > 0).all() else trajectory
     digits = [re.search(r"([0-9]{1,12})[^0-9]*$", stem) for stem in stems]
     numbers = np.array([int(match[1]) for match in digits if match is not None], np.intp)
     if len(numbers) < len(stems) or not (np.diff(numbers) > 0).all() or (np.diff(numbers) == 1).all():

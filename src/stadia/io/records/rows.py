@@ -28,7 +28,7 @@ from stadia.io.records.poses import (
     read_seven_numbers,
 )
 from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
-from stadia.io.records.times import MIN_STEP_OF_NANOSECONDS, convert_times, find_time_unit
+from stadia.io.records.times import MIN_STEP_OF_NANOSECONDS, convert_times, convert_to_nanoseconds, find_time_unit
 from stadia.io.records.trajectory import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM
 
 Array = NDArray[np.float64]
@@ -512,18 +512,23 @@ def _read_seven_columns(table: Table) -> Reconstruction | None:
     return make_reconstruction(path, make_poses(values, formats.ARKIT_SCENES, table.line), note, times_s=values[:, 0])
 
 
-def _read_times(table: Table, column: int, nanoseconds: int | None = None) -> tuple[Array, str]:
-    """Return times (N,) in seconds and their unit in the file, by the name of the column or the size of the times.
+def _read_times(
+    table: Table, column: int, nanoseconds: int | None = None
+) -> tuple[Array, NDArray[np.int64] | None, str]:
+    """Return times (N,) in seconds and in nanoseconds, and their unit in the file.
+
+    The name of the column or the size of the times shows the unit.
 
     nanoseconds: column of the nanoseconds after whole seconds, if there is one.
     """
     words = table.words[column]
     if nanoseconds is not None:
         whole, parts = table.values[:, column].astype(np.int64), table.values[:, nanoseconds].astype(np.int64)
-        times, _ = convert_times([str(stamp) for stamp in whole * 10**9 + parts], "nanoseconds")
-        return times, "seconds and nanoseconds"
+        times_ns = whole * 10**9 + parts
+        return convert_times(list(map(str, times_ns)), "nanoseconds")[0], times_ns, "seconds and nanoseconds"
     named = UNIT_OF_NAME.get(table.header[column].rpartition("_")[2]) if table.header else None
-    return convert_times(words, named)
+    times_s, unit = convert_times(words, named)
+    return times_s, convert_to_nanoseconds(words, unit), unit
 
 
 MIN_CLOCK_DIFFERENCE_S = 1e-3  # difference of two columns with times; one clock in two units differs by rounding
@@ -540,7 +545,7 @@ def _describe_columns(table: Table, columns: Mapping[str, int], times: Array) ->
     for column in table.words:
         if column in (time, columns.get("ns")) or not _is_time(table.header, column):
             continue
-        other, _ = _read_times(table, column)
+        other, _, _ = _read_times(table, column)
         if (np.diff(other) > 0).all() and (apart := float(np.abs(other - times).max())) > MIN_CLOCK_DIFFERENCE_S:
             others = f"{table.header[column]} differs by up to {apart:.3g} s"
             return [f"times of {name} are its column {table.header[time]}; {others}"]
@@ -552,7 +557,7 @@ def _read_quaternions(
 ) -> Reconstruction:
     """Return poses of rows with a time and a quaternion, the columns by name."""
     name, notes = table.path.name, list[str]()
-    times, unit = _read_times(table, columns["t"], columns.get("ns"))
+    times, times_ns, unit = _read_times(table, columns["t"], columns.get("ns"))
     if unit != "seconds":
         notes.append(f"times of {name} are read as {unit}")
     notes += _describe_columns(table, columns, times)
@@ -580,7 +585,8 @@ def _read_quaternions(
     format = replace(formats.EUROC, direction=direction)
     read = make_reconstruction(table.path, make_poses(numbers, format, lambda row: table.line(kept[row])), "")
     w_first = columns["qw"] < columns["qx"]
-    return replace(read, times_s=times[kept], notes=(*notes, *note), w_first=w_first)
+    times_ns = None if times_ns is None else times_ns[kept]
+    return replace(read, times_s=times[kept], times_ns=times_ns, notes=(*notes, *note), w_first=w_first)
 
 
 MIN_DEGREES_OVER_EXTENT = 100.0  # distance from 0 over extent, above which positions may be degrees, not metres

@@ -40,6 +40,8 @@ class Trajectory:
     notes: sentences for the user about what the reader left out or converted.
     frames: (N,) rising numbers of the video frames; None if pose k belongs to frame k.
     w_first: whether quaternions were read with w first; None if the file contains matrices.
+    times_ns: (N,) the same times in whole nanoseconds, which a float of seconds since 1970 cannot hold; None if the
+        reader has none.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -48,6 +50,7 @@ class Trajectory:
     notes: tuple[str, ...] = ()
     frames: NDArray[np.intp] | None = None
     w_first: bool | None = None
+    times_ns: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.T_world_camera)
@@ -55,8 +58,10 @@ class Trajectory:
     def rows(self, indices: NDArray[np.intp]) -> "Trajectory":
         """Return the trajectory with only the poses at these indices (M,)."""
         times = None if self.times_s is None else self.times_s[indices]
+        times_ns = None if self.times_ns is None else self.times_ns[indices]
         frames = None if self.frames is None else self.frames[indices]
-        return replace(self, T_world_camera=self.T_world_camera[indices], times_s=times, frames=frames)
+        T = self.T_world_camera[indices]
+        return replace(self, T_world_camera=T, times_s=times, times_ns=times_ns, frames=frames)
 
     @property
     def frame_numbers(self) -> NDArray[np.intp]:
@@ -77,7 +82,7 @@ def add_instants(trajectory: Trajectory, times_s: Sequence[float | None], frames
     """
     known = [time_s for time_s in times_s if time_s is not None]
     if len(known) == len(trajectory) and (np.diff(known) > 0).all():
-        return replace(trajectory, times_s=np.array(known, np.float64))
+        return replace(trajectory, times_s=np.array(known, np.float64), times_ns=None)
     return replace(trajectory, frames=np.array(frames, np.intp))
 
 

@@ -273,7 +273,9 @@ def apply_convention(reconstruction: Reconstruction, matches: ImageMatches, conv
         if not any(reconstruction.names):
             changed = replace(changed, names=tuple(matches.names[index] for index in posed.images[kept]))
     if convention.offset_s and changed.times_s is not None:
-        changed = replace(changed, times_s=changed.times_s - convention.offset_s)
+        offset_ns = round(convention.offset_s * 1e9)
+        times_ns = None if changed.times_ns is None else changed.times_ns - offset_ns
+        changed = replace(changed, times_s=changed.times_s - convention.offset_s, times_ns=times_ns)
     native, turn = np.eye(4), np.eye(4)
     native[:3, :3] = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
     turn[:3, :3] = convention.R
