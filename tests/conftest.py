@@ -228,7 +228,7 @@ def _check_equal_data_once() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _draw_motions_once() -> Iterator[None]:
     """Each validation of a small training draws its motions, which takes as long as its steps."""
-    from stadia.evaluation.plots.charts import draw_motions
+    from stadia.evaluation.plots.motion_chart import draw_motions
     from stadia.training.recipes.base import self_supervised
 
     drawn = []

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation.plots.charts import HORIZON, PLANE, draw_horizon, draw_image_sheet, draw_plane
+from stadia.evaluation.plots.image_sheets import HORIZON, PLANE, draw_horizon, draw_image_sheet, draw_plane
 from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file, write_video_verdict
 from stadia.evaluation.point_clouds import PlyWriter, write_cloud_verdict
 from stadia.geometry.ground.camera_height import horizon_from_angles

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from stadia import report
 from stadia.io.run_facts import RecipeFacts
-from stadia.report import figures
+from stadia.report import charts, path_charts, training_charts, uncertainty_charts
 
 MakeRun = Callable[..., Path]
 
@@ -34,7 +35,9 @@ def read_words(page: str) -> str:
 
 def build_words(folder: Path) -> str:
     """Return the words of a report without charts, which take most of the time."""
-    with mock.patch.object(figures, "render_svg", return_value=""):
+    with ExitStack() as stack:
+        for module in (charts, path_charts, training_charts, uncertainty_charts):
+            stack.enter_context(mock.patch.object(module, "render_svg", return_value=""))
         return read_words(build_page(folder))
 
 

@@ -11,7 +11,8 @@ from tests.report.conftest import build_page, build_words, write_json, write_sco
 
 from stadia.core.types import DepthScale
 from stadia.evaluation.point_clouds import write_cloud_sample
-from stadia.report.report_page import PointCloudFigure, embed_predicted_depth, load_point_clouds
+from stadia.report.embedded_images import embed_predicted_depth
+from stadia.report.point_cloud_figures import PointCloudFigure, load_point_clouds
 from stadia.report.run_files import read_run
 
 # -- Predicted depth, and drawn predictions.

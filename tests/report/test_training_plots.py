@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from tests.report.conftest import build_page
-from tests.report.test_figures import BOTTOM, read_labels, read_line
+from tests.report.test_charts import BOTTOM, read_labels, read_line
 
 from stadia.io.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
-from stadia.report import figures
-from stadia.report.figures import make_curves, make_layer_plots, make_sparsification_plots
+from stadia.report import charts
 from stadia.report.run_files import Series, ValueSpread
+from stadia.report.training_charts import make_curves, make_layer_plots
+from stadia.report.uncertainty_charts import make_sparsification_plots
 
 HEAD = "step,name,zero,p05,p25,p50,p75,p95\n"
 STEPS = [1, 5, 9]
@@ -93,5 +94,5 @@ def test_sparsification_curves_of_a_score_file() -> None:
     for color, curve in enumerate((FALLING, BEST, FLAT)):
         (points,) = read_line(plot.svg, f"c{color}")
         (left, first), (right, last) = points[0], points[-1]
-        assert (left, right) == pytest.approx((figures.LEFT, figures.LEFT + 0.98 * 352), abs=0.1)  # of none is no error
+        assert (left, right) == pytest.approx((charts.LEFT, charts.LEFT + 0.98 * 352), abs=0.1)  # of none is no error
         assert BOTTOM - last == pytest.approx((BOTTOM - first) * curve[-2] / 2, abs=0.2)

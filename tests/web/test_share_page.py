@@ -52,7 +52,7 @@ def test_points_of_a_shared_picture_lie_in_the_world(browser: Browser) -> None:
 
 
 def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
-    from stadia.report.report_page import ResultPage, render_result
+    from stadia.report.result_page import ResultPage, render_result
 
     image = np.zeros((32, 48, 3), np.uint8)
     lines = ["<script>mug</script>", f"fix: stadia train --config {tmp_path}/secret/one/config.json"]

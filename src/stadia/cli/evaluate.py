@@ -282,7 +282,7 @@ def score_depth_maps(reference: Path, options: DepthScoring, scores: Path | None
     if scores is not None:
         write_score_file(scores, score.to_json())
     if options.error_maps is not None:
-        from stadia.evaluation.plots.charts import write_error_maps
+        from stadia.evaluation.plots.error_maps import write_error_maps
         from stadia.io.output_files import fill_new_folder
 
         predictions, truth, _ = pair_with_truth(predictions, truth)
@@ -326,7 +326,7 @@ def score_trajectory_file(
         write_score_file(scores, score.to_json())
     if plot is not None:
         from stadia.core.types import DepthScale
-        from stadia.evaluation.plots.charts import draw_paths
+        from stadia.evaluation.plots.path_chart import draw_paths
 
         draw_paths(plot, score.paths_from_start, DepthScale.METRES, title=score.headline, gaps=score.gaps)
         echo(f"note: wrote {plot}", err=True)

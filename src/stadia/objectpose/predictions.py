@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.evaluation.plots.charts import NEAR_PLANE_M, Array, Image, draw_masks, project_points
 from stadia.evaluation.plots.colormaps import color_categories
+from stadia.evaluation.plots.image_sheets import NEAR_PLANE_M, Array, Image, draw_masks, project_points
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.poses import quaternion_wxyz_from_matrix
 from stadia.io.atomic_files import write_json

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
-from stadia.evaluation.plots.charts import draw_masks
 from stadia.evaluation.plots.colormaps import to_uint8
+from stadia.evaluation.plots.image_sheets import draw_masks
 from stadia.geometry.cameras import inverse_intrinsics
 from stadia.geometry.poses import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments

@@ -26,8 +26,8 @@ from stadia.data.mask_files import (
 )
 from stadia.data.mask_objects import crop_object, find_mask_boxes
 from stadia.data.open_dataset import detect_format, open_recordings
-from stadia.evaluation.plots.charts import draw_image_sheet, draw_masks
 from stadia.evaluation.plots.colormaps import color_categories
+from stadia.evaluation.plots.image_sheets import draw_image_sheet, draw_masks
 from stadia.geometry.cameras import Intrinsics, centered_K
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import list_images, read_rgb, read_stored_labels, read_upright_size

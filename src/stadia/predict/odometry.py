@@ -12,7 +12,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.data.frame_preparation import Frame, frame_name
 from stadia.data.video.input_camera import is_own_video
-from stadia.evaluation.plots.charts import draw_paths
+from stadia.evaluation.plots.path_chart import draw_paths
 from stadia.evaluation.point_clouds import PlyWriter
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json

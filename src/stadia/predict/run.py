@@ -527,7 +527,7 @@ class Session:
         elif verdict in VERDICT_COLORS and (folder / IMAGE).is_file():
             write_image_verdict(folder / IMAGE, verdict)
         if (folder / TRAJECTORY).exists():
-            from stadia.evaluation.plots.charts import draw_paths
+            from stadia.evaluation.plots.path_chart import draw_paths
             from stadia.io.records.read import read_kitti_trajectory
 
             path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera

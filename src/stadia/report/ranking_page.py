@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.io.atomic_files import write_text
-from stadia.report.report_page import TEMPLATE_FOLDER, embed_scripts, encode_jpeg, make_environment
+from stadia.report.embedded_images import encode_jpeg
+from stadia.report.page_template import TEMPLATE_FOLDER, embed_scripts, make_environment
 
 MAX_WIDTH = 640  # largest width of a picture in the page
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.io.atomic_files import write_text
-from stadia.report.report_page import embed_scripts, encode_jpeg, make_environment
+from stadia.report.embedded_images import encode_jpeg
+from stadia.report.page_template import embed_scripts, make_environment
 
 AGREES, CONTRADICTS, LINE = (178, 114, 0), (0, 94, 213), (60, 200, 230)
 """BGR colors of matches that agree and that contradict, blue and orange, and of epipolar lines."""

@@ -1,15 +1,12 @@
 """Arrange score files: tables of metrics, distributions over images or objects, and camera paths."""
 
 import re
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stadia.core.errors import StadiaError
-from stadia.io.input_files import read_json
-from stadia.report.figures import PALETTE, Chart, DrawnPath, draw_camera_paths, draw_histogram
+from stadia.report.charts import draw_histogram
 from stadia.report.run_files import (
     ALIGNMENT_MEANINGS,
     METRES,
@@ -17,8 +14,6 @@ from stadia.report.run_files import (
     SCORES,
     RunFiles,
     as_list,
-    as_mapping,
-    check_inside,
     describe_depth_scale,
     direction_arrow,
     flatten_mapping,
@@ -35,7 +30,6 @@ FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_rati
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # score of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
 MAX_RECEIPTS = 12
-MAX_OPEN_PATHS = 4  # With more recordings, the page unfolds only the plots of the worst and the median recording.
 
 
 @dataclass(frozen=True)
@@ -257,142 +251,3 @@ def has_depth_scores(run: RunFiles) -> bool:
     """Return whether predicted depth of this run was scored against ground truth."""
     learned = (score for score in run.scores.values() if not is_baseline(score))
     return any(collect_metrics(score).keys() & {"abs_rel", "d1", "silog"} for score in learned)
-
-
-# -- Paths of the camera.
-
-
-@dataclass(frozen=True)
-class RecordingPaths:
-    """The paths of one recording, one for each method.
-
-    aligned: what was fitted to the truth, for each method.
-    place: "worst", "median", or "".
-    """
-
-    recording: str
-    charts: list[Chart]
-    methods: list[str]
-    aligned: list[str]
-    place: str = ""
-    is_open: bool = True
-
-
-def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]:
-    """Draw the estimated and the true paths of each recording. A method keeps its name and color.
-
-    If there are more than MAX_OPEN_PATHS recordings, only the worst and the median one are open. They come first.
-    """
-    recordings: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, score in order_scores(scores).items():
-        if score.get("path_estimated_m") is not None:
-            true = score.get("path_true_m")
-            recordings.setdefault(name if true is None else repr(true), {})[name] = score
-    labels = {name: label for files in recordings.values() for name, label in _name_methods(files).items()}
-    colors = {label: k % len(PALETTE) for k, label in enumerate(dict.fromkeys(labels.values()))}
-    drawn: list[tuple[float, RecordingPaths]] = []
-    for files in recordings.values():
-        first_name, first = next(iter(files.items()))
-        recording = str(first.get("recording") or first_name)
-        true_path = _read_path("true path", 0, first, "true")
-        paths = [_read_path(labels[name], colors[labels[name]], score, "estimated") for name, score in files.items()]
-        if charts := draw_camera_paths(recording, paths, true_path):
-            methods, aligned = _describe_methods(files), _describe_path_alignments(files, labels)
-            drawn.append((_relative_error(files), RecordingPaths(recording, charts, methods, aligned)))
-    return _fold_figures(drawn)
-
-
-def _read_path(name: str, color: int, score: dict[str, Any], which: str) -> DrawnPath:
-    error = collect_metrics(score).get("ate_rmse_m")
-    return DrawnPath(
-        name=name,
-        color=color,
-        points_m=score.get(f"path_{which}_m"),
-        heights_m=score.get(f"height_{which}_m"),
-        error=f"ATE {format_metric('ate_rmse_m', error)}" if is_finite(error) else "",
-        gaps=score.get("path_gaps"),
-    )
-
-
-def _relative_error(files: dict[str, dict[str, Any]]) -> float:
-    aligned = [score for score in files.values() if motion_key(score) == "aligned"]
-    score = [*aligned, *files.values()][0]
-    error, length = collect_metrics(score).get("ate_rmse_m"), score.get("path_m")
-    if not is_finite(error):
-        return 0.0
-    return error / length if is_finite(length) and length > 0 else error
-
-
-def _fold_figures(drawn: list[tuple[float, RecordingPaths]]) -> list[RecordingPaths]:
-    if len(drawn) <= MAX_OPEN_PATHS:
-        return [figure for _, figure in drawn]
-    ranked = sorted(range(len(drawn)), key=lambda k: -drawn[k][0])
-    places = {ranked[0]: "worst", ranked[len(ranked) // 2]: "median"}
-    shown = [replace(drawn[k][1], place=place) for k, place in places.items()]
-    return shown + [replace(figure, is_open=False) for k, (_, figure) in enumerate(drawn) if k not in places]
-
-
-def _name_methods(files: dict[str, dict[str, Any]]) -> dict[str, str]:
-    methods = {}
-    for name, score in files.items():
-        method = name_motion(score) or name
-        methods[name] = f"{method}, {MIRRORED}" if method != name and is_mirrored(score) else method
-    taken = list(methods.values())
-    return {name: name if taken.count(method) > 1 else method for name, method in methods.items()}
-
-
-def _describe_methods(files: dict[str, dict[str, Any]]) -> list[str]:
-    known = [MOTION_NAMES[key] for score in files.values() if (key := motion_key(score)) in MOTION_NAMES]
-    return list(dict.fromkeys(f"{name[:1].upper()}{name[1:]}: {meaning}." for name, meaning in known))
-
-
-def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str, str]) -> list[str]:
-    scored = {name: score for name, score in files.items() if score.get("align") is not None}
-    fits = {name: describe_alignment(score) or "as estimated, not aligned" for name, score in scored.items()}
-    if len(set(fits.values())) == 1:
-        (fit,) = set(fits.values())
-        return [f"{fit[:1].upper()}{fit[1:]}."]
-    return [f"{labels[name]}: {fit}." for name, fit in fits.items()]
-
-
-# -- Where metres come from, by the receipts in predictions.json.
-
-
-@dataclass(frozen=True)
-class ReceiptRow:
-    """One source of a scale, as text.
-
-    unit: metres per unit of the network's depth.
-    deviation: its relative standard deviation.
-    measured: the measurements.
-    """
-
-    prediction: str
-    source: str
-    unit: str
-    deviation: str
-    measured: str
-    verdict: str
-
-
-def list_scale_receipts(run: RunFiles) -> list[ReceiptRow]:
-    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS."""
-    rows: list[ReceiptRow] = []
-    for path in sorted(run.folder.glob("predictions/**/predictions.json")):
-        with suppress(StadiaError, OSError):  # a damaged record is listed by the images of the same file
-            receipt = as_mapping(as_mapping(read_json(check_inside(run.folder, path))).get("scale_from"))
-            fits = {source: as_mapping(fit) for source, fit in as_mapping(receipt.get("sources")).items()}
-            rows += [_make_receipt_row(path.parent.name, source, fit) for source, fit in fits.items() if fit]
-    return rows[:MAX_RECEIPTS]
-
-
-def _make_receipt_row(prediction: str, source: str, fit: dict[str, Any]) -> ReceiptRow:
-    factor, deviation = fit.get("factor"), fit.get("relative_deviation")
-    return ReceiptRow(
-        prediction,
-        source,
-        format_number(factor, "m") if is_finite(factor) else "–",
-        f"± {deviation:.1%}" if is_finite(deviation) else "–",
-        f"{fit.get('measurements', 0)} in {fit.get('images', 0)} images",
-        str(fit.get("verdict", "")),
-    )

@@ -574,7 +574,7 @@ def write_trajectories(
     points: (P, 3) points of the map, for the drawing.
     is_film: whether the drawing joins the positions of neighboring frames.
     """
-    from stadia.evaluation.plots.charts import draw_paths  # slow to import
+    from stadia.evaluation.plots.path_chart import draw_paths
 
     placed = np.flatnonzero(np.isfinite(T_world_camera).all((1, 2))).tolist()
     T = T_world_camera[placed]

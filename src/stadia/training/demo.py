@@ -23,7 +23,7 @@ from stadia.data.mask_files import ROAD, resize_labels
 from stadia.data.open_dataset import open_recordings
 from stadia.evaluation.depth_score import DepthScore, collect_scores
 from stadia.evaluation.image_score import ImageScore, score_image
-from stadia.evaluation.plots.charts import draw_depth_comparison
+from stadia.evaluation.plots.depth_comparison import draw_depth_comparison
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import RecordingScores

@@ -27,7 +27,7 @@ from stadia.io.atomic_files import write_text
 from stadia.io.input_files import read_bytes
 from stadia.io.records.calibration import read_calibration
 from stadia.predict.describe import verdict_lines
-from stadia.report.report_page import render_result
+from stadia.report.result_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
 from stadia.web.app_state import EXAMPLES, get_state, run_in_turn

@@ -10,7 +10,7 @@ from typing import Any
 
 from stadia.core.errors import RunError, StadiaError
 from stadia.io.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
-from stadia.report.figures import Chart, make_plot
+from stadia.report.charts import Chart, make_plot
 from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict
 from stadia.report.run_comparison import diff_runs, list_cautions, pair_series, write_comparison
 from stadia.report.run_files import (
@@ -214,7 +214,7 @@ def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
 
 def draw_curves(run: RunFiles) -> list[str]:
     """Draw the curves of a run as HTML: validation scores first, then the loss."""
-    from stadia.report.report_page import render_charts  # The first page does not wait for this import of OpenCV.
+    from stadia.report.page_template import render_charts
 
     charts = (_draw_series([series]) for series in _choose_series(run).values())
     return render_charts([chart for chart in charts if chart is not None])
@@ -222,7 +222,7 @@ def draw_curves(run: RunFiles) -> list[str]:
 
 def draw_pairs(first: RunFiles, second: RunFiles) -> list[str]:
     """Draw the curves that two runs share as HTML, both runs in each chart."""
-    from stadia.report.report_page import render_charts
+    from stadia.report.page_template import render_charts
 
     shown, others = _choose_series(first), _choose_series(second)
     charts = []

@@ -19,7 +19,9 @@ from stadia.io.input_files import read_bytes
 from stadia.io.records.trajectory import TRAJECTORY_DRAWING
 from stadia.predict.describe import verdict_lines
 from stadia.predict.run import CLOUD, VIDEO
-from stadia.report.report_page import PointCloudFigure, ResultPage, encode_jpeg, fit_cloud_size, make_point_cloud
+from stadia.report.embedded_images import encode_jpeg
+from stadia.report.point_cloud_figures import PointCloudFigure, fit_cloud_size, make_point_cloud
+from stadia.report.result_page import ResultPage
 from stadia.web.forms import drop_commands
 from stadia.web.measuring import Measured, MeasuredForm, MeasureForm
 from stadia.web.photo import (

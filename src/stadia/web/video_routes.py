@@ -21,7 +21,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
 from stadia.io.image_io import read_image
 from stadia.predict.run import CLOUD, DEPTH_COLOR
-from stadia.report.report_page import render_result
+from stadia.report.result_page import render_result
 from stadia.web import networks, share_page
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_video

@@ -21,7 +21,7 @@ from stadia.data.frame_store import resize_depth
 from stadia.data.height_priors import find_prior
 from stadia.data.mask_files import ROAD, make_road_rectangle, select_classes
 from stadia.data.mask_objects import find_mask_boxes
-from stadia.evaluation.plots.charts import draw_height_histogram
+from stadia.evaluation.plots.height_charts import draw_height_histogram
 from stadia.evaluation.predictions_folder import Predictions
 from stadia.geometry.ground.drive_heights import track_boxes
 from stadia.geometry.ground.object_scale import PooledHeight, pool_heights, scale_objects

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, TrackProgress, no_progress
 from stadia.data.video.video_map import MapRoad, find_usable_map
-from stadia.evaluation.plots.charts import (
+from stadia.evaluation.plots.height_charts import draw_heights_over_frames
+from stadia.evaluation.plots.image_sheets import (
     BAD,
     GOOD,
     HORIZON,
     PLANE,
     draw_box_verdicts,
-    draw_heights_over_frames,
     draw_horizon,
     draw_image_sheet,
     draw_plane,

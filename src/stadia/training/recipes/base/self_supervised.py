@@ -21,8 +21,8 @@ from stadia.data.video.map_geometry import MEDIAN_DEPTH
 from stadia.differentiable.batch import Batch, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.differentiable.images import resize_map
 from stadia.differentiable.view_synthesis import synthesize_views
-from stadia.evaluation.plots.charts import draw_motions
 from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
+from stadia.evaluation.plots.motion_chart import draw_motions
 from stadia.geometry.cameras import depth_from_inverse, resize_camera
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
 from stadia.losses.config import SelfSupervisedLossConfig, load_loss

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stadia.core.errors import RunError
 from stadia.data.height_priors import RoadConfig, find_prior
-from stadia.evaluation.plots.charts import EpochHeight
+from stadia.evaluation.plots.height_charts import EpochHeight
 from stadia.training.loop.batches import gather_from_processes
 from stadia.training.recipes.metric.config import CameraHeightsConfig
 

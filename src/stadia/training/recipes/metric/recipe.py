@@ -18,7 +18,7 @@ from torch import Tensor
 from stadia.core.types import DepthScale
 from stadia.differentiable import random_state
 from stadia.differentiable.batch import Batch, Inputs, Prediction, RoadTargets
-from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
+from stadia.evaluation.plots.height_charts import EpochHeight, draw_heights_over_epochs
 from stadia.geometry.cameras import depth_from_inverse
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import erode_mask, fit_inverse_depth_plane, road_pixel_heights

@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from stadia.report import figures
-from stadia.report.figures import DrawnPath, draw_camera_paths, draw_histogram, make_plot, smooth_values
+from stadia.report import charts
+from stadia.report.charts import draw_histogram, make_plot, smooth_values
+from stadia.report.path_charts import DrawnPath, draw_camera_paths
 from stadia.report.run_files import Series
 
-BOTTOM, TOP = figures.HEIGHT - figures.BOTTOM, figures.TOP
+BOTTOM, TOP = charts.HEIGHT - charts.BOTTOM, charts.TOP
 
 
 def read_line(svg: str, color: str = "c0", style: str = "") -> list[list[tuple[float, float]]]:
@@ -24,7 +25,7 @@ def read_labels(svg: str) -> list[str]:
     return re.findall(r">([^<>\n]+)</text>", svg)
 
 
-def plot(*values: float, name: str = "train/loss", **options: object) -> figures.Chart:
+def plot(*values: float, name: str = "train/loss", **options: object) -> charts.Chart:
     drawn = make_plot("t", [Series(name, list(range(1, len(values) + 1)), list(values))], **options)
     assert drawn is not None
     return drawn
