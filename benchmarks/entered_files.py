@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -75,11 +76,28 @@ def make_adapt_line(folder: Path) -> list[str]:
     return ["adapt", "base", str(frames), camera, *size, "--steps", "2", "--out", str(folder / "runs"), FEW_STEPS[-1]]
 
 
-MAP_LIMIT = 45
-"""The largest number of files that `stadia map` enters on six frames; its test draws them."""
+def draw_room(folder: Path) -> Path:
+    """Draw six images of a camera that moves in a textured room, and return their folder."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.sfm.textured_room import TexturedRoom, find_arc_pose, write_images
+
+    room = TexturedRoom()
+    return write_images(folder / "room", [room.draw(*find_arc_pose(index)) for index in range(0, 24, 4)])
+
+
+def make_check_line(folder: Path) -> list[str]:
+    """Return the command line that judges a COLMAP model, which a map of the room writes."""
+    from stadia.sfm.map_video import map_video
+
+    images = draw_room(folder)
+    map_video(images, out=folder / "map")
+    return ["check", str(folder / "map" / "colmap"), "--images", str(images)]
+
 
 ROUTES = {
-    "predict photo": Route(42, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
+    "predict photo": Route(41, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
+    "map": Route(43, lambda folder: ["map", str(draw_room(folder)), "--out", str(folder / "map")]),
+    "check RESULT": Route(37, make_check_line),
     "train selfsup": Route(148, make_train_line, is_slow=True),
     "adapt": Route(141, make_adapt_line, is_slow=True),
 }
@@ -160,6 +178,7 @@ def main() -> None:
     parser.add_argument("line", nargs=argparse.REMAINDER, help="a row of ROUTES, or a command line")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["STADIA_CACHE"] = str(Path(folder) / "cache")  # nothing is left from another run
         name = " ".join(arguments.line)
         line = ROUTES[name].make_line(Path(folder)) if name in ROUTES else arguments.line
         files, code = record_command(line)

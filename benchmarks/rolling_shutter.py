@@ -31,7 +31,7 @@ from map_lenses import find_seed, rotate
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
-from stadia.core.types import no_progress
+from stadia.core.progress import no_progress
 from stadia.data.config import CacheConfig, CameraConfig
 from stadia.sfm.frame_stream import choose_key_frames, open_stream
 from stadia.sfm.map_evidence import measure_agreement

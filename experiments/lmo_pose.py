@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import REAL_DATA, make_parser
 
 from stadia import report, training
-from stadia.core.types import no_progress
+from stadia.core.progress import no_progress
 from stadia.differentiable import random_state
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.objectpose.config import ObjectPoseConfig

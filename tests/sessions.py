@@ -4,7 +4,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from stadia.core.types import Predictor, no_progress
+from stadia.core.progress import no_progress
+from stadia.core.types import Predictor
 from stadia.evaluation.predictions_folder import Predictions, Provenance
 from stadia.judge.depth import TrainingRecord
 from stadia.predict.describe import describe, describe_closing

@@ -20,7 +20,7 @@ from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
 from stadia.core.errors import RunError
-from stadia.core.types import no_progress
+from stadia.core.progress import no_progress
 from stadia.io.array_files import read_npz
 from stadia.io.remote_store import RemoteStore
 from stadia.predict import batch as batch_prediction

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import no_progress
+from stadia.core.progress import no_progress
 from stadia.data.open_dataset import open_recordings
 from stadia.sfm import hand_held_pair as hand_held
 from stadia.sfm.hand_held_pair import Turns

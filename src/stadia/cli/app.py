@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import RUNS, ForceOption, InputSettings, argument, flag, option
-from stadia.cli.options import refuse_options
+from stadia.cli.options import RUNS, ForceOption, InputSettings, argument, flag, option, refuse_options
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 
@@ -46,7 +45,7 @@ def app(
         idle = ("runs", "data", "results", "token", "no_token")
         refuse_options(context, idle, found="no effect with --public", expected="a page for this machine alone")
     secret = None if public else _choose_token(token, host, no_token)
-    from stadia.data.config import CacheConfig, find_cache_folder
+    from stadia.io.output_files import find_cache_folder
     from stadia.predict.networks import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
@@ -57,7 +56,7 @@ def app(
     if public:
         application = make_app(names, public_host=public)
     else:
-        results = (results or find_cache_folder(CacheConfig()) / "app-results").absolute()
+        results = (results or find_cache_folder() / "app-results").absolute()
         application = make_app(names, runs=runs, data=data, results=results, token=secret)
 
     def show_address(address: str) -> None:

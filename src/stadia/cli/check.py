@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import argument
 from stadia.cli.check_result import CheckOptions, ResultOptions, check_result
-from stadia.cli.options import add_options_of_inputs, refuse_options, take_options
+from stadia.cli.options import add_options_of_inputs, argument, refuse_options, take_options
 from stadia.cli.output import echo
 from stadia.cli.results import STOPPED, describe_agreements, print_findings
 from stadia.core.errors import ConfigError, DataError

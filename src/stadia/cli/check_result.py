@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import JsonOption, argument, option
+from stadia.cli.options import JsonOption, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED
-from stadia.predict.options import CheckedOptions, about
+from stadia.predict.options import about
 
 if TYPE_CHECKING:
     from stadia.io.records.reconstruction import Reconstruction
@@ -27,7 +27,7 @@ MAX_LISTED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(CheckedOptions):
+class CheckOptions:
     """Options of `stadia check` for every kind of input."""
 
     force: bool = field(default=False, metadata=about("Replace a file that stadia did not write."))

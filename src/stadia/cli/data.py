@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import InputSettings, argument, option
+from stadia.cli.options import InputSettings, argument, option
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry

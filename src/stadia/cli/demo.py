@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import RUNS, RunsOption, TrainingSettings
+from stadia.cli.options import RUNS, RunsOption, TrainingSettings
 from stadia.cli.output import echo
 
 

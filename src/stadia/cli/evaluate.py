@@ -10,27 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import argument
 from stadia.cli.data import WING_COMMANDS
-from stadia.cli.options import add_options_of_inputs, is_given, refuse_options, take_options
+from stadia.cli.options import add_options_of_inputs, argument, is_given, refuse_options, take_options
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
-from stadia.predict.options import (
-    CheckedOptions,
-    EvaluateOptions,
-    about,
-    check_scale_sources,
-    parse_source_options,
-    split_settings,
-)
+from stadia.predict.options import EvaluateOptions, about, check_scale_sources, parse_source_options, split_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringOptions(CheckedOptions):
+class ScoringOptions:
     """Options of `stadia evaluate` for everything that it scores."""
 
     verbose: bool = field(default=False, metadata=about("Show all evidence, notes and reasons."))

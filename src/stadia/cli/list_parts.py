@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import JsonOption, argument, flag
+from stadia.cli.options import JsonOption, argument, flag
 from stadia.cli.output import echo
 from stadia.core.registry import Registry
 

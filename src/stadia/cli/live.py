@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import InputSettings, argument, flag, number, option
-from stadia.cli.options import add_options
+from stadia.cli.options import InputSettings, add_options, argument, flag, number, option
 from stadia.cli.output import echo, print_lines
 from stadia.core.errors import ConfigError
 from stadia.predict.options import PredictOptions, parse_source_options, split_settings

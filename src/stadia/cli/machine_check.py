@@ -216,9 +216,9 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
 
 
 def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
-    from stadia.data.config import CacheConfig, find_cache_folder
+    from stadia.io.output_files import find_cache_folder
 
-    folder = find_cache_folder(CacheConfig())
+    folder = find_cache_folder()
     fault = find_write_fault(folder)
     cure = "set STADIA_CACHE to a folder of yours, or data.cache.folder" if fault else ""
     yield MachineEntry.judge("caches", "images", f"{show(folder)}{fault and f': {fault}'}", cure, without="gap")

@@ -186,7 +186,8 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         _check_locale(line)
         words = _use_new_names([word for word in line if word not in SHARED_OPTIONS])
         given = (word.rpartition("=")[2] for word in line)
-        allow_code(["*"] if "--allow-code" in line else filter(OWN_PART.fullmatch, given))
+        if allowed := ["*"] if "--allow-code" in line else [*filter(OWN_PART.fullmatch, given)]:
+            allow_code(allowed)
         SHOWN_PROGRESS.is_silent = "--quiet" in line or "--json" in line
         code = _build_command()(words, prog_name="stadia", standalone_mode=False) or DONE
         return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import (
+from stadia.cli.options import (
     CheckpointArgument,
     EveryOption,
     ForceOption,
@@ -21,8 +21,8 @@ from stadia.cli.arguments import (
     flag,
     number,
     option,
+    refuse_options,
 )
-from stadia.cli.options import refuse_options
 from stadia.cli.output import echo, show_progress, track_loop
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.predict.options import take_default_network

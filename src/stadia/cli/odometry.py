@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import DefaultNetwork, InputSettings, OptionalInput, StrictOption, VerboseOption, option
-from stadia.cli.options import add_options
+from stadia.cli.options import (
+    DefaultNetwork,
+    InputSettings,
+    OptionalInput,
+    StrictOption,
+    VerboseOption,
+    add_options,
+    option,
+)
 from stadia.cli.output import print_lines, show_progress
 from stadia.predict.options import (
     PredictOptions,

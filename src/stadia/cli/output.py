@@ -34,7 +34,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
     Raises BrokenPipeError if nobody reads the output any more.
     """
-    SHOWN_PROGRESS.mark_shown()
+    SHOWN_PROGRESS.shown_s = time.monotonic()
     typer.echo(escape_controls(str(text)), err=err, nl=nl)
 
 

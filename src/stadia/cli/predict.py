@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import RUNS, InputSettings, OptionalInput, StrictOption, VerboseOption, argument, option
-from stadia.cli.options import add_options, refuse_options
+from stadia.cli.options import (
+    RUNS,
+    InputSettings,
+    OptionalInput,
+    StrictOption,
+    VerboseOption,
+    add_options,
+    argument,
+    option,
+    refuse_options,
+)
 from stadia.cli.output import echo, print_lines, show_progress, track_loop
 from stadia.core.errors import ConfigError
 from stadia.predict.options import (
@@ -24,7 +33,7 @@ from stadia.predict.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stadia.core.types import TrackProgress
+    from stadia.core.progress import TrackProgress
     from stadia.predict.network import Network
 
 BatchOut = Annotated[

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import ForceOption, JsonOption, RunArgument, VerboseOption, argument, flag, option
-from stadia.cli.options import add_options_of_inputs, refuse_options, take_options
+from stadia.cli.options import (
+    ForceOption,
+    JsonOption,
+    RunArgument,
+    VerboseOption,
+    add_options_of_inputs,
+    argument,
+    flag,
+    option,
+    refuse_options,
+    take_options,
+)
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import STOPPED, format_headline, print_finding
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.registry import find_nearest_name
-from stadia.predict.options import CheckedOptions, about
+from stadia.predict.options import about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +181,7 @@ RUN_RECORD = "run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunComparison(CheckedOptions):
+class RunComparison:
     """Options of `stadia compare` for two runs."""
 
     plot: Path | None = field(default=None, metadata=about("Draw the curves of the runs: a .svg or .png."))
@@ -179,7 +189,7 @@ class RunComparison(CheckedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkComparison(CheckedOptions):
+class NetworkComparison:
     """Options of `stadia compare` for networks on a video."""
 
     out: Path = field(default=Path("compare.html"), metadata=about("The page of the comparison."))
@@ -187,7 +197,7 @@ class NetworkComparison(CheckedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MountComparison(CheckedOptions):
+class MountComparison:
     """Options of `stadia compare` for two drives of one camera."""
 
     mount: bool = field(
@@ -197,7 +207,7 @@ class MountComparison(CheckedOptions):
 
 
 RUNS, NETWORKS, MOUNTS = "two runs", "networks and a video", "two drives (--mount)"
-COMPARISONS: dict[str, type[CheckedOptions]] = {
+COMPARISONS: dict[str, type[RunComparison | NetworkComparison | MountComparison]] = {
     RUNS: RunComparison,
     NETWORKS: NetworkComparison,
     MOUNTS: MountComparison,
@@ -238,7 +248,6 @@ def compare(
     elif isinstance(chosen, NetworkComparison):
         _rank([str(path) for path in paths[:-1]], paths[-1], settings, chosen.out, force=chosen.force)
     else:
-        assert isinstance(chosen, MountComparison)
         if len(paths) != 2:
             found, fix = f"{len(paths)} names", "stadia compare A.mp4 B.mp4 --mount data.camera.K_file=K.txt"
             raise ConfigError("compare --mount", found=found, expected="two recordings of one camera", fix=fix)

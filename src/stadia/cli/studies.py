@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import BetterOption, DataOption, MetricOption, VerboseOption, argument, flag, number, option
-from stadia.cli.options import refuse_options
+from stadia.cli.options import (
+    BetterOption,
+    DataOption,
+    MetricOption,
+    VerboseOption,
+    argument,
+    flag,
+    number,
+    option,
+    refuse_options,
+)
 from stadia.cli.output import echo
 
 if TYPE_CHECKING:

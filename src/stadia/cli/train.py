@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from stadia.cli.arguments import RUNS, DataOption, RunsOption, argument, flag, number, option
-from stadia.cli.options import refuse_options
+from stadia.cli.options import RUNS, DataOption, RunsOption, argument, flag, number, option, refuse_options
 from stadia.cli.output import echo
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stadia.cli.arguments import (
+from stadia.cli.options import (
     EveryOption,
     ForceOption,
     InputArgument,
@@ -17,8 +17,8 @@ from stadia.cli.arguments import (
     flag,
     number,
     option,
+    refuse_options,
 )
-from stadia.cli.options import refuse_options
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 from stadia.predict.options import check_scale_sources

@@ -1,8 +1,28 @@
-"""Record what this process has shown of its progress. The module is light to import."""
+"""Functions that show progress, and what this process has shown. The module is light to import."""
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class TrackProgress(Protocol):
+    """Passes items through, and shows the progress of `what` over `count` items, if the count is known."""
+
+    def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
+
+
+def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+    """Return the items unchanged, without showing progress.
+
+    items: the items.
+    count, what: not used.
+    """
+    return items
+
 
 PAUSE_S = float(os.environ.get("STADIA_PROGRESS_S", "30"))
 """A log gets a line at most every this many seconds while a loop runs; `stadia app` reads the lines of its processes
@@ -22,10 +42,6 @@ class ShownProgress:
     is_silent: bool = False
     finding: str = ""
     shown_s: float = field(default_factory=time.monotonic)
-
-    def mark_shown(self) -> None:
-        """Record that a line is printed now."""
-        self.shown_s = time.monotonic()
 
 
 SHOWN_PROGRESS = ShownProgress()

@@ -50,7 +50,7 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed, escaped."""
         if not self.quiet:
-            SHOWN_PROGRESS.mark_shown()
+            SHOWN_PROGRESS.shown_s = time.monotonic()
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -174,24 +174,6 @@ class MapsPredictor(Predictor, Protocol):
         camera: camera of these images at this size.
         """
         ...
-
-
-T = TypeVar("T")
-
-
-class TrackProgress(Protocol):
-    """Passes items through, and shows the progress of `what` over `count` items, if the count is known."""
-
-    def __call__(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]: ...
-
-
-def no_progress(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
-    """Return the items unchanged, without showing progress.
-
-    items: the items.
-    count, what: not used.
-    """
-    return items
 
 
 LEFT, RIGHT = "left", "right"

@@ -11,7 +11,6 @@ from .config import Share as Share
 from .config import SourceOptions as SourceOptions
 from .config import SplitConfig as SplitConfig
 from .config import check_network_pixels as check_network_pixels
-from .config import find_cache_folder as find_cache_folder
 from .config import refuse_idle_options as refuse_idle_options
 from .formats.stadia_folder import FolderRecording as FolderRecording
 from .formats.stadia_folder import StadiaFolder as StadiaFolder

@@ -1,13 +1,10 @@
 """Configure what is opened: camera, cache, source options and splits. This module does not import torch."""
 
 import math
-import os
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import platformdirs
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
@@ -15,7 +12,6 @@ from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry
 from stadia.data import DATASETS
 from stadia.io import VideoDecoder
-from stadia.io.input_files import expand_home
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
@@ -110,13 +106,6 @@ class CacheConfig(StrictModel):
     enabled: bool = True
     folder: str | None = None
     shard_gb: Annotated[float, Field(gt=0, le=1e6)] = 50.0
-
-
-def find_cache_folder(config: CacheConfig) -> Path:
-    """Return the folder of the cache: the configured folder, otherwise $STADIA_CACHE, otherwise the user's cache
-    folder.
-    """
-    return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
 Box = tuple[  # left, top, right, bottom in pixels; right and bottom are exclusive

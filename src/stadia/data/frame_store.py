@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import LEFT, Recording
-from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.data.config import CacheConfig
 from stadia.data.ignored_regions import IgnoringRecording
 from stadia.data.recordings import CalibratedRecording
 from stadia.io.atomic_files import atomic_write, open_atomic
 from stadia.io.image_files import check_image_size
 from stadia.io.input_files import make_closed_folder, open_input
+from stadia.io.output_files import find_cache_folder
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1
@@ -310,7 +311,7 @@ def open_frame_store(
         recording = recording.recording
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
         return recording.store
-    folder = find_cache_folder(config or CacheConfig())
+    folder = find_cache_folder(config.folder if config else None)
     stem = make_store_stem(f"{recording.name}-{side}-{width}x{height}", recording.fingerprint(), side, height, width)
     resized = _resize_frames(recording, side, height, width)
     frames = report_each(resized, f"{recording.name} {side}", len(recording), progress)

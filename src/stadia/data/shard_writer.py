@@ -17,13 +17,13 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Recording
 from stadia.data import shard_index
-from stadia.data.config import SourceOptions, find_cache_folder
+from stadia.data.config import SourceOptions
 from stadia.data.frame_store import ReportProgress, read_resized_frame, resize_depth
 from stadia.data.open_dataset import detect_format, open_recordings, read_named_splits
 from stadia.data.video.video_list import open_entry, read_entries, select_entries
 from stadia.geometry.cameras import resize_K
 from stadia.io.input_files import expand_home, is_url
-from stadia.io.output_files import fill_new_folder
+from stadia.io.output_files import fill_new_folder, find_cache_folder
 from stadia.io.remote_store import RemoteStore
 
 UNFINISHED = "unfinished.json"  # A store has this file while its shards are written.
@@ -260,7 +260,7 @@ def _count_left_out(recordings: Iterable[Recording], counts: dict[str, int]) -> 
 
 
 def _open_one_by_one(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Iterator[Recording]:
-    folder = find_cache_folder(options.cache)
+    folder = find_cache_folder(options.cache.folder)
     folder.mkdir(parents=True, exist_ok=True)
     for entry in select_entries(read_entries(path), options.recordings, path):
         with tempfile.TemporaryDirectory(prefix="stadia-shard-", dir=folder) as scratch:

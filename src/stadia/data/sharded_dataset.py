@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import LEFT, Recording
 from stadia.data import shard_index
-from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
+from stadia.data.config import CacheConfig, SourceOptions
 from stadia.data.frame_store import ReportProgress, lock_beside
 from stadia.data.open_dataset import DatasetFormat, select_names
 from stadia.data.recordings import CalibratedRecording
@@ -23,6 +23,7 @@ from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.atomic_files import open_atomic
 from stadia.io.image_files import check_depth_map
 from stadia.io.input_files import is_url, open_input
+from stadia.io.output_files import find_cache_folder
 from stadia.io.remote_store import RemoteStore
 
 MIN_SHARDS = 2  # a sample at the end of a shard reads its neighbor from the next one
@@ -50,7 +51,7 @@ class ShardReader:
         self.is_local = not is_url(store.url)
         self.max_bytes = int(cache.shard_gb * 1e9)
         content = hashlib.sha256("".join(shard.sha256 for shard in index.shards).encode()).hexdigest()[:24]
-        self._copies = str(find_cache_folder(cache) / "shards" / content)
+        self._copies = str(find_cache_folder(cache.folder) / "shards" / content)
         self.files = [Path(store.url) / shard.name for shard in index.shards] if self.is_local else []
         self.damaged: dict[int, str] = {}
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError
-from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import DepthScale, Predictor, Recording
 from stadia.data.frame_preparation import frame_name
 from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
 from stadia.evaluation.predictions_folder import Predictions

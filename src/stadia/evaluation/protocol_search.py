@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, ProtocolError
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.registry import find_nearest_name
-from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.core.types import DepthScale
 from stadia.evaluation.protocols import ANY_DEPTH_M, CROPS, PROTOCOLS, Alignment
 from stadia.geometry.cameras import IMAGE_CROPS, CropWindow, crop_window
 from stadia.geometry.resizing import Interpolation, resize_dense_map

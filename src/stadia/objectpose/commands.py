@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stadia.cli.arguments import argument
 from stadia.cli.data import OutFolder, Preset, Seed, Settings, Workers, render, split_counts
+from stadia.cli.options import argument
 from stadia.cli.output import echo
 from stadia.cli.results import write_score_file
 

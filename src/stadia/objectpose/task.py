@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import Camera
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.data.frame_store import ReportProgress, resize_image

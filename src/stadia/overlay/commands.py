@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import ForceOption, argument, option
 from stadia.cli.data import OutFolder, Seed, Settings, Workers, render
-from stadia.cli.options import refuse_options
+from stadia.cli.options import ForceOption, argument, option, refuse_options
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 

@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Camera
-from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig, find_cache_folder
+from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.frame_store import ReportProgress, lock_beside
 from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.geometry.cameras import mirror_camera
 from stadia.io.input_files import expand_home
+from stadia.io.output_files import find_cache_folder
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig
 from stadia.overlay.layout import is_composite_set, is_published
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds
@@ -266,7 +267,7 @@ def render_cached_cutouts(cache: CacheConfig, progress: ReportProgress | None = 
     """Render the default objects to the cache, once, and return their folder. Other processes wait for the first."""
     config = CutoutConfig()
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other objects
-    folder = find_cache_folder(cache) / f"cutouts-{CUTOUTS_VERSION}-{settings}"
+    folder = find_cache_folder(cache.folder) / f"cutouts-{CUTOUTS_VERSION}-{settings}"
     if (folder / "foregrounds.json").exists():  # written last
         return folder
     with lock_beside(folder):

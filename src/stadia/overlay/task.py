@@ -14,7 +14,8 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import DepthScale, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.frame_selection import spread_indices
 from stadia.data.frame_store import ReportProgress, resize_image

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.data.formats.ros_bags import NS_PER_S, MessageStamp, RosBag, import_rosbags, load_types, read_stamps
 from stadia.data.frame_preparation import PredictedFrame

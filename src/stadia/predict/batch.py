@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError, RunError, StadiaError, summarize_exception
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.core.verdict import Verdict
 from stadia.data.video.video_list import VideoEntry, read_entries
 from stadia.evaluation.predictions_folder import RECORD, PredictionsRecord, parse_record, read_record

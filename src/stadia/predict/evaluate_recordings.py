@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 
 from stadia.core.errors import ProtocolError
-from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress, name_ground_truth, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import DepthScale, Predictor, Recording, name_ground_truth
 from stadia.data.frame_preparation import frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.depth_score import GroundTruthReaders, collect_scores, score_images
 from stadia.evaluation.image_score import ImageScore

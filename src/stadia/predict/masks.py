@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.types import LEFT, Camera, Recording, RoadMasks, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import LEFT, Camera, Recording, RoadMasks
 from stadia.data.formats.kitti_objects import list_box_splits
 from stadia.data.frame_selection import spread_indices
 from stadia.data.mask_files import (

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import DepthScale
 from stadia.data.frame_preparation import Frame, frame_name
 from stadia.data.video.input_camera import is_own_video
 from stadia.evaluation.plots.path_chart import draw_paths

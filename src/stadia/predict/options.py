@@ -33,24 +33,13 @@ def about(help: str, *, name: str = "", unit: str = "", least: float | None = No
     return {"help": help, "name": name, "unit": unit, "least": least}
 
 
-class CheckedOptions:
-    """Options that check, when they are created, that no number is below the `least` of its field.
-
-    Raises ConfigError otherwise.
-    """
-
-    def __post_init__(self) -> None:
-        for one in fields(self):  # type: ignore[arg-type]
-            least, value = one.metadata.get("least"), getattr(self, one.name)
-            if least is not None and value is not None and not least <= value < math.inf:
-                raise ConfigError(one.name, found=value, expected=f"{least:g} or more")
-
-
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions(CheckedOptions):
+class NetworkOptions:
     """Options for running a network on an input, with the names of the command line.
 
     data: options for opening the input, from `parse_source_options`.
+
+    Raises ConfigError for a number below the `least` of its field, and for a size that is none.
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -70,7 +59,10 @@ class NetworkOptions(CheckedOptions):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for one in fields(self):
+            least, value = one.metadata.get("least"), getattr(self, one.name)
+            if least is not None and value is not None and not least <= value < math.inf:
+                raise ConfigError(one.name, found=value, expected=f"{least:g} or more")
         if self.size is not None:
             parse_size(self.size)
 

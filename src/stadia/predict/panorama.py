@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.data.config import CameraConfig
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.video.input_camera import InputCamera

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 from stadia.core.errors import DataError
-from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, PreparedFrame
 from stadia.data.video.map_geometry import MapGeometry

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.floors import MissingFloorError, is_installed
-from stadia.core.types import DepthScale, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
 from stadia.data.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.data.video.input_camera import is_image_file, is_own_video

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from rich.console import Console
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.types import Predictor, Recording, TrackProgress, name_ground_truth, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import Predictor, Recording, name_ground_truth
 from stadia.data.frame_store import ReportProgress
 from stadia.data.height_priors import RoadConfig
 from stadia.data.open_dataset import detect_format, find_held_out_split, open_recordings

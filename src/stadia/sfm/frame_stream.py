@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
-from stadia.core.types import LEFT, Recording, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import LEFT, Recording
 from stadia.data.config import CameraConfig, SourceOptions, refuse_idle_options
 from stadia.data.formats.photo_lens import read_lens
 from stadia.data.frame_preparation import run_ahead

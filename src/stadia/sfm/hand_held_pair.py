@@ -15,7 +15,7 @@ from scipy.signal import correlate
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.data.frame_selection import spread_indices
 from stadia.data.lens_distortion import DistortedCamera, RectifiedPair, rectify_pair
 from stadia.data.video.video_camera import fit_to_size

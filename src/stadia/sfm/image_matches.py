@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.types import TrackProgress, no_progress
-from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.data.frame_selection import spread_indices
 from stadia.geometry.image_features import find_features
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, hold_folder
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_upright_size
 from stadia.io.input_files import natural_sort_key, parse_json
+from stadia.io.output_files import find_cache_folder
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
 from stadia.sfm.pair_matching import (
     FramePair,
@@ -115,7 +115,7 @@ def match_images(
     """
     source = Path(images)
     digest = hashlib.blake2b(f"{VERSION} {_hash_images(source)}".encode(), digest_size=12).hexdigest()
-    work = work or find_cache_folder(CacheConfig()) / f"matches-{digest}"
+    work = work or find_cache_folder() / f"matches-{digest}"
     work.mkdir(parents=True, exist_ok=True)
     with hold_folder(work):
         if (work / _FILE).is_file() and (found := _read_matches(work / _FILE, source, digest)) is not None:

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
-from stadia.core.types import no_progress
+from stadia.core.progress import no_progress
 from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG
 from stadia.geometry.image_features import match_sift_features
 from stadia.judge.limits import MAP_LIMITS

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import TrackProgress, no_progress
-from stadia.data.config import CacheConfig, CameraConfig, find_cache_folder
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.data.config import CacheConfig, CameraConfig
 from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.cameras import Intrinsics
 from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import hold_folder
 from stadia.io.input_files import expand_home, make_absolute
+from stadia.io.output_files import find_cache_folder
 from stadia.judge.map_verdict import judge_map
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
 from stadia.sfm.map_evidence import measure_evidence
@@ -191,7 +192,7 @@ def _name_stages(stream: FrameStream, given: LensCamera | None, cache: CacheConf
         f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks} {(stream.height, stream.width)} {stream.span}"
     )
     digest = hashlib.blake2b(f"{stream.hash()} {settings}".encode(), digest_size=12).hexdigest()
-    return find_cache_folder(cache) / f"map-{digest}"
+    return find_cache_folder(cache.folder) / f"map-{digest}"
 
 
 @contextmanager

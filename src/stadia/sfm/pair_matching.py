@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.geometry.image_features import FrameFeatures, describe_places, find_features
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, write_json, write_lines

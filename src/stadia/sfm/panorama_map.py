@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict
 from stadia.data.video.video_map import RECORD, find_map_folder
 from stadia.geometry.dual_fisheye import DualFisheye, find_dual_fisheye, is_dual_fisheye

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches

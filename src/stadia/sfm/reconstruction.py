@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap, from_reconstruction, import_pycolmap
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import theilslopes
 
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.geometry.poses import invert_pose
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap
 

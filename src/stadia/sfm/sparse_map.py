@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.data.frame_selection import KeyFrames
 from stadia.geometry.cameras import focal_px_from_fov
 from stadia.geometry.lens import distort

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import TrackProgress
+from stadia.core.progress import TrackProgress
 from stadia.data.video.video_camera import fit_to_size, read_image_size
 from stadia.geometry.cameras import Intrinsics
 from stadia.geometry.poses import invert_pose

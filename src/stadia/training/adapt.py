@@ -15,8 +15,9 @@ from rich.console import Console
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.terminal import Terminal, announce_step
-from stadia.core.types import Predictor, TrackProgress, no_progress
+from stadia.core.types import Predictor
 from stadia.data.video.input_camera import is_own_video
 from stadia.data.video.video_map import check_usable, find_map
 from stadia.geometry.cameras import from_field_of_view

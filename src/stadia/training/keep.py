@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.terminal import announce_step
-from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.core.types import DepthScale, Predictor
 from stadia.data.frame_preparation import PreparedFrame, read_frames
 from stadia.data.frame_selection import spread_indices
 from stadia.data.video.video_map import find_map_geometry

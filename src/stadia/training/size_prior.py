@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.data.formats.kitti_objects import list_box_splits
 from stadia.data.formats.stadia_folder import FolderRecording
 from stadia.data.open_dataset import open_recordings

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from stadia import predict, report, training
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError
-from stadia.core.types import TensorDataclass, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import TensorDataclass
 from stadia.differentiable.batch import Batch, Meta
 from stadia.evaluation.recording_scores import write_score
 from stadia.judge.finding import Finding

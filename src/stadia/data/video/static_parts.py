@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import Recording
-from stadia.data.config import CacheConfig, find_cache_folder
 from stadia.data.recordings import FrameCrop
 from stadia.geometry.cameras import CropWindow
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb
+from stadia.io.output_files import find_cache_folder
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_segment, stream_selected
 
 MIN_IMAGES = 12
@@ -197,7 +197,7 @@ def find_static_content(source: Path) -> StaticContent:
 
 @lru_cache(maxsize=64)
 def _find_static_content(source: Path, content: str) -> StaticContent:
-    stored = find_cache_folder(CacheConfig()) / f"static-{VERSION}-{content}.npz"
+    stored = find_cache_folder() / f"static-{VERSION}-{content}.npz"
     with suppress(StadiaError, OSError, KeyError, ValueError):
         return _unpack(read_npz(stored))
     found = search_static_content(source)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.types import LEFT, Recording, RoadMasks
 from stadia.data import frame_store
-from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder
+from stadia.data.config import CacheConfig, SourceOptions
 from stadia.data.frame_selection import MAX_STANDING_MOTION, MIN_MOTION, FrameSelection, FrameSelector
 from stadia.data.mask_files import resize_masks
 from stadia.data.open_dataset import DatasetFormat
@@ -25,6 +25,7 @@ from stadia.io import video_decoding
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
 from stadia.io.input_files import name_parser_errors, read_json
+from stadia.io.output_files import find_cache_folder
 
 _REWRITE = "delete the file; it will be written again"
 
@@ -256,7 +257,7 @@ def select_images(
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
     stem = frame_store.make_store_stem(every.name, "selection", *_selection_key(stride), every.fingerprint())
-    cached = find_cache_folder(cache) / f"{stem}.json"
+    cached = find_cache_folder(cache.folder) / f"{stem}.json"
     with frame_store.lock_beside(cached):
         if not cached.exists():
             chooser = FrameSelector(stride)
@@ -360,7 +361,7 @@ def open_frames(source: FrameSource, options: SourceOptions, progress: frame_sto
     stem = frame_store.make_store_stem(
         source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key
     )
-    info_file = find_cache_folder(options.cache) / f"{stem}.json"
+    info_file = find_cache_folder(options.cache.folder) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
     with frame_store.lock_beside(info_file):
         if not (info_file.exists() and stored.exists() and frame_store.name_sums(stored).exists()):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.calibration import read_given_camera
@@ -188,12 +188,15 @@ def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) 
     search = search_conventions(reconstruction, matches)
     agreement = measure_agreement(sparse, view.pairs)
     evidence, reasons, path = _judge_path(view, sparse, search, matches)
-    meaning = measure_depth(reconstruction, view, sparse)
+    meaning, depth = None, None
+    if reconstruction.depth is not None:
+        meaning = measure_depth(reconstruction, view, sparse)
+        depth = judge_depth(meaning, path)
     return ReconstructionVerdict(
         path=path,
         camera=_judge_camera(search, posed),
         conventions=_judge_conventions(search),
-        depth=None if reconstruction.depth is None else judge_depth(meaning, path),
+        depth=depth,
         search=search,
         evidence=evidence,
         reasons=reasons,

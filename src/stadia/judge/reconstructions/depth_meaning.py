@@ -65,7 +65,8 @@ def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: Spa
     view: matches in one virtual camera.
     sparse: points triangulated from them.
     """
-    if reconstruction.depth is None or not len(sparse.points):
+    assert reconstruction.depth is not None
+    if not len(sparse.points):
         return None
     precise = sparse.relative_deviations() < MAX_POINT_DEVIATION
     z = sparse.in_camera()[:, 2]

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.types import TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.image_io import write_image
 from stadia.io.records.json_scenes import write_transforms

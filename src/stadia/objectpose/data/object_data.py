@@ -15,7 +15,7 @@ from rich.progress import track
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.terminal import Terminal
-from stadia.data.config import CacheConfig, SourceOptions, find_cache_folder, refuse_idle_options
+from stadia.data.config import CacheConfig, SourceOptions, refuse_idle_options
 from stadia.data.frame_preparation import Frame
 from stadia.data.frame_selection import spread_indices
 from stadia.data.frame_store import lock_beside
@@ -25,6 +25,7 @@ from stadia.geometry.cameras import resize_camera
 from stadia.io.array_files import MAX_ARRAY_BYTES
 from stadia.io.image_files import encode_name, hash_files, join_hashes
 from stadia.io.input_files import expand_home, open_input
+from stadia.io.output_files import find_cache_folder
 from stadia.judge.finding import Finding
 from stadia.objectpose.config import TABLEWORLD_PRESETS, ObjectDataConfig
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectImages, ObjectSubset, make_no_masks_error
@@ -164,7 +165,7 @@ def render_tables(name: str, cache: CacheConfig, console: Console) -> Path:
     """
     config = find_preset(TABLEWORLD_PRESETS, name)
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other tables
-    folder = find_cache_folder(cache) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
+    folder = find_cache_folder(cache.folder) / f"tableworld-{name}-{TABLEWORLD_VERSION}-{settings}"
     if (folder / "dataset.json").exists():  # written last
         return folder
     total = sum(config.counts.values()) * config.views

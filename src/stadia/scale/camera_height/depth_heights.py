@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.registry import load_part
-from stadia.core.types import DepthScale, Recording, TrackProgress, no_progress
+from stadia.core.types import DepthScale, Recording
 from stadia.data.frame_preparation import frame_name
 from stadia.data.frame_store import resize_depth
 from stadia.data.height_priors import find_prior

@@ -19,7 +19,8 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
 from stadia.core.errors import DataError
-from stadia.core.types import Recording, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import Recording
 from stadia.data.frame_preparation import Frame
 from stadia.geometry.cameras import resize_K
 from stadia.scale.camera_height.road_horizon import track_corners

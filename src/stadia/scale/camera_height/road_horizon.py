@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import Camera
 from stadia.data.video.video_map import MapRoad
 from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import find_vanishing_point

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.types import LEFT, Camera, Recording, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import LEFT, Camera, Recording
 from stadia.data.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.data.height_priors import find_prior, normalize_class
 from stadia.data.mask_files import ROAD, attach_masks, has_road

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import GeometryError
-from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.core.progress import TrackProgress, no_progress
+from stadia.core.types import Camera
 from stadia.data.video.video_map import MapRoad, find_usable_map
 from stadia.evaluation.plots.height_charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_sheets import (

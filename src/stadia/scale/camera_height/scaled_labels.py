@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.types import LEFT, Recording, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import LEFT, Recording
 from stadia.data.frame_preparation import frame_name
 from stadia.io.atomic_files import write_json, write_lines
 from stadia.io.image_io import write_image

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.data.config import CacheConfig
 from stadia.data.frame_store import lock_beside
 from stadia.io.array_files import read_npy
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_label_png, read_rgb
+from stadia.io.output_files import find_cache_folder
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.shading_kernels import GAMMA
@@ -169,7 +170,7 @@ def render_cached_worlds(
     """Render worlds to the cache, once, and return their folder. Other processes wait for the one that renders."""
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     seeded = f"-seed-{seed}" if seed else ""
-    folder = find_cache_folder(cache) / f"roadworld-{name}{seeded}-{ROADWORLD_VERSION}-{settings}"
+    folder = find_cache_folder(cache.folder) / f"roadworld-{name}{seeded}-{ROADWORLD_VERSION}-{settings}"
     with lock_beside(folder):
         write_roadworld(config, folder, seed=seed, advance=advance)
     return folder

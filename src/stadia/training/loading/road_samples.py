@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from stadia.core.errors import DataError
 from stadia.core.types import Recording, RoadMasks
-from stadia.data.config import CacheConfig, find_cache_folder
+from stadia.data.config import CacheConfig
 from stadia.data.frame_store import FrameStore, ReportProgress, fill_frame_store, make_store_stem, report_each
 from stadia.data.height_priors import RoadConfig, find_prior
 from stadia.data.mask_files import (
@@ -26,6 +26,7 @@ from stadia.data.mask_files import (
     select_classes,
 )
 from stadia.differentiable.batch import Batch, Inputs, RoadTargets
+from stadia.io.output_files import find_cache_folder
 from stadia.training.loading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.training.loading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.training.loading.transforms import AugmentationDraw, tilt_values, unzoom_K, zoom_depth
@@ -174,7 +175,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         count = len(recording)
         indices = report_each(range(count), f"{recording.name} masks", count, progress)
         frames = (self._make_planes(recording, index, side).tobytes() for index in indices)
-        return fill_frame_store(find_cache_folder(cache) / f"{stem}.rgb", height, width, count, frames)
+        return fill_frame_store(find_cache_folder(cache.folder) / f"{stem}.rgb", height, width, count, frames)
 
 
 def find_camera_group(recording: Recording, config: RoadConfig) -> str:

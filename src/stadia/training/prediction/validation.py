@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track as show_bar
 
-from stadia.core.types import DepthScale, Predictor, Recording, TrackProgress
+from stadia.core.progress import TrackProgress
+from stadia.core.types import DepthScale, Predictor, Recording
 from stadia.data.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.data.splits import frame_indices, unique_recordings
 from stadia.data.video.video_map import find_map_geometry
