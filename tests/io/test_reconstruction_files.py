@@ -73,6 +73,20 @@ def test_times_keep_their_nanoseconds(head: str, row: str, tmp_path: Path) -> No
     assert [round(Decimal(word) * (1 if "," in row else 10**9)) for word in first] == [times[k] for k in (0, 2, 3)]
 
 
+def test_a_map_of_stadia_has_all_its_poses_and_its_camera(tmp_path: Path) -> None:
+    """The COLMAP model in its folder has the camera, but poses of keyframes alone."""
+    model = Reconstruction(
+        NAMES[:1], W2C[:1], KS[:1], np.array([LENS]), np.array([[WIDTH, HEIGHT]]), format="colmap", path=tmp_path / "-"
+    )
+    write_reconstruction(model, tmp_path / "colmap")
+    rows = [f"{k} {' '.join(map(repr, T[k, :3].ravel().tolist()))}" for k in range(COUNT)]
+    (tmp_path / "trajectory.txt").write_text("\n".join(rows))
+    read = read_reconstruction(tmp_path)
+    np.testing.assert_allclose(read.T_camera_world, W2C, atol=1e-9)
+    np.testing.assert_allclose(read.K, np.tile(KS[0], (COUNT, 1, 1)), atol=1e-9)
+    np.testing.assert_allclose(read.distortion, np.tile(LENS, (COUNT, 1)), atol=1e-9)
+
+
 def test_blender_files_take_the_size_of_their_images(tmp_path: Path) -> None:
     content = json.loads((CASES / "blender-angle" / "transforms.json").read_text())
     path = tmp_path / "transforms.json"

@@ -223,6 +223,7 @@ REFUSALS: list[tuple[str, str, str | bytes, dict[str, Any]]] = [
     ("trajectory", "a.xml", "<document/>", {"found": "XML without poses"}),
     ("trajectory", "a.g2o", "EDGE_SE2 0 1", {"found": "no VERTEX_SE3:QUAT"}),
     ("trajectory", "a.json", '{"a": [1]}', {"found": "no poses", "fix": "transforms.json"}),
+    ("trajectory", "a.json", "{}", {"found": "an empty object"}),
     ("trajectory", "a.json", '[{"rotation": [2, 0, 0, 0], "translation": [0, 0, 0], "timestamp": 1}]',
      {"found": "length 2", "where": "frame 0"}),
     ("reconstruction", "transforms.json", '{"frames": []}', {"where": "transforms.json"}),

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from tests.refusals import refuses
+from tests.sound import write_video
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.data.frame_preparation import Frame
@@ -24,7 +25,7 @@ from stadia.geometry.geographic import EARTH_RADIUS_M
 from stadia.io.records.read import read_trajectory
 from stadia.scale.foreign_results import FORMATS, ForeignResult, open_result, write_scaled
 from stadia.scale.positions import fit_positions, read_positions
-from stadia.scale.scale_result import ResultImages, read_depth_frames, scale_result
+from stadia.scale.scale_result import ResultImages, find_images, read_depth_frames, scale_result
 
 FACTOR = 4.25
 Stadia = Callable[..., tuple[int, str, str]]
@@ -290,6 +291,17 @@ def test_kitti_06_by_height_and_by_noisy_positions(real_data: Path, tmp_path: Pa
     assert fits["height=1.65"].deviation < 0.05
     named = {name for pair in scaled.receipt.fused.contradictions for name in pair}  # type: ignore[union-attr]
     assert "distance=000000..000050:75" in named
+
+
+def test_the_images_of_a_path_may_be_a_video(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "path.txt", make_poses(), "kitti")
+    write_video(tmp_path / "drive.mp4")
+    images = find_images(open_result(path), tmp_path / "drive.mp4", {"camera": {"horizontal_fov_deg": 70}})
+    assert images is not None
+    assert images.index_of == {row: row for row in range(12)}
+    (tmp_path / "drive.mp4").rename(photo := tmp_path / "photo.jpg")
+    with refuses(DataError, where=photo):
+        find_images(open_result(path), photo, {})
 
 
 def test_wrong_input_is_refused(tmp_path: Path) -> None:

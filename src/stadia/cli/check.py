@@ -81,6 +81,8 @@ def check(
     system or a network. Exits with 1 if a finding stops training.
     """
     title = RECORDING
+    if options["images"] is None:
+        options["images"] = _find_images_of_map(data)
     if options["images"] is not None:
         title = RESULT
     elif options["recipe"] is not None:
@@ -115,6 +117,19 @@ def check(
         findings = _check_for_recipe(data, overrides or [], chosen, out)
     if chosen.strict:
         _require_checked(findings, only)
+
+
+def _find_images_of_map(folder: Path) -> Path | None:
+    """Return the video or the images of a folder that `stadia map` wrote; None for other data."""
+    from stadia.data.video.video_map import RECORD, read_map
+
+    if not (folder / RECORD).is_file():
+        return None
+    images = folder.resolve().with_name(Path(read_map(folder).source).name)
+    if not images.exists():
+        found, fix = f"a map, without {images.name} next to it", f"stadia check {folder} --images VIDEO"
+        raise DataError(folder, found=found, expected="the video or the images of the map", fix=fix)
+    return images
 
 
 def _check_recordings(data: Path, overrides: list[str], options: RecordingOptions, out: Path | None) -> list[Finding]:

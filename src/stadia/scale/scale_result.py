@@ -24,6 +24,7 @@ from stadia.data.video.input_camera import choose_input_camera, is_own_file, is_
 from stadia.geometry.poses import invert_pose
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale
 from stadia.io.atomic_files import write_json
+from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import expand_home
 from stadia.scale.foreign_results import ForeignResult, open_result, read_depth, write_scaled
 from stadia.scale.grammar import KnownDistance, PositionsFile, parse_scale
@@ -89,8 +90,8 @@ def find_images(result: ForeignResult, source: Path | None, data: Mapping[str, A
 
 
 def _open_images(source: Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open the recordings of a dataset, or a folder of images of one camera; a file has no recording."""
-    if is_own_file(source, format):
+    """Open the recordings of a dataset, a video, or a folder of images of one camera; a photo has no recording."""
+    if is_own_file(source, format) and source.suffix.lower() in IMAGE_SUFFIXES:
         return []
     if is_own_video(source, format):
         camera = choose_input_camera(resolve_config(SourceOptions, options).camera, source).config

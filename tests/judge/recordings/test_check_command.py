@@ -8,12 +8,15 @@ from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 import pytest
+from tests.data.mapped_images import FRAMES, STEP, make_record, write_images
 from typer.testing import CliRunner, Result
 
 from stadia.cli.main import app
 from stadia.cli.results import describe_agreements
 from stadia.core.errors import ConfigError, DataError
+from stadia.io.video_decoding import hash_source
 from stadia.judge.finding import read_valid_findings
 from stadia.judge.recordings.scale_comparison import LengthSource, ScaleComparison
 from stadia.judge.recordings.scale_errors import list_agreements
@@ -211,3 +214,19 @@ def test_strict_exits_with_1_for_what_was_not_checked(roadworld: Path) -> None:
     assert "1 of " in last
     assert "--seconds" in last
     assert run(*words[:-1], 100, "--strict").exit_code == 0
+
+
+def test_a_map_of_stadia_is_judged_by_the_images_next_to_it(tmp_path: Path) -> None:
+    images, folder = write_images(tmp_path / "room"), tmp_path / "room.map"
+    folder.mkdir()
+    poses = [np.eye(4) + np.outer(np.eye(4)[0], (0, 0, 0, STEP * k)) for k in range(FRAMES)]
+    (folder / "map.json").write_text(json.dumps(make_record(hash_source(images), poses, source="room")))
+    rows = [f"{k} {' '.join(map(str, T[:3].ravel()))}" for k, T in enumerate(poses)]
+    (folder / "trajectory.txt").write_text("\n".join(rows))
+    judged = run(folder)
+    assert isinstance(judged.exception, DataError)
+    assert "no intrinsics" in judged.exception.found, "it is read as poses of images; this one has no COLMAP model"
+    images.rename(tmp_path / "moved")
+    refused = run(folder)
+    assert isinstance(refused.exception, DataError)
+    assert refused.exception.fix == f"stadia check {folder} --images VIDEO"

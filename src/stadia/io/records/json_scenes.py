@@ -60,6 +60,7 @@ def read_json_poses(path: Path, content: Any) -> Reconstruction:
     entries, keys = _list_entries(content)
     if keys is None or len(entries) > MAX_POSES:
         inside = ", ".join(map(str, list(content)[:MAX_NAMED])) if isinstance(content, dict) else type(content).__name__
+        inside = inside or "an empty object"
         found = f"no poses: no rotation with a position, and no 4x4 matrix, in {inside}"
         fix = "write a transforms.json, or rows t x y z qx qy qz qw"
         raise DataError(path, found=found, expected=JSON_PROGRAMS, fix=fix)

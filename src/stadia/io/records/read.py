@@ -170,7 +170,7 @@ def _find_K_file(folder: Path) -> Path | None:
 
 
 def _read_trajectory(path: Path) -> Reconstruction:
-    """Read poses in one file; in a folder, K.txt and depth/ next to it too."""
+    """Read poses in one file; in a folder, K.txt and depth/ next to it too, or the camera of a map of stadia."""
     file = _find_trajectory(path)
     assert file is not None
     found = read_trajectory(file, is_reference=True)
@@ -178,7 +178,16 @@ def _read_trajectory(path: Path) -> Reconstruction:
         tuple(f"{number:06d}" for number in found.frames.tolist()) if found.frames is not None else ("",) * len(found)
     )
     read = make_reconstruction(path, found.T_world_camera, "", names=names, times_s=found.times_s)
-    return _add_neighbors(replace(read, notes=found.notes, times_ns=found.times_ns), *([path] if path.is_dir() else []))
+    read = replace(read, notes=found.notes, times_ns=found.times_ns)
+    if path.is_dir() and colmap.find_model(model := path / "colmap") is not None:
+        cameras = colmap.read_colmap(model)
+        if (cameras.K[0] != cameras.K).any():  # of photos
+            return cameras
+        note = f"poses are read from {file.name}, and the camera from {model.name}"
+        width, height = cameras.sizes[0].tolist()
+        read = read.with_camera(cameras.K[0], cameras.distortion[0].tolist(), (width, height))
+        return replace(read, notes=(*read.notes, note))
+    return _add_neighbors(read, *([path] if path.is_dir() else []))
 
 
 def _add_neighbors(reconstruction: Reconstruction, *folders: Path) -> Reconstruction:
