@@ -128,15 +128,10 @@ NAMES = {
     ("model", "name", "text"),
     [
         ("radial-tangential", "cam.yaml", KALIBR),
-        ("equidistant", "cam.yaml", KALIBR),
         ("fov", "cam.yaml", KALIBR),
-        ("radial-tangential", "ros.yaml", ROS),
         ("equidistant", "ros.yaml", ROS),
-        ("radial-tangential", "cameras.txt", COLMAP),
         ("equidistant", "cameras.txt", COLMAP),
-        ("fov", "cameras.txt", COLMAP),
         ("radial-tangential", "opencv.yml", OPENCV),
-        ("equidistant", "opencv.yml", OPENCV),
     ],
 )
 def test_a_folder_is_undistorted_by_the_calibration_beside_it(

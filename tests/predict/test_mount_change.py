@@ -89,7 +89,7 @@ def make_stretches(R_vehicle_camera: Array, height_m: float, seed: int = 0, coun
 
 class TestComparison:
     @pytest.mark.slow
-    @pytest.mark.parametrize("angles", [(0.0, 0, 0), (5, 0, 0), (0, -5, 0), (0, 0, 5), (3, -2, 4)])
+    @pytest.mark.parametrize("angles", [(0.0, 0, 0), (3, -2, 4)])
     def test_the_change_is_that_of_the_second_camera_in_the_axes_of_the_first(self, angles: Sequence[float]) -> None:
         first, change = make_rotation(2, 8, -3), make_rotation(*angles)
         found = compare_mounts(make_stretches(first, 1.5), make_stretches(first @ change, 1.6), durations_s=(60, 60))

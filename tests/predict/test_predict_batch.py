@@ -216,7 +216,7 @@ def test_a_process_that_dies_fails_its_video_alone(start_batch: Callable[..., It
 
 @pytest.mark.slow
 def test_a_process_of_its_own_predicts_what_this_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
-    for name, changes in (("here", {}), ("pool", {"workers": 2, "threads": 1})):
+    for name, changes in (("here", {}), ("pool", {"workers": 1, "threads": 1})):
         assert run(request(network, videos, tmp_path / name, **changes))[1].done == 3
     check_equal(tmp_path / "here", tmp_path / "pool")
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from tests.combinations import mark_others
 from tests.refusals import refuses
 from tests.sfm.textured_room import HEIGHT, WIDTH, K, TexturedRoom, find_arc_pose, write_images
 from typer.testing import CliRunner
@@ -55,7 +56,7 @@ from stadia.sfm.pair_matching import FramePair
 pytestmark = pytest.mark.slow
 
 Array = NDArray[np.float64]
-COUNT, POINTS = 12, 240
+COUNT, POINTS = 12, 160
 SIZE = (640, 400)
 LENS = np.array([[500.0, 0, 325.5], [0, 500, 195.5], [0, 0, 1]])
 DISTORTION = np.array([-0.05, 0.01, 0.001, -0.001])
@@ -179,8 +180,10 @@ def test_the_cure_undoes_poses_and_axes(poses: str, axes: tuple[float, ...]) -> 
     assert measure_difference_deg(cured, T_TRUE) < 0.01
 
 
-@pytest.mark.parametrize("w_first", [True, False])
-@pytest.mark.parametrize("of_inverse", [True, False])
+@pytest.mark.parametrize(
+    ("w_first", "of_inverse"),
+    mark_others([(True, True), (True, False), (False, True), (False, False)], [(True, False), (False, True)]),
+)
 def test_the_cure_undoes_the_order_of_quaternions(*, w_first: bool, of_inverse: bool) -> None:
     def swap(T: Array) -> Array:
         q = Rotation.from_matrix(T[:, :3, :3]).as_quat()
@@ -195,7 +198,7 @@ def test_the_cure_undoes_the_order_of_quaternions(*, w_first: bool, of_inverse: 
     assert measure_difference_deg(cured, T_TRUE) < 0.01
 
 
-@pytest.mark.parametrize("shift", [-4, -1, 2, 5])
+@pytest.mark.parametrize("shift", mark_others([-4, -1, 2, 5], [-1, 5]))
 def test_a_shifted_list_is_named(shift: int) -> None:
     search = search_conventions(replace(RIGHT, T_camera_world=np.roll(T_TRUE, shift, 0)), MATCHES)
     assert search.found is not None
@@ -222,7 +225,10 @@ def test_an_offset_of_clocks_is_named() -> None:
     np.testing.assert_allclose(cured.times_s, times_s, atol=0.03)
 
 
-@pytest.mark.parametrize(("factor", "changed"), [(0.5, "size"), (1.5, "size"), (1.0, "corner"), (1.0, "focal")])
+@pytest.mark.parametrize(
+    ("factor", "changed"),
+    [(0.5, "size"), pytest.param(1.5, "size", marks=pytest.mark.exhaustive), (1.0, "corner"), (1.0, "focal")],
+)
 def test_a_wrong_camera_is_named(factor: float, changed: str) -> None:
     K = scale_intrinsics(RIGHT.K, np.full((COUNT, 2), factor))
     if changed == "corner":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.combinations import mark_others
 from tests.refusals import refuses
 from tests.training.loop.small_recipe import SmallConfig, SmallRecipe, train
 
@@ -29,7 +30,7 @@ def losses(run: Any) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [5, 10, 15])
+@pytest.mark.parametrize("stop", mark_others([5, 10, 15], [5, 15]))
 def test_a_resumed_training_is_the_undisturbed_one(stop: int, tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", training_finish=FINISH)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.combinations import mark_others
 from tests.refusals import refuses
 from tests.training.loop import small_recipe
 from tests.training.loop.test_distributed import needs_gloo, run_in_processes
@@ -175,7 +176,7 @@ def check_batch_norm(rank: int, count: int, is_compiled: bool) -> None:
 
 @needs_gloo
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "is_compiled"), [(2, False), (3, False), (2, True)])
+@pytest.mark.parametrize(("count", "is_compiled"), mark_others([(2, False), (3, False), (2, True)], [(3, False)]))
 def test_global_batch_norm_is_that_of_the_whole_batch(count: int, is_compiled: bool) -> None:
     method = "spawn" if is_compiled else "fork"  # a compiler's threads do not survive a fork
     assert run_in_processes(count, check_batch_norm, count, is_compiled, method=method) == [0] * count

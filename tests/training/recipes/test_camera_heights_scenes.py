@@ -23,24 +23,22 @@ F64 = torch.float64
 
 @cache
 def frames(
-    count: int, camera_m: float, *, with_hidden: bool = False
-) -> tuple[Tensor, RoadPixelHeights, list[Tensor], list[list[float]]]:
-    """Depth of unknown scale (count, 1, H, W), its road, and by image the masks of the cars that are seen whole and all
-    heights.
+    count: int, camera_m: float
+) -> tuple[Tensor, RoadPixelHeights, list[Tensor], list[Tensor], list[list[float]]]:
+    """Return depth of unknown scale (count, 1, H, W) and its road.
 
-    with_hidden: the masks of all cars, also of those behind others.
+    Of each image: the masks of all cars, the masks of the cars that are seen whole, and the heights of all (m).
     """
     rng = np.random.default_rng(round(100 * camera_m))
     scenes = [street(rng, 3, camera_height=camera_m) for _ in range(count)]
     views = [see(scene, HALF) for scene in scenes]
     whole = [view.objects * torch.cat((torch.zeros(1), view.whole)).long()[view.objects] for view in views]
-    masks = [view.objects for view in views] if with_hidden else whole
     smooth = np.stack([gaussian_filter(rng.standard_normal((96, 320)), 4) for _ in range(count)])
     factor = 1 + 0.01 * smooth / smooth.std((1, 2), keepdims=True)
     factor *= rng.lognormal(0, 0.4, (count, 1, 1))
     depth = torch.stack([v.depth for v in views]) * torch.from_numpy(factor)[:, None]
     road = road_pixel_heights(depth, HALF, torch.stack([v.road for v in views]))
-    return depth, road, masks, [[car.height_m for car in scene.cars] for scene in scenes]
+    return depth, road, [view.objects for view in views], whole, [[car.height_m for car in s.cars] for s in scenes]
 
 
 def spoilt(
@@ -76,9 +74,9 @@ def hear(
     recording: str = "drive",
     with_hidden: bool = False,
 ) -> None:
-    depth, road, whole, heights_m = frames(count, camera_m, with_hidden=with_hidden)
+    depth, road, all_cars, whole, heights_m = frames(count, camera_m)
     rng = np.random.default_rng(1)
-    pairs = [spoilt(*each, bad, rng) for each in zip(whole, heights_m, strict=True)]
+    pairs = [spoilt(*each, bad, rng) for each in zip(all_cars if with_hidden else whole, heights_m, strict=True)]
     objects = segments_from_instances(torch.stack([masks for masks, _ in pairs]))
     said = torch.from_numpy(np.stack([said for _, said in pairs]))[objects.image, objects.instance]
     seen = estimate_camera_heights(depth, HALF, road, objects, said)

@@ -29,7 +29,9 @@ def test_a_checked_training_is_the_training_without(
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     run = training.train(small, out=tmp_path)
-    assert "checking the losses ..." in capfd.readouterr().err
+    printed = capfd.readouterr().err
+    assert "checking the losses ..." in printed
+    assert "M parameters (encoder random, pose encoder random) on" in printed
     before = [
         finding
         for finding in read_valid_findings(run.folder / "findings.jsonl")[0]

@@ -73,10 +73,11 @@ def test_depth_is_in_metres_where_every_data_set_has_a_baseline(two: SelfsupConf
     assert both.run_metadata.scale_from == "the baselines of the stereo pairs of pair, mono"
 
 
-def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
+def test_the_data_of_all_are_in_run_json_and_a_run_goes_on_wherever_they_have_gone_unless_they_changed(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
-    run = training.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
+    two = changed(two, "training.validate_every=2")
+    run = training.train(two, out=tmp_path / "runs")
     facts = run.facts.data
     assert facts["name"] == "pair"
     assert facts["extra_datasets"]["mono"]["path"] == two.data.extra_datasets["mono"].path
@@ -91,17 +92,14 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
         assert math.isclose(last[f"val/{score}"], (last[f"val/pair/{score}"] + last[f"val/mono/{score}"]) / 2)
     assert {"val/pair/motion_scale", "val/mono/motion_scale"} <= last.keys()
     assert {path.stem[:8] for path in (run.folder / "scores").glob("*.json")} == {"val-mono", "val-pair"}
-
+    recorded = run.facts
     elsewhere = facts | {"train_frames": {"nothing": []}, "train_images": {}, "train_sessions": []}
     run.update_facts(lambda recorded: replace(recorded, data=elsewhere))
     (train,) = open_recordings(two.data.extra_datasets["mono"].path, split="train")
-    assert TrainingOverlap.find(run.folder, [train]).count({train.name: range(5)}) == 5, (
-        "by the second data set's facts"
-    )
+    overlap = TrainingOverlap.find(run.folder, [train])
+    assert overlap.count({train.name: range(5)}) == 5, "by the second data set's facts"
+    run.update_facts(lambda changed: recorded)
 
-
-def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
-    run = training.train(two, out=tmp_path / "runs")
     moved = tmp_path / "another disk" / "elsewhere"
     moved.parent.mkdir()
     shutil.move(two.data.extra_datasets["mono"].path, moved)

@@ -36,9 +36,8 @@ STOP = Finding(
 )
 
 
-def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = training.train(small, out=tmp_path / "runs")
-    assert "M parameters (encoder random, pose encoder random) on" in capsys.readouterr().err
+def test_from_images_to_a_report(trained_small: Path) -> None:
+    run = Run.open(trained_small)
     depth = json.loads((run.folder / "scores" / "val.json").read_text())
     assert depth["protocol"] == "metric"
     assert depth["images"] == 5
