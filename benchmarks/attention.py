@@ -43,7 +43,7 @@ from torch.profiler import ProfilerActivity, profile
 from stadia.networks import ATTENTIONS
 from stadia.networks.attention import compute_attention_map
 from stadia.networks.config import AttentionConfig
-from stadia.training.loop.phase_clock import synchronize
+from stadia.training.loop.clock import synchronize
 
 HEADS, HEAD_DIM = 12, 64
 GRIDS = {"640x192": (12, 40), "384x384": (24, 24), "640x480": (30, 40), "1216x352": (22, 76), "1024x768": (48, 64)}

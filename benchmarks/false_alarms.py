@@ -43,7 +43,7 @@ from stadia.core.config import resolve_config
 from stadia.core.types import Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.io.atomic_files import write_text
 from stadia.io.metrics_table import read_rows
 from stadia.judge.finding import Finding, OnStop, Severity, read_valid_findings
@@ -391,7 +391,7 @@ def validate_untrained(config: RecipeConfig) -> dict[str, float]:
     """Return the validation scores of the weights that a training starts from."""
     recipe_class = RECIPES.load(config.recipe)
     config, data = recipe_class.prepare(config, Console(quiet=True))
-    random_state.seed_generators(config.seed, "training")
+    torch_state.seed_generators(config.seed, "training")
     recipe = init_recipe(recipe_class, config, resumed=False)
     recipe.save_data_stats(data)
     recipe.plan = TrainingPlan.from_loader(data.train, config.training)

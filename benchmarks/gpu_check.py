@@ -54,7 +54,7 @@ from stadia.differentiable.batch import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training.loading.loader import Loader
 from stadia.training.loading.samples import VideoSamples
-from stadia.training.loop.phase_clock import synchronize
+from stadia.training.loop.clock import synchronize
 from stadia.training.loop.recipe import build_optimizer, compile_recipe
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
 

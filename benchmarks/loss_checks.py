@@ -25,7 +25,7 @@ import stadia.differentiable.torchvision_operators  # noqa: F401
 import torch
 from rich.console import Console
 
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training import recipes
@@ -62,7 +62,7 @@ def set_up(name: str, worlds: Path, height: int, width: int) -> tuple[Any, Any, 
         recipes.configure(recipe_class.recipe, overrides, **({"data": {"path": str(worlds)}} if is_video else {})),
         Console(quiet=True),
     )
-    random_state.seed_generators(config.seed, "training")
+    torch_state.seed_generators(config.seed, "training")
     recipe = recipe_class(config)
     recipe.save_data_stats(data)
     return recipe, config, data

@@ -25,7 +25,7 @@ import stadia.differentiable.torchvision_operators  # noqa: F401
 from stadia.networks.config import DptConfig
 from stadia.networks.depth.dpt import Dpt
 from stadia.training.loop.batches import TrainingPlan
-from stadia.training.loop.phase_clock import PhaseClock
+from stadia.training.loop.clock import PhaseClock
 from stadia.training.loop.run_folder import Run
 from stadia.training.monitors.training_monitor import TrainingMonitor
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from stadia.core.errors import RunError
-from stadia.training.loop.phase_clock import synchronize
+from stadia.training.loop.clock import synchronize
 
 
 class FlopCounter(TorchDispatchMode):

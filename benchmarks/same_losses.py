@@ -6,7 +6,8 @@ r"""Compare the logged numbers of short trainings of this version with those of 
 
 Trains each recipe for a few steps with both versions, one thread, seed 0, and compares every cell of `metrics.csv`
 except times and memory. `--before-words` gives the recipe and the keys of the other version where they have other
-names. Prints a row per recipe and one JSON object; exits with 1 where a number differs.
+names. Scores of the validation (`val/`) may differ by rounding (MAX_ROUNDING): both versions may compute them by
+other libraries. Prints a row per recipe and one JSON object; exits with 1 if another number differs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MEASURED = ("time/", "memory", "perf")
 """Columns that hold times or memory, which no two trainings share."""
+MAX_ROUNDING = 1e-4
+"""Scores of the validation may differ by this share."""
 VIDEO = ["data.height=64", "data.width=96"]
 RECIPES = {
     "selfsup": [*VIDEO, "model.pretrained=false"],
@@ -55,17 +58,25 @@ def train(checkout: Path, folder: Path, recipe: str, keys: list[str], steps: int
         return list(csv.DictReader(file))
 
 
-def compare(before: list[dict[str, str]], after: list[dict[str, str]]) -> tuple[int, list[str]]:
-    """Return how many numbers were compared, and the columns that differ or are missing."""
-    compared, wrong = 0, set() if len(before) == len(after) else {"rows"}
+def compare(before: list[dict[str, str]], after: list[dict[str, str]]) -> tuple[int, list[str], float]:
+    """Return how many numbers were compared, the columns that differ or are missing, and the largest rounding."""
+    compared, largest, wrong = 0, 0.0, set() if len(before) == len(after) else {"rows"}
     for old, new in zip(before, after, strict=False):
         for column, value in old.items():
             if any(part in column for part in MEASURED):
                 continue
             compared += bool(value)
-            if new.get(column) != value:
+            found = new.get(column)
+            if found == value:
+                continue
+            if not (found and value and column.startswith("val/")):
                 wrong.add(column)
-    return compared, sorted(wrong)
+                continue
+            difference = abs(float(found) - float(value)) / max(abs(float(value)), 1e-12)
+            largest = max(largest, difference)
+            if not difference <= MAX_ROUNDING:
+                wrong.add(column)
+    return compared, sorted(wrong), largest
 
 
 def main() -> None:
@@ -82,9 +93,12 @@ def main() -> None:
             old_keys = [*VIDEO, *old_keys] if recipe in other else old_keys
             before = train(arguments.before, Path(folder) / "before", name, old_keys, arguments.steps)
             after = train(ROOT, Path(folder) / "after", recipe, keys, arguments.steps)
-            compared, wrong = compare(before, after)
-            result[recipe] = {"numbers": compared, "different": wrong}
-            print(f"{recipe:12} {compared} numbers, {', '.join(wrong) or 'all equal'}", flush=True)
+            compared, wrong, rounding = compare(before, after)
+            result[recipe] = {"numbers": compared, "different": wrong, "rounding": rounding}
+            print(
+                f"{recipe:12} {compared} numbers, {', '.join(wrong) or 'all equal'}, rounding {rounding:.1e}",
+                flush=True,
+            )
     print(json.dumps(result))
     sys.exit(any(row["different"] for row in result.values()))
 

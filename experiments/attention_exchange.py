@@ -39,7 +39,7 @@ from harness import REAL_DATA, make_parser
 
 from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch
 from stadia.differentiable.images import camera_to_torch, resize
 from stadia.geometry.cameras import depth_from_inverse
@@ -144,7 +144,7 @@ def train(
     start: dict[str, Tensor] | None = None,
 ) -> tuple[Trained, dict[str, Tensor]]:
     """Train an arm. start: weights that it starts from."""
-    random_state.seed_generators(seed, "training")
+    torch_state.seed_generators(seed, "training")
     recipe = SupervisedRecipe(config)
     exchanged = None
     if start is not None:

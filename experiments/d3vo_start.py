@@ -47,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import REAL_DATA, find_depth, make_parser
 
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch
 from stadia.differentiable.images import resize
 from stadia.metrics.depth_metrics import sparsification, spearman
@@ -121,7 +121,7 @@ def train(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
         network = UncertainBaseConfig(**config.model.network.model_dump())
         config = config.model_copy(update={"model": config.model.model_copy(update={"network": network})})
     start = {"at_once": 0, "at_once_both": 0, "half": arguments.steps // 2}.get(arm, NEVER)
-    random_state.seed_generators(seed, "training")
+    torch_state.seed_generators(seed, "training")
     recipe = SelfsupRecipe(config).train().to(arguments.device)
     recipe.view_synthesis.change_loss(config.loss.model_copy(update={"uncertainty_from_step": start}))
     optimizer = torch.optim.AdamW(recipe.parameters(), LR[arguments.start])

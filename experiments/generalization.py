@@ -43,7 +43,7 @@ from harness import REAL_DATA, find_depth, make_parser
 from stadia.core.types import Camera, Recording
 from stadia.data.config import CacheConfig
 from stadia.data.open_dataset import open_recordings
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch
 from stadia.differentiable.images import camera_to_torch, resize, resize_map
 from stadia.geometry.cameras import depth_from_inverse
@@ -243,7 +243,7 @@ def main() -> None:
             words = (*SETTINGS, *start, f"seed={seed}", *overrides)
             settings = recipes.configure("selfsup", words, data={"path": path})
             config, data = SelfsupRecipe.prepare(settings, Console(quiet=True))
-            random_state.seed_generators(seed, "training")
+            torch_state.seed_generators(seed, "training")
             network: Trainable
             if name == "monodepth2":
                 network = Monodepth2(arguments.monodepth2.resolve(), config, baseline_m)

@@ -28,7 +28,7 @@ from harness import REAL_DATA, make_parser
 
 from stadia import report, training
 from stadia.core.progress import no_progress
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, to_boxes, write_results
@@ -104,7 +104,7 @@ def main() -> None:
         Provenance.from_checkpoint(open_checkpoint(last)),
     )
     train, held_out = images.part(range(TRAINED)), images.part(range(TRAINED, len(images)))
-    random_state.seed_generators(config.seed, "training")
+    torch_state.seed_generators(config.seed, "training")
     start = init_recipe(ObjectPoseRecipe, trained.config, resumed=False)
     figures = {
         "start": scores(

@@ -29,7 +29,7 @@ from stadia import report, training
 from stadia.core.types import Predictor, Recording
 from stadia.data.open_dataset import open_recordings
 from stadia.data.recordings import FrameRange
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.predict.mean_depth import average_recordings
 from stadia.training import recipes
@@ -60,7 +60,7 @@ SETTINGS = (
 def start(config: RecipeConfig) -> Predictor:
     """Return the network before its first step, its scale fitted to the training's ground truth."""
     config, data = SupervisedRecipe.prepare(config, Console(stderr=True))
-    random_state.seed_generators(config.seed, "training")
+    torch_state.seed_generators(config.seed, "training")
     recipe = init_recipe(SupervisedRecipe, config, resumed=False)
     recipe.save_data_stats(data)
     return recipe.predictor()

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from stadia.differentiable import matrix_products
-from stadia.differentiable.matrix_products import ROUNDING, choose_matrix_products, find_product_error
+from stadia.differentiable import torch_state
+from stadia.differentiable.torch_state import ROUNDING, choose_matrix_products, find_product_error
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def amd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "AMD EPYC"}, raising=False)
-    monkeypatch.setattr(matrix_products, "find_product_error", lambda: 3e-7)
+    monkeypatch.setattr(torch_state, "find_product_error", lambda: 3e-7)
     choose_matrix_products.cache_clear()
     yield
     choose_matrix_products.cache_clear()

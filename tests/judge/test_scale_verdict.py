@@ -11,8 +11,12 @@ from stadia.core.verdict import Verdict
 from stadia.geometry.cameras import FocalEstimate
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.judge.depth import TrainingRecord
-from stadia.judge.depth.focal_checks import check_focal_estimates
-from stadia.judge.depth.prediction_verdict import find_overall_verdict, judge_measurements, propagate_findings
+from stadia.judge.depth.prediction_verdict import (
+    check_focal_estimates,
+    find_overall_verdict,
+    judge_measurements,
+    propagate_findings,
+)
 from stadia.judge.questions import Question, QuestionVerdict
 from stadia.judge.scale_verdict import check_scale_verdict
 from stadia.predict.describe import verdict_lines

@@ -13,7 +13,7 @@ from stadia import training as launch
 from stadia.core.errors import ConfigError
 from stadia.training import recipes, time_budget
 from stadia.training.loading.loader import MixtureLoader
-from stadia.training.loop.time_limit import CommandEnd
+from stadia.training.loop.clock import CommandEnd
 from stadia.training.step_measurement import DryRunResult
 from stadia.training.time_budget import MeasuredTraining, average_steps, choose_steps
 

@@ -69,7 +69,7 @@ def diagnose(
     from stadia.core.verdict import Verdict
     from stadia.judge.catalog import find_root_cause
     from stadia.judge.depth import TrainingRecord
-    from stadia.judge.depth.training_checks import describe_own_term
+    from stadia.judge.depth.training_record import describe_own_term
     from stadia.judge.finding import read_valid_findings
     from stadia.predict.verdict import read_verdict
     from stadia.training.loop.run_folder import Run

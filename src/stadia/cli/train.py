@@ -299,8 +299,8 @@ def resolve_recipe(
     """
     from stadia.core.config import resolve_config
     from stadia.io.input_files import read_json
-    from stadia.training.recipes import CONFIGS, add_model_of_start
-    from stadia.training.recipes.presets import merge_values, read_preset_for
+    from stadia.training.recipes import CONFIGS, add_model_of_start, merge_values
+    from stadia.training.recipes.presets import read_preset_for
 
     config: type[RecipeConfig] = CONFIGS.load(recipe)
     values = read_json(base) if base is not None else {}

@@ -7,6 +7,6 @@ Cameras and poses themselves are in `stadia.geometry`, whose functions take tens
   pixels of objects, and views of other cameras.
 - `photometric_residuals`, `direct_alignment`, `window_solver`, `pose_graph`: motions that fit images, one pair or many.
 - `alignment_kernels`: the compiled loops of direct alignment.
-- `random_state`, `matrix_products`, `torchvision_operators`: random generators, the library that multiplies matrices,
-  and operators that torchvision misses.
+- `torch_state`, `torchvision_operators`: random generators and the library that multiplies matrices, and operators
+  that torchvision misses.
 """

@@ -14,7 +14,7 @@ import stadia.differentiable.torchvision_operators  # noqa: F401
 
 # isort: split
 from stadia.core.errors import CheckpointError, summarize_exception
-from stadia.differentiable.matrix_products import choose_matrix_products
+from stadia.differentiable.torch_state import choose_matrix_products
 from stadia.io.input_files import expand_home, read_json
 from stadia.networks.hub import describe_manual_copy, offline_if_unreachable, warn_newest_revision
 from stadia.networks.published_files import find_foreign_files

@@ -42,10 +42,11 @@ from stadia.sfm.map_video import map_video
 from stadia.training import recipes
 from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
-from stadia.training.loop.time_limit import CommandEnd
+from stadia.training.loop.clock import CommandEnd
+from stadia.training.loop.fit import shorten_warmup
 from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
-from stadia.training.time_budget import open_checked_data, shorten_warmup
+from stadia.training.training_data import open_checked_data
 from stadia.training.workflow import train
 
 SETTINGS: Mapping[str, Any] = {

@@ -21,16 +21,14 @@ from stadia.data.video.input_camera import is_own_video
 from stadia.data.video.video_camera import read_picture_size
 from stadia.training.loading.loader import MixtureLoader
 from stadia.training.loop.batches import batch_sizes
+from stadia.training.loop.clock import CommandEnd
 from stadia.training.loop.config import CHECK_SECONDS, TrainingConfig
-from stadia.training.loop.fit import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
-from stadia.training.loop.processes import check_devices, resolve_auto
-from stadia.training.loop.time_limit import CommandEnd
+from stadia.training.loop.fit import FEW_STEPS, shorten_warmup
 from stadia.training.recipes import RECIPES, configure
-from stadia.training.recipes.base.build_recipe import TrainingData, check_init_weights
+from stadia.training.recipes.base.build_recipe import TrainingData
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
-from stadia.training.stages import check_stages, list_stages
 from stadia.training.step_measurement import PROBE_STEPS, DryRunResult, measure_steps
-from stadia.training.training_data import open_data
+from stadia.training.training_data import list_stages, open_checked_data
 
 PLANNED_STEPS = 1.5
 """More steps are planned than fit: the clock ends the training, and steps may get faster."""
@@ -86,16 +84,6 @@ class PlannedTraining:
     config: RecipeConfig
     data: TrainingData | None
     end: CommandEnd | None
-
-
-def open_checked_data(config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
-    """Open the data of a training, with every "auto" resolved. Raises the errors of `train` before its data."""
-    recipe_class = RECIPES.load(config.recipe)
-    check_stages(recipe_class, config)
-    check_devices(config.training)
-    check_init_weights(recipe_class, config)
-    config = config.model_copy(update={"training": resolve_auto(config.training)})
-    return open_data(recipe_class, config, console)
 
 
 def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
@@ -194,11 +182,6 @@ def choose_steps(
     line = f"--minutes {minutes:g}: about {min(fitting, steps)} steps of {step_s:.2g} s, until the time is over"
     console.print(f"{line} ({' '.join(settings)})", markup=False, highlight=False, soft_wrap=True)
     return PlannedTraining(chosen, None if training.stages else measured.data, CommandEnd(at_s, after_s))
-
-
-def shorten_warmup(warmup_steps: int, steps: int) -> int:
-    """Return the warm-up, shortened if it is longer than LONGEST_WARMUP of the steps."""
-    return warmup_steps if warmup_steps <= LONGEST_WARMUP * steps else round(USUAL_WARMUP * steps)
 
 
 # -- `--preset auto`: size, batch and precision for this machine and the minutes

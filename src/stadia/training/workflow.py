@@ -17,6 +17,7 @@ from stadia.judge.finding import Finding, OnStop, write_findings
 from stadia.training.keep import keep_better_start
 from stadia.training.loop.batches import TrainingPlan
 from stadia.training.loop.checkpoint import Checkpoint
+from stadia.training.loop.clock import CommandEnd
 from stadia.training.loop.config import CHECK_SECONDS
 from stadia.training.loop.fit import FEW_STEPS, open_last_checkpoint, open_training, record_stop, run_training
 from stadia.training.loop.processes import (
@@ -29,9 +30,7 @@ from stadia.training.loop.processes import (
 )
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import Run, is_main_process
-from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.monitors.training_monitor import TrainingMonitor, read_kept_findings
-from stadia.training.own_class import check_class, check_own_class, choose_class, name_own_class
 from stadia.training.prediction.validation import score_validation
 from stadia.training.recipes.base.build_recipe import (
     TrainingData,
@@ -42,20 +41,25 @@ from stadia.training.recipes.base.build_recipe import (
     record_failure,
 )
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
-from stadia.training.stages import check_stages, list_stages
 from stadia.training.start_checks import (
     LOSS_CHECKS,
+    check_class,
+    check_own_class,
     check_run_losses,
+    choose_class,
     list_out_of_time,
+    name_own_class,
     replace_data_findings,
     report_findings,
     run_loss_checks,
 )
 from stadia.training.step_measurement import DryRunResult, measure_steps
 from stadia.training.training_data import (
+    check_stages,
     list_data_formats,
     list_data_locations,
     list_movable_keys,
+    list_stages,
     open_data,
     open_resumed_data,
 )

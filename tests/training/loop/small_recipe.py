@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stadia.core.seeds import derive_seed, make_generator
 from stadia.core.types import Camera
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.config import OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -106,7 +106,7 @@ class SmallRecipe(Recipe[SmallConfig, Any]):
         self, seed: int = 0, width: int = 8, lr: float = 0.02, warmup_steps: int = 4, pause_s: float = 0.0
     ) -> None:
         super().__init__(SmallConfig(OptimizerConfig(lr=lr), ScheduleConfig(name="cosine", warmup_steps=warmup_steps)))
-        random_state.seed_generators(seed, "weights")
+        torch_state.seed_generators(seed, "weights")
         self.network = nn.Sequential(
             nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(1)
         )

@@ -13,7 +13,7 @@ from tests.training.loop.test_stages import HALF, WHOLE, config
 from tests.training.loop.test_stages import train as train_in_stages
 
 from stadia.core.seeds import derive_seed
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.io.metrics_table import read_rows
 from stadia.training.loop import fit as fit_module
 from stadia.training.loop.batches import BatchStream, TrainingPlan
@@ -104,7 +104,7 @@ def test_the_loop_equals_a_plain_loop_bit_for_bit(
             step, recipe.config.schedule, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch
         ),
     )
-    random_state.seed_generators(1, "training", 0)
+    torch_state.seed_generators(1, "training", 0)
     batches, losses = iter(BatchStream(loader, plan)), []
     for _ in range(plan.total_steps):
         optimizer.zero_grad()

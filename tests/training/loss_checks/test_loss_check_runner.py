@@ -14,7 +14,7 @@ from tests.combinations import mark_others
 from tests.mutations import losses, training_starts
 from torch import Tensor
 
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Prediction, Targets
 from stadia.differentiable.images import crop
 from stadia.geometry.poses import se3_exp
@@ -141,13 +141,13 @@ def test_properties_after_the_time_limit_are_not_checked() -> None:
 @pytest.mark.slow
 def test_neither_recipe_nor_random_numbers_of_the_caller_are_changed() -> None:
     recipe = training_starts.Toy()
-    before, states = copy.deepcopy(recipe.state_dict()), random_state.capture_generators()
+    before, states = copy.deepcopy(recipe.state_dict()), torch_state.capture_generators()
     assert check_training_start(TrainingStart.prepare(recipe, training_starts.batch()), training_starts.SECONDS) == []
     assert all(torch.equal(value, before[name]) for name, value in recipe.state_dict().items())
     assert all(p.grad is None for p in recipe.parameters())
     assert all(
         torch.equal(value, states[name])
-        for name, value in random_state.capture_generators().items()
+        for name, value in torch_state.capture_generators().items()
         if not value.is_floating_point()
     )
 

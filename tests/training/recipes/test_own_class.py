@@ -19,10 +19,9 @@ from stadia.report.run_comparison import write_comparison
 from stadia.report.run_files import read_run
 from stadia.training import recipes, workflow
 from stadia.training.loop.run_folder import Run
-from stadia.training.own_class import choose_class
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.start_checks import LOSS_CHECKS
+from stadia.training.start_checks import LOSS_CHECKS, choose_class
 
 pytestmark = pytest.mark.slow  # its fixtures train
 

@@ -15,8 +15,7 @@ from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.recipes.base.config import RecipeConfig
 from stadia.training.recipes.selfsup.config import SelfsupConfig
 from stadia.training.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.stages import check_stages, choose_batch_sizes, list_stages
-from stadia.training.training_data import open_data
+from stadia.training.training_data import check_stages, choose_batch_sizes, list_stages, open_data
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

@@ -1,5 +1,6 @@
 """Judge predictions: usable, not judged, doubtful or unusable, with findings; also the basis of metres."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -15,11 +16,10 @@ from stadia.judge.depth.depth_checks import (
     is_compared,
     is_mapped,
 )
-from stadia.judge.depth.focal_checks import check_focal_estimates, check_trained_camera
 from stadia.judge.depth.frame_measurements import MIN_FRAMES, MIN_IMAGE_CHANGE, MIN_MAPPED_FRAMES, FrameMeasurements
-from stadia.judge.depth.training_checks import check_training, describe_own_term
-from stadia.judge.depth.training_record import TrainingRecord
+from stadia.judge.depth.training_record import TrainingRecord, check_training, describe_own_term
 from stadia.judge.finding import Finding, Severity
+from stadia.judge.limits import CAMERA_LIMITS
 from stadia.judge.questions import (
     CAMERA_AGREES,
     CAMERA_IS_UNCHECKED,
@@ -300,3 +300,51 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "M37", "the map has no road, and too few points"
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
+
+
+FOCAL_SIGMAS = 3.0  # standard deviations of an estimate
+
+
+def check_focal_estimates(focal: float | None, focal_estimates: Sequence[FocalEstimate]) -> list[Finding]:
+    """Return a warning (finding K31) for each independent estimate that contradicts the focal length of the camera.
+
+    focal: fx / width of the camera; None if unknown, which gives no warning.
+    focal_estimates: independently estimated focal lengths.
+    """
+    findings = []
+    for estimate in focal_estimates if focal is not None and focal > 0 else ():
+        assert focal is not None
+        ratio = focal / estimate.focal
+        most = CAMERA_LIMITS["estimated_ratio"].doubtful
+        if abs(math.log(ratio)) <= max(math.log(most), FOCAL_SIGMAS * estimate.deviation):
+            continue
+        given_deg, estimated_deg = (math.degrees(2 * math.atan(0.5 / value)) for value in (focal, estimate.focal))
+        text = f"a field of view of {given_deg:.0f} degrees is given (focal length {focal:.3g} of the width);"
+        text += f" {estimate.source} gives {estimated_deg:.0f} degrees ({estimate.focal:.3g})"
+        evidence = {"ratio": ratio, "given": focal, "estimated": estimate.focal, "deviation": estimate.deviation}
+        expected = f"focal lengths within a factor of {most:g}"
+        findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
+    return findings
+
+
+def check_trained_camera(focal: float | None, trained: Sequence[float], has_trained_frames: bool) -> Iterator[Finding]:
+    """Report a field of view that differs from the training's (K30).
+
+    The finding is a note, or a warning if frames of this input trained the network.
+    """
+    ratios = [focal / trained_focal for trained_focal in trained if trained_focal > 0] if focal is not None else []
+    if focal is None or not ratios:
+        return
+    ratio = min(ratios, key=lambda ratio: abs(math.log(ratio)))
+    if abs(math.log(ratio)) <= math.log(CAMERA_LIMITS["trained_ratio"].doubtful):
+        return
+    here, there = _field_of_view_deg(focal), _field_of_view_deg(focal / ratio)
+    text = f"a field of view of {here:.0f} degrees, {there:.0f} in the training: depth was multiplied by {ratio:.2f}"
+    evidence = {"ratio": ratio, "field_of_view_deg": here, "trained_deg": there}
+    expected = f"focal lengths within a factor of {CAMERA_LIMITS['trained_ratio'].doubtful:g}"
+    severity, case = (Severity.WARN, "trained_frames") if has_trained_frames else (Severity.NOTE, "")
+    yield make_finding("K30", severity, text, expected, case=case, evidence=evidence)
+
+
+def _field_of_view_deg(focal: float) -> float:
+    return math.degrees(2 * math.atan(0.5 / focal))

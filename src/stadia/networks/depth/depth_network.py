@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.networks import DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
 from stadia.networks.config import DepthModelConfig, DepthNetworkConfig, check_size_multiple
 from stadia.networks.encoders import InitialWeights
@@ -372,7 +372,7 @@ def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int
         DEPTH_NETWORKS.load(name).check_config(config.network, height=height, width=width)
     if name in DEPTH_NETWORK_CONFIGS:
         return
-    with random_state.preserve_generators():
+    with torch_state.preserve_generators():
         network = build_depth_network(config.model_copy(update={"pretrained": False}))
         for height, width in sizes:
             check_outputs(network, height, width)

@@ -21,6 +21,8 @@ from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import CheckpointHeader as CheckpointHeader
 from .checkpoint import check_recipe as check_recipe
 from .checkpoint import load_weights as load_weights
+from .clock import PhaseClock as PhaseClock
+from .clock import Stopwatch as Stopwatch
 from .config import OptimizerConfig as OptimizerConfig
 from .config import ScheduleConfig as ScheduleConfig
 from .config import StageConfig as StageConfig
@@ -29,8 +31,6 @@ from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
-from .phase_clock import PhaseClock as PhaseClock
-from .phase_clock import Stopwatch as Stopwatch
 from .processes import check_precision as check_precision
 from .recipe import AnyRecipe as AnyRecipe
 from .recipe import HasOptimizer as HasOptimizer

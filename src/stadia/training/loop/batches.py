@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, RunError
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch, Meta
 from stadia.io.run_facts import StageFacts
 from stadia.training.loop.config import StageConfig, TrainingConfig
@@ -232,7 +232,7 @@ class BatchStream(Iterable[Batch[Any, Any]]):
 
     def _timed(self, load: Any, *arguments: Any) -> Any:
         self.mark("other")
-        with random_state.preserve_generators():
+        with torch_state.preserve_generators():
             loaded = load(*arguments)
         self.mark("loading")
         return loaded

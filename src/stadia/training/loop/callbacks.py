@@ -25,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from stadia.core.errors import RunError
 from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
 from stadia.core.terminal import make_progress
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import is_temporal
 from stadia.io.atomic_files import atomic_write, explain_write_error, open_to_append, write_text
 from stadia.io.image_io import compose_image_sheet
@@ -305,7 +305,7 @@ class Images(Callback):
             return
         assert loop.batch is not None
         assert loop.report is not None
-        with torch.no_grad(), random_state.preserve_generators():
+        with torch.no_grad(), torch_state.preserve_generators():
             images = loop.recipe.images(loop.batch, loop.report)
         if images:
             self._write(self.run.images, loop.step, "images", compose_image_sheet(images))

@@ -16,7 +16,7 @@ from rich.console import Console
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, RunError, StadiaError
 from stadia.core.terminal import StopNow, StopSignals, Terminal
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.io.metrics_table import read_rows
 from stadia.io.run_facts import TimeLimitEnd, list_lost_files
 from stadia.training.loop import LOGGERS, batches
@@ -30,13 +30,12 @@ from stadia.training.loop.checkpoint import (
     read_steps,
     write_header_copy,
 )
+from stadia.training.loop.clock import CommandEnd, PhaseClock, describe_times
 from stadia.training.loop.config import MAX_STEPS, TrainingConfig
 from stadia.training.loop.loop import Callback, StopRequest, TrainingLoop
-from stadia.training.loop.phase_clock import PhaseClock, describe_times
 from stadia.training.loop.processes import launch_processes, make_fabric, quiet_lightning, resolve_auto, start_attempt
 from stadia.training.loop.recipe import AnyRecipe
 from stadia.training.loop.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
-from stadia.training.loop.time_limit import CommandEnd
 
 
 class Interrupted(KeyboardInterrupt):
@@ -230,7 +229,7 @@ def open_training(
         batches.shard_loaders(loaders, fabric.global_rank, fabric.world_size)
         validation: object = val_loader
         if isinstance(validation, StartableLoader):
-            with random_state.preserve_generators():
+            with torch_state.preserve_generators():
                 validation.start()  # Workers start before the first step: a fork keeps the memory of the steps.
         clock = PhaseClock(plan)
         training.loop = TrainingLoop(
@@ -388,6 +387,11 @@ LONGEST_WARMUP = 0.25
 
 USUAL_WARMUP = 0.05
 """The note proposes this share of the steps."""
+
+
+def shorten_warmup(warmup_steps: int, steps: int) -> int:
+    """Return the warm-up, shortened if it is longer than LONGEST_WARMUP of the steps."""
+    return warmup_steps if warmup_steps <= LONGEST_WARMUP * steps else round(USUAL_WARMUP * steps)
 
 
 def start_lines(

@@ -11,16 +11,15 @@ import stadia.differentiable.torchvision_operators  # noqa: F401
 import torch
 from lightning_fabric import Fabric
 
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch
 from stadia.io.run_facts import RunFacts, TrainingTimes
 from stadia.training.loop.batches import BatchIterable, BatchStream, ValidationScores
 from stadia.training.loop.checkpoint import name_kept_checkpoint
+from stadia.training.loop.clock import CommandEnd, PhaseClock
 from stadia.training.loop.config import TrainingConfig
-from stadia.training.loop.phase_clock import PhaseClock
 from stadia.training.loop.recipe import AnyRecipe, BatchLoss, explain_gradient, explain_loss
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.time_limit import CommandEnd
 from stadia.training.loop.training_state import BestScore, TrainingState, evaluation_mode
 
 
@@ -104,9 +103,9 @@ class TrainingLoop(TrainingState):
         self.time_limit.restart()
         self.call("on_train_start")
         if self.generators is None:
-            random_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
+            torch_state.seed_generators(self.run.seed, "training", self.fabric.global_rank)
         else:
-            random_state.restore_generators(self.generators)
+            torch_state.restore_generators(self.generators)
 
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
@@ -185,7 +184,7 @@ class TrainingLoop(TrainingState):
         """Return the scores of the validation set. Modes and random generators stay."""
         assert self.val_batches is not None
         scores = ValidationScores()
-        with random_state.preserve_generators(), evaluation_mode(self.recipe):
+        with torch_state.preserve_generators(), evaluation_mode(self.recipe):
             self.recipe.on_validation_start()
             for batch in self.val_batches:
                 scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))

@@ -21,7 +21,7 @@ from typing_extensions import TypeVar
 from stadia.core.errors import ConfigError, NotFiniteError, RunError
 from stadia.core.types import Camera, Predictor
 from stadia.differentiable.batch import Batch, InputsT, Meta, TargetsT
-from stadia.differentiable.matrix_products import choose_matrix_products
+from stadia.differentiable.torch_state import choose_matrix_products
 from stadia.io.input_files import find_private_folder
 from stadia.io.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport

@@ -13,17 +13,16 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError, summarize_exception
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training.loop.batches import BatchStream
 from stadia.training.loop.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.loop.clock import CommandEnd, PhaseClock, TimeLimit
 from stadia.training.loop.config import OptimizerConfig, TrainingConfig
-from stadia.training.loop.phase_clock import PhaseClock
 from stadia.training.loop.processes import use_global_batch_norm
 from stadia.training.loop.recipe import AnyRecipe, BatchLoss, Groups, LearningRate, build_optimizer, compile_recipe
 from stadia.training.loop.run_folder import Run
-from stadia.training.loop.time_limit import CommandEnd, TimeLimit
 
 
 class BestScore(NamedTuple):
@@ -176,7 +175,7 @@ class TrainingState:
             "start_score": self.start_score and list(self.start_score),
             "best_score": self.best_score and list(self.best_score),
             "metrics": self.metrics,
-            "random": {name: self.gather(state) for name, state in random_state.capture_generators().items()},
+            "random": {name: self.gather(state) for name, state in torch_state.capture_generators().items()},
             "recipe": self.recipe.training_state(),
         }
 
@@ -211,7 +210,7 @@ class TrainingState:
             self.load_state_dict(state)
             if self.step != checkpoint.header.step or self.generators is None:
                 raise ValueError(f"step {self.step}, but {checkpoint.header.step} in the header")
-            if self.generators.keys() != random_state.capture_generators().keys():
+            if self.generators.keys() != torch_state.capture_generators().keys():
                 raise ValueError("other random generators")
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             found = f"a training state that does not fit ({summarize_exception(error)})"

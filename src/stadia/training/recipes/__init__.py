@@ -61,13 +61,28 @@ def configure(
         (100, 0.85)
     """
     from stadia.core.config import resolve_config
-    from stadia.training.recipes.presets import merge_values, read_preset_for
+    from stadia.training.recipes.presets import read_preset_for
 
     config_class = CONFIGS.load(recipe)
     overrides = list(overrides)
     base = merge_values(read_preset_for(recipe, preset) if preset is not None else {}, values)
     config: RecipeConfig = resolve_config(config_class, add_model_of_start(recipe, base, overrides), overrides)
     return config
+
+
+def merge_values(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values, updated key by key.
+
+    Examples:
+        >>> merge_values({"data": {"height": 192, "width": 640}}, {"data": {"height": 96}})
+        {'data': {'height': 96, 'width': 640}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        is_group = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge_values(below, value) if is_group else value  # type: ignore[arg-type]
+    return merged
 
 
 def add_model_of_start(recipe: str, values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.registry import OWN_PART, find_nearest_name
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.data.config import DataConfig
-from stadia.differentiable import random_state
-from stadia.differentiable.matrix_products import choose_matrix_products
+from stadia.differentiable import torch_state
+from stadia.differentiable.torch_state import choose_matrix_products
 from stadia.io.run_facts import find_run_facts
 from stadia.judge.finding import Finding
 from stadia.networks import DEPTH_NETWORKS
@@ -327,7 +327,7 @@ def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, checkpoint: Checkpoint) -> None:
-    with random_state.preserve_generators():
+    with torch_state.preserve_generators():
         try:
             recipe = recipe_class(without_pretrained(config))
         except Exception:
@@ -361,7 +361,7 @@ def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
     """Return the recipe at its start; on resume its checkpoint is loaded later. Errors fail the run."""
     resumed = (run.checkpoints / "last.safetensors").exists()
     with contextlib.nullcontext() if resumed else record_failure(run):  # a failed resume changes nothing
-        random_state.seed_generators(config.seed, "training")
+        torch_state.seed_generators(config.seed, "training")
         recipe = init_recipe(recipe_class, config, resumed=resumed)
         recipe.save_data_stats(data)
     if not resumed:  # run.json has its start; the checkpoint is loaded later

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from stadia.core.types import DepthScale
-from stadia.differentiable import random_state
+from stadia.differentiable import torch_state
 from stadia.differentiable.batch import Batch, Inputs, Prediction, RoadTargets
 from stadia.evaluation.plots.height_charts import EpochHeight, draw_heights_over_epochs
 from stadia.geometry.cameras import depth_from_inverse
@@ -279,8 +279,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             self.heights.hold(epoch)
 
     def _reinitialize(self) -> None:
-        with random_state.preserve_generators():
-            random_state.seed_generators(self.config.seed, "anew")
+        with torch_state.preserve_generators():
+            torch_state.seed_generators(self.config.seed, "anew")
             fresh = make_networks(self.config)
         self.model.load_state_dict(fresh.state_dict())
         assert self.optimizer is not None

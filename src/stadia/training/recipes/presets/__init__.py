@@ -85,21 +85,6 @@ def preset_overrides(preset: str | Path) -> tuple[str, ...]:
     return tuple(_flatten(values))
 
 
-def merge_values(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values, updated key by key.
-
-    Examples:
-        >>> merge_values({"data": {"height": 192, "width": 640}}, {"data": {"height": 96}})
-        {'data': {'height': 96, 'width': 640}}
-    """
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        is_group = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge_values(below, value) if is_group else value  # type: ignore[arg-type]
-    return merged
-
-
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
         if isinstance(value, Mapping):
