@@ -33,12 +33,12 @@ from scipy.spatial.transform import Rotation, RotationSpline
 
 from stadia.core.progress import no_progress
 from stadia.data.config import CacheConfig, CameraConfig
+from stadia.sfm.camera_intervals import measure_readout
 from stadia.sfm.frame_stream import choose_key_frames, open_stream
 from stadia.sfm.map_evidence import measure_agreement
 from stadia.sfm.map_parts import correct_rows, map_key_frames
 from stadia.sfm.pair_matching import collect_features, find_cuts
 from stadia.sfm.reconstruction import Workers
-from stadia.sfm.row_readout import measure_readout
 from stadia.sfm.sparse_map import LensCamera, place_all_frames, stack_poses
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.renderer import render_image

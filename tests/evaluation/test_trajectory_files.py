@@ -18,8 +18,8 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.io.records.formats import TrajectoryFormat
+from stadia.io.records.poses import convert_times
 from stadia.io.records.read import read_kitti_trajectory, read_trajectory
-from stadia.io.records.times import convert_times
 from stadia.io.records.trajectory import (
     Trajectory,
     associate_trajectories,

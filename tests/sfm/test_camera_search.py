@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from stadia.sfm import camera_search
+from stadia.sfm.camera_intervals import LensIntervals
 from stadia.sfm.camera_search import START_FOVS_DEG, FoundCamera, choose_best, find_camera
-from stadia.sfm.lens_intervals import LensIntervals
 from stadia.sfm.reconstruction import Workers
 from stadia.sfm.sparse_map import LensCamera
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stadia.sfm.camera_search import find_rotation_focal
 from stadia.sfm.reconstruction import adjust, adjust_camera, change_model
-from stadia.sfm.rotation_focal import find_rotation_focal
 from stadia.sfm.sparse_map import LensCamera
 
 pycolmap = pytest.importorskip("pycolmap", reason="the extra `map` is not installed")

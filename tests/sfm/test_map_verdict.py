@@ -19,8 +19,8 @@ from stadia.geometry.align import umeyama
 from stadia.geometry.image_features import find_features
 from stadia.judge.limits import MAP_LIMITS
 from stadia.judge.map_verdict import CAMERA, PATH, MapEvidence, judge_map
+from stadia.sfm.camera_intervals import PARAMETERS, LensIntervals
 from stadia.sfm.describe_map import describe_verdict
-from stadia.sfm.lens_intervals import PARAMETERS, LensIntervals
 from stadia.sfm.map_evidence import (
     measure_agreement,
     measure_aside,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.sfm.lens_intervals import PARAMETERS, differentiate_lens, measure_lens
+from stadia.sfm.camera_intervals import PARAMETERS, differentiate_lens, measure_lens
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, join_maps
 
 LENS = LensCamera(400.0, (310.0, 190.0), (-0.1, 0.02, 0.001, -0.002), 400, 640)

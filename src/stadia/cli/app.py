@@ -134,9 +134,9 @@ def view(
 
 def _make_page(data: Path, overrides: list[str], predictions: Path | None, frames: int) -> str:
     from stadia.data import open_recordings
+    from stadia.data.config import parse_source_options
     from stadia.data.video.video_map import RECORD, read_map
     from stadia.io.input_files import read_text
-    from stadia.predict.options import parse_source_options
     from stadia.report.report_page import build_report
     from stadia.report.run_files import is_run_folder
     from stadia.web.scene import collect_map, collect_scene, render_scene

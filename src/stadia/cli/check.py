@@ -133,9 +133,10 @@ def _find_images_of_map(folder: Path) -> Path | None:
 
 
 def _check_recordings(data: Path, overrides: list[str], options: RecordingOptions, out: Path | None) -> list[Finding]:
+    from stadia.data.config import parse_data_config
     from stadia.data.recordings import summarize_recordings
     from stadia.judge.recordings.checked_data import assume_camera, describe_opened, draw_ignored
-    from stadia.predict.options import parse_data_config, split_settings
+    from stadia.predict.options import split_settings
 
     given, settings = split_settings(overrides)
     if options.network is None and settings:
@@ -253,9 +254,10 @@ def _judge_network(
 ) -> list[Finding]:
     from dataclasses import replace
 
+    from stadia.data.config import parse_source_options
     from stadia.predict.describe import describe_questions
     from stadia.predict.networks.published_networks import describe_licence
-    from stadia.predict.options import PredictOptions, parse_source_options
+    from stadia.predict.options import PredictOptions
 
     if not opened.has_own_size and (line := describe_licence(opened.licence)):
         echo(line, err=True)

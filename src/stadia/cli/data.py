@@ -92,12 +92,11 @@ def survey(
     import os
 
     from stadia.core.config import resolve_config
-    from stadia.data.config import SourceOptions
+    from stadia.data.config import SourceOptions, parse_source_options
     from stadia.data.surveys import format_table, summarize_survey, survey_videos
     from stadia.data.video.video_list import read_entries
     from stadia.io.atomic_files import write_text
     from stadia.io.input_files import check_path_exists, expand_home
-    from stadia.predict.options import parse_source_options
 
     videos = expand_home(videos)
     check_path_exists(videos)
@@ -125,8 +124,9 @@ def shard(
     size: Annotated[str | None, option("Resize to WIDTHxHEIGHT.")] = None,
 ) -> None:
     """Write a dataset as shards, into a folder or a store."""
+    from stadia.data.config import parse_source_options
     from stadia.data.shard_writer import shard_dataset
-    from stadia.predict.options import parse_size, parse_source_options
+    from stadia.predict.options import parse_size
 
     with show_progress() as bars:
         lines = shard_dataset(

@@ -15,7 +15,7 @@ from stadia.cli.options import add_options_of_inputs, argument, is_given, refuse
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.cli.results import check_choice, check_score_file, print_scores, write_score_file
 from stadia.core.errors import ConfigError
-from stadia.predict.options import EvaluateOptions, about, check_scale_sources, parse_source_options, split_settings
+from stadia.predict.options import EvaluateOptions, about, check_scale_sources, split_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +180,7 @@ def score_network(checkpoint: Path, data: Path | None, options: NetworkScoring, 
 
     Raises ConfigError for options that exclude each other.
     """
+    from stadia.data.config import parse_source_options
     from stadia.evaluation.protocols import find_protocol, parse_parts
 
     if data is None:

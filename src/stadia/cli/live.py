@@ -14,7 +14,7 @@ import typer
 from stadia.cli.options import InputSettings, add_options, argument, flag, number, option
 from stadia.cli.output import echo, print_lines
 from stadia.core.errors import ConfigError
-from stadia.predict.options import PredictOptions, parse_source_options, split_settings
+from stadia.predict.options import PredictOptions, split_settings
 
 if TYPE_CHECKING:
     from stadia.predict.live.live import LiveStatus
@@ -41,7 +41,7 @@ def live(
 
     Each image is the newest one: older ones are dropped, never queued. A source that ends is opened again. Ctrl-C ends.
     """
-    from stadia.data.config import CameraConfig
+    from stadia.data.config import CameraConfig, parse_source_options
     from stadia.predict.live.live import LivePrediction
     from stadia.predict.live.live_page import serve_live_page
     from stadia.predict.network import open_network

@@ -164,9 +164,9 @@ def activations(
     force: ForceOption = False,
 ) -> None:
     """Show what the layers of a network respond to. The four most variable channels of each stage."""
+    from stadia.data.config import parse_source_options
     from stadia.io.output_files import check_replaceable
     from stadia.predict.inputs import add_training_options, open_inputs
-    from stadia.predict.options import parse_source_options
     from stadia.training.loop.checkpoint import Checkpoint
     from stadia.training.prediction.activations import write_activation_video, write_activations_over_steps
     from stadia.training.recipes.base.build_recipe import load_recipe

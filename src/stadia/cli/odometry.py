@@ -17,13 +17,7 @@ from stadia.cli.options import (
     option,
 )
 from stadia.cli.output import print_lines, show_progress
-from stadia.predict.options import (
-    PredictOptions,
-    check_scale_sources,
-    parse_source_options,
-    split_settings,
-    take_default_network,
-)
+from stadia.predict.options import PredictOptions, check_scale_sources, split_settings, take_default_network
 
 if TYPE_CHECKING:
     from stadia.predict.odometry import EstimatedPath
@@ -45,6 +39,8 @@ def odometry(
 
     With INPUT alone, the network of the package gives depth: `stadia odometry drive.mp4 --out path`.
     """
+    from stadia.data.config import parse_source_options
+
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     given, settings = split_settings(overrides)
     options["scale_from"] = check_scale_sources(options["scale_from"])

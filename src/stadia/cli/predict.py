@@ -24,7 +24,6 @@ from stadia.core.errors import ConfigError
 from stadia.predict.options import (
     PredictOptions,
     check_scale_sources,
-    parse_source_options,
     refuse_finished,
     split_settings,
     take_default_network,
@@ -81,6 +80,8 @@ def predict(
     A recipe of objects writes boxes, masks and poses; `overlay` writes depth and mask, and needs --background.
     For a folder, glob or list of videos, each video gets a folder; the same command resumes.
     """
+    from stadia.data.config import parse_source_options
+
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides, network)
     data, settings = split_settings(overrides)
     out = Path(f"{source.resolve().stem}-depth") if out is None else out

@@ -275,8 +275,8 @@ def _compare_runs(first: Path, second: Path, plot: Path | None, *, force: bool) 
 
 
 def _compare_mounts(first: Path, second: Path, settings: list[str], *, as_json: bool) -> None:
+    from stadia.data.config import parse_source_options
     from stadia.predict.inputs import open_inputs
-    from stadia.predict.options import parse_source_options
     from stadia.scale.camera_height.mount_change import compare_mounts, measure_input
 
     options = parse_source_options(settings)
@@ -332,9 +332,9 @@ def describe_mount_change(change: MountChange, first: str, second: str) -> list[
 
 
 def _rank(networks: list[str], video: Path, settings: list[str], out: Path, *, force: bool) -> None:
+    from stadia.data.config import parse_source_options
     from stadia.evaluation.plots.colormaps import color_inverse_depth
     from stadia.io.output_files import check_replaceable
-    from stadia.predict.options import parse_source_options
     from stadia.predict.ranking import COLUMNS, rank_networks
     from stadia.report.ranking_page import write_ranking_page
 

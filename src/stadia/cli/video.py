@@ -95,9 +95,8 @@ def map_source(
         with show_progress() as bars:
             for _ in bars.track(range(1), 1, "loading"):
                 from stadia.core.config import resolve_config
-                from stadia.data.config import CacheConfig, CameraConfig
+                from stadia.data.config import CacheConfig, CameraConfig, parse_source_options
                 from stadia.io.input_files import expand_home
-                from stadia.predict.options import parse_source_options
                 from stadia.sfm.describe_map import describe_map
                 from stadia.sfm.frame_stream import is_panorama_video
                 from stadia.sfm.map_video import map_video
@@ -150,8 +149,8 @@ def masks(
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects. The same command resumes. Check the sheet before training."""
+    from stadia.data.config import parse_source_options
     from stadia.io.input_files import check_path_exists, expand_home
-    from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))
     options = parse_source_options(overrides or [])
@@ -331,7 +330,7 @@ def scale(
 
     The copy has the same format. A receipt (.receipt.json) next to it states the factor and its deviation.
     """
-    from stadia.predict.options import parse_source_options
+    from stadia.data.config import parse_source_options
     from stadia.scale.scale_receipt import describe_receipt
     from stadia.scale.scale_result import scale_result
 

@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from stadia.core.config import StrictModel
+from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.registry import Registry
 from stadia.data import DATASETS
@@ -462,3 +462,27 @@ class DataKeys(StrictModel):
     """The keys `data.KEY` of a training's data."""
 
     data: DataConfig
+
+
+def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """Convert `data.key=value` arguments to keyword arguments of `open_recordings`.
+
+    Raises ConfigError for an invalid one.
+    """
+    return resolve_config(SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
+
+
+def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
+    """Convert `data.key=value` arguments to a data configuration.
+
+    path: the data.
+    format: name of the data's format, or "auto".
+    overrides: the arguments.
+
+    Raises ConfigError for an invalid argument.
+
+    Examples:
+        >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
+        2
+    """
+    return resolve_config(DataKeys, {"data": {"path": path, "format": format}}, overrides).data

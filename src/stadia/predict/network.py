@@ -20,7 +20,7 @@ from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.floors import name_missing_floor
 from stadia.core.types import DepthScale
 from stadia.core.verdict import Verdict
-from stadia.data.config import CameraConfig
+from stadia.data.config import CameraConfig, parse_source_options
 from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.data.video.input_camera import is_own_video
 from stadia.evaluation.predictions_folder import Provenance
@@ -49,7 +49,7 @@ from stadia.predict.networks.base import (
     open_session,
 )
 from stadia.predict.networks.published_networks import HUB, is_network_name, refuse_misspelt_network
-from stadia.predict.options import PredictOptions, parse_size, parse_source_options, refuse_unused, requested_size
+from stadia.predict.options import PredictOptions, parse_size, refuse_unused, requested_size
 from stadia.predict.prediction import Prediction
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.training_overlap import TrainedInput, TrainingOverlap

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from stadia.core.errors import ConfigError, StadiaError
 
 if TYPE_CHECKING:
-    from stadia.data.config import DataConfig
     from stadia.predict.backends import BackendChoice
 
 
@@ -249,19 +248,6 @@ def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> 
         )
 
 
-def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
-    """Convert `data.key=value` arguments to keyword arguments of `open_recordings`.
-
-    Raises ConfigError for an invalid one.
-    """
-    if not overrides:
-        return {}
-    from stadia.core.config import resolve_config
-    from stadia.data.config import SourceKeys
-
-    return resolve_config(SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
-
-
 NETWORK_KEY = "network."
 """Start of an argument that is a setting of a network without a run."""
 
@@ -275,25 +261,6 @@ def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str
     """
     settings = [text for text in overrides or () if text.startswith(NETWORK_KEY)]
     return [text for text in overrides or () if not text.startswith(NETWORK_KEY)], settings
-
-
-def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
-    """Convert `data.key=value` arguments to a data configuration.
-
-    path: the data.
-    format: name of the data's format, or "auto".
-    overrides: the arguments.
-
-    Raises ConfigError for an invalid argument.
-
-    Examples:
-        >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
-        2
-    """
-    from stadia.core.config import resolve_config
-    from stadia.data.config import DataKeys
-
-    return resolve_config(DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
 
 Size = tuple[int, int]

@@ -11,9 +11,9 @@ from stadia.core.verdict import Verdict
 from stadia.data.video.video_camera import CAMERA_ADVICE
 from stadia.data.video.video_map import MASK, find_map_folder
 from stadia.judge.map_verdict import CAMERA, PATH, MapVerdict, list_near_signs
+from stadia.sfm.camera_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.frame_stream import FrameStream
 from stadia.sfm.learned_matching import has_matcher
-from stadia.sfm.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.sfm.map_files import VideoMap, describe_intervals, find_photo_lens, find_rotating
 from stadia.sfm.map_video import MappedVideo
 from stadia.sfm.road_sweep import find_travel_direction

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from stadia.geometry.poses import invert_pose
 from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
 from stadia.judge.map_verdict import MapEvidence
-from stadia.sfm.lens_intervals import measure_turn_deg
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.road_sweep import find_kink, find_travel_direction
 from stadia.sfm.sparse_map import Array, SparseMap
@@ -583,7 +582,7 @@ def measure_evidence(
         unexplained=find_worst_place(measure_unexplained(sparse, pairs)),
         is_camera_determined=is_camera_determined,
         is_ordered=is_ordered,
-        view_turn_deg=measure_turn_deg(sparse),
+        view_turn_deg=sparse.measure_turn_deg(),
         aside=measure_aside(sparse, pairs),
         kink_deg=kink_deg,
         kink_frame=first + kink_frame,

@@ -40,12 +40,11 @@ from stadia.io.records.trajectory import (
     write_tum_trajectory,
 )
 from stadia.judge.map_verdict import MapVerdict
+from stadia.sfm.camera_intervals import PARAMETERS, RowReadout
 from stadia.sfm.frame_stream import FrameStream
-from stadia.sfm.lens_intervals import PARAMETERS
 from stadia.sfm.map_parts import CameraEstimate
 from stadia.sfm.photo_cameras import move_places
 from stadia.sfm.road_sweep import RoadPlane
-from stadia.sfm.row_readout import RowReadout
 from stadia.sfm.sparse_map import Array, LensCamera, PlacedFrame, SparseMap, import_pycolmap, stack_poses
 
 PredictDepth = Callable[[NDArray[np.uint8], Array], NDArray[np.float32]]

@@ -18,10 +18,17 @@ from stadia.core.progress import no_progress
 from stadia.geometry.cameras import ASSUMED_HORIZONTAL_FOV_DEG
 from stadia.geometry.image_features import match_sift_features
 from stadia.judge.limits import MAP_LIMITS
-from stadia.sfm.camera_search import FoundCamera, find_camera
+from stadia.sfm.camera_intervals import (
+    MIN_FOCAL_DEVIATION,
+    PARAMETERS,
+    LensIntervals,
+    RowReadout,
+    measure_lens,
+    measure_readout,
+)
+from stadia.sfm.camera_search import FoundCamera, find_camera, find_rotation_focal
 from stadia.sfm.frame_stream import MIN_FRAMES, FrameStream
 from stadia.sfm.learned_matching import MATCHERS, add_learned_matches, has_matcher, list_broken_pairs
-from stadia.sfm.lens_intervals import MIN_FOCAL_DEVIATION, PARAMETERS, LensIntervals, measure_lens, measure_turn_deg
 from stadia.sfm.map_evidence import (
     MIN_CROSSING,
     group_frames,
@@ -54,8 +61,6 @@ from stadia.sfm.reconstruction import (
     map_globally,
     mirror_if_better,
 )
-from stadia.sfm.rotation_focal import find_rotation_focal
-from stadia.sfm.row_readout import RowReadout, measure_readout
 from stadia.sfm.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 
 STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
@@ -408,7 +413,7 @@ def _assume_camera(camera: LensCamera, given: LensCamera | None, first: SparseMa
     """Return the given camera, or the assumed one, whose images determine only how far the view turns."""
     if given is not None:
         return CameraEstimate(given, "given", None)
-    turn_deg = 0.0 if first is None else measure_turn_deg(first)
+    turn_deg = 0.0 if first is None else first.measure_turn_deg()
     return CameraEstimate(camera, "assumed", LensIntervals(dict.fromkeys(PARAMETERS, math.inf), turn_deg))
 
 

@@ -17,8 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from stadia.core.errors import DataError
 from stadia.geometry.lens import undistort
 from stadia.geometry.poses import invert_pose
+from stadia.io.records.poses import convert_times
 from stadia.io.records.reconstruction import Reconstruction, interpolate_poses, match_images_to_poses
-from stadia.io.records.times import convert_times
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap

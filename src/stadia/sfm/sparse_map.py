@@ -186,6 +186,12 @@ class SparseMap:
         """Return 1 if the rows of the image are read one after the other, or 0 for columns."""
         return int(self.camera.height <= self.camera.width)
 
+    def measure_turn_deg(self) -> float:
+        """Return the largest rotation angle between any two keyframes, degrees."""
+        R = self.T_camera_world[:, :3, :3]
+        cosine = (np.einsum("aij,bij->ab", R, R) - 1) / 2
+        return float(np.degrees(np.arccos(np.clip(cosine.min(initial=1.0), -1, 1))))
+
     def measure_motion(self, rows: NDArray[np.int64], points: Array) -> Array:
         """Measure how fast points move in the images, by the poses of the keyframes before and after.
 

@@ -18,6 +18,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.terminal import Terminal, announce_step
 from stadia.core.types import Predictor
+from stadia.data.config import parse_source_options
 from stadia.data.video.input_camera import is_own_video
 from stadia.data.video.video_map import check_usable, find_map
 from stadia.geometry.cameras import from_field_of_view
@@ -35,7 +36,6 @@ from stadia.predict.adapt_time import (
 )
 from stadia.predict.inputs import open_inputs
 from stadia.predict.network import Network, open_network
-from stadia.predict.options import parse_source_options
 from stadia.sfm.describe_map import describe_map
 from stadia.sfm.map_parts import StandingCameraError
 from stadia.sfm.map_video import map_video

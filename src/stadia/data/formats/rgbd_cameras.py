@@ -23,8 +23,8 @@ from stadia.geometry.poses import invert_pose
 from stadia.io.image_files import check_image_size, list_depth_images, list_images, read_rgb
 from stadia.io.input_files import read_lines, safe_join
 from stadia.io.number_rows import parse_numbers, read_rows
+from stadia.io.records.poses import convert_times
 from stadia.io.records.read import read_trajectory
-from stadia.io.records.times import convert_times
 
 UNITS_PER_METRE = 5000
 MAX_APART_S = 0.02  # difference of the times of one frame in two lists, as in the dataset's `associate.py`

@@ -25,9 +25,8 @@ from stadia.io.atomic_files import atomic_folder, open_atomic
 from stadia.io.input_files import natural_sort_key
 from stadia.io.records import formats
 from stadia.io.records.formats import Format
-from stadia.io.records.poses import MAX_POSES, make_poses, read_seven_numbers
+from stadia.io.records.poses import MAX_POSES, convert_times, make_poses, read_seven_numbers
 from stadia.io.records.reconstruction import ReadDepth, Reconstruction, clean_depth, make_reconstruction
-from stadia.io.records.times import convert_times
 
 Array = NDArray[np.float64]
 

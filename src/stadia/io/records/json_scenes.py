@@ -22,7 +22,7 @@ from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records.colmap import MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
 from stadia.io.records.formats import FIRST_PIXEL, JSON_FORMATS, JSON_PROGRAMS, POLYCAM, RECORD3D, SCANNER_APP, Format
-from stadia.io.records.poses import MAX_POSES, count_numbers, is_rotation, make_poses
+from stadia.io.records.poses import MAX_POSES, convert_times, count_numbers, is_rotation, make_poses
 from stadia.io.records.reconstruction import (
     MILLIMETRES,
     ReadDepth,
@@ -31,7 +31,6 @@ from stadia.io.records.reconstruction import (
     make_reconstruction,
     read_one_depth,
 )
-from stadia.io.records.times import convert_times
 
 Array = NDArray[np.float64]
 

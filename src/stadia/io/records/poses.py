@@ -1,6 +1,8 @@
-"""Make camera-to-world poses of the numbers that a program writes; `stadia.io.records.formats` says what they mean."""
+"""Make camera-to-world poses and times of the numbers of a program; `stadia.io.records.formats` says what they mean."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,21 +80,12 @@ def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:
     R: the matrices.
     where: function from a row to its place in the file, for messages.
 
-    Raises DataError for left-handed axes, and for the first matrix that differs from a rotation by more than
-    ROTATION_TOLERANCE.
+    Raises DataError for the first matrix that differs from a rotation by more than ROTATION_TOLERANCE.
     """
     with np.errstate(all="ignore"):
         off = np.abs(R @ R.mT - np.eye(3)).max(axis=(1, 2), initial=0)
         determinants = np.linalg.det(R)
-    if (left_handed := (off <= ROTATION_TOLERANCE) & (determinants < 0)).any():
-        found = f"determinant -1 of {left_handed.sum()} of {len(R)} rotations: two axes are swapped, or one is mirrored"
-        fix = (
-            "swap the two axes back or negate one: columns of R of camera-to-world poses, rows of world-to-camera ones;"
-        )
-        fix += " if the world is left-handed as in Unity, write M T M with M = diag(1, -1, 1, 1)"
-        where_first = where(int(np.argmax(left_handed)))
-        raise DataError(where_first, found=found, expected="right-handed axes, determinant 1", fix=fix)
-    wrong = ~(off <= ROTATION_TOLERANCE)
+    wrong = ~((off <= ROTATION_TOLERANCE) & (determinants >= 0))
     if wrong.any():
         row = int(np.argmax(wrong))
         found = f"a 3x3 block with determinant {determinants[row]:.3f}, {off[row]:.2g} off orthonormal"
@@ -136,3 +129,85 @@ def read_seven_numbers(what: object, name: str, rows: Array) -> tuple[Format, st
         fix = "write all coordinates of the position: t x y z qx qy qz qw"
         raise DataError(what, found="7 columns that begin with a time", expected="8 columns", fix=fix)
     return format, f"rows of {name} are read as {format.columns}: their quaternions have length 1"
+
+
+# -- times, whose size shows the unit
+
+TIME_UNITS = ((1e18, "nanoseconds"), (1e17, "intervals of 100 ns"), (1e14, "microseconds"), (1e11, "milliseconds"))
+"""Smallest first time that means each unit, for clocks that count from 1970 (Windows: from 1601, in 100 ns). Seconds
+have 10 digits.
+"""
+
+
+UNITS_IN_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "intervals of 100 ns": 10**7,
+                   "nanoseconds": 10**9}  # fmt: skip
+
+
+MIN_STEP_OF_NANOSECONDS = 5e5  # median interval of whole numbers above which times from 0 are nanoseconds: 2 kHz
+
+
+MIN_STEP_OF_MICROSECONDS = 2e3  # the same for microseconds: 500 Hz; PX4 counts them from its start
+
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.0*)?|-?[0-8][0-9]{18}(?:\.0*)?")
+
+
+def find_time_unit(times: NDArray[np.float64]) -> str:
+    """Return the unit of times (N,), a key of UNITS_IN_SECOND, by their size."""
+    for smallest, unit in TIME_UNITS:
+        if abs(times[0]) >= smallest:
+            return unit
+    is_whole = (times == np.rint(times)).all()
+    step = float(np.median(np.diff(times))) if is_whole and len(times) > 1 else 0.0
+    if step < MIN_STEP_OF_MICROSECONDS:
+        return "seconds"
+    return "nanoseconds" if step >= MIN_STEP_OF_NANOSECONDS else "microseconds"
+
+
+def convert_times(words: Sequence[str], unit: str | None = None) -> tuple[NDArray[np.float64], str]:
+    """Convert N times as texts to seconds (N,); return them and their unit.
+
+    Whole numbers are converted as integers, since a float cannot represent nanoseconds since 1970. If whole numbers
+    rise by less than a float in seconds can represent, the times still rise.
+
+    words: finite numbers as texts.
+    unit: unit of the times, a key of UNITS_IN_SECOND; None finds it by their size.
+
+    Examples:
+        >>> convert_times(["1403636579763555584", "1403636580763555584"])
+        (array([1.40363658e+09, 1.40363658e+09]), 'nanoseconds')
+    """
+    values = np.array([float(word) for word in words])
+    unit = unit or find_time_unit(values)
+    per_second = UNITS_IN_SECOND[unit]
+    if per_second == 1 or not all(map(_WHOLE_NUMBER.fullmatch, words)):
+        return values / per_second, unit
+    whole = np.array([int(word.partition(".")[0]) for word in words], np.int64)
+    seconds = whole // per_second + whole % per_second / per_second
+    rises = np.diff(whole) > 0
+    if (rises & (np.diff(seconds) <= 0)).any():
+        for row in np.flatnonzero(rises) + 1:
+            seconds[row] = max(seconds[row], np.nextafter(seconds[row - 1], np.inf))
+    return seconds, unit
+
+
+MAX_NANOSECONDS = 9e18
+"""About the largest number of an int64."""
+
+
+def convert_to_nanoseconds(words: Sequence[str], unit: str) -> NDArray[np.int64] | None:
+    """Convert N times as texts to whole nanoseconds (N,); None if they are too large.
+
+    A float of seconds since 1970 is off by up to 128 ns.
+
+    words: finite numbers as texts.
+    unit: unit of the times, a key of UNITS_IN_SECOND.
+
+    Examples:
+        >>> convert_to_nanoseconds(["1403636579.763555584"], "seconds")
+        array([1403636579763555584])
+    """
+    factor = 10**9 // UNITS_IN_SECOND[unit]
+    if max(abs(float(word)) for word in words) * factor > MAX_NANOSECONDS:
+        return None
+    return np.array([round(Decimal(word) * factor) for word in words], np.int64)

@@ -17,8 +17,7 @@ from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, read_poses, write_poses
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
-from stadia.io.records.poses import find_nearest_rotations
-from stadia.io.records.times import convert_times, convert_to_nanoseconds
+from stadia.io.records.poses import convert_times, convert_to_nanoseconds, find_nearest_rotations
 from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]

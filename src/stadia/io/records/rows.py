@@ -21,14 +21,17 @@ from stadia.io.records.colmap import read_colmap_poses, read_image_lines
 from stadia.io.records.formats import Format, TrajectoryFormat
 from stadia.io.records.poses import (
     MAX_POSES,
+    MIN_STEP_OF_NANOSECONDS,
     ROTATION_TOLERANCE,
     are_units,
+    convert_times,
+    convert_to_nanoseconds,
+    find_time_unit,
     is_rotation,
     make_poses,
     read_seven_numbers,
 )
 from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
-from stadia.io.records.times import MIN_STEP_OF_NANOSECONDS, convert_times, convert_to_nanoseconds, find_time_unit
 from stadia.io.records.trajectory import MAX_FRAMES, TRAJECTORY, TRAJECTORY_TUM
 
 Array = NDArray[np.float64]
