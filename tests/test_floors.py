@@ -10,33 +10,53 @@ import numpy as np
 import pytest
 from tests.sfm.textured_room import HEIGHT, WIDTH, K, TexturedRoom, find_arc_pose, write_images
 
-from stadia.core.floors import FLOORS
+from stadia.core.floors import FLOORS, MissingFloorError, find_missing_floor
 
 BLOCKED = [library for floor in FLOORS.values() for library in floor.libraries]
-RUN_LINES = """
-import contextlib, io, json, os, sys
+HEAVY = ["matplotlib", "tensorboard", "huggingface_hub"]
+"""Libraries of the first floor that only drawing or downloading needs."""
+HIDE = """
+import contextlib, io, json, sys
+from importlib.machinery import PathFinder
 
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in blocked:
-            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+class FloorFinder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in hidden else PathFinder.find_spec(name, path, target)
 
-blocked, lines = json.loads(sys.argv[1])
-sys.meta_path.insert(0, Blocker())
+hidden, heavy, *lines = json.loads(sys.argv[1])
+sys.meta_path[:] = [FloorFinder if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+"""Hide libraries from the imports of a program, as if they were not installed."""
+RUN_LINES = f"""
+{HIDE}
 from stadia.cli.main import run
 
 ended = []
 for line in lines:
-    out, code = io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    text, code = io.StringIO(), None
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
         try:
-            run(line)
+            run(line.split())
         except SystemExit as ending:
             code = ending.code
-    ended.append((code, out.getvalue(), "matplotlib" in sys.modules))
+    ended.append((code, text.getvalue(), sorted(set(heavy) & sys.modules.keys())))
 print(json.dumps(ended))
 """
-"""A program that runs command lines; for each it prints the exit code, the text and whether matplotlib is loaded."""
+"""A program that runs command lines; for each it prints the exit code, the text and the heavy libraries so far."""
+CALL_TRAINING = f"""
+{HIDE}
+import stadia
+
+for name in ("train", "adapt"):
+    try:
+        getattr(stadia, name)("nothing", "nowhere")
+    except stadia.StadiaError as error:
+        print(error)
+"""
+TRAIN = "This needs the train floor of stadia. Install it: pip install 'stadia[train]'"
+
+pytestmark = pytest.mark.slow  # each test starts a process
 
 
 def write_result(folder: Path) -> Path:
@@ -72,71 +92,104 @@ def write_depth_data(folder: Path, images: Path) -> None:
         np.save(folder / "depth" / "left" / f"{name}.npy", np.full((HEIGHT, WIDTH), 2.0, np.float32))
 
 
-def run_lines(blocked: list[str], lines: list[str]) -> list[tuple[int | None, str, bool]]:
-    """Run command lines in one process that cannot import the given libraries."""
-    words = [sys.executable, "-c", RUN_LINES, json.dumps([blocked, [line.split() for line in lines]])]
+def run_program(program: str, hidden: list[str], *lines: str) -> str:
+    """Run a program without some libraries; return what it prints."""
+    words = [sys.executable, "-c", program, json.dumps([hidden, HEAVY, *lines])]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [(code, text, drawn) for code, text, drawn in json.loads(done.stdout.splitlines()[-1])]
+    return done.stdout
+
+
+def run_lines(hidden: list[str], *lines: str) -> list[tuple[int | None, str, list[str]]]:
+    """Run command lines in one process without some libraries."""
+    printed = run_program(RUN_LINES, hidden, *lines)
+    return [(code, text, heavy) for code, text, heavy in json.loads(printed.splitlines()[-1])]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_result(tmp_path_factory.mktemp("floors"))
 
 
 def test_results_and_scores_are_judged_without_a_library_of_the_floors_above(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nothing that draws or downloads is loaded either, so that a check starts fast and fits into a small memory."""
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
-    at = write_result(tmp_path)
+    depth = f"--depth {result}/depth --reference {result}/truth"
     lines = [
         "list datasets",
         "explain U01",
-        f"evaluate --depth {at}/depth --reference {at}/truth --protocol metric --depth-factor 256",
-        f"evaluate --trajectory {at}/path.txt --reference {at}/path.txt",
-        f"scale {at}/transforms.json --images {at}/room --scale-from distance=000000.png..000007.png:5",
-        f"check {at}/transforms.json --images {at}/room --report {at}/page",
-        f"camera {at}/room --fov 56",
+        f"evaluate {depth} --protocol metric --depth-factor 256",
+        f"evaluate --trajectory {result}/path.txt --reference {result}/path.txt",
+        f"scale {result}/transforms.json --images {result}/room --scale-from distance=000000.png..000007.png:5",
+        f"check {result}/transforms.json --images {result}/room --report {tmp_path}/page",
+        f"camera {result}/room/000000.png --fov 56",
+        f"camera {result}/room --fov 56",
+        f"check {result}/room data.camera.horizontal_fov_deg=56",
     ]
-    for line, (code, text, has_matplotlib) in zip(lines, run_lines(BLOCKED, lines), strict=True):
+    for line, (code, text, heavy) in zip(lines, run_lines(BLOCKED, *lines), strict=True):
         assert code == 0, f"stadia {line}\n{text}"
-        assert not has_matplotlib, f"stadia {line} draws nothing"
-    assert (at / "page" / "result.html").is_file()
+        assert heavy == [], f"stadia {line}"
+    assert (tmp_path / "page" / "result.html").is_file()
 
 
 def test_images_are_mapped_and_poses_refined_without_a_library_of_the_floors_above(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Commands that need a drive or masks find after they opened the images that these are too few, or have none."""
     monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
-    at = write_result(tmp_path)
+    room = f"{result}/room"
     lines = [
-        f"refine {at}/transforms.json --images {at}/room --out {at}/refined.json",
-        f"map {at}/room --out {at}/map data.camera.horizontal_fov_deg=56",
-        f"view {at}/map --out {at}/view.html",
+        f"refine {result}/transforms.json --images {room} --out {tmp_path}/refined.json",
+        f"map {room} --out {tmp_path}/map data.camera.horizontal_fov_deg=56",
+        f"view {tmp_path}/map --out {tmp_path}/view.html",
+        f"data shard {room} {tmp_path}/shards data.camera.horizontal_fov_deg=56",
+        f"camera {room} --fov 56",
+        f"compare {room} {room} --mount",
+        f"camera-height {room}",
     ]
-    for line, (code, text, _) in zip(lines, run_lines(BLOCKED, lines), strict=True):
-        assert code == 0, f"stadia {line}\n{text}"
-    assert (at / "map" / "map.json").is_file()
+    ended = run_lines(BLOCKED, *lines)
+    assert [code for code, *_ in ended] == [0, 0, 0, 0, 0, 2, 2], ended
+    assert (tmp_path / "map" / "map.json").is_file()
+    assert "drive" in ended[5][1]
+    assert "masks" in ended[6][1]
 
 
-def test_images_that_show_no_drive_are_refused_without_a_library_of_the_floors_above(tmp_path: Path) -> None:
-    """The commands find after they opened the images that these are too few, and have no masks."""
-    at = write_result(tmp_path)
-    lines = [f"camera {at}/room --fov 56", f"compare {at}/room {at}/room --mount", f"camera-height {at}/room"]
-    ended = run_lines(BLOCKED, lines)
-    assert [code for code, *_ in ended] == [0, 2, 2], ended
-    assert "drive" in ended[1][1]
-    assert "masks" in ended[2][1]
+def test_the_first_floor_lists_parts_examines_the_machine_and_names_the_extra_of_a_command() -> None:
+    lists = [f"list {kind}" for kind in ("recipes", "networks", "losses", "metrics", "checks", "optimizers")]
+    missing = ["train selfsup .", "demo", "data roadworld --out world", "list encoders --filter resnet"]
+    doctor, *ended = run_lines(BLOCKED, "doctor", *lists, *missing)
+    assert doctor[0] == 0, doctor
+    assert "floors: judge and map installed\n" in doctor[1]
+    assert "- train: not installed" in doctor[1]
+    assert "pip install 'stadia[train]'" in doctor[1]
+    assert [(code, bool(text)) for code, text, _ in ended[: len(lists)]] == [(0, True)] * len(lists)
+    refused = [(code, text.splitlines()[-1]) for code, text, _ in ended[len(lists) :]]
+    assert refused == [(2, f"stadia: {TRAIN}")] * len(missing)
+    assert run_program(CALL_TRAINING, BLOCKED).splitlines() == [TRAIN] * 2
 
 
-def test_base_predicts_and_is_scored_without_a_library_of_the_third_floor(tmp_path: Path) -> None:
+def test_only_libraries_of_a_floor_are_explained() -> None:
+    assert find_missing_floor(ModuleNotFoundError(name="mypackage")) is None
+    assert find_missing_floor(ImportError(name="torch")) is None
+    missing = find_missing_floor(ModuleNotFoundError(name="onnxruntime"))
+    assert isinstance(missing, MissingFloorError)
+    assert (missing.where, missing.fix) == ("onnxruntime", "pip install 'stadia[depth]'")
+
+
+def test_base_predicts_and_is_scored_without_a_library_of_the_third_floor(result: Path, tmp_path: Path) -> None:
     """A photo, frames of a video without a map, and a score of depth maps; a training is refused by its floor."""
-    at = write_result(tmp_path)
-    write_depth_data(at / "scored", at / "room")
-    blocked = [*FLOORS["train"].libraries, "torchvision"]
+    at = tmp_path
+    write_depth_data(at / "scored", result / "room")
+    hidden = [*FLOORS["train"].libraries, "torchvision"]
     lines = [
-        f"predict {at}/room/000000.png --out {at}/photo",
-        f"predict {at}/room --out {at}/frames data.camera.horizontal_fov_deg=56",
+        f"predict {result}/room/000000.png --out {at}/photo",
+        f"predict {result}/room --out {at}/frames data.camera.horizontal_fov_deg=56",
         f"evaluate base {at}/scored --protocol relative --out {at}/scores",
         f"train supervised {at}/scored",
     ]
-    *ended, (refused, text, _) = run_lines(blocked, lines)
+    *ended, (refused, text, _) = run_lines(hidden, *lines)
     for line, (code, printed, _) in zip(lines, ended, strict=False):
         assert code == 0, f"stadia {line}\n{printed}"
     assert (at / "photo" / "depth" / "000000.npz").is_file()

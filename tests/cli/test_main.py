@@ -191,25 +191,19 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["predict", "nofile.jpg"],
-        ["predict", "norun", "photo.jpg"],
-        ["predict", "photo.jpg", "--size", "12"],
-        ["odometry", "nofile.mp4"],
-        ["adapt", "nofile.mp4"],
-    ],
-    ids=" ".join,
-)
-def test_a_wrong_argument_is_reported_before_torch_is_loaded(tmp_path, words):
+def test_a_wrong_argument_is_reported_before_torch_is_loaded(python, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(b"")
-    program = (
-        "import sys\nfrom stadia.cli.main import run\n"
-        f"try:\n    run({words!r})\nexcept SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.stdout.split() == ["2", "False"], done.stderr
-    assert done.stderr.count("\n") == 1
+    lines = "predict nofile.jpg, predict norun photo.jpg, predict photo.jpg --size 12, odometry no.mp4, adapt no.mp4"
+    program = """
+import sys
+from stadia.cli.main import run
+for line in sys.argv[1].split(", "):
+    try:
+        run(line.split())
+    except SystemExit as end:
+        print(end.code, "torch" in sys.modules)
+"""
+    done = python(program, lines)
+    assert done.stdout.splitlines() == ["2 False"] * 5, done.stderr
+    assert done.stderr.count("\n") == 5

@@ -1,8 +1,6 @@
 """Opening any dataset: the format is detected, and errors name the expected layouts."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,27 +157,6 @@ def test_invalid_poses_are_refused(tmp_path: Path, world: Any, one_line: OneLine
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path / "a")
     one_line(caught.value, tmp_path / "a" / "poses.txt", "1")
-
-
-@pytest.mark.slow
-def test_recordings_open_without_torch(tmp_path: Path, world: Any) -> None:
-    """An exported network is run where no torch is: images, cameras and frames chosen of every format's recordings come
-    without it.
-    """
-    world.dataset(tmp_path / "own", {"train": ["a"]}, frames=3)
-    (recording,) = open_recordings(tmp_path / "own", frames=(1, 3))
-    program = f"""
-import sys
-sys.modules["torch"] = None  # importing it raises ImportError
-from stadia.data import DATASETS
-from stadia.data.open_dataset import open_recordings
-for name in DATASETS:
-    DATASETS.load(name)
-(recording,) = open_recordings({str(tmp_path / "own")!r}, frames=(1, 3))
-print(recording.K(1).tolist(), recording.image(1).shape)
-"""
-    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert done.stdout.strip() == f"{recording.camera(1).K.tolist()} {recording.image(1).shape}", done.stderr
 
 
 NAME = f"{__name__}:Drives"

@@ -2,8 +2,6 @@
 
 import html
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -157,16 +155,6 @@ def test_changes_since_the_previous_run(make_run):
     assert "torch not there 2.13.0" in words
     assert "depth.abs_rel 0.200 0.128" in words
     assert "keys differ" not in words
-
-
-@pytest.mark.slow
-def test_report_builds_where_torch_cannot_be_imported(make_run):
-    program = (
-        "import sys; sys.modules['torch'] = None; from pathlib import Path; from stadia import report;"
-        " assert 'matplotlib' not in sys.modules; report.build_report(Path(sys.argv[1]))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(make_run())], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 # -- Findings.
