@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.seeds import derive_seed, make_generator
+from stadia.data.frame_selection import spread_indices
 from stadia.io.array_files import read_npy
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_label_png, read_rgb
@@ -347,9 +348,7 @@ def _write_table(config: TableWorldConfig, job: dataset_files.SceneJob) -> None:
 
 def _draw_tables(scenes: list[Path], rows: int = 8) -> dataset_files.Image:
     count = min(2 * rows, len(scenes))
-    return dataset_files.stack_tiles(
-        [_draw_table_row(scenes[i]) for i in dataset_files.spread_indices(len(scenes), count)], 2
-    )
+    return dataset_files.stack_tiles([_draw_table_row(scenes[i]) for i in spread_indices(len(scenes), count)], 2)
 
 
 def _draw_table_row(scene: Path) -> dataset_files.Image:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import theilslopes
 
 from stadia.core.progress import TrackProgress
+from stadia.data.frame_selection import spread_indices
 from stadia.geometry.poses import invert_pose
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap
 
@@ -291,7 +292,7 @@ def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple
         return []
     apart = 0.99 * float(np.median(moved))  # equal steps differ by rounding
     pairs = list[tuple[int, int]]()
-    for row in np.linspace(0, len(places) - 1, min(PLACES, len(places))).round().astype(int).tolist():
+    for row in spread_indices(len(places), PLACES):
         start = places[row]
         distance = np.linalg.norm(at[start:] - at[start], axis=1)
         for share in (0.5, 1.0):

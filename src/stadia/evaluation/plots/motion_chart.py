@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stadia.core.plot_style import render_figure, use_default_style
 from stadia.core.types import DepthScale
+from stadia.data.frame_selection import spread_indices
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 
 MAX_MOTIONS_DRAWN = 2000
@@ -31,7 +32,7 @@ def draw_motions(
     figure = Figure(figsize=(10, 7), dpi=100)  # a constrained layout costs more time than the plot
     figure.subplots_adjust(left=0.07, right=0.98, bottom=0.07, top=0.89, wspace=0.25, hspace=0.3)
     fits = fit_motion_axes(predicted, true)
-    shown = np.unique(np.linspace(0, len(true) - 1, min(len(true), MAX_MOTIONS_DRAWN)).astype(int))
+    shown = spread_indices(len(true), MAX_MOTIONS_DRAWN)
     for i, (axis, axes) in enumerate(zip(AXES, figure.subplots(2, 3).flat, strict=True)):
         x, y = true[shown, i], predicted[shown, i]
         axes.plot(x, y, ".", color="#0072b2", markersize=4, alpha=0.6)

@@ -21,6 +21,7 @@ import numpy as np
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.data.config import Matrix
+from stadia.data.frame_selection import spread_indices
 from stadia.io.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.io.image_files import check_image_size, read_label_png, read_rgb
 from stadia.io.input_files import read_json, safe_join
@@ -264,7 +265,7 @@ def write_composites_preview(
     """Write up to rows x columns samples of each split, spread evenly, into one PNG. Returns its path."""
     bands = []
     for split, source in images.items():
-        numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
+        numbers = spread_indices(counts[split], rows * columns)
         bands += _draw_split(split, [source.composed(number) for number in numbers], columns, source.label.depth_scale)
     width = max(band.shape[1] for band in bands)
     sheet = np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands])

@@ -259,7 +259,7 @@ def _write_object(config: CutoutConfig, job: dataset_files.SceneJob) -> None:
 
 def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> dataset_files.Image:
     tiles = []
-    for i in dataset_files.spread_indices(len(objects), columns * rows):
+    for i in spread_indices(len(objects), columns * rows):
         rgba = read_rgba(objects[i] / "00.png")
         checkers = np.where((np.indices(rgba.shape[:2]) // 16).sum(0) % 2, 200, 160)[..., None]
         alpha = rgba[..., 3:] / 255

@@ -273,16 +273,6 @@ def draw_caption(text: str, width: int) -> Image:
     return np.asarray(cv2.putText(bar, text, (2, 13), *font, (40, 40, 40), 1, cv2.LINE_AA), np.uint8)
 
 
-def spread_indices(length: int, count: int) -> list[int]:
-    """Return `count` indices that are spread evenly over a list of this length.
-
-    Examples:
-        >>> spread_indices(9, 3)
-        [0, 4, 8]
-    """
-    return np.linspace(0, length - 1, count).round().astype(int).tolist()
-
-
 def stack_tiles(tiles: list[Image], columns: int) -> Image:
     """Join tiles (H, W, 3) of one size row by row. Missing tiles of the last row are black.
 

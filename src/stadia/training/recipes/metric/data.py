@@ -10,6 +10,7 @@ from rich.console import Console
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import LEFT, Recording
+from stadia.data.frame_selection import spread_indices
 from stadia.data.height_priors import RoadConfig
 from stadia.data.mask_files import attach_masks
 from stadia.data.mask_objects import find_mask_boxes
@@ -302,9 +303,7 @@ class _Sightings:
 
 def _collect_sightings(recordings: Sequence[Recording], config: RoadConfig, height: int, width: int) -> _Sightings:
     every = [(drive, index) for drive, recording in enumerate(recordings) for index in range(len(recording))]
-    chosen = [
-        every[at] for at in np.linspace(0, len(every) - 1, min(len(every), MAX_HEIGHT_FRAMES)).round().astype(int)
-    ]
+    chosen = [every[at] for at in spread_indices(len(every), MAX_HEIGHT_FRAMES)]
     rows: list[tuple[float, ...]] = []
     unread = []
     for drive, index in chosen:
