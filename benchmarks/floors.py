@@ -1,12 +1,12 @@
 """Install each floor into a clean virtual environment; measure the installation and its main command.
 
-    python benchmarks/floors.py [--only . '.[depth]'] [--tree CHECKOUT] [--no-cache] [--out docs/results/floors.json]
+    python benchmarks/floors.py [--only . '.[depth]'] [--tree CHECKOUT] [--no-cache] [--no-compile] [--out FILE]
 
-For each floor: seconds of `pip install`, with pip's cache unless --no-cache; megabytes and packages that it adds;
-seconds of `import stadia` beyond the start of Python; seconds and memory of its main command on a small input that this
-program makes. The floor `.` judges the poses of 50 images, `.[depth]` predicts the depth of a photo, `.[train]` trains
-for two steps; other extras judge poses as `.` does. The exit status is 1 if a command
-fails; with --strict also if a goal is missed.
+For each floor: seconds of `pip install`, with pip's cache unless --no-cache, and with bytecode unless --no-compile (uv
+leaves it out too); megabytes and packages that it adds; seconds of `import stadia` beyond the start of Python; seconds
+and memory of its main command on a small input that this program makes. The floor `.` judges the poses of 50 images,
+`.[depth]` predicts the depth of a photo, `.[train]` trains for two steps; other extras judge poses as `.` does. The
+exit status is 1 if a command fails; with --strict also if a goal is missed. docs/results/floors.json holds the table.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ def list_largest(packages: Path, count: int = 8) -> str:
     return ", ".join(f"{name} {size_mb:.0f}" for size_mb, name in sizes[:count])
 
 
-def measure_floor(requirement: str, tree: Path, folder: Path, *, is_cached: bool) -> dict[str, object]:
+def measure_floor(requirement: str, tree: Path, folder: Path, *, pip_options: Sequence[str]) -> dict[str, object]:
     """Install a requirement such as `.[depth]` of a tree into a new environment; return what was measured."""
     floor = FLOORS.get(requirement, Floor(make_check_line))
     run_command(sys.executable, "-m", "venv", folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    options = ["--quiet", "--disable-pip-version-check", *([] if is_cached else ["--no-cache-dir"])]
+    options = ["--quiet", "--disable-pip-version-check", *pip_options]
     target = f"{tree}{requirement[1:]}"
     packages = Path(run_command(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").output.strip())
     empty_mb = measure_mb(packages)
@@ -168,14 +168,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(FLOORS), metavar="FLOOR", help="such as . or '.[depth]'")
     parser.add_argument("--tree", type=Path, default=ROOT, help="another checkout, to compare with")
     parser.add_argument("--no-cache", action="store_true", help="download every package again")
+    parser.add_argument("--no-compile", action="store_true", help="leave the bytecode out, as uv does")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a goal is missed")
     parser.add_argument("--out", type=Path, help="write the table as JSON")
     options = parser.parse_args()
+    pip_options = [*["--no-cache-dir"] * options.no_cache, *["--no-compile"] * options.no_compile]
     rows = []
     for requirement in options.only:
         with tempfile.TemporaryDirectory(prefix="stadia-floor-") as temporary:
             tree = copy_tree(options.tree, Path(temporary, "tree"))
-            rows.append(measure_floor(requirement, tree, Path(temporary), is_cached=not options.no_cache))
+            rows.append(measure_floor(requirement, tree, Path(temporary), pip_options=pip_options))
             print_table(rows[-1:])
     print_table(rows)
     if options.out:

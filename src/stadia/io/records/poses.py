@@ -80,12 +80,21 @@ def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:
     R: the matrices.
     where: function from a row to its place in the file, for messages.
 
-    Raises DataError for the first matrix that differs from a rotation by more than ROTATION_TOLERANCE.
+    Raises DataError for left-handed axes, and for the first matrix that differs from a rotation by more than
+    ROTATION_TOLERANCE.
     """
     with np.errstate(all="ignore"):
         off = np.abs(R @ R.mT - np.eye(3)).max(axis=(1, 2), initial=0)
         determinants = np.linalg.det(R)
-    wrong = ~((off <= ROTATION_TOLERANCE) & (determinants >= 0))
+    if (left_handed := (off <= ROTATION_TOLERANCE) & (determinants < 0)).any():
+        found = f"determinant -1 of {left_handed.sum()} of {len(R)} rotations: two axes are swapped, or one is mirrored"
+        fix = (
+            "swap the two axes back or negate one: columns of R of camera-to-world poses, rows of world-to-camera ones;"
+        )
+        fix += " if the world is left-handed as in Unity, write M T M with M = diag(1, -1, 1, 1)"
+        where_first = where(int(np.argmax(left_handed)))
+        raise DataError(where_first, found=found, expected="right-handed axes, determinant 1", fix=fix)
+    wrong = ~(off <= ROTATION_TOLERANCE)
     if wrong.any():
         row = int(np.argmax(wrong))
         found = f"a 3x3 block with determinant {determinants[row]:.3f}, {off[row]:.2g} off orthonormal"
