@@ -34,15 +34,14 @@ from pathlib import Path
 
 import torch
 from peak import FlopCounter, PeakFlops
-from tests.tensor_cameras import intrinsics
 from torch import Tensor
 from torch.nn import functional
 
 from stadia.core.types import Camera
 from stadia.differentiable.batch import Batch, Inputs, Meta, Prediction, Targets
-from stadia.differentiable.images import resize_map
+from stadia.differentiable.images import camera_to_torch, resize_map
 from stadia.differentiable.view_synthesis import synthesize_views, warp_image
-from stadia.geometry.cameras import depth_from_inverse
+from stadia.geometry.cameras import depth_from_inverse, intrinsics
 from stadia.geometry.poses import se3_exp
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.reprojection import TorchReprojector, photometric_residual
@@ -60,9 +59,8 @@ def made_up_batch(size: int, height: int, width: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     texture = torch.rand(size, 3, height // 8, width // 8, generator=generator)
     target = functional.interpolate(texture, (height, width), mode="bicubic", align_corners=False).clamp(0, 1)
-    camera = intrinsics(
-        0.58 * width, 1.92 * height, 0.49 * width, 0.46 * height, height=height, width=width, dtype=torch.float32
-    )
+    pinhole = intrinsics(0.58 * width, 1.92 * height, 0.49 * width, 0.46 * height, height=height, width=width)
+    camera = camera_to_torch(pinhole, torch.float32)
     camera = Camera(camera.K.expand(size, 3, 3), height, width)
     source_camera = Camera(camera.K[:, None].expand(size, 3, 3, 3), height, width)
     depth_m = torch.linspace(25, 6, height).view(1, 1, height, 1).expand(size, 1, height, width)

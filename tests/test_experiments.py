@@ -17,12 +17,16 @@ PROGRAMS = sorted(path for folder in FOLDERS for path in folder.glob("*.py"))
 def test_a_program_starts(program: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In this process: importing torch for each of them would take minutes. mypy checks what they call.
 
+    As for `python benchmarks/x.py`, only the folder of the program is on the path, beside what is installed.
+
     A few are modules that other programs import, without a command of their own.
     """
     if program.stem == "shape_rays":
         pytest.importorskip("triton", reason="triton is part of torch for a GPU")
-    for folder in (*FOLDERS, ROOT / "tests"):
-        monkeypatch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "benchmarks")]:
+        monkeypatch.delitem(sys.modules, name)
+    elsewhere = [folder for folder in sys.path if folder and Path(folder).resolve() != ROOT.resolve()]
+    monkeypatch.setattr(sys, "path", [str(program.parent), *elsewhere])
     monkeypatch.setattr(sys, "argv", [str(program), "--help"])
     if "__main__" not in program.read_text(encoding="utf-8") or not re.search(
         "argparse|make_parser\\(__doc__\\)", program.read_text(encoding="utf-8")

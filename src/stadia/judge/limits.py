@@ -101,7 +101,7 @@ def _make_table(*limits: Limit) -> dict[str, Limit]:
     return {limit.field: limit for limit in limits}
 
 
-_MAPS = "checked on the 40 right and 40 wrong maps of benchmarks/map_verdict.py"
+_MAPS = "checked on 40 right and 40 wrong maps drawn from matches of scenes with known poses: 39 and 40 judged right"
 _CHOSEN = "chosen, not measured"
 
 MAP_LIMITS = _make_table(
