@@ -47,7 +47,6 @@ from stadia.sfm.match_triangulation import (
     normalize_points,
     pose_images,
     scale_intrinsics,
-    triangulate_matches,
     triangulate_view,
     view_matches,
 )
@@ -308,7 +307,7 @@ def test_the_meaning_of_depth_maps_is_found(meaning: str, values) -> None:  # ty
 
 def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-untyped-def]
     """Maps of the values at the nearest triangulated point of each pixel; NaN far from points."""
-    sparse = triangulate_matches(RIGHT, MATCHES)
+    sparse = triangulate_view(view_matches(pose_images(RIGHT, MATCHES), MATCHES))
     maps = []
     for row in range(COUNT):
         inside = sparse.points @ T_TRUE[row, :3, :3].T + T_TRUE[row, :3, 3]
@@ -327,7 +326,7 @@ def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-unt
 
 
 def test_triangulated_points_agree_with_matches() -> None:
-    sparse = triangulate_matches(RIGHT, MATCHES)
+    sparse = triangulate_view(view_matches(pose_images(RIGHT, MATCHES), MATCHES))
     assert len(sparse.points) > POINTS / 2
     assert np.median(np.linalg.norm(sparse.residuals_px(), axis=1)) < 0.6
 

@@ -45,7 +45,7 @@ def app(
         idle = ("runs", "data", "results", "token", "no_token")
         refuse_options(context, idle, found="no effect with --public", expected="a page for this machine alone")
     secret = None if public else _choose_token(token, host, no_token)
-    from stadia.io.output_files import find_cache_folder
+    from stadia.io.input_files import find_cache_folder
     from stadia.predict.networks import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve

@@ -216,7 +216,7 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
 
 
 def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
-    from stadia.io.output_files import find_cache_folder
+    from stadia.io.input_files import find_cache_folder
 
     folder = find_cache_folder()
     fault = find_write_fault(folder)

@@ -29,8 +29,7 @@ from stadia.data.ignored_regions import IgnoringRecording
 from stadia.data.recordings import CalibratedRecording
 from stadia.io.atomic_files import atomic_write, open_atomic
 from stadia.io.image_files import check_image_size
-from stadia.io.input_files import make_closed_folder, open_input
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder, make_closed_folder, open_input
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1

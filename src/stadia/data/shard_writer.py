@@ -22,8 +22,8 @@ from stadia.data.frame_store import ReportProgress, read_resized_frame, resize_d
 from stadia.data.open_dataset import detect_format, open_recordings, read_named_splits
 from stadia.data.video.video_list import open_entry, read_entries, select_entries
 from stadia.geometry.cameras import resize_K
-from stadia.io.input_files import expand_home, is_url
-from stadia.io.output_files import fill_new_folder, find_cache_folder
+from stadia.io.input_files import expand_home, find_cache_folder, is_url
+from stadia.io.output_files import fill_new_folder
 from stadia.io.remote_store import RemoteStore
 
 UNFINISHED = "unfinished.json"  # A store has this file while its shards are written.

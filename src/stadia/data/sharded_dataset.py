@@ -22,8 +22,7 @@ from stadia.data.recordings import CalibratedRecording
 from stadia.geometry.cameras import Intrinsics, check_K
 from stadia.io.atomic_files import open_atomic
 from stadia.io.image_files import check_depth_map
-from stadia.io.input_files import is_url, open_input
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder, is_url, open_input
 from stadia.io.remote_store import RemoteStore
 
 MIN_SHARDS = 2  # a sample at the end of a shard reads its neighbor from the next one

@@ -500,6 +500,13 @@ def make_closed_folder(folder: Path) -> None:
         folder.mkdir(mode=CLOSED_MODE)
 
 
+def find_cache_folder(folder: str | None = None) -> Path:
+    """Return the folder of the cache: the configured folder, otherwise $STADIA_CACHE, otherwise the user's cache
+    folder.
+    """
+    return expand_home(folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
+
+
 def find_private_folder(name: str) -> Path | None:
     """Return the folder `stadia/NAME` in the user's cache, created if missing, or None if not private.
 

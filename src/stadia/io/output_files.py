@@ -1,4 +1,4 @@
-"""Choose places for output, and protect files that stadia did not write: an output replaces only one of its kind.
+"""Protect files that stadia did not write: an output replaces only an earlier output of the same kind.
 
 Each kind of output file contains a mark.
 """
@@ -16,7 +16,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
@@ -288,10 +287,3 @@ def write_marked_png(path: Path, image: NDArray[Any], mark: str) -> None:
     whole = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
     with open_atomic(path) as stream:
         stream.write(data[:at] + whole + data[at:])
-
-
-def find_cache_folder(folder: str | None = None) -> Path:
-    """Return the folder of the cache: the configured folder, otherwise $STADIA_CACHE, otherwise the user's cache
-    folder.
-    """
-    return expand_home(folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))

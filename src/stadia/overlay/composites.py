@@ -18,8 +18,7 @@ from stadia.data.config import NO_AUGMENTATION, AugmentationConfig, CacheConfig
 from stadia.data.frame_store import ReportProgress, lock_beside
 from stadia.differentiable.batch import Batch, Inputs, Meta, Targets
 from stadia.geometry.cameras import mirror_camera
-from stadia.io.input_files import expand_home
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import expand_home, find_cache_folder
 from stadia.overlay.config import CutoutConfig, OverlayDataConfig
 from stadia.overlay.layout import is_composite_set, is_published
 from stadia.overlay.world.backgrounds import DepthLabel, open_backgrounds

@@ -25,8 +25,7 @@ from stadia.geometry.image_features import find_features
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, hold_folder
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_upright_size
-from stadia.io.input_files import natural_sort_key, parse_json
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder, natural_sort_key, parse_json
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
 from stadia.sfm.pair_matching import (
     FramePair,
@@ -84,10 +83,6 @@ class ImageMatches:
     times_s: Array | None = None
     is_ordered: bool = True
     source: Path | None = None
-
-    def list_matched(self) -> NDArray[np.int64]:
-        """Return the indices (K,) of the images that have matches, rising."""
-        return np.unique([end for pair in self.pairs for end in (pair.first, pair.second)]).astype(np.int64)
 
     def read_images(self, wanted: Sequence[int]) -> dict[int, NDArray[np.uint8]]:
         """Read some images again, (H, W, 3) RGB by their index.

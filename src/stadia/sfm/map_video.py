@@ -22,8 +22,7 @@ from stadia.data.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.geometry.cameras import Intrinsics
 from stadia.geometry.poses import invert_pose
 from stadia.io.atomic_files import hold_folder
-from stadia.io.input_files import expand_home, make_absolute
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import expand_home, find_cache_folder, make_absolute
 from stadia.judge.map_verdict import judge_map
 from stadia.sfm.frame_stream import FrameStream, choose_key_frames, open_stream
 from stadia.sfm.map_evidence import measure_evidence

@@ -224,20 +224,6 @@ def _list_ends(pairs: list[FramePair]) -> list[tuple[int, Array]]:
     return [end for pair in pairs for end in ((pair.first, pair.xy_first), (pair.second, pair.xy_second))]
 
 
-def triangulate_matches(reconstruction: Reconstruction, matches: ImageMatches) -> SparseMap:
-    """Triangulate points from the poses of a reconstruction and from independent matches that are not held out.
-
-    reconstruction: cameras and poses.
-    matches: matches between the images.
-
-    Returns a map in the world of the reconstruction. Its frames are indices of images, and its camera is the virtual
-    one of `view_matches`.
-
-    Raises DataError as `pose_images` does.
-    """
-    return triangulate_view(view_matches(pose_images(reconstruction, matches), matches))
-
-
 def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> SparseMap:
     """Triangulate the matches of a view that are not held out; matches that miss their point are left out.
 

@@ -20,7 +20,7 @@ from stadia.geometry.cameras import CropWindow
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write
 from stadia.io.image_files import IMAGE_SUFFIXES, list_images, read_rgb
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_segment, stream_selected
 
 MIN_IMAGES = 12

@@ -24,8 +24,7 @@ from stadia.data.video.video_camera import UserCamera, find_lens, read_user_came
 from stadia.io import video_decoding
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
-from stadia.io.input_files import name_parser_errors, read_json
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder, name_parser_errors, read_json
 
 _REWRITE = "delete the file; it will be written again"
 

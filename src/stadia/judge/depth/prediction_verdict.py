@@ -48,20 +48,17 @@ OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # a user's t
 OUTPUT_CODES = OWN_TERM_CODES | {"M32", "M33"}  # have their own fix for a published network
 
 
-def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verdict:
-    """Return the verdict that follows from findings: unusable if one is a stop, otherwise doubtful if one is a warning.
+def find_verdict(findings: Iterable[Finding]) -> Verdict:
+    """Return the verdict that follows from findings about one question.
 
-    Without either it is usable, or not judged.
-
-    findings: findings about one question.
-    is_judged: whether the deciding check could run.
+    It is unusable if one is a stop, otherwise doubtful if one is a warning, otherwise usable.
     """
     severities = {finding.severity for finding in findings}
     if Severity.STOP in severities:
         return Verdict.UNUSABLE
     if Severity.WARN in severities:
         return Verdict.DOUBTFUL
-    return Verdict.USABLE if is_judged else Verdict.NOT_JUDGED
+    return Verdict.USABLE
 
 
 def apply_findings(before: QuestionVerdict, findings: Iterable[Finding]) -> QuestionVerdict:

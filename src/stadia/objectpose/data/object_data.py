@@ -24,8 +24,7 @@ from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ
 from stadia.geometry.cameras import resize_camera
 from stadia.io.array_files import MAX_ARRAY_BYTES
 from stadia.io.image_files import encode_name, hash_files, join_hashes
-from stadia.io.input_files import expand_home, open_input
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import expand_home, find_cache_folder, open_input
 from stadia.judge.finding import Finding
 from stadia.objectpose.config import TABLEWORLD_PRESETS, ObjectDataConfig
 from stadia.objectpose.data.object_labels import CachedLabels, ObjectImages, ObjectSubset, make_no_masks_error

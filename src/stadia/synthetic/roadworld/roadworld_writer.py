@@ -14,7 +14,7 @@ from stadia.data.frame_store import lock_beside
 from stadia.io.array_files import read_npy
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_label_png, read_rgb
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering import dataset_files
 from stadia.synthetic.rendering.shading_kernels import GAMMA

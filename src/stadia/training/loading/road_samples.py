@@ -26,7 +26,7 @@ from stadia.data.mask_files import (
     select_classes,
 )
 from stadia.differentiable.batch import Batch, Inputs, RoadTargets
-from stadia.io.output_files import find_cache_folder
+from stadia.io.input_files import find_cache_folder
 from stadia.training.loading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.training.loading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
 from stadia.training.loading.transforms import AugmentationDraw, tilt_values, unzoom_K, zoom_depth
