@@ -19,6 +19,7 @@ from stadia.data.frame_preparation import Frame, PredictedFrame, PreparedFrame, 
 from stadia.evaluation.predictions_folder import Provenance
 from stadia.geometry.cameras import IMAGE_CROPS, relative_focal
 from stadia.io.input_files import check_input_file
+from stadia.predict.onnx_session import open_onnx_file
 
 UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",
@@ -165,9 +166,6 @@ def check_installed(*packages: str, extra: str = "depth") -> None:
         raise ConfigError(missing[0], found="no such package", expected=expected, fix=fix)
 
 
-_FATAL = 4  # level of onnxruntime's log; errors are raised as well
-
-
 class OnnxSession:
     """An ONNX file that onnxruntime runs: on a GPU if its build supports one, otherwise on the processor.
 
@@ -179,19 +177,10 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, input: str, output: str, *, threads: int | None = None) -> None:
-        import onnxruntime
-
         self.path, self._input, self._output = path, input, output
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = _FATAL
-        available = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
         try:
             # Folding computes products of weights while the file is opened.
-            self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=providers, disabled_optimizers=["ConstantFolding"]
-            )
+            self._session = open_onnx_file(path, threads=threads, disabled_optimizers=("ConstantFolding",))
         except Exception as error:  # onnxruntime's errors have no common base class
             raise make_graph_error(path, "a file that onnxruntime cannot load", error) from error
         self.texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.floors import name_missing_floor
 from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.geometry.cameras import relative_focal
 from stadia.io.array_files import read_npz
 from stadia.io.input_files import parse_json
 from stadia.predict import TRAIN_FLOOR
 from stadia.predict.networks import DEFAULT_NETWORK, NETWORK_RECIPE
+from stadia.predict.onnx_session import open_onnx_file
 from stadia.predict.predict_frames import average_mirrored
 
 BASE_FILE = Path(__file__).with_name("base.onnx")
@@ -121,15 +121,10 @@ class BaseSession:
     Raises MissingFloorError if onnxruntime is not installed.
     """
 
-    @name_missing_floor()
     def __init__(self) -> None:
+        self._session = open_onnx_file(BASE_FILE)
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised as well
-        available = onnxruntime.get_available_providers()
-        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-        self._session: Any = onnxruntime.InferenceSession(str(BASE_FILE), options, providers=providers)
         self._needed_only = onnxruntime.RunOptions()
         self._needed_only.only_execute_path_to_fetches = True
         self.texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
