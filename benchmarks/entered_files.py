@@ -95,7 +95,7 @@ def make_check_line(folder: Path) -> list[str]:
 
 
 ROUTES = {
-    "predict photo": Route(41, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
+    "predict photo": Route(42, lambda folder: ["predict", str(PHOTO), "--out", str(folder / "depth")]),
     "map": Route(40, lambda folder: ["map", str(draw_room(folder)), "--out", str(folder / "map")]),
     "check RESULT": Route(34, make_check_line),
     "train selfsup": Route(142, make_train_line, is_slow=True),
