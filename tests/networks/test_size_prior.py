@@ -13,7 +13,7 @@ from stadia.core.errors import CheckpointError, DataError
 from stadia.data.formats.stadia_folder import StadiaFolder
 from stadia.data.mask_objects import GRAY, crop_object
 from stadia.networks.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
-from stadia.training.size_prior_crops import crop_recording_objects, read_dvm_car_crops
+from stadia.training.size_prior_crops import crop_recording_cars, read_dvm_car_crops
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_roads_give_crops_of_whole_cars_with_their_heights(tmp_path):
     from stadia.data.config import SourceOptions
 
     (recording,) = StadiaFolder().open(folder, SourceOptions())
-    (crop,) = crop_recording_objects(recording, 32)  # the second is a person, the third is cut
+    (crop,) = crop_recording_cars(recording, 32)  # the second is a person, the third is cut
     assert (crop.height_m, crop.instance) == (1.5, "drive/1")
 
 

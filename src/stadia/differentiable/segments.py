@@ -65,18 +65,15 @@ def interpolate_at(maps: Tensor, index: Tensor, place: Tensor, stride: int) -> T
     return upper * (1 - to_bottom) + lower * to_bottom
 
 
-def quaternion_mean_by_segment(
-    quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
-) -> Tensor:
+def quaternion_mean_by_segment(quaternions: Tensor, segment: Tensor, count: int) -> Tensor:
     """Return the mean rotation of each object over its pixels, as quaternions (count, 4) with w >= 0.
 
-    The mean is the principal eigenvector of sum w q q^T (Markley et al., JGCD 30(4), 2007). It is zero for an object
-    without pixels. The square of a quaternion's length acts as a further weight.
+    The mean is the principal eigenvector of sum q q^T (Markley et al., JGCD 30(4), 2007). It is zero for an object
+    without pixels. The square of a quaternion's length acts as a weight.
 
     quaternions: (P, 4) w, x, y, z: the rotation at each pixel.
     segment: (P,) object number of each pixel, from 0 to count - 1.
     count: number of objects.
-    weights: (P,) weights that are not negative; None weighs all pixels equally.
 
     Examples:
         >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])
@@ -84,8 +81,7 @@ def quaternion_mean_by_segment(
         [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
     """
     quaternions = at_least_float32(quaternions)
-    weighted = quaternions if weights is None else quaternions * weights[:, None].to(quaternions.dtype)
-    return _principal(segment_sums(weighted[:, :, None] * quaternions[:, None, :], segment, count))
+    return _principal(segment_sums(quaternions[:, :, None] * quaternions[:, None, :], segment, count))
 
 
 def _principal(outer: Tensor) -> Tensor:

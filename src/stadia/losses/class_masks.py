@@ -56,10 +56,10 @@ def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
     return (-torch.expm1(-surprise)).pow(gamma) * surprise
 
 
-def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
+def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
     """Return 1 - Dice of each image, (B,): the mean over the classes that the image shows; 0 without objects.
 
-    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with the probability p and the indicator t of a class
+    Dice = (2 sum p t + 1) / (sum p + sum t + 1), with the probability p and the indicator t of a class
     (Milletari et al., V-Net, 3DV 2016). Small and large classes have the same weight.
 
     logits: (B, C, H, W).
@@ -72,6 +72,6 @@ def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
     """
     p = (at_least_float32(logits).softmax(1)[:, 1:] * labeled_pixels(classes)).flatten(2)
     t = F.one_hot(classes.long().clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(p.dtype)
-    share = (2 * (p * t).sum(2) + smooth) / (p.sum(2) + t.sum(2) + smooth)
+    share = (2 * (p * t).sum(2) + 1) / (p.sum(2) + t.sum(2) + 1)
     shown = t.any(2)
     return (1 - share).where(shown, 0.0).sum(1) / shown.sum(1).clamp(min=1)

@@ -82,7 +82,9 @@ class CorrelationPoseEncoder(nn.Module):
 
     def encode_frames(self, images: Tensor) -> Tensor:
         """Return the feature maps (B, FEATURES, H / 4, W / 4) of single images (B, 3, H, W), RGB in [0, 1]."""
-        return self._directions((images - self.MEAN) / self.STD)
+        features = self.features((images - self.MEAN) / self.STD)
+        # Unit features minus the mean of the image, so that brightness does not match.
+        return F.normalize(features - features.mean((-2, -1), keepdim=True), dim=1)
 
     def forward(self, pair: Tensor) -> list[Tensor]:
         """Return the features of image pairs as a list of one map (B, 128, H / 32, W / 32).
@@ -96,11 +98,6 @@ class CorrelationPoseEncoder(nn.Module):
         alike = compute_correlation_volume(earlier, later, self.REACH)
         shift = compute_expected_shift((self.sharpness * alike).softmax(1), self.REACH)
         return [self.layers(torch.cat([alike, shift, _places(earlier), earlier], dim=1))]
-
-    def _directions(self, image: Tensor) -> Tensor:
-        """Return unit features (B, C, h, w) minus the image mean, so that brightness does not match."""
-        features = self.features(image)
-        return F.normalize(features - features.mean((-2, -1), keepdim=True), dim=1)
 
 
 def _places(like: Tensor) -> Tensor:

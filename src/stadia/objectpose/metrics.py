@@ -65,7 +65,9 @@ def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float
     worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = worth[rows, columns] > 0
-    return _make_matches(rows[paired], columns[paired], overlap.shape)
+    predicted, true = rows[paired], columns[paired]
+    unpaired = [np.setdiff1d(np.arange(size), of) for size, of in zip(overlap.shape, (predicted, true), strict=True)]
+    return Matches(predicted, true, *unpaired)
 
 
 def match_greedy(cost: FloatArray, allowed: BoolArray, score: FloatArray) -> IndexArray:
@@ -103,11 +105,6 @@ def _match_cheapest(cost: FloatArray, allowed: BoolArray) -> tuple[IndexArray, I
     rows, columns = linear_sum_assignment(worth, maximize=True)
     paired = allowed[rows, columns]
     return rows[paired], columns[paired]
-
-
-def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...]) -> Matches:
-    left = (np.setdiff1d(np.arange(size), of) for size, of in zip(shape, (predicted, true), strict=True))
-    return Matches(predicted, true, *left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,8 +405,8 @@ def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageC
     return image.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
 
 
-def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
-    """Match predicted with true objects by their masks; return counts, recalls and mean errors by name.
+def matched_scores(images: Iterable[ImageComparison]) -> dict[str, float]:
+    """Match predicted with true objects by their masks, from an IoU of 0.5; return counts, recalls and mean errors.
 
     "objects" is the number of true objects, "found" of those that were matched, and "false_alarms" of predictions
     that were not. "recall" and "precision" are found / objects and found / predictions. "rotation_error_deg",
@@ -419,12 +416,11 @@ def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5)
     degrees. A mean or share of nothing is NaN.
 
     images: the comparison of predictions with true objects of each image.
-    min_mask_iou: smallest mask IoU of a matched pair.
     """
     errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
     objects = predictions = 0
     for image in images:
-        pairs = match_hungarian(image.mask_iou, image.same_class, min_mask_iou)
+        pairs = match_hungarian(image.mask_iou, image.same_class)
         objects += len(image.true_class_id)
         predictions += len(image.class_id)
         tables = image.rotation_deg, image.translation_cm, image.iou

@@ -70,7 +70,8 @@ def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> di
             class_id = images.classes.index(model.name)
             estimates = sorted((one for one in boxes if one[0].class_id == class_id), key=lambda one: -one[1])[:count]
             true = [T for other, T in images.poses(index) if other.obj_id == obj_id]
-            of_pair = _distances(model, [box.T_camera_object for box, _ in estimates], true)
+            distances_m = [[distance_m(model, box.T_camera_object, T) for T in true] for box, _ in estimates]
+            of_pair = np.array(distances_m).reshape(len(estimates), len(true))
             score = np.array([score for _, score in estimates])
             taken = int((match_greedy(of_pair, of_pair < ADD_THRESHOLD * model.diameter_m, score) >= 0).sum())
             right.setdefault(model.name, []).extend([True] * taken + [False] * (count - taken))
@@ -82,12 +83,6 @@ def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> di
         "add_median_mm": 1000 * median(distances) if distances else None,
         "class": {name: {"add_recall": fmean(right[name])} for name in sorted(right)},
     }
-
-
-def _distances(model: BopModel, estimated: Sequence[Points], true: Sequence[Points]) -> NDArray[np.float64]:
-    return np.array([[distance_m(model, T, T_true) for T_true in true] for T in estimated]).reshape(
-        len(estimated), len(true)
-    )
 
 
 @dataclass(frozen=True)

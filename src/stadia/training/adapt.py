@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +25,7 @@ from stadia.geometry.cameras import from_field_of_view
 from stadia.io.atomic_files import write_json
 from stadia.io.image_files import IMAGE_SUFFIXES
 from stadia.io.input_files import expand_home
+from stadia.networks.config import DepthModelConfig
 from stadia.networks.depth.depth_network import check_trains
 from stadia.predict.adapt_time import (
     END_S,
@@ -39,12 +40,13 @@ from stadia.predict.network import Network, open_network
 from stadia.sfm.describe_map import describe_map
 from stadia.sfm.map_parts import StandingCameraError
 from stadia.sfm.map_video import map_video
-from stadia.training import recipes
 from stadia.training.keep import MAX_FRAMES, Decision, DepthErrors, choose_weights, find_trained, measure_video
 from stadia.training.loop.checkpoint import Checkpoint
 from stadia.training.loop.clock import CommandEnd
 from stadia.training.loop.fit import shorten_warmup
-from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network
+from stadia.training.loop.run_folder import Run
+from stadia.training.recipes import configure
+from stadia.training.recipes.base.build_recipe import NetworkCheckpoint, configure_network, load_predictor
 from stadia.training.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.training.training_data import open_checked_data
 from stadia.training.workflow import train
@@ -136,19 +138,12 @@ def adapt_network(
     started_s = time.perf_counter() if started_s is None else started_s
     minutes = 5.0 if minutes is None else minutes
     video, console = Path(video), Terminal(stderr=True)
-    if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file():
-        fix = f"predict this image: stadia predict {video}"
-        raise DataError(video, found="one image", expected="a video or a folder of images", fix=fix)
     options = parse_source_options([text for text in settings if text.startswith("data.camera")])
 
     # the network, and the training that adapts it
-    with announce_step(console, f"opening {network}"):
-        opened = open_network(network, network_settings).fit_source(video, options).open_in_torch().checkpoint
-    if not isinstance(opened, NetworkCheckpoint):
-        fix = "stadia train selfsup VIDEO start_from=RUN"
-        raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
-    config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(opened))
-
+    opened = open_start(network, network_settings, video, options, console)
+    size = opened.recipe.height, opened.recipe.width
+    config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=size)
     predictor = opened.recipe.predictor((config.data.height, config.data.width))
     limit, measured = None, MAX_FRAMES
     if steps is None:
@@ -183,19 +178,59 @@ def adapt_network(
     run = train(config, out=Path(out), on_stop="warn", data=data, has_scores=False, compares_start=False, end=end)
 
     # the better weights
+    after, decision = keep_better(
+        before, run, opened, config.model, lambda checkpoint, title: measure_depth(load_predictor(checkpoint), title)
+    )
+    better = str(run.folder) if decision.kept == "after" else network
+    return Adaptation(better, run.folder, before, after, decision)
+
+
+def open_start(
+    network: str, network_settings: Sequence[str], video: Path, options: Mapping[str, Any], console: Console
+) -> NetworkCheckpoint:
+    """Open in PyTorch the network that a video adapts.
+
+    network: a name that `open_network` accepts; not a run.
+    network_settings: `network.KEY=VALUE` texts that configure the network.
+    video: the video or folder of images.
+    options: the camera of the video.
+    console: gets the name of the network.
+
+    Raises DataError for one image, and ConfigError for a checkpoint of a run.
+    """
+    if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file():
+        fix = f"predict this image: stadia predict {video}"
+        raise DataError(video, found="one image", expected="a video or a folder of images", fix=fix)
+    with announce_step(console, f"opening {network}"):
+        opened = open_network(network, network_settings).fit_source(video, options).open_in_torch().checkpoint
+    if not isinstance(opened, NetworkCheckpoint):
+        fix = "stadia train selfsup VIDEO start_from=RUN"
+        raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
+    return opened
+
+
+def keep_better(
+    before: DepthErrors,
+    run: Run,
+    opened: NetworkCheckpoint,
+    model: DepthModelConfig,
+    measure: Callable[[Checkpoint, str], DepthErrors],
+) -> tuple[DepthErrors, Decision]:
+    """Keep the better weights of a run, and write the depth errors into its folder; return the errors after it.
+
+    before: depth errors of the start.
+    run: the training.
+    opened: the start.
+    model: networks of the training.
+    measure: returns the depth errors of a checkpoint with this title.
+    """
     after, decision = before, Decision("before")
     record: dict[str, Any] = {"before": before.averages(), "network": opened.title}
     if (trained := find_trained(run)) is not None:
-
-        def measure_checkpoint(checkpoint: Checkpoint, title: str) -> DepthErrors:
-            return measure_depth(recipes.load_predictor(checkpoint), title)
-
-        after, decision, kept = choose_weights(before, run, trained, config.model, measure_checkpoint)
+        after, decision, kept = choose_weights(before, run, trained, model, measure)
         record["weights"] = kept.path.stem
-    record |= {"after": after.averages(), "kept": decision.kept}
-    write_json(run.folder / RECORD, record)
-    better = str(run.folder) if decision.kept == "after" else network
-    return Adaptation(better, run.folder, before, after, decision)
+    write_json(run.folder / RECORD, record | {"after": after.averages(), "kept": decision.kept})
+    return after, decision
 
 
 def check_length(minutes: float | None, steps: int | None) -> None:
@@ -219,8 +254,8 @@ def time_prediction(predictor: Predictor) -> float:
 
 
 @dataclass(frozen=True)
-class TimeLimit:
-    """The time limit of a command, and what the machine needs.
+class CommandTime:
+    """The time of a command: its limit, and what the machine needs.
 
     minutes: time limit of the whole command, minutes.
     started_s: start of the command, seconds by time.perf_counter.
@@ -236,7 +271,7 @@ class TimeLimit:
 
 def check_time(
     predictor: Predictor, minutes: float, started_s: float, mapped_frames: int, console: Console
-) -> TimeLimit:
+) -> CommandTime:
     """Measure the machine, and print the fewest minutes for a video. Raises ConfigError if the limit is shorter.
 
     predictor: the network to adapt.
@@ -249,13 +284,15 @@ def check_time(
     least = estimate_least_minutes(prediction_s, loaded_s=loaded_s, mapped_frames=mapped_frames)
     console.print(f"needs at least {least} minutes for this video on this machine", highlight=False)
     check_minutes(minutes, least)
-    return TimeLimit(minutes, started_s, loaded_s, prediction_s)
+    return CommandTime(minutes, started_s, loaded_s, prediction_s)
 
 
 def limit_time(
-    config: RecipeConfig, limit: TimeLimit, after_s: float, console: Console
+    config: RecipeConfig, limit: CommandTime, after_s: float, console: Console
 ) -> tuple[RecipeConfig, CommandEnd]:
     """Return a configuration whose training ends with the time limit, and the end of the command.
+
+    If the map took longer than estimated, the command takes longer, and a note is printed.
 
     config: configuration of the training.
     limit: time limit of the command.
@@ -263,28 +300,18 @@ def limit_time(
     console: gets the estimated number of steps.
     """
     least = estimate_least_minutes(limit.prediction_s, loaded_s=limit.loaded_s)
-    end = plan_end(limit.minutes, least, limit.started_s, after_s, console)
-    left_s = end.at_s - after_s - time.perf_counter()
+    now_s = time.perf_counter()
+    at_s, least_s = limit.started_s + 60 * limit.minutes, now_s + after_s + 30 * least
+    if at_s < least_s:
+        found = f"{now_s - limit.started_s:.0f} s are over before the first step"
+        late = math.ceil((least_s - limit.started_s) / 60)
+        console.print(f"note: {found}: the command takes about {late} minutes", highlight=False, soft_wrap=True)
+        at_s = least_s
+    left_s = at_s - after_s - time.perf_counter()
     steps = max(int(left_s / estimate_step_s(limit.prediction_s)), 1)
     console.print(f"--minutes {limit.minutes:g}: about {steps} steps, until the time is over", highlight=False)
-    return replace_training(limit_steps(config, steps), max_steps=MAX_STEPS * steps, max_minutes=left_s / 60), end
-
-
-def plan_end(minutes: float, least: float, started_s: float, after_s: float, console: Console) -> CommandEnd:
-    """Return the end of a command. If the map took longer than estimated, the command takes longer, and prints a note.
-
-    minutes: time limit of the whole command, minutes.
-    least: minutes that the adaptation needs without the map.
-    started_s: start of the command, by time.perf_counter.
-    after_s: seconds of the command after the training.
-    """
-    now_s = time.perf_counter()
-    at_s, least_s = started_s + 60 * minutes, now_s + after_s + 30 * least
-    if at_s < least_s:
-        found = f"{now_s - started_s:.0f} s are over before the first step"
-        late = math.ceil((least_s - started_s) / 60)
-        console.print(f"note: {found}: the command takes about {late} minutes", highlight=False, soft_wrap=True)
-    return CommandEnd(max(at_s, least_s), after_s)
+    config = replace_training(limit_steps(config, steps), max_steps=MAX_STEPS * steps, max_minutes=left_s / 60)
+    return config, CommandEnd(at_s, after_s)
 
 
 def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
@@ -338,11 +365,6 @@ def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> Recip
     return resolve_config(type(config), config.model_dump(mode="json"), chosen)
 
 
-def _round_size(opened: NetworkCheckpoint) -> tuple[int, int]:
-    recipe = opened.recipe
-    return max(round(recipe.height / 32), 1) * 32, max(round(recipe.width / 32), 1) * 32
-
-
 def configure_adaptation(
     network: str,
     video: Path,
@@ -352,10 +374,14 @@ def configure_adaptation(
     *,
     size: tuple[int, int],
 ) -> RecipeConfig:
-    """Return the configuration of `selfsup` that adapts a network to a video; see `adapt_network`."""
+    """Return the configuration of `selfsup` that adapts a network to a video; see `adapt_network`.
+
+    size: height and width of the network's images, which the configuration rounds to multiples of 32 pixels.
+    """
     given = configure_network(network, network_settings)
     check_trains(given)
     values: dict[str, Any] = {group: dict(keys) for group, keys in SETTINGS.items()}
     values["model"] |= {"network": given.network.model_dump(mode="json"), "trained": scope}
-    values["data"] = {"path": str(expand_home(video)), "height": size[0], "width": size[1]}
-    return make_paths_absolute(recipes.configure("selfsup", settings, name="adapt", **values))
+    height, width = (max(round(pixels / 32), 1) * 32 for pixels in size)
+    values["data"] = {"path": str(expand_home(video)), "height": height, "width": width}
+    return make_paths_absolute(configure("selfsup", settings, name="adapt", **values))

@@ -19,14 +19,17 @@ from stadia.training.size_prior_crops import (
     DVM_TABLE,
     HeightCrop,
     augment_crop,
-    crop_labeled_boxes,
-    crop_recording_objects,
+    crop_labeled_cars,
+    crop_recording_cars,
     read_dvm_car_crops,
 )
 
 Floats = NDArray[np.float64]
 MIN_OBJECTS = 8
 """Smallest number of objects to train on."""
+
+SIDE_PX = 64
+"""Side of a crop, pixels."""
 
 
 def collect_crops(
@@ -46,14 +49,14 @@ def collect_crops(
         if split != "test":
             fix = "use it with stadia prior evaluate"
             raise DataError(data, found="KITTI's boxes", expected="RoadWorld or DVM-CAR to train on", fix=fix)
-        crops = list(crop_labeled_boxes(data, side, every=every))
+        crops = list(crop_labeled_cars(data, side, every=every))
     else:
         recordings = open_recordings(data, split=split)
         crops = [
             crop
             for recording in track(recordings, len(recordings), f"crops of {split}")
             if isinstance(recording, FolderRecording)
-            for crop in crop_recording_objects(recording, side, every=every)
+            for crop in crop_recording_cars(recording, side, every=every)
         ]
     if not crops:
         expected = "whole cars with a known height: RoadWorld, KITTI's boxes or DVM-CAR"
@@ -76,10 +79,7 @@ def run_train(
     out: Path,
     *,
     steps: int = 900,
-    batch: int = 48,
-    rate: float = 2e-3,
     encoder: str = "resnet10t",
-    side: int = 64,
     every: int = 1,
     seed: int = 0,
     track: TrackProgress = no_progress,
@@ -89,17 +89,16 @@ def run_train(
     data: RoadWorld, any stadia layout with instances.json, or DVM-CAR.
     out: file of the prior.
     encoder: name of an encoder of timm.
-    side: side of a crop, pixels.
     every: each n-th image.
     """
-    crops = collect_crops(data, "train", side, every, track)
-    unseen = collect_crops(data, "test", side, every, track)
+    crops = collect_crops(data, "train", SIDE_PX, every, track)
+    unseen = collect_crops(data, "test", SIDE_PX, every, track)
     heights = np.array(list({crop.instance: crop.height_m for crop in crops}.values()))
     if len(heights) < MIN_OBJECTS:
         raise DataError(data, found=f"{len(heights)} cars", expected=f"{MIN_OBJECTS} or more", fix="add data")
     torch.manual_seed(seed)
-    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=side, encoder=encoder)
-    train_prior(prior, crops, steps=steps, batch=batch, rate=rate, seed=seed, track=track)
+    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=SIDE_PX, encoder=encoder)
+    train_prior(prior, crops, steps=steps, batch=48, rate=2e-3, seed=seed, track=track)
     save_size_prior(prior, out)
     return [
         f"{out}: trained on {len(heights)} cars in {len(crops)} crops, seed {seed}",

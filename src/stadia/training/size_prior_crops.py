@@ -21,6 +21,12 @@ from stadia.io.input_files import expand_home, iterate_csv, read_json, safe_join
 Image = NDArray[np.uint8]
 DVM_TABLE = "Ad_table (extra).csv"
 
+MIN_MASK_PX = 12
+"""Smallest height in the image of a car with a mask."""
+
+MIN_BOX_PX = 25
+"""Smallest height in the image of a car with only a box: a crop has background in it."""
+
 
 @dataclass(frozen=True)
 class HeightCrop:
@@ -36,10 +42,8 @@ class HeightCrop:
     instance: str
 
 
-def crop_recording_objects(
-    recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 12
-) -> list[HeightCrop]:
-    """Return crops of unoccluded objects of a class, from a recording with instances.json (RoadWorld)."""
+def crop_recording_cars(recording: FolderRecording, side: int, *, every: int = 1) -> list[HeightCrop]:
+    """Return crops of unoccluded cars, from a recording with instances.json (RoadWorld)."""
     path = recording.folder / "instances.json"
     described = read_json(path)
     try:
@@ -54,23 +58,21 @@ def crop_recording_objects(
             continue
         image = recording.image(index)
         for box in find_mask_boxes(masks, recording.mask_reader.classes):
-            whole = not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= min_px
-            if whole and box.class_name == class_name and box.number in height:
+            whole = not (box.hidden or box.cut) and box.box_px[3] - box.box_px[1] >= MIN_MASK_PX
+            if whole and box.class_name == "car" and box.number in height:
                 crop = crop_object(image, masks.instance == box.number, side)
                 crops.append(HeightCrop(crop, height[box.number], f"{recording.name}/{box.number}"))
     return crops
 
 
-def crop_labeled_boxes(
-    data: Path, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 25
-) -> Iterator[HeightCrop]:
-    """Yield crops of whole objects of KITTI's boxes, which have no masks."""
+def crop_labeled_cars(data: Path, side: int, *, every: int = 1) -> Iterator[HeightCrop]:
+    """Yield crops of whole cars of KITTI's boxes, which have no masks."""
     for images, index in _iterate_labeled_images(data, every):
         image = images.image(index)
         for number, label in enumerate(images.written(index)):
             left, top, right, bottom = (round(edge) for edge in label.box_px)
-            is_whole = label.occluded == 0 and label.truncated == 0 and bottom - top >= min_px
-            if normalize_class(label.kind) != class_name or not is_whole:
+            is_whole = label.occluded == 0 and label.truncated == 0 and bottom - top >= MIN_BOX_PX
+            if normalize_class(label.kind) != "car" or not is_whole:
                 continue
             mask = np.zeros(image.shape[:2], bool)
             mask[max(top, 0) : bottom + 1, max(left, 0) : right + 1] = True
@@ -169,7 +171,7 @@ MIN_IOU = 0.5
 """Smallest overlap of a segment's box with a labeled one."""
 
 
-def match_boxes(labeled: NDArray[np.float64], found: NDArray[np.float64], min_iou: float = MIN_IOU) -> list[int]:
+def match_boxes(labeled: NDArray[np.float64], found: NDArray[np.float64]) -> list[int]:
     """Return for each labeled box (N, 4) the found box (M, 4) that overlaps it most, or -1; each one once.
 
     Boxes are left, top, right, bottom. Pairs are joined by falling IoU.
@@ -184,7 +186,7 @@ def match_boxes(labeled: NDArray[np.float64], found: NDArray[np.float64], min_io
     iou = both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-9)
     for place in np.argsort(-iou, axis=None):
         row, column = np.unravel_index(place, iou.shape)
-        if iou[row, column] < min_iou:
+        if iou[row, column] < MIN_IOU:
             break
         if matched[row] < 0 and column not in matched:
             matched[row] = int(column)

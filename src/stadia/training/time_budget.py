@@ -228,7 +228,9 @@ def choose_for_machine(
     left_s = started_s + 60 * minutes - time.perf_counter() - END_S
     free = torch.cuda.mem_get_info()[0] if measured.device == "cuda" else available_memory_bytes() + measured.peak_bytes
     area = choose_area(left_s / measured.step_s, measured.peak_bytes, free)
-    chosen = [*settings, *_size_settings(area, _find_aspect(measured.data))]
+    data: Any = measured.data
+    camera = data.split.train[0].recording.filmed_camera(0)
+    chosen = [*settings, *_size_settings(area, camera.width / camera.height)]
     config = resolve(chosen)
     console.print(f"--preset auto: {_describe_settings(config, chosen)}", markup=False, highlight=False, soft_wrap=True)
     known = measured if area == AREAS[0] else None
@@ -296,8 +298,3 @@ def _read_aspect(config: RecipeConfig) -> float:
         return 640 / 192
     height, width = read_picture_size(data.camera, path)
     return width / height
-
-
-def _find_aspect(data: Any) -> float:
-    camera = data.split.train[0].recording.filmed_camera(0)
-    return float(camera.width / camera.height)

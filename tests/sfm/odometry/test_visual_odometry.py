@@ -19,7 +19,7 @@ from stadia.geometry import poses as se3
 from stadia.geometry.cameras import inverse_intrinsics
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.predict.track_camera import MapPoints, track_camera
-from stadia.training.odometry import sliding_window_ba as refining
+from stadia.training.odometry import sliding_window_odometry as refining
 from stadia.training.recipes.base.depth_predictor import accept_arrays
 
 F64 = torch.float64

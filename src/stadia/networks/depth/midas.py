@@ -105,13 +105,10 @@ class Midas(AffineDepthNetwork):
         if self.is_pretrained:
             load_state_dict(self, Path(str(config.weights)), ignore=("scale", "shift"))
         else:
-            self._init_head()
-
-    def _init_head(self) -> None:
-        """Start near the initial depth, because the last activation has no gradient below 0."""
-        last: Any = self.scratch["output_conv"][4]  # type: ignore[index]
-        nn.init.normal_(last.weight, std=1e-3)
-        nn.init.constant_(last.bias, 1 / self.config.start_m)
+            # The start is near the initial depth, because the last activation has no gradient below 0.
+            last: Any = self.scratch["output_conv"][4]  # type: ignore[index]
+            nn.init.normal_(last.weight, std=1e-3)
+            nn.init.constant_(last.bias, 1 / self.config.start_m)
 
     @property
     def has_depth_weights(self) -> bool:

@@ -92,7 +92,8 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         at_edge = np.isin(masks.instance, find_edge_objects(masks.instance, self.config.border_px))
         instance = np.where(at_edge, 0, masks.instance)
         if frames.ignored is not None:
-            instance = _leave_out_cut(instance, frames.ignored[0].numpy() > 0)
+            cut = np.unique(instance[frames.ignored[0].numpy() > 0])
+            instance = np.where(np.isin(instance, cut), np.uint16(0), instance)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
         road = select_classes(masks.semantic, names, {ROAD})
         if self.config.rectangle is not None:
@@ -205,10 +206,6 @@ def find_object_height_m(
             return own[number][0]
     prior = find_prior(name, config.height_priors)
     return math.nan if prior is None else prior.mean_m
-
-
-def _leave_out_cut(instance: NDArray[np.uint16], ignored: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    return np.where(np.isin(instance, np.unique(instance[ignored])), np.uint16(0), instance)
 
 
 def _apply_draw(masks: RoadMasks, change: AugmentationDraw, K: Tensor) -> RoadMasks:

@@ -274,8 +274,9 @@ HEIGHT_M = 1.65  # height of KITTI's cameras
 FARTHEST_M = 60.0  # farthest point of the road: beyond, a row of pixels covers metres
 
 
-def make_flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:
+def make_flat_road() -> tuple[Tensor, Tensor, Camera]:
     """Return inverse depth (1, 1, H, W), road mask (1, 1, H, W) and a level camera HEIGHT_M above the road."""
+    height, width = 48, 96
     fy, cy = 0.9 * width, 0.4 * height
     K = torch.tensor([[[0.9 * width, 0, width / 2 - 0.5], [0, fy, cy], [0, 0, 1]]], dtype=torch.float64)
     rows = torch.arange(height, dtype=torch.float64)[:, None].expand(height, width)

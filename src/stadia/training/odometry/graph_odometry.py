@@ -131,18 +131,19 @@ def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion 
     if shift > MAX_SHIFT * depth or _turn_deg(T, T_first_second) > MAX_TURN_DEG:
         return None
     covariance = np.zeros((7, 7))
-    covariance[:6, :6] = _covariance(moved, second.features.xy[b], second.K)
+    covariance[:6, :6] = _estimate_covariance(moved, second.features.xy[b], second.K)
     spread = 1.4826 * float(np.median(np.abs(ratios / scale - 1)))
     covariance[6, 6] = spread**2 / len(a)
-    covariance += _floor(float(np.linalg.norm(T[:3, 3])) + 0.1 * depth)
-    return MeasuredMotion(T, scale, _invert(covariance), depth)
+    covariance += _find_smallest_covariance(float(np.linalg.norm(T[:3, 3])) + 0.1 * depth)
+    return MeasuredMotion(T, scale, _compute_information(covariance), depth)
 
 
-def _invert(matrix: Array) -> Array:
-    return np.asarray(np.linalg.inv(matrix), np.float64)
+def _compute_information(covariance: Array) -> Array:
+    """Return the inverse of a covariance (N, N)."""
+    return np.asarray(np.linalg.inv(covariance), np.float64)
 
 
-def _floor(length: float) -> Array:
+def _find_smallest_covariance(length: float) -> Array:
     """Return the smallest covariance (7, 7) of a motion of this length, since depth errors are shared."""
     return np.diag(np.array([(FLOOR_SHIFT * length) ** 2] * 3 + [FLOOR_TURN_RAD**2] * 3 + [FLOOR_SCALE**2], np.float64))
 
@@ -155,16 +156,16 @@ def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array)
     T_first_second: (4, 4) relative pose, second camera to first camera.
     """
     length = float(np.linalg.norm(T_first_second[:3, 3]))
-    covariance = _floor(max(length, 1e-6))
+    covariance = _find_smallest_covariance(max(length, 1e-6))
     rows = match_sift_features(first.features, second.features)
     T = invert_pose(T_first_second)
     moved = first.points[rows[:, 0]] @ T[:3, :3].T + T[:3, 3]
     is_ahead = moved[:, 2] > 0
     xy = second.features.xy[rows[is_ahead, 1]]
     if len(xy) < MIN_INLIERS:
-        return _invert(9 * covariance)
-    covariance[:6, :6] += _covariance(moved[is_ahead], xy, second.K)
-    return _invert(covariance)
+        return _compute_information(9 * covariance)
+    covariance[:6, :6] += _estimate_covariance(moved[is_ahead], xy, second.K)
+    return _compute_information(covariance)
 
 
 def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64]) -> tuple[Array, Array] | None:
@@ -183,7 +184,7 @@ def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64
     return (T, inliers) if np.isfinite(T).all() else None
 
 
-def _covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
+def _estimate_covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
     """Return (6, 6) of a motion Exp(d) from points (M, 3) in the second camera and their pixels (M, 2)."""
     x, y, z = points.T
     projected = np.column_stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]))
@@ -196,7 +197,7 @@ def _covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
     of_motion = np.concatenate([-np.tile(np.eye(3), (len(z), 1, 1)), hat(torch.from_numpy(points)).numpy()], 2)
     jacobian = (of_point @ of_motion)[kept].reshape(-1, 6)
     information = jacobian.T @ jacobian / variance
-    return _invert(information + 1e-9 * np.trace(information) * np.eye(6))
+    return np.asarray(np.linalg.inv(information + 1e-9 * np.trace(information) * np.eye(6)), np.float64)
 
 
 def _turn_deg(first: Array, second: Array) -> float:

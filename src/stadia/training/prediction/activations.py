@@ -246,7 +246,7 @@ def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Fr
     last, predictor = open_network(opened[-1])
     maps, _, _ = _run(last, predictor, frame)
     channels = select_drawn([maps])
-    tops = {name: _largest(weight) for name, weight in select_layers(last).items()}
+    tops = {name: float(np.quantile(weight.abs().cpu().numpy(), 0.99)) for name, weight in select_layers(last).items()}
     sheets = []
     with open_video_file(out, STEPS_A_SECOND, comment="stadia-activations") as add:
         for checkpoint in opened:
@@ -292,11 +292,6 @@ def draw_step(
         resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
         tiles[name.removesuffix(".weight")] = color_heat(resized / max(top, 1e-12), top=1.0)
     return _compose_mosaic(tiles)
-
-
-def _largest(weight: Tensor) -> float:
-    """Return the 99 % quantile of the absolute values of the weights."""
-    return float(np.quantile(weight.abs().cpu().numpy(), 0.99))
 
 
 def _run(

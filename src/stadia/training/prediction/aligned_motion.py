@@ -12,10 +12,6 @@ from stadia.predict.predict_frames import FrameArrays, FrameMotion, predict_moti
 from stadia.training.recipes.base.depth_predictor import choose_device, to_tensors
 
 
-def _continues(found: DirectAlignment, T_before: NDArray[np.float64]) -> bool:
-    return float(found.T_source_target[0, :3, 3].cpu().numpy() @ T_before[:3, 3]) >= 0
-
-
 def _rank(found: DirectAlignment) -> tuple[bool, float]:
     """Return a key that sorts better alignments first: reliable ones, then by residual."""
     return not is_reliable(found), float(found.residual)
@@ -45,7 +41,8 @@ def align_motion(
         pair = now.select(number), following.select(number)
         if together:
             (found,) = together[number : number + 1]
-            if before is not None and not (is_reliable(found) and _continues(found, before)):
+            shift = found.T_source_target[0, :3, 3].cpu().numpy()
+            if before is not None and not (is_reliable(found) and shift @ before[:3, 3] >= 0):
                 found = min(found, *_align(*pair, before[None]), key=_rank)
         else:
             (found,) = _align(*pair, (np.eye(4) if before is None else before)[None])

@@ -78,6 +78,10 @@ def judge_study(
         }
         for verdict in verdicts
     ]
+    study_notes = _study_notes(better, metric, rows)
+    if study.post_hoc_choices:
+        choices = "; ".join(study.post_hoc_choices)
+        study_notes.append(f"Chosen after seeing results: {choices}. p and intervals hold only for earlier choices.")
     return replace_nan(
         {
             "study": study.name,
@@ -88,7 +92,7 @@ def judge_study(
             "planned": len(runs),
             "verdicts": described,
             "rest_seconds": _estimate_rest_seconds(described, rows),
-            "notes": _study_notes(better, metric, rows) + _describe_choices(study),
+            "notes": study_notes,
         }
     )
 
@@ -182,12 +186,6 @@ def _estimate_rest_seconds(verdicts: Sequence[Mapping[str, Any]], rows: Sequence
     trained = [row for row in rows if row["change"] in more and row["seconds"]]
     counts = Counter(row["change"] for row in trained)
     return math.fsum(row["seconds"] * more[row["change"]] / counts[row["change"]] for row in trained)
-
-
-def _describe_choices(study: StudyConfig) -> list[str]:
-    choices = "; ".join(study.post_hoc_choices)
-    late = f"Chosen after seeing results: {choices}. p and intervals hold only for earlier choices."
-    return [late] if choices else []
 
 
 @dataclass(frozen=True)

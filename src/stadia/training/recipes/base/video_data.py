@@ -275,19 +275,15 @@ def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, c
     """Open the one dataset of a configuration, or each of several. Raises DataError, ConfigError."""
     if not config.extra_datasets:
         return open_video(config, training, seed=seed, console=console)
-    parts = {
-        name: open_video(_single(data_set), training, seed=seed, console=console)
-        for name, data_set in config.sets.items()
-    }
+    parts = {}
+    for name, data_set in config.sets.items():
+        values = {key: getattr(data_set, key) for key in DatasetConfig.model_fields}
+        single = DatasetConfig.model_construct(**values)
+        parts[name] = open_video(single, training, seed=seed, console=console)
     data = MultiVideoData.combine(config, parts, seed=seed)
     for line in data.summary_lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return data
-
-
-def _single(data_set: DatasetConfig) -> DatasetConfig:
-    values: dict[str, Any] = {name: getattr(data_set, name) for name in DatasetConfig.model_fields}
-    return DatasetConfig.model_construct(**values)
 
 
 DIGITS = 3  # significant digits of depths in the configuration
