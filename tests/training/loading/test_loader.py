@@ -149,3 +149,4 @@ def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
     loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
     with refuses(DataError, where="0", expected="PNG"):
         next(iter(loader))
+    loader.rest()  # ends its workers
