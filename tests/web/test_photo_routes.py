@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from tests.web.conftest import Browser, encode, make_picture
 
 from stadia.core.types import DepthScale
+from stadia.predict.run import MeasuredScale
 from stadia.web.photo import ExpectedError
 
 
@@ -186,7 +188,7 @@ def test_a_failed_scale_keeps_the_result_and_speaks_no_command_line(browser: Bro
 def test_a_picture_at_the_limit_of_familiarity_is_doubtful() -> None:
     """A score of exactly 0 is a score: larger than the limit, and no missing one."""
     network = SimpleNamespace(relative_error=0.25, label="base")
-    session: Any = SimpleNamespace(network=network, receipt=None, strangeness=0.0, is_unfamiliar=False)
+    session: Any = SimpleNamespace(network=network, receipt=None, scale=MeasuredScale(Mock(), Mock(), strangeness=0.0))
     assert ExpectedError.of(session, DepthScale.METRES).is_doubtful
-    session.strangeness = None
+    session.scale = MeasuredScale(Mock(), Mock())
     assert not ExpectedError.of(session, DepthScale.METRES).is_doubtful

@@ -104,11 +104,11 @@ def describe_session(session: Session) -> Iterator[str]:
         factor, is_metric = session.receipt.factor, session.network.depth_scale is DepthScale.METRES
         if is_metric and not 1 / MAX_UNIT <= factor <= MAX_UNIT:
             yield f"warn: depth is {factor:.2g} times what the network predicts. Check the length and the field of view"
-    if session.lacks_map:
+    if session.path.lacks_map:
         camera = " (first set its camera with `stadia camera`)" if session.input.camera_is_assumed else ""
         yield f"note: the path uses predicted depth. `stadia map {session.source}`{camera} finds one without it"
-    if session.map_problem:
-        yield f"note: the path uses predicted depth. The map of the video was not used: {session.map_problem}"
+    if session.path.problem:
+        yield f"note: the path uses predicted depth. The map of the video was not used: {session.path.problem}"
 
 
 def _describe_backend(session: Session) -> Iterator[str]:
@@ -193,13 +193,13 @@ def _describe_prediction(
 ) -> Iterator[str]:
     session, record = result.session, result.predictions.record
     yield from prediction_lines(result.folder, result.predictions, describe_verdict, photo=session.photo)
-    if session.is_unfamiliar:
+    if session.scale.is_unfamiliar:
         yield f"{UNFAMILIAR} A known length gives metres: --scale-from point=X,Y:METRES."
     elif session.input.is_photo and session.network.name == DEFAULT_NETWORK:
         yield BASE_ERROR
         yield from _describe_middle(session)
-    if session.mapped is not None:
-        yield from session.mapped.lines(session.predictor.depth_scale)
+    if session.path.mapped is not None:
+        yield from session.path.mapped.lines(session.predictor.depth_scale)
     if record is not None and result.trained:
         yield f"note: {note_trained(result.trained, len(record.entries))}"
     if session.receipt is not None:

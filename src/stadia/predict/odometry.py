@@ -36,7 +36,7 @@ from stadia.predict.predict_frames import predict_frame_depth
 from stadia.predict.run import Session, open_sessions
 from stadia.predict.track_camera import MapPoints, track_camera
 from stadia.predict.training_overlap import TrainedInput, note_trained
-from stadia.predict.verdict import judge_path_by_map
+from stadia.predict.verdict import judge_path_by_map, observe_frames
 from stadia.scale.grammar import find_given_height
 from stadia.scale.scale_receipt import ScaleReceipt
 from stadia.sfm.odometry import ODOMETRY_METHODS
@@ -164,11 +164,11 @@ class Odometry:
         folder: the new folder.
         track: shows progress.
         """
-        session.judge_path()
+        session.gate.counted.add(Question.PATH)
         given, scale = session.input, session.predictor.depth_scale
         with atomic_folder(folder) as new:
             path, points = self._track(session, new, track)
-            measured = self._find_measured_path(given, path, session.trained)
+            measured = self._find_measured_path(given, path, session.training[1])
             score, notes = _score(given.name, path, measured, scale, folder / TRAJECTORY)
             estimated = EstimatedPath(
                 given,
@@ -191,7 +191,7 @@ class Odometry:
 
     def _track(self, session: Session, folder: Path, track: TrackProgress) -> tuple[CameraPath, int | None]:
         given, predictor, options, mapped = session.input, session.predictor, session.options, None
-        frames: Iterable[Frame] = session.observe(iter(given.frames))
+        frames: Iterable[Frame] = observe_frames(session.gate, predictor, iter(given.frames))
         if self.method == "refined" and is_own_video(self.source, options.data.get("format", "auto")):
             height_m = find_given_height(options.scale_from)
             mapped = MappedPath.find(expand_home(self.source), predictor.depth_scale, height_m)

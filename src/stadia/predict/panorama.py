@@ -26,7 +26,9 @@ from stadia.predict.options import PredictOptions, refuse_unused
 from stadia.predict.run import Session
 
 if TYPE_CHECKING:
+    from stadia.core.types import DepthScale, Predictor
     from stadia.data.video.video_camera import KeptScale
+    from stadia.scale.scale_receipt import ScaleReceipt
     from stadia.scale.sources import ScaleSource
     from stadia.scale.video_track import SpeedTrack
 
@@ -111,8 +113,10 @@ class PanoramaSession(Session):
         depths = [predicted.depth_at_image() for predicted in self._predicted]
         return join_views(depths, self.panorama.views, height, 2 * height)
 
-    def _measure_scale(self, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None) -> None:
-        from stadia.predict.receipt import ScaledPredictor
+    def measure_metres(
+        self, predictor: Predictor, sources: Sequence[str], kept: KeptScale | None, track: SpeedTrack | None
+    ) -> ScaleReceipt:
+        """Measure the scale by sources of metres that hold for a panorama."""
         from stadia.scale.scale_receipt import measure_frames
         from stadia.scale.sources import MeasuredFrame, parse_scale_source
 
@@ -120,7 +124,7 @@ class PanoramaSession(Session):
         if others := [source.text for source in parsed if source.text.partition("=")[0] not in SOURCES]:
             fix = "docs/how-to/metres.md describes both"
             raise ConfigError(f"--scale-from {others[0]}", found="a panorama", expected=" or ".join(SOURCES), fix=fix)
-        whole = self._join_frame(1.0)
+        whole = self._join_frame(predictor.depth_scale, 1.0)
         shown = PreparedFrame(whole.frame, np.empty((3, 0, 0), np.float32), whole.K, whole.image_size, whole.box)
         frames = [MeasuredFrame(shown, whole.inverse_depth)]
         for view, predicted, factor in zip(self.panorama.views, self._predicted, self.joined.factors, strict=True):
@@ -128,25 +132,25 @@ class PanoramaSession(Session):
                 of_view = PreparedFrame(predicted.frame, shown.image, predicted.K, predicted.image_size, predicted.box)
                 frames.append(MeasuredFrame(of_view, predicted.inverse_depth / np.float32(factor)))
         receipt = measure_frames(frames, [_choose_frames(source, frames[0]) for source in parsed])
-        self.receipt = replace(receipt, is_photo=True)
-        self.predictor = ScaledPredictor(self.predictor, self.receipt)
+        return replace(receipt, is_photo=True)
 
-    def _predict(self, track: TrackProgress) -> Iterator[PredictedFrame]:
+    def predict(self, track: TrackProgress) -> Iterator[PredictedFrame]:
+        """Predict the views, let the judge take them, and yield the joined panorama."""
         for _ in track(range(1), 1, f"predicting {self.name}"):
             factor = 1.0 if self.receipt is None else self.receipt.factor
             for predicted, of_view in zip(self._predicted, self.joined.factors, strict=True):
                 self.gate(replace(predicted, inverse_depth=predicted.inverse_depth / np.float32(factor * of_view)))
-            joined = self.photo = self._join_frame(factor)
+            joined = self.photo = self._join_frame(self.predictor.depth_scale, factor)
         yield joined
 
-    def _join_frame(self, factor: float) -> PredictedFrame:
+    def _join_frame(self, depth_scale: DepthScale, factor: float) -> PredictedFrame:
         """Return the whole panorama as one frame, with distance along the rays, times a factor."""
         distance, image = self.joined.distance, self.panorama.image
         frame = Frame(self.name, image, np.full((3, 3), np.nan), on_path=False)  # the gate takes the views instead
         height, width = image.shape[:2]
         return PredictedFrame(
             frame,
-            self.predictor.depth_scale,
+            depth_scale,
             np.asarray(1 / (distance * np.float32(factor)), np.float32),
             frame.K,
             None,

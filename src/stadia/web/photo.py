@@ -173,9 +173,9 @@ class ExpectedError:
         own = session.network.relative_error
         of_scale = None if session.receipt is None else session.receipt.deviation
         errors = DepthDeviations.of(own, of_scale)
-        is_strange = session.strangeness is not None and session.strangeness > MAX_STRANGENESS
+        is_strange = session.scale.strangeness is not None and session.scale.strangeness > MAX_STRANGENESS
         is_doubtful = session.receipt is None and is_strange
-        return cls(depth_scale, session.network.label, own, errors, session.is_unfamiliar, is_doubtful)
+        return cls(depth_scale, session.network.label, own, errors, session.scale.is_unfamiliar, is_doubtful)
 
 
 @dataclass(frozen=True)

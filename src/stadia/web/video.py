@@ -28,6 +28,7 @@ from stadia.io.image_files import read_rgb
 from stadia.io.input_files import read_bytes, read_json
 from stadia.io.records.read import read_kitti_trajectory
 from stadia.io.records.trajectory import TRAJECTORY, TRAJECTORY_DRAWING, TRAJECTORY_TUM
+from stadia.judge.questions import Question
 from stadia.predict.adapt_time import RECORD, estimate_least_minutes
 from stadia.predict.describe import prediction_lines, trust_line
 from stadia.predict.network import Network
@@ -399,7 +400,7 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     session = network.open_input(given, PredictOptions(scale_from=tuple(one.to_source() for one in job.known)))
     session.source = job.frames  # next to which the map is
     if job.is_model:  # The path is one half of a model.
-        session.judge_path()
+        session.gate.counted.add(Question.PATH)
     begun = time.monotonic()
     new = job.folder / "new-predictions"
     shutil.rmtree(new, ignore_errors=True)
@@ -407,9 +408,9 @@ def predict_video(job: VideoJob, network: Network, name: str = "", notes: Sequen
     shutil.rmtree(job.predictions, ignore_errors=True)
     new.rename(job.predictions)
     record = written.predictions.record
-    if session.map_problem:
-        path_text = f"The map of the video is not used: {session.map_problem}. The path uses predicted depth."
-    if record is not None and 1 < len(record.path) < count and session.mapped is None:
+    if session.path.problem:
+        path_text = f"The map of the video is not used: {session.path.problem}. The path uses predicted depth."
+    if record is not None and 1 < len(record.path) < count and session.path.mapped is None:
         path_text += f" It ends after {len(record.path)} of {count} frames: the next motion is unknown."
     error = ExpectedError.of(session, written.predictions.depth_scale)
     files = [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()]
