@@ -158,14 +158,14 @@ def test_images_are_mapped_and_poses_refined_without_a_library_of_the_floors_abo
 
 def test_the_first_floor_lists_parts_examines_the_machine_and_names_the_extra_of_a_command() -> None:
     lists = [f"list {kind}" for kind in ("recipes", "networks", "losses", "metrics", "checks", "optimizers")]
-    missing = ["train selfsup .", "demo", "data roadworld --out world", "list encoders --filter resnet"]
+    missing = ["train selfsup .", "adapt base .", "demo", "data roadworld --out world", "list encoders --filter resnet"]
     doctor, *ended = run_lines(BLOCKED, "doctor", *lists, *missing)
     assert doctor[0] == 0, doctor
     assert "floors: judge and map installed\n" in doctor[1]
     assert "- train: not installed" in doctor[1]
     assert "pip install 'stadia[train]'" in doctor[1]
     assert [(code, bool(text)) for code, text, _ in ended[: len(lists)]] == [(0, True)] * len(lists)
-    refused = [(code, text.splitlines()[-1]) for code, text, _ in ended[len(lists) :]]
+    refused = [(code, text.strip()) for code, text, _ in ended[len(lists) :]]
     assert refused == [(2, f"stadia: {TRAIN}")] * len(missing)
     assert run_program(CALL_TRAINING, BLOCKED).splitlines() == [TRAIN] * 2
 

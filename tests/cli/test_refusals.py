@@ -48,6 +48,20 @@ REFUSALS = {
         "one of",
         "see stadia",
     ),
+    "compare a.txt b.txt": (
+        "compare: found camera paths",
+        "two runs, networks and a video, two drives",
+        "stadia evaluate --trajectory a.txt --reference b.txt",
+    ),
+    "check study --only nope": ("--only: found 'nope'", "one of frames,", "see `stadia list checks`"),
+    "check study --only pose": ("--only: found 'pose'", "one of frames,", "did you mean 'poses'?"),
+    "check a.txt --images study --fix new.txt --force": (
+        "--force: found no effect on --fix",
+        "--report",
+        "leave it out",
+    ),
+    "check none.mp4": ("none.mp4: found no such file or folder", "a path that exists", "check the path"),
+    "live 99": ("/dev/video99: found no such camera", "a camera of this machine", "connect it"),
     "app missing/run": ("missing/run: found no such run or network", "a run", "see `stadia list networks`"),
     "app --host 0.0.0.0 --no-token": ("--no-token: found --host 0.0.0.0, open to other", "a token", "remove"),
     "app --no-token --token random": ("--no-token: found --token", "one of the two", "remove one of them"),
@@ -63,6 +77,8 @@ def test_a_mistake_is_one_line_with_the_fix(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).touch()
     (tmp_path / "study" / "study.yaml").touch()
     found, expected, fix = map(re.escape, REFUSALS[line])
     code, out, err = stadia(*line.split())

@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
+from stadia.__main__ import main
 from stadia.core.signals import INTERRUPTED, TERMINATIONS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
@@ -42,3 +44,17 @@ def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read
         err = process.stderr.read() if is_read else ""
         code = process.wait(timeout=600)
     assert (code, err) == (INTERRUPTED, "stadia: interrupted\n" if is_read else "")
+
+
+def test_a_signal_while_the_command_line_is_imported_ends_it_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    module = ModuleType("stadia.cli.main")
+    module.__getattr__ = interrupt  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "stadia.cli.main", module)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (INTERRUPTED, "stadia: interrupted\n")

@@ -127,8 +127,18 @@ def test_data_that_do_not_exist_stop_before_torch(python):
 
 @pytest.mark.slow
 def test_a_line_comes_before_anything_slow_is_imported(python, tmp_path):
-    done = python(WITHOUT_TORCH.format(words=["train", "selfsup", str(tmp_path)]))
-    assert done.stderr.startswith("loading the libraries ...\n")
+    done = python(f"""
+import sys
+from stadia.cli.main import run
+from stadia.core import terminal
+
+def announce(console, text):
+    sys.exit(f"{{text}}, torch: {{'torch' in sys.modules}}")
+
+terminal.announce_step = announce
+run(["train", "selfsup", {str(tmp_path)!r}])
+""")
+    assert done.stderr == "loading the libraries, torch: False\n"
 
 
 def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):

@@ -96,6 +96,9 @@ def check(
     if chosen.as_json:
         refuse_options(context, ["verbose"], found="no effect on --json, which has all", expected="text")
     written = "--report" if title == RESULT else "--out"
+    if title == RESULT and options["fix"] is not None and options["report"] is None:
+        fix = "leave it out, and choose a new name for --fix"
+        refuse_options(context, ["force"], found="no effect on --fix", expected="a folder of --report", fix=fix)
     if options[written[2:]] is None:
         refuse_options(context, ["force"], found=f"no effect without {written}", expected=f"a file of {written}")
     if isinstance(chosen, ResultOptions):
@@ -142,6 +145,7 @@ def _check_recordings(data: Path, overrides: list[str], options: RecordingOption
     if options.network is None and settings:
         expected, fix = "the settings of --network", "add --network NETWORK, or leave it out"
         raise ConfigError(settings[0], found="no effect without --network", expected=expected, fix=fix)
+    _check_names(options.only)
     config = parse_data_config(str(data), options.format, given)
     only, as_json = list(options.only), options.as_json
     if assumed := assume_camera(config):
@@ -170,6 +174,17 @@ def _check_recordings(data: Path, overrides: list[str], options: RecordingOption
     if assumed:
         _print_left_out(data)
     return findings
+
+
+def _check_names(only: Sequence[str]) -> None:
+    from stadia.core.registry import find_nearest_name
+    from stadia.judge.recordings import CHECKS, SPLIT_CHECKS
+
+    names = [*CHECKS, *SPLIT_CHECKS]
+    if wrong := next((name for name in only if name not in names), None):
+        near = find_nearest_name(wrong, names)
+        fix = f"did you mean '{near}'?" if near else "see `stadia list checks`"
+        raise ConfigError("--only", found=f"'{wrong}'", expected=f"one of {', '.join(names)}", fix=fix)
 
 
 def _open_data(config: DataConfig, *, as_json: bool) -> CheckedData:

@@ -49,11 +49,13 @@ def adapt(
     if steps is not None:
         refuse_options(context, ["minutes"], found="no effect with --steps", expected="one of the two")
     chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
+    from stadia.core.floors import require_library
     from stadia.core.terminal import Terminal, announce_step
     from stadia.predict.options import split_settings
 
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
+    require_library("torch")  # before the line that announces it
     with announce_step(Terminal(stderr=True), "loading the libraries"):
         from stadia.training import SCOPES, adapt_network
 

@@ -214,6 +214,9 @@ COMPARISONS: dict[str, type[RunComparison | NetworkComparison | MountComparison]
 }
 """Options of what is compared."""
 
+PATH_SUFFIXES = (".txt", ".csv", ".tum")
+"""Suffixes of files with a camera's path, which are no network and no video."""
+
 
 @add_options_of_inputs(COMPARISONS)
 def compare(
@@ -246,6 +249,9 @@ def compare(
             refuse_options(context, ["force"], found="no effect without --plot", expected="a file of --plot")
         _compare_runs(paths[0], paths[1], chosen.plot, force=chosen.force)
     elif isinstance(chosen, NetworkComparison):
+        if all(path.suffix.lower() in PATH_SUFFIXES and path.is_file() for path in paths):
+            fix = f"stadia evaluate --trajectory {paths[0]} --reference {paths[1]}"
+            raise ConfigError("compare", found="camera paths", expected=", ".join(COMPARISONS), fix=fix)
         _rank([str(path) for path in paths[:-1]], paths[-1], settings, chosen.out, force=chosen.force)
     else:
         if len(paths) != 2:

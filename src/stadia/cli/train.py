@@ -185,8 +185,10 @@ def _plan_training(
 
 
 def _load_libraries() -> None:
+    from stadia.core.floors import require_library
     from stadia.core.terminal import Terminal, announce_step
 
+    require_library("torch")  # before the line that announces it
     with announce_step(Terminal(stderr=True), "loading the libraries"):
         import stadia.training.workflow  # noqa: F401
 

@@ -50,6 +50,12 @@ def is_installed(library: str) -> bool:
         return False
 
 
+def require_library(library: str) -> None:
+    """Raise MissingFloorError if a library of a floor is not installed."""
+    if not is_installed(library):
+        raise MissingFloorError(library)
+
+
 def find_missing_floor(error: BaseException) -> MissingFloorError | None:
     """Return the error of a floor that is not installed, if a failed import is one of its libraries; otherwise None.
 

@@ -360,7 +360,7 @@ def check_path_exists(path: Path) -> None:
         found = "no such file or folder"
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
-        expected = "a dataset's folder, a video file, or an image to predict"
+        expected = "a path that exists, of a folder, a video, an image or another file"
         raise DataError(what, found=found, expected=expected, fix="check the path") from error
 
 

@@ -98,9 +98,13 @@ def _open_stream(address: str, format: str | None = None, **options: str) -> Ima
             yield time_s, frame.to_ndarray(format="rgb24")
 
 
-def _open_camera(address: str) -> Images:
+def _find_device(address: str) -> Path:
     number = re.fullmatch(r"(?:/dev/video)?(\d+)", address)
-    return _open_stream(f"/dev/video{number[1]}" if number else address, "v4l2")
+    return Path(f"/dev/video{number[1]}" if number else address)
+
+
+def _open_camera(address: str) -> Images:
+    return _open_stream(str(_find_device(address)), "v4l2")
 
 
 def _open_http(address: str) -> Images:
@@ -164,12 +168,15 @@ SOURCES: dict[str, SourceKind] = {
 def find_source(text: str) -> tuple[str, SourceKind]:
     """Return the name and the kind of the live source that opens a text, such as an address or a path.
 
-    Raises ConfigError if no kind recognizes the text, DataError for a missing file.
+    Raises ConfigError if no kind recognizes the text, DataError for a camera that the machine does not have.
     """
     found = next(((name, kind) for name, kind in SOURCES.items() if kind.recognizes(text)), None)
     if found is None:
         fix = "for example 0, rtsp://HOST/PATH, http://HOST/PATH, drive.mp4 or drive.mcap"
         raise ConfigError("SOURCE", found=f"'{text}'", expected=", ".join(SOURCES), fix=fix)
+    if found[0] == "camera" and not _find_device(text).exists():
+        fix = "connect it, and list the cameras: ls /dev/video*"
+        raise DataError(_find_device(text), found="no such camera", expected="a camera of this machine", fix=fix)
     return found
 
 
