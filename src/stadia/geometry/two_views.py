@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.poses import hat
+
 # Points are (N, 2) float64 pixels, K is (3, 3), and T_b_a takes points of camera a to camera b.
 
 Array = NDArray[np.float64]
@@ -55,9 +57,8 @@ def epipolar_distance_px(
         >>> epipolar_distance_px(first_px, second_px, K, K, T).round(2).tolist()
         [0.71]
     """
-    x, y, z = T_second_first[:3, 3]
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    F = np.linalg.inv(K_second).T @ cross @ T_second_first[:3, :3] @ np.linalg.inv(K_first)
+    E = hat(T_second_first[:3, 3]) @ T_second_first[:3, :3]
+    F = np.linalg.inv(K_second).T @ E @ np.linalg.inv(K_first)
     first = np.column_stack([first_px, np.ones(len(first_px))])
     second = np.column_stack([second_px, np.ones(len(second_px))])
     lines_second, lines_first = first @ F.T, second @ F

@@ -187,7 +187,11 @@ def stream_predictions(
     images = (PreparedFrame.prepare(predictor, frame) for frame in frames)
     if in_threads:
         prepared = run_ahead(images, weigh=lambda shown: shown.frame.image.nbytes)
-        batches = run_ahead(_predict_depth(predictor, prepared), count=1, weigh=_weigh_images)
+        batches = run_ahead(
+            _predict_depth(predictor, prepared),
+            count=1,
+            weigh=lambda batch: max(predicted.frame.image.nbytes for predicted, _ in batch),
+        )
     else:
         batches = _predict_depth(predictor, images, most=1)
     for batch in batches:
@@ -204,10 +208,6 @@ def stream_predictions(
                 predicted = replace(predicted, is_aligned=link.is_aligned)
             before = arrays
             yield predicted if T_world_camera is None else replace(predicted, T_world_camera=T_world_camera)
-
-
-def _weigh_images(batch: list[tuple[PredictedFrame, FrameArrays]]) -> int:
-    return max(predicted.frame.image.nbytes for predicted, _ in batch)
 
 
 _Pair = tuple[FrameArrays, FrameArrays]

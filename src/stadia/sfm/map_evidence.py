@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.poses import hat, invert_pose
 from stadia.judge.limits import MAP_CAMERA_LIMITS, MAP_LIMITS
 from stadia.judge.map_verdict import MapEvidence
 from stadia.sfm.pair_matching import FramePair
@@ -133,8 +133,7 @@ def measure_epipolar(sparse: SparseMap, pair: FramePair) -> Array:
     """
     first, second = sparse.T_camera_world[np.searchsorted(sparse.frames, (pair.first, pair.second))]
     T = second @ invert_pose(first)
-    x, y, z = T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
-    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ T[:3, :3]
+    E = hat(T[:3, 3] / max(float(np.linalg.norm(T[:3, 3])), 1e-12)) @ T[:3, :3]
     return sparse.camera.focal_px * measure_sampson(*_normalize(sparse, pair), E)
 
 

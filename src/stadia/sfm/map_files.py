@@ -483,7 +483,16 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "row_readout": None
         if found.readout is None
         else {**asdict(found.readout), "is_corrected": found.sparse.readout != 0},
-        "road": None if found.road is None else _describe_road(found.road),
+        "road": None
+        if (road := found.road) is None
+        else {
+            "normal": road.normal.tolist(),
+            "height": road.height,
+            "height_deviation": road.deviation,
+            "pitch_deg": road.pitch_deg,
+            "pitch_deviation_deg": road.pitch_deviation_deg,
+            "agreement": road.agreement,
+        },
         "verdict": None if found.verdict is None else {"grade": found.verdict.grade, **asdict(found.verdict)},
         "frames": [
             {**_describe_frame(frame, T), **_describe_photo(about, stream, found, frame.index)}
@@ -510,17 +519,6 @@ def _describe_frame(frame: PlacedFrame, T_world_camera: Array) -> dict[str, obje
         "time_s": frame.time_s,
         "status": str(frame.status),
         "T_world_camera": None if frame.T_camera_world is None else T_world_camera[:3].tolist(),
-    }
-
-
-def _describe_road(road: RoadPlane) -> dict[str, object]:
-    return {
-        "normal": road.normal.tolist(),
-        "height": road.height,
-        "height_deviation": road.deviation,
-        "pitch_deg": road.pitch_deg,
-        "pitch_deviation_deg": road.pitch_deviation_deg,
-        "agreement": road.agreement,
     }
 
 

@@ -21,7 +21,7 @@ from stadia.core.verdict import Verdict
 from stadia.data.video.video_map import RECORD, find_map_folder
 from stadia.geometry.dual_fisheye import DualFisheye, find_dual_fisheye, is_dual_fisheye
 from stadia.geometry.panorama import View, make_views
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.poses import hat, invert_pose
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_io import write_image
 from stadia.io.input_files import make_absolute
@@ -208,8 +208,7 @@ def _find_points(model: Any, image: Any, rows: NDArray[np.int64]) -> Array:
 def _measure_epipolar(first: _View, second: _View) -> Array:
     """Return the Sampson distances (N,) of matches from the poses of their views, as shares of the side."""
     R = second.T_view_world[:, :3] @ first.T_view_world[:, :3].T
-    x, y, z = second.T_view_world[:, 3] - R @ first.T_view_world[:, 3]
-    E = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ R
+    E = hat(second.T_view_world[:, 3] - R @ first.T_view_world[:, 3]) @ R
     return first.focal * measure_sampson(first.xy, second.xy, E)
 
 

@@ -254,14 +254,11 @@ def _judge_path(
         fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} after the fix"
         return evidence, reasons, QuestionVerdict(Verdict.UNUSABLE, f"a convention is wrong: {fits}", basis)
     if not reasons:
-        within = f"{evidence.held_out_within:.0%} of the held-out matches are within {_format_limit(view)} px"
+        limit_px = MAX_ERROR * max(view.camera.height, view.camera.width)
+        within = f"{evidence.held_out_within:.0%} of the held-out matches are within {limit_px:.1f} px"
         return evidence, reasons, QuestionVerdict(Verdict.USABLE, within, basis)
     worst = reasons[0]
     return evidence, reasons, QuestionVerdict(worst.grade, PATH_REASONS[worst.field](evidence, matches.names), basis)
-
-
-def _format_limit(view: VirtualView) -> str:
-    return f"{MAX_ERROR * max(view.camera.height, view.camera.width):.1f}"
 
 
 PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.geometry.poses import quaternion_wxyz_from_matrix
+from stadia.geometry.poses import hat, quaternion_wxyz_from_matrix
 from stadia.io.input_files import name_parser_errors, read_bytes
 from stadia.io.typed_json import FileEntry, read_typed_json
 from stadia.objectpose.data.object_labels import Points, Quaternion, SymmetryLabel, check_rotation
@@ -182,8 +182,8 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     v, c = np.cross(axis, y), float(axis @ y)
     if c < -1 + 1e-9:
         return np.diag([1.0, -1.0, -1.0])
-    hat = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
-    return np.eye(3) + hat + hat @ hat / (1 + c)
+    cross = hat(v)
+    return np.eye(3) + cross + cross @ cross / (1 + c)
 
 
 def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:

@@ -23,6 +23,7 @@ from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.types import Recording
 from stadia.data.frame_preparation import Frame
 from stadia.geometry.cameras import resize_K
+from stadia.geometry.poses import hat
 from stadia.scale.camera_height.road_horizon import track_corners
 from stadia.sfm.road_sweep import HEIGHTS, StraightFrame, sweep_road
 
@@ -180,7 +181,7 @@ def refine_motion(before: Array, after: Array, K: Array, R: Array, t: Array) -> 
 
     def residuals(step: Array) -> Array:
         R_new, t_new = change(step)
-        E_new = _cross_matrix(t_new) @ R_new
+        E_new = hat(t_new) @ R_new
         lines, back = first @ E_new.T, second @ E_new
         size = np.sqrt((lines[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
         return focal * (second * lines).sum(1) / np.maximum(size, 1e-12)
@@ -190,10 +191,6 @@ def refine_motion(before: Array, after: Array, K: Array, R: Array, t: Array) -> 
 
 def _make_rays(pixels: Array, K: Array) -> Array:
     return np.column_stack((pixels, np.ones(len(pixels)))) @ np.linalg.inv(K).T
-
-
-def _cross_matrix(v: Array) -> Array:
-    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
 
 
 def find_road(first: Image, second: Image, K: Array, R: Array, t: Array) -> Array | None:
