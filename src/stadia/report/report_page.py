@@ -42,7 +42,7 @@ from stadia.report.run_files import (
     format_number,
     read_run,
 )
-from stadia.report.scale_receipts import list_scale_receipts
+from stadia.report.score_tables import list_scale_receipts
 from stadia.report.training_charts import MIN_CURVE_STEPS
 
 SEVERITIES = ("stop", "warn", "note")

@@ -1,11 +1,14 @@
-"""Arrange score files: tables of metrics, distributions over images or objects, and camera paths."""
+"""Arrange score files: tables of metrics, distributions over images or objects, camera paths, and sources of metres."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from stadia.core.errors import StadiaError
+from stadia.io.input_files import read_json
 from stadia.report.charts import draw_histogram
 from stadia.report.run_files import (
     ALIGNMENT_MEANINGS,
@@ -14,6 +17,8 @@ from stadia.report.run_files import (
     SCORES,
     RunFiles,
     as_list,
+    as_mapping,
+    check_inside,
     describe_depth_scale,
     direction_arrow,
     flatten_mapping,
@@ -251,3 +256,43 @@ def has_depth_scores(run: RunFiles) -> bool:
     """Return whether predicted depth of this run was scored against ground truth."""
     learned = (score for score in run.scores.values() if not is_baseline(score))
     return any(collect_metrics(score).keys() & {"abs_rel", "d1", "silog"} for score in learned)
+
+
+@dataclass(frozen=True)
+class ReceiptRow:
+    """One source of a scale, as text.
+
+    unit: metres per unit of the network's depth.
+    deviation: its relative standard deviation.
+    measured: the measurements.
+    """
+
+    prediction: str
+    source: str
+    unit: str
+    deviation: str
+    measured: str
+    verdict: str
+
+
+def list_scale_receipts(run: RunFiles) -> list[ReceiptRow]:
+    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS."""
+    rows: list[ReceiptRow] = []
+    for path in sorted(run.folder.glob("predictions/**/predictions.json")):
+        with suppress(StadiaError, OSError):  # a damaged record is listed by the images of the same file
+            receipt = as_mapping(as_mapping(read_json(check_inside(run.folder, path))).get("scale_from"))
+            fits = {source: as_mapping(fit) for source, fit in as_mapping(receipt.get("sources")).items()}
+            rows += [_make_receipt_row(path.parent.name, source, fit) for source, fit in fits.items() if fit]
+    return rows[:MAX_RECEIPTS]
+
+
+def _make_receipt_row(prediction: str, source: str, fit: dict[str, Any]) -> ReceiptRow:
+    factor, deviation = fit.get("factor"), fit.get("relative_deviation")
+    return ReceiptRow(
+        prediction,
+        source,
+        format_number(factor, "m") if is_finite(factor) else "–",
+        f"± {deviation:.1%}" if is_finite(deviation) else "–",
+        f"{fit.get('measurements', 0)} in {fit.get('images', 0)} images",
+        str(fit.get("verdict", "")),
+    )

@@ -243,10 +243,17 @@ def compute_terrain_height_m(distance: Points, section: StreetSection) -> Points
     return section.kerb_m - 0.8 * (1 - near) + rise
 
 
-def make_terrain(course: RoadCourse, section: StreetSection, margin_m: float = 160.0, cell_m: float = 5.0) -> Mesh:
+TERRAIN_MARGIN_M = 160.0
+"""The ground goes this far beyond the road, behind the ridge of `make_hills`."""
+
+TERRAIN_CELL_M = 5.0
+"""Width of a cell of its grid."""
+
+
+def make_terrain(course: RoadCourse, section: StreetSection) -> Mesh:
     """Return the ground beyond the verges: a grid that follows the height of the road."""
-    low, high = course.position.min(0) - margin_m, course.position.max(0) + margin_m
-    x, z = np.arange(low[0], high[0] + cell_m, cell_m), np.arange(low[2], high[2] + cell_m, cell_m)
+    low, high = course.position.min(0) - TERRAIN_MARGIN_M, course.position.max(0) + TERRAIN_MARGIN_M
+    x, z = (np.arange(low[axis], high[axis] + TERRAIN_CELL_M, TERRAIN_CELL_M) for axis in (0, 2))
     grid = np.stack(np.meshgrid(x, z), -1)
     distance, s = course.find_nearest(grid.reshape(-1, 2))
     height = -np.interp(s, course.s, course.position[:, 1]) + compute_terrain_height_m(distance, section)

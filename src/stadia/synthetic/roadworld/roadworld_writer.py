@@ -138,9 +138,9 @@ def write_roadworld(
 # -- A contact sheet: images, depth, normals and classes.
 
 
-def _draw_preview(recordings: list[Path], rows: int = 8) -> dataset_files.Image:
+def _draw_preview(recordings: list[Path]) -> dataset_files.Image:
     files = [file for recording in recordings for file in sorted((recording / "left").glob("*.png"))]
-    chosen = np.linspace(0, len(files) - 1, min(rows, len(files)) + 2).astype(int)[1:-1]
+    chosen = np.linspace(0, len(files) - 1, min(8, len(files)) + 2).astype(int)[1:-1]
     return np.vstack([_draw_preview_row(files[i].parents[1], files[i].stem) for i in chosen])
 
 

@@ -43,13 +43,12 @@ class TrainingLoop(TrainingState):
         val_batches: BatchIterable | None,
         config: TrainingConfig,
         clock: PhaseClock,
-        callbacks: "Sequence[Callback]" = (),
         stop_requested: Callable[[], bool] = lambda: False,
         end: CommandEnd | None = None,
     ) -> None:
         super().__init__(fabric, run, recipe, batches, config, clock, end)
         self.val_batches = val_batches
-        self.callbacks = callbacks
+        self.callbacks: Sequence[Callback] = ()
         self.stop_requested = stop_requested
         self.times: TrainingTimes | None = None
 

@@ -96,7 +96,8 @@ class Run:
         values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         if not is_main_process():
             return cls(wanted, recipe, values, seed, writes=False)
-        _remove_stale_files_of_runs(Path(root))
+        for folder in {*Path(root).glob(_RUN_FOLDERS), *(file.parent for file in Path(root).glob("*/run.json"))}:
+            remove_stale_files_of_run(folder)
         run = cls(_new_folder(wanted), recipe, values, seed)
         code, difference = _code_version()
         if difference:
@@ -265,11 +266,6 @@ def is_main_process() -> bool:
     """Return False in the further processes of a distributed training."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
-
-
-def _remove_stale_files_of_runs(root: Path) -> None:
-    for run in {*root.glob(_RUN_FOLDERS), *(file.parent for file in root.glob("*/run.json"))}:
-        remove_stale_files_of_run(run)
 
 
 def remove_stale_files_of_run(run: Path) -> None:

@@ -201,10 +201,14 @@ class Sweep:
             optuna.storages.fail_stale_trials(study)
 
     def _try_settings(self, trial: Any, resolve: Resolve) -> float:
+        import optuna
+
         study, words = trial.study, []
         *earlier, frozen = study.get_trials(deepcopy=False)[: trial.number + 1]
         name = f"trial{find_first_number(frozen)}"
-        study.sampler = self._make_sampler(sum(find_first_number(past) == past.number for past in earlier))
+        number = sum(find_first_number(past) == past.number for past in earlier)
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
         for key, limits in self.space.items():
             words.append(f"{key}={_format_value(suggest_value(trial, key, limits))}")
         try:
@@ -221,11 +225,6 @@ class Sweep:
         except (KeyboardInterrupt, RunError):  # the same command resumes it
             _make_retry()(study, study.trials[trial.number])
             raise
-
-    def _make_sampler(self, number: int) -> Any:
-        from optuna.samplers import TPESampler
-
-        return TPESampler(seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
 
     def _find_run(self, name: str) -> Path | None:
         runs = (self.folder / "runs").glob(f"*-{name}/run.json")
