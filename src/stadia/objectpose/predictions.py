@@ -22,7 +22,7 @@ from stadia.io.output_files import hold_new_folder
 from stadia.objectpose.boxes import EDGES, compute_box_corners
 from stadia.objectpose.metrics import PosedObjects
 
-AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))  # RGB of the object's x, y and z
+AXIS_COLORS = ((230, 60, 50), (60, 190, 60), (70, 110, 250))  # RGB of the object's x, y and z
 _SUBPIXEL_BITS = 4  # fractional bits of drawn coordinates
 _FARTHEST_PX = 2**26  # with these bits, OpenCV's coordinates stay below 2^31
 
@@ -52,7 +52,7 @@ def draw_objects(
         for a, b in EDGES:
             _draw_segment(drawn, corners_m[a], corners_m[b], K, color, thickness)
         T, half = objects.T_camera_object[row].double().cpu().numpy(), objects.size_m[row].double().cpu().numpy() / 2
-        for axis, axis_color in enumerate(AXES):
+        for axis, axis_color in enumerate(AXIS_COLORS):
             _draw_segment(drawn, T[:3, 3], T[:3, 3] + T[:3, axis] * half[axis], K, axis_color, thickness + 1)
         if names:
             corner = project_points(corners_m[corners_m[:, 2] >= NEAR_PLANE_M], K).min(0)
