@@ -233,6 +233,30 @@ def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> Spa
     max_miss_px: largest distance of a match from its point, pixels.
     """
     frame, xy, track = join_tracks(view)
+    points, kept = triangulate_tracks(view, frame, xy, track, max_miss_px)
+    used, row_of_point = np.unique(track[kept], return_inverse=True)
+    return SparseMap(
+        camera=view.camera,
+        frames=view.posed.images.astype(np.int64),
+        T_camera_world=view.posed.T_camera_world,
+        points=points[used],
+        colors=np.zeros((len(used), 3), np.uint8),
+        observed=np.column_stack((frame[kept], row_of_point.ravel())).astype(np.int64),
+        xy=xy[kept],
+    )
+
+
+def triangulate_tracks(
+    view: VirtualView, frame: NDArray[np.intp], xy: Array, track: NDArray[np.intp], max_miss_px: float
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Triangulate tracks; features that miss the point of their track are left out, the worst ones first.
+
+    view: the poses and the virtual camera.
+    frame, xy, track: for each of M features its row in `view.posed`, its pixel (M, 2) and its track (`join_tracks`).
+    max_miss_px: largest distance of a feature from its point, pixels.
+
+    Returns the point (N, 3) of each track, and which features (M,) have one.
+    """
     T = view.posed.T_camera_world
     centers = invert_pose(T)[:, :3, 3]
     middle, unit = np.median(centers, 0), max(float(np.median(np.abs(centers - np.median(centers, 0)))), 1e-12)
@@ -259,16 +283,7 @@ def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> Spa
     worst = np.zeros(count)
     np.maximum.at(worst, track[kept], missed[kept])
     kept &= (worst <= max_miss_px)[track] & (np.bincount(track[kept], minlength=count) >= 2)[track]
-    used, row_of_point = np.unique(track[kept], return_inverse=True)
-    return SparseMap(
-        camera=camera,
-        frames=view.posed.images.astype(np.int64),
-        T_camera_world=T,
-        points=points[used] * unit + middle,
-        colors=np.zeros((len(used), 3), np.uint8),
-        observed=np.column_stack((frame[kept], row_of_point.ravel())).astype(np.int64),
-        xy=xy[kept],
-    )
+    return points * unit + middle, kept
 
 
 def _solve_points(P: Array, rays: Array, track: NDArray[np.intp], weight: Array, count: int) -> Array:
