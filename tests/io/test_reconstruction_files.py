@@ -227,6 +227,19 @@ def test_images_without_a_pose_are_noted() -> None:
     assert len(found.notes) == 2
 
 
+def test_an_image_without_a_pose_shifts_no_other_pose(tmp_path: Path) -> None:
+    """OpenSfM leaves out the shots that it could not place; the others keep their images and cameras."""
+    path = CASES / "opensfm-cameras" / "reconstruction.json"
+    content = json.loads(path.read_text())
+    for model in content:
+        model["shots"].pop("frame_00000.jpg", None)
+    (tmp_path / path.name).write_text(json.dumps(content))
+    read = read_reconstruction(tmp_path / path.name)
+    found = match_images_to_poses(read.names, NAMES)
+    np.testing.assert_allclose(read.T_camera_world[found.rows], W2C[found.images], atol=1e-6)
+    assert found.images.tolist() == [1, 2, 3]
+
+
 def test_poses_between_two_times_turn_and_move_uniformly() -> None:
     start, end = np.eye(4), np.eye(4)
     end[:3, :3] = Rotation.from_euler("y", 90, degrees=True).as_matrix()

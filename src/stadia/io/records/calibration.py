@@ -26,7 +26,7 @@ from stadia.io.records.camera_keys import (
     refuse_panorama,
     walk_mappings,
 )
-from stadia.io.records.colmap import ColmapCamera, convert_camera, count_focals
+from stadia.io.records.colmap import convert_lens, count_focals
 from stadia.io.records.formats import EQUIDISTANT, FIRST_PIXEL, FOV, MODELS, RADTAN
 from stadia.io.records.json_scenes import parse_transforms_camera
 from stadia.io.records.kitti_calibration import KittiCalibration
@@ -629,7 +629,6 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
 # -- a camera that a user gives
 
 GIVEN_KEYS = ("fx", "fy", "cx", "cy", "width", "height", "k1", "k2", "p1", "p2")
-_MODEL_OF_COLMAP = {EQUIDISTANT: ("OPENCV_FISHEYE", 4), FOV: ("FOV", 1)}
 
 
 def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array, Array, tuple[int, int]]:
@@ -665,7 +664,8 @@ def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array
         lens_keys = stored.get("distortion") or {"model": RADTAN, "coefficients": ()}
         found = MODELS.get(str(lens_keys["model"]).lower(), RADTAN), tuple(map(float, lens_keys["coefficients"]))
     model, coefficients = found if found is not None else (RADTAN, ())
-    return *_convert_lens(path, camera.K, model, coefficients, size), size
+    K, lens, _ = convert_lens(path, camera.K, model, coefficients, size)
+    return K, lens, size
 
 
 def _parse_given(given: str, size: tuple[int, int]) -> Mapping[str, float]:
@@ -689,19 +689,3 @@ def _parse_given(given: str, size: tuple[int, int]) -> Mapping[str, float]:
         found = f"no {' and '.join(missing)}" if missing else "a focal length that is not positive"
         raise ConfigError(given, found=found, expected="fx, cx and cy in pixels", fix=fix)
     return values
-
-
-def _convert_lens(
-    path: Path, K: Array, model: str, coefficients: tuple[float, ...], size: tuple[int, int]
-) -> tuple[Array, Array]:
-    """Return K and OpenCV's four coefficients for a lens of stadia."""
-    if model == RADTAN and not any(coefficients[4:]):
-        return K, np.array((*coefficients, 0.0, 0.0, 0.0, 0.0)[:4])
-    name, count = _MODEL_OF_COLMAP.get(model, ("FULL_OPENCV", 8))
-    if not all(size):
-        expected = "width and height next to the lens"
-        raise DataError(path, found="a lens without the size of its images", expected=expected, fix="add them")
-    values = (*coefficients, *(0.0,) * count)[:count]
-    center = K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL
-    converted = convert_camera(path, ColmapCamera(name, *size, (K[0, 0], K[1, 1], *center, *values)))
-    return converted[0], converted[1]

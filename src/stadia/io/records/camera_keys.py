@@ -177,6 +177,24 @@ def read_cameras_by_keys(path: Path, content: Any, *, has_matrices: bool = True)
     return found if is_unique else [replace(camera, name=f"{camera.name}-{k}") for k, camera in enumerate(found)]
 
 
+def read_camera_by_keys(where: str, values: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera whose numbers a mapping has under the keys of an entry of CAMERA_FORMATS.
+
+    where: the file and the camera, for messages.
+    values: the values by key.
+
+    Raises DataError if a number is missing or wrong, or the camera is a panorama.
+    """
+    flat = _flatten_keys(values)
+    rows = _find_keys(flat, has_matrices=False)
+    if not rows:
+        model = next((str(value) for key, value in values.items() if "type" in key and isinstance(value, str)), "")
+        refuse_panorama(where, model)
+        found = f"no focal length among {', '.join(map(str, list(values)[:8]))}"
+        raise DataError(where, found=found, expected="a camera", fix="export the cameras again")
+    return _make_camera(where, "camera", rows[0], flat)
+
+
 def _find_keys(flat: Mapping[str, Any], *, has_matrices: bool) -> list[CameraFormat]:
     """Return the keys of a mapping's cameras as the mapping spells them: one, or one for each matrix K."""
     spelled = {normalize_key(key): key for key in list(flat)[::-1]}
@@ -338,7 +356,7 @@ def flatten_numbers(values: Any) -> list[Any]:
     return [number for value in values for number in flatten_numbers(value)]
 
 
-def _number(path: Path, flat: Mapping[str, Any], key: str) -> float:
+def _number(path: object, flat: Mapping[str, Any], key: str) -> float:
     value = flat[key]
     numbers = parse_numbers([str(value[0] if isinstance(value, list) and value else value)])
     if len(numbers) != 1:
@@ -346,7 +364,7 @@ def _number(path: Path, flat: Mapping[str, Any], key: str) -> float:
     return float(numbers[0])
 
 
-def _make_camera(path: Path, name: str, keys: CameraFormat, flat: Mapping[str, Any]) -> CalibratedCamera:
+def _make_camera(path: object, name: str, keys: CameraFormat, flat: Mapping[str, Any]) -> CalibratedCamera:
     where = f"{path} {name}"
     model = str(flat.get(keys.model_key) or keys.model) if keys.model_key else keys.model
     model = model.replace(" ", "_")
@@ -396,7 +414,7 @@ _INDEX = re.compile(r"\.\d+$")
 
 
 def _read_lens(
-    path: Path, keys: CameraFormat, flat: Mapping[str, Any], model: str
+    path: object, keys: CameraFormat, flat: Mapping[str, Any], model: str
 ) -> tuple[tuple[float, ...], tuple[str, ...], list[str]]:
     """Return the coefficients, the keys that state them, and notes about coefficients that no model uses."""
     is_fisheye = formats.MODELS.get(model.lower()) == formats.EQUIDISTANT
@@ -412,7 +430,7 @@ def _read_lens(
         return distortion[:4] if is_fisheye else distortion, lens, []
     distortion = tuple(_number(path, flat, key) if key in flat else 0.0 for key in lens)
     unused = [key for key in _IGNORED_LENS if key in flat and key not in lens and abs(_number(path, flat, key)) > 1e-9]
-    notes = [f"note: {', '.join(unused)} of {path.name} have no place in the model and are not used"] if unused else []
+    notes = [f"note: {', '.join(unused)} have no place in the model and are not used"] if unused else []
     return distortion, tuple(key for key in lens if key in flat), notes
 
 

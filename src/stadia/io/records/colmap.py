@@ -17,7 +17,7 @@ from stadia.geometry.lens import COLMAP_LENSES
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.formats import COLMAP, FIRST_PIXEL
+from stadia.io.records.formats import COLMAP, EQUIDISTANT, FIRST_PIXEL, FOV, RADTAN
 from stadia.io.records.poses import make_poses
 from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
 
@@ -313,6 +313,36 @@ def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, f
         raise DataError(where, found=f"the model {camera.model}", expected="a pinhole or radial model", fix=fix)
     distort = COLMAP_LENSES[camera.model]
     return fit_distortion(lambda xy: distort(xy, lens), K, (camera.width, camera.height))
+
+
+_COLMAP_MODELS = {EQUIDISTANT: ("OPENCV_FISHEYE", 4), FOV: ("FOV", 1)}
+
+
+def convert_lens(
+    where: object, K: Array, model: str, coefficients: Sequence[float], size: tuple[int, int]
+) -> tuple[Array, Array, float]:
+    """Convert a lens of stadia to OpenCV's coefficients k1, k2, p1, p2.
+
+    where: the file, for messages.
+    K: (3, 3) intrinsics in pixels.
+    model: the distortion model, a key of `formats.COEFFICIENTS`.
+    coefficients: all its coefficients.
+    size: width and height of the images; (0, 0) if unknown.
+
+    Returns K (3, 3), the coefficients (4,), and the largest error of the fit in pixels, 0 if four coefficients hold the
+    lens.
+
+    Raises DataError for a lens that has to be fitted without the size of its images.
+    """
+    if model == RADTAN and not any(coefficients[4:]):
+        return K, np.array((*coefficients, 0.0, 0.0, 0.0, 0.0)[:4]), 0.0
+    name, count = _COLMAP_MODELS.get(model, ("FULL_OPENCV", 8))
+    if not all(size):
+        expected = "width and height next to the lens"
+        raise DataError(where, found="a lens without the size of its images", expected=expected, fix="add them")
+    values = (*coefficients, *(0.0,) * count)[:count]
+    center = K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL
+    return convert_camera(where, ColmapCamera(name, *size, (K[0, 0], K[1, 1], *center, *values)))
 
 
 def fit_distortion(distort: Callable[[Array], Array], K: Array, size: tuple[int, int]) -> tuple[Array, Array, float]:

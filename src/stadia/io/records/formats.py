@@ -110,6 +110,7 @@ RECORD3D = Format("Record3D", "qx qy qz qw x y z", axes=OPENGL, source="nerfstud
 LLFF = Format("LLFF", "matrix", axes=LLFF_AXES, source="LLFF, README: poses_bounds.npy, 3x5 numbers and two depths")
 POSITION_FIRST = Format("", "x y z qx qy qz qw")
 ROTATION_FIRST = Format("", "qx qy qz qw x y z")
+MATRIX = Format("", "matrix")
 METASHAPE = Format("Metashape", "matrix", source="Metashape, camera.transform in the XML of cameras")
 MATRIX_FILE = Format("", "matrix", source="ScanNet and 7-Scenes: one 4x4 camera-to-world matrix a file")
 MVSNET = Format("MVSNet", "matrix", direction=W2C, source="MVSNet, README: cam.txt, `extrinsic`")
@@ -119,6 +120,10 @@ MVSNET = Format("MVSNet", "matrix", direction=W2C, source="MVSNet, README: cam.t
 POLYCAM = Format("Polycam", "matrix", tuple(f"t_{row}{column}" for row in range(3) for column in range(4)),
                  is_scattered=True, axes=OPENGL, source="nerfstudio, polycam_utils.py")  # fmt: skip
 SCANNER_APP = Format("3D Scanner App", "matrix", ("cameraPoseARFrame",), time="time", axes=OPENGL)
+OPENSFM = Format("OpenSfM", "rx ry rz x y z", ("rotation", "translation"), direction=W2C,
+                 source="opensfm.org/docs/dataset.html: reconstruction.json")  # fmt: skip
+GAUSSIAN_SPLATTING = Format("3D Gaussian Splatting", "R x y z", ("rotation", "position"), name="img_name",
+                            source="graphdeco-inria/gaussian-splatting, utils/camera_utils.py")  # fmt: skip
 JSON_FORMATS = (
     Format("nerfstudio", "matrix", ("transform_matrix",), name="file_path", axes=OPENGL,
            source="docs.nerf.studio/quickstart/data_conventions.html"),
@@ -128,8 +133,8 @@ JSON_FORMATS = (
     POLYCAM,
     SCANNER_APP,
     Format("ScanNet++", "matrix", ("aligned_pose",), time="timestamp"),
-    Format("3D Gaussian Splatting", "R x y z", ("rotation", "position"), name="img_name"),
-    Format("OpenSfM", "rx ry rz x y z", ("rotation", "translation"), direction=W2C),
+    GAUSSIAN_SPLATTING,
+    OPENSFM,
     Format("nuScenes", "qw qx qy qz x y z", ("rotation", "translation"), time="timestamp"),
     Format("PandaSet", "qw qx qy qz x y z", ("heading", "position")),
     Format("Nerfies", "R x y z", ("orientation", "position")),

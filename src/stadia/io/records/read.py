@@ -26,7 +26,7 @@ from stadia.io.input_files import (
     read_text,
 )
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records import arrays, colmap, glb, json_scenes
+from stadia.io.records import arrays, colmap, glb, json_scenes, photogrammetry
 from stadia.io.records.formats import ANY_TRAJECTORY, JSON_PROGRAMS, TrajectoryFormat
 from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, find_image_number, make_reconstruction
 from stadia.io.records.rows import (
@@ -347,6 +347,9 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
     ),
     "arkit": ReconstructionFormat(
         json_scenes.find_phone_files, json_scenes.read_phone_files, json_scenes.write_phone_files, ""
+    ),
+    "photogrammetry": ReconstructionFormat(
+        photogrammetry.find_photogrammetry, photogrammetry.read_photogrammetry, None, ".json"
     ),
     "npz": ReconstructionFormat(arrays.find_npz, arrays.read_network_npz, arrays.write_network_npz, ".npz", True),
     "glb": ReconstructionFormat(glb.is_glb, glb.read_glb, None, ".json"),

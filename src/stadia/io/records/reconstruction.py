@@ -17,6 +17,7 @@ from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, read_poses, write_poses
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
+from stadia.io.records.formats import MATRIX, Format
 from stadia.io.records.poses import convert_times, convert_to_nanoseconds, find_nearest_rotations
 from stadia.io.records.trajectory import Trajectory
 
@@ -41,6 +42,7 @@ class Reconstruction:
     w_first: whether quaternions were read with w first; None if the file contains matrices.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
     format: name of the format, a key of `read.FORMATS`.
+    pose_format: how the file writes a pose, with its axes and direction.
     path: the file or folder.
     notes: sentences for the user about what the reader converted or left out.
     """
@@ -56,6 +58,7 @@ class Reconstruction:
     w_first: bool | None = None
     depth: ReadDepth | None = None
     format: str = "transforms"
+    pose_format: Format = MATRIX
     path: Path = Path()
     notes: tuple[str, ...] = ()
 
@@ -135,6 +138,7 @@ def make_reconstruction(
     names: Sequence[str] | None = None,
     times_s: Array | None = None,
     format: str = "trajectory",
+    pose_format: Format = MATRIX,
 ) -> Reconstruction:
     """Return a reconstruction without cameras.
 
@@ -144,6 +148,7 @@ def make_reconstruction(
     names: N names of the images; None without names.
     times_s: (N,) times in seconds, which are left out unless they rise.
     format: name of the format, a key of `read.FORMATS`.
+    pose_format: how the file writes a pose.
     """
     count = len(T_world_camera)
     return Reconstruction(
@@ -154,8 +159,9 @@ def make_reconstruction(
         sizes=np.zeros((count, 2), np.int64),
         times_s=times_s if times_s is not None and (np.diff(times_s) > 0).all() else None,
         format=format,
+        pose_format=pose_format,
         path=path,
-        notes=(note,),
+        notes=(note,) if note else (),
     )
 
 
