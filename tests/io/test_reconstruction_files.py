@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from scipy.spatial.transform import Rotation
 from tests.io.reader_cases import CASES, EXPECTED, K, T
 
 from stadia.core.errors import DataError
+from stadia.geometry.conventions import LLFF
 from stadia.io.records.colmap import ColmapCamera, convert_camera
+from stadia.io.records.formats import Format
+from stadia.io.records.poses import make_poses, write_numbers
 from stadia.io.records.read import FORMATS, read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, interpolate_poses, match_images_to_poses
 
@@ -97,6 +101,57 @@ def test_blender_files_take_the_size_of_their_images(tmp_path: Path) -> None:
     for k in range(COUNT):
         cv2.imwrite(str(tmp_path / f"r_{k}.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     np.testing.assert_allclose(read_reconstruction(path).K[0, 0, 0], 50)
+
+
+# -- arrays
+
+
+def write_llff(path: Path, names: tuple[str, ...]) -> None:
+    """Write the poses of NAMES in the order of other names as text, with a camera and the depths k and 10 + k."""
+    columns = np.concatenate([T[:, :3] @ LLFF.T_axes_camera.T, np.tile([[HEIGHT], [WIDTH], [50]], (COUNT, 1, 1))], 2)
+    depths = np.stack([np.arange(COUNT), 10.0 + np.arange(COUNT)], 1)
+    np.save(path, np.hstack([columns.reshape(COUNT, 15), depths])[np.argsort(names)])
+
+
+def test_llff_has_a_camera_and_the_order_of_names_as_text(tmp_path: Path) -> None:
+    images = ("1.jpg", "2.jpg", "10.jpg", "20.jpg")
+    write_llff(tmp_path / "poses_bounds.npy", images)
+    for path in (tmp_path, tmp_path / "poses_bounds.npy"):
+        read = read_reconstruction(path)
+        found = match_images_to_poses(read.names, images, is_text_order=read.is_text_order)
+        np.testing.assert_allclose(read.T_camera_world[found.rows], W2C[found.images], atol=1e-9)
+        np.testing.assert_allclose(read.K, np.tile([[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]], (COUNT, 1, 1)))
+        assert read.sizes.tolist() == [[WIDTH, HEIGHT]] * COUNT
+
+
+def test_llff_is_written_as_it_was_with_the_depths_of_each_pose(tmp_path: Path) -> None:
+    images = ("1.jpg", "2.jpg", "10.jpg", "20.jpg")
+    write_llff(tmp_path / "poses_bounds.npy", images)
+    read = read_reconstruction(tmp_path)
+    same = np.load(write_reconstruction(read, tmp_path / "same"))
+    before = np.load(tmp_path / "poses_bounds.npy")
+    np.testing.assert_allclose(same, before, atol=1e-9)
+    named = replace(read.rows([0, 1, 3]), names=("20.jpg", "3.jpg", "2.jpg"))  # pose k in the order of names as text
+    fewer = np.load(write_reconstruction(named, tmp_path / "fewer.npy"))
+    np.testing.assert_allclose(fewer, before[[3, 0, 1]], atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4), (12,), (16,)])
+def test_matrices_are_written_in_the_shape_of_the_original(shape: tuple[int, ...], tmp_path: Path) -> None:
+    stored = T[:, : np.prod(shape) // 4].reshape(COUNT, *shape)
+    np.save(tmp_path / "a.npy", stored)
+    written = np.load(write_reconstruction(read_reconstruction(tmp_path / "a.npy"), tmp_path / "b"))
+    assert written.shape == stored.shape
+    np.testing.assert_allclose(written, stored, atol=1e-9)
+
+
+@pytest.mark.parametrize("columns", ["x y z qx qy qz qw", "qx qy qz qw x y z"])
+def test_numbers_are_written_in_the_order_of_the_original(columns: str, tmp_path: Path) -> None:
+    rows = write_numbers(T, Format("", columns))
+    np.save(tmp_path / "a.npy", rows)
+    written = np.load(write_reconstruction(read_reconstruction(tmp_path / "a.npy"), tmp_path / "b"))
+    np.testing.assert_allclose(written, rows, atol=1e-9)
+    np.testing.assert_allclose(make_poses(written, Format("", columns), str), T, atol=1e-9)
 
 
 # -- COLMAP against pycolmap
@@ -282,7 +337,7 @@ def test_a_reconstruction_without_an_original_is_written_in_every_format(format:
     second = read_reconstruction(write_reconstruction(first, tmp_path / "new"))
     assert second.format == format
     np.testing.assert_allclose(second.T_camera_world, W2C, atol=1e-9)
-    if format != "trajectory":
+    if format not in ("trajectory", "npy"):
         np.testing.assert_allclose(second.K, KS, rtol=1e-9)
     if any(second.names):
         assert match_images_to_poses(second.names, NAMES).images.tolist() == list(range(COUNT))

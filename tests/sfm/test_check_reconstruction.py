@@ -212,6 +212,22 @@ def test_a_reversed_list_is_named() -> None:
     assert np.array_equal(apply_convention(wrong, MATCHES, search.found.convention).T_camera_world, T_TRUE)
 
 
+@pytest.mark.parametrize(("is_text_order", "order"), [(False, "by name"), (True, "by number")])
+def test_the_other_order_of_names_is_named(*, is_text_order: bool, order: str) -> None:
+    """A list without names is in natural order, or for LLFF in that of names as text; the other one is a mistake."""
+    names = tuple(f"{row + 1}.png" for row in range(COUNT))
+    numbered, by_text = replace(MATCHES, names=names), np.argsort(names)
+    T = T_TRUE if is_text_order else T_TRUE[by_text]
+    wrong = replace(RIGHT, names=("",) * COUNT, T_camera_world=T, is_text_order=is_text_order)
+    right = replace(wrong, T_camera_world=T_TRUE[by_text] if is_text_order else T_TRUE)
+    assert search_conventions(right, numbered).found is None
+    found = search_conventions(wrong, numbered).found
+    assert found is not None
+    assert found.convention == Convention(order=order)
+    cured = apply_convention(wrong, numbered, found.convention)
+    np.testing.assert_allclose(cured.T_camera_world[np.argsort([int(n[:-4]) for n in cured.names])], T_TRUE)
+
+
 def test_an_offset_of_clocks_is_named() -> None:
     times_s = 0.1 * np.arange(COUNT)
     late = replace(RIGHT, names=("",) * COUNT, times_s=times_s + 0.25)

@@ -101,7 +101,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         images, rows, T = _pose_by_time(reconstruction, wanted)
         how = "time"
     else:
-        found = match_images_to_poses(reconstruction.names, matches.names)
+        found = match_images_to_poses(reconstruction.names, matches.names, is_text_order=reconstruction.is_text_order)
         order = np.argsort(found.images)
         images, rows, how, notes = found.images[order], found.rows[order], found.how, found.notes
         T = reconstruction.T_camera_world[rows]

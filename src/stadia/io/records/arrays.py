@@ -25,7 +25,7 @@ from stadia.io.atomic_files import atomic_folder, open_atomic
 from stadia.io.input_files import natural_sort_key
 from stadia.io.records import formats
 from stadia.io.records.formats import Format
-from stadia.io.records.poses import MAX_POSES, convert_times, make_poses, read_seven_numbers
+from stadia.io.records.poses import MAX_POSES, convert_times, make_poses, read_seven_numbers, write_numbers
 from stadia.io.records.reconstruction import ReadDepth, Reconstruction, clean_depth, make_reconstruction
 
 Array = NDArray[np.float64]
@@ -33,37 +33,121 @@ Array = NDArray[np.float64]
 EXPECTED_NPZ = "an .npz with poses, such as extrinsic (N, 3, 4) and intrinsic (N, 3, 3) of VGGT"
 
 
+LLFF_BOUNDS = "poses_bounds.npy"
+"""Name of LLFF's file in the folder of a scene."""
+
+_LLFF_COLUMNS = 17  # 3x5 numbers, [R | t | height, width, focal length], and the nearest and the farthest depth
+
+
+def find_npy(path: Path) -> Path | None:
+    """Return an .npy file, or the poses_bounds.npy of LLFF in a folder; None for another path."""
+    if path.is_dir():
+        return path / LLFF_BOUNDS if (path / LLFF_BOUNDS).is_file() else None
+    return path if path.suffix.lower() == ".npy" else None
+
+
 def read_npy_poses(path: Path) -> Reconstruction:
     """Read the poses of an .npy file.
 
     Each pose is a matrix (3, 4) or (4, 4), its 12 or 16 numbers, x y z qx qy qz qw, a time and these, or 17 numbers of
-    LLFF's poses_bounds.npy.
+    LLFF's poses_bounds.npy, which has the size of the images and their focal length, too.
 
-    path: the file.
+    path: the file, or a folder with a poses_bounds.npy.
 
     Raises DataError for an array of a different shape.
     """
-    stored = np.asarray(read_npy(path), np.float64)
+    file = find_npy(path)
+    assert file is not None
+    stored = np.asarray(read_npy(file), np.float64)
     rows = stored.reshape(len(stored), -1) if stored.ndim == 3 and stored.shape[1:] in ((3, 4), (4, 4)) else stored
     count = rows.shape[1] if rows.ndim == 2 else 0
-    if count not in (7, 8, 12, 16, 17) or not 0 < len(rows) <= MAX_POSES:
+    if count not in (7, 8, 12, 16, _LLFF_COLUMNS) or not 0 < len(rows) <= MAX_POSES:
         expected = "(N, 4, 4), (N, 3, 4), (N, 12), (N, 7) with x y z qx qy qz qw, (N, 8) with t first, (N, 17) of LLFF"
         fix = "save the poses as numpy.save(FILE, T) with T of shape (N, 4, 4)"
-        raise DataError(path, found=f"an array of shape {stored.shape}", expected=expected, fix=fix)
+        raise DataError(file, found=f"an array of shape {stored.shape}", expected=expected, fix=fix)
+    if count == _LLFF_COLUMNS:
+        return _read_llff(path, file, rows)
     format, times_s = formats.KITTI, None
-    note = f"{len(rows)} camera-to-world matrices are read from {path.name}"
+    note = f"{len(rows)} camera-to-world matrices are read from {file.name}"
     if count in (7, 8):
-        seven = read_seven_numbers(path, path.name, rows[:, count - 7 :])
+        seven = read_seven_numbers(file, file.name, rows[:, count - 7 :])
         if seven is None:
             found, expected = "no quaternion of length 1 in 7 numbers", "x y z qx qy qz qw"
-            raise DataError(path, found=found, expected=expected, fix="check the file")
+            raise DataError(file, found=found, expected=expected, fix="check the file")
         format, note = seven
         times_s = convert_times([repr(time) for time in rows[:, 0].tolist()])[0] if count == 8 else None
         rows = rows[:, count - 7 :]
-    elif count == 17:
-        format, note = formats.LLFF, f"poses of {path.name} are converted from LLFF's axes (down, right, back)"
-        rows = rows[:, :15].reshape(-1, 3, 5)[:, :, :4].reshape(-1, 12)
-    return make_reconstruction(path, make_poses(rows, format, lambda row: f"{path}, pose {row}"), note, times_s=times_s)
+    T = make_poses(rows, format, lambda row: f"{file}, pose {row}")
+    return make_reconstruction(path, T, note, times_s=times_s, format="npy", pose_format=format)
+
+
+def _read_llff(path: Path, file: Path, rows: Array) -> Reconstruction:
+    """Read the rows (N, 17) of LLFF, whose loader assigns poses to images in the order of their names as text.
+
+    Source: LLFF, README and llff/poses/pose_utils.py (load_data).
+    """
+    format, columns = formats.LLFF, rows[:, :15].reshape(-1, 3, 5)
+    T = make_poses(columns[:, :, :4].reshape(-1, 12), format, lambda row: f"{file}, pose {row}")
+    note = f"poses of {file.name} are converted from LLFF's axes (down, right, back)"
+    read = make_reconstruction(path, T, note, format="npy", pose_format=format)
+    height, width, focal = columns[:, :, 4].T
+    is_camera = (np.isfinite(columns[:, :, 4]) & (columns[:, :, 4] >= 1)).all() and columns[:, :, 4].max() <= _MAX_SIDE
+    if not is_camera:
+        return replace(read, is_text_order=True, notes=(*read.notes, "height, width and focal length are no numbers"))
+    K = np.tile(np.eye(3), (len(T), 1, 1))
+    K[:, 0, 0] = K[:, 1, 1] = focal
+    K[:, :2, 2] = np.column_stack([width - 1, height - 1]) / 2
+    sizes = np.column_stack([width, height]).round().astype(np.int64)
+    return replace(read, K=K, sizes=sizes, is_text_order=True)
+
+
+_MAX_SIDE = 1 << 20
+
+
+def write_npy_poses(reconstruction: Reconstruction, out: Path) -> None:
+    """Write poses as an .npy file with an array like the original's, (N, 4, 4) without an original.
+
+    LLFF's array has one focal length, so that fx and fy become their geometric mean, and the principal point the middle
+    of the image. The two depths of each pose are the original's.
+
+    reconstruction: cameras and poses.
+    out: the new file.
+    """
+    file = find_npy(reconstruction.path)
+    before = np.asarray(read_npy(file), np.float64) if file is not None and file.is_file() else np.empty((0, 4, 4))
+    format, T = reconstruction.pose_format, reconstruction.T_world_camera
+    if before.ndim == 2 and before.shape[1] == _LLFF_COLUMNS:
+        stored = _write_llff(reconstruction, before)
+    elif before.ndim == 2 and before.shape[1] in (7, 8):
+        stored = write_numbers(T, format)
+        if before.shape[1] == 8 and reconstruction.times_s is not None:
+            stored = np.column_stack([reconstruction.times_s, stored])
+    else:
+        stored = write_poses(T, format.axes, format.direction)
+        stored = stored if before.shape[-2:] == (4, 4) or before.shape[-1] == 16 else stored[:, :3]
+        stored = stored.reshape(len(stored), -1) if before.ndim == 2 else stored
+    with open_atomic(out) as stream:
+        np.save(stream, stored)
+
+
+def _write_llff(reconstruction: Reconstruction, before: Array) -> Array:
+    """Return the rows (N, 17) of LLFF, in the order of the images' names as text."""
+    names, count = reconstruction.names, len(reconstruction)
+    order = np.argsort(np.array(names), kind="stable") if all(names) else np.arange(count)
+    K, sizes = reconstruction.K[order], reconstruction.sizes[order]
+    poses = write_numbers(reconstruction.T_world_camera[order], reconstruction.pose_format).reshape(-1, 3, 4)
+    focal = np.sqrt(K[:, 0, 0] * K[:, 1, 1])
+    camera = np.column_stack([sizes[:, 1], sizes[:, 0], focal])
+    known = before[:, :15].reshape(-1, 3, 5)
+    centers = np.linalg.norm(poses[:, None, :, 3] - known[None, :, :, 3], axis=2)
+    nearest = centers.argmin(1) if len(before) != count or centers.min(1).max() < _SAME_CENTER else np.arange(count)
+    camera = np.where(np.isfinite(focal)[:, None], camera, known[nearest, :, 4])
+    return np.hstack([np.concatenate([poses, camera[:, :, None]], 2).reshape(-1, 15), before[nearest, 15:]])
+
+
+_SAME_CENTER = (
+    1e-9  # distance of two positions up to which a pose is the original's, maybe in another place of the list
+)
 
 
 # -- npz

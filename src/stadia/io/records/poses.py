@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
-from stadia.geometry.conventions import read_poses
+from stadia.geometry.conventions import read_poses, write_poses
 from stadia.io.records.formats import Format
 
 Array = NDArray[np.float64]
@@ -72,6 +72,31 @@ def make_poses(numbers: Array, format: Format, where: Callable[[int], str]) -> A
     poses = np.full((len(numbers), 4, 4), np.nan)
     poses[known] = read_poses(T, format.axes, format.direction)
     return poses
+
+
+def write_numbers(T_world_camera: Array, format: Format) -> Array:
+    """Return the numbers (N, C) of poses in the order of `format.columns`, which must be those of a pose alone.
+
+    This inverts `make_poses`.
+
+    T_world_camera: (N, 4, 4) camera-to-world poses with OpenCV's camera axes.
+    format: what the numbers mean.
+
+    Examples:
+        >>> from stadia.io.records.formats import POSITION_FIRST
+        >>> write_numbers(np.eye(4)[None], POSITION_FIRST).tolist()
+        [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
+    """
+    T = write_poses(T_world_camera, format.axes, format.direction)
+    rotations = Rotation.from_matrix(T[:, :3, :3])
+    parts = {
+        **dict(zip("xyz", T[:, :3, 3:].transpose(1, 0, 2), strict=True)),
+        **dict(zip(("qx", "qy", "qz", "qw"), rotations.as_quat().T[..., None], strict=True)),
+        **dict(zip(("rx", "ry", "rz"), rotations.as_rotvec().T[..., None], strict=True)),
+        "R": T[:, :3, :3].reshape(-1, 9),
+        "matrix": T[:, :3].reshape(-1, 12),
+    }
+    return np.hstack([parts[column] for column in format.columns.split()])
 
 
 def find_nearest_rotations(R: Array, where: Callable[[int], str]) -> Array:

@@ -352,6 +352,7 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
         photogrammetry.find_photogrammetry, photogrammetry.read_photogrammetry, None, ".json"
     ),
     "npz": ReconstructionFormat(arrays.find_npz, arrays.read_network_npz, arrays.write_network_npz, ".npz", True),
+    "npy": ReconstructionFormat(arrays.find_npy, arrays.read_npy_poses, arrays.write_npy_poses, ".npy"),
     "glb": ReconstructionFormat(glb.is_glb, glb.read_glb, None, ".json"),
     "trajectory": ReconstructionFormat(_find_trajectory, _read_trajectory, _write_trajectory, ".txt", True),
     "poses": ReconstructionFormat(_find_pose_folder, _read_poses, _write_poses, ""),

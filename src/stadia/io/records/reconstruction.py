@@ -39,6 +39,8 @@ class Reconstruction:
     times_ns: (N,) the same times in whole nanoseconds, which a float of seconds since 1970 cannot hold; None if the
         reader has none.
     frames: (N,) rising numbers of the video frames, if the file has them; None if it has not.
+    is_text_order: whether pose k of a format without names belongs to the k-th image in the order of names as text (10
+        before 2), as LLFF's loader sorts them.
     w_first: whether quaternions were read with w first; None if the file contains matrices.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
     format: name of the format, a key of `read.FORMATS`.
@@ -55,6 +57,7 @@ class Reconstruction:
     times_s: Array | None = None
     times_ns: NDArray[np.int64] | None = None
     frames: NDArray[np.intp] | None = None
+    is_text_order: bool = False
     w_first: bool | None = None
     depth: ReadDepth | None = None
     format: str = "transforms"
@@ -317,13 +320,17 @@ def find_image_key(name: str) -> str:
     return _KIND_BEFORE.sub("", _KIND.sub("", stem))
 
 
-def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
+def match_images_to_poses(
+    names: Sequence[str], image_names: Sequence[str], *, is_text_order: bool = False
+) -> ImageMatching:
     """Match poses to images by name, by folder and stem, by stem, by number, or by order.
 
-    The order decides only if poses have no names, or no name fits: pose k belongs to image k in natural order.
+    The order decides only if poses have no names, or no name fits: pose k belongs to image k in natural order, or in
+    the order of names as text.
 
     names: N names of poses, or "" for each.
     image_names: M names of images, which may have folders.
+    is_text_order: whether the order is that of names as text.
 
     Raises DataError if fewer than 3 pairs are found, or if poses without names are more than the images.
 
@@ -353,7 +360,7 @@ def match_images_to_poses(names: Sequence[str], image_names: Sequence[str]) -> I
         if len(rows) < len(image_names):
             notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
         return ImageMatching(rows, images, how, tuple(notes))
-    return _match_by_order(names, image_names)
+    return _match_by_order(names, image_names, is_text_order=is_text_order)
 
 
 def find_image_number(name: str) -> int | None:
@@ -375,7 +382,7 @@ def _match_by_key(keys: Sequence[str], image_keys: Sequence[str]) -> tuple[NDArr
     return np.array(rows, np.intp), np.array([place[keys[row]] for row in rows], np.intp)
 
 
-def _match_by_order(names: Sequence[str], image_names: Sequence[str]) -> ImageMatching:
+def _match_by_order(names: Sequence[str], image_names: Sequence[str], *, is_text_order: bool) -> ImageMatching:
     named = sum(bool(name) for name in names)
     fix = "pass the images that were reconstructed, with their names"
     if named and len(names) != len(image_names):
@@ -388,6 +395,9 @@ def _match_by_order(names: Sequence[str], image_names: Sequence[str]) -> ImageMa
         raise DataError("poses", found=found, expected=f"as many, at least {MIN_MATCHED}", fix=fix)
     order = sorted(range(len(image_names)), key=lambda index: natural_sort_key(Path(image_names[index]), whole=True))
     note = "pose k belongs to image k in natural order"
+    if is_text_order:
+        order = sorted(range(len(image_names)), key=image_names.__getitem__)
+        note = "pose k belongs to image k in the order of names as text, as the format's own loader sorts them"
     if len(names) < len(image_names):
         note += f": {len(image_names) - len(names)} images at the end have no pose"
     return ImageMatching(np.arange(count), np.array(order[:count], np.intp), "order", (note,))

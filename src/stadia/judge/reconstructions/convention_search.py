@@ -175,8 +175,9 @@ def list_orders(scorer: ConventionScorer) -> list[Convention]:
         most = min(MAX_LIST_SHIFT, len(posed.images) // 2)
         found += [Convention(order="shifted", shift=shift) for shift in range(-most, most + 1) if shift]
     names = [scorer.matches.names[index] for index in posed.images]
-    if not np.array_equal(order_rows(len(names), Convention(order="by name"), names), np.arange(len(names))):
-        found.append(Convention(order="by name"))
+    sorted_otherwise = Convention(order="by number" if scorer.reconstruction.is_text_order else "by name")
+    if not np.array_equal(order_rows(len(names), sorted_otherwise, names), np.arange(len(names))):
+        found.append(sorted_otherwise)
     return found
 
 

@@ -86,7 +86,8 @@ class Convention:
     poses: name in POSE_CHANGES.
     axes: (9,) the signed rotation from the axes of the file's camera to x right, y down, z forward, row by row, in
         addition to the format's. A determinant of -1 is a mirrored image.
-    order: "given", "reversed", "by name" (image names sorted as text), or "shifted".
+    order: "given", "reversed", "by name" (image names sorted as text), "by number" (image names in natural order, where
+        the format sorts them as text), or "shifted".
     shift: delay of the poses in images ("shifted").
     offset_s: delay of the times of poses, seconds.
     camera: name in CAMERA_CHANGES.
@@ -164,6 +165,8 @@ def order_rows(count: int, convention: Convention, names: Sequence[str]) -> NDAr
             return rows[::-1].copy()
         case "by name":
             return np.argsort(np.argsort(np.array(names), kind="stable"), kind="stable")
+        case "by number":
+            return np.argsort(np.array(names), kind="stable")
         case "shifted":
             moved = rows + convention.shift
             return np.where((moved >= 0) & (moved < count), moved, -1)
@@ -212,6 +215,9 @@ def describe_convention(convention: Convention, reconstruction: Reconstruction, 
             parts.append(("the list of poses is in reverse order", "reverse it"))
         case "by name":
             parts.append(("poses are in the order of image names as text (10 before 2)", "sort them by number"))
+        case "by number":
+            what = "poses are in the order of the images' numbers, and the format's is that of names as text"
+            parts.append((what, "sort them by the names as text (10 before 2)"))
         case "shifted":
             late = "late" if convention.shift > 0 else "early"
             what = f"the list of poses is shifted: poses are {abs(convention.shift)} images {late}"
