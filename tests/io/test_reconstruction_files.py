@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from tests.io.reader_cases import CASES, EXPECTED, K, T
 
 from stadia.core.errors import DataError
+from stadia.geometry.cameras import make_K
 from stadia.geometry.conventions import LLFF
 from stadia.io.records.colmap import ColmapCamera, convert_camera
 from stadia.io.records.formats import Format
@@ -280,6 +281,34 @@ def test_images_without_a_pose_are_noted() -> None:
     found = match_images_to_poses(["1.png", "2.png", "3.png", "9.png"], [f"{k}.png" for k in range(6)])
     assert found.images.tolist() == [1, 2, 3]
     assert len(found.notes) == 2
+
+
+@pytest.mark.parametrize("case", ["bundler", "realitycapture/cameras.csv", "realitycapture-xmp"])
+def test_a_camera_without_the_size_of_its_images_gets_it_from_them(case: str) -> None:
+    read = read_reconstruction(CASES / case)
+    assert read.has_camera
+    center = (31.5, 23.5) if case == "bundler" else (31.25, 22.5)
+    lens = (0.1, -0.05, 0, 0) if case == "bundler" else LENS
+    for rows in ([0, 1, 2, 3], [3, 1, 0]):
+        sized = read.rows(rows).with_image_sizes(NAMES, np.tile([WIDTH, HEIGHT], (COUNT, 1)))
+        np.testing.assert_allclose(sized.K, np.tile(make_K("", 50, 50, *center), (len(rows), 1, 1)), rtol=1e-9)
+        np.testing.assert_allclose(sized.distortion, np.tile(lens, (len(rows), 1)), atol=1e-9)
+
+
+def test_a_bundle_without_a_list_of_images_keeps_its_order(tmp_path: Path) -> None:
+    """The third of five images has no pose, and the others keep theirs."""
+    (tmp_path / "bundle.out").write_bytes((CASES / "bundler" / "bundle" / "bundle.out").read_bytes())
+    read = read_reconstruction(tmp_path)
+    assert np.isnan(read.T_camera_world[2, :3]).all()
+    np.testing.assert_allclose(read.T_camera_world[[0, 1, 3, 4]], W2C, atol=1e-6)
+    again = read_reconstruction(write_reconstruction(read, tmp_path / "new"))
+    np.testing.assert_allclose(again.T_camera_world, W2C, atol=1e-6)
+
+
+def test_the_focal_lengths_of_metashape_differ_by_b1(tmp_path: Path) -> None:
+    text = (CASES / "metashape-cameras" / "cameras.xml").read_text()
+    (tmp_path / "a.xml").write_text(text.replace("<cx>-0.25</cx>", "<cx>-0.25</cx><b1>2</b1>"))
+    assert read_reconstruction(tmp_path / "a.xml").K[0, [0, 1], [0, 1]].tolist() == [52, 50]
 
 
 def test_an_image_without_a_pose_shifts_no_other_pose(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.geometry.cameras import make_K
+from stadia.io.input_files import name_parser_errors
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records import formats
 from stadia.io.records.formats import CameraFormat, place_keys
@@ -438,7 +439,17 @@ def _read_lens(
 
 
 def parse_xml_tree(path: Path, text: str, expected: str) -> Any:
-    """Parse XML to nested mappings: keys "@name" for attributes, lists for repeated tags, text for leaves.
+    """Parse XML to nested mappings, as `convert_xml` returns them.
+
+    Takes the same arguments and raises the same exceptions as `parse_xml`.
+    """
+    tree = parse_xml(path, text, expected)
+    with name_parser_errors(path, expected=expected):
+        return convert_xml(tree)
+
+
+def parse_xml(path: Path, text: str, expected: str) -> ElementTree.Element:
+    """Parse XML without a document type, so that no entity can expand or read a file.
 
     path: the file, for messages.
     text: its content.
@@ -449,27 +460,27 @@ def parse_xml_tree(path: Path, text: str, expected: str) -> Any:
     if "<!" in text.replace("<!--", ""):  # entities of a document type may expand without end
         raise DataError(path, found="a document type in XML", expected=expected, fix="remove the line <!DOCTYPE ...>")
     try:
-        return _xml_values(ElementTree.fromstring(text))
+        return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise DataError(path, found=f"invalid XML ({error})", expected=expected, fix="copy the file again") from error
 
 
-def _xml_values(element: ElementTree.Element) -> Any:
+def convert_xml(element: ElementTree.Element) -> Any:
+    """Return an element as nested mappings: attributes and tags as keys, lists for repeated tags, text for leaves.
+
+    The keys of the attributes type and class begin with "@"; tags with a class have it behind them.
+    """
     children = list(element)
     if not children and not element.attrib:
         return (element.text or "").strip()
     own = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
     values: dict[str, Any] = {f"@{key}" if key in ("type", "class") else key: value for key, value in own.items()}
+    repeated = dict[str, list[Any]]()
     for child in children:
         tag = child.tag.rpartition("}")[2]  # without its namespace
         name = f"{tag} {child.attrib['class']}" if "class" in child.attrib else tag
-        entry = _xml_values(child)
-        if name in values:
-            before = values[name] if isinstance(values[name], list) else [values[name]]
-            values[name] = [*before, entry]
-        else:
-            values[name] = entry
-    return values
+        repeated.setdefault(name, []).append(convert_xml(child))
+    return values | {name: entries if len(entries) > 1 else entries[0] for name, entries in repeated.items()}
 
 
 _DSO_MODELS = {

@@ -21,8 +21,8 @@ class Format:
 
     program: name of the program; "" for numbers that several programs write.
     columns: names of the numbers of one pose, in order: t (time), frame, x y z, qw qx qy qz, rx ry rz (rotation
-        vector), R (9 numbers, row by row), matrix (12 or 16 numbers of [R | t], row by row) and other words, which are
-        not used.
+        vector), heading pitch roll (degrees), R (9 numbers, row by row), R.T (9 numbers, column by column), matrix (12
+        or 16 numbers of [R | t], row by row) and other words, which are not used.
     keys: keys of these numbers in JSON, or names of the array in an .npz, of which the first is used. "a.b" is the key
         b inside a.
     is_scattered: whether each number has a key of its own.
@@ -124,6 +124,8 @@ OPENSFM = Format("OpenSfM", "rx ry rz x y z", ("rotation", "translation"), direc
                  source="opensfm.org/docs/dataset.html: reconstruction.json")  # fmt: skip
 GAUSSIAN_SPLATTING = Format("3D Gaussian Splatting", "R x y z", ("rotation", "position"), name="img_name",
                             source="graphdeco-inria/gaussian-splatting, utils/camera_utils.py")  # fmt: skip
+MESHROOM = Format("Meshroom", "R x y z", ("pose.transform.rotation", "pose.transform.center"), name="poseId",
+                  source="AliceVision: the rotation has the columns of world-to-camera")  # fmt: skip
 JSON_FORMATS = (
     Format("nerfstudio", "matrix", ("transform_matrix",), name="file_path", axes=OPENGL,
            source="docs.nerf.studio/quickstart/data_conventions.html"),
@@ -142,10 +144,16 @@ JSON_FORMATS = (
     Format("ROS", "qw qx qy qz x y z", ("pose.orientation", "pose.position"), time="header.stamp"),
     Format("ROS", "qw qx qy qz x y z", ("transform.rotation", "transform.translation"), time="header.stamp"),
     Format("ROS", "qw qx qy qz x y z", ("pose.orientation", "pose.position")),
-    Format("Meshroom", "R x y z", ("pose.transform.rotation", "pose.transform.center"), name="poseId",
-           source="AliceVision: the rotation has the columns of world-to-camera"),
+    MESHROOM,
 )  # fmt: skip
 """The keys of each program whose poses can be read. The first entry whose keys an image has is used."""
+
+OPENMVG = Format("OpenMVG", "R.T x y z", source="openMVG, sfm_data_io_cereal: the rotation is world-to-camera")
+BUNDLER = Format("Bundler", "R x y z", axes=OPENGL, direction=W2C, source="Bundler v0.4, README: bundle.out")
+REALITY_CAPTURE = Format("RealityCapture", "x y z heading pitch roll", axes=OPENGL,
+                         source="nerfstudio, realitycapture_utils.py: Rz(-heading) Rx(pitch) Ry(roll)")  # fmt: skip
+REALITY_CAPTURE_XMP = Format("RealityCapture", "R.T x y z",
+                             source="RealityCapture, XMP metadata: the rotation is world-to-camera")  # fmt: skip
 
 # -- arrays
 
@@ -256,6 +264,8 @@ def place_keys(key: str, *indices: int | None) -> tuple[str, ...]:
 
 METASHAPE_LENS = ("k1", "k2", "p2", "p1", "k3")  # its p1 and p2 are OpenCV's p2 and p1
 CAMERA_FORMATS = (
+    CameraFormat("Metashape", ("f_b1", "f", "cx", "cy"), ("resolution.width", "resolution.height"), METASHAPE_LENS,
+                 model_key="@type", center="middle"),
     CameraFormat("Metashape", ("f", "f", "cx", "cy"), ("resolution.width", "resolution.height"), METASHAPE_LENS,
                  model_key="@type", center="middle"),
     CameraFormat("Metashape", ("f", "f", "cx", "cy"), ("width", "height"), METASHAPE_LENS, model_key="projection",
@@ -299,6 +309,10 @@ CAMERA_FORMATS = (
                  ("width", "height"), place_keys("distortion_coefficients_", 0, 1, None, None, 2)),
     CameraFormat("A2D2", place_keys("CamMatrixOriginal", 0, 4, 2, 5), place_keys("Resolution", 0, 1), ("Distortion",),
                    model_key="Lens"),
+    CameraFormat("Bundler", ("focal_bundler", "focal_bundler", "", ""), ("width", "height"), ("k1", "k2"),
+                 center="middle"),
+    CameraFormat("OpenMVG", ("focal_length", "focal_length", *place_keys("principal_point", 0, 1)),
+                 ("width", "height"), ("fisheye",), EQUIDISTANT, also=("fisheye.0",)),
     *(CameraFormat("OpenMVG", ("focal_length", "focal_length", *place_keys("principal_point", 0, 1)),
                    ("width", "height"), place_keys(key, *order), also=(f"{key}.0",))
       for key, order in (("disto_k1", (0,)), ("disto_k3", (0, 1, None, None, 2)), ("disto_t2", (0, 1, 3, 4, 2)))),

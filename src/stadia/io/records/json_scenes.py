@@ -462,8 +462,8 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     folders = (file or reconstruction.path).absolute().parent, target.absolute().parent
     T = _write_opengl(reconstruction)
     frames = []
-    for row, image in enumerate(reconstruction.names):
-        name = image or f"{row:06d}"
+    for row in np.flatnonzero(np.isfinite(T).all(axis=(1, 2))).tolist():
+        name = reconstruction.names[row] or f"{row:06d}"
         kept = {key: value for key, value in own.get(name, {}).items() if key not in _CAMERA_KEYS}
         camera = _describe_camera(reconstruction, row)
         if original is not None and name in row_of and _is_same_camera(reconstruction, row, original, row_of[name]):

@@ -6,6 +6,8 @@ described by `stadia.io.records.formats.Format`, and those of its cameras by `Ca
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.io.input_files import name_parser_errors, read_json
+from stadia.io.input_files import (
+    name_parser_errors,
+    natural_sort_key,
+    open_input,
+    parse_csv,
+    read_json,
+    read_lines,
+    read_text,
+)
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records import formats
-from stadia.io.records.camera_keys import flatten_numbers, read_camera_by_keys
+from stadia.io.records.camera_keys import convert_xml, flatten_numbers, parse_xml, read_camera_by_keys, walk_mappings
 from stadia.io.records.colmap import MAX_FIT_ERROR_PX, convert_lens
 from stadia.io.records.formats import Format
 from stadia.io.records.poses import MAX_POSES, count_numbers, make_poses
@@ -27,7 +37,13 @@ from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
 Array = NDArray[np.float64]
 
 MAX_BYTES = 512 << 20
-EXPECTED = "a result of OpenSfM or 3D Gaussian Splatting"
+EXPECTED = (
+    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, Meshroom, Bundler, Metashape or RealityCapture, exported with"
+    " its cameras"
+)
+JSON = (".json", ".sfm")
+XMP = "folder of .xmp"
+_REALITY_CAPTURE = re.compile(r"(?:#cameras [0-9]+\s+)?#name,x,y,(?:alt|z),heading,pitch,roll\b", re.IGNORECASE)
 _CHECK = "export the file again"
 
 
@@ -66,10 +82,12 @@ class Listing:
 class Program:
     """How the files of a program are recognized and read.
 
-    fits: function from the parsed content of a file to whether the program wrote it.
+    suffixes: suffixes of its files; XMP for a folder of XMP files.
+    fits: function from the content of a file to whether the program wrote it: parsed JSON, or the start of a text.
     lists: function from the file and its content to its images and cameras.
     """
 
+    suffixes: tuple[str, ...]
     fits: Callable[[Any], bool]
     lists: Callable[[Path, Any], Listing]
 
@@ -79,13 +97,13 @@ class Program:
 
 def _list_opensfm(path: Path, content: Any) -> Listing:
     """List the images of reconstruction.json, which may have several reconstructions; the largest one is used."""
-    models = [model for model in content if _is_mapping(model, "shots")]
-    model = max(models, key=lambda one: len(one["shots"]))
+    models = [model for model in content if _is_mapping(model)]
+    model = max(models, key=lambda one: len(_get_mapping(one, "shots")))
     shots = [
         Shot(str(name), [*_list(shot, "rotation"), *_list(shot, "translation")], shot.get("camera"))
         for name, shot in _get_mapping(model, "shots").items()
     ]
-    left = sum(len(other["shots"]) for other in models) - len(model["shots"])
+    left = sum(len(_get_mapping(other, "shots")) for other in models) - len(shots)
     notes = (f"the largest of {len(models)} reconstructions is read; {left} images of the others are left out",)
     return Listing(formats.OPENSFM, shots, _get_mapping(model, "cameras"), notes * (len(models) > 1))
 
@@ -100,6 +118,164 @@ def _list_gaussian_splatting(path: Path, content: Any) -> Listing:
         cameras.setdefault(key, {name: value for name, value in camera.items() if value is not None})
         shots.append(Shot(str(entry["img_name"]), [*_list(entry, "rotation"), *_list(entry, "position")], key))
     return Listing(formats.GAUSSIAN_SPLATTING, shots, cameras)
+
+
+def _list_openmvg(path: Path, content: Any) -> Listing:
+    """List the views of sfm_data.json: each names its intrinsics and its extrinsics."""
+    views, cameras, poses = (_list_cereal(content, key) for key in ("views", "intrinsics", "extrinsics"))
+    shots = [
+        Shot(
+            "/".join(filter(None, (str(view.get("local_path", "")), str(view.get("filename", ""))))),
+            _pose_of(poses.get(view.get("id_pose")), "rotation", "center"),
+            view.get("id_intrinsic"),
+        )
+        for view in views.values()
+    ]
+    return Listing(formats.OPENMVG, shots, cameras)
+
+
+def _list_cereal(content: Mapping[str, Any], key: str) -> dict[object, Mapping[str, Any]]:
+    """Return the values of a list [{"key": ..., "value": ...}] of the cereal library by key, with their model."""
+    entries = [entry for entry in content.get(key) or [] if _is_mapping(entry, "key", "value")]
+    found = dict[object, Mapping[str, Any]]()
+    for entry in entries:
+        value = entry["value"]
+        inner = value.get("ptr_wrapper", {}).get("data", value)
+        base = inner.get("value0", {})
+        found[entry["key"]] = {"polymorphic_name": value.get("polymorphic_name", ""), **base, **inner}
+    return found
+
+
+def _list_meshroom(path: Path, content: Any) -> Listing:
+    """List the views of cameras.sfm; newer versions have the focal length in millimetres."""
+    poses = {entry.get("poseId"): entry.get("pose", {}).get("transform") for entry in _mappings(content, "poses")}
+    cameras = dict[object, Mapping[str, Any]]()
+    for camera in _mappings(content, "intrinsics"):
+        values = dict(camera)
+        if "pxFocalLength" not in camera and _is_mapping(camera, "focalLength", "sensorWidth", "width"):
+            width = float(camera["width"])
+            values["pxFocalLength"] = float(camera["focalLength"]) / float(camera["sensorWidth"]) * width
+        cameras[camera.get("intrinsicId")] = values
+    shots = [
+        Shot(str(view.get("path", "")), _pose_of(poses.get(view.get("poseId")), "rotation", "center"), view.get(CAMERA))
+        for view in _mappings(content, "views")
+    ]
+    return Listing(formats.MESHROOM, shots, cameras)
+
+
+CAMERA = "intrinsicId"  # key of a view of Meshroom
+
+
+def _list_bundler(path: Path, text: str) -> Listing:
+    """List the cameras of bundle.out, whose names are in a list.txt; a focal length of 0 means no pose."""
+    lines = [line for line in text[:_HEAD_CHARACTERS].splitlines() if not line.startswith("#")]
+    count = int(lines[0].split()[0])
+    if not 0 < count <= MAX_POSES:
+        raise DataError(path, found=f"{count} cameras", expected=f"1 to {MAX_POSES}", fix=_CHECK)
+    words = text.split("\n", 5 * count + 2)[2:-1]
+    rows = [line.split() for line in words[: 5 * count]]
+    if len(rows) < 5 * count or {len(row) for row in rows} != {3}:
+        expected = "5 rows of 3 numbers for each camera: f k1 k2, R and t"
+        raise DataError(path, found="other rows", expected=expected, fix=_CHECK)
+    names = _find_bundler_names(path, count)
+    shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
+    for index in range(count):
+        (focal, k1, k2), *pose = rows[5 * index : 5 * index + 5]
+        is_placed = float(focal) != 0
+        cameras[index] = {"focal_bundler": focal, "k1": k1, "k2": k2}
+        shots.append(Shot(names[index], flatten_numbers(pose) if is_placed else (), index))
+    notes = () if names[0] else ("no list.txt names the images: camera k belongs to image k",)
+    return Listing(formats.BUNDLER, shots, cameras, notes)
+
+
+def _find_bundler_names(path: Path, count: int) -> list[str]:
+    """Return the names in the list of images of a bundle.out; "" for each without a list of as many images."""
+    own = (path.with_name(f"{stem}.list.txt") for stem in (path.name, path.stem))
+    usual = (folder / name for folder in (path.parent, path.parent.parent) for name in _BUNDLER_LISTS)
+    for file in (*own, *usual):
+        if file.is_file():
+            words = [line.split() for line in read_lines(file, expected="the images of a bundle.out")]
+            names = [row[0] for row in words if row]
+            if len(names) == count:
+                return names
+    return [""] * count
+
+
+_BUNDLER_LISTS = ("list.txt", "list_imgs.txt", "image_list.txt", "prepare/list.txt")
+_HEAD_CHARACTERS = 1 << 16
+
+
+def _list_metashape(path: Path, text: str) -> Listing:
+    """List the cameras of the XML that Metashape exports. Of several components, the largest one is used."""
+    tree = parse_xml(path, text, EXPECTED)
+    chunk = next((one for one in (tree, *tree.iter("chunk")) if one.find("cameras") is not None), tree)
+    cameras = dict[object, Mapping[str, Any]]()
+    for sensor in chunk.iter("sensor"):
+        known = {one.get("class", ""): one for one in sensor.iter("calibration")}
+        calibration = next((known[name] for name in ("adjusted", "", "initial") if name in known), None)
+        if calibration is not None:
+            size = sensor.find("resolution")
+            values: dict[str, Any] = {"resolution": dict(size.attrib)} if size is not None else {}
+            values |= {"@type": sensor.get("type", ""), **convert_xml(calibration)}
+            values["f_b1"] = float(values.get("f", 0)) + float(values.pop("b1", 0))  # the focal length across
+            cameras[sensor.get("id")] = values
+    listed = [camera for camera in chunk.iter("camera") if camera.get("label") is not None]
+    components = Counter(camera.get("component_id") for camera in listed if camera.find("transform") is not None)
+    largest = components.most_common(1)[0][0] if components else None
+    shots = [
+        Shot(
+            str(camera.get("label")),
+            (camera.findtext("transform") or "").split()[:12] if camera.get("component_id") == largest else (),
+            camera.get("sensor_id"),
+        )
+        for camera in listed
+    ]
+    notes = (f"the largest of {len(components)} components is read",) if len(components) > 1 else ()
+    return Listing(formats.METASHAPE, shots, cameras, notes)
+
+
+def _list_realitycapture(path: Path, text: str) -> Listing:
+    """List the rows of "Internal/External camera parameters": a comment with the names of columns, then the values."""
+    lines = [line for line in text.splitlines() if not line.startswith("#cameras")]
+    rows = parse_csv(path, "\n".join([lines[0].lower().lstrip("#"), *lines[1:]]), EXPECTED)
+    shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
+    for number, row in enumerate(rows):
+        if "f" in row:
+            lens = [row.get(name, "0") for name in ("k1", "k2", "k3", "k4", "t1", "t2")]
+            center = {"PrincipalPointU": row.get("px", "0"), "PrincipalPointV": row.get("py", "0")}
+            cameras[number] = {"FocalLength35mm": row["f"], **center, "DistortionCoeficients": lens}
+        position = [row["x"], row["y"], row["alt" if "alt" in row else "z"]]
+        shots.append(Shot(row["name"], [*position, row["heading"], row["pitch"], row["roll"]], number))
+    return Listing(formats.REALITY_CAPTURE, shots, cameras)
+
+
+def _list_xmp(path: Path, texts: Mapping[str, str]) -> Listing:
+    """List the XMP files of RealityCapture, one for each image."""
+    shots, cameras, notes = list[Shot](), dict[object, Mapping[str, Any]](), dict[str, None]()
+    for name, text in texts.items():
+        tree = convert_xml(parse_xml(path / f"{name}.xmp", text, EXPECTED))
+        values = next((one for _, one in walk_mappings(tree) if "Rotation" in one and "Position" in one), {})
+        lens = str(values.get("DistortionCoeficients", "")).split()
+        if str(values.get("DistortionModel", "")).startswith("division") and any(float(word) for word in lens):
+            notes["a lens with RealityCapture's division model is left out: export the cameras with a Brown model"] = (
+                None
+            )
+            lens = []
+        cameras[name] = {"PrincipalPointU": "0", "PrincipalPointV": "0", **values, "DistortionCoeficients": lens}
+        shots.append(Shot(name, [word for key in ("Rotation", "Position") for word in str(values.get(key, "")).split()],
+                          name if "FocalLength35mm" in values else None))  # fmt: skip
+    return Listing(formats.REALITY_CAPTURE_XMP, shots, cameras, tuple(notes))
+
+
+def _pose_of(value: Any, *keys: str) -> list[Any]:
+    """Return the numbers under keys of a mapping, one after another; empty for a value that is no mapping."""
+    return [number for key in keys for number in _list(value, key)] if isinstance(value, Mapping) else []
+
+
+def _mappings(value: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Return the mappings in the list under a key; empty without the key."""
+    inner = value.get(key)
+    return [one for one in inner if isinstance(one, Mapping)] if isinstance(inner, list) else []
 
 
 def _is_mapping(value: Any, *keys: str) -> bool:
@@ -124,59 +300,98 @@ def _is_list_of(content: Any, *keys: str) -> bool:
 
 
 PROGRAMS: Mapping[str, Program] = {
-    "OpenSfM": Program(lambda content: _is_list_of(content, "shots"), _list_opensfm),
+    "OpenSfM": Program(JSON, lambda content: _is_list_of(content, "shots"), _list_opensfm),
     "3D Gaussian Splatting": Program(
-        lambda content: _is_list_of(content, "img_name", "rotation", "position"), _list_gaussian_splatting
+        JSON, lambda content: _is_list_of(content, "img_name", "rotation", "position"), _list_gaussian_splatting
+    ),
+    "OpenMVG": Program(JSON, lambda content: _is_mapping(content, "sfm_data_version", "extrinsics"), _list_openmvg),
+    "Meshroom": Program(JSON, lambda content: _is_mapping(content, "views", "intrinsics", "poses"), _list_meshroom),
+    "Bundler": Program((".out",), lambda text: text.startswith("# Bundle file"), _list_bundler),
+    "Metashape": Program((".xml",), lambda text: "<document" in text and "<chunk" in text, _list_metashape),
+    "RealityCapture": Program((".csv",), lambda text: bool(_REALITY_CAPTURE.match(text)), _list_realitycapture),
+    "RealityCapture's XMP": Program(
+        (XMP,), lambda texts: any("xcr:Rotation" in text for text in texts.values()), _list_xmp
     ),
 }
 """Programs by name."""
 
 # -- reading
 
+USUAL_FILES = ("reconstruction.json", "opensfm/reconstruction.json", "sfm_data.json", "cameras.sfm", "sfm.json",
+               "bundle.out", "bundle/bundle.out", "cameras.xml", "cameras.json")  # fmt: skip
+"""Names of the files of programs in a folder."""
 
-def find_photogrammetry(path: Path) -> str | None:
-    """Return the program of PROGRAMS that wrote a file; None for another file."""
-    if not path.is_file() or path.suffix.lower() != ".json":
-        return None
-    return _find_program(read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES))
-
-
-def _find_program(content: Any) -> str | None:
-    return next((name for name, program in PROGRAMS.items() if program.fits(content)), None)
+MAX_XMP_FILES = 100_000
+MAX_XMP_BYTES = 1 << 20
+HEAD_BYTES = 1 << 16  # of a text, which show its program
 
 
-def read_photogrammetry(path: Path) -> Reconstruction:
+def find_photogrammetry(path: Path) -> tuple[Path, str] | None:
+    """Return the file, or the folder of XMP files, and the program of PROGRAMS that wrote it; None for another path.
+
+    path: the file, or a folder with one of USUAL_FILES or with XMP files.
+    """
+    usual = [path / name for name in USUAL_FILES if (path / name).is_file()] if path.is_dir() else []
+    for file in (*usual, path):
+        suffix = XMP if file.is_dir() else file.suffix.lower()
+        known = {name: program for name, program in PROGRAMS.items() if suffix in program.suffixes}
+        content = _read_content(file, is_head=True) if known else None
+        if (name := next((name for name, program in known.items() if program.fits(content)), None)) is not None:
+            return file, name
+    return None
+
+
+def _read_content(path: Path, *, is_head: bool = False) -> Any:
+    """Return parsed JSON, a text, or the texts of a folder's XMP files by name; only the start with `is_head`."""
+    if path.is_dir():
+        files = sorted(path.glob("*.xmp"), key=natural_sort_key)[: 1 if is_head else MAX_XMP_FILES]
+        return {file.stem: read_text(file, expected=EXPECTED, max_bytes=MAX_XMP_BYTES) for file in files}
+    if path.suffix.lower() in JSON:
+        return read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    if not is_head:
+        return read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
+    with open_input(path, expected=EXPECTED, max_bytes=1 << 62) as stream:
+        return stream.read(HEAD_BYTES).decode("utf-8-sig", "replace")
+
+
+def read_photogrammetry(path: Path, *, has_cameras: bool = True) -> Reconstruction:
     """Read the images of a file of a program of PROGRAMS, with their names and cameras.
 
-    Images without a pose are left out.
+    Images without a pose are left out if the others have names.
 
-    path: the file.
+    path: the file, or a folder with it.
+    has_cameras: whether cameras are read too; a camera that is no pinhole raises an error.
 
     Raises DataError for a damaged file, and for one without poses.
     """
-    content = read_json(path, expected=EXPECTED, max_bytes=MAX_BYTES)
-    program = _find_program(content)
-    assert program is not None
-    with name_parser_errors(path, expected=EXPECTED):
-        listing = PROGRAMS[program].lists(path, content)
+    found = find_photogrammetry(path)
+    assert found is not None
+    file, program = found
+    content = _read_content(file)
+    with name_parser_errors(file, expected=EXPECTED):
+        listing = PROGRAMS[program].lists(file, content)
     posed = [shot for shot in listing.shots if len(shot.pose)]
-    if not posed or len(posed) > MAX_POSES:
-        found = f"{len(posed)} images with a pose of {len(listing.shots)}"
-        raise DataError(path, found=found, expected=f"1 to {MAX_POSES}", fix="export the images that are aligned")
-    numbers = np.stack([_parse_pose(path, listing.format, shot) for shot in posed])
-    T = make_poses(numbers, listing.format, lambda row: f"{path}, image {posed[row].name}")
-    notes = [f"poses of {path.name} are read as {program}'s, in its own scale", *listing.notes]
+    if not posed or len(listing.shots) > MAX_POSES:
+        found_text = f"{len(posed)} images with a pose of {len(listing.shots)}"
+        raise DataError(file, found=found_text, expected=f"1 to {MAX_POSES}", fix="export the images that are aligned")
+    notes = [f"poses of {file.name} are read as {listing.format.program}'s, in its own scale", *listing.notes]
     if len(posed) < len(listing.shots):
-        notes.append(f"{len(listing.shots) - len(posed)} of {len(listing.shots)} images have no pose")
-    read = make_reconstruction(
-        path, T, "", names=[shot.name for shot in posed], format="photogrammetry", pose_format=listing.format
-    )
-    return _add_cameras(replace(read, notes=tuple(notes)), listing, posed)
+        notes.append(f"{len(listing.shots) - len(posed)} of {len(listing.shots)} images have no pose in {file.name}")
+    shots = posed if all(shot.name for shot in listing.shots) else listing.shots
+    numbers = np.stack([_parse_pose(file, listing.format, shot) for shot in shots])
+    T = make_poses(numbers, listing.format, lambda row: f"{file}, image {shots[row].name or row}")
+    names = [shot.name for shot in shots]
+    read = make_reconstruction(path, T, "", names=names, format="photogrammetry", pose_format=listing.format)
+    read = replace(read, notes=tuple(notes))
+    return _add_cameras(read, listing, shots) if has_cameras else read
 
 
 def _parse_pose(path: Path, format: Format, shot: Shot) -> Array:
-    numbers = parse_numbers([str(number) for number in shot.pose])
+    """Return the numbers (C,) of the pose of an image; NaN without a pose."""
     count = count_numbers(format)
+    if not len(shot.pose):
+        return np.full(count, np.nan)
+    numbers = parse_numbers([str(number) for number in shot.pose])
     if len(numbers) != count:
         expected = f"{count} numbers: {format.columns}"
         found = f"{len(numbers)} numbers of a pose"
@@ -184,31 +399,63 @@ def _parse_pose(path: Path, format: Format, shot: Shot) -> Array:
     return numbers
 
 
-def _add_cameras(read: Reconstruction, listing: Listing, posed: Sequence[Shot]) -> Reconstruction:
-    """Return the reconstruction with the camera of each image, if the file has it."""
+def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) -> Reconstruction:
+    """Return the reconstruction with the camera of each image, as far as the file has it.
+
+    Cameras without the size of their images get K with `Reconstruction.with_image_sizes`.
+    """
     K, distortion, sizes = read.K.copy(), read.distortion.copy(), read.sizes.copy()
-    notes = list(read.notes)
-    rows_of = dict[object, list[int]]()
-    for row, shot in enumerate(posed):
-        rows_of.setdefault(shot.camera, []).append(row)
-    for key, rows in rows_of.items():
-        if key not in listing.cameras:
-            notes.append(f"{len(rows)} images have no camera in {read.path.name}")
-            continue
-        where = f"{read.path}, camera of {posed[rows[0]].name}"
-        K[rows], distortion[rows], sizes[rows], lost = _read_camera(where, listing.cameras[key])
-        notes += [note for note in lost if note not in notes]
-    return replace(read, K=K, distortion=distortion, sizes=sizes, notes=tuple(notes))
+    notes, known = list(read.notes), dict[tuple[object, tuple[int, int]], _Camera]()
+
+    def find(row: int, size: tuple[int, int]) -> _Camera:
+        key = shots[row].camera, size
+        if key not in known:
+            sides = {"width": size[0], "height": size[1]} if all(size) else {}
+            where = f"{read.path}, camera of {shots[row].name or row}"
+            known[key] = _read_camera(where, {**listing.cameras[shots[row].camera], **sides})
+        return known[key]
+
+    unsized, without = False, 0
+    for row, shot in enumerate(shots):
+        if shot.camera not in listing.cameras:
+            without += 1
+        elif _has_no_size(listing.cameras[shot.camera]):
+            unsized = True
+        else:
+            camera = find(row, (0, 0))
+            K[row], distortion[row], sizes[row] = camera.K, camera.distortion, camera.size
+            notes += [note for note in camera.notes if note not in notes]
+    notes += [f"{without} images have no camera in {read.path.name}"] if without else []
+    return replace(
+        read,
+        K=K,
+        distortion=distortion,
+        sizes=sizes,
+        camera_of_size=(lambda row, size: (find(row, size).K, find(row, size).distortion)) if unsized else None,
+        notes=tuple(notes),
+    )
 
 
-def _read_camera(where: str, values: Mapping[str, Any]) -> tuple[Array, Array, tuple[int, int], list[str]]:
-    """Return K (3, 3), the distortion (4,), (width, height), and notes on what four coefficients cannot hold."""
+def _has_no_size(values: Mapping[str, Any]) -> bool:
+    return not any(key in values for key in ("width", "resolution", "value0"))
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """K (3, 3), the distortion (4,), width and height, and notes on what four coefficients cannot hold."""
+
+    K: Array
+    distortion: Array
+    size: tuple[int, int]
+    notes: list[str]
+
+
+def _read_camera(where: str, values: Mapping[str, Any]) -> _Camera:
     camera = read_camera_by_keys(where, values)
-    assert camera.size is not None
-    size = camera.size[1], camera.size[0]
+    height, width = camera.size or (0, 0)
     model, coefficients = camera.find_distortion(where) or (formats.RADTAN, ())
-    K, distortion, error_px = convert_lens(where, camera.K, model, coefficients, size)
+    K, distortion, error_px = convert_lens(where, camera.K, model, coefficients, (width, height))
     notes = [note.removeprefix("note: ") for note in camera.notes[1:]]
     if error_px > MAX_FIT_ERROR_PX:
         notes.append(f"a lens ({camera.model}) is read as k1, k2, p1, p2, up to {error_px:.1f} px off")
-    return K, distortion, size, notes
+    return _Camera(K, distortion, (width, height), notes)

@@ -20,8 +20,11 @@ ROTATION_TOLERANCE = 1e-2  # of the entries of R R^T; files have at least 6 digi
 ROUNDING = 1e-12  # of the entries of R R^T, up to which a matrix is a rotation and stays as it is
 MIN_ROWS = 3  # number of rows from which lengths of 1 are no coincidence
 
-_WIDTHS = {"matrix": 12, "R": 9}
+_WIDTHS = {"matrix": 12, "R": 9, "R.T": 9}
 """Numbers of a column of `Format.columns` that has more than one."""
+
+
+_ANGLES = ("heading", "pitch", "roll")
 
 
 def count_numbers(format: Format) -> int:
@@ -56,6 +59,12 @@ def make_poses(numbers: Array, format: Format, where: Callable[[int], str]) -> A
         T[:, :3, 3] = rows[:, [start_of[axis] for axis in "xyz"]]
     if "R" in start_of:
         T[:, :3, :3] = rows[:, start_of["R"] :][:, :9].reshape(-1, 3, 3)
+    elif "R.T" in start_of:
+        T[:, :3, :3] = rows[:, start_of["R.T"] :][:, :9].reshape(-1, 3, 3).mT
+    elif "heading" in start_of:
+        heading, pitch, roll = (rows[:, start_of[angle]] for angle in _ANGLES)
+        angles = np.stack([-heading, pitch, roll], 1)
+        T[:, :3, :3] = Rotation.from_euler("ZXY", angles, degrees=True).as_matrix()
     elif "rx" in start_of:
         T[:, :3, :3] = Rotation.from_rotvec(rows[:, [start_of[axis] for axis in ("rx", "ry", "rz")]]).as_matrix()
     elif "qw" in start_of:
@@ -93,7 +102,9 @@ def write_numbers(T_world_camera: Array, format: Format) -> Array:
         **dict(zip("xyz", T[:, :3, 3:].transpose(1, 0, 2), strict=True)),
         **dict(zip(("qx", "qy", "qz", "qw"), rotations.as_quat().T[..., None], strict=True)),
         **dict(zip(("rx", "ry", "rz"), rotations.as_rotvec().T[..., None], strict=True)),
+        **dict(zip(_ANGLES, (rotations.as_euler("ZXY", degrees=True) * (-1, 1, 1)).T[..., None], strict=True)),
         "R": T[:, :3, :3].reshape(-1, 9),
+        "R.T": T[:, :3, :3].mT.reshape(-1, 9),
         "matrix": T[:, :3].reshape(-1, 12),
     }
     return np.hstack([parts[column] for column in format.columns.split()])

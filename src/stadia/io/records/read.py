@@ -60,6 +60,10 @@ CONVERSIONS = {
 """Advice how to convert trajectory files that cannot be read, by suffix."""
 
 
+TEXTS_OF_PROGRAMS = (".xml", ".out", ".csv")
+"""Suffixes of texts that a photogrammetry program may have written."""
+
+
 def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
     """Read a camera trajectory in the format that the content of the file shows.
 
@@ -91,6 +95,8 @@ def _read_any_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
     models = (path / name for name in (*COLMAP_IMAGES, KAPTURE_POSES))
     path = next((file for file in models if os.path.isfile(file)), path)  # noqa: PTH113 - also of names too long
     suffix = path.suffix.lower()
+    if suffix in TEXTS_OF_PROGRAMS and photogrammetry.find_photogrammetry(path) is not None:
+        return photogrammetry.read_photogrammetry(path, has_cameras=False)
     if suffix in (".json", ".sfm", ".jsonl"):
         if suffix == ".jsonl":
             content = read_json_objects(path, expected=JSON_PROGRAMS, fix="check the file")

@@ -22,6 +22,7 @@ from stadia.io.records.poses import convert_times, convert_to_nanoseconds, find_
 from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
+CameraOfSize = Callable[[int, tuple[int, int]], tuple[Array, Array]]
 ReadDepth = Callable[[int], NDArray[np.float32]]
 
 
@@ -42,6 +43,8 @@ class Reconstruction:
     is_text_order: whether pose k of a format without names belongs to the k-th image in the order of names as text (10
         before 2), as LLFF's loader sorts them.
     w_first: whether quaternions were read with w first; None if the file contains matrices.
+    camera_of_size: function from a row and its image's (width, height) to K (3, 3) and the distortion (4,), for cameras
+        that need the size of their images, which the file lacks; None otherwise.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
     format: name of the format, a key of `read.FORMATS`.
     pose_format: how the file writes a pose, with its axes and direction.
@@ -59,6 +62,7 @@ class Reconstruction:
     frames: NDArray[np.intp] | None = None
     is_text_order: bool = False
     w_first: bool | None = None
+    camera_of_size: CameraOfSize | None = None
     depth: ReadDepth | None = None
     format: str = "transforms"
     pose_format: Format = MATRIX
@@ -76,12 +80,12 @@ class Reconstruction:
     @property
     def has_camera(self) -> bool:
         """Return whether the file has intrinsics of at least one image."""
-        return bool(np.isfinite(self.K).any())
+        return bool(np.isfinite(self.K).any()) or self.camera_of_size is not None
 
     def rows(self, indices: Sequence[int] | NDArray[np.intp]) -> Reconstruction:
         """Return the reconstruction with only the images at these indices (M,), in this order."""
         kept = np.asarray(indices, np.intp)
-        read = self.depth
+        read, find_camera = self.depth, self.camera_of_size
         return replace(
             self,
             names=tuple(self.names[row] for row in kept),
@@ -92,6 +96,7 @@ class Reconstruction:
             times_s=None if self.times_s is None else self.times_s[kept],
             times_ns=None if self.times_ns is None else self.times_ns[kept],
             frames=None if self.frames is None else self.frames[kept],
+            camera_of_size=None if find_camera is None else lambda row, size: find_camera(int(kept[row]), size),
             depth=None if read is None else lambda row: read(int(kept[row])),
         )
 
@@ -130,7 +135,27 @@ class Reconstruction:
             K=np.tile(np.asarray(K, np.float64), (count, 1, 1)),
             distortion=np.tile(np.asarray(distortion, np.float64), (count, 1)),
             sizes=np.tile(np.asarray(size, np.int64), (count, 1)),
+            camera_of_size=None,
         )
+
+    def with_image_sizes(self, image_names: Sequence[str], image_sizes: NDArray[np.int64]) -> Reconstruction:
+        """Return the reconstruction with K of cameras that need the size of their images.
+
+        Images that are not there count as having the median size.
+
+        image_names: M names of the images.
+        image_sizes: (M, 2) their width and height in pixels.
+
+        Raises DataError if the images are not those of the reconstruction.
+        """
+        if self.camera_of_size is None:
+            return self
+        found = match_images_to_poses(self.names, image_names, is_text_order=self.is_text_order)
+        sizes = np.tile(np.median(image_sizes, axis=0).astype(np.int64), (len(self), 1))
+        sizes[found.rows] = image_sizes[found.images]
+        cameras = [self.camera_of_size(row, (int(w), int(h))) for row, (w, h) in enumerate(sizes)]
+        K, distortion = (np.stack(values) for values in zip(*cameras, strict=True))
+        return replace(self, K=K, distortion=distortion, sizes=sizes, camera_of_size=None)
 
 
 def make_reconstruction(

@@ -85,7 +85,8 @@ def read_text_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
     """
     lines = _read_lines(path, format)
     if path.suffix.lower() == ".xml":
-        return _read_metashape(path, lines)
+        fix = "export the cameras of aligned images"
+        raise DataError(path, found="XML without poses", expected=formats.ANY_TRAJECTORY, fix=fix)
     refuse_positions(path, lines)
     if _is_colmap(lines):
         return note_format(read_colmap_poses(path, read_image_lines(path, lines)), format, TrajectoryFormat.COLMAP)
@@ -691,21 +692,6 @@ def _read_g2o(path: Path, lines: Sequence[str]) -> Reconstruction:
     values = values[np.argsort(values[:, 0], kind="stable")]
     note = f"{len(values)} vertices of {path.name} are read in the order of their numbers"
     return make_reconstruction(path, make_poses(values, formats.G2O, lambda row: str(path)), note)
-
-
-_METASHAPE_CAMERA = re.compile(r'<camera\b[^>]*\blabel="([^"]*)"[^>]*>\s*<transform>([^<]+)</transform>')
-
-
-def _read_metashape(path: Path, lines: Sequence[str]) -> Reconstruction:
-    """Return the poses of the aligned cameras of Metashape's XML: camera-to-world, in the scale of the chunk."""
-    found = _METASHAPE_CAMERA.findall("\n".join(lines))
-    matrices = [parse_numbers(text.split()) for _, text in found]
-    if not found or any(len(numbers) != 16 for numbers in matrices):
-        fix = "export the cameras of aligned images"
-        raise DataError(path, found="XML without poses", expected=formats.ANY_TRAJECTORY, fix=fix)
-    T = make_poses(np.stack(matrices), formats.METASHAPE, lambda row: f"{path}, pose {row}")
-    note = f"poses of {len(found)} cameras of {path.name} are read as Metashape's, in the scale of its chunk"
-    return make_reconstruction(path, T, note, names=[name for name, _ in found])
 
 
 def _is_colmap(lines: Sequence[str]) -> bool:

@@ -159,16 +159,16 @@ def check_reconstruction(
 
 
 def replace_camera(reconstruction: Reconstruction, matches: ImageMatches, camera: str | None) -> Reconstruction:
-    """Return a result with the camera that the user gives in place of its own; unchanged if `camera` is None.
+    """Return a result with the camera that the user gives in place of its own; with its own if `camera` is None.
 
     reconstruction: the result.
-    matches: the images; their median size replaces the missing size of a camera.
+    matches: the images, whose sizes replace the missing ones of cameras.
     camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360.
 
     Raises DataError for a wrong camera file, ConfigError for wrong numbers.
     """
     if camera is None:
-        return reconstruction
+        return reconstruction.with_image_sizes(matches.names, matches.sizes)
     width, height = (int(side) for side in np.median(matches.sizes, axis=0))
     K, distortion, size = read_given_camera(camera, (width, height))
     return reconstruction.with_camera(K, distortion.tolist(), size)
