@@ -12,6 +12,8 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +195,7 @@ def find_depth(recording: Recording, index: int) -> NDArray[np.floating]:
 
 @dataclass(frozen=True)
 class CommandRun:
-    """What a command that ended well took, and what it printed."""
+    """What a command took, and what it printed."""
 
     seconds: float
     cpu_s: float
@@ -201,6 +203,48 @@ class CommandRun:
     peak_gb: float
     """Largest memory of one process of the command."""
     output: str
+    errors: str = ""
+    """What it wrote to standard error."""
+    exit_code: int = 0
+    """Its exit code, or the negative number of the signal that ended it."""
+
+
+def measure_command(*words: object, limit_s: float | None = None, environment: Mapping[str, str] = {}) -> CommandRun:
+    """Run a command to its end, whatever its exit code, and measure it.
+
+    Args:
+        words: The command and its arguments.
+        limit_s: Seconds after which the command is killed; None for no limit.
+        environment: Variables that are added to the environment.
+
+    """
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [str(word) for word in words],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        assert process.stdout is not None
+        timer = None if limit_s is None else threading.Timer(limit_s, process.kill)
+        if timer is not None:
+            timer.start()
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if timer is not None:
+            timer.cancel()
+        errors.seek(0)
+        return CommandRun(
+            seconds=time.perf_counter() - start,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_gb=usage.ru_maxrss * 1024 / 1e9,
+            output=output,
+            errors=errors.read(),
+            exit_code=process.returncode,
+        )
 
 
 def run_command(*words: object, **environment: str) -> CommandRun:
@@ -210,19 +254,11 @@ def run_command(*words: object, **environment: str) -> CommandRun:
         RuntimeError: The command fails. The message has its output.
 
     """
-    line = [str(word) for word in words]
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(line)} ended with {process.returncode}:\n{output}")
-    seconds = time.perf_counter() - start
-    return CommandRun(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9, output)
+    run = measure_command(*words, environment=environment)
+    if run.exit_code:
+        line = " ".join(str(word) for word in words)
+        raise RuntimeError(f"{line} ended with {run.exit_code}:\n{run.output}{run.errors}")
+    return run
 
 
 def time_calls(*calls: Callable[[], object], rounds: int = 5) -> list[float]:
