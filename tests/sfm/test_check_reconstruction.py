@@ -23,6 +23,8 @@ from stadia.cli.check_result import list_lines
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.verdict import Verdict
+from stadia.geometry.conventions import Direction
+from stadia.io.records.formats import COLMAP
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import (
@@ -37,6 +39,7 @@ from stadia.judge.reconstructions.result_convention import (
     CAMERA_CHANGES,
     GIVEN,
     POSE_CHANGES,
+    POSE_TEXTS,
     Convention,
     apply_convention,
     list_flat_axes,
@@ -104,7 +107,8 @@ RIGHT = Reconstruction(
     K=np.tile(LENS, (COUNT, 1, 1)),
     distortion=np.tile(DISTORTION, (COUNT, 1)),
     sizes=MATCHES.sizes,
-    format="COLMAP model",
+    format="colmap",
+    pose_format=COLMAP,
 )
 
 
@@ -165,7 +169,7 @@ def test_the_cure_undoes_poses_and_axes(poses: str, axes: tuple[float, ...]) -> 
     if poses == "inverted":
         T = np.linalg.inv(T)
     elif poses == "transposed":
-        T = POSE_CHANGES[poses][2](T)
+        T = POSE_CHANGES[poses](T)
     elif poses == "position":
         T = T.copy()
         T[:, :3, 3] = np.linalg.inv(T)[:, :3, 3]
@@ -289,8 +293,10 @@ def test_a_wrong_image_is_listed() -> None:
 
 
 def test_changes_of_poses_and_cameras_have_words() -> None:
-    for name, (what, fix, _) in {**POSE_CHANGES, **CAMERA_CHANGES}.items():
+    for name, (what, fix, _) in CAMERA_CHANGES.items():
         assert bool(what and fix) == (name != "given")
+    named = {name.partition(",")[0] for name in POSE_CHANGES} - {"given"}
+    assert set(POSE_TEXTS) == {(name, direction) for name in named for direction in Direction}
     assert GIVEN.count_changes() == 0
 
 

@@ -195,7 +195,9 @@ def read_network_npz(path: Path) -> Reconstruction:
     is_named = len(files) > 1 and len(T) == len(files)
     names = [file.stem for file in files] if is_named else None
     return replace(
-        make_reconstruction(path, T, f"'{pose_name}' is read as {format.direction}", names=names, format="npz"),
+        make_reconstruction(
+            path, T, f"'{pose_name}' is read as {format.direction}", names=names, format="npz", pose_format=format
+        ),
         K=K,
         sizes=sizes,
         depth=_find_npz_depth(files[0], len(T)) if len(files) == 1 else None,

@@ -118,6 +118,7 @@ def read_colmap(path: Path) -> Reconstruction:
         distortion=np.stack([lenses[number][1] for number in ids.tolist()]),
         sizes=np.array([(cameras[number].width, cameras[number].height) for number in ids.tolist()], np.int64),
         format="colmap",
+        pose_format=COLMAP,
         path=path,
         notes=tuple(notes),
     )
@@ -144,7 +145,9 @@ def read_colmap_poses(path: Path, images: ColmapImages) -> Reconstruction:
         first = min(rows_of)
         rows, note = rows_of[first], f"{note}; poses of {first} are used, the first of {len(rows_of)} cameras"
     names = [images.names[row] for row in rows]
-    return make_reconstruction(path, images.T_world_camera[rows], note, names=names, format="colmap")
+    return make_reconstruction(
+        path, images.T_world_camera[rows], note, names=names, format="colmap", pose_format=COLMAP
+    )
 
 
 def _read_files(folder: Path) -> tuple[dict[int, ColmapCamera], ColmapImages]:

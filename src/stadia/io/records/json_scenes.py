@@ -82,7 +82,9 @@ def read_json_poses(path: Path, content: Any) -> Reconstruction:
         names = [images.get(name, name) for name in names]
     is_named = bool(keys.name) or not all(name.isdecimal() for name, _ in entries)
     note = _describe_keys(path, keys)
-    return make_reconstruction(path, T, note, names=names if is_named else None, times_s=times_s, format="transforms")
+    return make_reconstruction(
+        path, T, note, names=names if is_named else None, times_s=times_s, format="transforms", pose_format=keys
+    )
 
 
 def _describe_keys(path: Path, keys: Format) -> str:
@@ -249,7 +251,8 @@ def _read_record3d_poses(path: Path, values: Any) -> Reconstruction:
     if len(rows) != len(values) or rows.ndim != 2 or len(rows) > MAX_POSES:
         raise DataError(path, found="other poses", expected="qx qy qz qw x y z of each frame", fix=_CHECK)
     note = f"poses of {path.name} are read as qx qy qz qw x y z of Record3D, one for each frame, with OpenGL's axes"
-    return make_reconstruction(path, make_poses(rows, RECORD3D, lambda row: str(path)), note, format="record3d")
+    T = make_poses(rows, RECORD3D, lambda row: str(path))
+    return make_reconstruction(path, T, note, format="record3d", pose_format=RECORD3D)
 
 
 _MAX_VALUE = 1e20
@@ -550,6 +553,7 @@ def read_phone_files(path: Path) -> Reconstruction:
     Source: nerfstudio/process_data/polycam_utils.py; files of the apps.
     """
     files = find_phone_files(path)
+    format = _find_phone_keys(read_json(files[0], expected=PHONE)) or POLYCAM
     T, K = np.empty((len(files), 4, 4)), np.tile(np.eye(3), (len(files), 1, 1))
     sizes, times = np.zeros((len(files), 2), np.int64), list[float]()
     for row, file in enumerate(files):
@@ -567,7 +571,7 @@ def read_phone_files(path: Path) -> Reconstruction:
     if files[0].parent.name == CORRECTED and files[0].parent.with_name("cameras").is_dir():
         notes.append(f"poses and K are those of {CORRECTED}, which belong to corrected_images, not to images")
     names = [file.stem for file in files]
-    posed = make_reconstruction(path, T, "", names=names, times_s=np.array(times), format="arkit")
+    posed = make_reconstruction(path, T, "", names=names, times_s=np.array(times), format="arkit", pose_format=format)
     found = replace(posed, K=K, sizes=sizes, notes=tuple(notes))
     depth = files[0].parent.parent / "depth"
     return add_depth_folder(found, depth) if depth.is_dir() and any(depth.iterdir()) else found

@@ -179,11 +179,15 @@ def _read_trajectory(path: Path) -> Reconstruction:
     """Read poses in one file; in a folder, K.txt and depth/ next to it too, or the camera of a map of stadia."""
     file = _find_trajectory(path)
     assert file is not None
-    found = read_trajectory(file, is_reference=True)
+    check_no_archive(file)
+    listed = _read_any_poses(file, None, is_reference=True)
+    found = listed.trajectory()
     names = (
         tuple(f"{number:06d}" for number in found.frames.tolist()) if found.frames is not None else ("",) * len(found)
     )
-    read = make_reconstruction(path, found.T_world_camera, "", names=names, times_s=found.times_s)
+    read = make_reconstruction(
+        path, found.T_world_camera, "", names=names, times_s=found.times_s, pose_format=listed.pose_format
+    )
     read = replace(read, notes=found.notes, times_ns=found.times_ns)
     if path.is_dir() and colmap.find_model(model := path / "colmap") is not None:
         cameras = colmap.read_colmap(model)

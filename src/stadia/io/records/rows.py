@@ -472,7 +472,9 @@ def _read_matrices(table: Table) -> Reconstruction:
         frames = _parse_frame_numbers(table, range(len(values)))
         values = values[:, 1:]
     return replace(
-        make_reconstruction(table.path, make_poses(values, formats.KITTI, table.line), ""), frames=frames, notes=note
+        make_reconstruction(table.path, make_poses(values, formats.KITTI, table.line), "", pose_format=formats.KITTI),
+        frames=frames,
+        notes=note,
     )
 
 
@@ -485,7 +487,7 @@ def _read_virtual_kitti(table: Table) -> Reconstruction:
     note = f"poses of {table.path.name} are inverted: Virtual KITTI writes world-to-camera"
     if len(rows) < len(cameras):
         note += f"; those of camera {cameras[0]:.0f} are used, the first of {len(np.unique(cameras))}"
-    return replace(make_reconstruction(table.path, T, note), frames=frames)
+    return replace(make_reconstruction(table.path, T, note, pose_format=formats.VIRTUAL_KITTI), frames=frames)
 
 
 def _parse_frame_numbers(table: Table, rows: Sequence[int]) -> NDArray[np.intp]:
@@ -507,13 +509,15 @@ def _read_seven_columns(table: Table) -> Reconstruction | None:
     path, values = table.path, table.values
     if (seven := read_seven_numbers(path, path.name, values)) is not None:
         format, note = seven
-        return make_reconstruction(path, make_poses(values, format, table.line), note)
+        return make_reconstruction(path, make_poses(values, format, table.line), note, pose_format=format)
     if path.suffix.lower() != ".traj":
         return None
     note = (
         f"poses of {path.name} are inverted: ARKitScenes writes time, rotation vector and translation, world-to-camera"
     )
-    return make_reconstruction(path, make_poses(values, formats.ARKIT_SCENES, table.line), note, times_s=values[:, 0])
+    format = formats.ARKIT_SCENES
+    T = make_poses(values, format, table.line)
+    return make_reconstruction(path, T, note, times_s=values[:, 0], pose_format=format)
 
 
 def _read_times(
@@ -587,8 +591,10 @@ def _read_quaternions(
     positions, note = _convert_degrees(name, times[kept], table.values[kept][:, order])
     numbers = np.column_stack([times[kept], positions, quaternions[kept]])
     format = replace(formats.EUROC, direction=direction)
-    read = make_reconstruction(table.path, make_poses(numbers, format, lambda row: table.line(kept[row])), "")
     w_first = columns["qw"] < columns["qx"]
+    T = make_poses(numbers, format, lambda row: table.line(kept[row]))
+    written = replace(formats.EUROC if w_first else formats.TUM, direction=direction)
+    read = make_reconstruction(table.path, T, "", pose_format=written)
     times_ns = None if times_ns is None else times_ns[kept]
     return replace(read, times_s=times[kept], times_ns=times_ns, notes=(*notes, *note), w_first=w_first)
 
@@ -691,7 +697,8 @@ def _read_g2o(path: Path, lines: Sequence[str]) -> Reconstruction:
     values = numbers.reshape(-1, 8)
     values = values[np.argsort(values[:, 0], kind="stable")]
     note = f"{len(values)} vertices of {path.name} are read in the order of their numbers"
-    return make_reconstruction(path, make_poses(values, formats.G2O, lambda row: str(path)), note)
+    T = make_poses(values, formats.G2O, lambda row: str(path))
+    return make_reconstruction(path, T, note, pose_format=formats.G2O)
 
 
 def _is_colmap(lines: Sequence[str]) -> bool:
@@ -743,7 +750,7 @@ def read_pose_folder(folder: Path, expected: str, skip: Collection[str] = ()) ->
     lost = int((~np.isfinite(T)).any(axis=(1, 2)).sum())
     note += f"; {lost} files hold inf or NaN, and no pose" if lost else ""
     T = read_poses(T, format.axes, format.direction)
-    return make_reconstruction(folder, T, note, names=[file.name for file in files], format="poses")
+    return make_reconstruction(folder, T, note, names=[file.name for file in files], format="poses", pose_format=format)
 
 
 def _read_matrix(file: Path) -> tuple[Array, Format] | None:

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.geometry.conventions import OPENGL
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.result_convention import (
-    OPENGL_FORMATS,
-    POSE_CHANGES,
     Convention,
     change_camera,
+    change_poses,
     name_camera,
     order_rows,
 )
@@ -68,7 +66,6 @@ class ConventionScorer:
         self.reconstruction = reconstruction
         self.matches = matches
         self.posed = pose_images(reconstruction, matches)
-        self.native = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
         self.sizes = self.posed.sizes.astype(np.float64)
         self.sample = choose_sample(self.posed.images, matches)
         self._rays: dict[tuple[Any, ...], tuple[Array, Array, Array]] = {}
@@ -91,10 +88,8 @@ class ConventionScorer:
     def poses(self, convention: Convention) -> tuple[Array, NDArray[np.bool_]]:
         """Return world-to-camera poses (F, 4, 4) of the posed images without `axes`, and which images have one."""
         T, is_known = self._order(convention)
-        native = np.eye(4)
-        native[:3, :3] = self.native
-        changed = POSE_CHANGES[convention.poses][2](native @ T)
-        return native @ changed, is_known
+        without_axes = Convention(poses=convention.poses)
+        return change_poses(T, without_axes, self.reconstruction.pose_format), is_known
 
     def _order(self, convention: Convention) -> tuple[Array, NDArray[np.bool_]]:
         posed, offset_s = self.posed, convention.offset_s

@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stadia.geometry.conventions import Axes
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.convention_scores import ConventionScorer, average_shares
 from stadia.judge.reconstructions.result_convention import (
     CAMERA_CHANGES,
     GIVEN,
     MIRROR,
-    NAMED_AXES,
     POSE_CHANGES,
     Convention,
     describe_convention,
     list_flat_axes,
+    list_named_turns,
     name_camera,
     order_rows,
 )
@@ -189,7 +190,7 @@ def list_doubles(scorer: ConventionScorer) -> list[Convention]:
         for base in turned
         for other in list_cameras(scorer)
     ]
-    known = [np.eye(3), MIRROR, *NAMED_AXES]
+    known = [np.eye(3), MIRROR, *list_named_turns(scorer.reconstruction.pose_format.axes)]
     few = [base for base in turned if any(np.array_equal(base.R, axes) for axes in known)]
     for order in list_orders(scorer):
         found += [replace(order, poses=base.poses, axes=base.axes) for base in few if base != GIVEN]
@@ -278,14 +279,15 @@ class _Shares:
             if mean.max() >= MIN_SHARP:
                 break
         tied = [row for row in range(len(listed)) if mean[row] >= mean.max() - TIE]
-        chosen = min(tied, key=lambda row: (listed[row].count_changes(), -mean[row]))
+        axes = scorer.reconstruction.pose_format.axes
+        chosen = min(tied, key=lambda row: (listed[row].count_changes(axes), -mean[row]))
         gain = shares[chosen] - shares[0]
         gain = gain[np.isfinite(gain)]
         deviation = float(gain.std() / np.sqrt(max(len(gain) / CORRELATED, 1))) if len(gain) else np.inf
         coarse = self.means[listed[chosen]], self.means[GIVEN]
         is_clear = (
             coarse[0] >= MIN_EXPLAINED
-            and mean[0] <= _find_limit(listed[chosen]) * mean[chosen]
+            and mean[0] <= _find_limit(listed[chosen], axes) * mean[chosen]
             and gain.mean() > MIN_SIGMA * deviation
         )
         if not is_clear:
@@ -299,7 +301,8 @@ class _Shares:
 
     def _is_other(self, convention: Convention, chosen: Convention) -> bool:
         """Return whether a convention is as simple as the chosen one, but moves the camera otherwise."""
-        if convention.count_changes() > max(chosen.count_changes(), 1) + 0.5 or convention == GIVEN:
+        axes = self.scorer.reconstruction.pose_format.axes
+        if convention.count_changes(axes) > max(chosen.count_changes(axes), 1) + 0.5 or convention == GIVEN:
             return False
         if name_camera(convention)[:3] != name_camera(chosen)[:3]:
             return False  # another camera, whose focal length has a line of its own
@@ -318,5 +321,5 @@ class _Shares:
         )
 
 
-def _find_limit(convention: Convention) -> float:
-    return MAX_GIVEN if convention.count_changes() < 1.15 and convention.focal_factor == 1 else MAX_GIVEN_OF_RARE
+def _find_limit(convention: Convention, axes: Axes) -> float:
+    return MAX_GIVEN if convention.count_changes(axes) < 1.15 and convention.focal_factor == 1 else MAX_GIVEN_OF_RARE

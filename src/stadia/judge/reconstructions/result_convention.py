@@ -10,27 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.geometry.conventions import (
+    AXES,
     MISTAKEN_AXES,
-    OPENGL,
+    OPENCV,
+    Axes,
+    Direction,
     QuaternionOrder,
     center_K,
+    describe_axes,
     list_axes,
     make_mirror,
     multiply_K_by_sizes,
+    read_poses,
     reorder_quaternions,
     scale_K_to_images,
     swap_sides_of_K,
     transpose_rotations,
     turn_translations,
+    write_poses,
 )
 from stadia.geometry.poses import invert_pose
+from stadia.io.records.formats import Format
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.match_triangulation import PosedImages, pose_images, scale_intrinsics
 from stadia.sfm.sparse_map import Array
-
-OPENGL_FORMATS = frozenset({"transforms.json", "phone JSON", "Record3D"})
-"""Formats with the camera axes of OpenGL."""
 
 MIRROR = make_mirror(0)
 
@@ -39,32 +43,50 @@ def _of_inverse(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return lambda T: invert_pose(change(invert_pose(T)))
 
 
-POSE_CHANGES: Mapping[str, tuple[str, str, Callable[[Array], Array]]] = {
-    "given": ("", "", lambda T: T),
-    "inverted": ("the poses are inverted: camera-to-world in place of world-to-camera, or the reverse",
-                 "invert each pose", invert_pose),
-    "w first": ("the quaternions have w first; the format has it last", "write them as the format has them",
-                lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ)),
-    "w last": ("the quaternions have w last; the format has it first", "write them as the format has them",
-               lambda T: reorder_quaternions(T, QuaternionOrder.XYZW)),
-    "w first, inverse": ("the quaternions have w first; the format has it last",
-                         "write them as the format has them",
-                         _of_inverse(lambda T: reorder_quaternions(T, QuaternionOrder.WXYZ))),
-    "w last, inverse": ("the quaternions have w last; the format has it first",
-                        "write them as the format has them",
-                        _of_inverse(lambda T: reorder_quaternions(T, QuaternionOrder.XYZW))),
-    "transposed": ("the rotations are transposed (conjugate quaternions) next to right translations",
-                   "transpose each rotation, and keep the translation", transpose_rotations),
-    "transposed, inverse": ("the rotations are transposed (conjugate quaternions) next to right positions",
-                            "transpose each rotation, and keep the position", _of_inverse(transpose_rotations)),
-    "position": ("the translations of world-to-camera poses are positions of the camera",
-                 "write t = -R c", turn_translations),
-    "translation": ("the positions of camera-to-world poses are translations of world-to-camera",
-                    "write c = -R^T t", _of_inverse(turn_translations)),
-}  # fmt: skip
-"""Mistakes in poses by name: what the file has, the fix, and the function that undoes the mistake in (N, 4, 4)
-world-to-camera poses.
+def _to_w_first(T: Array) -> Array:
+    return reorder_quaternions(T, QuaternionOrder.WXYZ)
+
+
+def _to_w_last(T: Array) -> Array:
+    return reorder_quaternions(T, QuaternionOrder.XYZW)
+
+
+POSE_CHANGES: Mapping[str, Callable[[Array], Array]] = {
+    "given": lambda T: T,
+    "inverted": invert_pose,
+    "w first": _to_w_first,
+    "w last": _to_w_last,
+    "transposed": transpose_rotations,
+    "turned": turn_translations,
+    "w first, inverse": _of_inverse(_to_w_first),
+    "w last, inverse": _of_inverse(_to_w_last),
+    "transposed, inverse": _of_inverse(transpose_rotations),
+    "turned, inverse": _of_inverse(turn_translations),
+}
+"""Mistakes in poses by name, and the function that undoes the mistake in poses (N, 4, 4) as the format writes them.
+
+Those with "inverse" were made before the poses were inverted, as by a converter of world-to-camera poses.
 """
+
+C2W, W2C = Direction.CAMERA_TO_WORLD, Direction.WORLD_TO_CAMERA
+
+POSE_TEXTS: Mapping[tuple[str, Direction], tuple[str, str]] = {
+    ("inverted", C2W): ("the poses are inverted: world-to-camera in place of camera-to-world", "invert each pose"),
+    ("inverted", W2C): ("the poses are inverted: camera-to-world in place of world-to-camera", "invert each pose"),
+    **{("w first", direction): ("the quaternions have w first, and the format has it last",
+                                "write x, y, z, w in place of w, x, y, z") for direction in Direction},
+    **{("w last", direction): ("the quaternions have w last, and the format has it first",
+                               "write w, x, y, z in place of x, y, z, w") for direction in Direction},
+    ("transposed", C2W): ("the rotations are transposed (conjugate quaternions) next to right positions",
+                          "transpose each rotation, and keep the position"),
+    ("transposed", W2C): ("the rotations are transposed (conjugate quaternions) next to right translations",
+                          "transpose each rotation, and keep the translation"),
+    ("turned", C2W): ("the positions of camera-to-world poses are translations of world-to-camera", "write c = -R t"),
+    ("turned", W2C): ("the translations of world-to-camera poses are positions of the camera", "write t = -R c"),
+}  # fmt: skip
+"""What poses of a direction have, and the fix, by mistake and direction."""
+
+OTHER = {C2W: W2C, W2C: C2W}
 
 CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] = {
     "given": ("", "", lambda K, sizes: K),
@@ -83,7 +105,7 @@ the mistake.
 class Convention:
     """A possible convention of a reconstruction; the defaults are the format's own.
 
-    poses: name in POSE_CHANGES.
+    poses: name in POSE_CHANGES: what is wrong in the poses as the format writes them.
     axes: (9,) the signed rotation from the axes of the file's camera to x right, y down, z forward, row by row, in
         addition to the format's. A determinant of -1 is a mirrored image.
     order: "given", "reversed", "by name" (image names sorted as text), "by number" (image names in natural order, where
@@ -119,13 +141,17 @@ class Convention:
         """Return whether K differs."""
         return name_camera(self)[:3] != name_camera(GIVEN)[:3]
 
-    def count_changes(self) -> float:
-        """Return how many things differ from the format's own convention; rare ones count more."""
+    def count_changes(self, axes: Axes = OPENCV) -> float:
+        """Return how many things differ from the format's own convention; rare ones count more.
+
+        axes: the camera axes of the format.
+        """
         is_turned = not np.array_equal(self.R, np.eye(3)) and not np.array_equal(self.R, MIRROR)
-        rare = is_turned and not any(np.array_equal(self.R, known) for known in NAMED_AXES)
+        rare = is_turned and not any(np.array_equal(self.R, known) for known in list_named_turns(axes))
         return (
             (self.poses != "given")
             + 0.1 * (self.poses not in ("given", "inverted"))
+            + 0.02 * self.poses.endswith("inverse")
             + is_turned
             + 0.5 * rare
             + self.is_mirrored
@@ -140,7 +166,33 @@ class Convention:
 
 GIVEN = Convention()
 
-NAMED_AXES = [R for axes in MISTAKEN_AXES for R in (axes.R_axes_camera, axes.R_camera_axes)]
+
+def list_named_turns(axes: Axes) -> list[Array]:
+    """Return the turns (3, 3) of `Convention.R` for files that have well-known camera axes in place of the format's, or
+    these axes turned the wrong way.
+
+    axes: the camera axes of the format.
+    """
+    known = (OPENCV, *MISTAKEN_AXES)
+    return [R @ axes.R_axes_camera for one in known for R in (one.R_camera_axes, one.R_axes_camera)]
+
+
+def change_poses(T_camera_world: Array, convention: Convention, format: Format) -> Array:
+    """Return world-to-camera poses (N, 4, 4) after undoing the mistakes in poses and axes of a convention.
+
+    T_camera_world: (N, 4, 4) poses as read; NaN for images without a pose.
+    convention: the convention.
+    format: how the file writes poses.
+    """
+    changed, known = T_camera_world.copy(), np.isfinite(T_camera_world).all(axis=(1, 2))
+    if convention.poses != "given":
+        written = write_poses(invert_pose(T_camera_world[known]), format.axes, format.direction)
+        T_world_camera = read_poses(POSE_CHANGES[convention.poses](written), format.axes, format.direction)
+        changed[known] = invert_pose(T_world_camera)
+    turn = np.eye(4)
+    turn[:3, :3] = convention.R
+    changed[known] = turn @ changed[known]
+    return changed
 
 
 def name_camera(convention: Convention) -> tuple[Any, ...]:
@@ -201,15 +253,15 @@ def describe_convention(convention: Convention, reconstruction: Reconstruction, 
     reconstruction: cameras and poses as read.
     posed: its images.
     """
-    parts = list[tuple[str, str]]()
+    parts, format = list[tuple[str, str]](), reconstruction.pose_format
     if convention.poses != "given":
-        parts.append(POSE_CHANGES[convention.poses][:2])
+        parts.append(_describe_poses(convention.poses, format))
     if convention.is_mirrored:
         fix = "mirror the images back, or the poses and K: M T M with M = diag(-1, 1, 1)"
         parts.append(("the images are mirrored, or the world is left-handed", fix))
     turn = convention.R @ MIRROR if convention.is_mirrored else convention.R
     if not np.array_equal(turn, np.eye(3)):
-        parts.append(_describe_axes(turn, reconstruction))
+        parts.append(_describe_axes(turn, format))
     match convention.order:
         case "reversed":
             parts.append(("the list of poses is in reverse order", "reverse it"))
@@ -238,19 +290,34 @@ def describe_convention(convention: Convention, reconstruction: Reconstruction, 
     return "; ".join(part[0] for part in parts), "; then ".join(part[1] for part in parts)
 
 
-def _describe_axes(turn: Array, reconstruction: Reconstruction) -> tuple[str, str]:
-    native = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
-    file_axes = turn @ native
-    rows = "; ".join(" ".join(f"{value:.0f}" for value in row + 0.0) for row in turn)
-    fix = f"turn the camera axes: multiply world-to-camera matrices from the left by [{rows}]"
-    if np.array_equal(file_axes, np.eye(3)):
-        return "the poses have the camera axes of OpenCV (x right, y down, z forward), not the axes of the format", fix
-    for axes in MISTAKEN_AXES:
-        if np.array_equal(file_axes, axes.R_camera_axes):
-            return f"the poses have {axes.description}", fix
-        if np.array_equal(file_axes, axes.R_axes_camera):
-            return f"the poses have axes turned the wrong way: the inverse of {axes.description}", fix
-    return f"the camera axes are turned by the rotation [{rows}]", fix
+def _describe_poses(mistake: str, format: Format) -> tuple[str, str]:
+    name, _, inverse = mistake.partition(", ")
+    what, fix = POSE_TEXTS[name, OTHER[format.direction] if inverse else format.direction]
+    if name.startswith("w ") and "qw" not in format.columns:
+        other = {"w first": "w last", "w last": "w first"}[name]
+        what = f"the rotations were made of quaternions in the wrong order: {name}, read as {other}"
+        fix = "make them again of the quaternions"
+    if not inverse:
+        return what, fix
+    return f"{what}, and the poses were inverted after that", f"invert each pose; {fix}; invert it again"
+
+
+def _describe_axes(turn: Array, format: Format) -> tuple[str, str]:
+    """Return which camera axes the file has, and how to turn its poses as they are written."""
+    native = format.axes.R_axes_camera
+    R_axes_camera = native @ turn.T  # of the file
+    is_w2c = format.direction is W2C
+    factor = native @ R_axes_camera.T if is_w2c else R_axes_camera @ native.T
+    rows = "; ".join(" ".join(f"{value:.0f}" for value in row + 0.0) for row in factor)
+    side = "left" if is_w2c else "right"
+    fix = f"turn the camera axes: multiply the {format.direction} matrices from the {side} by [{rows}]"
+    own = f"not the axes of the format ({format.axes.directions})"
+    known = {one.name: one for one in (OPENCV, *MISTAKEN_AXES, *AXES.values())}.values()
+    if (axes := next((one for one in known if np.array_equal(R_axes_camera, one.R_axes_camera)), None)) is not None:
+        return f"the poses have {axes.description}, {own}", fix
+    if (axes := next((one for one in known if np.array_equal(R_axes_camera, one.R_camera_axes)), None)) is not None:
+        return f"the poses have axes turned the wrong way: the inverse of {axes.description}, {own}", fix
+    return f"the poses have the camera axes {describe_axes(R_axes_camera)}, {own}", fix
 
 
 def _describe_camera(convention: Convention, posed: PosedImages) -> tuple[str, str]:
@@ -282,10 +349,7 @@ def apply_convention(reconstruction: Reconstruction, matches: ImageMatches, conv
         offset_ns = round(convention.offset_s * 1e9)
         times_ns = None if changed.times_ns is None else changed.times_ns - offset_ns
         changed = replace(changed, times_s=changed.times_s - convention.offset_s, times_ns=times_ns)
-    native, turn = np.eye(4), np.eye(4)
-    native[:3, :3] = OPENGL.R_axes_camera if reconstruction.format in OPENGL_FORMATS else np.eye(3)
-    turn[:3, :3] = convention.R
-    T = turn @ native @ POSE_CHANGES[convention.poses][2](native @ changed.T_camera_world)
+    T = change_poses(changed.T_camera_world, convention, reconstruction.pose_format)
     if convention.is_mirrored:
         T[:, :3, :3] = T[:, :3, :3] @ MIRROR
     changed = replace(changed, T_camera_world=T)
