@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from tests.io.reader_cases import CASES, EXPECTED, K, T
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.geometry.cameras import make_K
@@ -275,6 +276,34 @@ def test_poses_are_matched_by_name_stem_number_and_order() -> None:
 def test_fewer_than_three_matches_are_an_error(names: list[str], images: list[str]) -> None:
     with pytest.raises(DataError):
         match_images_to_poses(names, images)
+
+
+SHAPES = {
+    "the same": ((1000, 661), (500, 331), True),
+    "cropped": ((1000, 661), (980, 700), True),
+    "a quarter turn": ((1000, 661), (661, 1000), True),
+    "unknown": ((0, 0), (640, 480), True),
+    "another": ((1000, 661), (640, 640), False),
+}
+
+
+@pytest.mark.parametrize("images", [("IMG_1.png", "IMG_2.png", "IMG_3.png"), ("a.png", "b.png", "c.png")])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_images_of_other_names_and_another_shape_are_not_those_of_the_result(
+    shape: str, images: tuple[str, ...]
+) -> None:
+    """Images of another scene must not be judged by these poses; images that were renamed must be."""
+    size, image_size, is_same = SHAPES[shape]
+    sizes, image_sizes = np.tile(size, (3, 1)), np.tile(image_size, (3, 1))
+    names = ["DSC_0001.jpg", "DSC_0002.jpg", "DSC_0003.jpg"]
+    if is_same:
+        found = match_images_to_poses(names, images, sizes=sizes, image_sizes=image_sizes)
+        assert found.images.tolist() == [0, 1, 2]
+        return
+    with refuses(DataError, found=("not the images of this result", images[0], names[0])):
+        match_images_to_poses(names, images, sizes=sizes, image_sizes=image_sizes)
+    assert len(match_images_to_poses(names, names, sizes=sizes, image_sizes=image_sizes).rows) == 3
+    assert len(match_images_to_poses([""] * 3, images, sizes=sizes, image_sizes=image_sizes).rows) == 3
 
 
 def test_images_without_a_pose_are_noted() -> None:

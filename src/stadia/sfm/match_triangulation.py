@@ -18,7 +18,7 @@ from stadia.core.errors import DataError
 from stadia.geometry.lens import undistort
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.poses import convert_times
-from stadia.io.records.reconstruction import Reconstruction, interpolate_poses, match_images_to_poses
+from stadia.io.records.reconstruction import Reconstruction, interpolate_poses
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array, LensCamera, SparseMap
@@ -101,7 +101,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         images, rows, T = _pose_by_time(reconstruction, wanted)
         how = "time"
     else:
-        found = match_images_to_poses(reconstruction.names, matches.names, is_text_order=reconstruction.is_text_order)
+        found = reconstruction.match_images(matches.names, matches.sizes)
         order = np.argsort(found.images)
         images, rows, how, notes = found.images[order], found.rows[order], found.how, found.notes
         T = reconstruction.T_camera_world[rows]

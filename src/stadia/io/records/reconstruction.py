@@ -138,6 +138,16 @@ class Reconstruction:
             camera_of_size=None,
         )
 
+    def match_images(self, image_names: Sequence[str], image_sizes: NDArray[np.int64]) -> ImageMatching:
+        """Match the poses to images by name, by number or by order; see `match_images_to_poses`.
+
+        image_names: M names of the images.
+        image_sizes: (M, 2) their width and height in pixels.
+        """
+        return match_images_to_poses(
+            self.names, image_names, is_text_order=self.is_text_order, sizes=self.sizes, image_sizes=image_sizes
+        )
+
     def with_image_sizes(self, image_names: Sequence[str], image_sizes: NDArray[np.int64]) -> Reconstruction:
         """Return the reconstruction with K of cameras that need the size of their images.
 
@@ -150,7 +160,7 @@ class Reconstruction:
         """
         if self.camera_of_size is None:
             return self
-        found = match_images_to_poses(self.names, image_names, is_text_order=self.is_text_order)
+        found = self.match_images(image_names, image_sizes)
         sizes = np.tile(np.median(image_sizes, axis=0).astype(np.int64), (len(self), 1))
         sizes[found.rows] = image_sizes[found.images]
         cameras = [self.camera_of_size(row, (int(w), int(h))) for row, (w, h) in enumerate(sizes)]
@@ -346,7 +356,12 @@ def find_image_key(name: str) -> str:
 
 
 def match_images_to_poses(
-    names: Sequence[str], image_names: Sequence[str], *, is_text_order: bool = False
+    names: Sequence[str],
+    image_names: Sequence[str],
+    *,
+    is_text_order: bool = False,
+    sizes: NDArray[np.int64] | None = None,
+    image_sizes: NDArray[np.int64] | None = None,
 ) -> ImageMatching:
     """Match poses to images by name, by folder and stem, by stem, by number, or by order.
 
@@ -356,8 +371,11 @@ def match_images_to_poses(
     names: N names of poses, or "" for each.
     image_names: M names of images, which may have folders.
     is_text_order: whether the order is that of names as text.
+    sizes: (N, 2) width and height of the images that the poses belong to, pixels; 0 if unknown.
+    image_sizes: (M, 2) width and height of the images.
 
-    Raises DataError if fewer than 3 pairs are found, or if poses without names are more than the images.
+    Raises DataError if fewer than 3 pairs are found, if poses without names are more than the images, or if these are
+    not the images of the poses: neither names nor shapes agree.
 
     Examples:
         >>> match_images_to_poses(["a/1.png", "a/2.png", "a/3.png"], ["3.jpg", "2.jpg", "1.jpg"]).images.tolist()
@@ -377,6 +395,8 @@ def match_images_to_poses(
     if most >= MIN_MATCHED:
         how = next(how for how, (rows, _) in found.items() if len(rows) >= MIN_SHARE * most)
         rows, images = found[how]
+        if how == "number":
+            _check_shapes(names, image_names, rows, images, sizes, image_sizes)
         notes = list[str]()
         if how == "number":
             notes.append("poses belong to the images with the same number in their names")
@@ -385,7 +405,44 @@ def match_images_to_poses(
         if len(rows) < len(image_names):
             notes.append(f"{len(image_names) - len(rows)} of {len(image_names)} images have no pose")
         return ImageMatching(rows, images, how, tuple(notes))
-    return _match_by_order(names, image_names, is_text_order=is_text_order)
+    matched = _match_by_order(names, image_names, is_text_order=is_text_order)
+    if any(names):
+        _check_shapes(names, image_names, matched.rows, matched.images, sizes, image_sizes)
+    return matched
+
+
+MAX_SHAPE_DIFFERENCE = 0.1
+"""Largest difference of two ratios of width to height, as a natural logarithm, of an image and of one that was cropped
+or undistorted.
+"""
+
+
+def _check_shapes(
+    names: Sequence[str],
+    image_names: Sequence[str],
+    rows: NDArray[np.intp],
+    images: NDArray[np.intp],
+    sizes: NDArray[np.int64] | None,
+    image_sizes: NDArray[np.int64] | None,
+) -> None:
+    """Raise DataError if images without the names of the poses have other shapes too; a quarter turn is no other one.
+
+    Takes the arguments of `match_images_to_poses`, and the rows and images that belong together.
+    """
+    if sizes is None or image_sizes is None:
+        return
+    pairs = np.stack([sizes[rows], image_sizes[images]])
+    pairs = pairs[:, (pairs > 0).all(axis=(0, 2))].astype(np.float64)
+    if not pairs.size:
+        return
+    ratios = np.abs(np.log(pairs[..., 0] / pairs[..., 1]))
+    if np.median(np.abs(ratios[0] - ratios[1])) <= MAX_SHAPE_DIFFERENCE:
+        return
+    (width, height), (image_width, image_height) = pairs[:, 0].astype(int).tolist()
+    found = f"images such as {image_names[images[0]]} of {image_width}x{image_height}, which are not the images of this"
+    found += f" result: its poses belong to {names[rows[0]]} of {width}x{height}"
+    fix = "pass the images that were reconstructed, with their names"
+    raise DataError("poses", found=found, expected="images of the same names or of the same shape", fix=fix)
 
 
 def find_image_number(name: str) -> int | None:
@@ -412,8 +469,11 @@ def _match_by_order(names: Sequence[str], image_names: Sequence[str], *, is_text
     fix = "pass the images that were reconstructed, with their names"
     if named and len(names) != len(image_names):
         example = next(name for name in names if name)
-        found = f"names such as {example}, and fewer than {MIN_MATCHED} images of these names"
-        raise DataError("poses", found=found, expected=f"names such as {image_names[0]}", fix=fix)
+        found = (
+            f"images such as {image_names[0]}, which are not the images of this result: fewer than {MIN_MATCHED} have"
+        )
+        found += f" the names of its poses, such as {example}"
+        raise DataError("poses", found=found, expected="images with the names of the poses", fix=fix)
     count = min(len(names), len(image_names))
     if count < MIN_MATCHED or len(names) > len(image_names):
         found = f"{len(names)} poses without names, and {len(image_names)} images"
