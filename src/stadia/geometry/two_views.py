@@ -17,6 +17,9 @@ ESSENTIAL_PX = 1.0  # distance from the epipolar line of a match that agrees
 
 POINTS_PX = 1.5  # the same from the projected point
 
+EPIPOLAR_CONFIDENCE, EPIPOLAR_ROUNDS = 0.999, 2000
+"""Confidence and most rounds of the search for a fundamental matrix. 500 rounds find the same matches of 200 pairs."""
+
 PLANE_SHARE = 0.9  # share of matches that one homography explains: planes .97 to 1, scenes at most .77
 
 
@@ -64,6 +67,26 @@ def epipolar_distance_px(
     lines_second, lines_first = first @ F.T, second @ F
     gradient = np.sqrt((lines_second[:, :2] ** 2).sum(1) + (lines_first[:, :2] ** 2).sum(1))
     return np.abs((second * lines_second).sum(1)) / np.maximum(gradient, 1e-12)
+
+
+def find_epipolar_inliers(first_px: NDArray, second_px: NDArray, max_error_px: float) -> NDArray[np.bool_]:
+    """Return which matches (N,) fit the fundamental matrix that fits most of them; none if there are fewer than 8.
+
+    first_px, second_px: (N, 2) matched pixels of two images.
+    max_error_px: largest distance from an epipolar line, pixels.
+
+    Source: MAGSAC++ (Barath et al., CVPR 2020) in OpenCV, whose random numbers are the same at each call.
+    """
+    if len(first_px) < 8:
+        return np.zeros(len(first_px), bool)
+    first, second = (np.ascontiguousarray(xy, np.float32) for xy in (first_px, second_px))
+    try:
+        _, found = cv2.findFundamentalMat(
+            first, second, cv2.USAC_MAGSAC, max_error_px, EPIPOLAR_CONFIDENCE, EPIPOLAR_ROUNDS
+        )
+    except cv2.error:  # OpenCV raises an assertion if every sample is degenerate
+        return np.zeros(len(first_px), bool)
+    return np.zeros(len(first_px), bool) if found is None else found.ravel() > 0
 
 
 def triangulate(

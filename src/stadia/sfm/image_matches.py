@@ -1,6 +1,7 @@
 """Match images with each other, without any model of the cameras or poses, so that the matches can judge such a model.
 
-The matches are verified by the fundamental matrix of each pair, and the result is cached.
+Following images and images that look alike are matched, so the work is linear in the number of images. The matches of a
+pair are verified by its fundamental matrix, and the result is cached.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,27 +25,34 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.data.frame_selection import spread_indices
-from stadia.geometry.image_features import find_features
+from stadia.geometry.image_features import FrameFeatures, find_features, match_sift_features
+from stadia.geometry.two_views import find_epipolar_inliers
 from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, hold_folder
-from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_upright_size
+from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_rgb_near, read_upright_size
 from stadia.io.input_files import find_cache_folder, natural_sort_key, parse_json
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
 from stadia.sfm.pair_matching import (
+    MIN_BRIDGE,
+    SIMILAR_PHOTOS,
     FramePair,
+    hold_features,
     is_ordered,
     list_photo_pairs,
     list_similar,
-    match_pairs,
-    read_matches,
-    write_database,
+    read_features,
     write_features,
 )
-from stadia.sfm.reconstruction import Workers
-from stadia.sfm.sparse_map import Array, LensCamera
+from stadia.sfm.reconstruction import MAX_ERROR_PX, Workers
+from stadia.sfm.sparse_map import Array
 
-MAX_IMAGES = 200
-"""Most images that are matched; of more, MAX_IMAGES are taken at equal distances."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_FRAMES = 1000
+"""Most frames of a video that are matched; of more, MAX_FRAMES are taken at equal distances. All images of a folder are
+matched.
+"""
 
 MAX_SIDE_PX = 640
 """Longer side, pixels, of the images for features."""
@@ -56,9 +67,15 @@ SIMILAR = 3
 """Number of images of most similar appearance, beyond the following ones, with which each image of a video is matched.
 """
 
+AHEAD = 8
+"""Number of images or pairs that are read, computed or wait at one time."""
+
+CACHED = 64
+"""Number of images whose features are in memory at one time: those that OFFSETS reaches, twice over."""
+
 MIN_IMAGES = 3
 
-VERSION = 2
+VERSION = 3
 """Version of the cached file; a file of another version is not read."""
 
 _FILE = "matches.npz"
@@ -99,7 +116,8 @@ def match_images(
 ) -> ImageMatches:
     """Match the images of a folder or the frames of a video with each other, by their pixels alone.
 
-    At most MAX_IMAGES are matched. A second call for the same images reads the cached matches.
+    All images of a folder are matched, and at most MAX_FRAMES frames of a video. A second call for the same images
+    reads the cached matches.
 
     images: a folder of images, which may have subfolders, or a video.
     work: folder for the cached matches; None takes a folder in the user's cache.
@@ -159,21 +177,27 @@ def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
     if count < MIN_IMAGES:
         expected, fix = f"at least {MIN_IMAGES} images that overlap", "check the path"
         raise DataError(source, found=f"{count} images", expected=expected, fix=fix)
-    chosen = spread_indices(count, MAX_IMAGES)
-    features, cameras, scales, times = dict[int, Path](), dict[int, Any](), dict[int, Array](), dict[int, float]()
+    features, scales, times = dict[int, Path](), dict[int, Array](), dict[int, float]()
     sizes = [read_upright_size(file)[::-1] for file in files]
-    for index, time_s, image in workers.track(_read_images(source, chosen), len(chosen), "features"):
-        height, width = image.shape[:2]
-        shrink = min(1.0, MAX_SIDE_PX / max(height, width))
-        small = cv2.resize(image, (round(width * shrink), round(height * shrink)), interpolation=cv2.INTER_AREA)
+    chosen = range(count) if files else spread_indices(count, MAX_FRAMES)
+    frames: Iterable[Any] = enumerate(files) if files else stream_selected(source, chosen)
+
+    def extract(frame: Any) -> tuple[int, float | None, tuple[int, int], Array]:
+        if files:
+            (index, (image, factor)), time_s = (frame[0], read_rgb_near(frame[1], MAX_SIDE_PX)), None
+        else:
+            index, time_s, image, factor = frame.index, frame.time_s, frame.image, 1
+        found, scale = _find_features(image)
         features[index] = stages / f"features-{index:08d}.npz"
-        gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
-        write_features(features[index], find_features(np.asarray(small, np.uint8), gray, MAX_FEATURES))
-        cameras[index] = _make_camera(len(cameras) + 1, *gray.shape)
-        scales[index] = np.array([width / gray.shape[1], height / gray.shape[0]])
-        times.update({} if time_s is None else {index: time_s})
-        sizes = sizes or [(width, height)] * count
-    found, ordered = _match_features(stages, features, cameras, workers)
+        write_features(features[index], found)
+        return index, time_s, image.shape[1::-1], scale * factor
+
+    with ThreadPoolExecutor(workers.threads) as pool:
+        for index, time_s, size, scale in workers.track(_map_ahead(pool, extract, frames), len(chosen), "features"):
+            scales[index] = scale
+            times.update({} if time_s is None else {index: time_s})
+            sizes = sizes or [size] * count
+        found, ordered = _match_features(features, pool, workers)
     if not found:
         fix = "check that the images show one scene from several places"
         raise DataError(source, found="no two images that match", expected="images that overlap", fix=fix)
@@ -188,26 +212,55 @@ def _match(source: Path, stages: Path, workers: Workers) -> ImageMatches:
     )
 
 
-def _make_camera(camera_id: int, height: int, width: int) -> Any:
-    """Return a pycolmap.Camera that states no focal length, so that matches are verified by the fundamental matrix."""
-    camera = LensCamera.from_fov(60.0, height, width).to_pycolmap()
-    camera.camera_id, camera.has_prior_focal_length = camera_id, False
-    return camera
+def _map_ahead(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the results of all items in order, computed in threads; few items and results are in memory at one time."""
+    running = deque[Future[Result]]()
+    for item in items:
+        running.append(pool.submit(function, item))
+        if len(running) >= AHEAD:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
-def _match_features(
-    stages: Path, features: Mapping[int, Path], cameras: Mapping[int, Any], workers: Workers
-) -> tuple[list[FramePair], bool]:
-    """Match following images, then similar ones; of photos without order, all or similar ones.
+def _find_features(image: NDArray[np.uint8]) -> tuple[FrameFeatures, Array]:
+    """Return the features of an image that is reduced to MAX_SIDE_PX, and the size (2,) of its pixels in the image."""
+    height, width = image.shape[:2]
+    shrink = min(1.0, MAX_SIDE_PX / max(height, width))
+    size = max(round(width * shrink), 1), max(round(height * shrink), 1)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    features = find_features(small, np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), MAX_FEATURES)
+    return features, np.array([width / size[0], height / size[1]])
+
+
+def _match_features(files: Mapping[int, Path], pool: Executor, workers: Workers) -> tuple[list[FramePair], bool]:
+    """Match following images, then images that look alike.
 
     Returns the matches, and whether the images have an order.
     """
-    database, keys = stages / "matches.db", sorted(features)
-    write_database(database, features, [cameras[key] for key in keys], None)
-    match_pairs(database, list_following(keys, OFFSETS), workers)
-    ordered = is_ordered(read_matches(database), keys)
-    match_pairs(database, list_similar(features, SIMILAR) if ordered else list_photo_pairs(features), workers)
-    return read_matches(database), ordered
+    keys, read = sorted(files), lru_cache(CACHED)(read_features)
+    held = {key: hold_features(row + 1, len(read(files[key]).xy)) for row, key in enumerate(keys)}
+
+    def match(ends: tuple[int, int]) -> FramePair | None:
+        first, second = (read(files[end]) for end in ends)
+        rows = match_sift_features(first, second)
+        if len(rows) < MIN_BRIDGE:
+            return None
+        xy_first, xy_second = first.xy[rows[:, 0]], second.xy[rows[:, 1]]
+        inliers = find_epipolar_inliers(xy_first, xy_second, MAX_ERROR_PX)
+        if inliers.sum() < MIN_BRIDGE:
+            return None
+        is_held = held[ends[0]][rows[:, 0]] | held[ends[1]][rows[:, 1]]
+        return FramePair(*ends, xy_first[inliers].astype(float), xy_second[inliers].astype(float), is_held[inliers])
+
+    following = sorted(list_following(keys, OFFSETS))
+    found = list(workers.track(_map_ahead(pool, match, following), len(following), "matching"))
+    ordered = is_ordered([pair for pair in found if pair is not None], keys)
+    alike = list_similar(files, SIMILAR) if ordered else list_photo_pairs(files, SIMILAR_PHOTOS + 1)
+    missing = sorted(set(alike) - set(following))
+    found += list(workers.track(_map_ahead(pool, match, missing), len(missing), "matching"))
+    pairs = [pair for pair in found if pair is not None]
+    return sorted(pairs, key=lambda pair: (pair.first, pair.second)), ordered
 
 
 def list_following(keys: Sequence[int], offsets: Sequence[int]) -> list[tuple[int, int]]:

@@ -35,6 +35,9 @@ ones.
 """
 
 SIMILAR_PHOTOS = 20
+SIMILARITY_ROWS = 512
+"""Number of images whose similarity with all others is in memory at one time."""
+
 MIN_ORDERED = 0.5
 """Share of the pairs of successive images that must match for images to count as ordered (a video)."""
 
@@ -206,31 +209,56 @@ def list_neighbors(keys: Sequence[int], overlap: int) -> list[tuple[int, int]]:
     return [(keys[row], later) for row in range(len(keys)) for later in keys[row + 1 : row + 1 + overlap]]
 
 
-def list_similar(files: Mapping[int, Path], count: int) -> list[tuple[int, int]]:
-    """Pair each keyframe with the `count` keyframes of most similar appearance (VLAD) that are more than WIDE_OVERLAP
+class FeatureFiles(Sequence[FrameFeatures]):
+    """The features of images in their files; each is read when it is used."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        """Keep the paths.
+
+        files: files that `write_features` wrote.
+        """
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return FeatureFiles(self.files[row])
+        return read_features(self.files[row])
+
+
+def list_similar(files: Mapping[int, Path], count: int, min_gap: int = WIDE_OVERLAP + 1) -> list[tuple[int, int]]:
+    """Pair each keyframe with the `count` keyframes of most similar appearance (VLAD) among those at least `min_gap`
     apart.
 
     files: feature file of each keyframe, by frame index.
     count: number of similar keyframes for each.
+    min_gap: least difference of their positions in the order.
     """
     keys = sorted(files)
-    places = describe_places([read_features(files[key]) for key in keys])
-    similarity = places @ places.T
-    rows = np.arange(len(keys))
-    similarity[np.abs(rows[:, None] - rows) <= WIDE_OVERLAP] = -np.inf
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
-    pairs = [(row, int(other)) for row in rows.tolist() for other in nearest[row] if similarity[row, other] > -np.inf]
-    return sorted({(keys[min(pair)], keys[max(pair)]) for pair in pairs})
+    places, rows, pairs = describe_places(FeatureFiles([files[key] for key in keys])), np.arange(len(keys)), []
+    for start in range(0, len(keys), SIMILARITY_ROWS):
+        block = rows[start : start + SIMILARITY_ROWS]
+        similarity = places[block] @ places.T
+        similarity[np.abs(block[:, None] - rows) < max(min_gap, 1)] = -np.inf
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+        found = np.column_stack((np.repeat(block, nearest.shape[1]), nearest.ravel()))
+        pairs.append(found[np.isfinite(np.take_along_axis(similarity, nearest, 1)).ravel()])
+    return sorted(
+        {(keys[min(pair)], keys[max(pair)]) for pair in np.concatenate(pairs or [np.empty((0, 2), int)]).tolist()}
+    )
 
 
-def list_photo_pairs(files: Mapping[int, Path]) -> list[tuple[int, int]]:
+def list_photo_pairs(files: Mapping[int, Path], max_exhaustive: int = MAX_EXHAUSTIVE) -> list[tuple[int, int]]:
     """List the pairs of photos to match if the photos have no order: all pairs of few photos, similar ones of many.
 
     files: feature file of each photo, by its index.
+    max_exhaustive: most photos that are matched all with each other.
     """
     keys = sorted(files)
-    every = list_neighbors(keys, len(keys))
-    return every if len(keys) <= MAX_EXHAUSTIVE else list_similar(files, SIMILAR_PHOTOS)
+    every = list_neighbors(keys, len(keys)) if len(keys) <= max_exhaustive else []
+    return every or list_similar(files, SIMILAR_PHOTOS, min_gap=1)
 
 
 def is_ordered(pairs: Sequence[FramePair], keys: Sequence[int]) -> bool:

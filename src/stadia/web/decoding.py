@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.data.formats.photo_lens import read_lens
 from stadia.data.video.static_parts import search_static_content
-from stadia.io.image_files import read_image_header, read_rgb, read_upright_size
+from stadia.io.image_files import read_image_header, read_rgb_near, read_upright_size
 from stadia.io.image_io import write_image
 from stadia.io.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.web.forms import UPLOAD
@@ -93,8 +93,7 @@ def decode_photo(path: Path) -> DecodedPhoto:
         if min(height, width) < MIN_SIDE:
             found, expected = f"{width}x{height} pixels", f"at least {MIN_SIDE} on each side"
             raise DataError(UPLOAD, found=found, expected=expected, fix="choose a larger picture")
-        factor = max(one for one in (1, 2, 4, 8) if one == 1 or max(height, width) >= one * MAX_SIDE)
-        image = shrink_image(read_rgb(path, factor), MAX_SIDE)
+        image = shrink_image(read_rgb_near(path, MAX_SIDE)[0], MAX_SIDE)
         return DecodedPhoto(image, (height, width), find_field_of_view(path, height, width))
 
 
