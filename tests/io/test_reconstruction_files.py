@@ -105,6 +105,26 @@ def test_blender_files_take_the_size_of_their_images(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_reconstruction(path).K[0, 0, 0], 50)
 
 
+@pytest.mark.parametrize("key", ["transform_matrix", "transform_matrix_start"])
+def test_a_pose_may_be_scaled_as_a_whole_or_that_of_a_rolling_shutter(key: str, tmp_path: Path) -> None:
+    """16 numbers times a factor are the same projective matrix."""
+    path = tmp_path / "transforms.json"
+    frames = [{"file_path": name, key: (0.001 * one @ GL).tolist()} for name, one in zip(NAMES, T, strict=True)]
+    path.write_text(json.dumps({"fl_x": 50, "cx": 32, "cy": 24, "frames": frames}))
+    read = read_reconstruction(path)
+    np.testing.assert_allclose(read.T_camera_world, W2C, atol=1e-9)
+    again = read_reconstruction(write_reconstruction(read.rows([1, 2]), tmp_path / "new.json"))
+    np.testing.assert_allclose(again.T_camera_world, W2C[1:3], atol=1e-9)
+
+
+def test_newer_stray_scanners_write_the_camera_of_each_frame(tmp_path: Path) -> None:
+    lines = (CASES / "stray-scanner" / "odometry.csv").read_text().splitlines()
+    wide = [f"{lines[0]}, fx, fy, cx, cy, distortion_center_x, distortion_center_y"]
+    wide += [f"{line}, 50, 52, 31.25, 22.5, 0, 0" for line in lines[1:]]
+    (tmp_path / "odometry.csv").write_text("\n".join(wide) + "\n")
+    np.testing.assert_allclose(read_reconstruction(tmp_path).T_camera_world, W2C, atol=1e-6)
+
+
 # -- arrays
 
 

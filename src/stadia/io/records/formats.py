@@ -129,6 +129,8 @@ MESHROOM = Format("Meshroom", "R x y z", ("pose.transform.rotation", "pose.trans
 JSON_FORMATS = (
     Format("nerfstudio", "matrix", ("transform_matrix",), name="file_path", axes=OPENGL,
            source="docs.nerf.studio/quickstart/data_conventions.html"),
+    Format("instant-ngp", "matrix", ("transform_matrix_start",), name="file_path", axes=OPENGL,
+           source="instant-ngp, nerf_loader.cu: the pose at the start of a rolling shutter"),
     Format("nerfstudio or ARKit", "matrix", ("transform",), name="file_path", axes=OPENGL),
     Format("nerfstudio", "matrix", ("camera_to_world",), axes=OPENGL),
     Format("Isaac Sim", "matrix", ("cameraViewTransform",), axes=OPENGL, direction=W2C),

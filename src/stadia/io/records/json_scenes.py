@@ -268,6 +268,8 @@ def _parse_matrix(where: str, values: Any, expected: str) -> Array:
     T = T.reshape(-1, 4) if T.shape in ((12,), (16,)) else T
     if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= _MAX_VALUE).all():
         raise DataError(where, found=f"no {expected.removeprefix('a ')}", expected=expected, fix=_CHECK)
+    if len(T) == 4 and T[3, 3] > 0 and not T[3, :3].any():
+        T = T / T[3, 3]  # a program scaled all 16 numbers
     return T[:3].ravel()
 
 
@@ -327,6 +329,10 @@ def read_transforms(path: Path) -> Reconstruction:
 
 _CAMERA_KEYS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye",
                 "k1", "k2", "k3", "k4", "p1", "p2")  # fmt: skip
+
+
+_SHUTTER_KEYS = ("transform_matrix_start", "transform_matrix_end")
+"""Poses of a rolling shutter in instant-ngp's files, which are not written again: they would contradict the pose."""
 
 
 def _read_number(where: str, values: Mapping[str, Any], key: str, default: float = math.nan) -> float:
@@ -467,7 +473,7 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     frames = []
     for row in np.flatnonzero(np.isfinite(T).all(axis=(1, 2))).tolist():
         name = reconstruction.names[row] or f"{row:06d}"
-        kept = {key: value for key, value in own.get(name, {}).items() if key not in _CAMERA_KEYS}
+        kept = {key: value for key, value in own.get(name, {}).items() if key not in (*_CAMERA_KEYS, *_SHUTTER_KEYS)}
         camera = _describe_camera(reconstruction, row)
         if original is not None and name in row_of and _is_same_camera(reconstruction, row, original, row_of[name]):
             camera = {key: {**before, **own[name]}[key] for key in _CAMERA_KEYS if key in {**before, **own[name]}}

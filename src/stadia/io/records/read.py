@@ -43,8 +43,9 @@ from stadia.io.records.trajectory import Trajectory, write_kitti_trajectory
 Array = NDArray[np.float64]
 
 EXPECTED = (
-    "a COLMAP model, transforms.json, an .npz or .glb of VGGT, Depth Anything 3, MapAnything or DUSt3R, a trajectory"
-    " (TUM, KITTI, EuRoC), a folder of 4x4 poses, or an export of Polycam or Record3D"
+    "a COLMAP model, transforms.json, a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, Meshroom, Bundler, Metashape"
+    " or RealityCapture, an .npz or .glb of VGGT, Depth Anything 3, MapAnything or DUSt3R, poses_bounds.npy of LLFF, a"
+    " trajectory (TUM, KITTI, EuRoC), a folder of 4x4 poses, or an export of Polycam, Record3D or Stray Scanner"
 )
 
 # -- trajectories
@@ -142,12 +143,15 @@ def _forget_names(read: Reconstruction) -> Reconstruction:
 
 
 TRAJECTORY_NAMES = ("poses.txt", "pose.txt", "trajectory.txt", "pred_traj.txt", "groundtruth.txt", "traj.txt",
-                    "poses.npy", "lidar_odometry.txt")  # fmt: skip
+                    "poses.npy", "lidar_odometry.txt", "odometry.csv", "camera_poses.txt")  # fmt: skip
 """Names of the file with all poses in a folder of a recording."""
 
 K_NAMES = ("K.txt", "intrinsics.txt", "intrinsic.txt", "pred_intrinsics.txt", "camera-intrinsics.txt",
-           "intrinsic/intrinsic_color.txt", "intrinsic_color.txt", "intrinsic/intrinsic.txt")  # fmt: skip
-"""Names of the file with K next to the poses: HoloLens, CUT3R and MonST3R (a row of 9 per image), 7-Scenes, ScanNet."""
+           "intrinsic/intrinsic_color.txt", "intrinsic_color.txt", "intrinsic/intrinsic.txt",
+           "camera_matrix.csv")  # fmt: skip
+"""Names of the file with K next to the poses: HoloLens, CUT3R and MonST3R (a row of 9 per image), 7-Scenes, ScanNet,
+Stray Scanner.
+"""
 
 
 def _find_trajectory(path: Path) -> Path | None:
