@@ -1,8 +1,9 @@
 """Judge published results of other programs: python benchmarks/published_results.py FOLDER [--split choose].
 
 benchmarks/published_results.csv lists results that people published together with their images: program, repository,
-commit, paths, licence, number of images, what is known of the truth, and the split. All results of a repository, and
-all copies of a data set, are in one split. Judge the split "judge" once, after all choices are made.
+commit, paths, licence, number of images, what is known of the truth, and the split. `camera` is what the repository
+states about a camera that is not in the result: a file next to it, or the numbers of its code. All results of a
+repository, and all copies of a data set, are in one split. Judge the split "judge" once, after all choices are made.
 
 FOLDER contains NAME/result and NAME/images for each line, as they are in the repository. Each result is judged by
 `stadia check RESULT --images IMAGES --json` in a process of its own. Its JSON, standard error and exit code are kept
@@ -121,9 +122,12 @@ def judge_result(folder: Path, kept: Path, row: Mapping[str, str], limit_s: floa
     """Judge one result, or read the verdict that is kept."""
     file = kept / f"{row['name']}.json"
     if not file.is_file():
-        result = find_result(folder / row["name"] / "result", row)
-        check = (sys.executable, "-m", "stadia", "check", result)
-        run = measure_command(*check, "--images", folder / row["name"] / "images", "--json", limit_s=limit_s)
+        given = folder / row["name"] / "result"
+        check = [sys.executable, "-m", "stadia", "check", find_result(given, row)]
+        check += ["--images", folder / row["name"] / "images", "--json"]
+        if camera := row["camera"]:
+            check += ["--camera", given / camera if (given / camera).is_file() else camera]
+        run = measure_command(*check, limit_s=limit_s)
         file.write_text(json.dumps(asdict(run)), encoding="utf-8")
     run = json.loads(file.read_text(encoding="utf-8"))
     try:
