@@ -350,8 +350,11 @@ def test_a_bundle_without_a_list_of_images_keeps_its_order(tmp_path: Path) -> No
     read = read_reconstruction(tmp_path)
     assert np.isnan(read.T_camera_world[2, :3]).all()
     np.testing.assert_allclose(read.T_camera_world[[0, 1, 3, 4]], W2C, atol=1e-6)
-    again = read_reconstruction(write_reconstruction(read, tmp_path / "new"))
+    sized = read.with_image_sizes([*NAMES, "z.jpg"], np.tile([WIDTH, HEIGHT], (COUNT + 1, 1)))
+    assert np.isfinite(sized.K).all(axis=(1, 2)).tolist() == [True, True, False, True, True]
+    again = read_reconstruction(write_reconstruction(sized, tmp_path / "new"))
     np.testing.assert_allclose(again.T_camera_world, W2C, atol=1e-6)
+    assert np.isfinite(again.K).all()
 
 
 def test_the_focal_lengths_of_metashape_differ_by_b1(tmp_path: Path) -> None:

@@ -182,7 +182,8 @@ def _list_bundler(path: Path, text: str) -> Listing:
     for index in range(count):
         (focal, k1, k2), *pose = rows[5 * index : 5 * index + 5]
         is_placed = float(focal) != 0
-        cameras[index] = {"focal_bundler": focal, "k1": k1, "k2": k2}
+        if is_placed:
+            cameras[index] = {"focal_bundler": focal, "k1": k1, "k2": k2}
         shots.append(Shot(names[index], flatten_numbers(pose) if is_placed else (), index))
     notes = () if names[0] else ("no list.txt names the images: camera k belongs to image k",)
     return Listing(formats.BUNDLER, shots, cameras, notes)
@@ -418,7 +419,7 @@ def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) 
     unsized, without = False, 0
     for row, shot in enumerate(shots):
         if shot.camera not in listing.cameras:
-            without += 1
+            without += len(shot.pose) > 0
         elif _has_no_size(listing.cameras[shot.camera]):
             unsized = True
         else:

@@ -149,7 +149,7 @@ class Reconstruction:
         )
 
     def with_image_sizes(self, image_names: Sequence[str], image_sizes: NDArray[np.int64]) -> Reconstruction:
-        """Return the reconstruction with K of cameras that need the size of their images.
+        """Return the reconstruction with K of cameras that need the size of their images, for images with a pose.
 
         Images that are not there count as having the median size.
 
@@ -163,8 +163,9 @@ class Reconstruction:
         found = self.match_images(image_names, image_sizes)
         sizes = np.tile(np.median(image_sizes, axis=0).astype(np.int64), (len(self), 1))
         sizes[found.rows] = image_sizes[found.images]
-        cameras = [self.camera_of_size(row, (int(w), int(h))) for row, (w, h) in enumerate(sizes)]
-        K, distortion = (np.stack(values) for values in zip(*cameras, strict=True))
+        K, distortion = self.K.copy(), self.distortion.copy()
+        for row in np.flatnonzero(np.isfinite(self.T_camera_world).all(axis=(1, 2))).tolist():
+            K[row], distortion[row] = self.camera_of_size(row, (int(sizes[row, 0]), int(sizes[row, 1])))
         return replace(self, K=K, distortion=distortion, sizes=sizes, camera_of_size=None)
 
 
