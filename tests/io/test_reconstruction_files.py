@@ -344,6 +344,15 @@ def test_a_camera_without_the_size_of_its_images_gets_it_from_them(case: str) ->
         np.testing.assert_allclose(sized.distortion, np.tile(lens, (len(rows), 1)), atol=1e-9)
 
 
+def test_one_image_may_lack_a_camera(tmp_path: Path) -> None:
+    for file in (CASES / "realitycapture-xmp").glob("*.xmp"):
+        text = file.read_text()
+        is_first = file.stem == NAMES[0][:-4]
+        (tmp_path / file.name).write_text(text.replace("xcr:FocalLength35mm", "xcr:Other") if is_first else text)
+    sized = read_reconstruction(tmp_path).with_image_sizes(NAMES, np.tile([WIDTH, HEIGHT], (COUNT, 1)))
+    assert np.isfinite(sized.K).all(axis=(1, 2)).tolist() == [False, True, True, True]
+
+
 def test_a_bundle_without_a_list_of_images_keeps_its_order(tmp_path: Path) -> None:
     """The third of five images has no pose, and the others keep theirs."""
     (tmp_path / "bundle.out").write_bytes((CASES / "bundler" / "bundle" / "bundle.out").read_bytes())

@@ -240,14 +240,19 @@ def _list_realitycapture(path: Path, text: str) -> Listing:
     lines = [line for line in text.splitlines() if not line.startswith("#cameras")]
     rows = parse_csv(path, "\n".join([lines[0].lower().lstrip("#"), *lines[1:]]), EXPECTED)
     shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
-    for number, row in enumerate(rows):
+    for row in rows:
+        key = tuple(row.get(name, "0") for name in _REALITY_CAPTURE_CAMERA)
+        focal, x, y, *lens = key
         if "f" in row:
-            lens = [row.get(name, "0") for name in ("k1", "k2", "k3", "k4", "t1", "t2")]
-            center = {"PrincipalPointU": row.get("px", "0"), "PrincipalPointV": row.get("py", "0")}
-            cameras[number] = {"FocalLength35mm": row["f"], **center, "DistortionCoeficients": lens}
+            center = {"PrincipalPointU": x, "PrincipalPointV": y}
+            cameras[key] = {"FocalLength35mm": focal, **center, "DistortionCoeficients": lens}
         position = [row["x"], row["y"], row["alt" if "alt" in row else "z"]]
-        shots.append(Shot(row["name"], [*position, row["heading"], row["pitch"], row["roll"]], number))
+        shots.append(Shot(row["name"], [*position, row["heading"], row["pitch"], row["roll"]], key))
     return Listing(formats.REALITY_CAPTURE, shots, cameras)
+
+
+_REALITY_CAPTURE_CAMERA = ("f", "px", "py", "k1", "k2", "k3", "k4", "t1", "t2")
+"""Columns of a camera; the lens of the XMP files has the same order."""
 
 
 def _list_xmp(path: Path, texts: Mapping[str, str]) -> Listing:
@@ -410,6 +415,8 @@ def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) 
 
     def find(row: int, size: tuple[int, int]) -> _Camera:
         key = shots[row].camera, size
+        if key[0] not in listing.cameras:
+            return _Camera(np.full((3, 3), np.nan), np.zeros(4), size, [])
         if key not in known:
             sides = {"width": size[0], "height": size[1]} if all(size) else {}
             where = f"{read.path}, camera of {shots[row].name or row}"
