@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.verdict import Verdict
 from stadia.geometry.conventions import Direction
 from stadia.io.records.formats import COLMAP
-from stadia.io.records.read import read_reconstruction
+from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import (
     ImageAgreement,
@@ -139,6 +140,22 @@ def test_a_right_result_is_usable_in_any_world(seed: int, scale: float) -> None:
     assert verdict.search.found is None
     assert (verdict.grade, verdict.path.verdict, verdict.camera.verdict) == (Verdict.USABLE,) * 3
     assert not verdict.contradicting
+
+
+@pytest.mark.parametrize("check", [stadia.check_reconstruction, stadia.refine_reconstruction])
+def test_images_of_another_scene_are_refused_before_they_are_matched(
+    check: Callable[..., object], tmp_path: Path
+) -> None:
+    """Nothing is written into the folder of the matches."""
+    images, work = tmp_path / "images", tmp_path / "work"
+    images.mkdir()
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(images / f"{name}.png"), np.zeros((64, 64, 3), np.uint8))
+    path = write_reconstruction(replace(RIGHT, format="transforms"), tmp_path / "transforms.json")
+    options: dict[str, Path] = {} if check is stadia.check_reconstruction else {"out": tmp_path / "out"}
+    with refuses(DataError, found="not the images of this result"):
+        check(path, images, work=work, **options)
+    assert not work.exists()
 
 
 def test_the_order_of_rows_with_names_does_not_matter() -> None:

@@ -70,7 +70,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
         judge_reconstruction,
         replace_camera,
     )
-    from stadia.sfm.image_matches import match_images
+    from stadia.sfm.image_matches import check_images, match_images
     from stadia.sfm.match_triangulation import make_camera_error
 
     with show_progress() as bars:
@@ -79,6 +79,7 @@ def check_result(result: Path, options: ResultOptions) -> None:
             choose_output(reconstruction, expand_home(options.fix))
         if camera is None and not reconstruction.has_camera:
             raise make_camera_error(reconstruction)
+        check_images(reconstruction, images)
         matches = match_images(images, track=bars.track)
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):

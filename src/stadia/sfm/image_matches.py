@@ -31,6 +31,7 @@ from stadia.io.array_files import read_npz
 from stadia.io.atomic_files import atomic_write, hold_folder
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb, read_rgb_near, read_upright_size
 from stadia.io.input_files import find_cache_folder, natural_sort_key, parse_json
+from stadia.io.records.reconstruction import Reconstruction
 from stadia.io.video_decoding import estimate_frame_count, hash_source, stream_selected, stream_video
 from stadia.sfm.pair_matching import (
     MIN_BRIDGE,
@@ -150,6 +151,30 @@ def list_image_files(folder: Path) -> list[Path]:
         if files:
             return sorted(files, key=lambda path: natural_sort_key(path.relative_to(folder), whole=True))
     return []
+
+
+def check_images(reconstruction: Reconstruction, images: Path | str) -> None:
+    """Check that images are those of a reconstruction, by their names and shapes, before they are matched.
+
+    Reconstructions without names, and videos, are not checked.
+
+    reconstruction: the result of a program.
+    images: a folder of images, or a video.
+
+    Raises DataError if these are not the images of the reconstruction.
+    """
+    source = Path(images)
+    files = list_image_files(source) if source.is_dir() and any(reconstruction.names) else []
+    if len(files) < MIN_IMAGES:
+        return
+    sizes = np.zeros((len(files), 2), np.int64)
+    for index in spread_indices(len(files), CHECKED_SIZES):
+        sizes[index] = read_upright_size(files[index])[::-1]
+    reconstruction.match_images([file.relative_to(source).as_posix() for file in files], sizes)
+
+
+CHECKED_SIZES = 9
+"""Number of images whose size is read before all images are read."""
 
 
 def _hash_images(source: Path) -> str:

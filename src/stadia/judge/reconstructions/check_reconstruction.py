@@ -28,7 +28,7 @@ from stadia.judge.reconstructions.depth_meaning import (
     measure_rays,
 )
 from stadia.judge.reconstructions.result_convention import apply_convention
-from stadia.sfm.image_matches import ImageMatches, match_images
+from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.map_evidence import (
     MAX_ERROR,
     MIN_CROSSING,
@@ -154,6 +154,7 @@ def check_reconstruction(
     that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))  # a wrong file is found before the images are matched
+    check_images(reconstruction, images)
     matches = match_images(images, work, track)
     return judge_reconstruction(replace_camera(reconstruction, matches, camera), matches)
 

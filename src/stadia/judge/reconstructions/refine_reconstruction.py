@@ -22,7 +22,7 @@ from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import replace_camera
 from stadia.judge.reconstructions.depth_meaning import project_rays
-from stadia.sfm.image_matches import ImageMatches, match_images
+from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
 from stadia.sfm.pose_refinement import RefinedReconstruction, refine_poses
 from stadia.sfm.sparse_map import import_pycolmap
@@ -62,6 +62,7 @@ def refine_reconstruction(
     Raises DataError for an unknown file, for images that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))
+    check_images(reconstruction, images)
     matches = match_images(images, work, track)
     refined = refine_poses(replace_camera(reconstruction, matches, camera), matches, track=track)
     if out is not None:
