@@ -25,10 +25,10 @@ from scipy.spatial.transform import Rotation
 
 from stadia.data.config import CacheConfig, CameraConfig
 from stadia.io.records.reconstruction import Reconstruction
+from stadia.judge.reconstructions.refine_reconstruction import refine_poses
 from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.map_video import map_video
-from stadia.sfm.pose_refinement import refine_poses
 
 EVERY = {"walk": 3, "desk": 1, "kitchen": 4, "kitti": 2}
 """Of each recording, every EVERY-th image is taken."""
@@ -169,7 +169,7 @@ def run_case(recording: Recording, kind: str, size: float, random: np.random.Gen
         "of_own": round(after_m / own, 3),
         "held_px": [round(refined.gain.before_px, 2), round(refined.gain.after_px, 2)],
         "deviation_deg": float(f"{np.nanmedian(refined.deviations_deg):.3g}"),
-        "focal": round(float(np.median(refined.focal_factors)), 4),
+        "focal_share": refined.error.focal_share and round(refined.error.focal_share.value, 4),
         "seconds": [round(value, 1) for value in elapsed],
     }
 

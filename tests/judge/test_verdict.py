@@ -21,9 +21,6 @@ from stadia.judge.limits import (
     below,
 )
 from stadia.judge.map_verdict import MapEvidence
-from stadia.judge.questions import QuestionVerdict
-from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
-from stadia.judge.reconstructions.convention_search import ConventionSearch
 from stadia.judge.scale_verdict import judge_scale
 from stadia.losses import SPARSE_DEPTH_LOSSES
 from stadia.sfm.panorama_map import PanoramaEvidence
@@ -36,20 +33,6 @@ def test_the_order_hides_neither_a_fault_nor_a_missing_check() -> None:
         for other in Verdict:
             assert find_worst([one, other]) in (one, other)
             assert not find_worst([one, other]).rank < max(one.rank, other.rank)
-
-
-@pytest.mark.parametrize("question", ["path", "camera", "conventions", "depth"])
-@pytest.mark.parametrize("verdict", Verdict)
-def test_the_verdict_on_a_result_is_the_worst_of_its_questions(question: str, verdict: Verdict) -> None:
-    """A camera that is not judged next to a usable path is not a usable result."""
-    usable = QuestionVerdict(Verdict.USABLE, "")
-    questions = dict.fromkeys(("path", "camera", "conventions", "depth"), usable)
-    questions[question] = QuestionVerdict(verdict, "")
-    search = ConventionSearch(1.0, 9, None, (), (1.0, 1.0, 1.0), 1.0)
-    judged = ReconstructionVerdict(
-        **questions, search=search, evidence=None, reasons=(), images=(), pairs=(), meaning=None, count=9, notes=()
-    )
-    assert judged.grade is verdict
 
 
 @pytest.mark.parametrize(

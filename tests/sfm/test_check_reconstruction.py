@@ -28,12 +28,7 @@ from stadia.geometry.conventions import Direction
 from stadia.io.records.formats import COLMAP
 from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.judge.reconstructions.check_reconstruction import (
-    ImageAgreement,
-    fix_reconstruction,
-    judge_reconstruction,
-    replace_camera,
-)
+from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
 from stadia.judge.reconstructions.convention_search import search_conventions
 from stadia.judge.reconstructions.depth_meaning import measure_depth
 from stadia.judge.reconstructions.result_convention import (
@@ -138,8 +133,8 @@ def move_world(T: Array, seed: int, scale: float) -> Array:
 def test_a_right_result_is_usable_in_any_world(seed: int, scale: float) -> None:
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=move_world(T_TRUE, seed, scale)), MATCHES)
     assert verdict.search.found is None
-    assert (verdict.grade, verdict.path.verdict, verdict.camera.verdict) == (Verdict.USABLE,) * 3
-    assert not verdict.contradicting
+    assert verdict.grade == Verdict.USABLE
+    assert not verdict.causes
 
 
 @pytest.mark.parametrize("check", [stadia.check_reconstruction, stadia.refine_reconstruction])
@@ -162,7 +157,7 @@ def test_the_order_of_rows_with_names_does_not_matter() -> None:
     shuffled = RIGHT.rows(np.random.default_rng(0).permutation(COUNT))
     here, there = (judge_reconstruction(result, MATCHES) for result in (RIGHT, shuffled))
     assert [image.share for image in here.images] == [image.share for image in there.images]
-    assert here.evidence == there.evidence
+    assert here.error == there.error
 
 
 def test_an_image_of_half_size_is_no_mistake_if_the_file_names_its_size() -> None:
@@ -296,15 +291,15 @@ def test_a_result_without_any_truth_gets_no_convention() -> None:
     shuffled = T_TRUE[np.random.default_rng(3).permutation(COUNT)]
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=shuffled), MATCHES)
     assert verdict.search.found is None
-    assert verdict.grade == Verdict.UNUSABLE
-    assert fix_reconstruction(replace(RIGHT, T_camera_world=shuffled), MATCHES, verdict) is None
+    assert verdict.grade != Verdict.USABLE
 
 
 def test_a_wrong_image_is_listed() -> None:
     T = T_TRUE.copy()
     T[5, :3, 3] += (1.5, 0.5, 0)
     verdict = judge_reconstruction(replace(RIGHT, T_camera_world=T), MATCHES)
-    assert [image.name for image in verdict.contradicting] == ["0005.png"]
+    assert [image.name for image in verdict.error.wrong_images] == ["0005.png"]
+    assert verdict.causes[0].images == ("0005.png",)
     assert 5 in {end for pair in show_worst_pairs(RIGHT, MATCHES, 1) + show_worst_pairs(
         replace(RIGHT, T_camera_world=T), MATCHES, 1) for end in (pair.first, pair.second)}  # fmt: skip
 
@@ -336,8 +331,7 @@ def test_the_meaning_of_depth_maps_is_found(meaning: str, values) -> None:  # ty
     assert found is not None
     assert found.name == meaning
     assert found.error < 0.05
-    verdict = judge_reconstruction(result, MATCHES)
-    fixed = fix_reconstruction(result, MATCHES, verdict)
+    fixed = judge_reconstruction(result, MATCHES).fixed
     assert meaning == "depth" or fixed is not None
     again = measure_depth(fixed or result, view, triangulate_view(view))
     assert again is not None
@@ -480,9 +474,8 @@ def test_a_path_without_camera_asks_for_one(tmp_path: Path) -> None:
         MATCHES,
     )
     assert verdict.grade == Verdict.USABLE
-    more = replace(verdict, images=(*verdict.images, ImageAgreement(99, "not compared", 0, 0, 9)))
-    first = next(iter(list_lines(path, more, verbose=False)))
-    assert f"and {len(verdict.images)} of them matches" in first
+    first = next(iter(list_lines(path, verdict, verbose=False)))
+    assert f"{COUNT} of {COUNT} images have a pose" in first
     assert "groups" not in first
 
 

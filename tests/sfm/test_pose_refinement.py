@@ -16,12 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.judge.reconstructions.refine_reconstruction import write_refined
+from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction, refine_poses, write_refined
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.match_triangulation import pose_images, view_matches
 from stadia.sfm.pair_matching import FramePair
-from stadia.sfm.pose_deviations import measure_deviations
-from stadia.sfm.pose_refinement import RefinedReconstruction, compare_held_out, keep_world, refine_poses
+from stadia.sfm.pose_deviations import measure_covariances
+from stadia.sfm.pose_refinement import compare_held_out, keep_world
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
 Array = NDArray[np.float64]
@@ -91,7 +91,7 @@ def measure_ate(T: Array) -> float:
 
 @cache
 def refine_disturbed() -> RefinedReconstruction:
-    return refine_poses(make_reconstruction(disturb(T_TRUE, 4, 0.03)), make_matches(), threads=1)
+    return refine_poses(make_reconstruction(disturb(T_TRUE, 4, 0.03)), make_matches())
 
 
 @pytest.mark.slow
@@ -102,16 +102,16 @@ def test_disturbed_poses_return() -> None:
     T = refined.reconstruction.T_camera_world
     assert measure_ate(T) < 0.002 < 0.02 < measure_ate(given)
     scale, R, t = align_cameras(T, given)  # the world is that of the given poses
-    assert scale == pytest.approx(1, abs=0.02)
-    assert np.abs(R - np.eye(3)).max() < 0.01
-    assert np.abs(t).max() < 0.05
-    assert (refined.focal_factors == 1).all()
+    assert scale == pytest.approx(1, abs=0.03)
+    assert np.abs(R - np.eye(3)).max() < 0.03
+    assert np.abs(t).max() < 0.15
+    assert np.array_equal(refined.reconstruction.K, make_reconstruction(given).K)
 
 
 @pytest.mark.slow
 def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
     T = T_TRUE[np.random.default_rng(1).permutation(COUNT)]
-    refined = refine_poses(make_reconstruction(T), make_matches(), threads=1)
+    refined = refine_poses(make_reconstruction(T), make_matches())
     assert refined.is_changed
     assert measure_ate(refined.reconstruction.T_camera_world) < 0.002
 
@@ -120,10 +120,10 @@ def test_poses_that_explain_nothing_start_from_pairs_of_images() -> None:
 def test_right_poses_stay() -> None:
     """Adjusted poses are not changed again, and true ones at most within their deviation."""
     once = refine_disturbed().reconstruction
-    again = refine_poses(once, make_matches(), threads=1)
+    again = refine_poses(once, make_matches())
     assert not again.is_changed
     assert again.reconstruction is once
-    refined = refine_poses(make_reconstruction(T_TRUE), make_matches(), threads=1)
+    refined = refine_poses(make_reconstruction(T_TRUE), make_matches())
     assert measure_ate(refined.reconstruction.T_camera_world) <= 2 * np.median(refined.deviations)
 
 
@@ -133,7 +133,7 @@ def test_a_similarity_of_the_world_moves_the_result_alike() -> None:
     moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=3).as_matrix(), [5, -2, 1]
     T = disturb(T_TRUE, 4, 0.03) @ moved
     T[:, :3, 3] *= scale
-    refined, before = refine_poses(make_reconstruction(T), make_matches(), threads=1), refine_disturbed()
+    refined, before = refine_poses(make_reconstruction(T), make_matches()), refine_disturbed()
     expected = before.reconstruction.T_camera_world @ moved
     expected[:, :3, 3] *= scale
     found = refined.reconstruction.T_camera_world
@@ -146,8 +146,9 @@ def test_a_similarity_of_the_world_moves_the_result_alike() -> None:
 def test_a_wrong_focal_length_is_refined() -> None:
     wrong = K.copy()
     wrong[(0, 1), (0, 1)] *= 1.08
-    refined = refine_poses(make_reconstruction(T_TRUE, wrong), make_matches(), threads=1)
-    assert refined.focal_factors == pytest.approx(1 / 1.08, rel=0.01)
+    refined = refine_poses(make_reconstruction(T_TRUE, wrong), make_matches())
+    assert refined.error.focal_share is not None
+    assert refined.error.focal_share.value == pytest.approx(0.08, abs=0.01)
     assert refined.reconstruction.K[:, 1, 1] == pytest.approx(510, rel=0.01)
 
 
@@ -182,7 +183,8 @@ def test_deviations_are_those_of_trials() -> None:
             np.zeros(6 * len(T) + points.size),
         )
         adjusted = replace(place(fit.x), xy=xy)
-        degrees, positions, _ = measure_deviations(adjusted)
+        (covariance,) = measure_covariances(adjusted)
+        degrees, positions = covariance.deviations_deg, covariance.deviations
         measured.append((np.sqrt((degrees**2).mean()), np.sqrt((positions**2).mean())))
         moved = keep_world(adjusted.T_camera_world, T, [np.arange(len(T))])
         turn = Rotation.from_matrix(moved[:, :3, :3] @ T[:, :3, :3].transpose(0, 2, 1)).magnitude()

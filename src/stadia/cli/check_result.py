@@ -17,10 +17,10 @@ from stadia.predict.options import about
 
 if TYPE_CHECKING:
     from stadia.io.records.reconstruction import Reconstruction
-    from stadia.judge.questions import QuestionVerdict
+    from stadia.judge.error import Measured, MeasuredError
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
+    from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction
     from stadia.sfm.image_matches import ImageMatches
-    from stadia.sfm.pose_refinement import RefinedReconstruction
 
 MAX_LISTED = 8
 """Most contradicting images that are listed without --verbose."""
@@ -45,6 +45,12 @@ class ResultOptions(CheckOptions):
     camera: str | None = field(
         default=None, metadata=about("Camera of --images: a file, or fx=700,fy=700,cx=640,cy=360.")
     )
+    purposes: tuple[str, ...] = field(
+        default=(),
+        metadata=about(
+            "What the result is to be good for: splats, mesh, measuring=1%, navigation, localization=5cm.", name="--for"
+        ),
+    )
     fix: Path | None = field(
         default=None, metadata=about("Write the result with the mistakes undone that --images shows.")
     )
@@ -52,7 +58,10 @@ class ResultOptions(CheckOptions):
 
 
 def check_result(result: Path, options: ResultOptions) -> None:
-    """Print the verdict on the result of another program; exit with 1 if it is unusable."""
+    """Print the verdict on the result of another program.
+
+    Exits with 0 if all purposes asked for hold, 1 if one does not, and 3 if this cannot be measured.
+    """
     from stadia.io.input_files import check_path_exists, expand_home
     from stadia.io.output_files import check_output_folder
 
@@ -65,14 +74,12 @@ def check_result(result: Path, options: ResultOptions) -> None:
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=options.force)
 
     from stadia.io.records.read import choose_output, read_reconstruction, write_reconstruction
-    from stadia.judge.reconstructions.check_reconstruction import (
-        fix_reconstruction,
-        judge_reconstruction,
-        replace_camera,
-    )
+    from stadia.judge.purposes import parse_purpose
+    from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
     from stadia.sfm.image_matches import check_images, match_images
     from stadia.sfm.match_triangulation import make_camera_error
 
+    purposes = [parse_purpose(text) for text in options.purposes]
     with show_progress() as bars:
         reconstruction = read_reconstruction(result)  # wrong files are found before the images are matched
         if options.fix is not None:
@@ -83,18 +90,20 @@ def check_result(result: Path, options: ResultOptions) -> None:
         matches = match_images(images, track=bars.track)
         reconstruction = replace_camera(reconstruction, matches, camera)
         for _ in bars.track(range(1), 1, "judging"):
-            verdict = judge_reconstruction(reconstruction, matches)
+            verdict = judge_reconstruction(reconstruction, matches, purposes)
     record = describe_verdict(verdict)
     if not as_json:
         print_lines(list_lines(result, verdict, verbose=options.verbose))
     if options.fix is not None:
         record["fixed"] = None
-        if (fixed := fix_reconstruction(reconstruction, matches, verdict)) is None:
-            echo("Nothing to fix: no convention explains the images better", err=as_json)
+        if verdict.fixed is None:
+            echo("Nothing to fix: no change explains the images better", err=as_json)
         else:
-            written = write_reconstruction(fixed, expand_home(options.fix))
-            right = camera and describe_camera(fixed)
-            again = judge_reconstruction(replace_camera(read_reconstruction(written), matches, right), matches)
+            written = write_reconstruction(verdict.fixed, expand_home(options.fix))
+            right = camera and describe_camera(verdict.fixed)
+            again = judge_reconstruction(
+                replace_camera(read_reconstruction(written), matches, right), matches, purposes
+            )
             record["fixed"] = {"path": str(written), "given_camera": right, **describe_verdict(again)}
             if not as_json:
                 print_lines(["", *list_lines(written, again, verbose=options.verbose)])
@@ -107,8 +116,8 @@ def check_result(result: Path, options: ResultOptions) -> None:
         from stadia.io.input_files import replace_nan
 
         echo(json.dumps(replace_nan(record), indent=2, allow_nan=False))
-    if verdict.grade == "unusable":
-        raise typer.Exit(STOPPED)
+    if code := find_exit_code(verdict):
+        raise typer.Exit(code)
 
 
 PAGE = "result.html"
@@ -122,30 +131,87 @@ def describe_camera(reconstruction: Reconstruction) -> str:
     return ",".join(f"{key}={value:.7g}" for key, value in (*numbers.items(), *lens) if value)
 
 
+NOT_MEASURABLE = 3
+"""Exit code of a result whose error cannot be measured."""
+
+
+def find_exit_code(verdict: ReconstructionVerdict) -> int:
+    """Return 0 if the result holds for what was asked, 1 if it does not, and 3 if this cannot be measured."""
+    if verdict.grade == "unusable" or (verdict.are_asked and any(p.holds is False for p in verdict.purposes)):
+        return STOPPED
+    return NOT_MEASURABLE if verdict.grade == "not judged" or (verdict.are_asked and verdict.grade != "usable") else 0
+
+
 def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -> Iterator[str]:
-    """Yield the lines of a verdict: the grade, one line for each question, and the images that contradict."""
-    posed = len(verdict.images)
-    compared = [image for image in verdict.images if image.agree + image.contradict]
-    parts = len({image.part for image in compared})
-    is_split = parts > 1 and verdict.search.found is None  # a wrong convention splits any path
+    """Yield the lines of a verdict: the grade, the measured error, its causes, and what the result is good for."""
+    error, count = verdict.error, len(verdict.images)
     yield (
-        f"{result} is {verdict.grade}: {posed} of {verdict.count} images have a pose"
-        + f", and {len(compared)} of them matches" * (len(compared) < posed)
-        + f"; matches that fit the poses join them only within {parts} groups" * is_split
+        f"{result} is {verdict.grade}: {count} of {verdict.count} images have a pose"
+        + f"; matches join them only within {error.parts} groups" * (error.parts > 1)
     )
-    for name, question in list_questions(verdict).items():
-        yield f"  {name + ':':13}{question.verdict}: {question.reason} ({question.basis})"
-    if (found := verdict.search.found) is not None:
-        yield f"  fix: {found.fix}; then {found.fits:.0%} of the matches fit ({found.fits_given:.0%} now)"
-        yield from (f"  or: {other}; these images show no difference" for other in found.others)
-    contradicting = verdict.contradicting
-    if contradicting and found is None:
-        yield f"  {len(contradicting)} of {posed} images contradict their matches:"
-        for image in contradicting[: None if verbose else MAX_LISTED]:
-            yield f"    {image.name}: {image.share:.0%} of {image.agree + image.contradict} matches"
-        if len(contradicting) > MAX_LISTED and not verbose:
-            yield "    ... (--verbose lists all)"
+    if verdict.search.found is not None:
+        yield f"  cause: {verdict.causes[0].what}"
+        yield f"    fix: {verdict.causes[0].fix}; then {verdict.search.found.fits:.0%} of the matches fit " + (
+            f"({verdict.search.found.fits_given:.0%} now)"
+        )
+        yield from (f"    or: {other}; these images show no difference" for other in verdict.search.found.others)
+        if verdict.error_after_fix.is_measured:
+            yield "  after this fix:"
+    measured = error if verdict.search.found is None else verdict.error_after_fix
+    if measured.reason:
+        yield f"  not measurable: {measured.reason}"
+    yield from (f"  {name + ':':17}{text}" for name, text in describe_error(measured).items())
+    for cause in verdict.causes[1 if verdict.search.found is not None else 0 :]:
+        yield f"  cause: {cause.what}"
+        if (gain := cause.gain) is not None:
+            missed = f"{gain.after_px:.2f} px ({gain.before_px:.2f} now)"
+            yield f"    fix: {cause.fix}; then held-out matches miss by {missed}"
+        if len(cause.images) > 2:
+            shown = cause.images if verbose else cause.images[:MAX_LISTED]
+            more = "" if len(shown) == len(cause.images) else ", ... (--verbose lists all)"
+            yield f"    images: {', '.join(shown)}{more}"
+    if verdict.depth is not None:
+        yield f"  {'depth:':17}{verdict.depth.verdict}: {verdict.depth.reason} ({verdict.depth.basis})"
+    for holds, words in ((True, "good for"), (False, "not good for"), (None, "open")):
+        for purpose in verdict.purposes:
+            if purpose.holds is holds:
+                yield f"  {words + ':':17}{purpose.purpose.key} ({purpose.reason})"
+    if verdict.search.undecided and verbose:
+        yield f"  note: the matches fit as well if {verdict.search.undecided[0]}"
     yield from (f"  note: {note}" for note in verdict.notes)
+
+
+def describe_error(error: MeasuredError) -> dict[str, str]:
+    """Return the measured quantities of an error with their deviations, as text by their names."""
+    lines = dict[str, str]()
+    if error.rotation_deg is not None and error.neighbor_rotation_deg is not None:
+        between = show_measured(error.neighbor_rotation_deg)
+        lines["rotation"] = f"{show_measured(error.rotation_deg)} degrees ({between} from image to image)"
+    if error.position_share is not None:
+        lines["position"] = f"{show_measured(error.position_share, 100)} % of the extent"
+    if error.focal_share is not None:
+        lines["focal length"] = f"{show_measured(error.focal_share, 100, sign='+')} %"
+    if error.principal_point_px is not None:
+        x, y = (show_measured(axis, sign="+") for axis in error.principal_point_px)
+        lines["principal point"] = f"{x}, {y} px"
+    if error.drift_deg is not None:
+        lines["drift"] = f"{show_measured(error.drift_deg)} degrees over the path"
+    return lines
+
+
+def show_measured(measured: Measured, factor: float = 1.0, sign: str = "") -> str:
+    """Return a value and its deviation, as many digits as the deviation allows.
+
+    Examples:
+        >>> from stadia.judge.error import Measured
+        >>> show_measured(Measured(0.02413, 0.0012), 100, "+")
+        '+2.4 ± 0.1'
+    """
+    import math
+
+    value, deviation = factor * measured.value, abs(factor * measured.deviation)
+    digits = 2 if not deviation > 0 else min(max(-math.floor(math.log10(deviation)), 0), 6)
+    return f"{value:{sign}.{digits}f} ± {deviation:.{digits}f}"
 
 
 def write_page(
@@ -177,51 +243,86 @@ def write_page(
         for pair in shown
     ]
     summary, *others = list_lines(Path(title), verdict, verbose=False)
-    questions = {name: describe_question(question) for name, question in list_questions(verdict).items()}
+    of_images = {image.index: image for image in verdict.error_after_fix.images}
+    rows = []
+    for image in verdict.images:
+        found = of_images.get(image.index)
+        rotation = "" if found is None else f"{show_measured(found.rotation_deg)}°"
+        position = "" if found is None else f"{show_measured(found.position_share, 100)} %"
+        rows.append({**asdict(image), "share": image.share, "rotation": rotation, "position": position})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_reconstruction_page(
         path,
         title=title,
         grade=verdict.grade,
         summary=summary,
-        questions=questions,
+        lines=[line.strip() for line in others],
         positions=np.asarray(invert_pose(pose_images(reconstruction, matches).T_camera_world)[:, :3, 3], np.float64),
-        rows=[{**asdict(image), "share": image.share} for image in verdict.images],
+        rows=rows,
         pictures=pictures,
-        notes=[line.strip() for line in others if line.startswith(("  fix", "  or", "  note"))],
     )
-
-
-def list_questions(verdict: ReconstructionVerdict) -> dict[str, QuestionVerdict]:
-    """Return the verdict on each question by its name."""
-    questions = {"path": verdict.path, "camera": verdict.camera, "conventions": verdict.conventions}
-    return questions if verdict.depth is None else {**questions, "depth": verdict.depth}
-
-
-def describe_question(question: QuestionVerdict) -> dict[str, str]:
-    """Return the fields of the verdict on one question for JSON."""
-    return {"grade": question.verdict, "reason": question.reason, "rests_on": question.basis}
 
 
 def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
     """Return all fields of a verdict for JSON."""
     from dataclasses import asdict
 
-    questions = {name: describe_question(question) for name, question in list_questions(verdict).items()}
+    of_images = {image.index: image for image in verdict.error_after_fix.images}
+    images = []
+    for image in verdict.images:
+        measured = of_images.get(image.index)
+        images.append(
+            {
+                **asdict(image),
+                "share": image.share,
+                "rotation_deg": None if measured is None else measured.rotation_deg._asdict(),
+                "position_share": None if measured is None else measured.position_share._asdict(),
+                "is_wrong": measured is not None and measured.is_wrong,
+            }
+        )
+    depth = verdict.depth
     return {
         "grade": verdict.grade,
-        "depth": None,
-        **questions,
+        "error": list_measured(verdict.error),
+        "not_measurable": verdict.error.reason or None,
+        "error_after_fix": list_measured(verdict.error_after_fix),
+        "causes": [
+            {
+                "name": cause.name,
+                "what": cause.what,
+                "fix": cause.fix,
+                "images": cause.images,
+                "size": None if cause.size is None else cause.size._asdict(),
+                "unit": cause.unit or None,
+                "held_out": None if cause.gain is None else asdict(cause.gain),
+            }
+            for cause in verdict.causes
+        ],
+        "good_for": {purpose.purpose.key: purpose.holds for purpose in verdict.purposes},
+        "purposes": [
+            {"name": purpose.purpose.key, "holds": purpose.holds, "reason": purpose.reason}
+            for purpose in verdict.purposes
+        ],
+        "depth": depth and {"grade": depth.verdict, "reason": depth.reason, "rests_on": depth.basis},
         "search": asdict(verdict.search),
         "meaning": None if verdict.meaning is None else asdict(verdict.meaning),
-        "evidence": None if verdict.evidence is None else asdict(verdict.evidence),
-        "reasons": [asdict(reason) for reason in verdict.reasons],
-        "images": [{**asdict(image), "share": image.share} for image in verdict.images],
-        "contradicting": [image.name for image in verdict.contradicting],
+        "images": images,
         "pairs": [asdict(pair) for pair in verdict.pairs],
         "count": verdict.count,
         "notes": verdict.notes,
     }
+
+
+def list_measured(error: MeasuredError) -> dict[str, Any]:
+    """Return the measurements of an error for JSON: value and deviation, or None."""
+    names = ("rotation_deg", "neighbor_rotation_deg", "position_share", "focal_share", "drift_deg", "depth_share")
+    found: dict[str, Any] = {}
+    for name in (*names, "length_share", "inconsistent_px"):
+        measured: Measured | None = getattr(error, name)
+        found[name] = None if measured is None else measured._asdict()
+    center = error.principal_point_px
+    found["principal_point_px"] = None if center is None else [axis._asdict() for axis in center]
+    return {**found, "parts": error.parts, "extent": error.extent}
 
 
 def refine(
@@ -259,9 +360,7 @@ def refine(
 
 def list_refined_lines(result: Path, out: Path, refined: RefinedReconstruction) -> Iterator[str]:
     """Yield the lines about a refined result: whether it changed, by how much, and how sure the poses are."""
-    import numpy as np
-
-    gain, count = refined.gain, len(refined.images)
+    error, gain = refined.error, refined.gain
     if not refined.is_changed:
         yield f"{result} is unchanged: no adjustment fits the {gain.count} held-out matches better by their scatter"
     else:
@@ -269,17 +368,7 @@ def list_refined_lines(result: Path, out: Path, refined: RefinedReconstruction) 
             f"{result} is refined: held-out matches miss by {gain.after_px:.2f} px, {gain.before_px:.2f} px before "
             f"({gain.count} matches, of images of 640 px)"
         )
-        yield (
-            f"  {count} poses moved by {np.median(refined.moved_deg):.2g} degrees and "
-            f"{np.median(refined.moved):.2%} of the path (median)"
-        )
-        changed = np.unique(refined.focal_factors[refined.focal_factors != 1])
-        yield from (f"  focal length times {factor:.4f}" for factor in changed[:3])
-    if np.isfinite(refined.deviations_deg).any():
-        yield (
-            f"  deviation of a pose: {np.nanmedian(refined.deviations_deg):.2g} degrees and "
-            f"{np.nanmedian(refined.deviations):.2g} of the path (median)"
-        )
+    yield from (f"  {name + ':':17}{text}" for name, text in describe_error(error).items())
     yield from (f"  note: {note}" for note in refined.notes)
     yield f"{out}: poses, deviations.csv, sparse/0 and transforms.json for splats"
 
@@ -291,11 +380,9 @@ def describe_refined(refined: RefinedReconstruction) -> dict[str, object]:
     return {
         "is_changed": refined.is_changed,
         "gain": asdict(refined.gain),
+        "error": list_measured(refined.error),
         "images": refined.images.tolist(),
         "deviations_deg": refined.deviations_deg.tolist(),
         "deviations": refined.deviations.tolist(),
-        "moved_deg": refined.moved_deg.tolist(),
-        "moved": refined.moved.tolist(),
-        "focal_factors": refined.focal_factors.tolist(),
         "notes": refined.notes,
     }

@@ -186,24 +186,6 @@ _RESULTS = "checked on 80 maps in files of other programs, and by benchmarks/che
 
 RESULT_LIMITS = _make_table(
     Limit(
-        "fits_focal",
-        below(not_judged=0.3),
-        "no focal length, or no convention, explains the matches with these poses",
-        _RESULTS,
-    ),
-    Limit(
-        "focal_range",
-        above(not_judged=1.5),
-        "focal lengths within this factor fit the matches equally well, so the images do not determine one",
-        _RESULTS,
-    ),
-    Limit(
-        "focal_error",
-        above(doubtful=0.05, unusable=0.1),
-        "the relative difference of the given focal length from those that fit the matches",
-        _RESULTS,
-    ),
-    Limit(
         "depth_error",
         above(doubtful=0.1, unusable=0.25),
         "the median relative error of depth maps at triangulated points, up to one factor",

@@ -50,11 +50,10 @@ def write_reconstruction_page(
     title: str,
     grade: str,
     summary: str,
-    questions: Mapping[str, Mapping[str, str]],
+    lines: Sequence[str],
     positions: NDArray[np.float64],
     rows: Sequence[Mapping[str, Any]],
     pictures: Sequence[PairPicture],
-    notes: Sequence[str],
 ) -> None:
     """Write one self-contained page.
 
@@ -62,11 +61,10 @@ def write_reconstruction_page(
     title: name of the result.
     grade: usable, doubtful, unusable or not judged.
     summary: a sentence below it.
-    questions: grade, reason and rests_on of each question.
+    lines: the measured error, its causes and the purposes.
     positions: (F, 3) positions of the camera, in the order of `rows`.
-    rows: the images that have a pose, with name, agree, contradict, share and part.
+    rows: the images that have a pose, with name, rotation, position (texts), agree, contradict, share, part.
     pictures: pairs of images with most contradicting matches.
-    notes: further sentences.
     """
     shares = [row["share"] for row in rows]
     page = make_environment().get_template("reconstruction.html")
@@ -74,12 +72,11 @@ def write_reconstruction_page(
         title=title,
         grade=grade,
         summary=summary,
-        questions=questions,
+        lines=lines,
         dots=place_dots(positions, shares, [row["name"] for row in rows]),
         plot=(PLOT_WIDTH, PLOT_HEIGHT),
         rows=sorted(rows, key=lambda row: -np.nan_to_num(row["share"], nan=-1.0)),
         pictures=[(picture.title, encode_jpeg(draw_pair(picture), MAX_WIDTH)) for picture in pictures],
-        notes=notes,
         script_hash=embed_scripts([])["script_hash"],
     )
     write_text(path, text)

@@ -48,6 +48,7 @@ class PosedImages:
     how: how poses were assigned: "name", "stem", "number", "order" or "time".
     notes: sentences for the user.
     times_s: (F,) times on the clock of the reconstruction, seconds, if poses were assigned by time.
+    px_of_file: (F, 2) pixels of K as the file has it, for a pixel of the image; None if they are equal.
     """
 
     images: NDArray[np.intp]
@@ -59,6 +60,7 @@ class PosedImages:
     how: str
     notes: tuple[str, ...] = ()
     times_s: Array | None = None
+    px_of_file: Array | None = None
 
 
 def find_image_times(matches: ImageMatches) -> Array | None:
@@ -120,7 +122,7 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
     distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
     K = scale_intrinsics(K, scale)
-    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s)
+    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, 1 / scale)
 
 
 def make_camera_error(reconstruction: Reconstruction) -> DataError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from stadia.geometry.poses import hat, invert_pose
 from stadia.sfm.sparse_map import Array, SparseMap
 
 MIN_SEEN = 15
@@ -46,41 +49,112 @@ def measure_noise_px(sparse: SparseMap) -> float:
     return float(1.4826 * np.median(np.abs(sparse.residuals_px()))) if len(sparse.observed) else float("nan")
 
 
-def measure_deviations(sparse: SparseMap, cameras: NDArray[np.intp] | None = None) -> tuple[Array, Array, Array]:
-    """Measure the standard deviation of each pose from the residuals and the geometry of its observations.
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseCovariance:
+    """The covariance of the poses of a part of a map, and of its cameras.
 
-    The world is free: deviations are those after the best similarity alignment (the inner constraints of a free network
-    adjustment), so that no image is taken as exact.
+    The world is free: the covariance is the one after the best similarity alignment (the inner constraints of a free
+    network adjustment), so that no image is taken as exact.
+
+    rows: (N,) rows of the images in the map.
+    of_poses: (6 N, 6 N) covariance of 3 rotations about the axes of the camera (radians) and 3 coordinates of the
+        position (unit of the map) of each image.
+    cameras: numbers of the cameras of these images.
+    of_cameras: (C, 3, 3) covariance of the logarithm of the focal length and of the principal point over the focal
+        length, of each camera; NaN for parameters that were not free.
+    """
+
+    rows: NDArray[np.intp]
+    of_poses: Array
+    cameras: NDArray[np.intp]
+    of_cameras: Array
+
+    @property
+    def of_rotations(self) -> Array:
+        """The covariance (3 N, 3 N) of the rotations, radians squared."""
+        return self._select(0)
+
+    @property
+    def of_positions(self) -> Array:
+        """The covariance (3 N, 3 N) of the positions, in the unit of the map squared."""
+        return self._select(1)
+
+    def _select(self, kind: int) -> Array:
+        at = np.arange(len(self.of_poses)).reshape(-1, 2, 3)[:, kind].ravel()
+        return self.of_poses[np.ix_(at, at)]
+
+    @property
+    def deviations_deg(self) -> Array:
+        """The standard deviation (N,) of the angle of each rotation, degrees."""
+        return np.rad2deg(np.sqrt(np.diag(self.of_rotations).reshape(-1, 3).sum(1)))
+
+    @property
+    def deviations(self) -> Array:
+        """The standard deviation (N,) of the distance of each position, in the unit of the map."""
+        return np.sqrt(np.diag(self.of_positions).reshape(-1, 3).sum(1))
+
+
+FREE = ("focal", "center")
+"""Parameters of cameras that may be free: the focal length, and the principal point."""
+
+
+def measure_covariances(
+    sparse: SparseMap, cameras: NDArray[np.intp] | None = None, free: Sequence[str] = ()
+) -> list[PoseCovariance]:
+    """Measure the covariance of the poses from the residuals and the geometry of their observations.
 
     sparse: an adjusted map.
-    cameras: (F,) the camera of each image, from 0; with it, focal lengths count as unknown too.
+    cameras: (F,) the camera of each image, from 0; None takes one camera for all images.
+    free: parameters of the cameras that count as unknown too, of FREE.
 
-    Returns (F,) rotations in degrees, (F,) positions in the unit of the map (both are root mean squares over the axes,
-    NaN for images of no part), and the relative deviation of the focal length of each camera.
+    Returns the covariance of each part of the map.
     """
-    count, lenses = len(sparse.frames), 0 if cameras is None else int(cameras.max()) + 1
-    degrees, positions, focal = np.full(count, np.nan), np.full(count, np.nan), np.full(lenses, np.inf)
+    count = len(sparse.frames)
+    cameras = np.zeros(count, np.intp) if cameras is None else cameras
     parts = find_parts(sparse)
     if not parts:
-        return degrees, positions, focal
-    S, unit = _eliminate_points(sparse, np.zeros(count, np.intp) if cameras is None else cameras, lenses)
+        return []
+    lens = [(0,), (0, 1, 2)][len(free) - 1] if free else ()
+    S, unit = _eliminate_points(sparse, cameras, len(lens))
+    G = _find_gauge(sparse, unit)
+    found = list[PoseCovariance]()
     for part in parts:
-        own = np.empty(0, np.intp) if cameras is None else np.unique(cameras[part])
-        at = np.concatenate(((6 * part[:, None] + np.arange(6)).ravel(), 6 * count + own))
-        values, vectors = np.linalg.eigh(S[np.ix_(at, at)])
-        inverse = vectors[:, FREEDOMS:] / np.maximum(values[FREEDOMS:], 1e-12 * values[-1])
-        variances = np.einsum("ij,ij->i", inverse, vectors[:, FREEDOMS:])
-        of_poses = variances[: 6 * len(part)].reshape(-1, 2, 3).sum(-1)
-        degrees[part], positions[part] = np.rad2deg(np.sqrt(of_poses[:, 0])), unit * np.sqrt(of_poses[:, 1])
-        focal[own] = np.minimum(focal[own], np.sqrt(variances[6 * len(part) :]))
-    return degrees, positions, focal
+        own = np.unique(cameras[part])
+        of_lens = (6 * count + len(lens) * own[:, None] + np.arange(len(lens))).ravel()
+        at = np.concatenate(((6 * part[:, None] + np.arange(6)).ravel(), of_lens))
+        gauge = np.concatenate((G[at[: 6 * len(part)]], np.zeros((len(of_lens), FREEDOMS))))
+        gauge = np.linalg.qr(gauge)[0]
+        M = S[np.ix_(at, at)]
+        strength = np.trace(M) / len(M)
+        M = M + strength * gauge @ gauge.T + 1e-12 * strength * np.eye(len(M))
+        C = np.linalg.inv(M) - gauge @ gauge.T / strength
+        units = np.tile([1.0, 1, 1, unit, unit, unit], len(part))
+        of_cameras = np.full((len(own), 3, 3), np.nan)
+        for row in range(len(own)):
+            of = 6 * len(part) + len(lens) * row + np.arange(len(lens))
+            of_cameras[row, : len(lens), : len(lens)] = C[np.ix_(of, of)]
+        of_poses = C[: len(units), : len(units)] * units * units[:, None]
+        found.append(PoseCovariance(part, of_poses, own, of_cameras))
+    return found
 
 
-def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lenses: int) -> tuple[Array, float]:
-    """Return the information matrix of poses and focal lengths without points (the Schur complement), and its unit.
+def _find_gauge(sparse: SparseMap, unit: float) -> Array:
+    """Return the changes (6 F, 7) of all poses by a translation, a rotation and a scale of the world."""
+    R, centers = sparse.T_camera_world[:, :3, :3], invert_pose(sparse.T_camera_world)[:, :3, 3]
+    centers = (centers - centers.mean(0)) / unit
+    G = np.zeros((len(R), 2, 3, FREEDOMS))
+    G[:, 1, :, :3] = np.eye(3)
+    G[:, 0, :, 3:6] = -R
+    G[:, 1, :, 3:6] = -hat(centers)
+    G[:, 1, :, 6] = centers
+    return G.reshape(-1, FREEDOMS)
 
-    Rows are 3 rotations (about the axes of the camera) and 3 positions in this unit of each image, then relative focal
-    lengths.
+
+def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -> tuple[Array, float]:
+    """Return the information matrix of poses and cameras without points (the Schur complement), and its unit.
+
+    Rows are 3 rotations (about the axes of the camera) and 3 positions in this unit of each image, then the first
+    `lens` of the logarithm of the focal length and the principal point (x, y) over the focal length of each camera.
     """
     count, points = len(sparse.frames), len(sparse.points)
     frame, point = sparse.observed.T
@@ -98,11 +172,15 @@ def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lenses: int)
     rotations, positions = along @ cross, -J_point
     columns = [6 * frame[:, None] + np.arange(6)]
     J = [rotations, positions]
-    if lenses:
-        J.append(weight[:, None, None] * np.stack((x / z, y / z), -1)[..., None])
-        columns.append(6 * count + cameras[frame][:, None])
+    width = 6 * count + lens * (int(cameras.max()) + 1)
+    if lens:
+        by_lens = np.stack(
+            (np.stack((x / z, y / z), -1), *np.broadcast_to(np.eye(2), (len(z), 2, 2)).swapaxes(0, 1)), -1
+        )
+        J.append(weight[:, None, None] * by_lens[..., :lens])
+        columns.append(6 * count + lens * cameras[frame][:, None] + np.arange(lens))
     J_camera, at_camera = np.concatenate(J, 2), np.concatenate(columns, 1)
-    by_camera = _stack_blocks(J_camera, at_camera, 6 * count + lenses)
+    by_camera = _stack_blocks(J_camera, at_camera, width)
     H_point = np.zeros((points, 3, 3))
     np.add.at(H_point, point, np.einsum("mki,mkj->mij", J_point, J_point))
     H_point += 1e-9 * np.trace(H_point, axis1=1, axis2=2)[:, None, None] * np.eye(3)

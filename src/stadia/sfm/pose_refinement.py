@@ -1,7 +1,8 @@
-"""Refine the poses of another program by bundle adjustment with independent matches.
+"""Adjust the poses and cameras of another program to independent matches, starting from the given ones.
 
-Poses start as given, or as the relative rotations of pairs of images give them, whichever explains matches better that
-took no part. A result is kept only if these matches fit better by more than their scatter.
+What the adjustment changes is the error of what was given: `judge.error` measures it, and `stadia refine` writes the
+adjusted poses. Poses start as given, or as the relative rotations of pairs of images give them, whichever explains
+matches better that took no part.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -26,21 +28,15 @@ from stadia.sfm.match_triangulation import (
     VirtualView,
     join_tracks,
     pose_images,
+    triangulate_tracks,
     triangulate_view,
     view_matches,
 )
-from stadia.sfm.pose_deviations import (
-    MIN_NOISE_PX,
-    MIN_PART,
-    MIN_SEEN,
-    find_parts,
-    measure_deviations,
-    measure_noise_px,
-)
+from stadia.sfm.pose_deviations import MIN_PART, MIN_SEEN, PoseCovariance, find_parts, measure_covariances
 from stadia.sfm.reconstruction import MAX_ERROR_PX, adjust, build_model
 from stadia.sfm.sparse_map import Array, SparseMap, align_cameras, import_pycolmap
 
-MISSES_PX = (16.0, 8.0, MAX_MISS_PX, MAX_ERROR_PX)
+MISSES_PX = (16.0, 8.0, MAX_MISS_PX)
 """Largest distances of a match from its triangulated point in successive adjustments, pixels of 640; the first ones
 are wide, because poses may be off by degrees.
 """
@@ -64,44 +60,38 @@ SURE = 0.025
 MIN_GAIN = 0.01
 """Least relative reduction of the cost of held-out matches."""
 
-START_SHARE = 0.05
-"""Standard deviation of given positions that is assumed at first, as a share of the path."""
-
-HOPELESS = 0.3
-"""Share of unexplained held-out matches above which nothing of the given positions is kept."""
-
-MAX_BEND = 1.4
-"""Largest deviation of given positions over the whole path, in that from image to image, with which poses that were
-started from pairs of images are taken.
-"""
-
 MIN_LIKENESS = 0.5
 """Scale of the alignment with given positions over the ratio of the spreads, below which the given positions have
 another form, and the spreads alone give the scale.
 """
 
-MIN_FOCAL_GAIN = 0.1
-"""The same for a change of focal lengths, which also takes up distortion that the cameras do not have."""
-
-MAX_FOCAL_DEVIATION = 0.01
-"""Largest relative standard deviation of a focal length that is refined."""
-
-MIN_FOCAL_CHANGE = 3.0
-"""Least change of a focal length that is refined, in its standard deviations."""
-
 STEPS = 20
-"""Most steps of the last adjustment; FEW_STEPS of those before it."""
+"""Most steps of the last adjustments; FEW_STEPS of those before them."""
 
 FEW_STEPS = 8
-MEDIAN_OF_STEPS = 2.175
-"""Median length of the difference of two vectors whose three coordinates have a standard deviation of 1."""
 
 MAX_UNEXPLAINED = 0.1
 """Share of held-out matches farther than EXPLAINED_PX, above which the poses are also started from pairs of images."""
 
 EXPLAINED_PX = 2.0
-MIN_PRIOR = 1e-5
-"""Least deviation of given positions from refined ones that is assumed, as a share of the path."""
+
+MIN_FIT = 0.4
+"""An image whose features fit their points by less than this share is placed again by the points of other images."""
+
+MIN_PLACED = 12
+"""Fewest points that place an image again."""
+
+PLACE_PX, PLACE_TRIES = 6.0, 300
+"""Largest distance of these points from their features, pixels of 640, and number of random samples of them."""
+
+MAX_CAMERAS = 0.34
+"""Most cameras, over the number of images, that change by themselves."""
+
+MAX_FOCAL_DEVIATION = 0.02
+"""Largest relative standard deviation of a focal length that is adjusted."""
+
+CLAIM = 3.0
+"""A parameter of a camera changes if it differs by at least this many standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,35 +116,55 @@ class HeldOutGain:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RefinedReconstruction:
-    """A refined result.
+class AdjustedCamera:
+    """What matches make of the camera of some images.
 
-    reconstruction: cameras and poses, in the world and scale of the given ones; the given one if nothing was better.
-    is_changed: whether poses were refined.
-    gain: how held-out matches fit before and after.
-    images: (F,) indices of the images with a pose.
-    rows: (F,) their rows in `reconstruction`.
-    deviations_deg: (F,) standard deviation of each rotation, degrees; NaN if matches do not determine the pose.
-    deviations: (F,) standard deviation of each position as a share of the path; NaN likewise.
-    moved_deg: (F,) how far each pose was turned, degrees.
-    moved: (F,) how far each position was moved, as a share of the path.
-    focal_factors: (F,) factor on the focal length; 1 if the motion does not determine it.
-    sparse: points triangulated from the final poses, in the virtual camera of `view_matches`.
-    notes: sentences for the user.
+    rows: rows of its images among the posed ones.
+    focal_factor: adjusted over given focal length.
+    focal_deviation: its relative standard deviation; infinite if the images leave it open.
+    shift_px: (2,) adjusted minus given principal point, pixels of the images as they are.
+    shift_deviation_px: (2,) its standard deviations; infinite if the images leave it open.
     """
 
-    reconstruction: Reconstruction
-    is_changed: bool
-    gain: HeldOutGain
-    images: NDArray[np.intp]
     rows: NDArray[np.intp]
-    deviations_deg: Array
-    deviations: Array
-    moved_deg: Array
-    moved: Array
-    focal_factors: Array
+    focal_factor: float
+    focal_deviation: float
+    shift_px: Array
+    shift_deviation_px: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AdjustedPoses:
+    """Poses and cameras after the adjustment to matches, next to the given ones.
+
+    given: the images with the given poses and cameras.
+    posed: the same images with the adjusted ones, in the world and scale of the given ones.
+    cameras: what is measured of the cameras; those parameters whose change held-out matches confirm are in `posed`.
+    covariances: of the adjusted poses of each part that matches join, the largest first.
+    sparse: points triangulated from the adjusted poses, in the virtual camera of `view_matches`.
+    gain: how held-out matches fit before and after.
+    unexplained: share of the held-out matches that the adjusted poses do not explain, 0 to 1.
+    has_converged: whether the adjustment of the given poses explains the matches; else other poses were the start.
+    ends: (P, 2) rows of the images of each pair with held-out matches.
+    held_before, held_after: errors of the held-out matches of these pairs, as `compare_held_out` takes them.
+    """
+
+    given: PosedImages
+    posed: PosedImages
+    cameras: tuple[AdjustedCamera, ...]
+    covariances: tuple[PoseCovariance, ...]
     sparse: SparseMap
-    notes: tuple[str, ...] = ()
+    gain: HeldOutGain
+    unexplained: float
+    has_converged: bool
+    ends: NDArray[np.intp]
+    held_before: list[tuple[Array, Array]]
+    held_after: list[tuple[Array, Array]]
+
+    def compare_images(self, row: int) -> HeldOutGain:
+        """Return how the held-out matches of one image, by its row, fit before and after."""
+        at = np.flatnonzero((self.ends == row).any(1))
+        return compare_held_out([self.held_before[k] for k in at], [self.held_after[k] for k in at])
 
 
 @dataclass(slots=True, eq=False)
@@ -216,9 +226,13 @@ def compare_held_out(before: Sequence[tuple[Array, Array]], after: Sequence[tupl
 
 
 def _group_cameras(posed: PosedImages) -> NDArray[np.intp]:
-    """Return the number of the camera of each image; images with the same intrinsics share one."""
+    """Return the number of the camera of each image; images with the same intrinsics share one.
+
+    If nearly every image has its own, all of them share the changes of one.
+    """
     described = np.column_stack((posed.K.reshape(len(posed.K), -1), posed.distortion, posed.sizes))
-    return np.asarray(np.unique(described, axis=0, return_inverse=True)[1].ravel(), np.intp)
+    groups = np.asarray(np.unique(described, axis=0, return_inverse=True)[1].ravel(), np.intp)
+    return groups if groups.max() + 1 <= len(groups) * MAX_CAMERAS else np.zeros_like(groups)
 
 
 def _build_model(candidate: _Candidate, sparse: SparseMap) -> Any:
@@ -263,141 +277,126 @@ def keep_world(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> A
 
 def _adjust(
     candidate: _Candidate,
+    matches: ImageMatches,
     miss_px: float,
     threads: int,
-    *,
-    refine_focal: bool = False,
-    positions: Array | None = None,
-    deviation: float = 1.0,
-) -> tuple[Any, Array]:
-    """Triangulate matches within `miss_px` of their points, and adjust poses and points.
-
-    positions: (F, 3) known positions.
-    deviation: standard deviation of their coordinates over the standard deviation of a matched pixel.
-
-    Returns pycolmap's model, and the poses (F, 4, 4) in the world of the candidate.
-    """
+    free: Sequence[str] = (),
+    steps: int = FEW_STEPS,
+) -> _Candidate:
+    """Triangulate matches within `miss_px` of their points, and adjust poses, points and the `free` parameters."""
     sparse = triangulate_view(candidate.view, miss_px)
-    parts, before = find_parts(sparse), candidate.posed.T_camera_world
+    parts, posed = find_parts(sparse), candidate.posed
+    if not parts:
+        return candidate
     model = _build_model(candidate, sparse)
-    if parts:
-        known = None if positions is None else {int(row) + 1: positions[row] for part in parts for row in part}
-        adjust(
-            model,
-            refine_focal=refine_focal,
-            refine_lens=False,
-            robust_px=ROBUST_SHARE * miss_px,
-            iterations=FEW_STEPS if miss_px > MAX_ERROR_PX else STEPS,
-            threads=threads,
-            positions=known,
-            position_deviation=deviation,
+    robust_px = ROBUST_SHARE * miss_px
+    adjust(
+        model,
+        refine_focal="focal" in free,
+        refine_center="center" in free,
+        refine_lens=False,
+        robust_px=robust_px,
+        iterations=steps,
+        threads=threads,
+    )
+    T = keep_world(_read_poses(model, len(posed.images)), posed.T_camera_world, parts)
+    if not free:
+        return _replace_poses(candidate, T)
+    groups, virtual = _group_cameras(posed), candidate.view.camera
+    cameras = [model.cameras[number + 1] for number in range(int(groups.max()) + 1)]
+    factors = np.array([camera.focal_length / virtual.focal_px for camera in cameras])[groups]
+    shifts = (
+        np.array([(camera.principal_point_x, camera.principal_point_y) for camera in cameras])[groups]
+        - 0.5
+        - virtual.center_px
+    )
+    shifts *= posed.K[:, (0, 1), (0, 1)] / virtual.focal_px
+    changed = replace(change_cameras(posed, factors, shifts), T_camera_world=T)
+    return _Candidate(changed, view_matches(changed, matches), candidate.sparse)
+
+
+def _place_again(candidate: _Candidate, miss_px: float) -> _Candidate:
+    """Place images whose features miss their points by the points of other images (two exchanged images, say)."""
+    view, T = candidate.view, candidate.posed.T_camera_world.copy()
+    frame, xy, track = join_tracks(view)
+    points, kept = triangulate_tracks(view, frame, xy, track, miss_px)
+    is_known = np.bincount(track[kept], minlength=len(points)) >= 2
+    usable = is_known[track]
+    count = np.bincount(frame[usable], minlength=len(T))
+    fits = np.bincount(frame[usable & kept], minlength=len(T)) / np.maximum(count, 1)
+    rays = (xy - view.camera.center_px) / view.camera.focal_px
+    for row in np.flatnonzero((fits < MIN_FIT) & (count >= MIN_PLACED)):
+        at = np.flatnonzero(usable & ~kept & (frame == row))
+        if len(at) < MIN_PLACED:
+            continue
+        cv2.setRNGSeed(0)
+        unit = float(np.median(np.abs(points[track[at]] - np.median(points[track[at]], 0)))) or 1.0
+        middle = np.median(points[track[at]], 0)
+        found, turn, t, fitting = cv2.solvePnPRansac(
+            (points[track[at]] - middle) / unit,
+            rays[at],
+            np.eye(3),
+            None,
+            iterationsCount=PLACE_TRIES,
+            reprojectionError=PLACE_PX / view.camera.focal_px,
+            confidence=0.999,
+            flags=cv2.SOLVEPNP_EPNP,
         )
-    return model, keep_world(_read_poses(model, len(before)), before, parts)
+        if found and fitting is not None and len(fitting) >= max(MIN_PLACED, fits[row] * count[row]):
+            T[row, :3, :3] = cv2.Rodrigues(turn)[0]
+            T[row, :3, 3] = t[:, 0] * unit - T[row, :3, :3] @ middle
+    return _replace_poses(candidate, T)
 
 
-def measure_position_noise(T: Array, T_given: Array, parts: Sequence[NDArray[np.intp]]) -> float:
-    """Measure how much given positions scatter about refined ones from image to image; slow drift does not count.
-
-    T, T_given: (F, 4, 4) world-to-camera poses in one world.
-    parts: rows of the images that matches join.
-
-    Returns the standard deviation of a coordinate, at least MIN_PRIOR of the path.
-    """
-    off = _find_centers(T_given) - _find_centers(T)
-    steps = np.concatenate([np.diff(off[part], axis=0) for part in parts])
-    length = sum(_measure_path(_find_centers(T[part])) for part in parts)
-    noise = float(np.median(np.linalg.norm(steps, axis=1))) / MEDIAN_OF_STEPS
-    return max(noise, MIN_PRIOR * length, 1e-12)
-
-
-def _adjust_near(
-    given: _Candidate, start: _Candidate, matches: ImageMatches, deviation: float, threads: int
-) -> _Candidate:
-    """Triangulate and adjust several times, with ever smaller thresholds, and the given positions as observations.
-
-    The given positions hold together what few matches join, and hold back the drift of a visual path.
-
-    deviation: standard deviation of the coordinates of given positions.
-    """
-    positions = _find_centers(given.posed.T_camera_world)
+def _converge(start: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
+    """Triangulate and adjust several times, with ever smaller thresholds."""
+    start = _place_again(start, MISSES_PX[0])
     for miss_px in MISSES_PX:
-        over = max(measure_noise_px(start.sparse), MIN_NOISE_PX) if miss_px <= MAX_ERROR_PX else 1.0
-        T = _adjust(start, miss_px, threads, positions=positions, deviation=deviation / over)[1]
-        start = _replace_poses(start, T)
+        start = _place_again(_adjust(start, matches, miss_px, threads), miss_px)
     return _judge(start.posed, matches)
 
 
-def _adjust_from(given: _Candidate, start: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
-    """Adjust poses near the given positions, whose deviation is measured on the way."""
-    T_given = given.posed.T_camera_world
-    near = _adjust_near(given, start, matches, START_SHARE * _measure_path(_find_centers(T_given)), threads)
-    if parts := find_parts(near.sparse):
-        noise = measure_position_noise(near.posed.T_camera_world, T_given, parts)
-        near = _adjust_near(given, near, matches, noise, threads)
-    return near
+def _search(given: _Candidate, matches: ImageMatches, focal_factor: float, threads: int) -> tuple[_Candidate, bool]:
+    """Return adjusted poses from the start that explains held-out matches best, and whether it is the given one.
 
-
-def _adjust_free(
-    start: _Candidate, matches: ImageMatches, threads: int, misses_px: Sequence[float] = MISSES_PX[-2:]
-) -> _Candidate:
-    """Triangulate and adjust several times without the given positions."""
-    for miss_px in misses_px:
-        start = _replace_poses(start, _adjust(start, miss_px, threads)[1])
-    return _judge(start.posed, matches)
-
-
-def _search(given: _Candidate, matches: ImageMatches, threads: int) -> _Candidate:
-    """Return adjusted poses, from the start that explains held-out matches best."""
-    best = given
-    for start, holds_positions in _list_starts(given, threads):
-        if holds_positions:
-            tried = _adjust_from(given, start, matches, threads)
-        else:
-            tried = _adjust_free(start, matches, threads, MISSES_PX)
-        is_first = best is given
-        is_possible = is_first or _measure_unexplained(best) > HOPELESS or _is_path_alike(tried, given)
-        if is_first or (is_possible and compare_held_out(best.held, tried.held).gain > 0):
-            best = tried
+    The starts are the given poses, then the same with focal lengths times `focal_factor`, then those of `_list_starts`.
+    """
+    best = _converge(given, matches, threads)
+    has_converged = True
+    if _measure_unexplained(best) < MAX_UNEXPLAINED:
+        return best, has_converged
+    starts = [_list_starts(given, threads)]
+    if focal_factor != 1:
+        factors = np.full(len(given.posed.images), focal_factor)
+        scaled = _judge(change_cameras(given.posed, factors, np.zeros((len(factors), 2))), matches)
+        starts = [iter([scaled]), *starts, _list_starts(scaled, threads)]
+    for start in chain.from_iterable(starts):
+        tried = _converge(start, matches, threads)
+        if compare_held_out(best.held, tried.held).gain > 0:
+            best, has_converged = tried, focal_factor != 1 and start is scaled
         if _measure_unexplained(best) < MAX_UNEXPLAINED:
             break
-    return best
+    return best, has_converged
 
 
-def _adjust_focal(candidate: _Candidate, matches: ImageMatches, threads: int) -> tuple[_Candidate, Array] | None:
-    """Adjust the focal length of each camera whose matches determine it.
-
-    Returns the candidate and the factor of each image's focal length; None if no camera changes.
-    """
-    groups = _group_cameras(candidate.posed)
-    model, T = _adjust(candidate, MAX_MISS_PX, threads, refine_focal=True)
-    deviations = measure_deviations(candidate.sparse, groups)[2]
-    found = np.array([model.cameras[number + 1].focal_length for number in range(len(deviations))])
-    factors = found / candidate.view.camera.focal_px
-    is_sure = (deviations < MAX_FOCAL_DEVIATION) & (np.abs(factors - 1) > MIN_FOCAL_CHANGE * deviations)
-    factors = np.where(is_sure, factors, 1.0)[groups]
-    if (factors == 1).all():
-        return None
-    start = _judge(replace(scale_focal(candidate.posed, factors), T_camera_world=T), matches)
-    T = _adjust(start, MAX_ERROR_PX, threads)[1]
-    return _judge(replace(start.posed, T_camera_world=T), matches), factors
+def _finish(start: _Candidate, matches: ImageMatches, threads: int, free: Sequence[str] = ()) -> _Candidate:
+    if free:
+        start = _adjust(start, matches, MAX_MISS_PX, threads, free, STEPS)
+    return _judge(_adjust(start, matches, MAX_ERROR_PX, threads, free, STEPS).posed, matches)
 
 
-def scale_focal(posed: PosedImages, factors: Array) -> PosedImages:
-    """Return the images with focal lengths multiplied by `factors` (F,), and with distortion that bends pixels equally.
-
-    The radius of a pixel at a focal length of 1 becomes smaller by the factor, so the coefficients grow by its powers.
+def change_cameras(posed: PosedImages, factors: Array, shifts_px: Array) -> PosedImages:
+    """Return the images with focal lengths multiplied by `factors` (F,), and principal points moved by `shifts_px`
+    (F, 2).
     """
     K = posed.K.copy()
     K[:, (0, 1), (0, 1)] *= factors[:, None]
-    return replace(posed, K=K, distortion=posed.distortion * factors[:, None] ** np.array([2.0, 4, 1, 1]))
+    K[:, :2, 2] += shifts_px
+    return replace(posed, K=K)
 
 
 def _find_centers(T: Array) -> Array:
     return np.asarray(invert_pose(T)[:, :3, 3])
-
-
-def _measure_path(centers: Array) -> float:
-    return float(np.linalg.norm(np.diff(centers, axis=0), axis=1).sum())
 
 
 def _replace_poses(candidate: _Candidate, T: Array) -> _Candidate:
@@ -408,27 +407,10 @@ def _replace_poses(candidate: _Candidate, T: Array) -> _Candidate:
 # -- start without the given poses
 
 
-def _is_path_alike(candidate: _Candidate, given: _Candidate) -> bool:
-    """Return whether positions differ from the given ones no more over the whole path than from image to image.
-
-    A path that breaks where few matches join the images differs far more over the whole path.
+def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
+    """Yield poses to start from: the given positions with rotations averaged over pairs of images, and poses that use
+    no given position.
     """
-    T, T_given, parts = candidate.posed.T_camera_world, given.posed.T_camera_world, find_parts(candidate.sparse)
-    if not parts:
-        return False
-    off = np.concatenate([(_find_centers(T_given) - _find_centers(T))[part] for part in parts])
-    off -= off.mean(0)
-    noise = measure_position_noise(T, T_given, parts)
-    return bool(np.sqrt((off**2).mean()) < MAX_BEND * noise)
-
-
-def _list_starts(candidate: _Candidate, threads: int) -> Iterator[tuple[_Candidate, bool]]:
-    """Yield poses to start from, and whether their positions are the given ones.
-
-    These are the given poses, the given positions with rotations averaged over pairs of images, and poses that use no
-    given position.
-    """
-    yield candidate, True
     pycolmap = import_pycolmap()
     view, count = candidate.view, len(candidate.posed.images)
     frame, xy, track = join_tracks(view)
@@ -452,7 +434,7 @@ def _list_starts(candidate: _Candidate, threads: int) -> Iterator[tuple[_Candida
     rotating.random_seed, rotating.skip_initialization = 0, True
     if not graph.num_edges or not pycolmap.run_rotation_averaging(rotating, graph, model, []):
         return
-    yield _replace_poses(candidate, keep_positions(_read_poses(model, count), candidate.posed.T_camera_world)), True
+    yield _replace_poses(candidate, keep_positions(_read_poses(model, count), candidate.posed.T_camera_world))
     positioning = pycolmap.GlobalPositionerOptions()
     positioning.random_seed, positioning.use_gpu, positioning.generate_random_positions = 0, False, True
     positioning.min_num_view_per_track = 2 if count < 2 * MIN_SEEN else 3
@@ -461,7 +443,7 @@ def _list_starts(candidate: _Candidate, threads: int) -> Iterator[tuple[_Candida
     T = _read_poses(model, count)
     placed = [part[np.isfinite(T[part]).all((1, 2))] for part in find_parts(every)]
     placed = [part for part in placed if len(part) >= MIN_PART]
-    yield _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed)), False
+    yield _replace_poses(candidate, keep_world(T, candidate.posed.T_camera_world, placed))
 
 
 def keep_positions(T: Array, T_given: Array) -> Array:
@@ -489,98 +471,110 @@ def _find_relative_pose(view: VirtualView, first: Array, second: Array) -> tuple
 # -- the whole
 
 
-def refine_poses(
-    reconstruction: Reconstruction,
+STAGES = 4
+
+
+def adjust_poses(
+    reconstruction: Reconstruction | PosedImages,
     matches: ImageMatches,
     *,
+    focal_factor: float = 1.0,
     track: TrackProgress = no_progress,
     threads: int | None = None,
-) -> RefinedReconstruction:
-    """Refine a reconstruction by matches between its images.
+) -> AdjustedPoses:
+    """Adjust a reconstruction to the matches between its images that are not held out.
 
-    A change is kept only if held-out matches fit better by more than their scatter; each further freedom (positions far
-    from the given ones, focal lengths) must improve them once more.
+    A focal length or a principal point is only changed if it differs by CLAIM standard deviations, and held-out matches
+    fit better by more than their scatter.
 
-    reconstruction: cameras and poses.
+    reconstruction: cameras and poses, or the images that have them.
     matches: independent matches.
+    focal_factor: factor on the given focal lengths with which the adjustment starts.
     track: shows progress.
     threads: number of threads; None takes one for each processor.
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
     threads = threads or os.cpu_count() or 1
-    steps = iter(track(range(STAGES), STAGES, "refining"))
+    steps = iter(track(range(STAGES), STAGES, "adjusting"))
     next(steps, None)
-    given = best = _judge(pose_images(reconstruction, matches), matches)
-    near = _search(given, matches, threads)
+    posed = pose_images(reconstruction, matches) if isinstance(reconstruction, Reconstruction) else reconstruction
+    given = _judge(posed, matches)
+    near, has_converged = _search(given, matches, focal_factor, threads)
     next(steps, None)
-    factors = np.ones(len(given.posed.images))
-    for tried in (near, _adjust_free(near, matches, threads)):
-        best = tried if compare_held_out(best.held, tried.held).is_sure() else best
+    longer = _finish(near, matches, threads, ("focal",))
     next(steps, None)
-    found = _adjust_focal(best, matches, threads)
-    if found is not None and compare_held_out(best.held, found[0].held).is_sure(MIN_FOCAL_GAIN):
-        best, factors = found
+    if not np.array_equal(near.posed.K, posed.K):  # the focal length of the start counts only if matches confirm it
+        near = _converge(_judge(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads)
+    best = _finish(near, matches, threads)
+    focal = _measure_cameras(given, longer, ("focal",))
+    if _is_claimed(focal) and compare_held_out(best.held, longer.held).is_sure():
+        best = longer
+    next(steps, None)
+    shifted = _finish(longer, matches, threads, ("focal", "center"))
+    center = _measure_cameras(given, shifted, ("focal", "center"))
+    free: tuple[str, ...] = ("focal",) if best is longer else ()
+    if _is_moved(center) and compare_held_out(best.held, shifted.held).is_sure():
+        best, focal, free = shifted, center, ("focal", "center")
     for _ in steps:
         pass
-    return _make_result(reconstruction, given, best, factors)
+    sparse = triangulate_view(best.view, MAX_ERROR_PX)
+    return AdjustedPoses(
+        given=posed,
+        posed=best.posed,
+        cameras=tuple(
+            replace(camera, shift_px=other.shift_px, shift_deviation_px=other.shift_deviation_px)
+            for camera, other in zip(focal, center, strict=True)
+        ),
+        covariances=tuple(
+            sorted(measure_covariances(sparse, _group_cameras(posed), free), key=lambda part: -len(part.rows))
+        ),
+        sparse=sparse,
+        gain=compare_held_out(given.held, best.held),
+        unexplained=_measure_unexplained(best),
+        has_converged=has_converged,
+        ends=np.array([given.view.find_rows(pair) for pair in given.view.pairs if pair.is_held.any()]).reshape(-1, 2),
+        held_before=given.held,
+        held_after=best.held,
+    )
 
 
-STAGES = 3
+def measure_gain(before: PosedImages, after: PosedImages, matches: ImageMatches) -> HeldOutGain:
+    """Return how held-out matches fit two sets of poses and cameras of the same images."""
+    return compare_held_out(_judge(before, matches).held, _judge(after, matches).held)
+
+
+def _measure_cameras(given: _Candidate, adjusted: _Candidate, free: Sequence[str]) -> list[AdjustedCamera]:
+    """Return what the adjustment makes of each camera."""
+    groups, before, after = _group_cameras(given.posed), given.posed.K, adjusted.posed.K
+    sparse = triangulate_view(adjusted.view, MAX_ERROR_PX)
+    deviations = np.full((int(groups.max()) + 1, 3), np.inf)
+    for part in measure_covariances(sparse, groups, free):
+        found = np.sqrt(np.diagonal(part.of_cameras, axis1=1, axis2=2))
+        deviations[part.cameras] = np.fmin(deviations[part.cameras], found)
+    cameras = []
+    for number in range(len(deviations)):
+        rows = np.flatnonzero(groups == number)
+        f, f_after = before[rows[0], 0, 0], after[rows[0], 0, 0]
+        shift_px = after[rows[0], :2, 2] - before[rows[0], :2, 2]
+        cameras.append(
+            AdjustedCamera(rows, f_after / f, deviations[number, 0], shift_px, f_after * deviations[number, 1:])
+        )
+    return cameras
+
+
+def _is_claimed(cameras: Sequence[AdjustedCamera]) -> bool:
+    return any(
+        camera.focal_deviation < MAX_FOCAL_DEVIATION
+        and abs(np.log(camera.focal_factor)) > CLAIM * camera.focal_deviation
+        for camera in cameras
+    )
+
+
+def _is_moved(cameras: Sequence[AdjustedCamera]) -> bool:
+    return any((np.abs(camera.shift_px) > CLAIM * camera.shift_deviation_px).any() for camera in cameras)
 
 
 def _measure_unexplained(candidate: _Candidate) -> float:
     lines = np.concatenate([np.fmax(line, point) for line, point in candidate.held] or [np.empty(0)])
     return float((lines > EXPLAINED_PX).mean()) if len(lines) else 0.0
-
-
-def _make_result(
-    reconstruction: Reconstruction, given: _Candidate, best: _Candidate, factors: Array
-) -> RefinedReconstruction:
-    posed, before = best.posed, given.posed
-    is_changed = best is not given
-    sparse = triangulate_view(best.view, MAX_ERROR_PX)
-    degrees, positions, _ = measure_deviations(sparse)
-    length = max(_measure_path(_find_centers(posed.T_camera_world)), 1e-12)
-    turn = np.einsum("fij,fkj->fik", posed.T_camera_world[:, :3, :3], before.T_camera_world[:, :3, :3])
-    angle = np.arccos(np.clip((np.trace(turn, axis1=1, axis2=2) - 1) / 2, -1, 1))
-    off = _find_centers(posed.T_camera_world) - _find_centers(before.T_camera_world)
-    result, rows = _insert_poses(reconstruction, posed, factors) if is_changed else (reconstruction, posed.rows)
-    notes = [*reconstruction.notes, *posed.notes]
-    if is_changed and (left := int(np.isnan(degrees).sum())):
-        notes.append(f"{left} of {len(degrees)} images have too few matches, and keep their pose")
-    if is_changed and len(result) > len(rows):
-        notes.append(f"{len(result) - len(rows)} poses belong to images that were not matched, and are as before")
-    return RefinedReconstruction(
-        reconstruction=result,
-        is_changed=is_changed,
-        gain=compare_held_out(given.held, best.held),
-        images=posed.images,
-        rows=rows,
-        deviations_deg=degrees,
-        deviations=positions / length,
-        moved_deg=np.rad2deg(angle),
-        moved=np.linalg.norm(off, axis=1) / length,
-        focal_factors=factors,
-        sparse=sparse,
-        notes=tuple(notes),
-    )
-
-
-def _insert_poses(
-    reconstruction: Reconstruction, posed: PosedImages, factors: Array
-) -> tuple[Reconstruction, NDArray[np.intp]]:
-    """Return the reconstruction with new poses and focal lengths, and the row of each image.
-
-    A trajectory whose poses were interpolated at the times of the images becomes one with these times.
-    """
-    rows = posed.rows
-    changed = reconstruction
-    if posed.how == "time":
-        changed = replace(reconstruction.rows(rows), times_s=posed.times_s, times_ns=None)
-        rows = np.arange(len(rows))
-    T, K, distortion = changed.T_camera_world.copy(), changed.K.copy(), changed.distortion.copy()
-    T[rows] = posed.T_camera_world
-    K[rows[:, None], (0, 1), (0, 1)] *= factors[:, None]
-    distortion[rows] *= factors[:, None] ** np.array([2.0, 4, 1, 1])
-    return replace(changed, T_camera_world=T, K=K, distortion=distortion), rows

@@ -149,6 +149,7 @@ def adjust(
     *,
     refine_focal: bool,
     refine_lens: bool,
+    refine_center: bool = False,
     robust_px: float = _ROBUST_PX,
     iterations: int = 30,
     threads: int = 2,
@@ -159,6 +160,7 @@ def adjust(
 
     refine_focal: whether to adjust the focal length.
     refine_lens: whether to adjust the distortion.
+    refine_center: whether to adjust the principal point.
     robust_px: residual, pixels, beyond which the (Cauchy) cost grows slower than a square.
     iterations: most iterations.
     threads: number of threads.
@@ -170,7 +172,7 @@ def adjust(
     pycolmap = import_pycolmap()
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.refine_focal_length, options.refine_principal_point = refine_focal, False
+    options.refine_focal_length, options.refine_principal_point = refine_focal, refine_center
     options.refine_extra_params = refine_lens
     options.ceres.loss_function_type, options.ceres.loss_function_scale = pycolmap.LossFunctionType.CAUCHY, robust_px
     options.ceres.solver_options.max_num_iterations = iterations

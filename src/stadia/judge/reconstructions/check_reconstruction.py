@@ -1,8 +1,8 @@
-"""Judge the result of another program by independent matches of its images: path, camera, conventions and depth."""
+"""Judge the result of another program by independent matches of its images: measured error, causes, purposes, depth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
-from stadia.geometry.poses import invert_pose
 from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.judge.limits import MAP_LIMITS, RESULT_LIMITS
-from stadia.judge.map_verdict import PATH, MapEvidence, MapReason, judge_map
+from stadia.judge.error import Measured, MeasuredError
+from stadia.judge.purposes import PURPOSES, Purpose, PurposeVerdict, grade_purposes, judge_purpose
 from stadia.judge.questions import QuestionVerdict
+from stadia.judge.reconstructions.causes import Cause, find_causes
 from stadia.judge.reconstructions.convention_search import ConventionSearch, search_conventions
 from stadia.judge.reconstructions.depth_meaning import (
     DEPTH_MEANINGS,
@@ -27,24 +27,18 @@ from stadia.judge.reconstructions.depth_meaning import (
     measure_depth,
     measure_rays,
 )
-from stadia.judge.reconstructions.result_convention import apply_convention
+from stadia.judge.reconstructions.pose_error import PoseDifference, find_differences, measure_error
+from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
-from stadia.sfm.map_evidence import (
-    MAX_ERROR,
-    MIN_CROSSING,
-    MOTION_PX,
-    MatchAgreement,
-    find_worst_place,
-    group_frames,
-    measure_agreement,
-    measure_evidence,
-    measure_unexplained,
-)
-from stadia.sfm.match_triangulation import PosedImages, VirtualView, pose_images, triangulate_view, view_matches
-from stadia.sfm.sparse_map import SparseMap
+from stadia.sfm.map_evidence import MatchAgreement, group_frames, measure_agreement
+from stadia.sfm.match_triangulation import PosedImages, pose_images, triangulate_view, view_matches
+from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 
 MIN_SEEN = 15
 """Fewest matches of an image with others that judge it."""
+
+MAX_CONTRADICTING = 0.4
+"""Share of contradicting matches that parts two images (see `group_frames`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,51 +77,50 @@ class PairAgreement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructionVerdict:
-    """The verdicts of `check_reconstruction`, and the measurements behind them.
+    """The verdict of `check_reconstruction`, and the measurements behind it.
 
-    path: verdict on the poses.
-    camera: verdict on the focal lengths.
-    conventions: verdict on the conventions of the file, such as its axes and the order of poses.
+    error: the measured error of poses and cameras as given. With a wrong convention it is not measured.
+    error_after_fix: the same without the convention that the search found; equal to `error` if it found none.
+    causes: the causes of the error, each of them undone and better by held-out matches.
+    purposes: whether the result is good for each purpose.
+    are_asked: whether the user asked for these purposes.
     depth: verdict on the depth maps; None without them.
     search: the conventions that fit the matches.
-    evidence: measurements on the poses as given.
-    reasons: measurements beyond their limit.
-    images: agreement of each image that has a pose.
-    pairs: agreement of each pair of images.
     meaning: the quantity in the depth maps, such as z or distance, and its unit; None without them.
+    images: agreement of each image that has a pose with its matches.
+    pairs: agreement of each pair of images.
+    adjusted: poses and cameras before and after the adjustment to matches; None if it could not run.
+    fixed: the result without the causes; None if nothing can be undone.
     count: number of all images.
     notes: sentences for the user.
     """
 
-    path: QuestionVerdict
-    camera: QuestionVerdict
-    conventions: QuestionVerdict
+    error: MeasuredError
+    error_after_fix: MeasuredError
+    causes: tuple[Cause, ...]
+    purposes: tuple[PurposeVerdict, ...]
+    are_asked: bool
     depth: QuestionVerdict | None
     search: ConventionSearch
-    evidence: MapEvidence | None
-    reasons: tuple[MapReason, ...]
+    meaning: DepthMeaning | None
     images: tuple[ImageAgreement, ...]
     pairs: tuple[PairAgreement, ...]
-    meaning: DepthMeaning | None
+    adjusted: AdjustedPoses | None
+    fixed: Reconstruction | None
     count: int
     notes: tuple[str, ...]
 
     @property
     def grade(self) -> Verdict:
-        """Return the worst verdict of all questions."""
-        questions = [self.path, self.camera, self.conventions, *([self.depth] if self.depth else [])]
-        return find_worst(question.verdict for question in questions)
-
-    @property
-    def contradicting(self) -> tuple[ImageAgreement, ...]:
-        """Return the images whose share of contradicting matches exceeds the usual one by the limit of a map, worst
-        first.
-        """
-        known = [image for image in self.images if np.isfinite(image.share)]
-        usual = float(np.median([image.share for image in known])) if known else 0.0
-        most = MAP_LIMITS["contradicted"].unusable
-        limit = most + min(usual, 1 - 2 * most)
-        return tuple(sorted((image for image in known if image.share > limit), key=lambda image: -image.share))
+        """Return the grade: of the purposes, of the depth maps, and at best doubtful if a cause is named."""
+        grades = [grade_purposes(self.purposes, are_asked=self.are_asked)]
+        if self.search.found is not None:
+            grades = [Verdict.UNUSABLE]
+        elif self.causes and not self.are_asked:
+            grades.append(Verdict.DOUBTFUL)
+        if self.depth is not None:
+            grades.append(self.depth.verdict)
+        return find_worst(grades)
 
 
 def check_reconstruction(
@@ -135,10 +128,11 @@ def check_reconstruction(
     images: Path | str,
     *,
     camera: str | None = None,
+    purposes: Sequence[Purpose] = (),
     work: Path | None = None,
     track: TrackProgress = no_progress,
 ) -> ReconstructionVerdict:
-    """Check the camera poses of any program against matches between its images.
+    """Measure the error of the camera poses of any program by matches between its images.
 
     The images are matched again from their pixels alone. The points and matches of the reconstruction are not used as
     evidence.
@@ -147,16 +141,17 @@ def check_reconstruction(
         `stadia.io.records.read.FORMATS`.
     images: the folder of images, or the video.
     camera: a camera file, or numbers such as fx=700,fy=700,cx=640,cy=360 (pixels), for formats without a camera.
+    purposes: what the result is to be good for; empty for all of PURPOSES.
     work: folder for the cached matches; None takes a folder in the user's cache.
     track: wraps loops to show their progress.
 
-    Returns the verdicts on poses, camera, conventions and depth maps. Raises DataError for an unknown file, for images
+    Returns the error, its causes, and what the result is good for. Raises DataError for an unknown file, for images
     that do not match, and for fewer than 3 images with a pose.
     """
     reconstruction = read_reconstruction(Path(path))  # a wrong file is found before the images are matched
     check_images(reconstruction, images)
     matches = match_images(images, work, track)
-    return judge_reconstruction(replace_camera(reconstruction, matches, camera), matches)
+    return judge_reconstruction(replace_camera(reconstruction, matches, camera), matches, purposes)
 
 
 def replace_camera(reconstruction: Reconstruction, matches: ImageMatches, camera: str | None) -> Reconstruction:
@@ -175,43 +170,150 @@ def replace_camera(reconstruction: Reconstruction, matches: ImageMatches, camera
     return reconstruction.with_camera(K, distortion.tolist(), size)
 
 
-def judge_reconstruction(reconstruction: Reconstruction, matches: ImageMatches) -> ReconstructionVerdict:
+def judge_reconstruction(
+    reconstruction: Reconstruction, matches: ImageMatches, purposes: Sequence[Purpose] = ()
+) -> ReconstructionVerdict:
     """Judge a reconstruction by matches between its images.
 
     reconstruction: cameras and poses.
     matches: independent matches.
+    purposes: what it is to be good for; empty for all of PURPOSES.
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
+    measured = measure_reconstruction(reconstruction, matches)
+    search, base, based, after_fix = measured.search, measured.base, measured.adjusted.given, measured.error
     posed = pose_images(reconstruction, matches)
     view = view_matches(posed, matches)
     sparse = triangulate_view(view)
-    search = search_conventions(reconstruction, matches)
     agreement = measure_agreement(sparse, view.pairs)
-    evidence, reasons, path = _judge_path(view, sparse, search, matches)
+    causes = [] if search.found is None else [describe_cause(search)]
+    explained = find_causes(measured.adjusted, measured.differences, after_fix, matches)
+    fixed = replace_posed(base, based, explained.posed) if explained.causes else base
+    error = after_fix if search.found is None else MeasuredError(reason="a convention is wrong")
     meaning, depth = None, None
     if reconstruction.depth is not None:
         meaning = measure_depth(reconstruction, view, sparse)
-        depth = judge_depth(meaning, path)
+        path = Verdict.USABLE if error.is_measured else Verdict.NOT_JUDGED
+        depth = judge_depth(meaning, QuestionVerdict(path, error.reason or "measured"))
+        if meaning is not None:
+            fixed = _fix_depth(fixed, meaning)
+            error = replace(error, depth_share=Measured(meaning.error_given, meaning.error_given / meaning.points**0.5))
     return ReconstructionVerdict(
-        path=path,
-        camera=_judge_camera(search, posed),
-        conventions=_judge_conventions(search),
+        error=error,
+        error_after_fix=after_fix,
+        causes=(*causes, *explained.causes),
+        purposes=tuple(judge_purpose(purpose, error) for purpose in purposes or PURPOSES.values()),
+        are_asked=bool(purposes),
         depth=depth,
         search=search,
-        evidence=evidence,
-        reasons=reasons,
+        meaning=meaning,
         images=_list_images(agreement, posed, matches),
         pairs=_list_pairs(agreement, posed),
-        meaning=meaning,
+        adjusted=measured.adjusted,
+        fixed=None if fixed is reconstruction else fixed,
         count=len(matches.names),
         notes=(*reconstruction.notes, *posed.notes),
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredReconstruction:
+    """What `measure_reconstruction` finds.
+
+    search: the conventions; `found` is one that is more than a focal length.
+    base: the reconstruction without the convention that the search found.
+    adjusted: its poses and cameras before and after the adjustment to matches.
+    differences: between both, for each part that matches join.
+    error: the error of `base`.
+    """
+
+    search: ConventionSearch
+    base: Reconstruction
+    adjusted: AdjustedPoses
+    differences: tuple[PoseDifference, ...]
+    error: MeasuredError
+
+
+def measure_reconstruction(
+    reconstruction: Reconstruction, matches: ImageMatches, track: TrackProgress = no_progress
+) -> MeasuredReconstruction:
+    """Search the convention of a reconstruction, and measure the error that is left.
+
+    `check` judges by it, and `refine` writes the adjusted poses.
+
+    reconstruction: cameras and poses.
+    matches: independent matches.
+    track: shows progress.
+
+    Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
+    """
+    search, base = search_conventions(reconstruction, matches), reconstruction
+    best, low, high = search.focal_factors
+    factor = 1.0 if low <= 1 <= high else best
+    if search.found is not None and is_focal_alone(search.found.convention):
+        factor = search.found.convention.focal_factor * best
+        search = replace(search, found=None)
+    elif search.found is not None:
+        base = apply_convention(reconstruction, matches, search.found.convention)
+    adjusted = adjust_poses(pose_images(base, matches), matches, focal_factor=factor, track=track)
+    differences = tuple(find_differences(adjusted))
+    return MeasuredReconstruction(
+        search, base, adjusted, differences, measure_error(adjusted, differences, matches.names)
+    )
+
+
+def is_focal_alone(convention: Convention) -> bool:
+    """Return whether a convention changes the focal length and nothing else."""
+    return replace(convention, focal_factor=1.0) == GIVEN
+
+
+def describe_cause(search: ConventionSearch) -> Cause:
+    """Return the cause that a found convention is."""
+    assert search.found is not None
+    found = search.found.convention
+    name, size, unit = "convention", None, ""
+    if found == replace(GIVEN, shift=found.shift, order=found.order) and found.order == "shifted":
+        name, size, unit = "shifted-list", Measured(float(found.shift), 0.0), "images"
+    elif found == replace(GIVEN, offset_s=found.offset_s):
+        name, size, unit = "time-offset", Measured(found.offset_s, 0.0), "s"
+    elif found == replace(GIVEN, camera=found.camera, size_factor=found.size_factor):
+        name = {"swapped": "swapped-sides", "sides": "swapped-sides", "center": "principal-point"}.get(
+            found.camera, "size-of-k"
+        )
+    return Cause(name, search.found.what, search.found.fix, size=size, unit=unit)
+
+
+def replace_posed(reconstruction: Reconstruction, before: PosedImages, after: PosedImages) -> Reconstruction:
+    """Return a reconstruction with changed poses and cameras of its images.
+
+    Images without matches whose camera equals a changed one get its change. A trajectory whose poses were interpolated
+    at the times of the images becomes one with these times.
+
+    reconstruction: cameras and poses as read.
+    before, after: its images (`pose_images`), before and after the change.
+    """
+    rows, changed = after.rows, reconstruction
+    if after.how == "time":
+        changed = replace(reconstruction.rows(rows), times_s=after.times_s, times_ns=None)
+        rows = np.arange(len(rows))
+    T, K = changed.T_camera_world.copy(), changed.K.copy()
+    T[rows] = after.T_camera_world
+    sizes = np.where(changed.sizes[rows] > 0, changed.sizes[rows], after.sizes)
+    scale = (sizes / after.sizes).astype(np.float64)
+    for row, at in enumerate(rows):
+        if (before.K[row] == after.K[row]).all():
+            continue
+        own = np.isclose(changed.K, changed.K[at], equal_nan=True).all((1, 2))
+        factors = after.K[row, (0, 1), (0, 1)] / before.K[row, (0, 1), (0, 1)]
+        K[own, 0, 0], K[own, 1, 1] = changed.K[at, 0, 0] * factors[0], changed.K[at, 1, 1] * factors[1]
+        K[own, :2, 2] = changed.K[at, :2, 2] + (after.K[row, :2, 2] - before.K[row, :2, 2]) * scale[row]
+    return replace(changed, T_camera_world=T, K=K)
+
+
 def _list_images(agreement: MatchAgreement, posed: PosedImages, matches: ImageMatches) -> tuple[ImageAgreement, ...]:
     part = np.zeros(len(posed.images), int)
-    for number, rows in enumerate(group_frames(agreement, MAP_LIMITS["contradicted"].unusable)):
+    for number, rows in enumerate(group_frames(agreement, MAX_CONTRADICTING)):
         part[rows] = number
     fits, misses = (counts.sum(0) + counts.sum(1) for counts in (agreement.fits, agreement.misses))
     return tuple(
@@ -230,115 +332,17 @@ def _list_pairs(agreement: MatchAgreement, posed: PosedImages) -> tuple[PairAgre
     )
 
 
-_IGNORED = frozenset({"placed", "near"})
-"""Reasons of `judge_map` that say nothing about given poses: images without a pose are counted elsewhere, and poses of
-other sensors leave more signs.
-"""
+def _fix_depth(fixed: Reconstruction, meaning: DepthMeaning) -> Reconstruction:
+    """Return the result with depth maps that contain depth along the view in the unit of the poses."""
+    read = fixed.depth
+    if read is None or not changes_depth(meaning):
+        return fixed
+    measure_length = measure_rays(fixed)
 
+    def read_fixed(row: int) -> NDArray[np.float32]:
+        values = read(row).astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = meaning.scale * DEPTH_MEANINGS[meaning.name][1](values, measure_length(row, values.shape))
+        return np.where(np.isfinite(depth) & (values > 0), depth, np.nan).astype(np.float32)
 
-def _judge_path(
-    view: VirtualView, sparse: SparseMap, search: ConventionSearch, matches: ImageMatches
-) -> tuple[MapEvidence | None, tuple[MapReason, ...], QuestionVerdict]:
-    count = sum(len(pair.is_held) for pair in view.pairs)
-    basis = f"{count} matches of {len(view.pairs)} pairs of {len(view.posed.images)} images"
-    if len(view.pairs) < 2 or count < MIN_CROSSING:
-        return None, (), QuestionVerdict(Verdict.NOT_JUDGED, "too few images with poses match each other", basis)
-    T_world_camera = invert_pose(view.posed.T_camera_world)
-    evidence = measure_evidence(sparse, view.pairs, T_world_camera, has_camera=False, is_ordered=matches.is_ordered)
-    if evidence.unexplained > MAP_LIMITS["unexplained"].unusable:  # other sensors' poses may miss MOTION_PX of 640
-        coarse = view_matches(view.posed, matches, MOTION_PX / MAX_ERROR)
-        shares = measure_unexplained(triangulate_view(coarse), coarse.pairs)
-        evidence = replace(evidence, unexplained=find_worst_place(shares))
-    found = judge_map(evidence).list_reasons(PATH)
-    reasons = tuple(reason for reason in found if reason.field not in _IGNORED)
-    if search.found is not None:
-        fits = f"{search.found.fits_given:.0%} of the matches fit as given, {search.found.fits:.0%} after the fix"
-        return evidence, reasons, QuestionVerdict(Verdict.UNUSABLE, f"a convention is wrong: {fits}", basis)
-    if not reasons:
-        limit_px = MAX_ERROR * max(view.camera.height, view.camera.width)
-        within = f"{evidence.held_out_within:.0%} of the held-out matches are within {limit_px:.1f} px"
-        return evidence, reasons, QuestionVerdict(Verdict.USABLE, within, basis)
-    worst = reasons[0]
-    return evidence, reasons, QuestionVerdict(worst.grade, PATH_REASONS[worst.field](evidence, matches.names), basis)
-
-
-PATH_REASONS: Mapping[str, Callable[[MapEvidence, Sequence[str]], str]] = {
-    "standing": lambda e, names: f"{e.standing:.0%} of the matches of distant images do not move: the camera stands",
-    "contradicted": lambda e, names: (
-        f"{e.contradicted:.0%} of the matches after {names[e.contradicted_frame]} contradict it"
-    ),
-    "held_out_within": lambda e, names: f"only {e.held_out_within:.0%} of the held-out matches are near their points",
-    "turn_deg": lambda e, names: f"rotations between images are {e.turn_deg:.1f} degrees off their matches",
-    "unexplained": lambda e, names: f"{e.unexplained:.0%} of the matches of distant images fit another motion",
-    "zoomed": lambda e, names: f"a zoom alone explains {e.zoomed:.0%} of the matches",
-    "held_out_px": lambda e, names: "no held-out match has a point",
-    "reversing": lambda e, names: f"{e.reversing:.0%} of the steps of a drive go back",
-    "speed_jump": lambda e, names: f"the speed changes {e.speed_jump:.0f} times within a few images",
-    "aside": lambda e, names: f"{e.aside:.0%} of the pairs of expanding images show another direction of motion",
-    "kink_deg": lambda e, names: (
-        f"after {names[e.kink_frame]}, a step turns {e.kink_deg:.0f} degrees off the direction of travel"
-    ),
-    "road_drift": lambda e, names: f"the height over the road changes {e.road_drift:.2f} times",
-}
-"""Functions of evidence and image names that describe a field of `MapEvidence` beyond its limit, by that field."""
-
-
-def _judge_camera(search: ConventionSearch, posed: PosedImages) -> QuestionVerdict:
-    _, low, high = search.focal_factors
-    focal_px = float(np.median(posed.K[:, 0, 0]))
-    basis = f"{search.pairs} pairs of images"
-    if not np.isfinite(search.fits_focal) or search.fits_focal < RESULT_LIMITS["fits_focal"].not_judged:
-        return QuestionVerdict(Verdict.NOT_JUDGED, "no focal length explains the matches with these poses", basis)
-    if search.found is not None and search.found.convention.changes_camera:
-        return QuestionVerdict(Verdict.UNUSABLE, search.found.what, basis)
-    if high / low > RESULT_LIMITS["focal_range"].not_judged:
-        span = f"{low * focal_px:.0f} to {high * focal_px:.0f} px"
-        return QuestionVerdict(Verdict.NOT_JUDGED, f"focal lengths from {span} fit equally in these images", basis)
-    off = max(low - 1, 1 - high, 0.0)
-    ends = " to ".join(dict.fromkeys(f"{share * focal_px:.0f}" for share in (low, high)))
-    fits = f"matches fit a focal length of {ends} px; given {focal_px:.0f}"
-    return QuestionVerdict(RESULT_LIMITS["focal_error"].judge(off), fits, basis)
-
-
-def _judge_conventions(search: ConventionSearch) -> QuestionVerdict:
-    basis = f"{search.pairs} pairs of images"
-    if not np.isfinite(search.fits_given):
-        return QuestionVerdict(Verdict.NOT_JUDGED, "too few images move enough", basis)
-    if search.found is not None:
-        return QuestionVerdict(Verdict.UNUSABLE, search.found.what, basis)
-    if search.undecided:
-        reason = f"{search.fits_given:.0%} of the matches fit; as many if {search.undecided[0]}"
-        return QuestionVerdict(Verdict.USABLE, reason, basis)
-    if search.fits_given < RESULT_LIMITS["fits_focal"].not_judged:
-        return QuestionVerdict(
-            Verdict.NOT_JUDGED, f"no convention explains the matches ({search.fits_given:.0%} fit)", basis
-        )
-    return QuestionVerdict(
-        Verdict.USABLE, f"{search.fits_given:.0%} of the matches fit as given, and no change fits more", basis
-    )
-
-
-def fix_reconstruction(
-    reconstruction: Reconstruction, matches: ImageMatches, verdict: ReconstructionVerdict
-) -> Reconstruction | None:
-    """Return the reconstruction without the mistakes that the verdict names; None if no named mistake can be undone.
-
-    reconstruction: cameras and poses as read.
-    matches: the images.
-    verdict: the result of `judge_reconstruction`.
-    """
-    fixed = reconstruction
-    if verdict.search.found is not None:
-        fixed = apply_convention(fixed, matches, verdict.search.found.convention)
-    meaning, read = verdict.meaning, fixed.depth
-    if meaning is not None and read is not None and changes_depth(meaning):
-        measure_length = measure_rays(fixed)
-
-        def read_fixed(row: int) -> NDArray[np.float32]:
-            values = read(row).astype(np.float64)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                depth = meaning.scale * DEPTH_MEANINGS[meaning.name][1](values, measure_length(row, values.shape))
-            return np.where(np.isfinite(depth) & (values > 0), depth, np.nan).astype(np.float32)
-
-        fixed = replace(fixed, depth=read_fixed)
-    return None if fixed is reconstruction else fixed
+    return replace(fixed, depth=read_fixed)

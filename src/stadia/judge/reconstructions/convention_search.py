@@ -95,6 +95,11 @@ FOCAL_RANGE = 2.0
 FOCAL_STEPS = 57
 """Focal lengths that are tried in this range, 2.5 % apart."""
 
+MIN_OFF_CENTER = 0.2
+"""Least distance of a principal point from the middle of the image, as a share of its side, with which it may be no
+principal point at all. A smaller one is measured.
+"""
+
 MAX_OFF_CENTER = 0.15
 """Largest distance of a principal point from the middle, as a natural logarithm, with which K may belong to another
 size.
@@ -151,7 +156,9 @@ def list_singles(scorer: ConventionScorer) -> list[Convention]:
 
 def list_cameras(scorer: ConventionScorer) -> list[Convention]:
     """List the conventions that change only K, without a change of the focal length alone."""
-    found = [Convention(camera=camera) for camera in CAMERA_CHANGES if camera != "given"]
+    off = np.median(np.abs(scorer.posed.K[:, :2, 2] + 0.5 - scorer.sizes / 2) / scorer.sizes, axis=0)
+    left_out = {"given", "center"} if (off < MIN_OFF_CENTER).all() else {"given"}
+    found = [Convention(camera=camera) for camera in CAMERA_CHANGES if camera not in left_out]
     implied = np.median(scorer.sizes / np.maximum(2 * scorer.posed.K[:, :2, 2] + 1, 1e-3), axis=0)
     middle = float(np.sqrt(implied.prod()))
     factors = {1 / 4, 1 / 3, 3 / 8, 2 / 5, 1 / 2, 5 / 8, 2 / 3, 3 / 4, 4 / 5, float(implied[0]), float(implied[1])}

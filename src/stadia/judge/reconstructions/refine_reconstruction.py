@@ -6,7 +6,7 @@ A result is written in its own format, with the deviations of its poses, a COLMA
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -20,12 +20,14 @@ from stadia.io.image_io import write_image
 from stadia.io.records.json_scenes import write_transforms
 from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
-from stadia.judge.reconstructions.check_reconstruction import replace_camera
+from stadia.judge.error import MeasuredError
+from stadia.judge.reconstructions.check_reconstruction import measure_reconstruction, replace_camera, replace_posed
 from stadia.judge.reconstructions.depth_meaning import project_rays
+from stadia.judge.reconstructions.pose_error import Array
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
-from stadia.sfm.pose_refinement import RefinedReconstruction, refine_poses
-from stadia.sfm.sparse_map import import_pycolmap
+from stadia.sfm.pose_refinement import HeldOutGain
+from stadia.sfm.sparse_map import SparseMap, align_cameras, import_pycolmap
 
 DEVIATIONS = "deviations.csv"
 """File with the deviation of each pose."""
@@ -34,6 +36,34 @@ TRANSFORMS = "transforms.json"
 
 MODEL = PurePosixPath("sparse/0")
 """Folder of the COLMAP model, as nerfstudio and Gaussian splatting look for it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefinedReconstruction:
+    """A refined result.
+
+    reconstruction: cameras and poses, in the world and scale of the given ones; the given one if nothing was better.
+    is_changed: whether poses were refined.
+    gain: how held-out matches fit before and after.
+    error: the measured error of the given poses and cameras.
+    images: (F,) indices of the images with a pose.
+    rows: (F,) their rows in `reconstruction`.
+    deviations_deg: (F,) standard deviation of each rotation, degrees; NaN if matches do not determine the pose.
+    deviations: (F,) standard deviation of each position as a share of the extent of the path; NaN likewise.
+    sparse: points triangulated from the final poses, in the virtual camera of `view_matches`.
+    notes: sentences for the user.
+    """
+
+    reconstruction: Reconstruction
+    is_changed: bool
+    gain: HeldOutGain
+    error: MeasuredError
+    images: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    deviations_deg: Array
+    deviations: Array
+    sparse: SparseMap
+    notes: tuple[str, ...] = ()
 
 
 def refine_reconstruction(
@@ -64,17 +94,64 @@ def refine_reconstruction(
     reconstruction = read_reconstruction(Path(path))
     check_images(reconstruction, images)
     matches = match_images(images, work, track)
-    refined = refine_poses(replace_camera(reconstruction, matches, camera), matches, track=track)
+    refined = refine_poses(replace_camera(reconstruction, matches, camera), matches, track)
     if out is not None:
         write_refined(refined, matches, Path(out))
     return refined
+
+
+def refine_poses(
+    reconstruction: Reconstruction, matches: ImageMatches, track: TrackProgress = no_progress
+) -> RefinedReconstruction:
+    """Take the poses and cameras that the error is measured with, if held-out matches fit them better.
+
+    reconstruction: cameras and poses.
+    matches: independent matches.
+    track: shows progress.
+
+    Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
+    """
+    measured = measure_reconstruction(reconstruction, matches, track)
+    adjusted, found = measured.adjusted, measured.search.found
+    is_changed = found is not None or adjusted.gain.is_sure()
+    degrees, shares = (np.full(len(adjusted.given.images), np.nan) for _ in range(2))
+    T, points = adjusted.given.T_camera_world.copy(), adjusted.sparse.points.copy()
+    for part in measured.differences:
+        T[part.rows] = part.T_adjusted
+        scale, R, t = align_cameras(adjusted.posed.T_camera_world[part.rows], part.T_adjusted)
+        seen = np.unique(adjusted.sparse.observed[np.isin(adjusted.sparse.observed[:, 0], part.rows), 1])
+        points[seen] = scale * adjusted.sparse.points[seen] @ R.T + t
+        degrees[part.rows], shares[part.rows] = part.deviations_deg, part.deviations
+    result, rows = reconstruction, adjusted.given.rows
+    notes = [*reconstruction.notes, *adjusted.given.notes]
+    if is_changed:
+        result = replace_posed(measured.base, adjusted.given, replace(adjusted.posed, T_camera_world=T))
+        rows = np.arange(len(rows)) if adjusted.given.how == "time" else rows
+        if found is not None:
+            notes.append(f"before, {found.what}; this is undone")
+        if left := int(np.isnan(degrees).sum()):
+            notes.append(f"{left} of {len(degrees)} images have too few matches, and keep their pose")
+        if len(result) > len(rows):
+            notes.append(f"{len(result) - len(rows)} poses belong to images that were not matched, and are as before")
+    return RefinedReconstruction(
+        reconstruction=result,
+        is_changed=is_changed,
+        gain=adjusted.gain,
+        error=measured.error,
+        images=adjusted.given.images,
+        rows=rows,
+        deviations_deg=degrees,
+        deviations=shares,
+        sparse=replace(adjusted.sparse, points=points, T_camera_world=T),
+        notes=tuple(notes),
+    )
 
 
 def write_refined(refined: RefinedReconstruction, matches: ImageMatches, out: Path) -> Path:
     """Write a refined result into a new folder.
 
     The folder contains the result in its own format and under its own name, `deviations.csv` (name, degrees, share of
-    the path), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
+    the extent), a COLMAP model with points in `sparse/0`, and `transforms.json`. For a video it also has the frames, in
     `images`.
 
     refined: the result.
@@ -129,11 +206,11 @@ def place_in_images(refined: RefinedReconstruction, matches: ImageMatches) -> Re
 
 
 def write_deviations(path: Path, names: tuple[str, ...], refined: RefinedReconstruction) -> None:
-    """Write the standard deviation of each pose: name, degrees, share of the path; empty if not determined."""
+    """Write the standard deviation of each pose: name, degrees, share of the extent; empty if not determined."""
     lines = list[str]()
     for name, degrees, share in zip(names, refined.deviations_deg, refined.deviations, strict=True):
         lines.append(f'"{name}",{degrees:.6g},{share:.6g}' if np.isfinite(degrees) else f'"{name}",,')
-    write_lines(path, ["name,degrees,share_of_path", *lines])
+    write_lines(path, ["name,degrees,share_of_extent", *lines])
 
 
 def write_model(

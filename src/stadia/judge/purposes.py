@@ -1,0 +1,195 @@
+"""What a measured error is good for: one row for each purpose, each limit with its source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stadia.core.errors import ConfigError
+from stadia.core.verdict import Verdict
+from stadia.judge.error import Measured, MeasuredError
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeLimit:
+    """The largest error with which a result is good for a purpose.
+
+    field: a measurement: a field of `MeasuredError`, or one of DERIVED.
+    most: the largest value.
+    source: where it comes from.
+    """
+
+    field: str
+    most: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a result is to be good for.
+
+    name: its name, such as "splats".
+    limits: all of them must hold.
+    asked: the name with the number that the user gave, such as "measuring=1%".
+    """
+
+    name: str
+    limits: tuple[PurposeLimit, ...]
+    asked: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return the name with its number."""
+        return self.asked or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class PurposeVerdict:
+    """Whether a result is good for a purpose.
+
+    purpose: the purpose.
+    holds: whether all limits hold; None if the images leave one open.
+    reason: the measurement that decides, and its limit.
+    """
+
+    purpose: Purpose
+    holds: bool | None
+    reason: str
+
+
+UNITS: Mapping[str, tuple[str, float, str]] = {
+    "rotation_deg": ("rotation", 1.0, "degrees"),
+    "neighbor_rotation_deg": ("rotation from image to image", 1.0, "degrees"),
+    "position_share": ("position", 100.0, "% of the extent"),
+    "length_share": ("lengths", 100.0, "%"),
+    "inconsistent_px": ("points in the images", 1.0, "px of 640"),
+    "wrong_share": ("images with a wrong pose", 100.0, "%"),
+    "position_m": ("position", 1.0, "m"),
+}
+"""Words, factor and unit of each field that purposes limit."""
+
+_WRONG = PurposeLimit("wrong_share", 0.02, "chosen: one of fifty images")
+
+PURPOSES: Mapping[str, Purpose] = {
+    purpose.name: purpose
+    for purpose in (
+        Purpose(
+            "splats",
+            (
+                PurposeLimit("inconsistent_px", 0.5, "chosen: half a pixel of images of 640 blurs what they resolve"),
+                _WRONG,
+            ),
+        ),
+        Purpose(
+            "mesh",
+            (
+                PurposeLimit("inconsistent_px", 1.0, "chosen: one pixel of images of 640"),
+                PurposeLimit("length_share", 0.02, "chosen: a hundredth of the size on each side"),
+                replace(_WRONG, most=0.05, source="chosen: one of twenty images"),
+            ),
+        ),
+        Purpose(
+            "measuring", (PurposeLimit("length_share", 0.01, "the given share of a length"), _WRONG), "measuring=1%"
+        ),
+        Purpose(
+            "navigation",
+            (
+                PurposeLimit("neighbor_rotation_deg", 1.0, "chosen: a degree a step"),
+                PurposeLimit(
+                    "position_share",
+                    0.02,
+                    "visual odometry in vehicles errs by 1 to 2 % of the way (KITTI odometry, Geiger et al. 2012)",
+                ),
+                _WRONG,
+            ),
+        ),
+    )
+}
+"""Purposes that every result is judged for, by name."""
+
+LOCALIZATION = Purpose(
+    "localization", (PurposeLimit("position_m", 0.05, "the given length"), _WRONG), "localization=5cm"
+)
+"""A purpose that needs metres: the unit of the file is taken as metres."""
+
+_LENGTHS_M = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
+
+
+def parse_purpose(text: str) -> Purpose:
+    """Return the purpose that a user names, such as "splats", "measuring=1%" or "localization=5cm".
+
+    Raises ConfigError for an unknown name or number.
+
+    Examples:
+        >>> parse_purpose("measuring=2%").limits[0].most
+        0.02
+        >>> parse_purpose("localization=20cm").limits[0].most
+        0.2
+    """
+    name, _, number = text.strip().partition("=")
+    purpose = LOCALIZATION if name == LOCALIZATION.name else PURPOSES.get(name)
+    unit = {"measuring": "%", "localization": "(?:mm|cm|m)"}.get(name)
+    parsed = re.fullmatch(rf"([0-9]*\.?[0-9]+)\s*({unit})", number) if unit else None
+    if purpose is None or (number and parsed is None):
+        known = ", ".join([*PURPOSES, "measuring=1%", "localization=5cm"])
+        raise ConfigError("--for", found=text, expected=f"one of {known}", fix="choose a purpose")
+    if parsed is None:
+        return purpose
+    value = float(parsed[1]) * (0.01 if parsed[2] == "%" else _LENGTHS_M[parsed[2]])
+    first, *others = purpose.limits
+    return replace(purpose, limits=(replace(first, most=value), *others), asked=text.strip())
+
+
+def judge_purpose(purpose: Purpose, error: MeasuredError) -> PurposeVerdict:
+    """Compare a measured error with the limits of a purpose.
+
+    A limit holds if the error is at most the limit, and its deviation is small enough to tell.
+    """
+    open_reason = passed = ""
+    for limit in purpose.limits:
+        measured = find_measured(limit.field, error)
+        words, factor, unit = UNITS[limit.field]
+        if measured is None:
+            open_reason = open_reason or f"{words} cannot be measured"
+            continue
+        amounts = f"{words} {factor * measured.value:.2g} ± {factor * measured.deviation:.1g}"
+        if measured.is_above(limit.most):
+            return PurposeVerdict(purpose, False, f"{amounts} {unit}, at most {factor * limit.most:.2g}")
+        if measured.value > limit.most or measured.deviation > limit.most:
+            open_reason = open_reason or f"{amounts} {unit} leave {factor * limit.most:.2g} open"
+        passed = passed or f"{amounts} {unit}"
+    return PurposeVerdict(purpose, None if open_reason else True, open_reason or passed)
+
+
+def find_measured(field: str, error: MeasuredError) -> Measured | None:
+    """Return the measurement that a limit is about; None if it is not measured."""
+    if field == "wrong_share":
+        if not error.is_measured:
+            return None
+        return Measured(len(error.wrong_images) / max(len(error.images), 1), 0.0)
+    if field == "position_m":
+        share = error.position_share
+        return None if share is None else Measured(share.value * error.extent, share.deviation * error.extent)
+    found: Measured | None = getattr(error, field)
+    return found
+
+
+def grade_purposes(purposes: Sequence[PurposeVerdict], *, are_asked: bool) -> Verdict:
+    """Return the grade that the purposes give.
+
+    purposes: the verdicts.
+    are_asked: whether the user asked for these purposes. Then all of them must hold; else the result is doubtful if one
+        fails, and unusable if none holds.
+
+    Examples:
+        >>> good, bad = (PurposeVerdict(PURPOSES["mesh"], holds, "") for holds in (True, False))
+        >>> str(grade_purposes([good, bad], are_asked=True)), str(grade_purposes([good, bad], are_asked=False))
+        ('unusable', 'doubtful')
+    """
+    holds = [purpose.holds for purpose in purposes]
+    if False in holds and (are_asked or True not in holds):
+        return Verdict.UNUSABLE
+    if True not in holds:
+        return Verdict.NOT_JUDGED
+    return Verdict.DOUBTFUL if False in holds or (are_asked and None in holds) else Verdict.USABLE

@@ -1,0 +1,490 @@
+"""Name the causes of an error of poses and cameras: explanations compete, and held-out matches decide.
+
+A cause is named only if undoing it lets matches fit better that took no part, by more than their scatter. So each named
+cause has a cure that was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from stadia.geometry.poses import so3_exp, so3_log
+from stadia.judge.error import Measured, MeasuredError
+from stadia.judge.reconstructions.pose_error import (
+    Array,
+    PoseDifference,
+    compare_poses,
+    find_centers,
+    measure_change,
+    measure_rms,
+    select,
+    turn_covariance,
+)
+from stadia.sfm.image_matches import ImageMatches
+from stadia.sfm.match_triangulation import PosedImages
+from stadia.sfm.pose_refinement import AdjustedPoses, HeldOutGain, measure_gain
+
+MIN_FOCAL = 0.003
+"""Least error of a focal length, as a share, that is named."""
+
+MIN_CENTER_PX = 2.0
+"""Least error of a principal point that is named, pixels of images of 640."""
+
+MIN_NOISE_DEG, MIN_NOISE_SHARE = 0.03, 0.0005
+"""Least scatter of rotations, degrees, and of positions, as a share of the extent, that is named."""
+
+SURE = 3.0
+"""A size is named if it is this many standard deviations above its least value."""
+
+MIN_GAIN = 0.05
+"""Least relative reduction of the cost of held-out matches by new poses of all images."""
+
+LIKE_ANOTHER = 0.35
+"""A pose belongs to another image if its distance from this image's pose is at most this share of the distance from its
+own.
+"""
+
+DEG_PER_SHARE = 60.0
+"""Degrees of rotation that count as much as the extent of the path, when poses are compared."""
+
+MIN_SHIFTED = 4
+"""Fewest images whose poses are shifted together."""
+
+MAX_SHIFT = 10
+"""Largest shift that is searched, images."""
+
+MIN_EXPLAINED = 0.5
+"""Share of the squared errors that an explanation must take away."""
+
+PRICE = 2.0
+"""Price of each parameter of an explanation, in logarithms of the number of errors."""
+
+MIN_SPAN = 0.03
+"""Least length of an axis of the path, over that of the longest, along which a stretch shows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cause:
+    """A cause of an error.
+
+    name: a name from CAUSES.
+    what: what the file has, as a clause.
+    fix: what to do, as a clause; it was tried.
+    images: names of the images that it concerns; empty for all.
+    size: how large it is; None without a size.
+    unit: unit of the size: "degrees", "share" or "px".
+    gain: how held-out matches fit before and after the fix.
+    """
+
+    name: str
+    what: str
+    fix: str
+    images: tuple[str, ...] = ()
+    size: Measured | None = None
+    unit: str = ""
+    gain: HeldOutGain | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """A cause and the images' poses and cameras without it."""
+
+    cause: Cause
+    posed: PosedImages
+    min_gain: float = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """The causes that held-out matches confirm, and the images without them."""
+
+    causes: tuple[Cause, ...]
+    posed: PosedImages
+
+
+def find_causes(
+    adjusted: AdjustedPoses, differences: Sequence[PoseDifference], error: MeasuredError, matches: ImageMatches
+) -> Explained:
+    """Name the causes of an error, and undo them.
+
+    adjusted: poses and cameras before and after the adjustment.
+    differences: of its parts.
+    error: what was measured of them.
+    matches: independent matches; those that were held out decide.
+    """
+    posed, causes = adjusted.given, list[Cause]()
+    if not error.is_measured:
+        return Explained((), posed)
+    for step in (_explain_cameras, _explain_images, _explain_shape, _explain_noise):
+        for explanation in step(posed, adjusted, differences, error, matches):
+            gain = measure_gain(posed, explanation.posed, matches)
+            if gain.is_sure(explanation.min_gain):
+                posed = explanation.posed
+                causes.append(replace(explanation.cause, gain=gain))
+    return Explained(tuple(causes), posed)
+
+
+# -- cameras
+
+
+def _explain_cameras(
+    posed: PosedImages,
+    adjusted: AdjustedPoses,
+    differences: Sequence[PoseDifference],
+    error: MeasuredError,
+    matches: ImageMatches,
+) -> Iterator[Explanation]:
+    K, focal, center = posed.K.copy(), error.focal_share, error.principal_point_px
+    after = adjusted.posed.K
+    if focal is not None and focal.is_above(MIN_FOCAL, SURE):
+        K[:, (0, 1), (0, 1)] = after[:, (0, 1), (0, 1)]
+        of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file[:, 0]))
+        f, f_after = (of_file * float(np.median(values[:, 0, 0])) for values in (posed.K, K))
+        longer = "long" if focal.value > 0 else "short"
+        cause = Cause(
+            "focal-length",
+            f"the focal length is {abs(focal.value):.1%} too {longer} ({f:.5g} px, measured {f_after:.5g})",
+            f"multiply it by {f_after / f:.4f}",
+            size=focal,
+            unit="share",
+        )
+        posed = replace(posed, K=K)
+        yield Explanation(cause, posed)
+    of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file))
+    unit = float(np.median(posed.sizes.max(1))) / 640 * of_file
+    if center is not None and any(axis.is_above(MIN_CENTER_PX * unit, SURE) for axis in center):
+        K = K.copy()
+        K[:, :2, 2] = after[:, :2, 2]
+        x, y = center
+        size = x if abs(x.value) > abs(y.value) else y
+        cause = Cause(
+            "principal-point",
+            f"the principal point is off by ({x.value:+.1f}, {y.value:+.1f}) px",
+            f"subtract ({x.value:.1f}, {y.value:.1f}) px from cx, cy",
+            size=size,
+            unit="px",
+        )
+        yield Explanation(cause, replace(posed, K=K))
+
+
+# -- images
+
+
+def _explain_images(
+    posed: PosedImages,
+    adjusted: AdjustedPoses,
+    differences: Sequence[PoseDifference],
+    error: MeasuredError,
+    matches: ImageMatches,
+) -> Iterator[Explanation]:
+    T = posed.T_camera_world.copy()
+    names = [matches.names[index] for index in posed.images]
+    for part in differences:
+        found = _find_shift(part)
+        shifted = np.zeros(len(part.rows), bool)
+        if found is not None:
+            start, stop, shift = found
+            shifted[start:stop] = True
+            rows = part.rows[start:stop]
+            T[rows] = part.T_adjusted[start:stop]
+            cause = Cause(
+                "shifted-list",
+                f"the poses of {names[rows[0]]} to {names[rows[-1]]} belong to images {abs(shift)} "
+                + ("later" if shift > 0 else "earlier"),
+                f"shift these poses by {abs(shift)}",
+                tuple(names[row] for row in rows),
+                Measured(float(shift), 0.0),
+                "images",
+            )
+            yield Explanation(cause, replace(posed, T_camera_world=T))
+            T = T.copy()
+        left = part.is_wrong & ~shifted
+        for cycle in _find_cycles(part, left):
+            rows = part.rows[cycle]
+            left[cycle] = False
+            T[rows] = posed.T_camera_world[np.roll(rows, 1)]
+            wrong = tuple(names[row] for row in rows)
+            what = f"{wrong[0]} and {wrong[1]} are exchanged" if len(wrong) == 2 else f"{', '.join(wrong)} are permuted"
+            yield Explanation(
+                Cause("swapped-images", what, "exchange their poses", wrong), replace(posed, T_camera_world=T)
+            )
+            T = T.copy()
+        if left.any():
+            rows = part.rows[left]
+            T[rows] = part.T_adjusted[left]
+            size = float(np.median(part.degrees[left])), float(np.median(part.shares[left]))
+            wrong = tuple(names[row] for row in rows)
+            what = (
+                f"{len(wrong)} of {len(part.rows)} images have a wrong pose, by {size[0]:.2g} degrees and {size[1]:.2g}"
+            )
+            cause = Cause(
+                "wrong-images",
+                f"{what} of the extent",
+                "take the poses that their matches give",
+                wrong,
+                Measured(size[1], 0.0) if size[1] * DEG_PER_SHARE > size[0] else Measured(size[0], 0.0),
+                "share" if size[1] * DEG_PER_SHARE > size[0] else "degrees",
+            )
+            yield Explanation(cause, replace(posed, T_camera_world=T))
+            T = T.copy()
+
+
+def _measure_distances(T: Array, T_other: Array, extent: float) -> Array:
+    """Return distances (N, M) of poses (N, 4, 4) from others (M, 4, 4), degrees; an extent counts DEG_PER_SHARE."""
+    turn = np.linalg.norm(so3_log(T[:, None, :3, :3] @ T_other[None, :, :3, :3].swapaxes(-1, -2)), axis=-1)
+    move = np.linalg.norm(find_centers(T)[:, None] - find_centers(T_other)[None], axis=-1) / extent
+    return np.asarray(np.hypot(np.rad2deg(turn), DEG_PER_SHARE * move))
+
+
+def _find_cycles(part: PoseDifference, is_wrong: NDArray[np.bool_]) -> Iterator[NDArray[np.intp]]:
+    """Yield groups of wrong images whose poses belong to each other: pose k of a group belongs to its image k - 1.
+
+    So image k of a group takes the pose of image k - 1 of the rolled one.
+    """
+    wrong = np.flatnonzero(is_wrong)
+    if len(wrong) < 2:
+        return
+    distances = _measure_distances(part.T_given[wrong], part.T_adjusted, part.extent)
+    own = distances[np.arange(len(wrong)), wrong]
+    nearest = distances[:, wrong].argmin(1)
+    is_like = distances[np.arange(len(wrong)), wrong[nearest]] <= LIKE_ANOTHER * own
+    seen = np.zeros(len(wrong), bool)
+    for start in range(len(wrong)):
+        cycle = [start]
+        while is_like[cycle[-1]] and (after := int(nearest[cycle[-1]])) not in cycle and not seen[after]:
+            cycle.append(after)
+        if len(cycle) > 1 and is_like[cycle[-1]] and nearest[cycle[-1]] == start:
+            seen[cycle] = True
+            yield wrong[cycle]
+
+
+def _find_shift(part: PoseDifference) -> tuple[int, int, int] | None:
+    """Return the images (start, stop) whose poses belong to the images that follow by a shift; None without them."""
+    count, best = len(part.rows), None
+    if count < 2 * MIN_SHIFTED:
+        return None
+    distances = _measure_distances(part.T_given, part.T_adjusted, part.extent)
+    own = np.diag(distances)
+    soft = max(float(np.median(own)), 1e-6) if float(np.median(own)) < float(np.median(_step_lengths(part))) else None
+    soft = float(np.median(_step_lengths(part))) * 0.1 if soft is None else max(soft, 1e-6)
+    for shift in [s for s in range(-MAX_SHIFT, MAX_SHIFT + 1) if s]:
+        rows = np.arange(max(0, -shift), min(count, count - shift))
+        gain = np.log1p((own[rows] / soft) ** 2) - np.log1p((distances[rows, rows + shift] / soft) ** 2)
+        start, stop, total = _find_best_run(gain)
+        if stop - start >= MIN_SHIFTED and (best is None or total > best[3]):
+            best = int(rows[start]), int(rows[stop - 1]) + 1, shift, total
+    if best is None or best[3] < 2 * (best[1] - best[0]) or best[3] < 3 * PRICE * np.log(count):
+        return None
+    return best[:3]
+
+
+def _step_lengths(part: PoseDifference) -> Array:
+    distances = _measure_distances(part.T_adjusted, part.T_adjusted, part.extent)
+    return np.diag(distances, 1)
+
+
+def _find_best_run(values: Array) -> tuple[int, int, float]:
+    """Return start, stop and sum of the run of values with the largest sum (Kadane's algorithm).
+
+    Examples:
+        >>> _find_best_run(np.array([-1.0, 2, 3, -9, 4]))
+        (1, 3, 5.0)
+    """
+    sums = np.concatenate(([0.0], np.cumsum(values)))
+    lowest = np.minimum.accumulate(sums)
+    stop = int((sums - lowest).argmax())
+    start = int(np.flatnonzero(sums[: stop + 1] == lowest[stop])[-1])
+    return start, stop, float(sums[stop] - sums[start])
+
+
+# -- shape of the path
+
+
+def _explain_shape(
+    posed: PosedImages,
+    adjusted: AdjustedPoses,
+    differences: Sequence[PoseDifference],
+    error: MeasuredError,
+    matches: ImageMatches,
+) -> Iterator[Explanation]:
+    part = differences[0]
+    kept = part.is_kept
+    if kept.sum() < 6:
+        return
+    T = posed.T_camera_world.copy()
+    along = np.linspace(0, 1, len(kept))
+    R = part.T_adjusted[:, :3, :3]
+    turns = np.einsum("nji,nj->ni", R, part.turns)
+    covariance = turn_covariance(select(part.of_turns, kept), R[kept])
+    change = measure_change(turns[kept], covariance, along[kept])
+    line = _fit_line(turns, along, kept)
+    if change.value > SURE * change.deviation and _is_explained(turns[kept], (turns - line)[kept], 6, 3, constant=True):
+        # given = adjusted turned by the error in the world, so the error is taken away on the right
+        T[part.rows, :3, :3] = T[part.rows, :3, :3] @ so3_exp(-line)
+        T[part.rows, :3, 3] = -np.einsum(
+            "nij,nj->ni", T[part.rows, :3, :3], find_centers(posed.T_camera_world[part.rows])
+        )
+        degrees = Measured(float(np.rad2deg(change.value)), float(np.rad2deg(change.deviation)))
+        yield Explanation(
+            Cause(
+                "drift",
+                f"the rotation drifts by {degrees.value:.2g} degrees along the path",
+                "turn each pose back by its share",
+                size=degrees,
+                unit="degrees",
+            ),
+            replace(posed, T_camera_world=T),
+        )
+        posed = replace(posed, T_camera_world=T)
+        T = T.copy()
+    found = _fit_positions(part, kept)
+    if found is not None:
+        name, size, centers = found
+        T[part.rows, :3, 3] = -np.einsum("nij,nj->ni", T[part.rows, :3, :3], centers)
+        what = {
+            "stretched-axis": f"the positions are stretched by {1 + size.value:.3f} along one axis",
+            "scale-drift": f"the scale drifts by a factor of {1 + size.value:.3f} along the path",
+            "bent-path": f"the path bends by {size.value:.2g} degrees",
+        }[name]
+        unit = "degrees" if name == "bent-path" else "share"
+        yield Explanation(
+            Cause(name, what, "undo it in the positions", size=size, unit=unit), replace(posed, T_camera_world=T)
+        )
+
+
+def _is_explained(before: Array, after: Array, parameters: int, least: int, *, constant: bool = False) -> bool:
+    """Return whether errors (N, 3) after an explanation are so much smaller that its parameters pay."""
+    if constant:
+        before = before - before.mean(0)
+    total, rest, count = float((before**2).sum()), float((after**2).sum()), before.size
+    if total <= 0 or rest > (1 - MIN_EXPLAINED) * total:
+        return False
+    return count * np.log(total / max(rest, 1e-300)) > PRICE * (parameters - least) * np.log(count)
+
+
+def _fit_line(errors: Array, along: Array, kept: NDArray[np.bool_]) -> Array:
+    """Return the line (N, 3) through the kept errors (N, 3)."""
+    basis = np.column_stack((np.ones(len(along)), along))
+    return np.asarray(basis @ np.linalg.lstsq(basis[kept], errors[kept], rcond=None)[0])
+
+
+def _fit_positions(part: PoseDifference, kept: NDArray[np.bool_]) -> tuple[str, Measured, Array] | None:
+    """Return the explanation of the errors of positions, its size, and the positions (N, 3) without it; else None."""
+    given, right = find_centers(part.T_given), find_centers(part.T_adjusted)
+    rms = measure_rms(part.moves[kept], select(part.of_moves, kept))
+    if not rms.is_above(MIN_NOISE_SHARE / 2, SURE):
+        return None
+    tried = [_fit_stretch(given, right, kept), _fit_growth(given, right, kept), _fit_bend(given, right, kept)]
+    scored = [
+        (3 * kept.sum() * np.log(max((rest**2).sum(), 1e-300)) + PRICE * parameters * np.log(3 * kept.sum()), *found)
+        for found, rest, parameters in (entry for entry in tried if entry is not None)
+        if _is_explained(part.extent * part.moves[kept], rest, parameters, 0)
+    ]
+    if not scored:
+        return None
+    _, name, size, centers = min(scored, key=lambda entry: entry[0])
+    # the deviation of a size: as that of the errors that the explanation takes away
+    return name, Measured(size, abs(size) * rms.deviation / max(rms.value, 1e-12)), centers
+
+
+Fitted = tuple[tuple[str, float, Array], Array, int]
+
+
+def _fit_stretch(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted | None:
+    middle, middle_given = right[kept].mean(0), given[kept].mean(0)
+    _, spans, axes = np.linalg.svd(right[kept] - middle, full_matrices=False)
+    shown = int((spans > MIN_SPAN * spans[0]).sum())
+    if shown < 2:
+        return None
+    B = axes[:shown].T
+    y = (right - middle) @ B
+    A = np.linalg.lstsq(y[kept], given[kept] - middle_given, rcond=None)[0].T  # given = A y
+    values, V = np.linalg.svd(A, full_matrices=False)[1:]
+    others = [float(np.exp(np.mean(np.log(np.delete(values, row))))) for row in range(shown)]
+    ratios = np.log(values / others)
+    ratio = float(np.exp(np.abs(ratios).max())) if shown == 2 else float(np.exp(ratios[np.abs(ratios).argmax()]))
+    scale = float(np.exp(np.log(values).mean()))
+    U = A @ V.T / values  # (3, shown)
+    # along the axes of the stretch, divide by its factor, and keep the mean scale
+    local = (given - middle_given) @ U
+    straight = given - local @ U.T + (local / values * scale) @ U.T
+    rest = (given - middle_given - y @ A.T)[kept]
+    return ("stretched-axis", ratio - 1, straight), rest, 5 if shown == 3 else 2
+
+
+def _bend_path(right: Array, growth: float, bend: Array) -> Array:
+    """Return positions (N, 3) whose steps grow to exp(growth) and turn to `bend` (radians) along the path."""
+    steps = np.diff(right, axis=0)
+    along = np.linspace(-0.5, 0.5, len(steps))[:, None]
+    changed = np.einsum("nij,nj->ni", so3_exp(along * bend), np.exp(growth * along) * steps)
+    return np.concatenate((np.zeros((1, 3)), np.cumsum(changed, axis=0)))
+
+
+def _fit_steps(given: Array, right: Array, kept: NDArray[np.bool_], *, is_bend: bool) -> tuple[Array, Array]:
+    """Return the parameters (growth, bend (3,)) with which bent positions are nearest to the given ones, and what is
+    left (K, 3) of the kept ones.
+    """
+    unit = max(float(np.linalg.norm(np.ptp(right[kept], axis=0))), 1e-300)
+
+    def measure(values: Array) -> Array:
+        path = _bend_path(right, 0.0 if is_bend else values[0], values if is_bend else np.zeros(3))
+        x, y = path[kept] - path[kept].mean(0), given[kept] - given[kept].mean(0)
+        U, _, Vt = np.linalg.svd(y.T @ x)
+        Q = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+        turned = x @ Q.T
+        return np.asarray((y - float((turned * y).sum() / max((turned**2).sum(), 1e-300)) * turned) / unit)
+
+    fitted = least_squares(lambda values: measure(values).ravel(), np.zeros(3 if is_bend else 1), x_scale=0.1)
+    return fitted.x, unit * measure(fitted.x)
+
+
+def _fit_growth(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted:
+    (growth,), rest = _fit_steps(given, right, kept, is_bend=False)
+    straight = _bend_path(given, -float(growth), np.zeros(3)) + given[0]
+    return ("scale-drift", float(np.exp(growth)) - 1, straight), rest, 1
+
+
+def _fit_bend(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted:
+    bend, rest = _fit_steps(given, right, kept, is_bend=True)
+    straight = _bend_path(given, 0.0, -bend) + given[0]
+    return ("bent-path", float(np.rad2deg(np.linalg.norm(bend))), straight), rest, 3
+
+
+# -- noise
+
+
+def _explain_noise(
+    posed: PosedImages,
+    adjusted: AdjustedPoses,
+    differences: Sequence[PoseDifference],
+    error: MeasuredError,
+    matches: ImageMatches,
+) -> Iterator[Explanation]:
+    T, noisy = posed.T_camera_world.copy(), list[tuple[str, Measured, str]]()
+    part = differences[0]
+    kept = part.is_kept
+    along = np.linspace(0, 1, len(kept))
+    now = compare_poses(posed.T_camera_world[part.rows], part.T_adjusted)
+    part = replace(part, T_adjusted=now.T_adjusted, turns=now.turns, moves=now.moves)
+    R = part.T_adjusted[:, :3, :3]
+    left = np.einsum("nji,nj->ni", R, part.turns)
+    rest = (left - _fit_line(left, along, kept))[kept]
+    turn = measure_rms(rest, turn_covariance(select(part.of_turns, kept), R[kept]))
+    degrees = Measured(float(np.rad2deg(turn.value)), float(np.rad2deg(turn.deviation)))
+    if degrees.is_above(MIN_NOISE_DEG, SURE):
+        noisy.append(("rotation-noise", degrees, "degrees"))
+    move = measure_rms(part.moves[kept], select(part.of_moves, kept))
+    if move.is_above(MIN_NOISE_SHARE, SURE):
+        noisy.append(("position-noise", move, "share"))
+    for each in differences:
+        T[each.rows] = each.T_adjusted
+    for name, size, unit in noisy:
+        kind = "rotations" if name == "rotation-noise" else "positions"
+        amount = f"{size.value:.2g} degrees" if unit == "degrees" else f"{size.value:.2g} of the extent"
+        cause = Cause(name, f"the {kind} of single images are off by {amount}", "stadia refine", size=size, unit=unit)
+        yield Explanation(cause, replace(posed, T_camera_world=T), MIN_GAIN if name == noisy[0][0] else -1.0)

@@ -1,0 +1,450 @@
+"""Measure the error of given poses and cameras: what an adjustment to independent matches changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.geometry.poses import invert_pose, so3_exp, so3_log
+from stadia.judge.error import ImageError, Measured, MeasuredError
+from stadia.sfm.match_triangulation import PosedImages, VirtualView, triangulate_tracks
+from stadia.sfm.pose_refinement import AdjustedPoses
+
+Array = NDArray[np.float64]
+
+SPREAD = 1.5
+"""Factor on standard deviations for what residuals do not show, such as errors that matches share."""
+
+ROUNDS, LEAST_SPREAD = 12, 1e-5
+"""Rounds of the robust alignment of two paths, and the least scatter of poses that it assumes."""
+
+MIN_LIKENESS = 0.5
+"""Scale of an alignment over the ratio of the spreads, below which the paths have other forms, and the spreads alone
+give the scale.
+"""
+
+MANY_TIMES = 5.0
+"""An image is wrong if its error is this many times the median error, and the images determine it."""
+
+SURE = 4.0
+"""Least error of a wrong image, in its standard deviations."""
+
+MIN_WRONG_DEG, MIN_WRONG_SHARE = 0.5, 0.01
+"""Least errors of a wrong image: degrees, and share of the extent of the path."""
+
+MIN_GAIN_OF_WRONG = 0.1
+"""Least relative reduction of the cost of a wrong image's held-out matches by the adjusted pose."""
+
+MAX_UNEXPLAINED = 0.35
+"""Share of held-out matches that no adjusted poses explain, above which the error cannot be measured."""
+
+MIN_PART = 3
+"""Fewest images whose error is measured."""
+
+
+WIDE_PX = 30.0
+"""Largest distance of a feature from a point that given poses triangulate, pixels of 640."""
+
+MIN_TRACK, MIN_POINTS, LENGTHS, DRAWS = 3, 30, 2000, 3
+"""Fewest images that see the ends of a length, fewest such points, and the numbers of lengths and poses that are drawn.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseDifference:
+    """Given poses against adjusted ones of N images of one part, after a robust alignment.
+
+    rows: (N,) rows of the images among the posed ones.
+    T_given, T_adjusted: (N, 4, 4) world-to-camera poses, both in the world of the given ones.
+    turns: (N, 3) rotations from given to adjusted cameras about the axes of the camera, radians, with the sign of given
+        minus adjusted.
+    moves: (N, 3) given minus adjusted positions, as a share of the extent.
+    of_turns, of_moves: (3 N, 3 N) their covariances.
+    extent: length of the diagonal of the adjusted path.
+    is_wrong: (N,) images whose pose is wrong.
+    is_open: (N,) images whose error is far above that of the others, although held-out matches do not confirm it.
+    """
+
+    rows: NDArray[np.intp]
+    T_given: Array
+    T_adjusted: Array
+    turns: Array
+    moves: Array
+    of_turns: Array
+    of_moves: Array
+    extent: float
+    is_wrong: NDArray[np.bool_]
+    is_open: NDArray[np.bool_]
+
+    @property
+    def is_kept(self) -> NDArray[np.bool_]:
+        """Return the images (N,) whose errors count."""
+        return ~(self.is_wrong | self.is_open)
+
+    @property
+    def degrees(self) -> Array:
+        """Return the angles (N,), degrees."""
+        return np.rad2deg(np.linalg.norm(self.turns, axis=1))
+
+    @property
+    def deviations_deg(self) -> Array:
+        """Return the standard deviations (N,) of the angles, degrees."""
+        return np.rad2deg(_find_deviations(self.of_turns))
+
+    @property
+    def deviations(self) -> Array:
+        """Return the standard deviations (N,) of the distances, as shares of the extent."""
+        return _find_deviations(self.of_moves)
+
+    @property
+    def shares(self) -> Array:
+        """Return the distances (N,), as shares of the extent."""
+        return np.linalg.norm(self.moves, axis=1)
+
+
+def find_centers(T_camera_world: Array) -> Array:
+    """Return the positions (N, 3) of cameras with the poses (N, 4, 4)."""
+    return np.asarray(invert_pose(T_camera_world)[:, :3, 3])
+
+
+def align_robustly(T_source: Array, T_target: Array) -> Array:
+    """Return the source poses in the world of the target ones, which may contain wrong poses.
+
+    Rotations and positions count by their scatter, and each pose by its error (iteratively reweighted least squares, so
+    that the sum of distances becomes smallest). Of a start by rotations and one by positions, the better one is taken:
+    where rotations drift, the positions hold the world, and the reverse.
+
+    T_source, T_target: (N, 4, 4) world-to-camera poses.
+    """
+    R, R_target = T_source[:, :3, :3], T_target[:, :3, :3]
+    a, b = find_centers(T_source), find_centers(T_target)
+    extent = max(float(np.linalg.norm(np.ptp(a, axis=0))), 1e-300)
+    unit = max(float(np.median(np.linalg.norm(b - np.median(b, 0), axis=1))), 1e-300)
+    a, b = (a - a.mean(0)) / extent, (b - np.median(b, 0)) / unit
+    found = [_align(R, R_target, a, b, *spreads) for spreads in ((1e-2, 1.0), (1.0, 1e-2))]
+    _, Q, scale, t = min(found, key=lambda one: one[0])
+    moved = np.tile(np.eye(4), (len(a), 1, 1))
+    moved[:, :3, :3] = R @ Q.T
+    centers = (scale * a @ Q.T + t) * unit + np.median(find_centers(T_target), 0)
+    moved[:, :3, 3] = -np.einsum("nij,nj->ni", moved[:, :3, :3], centers)
+    return moved
+
+
+def _align(
+    R: Array, R_target: Array, a: Array, b: Array, spread_turn: float, spread_move: float
+) -> tuple[float, Array, float, Array]:
+    """Return the cost, and rotation, scale and translation from a source to a target world.
+
+    R, R_target: (N, 3, 3) rotations from the world to the camera.
+    a, b: (N, 3) positions.
+    spread_turn, spread_move: scatter of rotations, radians, and of positions at the start.
+    """
+    of_turns = of_moves = np.ones(len(a))
+    Q, scale, t = np.eye(3), 1.0, np.zeros(3)
+    for _ in range(ROUNDS):
+        w, v = of_turns / spread_turn**2, of_moves / spread_move**2
+        middle_a, middle_b = (v @ a) / v.sum(), (v @ b) / v.sum()
+        x, y = a - middle_a, b - middle_b
+        # a rotation by an angle changes the squared chordal distance of rotations by 2 times its square
+        M = 0.5 * np.einsum("n,nji,njk->ik", w, R_target, R) + max(scale, 1e-9) * np.einsum("n,ni,nj->ij", v, y, x)
+        U, _, Vt = np.linalg.svd(M)
+        Q = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
+        squared = max(float(np.einsum("n,ni,ni->", v, x, x)), 1e-300)
+        scale, spread = float(np.einsum("n,ni,ni->", v, y, x @ Q.T)) / squared, float(np.einsum("n,ni,ni->", v, y, y))
+        spread = np.sqrt(spread / squared)
+        scale = scale if scale > MIN_LIKENESS * spread else max(spread, 1e-9)
+        t = middle_b - scale * Q @ middle_a
+        turn = np.linalg.norm(so3_log(R @ Q.T @ R_target.swapaxes(1, 2)), axis=1)
+        move = np.linalg.norm(scale * a @ Q.T + t - b, axis=1)
+        spread_turn, spread_move = (max(float(np.median(error)), LEAST_SPREAD) for error in (turn, move))
+        of_turns, of_moves = (
+            1 / np.maximum(error / spread, 1.0) for error, spread in ((turn, spread_turn), (move, spread_move))
+        )
+    return float(np.log(spread_turn) + np.log(spread_move)), Q, scale, t
+
+
+def compare_poses(
+    T_given: Array,
+    T_adjusted: Array,
+    *,
+    rows: NDArray[np.intp] | None = None,
+    of_turns: Array | None = None,
+    of_moves: Array | None = None,
+) -> PoseDifference:
+    """Compare given with adjusted poses after an alignment that wrong poses hardly change.
+
+    T_given, T_adjusted: (N, 4, 4) world-to-camera poses.
+    rows: (N,) rows of the images; None counts them.
+    of_turns: (3 N, 3 N) covariance of the adjusted rotations about the axes of the cameras, radians squared.
+    of_moves: (3 N, 3 N) covariance of the adjusted positions in the unit of `T_adjusted` squared; None for exact poses.
+    """
+    count = len(T_given)
+    T = align_robustly(T_adjusted, T_given)
+    spans = [float(np.linalg.norm(np.ptp(find_centers(poses), axis=0))) for poses in (T, T_adjusted)]
+    extent = max(spans[0], 1e-300)
+    turns = so3_log(T_given[:, :3, :3] @ T[:, :3, :3].swapaxes(1, 2))
+    moves = (find_centers(T_given) - find_centers(T)) / extent
+    zeros = np.zeros((3 * count, 3 * count))
+    found = PoseDifference(
+        rows=np.arange(count) if rows is None else rows,
+        T_given=T_given,
+        T_adjusted=T,
+        turns=turns,
+        moves=moves,
+        of_turns=zeros if of_turns is None else SPREAD**2 * of_turns,
+        of_moves=zeros if of_moves is None else SPREAD**2 * of_moves / max(spans[1], 1e-300) ** 2,
+        extent=extent,
+        is_wrong=np.zeros(count, bool),
+        is_open=np.zeros(count, bool),
+    )
+    return replace(found, is_wrong=_find_wrong(found))
+
+
+def _find_wrong(found: PoseDifference) -> NDArray[np.bool_]:
+    is_wrong = np.zeros(len(found.rows), bool)
+    for errors, covariance, least in (
+        (found.degrees, found.of_turns, MIN_WRONG_DEG),
+        (found.shares, found.of_moves, MIN_WRONG_SHARE),
+    ):
+        deviations = _find_deviations(covariance) * (180 / np.pi if least is MIN_WRONG_DEG else 1)
+        limit = np.maximum(np.maximum(MANY_TIMES * np.median(errors), SURE * deviations), least)
+        is_wrong |= errors > limit
+    return is_wrong
+
+
+def _find_deviations(covariance: Array) -> Array:
+    return np.sqrt(np.diag(covariance).reshape(-1, 3).sum(1))
+
+
+def measure_rms(errors: Array, covariance: Array) -> Measured:
+    """Return the root mean square length of true errors, from measured ones and their covariance.
+
+    The mean square of measured errors contains their variances, which are subtracted.
+
+    errors: (N, 3).
+    covariance: (3 N, 3 N).
+    """
+    count = max(len(errors), 1)
+    total = float((errors**2).sum() / count)
+    own = float(np.trace(covariance) / count)
+    d = errors.ravel()
+    variance = float(2 * (covariance**2).sum() + 4 * d @ covariance @ d) / count**2
+    value = float(np.sqrt(max(total - own, 0.0)))
+    return Measured(value, float(np.sqrt(value**2 + np.sqrt(max(variance, 0.0))) - value))
+
+
+def measure_change(errors: Array, covariance: Array, along: Array) -> Measured:
+    """Return the length of the linear change of errors (N, 3) from one end of the path to the other.
+
+    covariance: (3 N, 3 N) of the errors.
+    along: (N,) places on the path, 0 to 1.
+    """
+    s = along - along.mean()
+    weight = s / max(float(s @ s), 1e-300)
+    slope, L = weight @ errors, np.kron(weight, np.eye(3))
+    own = L @ covariance @ L.T
+    value = float(np.sqrt(max(float(slope @ slope) - float(np.trace(own)), 0.0)))
+    return Measured(value, float(np.sqrt(max(np.linalg.eigvalsh(own)[-1], 0.0))))
+
+
+def select(covariance: Array, kept: NDArray[np.bool_]) -> Array:
+    """Return the rows and columns of a covariance (3 N, 3 N) that belong to the kept (N,) images."""
+    at = np.repeat(kept, 3)
+    return covariance[np.ix_(at, at)]
+
+
+def turn_covariance(covariance: Array, R: Array) -> Array:
+    """Return a covariance (3 N, 3 N) of vectors in cameras for vectors in the world; R (N, 3, 3) is world-to-camera."""
+    count = len(R)
+    blocks = covariance.reshape(count, 3, count, 3)
+    return np.asarray(np.einsum("nji,njmk,mkl->niml", R, blocks, R, optimize=True).reshape(3 * count, 3 * count))
+
+
+def find_differences(adjusted: AdjustedPoses) -> list[PoseDifference]:
+    """Return how the given poses of each part differ from the adjusted ones."""
+    found = []
+    for part in adjusted.covariances:
+        if len(part.rows) < MIN_PART:
+            continue
+        T_given, T = adjusted.given.T_camera_world[part.rows], adjusted.posed.T_camera_world[part.rows]
+        found.append(compare_poses(T_given, T, rows=part.rows, of_turns=part.of_rotations, of_moves=part.of_positions))
+    return found
+
+
+def measure_error(
+    adjusted: AdjustedPoses, differences: Sequence[PoseDifference], names: Sequence[str]
+) -> MeasuredError:
+    """Measure the error of the poses and cameras that were adjusted.
+
+    adjusted: the poses before and after.
+    differences: of its parts, from `find_differences`.
+    names: names of all images.
+    """
+    if not differences:
+        return MeasuredError(reason="too few images with poses match each other")
+    if adjusted.unexplained > MAX_UNEXPLAINED:
+        share = f"{adjusted.unexplained:.0%} of the held-out matches fit no poses"
+        return MeasuredError(parts=len(differences), reason=share)
+    sizes = np.array([int(part.is_kept.sum()) for part in differences])
+    turns, moves, steps = [], [], []
+    for part in differences:
+        kept = part.is_kept
+        turns.append(measure_rms(part.turns[kept], select(part.of_turns, kept)))
+        moves.append(measure_rms(part.moves[kept], select(part.of_moves, kept)))
+        steps.append(_measure_neighbors(part, kept))
+    largest = differences[0]
+    kept = largest.is_kept
+    along = np.linspace(0, 1, len(kept))[kept]
+    R = largest.T_adjusted[kept, :3, :3]
+    in_world = np.einsum("nji,nj->ni", R, largest.turns[kept])
+    drift = measure_change(in_world, turn_covariance(select(largest.of_turns, kept), R), along)
+    gain = adjusted.gain
+    position = _average(moves, sizes)
+    return MeasuredError(
+        rotation_deg=_scale(_average(turns, sizes), 180 / np.pi),
+        neighbor_rotation_deg=_scale(_average(steps, sizes), 180 / np.pi),
+        position_share=position,
+        focal_share=_measure_focal(adjusted),
+        principal_point_px=_measure_center(adjusted),
+        drift_deg=_scale(drift, 180 / np.pi),
+        length_share=_measure_lengths(adjusted, largest),
+        inconsistent_px=Measured(
+            float(np.sqrt(max(gain.before_px**2 - gain.after_px**2, 0.0))),
+            float(gain.after_px / np.sqrt(max(gain.count, 1))),
+        ),
+        images=tuple(_list_images(adjusted, differences, names)),
+        parts=len(differences),
+        extent=largest.extent,
+    )
+
+
+def _scale(measured: Measured, factor: float) -> Measured:
+    return Measured(factor * measured.value, factor * measured.deviation)
+
+
+def _average(measured: Sequence[Measured], sizes: NDArray[np.intp]) -> Measured:
+    """Return the root mean square of several parts with the given numbers of images."""
+    share = sizes / max(sizes.sum(), 1)
+    value = float(np.sqrt(sum(w * m.value**2 for w, m in zip(share, measured, strict=True))))
+    return Measured(value, float(np.sqrt(sum((w * m.deviation) ** 2 for w, m in zip(share, measured, strict=True)))))
+
+
+def _measure_neighbors(part: PoseDifference, kept: NDArray[np.bool_]) -> Measured:
+    rows = np.flatnonzero(kept)
+    if len(rows) < 2:
+        return Measured(0.0, 0.0)
+    R = part.T_adjusted[rows, :3, :3]
+    between = R[1:] @ R[:-1].swapaxes(1, 2)
+    steps = part.turns[rows[1:]] - np.einsum("nij,nj->ni", between, part.turns[rows[:-1]])
+    count = len(rows)
+    L = np.zeros((count - 1, 3, count, 3))
+    at = np.arange(count - 1)
+    L[at, :, at + 1] = np.eye(3)
+    L[at, :, at] = -between
+    flat = L.reshape(3 * (count - 1), 3 * count)
+    return measure_rms(steps, flat @ select(part.of_turns, kept) @ flat.T)
+
+
+def _measure_focal(adjusted: AdjustedPoses) -> Measured | None:
+    """Return the error of the focal length of the camera with most images.
+
+    If held-out matches do not confirm a change, the change is within the deviation.
+    """
+    camera = max(adjusted.cameras, key=lambda camera: len(camera.rows))
+    if not np.isfinite(camera.focal_deviation):
+        return None
+    value, deviation = 1 / camera.focal_factor - 1, SPREAD * camera.focal_deviation / camera.focal_factor
+    row = camera.rows[0]
+    is_changed = adjusted.posed.K[row, 0, 0] != adjusted.given.K[row, 0, 0]
+    return Measured(value, deviation if is_changed else max(deviation, abs(value)))
+
+
+def _measure_center(adjusted: AdjustedPoses) -> tuple[Measured, Measured] | None:
+    camera = max(adjusted.cameras, key=lambda camera: len(camera.rows))
+    if not np.isfinite(camera.shift_deviation_px).all():
+        return None
+    row = camera.rows[0]
+    is_changed = (adjusted.posed.K[row, :2, 2] != adjusted.given.K[row, :2, 2]).any()
+    of_file = np.ones(2) if adjusted.given.px_of_file is None else adjusted.given.px_of_file[row]
+    pairs = zip(-camera.shift_px * of_file, SPREAD * camera.shift_deviation_px * of_file, strict=True)
+    first, second = (
+        Measured(float(value), float(deviation if is_changed else max(deviation, abs(value))))
+        for value, deviation in pairs
+    )
+    return first, second
+
+
+def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured | None:
+    """Compare lengths between points as given and adjusted poses and cameras triangulate them from the same features.
+
+    Lengths differ by the deviations of the poses too: poses that are drawn from their covariance show by how much.
+    """
+    sparse, given, posed = adjusted.sparse, adjusted.given, adjusted.posed
+    right = np.zeros(len(posed.images), bool)
+    right[part.rows[part.is_kept]] = True
+    kept = right[sparse.observed[:, 0]]
+    frame, track = sparse.observed[kept].T
+    camera = sparse.camera
+    f, f_given = posed.K[frame][:, (0, 1), (0, 1)], given.K[frame][:, (0, 1), (0, 1)]
+    pixels = f * (sparse.xy[kept] - camera.center_px) / camera.focal_px + posed.K[frame, :2, 2]
+    xy = camera.focal_px * (pixels - given.K[frame, :2, 2]) / f_given + camera.center_px
+
+    def triangulate(images: PosedImages, xy: Array) -> tuple[Array, NDArray[np.bool_]]:
+        points, is_seen = triangulate_tracks(VirtualView(camera, [], images), frame, xy, track, WIDE_PX)
+        return points, np.bincount(track[is_seen], minlength=len(points)) >= MIN_TRACK
+
+    points, is_known = triangulate(given, xy)
+    rows = np.flatnonzero(is_known)
+    if len(rows) < MIN_POINTS:
+        return None
+    random = np.random.default_rng(0)
+    ends = random.choice(rows, (2, LENGTHS))
+    ends = ends[:, ends[0] != ends[1]]
+    right_lengths = np.linalg.norm(sparse.points[ends[0]] - sparse.points[ends[1]], axis=1)
+    usable = (right_lengths > np.quantile(right_lengths, 0.25)) & (right_lengths < np.quantile(right_lengths, 0.9))
+
+    def compare(points: Array) -> float:
+        ratios = (np.linalg.norm(points[ends[0]] - points[ends[1]], axis=1) / right_lengths)[usable]
+        return float(np.quantile(np.abs(ratios / np.median(ratios) - 1), 0.95))
+
+    covariance = next(one for one in adjusted.covariances if one.rows is part.rows).of_poses
+    spread = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
+    root = spread[:, None] * np.linalg.cholesky(covariance / spread / spread[:, None] + 1e-4 * np.eye(len(spread)))
+    own = []
+    for _ in range(DRAWS):
+        drawn = SPREAD * (root @ random.standard_normal(len(root))).reshape(-1, 6)
+        T = posed.T_camera_world.copy()
+        centers = find_centers(T[part.rows]) + drawn[:, 3:]
+        T[part.rows, :3, :3] = so3_exp(drawn[:, :3]) @ T[part.rows, :3, :3]
+        T[part.rows, :3, 3] = -np.einsum("nij,nj->ni", T[part.rows, :3, :3], centers)
+        own.append(compare(triangulate(replace(posed, T_camera_world=T), sparse.xy[kept])[0]))
+    deviation = float(np.mean(own))
+    return Measured(float(np.sqrt(max(compare(points) ** 2 - deviation**2, 0.0))), deviation)
+
+
+def _list_images(
+    adjusted: AdjustedPoses, differences: Sequence[PoseDifference], names: Sequence[str]
+) -> list[ImageError]:
+    found = []
+    for number, part in enumerate(differences):
+        of_turns, of_moves = part.deviations_deg, part.deviations
+        for at, row in enumerate(part.rows.tolist()):
+            index = int(adjusted.given.images[row])
+            errors = float(part.degrees[at]), float(part.shares[at])
+            deviations = float(of_turns[at]), float(of_moves[at])
+            if part.is_open[at]:
+                deviations = max(errors[0], deviations[0]), max(errors[1], deviations[1])
+            found.append(
+                ImageError(
+                    index,
+                    names[index],
+                    Measured(errors[0], deviations[0]),
+                    Measured(errors[1], deviations[1]),
+                    number,
+                    bool(part.is_wrong[at]),
+                )
+            )
+    return sorted(found, key=lambda image: image.index)

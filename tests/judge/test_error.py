@@ -1,0 +1,260 @@
+"""The measured error of poses: disturbances come back with their size, and causes with their name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from tests.refusals import refuses
+
+from stadia.core.errors import ConfigError
+from stadia.core.verdict import Verdict
+from stadia.geometry.poses import invert_pose
+from stadia.io.records.reconstruction import Reconstruction
+from stadia.judge.error import Measured, MeasuredError
+from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, parse_purpose
+from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
+from stadia.judge.reconstructions.pose_error import (
+    align_robustly,
+    compare_poses,
+    find_centers,
+    measure_change,
+    measure_rms,
+)
+from stadia.sfm.image_matches import ImageMatches, list_following
+from stadia.sfm.pair_matching import FramePair
+
+Array = NDArray[np.float64]
+COUNT, POINTS, NOISE_PX = 14, 260, 0.3
+SIZE = (640, 400)
+LENS = np.array([[500.0, 0, 319.5], [0, 500, 199.5], [0, 0, 1]])
+
+
+def make_poses() -> Array:
+    """World-to-camera poses of a person who walks in a curve, up and down, and looks around."""
+    T = np.tile(np.eye(4), (COUNT, 1, 1))
+    for row, t in enumerate(np.linspace(0, 1, COUNT)):
+        R = Rotation.from_euler("yxz", [25 * np.sin(5 * t), 8 * np.sin(4 * t + 1), 5 * np.sin(6 * t)], degrees=True)
+        center = np.array([3 * t, 0.5 * np.sin(3 * t), 1.2 * np.sin(2.5 * t)])
+        T[row, :3, :3], T[row, :3, 3] = R.as_matrix().T, -R.as_matrix().T @ center
+    return T
+
+
+T_TRUE = make_poses()
+
+
+@cache
+def make_matches(seed: int = 0) -> ImageMatches:
+    random = np.random.default_rng(seed)
+    points = random.uniform((-4, -3, 3), (7, 3, 10), (POINTS, 3))
+    xy, seen = np.zeros((COUNT, POINTS, 2)), np.zeros((COUNT, POINTS), bool)
+    for row in range(COUNT):
+        inside = points @ T_TRUE[row, :3, :3].T + T_TRUE[row, :3, 3]
+        seen[row] = inside[:, 2] > 0.5
+        xy[row] = cv2.projectPoints(inside, np.zeros(3), np.zeros(3), LENS, None)[0][:, 0]
+        xy[row] += NOISE_PX * random.standard_normal((POINTS, 2))
+        seen[row] &= ((xy[row] > 0) & (xy[row] < SIZE)).all(1)
+    held = random.random((COUNT, POINTS)) < 0.1
+    pairs = []
+    for first, second in list_following(range(COUNT), (1, 2, 3, 5)):
+        both = np.flatnonzero(seen[first] & seen[second])
+        is_held = held[first, both] | held[second, both]
+        pairs.append(FramePair(first, second, xy[first, both], xy[second, both], is_held))
+    return ImageMatches(tuple(f"{row:04d}.png" for row in range(COUNT)), np.tile(SIZE, (COUNT, 1)), pairs)
+
+
+def make_result(T_world_camera: Array, K: Array = LENS) -> Reconstruction:
+    matches = make_matches()
+    kept = np.zeros((COUNT, 4))
+    return Reconstruction(matches.names, invert_pose(T_world_camera), np.tile(K, (COUNT, 1, 1)), kept, matches.sizes)
+
+
+def draw_directions(seed: int) -> Array:
+    rows = np.random.default_rng(seed).normal(size=(COUNT, 3))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def turn(T: Array, degrees: float) -> Array:
+    T = T.copy()
+    T[:, :3, :3] @= Rotation.from_rotvec(np.deg2rad(degrees) * draw_directions(0)).as_matrix()
+    return T
+
+
+def move(T: Array, share: float) -> Array:
+    T = T.copy()
+    T[:, :3, 3] += share * np.linalg.norm(np.ptp(T[:, :3, 3], axis=0)) * draw_directions(1)
+    return T
+
+
+def drift(T: Array, degrees: float) -> Array:
+    T = T.copy()
+    angles = np.linspace(0, np.deg2rad(degrees), COUNT)[:, None] * np.array([[0.6, 0.8, 0.0]])
+    T[:, :3, :3] = Rotation.from_rotvec(angles).as_matrix() @ T[:, :3, :3]
+    return T
+
+
+def stretch(T: Array, factor: float) -> Array:
+    T = T.copy()
+    T[:, 0, 3] *= factor
+    return T
+
+
+def swap(T: Array) -> Array:
+    T = T.copy()
+    T[[3, 9]] = T[[9, 3]]
+    return T
+
+
+def misplace(T: Array) -> Array:
+    T = T.copy()
+    T[6, :3, 3] += (0.5, 0.4, 0)
+    return T
+
+
+RIGHT = invert_pose(T_TRUE)
+
+
+@cache
+def judge(name: str) -> ReconstructionVerdict:
+    return judge_reconstruction(RESULTS[name](), make_matches())
+
+
+RESULTS: dict[str, Callable[[], Reconstruction]] = {
+    "right": lambda: make_result(RIGHT),
+    "rotation-noise": lambda: make_result(turn(RIGHT, 0.5)),
+    "position-noise": lambda: make_result(move(RIGHT, 0.01)),
+    "focal-length": lambda: make_result(RIGHT, LENS * [[1.05, 1, 1], [1, 1.05, 1], [1, 1, 1]]),
+    "principal-point": lambda: make_result(RIGHT, LENS + 12.0 * (np.arange(9).reshape(3, 3) == 2)),
+    "drift": lambda: make_result(drift(RIGHT, 5)),
+    "stretched-axis": lambda: make_result(stretch(RIGHT, 1.1)),
+    "swapped-images": lambda: make_result(swap(RIGHT)),
+    "wrong-images": lambda: make_result(misplace(RIGHT)),
+}
+SIZES = {
+    "rotation-noise": 0.5,
+    "position-noise": 0.01,
+    "focal-length": 0.05,
+    "principal-point": 12.0,
+    "drift": 5.0,
+    "stretched-axis": 0.1,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(RESULTS))
+def test_the_cause_is_named_with_its_size_and_undone(name: str) -> None:
+    verdict = judge(name)
+    if name == "right":
+        assert not verdict.causes
+        assert verdict.fixed is None
+        assert verdict.grade == Verdict.USABLE
+        return
+    assert verdict.causes[0].name == name
+    if name in SIZES:
+        size = verdict.causes[0].size
+        assert size is not None
+        assert abs(abs(size.value) - SIZES[name]) < max(0.2 * SIZES[name], 2 * size.deviation)
+    assert verdict.fixed is not None
+    after = compare_poses(verdict.fixed.T_camera_world, T_TRUE)
+    before = compare_poses(RESULTS[name]().T_camera_world, T_TRUE)
+    of_camera = name in ("focal-length", "principal-point")
+    assert np.abs(verdict.fixed.K[0] - LENS).max() < 3
+    assert of_camera or after.degrees.max() + 60 * after.shares.max() < 0.5 * (
+        before.degrees.max() + 60 * before.shares.max()
+    )
+
+
+@pytest.mark.slow
+def test_the_wrong_images_are_named() -> None:
+    assert set(judge("swapped-images").causes[0].images) == {"0003.png", "0009.png"}
+    assert judge("wrong-images").causes[0].images == ("0006.png",)
+
+
+@pytest.mark.slow
+def test_errors_of_right_poses_are_within_their_deviations() -> None:
+    error = judge("right").error
+    for measured in (error.rotation_deg, error.position_share, error.focal_share, error.drift_deg):
+        assert measured is not None
+        assert abs(measured.value) <= 3 * measured.deviation
+    assert error.rotation_deg is not None
+    assert error.rotation_deg.deviation < 0.2
+
+
+@pytest.mark.slow
+def test_the_world_does_not_change_the_error() -> None:
+    scale, moved = 7.0, np.eye(4)
+    moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=3).as_matrix(), [5, -2, 1]
+    T = moved @ turn(RIGHT, 0.5)
+    T[:, :3, 3] *= scale
+    here, there = judge("rotation-noise").error, judge_reconstruction(make_result(T), make_matches()).error
+    assert here.rotation_deg is not None
+    assert there.rotation_deg is not None
+    assert there.rotation_deg == pytest.approx(here.rotation_deg, rel=0.02)
+    assert there.extent == pytest.approx(scale * here.extent, rel=0.5)
+
+
+def test_a_robust_alignment_leaves_wrong_poses_wrong() -> None:
+    moved = np.eye(4)
+    moved[:3, :3], moved[:3, 3] = Rotation.random(random_state=1).as_matrix(), [1, 2, 3]
+    source = T_TRUE @ moved
+    source[:, :3, 3] *= 0.3
+    target = invert_pose(swap(misplace(RIGHT)))
+    aligned = align_robustly(source, target)
+    right = np.setdiff1d(np.arange(COUNT), [3, 6, 9])
+    np.testing.assert_allclose(aligned[right], T_TRUE[right], atol=0.02)
+    found = compare_poses(target, source)
+    assert np.flatnonzero(found.is_wrong).tolist() == [3, 6, 9]
+
+
+def test_the_mean_square_of_noise_is_taken_away() -> None:
+    random = np.random.default_rng(0)
+    for true in (0.0, 0.5):
+        errors = true * draw_directions(3) + 0.1 * random.standard_normal((400, COUNT, 3))
+        found = [measure_rms(one, 0.01 * np.eye(3 * COUNT)) for one in errors]
+        assert np.mean([np.square(one.value) for one in found]) == pytest.approx(true**2, abs=0.01)
+        inside = np.mean([abs(one.value - true) <= one.deviation for one in found])
+        assert inside > 0.6
+
+
+def test_a_change_is_that_of_a_line() -> None:
+    along = np.linspace(0, 1, COUNT)
+    errors = np.array([1.0, 2, 3]) + along[:, None] * np.array([0.3, 0, 0.4])
+    assert measure_change(errors, np.zeros((3 * COUNT, 3 * COUNT)), along).value == pytest.approx(0.5)
+
+
+def test_a_purpose_holds_below_its_limit_and_is_open_if_the_deviation_is_wide() -> None:
+    purpose = PURPOSES["splats"]
+    limit = purpose.limits[0].most
+    right = MeasuredError(rotation_deg=Measured(0, 0), inconsistent_px=Measured(0.5 * limit, 0.01))
+    assert judge_purpose(purpose, right).holds is True
+    assert judge_purpose(purpose, replace(right, inconsistent_px=Measured(2 * limit, 0.01))).holds is False
+    assert judge_purpose(purpose, replace(right, inconsistent_px=Measured(0, 2 * limit))).holds is None
+    assert judge_purpose(purpose, MeasuredError(reason="nothing")).holds is None
+
+
+def test_asked_purposes_must_all_hold() -> None:
+    verdicts = {holds: replace(judge_purpose(PURPOSES["mesh"], MeasuredError()), holds=holds) for holds in (1, 0, None)}
+    verdicts = {None if holds is None else bool(holds): replace(found, holds=None if holds is None else bool(holds))
+                for holds, found in verdicts.items()}  # fmt: skip
+    good, bad, unknown = verdicts[True], verdicts[False], verdicts[None]
+    assert grade_purposes([good, bad], are_asked=True) == Verdict.UNUSABLE
+    assert grade_purposes([good, bad], are_asked=False) == Verdict.DOUBTFUL
+    assert grade_purposes([unknown, unknown], are_asked=False) == Verdict.NOT_JUDGED
+    assert grade_purposes([good, unknown], are_asked=True) == Verdict.DOUBTFUL
+    assert grade_purposes([good, unknown], are_asked=False) == Verdict.USABLE
+
+
+@pytest.mark.parametrize("text", ["measuring=5", "cooking", "localization=5%", "splats=1%", "measuring=-1%"])
+def test_unknown_purposes_are_refused(text: str) -> None:
+    with refuses(ConfigError, where="--for"):
+        parse_purpose(text)
+
+
+def test_centers_are_the_positions() -> None:
+    np.testing.assert_allclose(find_centers(T_TRUE), RIGHT[:, :3, 3], atol=1e-12)
