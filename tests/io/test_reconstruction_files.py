@@ -22,7 +22,7 @@ from stadia.geometry.conventions import LLFF
 from stadia.io.records.colmap import ColmapCamera, convert_camera
 from stadia.io.records.formats import Format
 from stadia.io.records.poses import make_poses, write_numbers
-from stadia.io.records.read import FORMATS, read_reconstruction, write_reconstruction
+from stadia.io.records.read import FORMATS, read_reconstruction, read_trajectory, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, interpolate_poses, match_images_to_poses
 
 COUNT, WIDTH, HEIGHT = 4, 64, 48
@@ -364,6 +364,14 @@ def test_a_bundle_without_a_list_of_images_keeps_its_order(tmp_path: Path) -> No
     again = read_reconstruction(write_reconstruction(sized, tmp_path / "new"))
     np.testing.assert_allclose(again.T_camera_world, W2C, atol=1e-6)
     assert np.isfinite(again.K).all()
+
+
+@pytest.mark.parametrize(
+    "case", ["opensfm-cameras", "gaussian-splatting-cameras", "openmvg", "meshroom-cameras", "metashape-cameras"]
+)
+def test_a_trajectory_of_a_photogrammetry_program_is_that_of_its_reconstruction(case: str) -> None:
+    files = [file for file in (CASES / case).iterdir() if file.name != "expected.json"]
+    np.testing.assert_allclose(read_trajectory(files[0]).T_world_camera, T, atol=1e-6)
 
 
 def test_the_focal_lengths_of_metashape_differ_by_b1(tmp_path: Path) -> None:

@@ -340,11 +340,21 @@ def find_photogrammetry(path: Path) -> tuple[Path, str] | None:
     usual = [path / name for name in USUAL_FILES if (path / name).is_file()] if path.is_dir() else []
     for file in (*usual, path):
         suffix = XMP if file.is_dir() else file.suffix.lower()
-        known = {name: program for name, program in PROGRAMS.items() if suffix in program.suffixes}
-        content = _read_content(file, is_head=True) if known else None
-        if (name := next((name for name, program in known.items() if program.fits(content)), None)) is not None:
-            return file, name
+        if any(suffix in program.suffixes for program in PROGRAMS.values()):
+            name = find_program(suffix, _read_content(file, is_head=True))
+            if name is not None:
+                return file, name
     return None
+
+
+def find_program(suffix: str, content: Any) -> str | None:
+    """Return the program of PROGRAMS that wrote a file; None for another file.
+
+    suffix: suffix of the file, or XMP.
+    content: its parsed JSON, the start of its text, or the texts of the XMP files by name.
+    """
+    known = ((name, program) for name, program in PROGRAMS.items() if suffix in program.suffixes)
+    return next((name for name, program in known if program.fits(content)), None)
 
 
 def _read_content(path: Path, *, is_head: bool = False) -> Any:

@@ -103,6 +103,8 @@ def _read_any_poses(path: Path, format: TrajectoryFormat | None, *, is_reference
             content = read_json_objects(path, expected=JSON_PROGRAMS, fix="check the file")
         else:
             content = read_json(path, expected=JSON_PROGRAMS)
+        if photogrammetry.find_program(suffix, content) is not None:
+            return photogrammetry.read_photogrammetry(path, has_cameras=False)
         return note_format(json_scenes.read_json_poses(path, content), format, TrajectoryFormat.TRANSFORMS)
     if suffix == ".npy":
         return arrays.read_npy_poses(path)
