@@ -5,7 +5,8 @@ commit, paths, licence, number of images, what is known of the truth, and the sp
 states about a camera that is not in the result: a file next to it, or the numbers of its code. All results of a
 repository, and all copies of a data set, are in one split. Judge the split "judge" once, after all choices are made.
 
-FOLDER contains NAME/result and NAME/images for each line, as they are in the repository. Each result is judged by
+FOLDER contains NAME/result and NAME/images for each line, as they are in the repository; a transforms.json also has
+the images at the paths that it names (hard links), because their size may complete its camera. Each result is judged by
 `stadia check RESULT --images IMAGES --json` in a process of its own. Its JSON, standard error and exit code are kept
 in FOLDER/../verdicts/NAME.json (--keep names another folder); remove the file to judge the result again. Prints a table
 of all verdicts, and then what is wrong: right results that are accused, wrong ones that pass, and results that cannot
