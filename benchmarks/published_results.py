@@ -68,13 +68,8 @@ class JudgedResult:
 
     @property
     def causes(self) -> list[str]:
-        """Return the names of the causes; before there are causes, the changes of conventions that are found."""
-        if self.record is None:
-            return []
-        if "causes" in self.record:
-            return [str(cause.get("name")) for cause in self.record["causes"] or ()]
-        found = (self.record.get("search") or {}).get("found")
-        return [] if found is None else [str(found.get("fix"))]
+        """Return the names of the causes."""
+        return [str(cause.get("name")) for cause in (self.record or {}).get("causes") or ()]
 
     def find_error(self, name: str) -> str:
         """Return an error of the verdict with its deviation; "" if it is not measured."""
@@ -89,11 +84,15 @@ class JudgedResult:
         if self.record is None:
             yield next((line for line in reversed(self.message.splitlines()) if line.strip()), "no message")
             return
-        for name in ("path", "camera", "conventions", "depth"):
-            question = self.record.get(name)
-            if question and question.get("grade") not in (None, "usable"):
-                yield f"{name} {question['grade']}: {question.get('reason')}"
-        yield from self.causes
+        if (why := self.record.get("not_measurable")) is not None:
+            yield f"not measurable: {why}"
+        for purpose in self.record.get("purposes") or ():
+            if not purpose.get("holds"):
+                yield f"not good for {purpose.get('name')}: {purpose.get('reason')}"
+        wrong = [str(image.get("name")) for image in self.record.get("images") or () if image.get("is_wrong")]
+        if wrong:
+            yield f"{len(wrong)} images with a wrong pose: {', '.join(wrong[:5])}"
+        yield from (f"cause: {cause}" for cause in self.causes)
 
     def describe(self) -> Row:
         """Return the line of the table."""
