@@ -19,11 +19,20 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.geometry.cameras import make_K
 from stadia.geometry.conventions import LLFF
+from stadia.geometry.lens import Lens, distort
+from stadia.geometry.panorama import project_rays as project_panorama
 from stadia.io.records.colmap import ColmapCamera, convert_camera
 from stadia.io.records.formats import Format
+from stadia.io.records.json_scenes import write_transforms
 from stadia.io.records.poses import make_poses, write_numbers
 from stadia.io.records.read import FORMATS, read_reconstruction, read_trajectory, write_reconstruction
-from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, interpolate_poses, match_images_to_poses
+from stadia.io.records.reconstruction import (
+    Reconstruction,
+    add_depth_folder,
+    interpolate_poses,
+    make_lenses,
+    match_images_to_poses,
+)
 
 COUNT, WIDTH, HEIGHT = 4, 64, 48
 W2C = np.linalg.inv(T)
@@ -238,6 +247,104 @@ def test_colmap_models_agree_with_pycolmap(model: str, has_rig: bool, ending: st
         before = made.cameras[images[image.name].camera_id]
         assert image.camera.model == before.model
         np.testing.assert_allclose(image.camera.params, before.params)
+
+
+LENS_PARAMETERS = {
+    "SIMPLE_FISHEYE": (), "FISHEYE": (), "SIMPLE_RADIAL_FISHEYE": (0.05,), "RADIAL_FISHEYE": (0.05, -0.01),
+    "OPENCV_FISHEYE": (0.05, -0.01, 0.004, -0.001), "FOV": (0.8,), "SIMPLE_DIVISION": (-0.1,), "DIVISION": (-0.1,),
+    "FULL_OPENCV": (-0.12, 0.03, 0.002, -0.001, 0.01, 0.02, -0.03, 0.004), "EUCM": (0.6, 1.1), "EQUIRECTANGULAR": (),
+    "THIN_PRISM_FISHEYE": (0.05, -0.01, 0.002, -0.003, 0.004, -0.001, 0.003, -0.002),
+    "RAD_TAN_THIN_PRISM_FISHEYE": (0.05, -0.01, 0.004, -0.001, 0.0, 0.0, 0.002, -0.003, 0.003, 0.001, -0.002, 0.01),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".bin"])
+@pytest.mark.parametrize("model", LENS_PARAMETERS)
+def test_every_lens_of_colmap_is_read_without_reduction_and_written_scaled(
+    model: str, suffix: str, tmp_path: Path
+) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    made = pycolmap.Reconstruction()
+    camera = pycolmap.Camera.create_from_model_name(1, model, 400.0, 640, 480)
+    if LENS_PARAMETERS[model]:
+        camera.params = [*camera.params[: -len(LENS_PARAMETERS[model])], *LENS_PARAMETERS[model]]
+    made.add_camera_with_trivial_rig(camera)
+    for number in range(1, 5):
+        pose = pycolmap.Rigid3d(np.column_stack((np.eye(3), (number, 0, 0))))
+        made.add_image_with_trivial_frame(pycolmap.Image(name=f"{number}.jpg", camera_id=1, image_id=number), pose)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (made.write_text if suffix == ".txt" else made.write_binary)(str(folder))
+    for extra in ("rigs", "frames"):
+        (folder / f"{extra}{suffix}").unlink()
+    found = read_reconstruction(folder)
+    assert not any("off" in note for note in found.notes)
+    points = np.random.default_rng(0).uniform(-0.6, 0.6, (30, 2))
+    pixels = camera.img_from_cam(np.column_stack((points, np.ones(30)))) - 0.5
+    assert found.lenses is not None
+    K = found.K[0]
+    np.testing.assert_allclose(found.lenses[0].distort(points) * K[(0, 1), (0, 1)] + K[:2, 2], pixels, atol=1e-9)
+    same = read_reconstruction(write_reconstruction(found, tmp_path / "same"))
+    np.testing.assert_array_equal(same.K, found.K)
+    assert same.lenses is not None
+    assert same.lenses.tolist() == found.lenses.tolist()
+    wider = found.K.copy()
+    wider[:, 0, 0] *= 1.1  # two focal lengths now
+    again = read_reconstruction(write_reconstruction(replace(found, K=wider), tmp_path / "wider"))
+    np.testing.assert_allclose(again.K[:, (0, 1), (0, 1)], wider[:, (0, 1), (0, 1)])
+    assert again.lenses is not None
+    np.testing.assert_allclose(again.lenses[0].distort(points), found.lenses[0].distort(points), atol=1e-12)
+
+
+TRANSFORMS_LENSES = {
+    "OPENCV_FISHEYE": {"camera_model": "OPENCV_FISHEYE", "k1": 0.05, "k2": -0.01, "k3": 0.004, "k4": -0.001},
+    "FULL_OPENCV": {"k1": -0.12, "k2": 0.03, "p1": 0.002, "p2": -0.001, "k3": 0.01, "k4": 0.02, "k5": -0.03, "k6": 0.0},
+    "EQUIRECTANGULAR": {"camera_model": "EQUIRECTANGULAR"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", TRANSFORMS_LENSES)
+def test_lenses_of_transforms_are_read_without_reduction_and_written_scaled(model: str, tmp_path: Path) -> None:
+    keys = {"fl_x": 400.0, "fl_y": 402.0, "cx": 320.0, "cy": 160.0, "w": 640, "h": 320, **TRANSFORMS_LENSES[model]}
+    pose = [[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    frames = [{"file_path": f"{number}.jpg", "transform_matrix": pose} for number in range(4)]
+    file = tmp_path / "transforms.json"
+    file.write_text(json.dumps({**keys, "frames": frames}))
+    found = read_reconstruction(file)
+    points = np.random.default_rng(0).uniform(-0.6, 0.6, (30, 2))
+    rays, zero = np.column_stack((points, np.ones(30))), np.zeros(3)
+    K = np.array([[400.0, 0, 319.5], [0, 402.0, 159.5], [0, 0, 1]])
+    lens = [value for key, value in TRANSFORMS_LENSES[model].items() if key != "camera_model"]
+    if model == "EQUIRECTANGULAR":
+        expected = project_panorama(rays, 320, 640)
+    elif model == "OPENCV_FISHEYE":
+        expected = cv2.fisheye.projectPoints(rays[:, None], zero, zero, K, np.array(lens))[0][:, 0]
+    else:
+        expected = cv2.projectPoints(rays, zero, zero, K, np.array(lens))[0][:, 0]
+    assert found.lenses is not None
+    seen = found.lenses[0].distort(points) * found.K[0][(0, 1), (0, 1)] + found.K[0][:2, 2]
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+    if model == "EQUIRECTANGULAR":
+        return
+    wider = found.K.copy()
+    wider[:, :2] *= 1.1
+    again = read_reconstruction(write_reconstruction(replace(found, K=wider), tmp_path / "wider.json"))
+    np.testing.assert_allclose(again.K, wider)
+    assert again.lenses is not None
+    assert again.lenses.tolist() == found.lenses.tolist()
+
+
+def test_a_lens_that_transforms_lacks_is_fitted(tmp_path: Path) -> None:
+    lens = Lens("EUCM", (0.6, 1.1))
+    K = np.array([[900.0, 0, 319.5], [0, 900, 239.5], [0, 0, 1]])
+    result = Reconstruction(("1.jpg",) * 3, np.tile(np.eye(4), (3, 1, 1)), np.tile(K, (3, 1, 1)), np.zeros((3, 4)),
+                            np.tile((640, 480), (3, 1)), lenses=make_lenses([lens] * 3))  # fmt: skip
+    write_transforms(result, tmp_path / "transforms.json")
+    again = read_reconstruction(tmp_path / "transforms.json")
+    points = np.random.default_rng(0).uniform(-0.3, 0.3, (30, 2))
+    before = lens.distort(points) * K[(0, 1), (0, 1)] + K[:2, 2]
+    after = distort(points, again.distortion[0]) * again.K[0][(0, 1), (0, 1)] + again.K[0][:2, 2]
+    np.testing.assert_allclose(after, before, atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.verdict import Verdict
 from stadia.geometry.conventions import Direction
+from stadia.geometry.lens import Lens
 from stadia.io.records.formats import COLMAP
 from stadia.io.records.read import read_reconstruction, write_reconstruction
-from stadia.io.records.reconstruction import Reconstruction
+from stadia.io.records.reconstruction import Reconstruction, make_lenses
 from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction, replace_camera
 from stadia.judge.reconstructions.convention_search import search_conventions
 from stadia.judge.reconstructions.depth_meaning import measure_depth
@@ -42,13 +43,7 @@ from stadia.judge.reconstructions.result_convention import (
 )
 from stadia.judge.reconstructions.worst_pairs import show_worst_pairs
 from stadia.sfm.image_matches import ImageMatches, list_following, match_images
-from stadia.sfm.match_triangulation import (
-    normalize_points,
-    pose_images,
-    scale_intrinsics,
-    triangulate_view,
-    view_matches,
-)
+from stadia.sfm.match_triangulation import pose_images, scale_intrinsics, triangulate_view, view_matches
 from stadia.sfm.pair_matching import FramePair
 
 pytestmark = pytest.mark.slow
@@ -338,6 +333,69 @@ def test_the_meaning_of_depth_maps_is_found(meaning: str, values) -> None:  # ty
     assert again.name == "depth"
 
 
+WIDE = np.array([[190.0, 0, 319.5], [0, 192, 199.5], [0, 0, 1]])
+
+
+def film(lens: Lens, matches: ImageMatches = MATCHES) -> tuple[Reconstruction, ImageMatches]:
+    """The right result and its matches, as another lens with the intrinsics WIDE shows them."""
+    right = pose_images(RIGHT, MATCHES)
+
+    def bend(image: int, xy: Array) -> Array:
+        return lens.distort(right.normalize(np.full(len(xy), image), xy)) * WIDE[(0, 1), (0, 1)] + WIDE[:2, 2]
+
+    pairs = [
+        replace(pair, xy_first=bend(pair.first, pair.xy_first), xy_second=bend(pair.second, pair.xy_second))
+        for pair in matches.pairs
+    ]
+    result = RIGHT.with_camera(WIDE, (0, 0, 0, 0), SIZE, lens)
+    return result, replace(matches, pairs=pairs)
+
+
+@pytest.mark.parametrize(
+    "lens",
+    [Lens("OPENCV_FISHEYE", (0.05, -0.01, 0.004, -0.001)), Lens("EUCM", (0.6, 1.1)), Lens("EQUIRECTANGULAR"),
+     Lens("FULL_OPENCV", (-0.12, 0.03, 0.002, -0.001, 0.01, 0.02, -0.03, 0.004)), Lens("FOV", (0.8,))],
+    ids=lambda lens: lens.model,
+)  # fmt: skip
+def test_a_right_result_of_any_lens_is_usable_and_becomes_wrong_without_it(lens: Lens) -> None:
+    result, matches = film(lens)
+    assert judge_reconstruction(result, matches).grade == Verdict.USABLE
+    view = view_matches(pose_images(result, matches), matches)
+    straight = view_matches(pose_images(RIGHT, MATCHES), MATCHES)
+    for pair, other in zip(view.pairs, straight.pairs, strict=True):
+        focals = view.camera.focal_px, straight.camera.focal_px
+        rays = [(one.xy_first - at.camera.center_px) / focal for one, at, focal in
+                zip((pair, other), (view, straight), focals, strict=True)]  # fmt: skip
+        np.testing.assert_allclose(rays[0], rays[1], atol=1e-5)
+    without = result.with_camera(WIDE, (0, 0, 0, 0), SIZE)
+    assert judge_reconstruction(without, matches).grade != Verdict.USABLE
+
+
+def test_a_point_returns_to_its_pixel_through_every_lens_of_a_result() -> None:
+    lenses = make_lenses([(Lens("EUCM", (0.6, 1.1)), None, Lens("OPENCV_FISHEYE", (0.05, 0.0, 0.0, 0.0)))[row % 3]
+                          for row in range(COUNT)])  # fmt: skip
+    result = replace(RIGHT, K=np.tile(WIDE, (COUNT, 1, 1)), lenses=lenses, distortion=np.zeros((COUNT, 4)))
+    posed = pose_images(result, MATCHES)
+    xy = np.random.default_rng(0).uniform((230, 110), (410, 290), (40, 2))
+    for row in range(COUNT):
+        np.testing.assert_allclose(posed.project(row, posed.normalize(np.full(40, row), xy)), xy, atol=1e-4)
+    reordered = result.rows(range(COUNT)[::-1])
+    assert reordered.lenses is not None
+    assert reordered.lenses.tolist() == result.lenses.tolist()[::-1]
+
+
+def test_matches_far_off_the_axis_are_left_out_and_counted() -> None:
+    lens = Lens("OPENCV_FISHEYE", (0.0,) * 4)
+    result, matches = film(lens)
+    far = [replace(pair, xy_first=np.where(np.arange(len(pair.is_held))[:, None] % 4 == 0, 600.0, pair.xy_first))
+           for pair in matches.pairs]  # fmt: skip
+    view = view_matches(pose_images(result, matches), replace(matches, pairs=far))
+    count = sum(len(pair.is_held) for pair in far)
+    assert sum(len(pair.is_held) for pair in view.pairs) == count - sum(-(-len(pair.is_held) // 4) for pair in far)
+    assert any("are left out" in note for note in view.posed.notes)
+    assert all(np.isfinite(pair.xy_first).all() for pair in view.pairs)
+
+
 def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-untyped-def]
     """Maps of the values at the nearest triangulated point of each pixel; NaN far from points."""
     sparse = triangulate_view(view_matches(pose_images(RIGHT, MATCHES), MATCHES))
@@ -366,7 +424,7 @@ def test_triangulated_points_agree_with_matches() -> None:
 
 def test_points_without_distortion_agree_with_opencv() -> None:
     xy = np.random.default_rng(0).uniform((0, 0), SIZE, (50, 2))
-    found = normalize_points(xy, np.tile(LENS, (50, 1, 1)), np.tile(DISTORTION, (50, 1)))
+    found = pose_images(RIGHT, MATCHES).normalize(np.arange(50) % COUNT, xy)
     np.testing.assert_allclose(found, cv2.undistortPoints(xy[:, None], LENS, DISTORTION)[:, 0], atol=1e-5)
 
 

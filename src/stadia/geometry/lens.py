@@ -6,15 +6,25 @@ Points are at a focal length of 1: x / z and y / z in the camera's axes. The int
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_UNDISTORT_ROUNDS = 8  # rounds of the fixed point; each divides the error of usual lenses by 10
-_MAX_SQUARED = 1e3  # beyond this squared radius a polynomial means nothing, and would overflow
-_MIN_RADIAL = 0.1  # a polynomial that falls below this factor folds the image
+MAX_OFF_AXIS_DEG = 65.0
+"""Largest angle from the axis at which `Lens.undistort` returns a point.
+
+There, an error of a pixel is 5.6 times as large in the image of a pinhole camera as in the middle.
+"""
+
+_ROUNDS = 20  # rounds of Newton's method; usual lenses take 4
+_STEP = 1e-6  # distance of the points from which a derivative is computed
+_MAX_MOVE = 0.3  # most that one round moves a point
+_TOLERANCE = 1e-7  # largest error of an inverse: a ten-thousandth of a pixel
+_MAX_RADIUS = 30.0  # 88 degrees: beyond this radius a polynomial means nothing, and would overflow
+_RADII = 256  # radii at which a lens is computed to find where the inverse starts
 
 
 def distort(xy: Array, coefficients: Array) -> Array:
@@ -34,24 +44,61 @@ def distort(xy: Array, coefficients: Array) -> Array:
 
 
 def undistort(xy: Array, coefficients: Array) -> Array:
-    """Return the points (..., 2) of the ideal pinhole that a lens with OpenCV's polynomial moves to points (..., 2).
+    """Return the points (N, 2) of the ideal pinhole that a lens with OpenCV's polynomial moves to points (N, 2).
 
-    This inverts `distort` by a fixed point. Points that the polynomial never reaches get a finite value.
+    This inverts `distort`. Points that the polynomial never reaches, or only where it folds the image, are NaN.
 
-    xy: (..., 2) points in the distorted image at a focal length of 1.
-    coefficients: as for `distort`.
+    xy: (N, 2) points in the distorted image at a focal length of 1.
+    coefficients: (4,), (5,) or (8,) for all points, or (N, 4), ... for each, as for `distort`.
 
     Examples:
-        >>> undistort(np.array([0.5125, 0.0]), np.array([0.1, 0, 0, 0])).round(6).tolist()
-        [0.5, 0.0]
+        >>> undistort(np.array([[0.5125, 0.0], [0.9, 0.0]]), np.array([0.1, 0, 0, 0])).round(3).tolist()
+        [[0.5, 0.0], [0.841, 0.0]]
+        >>> undistort(np.array([[0.9, 0.0]]), np.array([-0.3, 0, 0, 0])).tolist()  # its largest radius is 0.70
+        [[nan, nan]]
     """
-    point = xy.copy()
-    for _ in range(_UNDISTORT_ROUNDS if coefficients.any() else 0):
-        squared = np.minimum((point**2).sum(-1), _MAX_SQUARED)
-        radial = _radial_factor(squared, coefficients)
-        shift = _tangential_shift(point, squared, coefficients)
-        point = (xy - shift) / np.where(abs(radial) < _MIN_RADIAL, _MIN_RADIAL, radial)[..., None]
+    bent = np.broadcast_to(coefficients, (len(xy), coefficients.shape[-1])).any(-1)
+    point = np.array(xy, np.float64)
+    of_bent = coefficients if coefficients.ndim == 1 else coefficients[bent]
+    point[bent] = _invert(
+        lambda points, rows: distort(points, of_bent if of_bent.ndim == 1 else of_bent[rows]), xy[bent]
+    )
     return point
+
+
+def _invert(bend: Callable[[Array, NDArray[np.intp]], Array], xy: Array, start: Array | None = None) -> Array:
+    """Return the points (N, 2) that a lens moves to points (N, 2), by Newton's method; NaN where there are none.
+
+    bend: function from points (M, 2) and their rows (M,) to the distorted points (M, 2).
+    xy: the distorted points.
+    start: (N, 2) points to start from; None starts from the distorted points.
+    """
+    point = np.array(xy if start is None else start, np.float64)
+    found, rows = np.full_like(point, np.nan), np.flatnonzero(np.isfinite(point).all(1))
+    for _ in range(_ROUNDS):
+        here = point[rows]
+        value = bend(here, rows)
+        across, down = ((bend(here + axis, rows) - value) / _STEP for axis in _STEP * np.eye(2))
+        determinant = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]
+        missed = xy[rows] - value
+        is_right = (np.abs(missed).max(1) < _TOLERANCE) & (determinant > 0) & (across[:, 0] > 0)
+        found[rows[is_right]] = here[is_right]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = np.stack(
+                (
+                    (missed[:, 0] * down[:, 1] - missed[:, 1] * down[:, 0]) / determinant,
+                    (missed[:, 1] * across[:, 0] - missed[:, 0] * across[:, 1]) / determinant,
+                ),
+                -1,
+            )
+            move *= np.minimum(1, _MAX_MOVE / np.linalg.norm(move, axis=1))[:, None]
+        here = here + np.nan_to_num(move)
+        is_open = ~is_right & (np.linalg.norm(here, axis=1) < _MAX_RADIUS) & np.isfinite(move).all(1)
+        point[rows] = here
+        rows = rows[is_open]
+        if not len(rows):
+            break
+    return found
 
 
 def _radial_factor(squared: Array, coefficients: Array) -> Array:
@@ -128,6 +175,10 @@ def _distort_eucm(xy: Array, lens: Sequence[float]) -> Array:
     return xy / (alpha * np.sqrt(beta * (xy**2).sum(-1, keepdims=True) + 1) + 1 - alpha)
 
 
+def _distort_equirectangular(xy: Array, lens: Sequence[float]) -> Array:
+    return np.stack((np.arctan(xy[..., 0]), np.arctan2(xy[..., 1], np.hypot(xy[..., 0], 1))), -1)
+
+
 def _distort_polynomial(xy: Array, lens: Sequence[float]) -> Array:
     k = np.zeros(max(4, len(lens)))
     k[: len(lens)] = lens
@@ -146,9 +197,44 @@ COLMAP_LENSES: Mapping[str, Callable[[Array, Sequence[float]], Array]] = {
     "SIMPLE_DIVISION": _distort_division,
     "DIVISION": _distort_division,
     "EUCM": _distort_eucm,
+    "EQUIRECTANGULAR": _distort_equirectangular,
 }
 """For each camera model of COLMAP, a function from points (N, 2) of the pinhole and the lens's parameters to distorted
 points. The parameters are those after focal lengths and principal point, in COLMAP's order.
 
-EQUIRECTANGULAR has no pinhole; `geometry.panorama` converts it.
+EQUIRECTANGULAR is there with longitude and latitude in radians as its distorted points: its pixels are w / (2 pi) and
+h / pi of these, and `geometry.panorama` converts whole images.
 """
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A lens by its model and parameters, without focal lengths and principal point.
+
+    model: a key of COLMAP_LENSES.
+    params: the parameters of the model in COLMAP's order.
+    """
+
+    model: str
+    params: tuple[float, ...] = ()
+
+    def distort(self, xy: Array) -> Array:
+        """Return the distorted points (N, 2) of points (N, 2) of the ideal pinhole, both at a focal length of 1."""
+        return np.asarray(COLMAP_LENSES[self.model](xy, self.params), np.float64)
+
+    def undistort(self, xy: Array) -> Array:
+        """Return the points (N, 2) of the ideal pinhole that the lens moves to points (N, 2), at a focal length of 1.
+
+        Points beyond MAX_OFF_AXIS_DEG, and points that the lens never reaches, are NaN.
+
+        Examples:
+            >>> Lens("FISHEYE").undistort(np.array([[np.pi / 4, 0.0], [np.pi / 2, 0.0]])).round(6).tolist()
+            [[1.0, 0.0], [nan, nan]]
+        """
+        farthest = np.tan(np.radians(MAX_OFF_AXIS_DEG))
+        radii = np.linspace(0, farthest, _RADII)
+        bent = np.maximum.accumulate(self.distort(np.column_stack((radii, np.zeros(_RADII))))[:, 0])
+        reached = np.linalg.norm(xy, axis=1)
+        start = xy * (np.interp(reached, bent, radii) / np.maximum(reached, 1e-12))[:, None]
+        point = _invert(lambda points, rows: self.distort(points), np.asarray(xy, np.float64), start)
+        return np.where((np.linalg.norm(point, axis=1) <= farthest)[:, None], point, np.nan)

@@ -15,7 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
-from stadia.geometry.lens import undistort
+from stadia.geometry.lens import MAX_OFF_AXIS_DEG, distort, undistort
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.poses import convert_times
 from stadia.io.records.reconstruction import Reconstruction, interpolate_poses
@@ -31,6 +31,9 @@ ROUNDS = 5
 
 MAX_GAP = 2.0
 """An image takes a pose by its time only if the two poses around it are at most this many usual gaps apart."""
+
+MIN_NAMED_SHARE = 0.005
+"""A larger share of matches that are left out because of their lens is named."""
 
 _SUB_PIXELS = 64
 
@@ -49,6 +52,7 @@ class PosedImages:
     notes: sentences for the user.
     times_s: (F,) times on the clock of the reconstruction, seconds, if poses were assigned by time.
     px_of_file: (F, 2) pixels of K as the file has it, for a pixel of the image; None if they are equal.
+    lenses: (F,) the Lens of each image that has another model, and None of the others; None if all have coefficients.
     """
 
     images: NDArray[np.intp]
@@ -61,6 +65,38 @@ class PosedImages:
     notes: tuple[str, ...] = ()
     times_s: Array | None = None
     px_of_file: Array | None = None
+    lenses: NDArray[np.object_] | None = None
+
+    def project(self, row: int, points: Array) -> Array:
+        """Return the pixels (N, 2) of points (N, 2) with z = 1 in the axes of one image's camera.
+
+        row: the row of the image.
+        points: x / z and y / z.
+        """
+        K, lens = self.K[row], None if self.lenses is None else self.lenses[row]
+        bent = distort(points, self.distortion[row]) if lens is None else lens.distort(points)
+        return bent * K[(0, 1), (0, 1)] + K[:2, 2]
+
+    def normalize(self, rows: NDArray[np.intp], xy: Array, K: Array | None = None) -> Array:
+        """Return points (N, 2) at a focal length of 1, without distortion.
+
+        They are NaN where the lens has no ray, or one farther than MAX_OFF_AXIS_DEG from the axis of another model.
+
+        rows: (N,) the row of each point's image.
+        xy: (N, 2) pixels.
+        K: (F, 3, 3) intrinsics to take in place of the images' own.
+        """
+        used = (self.K if K is None else K)[rows]
+        bent = (xy - used[:, :2, 2]) / used[:, (0, 1), (0, 1)]
+        if self.lenses is None:
+            return undistort(bent, self.distortion[rows])
+        points, of_image = np.empty_like(bent), self.lenses[rows]
+        for lens in set(self.lenses.tolist()):
+            is_own = of_image == lens
+            points[is_own] = (
+                undistort(bent[is_own], self.distortion[rows[is_own]]) if lens is None else lens.undistort(bent[is_own])
+            )
+        return points
 
 
 def find_image_times(matches: ImageMatches) -> Array | None:
@@ -122,7 +158,8 @@ def pose_images(reconstruction: Reconstruction, matches: ImageMatches, offset_s:
         notes += (f"K belongs to images of {width}x{height}; it was scaled to the images of this folder",)
     distortion, known_s = reconstruction.distortion[rows], None if wanted is None else wanted[images]
     K = scale_intrinsics(K, scale)
-    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, 1 / scale)
+    lenses = None if reconstruction.lenses is None else reconstruction.lenses[rows]
+    return PosedImages(images, T, K, distortion, matches.sizes[images], rows, how, notes, known_s, 1 / scale, lenses)
 
 
 def make_camera_error(reconstruction: Reconstruction) -> DataError:
@@ -163,16 +200,6 @@ def scale_intrinsics(K: Array, scale: Array) -> Array:
     return scaled
 
 
-def normalize_points(xy: Array, K: Array, distortion: Array) -> Array:
-    """Return points at a focal length of 1, without distortion.
-
-    xy: (N, 2) pixels.
-    K: (N, 3, 3) intrinsics of each point's image.
-    distortion: (N, 4) OpenCV's coefficients k1, k2, p1, p2.
-    """
-    return undistort((xy - K[:, :2, 2]) / K[:, (0, 1), (0, 1)], distortion)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class VirtualView:
     """Matches between posed images, as one virtual pinhole camera sees them.
@@ -194,6 +221,8 @@ class VirtualView:
 def view_matches(posed: PosedImages, matches: ImageMatches, max_side_px: float = MAX_SIDE_PX) -> VirtualView:
     """Move the matches between posed images into one virtual pinhole camera.
 
+    Matches at pixels without a ray near the axis of their lens are left out; a note of the images names their share.
+
     posed: the images with their cameras.
     matches: matches between images.
     max_side_px: longest side of the virtual camera's image, pixels.
@@ -214,12 +243,26 @@ def view_matches(posed: PosedImages, matches: ImageMatches, max_side_px: float =
         np.column_stack((ends, np.concatenate([xy for _, xy in _list_ends(pairs)]))), axis=0, return_inverse=True
     )
     row = np.searchsorted(posed.images, features[:, 0].astype(int))
-    moved = focal_px * normalize_points(features[:, 1:], posed.K[row], posed.distortion[row]) + camera.center_px
+    moved = focal_px * posed.normalize(row, features[:, 1:]) + camera.center_px
     split = np.split(moved[places.ravel()], np.cumsum([len(xy) for _, xy in _list_ends(pairs)])[:-1])
     seen = [
         replace(pair, xy_first=split[2 * number], xy_second=split[2 * number + 1]) for number, pair in enumerate(pairs)
     ]
-    return VirtualView(camera, seen, posed)
+    count = sum(len(pair.is_held) for pair in seen)
+    seen = [select_matches(pair, np.isfinite(pair.xy_first[:, 0] + pair.xy_second[:, 0])) for pair in seen]
+    share = 1 - sum(len(pair.is_held) for pair in seen) / count
+    if share > MIN_NAMED_SHARE:
+        reach = f"farther than {MAX_OFF_AXIS_DEG:.0f} degrees from the axis of the lens, or out of its reach"
+        posed = replace(posed, notes=(*posed.notes, f"{share:.0%} of the matches are left out: {reach}"))
+    return VirtualView(camera, [pair for pair in seen if len(pair.is_held)], posed)
+
+
+def select_matches(pair: FramePair, kept: NDArray[np.bool_]) -> FramePair:
+    """Return a pair with some of its matches.
+
+    kept: (N,) whether each match is kept.
+    """
+    return replace(pair, xy_first=pair.xy_first[kept], xy_second=pair.xy_second[kept], is_held=pair.is_held[kept])
 
 
 def _list_ends(pairs: list[FramePair]) -> list[tuple[int, Array]]:

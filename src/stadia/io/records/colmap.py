@@ -13,13 +13,13 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, write_poses
-from stadia.geometry.lens import COLMAP_LENSES
+from stadia.geometry.lens import COLMAP_LENSES, Lens
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records.formats import COLMAP, EQUIDISTANT, FIRST_PIXEL, FOV, RADTAN
 from stadia.io.records.poses import make_poses
-from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
+from stadia.io.records.reconstruction import Reconstruction, make_lenses, make_reconstruction
 
 Array = NDArray[np.float64]
 
@@ -27,12 +27,14 @@ MAX_BYTES = 8 << 30  # images.bin has the points of each image
 EXPECTED = "a COLMAP model: cameras and images as .txt or .bin"
 _FIX = "write it again: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
 
+EQUIRECTANGULAR = "EQUIRECTANGULAR"
+
 MODELS: Mapping[int, tuple[str, int]] = {
     0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
     5: ("OPENCV_FISHEYE", 8), 6: ("FULL_OPENCV", 12), 7: ("FOV", 5), 8: ("SIMPLE_RADIAL_FISHEYE", 4),
     9: ("RADIAL_FISHEYE", 5), 10: ("THIN_PRISM_FISHEYE", 12), 11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
     12: ("SIMPLE_DIVISION", 4), 13: ("DIVISION", 5), 14: ("SIMPLE_FISHEYE", 3), 15: ("FISHEYE", 4),
-    16: ("EUCM", 6),
+    16: ("EUCM", 6), 17: (EQUIRECTANGULAR, 2),
 }  # fmt: skip
 """Name and number of parameters of COLMAP's camera models by their number in cameras.bin.
 
@@ -88,8 +90,7 @@ def _find_suffix(folder: Path) -> str:
 def read_colmap(path: Path) -> Reconstruction:
     """Read the cameras and poses of a COLMAP or GLOMAP model, sorted by image name.
 
-    Images of a rig have the pose that COLMAP writes for each of them. Lenses are converted to OpenCV's four
-    coefficients; a note names the largest error of the fit, if another model was fitted.
+    Images of a rig have the pose that COLMAP writes for each of them.
 
     path: a folder with the model, a project folder with sparse/0, or a file of the model.
 
@@ -100,27 +101,24 @@ def read_colmap(path: Path) -> Reconstruction:
         raise DataError(path, found="no model", expected=EXPECTED, fix="check the path")
     cameras, images = _read_files(folder)
     order = sorted(range(len(images.names)), key=lambda row: natural_sort_key(Path(images.names[row]), whole=True))
-    lenses, notes = dict[int, tuple[Array, Array]](), [f"poses of {folder.name} are world-to-camera, in its own scale"]
+    read = dict[int, tuple[Array, Array, Lens | None]]()
     for number in sorted(set(images.camera_ids.tolist())):
         if number not in cameras:
             found = f"an image of camera {number}, which is missing"
             raise DataError(folder, found=found, expected=EXPECTED, fix="copy all files of the model")
-        K, distortion, error_px = convert_camera(folder, cameras[number])
-        lenses[number] = K, distortion
-        if error_px > MAX_FIT_ERROR_PX:
-            model = cameras[number].model
-            notes.append(f"camera {number} ({model}) is read as OpenCV's model, up to {error_px:.1f} px off")
+        read[number] = split_camera(cameras[number])
     ids = images.camera_ids[order]
     return Reconstruction(
         names=tuple(images.names[row] for row in order),
         T_camera_world=write_poses(images.T_world_camera[order], direction=Direction.WORLD_TO_CAMERA),
-        K=np.stack([lenses[number][0] for number in ids.tolist()]),
-        distortion=np.stack([lenses[number][1] for number in ids.tolist()]),
+        K=np.stack([read[number][0] for number in ids.tolist()]),
+        distortion=np.stack([read[number][1] for number in ids.tolist()]),
+        lenses=make_lenses([read[number][2] for number in ids.tolist()]),
         sizes=np.array([(cameras[number].width, cameras[number].height) for number in ids.tolist()], np.int64),
         format="colmap",
         pose_format=COLMAP,
         path=path,
-        notes=tuple(notes),
+        notes=(f"poses of {folder.name} are world-to-camera, in its own scale",),
     )
 
 
@@ -293,6 +291,25 @@ def count_focals(model: str) -> int:
     return 1 if model in _ONE_FOCAL else 2
 
 
+_OPENCV_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+
+
+def split_camera(camera: ColmapCamera) -> tuple[Array, Array, Lens | None]:
+    """Return K (3, 3) with pixel centers at integers, OpenCV's k1, k2, p1, p2 (4,), and the lens of another model."""
+    values = camera.params
+    if camera.model == EQUIRECTANGULAR:
+        width, height = values
+        middle = width / 2 - FIRST_PIXEL, height / 2 - FIRST_PIXEL
+        K = np.array([[width / (2 * np.pi), 0, middle[0]], [0, height / np.pi, middle[1]], [0, 0, 1]])
+        return K, np.zeros(4), Lens(EQUIRECTANGULAR)
+    focals = count_focals(camera.model)
+    fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2]
+    K, lens = np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]]), values[focals + 2 :]
+    if camera.model in _OPENCV_MODELS:
+        return K, np.array((*lens, 0, 0, 0, 0)[:4]), None
+    return K, np.zeros(4), Lens(camera.model, tuple(lens))
+
+
 def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, float]:
     """Convert a camera of COLMAP to K with pixel centers at integers and OpenCV's coefficients.
 
@@ -304,18 +321,11 @@ def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, f
 
     Raises DataError for a model that cannot be converted.
     """
-    focals = count_focals(camera.model)
-    values = camera.params
-    fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2]
-    K = np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]])
-    lens = values[focals + 2 :]
-    if camera.model in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"):
-        return K, np.array((*lens, 0, 0, 0, 0)[:4]), 0.0
-    if camera.model not in COLMAP_LENSES:
-        fix = "undistort the images: colmap image_undistorter writes PINHOLE"
-        raise DataError(where, found=f"the model {camera.model}", expected="a pinhole or radial model", fix=fix)
-    distort = COLMAP_LENSES[camera.model]
-    return fit_distortion(lambda xy: distort(xy, lens), K, (camera.width, camera.height))
+    if camera.model not in COLMAP_LENSES or camera.model == EQUIRECTANGULAR:
+        fix = "cut perspective views out of the images"
+        raise DataError(where, found=f"the model {camera.model}", expected="a model with a focal length", fix=fix)
+    K, distortion, lens = split_camera(camera)
+    return (K, distortion, 0.0) if lens is None else fit_distortion(lens.distort, K, (camera.width, camera.height))
 
 
 _COLMAP_MODELS = {EQUIDISTANT: ("OPENCV_FISHEYE", 4), FOV: ("FOV", 1)}
@@ -386,7 +396,7 @@ def write_colmap(reconstruction: Reconstruction, out: Path) -> None:
     """Write a reconstruction as a folder with a COLMAP model, as text or binary like the original.
 
     The model has cameras and poses, and no points: `colmap point_triangulator` adds them. A camera that equals the
-    original's keeps its model and parameters; others become PINHOLE or OPENCV.
+    original's keeps its model and parameters. Others become PINHOLE or OPENCV, or keep the model of their lens.
 
     reconstruction: cameras and poses, each with a name and a size.
     out: the new folder.
@@ -400,8 +410,9 @@ def write_colmap(reconstruction: Reconstruction, out: Path) -> None:
         camera = _make_camera(reconstruction, row)
         if known is not None and name in original:
             before = known[0][original[name]]
-            K, distortion, _ = convert_camera(folder, before)
+            K, distortion, lens = split_camera(before)
             is_same = np.allclose(K, reconstruction.K[row]) and np.allclose(distortion, reconstruction.distortion[row])
+            is_same &= lens == (None if reconstruction.lenses is None else reconstruction.lenses[row])
             is_same &= (before.width, before.height) == tuple(reconstruction.sizes[row].tolist())
             camera = before if is_same else camera
         ids.append(cameras.setdefault(camera, len(cameras) + 1))
@@ -420,10 +431,37 @@ def _make_camera(reconstruction: Reconstruction, row: int) -> ColmapCamera:
         )
         found, expected = f"image {row} without a {lacks}", f"a {lacks} for a COLMAP model"
         raise DataError(reconstruction.path, found=found, expected=expected, fix=fix)
-    params = (K[0, 0], K[1, 1], K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL)
-    if lens.any():
-        return ColmapCamera("OPENCV", width, height, tuple(map(float, (*params, *lens))))
-    return ColmapCamera("PINHOLE", width, height, tuple(map(float, params)))
+    other = None if reconstruction.lenses is None else reconstruction.lenses[row]
+    return join_camera(K, lens, other, (width, height))
+
+
+_TWO_FOCALS = {
+    "SIMPLE_FISHEYE": ("FISHEYE", 0), "SIMPLE_RADIAL_FISHEYE": ("OPENCV_FISHEYE", 3),
+    "RADIAL_FISHEYE": ("OPENCV_FISHEYE", 2), "SIMPLE_DIVISION": ("DIVISION", 0),
+}  # fmt: skip
+"""Model with two focal lengths for each model with one, and how many zeros its parameters have more."""
+
+
+def join_camera(K: Array, distortion: Array, lens: Lens | None, size: tuple[int, int]) -> ColmapCamera:
+    """Return the camera of COLMAP that `split_camera` splits into these parts.
+
+    K: (3, 3) intrinsics in pixels, pixel centers at integers.
+    distortion: (4,) OpenCV's coefficients k1, k2, p1, p2.
+    lens: a lens of another model.
+    size: width and height in pixels.
+    """
+    params: tuple[float, ...] = K[0, 0], K[1, 1], K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL
+    model, values = ("OPENCV", tuple(distortion.tolist())) if distortion.any() else ("PINHOLE", ())
+    if lens is not None and lens.model == EQUIRECTANGULAR:
+        model, values, params = EQUIRECTANGULAR, (), (2 * np.pi * K[0, 0], np.pi * K[1, 1])
+    elif lens is not None:
+        model, values = lens.model, lens.params
+        if model in _TWO_FOCALS and np.isclose(K[0, 0], K[1, 1], rtol=1e-9):
+            params = params[1:]
+        elif model in _TWO_FOCALS:
+            model, zeros = _TWO_FOCALS[model]
+            values = (*values, *(0.0,) * zeros)
+    return ColmapCamera(model, *size, tuple(map(float, (*params, *values))))
 
 
 def _list_rows(reconstruction: Reconstruction, ids: Sequence[int]) -> Iterator[tuple[int, list[float], int, str]]:

@@ -16,11 +16,12 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import OPENGL, Direction, write_poses
+from stadia.geometry.lens import Lens
 from stadia.io.atomic_files import atomic_folder, write_json
 from stadia.io.image_files import read_upright_size
 from stadia.io.input_files import natural_sort_key, open_input, read_json, safe_join
 from stadia.io.number_rows import parse_numbers
-from stadia.io.records.colmap import MAX_FIT_ERROR_PX, ColmapCamera, convert_camera
+from stadia.io.records.colmap import EQUIRECTANGULAR, ColmapCamera, fit_distortion, split_camera
 from stadia.io.records.formats import FIRST_PIXEL, JSON_FORMATS, JSON_PROGRAMS, POLYCAM, RECORD3D, SCANNER_APP, Format
 from stadia.io.records.poses import MAX_POSES, convert_times, count_numbers, is_rotation, make_poses
 from stadia.io.records.reconstruction import (
@@ -28,6 +29,7 @@ from stadia.io.records.reconstruction import (
     ReadDepth,
     Reconstruction,
     add_depth_folder,
+    make_lenses,
     make_reconstruction,
     read_one_depth,
 )
@@ -304,13 +306,14 @@ def read_transforms(path: Path) -> Reconstruction:
     listed = read_json_poses(file, content)
     K, distortion, sizes = listed.K.copy(), listed.distortion.copy(), listed.sizes.copy()
     notes = ["camera axes are converted from OpenGL's to OpenCV's"]
-    known = dict[tuple[Any, ...], tuple[Array | None, Array, tuple[int, int], str]]()
+    known = dict[tuple[Any, ...], tuple[Array | None, Array, Lens | None, tuple[int, int], str]]()
+    lenses: list[Lens | None] = [None] * len(listed)
     for row, frame in enumerate(content["frames"]):
         values = {**{key: value for key, value in content.items() if key != "frames"}, **frame}
         key = tuple(str(values.get(name)) for name in _CAMERA_KEYS)
         if key not in known:
             known[key] = _read_camera(f"{file}, frame {row}", values, file.parent)
-        one, distortion[row], sizes[row], note = known[key]
+        one, distortion[row], lenses[row], sizes[row], note = known[key]
         if one is not None:
             K[row] = one
         if note and note not in notes:
@@ -319,6 +322,7 @@ def read_transforms(path: Path) -> Reconstruction:
         listed,
         K=K,
         distortion=distortion,
+        lenses=make_lenses(lenses),
         sizes=sizes,
         times_s=None,
         depth=_find_transforms_depth(file, content),
@@ -328,7 +332,7 @@ def read_transforms(path: Path) -> Reconstruction:
 
 
 _CAMERA_KEYS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye",
-                "k1", "k2", "k3", "k4", "p1", "p2")  # fmt: skip
+                "k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")  # fmt: skip
 
 
 _SHUTTER_KEYS = ("transform_matrix_start", "transform_matrix_end")
@@ -403,21 +407,21 @@ def parse_transforms_camera(where: str, values: Mapping[str, Any], folder: Path)
 
 def _read_camera(
     where: str, values: Mapping[str, Any], folder: Path
-) -> tuple[Array | None, Array, tuple[int, int], str]:
-    """Return K or None, the distortion, (width, height) and a note for the keys of one frame."""
+) -> tuple[Array | None, Array, Lens | None, tuple[int, int], str]:
+    """Return K or None, the distortion, the lens of another model, (width, height) and a note for one frame."""
     camera = parse_transforms_camera(where, values, folder)
-    if camera.center is None or min(camera.focals) <= 0:
-        return None, np.zeros(4), camera.size, "no intrinsics, or an angle without the size of the images"
     model, lens = camera.model, camera.lens
-    if model in ("EQUIRECTANGULAR", "ORTHOPHOTO", "VR180_L", "VR180_R", "OMNIDIRECTIONALSTEREO_L"):
+    if model == EQUIRECTANGULAR and all(camera.size):
+        return *split_camera(ColmapCamera(model, *camera.size, camera.size)), camera.size, ""
+    if camera.center is None or min(camera.focals) <= 0:
+        return None, np.zeros(4), None, camera.size, "no intrinsics, or an angle without the size of the images"
+    if model in (EQUIRECTANGULAR, "ORTHOPHOTO", "VR180_L", "VR180_R", "OMNIDIRECTIONALSTEREO_L"):
         fix = "cut perspective views out of the images"
         raise DataError(where, found=f"the camera model {model}", expected="a perspective camera", fix=fix)
     if not camera.is_fisheye:
-        model, lens = ("FULL_OPENCV", [*lens, 0.0, 0.0, 0.0]) if lens[4] else ("OPENCV", lens[:4])
-    camera_of_colmap = ColmapCamera(model, *camera.size, (*camera.focals, *camera.center, *lens))
-    K, distortion, error_px = convert_camera(where, camera_of_colmap)
-    note = f"the lens ({model}) is read as OpenCV's model, up to {error_px:.1f} px off"
-    return K, distortion, camera.size, note if error_px > MAX_FIT_ERROR_PX else ""
+        lens = [*lens, *(_read_number(where, values, key, 0.0) for key in ("k4", "k5", "k6"))]
+        model, lens = ("FULL_OPENCV", lens) if any(lens[4:]) else ("OPENCV", lens[:4])
+    return *split_camera(ColmapCamera(model, *camera.size, (*camera.focals, *camera.center, *lens))), camera.size, ""
 
 
 def find_image_size(folder: Path, name: str) -> tuple[int, int]:
@@ -493,7 +497,8 @@ def _write_opengl(reconstruction: Reconstruction) -> Array:
 
 def _is_same_camera(first: Reconstruction, row: int, second: Reconstruction, other: int) -> bool:
     same = [np.allclose(first.K[row], second.K[other], equal_nan=True), (first.sizes[row] == second.sizes[other]).all()]
-    return all(same) and np.allclose(first.distortion[row], second.distortion[other])
+    lenses = [None if one.lenses is None else one.lenses[at] for one, at in ((first, row), (second, other))]
+    return all(same) and np.allclose(first.distortion[row], second.distortion[other]) and lenses[0] == lenses[1]
 
 
 PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
@@ -512,15 +517,31 @@ def move_path(path: str, before: Path, after: Path) -> str:
 
 
 def _describe_camera(reconstruction: Reconstruction, row: int) -> dict[str, Any]:
-    K, lens = reconstruction.K[row], reconstruction.distortion[row].tolist()
+    K, model, values = reconstruction.K[row], "OPENCV", reconstruction.distortion[row].tolist()
     width, height = reconstruction.sizes[row].tolist()
+    keys: tuple[str, ...] = ("k1", "k2", "p1", "p2")
+    lens = None if reconstruction.lenses is None else reconstruction.lenses[row]
+    if lens is not None:
+        if lens.model == EQUIRECTANGULAR:
+            return {"camera_model": EQUIRECTANGULAR, "w": width, "h": height}
+        found = FISHEYES.get(lens.model)
+        if found is not None:
+            model, keys, values = "OPENCV_FISHEYE", ("k1", "k2", "k3", "k4"), (*lens.params, *(0.0,) * found)
+        elif lens.model == "FULL_OPENCV":
+            keys, values = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"), lens.params
+        else:
+            K, coefficients, _ = fit_distortion(lens.distort, K, (width, height))
+            values = coefficients.tolist()
     size = {"w": width, "h": height} if width and height else {}
     if not np.isfinite(K).all():
         return size
     focal = {"fl_x": float(K[0, 0]), "fl_y": float(K[1, 1])}
     center = {"cx": float(K[0, 2]) + FIRST_PIXEL, "cy": float(K[1, 2]) + FIRST_PIXEL}
-    lenses = dict(zip(("k1", "k2", "p1", "p2"), lens, strict=True))
-    return {"camera_model": "OPENCV", **focal, **center, **size, **lenses}
+    return {"camera_model": model, **focal, **center, **size, **dict(zip(keys, map(float, values), strict=True))}
+
+
+FISHEYES = {"OPENCV_FISHEYE": 0, "RADIAL_FISHEYE": 2, "SIMPLE_RADIAL_FISHEYE": 3, "SIMPLE_FISHEYE": 4, "FISHEYE": 4}
+"""COLMAP's lenses that are OPENCV_FISHEYE with this many zeros more."""
 
 
 # -- one file per image

@@ -201,7 +201,8 @@ def _read_trajectory(path: Path) -> Reconstruction:
             return cameras
         note = f"poses are read from {file.name}, and the camera from {model.name}"
         width, height = cameras.sizes[0].tolist()
-        read = read.with_camera(cameras.K[0], cameras.distortion[0].tolist(), (width, height))
+        lens = None if cameras.lenses is None else cameras.lenses[0]
+        read = read.with_camera(cameras.K[0], cameras.distortion[0].tolist(), (width, height), lens)
         return replace(read, notes=(*read.notes, note))
     return _add_neighbors(read, *([path] if path.is_dir() else []))
 

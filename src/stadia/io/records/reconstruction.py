@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, read_poses, write_poses
+from stadia.geometry.lens import Lens
 from stadia.io.depth_files import DepthFile, find_depth_files, read_depth_map
 from stadia.io.input_files import natural_sort_key
 from stadia.io.records.formats import MATRIX, Format
@@ -50,6 +51,8 @@ class Reconstruction:
     pose_format: how the file writes a pose, with its axes and direction.
     path: the file or folder.
     notes: sentences for the user about what the reader converted or left out.
+    lenses: (N,) the Lens of each image that has another model, whose distortion is 0 then, and None of the others;
+        None if all images have OpenCV's coefficients.
     """
 
     names: tuple[str, ...]
@@ -68,6 +71,7 @@ class Reconstruction:
     pose_format: Format = MATRIX
     path: Path = Path()
     notes: tuple[str, ...] = ()
+    lenses: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.T_camera_world)
@@ -92,6 +96,7 @@ class Reconstruction:
             T_camera_world=self.T_camera_world[kept],
             K=self.K[kept],
             distortion=self.distortion[kept],
+            lenses=None if self.lenses is None else self.lenses[kept],
             sizes=self.sizes[kept],
             times_s=None if self.times_s is None else self.times_s[kept],
             times_ns=None if self.times_ns is None else self.times_ns[kept],
@@ -122,18 +127,22 @@ class Reconstruction:
             trajectory = replace(trajectory, frames=trajectory.frame_numbers)
         return trajectory.rows(np.flatnonzero(np.isfinite(trajectory.T_world_camera).all(axis=(1, 2))))
 
-    def with_camera(self, K: Array, distortion: Sequence[float], size: tuple[int, int]) -> Reconstruction:
+    def with_camera(
+        self, K: Array, distortion: Sequence[float], size: tuple[int, int], lens: Lens | None = None
+    ) -> Reconstruction:
         """Return the reconstruction with one camera for all images.
 
         K: (3, 3) intrinsics in pixels, pixel centers at integers.
         distortion: OpenCV's coefficients k1, k2, p1, p2.
         size: width and height of the images that K belongs to, pixels.
+        lens: a lens of another model.
         """
         count = len(self)
         return replace(
             self,
             K=np.tile(np.asarray(K, np.float64), (count, 1, 1)),
             distortion=np.tile(np.asarray(distortion, np.float64), (count, 1)),
+            lenses=make_lenses([lens] * count),
             sizes=np.tile(np.asarray(size, np.int64), (count, 1)),
             camera_of_size=None,
         )
@@ -167,6 +176,15 @@ class Reconstruction:
         for row in np.flatnonzero(np.isfinite(self.T_camera_world).all(axis=(1, 2))).tolist():
             K[row], distortion[row] = self.camera_of_size(row, (int(sizes[row, 0]), int(sizes[row, 1])))
         return replace(self, K=K, distortion=distortion, sizes=sizes, camera_of_size=None)
+
+
+def make_lenses(lenses: Sequence[Lens | None]) -> NDArray[np.object_] | None:
+    """Return the lenses of images as an array (N,); None if no image has one."""
+    if not any(lenses):
+        return None
+    made = np.empty(len(lenses), np.object_)
+    made[:] = lenses
+    return made
 
 
 def make_reconstruction(

@@ -213,7 +213,7 @@ def judge_reconstruction(
         adjusted=measured.adjusted,
         fixed=None if fixed is reconstruction else fixed,
         count=len(matches.names),
-        notes=(*reconstruction.notes, *posed.notes),
+        notes=(*reconstruction.notes, *view.posed.notes),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from stadia.judge.reconstructions.result_convention import (
     order_rows,
 )
 from stadia.sfm.image_matches import ImageMatches
-from stadia.sfm.match_triangulation import normalize_points, pose_images
+from stadia.sfm.match_triangulation import pose_images
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.sparse_map import Array
 
@@ -70,6 +70,9 @@ class ConventionScorer:
         self.sample = choose_sample(self.posed.images, matches)
         self._rays: dict[tuple[Any, ...], tuple[Array, Array, Array]] = {}
         self._moved: dict[float, tuple[Array, NDArray[np.bool_]]] = {}
+        first, second, _ = self.view(Convention())
+        is_seen = np.isfinite(first).all(1) & np.isfinite(second).all(1)
+        self.sample = replace(self.sample, is_real=self.sample.is_real & is_seen)
 
     def view(self, convention: Convention) -> tuple[Array, Array, Array]:
         """Return rays (P, 3, M) of both ends of matches, and the pixels (P,) of one unit, by a convention's camera."""
@@ -79,7 +82,7 @@ class ConventionScorer:
             rays = []
             for end, xy in ((0, self.sample.first), (1, self.sample.second)):
                 rows = np.repeat(self.sample.ends[:, end], xy.shape[1])
-                flat = normalize_points(xy.reshape(-1, 2), K[rows], self.posed.distortion[rows])
+                flat = self.posed.normalize(rows, xy.reshape(-1, 2), K)
                 rays.append(np.concatenate((flat, np.ones((len(flat), 1))), 1).reshape(*xy.shape[:2], 3).swapaxes(1, 2))
             unit = np.sqrt(K[:, 0, 0] * K[:, 1, 1]) * PIXELS / self.sizes.max(1)
             self._rays[key] = rays[0], rays[1], unit[self.sample.ends].mean(1)
@@ -124,7 +127,8 @@ class ConventionScorer:
                 R, t = np.stack([motion[0] for motion in motions]), np.stack([motion[1] for motion in motions])
                 fits = score_matches(R, t, first[..., ::every], second[..., ::every], unit[:, None] / soft_px)
                 is_real = self.sample.is_real[:, ::every]
-                found = (fits * is_real).sum(2) / is_real.sum(1)
+                count = is_real.sum(1)
+                found = np.where(count, (np.nan_to_num(fits) * is_real).sum(2) / np.maximum(count, 1), np.nan)
                 shares[batch] = np.where(np.stack([motion[2] for motion in motions]), found, np.nan)
         return shares
 

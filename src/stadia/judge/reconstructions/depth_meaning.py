@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from stadia.core.verdict import Verdict
-from stadia.geometry.lens import distort
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.limits import RESULT_LIMITS
 from stadia.judge.questions import QuestionVerdict
@@ -75,7 +74,7 @@ def measure_depth(reconstruction: Reconstruction, view: VirtualView, sparse: Spa
         observed = np.flatnonzero((sparse.observed[:, 0] == row) & precise[sparse.observed[:, 1]] & (z > 0))
         values = reconstruction.depth(int(view.posed.rows[row]))
         ray = (sparse.xy[observed] - view.camera.center_px) / view.camera.focal_px
-        at = project_rays(ray, view.posed.K[row], view.posed.distortion[row])
+        at = view.posed.project(row, ray)
         height, width = values.shape
         scale = np.array([width, height]) / view.posed.sizes[row]
         x, y = np.rint((at + 0.5) * scale - 0.5).astype(int).T
@@ -139,8 +138,3 @@ def measure_rays(reconstruction: Reconstruction) -> Callable[[int, tuple[int, ..
         return np.sqrt(1 + (x[None] / K[0, 0]) ** 2 + (y[:, None] / K[1, 1]) ** 2)
 
     return measure
-
-
-def project_rays(ray: Array, K: Array, distortion: Array) -> Array:
-    """Return the pixels (N, 2) of rays (N, 2) with z = 1 in an image with distortion."""
-    return distort(ray, distortion) * K[(0, 1), (0, 1)] + K[:2, 2]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.io.atomic_files import atomic_folder, write_lines
 from stadia.io.image_io import write_image
+from stadia.io.records.colmap import ColmapCamera, join_camera
 from stadia.io.records.json_scenes import write_transforms
 from stadia.io.records.read import read_reconstruction, write_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import MeasuredError
 from stadia.judge.reconstructions.check_reconstruction import measure_reconstruction, replace_camera, replace_posed
-from stadia.judge.reconstructions.depth_meaning import project_rays
 from stadia.judge.reconstructions.pose_error import Array
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.match_triangulation import scale_intrinsics
@@ -224,31 +224,31 @@ def write_model(
     images: (H, W, 3) RGB images by their index; they give the colors of points; black without them.
     """
     pycolmap = import_pycolmap()
-    model, sparse = pycolmap.Reconstruction(), refined.sparse
-    described = np.column_stack((seen.K.reshape(len(seen), -1), seen.distortion, seen.sizes))
-    cameras, camera_of = np.unique(described, axis=0, return_inverse=True)
-    for number, values in enumerate(cameras.tolist(), 1):
-        fx, _, cx, _, fy, cy = values[:6]
-        width, height = (int(side) for side in values[13:])
-        lens = values[9:13]
-        params = [fx, fy, cx + 0.5, cy + 0.5, *(lens if any(lens) else ())]
-        name = "OPENCV" if any(lens) else "PINHOLE"
-        camera = pycolmap.Camera(camera_id=number, model=name, width=width, height=height, params=params)
+    model, sparse, camera_of = pycolmap.Reconstruction(), refined.sparse, list[int]()
+    numbers = dict[ColmapCamera, int]()
+    for row, (width, height) in enumerate(seen.sizes.tolist()):
+        lens = None if seen.lenses is None else seen.lenses[row]
+        camera_of_row = join_camera(seen.K[row], seen.distortion[row], lens, (width, height))
+        numbers.setdefault(camera_of_row, len(numbers) + 1)
+        camera_of.append(numbers[camera_of_row])
+    cameras = [
+        pycolmap.Camera(camera_id=number, model=one.model, width=one.width, height=one.height, params=one.params)
+        for one, number in numbers.items()
+    ]
+    for camera in cameras:
         model.add_camera_with_trivial_rig(camera)
     place, colors = np.zeros(len(sparse.observed), np.int64), np.zeros((len(sparse.points), 3), np.uint8)
     for row, index in enumerate(refined.images.tolist()):
         at = np.flatnonzero(sparse.observed[:, 0] == row)
         place[at] = np.arange(len(at))
         rays = (sparse.xy[at] - sparse.camera.center_px) / sparse.camera.focal_px
-        pixels = project_rays(rays, seen.K[row], seen.distortion[row])
+        pixels = cameras[camera_of[row] - 1].img_from_cam(np.column_stack((rays, np.ones(len(rays))))) - 0.5
         if index in images:
             x, y = np.rint(pixels).astype(int).T
             height, width = images[index].shape[:2]
             colors[sparse.observed[at, 1]] = images[index][y.clip(0, height - 1), x.clip(0, width - 1)]
         points = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in pixels + 0.5])
-        image = pycolmap.Image(
-            name=seen.names[row], camera_id=int(camera_of.ravel()[row]) + 1, image_id=row + 1, points2D=points
-        )
+        image = pycolmap.Image(name=seen.names[row], camera_id=camera_of[row], image_id=row + 1, points2D=points)
         model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(seen.T_camera_world[row, :3]))
     order = np.argsort(sparse.observed[:, 1], kind="stable")
     starts = np.searchsorted(sparse.observed[order, 1], np.arange(len(sparse.points) + 1))

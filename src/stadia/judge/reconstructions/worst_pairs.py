@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import MIN_SEEN
-from stadia.judge.reconstructions.depth_meaning import project_rays
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.map_evidence import MAX_ERROR, measure_epipolar, measure_errors
 from stadia.sfm.match_triangulation import VirtualView, pose_images, triangulate_view, view_matches
@@ -87,4 +86,4 @@ def _find_epipolar_line(view: VirtualView, pair: FramePair, row: int) -> Array:
     points = np.column_stack(
         (-(b * along + c) / (a or 1e-12), along) if is_steep else (along, -(a * along + c) / (b or 1e-12))
     )
-    return project_rays(points, view.posed.K[second], view.posed.distortion[second])
+    return view.posed.project(second, points)
