@@ -240,6 +240,9 @@ REFUSALS: list[tuple[str, str, str | bytes, dict[str, Any]]] = [
     ("reconstruction", "bundle.out", "# Bundle file v0.3\n99 0\n1 0 0\n", {"expected": "5 rows of 3 numbers"}),
     ("reconstruction", "bundle.out", "# Bundle file v0.3\n999999999 0\n1 0 0\n", {"found": "999999999 cameras"}),
     ("reconstruction", "bundle.out", "# Bundle file v0.3\nmany\n", {"found": "a damaged file"}),
+    ("reconstruction", "a.nvm", "NVM_V3\n\n2\na.jpg 1 2 3\n", {"found": "other rows of 2 cameras"}),
+    ("reconstruction", "a.nvm", "NVM_V3", {"found": "other rows of 0 cameras"}),
+    ("reconstruction", "a_cam.txt", "extrinsic\n", {"where": "a_cam.txt"}),
     ("reconstruction", "a.csv", "#name,x,y,alt,heading,pitch,roll\na.jpg,1,2\n", {"found": "shorter or longer"}),
     ("reconstruction", "a.csv", "#name,x,y,alt,heading,pitch,roll\na.jpg,1,2,3,4,5,b\n", {"where": "image a.jpg"}),
     ("reconstruction", "sfm_data.json", '{"sfm_data_version": "0.3", "extrinsics": []}', {"found": "0 images"}),
@@ -290,6 +293,13 @@ def test_wrong_arrays_are_refused(kind: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **ARRAYS[kind])  # type: ignore[arg-type]
     with refuses(DataError, where="a.npz"):
         read_reconstruction(tmp_path / "a.npz")
+
+
+def test_a_projection_without_a_camera_is_refused(tmp_path: Path) -> None:
+    for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.ones(3)):
+        np.savez(tmp_path / "a.npz", world_mat_0=wrong)
+        with refuses(DataError, where="world_mat_0", expected="a projection matrix"):
+            read_reconstruction(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("images", [struct.pack("<Q", 1) + b"\0" * 80, struct.pack("<Q", 1 << 60)])

@@ -115,6 +115,21 @@ def write_bundle(texts: list[str]) -> str:
     return "\n".join(["# Bundle file v0.3", f"{COUNT} 0", *blocks, ""])
 
 
+def write_nvm(texts: list[str]) -> str:
+    rows = [text.split() for text in texts]
+    lines = [
+        " ".join([name, "500", row[0], *(str(-float(word)) for word in row[1:4]), *row[4:], "0", "0"])
+        for name, row in name_rows(rows)
+    ]
+    return "\n".join(["NVM_V3", "", str(COUNT), *lines, ""])
+
+
+def write_idr(folder: Path, T: Array) -> Path:
+    matrices = write_numbers(T, formats.IDR).reshape(COUNT, 3, 4)
+    np.savez(folder / "cameras.npz", **{f"world_mat_{k}": LENS @ matrix for k, matrix in enumerate(matrices)})
+    return folder / "cameras.npz"
+
+
 def write_metashape(texts: list[str]) -> str:
     cameras = (
         f'<camera label="{name}"><transform>{text} 0 0 0 1</transform></camera>'
@@ -188,6 +203,13 @@ FILES: dict[str, tuple[Format, Write]] = {
         "cameras.sfm",
     ),
     "Bundler": write_text(write_bundle, formats.BUNDLER, "bundle.out"),
+    "VisualSFM": write_text(write_nvm, formats.VISUAL_SFM, "a.nvm"),
+    "Middlebury": write_text(
+        lambda texts: "\n".join([str(COUNT), *(f"{n} 9 0 1 0 9 1 0 0 1 {t}" for n, t in name_rows(texts))]),
+        formats.MIDDLEBURY,
+        "a_par.txt",
+    ),
+    "IDR": (formats.IDR, write_idr),
     "Metashape": write_text(write_metashape, formats.METASHAPE, "cameras.xml"),
     "RealityCapture": write_text(
         lambda texts: "\n".join(

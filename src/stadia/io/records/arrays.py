@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import rq
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import write_poses
@@ -151,6 +153,43 @@ _SAME_CENTER = (
 
 
 # -- npz
+
+
+def is_idr_npz(path: Path) -> bool:
+    """Return whether a file is the cameras.npz of IDR, NeuS or MonoSDF, with a projection matrix for each image."""
+    return path.is_file() and path.suffix.lower() == ".npz" and formats.IDR.keys[0] in list_npz_arrays(path)
+
+
+def read_idr_npz(path: Path) -> Reconstruction:
+    """Read the cameras.npz of IDR, NeuS or MonoSDF: world_mat_k, which projects points to pixels of image k.
+
+    path: the file.
+
+    Raises DataError for a matrix that is no projection.
+    """
+    arrays = read_npz(path)
+    numbers = sorted(int(name.rpartition("_")[2]) for name in arrays if _WORLD_MATRIX.fullmatch(name))
+    T, K = np.tile(np.eye(4), (len(numbers), 1, 1)), np.empty((len(numbers), 3, 3))
+    for row, number in enumerate(numbers):
+        where, P = f"{path}, array 'world_mat_{number}'", np.asarray(arrays[f"world_mat_{number}"], np.float64)
+        with np.errstate(all="ignore"):
+            is_projection = P.shape in ((4, 4), (3, 4)) and np.isfinite(P).all() and abs(np.linalg.det(P[:3, :3])) > 0
+        if not is_projection:
+            found, fix = f"an array of shape {P.shape}", "save K @ [R | t], (4, 4), of world-to-camera"
+            raise DataError(where, found=found, expected="a projection matrix", fix=fix)
+        upper, R = rq(P[:3, :3] * np.sign(np.linalg.det(P[:3, :3])))
+        signs = np.diag(np.sign(np.diag(upper)))
+        T[row, :3, :3], K[row] = signs @ R, upper @ signs / upper[2, 2] * signs[2, 2]
+        T[row, :3, 3] = -T[row, :3, :3] @ -np.linalg.solve(P[:3, :3], P[:3, 3])
+    T_world_camera = make_poses(T.reshape(-1, 16), formats.IDR, lambda row: f"{path}, camera {numbers[row]}")
+    names = [f"{number:06d}" for number in numbers]
+    note = "world_mat of each image is split into K and a world-to-camera pose; scale_mat is not used"
+    read = make_reconstruction(path, T_world_camera, note, names=names, format="idr", pose_format=formats.IDR)
+    K[:, 0, 1] = 0
+    return replace(read, K=K)
+
+
+_WORLD_MATRIX = re.compile(r"world_mat_\d{1,6}")
 
 
 def find_npz_format(names: Sequence[str]) -> tuple[Format, str] | None:

@@ -152,6 +152,10 @@ JSON_FORMATS = (
 
 OPENMVG = Format("OpenMVG", "R.T x y z", source="openMVG, sfm_data_io_cereal: the rotation is world-to-camera")
 BUNDLER = Format("Bundler", "R x y z", axes=OPENGL, direction=W2C, source="Bundler v0.4, README: bundle.out")
+VISUAL_SFM = Format("VisualSFM", "qw qx qy qz x y z", source="ccwu.me/vsfm/doc.html: the quaternion is inverted")
+MIDDLEBURY = Format("Middlebury", "R x y z", direction=W2C, source="vision.middlebury.edu/mview/data: *_par.txt")
+IDR = Format("IDR, NeuS, MonoSDF", "matrix", ("world_mat_0",), direction=W2C,
+             source="IDR, DATA_CONVENTION.md: world_mat_k is K [R | t] of world-to-camera")  # fmt: skip
 REALITY_CAPTURE = Format("RealityCapture", "x y z heading pitch roll", axes=OPENGL,
                          source="nerfstudio, realitycapture_utils.py: Rz(-heading) Rx(pitch) Ry(roll)")  # fmt: skip
 REALITY_CAPTURE_XMP = Format("RealityCapture", "R.T x y z",

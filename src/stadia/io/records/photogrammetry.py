@@ -38,8 +38,8 @@ Array = NDArray[np.float64]
 
 MAX_BYTES = 512 << 20
 EXPECTED = (
-    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, Meshroom, Bundler, Metashape or RealityCapture, exported with"
-    " its cameras"
+    "a result of OpenSfM, 3D Gaussian Splatting, OpenMVG, Meshroom, Bundler, VisualSFM, Metashape or RealityCapture,"
+    " exported with its cameras"
 )
 JSON = (".json", ".sfm")
 XMP = "folder of .xmp"
@@ -70,12 +70,14 @@ class Listing:
     shots: its images.
     cameras: the keys of each camera and their values, as an entry of CAMERA_FORMATS names them.
     notes: sentences for the user about what is left out.
+    needs_sizes: whether cameras need the size of their images, which the program does not write.
     """
 
     format: Format
     shots: Sequence[Shot]
     cameras: Mapping[object, Mapping[str, Any]]
     notes: tuple[str, ...] = ()
+    needs_sizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def _list_bundler(path: Path, text: str) -> Listing:
             cameras[index] = {"focal_bundler": focal, "k1": k1, "k2": k2}
         shots.append(Shot(names[index], flatten_numbers(pose) if is_placed else (), index))
     notes = () if names[0] else ("no list.txt names the images: camera k belongs to image k",)
-    return Listing(formats.BUNDLER, shots, cameras, notes)
+    return Listing(formats.BUNDLER, shots, cameras, notes, needs_sizes=True)
 
 
 def _find_bundler_names(path: Path, count: int) -> list[str]:
@@ -248,7 +250,7 @@ def _list_realitycapture(path: Path, text: str) -> Listing:
             cameras[key] = {"FocalLength35mm": focal, **center, "DistortionCoeficients": lens}
         position = [row["x"], row["y"], row["alt" if "alt" in row else "z"]]
         shots.append(Shot(row["name"], [*position, row["heading"], row["pitch"], row["roll"]], key))
-    return Listing(formats.REALITY_CAPTURE, shots, cameras)
+    return Listing(formats.REALITY_CAPTURE, shots, cameras, needs_sizes=True)
 
 
 _REALITY_CAPTURE_CAMERA = ("f", "px", "py", "k1", "k2", "k3", "k4", "t1", "t2")
@@ -270,7 +272,45 @@ def _list_xmp(path: Path, texts: Mapping[str, str]) -> Listing:
         cameras[name] = {"PrincipalPointU": "0", "PrincipalPointV": "0", **values, "DistortionCoeficients": lens}
         shots.append(Shot(name, [word for key in ("Rotation", "Position") for word in str(values.get(key, "")).split()],
                           name if "FocalLength35mm" in values else None))  # fmt: skip
-    return Listing(formats.REALITY_CAPTURE_XMP, shots, cameras, tuple(notes))
+    return Listing(formats.REALITY_CAPTURE_XMP, shots, cameras, tuple(notes), needs_sizes=True)
+
+
+def _list_visualsfm(path: Path, text: str) -> Listing:
+    """List the cameras of an .nvm: name, focal length, quaternion of world-to-camera, position, and a radial lens.
+
+    Source: ccwu.me/vsfm/doc.html, the format of NVM_V3. Its lens undoes distortion, x = (1 + r |x'|^2) x', so -r is k1.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    count = int(lines[1].split()[0]) if len(lines) > 1 else 0
+    rows = [line.rsplit(maxsplit=_NVM_NUMBERS) for line in lines[2 : 2 + count]]
+    if not 0 < count <= MAX_POSES or len(rows) < count or {len(row) for row in rows} != {_NVM_NUMBERS + 1}:
+        expected = "a name, f, qw qx qy qz, x y z, r and 0 for each camera"
+        raise DataError(path, found=f"other rows of {count} cameras", expected=expected, fix=_CHECK)
+    shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
+    for name, focal, w, *xyz, r, _ in rows:
+        conjugate = [w, *(-float(number) for number in xyz[:3])]
+        cameras[focal, r] = {"focal_bundler": focal, "k1": -float(r)}
+        shots.append(Shot(name, [*conjugate, *xyz[3:]], (focal, r)))
+    return Listing(formats.VISUAL_SFM, shots, cameras, needs_sizes=True)
+
+
+_NVM_NUMBERS = 10  # numbers after the name of an image
+
+
+def _list_middlebury(path: Path, text: str) -> Listing:
+    """List the lines of Middlebury's multi-view *_par.txt: name, K, R and t, row by row."""
+    shots, cameras = list[Shot](), dict[object, Mapping[str, Any]]()
+    for line in text.splitlines()[1:]:
+        words = line.split()
+        if len(words) == _PAR_WORDS:
+            key = tuple(words[1:10])
+            cameras[key] = dict(zip(("fx", "fy", "cx", "cy"), (key[0], key[4], key[2], key[5]), strict=True))
+            shots.append(Shot(words[0], words[10:], key))
+    return Listing(formats.MIDDLEBURY, shots, cameras)
+
+
+_PAR_WORDS = 22  # a name, 9 numbers of K, 9 of R, 3 of t
+_PAR = re.compile(r"\d+\s*\n\S+\.\w+(?: +[-+.\deE]+){21} *$", re.MULTILINE)
 
 
 def _pose_of(value: Any, *keys: str) -> list[Any]:
@@ -313,6 +353,8 @@ PROGRAMS: Mapping[str, Program] = {
     "OpenMVG": Program(JSON, lambda content: _is_mapping(content, "sfm_data_version", "extrinsics"), _list_openmvg),
     "Meshroom": Program(JSON, lambda content: _is_mapping(content, "views", "intrinsics", "poses"), _list_meshroom),
     "Bundler": Program((".out",), lambda text: text.startswith("# Bundle file"), _list_bundler),
+    "VisualSFM": Program((".nvm",), lambda text: text.startswith("NVM_V3"), _list_visualsfm),
+    "Middlebury": Program((".txt",), lambda text: bool(_PAR.match(text)), _list_middlebury),
     "Metashape": Program((".xml",), lambda text: "<document" in text and "<chunk" in text, _list_metashape),
     "RealityCapture": Program((".csv",), lambda text: bool(_REALITY_CAPTURE.match(text)), _list_realitycapture),
     "RealityCapture's XMP": Program(
@@ -433,13 +475,11 @@ def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) 
             known[key] = _read_camera(where, {**listing.cameras[shots[row].camera], **sides})
         return known[key]
 
-    unsized, without = False, 0
+    without = 0
     for row, shot in enumerate(shots):
         if shot.camera not in listing.cameras:
             without += len(shot.pose) > 0
-        elif _has_no_size(listing.cameras[shot.camera]):
-            unsized = True
-        else:
+        elif not listing.needs_sizes:
             camera = find(row, (0, 0))
             K[row], distortion[row], sizes[row] = camera.K, camera.distortion, camera.size
             notes += [note for note in camera.notes if note not in notes]
@@ -449,13 +489,11 @@ def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) 
         K=K,
         distortion=distortion,
         sizes=sizes,
-        camera_of_size=(lambda row, size: (find(row, size).K, find(row, size).distortion)) if unsized else None,
+        camera_of_size=(lambda row, size: (find(row, size).K, find(row, size).distortion))
+        if listing.needs_sizes
+        else None,
         notes=tuple(notes),
     )
-
-
-def _has_no_size(values: Mapping[str, Any]) -> bool:
-    return not any(key in values for key in ("width", "resolution", "value0"))
 
 
 @dataclass(frozen=True)

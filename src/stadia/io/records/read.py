@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -61,7 +61,7 @@ CONVERSIONS = {
 """Advice how to convert trajectory files that cannot be read, by suffix."""
 
 
-TEXTS_OF_PROGRAMS = (".xml", ".out", ".csv")
+TEXTS_OF_PROGRAMS = (".xml", ".out", ".csv", ".nvm", ".txt")
 """Suffixes of texts that a photogrammetry program may have written."""
 
 
@@ -150,7 +150,7 @@ TRAJECTORY_NAMES = ("poses.txt", "pose.txt", "trajectory.txt", "pred_traj.txt", 
 
 K_NAMES = ("K.txt", "intrinsics.txt", "intrinsic.txt", "pred_intrinsics.txt", "camera-intrinsics.txt",
            "intrinsic/intrinsic_color.txt", "intrinsic_color.txt", "intrinsic/intrinsic.txt",
-           "camera_matrix.csv")  # fmt: skip
+           "camera_matrix.csv", "intrinsics.K.txt")  # fmt: skip
 """Names of the file with K next to the poses: HoloLens, CUT3R and MonST3R (a row of 9 per image), 7-Scenes, ScanNet,
 Stray Scanner.
 """
@@ -236,6 +236,9 @@ def _read_K(file: Path, count: int) -> Array:
     K = np.full((1, 3, 3), np.nan)
     if (len(rows), lengths) in ((3, {3}), (4, {4}), (3, {4})):
         K = np.stack(rows[:3])[None, :, :3]
+    elif [len(row) for row in rows] == NSVF_ROWS:
+        focal, x, y, _ = rows[0]
+        K = np.array([[[focal, 0, x], [0, focal, y], [0, 0, 1]]])
     elif lengths == {9} and len(rows) in (1, count):
         K = np.stack(rows).reshape(-1, 3, 3)
     elif lengths == {4} and len(rows) in (1, count):
@@ -245,6 +248,10 @@ def _read_K(file: Path, count: int) -> Array:
         expected = "3 rows of 3 numbers, 4 rows of 4, or 9 numbers for each image"
         raise DataError(file, found=f"{len(rows)} rows of {sorted(lengths)} numbers", expected=expected, fix="check it")
     return np.tile(K, (count, 1, 1)) if len(K) == 1 else K
+
+
+NSVF_ROWS = [4, 3, 1, 1, 2]
+"""Numbers in the rows of NSVF's intrinsics.txt: f cx cy 0, three zeros, the nearest depth, the scale, and the size."""
 
 
 def _write_trajectory(reconstruction: Reconstruction, out: Path) -> None:
@@ -313,10 +320,29 @@ def _read_poses(path: Path) -> Reconstruction:
     listed = read_pose_folder(folder, "one 4x4 matrix per file", K_NAMES)
     if listed is None:
         raise DataError(folder, found="no 4x4 matrix in the first file", expected=EXPECTED, fix="check the folder")
+    listed = replace(listed, K=_read_K_of_poses(folder, listed.names, listed.K))
     known = np.flatnonzero(np.isfinite(listed.T_camera_world).all(axis=(1, 2)))
     if not len(known):
         raise DataError(folder, found="no pose", expected="at least one", fix="check the files")
     return _add_neighbors(replace(listed.rows(known), path=path), path, path.parent)
+
+
+def _read_K_of_poses(folder: Path, names: Sequence[str], K: Array) -> Array:
+    """Return K (N, 3, 3) below the word intrinsic in the files of poses, as MVSNet writes it; `K` without that word."""
+    found = K.copy()
+    for row, name in enumerate(names):
+        if not name.lower().endswith(".txt"):
+            continue
+        lines = [line.split() for line in read_lines(folder / name, expected="a pose", max_bytes=1 << 20)]
+        start = next((place for place, words in enumerate(lines) if words[:1] == ["intrinsic"]), None)
+        if start is None:
+            return K
+        numbers = parse_numbers([word for words in lines[start + 1 : start + 4] for word in words])
+        if len(numbers) != 9:
+            expected = "3 rows of 3 numbers below intrinsic"
+            raise DataError(folder / name, found=f"{len(numbers)} numbers", expected=expected, fix="check the file")
+        found[row] = numbers.reshape(3, 3)
+    return found
 
 
 def _write_poses(reconstruction: Reconstruction, out: Path) -> None:
@@ -368,6 +394,7 @@ FORMATS: Mapping[str, ReconstructionFormat] = {
     "photogrammetry": ReconstructionFormat(
         photogrammetry.find_photogrammetry, photogrammetry.read_photogrammetry, None, ".json"
     ),
+    "idr": ReconstructionFormat(arrays.is_idr_npz, arrays.read_idr_npz, None, ".json"),
     "npz": ReconstructionFormat(arrays.find_npz, arrays.read_network_npz, arrays.write_network_npz, ".npz", True),
     "npy": ReconstructionFormat(arrays.find_npy, arrays.read_npy_poses, arrays.write_npy_poses, ".npy"),
     "glb": ReconstructionFormat(glb.is_glb, glb.read_glb, None, ".json"),
