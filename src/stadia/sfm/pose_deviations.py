@@ -115,7 +115,7 @@ def measure_covariances(
     if not parts:
         return []
     lens = [(0,), (0, 1, 2)][len(free) - 1] if free else ()
-    S, unit = _eliminate_points(sparse, cameras, len(lens))
+    S, scores, unit = _eliminate_points(sparse, cameras, len(lens))
     G = _find_gauge(sparse, unit)
     found = list[PoseCovariance]()
     for part in parts:
@@ -128,6 +128,8 @@ def measure_covariances(
         strength = np.trace(M) / len(M)
         M = M + strength * gauge @ gauge.T + 1e-12 * strength * np.eye(len(M))
         C = np.linalg.inv(M) - gauge @ gauge.T / strength
+        own_scores = scores[:, at]
+        C = C @ (own_scores.T @ own_scores).toarray() @ C
         units = np.tile([1.0, 1, 1, unit, unit, unit], len(part))
         of_cameras = np.full((len(own), 3, 3), np.nan)
         for row in range(len(own)):
@@ -150,8 +152,9 @@ def _find_gauge(sparse: SparseMap, unit: float) -> Array:
     return G.reshape(-1, FREEDOMS)
 
 
-def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -> tuple[Array, float]:
-    """Return the information matrix of poses and cameras without points (the Schur complement), and its unit.
+def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -> tuple[Array, Any, float]:
+    """Return the information matrix of poses and cameras without points (the Schur complement), the score of each point
+    (a sparse matrix with one row a point), and the unit.
 
     Rows are 3 rotations (about the axes of the camera) and 3 positions in this unit of each image, then the first
     `lens` of the logarithm of the focal length and the principal point (x, y) over the focal length of each camera.
@@ -165,7 +168,8 @@ def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -
     project = np.stack([np.stack([1 / z, zero, -x / z**2], -1), np.stack([zero, 1 / z, -y / z**2], -1)], 1)
     cross = np.stack([np.stack([zero, z, -y], -1), np.stack([-z, zero, x], -1), np.stack([y, -x, zero], -1)], 1)
     noise = max(measure_noise_px(sparse), MIN_NOISE_PX)
-    misses = np.linalg.norm(sparse.residuals_px(), axis=1) / noise
+    residuals = sparse.residuals_px() / noise
+    misses = np.linalg.norm(residuals, axis=1)
     weight = sparse.camera.focal_px / noise / np.sqrt(1 + (misses / CAUCHY) ** 2)
     along = weight[:, None, None] * project
     J_point = along @ R
@@ -184,9 +188,19 @@ def _eliminate_points(sparse: SparseMap, cameras: NDArray[np.intp], lens: int) -
     H_point = np.zeros((points, 3, 3))
     np.add.at(H_point, point, np.einsum("mki,mkj->mij", J_point, J_point))
     H_point += 1e-9 * np.trace(H_point, axis1=1, axis2=2)[:, None, None] * np.eye(3)
-    whitened = J_point @ np.linalg.cholesky(np.linalg.inv(H_point))[point]
+    roots = np.linalg.cholesky(np.linalg.inv(H_point))
+    whitened = J_point @ roots[point]
     mixed = by_camera.T @ _stack_blocks(whitened, 3 * point[:, None] + np.arange(3), 3 * points)
-    return np.asarray((by_camera.T @ by_camera - mixed @ mixed.T).toarray()), unit
+    weighted = residuals / np.sqrt(1 + (misses / CAUCHY) ** 2)[:, None]
+    g_point = np.zeros((points, 3))
+    np.add.at(g_point, point, np.einsum("mki,mk->mi", J_point, weighted))
+    own = np.einsum("mki,mk->mi", J_camera, weighted)
+    at = np.broadcast_to(point[:, None], own.shape).ravel(), at_camera.ravel()
+    scores = coo_matrix((own.ravel(), at), (points, width)).tocsr()
+    shift = np.einsum("pji,pj->pi", roots, g_point)  # of the points, whitened as their blocks are
+    rows = np.broadcast_to(np.arange(points)[:, None], shift.shape).ravel(), np.arange(3 * points)
+    scores = scores - coo_matrix((shift.ravel(), rows), (points, 3 * points)).tocsr() @ mixed.T
+    return np.asarray((by_camera.T @ by_camera - mixed @ mixed.T).toarray()), scores, unit
 
 
 def _stack_blocks(blocks: Array, columns: NDArray[np.intp], width: int) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.progress import TrackProgress, no_progress
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.poses import invert_pose, so3_log
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
 from stadia.sfm.map_evidence import measure_epipolar, measure_errors
@@ -508,14 +508,17 @@ def adjust_poses(
         near = _converge(_judge(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads)
     best = _finish(near, matches, threads)
     focal = _measure_cameras(given, longer, ("focal",))
-    if _is_claimed(focal) and compare_held_out(best.held, longer.held).is_sure():
+    is_focal = _is_claimed(focal)
+    if is_focal and compare_held_out(best.held, longer.held).is_sure():
         best = longer
     next(steps, None)
     shifted = _finish(longer, matches, threads, ("focal", "center"))
     center = _measure_cameras(given, shifted, ("focal", "center"))
     free: tuple[str, ...] = ("focal",) if best is longer else ()
-    if _is_moved(center) and compare_held_out(best.held, shifted.held).is_sure():
+    is_center = _is_moved(center)
+    if is_center and compare_held_out(best.held, shifted.held).is_sure():
         best, focal, free = shifted, center, ("focal", "center")
+    others = [longer] * (is_focal and not free) + [shifted] * (is_center and best is not shifted)
     for _ in steps:
         pass
     sparse = triangulate_view(best.view, MAX_ERROR_PX)
@@ -527,7 +530,10 @@ def adjust_poses(
             for camera, other in zip(focal, center, strict=True)
         ),
         covariances=tuple(
-            sorted(measure_covariances(sparse, _group_cameras(posed), free), key=lambda part: -len(part.rows))
+            sorted(
+                (_widen(part, best, others) for part in measure_covariances(sparse, _group_cameras(posed), free)),
+                key=lambda part: -len(part.rows),
+            )
         ),
         sparse=sparse,
         gain=compare_held_out(given.held, best.held),
@@ -537,6 +543,20 @@ def adjust_poses(
         held_before=given.held,
         held_after=best.held,
     )
+
+
+def _widen(part: PoseCovariance, best: _Candidate, others: Sequence[_Candidate]) -> PoseCovariance:
+    """Add to a covariance how poses change with cameras that matches ask for, but held-out matches do not confirm.
+
+    The true poses may lie anywhere between both.
+    """
+    of_poses, T = part.of_poses, best.posed.T_camera_world[part.rows]
+    for other in others:
+        moved = keep_world(other.posed.T_camera_world[part.rows], T, [np.arange(len(T))])
+        turns = so3_log(moved[:, :3, :3] @ T[:, :3, :3].swapaxes(1, 2))
+        change = np.concatenate((turns, _find_centers(moved) - _find_centers(T)), 1).ravel()
+        of_poses = of_poses + np.outer(change, change) / 3  # the mean square of a uniform distribution
+    return replace(part, of_poses=of_poses)
 
 
 def measure_gain(before: PosedImages, after: PosedImages, matches: ImageMatches) -> HeldOutGain:

@@ -281,6 +281,8 @@ def describe_cause(search: ConventionSearch) -> Cause:
         name = {"swapped": "swapped-sides", "sides": "swapped-sides", "center": "principal-point"}.get(
             found.camera, "size-of-k"
         )
+        if found.size_factor != 1:
+            size, unit = Measured(1 / found.size_factor, 0.0), "times"
     return Cause(name, search.found.what, search.found.fix, size=size, unit=unit)
 
 

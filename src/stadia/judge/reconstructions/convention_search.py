@@ -100,6 +100,9 @@ MIN_OFF_CENTER = 0.2
 principal point at all. A smaller one is measured.
 """
 
+SAME_SHAPE = 0.01
+"""Two images have the same shape if the ratios of their sides differ by at most this share."""
+
 MAX_OFF_CENTER = 0.15
 """Largest distance of a principal point from the middle, as a natural logarithm, with which K may belong to another
 size.
@@ -158,6 +161,10 @@ def list_cameras(scorer: ConventionScorer) -> list[Convention]:
     """List the conventions that change only K, without a change of the focal length alone."""
     off = np.median(np.abs(scorer.posed.K[:, :2, 2] + 0.5 - scorer.sizes / 2) / scorer.sizes, axis=0)
     left_out = {"given", "center"} if (off < MIN_OFF_CENTER).all() else {"given"}
+    given = scorer.reconstruction.sizes[scorer.posed.rows]
+    shape, shape_given = (float(np.median(sides[:, 0] / np.maximum(sides[:, 1], 1))) for sides in (scorer.sizes, given))
+    if abs(shape * shape_given - 1) > SAME_SHAPE or abs(shape - 1) < SAME_SHAPE:
+        left_out.add("sides")
     found = [Convention(camera=camera) for camera in CAMERA_CHANGES if camera not in left_out]
     implied = np.median(scorer.sizes / np.maximum(2 * scorer.posed.K[:, :2, 2] + 1, 1e-3), axis=0)
     middle = float(np.sqrt(implied.prod()))

@@ -88,12 +88,21 @@ POSE_TEXTS: Mapping[tuple[str, Direction], tuple[str, str]] = {
 
 OTHER = {C2W: W2C, W2C: C2W}
 
+
+def _find_side_factors(sizes: Array) -> Array:
+    """Return factors (N, 3, 1) on the rows of K that undo a scaling by sizes whose sides are exchanged."""
+    ratio = sizes[:, 1] / sizes[:, 0]
+    return np.stack((ratio, 1 / ratio, np.ones(len(ratio))), -1)[:, :, None]
+
+
 CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] = {
     "given": ("", "", lambda K, sizes: K),
     "size": ("K belongs to images of another size", "scale K to the size of the images", scale_K_to_images),
     "center": ("the principal point differs from the images'", "put it in the middle of the image", center_K),
     "swapped": ("K has width and height swapped", "swap fx with fy and cx with cy",
                 lambda K, sizes: swap_sides_of_K(K)),
+    "sides": ("the file has width and height of the images exchanged", "exchange them",
+              lambda K, sizes: K * _find_side_factors(sizes)),
     "normalized": ("K is in units of the image size", "multiply it by width and height", multiply_K_by_sizes),
 }  # fmt: skip
 """Mistakes in K by name: what the file has, the fix, and the function of K (N, 3, 3) and image sizes (N, 2) that undoes
