@@ -27,6 +27,7 @@ NAMES = {
     "map_video": "stadia.sfm.map_video:map_video",
     "adapt": "stadia.training.adapt:adapt_network",
     "check_reconstruction": "stadia.judge.reconstructions.check_reconstruction:check_reconstruction",
+    "assert_poses": "stadia.judge.reconstructions.pose_assertion:assert_poses",
     "refine_reconstruction": "stadia.judge.reconstructions.refine_reconstruction:refine_reconstruction",
     "check": "stadia.judge.recordings.preflight_runner:check_data",
     "configure": "stadia.training.recipes:configure",

@@ -2,6 +2,7 @@
 
 from .core.errors import StadiaError as StadiaError
 from .judge.reconstructions.check_reconstruction import check_reconstruction as check_reconstruction
+from .judge.reconstructions.pose_assertion import assert_poses as assert_poses
 from .judge.reconstructions.refine_reconstruction import refine_reconstruction as refine_reconstruction
 from .judge.recordings.preflight_runner import check_data as check
 from .predict.network import Network as Network
@@ -30,6 +31,7 @@ __all__ = [
     "Prediction",
     "StadiaError",
     "adapt",
+    "assert_poses",
     "check",
     "check_reconstruction",
     "configure",

@@ -95,11 +95,12 @@ def check(
     chosen = take_options(context, INPUTS, title, options)
     if chosen.as_json:
         refuse_options(context, ["verbose"], found="no effect on --json, which has all", expected="text")
+        refuse_options(context, ["github"], found="no effect on --json", expected="text")
     written = "--report" if title == RESULT else "--out"
-    if title == RESULT and options["fix"] is not None and options["report"] is None:
+    if title == RESULT and options["fix"] is not None and options["report"] is None and options["junit"] is None:
         fix = "leave it out, and choose a new name for --fix"
         refuse_options(context, ["force"], found="no effect on --fix", expected="a folder of --report", fix=fix)
-    if options[written[2:]] is None:
+    if options[written[2:]] is None and options["junit"] is None:
         refuse_options(context, ["force"], found=f"no effect without {written}", expected=f"a file of {written}")
     if isinstance(chosen, ResultOptions):
         refuse_options(context, ["overrides"], found=f"no effect on {title}", expected=RECORDING)

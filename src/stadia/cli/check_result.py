@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stadia.judge.error import Measured, MeasuredError
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
     from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction
+    from stadia.report.pipeline_report import PipelineCase
     from stadia.sfm.image_matches import ImageMatches
 
 MAX_LISTED = 8
@@ -55,23 +56,30 @@ class ResultOptions(CheckOptions):
         default=None, metadata=about("Write the result with the mistakes undone that --images shows.")
     )
     report: Path | None = field(default=None, metadata=about("A folder for a page about the result."))
+    junit: Path | None = field(default=None, metadata=about("A file for purposes and causes as JUnit XML."))
+    github: bool = field(default=False, metadata=about("Print annotations for GitHub in place of the text."))
 
 
 def check_result(result: Path, options: ResultOptions) -> None:
     """Print the verdict on the result of another program.
 
-    Exits with 0 if all purposes asked for hold, 1 if one does not, and 3 if this cannot be measured.
+    Exits with 0 if all purposes asked for hold, 1 if one does not, and 3 if this cannot be measured. Wrong usage exits
+    with 2.
     """
     from stadia.io.input_files import check_path_exists, expand_home
-    from stadia.io.output_files import check_output_folder
+    from stadia.io.output_files import check_output_folder, check_replaceable
 
     assert options.images is not None
     result, images, camera, as_json = expand_home(result), expand_home(options.images), options.camera, options.as_json
     for given in (result, images):
         check_path_exists(given)
+    is_quiet = as_json or options.github
     report = options.report
     if report is not None:
         report = check_output_folder(report, PAGE, "report of a result", inputs=[result], force=options.force)
+    junit = options.junit
+    if junit is not None:
+        junit = check_replaceable(expand_home(junit), JUNIT, inputs=[result, images], force=options.force)
 
     from stadia.io.records.read import choose_output, read_reconstruction, write_reconstruction
     from stadia.judge.purposes import parse_purpose
@@ -92,12 +100,12 @@ def check_result(result: Path, options: ResultOptions) -> None:
         for _ in bars.track(range(1), 1, "judging"):
             verdict = judge_reconstruction(reconstruction, matches, purposes)
     record = describe_verdict(verdict)
-    if not as_json:
+    if not is_quiet:
         print_lines(list_lines(result, verdict, verbose=options.verbose))
     if options.fix is not None:
         record["fixed"] = None
         if verdict.fixed is None:
-            echo("Nothing to fix: no change explains the images better", err=as_json)
+            echo("Nothing to fix: no change explains the images better", err=is_quiet)
         else:
             written = write_reconstruction(verdict.fixed, expand_home(options.fix))
             right = camera and describe_camera(verdict.fixed)
@@ -105,22 +113,32 @@ def check_result(result: Path, options: ResultOptions) -> None:
                 replace_camera(read_reconstruction(written), matches, right), matches, purposes
             )
             record["fixed"] = {"path": str(written), "given_camera": right, **describe_verdict(again)}
-            if not as_json:
+            if not is_quiet:
                 print_lines(["", *list_lines(written, again, verbose=options.verbose)])
                 if right is not None and right != describe_camera(reconstruction):
                     print_lines([f"  its camera: --camera {right}"])
     if report is not None:
         write_page(report / PAGE, result.name, reconstruction, matches, verdict)
-        echo(report / PAGE, err=as_json)
+        echo(report / PAGE, err=is_quiet)
     if as_json:
         from stadia.io.input_files import replace_nan
 
         echo(json.dumps(replace_nan(record), indent=2, allow_nan=False))
-    if code := find_exit_code(verdict):
+    code = find_exit_code(verdict)
+    if junit is not None or options.github:
+        from stadia.report.pipeline_report import list_annotations, write_junit
+
+        cases = list_cases(verdict, code)
+        if junit is not None:
+            write_junit(junit, str(result), cases)
+        if options.github:
+            print_lines(list_annotations(str(result), cases))
+    if code:
         raise typer.Exit(code)
 
 
 PAGE = "result.html"
+JUNIT = "JUnit XML"
 
 
 def describe_camera(reconstruction: Reconstruction) -> str:
@@ -140,6 +158,33 @@ def find_exit_code(verdict: ReconstructionVerdict) -> int:
     if verdict.grade == "unusable" or (verdict.are_asked and any(p.holds is False for p in verdict.purposes)):
         return STOPPED
     return NOT_MEASURABLE if verdict.grade == "not judged" or (verdict.are_asked and verdict.grade != "usable") else 0
+
+
+def list_cases(verdict: ReconstructionVerdict, code: int) -> list[PipelineCase]:
+    """Return the purposes and the causes of a verdict, and the verdict on depth maps, as cases for a pipeline.
+
+    verdict: the verdict.
+    code: its exit code. Only cases that explain it count as failed or as not measurable; others are noted.
+    """
+    from stadia.core.verdict import Verdict
+    from stadia.report.pipeline_report import Outcome, PipelineCase
+
+    failed = Outcome.FAILED if code == STOPPED else Outcome.NOTED
+    left_open = Outcome.OPEN if code == NOT_MEASURABLE else Outcome.NOTED
+    outcomes = {True: Outcome.PASSED, False: failed, None: left_open}
+    cases = [
+        PipelineCase(f"good for {purpose.purpose.key}", outcomes[purpose.holds], purpose.reason)
+        for purpose in verdict.purposes
+    ]
+    for cause in verdict.causes:
+        images = f"images: {', '.join(cause.images)}" if cause.images else ""
+        details = "\n".join(text for text in (f"fix: {cause.fix}", images) if text)
+        cases.append(PipelineCase(f"cause: {cause.name}", failed, cause.what, details))
+    if verdict.depth is not None:
+        grades = {Verdict.USABLE: Outcome.PASSED, Verdict.UNUSABLE: failed, Verdict.NOT_JUDGED: left_open}
+        outcome = grades.get(verdict.depth.verdict, Outcome.NOTED)
+        cases.append(PipelineCase("depth maps", outcome, verdict.depth.reason))
+    return cases
 
 
 def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -> Iterator[str]:

@@ -46,6 +46,7 @@ MARKS: Mapping[str, bytes] = {
     "camera": rb'\A\s*\{\s*"format":\s*"stadia-camera"',
     "camera height": rb'\A\s*\{\s*"format":\s*"stadia-camera-height"',
     "map": rb'\A\s*\{\s*"format":\s*"stadia-(panorama-)?map"',
+    "JUnit XML": rb'<testsuite name="stadia check ',
     "batch": rb'"format":\s*"stadia-batch"',
     "comparison": rb"tEXtSoftware\0stadia-comparison|>stadia-comparison<",
     "drawing of paths": rb"tEXtSoftware\0stadia-paths|>stadia-paths<",
