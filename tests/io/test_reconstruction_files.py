@@ -21,7 +21,7 @@ from stadia.geometry.cameras import make_K
 from stadia.geometry.conventions import LLFF
 from stadia.geometry.lens import Lens, distort
 from stadia.geometry.panorama import project_rays as project_panorama
-from stadia.io.records.colmap import ColmapCamera, convert_camera
+from stadia.io.records.colmap import ColmapCamera, fit_distortion, split_camera
 from stadia.io.records.formats import Format
 from stadia.io.records.json_scenes import write_transforms
 from stadia.io.records.poses import make_poses, write_numbers
@@ -356,7 +356,9 @@ def test_other_lenses_are_fitted_within_the_error_that_is_stated(model: str, len
     pycolmap = pytest.importorskip("pycolmap")
     focals = (400.0,) if model == "RADIAL_FISHEYE" else (400.0, 410.0)
     params = (*focals, 320.0, 240.0, *lens)
-    K, distortion, error_px = convert_camera("camera", ColmapCamera(model, 640, 480, params))
+    K, _, known = split_camera(ColmapCamera(model, 640, 480, params))
+    assert known is not None
+    K, distortion, error_px = fit_distortion(known.distort, K, (640, 480))
     camera = pycolmap.Camera(model=model, width=640, height=480, params=list(params))
     pixels = RANDOM.uniform([0, 0], [640, 480], (200, 2))
     rays = np.array([np.append(camera.cam_from_img(pixel), 1) for pixel in pixels])
@@ -479,6 +481,17 @@ def test_a_bundle_without_a_list_of_images_keeps_its_order(tmp_path: Path) -> No
 def test_a_trajectory_of_a_photogrammetry_program_is_that_of_its_reconstruction(case: str) -> None:
     files = [file for file in (CASES / case).iterdir() if file.name != "expected.json"]
     np.testing.assert_allclose(read_trajectory(files[0]).T_world_camera, T, atol=1e-6)
+
+
+def test_a_lens_with_k3_is_used_as_it_is(tmp_path: Path) -> None:
+    text = (CASES / "meshroom-cameras" / "cameras.sfm").read_text()
+    (tmp_path / "a.sfm").write_text(text.replace('["0.1", "-0.05", "0"]', '["0.1", "-0.05", "0.02"]'))
+    read = read_reconstruction(tmp_path / "a.sfm")
+    assert read.lenses is not None
+    assert not read.distortion.any()
+    points = RANDOM.uniform(-0.6, 0.6, (50, 2))
+    known = cv2.projectPoints(np.c_[points, np.ones(50)], np.zeros(3), np.zeros(3), np.eye(3), (0.1, -0.05, 0, 0, 0.02))
+    np.testing.assert_allclose(read.lenses[0].distort(points), known[0][:, 0], atol=1e-9)
 
 
 def test_the_focal_lengths_of_metashape_differ_by_b1(tmp_path: Path) -> None:

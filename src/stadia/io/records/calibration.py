@@ -664,7 +664,7 @@ def read_given_camera(given: str, size: tuple[int, int] = (0, 0)) -> tuple[Array
         lens_keys = stored.get("distortion") or {"model": RADTAN, "coefficients": ()}
         found = MODELS.get(str(lens_keys["model"]).lower(), RADTAN), tuple(map(float, lens_keys["coefficients"]))
     model, coefficients = found if found is not None else (RADTAN, ())
-    K, lens, _ = convert_lens(path, camera.K, model, coefficients, size)
+    K, lens = convert_lens(path, camera.K, model, coefficients, size)
     return K, lens, size
 
 

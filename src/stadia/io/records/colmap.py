@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError
 from stadia.geometry.conventions import Direction, write_poses
-from stadia.geometry.lens import COLMAP_LENSES, Lens
+from stadia.geometry.lens import Lens
 from stadia.io.atomic_files import atomic_folder, open_atomic, write_lines
 from stadia.io.input_files import name_parser_errors, natural_sort_key, read_bytes, read_text
 from stadia.io.number_rows import parse_numbers
@@ -281,7 +281,6 @@ def _check_count(path: Path, count: int, least_bytes: int, size: int) -> int:
 
 # -- lenses
 
-MAX_FIT_ERROR_PX = 0.5
 _GRID = 65  # rays per side to which coefficients are fitted
 _MAX_TANGENT = 2.0  # tangent of the largest angle of the fit: 63 degrees
 
@@ -310,31 +309,22 @@ def split_camera(camera: ColmapCamera) -> tuple[Array, Array, Lens | None]:
     return K, np.zeros(4), Lens(camera.model, tuple(lens))
 
 
-def convert_camera(where: object, camera: ColmapCamera) -> tuple[Array, Array, float]:
-    """Convert a camera of COLMAP to K with pixel centers at integers and OpenCV's coefficients.
+def split_lens(model: str, coefficients: Sequence[float]) -> tuple[Array, Lens | None]:
+    """Return OpenCV's k1, k2, p1, p2 (4,), and the lens of another model or with more coefficients.
 
-    where: the file, for messages.
-    camera: the camera.
-
-    Returns K (3, 3), the coefficients k1, k2, p1, p2 (4,), and the largest error of the fit in pixels, 0 if the model
-    is a special case of OpenCV's.
-
-    Raises DataError for a model that cannot be converted.
+    model: the distortion model, a key of `formats.COEFFICIENTS`.
+    coefficients: all its coefficients.
     """
-    if camera.model not in COLMAP_LENSES or camera.model == EQUIRECTANGULAR:
-        fix = "cut perspective views out of the images"
-        raise DataError(where, found=f"the model {camera.model}", expected="a model with a focal length", fix=fix)
-    K, distortion, lens = split_camera(camera)
-    return (K, distortion, 0.0) if lens is None else fit_distortion(lens.distort, K, (camera.width, camera.height))
-
-
-_COLMAP_MODELS = {EQUIDISTANT: ("OPENCV_FISHEYE", 4), FOV: ("FOV", 1)}
+    if model == RADTAN and not any(coefficients[4:]):
+        return np.array((*coefficients, 0.0, 0.0, 0.0, 0.0)[:4]), None
+    name, count = {EQUIDISTANT: ("OPENCV_FISHEYE", 4), FOV: ("FOV", 1)}.get(model, ("FULL_OPENCV", 8))
+    return np.zeros(4), Lens(name, tuple(map(float, (*coefficients, *(0.0,) * count)[:count])))
 
 
 def convert_lens(
     where: object, K: Array, model: str, coefficients: Sequence[float], size: tuple[int, int]
-) -> tuple[Array, Array, float]:
-    """Convert a lens of stadia to OpenCV's coefficients k1, k2, p1, p2.
+) -> tuple[Array, Array]:
+    """Convert a lens of stadia to OpenCV's coefficients k1, k2, p1, p2; another lens is fitted by them.
 
     where: the file, for messages.
     K: (3, 3) intrinsics in pixels.
@@ -342,20 +332,17 @@ def convert_lens(
     coefficients: all its coefficients.
     size: width and height of the images; (0, 0) if unknown.
 
-    Returns K (3, 3), the coefficients (4,), and the largest error of the fit in pixels, 0 if four coefficients hold the
-    lens.
+    Returns K (3, 3) and the coefficients (4,).
 
     Raises DataError for a lens that has to be fitted without the size of its images.
     """
-    if model == RADTAN and not any(coefficients[4:]):
-        return K, np.array((*coefficients, 0.0, 0.0, 0.0, 0.0)[:4]), 0.0
-    name, count = _COLMAP_MODELS.get(model, ("FULL_OPENCV", 8))
+    distortion, lens = split_lens(model, coefficients)
+    if lens is None:
+        return K, distortion
     if not all(size):
         expected = "width and height next to the lens"
         raise DataError(where, found="a lens without the size of its images", expected=expected, fix="add them")
-    values = (*coefficients, *(0.0,) * count)[:count]
-    center = K[0, 2] + FIRST_PIXEL, K[1, 2] + FIRST_PIXEL
-    return convert_camera(where, ColmapCamera(name, *size, (K[0, 0], K[1, 1], *center, *values)))
+    return fit_distortion(lens.distort, K, size)[:2]
 
 
 def fit_distortion(distort: Callable[[Array], Array], K: Array, size: tuple[int, int]) -> tuple[Array, Array, float]:

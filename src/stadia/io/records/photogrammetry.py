@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.geometry.lens import Lens
 from stadia.io.input_files import (
     name_parser_errors,
     natural_sort_key,
@@ -29,10 +30,10 @@ from stadia.io.input_files import (
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records import formats
 from stadia.io.records.camera_keys import convert_xml, flatten_numbers, parse_xml, read_camera_by_keys, walk_mappings
-from stadia.io.records.colmap import MAX_FIT_ERROR_PX, convert_lens
+from stadia.io.records.colmap import split_lens
 from stadia.io.records.formats import Format
 from stadia.io.records.poses import MAX_POSES, count_numbers, make_poses
-from stadia.io.records.reconstruction import Reconstruction, make_reconstruction
+from stadia.io.records.reconstruction import Reconstruction, make_lenses, make_reconstruction
 
 Array = NDArray[np.float64]
 
@@ -463,12 +464,13 @@ def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) 
     Cameras without the size of their images get K with `Reconstruction.with_image_sizes`.
     """
     K, distortion, sizes = read.K.copy(), read.distortion.copy(), read.sizes.copy()
+    lenses: list[Lens | None] = [None] * len(shots)
     notes, known = list(read.notes), dict[tuple[object, tuple[int, int]], _Camera]()
 
     def find(row: int, size: tuple[int, int]) -> _Camera:
         key = shots[row].camera, size
         if key[0] not in listing.cameras:
-            return _Camera(np.full((3, 3), np.nan), np.zeros(4), size, [])
+            return _Camera(np.full((3, 3), np.nan), np.zeros(4), None, size, [])
         if key not in known:
             sides = {"width": size[0], "height": size[1]} if all(size) else {}
             where = f"{read.path}, camera of {shots[row].name or row}"
@@ -482,26 +484,32 @@ def _add_cameras(read: Reconstruction, listing: Listing, shots: Sequence[Shot]) 
         elif not listing.needs_sizes:
             camera = find(row, (0, 0))
             K[row], distortion[row], sizes[row] = camera.K, camera.distortion, camera.size
+            lenses[row] = camera.lens
             notes += [note for note in camera.notes if note not in notes]
     notes += [f"{without} images have no camera in {read.path.name}"] if without else []
+
+    def find_by_size(row: int, size: tuple[int, int]) -> tuple[Array, Array, Lens | None]:
+        camera = find(row, size)
+        return camera.K, camera.distortion, camera.lens
+
     return replace(
         read,
         K=K,
         distortion=distortion,
+        lenses=make_lenses(lenses),
         sizes=sizes,
-        camera_of_size=(lambda row, size: (find(row, size).K, find(row, size).distortion))
-        if listing.needs_sizes
-        else None,
+        camera_of_size=find_by_size if listing.needs_sizes else None,
         notes=tuple(notes),
     )
 
 
 @dataclass(frozen=True)
 class _Camera:
-    """K (3, 3), the distortion (4,), width and height, and notes on what four coefficients cannot hold."""
+    """K (3, 3), the distortion (4,), a lens of another model, width and height, and notes on what is not used."""
 
     K: Array
     distortion: Array
+    lens: Lens | None
     size: tuple[int, int]
     notes: list[str]
 
@@ -510,8 +518,6 @@ def _read_camera(where: str, values: Mapping[str, Any]) -> _Camera:
     camera = read_camera_by_keys(where, values)
     height, width = camera.size or (0, 0)
     model, coefficients = camera.find_distortion(where) or (formats.RADTAN, ())
-    K, distortion, error_px = convert_lens(where, camera.K, model, coefficients, (width, height))
+    distortion, lens = split_lens(model, coefficients)
     notes = [note.removeprefix("note: ") for note in camera.notes[1:]]
-    if error_px > MAX_FIT_ERROR_PX:
-        notes.append(f"a lens ({camera.model}) is read as k1, k2, p1, p2, up to {error_px:.1f} px off")
-    return _Camera(K, distortion, (width, height), notes)
+    return _Camera(camera.K, distortion, lens, (width, height), notes)

@@ -23,7 +23,7 @@ from stadia.io.records.poses import convert_times, convert_to_nanoseconds, find_
 from stadia.io.records.trajectory import Trajectory
 
 Array = NDArray[np.float64]
-CameraOfSize = Callable[[int, tuple[int, int]], tuple[Array, Array]]
+CameraOfSize = Callable[[int, tuple[int, int]], tuple[Array, Array, Lens | None]]
 ReadDepth = Callable[[int], NDArray[np.float32]]
 
 
@@ -44,8 +44,8 @@ class Reconstruction:
     is_text_order: whether pose k of a format without names belongs to the k-th image in the order of names as text (10
         before 2), as LLFF's loader sorts them.
     w_first: whether quaternions were read with w first; None if the file contains matrices.
-    camera_of_size: function from a row and its image's (width, height) to K (3, 3) and the distortion (4,), for cameras
-        that need the size of their images, which the file lacks; None otherwise.
+    camera_of_size: function from a row and its image's (width, height) to K (3, 3), the distortion (4,) and the lens,
+        for cameras that need the size of their images, which the file lacks; None otherwise.
     depth: function from a row to its depth map (h, w) as written, NaN where invalid; None without depth.
     format: name of the format, a key of `read.FORMATS`.
     pose_format: how the file writes a pose, with its axes and direction.
@@ -172,10 +172,12 @@ class Reconstruction:
         found = self.match_images(image_names, image_sizes)
         sizes = np.tile(np.median(image_sizes, axis=0).astype(np.int64), (len(self), 1))
         sizes[found.rows] = image_sizes[found.images]
-        K, distortion = self.K.copy(), self.distortion.copy()
+        K, distortion, lenses = self.K.copy(), self.distortion.copy(), list[Lens | None]([None] * len(self))
         for row in np.flatnonzero(np.isfinite(self.T_camera_world).all(axis=(1, 2))).tolist():
-            K[row], distortion[row] = self.camera_of_size(row, (int(sizes[row, 0]), int(sizes[row, 1])))
-        return replace(self, K=K, distortion=distortion, sizes=sizes, camera_of_size=None)
+            size = int(sizes[row, 0]), int(sizes[row, 1])
+            K[row], distortion[row], lenses[row] = self.camera_of_size(row, size)
+        made = make_lenses(lenses)
+        return replace(self, K=K, distortion=distortion, lenses=made, sizes=sizes, camera_of_size=None)
 
 
 def make_lenses(lenses: Sequence[Lens | None]) -> NDArray[np.object_] | None:
