@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.verdict import Verdict
 from stadia.geometry.poses import invert_pose
 from stadia.io.records.reconstruction import Reconstruction
@@ -258,3 +258,17 @@ def test_unknown_purposes_are_refused(text: str) -> None:
 
 def test_centers_are_the_positions() -> None:
     np.testing.assert_allclose(find_centers(T_TRUE), RIGHT[:, :3, 3], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda r: replace(r, K=-r.K), "a focal length"),
+        (lambda r: replace(r, T_camera_world=r.T_camera_world * 1e160), "positions up to"),
+        (lambda r: replace(r, T_camera_world=np.tile(r.T_camera_world[:1], (COUNT, 1, 1))), "one position"),
+    ],
+)
+def test_numbers_that_no_camera_has_are_refused(change: Callable[[Reconstruction], Reconstruction], found: str) -> None:
+    with pytest.raises(DataError) as refused:
+        judge_reconstruction(change(make_result(RIGHT)), make_matches())
+    assert refused.value.found.startswith(found)

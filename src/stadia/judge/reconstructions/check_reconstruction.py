@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.errors import DataError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
 from stadia.io.records.calibration import read_given_camera
@@ -27,7 +28,13 @@ from stadia.judge.reconstructions.depth_meaning import (
     measure_depth,
     measure_rays,
 )
-from stadia.judge.reconstructions.pose_error import PoseDifference, find_differences, measure_error
+from stadia.judge.reconstructions.pose_error import (
+    PoseDifference,
+    find_centers,
+    find_differences,
+    measure_error,
+    open_images,
+)
 from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.map_evidence import MatchAgreement, group_frames, measure_agreement
@@ -187,8 +194,13 @@ def judge_reconstruction(
     view = view_matches(posed, matches)
     sparse = triangulate_view(view)
     agreement = measure_agreement(sparse, view.pairs)
-    causes = [] if search.found is None else [describe_cause(search)]
+    causes = [] if search.found is None else [describe_cause(search, posed)]
     explained = find_causes(measured.adjusted, measured.differences, after_fix, matches)
+    named = {name for cause in explained.causes for name in cause.images}
+    if any(image.name not in named for image in after_fix.wrong_images):
+        confirmed = {image.index for image in after_fix.wrong_images if image.name in named}
+        differences = open_images(measured.differences, measured.adjusted.given.images, confirmed)
+        after_fix = measure_error(measured.adjusted, differences, matches.names)
     fixed = replace_posed(base, based, explained.posed) if explained.causes else base
     error = after_fix if search.found is None else MeasuredError(reason="a convention is wrong")
     meaning, depth = None, None
@@ -248,6 +260,7 @@ def measure_reconstruction(
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
+    check_numbers(reconstruction, pose_images(reconstruction, matches))
     search, base = search_conventions(reconstruction, matches), reconstruction
     best, low, high = search.focal_factors
     factor = 1.0 if low <= 1 <= high else best
@@ -263,13 +276,44 @@ def measure_reconstruction(
     )
 
 
+MAX_POSITION = 1e12
+"""Largest coordinate of a position, in the unit of a result; beyond it, squares lose all digits of a path."""
+
+
+def check_numbers(reconstruction: Reconstruction, posed: PosedImages) -> None:
+    """Refuse numbers that no camera has.
+
+    reconstruction: cameras and poses as read.
+    posed: its images.
+
+    Raises DataError for a focal length that is not positive, for positions beyond MAX_POSITION, and for positions that
+    are all equal.
+    """
+    focal_px = float(posed.K[:, (0, 1), (0, 1)].min())
+    if not focal_px > 0:
+        fix = "write positive focal lengths; turn the axes of the poses if the image axes point the other way"
+        raise DataError(reconstruction.path, found=f"a focal length of {focal_px:.4g} px", expected="above 0", fix=fix)
+    largest = float(np.abs(posed.T_camera_world[:, :3, 3]).max())
+    if not largest < MAX_POSITION:
+        fix = "check the unit of the positions, and the program that wrote them"
+        raise DataError(reconstruction.path, found=f"positions up to {largest:.1e}", expected="a path", fix=fix)
+    centers = find_centers(posed.T_camera_world)
+    if np.ptp(centers, axis=0).max() <= 1e-12 * max(np.abs(centers).max(), 1e-12):
+        fix = "write the positions; a camera that only turns gives no depth"
+        raise DataError(reconstruction.path, found="one position for all images", expected="a path", fix=fix)
+
+
 def is_focal_alone(convention: Convention) -> bool:
     """Return whether a convention changes the focal length and nothing else."""
     return replace(convention, focal_factor=1.0) == GIVEN
 
 
-def describe_cause(search: ConventionSearch) -> Cause:
-    """Return the cause that a found convention is."""
+def describe_cause(search: ConventionSearch, posed: PosedImages) -> Cause:
+    """Return the cause that a found convention is.
+
+    search: the search that found it.
+    posed: the images with the cameras of the file.
+    """
     assert search.found is not None
     found = search.found.convention
     name, size, unit = "convention", None, ""
@@ -281,8 +325,9 @@ def describe_cause(search: ConventionSearch) -> Cause:
         name = {"swapped": "swapped-sides", "sides": "swapped-sides", "center": "principal-point"}.get(
             found.camera, "size-of-k"
         )
-        if found.size_factor != 1:
-            size, unit = Measured(1 / found.size_factor, 0.0), "times"
+        if name == "size-of-k":
+            implied = float(np.median((2 * posed.K[:, :2, 2] + 1) / posed.sizes))
+            size, unit = Measured(1 / found.size_factor if found.size_factor != 1 else implied, 0.0), "times"
     return Cause(name, search.found.what, search.found.fix, size=size, unit=unit)
 
 

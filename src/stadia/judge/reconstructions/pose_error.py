@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,17 +26,19 @@ MIN_LIKENESS = 0.5
 give the scale.
 """
 
-MANY_TIMES = 5.0
+MANY_TIMES = 6.0
 """An image is wrong if its error is this many times the median error, and the images determine it."""
 
-SURE = 4.0
+SURE = 6.0
 """Least error of a wrong image, in its standard deviations."""
 
-MIN_WRONG_DEG, MIN_WRONG_SHARE = 0.5, 0.01
+MIN_WRONG_DEG, MIN_WRONG_SHARE = 1.0, 0.01
 """Least errors of a wrong image: degrees, and share of the extent of the path."""
 
-MIN_GAIN_OF_WRONG = 0.1
-"""Least relative reduction of the cost of a wrong image's held-out matches by the adjusted pose."""
+MIN_GAIN_OF_WRONG, MIN_PARTNERS = 0.25, 3
+"""Least relative reduction of the cost of a wrong image's held-out matches by the adjusted pose, and fewest images that
+it has such matches with: fewer may all show another part of the scene that looks alike.
+"""
 
 MAX_UNEXPLAINED = 0.35
 """Share of held-out matches that no adjusted poses explain, above which the error cannot be measured."""
@@ -271,6 +273,22 @@ def find_differences(adjusted: AdjustedPoses) -> list[PoseDifference]:
             continue
         T_given, T = adjusted.given.T_camera_world[part.rows], adjusted.posed.T_camera_world[part.rows]
         found.append(compare_poses(T_given, T, rows=part.rows, of_turns=part.of_rotations, of_moves=part.of_positions))
+    return found
+
+
+def open_images(
+    differences: Sequence[PoseDifference], images: NDArray[np.intp], confirmed: Collection[int]
+) -> list[PoseDifference]:
+    """Return differences in which only the confirmed images are wrong; the other wrong ones are open.
+
+    differences: from `find_differences`.
+    images: (F,) indices of the posed images.
+    confirmed: indices of images.
+    """
+    found = []
+    for part in differences:
+        is_wrong = part.is_wrong & np.isin(images[part.rows], list(confirmed))
+        found.append(replace(part, is_wrong=is_wrong, is_open=part.is_open | (part.is_wrong & ~is_wrong)))
     return found
 
 

@@ -168,6 +168,7 @@ class Convention:
             + 0.001 * abs(self.shift)
             + (self.offset_s != 0)
             + (self.camera != "given")
+            - 0.01 * (self.camera == "sides")  # the sizes in the file speak for it
             + (self.size_factor != 1)
             + 1.2 * (self.focal_factor != 1)
         )
