@@ -1,6 +1,6 @@
 """Disturb right poses of recordings on purpose, judge them, and count right causes, sizes and deviations.
 
-    python benchmarks/disturbed_results.py [--seed 0] [--recordings drone] [--causes drift none] [--work FOLDER]
+    python benchmarks/disturbed_results.py [--seed 0] [--recordings drone] [--causes drift none] [--strength 1]
     python benchmarks/disturbed_results.py --rows a.json b.json
 
 Each disturbance has three strengths. A case is right if the cause that it made is named first. Its size is right within
@@ -524,10 +524,17 @@ class Case:
     strength: float
 
 
-def list_cases(names: Sequence[str]) -> list[Case]:
-    """Return the cases of the named disturbances, and of "none"."""
-    cases = [Case(name, strength) for name in names if name != "none" for strength in DISTURBANCES[name].strengths]
-    return cases + [Case("none", draw) for draw in range(UNDISTURBED_DRAWS) if "none" in names]
+def list_cases(names: Sequence[str], strength: int | None) -> list[Case]:
+    """Return the cases of the named disturbances, and of "none".
+
+    strength: 0, 1 or 2 for one strength of each disturbance, or its largest if it has fewer; None for all of them.
+    """
+    cases = list[Case]()
+    for name in names:
+        values: Sequence[float] = range(UNDISTURBED_DRAWS) if name == "none" else DISTURBANCES[name].strengths
+        chosen = values if strength is None or name == "none" else [values[min(strength, len(values) - 1)]]
+        cases += [Case(name, value) for value in chosen]
+    return cases
 
 
 def measure_truth(result: Reconstruction, truth: Reconstruction) -> dict[str, float]:
@@ -722,6 +729,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recordings", nargs="*", choices=RECORDINGS, default=list(RECORDINGS))
     parser.add_argument("--causes", nargs="*", choices=[*DISTURBANCES, "none"], default=[*DISTURBANCES, "none"])
+    parser.add_argument("--strength", type=int, choices=(0, 1, 2), help="judge one strength of each disturbance")
     parser.add_argument("--work", type=Path, help="folder for pictures, matches and right poses, which are kept")
     parser.add_argument("--json", type=Path, help="file for the rows")
     parser.add_argument("--rows", type=Path, nargs="*", help="files of rows, whose tables are printed")
@@ -730,8 +738,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in options.recordings if options.rows is None else ():
             recording = open_recording(name, options.work or Path(temporary))
-            for number, case in enumerate(list_cases(options.causes)):
-                random = np.random.default_rng((options.seed, RECORDINGS.index(name), number))
+            for case in list_cases(options.causes, options.strength):
+                seeds = (options.seed, *name.encode(), *case.disturbance.encode(), round(1000 * case.strength))
+                random = np.random.default_rng(seeds)
                 row = run_case(recording, case, random)
                 if row is not None:
                     rows.append(row)
