@@ -3,8 +3,9 @@
     python benchmarks/disturbed_results.py [--seed 0] [--recordings drone] [--causes drift none] [--strength 1]
     python benchmarks/disturbed_results.py --rows a.json b.json
 
-Each disturbance has three strengths. A case is right if the cause that it made is named first. Its size is right within
-20 % or two deviations. `none` judges draws without a disturbance: a part of the images, in another world.
+Each disturbance has three strengths. A case is right if the cause that it made is named first. It is left open if no
+cause is named, and two deviations of the measured error contain 0. Its size is right within 20 % or two deviations.
+`none` judges draws without a disturbance: a part of the images, in another world.
 
 | recording | poses | their own error |
 |---|---|---|
@@ -24,7 +25,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -586,6 +587,21 @@ def is_size_right(size: float, deviation: float, true: float) -> bool:
     return off <= max(SIZE_WITHIN * abs(true), SIZE_DEVIATIONS * deviation)
 
 
+ERROR_OF = {
+    "rotation-noise": "rotation_deg",
+    "position-noise": "position_share",
+    "focal-length": "focal_share",
+    "drift": "drift_deg",
+}
+"""Measured errors whose truth is the size of a cause."""
+
+
+def is_left_open(cause: str, size: float | None, errors: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the images leave it open that the cause is absent: two deviations of its error contain 0."""
+    measured = errors.get(ERROR_OF.get(cause, ""))
+    return measured is not None and size is not None and abs(measured["value"]) <= 2 * measured["deviation"]
+
+
 def run_case(recording: Recording, case: Case, random: np.random.Generator) -> dict[str, Any] | None:
     """Judge a case; None if the recording cannot show the disturbance."""
     if case.disturbance == "none":
@@ -629,6 +645,7 @@ def run_case(recording: Recording, case: Case, random: np.random.Generator) -> d
         "is_cause_right": (first.name if first is not None else "") == cause,
         "is_size_right": disturbed.size is None or (size is not None and is_size_right(*size, disturbed.size)),
         "are_images_right": first is None or not disturbed.images or set(first.images) == set(disturbed.images),
+        "is_open": first is None and is_left_open(cause, disturbed.size, errors),
         "grade": str(verdict.grade),
         "errors": errors,
         "seconds": round(time.process_time() - start, 1),
@@ -657,6 +674,7 @@ def list_scores(rows: Sequence[dict[str, Any]]) -> list[dict[str, object]]:
             {
                 "disturbance": name,
                 "cause first": find_share(chosen, "is_cause_right"),
+                "left open": sum(bool(row.get("is_open")) for row in chosen),
                 "size": find_share(sized, "is_size_right"),
                 "images": find_share(imaged, "are_images_right"),
                 "seconds": float(np.median([row["seconds"] for row in chosen])),
