@@ -19,7 +19,15 @@ from stadia.geometry.image_features import (
 )
 from stadia.geometry.two_views import find_epipolar_inliers
 from stadia.io.image_files import read_rgb, read_rgb_near
-from stadia.sfm.image_matches import OFFSETS, SIMILAR, ImageMatches, match_images
+from stadia.sfm.image_matches import (
+    MARGIN_PX,
+    OFFSETS,
+    SIMILAR,
+    ImageMatches,
+    fill_parts,
+    find_black_parts,
+    match_images,
+)
 from stadia.sfm.pair_matching import FeatureFiles, list_similar, write_features
 
 
@@ -184,3 +192,55 @@ def test_images_of_any_size_orientation_and_kind_match_at_the_right_pixels(tmp_p
             ends.append((xy + 0.5) / scale - 0.5 + (left, top))
         assert np.median(np.linalg.norm(ends[0] - ends[1], axis=1)) < 1.0, (pair.first, pair.second)
         assert np.abs(np.median(ends[0] - ends[1], axis=0)).max() < 0.3
+
+
+def cover(image: NDArray[np.uint8], shift: int) -> NDArray[np.bool_]:
+    """Return a mask (H, W) of all outside of a circle, and of a box inside that moves."""
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    outside = np.hypot(x - image.shape[1] / 2, y - image.shape[0] / 2) > 0.45 * image.shape[0]
+    return outside | ((np.abs(x - 150 - shift) < 25) & (np.abs(y - 140) < 40))
+
+
+@pytest.mark.parametrize("kind", ["black.jpg", "alpha.png"])
+def test_a_mask_has_no_features_along_its_edge(kind: str, tmp_path: Path) -> None:
+    """The masks stand still or move, and the picture behind them moves by another amount: no match is at their edge."""
+    picture, folder = draw_texture(260, 400), tmp_path / "images"
+    folder.mkdir()
+    for index in range(4):
+        image = np.ascontiguousarray(picture[:, 10 * index : 10 * index + 360])
+        masked = cover(image, 7 * index)
+        file = Image.fromarray(np.where(masked[..., None], 0, image) if kind == "black.jpg" else image)
+        if kind == "alpha.png":
+            file.putalpha(Image.fromarray(np.where(masked, 0, 255).astype(np.uint8)))
+        file.save(folder / f"{index}-{kind}", **({"quality": 85} if kind == "black.jpg" else {}))
+    matches = match_images(folder, tmp_path / "work")
+    errors = [pair.xy_first - pair.xy_second - (10 * (pair.second - pair.first), 0) for pair in matches.pairs]
+    assert sum(map(len, errors)) > 500
+    assert (np.abs(np.concatenate(errors)).max(1) > 1.5).mean() < 0.01  # 0.02 with features along the edge
+    for pair in matches.pairs:
+        for index, xy in ((pair.first, pair.xy_first), (pair.second, pair.xy_second)):
+            masked = cover(np.empty((260, 360)), 7 * index)
+            x, y = np.rint(xy).astype(int).T
+            assert not cv2.dilate(masked.astype(np.uint8), np.ones((5, 5)))[y, x].any()
+
+
+def test_only_large_even_black_parts_count_as_masked() -> None:
+    image = draw_texture(300, 400).clip(20, 255).astype(np.uint8)
+    assert not find_black_parts(image).any()
+    image[100:104, :] = 0  # a cable
+    image[200:212, 300:312] = 0  # a window at night
+    assert not find_black_parts(image).any()
+    image[:40] = 3  # a shadow
+    assert not find_black_parts(image).any()
+    image[:40] = 1
+    masked = find_black_parts(image)
+    first = 40 + MARGIN_PX
+    assert masked[:first].all()
+    assert not masked[first:].any()
+    gray = np.ascontiguousarray(image[..., 1])
+    filled = fill_parts(gray, masked)
+    np.testing.assert_array_equal(filled[first:], gray[first:])
+    assert np.abs(np.diff(filled[: first + 1].astype(int), axis=0)).max() <= np.ptp(gray[first])
+    assert (filled[0] == gray[first]).mean() > 0.5
+    assert find_black_parts(np.zeros_like(image)).all()
+    np.testing.assert_array_equal(fill_parts(gray, np.ones_like(masked)), gray)

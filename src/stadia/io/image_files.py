@@ -186,7 +186,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 def read_rgb_near(path: Path, min_side_px: int) -> tuple[NDArray[np.uint8], int]:
     """Read an image as `read_rgb` does, but decode only every second, fourth or eighth pixel of a large JPEG.
 
-    The pixel at x in the result is at factor (x + 0.5) - 0.5 in the file.
+    The pixel at x in the result is at factor (x + 0.5) - 0.5 in the file. Transparent pixels of a PNG are black.
 
     path: the file.
     min_side_px: the longer side of the result has at least this many pixels, if the file has as many.
@@ -197,6 +197,14 @@ def read_rgb_near(path: Path, min_side_px: int) -> tuple[NDArray[np.uint8], int]
     """
     with open_photo(path) as photo:
         side_px, is_jpeg = max(photo.size), photo.format == "JPEG"
+        has_alpha = photo.format == "PNG" and photo.mode in ("RGBA", "LA")
+    if has_alpha:
+        stored = _decode(path, cv2.IMREAD_UNCHANGED)[1]
+        if stored.ndim == 3 and stored.shape[2] == 4:
+            is_clear = stored[..., 3] < np.iinfo(stored.dtype).max / 2
+            image = read_rgb(path)
+            image[is_clear] = 0
+            return image, 1
     factor = max(one for one in _REDUCED if one == 1 or (is_jpeg and side_px >= one * min_side_px))
     return _read_reduced(path, factor), factor
 

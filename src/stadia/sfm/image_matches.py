@@ -74,9 +74,27 @@ AHEAD = 8
 CACHED = 64
 """Number of images whose features are in memory at one time: those that OFFSETS reaches, twice over."""
 
+MAX_BLACK = 4
+"""Largest value of a pixel of a mask or bar; JPEG changes 0 by a few."""
+
+EVEN_BLACK, MIN_EVEN_SHARE = 1, 0.95
+"""Farther than MARGIN_PX from the edge of a mask or bar, at least this share of its pixels are at most EVEN_BLACK."""
+
+MIN_INSIDE_SHARE = 0.25
+"""Least share of the pixels of a mask or bar that are farther than MARGIN_PX from its edge; shadows are ragged."""
+
+BLACK_WIDTH_PX = 7
+"""Least width of a mask or bar, pixels of the images for features."""
+
+MIN_BLACK_SHARE = 0.005
+"""Least share of the pixels of a mask or bar."""
+
+MARGIN_PX = 6
+"""Width of the margin around a mask or bar, pixels of the images for features: JPEG changes pixels next to it."""
+
 MIN_IMAGES = 3
 
-VERSION = 3
+VERSION = 4
 """Version of the cached file; a file of another version is not read."""
 
 _FILE = "matches.npz"
@@ -254,8 +272,51 @@ def _find_features(image: NDArray[np.uint8]) -> tuple[FrameFeatures, Array]:
     shrink = min(1.0, MAX_SIDE_PX / max(height, width))
     size = max(round(width * shrink), 1), max(round(height * shrink), 1)
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    features = find_features(small, np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), MAX_FEATURES)
-    return features, np.array([width / size[0], height / size[1]])
+    gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    masked = find_black_parts(small)
+    if masked.any():
+        gray = fill_parts(gray, masked)
+    features = find_features(small, gray, MAX_FEATURES)
+    return features.outside(masked), np.array([width / size[0], height / size[1]])
+
+
+def find_black_parts(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the parts (H, W) of an image that are masked out, bars, or outside of a lens: black, even and not small.
+
+    They are wider than BLACK_WIDTH_PX and have at least MIN_BLACK_SHARE of the pixels. A margin of MARGIN_PX around
+    them belongs to them, where JPEG and resizing mix their color with the image's. A shadow is less even.
+
+    image: (H, W, 3) uint8 RGB.
+    """
+    brightest = image.max(-1)
+    bordered = cv2.copyMakeBorder((brightest <= MAX_BLACK).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    opened = cv2.morphologyEx(bordered, cv2.MORPH_OPEN, np.ones((BLACK_WIDTH_PX, BLACK_WIDTH_PX), np.uint8))[1:-1, 1:-1]
+    count, labels = cv2.connectedComponents(opened)
+    areas = np.bincount(labels.ravel(), minlength=count)
+    inside = cv2.erode(opened, np.ones((2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1), np.uint8)) > 0
+    insides = np.bincount(labels[inside], minlength=count)
+    evens = np.bincount(labels[inside & (brightest <= EVEN_BLACK)], minlength=count)
+    is_large = (areas >= MIN_BLACK_SHARE * brightest.size) & (insides >= MIN_INSIDE_SHARE * areas)
+    is_masked = is_large & (evens >= MIN_EVEN_SHARE * insides)
+    is_masked[0] = False
+    grown = cv2.dilate(is_masked[labels].astype(np.uint8), np.ones((2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1), np.uint8))
+    return np.asarray(grown > 0)
+
+
+def fill_parts(gray: NDArray[np.uint8], parts: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return an image (H, W) whose parts have the value of the nearest pixel outside, so that they have no edge.
+
+    gray: (H, W) uint8.
+    parts: (H, W), true on the pixels to fill.
+    """
+    if parts.all():
+        return gray
+    _, nearest = cv2.distanceTransformWithLabels(
+        parts.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    values = np.zeros(int(nearest.max()) + 1, np.uint8)
+    values[nearest[~parts]] = gray[~parts]
+    return np.asarray(values[nearest])
 
 
 def _match_features(files: Mapping[int, Path], pool: Executor, workers: Workers) -> tuple[list[FramePair], bool]:
