@@ -299,6 +299,28 @@ def test_a_wrong_image_is_listed() -> None:
         replace(RIGHT, T_camera_world=T), MATCHES, 1) for end in (pair.first, pair.second)}  # fmt: skip
 
 
+@pytest.mark.parametrize("is_right", [True, False])
+def test_images_that_are_turned_against_poses_and_K_are_named_and_fixed(is_right: bool) -> None:
+    """The matches are those of upright pictures, at half the size; poses and K are of the lying sensor."""
+    width, height = SIZE
+
+    def turn(xy: Array) -> Array:
+        x, y = (xy[:, 0] + 0.5) / 2 - 0.5, (xy[:, 1] + 0.5) / 2 - 0.5
+        return np.column_stack((height / 2 - 1 - y, x) if is_right else (y, width / 2 - 1 - x))
+
+    pairs = [replace(pair, xy_first=turn(pair.xy_first), xy_second=turn(pair.xy_second)) for pair in MATCHES.pairs]
+    matches = replace(MATCHES, pairs=pairs, sizes=np.tile((height // 2, width // 2), (COUNT, 1)))
+    result = replace(RIGHT, distortion=RIGHT.distortion * (1, 1, 0, 0))
+    search = search_conventions(result, matches)
+    assert search.found is not None
+    assert ("counter-clockwise" in search.found.what) != is_right
+    assert "90 degrees" in search.found.what
+    fixed = apply_convention(result, matches, search.found.convention)
+    center = (height - 1 - LENS[1, 2], LENS[0, 2]) if is_right else (LENS[1, 2], width - 1 - LENS[0, 2])
+    np.testing.assert_allclose(fixed.K[0, :2, 2], (np.array(center) + 0.5) / 2 - 0.5, atol=1e-9)
+    assert judge_reconstruction(fixed, matches).search.found is None
+
+
 def test_changes_of_poses_and_cameras_have_words() -> None:
     for name, (what, fix, _) in CAMERA_CHANGES.items():
         assert bool(what and fix) == (name != "given")

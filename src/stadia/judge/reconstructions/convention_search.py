@@ -19,6 +19,7 @@ from stadia.judge.reconstructions.result_convention import (
     GIVEN,
     MIRROR,
     POSE_CHANGES,
+    QUARTER_TURNS,
     Convention,
     describe_convention,
     list_flat_axes,
@@ -164,8 +165,12 @@ def list_cameras(scorer: ConventionScorer) -> list[Convention]:
     given = scorer.reconstruction.sizes[scorer.posed.rows]
     shape, shape_given = (float(np.median(sides[:, 0] / np.maximum(sides[:, 1], 1))) for sides in (scorer.sizes, given))
     if abs(shape * shape_given - 1) > SAME_SHAPE or abs(shape - 1) < SAME_SHAPE:
-        left_out.add("sides")
-    found = [Convention(camera=camera) for camera in CAMERA_CHANGES if camera not in left_out]
+        left_out |= {"sides", *QUARTER_TURNS}
+    found = [
+        Convention(camera=camera, axes=QUARTER_TURNS.get(camera, GIVEN.axes))
+        for camera in CAMERA_CHANGES
+        if camera not in left_out
+    ]
     implied = np.median(scorer.sizes / np.maximum(2 * scorer.posed.K[:, :2, 2] + 1, 1e-3), axis=0)
     middle = float(np.sqrt(implied.prod()))
     factors = {1 / 4, 1 / 3, 3 / 8, 2 / 5, 1 / 2, 5 / 8, 2 / 3, 3 / 4, 4 / 5, float(implied[0]), float(implied[1])}
@@ -203,6 +208,7 @@ def list_doubles(scorer: ConventionScorer) -> list[Convention]:
         replace(base, camera=other.camera, size_factor=other.size_factor)
         for base in turned
         for other in list_cameras(scorer)
+        if other.camera not in QUARTER_TURNS
     ]
     known = [np.eye(3), MIRROR, *list_named_turns(scorer.reconstruction.pose_format.axes)]
     few = [base for base in turned if any(np.array_equal(base.R, axes) for axes in known)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,24 @@ def _find_side_factors(sizes: Array) -> Array:
     return np.stack((ratio, 1 / ratio, np.ones(len(ratio))), -1)[:, :, None]
 
 
+TURNED_RIGHT, TURNED_LEFT = "turned right", "turned left"
+QUARTER_TURNS: Mapping[str, tuple[float, ...]] = {
+    TURNED_RIGHT: (0.0, -1, 0, 1, 0, 0, 0, 0, 1),
+    TURNED_LEFT: (0.0, 1, 0, -1, 0, 0, 0, 0, 1),
+}
+"""`Convention.axes` of images that were turned by 90 degrees after poses and K were written, by name of the camera."""
+
+
+def _turn_K(K: Array, sizes: Array, *, is_right: bool) -> Array:
+    """Return K (N, 3, 3) of turned images, of K that was scaled to their sizes (N, 2) as if they were not turned."""
+    lying = K * _find_side_factors(sizes)
+    lying[:, :2, 2] = (K[:, :2, 2] + 0.5) * _find_side_factors(sizes)[:, :2, 0] - 0.5
+    turned = swap_sides_of_K(lying)
+    axis = 0 if is_right else 1
+    turned[:, axis, 2] = sizes[:, axis] - 1 - turned[:, axis, 2]
+    return turned
+
+
 CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] = {
     "given": ("", "", lambda K, sizes: K),
     "size": ("K belongs to images of another size", "scale K to the size of the images", scale_K_to_images),
@@ -103,6 +122,10 @@ CAMERA_CHANGES: Mapping[str, tuple[str, str, Callable[[Array, Array], Array]]] =
                 lambda K, sizes: swap_sides_of_K(K)),
     "sides": ("the file has width and height of the images exchanged", "exchange them",
               lambda K, sizes: K * _find_side_factors(sizes)),
+    TURNED_RIGHT: ("the images are turned by 90 degrees clockwise against poses and K",
+                   "turn the images back, or the camera axes and K as the images", partial(_turn_K, is_right=True)),
+    TURNED_LEFT: ("the images are turned by 90 degrees counter-clockwise against poses and K",
+                  "turn the images back, or the camera axes and K as the images", partial(_turn_K, is_right=False)),
     "normalized": ("K is in units of the image size", "multiply it by width and height", multiply_K_by_sizes),
 }  # fmt: skip
 """Mistakes in K by name: what the file has, the fix, and the function of K (N, 3, 3) and image sizes (N, 2) that undoes
@@ -156,6 +179,7 @@ class Convention:
         axes: the camera axes of the format.
         """
         is_turned = not np.array_equal(self.R, np.eye(3)) and not np.array_equal(self.R, MIRROR)
+        is_turned &= self.camera not in QUARTER_TURNS  # which are one change
         rare = is_turned and not any(np.array_equal(self.R, known) for known in list_named_turns(axes))
         return (
             (self.poses != "given")
@@ -270,7 +294,7 @@ def describe_convention(convention: Convention, reconstruction: Reconstruction, 
         fix = "mirror the images back, or the poses and K: M T M with M = diag(-1, 1, 1)"
         parts.append(("the images are mirrored, or the world is left-handed", fix))
     turn = convention.R @ MIRROR if convention.is_mirrored else convention.R
-    if not np.array_equal(turn, np.eye(3)):
+    if not np.array_equal(turn, np.eye(3)) and convention.camera not in QUARTER_TURNS:
         parts.append(_describe_axes(turn, format))
     match convention.order:
         case "reversed":
