@@ -90,8 +90,10 @@ MAX_CAMERAS = 0.34
 MAX_FOCAL_DEVIATION = 0.02
 """Largest relative standard deviation of a focal length that is adjusted."""
 
-CLAIM = 3.0
-"""A parameter of a camera changes if it differs by at least this many standard deviations."""
+CLAIM, CLEAR = 3.0, 8.0
+"""A parameter of a camera changes if it differs by at least CLAIM standard deviations, and held-out matches fit surely
+better; beyond CLEAR, if they fit better.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,15 +510,17 @@ def adjust_poses(
         near = _converge(_judge(replace(posed, T_camera_world=longer.posed.T_camera_world), matches), matches, threads)
     best = _finish(near, matches, threads)
     focal = _measure_cameras(given, longer, ("focal",))
-    is_focal = _is_claimed(focal)
-    if is_focal and compare_held_out(best.held, longer.held).is_sure():
+    is_focal = _is_claimed(focal, CLAIM)
+    gain = compare_held_out(best.held, longer.held)
+    if is_focal and (gain.is_sure() or (_is_claimed(focal, CLEAR) and gain.gain > 0)):
         best = longer
     next(steps, None)
     shifted = _finish(longer, matches, threads, ("focal", "center"))
     center = _measure_cameras(given, shifted, ("focal", "center"))
     free: tuple[str, ...] = ("focal",) if best is longer else ()
-    is_center = _is_moved(center)
-    if is_center and compare_held_out(best.held, shifted.held).is_sure():
+    is_center = _is_moved(center, CLAIM)
+    gain = compare_held_out(best.held, shifted.held)
+    if is_center and (gain.is_sure() or (_is_moved(center, CLEAR) and gain.gain > 0)):
         best, focal, free = shifted, center, ("focal", "center")
     others = [longer] * (is_focal and not free) + [shifted] * (is_center and best is not shifted)
     for _ in steps:
@@ -583,16 +587,16 @@ def _measure_cameras(given: _Candidate, adjusted: _Candidate, free: Sequence[str
     return cameras
 
 
-def _is_claimed(cameras: Sequence[AdjustedCamera]) -> bool:
+def _is_claimed(cameras: Sequence[AdjustedCamera], deviations: float) -> bool:
     return any(
         camera.focal_deviation < MAX_FOCAL_DEVIATION
-        and abs(np.log(camera.focal_factor)) > CLAIM * camera.focal_deviation
+        and abs(np.log(camera.focal_factor)) > deviations * camera.focal_deviation
         for camera in cameras
     )
 
 
-def _is_moved(cameras: Sequence[AdjustedCamera]) -> bool:
-    return any((np.abs(camera.shift_px) > CLAIM * camera.shift_deviation_px).any() for camera in cameras)
+def _is_moved(cameras: Sequence[AdjustedCamera], deviations: float) -> bool:
+    return any((np.abs(camera.shift_px) > deviations * camera.shift_deviation_px).any() for camera in cameras)
 
 
 def _measure_unexplained(candidate: _Candidate) -> float:

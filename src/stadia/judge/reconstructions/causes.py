@@ -92,11 +92,19 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """A cause and the images' poses and cameras without it."""
+    """A cause and the images' poses and cameras without it.
+
+    cause: the cause.
+    posed: the images without it.
+    min_gain: least relative reduction of the cost of held-out matches.
+    refined: the images without it and with adjusted poses, which are tried if the first are not surely better: where
+        all poses are off as well, a right change of the camera alone does not show.
+    """
 
     cause: Cause
     posed: PosedImages
     min_gain: float = 0.01
+    refined: PosedImages | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,10 +130,15 @@ def find_causes(
         return Explained((), posed)
     for step in (_explain_cameras, _explain_images, _explain_shape, _explain_noise):
         for explanation in step(posed, adjusted, differences, error, matches):
-            gain = measure_gain(posed, explanation.posed, matches)
-            if gain.is_sure(explanation.min_gain):
-                posed = explanation.posed
-                causes.append(replace(explanation.cause, gain=gain))
+            for tried in (explanation.posed, explanation.refined):
+                if tried is None:
+                    continue
+                gain = measure_gain(posed, tried, matches)
+                if gain.is_sure(explanation.min_gain):
+                    posed, fix = tried, explanation.cause.fix
+                    fix += ", and take the poses of stadia refine" * (tried is explanation.refined)
+                    causes.append(replace(explanation.cause, fix=fix, gain=gain))
+                    break
     return Explained(tuple(causes), posed)
 
 
@@ -140,6 +153,7 @@ def _explain_cameras(
     matches: ImageMatches,
 ) -> Iterator[Explanation]:
     K, focal, center = posed.K.copy(), error.focal_share, error.principal_point_px
+    T = _take_adjusted(posed, differences)
     after = adjusted.posed.K
     if focal is not None and focal.is_above(MIN_FOCAL, SURE):
         K[:, (0, 1), (0, 1)] = after[:, (0, 1), (0, 1)]
@@ -154,7 +168,7 @@ def _explain_cameras(
             unit="share",
         )
         posed = replace(posed, K=K)
-        yield Explanation(cause, posed)
+        yield Explanation(cause, posed, refined=replace(posed, T_camera_world=T))
     of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file))
     unit = float(np.median(posed.sizes.max(1))) / 640 * of_file
     if center is not None and any(axis.is_above(MIN_CENTER_PX * unit, SURE) for axis in center):
@@ -169,7 +183,16 @@ def _explain_cameras(
             size=size,
             unit="px",
         )
-        yield Explanation(cause, replace(posed, K=K))
+        posed = replace(posed, K=K)
+        yield Explanation(cause, posed, refined=replace(posed, T_camera_world=T))
+
+
+def _take_adjusted(posed: PosedImages, differences: Sequence[PoseDifference]) -> Array:
+    """Return the adjusted poses (F, 4, 4) of the images that have one, and the present ones of the others."""
+    T = posed.T_camera_world.copy()
+    for part in differences:
+        T[part.rows] = part.T_adjusted
+    return T
 
 
 # -- images
@@ -353,7 +376,9 @@ def _explain_shape(
         }[name]
         unit = "degrees" if name == "bent-path" else "share"
         yield Explanation(
-            Cause(name, what, "undo it in the positions", size=size, unit=unit), replace(posed, T_camera_world=T)
+            Cause(name, what, "undo it in the positions", size=size, unit=unit),
+            replace(posed, T_camera_world=T),
+            refined=replace(posed, T_camera_world=_take_adjusted(posed, differences)),
         )
 
 
@@ -465,7 +490,7 @@ def _explain_noise(
     error: MeasuredError,
     matches: ImageMatches,
 ) -> Iterator[Explanation]:
-    T, noisy = posed.T_camera_world.copy(), list[tuple[str, Measured, str]]()
+    T, noisy = _take_adjusted(posed, differences), list[tuple[str, Measured, str]]()
     part = differences[0]
     kept = part.is_kept
     along = np.linspace(0, 1, len(kept))
@@ -481,8 +506,6 @@ def _explain_noise(
     move = measure_rms(part.moves[kept], select(part.of_moves, kept))
     if move.is_above(MIN_NOISE_SHARE, SURE):
         noisy.append(("position-noise", move, "share"))
-    for each in differences:
-        T[each.rows] = each.T_adjusted
     for name, size, unit in noisy:
         kind = "rotations" if name == "rotation-noise" else "positions"
         amount = f"{size.value:.2g} degrees" if unit == "degrees" else f"{size.value:.2g} of the extent"

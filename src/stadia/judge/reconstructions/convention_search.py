@@ -101,6 +101,11 @@ MIN_OFF_CENTER = 0.2
 principal point at all. A smaller one is measured.
 """
 
+MIN_OTHER_SIZE = 0.1
+"""Least difference of the size that a principal point implies, as a natural logarithm, with which K may belong to
+another size; a smaller one is a principal point that is off.
+"""
+
 SAME_SHAPE = 0.01
 """Two images have the same shape if the ratios of their sides differ by at most this share."""
 
@@ -162,6 +167,9 @@ def list_cameras(scorer: ConventionScorer) -> list[Convention]:
     """List the conventions that change only K, without a change of the focal length alone."""
     off = np.median(np.abs(scorer.posed.K[:, :2, 2] + 0.5 - scorer.sizes / 2) / scorer.sizes, axis=0)
     left_out = {"given", "center"} if (off < MIN_OFF_CENTER).all() else {"given"}
+    implied = np.log(np.median((2 * scorer.posed.K[:, :2, 2] + 1) / scorer.sizes, axis=0).clip(1e-6))
+    if np.abs(implied).max() < MIN_OTHER_SIZE:
+        left_out.add("size")
     given = scorer.reconstruction.sizes[scorer.posed.rows]
     shape, shape_given = (float(np.median(sides[:, 0] / np.maximum(sides[:, 1], 1))) for sides in (scorer.sizes, given))
     if abs(shape * shape_given - 1) > SAME_SHAPE or abs(shape - 1) < SAME_SHAPE:

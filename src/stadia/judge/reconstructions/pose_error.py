@@ -224,7 +224,8 @@ def _find_deviations(covariance: Array) -> Array:
 def measure_rms(errors: Array, covariance: Array) -> Measured:
     """Return the root mean square length of true errors, from measured ones and their covariance.
 
-    The mean square of measured errors contains their variances, which are subtracted.
+    The mean square of measured errors contains their variances, which are subtracted. They are known to a factor of
+    about two, so they count as a deviation too.
 
     errors: (N, 3).
     covariance: (3 N, 3 N).
@@ -233,7 +234,7 @@ def measure_rms(errors: Array, covariance: Array) -> Measured:
     total = float((errors**2).sum() / count)
     own = float(np.trace(covariance) / count)
     d = errors.ravel()
-    variance = float(2 * (covariance**2).sum() + 4 * d @ covariance @ d) / count**2
+    variance = float(2 * (covariance**2).sum() + 4 * d @ covariance @ d) / count**2 + own**2
     value = float(np.sqrt(max(total - own, 0.0)))
     return Measured(value, float(np.sqrt(value**2 + np.sqrt(max(variance, 0.0))) - value))
 
