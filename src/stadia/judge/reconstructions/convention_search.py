@@ -174,6 +174,10 @@ def list_cameras(scorer: ConventionScorer) -> list[Convention]:
     shape, shape_given = (float(np.median(sides[:, 0] / np.maximum(sides[:, 1], 1))) for sides in (scorer.sizes, given))
     if abs(shape * shape_given - 1) > SAME_SHAPE or abs(shape - 1) < SAME_SHAPE:
         left_out |= {"sides", *QUARTER_TURNS}
+    else:
+        left_out.add("size")  # the sizes in the file say what is wrong with K
+    if abs(shape - 1) < SAME_SHAPE:
+        left_out.add("swapped")
     found = [
         Convention(camera=camera, axes=QUARTER_TURNS.get(camera, GIVEN.axes))
         for camera in CAMERA_CHANGES

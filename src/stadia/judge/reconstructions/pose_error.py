@@ -18,8 +18,13 @@ Array = NDArray[np.float64]
 SPREAD = 1.5
 """Factor on standard deviations for what residuals do not show, such as errors that matches share."""
 
-ROUNDS, LEAST_SPREAD = 12, 1e-5
-"""Rounds of the robust alignment of two paths, and the least scatter of poses that it assumes."""
+ROUNDS, LEAST_SPREAD, SHARP = 16, 1e-5, 2.0
+"""Rounds of the robust alignment of two paths, the least scatter of poses that it assumes, and the error, in medians,
+beyond which a pose loses its weight in the last rounds.
+"""
+
+PIECES, MIN_PIECE = 4, 4
+"""Number of pieces of a path from which it is aligned, and fewest poses of one."""
 
 MIN_LIKENESS = 0.5
 """Scale of an alignment over the ratio of the spreads, below which the paths have other forms, and the spreads alone
@@ -116,8 +121,8 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
     """Return the source poses in the world of the target ones, which may contain wrong poses.
 
     Rotations and positions count by their scatter, and each pose by its error (iteratively reweighted least squares, so
-    that the sum of distances becomes smallest). Of a start by rotations and one by positions, the better one is taken:
-    where rotations drift, the positions hold the world, and the reverse.
+    that the sum of distances becomes smallest). It starts from rotations, from positions and from pieces of the path,
+    and takes the best: where rotations drift, the positions hold the world, and where a part is wrong, another part.
 
     T_source, T_target: (N, 4, 4) world-to-camera poses.
     """
@@ -126,7 +131,12 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
     extent = max(float(np.linalg.norm(np.ptp(a, axis=0))), 1e-300)
     unit = max(float(np.median(np.linalg.norm(b - np.median(b, 0), axis=1))), 1e-300)
     a, b = (a - a.mean(0)) / extent, (b - np.median(b, 0)) / unit
-    found = [_align(R, R_target, a, b, *spreads) for spreads in ((1e-2, 1.0), (1.0, 1e-2))]
+    every = np.ones(len(a))
+    starts = [(every, 1e-2, 1.0), (every, 1.0, 1e-2)]
+    if len(a) >= PIECES * MIN_PIECE:
+        piece = np.arange(len(a)) * PIECES // len(a)
+        starts += [(np.where(piece == number, 1.0, 1e-6), 1e-2, 1e-2) for number in range(PIECES)]
+    found = [_align(R, R_target, a, b, *start) for start in starts]
     _, Q, scale, t = min(found, key=lambda one: one[0])
     moved = np.tile(np.eye(4), (len(a), 1, 1))
     moved[:, :3, :3] = R @ Q.T
@@ -136,17 +146,18 @@ def align_robustly(T_source: Array, T_target: Array) -> Array:
 
 
 def _align(
-    R: Array, R_target: Array, a: Array, b: Array, spread_turn: float, spread_move: float
+    R: Array, R_target: Array, a: Array, b: Array, weight: Array, spread_turn: float, spread_move: float
 ) -> tuple[float, Array, float, Array]:
     """Return the cost, and rotation, scale and translation from a source to a target world.
 
     R, R_target: (N, 3, 3) rotations from the world to the camera.
     a, b: (N, 3) positions.
+    weight: (N,) weights of the poses at the start.
     spread_turn, spread_move: scatter of rotations, radians, and of positions at the start.
     """
-    of_turns = of_moves = np.ones(len(a))
+    of_turns = of_moves = weight
     Q, scale, t = np.eye(3), 1.0, np.zeros(3)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         w, v = of_turns / spread_turn**2, of_moves / spread_move**2
         middle_a, middle_b = (v @ a) / v.sum(), (v @ b) / v.sum()
         x, y = a - middle_a, b - middle_b
@@ -162,9 +173,15 @@ def _align(
         turn = np.linalg.norm(so3_log(R @ Q.T @ R_target.swapaxes(1, 2)), axis=1)
         move = np.linalg.norm(scale * a @ Q.T + t - b, axis=1)
         spread_turn, spread_move = (max(float(np.median(error)), LEAST_SPREAD) for error in (turn, move))
-        of_turns, of_moves = (
-            1 / np.maximum(error / spread, 1.0) for error, spread in ((turn, spread_turn), (move, spread_move))
-        )
+        if number < ROUNDS // 2:
+            of_turns, of_moves = (
+                1 / np.maximum(error / spread, 1.0) for error, spread in ((turn, spread_turn), (move, spread_move))
+            )
+        else:  # the cost no longer grows with the distance, so a consistent part of wrong poses has no pull
+            of_turns, of_moves = (
+                1 / (1 + (error / (SHARP * spread)) ** 2) ** 2
+                for error, spread in ((turn, spread_turn), (move, spread_move))
+            )
     return float(np.log(spread_turn) + np.log(spread_move)), Q, scale, t
 
 
