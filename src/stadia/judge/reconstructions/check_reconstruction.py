@@ -215,7 +215,10 @@ def judge_reconstruction(
         error=error,
         error_after_fix=after_fix,
         causes=(*causes, *explained.causes),
-        purposes=tuple(judge_purpose(purpose, error) for purpose in purposes or PURPOSES.values()),
+        purposes=tuple(
+            judge_purpose(purpose, error) if search.found is None else PurposeVerdict(purpose, False, error.reason)
+            for purpose in purposes or PURPOSES.values()
+        ),
         are_asked=bool(purposes),
         depth=depth,
         search=search,
