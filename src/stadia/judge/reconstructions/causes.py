@@ -38,7 +38,7 @@ MIN_CENTER_PX = 2.0
 MIN_NOISE_DEG, MIN_NOISE_SHARE = 0.03, 0.0005
 """Least scatter of rotations, degrees, and of positions, as a share of the extent, that is named."""
 
-SURE = 3.0
+SURELY_NAMED = 3.0
 """A size is named if it is this many standard deviations above its least value."""
 
 MIN_GAIN = 0.05
@@ -55,7 +55,7 @@ DEG_PER_SHARE = 60.0
 MIN_SHIFTED = 4
 """Fewest images whose poses are shifted together."""
 
-MAX_SHIFT = 10
+MAX_PART_SHIFT = 10
 """Largest shift that is searched, images."""
 
 MIN_EXPLAINED = 0.5
@@ -155,7 +155,7 @@ def _explain_cameras(
     K, focal, center = posed.K.copy(), error.focal_share, error.principal_point_px
     T = _take_adjusted(posed, differences)
     after = adjusted.posed.K
-    if focal is not None and focal.is_above(MIN_FOCAL, SURE):
+    if focal is not None and focal.is_above(MIN_FOCAL, SURELY_NAMED):
         K[:, (0, 1), (0, 1)] = after[:, (0, 1), (0, 1)]
         of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file[:, 0]))
         f, f_after = (of_file * float(np.median(values[:, 0, 0])) for values in (posed.K, K))
@@ -171,7 +171,7 @@ def _explain_cameras(
         yield Explanation(cause, posed, refined=replace(posed, T_camera_world=T))
     of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file))
     unit = float(np.median(posed.sizes.max(1))) / 640 * of_file
-    if center is not None and any(axis.is_above(MIN_CENTER_PX * unit, SURE) for axis in center):
+    if center is not None and any(axis.is_above(MIN_CENTER_PX * unit, SURELY_NAMED) for axis in center):
         K = K.copy()
         K[:, :2, 2] = after[:, :2, 2]
         x, y = center
@@ -295,7 +295,7 @@ def _find_shift(part: PoseDifference) -> tuple[int, int, int] | None:
     own = np.diag(distances)
     soft = max(float(np.median(own)), 1e-6) if float(np.median(own)) < float(np.median(_step_lengths(part))) else None
     soft = float(np.median(_step_lengths(part))) * 0.1 if soft is None else max(soft, 1e-6)
-    for shift in [s for s in range(-MAX_SHIFT, MAX_SHIFT + 1) if s]:
+    for shift in [s for s in range(-MAX_PART_SHIFT, MAX_PART_SHIFT + 1) if s]:
         rows = np.arange(max(0, -shift), min(count, count - shift))
         gain = np.log1p((own[rows] / soft) ** 2) - np.log1p((distances[rows, rows + shift] / soft) ** 2)
         start, stop, total = _find_best_run(gain)
@@ -346,7 +346,9 @@ def _explain_shape(
     covariance = turn_covariance(select(part.of_turns, kept), R[kept])
     change = measure_change(turns[kept], covariance, along[kept])
     line = _fit_line(turns, along, kept)
-    if change.value > SURE * change.deviation and _is_explained(turns[kept], (turns - line)[kept], 6, 3, constant=True):
+    if change.value > SURELY_NAMED * change.deviation and _is_explained(
+        turns[kept], (turns - line)[kept], 6, 3, constant=True
+    ):
         # given = adjusted turned by the error in the world, so the error is taken away on the right
         T[part.rows, :3, :3] = T[part.rows, :3, :3] @ so3_exp(-line)
         T[part.rows, :3, 3] = -np.einsum(
@@ -402,7 +404,7 @@ def _fit_positions(part: PoseDifference, kept: NDArray[np.bool_]) -> tuple[str, 
     """Return the explanation of the errors of positions, its size, and the positions (N, 3) without it; else None."""
     given, right = find_centers(part.T_given), find_centers(part.T_adjusted)
     rms = measure_rms(part.moves[kept], select(part.of_moves, kept))
-    if not rms.is_above(MIN_NOISE_SHARE / 2, SURE):
+    if not rms.is_above(MIN_NOISE_SHARE / 2, SURELY_NAMED):
         return None
     tried = [_fit_stretch(given, right, kept), _fit_growth(given, right, kept), _fit_bend(given, right, kept)]
     scored = [
@@ -501,10 +503,10 @@ def _explain_noise(
     rest = (left - _fit_line(left, along, kept))[kept]
     turn = measure_rms(rest, turn_covariance(select(part.of_turns, kept), R[kept]))
     degrees = Measured(float(np.rad2deg(turn.value)), float(np.rad2deg(turn.deviation)))
-    if degrees.is_above(MIN_NOISE_DEG, SURE):
+    if degrees.is_above(MIN_NOISE_DEG, SURELY_NAMED):
         noisy.append(("rotation-noise", degrees, "degrees"))
     move = measure_rms(part.moves[kept], select(part.of_moves, kept))
-    if move.is_above(MIN_NOISE_SHARE, SURE):
+    if move.is_above(MIN_NOISE_SHARE, SURELY_NAMED):
         noisy.append(("position-noise", move, "share"))
     for name, size, unit in noisy:
         kind = "rotations" if name == "rotation-noise" else "positions"

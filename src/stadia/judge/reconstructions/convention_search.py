@@ -106,7 +106,7 @@ MIN_OTHER_SIZE = 0.1
 another size; a smaller one is a principal point that is off.
 """
 
-SAME_SHAPE = 0.01
+SAME_SIDES = 0.01
 """Two images have the same shape if the ratios of their sides differ by at most this share."""
 
 MAX_OFF_CENTER = 0.15
@@ -172,11 +172,11 @@ def list_cameras(scorer: ConventionScorer) -> list[Convention]:
         left_out.add("size")
     given = scorer.reconstruction.sizes[scorer.posed.rows]
     shape, shape_given = (float(np.median(sides[:, 0] / np.maximum(sides[:, 1], 1))) for sides in (scorer.sizes, given))
-    if abs(shape * shape_given - 1) > SAME_SHAPE or abs(shape - 1) < SAME_SHAPE:
+    if abs(shape * shape_given - 1) > SAME_SIDES or abs(shape - 1) < SAME_SIDES:
         left_out |= {"sides", *QUARTER_TURNS}
     else:
         left_out.add("size")  # the sizes in the file say what is wrong with K
-    if abs(shape - 1) < SAME_SHAPE:
+    if abs(shape - 1) < SAME_SIDES:
         left_out.add("swapped")
     found = [
         Convention(camera=camera, axes=QUARTER_TURNS.get(camera, GIVEN.axes))

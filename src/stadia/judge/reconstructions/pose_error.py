@@ -26,7 +26,7 @@ beyond which a pose loses its weight in the last rounds.
 PIECES, MIN_PIECE = 4, 4
 """Number of pieces of a path from which it is aligned, and fewest poses of one."""
 
-MIN_LIKENESS = 0.5
+MIN_SPREAD_SHARE = 0.5
 """Scale of an alignment over the ratio of the spreads, below which the paths have other forms, and the spreads alone
 give the scale.
 """
@@ -34,7 +34,7 @@ give the scale.
 MANY_TIMES = 6.0
 """An image is wrong if its error is this many times the median error, and the images determine it."""
 
-SURE = 6.0
+SURELY_WRONG = 6.0
 """Least error of a wrong image, in its standard deviations."""
 
 MIN_WRONG_DEG, MIN_WRONG_SHARE = 1.0, 0.01
@@ -55,7 +55,7 @@ MIN_PART = 3
 WIDE_PX = 30.0
 """Largest distance of a feature from a point that given poses triangulate, pixels of 640."""
 
-MIN_TRACK, MIN_POINTS, LENGTHS, DRAWS = 3, 30, 2000, 3
+MIN_TRACK, MIN_ENDS, LENGTHS, DRAWS = 3, 30, 2000, 3
 """Fewest images that see the ends of a length, fewest such points, and the numbers of lengths and poses that are drawn.
 """
 
@@ -168,7 +168,7 @@ def _align(
         squared = max(float(np.einsum("n,ni,ni->", v, x, x)), 1e-300)
         scale, spread = float(np.einsum("n,ni,ni->", v, y, x @ Q.T)) / squared, float(np.einsum("n,ni,ni->", v, y, y))
         spread = np.sqrt(spread / squared)
-        scale = scale if scale > MIN_LIKENESS * spread else max(spread, 1e-9)
+        scale = scale if scale > MIN_SPREAD_SHARE * spread else max(spread, 1e-9)
         t = middle_b - scale * Q @ middle_a
         turn = np.linalg.norm(so3_log(R @ Q.T @ R_target.swapaxes(1, 2)), axis=1)
         move = np.linalg.norm(scale * a @ Q.T + t - b, axis=1)
@@ -229,7 +229,7 @@ def _find_wrong(found: PoseDifference) -> NDArray[np.bool_]:
         (found.shares, found.of_moves, MIN_WRONG_SHARE),
     ):
         deviations = _find_deviations(covariance) * (180 / np.pi if least is MIN_WRONG_DEG else 1)
-        limit = np.maximum(np.maximum(MANY_TIMES * np.median(errors), SURE * deviations), least)
+        limit = np.maximum(np.maximum(MANY_TIMES * np.median(errors), SURELY_WRONG * deviations), least)
         is_wrong |= errors > limit
     return is_wrong
 
@@ -434,7 +434,7 @@ def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured 
 
     points, is_known = triangulate(given, xy)
     rows = np.flatnonzero(is_known)
-    if len(rows) < MIN_POINTS:
+    if len(rows) < MIN_ENDS:
         return None
     random = np.random.default_rng(0)
     ends = random.choice(rows, (2, LENGTHS))
