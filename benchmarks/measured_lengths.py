@@ -103,10 +103,10 @@ def main() -> None:
     if options.json is not None:
         write_results(options.json, rows)
     lines = []
-    for holds, ratios in drawn.items():
-        chosen = random.choice(np.concatenate(ratios), options.lengths, replace=False)
+    for holds, of_results in drawn.items():
+        chosen = random.choice(np.concatenate(of_results), options.lengths, replace=False)
         within = f"{(np.abs(chosen - 1) < 0.01).mean():.1%}"
-        lines.append({"verdict": holds, "results": len(ratios), "lengths": len(chosen), "within 1 %": within})
+        lines.append({"verdict": holds, "results": len(of_results), "lengths": len(chosen), "within 1 %": within})
     print_table(lines)
 
 

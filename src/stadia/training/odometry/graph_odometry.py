@@ -95,7 +95,7 @@ def lift_features(features: FrameFeatures, K: Array, depth: NDArray[np.float32],
     return KeyframeView(features.select(known), rays[known] * z[known, None], K)
 
 
-def propose_pairs(places: Array) -> list[tuple[int, int]]:
+def propose_pairs(places: NDArray[np.floating]) -> list[tuple[int, int]]:
     """Pair each keyframe with the CANDIDATES most similar ones among those at least MIN_GAP keyframes before it.
 
     places: (N, D) unit vectors that describe the images of the keyframes (similar images have a large dot product).
