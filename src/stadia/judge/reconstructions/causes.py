@@ -49,6 +49,9 @@ LIKE_ANOTHER = 0.35
 own.
 """
 
+LINE = 2
+"""Points that determine a line, which takes their scatter away."""
+
 DEG_PER_SHARE = 60.0
 """Degrees of rotation that count as much as the extent of the path, when poses are compared."""
 
@@ -500,7 +503,8 @@ def _explain_noise(
     part = replace(part, T_adjusted=now.T_adjusted, turns=now.turns, moves=now.moves)
     R = part.T_adjusted[:, :3, :3]
     left = np.einsum("nji,nj->ni", R, part.turns)
-    rest = (left - _fit_line(left, along, kept))[kept]
+    count = int(kept.sum())
+    rest = (left - _fit_line(left, along, kept))[kept] * np.sqrt(count / max(count - LINE, 1))
     turn = measure_rms(rest, turn_covariance(select(part.of_turns, kept), R[kept]))
     degrees = Measured(float(np.rad2deg(turn.value)), float(np.rad2deg(turn.deviation)))
     if degrees.is_above(MIN_NOISE_DEG, SURELY_NAMED):

@@ -15,8 +15,10 @@ from stadia.sfm.pose_refinement import AdjustedPoses
 
 Array = NDArray[np.float64]
 
-SPREAD = 1.5
-"""Factor on standard deviations for what residuals do not show, such as errors that matches share."""
+SPREAD, UNSURE = 1.5, 1.5
+"""Factor on standard deviations for what residuals do not show, such as errors that matches share, and the relative
+deviation of the variances themselves.
+"""
 
 ROUNDS, LEAST_SPREAD, SHARP = 16, 1e-5, 2.0
 """Rounds of the robust alignment of two paths, the least scatter of poses that it assumes, and the error, in medians,
@@ -242,7 +244,7 @@ def measure_rms(errors: Array, covariance: Array) -> Measured:
     """Return the root mean square length of true errors, from measured ones and their covariance.
 
     The mean square of measured errors contains their variances, which are subtracted. They are known to a factor of
-    about two, so they count as a deviation too.
+    about two (UNSURE), so they count as a deviation too.
 
     errors: (N, 3).
     covariance: (3 N, 3 N).
@@ -251,7 +253,7 @@ def measure_rms(errors: Array, covariance: Array) -> Measured:
     total = float((errors**2).sum() / count)
     own = float(np.trace(covariance) / count)
     d = errors.ravel()
-    variance = float(2 * (covariance**2).sum() + 4 * d @ covariance @ d) / count**2 + own**2
+    variance = float(2 * (covariance**2).sum() + 4 * d @ covariance @ d) / count**2 + (UNSURE * own) ** 2
     value = float(np.sqrt(max(total - own, 0.0)))
     return Measured(value, float(np.sqrt(value**2 + np.sqrt(max(variance, 0.0))) - value))
 
