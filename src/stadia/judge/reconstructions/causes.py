@@ -6,7 +6,7 @@ cause has a cure that was tried.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,6 +55,9 @@ LINE = 2
 DEG_PER_SHARE = 60.0
 """Degrees of rotation that count as much as the extent of the path, when poses are compared."""
 
+MIN_PATH = 6
+"""Fewest images of a path whose shape is explained."""
+
 MIN_SHIFTED = 4
 """Fewest images whose poses are shifted together."""
 
@@ -95,19 +98,19 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """A cause and the images' poses and cameras without it.
+    """A cause and what undoes it.
 
     cause: the cause.
-    posed: the images without it.
+    undo: returns images without it.
     min_gain: least relative reduction of the cost of held-out matches.
-    refined: the images without it and with adjusted poses, which are tried if the first are not surely better: where
-        all poses are off as well, a right change of the camera alone does not show.
+    is_refined: whether adjusted poses are tried as well if undoing it is not surely better: where all poses are off
+        too, a right change of the camera alone does not show.
     """
 
     cause: Cause
-    posed: PosedImages
+    undo: Callable[[PosedImages], PosedImages]
     min_gain: float = 0.01
-    refined: PosedImages | None = None
+    is_refined: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +119,29 @@ class Explained:
 
     causes: tuple[Cause, ...]
     posed: PosedImages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurements:
+    """What explanations are made from.
+
+    adjusted: poses and cameras before and after the adjustment.
+    differences: of its parts, the largest first.
+    error: what was measured of them.
+    matches: independent matches.
+    """
+
+    adjusted: AdjustedPoses
+    differences: Sequence[PoseDifference]
+    error: MeasuredError
+    matches: ImageMatches
+
+    def take_poses(self, posed: PosedImages) -> PosedImages:
+        """Return images with the adjusted poses where they have one."""
+        T = posed.T_camera_world.copy()
+        for part in self.differences:
+            T[part.rows] = part.T_adjusted
+        return replace(posed, T_camera_world=T)
 
 
 def find_causes(
@@ -131,15 +157,17 @@ def find_causes(
     posed, causes = adjusted.given, list[Cause]()
     if not error.is_measured:
         return Explained((), posed)
-    for step in (_explain_cameras, _explain_images, _explain_shape, _explain_noise):
-        for explanation in step(posed, adjusted, differences, error, matches):
-            for tried in (explanation.posed, explanation.refined):
-                if tried is None:
-                    continue
-                gain = measure_gain(posed, tried, matches)
+    measured = Measurements(adjusted, differences, error, matches)
+    for explain in _EXPLAIN:
+        for explanation in explain(posed, measured):
+            without, fix = explanation.undo(posed), explanation.cause.fix
+            tried = [(without, fix)]
+            if explanation.is_refined:
+                tried.append((measured.take_poses(without), f"{fix}, and take the poses of stadia refine"))
+            for after, fix in tried:
+                gain = measure_gain(posed, after, matches)
                 if gain.is_sure(explanation.min_gain):
-                    posed, fix = tried, explanation.cause.fix
-                    fix += ", and take the poses of stadia refine" * (tried is explanation.refined)
+                    posed = after
                     causes.append(replace(explanation.cause, fix=fix, gain=gain))
                     break
     return Explained(tuple(causes), posed)
@@ -148,76 +176,70 @@ def find_causes(
 # -- cameras
 
 
-def _explain_cameras(
-    posed: PosedImages,
-    adjusted: AdjustedPoses,
-    differences: Sequence[PoseDifference],
-    error: MeasuredError,
-    matches: ImageMatches,
-) -> Iterator[Explanation]:
-    K, focal, center = posed.K.copy(), error.focal_share, error.principal_point_px
-    T = _take_adjusted(posed, differences)
-    after = adjusted.posed.K
-    if focal is not None and focal.is_above(MIN_FOCAL, SURELY_NAMED):
-        K[:, (0, 1), (0, 1)] = after[:, (0, 1), (0, 1)]
-        of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file[:, 0]))
-        f, f_after = (of_file * float(np.median(values[:, 0, 0])) for values in (posed.K, K))
-        longer = "long" if focal.value > 0 else "short"
-        cause = Cause(
-            "focal-length",
-            f"the focal length is {abs(focal.value):.1%} too {longer} ({f:.5g} px, measured {f_after:.5g})",
-            f"multiply it by {f_after / f:.4f}",
-            size=focal,
-            unit="share",
-        )
-        posed = replace(posed, K=K)
-        yield Explanation(cause, posed, refined=replace(posed, T_camera_world=T))
+def _explain_focal(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    focal, K = measured.error.focal_share, measured.adjusted.posed.K
+    if focal is None or not focal.is_above(MIN_FOCAL, SURELY_NAMED):
+        return
+    of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file[:, 0]))
+    f, f_after = (of_file * float(np.median(values[:, 0, 0])) for values in (posed.K, K))
+    longer = "long" if focal.value > 0 else "short"
+    cause = Cause(
+        "focal-length",
+        f"the focal length is {abs(focal.value):.1%} too {longer} ({f:.5g} px, measured {f_after:.5g})",
+        f"multiply it by {f_after / f:.4f}",
+        size=focal,
+        unit="share",
+    )
+    yield Explanation(cause, lambda now: _take_cameras(now, K, (0, 1), (0, 1)), is_refined=True)
+
+
+def _explain_center(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    center, K = measured.error.principal_point_px, measured.adjusted.posed.K
     of_file = 1.0 if posed.px_of_file is None else float(np.median(posed.px_of_file))
     unit = float(np.median(posed.sizes.max(1))) / 640 * of_file
-    if center is not None and any(axis.is_above(MIN_CENTER_PX * unit, SURELY_NAMED) for axis in center):
-        K = K.copy()
-        K[:, :2, 2] = after[:, :2, 2]
-        x, y = center
-        size = x if abs(x.value) > abs(y.value) else y
-        cause = Cause(
-            "principal-point",
-            f"the principal point is off by ({x.value:+.1f}, {y.value:+.1f}) px",
-            f"subtract ({x.value:.1f}, {y.value:.1f}) px from cx, cy",
-            size=size,
-            unit="px",
-        )
-        posed = replace(posed, K=K)
-        yield Explanation(cause, posed, refined=replace(posed, T_camera_world=T))
+    if center is None or not any(axis.is_above(MIN_CENTER_PX * unit, SURELY_NAMED) for axis in center):
+        return
+    x, y = center
+    cause = Cause(
+        "principal-point",
+        f"the principal point is off by ({x.value:+.1f}, {y.value:+.1f}) px",
+        f"subtract ({x.value:.1f}, {y.value:.1f}) px from cx, cy",
+        size=x if abs(x.value) > abs(y.value) else y,
+        unit="px",
+    )
+    yield Explanation(cause, lambda now: _take_cameras(now, K, (0, 1), (2, 2)), is_refined=True)
 
 
-def _take_adjusted(posed: PosedImages, differences: Sequence[PoseDifference]) -> Array:
-    """Return the adjusted poses (F, 4, 4) of the images that have one, and the present ones of the others."""
-    T = posed.T_camera_world.copy()
-    for part in differences:
-        T[part.rows] = part.T_adjusted
-    return T
+def _take_cameras(posed: PosedImages, K: Array, rows: tuple[int, int], columns: tuple[int, int]) -> PosedImages:
+    """Return images with these entries of other camera matrices (F, 3, 3)."""
+    changed = posed.K.copy()
+    changed[:, rows, columns] = K[:, rows, columns]
+    return replace(posed, K=changed)
 
 
 # -- images
 
 
-def _explain_images(
-    posed: PosedImages,
-    adjusted: AdjustedPoses,
-    differences: Sequence[PoseDifference],
-    error: MeasuredError,
-    matches: ImageMatches,
-) -> Iterator[Explanation]:
-    T = posed.T_camera_world.copy()
-    names = [matches.names[index] for index in posed.images]
-    for part in differences:
-        found = _find_shift(part)
+def _take_rows(T: Array, rows: NDArray[np.intp]) -> Callable[[PosedImages], PosedImages]:
+    """Return a change of images: the poses (N, 4, 4) at these rows."""
+
+    def change(posed: PosedImages) -> PosedImages:
+        changed = posed.T_camera_world.copy()
+        changed[rows] = T
+        return replace(posed, T_camera_world=changed)
+
+    return change
+
+
+def _explain_images(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    names = [measured.matches.names[index] for index in posed.images]
+    for part in measured.differences:
         shifted = np.zeros(len(part.rows), bool)
+        found = _find_shift(part)
         if found is not None:
             start, stop, shift = found
             shifted[start:stop] = True
             rows = part.rows[start:stop]
-            T[rows] = part.T_adjusted[start:stop]
             cause = Cause(
                 "shifted-list",
                 f"the poses of {names[rows[0]]} to {names[rows[-1]]} belong to images {abs(shift)} "
@@ -227,37 +249,31 @@ def _explain_images(
                 Measured(float(shift), 0.0),
                 "images",
             )
-            yield Explanation(cause, replace(posed, T_camera_world=T))
-            T = T.copy()
+            yield Explanation(cause, _take_rows(part.T_adjusted[start:stop], rows))
         left = part.is_wrong & ~shifted
         for cycle in _find_cycles(part, left):
             rows = part.rows[cycle]
             left[cycle] = False
-            T[rows] = posed.T_camera_world[np.roll(rows, 1)]
             wrong = tuple(names[row] for row in rows)
             what = f"{wrong[0]} and {wrong[1]} are exchanged" if len(wrong) == 2 else f"{', '.join(wrong)} are permuted"
-            yield Explanation(
-                Cause("swapped-images", what, "exchange their poses", wrong), replace(posed, T_camera_world=T)
-            )
-            T = T.copy()
+            cause = Cause("swapped-images", what, "exchange their poses", wrong)
+            yield Explanation(cause, _take_rows(posed.T_camera_world[np.roll(rows, 1)], rows))
         if left.any():
             rows = part.rows[left]
-            T[rows] = part.T_adjusted[left]
-            size = float(np.median(part.degrees[left])), float(np.median(part.shares[left]))
-            wrong = tuple(names[row] for row in rows)
-            what = (
-                f"{len(wrong)} of {len(part.rows)} images have a wrong pose, by {size[0]:.2g} degrees and {size[1]:.2g}"
-            )
+            degrees, share = float(np.median(part.degrees[left])), float(np.median(part.shares[left]))
             cause = Cause(
                 "wrong-images",
-                f"{what} of the extent",
+                f"{len(rows)} of {len(part.rows)} images have a wrong pose, by {degrees:.2g} degrees and {share:.2g} "
+                "of the extent",
                 "take the poses that their matches give",
-                wrong,
-                Measured(size[1], 0.0) if size[1] * DEG_PER_SHARE > size[0] else Measured(size[0], 0.0),
-                "share" if size[1] * DEG_PER_SHARE > size[0] else "degrees",
+                tuple(names[row] for row in rows),
+                *(
+                    (Measured(share, 0.0), "share")
+                    if share * DEG_PER_SHARE > degrees
+                    else (Measured(degrees, 0.0), "degrees")
+                ),
             )
-            yield Explanation(cause, replace(posed, T_camera_world=T))
-            T = T.copy()
+            yield Explanation(cause, _take_rows(part.T_adjusted[left], rows))
 
 
 def _measure_distances(T: Array, T_other: Array, extent: float) -> Array:
@@ -331,60 +347,60 @@ def _find_best_run(values: Array) -> tuple[int, int, float]:
 # -- shape of the path
 
 
-def _explain_shape(
-    posed: PosedImages,
-    adjusted: AdjustedPoses,
-    differences: Sequence[PoseDifference],
-    error: MeasuredError,
-    matches: ImageMatches,
-) -> Iterator[Explanation]:
-    part = differences[0]
+def _explain_drift(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    part = measured.differences[0]
     kept = part.is_kept
-    if kept.sum() < 6:
+    if kept.sum() < MIN_PATH:
         return
-    T = posed.T_camera_world.copy()
     along = np.linspace(0, 1, len(kept))
     R = part.T_adjusted[:, :3, :3]
     turns = np.einsum("nji,nj->ni", R, part.turns)
     covariance = turn_covariance(select(part.of_turns, kept), R[kept])
     change = measure_change(turns[kept], covariance, along[kept])
     line = _fit_line(turns, along, kept)
-    if change.value > SURELY_NAMED * change.deviation and _is_explained(
+    if not change.value > SURELY_NAMED * change.deviation or not _is_explained(
         turns[kept], (turns - line)[kept], 6, 3, constant=True
     ):
+        return
+    degrees = Measured(float(np.rad2deg(change.value)), float(np.rad2deg(change.deviation)))
+    cause = Cause(
+        "drift",
+        f"the rotation drifts by {degrees.value:.2g} degrees along the path",
+        "turn each pose back by its share",
+        size=degrees,
+        unit="degrees",
+    )
+
+    def undo(now: PosedImages) -> PosedImages:
         # given = adjusted turned by the error in the world, so the error is taken away on the right
-        T[part.rows, :3, :3] = T[part.rows, :3, :3] @ so3_exp(-line)
-        T[part.rows, :3, 3] = -np.einsum(
-            "nij,nj->ni", T[part.rows, :3, :3], find_centers(posed.T_camera_world[part.rows])
-        )
-        degrees = Measured(float(np.rad2deg(change.value)), float(np.rad2deg(change.deviation)))
-        yield Explanation(
-            Cause(
-                "drift",
-                f"the rotation drifts by {degrees.value:.2g} degrees along the path",
-                "turn each pose back by its share",
-                size=degrees,
-                unit="degrees",
-            ),
-            replace(posed, T_camera_world=T),
-        )
-        posed = replace(posed, T_camera_world=T)
-        T = T.copy()
-    found = _fit_positions(part, kept)
-    if found is not None:
-        name, size, centers = found
-        T[part.rows, :3, 3] = -np.einsum("nij,nj->ni", T[part.rows, :3, :3], centers)
-        what = {
-            "stretched-axis": f"the positions are stretched by {1 + size.value:.3f} along one axis",
-            "scale-drift": f"the scale drifts by a factor of {1 + size.value:.3f} along the path",
-            "bent-path": f"the path bends by {size.value:.2g} degrees",
-        }[name]
-        unit = "degrees" if name == "bent-path" else "share"
-        yield Explanation(
-            Cause(name, what, "undo it in the positions", size=size, unit=unit),
-            replace(posed, T_camera_world=T),
-            refined=replace(posed, T_camera_world=_take_adjusted(posed, differences)),
-        )
+        R = now.T_camera_world[part.rows, :3, :3] @ so3_exp(-line)
+        return _place(now, part.rows, R, find_centers(now.T_camera_world[part.rows]))
+
+    yield Explanation(cause, undo)
+
+
+def _place(posed: PosedImages, rows: NDArray[np.intp], R: Array, centers: Array) -> PosedImages:
+    """Return images with these rotations (N, 3, 3) and positions (N, 3) at these rows."""
+    T = posed.T_camera_world.copy()
+    T[rows, :3, :3], T[rows, :3, 3] = R, -np.einsum("nij,nj->ni", R, centers)
+    return replace(posed, T_camera_world=T)
+
+
+def _explain_positions(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    part = measured.differences[0]
+    found = _fit_positions(part, part.is_kept) if part.is_kept.sum() >= MIN_PATH else None
+    if found is None:
+        return
+    name, size, centers = found
+    what = {
+        "stretched-axis": f"the positions are stretched by {1 + size.value:.3f} along one axis",
+        "scale-drift": f"the scale drifts by a factor of {1 + size.value:.3f} along the path",
+        "bent-path": f"the path bends by {size.value:.2g} degrees",
+    }[name]
+    cause = Cause(name, what, "undo it in the positions", size=size, unit="degrees" if name == "bent-path" else "share")
+    yield Explanation(
+        cause, lambda now: _place(now, part.rows, now.T_camera_world[part.rows, :3, :3], centers), is_refined=True
+    )
 
 
 def _is_explained(before: Array, after: Array, parameters: int, least: int, *, constant: bool = False) -> bool:
@@ -488,15 +504,8 @@ def _fit_bend(given: Array, right: Array, kept: NDArray[np.bool_]) -> Fitted:
 # -- noise
 
 
-def _explain_noise(
-    posed: PosedImages,
-    adjusted: AdjustedPoses,
-    differences: Sequence[PoseDifference],
-    error: MeasuredError,
-    matches: ImageMatches,
-) -> Iterator[Explanation]:
-    T, noisy = _take_adjusted(posed, differences), list[tuple[str, Measured, str]]()
-    part = differences[0]
+def _explain_noise(posed: PosedImages, measured: Measurements) -> Iterator[Explanation]:
+    part, noisy = measured.differences[0], list[tuple[str, Measured, str]]()
     kept = part.is_kept
     along = np.linspace(0, 1, len(kept))
     now = compare_poses(posed.T_camera_world[part.rows], part.T_adjusted)
@@ -516,4 +525,8 @@ def _explain_noise(
         kind = "rotations" if name == "rotation-noise" else "positions"
         amount = f"{size.value:.2g} degrees" if unit == "degrees" else f"{size.value:.2g} of the extent"
         cause = Cause(name, f"the {kind} of single images are off by {amount}", "stadia refine", size=size, unit=unit)
-        yield Explanation(cause, replace(posed, T_camera_world=T), MIN_GAIN if name == noisy[0][0] else -1.0)
+        yield Explanation(cause, measured.take_poses, MIN_GAIN if name == noisy[0][0] else -1.0)
+
+
+_EXPLAIN = (_explain_focal, _explain_center, _explain_images, _explain_drift, _explain_positions, _explain_noise)
+"""Explanations in the order in which they are tried, each on the images without the causes named before."""
