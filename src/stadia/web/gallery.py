@@ -1,6 +1,8 @@
 """Keep the pictures and videos of each browser on disk, so that they survive a restart of the server."""
 
+import contextlib
 import hashlib
+import os
 import shutil
 import threading
 import time
@@ -108,7 +110,7 @@ class Gallery:
         return sorted(self._read(self.find_folder(session)), key=lambda one: -one.record.time_s)
 
     def _read(self, folder: Path) -> Iterator[StoredResult]:
-        for path in folder.iterdir() if folder.is_dir() else ():
+        for path in sorted(folder.glob("*/")):
             try:
                 record = parse_form(ResultRecord, read_json(path / RECORD, expected="a result"))
             except StadiaError:
@@ -122,7 +124,12 @@ class Gallery:
 
     def measure_bytes(self, session: str) -> int:
         """Return the bytes of the results of a browser."""
-        return sum(path.stat().st_size for path in self.find_folder(session).rglob("*") if path.is_file())
+        size = 0
+        for folder, _, names in os.walk(self.find_folder(session)):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # A result may be removed meanwhile.
+                    size += (Path(folder) / name).stat().st_size
+        return size
 
     def remove(self, session: str, key: str) -> None:
         """Remove a result."""

@@ -34,11 +34,11 @@ def describe_results(state: AppState, session: Session) -> dict[str, Any]:
         listed.append({**about, "images": images})
     keys = {one.key for one in stored}
     memory = list[dict[str, Any]]()
-    for key, kept in session.photos.items():
+    for key, kept in tuple(session.photos.items()):  # requests change it meanwhile
         if key not in keys and kept.prediction is not None:
             images = [f"/api/photos/{key}/{name}.jpg" for name in ("small", "color")]
             memory.append({"kind": "photo", "key": key, "name": kept.name, "time_s": None, "images": images})
-    for key, job in session.videos.items():
+    for key, job in tuple(session.videos.items()):
         if key not in keys and job.state not in ("failed", "cancelled"):
             images = [f"/api/videos/{key}/{name}.jpg" for name in ("image/0", "preview")]
             memory.append({"kind": "video", "key": key, "name": job.name, "time_s": None, "images": images})

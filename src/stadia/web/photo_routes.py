@@ -112,12 +112,7 @@ async def _predict(request: Request, key: str, kept: KeptPhoto, form: PredictFor
 
 async def show_photo(request: Request) -> Response:
     """Reply with what the page shows of a kept picture, or of an example, whose key is its name."""
-    key, state = request.path_params["key"], get_state(request)
-    if key in EXAMPLES:
-        require_session(request)
-        await run_in_turn(request, lambda: state.find_example(key), state.queue)
-    await _find_prediction(request)
-    return JSONResponse(describe_kept(key, await _find(request)))
+    return JSONResponse(describe_kept(request.path_params["key"], await _find_predicted(request)))
 
 
 async def show_networks(request: Request) -> Response:
@@ -264,26 +259,37 @@ async def _find(request: Request) -> KeptPhoto:
     """Return the picture of a request: an example, one in memory, or one on disk."""
     session, key, state = require_session(request), request.path_params["key"], get_state(request)
     if key in EXAMPLES:
-        decoded, prediction = state.find_example(key)
+        if key not in state.examples:
+            await run_in_turn(request, partial(state.find_example, key), state.queue)
+        decoded, prediction = state.examples[key]
         return KeptPhoto(decoded, prediction, name=key.capitalize())
-    if key not in session.photos and state.gallery is not None:
-        stored = await run_in_threadpool(state.gallery.find, session.key, key, "photo")
-        if stored is not None:
-            session.keep_photo(await run_in_threadpool(state.gallery.load_photo, stored), key)
-    found: KeptPhoto = find_kept(session.photos, key, "picture")
+    async with session.lock(key):
+        if key not in session.photos and state.gallery is not None:
+            stored = await run_in_threadpool(state.gallery.find, session.key, key, "photo")
+            if stored is not None:
+                session.keep_photo(await run_in_threadpool(state.gallery.load_photo, stored), key)
+        found: KeptPhoto = find_kept(session.photos, key, "picture")
     return found
 
 
-async def _find_prediction(request: Request) -> photos.PhotoPrediction:
-    """Return the prediction of the picture of a request; one from disk is predicted again."""
-    kept, state = await _find(request), get_state(request)
-    if kept.prediction is None and state.gallery is not None and request.path_params["key"] not in EXAMPLES:
-        stored = state.gallery.find(require_session(request).key, request.path_params["key"], "photo")
-        if stored is not None:
+async def _find_predicted(request: Request) -> KeptPhoto:
+    """Return the picture of a request with its prediction; one from disk is predicted again."""
+    session, key, state = require_session(request), request.path_params["key"], get_state(request)
+    kept, gallery = await _find(request), state.gallery
+    async with session.lock(key):
+        is_lost = kept.prediction is None and gallery is not None
+        if is_lost and await run_in_threadpool(gallery.find, session.key, key, "photo"):
             job = partial(predict_decoded, state.shelf, kept.decoded, kept.form)
             kept.prediction = await run_in_turn(request, job, state.queue)
     if kept.prediction is None:
         raise ConfigError("picture", found="no depth yet", expected="depth", fix="choose another network")
+    return kept
+
+
+async def _find_prediction(request: Request) -> photos.PhotoPrediction:
+    """Return the prediction of the picture of a request."""
+    kept = await _find_predicted(request)
+    assert kept.prediction is not None
     return kept.prediction
 
 

@@ -1,10 +1,12 @@
 """Keep the pictures and videos of each browser in memory, up to a limit."""
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 from stadia.core.errors import ConfigError
 
@@ -25,6 +27,7 @@ class Session:
     photos: pictures by key.
     videos: videos by key.
     drops: files that were dropped together, by key.
+    locks: the locks of `lock` that are in use, by key.
     """
 
     key: str
@@ -33,6 +36,14 @@ class Session:
     photos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     videos: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     drops: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    def lock(self, key: str) -> asyncio.Lock:
+        """Return the lock of a result. A request holds it while it opens the result, so that others wait for it."""
+        lock = self.locks.get(key)
+        if lock is None:
+            lock = self.locks[key] = asyncio.Lock()
+        return lock
 
     @property
     def is_empty(self) -> bool:

@@ -1,0 +1,106 @@
+"""Requests that come at the same time: a page that opens sends several, and two tabs may open the same result."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.web.conftest import Browser, encode, make_network, make_picture
+from tests.web.test_gallery import start
+from tests.web.test_videos import FAILING, make_video, wait_for
+
+from stadia.web import networks, photo_routes
+from stadia.web import video as videos
+from stadia.web.photo import predict_decoded
+from stadia.web.server import ROUTES
+
+pytestmark = pytest.mark.slow
+
+PARALLEL = 20
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(networks, "load_network", make_network)
+    return tmp_path / "results"
+
+
+def repeat(reply: Callable[[int], Any]) -> list[int]:
+    """Call a function PARALLEL times at the same time, each with its number; return the status codes of the replies."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return [one.status_code for one in pool.map(reply, range(PARALLEL))]
+
+
+def ask(browser: Browser, paths: list[str], number: int) -> Any:
+    return browser.client.get(paths[number % len(paths)])
+
+
+def test_a_kept_picture_opens_by_any_request_and_is_predicted_once(results: Path, monkeypatch: Any) -> None:
+    """After a restart: the picture is loaded and predicted by the first request, and the others wait for it."""
+    with start(results) as before:
+        keys = [before.upload(encode(make_picture()), f"?name={number}.png").json()["photo"] for number in range(3)]
+        cookies = before.client.cookies
+    counted = list[Any]()
+
+    def predict(*given: Any) -> Any:
+        counted.append(given)
+        return predict_decoded(*given)
+
+    monkeypatch.setattr(photo_routes, "predict_decoded", predict)
+    with start(results, cookies) as again:
+        for key in keys:
+            paths = [f"/api/photos/{key}", f"/api/photos/{key}/image.jpg", f"/api/photos/{key}/cloud.bin"]
+            assert set(repeat(partial(ask, again, paths))) == {200}
+    assert len(counted) == len(keys)
+
+
+NAMES = {"{drawn}": "depth", "{kind}": "image", "{number:int}": "0", "{image}": "1.png"}
+"""Values of the parameters of paths; `{key}` and `{name}` depend on the route."""
+
+
+def fill(path: str, keys: dict[str, str]) -> str:
+    kind = path.split("/")[2]
+    filled = path.replace("{key}", keys.get(kind, "none"))
+    filled = filled.replace("{name}.jpg", "small.jpg").replace("files/{name}", "files/verdict.json")
+    for name, value in NAMES.items():
+        filled = filled.replace(name, value)
+    return filled.replace("{name}", "none")
+
+
+def test_every_route_bears_parallel_requests(results: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """Each reply has a result or one line of text; the test's client raises what a handler does not catch."""
+    monkeypatch.setattr(videos, "STADIA", FAILING)
+    with start(results) as before:
+        photo = before.upload(encode(make_picture()), "?name=a.png").json()["photo"]
+        video = before.post("/api/videos", content=make_video(tmp_path / "drive.mp4", frames=3)).json()["video"]
+        wait_for(before, video)
+        cookies = before.client.cookies
+    with start(results, cookies) as again:
+        drop = again.post("/api/drops", json={}).json()["drop"]
+        keys = {"photos": photo, "videos": video, "results": photo, "drops": drop}
+        form = {"form": json.dumps({"points": [[70, 9], [99, 9]]})}
+        for method, path, _ in sorted(ROUTES, key=lambda route: ("delete" in route[1], "cancel" in route[1], route)):
+            url = fill(path, keys)
+            params = form if url.endswith("/measure") else {}
+            send = partial(again.client.get if method == "GET" else again.post, url, params=params)
+            codes = set(repeat(lambda _, send=send: send()))  # type: ignore[misc]
+            assert codes <= {200, 422}, f"{method} {url}"
+            if method == "GET" and url.split("/")[2] in ("photos", "videos") and "files" not in url:
+                assert codes == {200}, f"{method} {url}"
+
+
+def test_results_are_listed_while_they_come_and_go(results: Path) -> None:
+    with start(results) as browser:
+        keys = [browser.upload(encode(make_picture())).json()["photo"] for _ in range(4)]
+
+        def request(number: int) -> Any:
+            if number % 3 == 0:
+                return browser.client.get("/api/results")
+            if number % 3 == 1:
+                return browser.upload(encode(make_picture()))
+            return browser.post(f"/api/results/{keys[number % 4]}/delete", json={})
+
+        assert set(repeat(request)) <= {200, 422}
