@@ -1,12 +1,15 @@
 """Files that are dropped together: a result and its images become a verdict; hostile archives do not."""
 
 import io
+import json
 import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sfm.test_check_reconstruction import write_result
+from tests.sfm.textured_room import TexturedRoom, find_arc_pose
 from tests.web.conftest import Browser, encode, make_picture
 
 from stadia.core.errors import DataError
@@ -96,3 +99,32 @@ def test_frames_are_photos_of_one_shape(drop: Drop, tmp_path: Path) -> None:
     assert len(list((tmp_path / "frames").iterdir())) == 3
     with pytest.raises(DataError):
         drop.write_frames(tmp_path / "few", 64, 2)
+
+
+def make_wrong_scene(folder: Path) -> dict[str, bytes]:
+    """Return the files of a scene of nerfstudio by their paths: images, and poses with wrong camera axes."""
+    view = TexturedRoom()
+    files = {f"scene/images/{row:06d}.png": encode(view.draw(*find_arc_pose(2 * row))) for row in range(12)}
+    content = json.loads(write_result(folder / "transforms.json", is_opengl=False).read_text())
+    for frame in content["frames"]:
+        frame["file_path"] = f"images/{frame['file_path']}"
+    return {**files, "scene/transforms.json": json.dumps(content).encode()}
+
+
+@pytest.mark.slow
+def test_the_corrected_result_replaces_the_given_one(browser: Browser, tmp_path: Path) -> None:
+    """It has the name and the paths of the given file, and can be judged again."""
+    files = make_wrong_scene(tmp_path)
+    key = browser.post("/api/drops", json={}).json()["drop"]
+    assert post(browser, key, "scene.zip", make_zip(files)).status_code == 200
+    for _ in range(2):
+        assert browser.post(f"/api/drops/{key}/check", json={}).status_code == 200
+        job = wait_for(browser, key)
+        assert (job["state"], job["error"], job["has_fixed"]) == ("done", "", True)
+    with zipfile.ZipFile(io.BytesIO(browser.client.get(f"/api/drops/{key}/fixed.zip").content)) as archive:
+        (name,) = archive.namelist()
+        scene = json.loads(archive.read(name))
+    assert name == "transforms.json"
+    assert [f"scene/{frame['file_path']}" for frame in scene["frames"]] == sorted(files)[:12]
+    assert scene["fl_x"] == 300, "the camera of all frames is at the top, as nerfstudio writes it"
+    assert not any("fl_x" in frame for frame in scene["frames"])

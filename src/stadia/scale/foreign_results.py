@@ -28,7 +28,7 @@ from stadia.io.depth_files import (
 )
 from stadia.io.image_io import write_image
 from stadia.io.input_files import check_writable, natural_sort_key, read_bytes, read_json, read_text, safe_join
-from stadia.io.records.json_scenes import PATHS_OF_FRAMES, move_path, read_json_poses
+from stadia.io.records.json_scenes import move_paths, read_json_poses
 from stadia.io.records.read import read_trajectory
 from stadia.sfm.sparse_map import import_pycolmap
 
@@ -198,9 +198,7 @@ def _write_transforms(result: ForeignResult, out: Path, factor: float) -> None:
     for frame in content["frames"]:
         for row in frame["transform_matrix"][:3]:
             row[3] *= factor
-        for key in PATHS_OF_FRAMES:
-            if isinstance(frame.get(key), str):
-                frame[key] = move_path(frame[key], before, after)
+    content["frames"] = [move_paths(frame, before, after) for frame in content["frames"]]
     cloud = content.get("ply_file_path")
     if isinstance(cloud, str) and (source := safe_join(result.path.parent, cloud)).is_file():
         copy = f"{out.stem}.points.ply"

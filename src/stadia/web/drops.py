@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -22,6 +23,7 @@ from stadia.geometry.cameras import focal_px_from_fov
 from stadia.io.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.io.image_io import write_image
 from stadia.io.input_files import open_input, read_bytes
+from stadia.io.records.json_scenes import find_transforms, move_transforms
 from stadia.io.video_decoding import VIDEO_SUFFIXES, stream_video
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import DecodedPhoto, DecodedVideo, decode_photo, shrink_image
@@ -90,6 +92,11 @@ class Drop:
     def videos(self) -> Path:
         """Return the folder of its videos."""
         return self.job.folder / "videos"
+
+    @property
+    def corrected(self) -> Path:
+        """Return the folder of the corrected result."""
+        return self.job.folder / "fixed"
 
     def list_files(self, folder: Path) -> list[Path]:
         """Return the files of one of its folders, in order."""
@@ -241,7 +248,7 @@ class Drop:
             )
         result = given[0] if len(given) == 1 and not (self.result / "depth").is_dir() else self.result
         words = ["check", str(result), "--images", str(self.images if has_images else videos[0])]
-        words += ["--report", str((self.job.folder / PAGE).parent), "--fix", str(self.job.folder / "fixed" / "result")]
+        words += ["--report", str((self.job.folder / PAGE).parent), "--fix", str(self.corrected / result.name)]
         if fov_deg is not None:
             width = next(stream_video(videos[0])).image.shape[1] if videos else 0
             width = read_rgb(self.list_files(self.images)[0]).shape[1] if has_images else width
@@ -332,12 +339,14 @@ def judge_drop(drop: Drop, words: list[str]) -> None:
     job = drop.job
     with ending(job):
         job.go_on("checking")
+        shutil.rmtree(drop.corrected, ignore_errors=True)  # of an earlier verdict
         why = run_command(job, [*words, "--force"])
         if not (job.folder / PAGE).is_file():
             job.state, job.error = "open", why or "the result cannot be judged"
             return
-        fixed = list((job.folder / "fixed").glob("result*"))
-        drop.fixed = fixed[0] if fixed else None
+        drop.fixed = next(iter(sorted(drop.corrected.glob("*"))), None)
+        if drop.fixed is not None and (file := find_transforms(drop.fixed)) is not None:
+            move_transforms(file, drop.result)  # The user puts it next to the images, where the given one is.
         job.state = "done"
 
 

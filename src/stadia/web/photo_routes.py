@@ -275,10 +275,12 @@ async def _find(request: Request) -> KeptPhoto:
 async def _find_predicted(request: Request) -> KeptPhoto:
     """Return the picture of a request with its prediction; one from disk is predicted again."""
     session, key, state = require_session(request), request.path_params["key"], get_state(request)
-    kept, gallery = await _find(request), state.gallery
+    kept = await _find(request)
     async with session.lock(key):
-        is_lost = kept.prediction is None and gallery is not None
-        if is_lost and await run_in_threadpool(gallery.find, session.key, key, "photo"):
+        stored = None
+        if kept.prediction is None and state.gallery is not None:
+            stored = await run_in_threadpool(state.gallery.find, session.key, key, "photo")
+        if stored is not None:
             job = partial(predict_decoded, state.shelf, kept.decoded, kept.form)
             kept.prediction = await run_in_turn(request, job, state.queue)
     if kept.prediction is None:

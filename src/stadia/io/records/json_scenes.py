@@ -458,10 +458,10 @@ def _find_transforms_depth(file: Path, content: Mapping[str, Any]) -> ReadDepth 
 
 
 def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
-    """Write a reconstruction as a transforms.json, with the intrinsics in each frame.
+    """Write a reconstruction as a transforms.json.
 
-    Other keys of the original's frames and scene are kept, by the name of the image. Relative paths still lead to the
-    original's files.
+    A camera of all frames is written once, as by nerfstudio; else each frame has its camera. Other keys of the
+    original's frames and scene are kept, by the name of the image. Relative paths still lead to the original's files.
 
     reconstruction: cameras and poses.
     out: the new file; a folder gets a transforms.json.
@@ -474,19 +474,21 @@ def write_transforms(reconstruction: Reconstruction, out: Path) -> None:
     target = out if out.suffix.lower() == ".json" else out / "transforms.json"
     folders = (file or reconstruction.path).absolute().parent, target.absolute().parent
     T = _write_opengl(reconstruction)
-    frames = []
+    frames, cameras = list[dict[str, Any]](), list[dict[str, Any]]()
     for row in np.flatnonzero(np.isfinite(T).all(axis=(1, 2))).tolist():
         name = reconstruction.names[row] or f"{row:06d}"
         kept = {key: value for key, value in own.get(name, {}).items() if key not in (*_CAMERA_KEYS, *_SHUTTER_KEYS)}
         camera = _describe_camera(reconstruction, row)
         if original is not None and name in row_of and _is_same_camera(reconstruction, row, original, row_of[name]):
             camera = {key: {**before, **own[name]}[key] for key in _CAMERA_KEYS if key in {**before, **own[name]}}
-        kept |= {"file_path": name, **camera, "transform_matrix": T[row].tolist()}
-        for key in PATHS_OF_FRAMES if file is not None else ():
-            if isinstance(kept.get(key), str):
-                kept[key] = move_path(kept[key], *folders)
-        frames.append(kept)
+        kept |= {"file_path": name, "transform_matrix": T[row].tolist()}
+        frames.append(kept if file is None else move_paths(kept, *folders))
+        cameras.append(camera)
     scene = {key: value for key, value in before.items() if key not in (*_CAMERA_KEYS, "frames")}
+    if cameras and all(camera == cameras[0] for camera in cameras):
+        scene |= cameras[0]
+    else:
+        frames = [{**frame, **camera} for frame, camera in zip(frames, cameras, strict=True)]
     write_json(target, {**scene, "frames": frames})
 
 
@@ -502,6 +504,19 @@ def _is_same_camera(first: Reconstruction, row: int, second: Reconstruction, oth
 
 
 PATHS_OF_FRAMES = ("file_path", "mask_path", "depth_file_path")
+
+
+def move_paths(frame: Mapping[str, Any], before: Path, after: Path) -> dict[str, Any]:
+    """Return a frame of a transforms.json whose file moves to another folder; see `move_path`."""
+    is_path = {key: key in PATHS_OF_FRAMES and isinstance(value, str) for key, value in frame.items()}
+    return {key: move_path(value, before, after) if is_path[key] else value for key, value in frame.items()}
+
+
+def move_transforms(file: Path, folder: Path) -> None:
+    """Write the relative paths in a transforms.json again, for a file that is moved to another folder afterwards."""
+    content = read_json(file, expected=TRANSFORMS, max_bytes=MAX_BYTES)
+    frames = [move_paths(frame, file.absolute().parent, folder.absolute()) for frame in content["frames"]]
+    write_json(file, {**content, "frames": frames})
 
 
 def move_path(path: str, before: Path, after: Path) -> str:
