@@ -42,9 +42,9 @@ from stadia.io.image_io import write_image
 from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction
-from stadia.judge.reconstructions.pose_error import compare_poses, measure_change
 from stadia.sfm.image_matches import ImageMatches, match_images
 from stadia.sfm.match_triangulation import find_image_times
+from stadia.sfm.pose_error import compare_poses, measure_change
 
 Array = NDArray[np.float64]
 PUBLISHED = REAL_DATA.parent / "cases" / "round7"

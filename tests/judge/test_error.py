@@ -20,15 +20,9 @@ from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.purposes import PURPOSES, grade_purposes, judge_purpose, parse_purpose
 from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict, judge_reconstruction
-from stadia.judge.reconstructions.pose_error import (
-    align_robustly,
-    compare_poses,
-    find_centers,
-    measure_change,
-    measure_rms,
-)
 from stadia.sfm.image_matches import ImageMatches, list_following
 from stadia.sfm.pair_matching import FramePair
+from stadia.sfm.pose_error import align_robustly, compare_poses, find_centers, measure_change, measure_rms
 
 Array = NDArray[np.float64]
 COUNT, POINTS, NOISE_PX = 14, 260, 0.3

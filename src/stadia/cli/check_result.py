@@ -17,7 +17,6 @@ from stadia.predict.options import about
 
 if TYPE_CHECKING:
     from stadia.io.records.reconstruction import Reconstruction
-    from stadia.judge.error import Measured, MeasuredError
     from stadia.judge.reconstructions.check_reconstruction import ReconstructionVerdict
     from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction
     from stadia.report.pipeline_report import PipelineCase
@@ -205,7 +204,7 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
     measured = error if verdict.search.found is None else verdict.error_after_fix
     if measured.reason:
         yield f"  not measurable: {measured.reason}"
-    yield from (f"  {name + ':':17}{text}" for name, text in describe_error(measured).items())
+    yield from (f"  {name + ':':17}{text}" for name, text in measured.describe().items())
     for cause in verdict.causes[1 if verdict.search.found is not None else 0 :]:
         yield f"  cause: {cause.what}"
         if (gain := cause.gain) is not None:
@@ -224,39 +223,6 @@ def list_lines(result: Path, verdict: ReconstructionVerdict, *, verbose: bool) -
     if verdict.search.undecided and verbose:
         yield f"  note: the matches fit as well if {verdict.search.undecided[0]}"
     yield from (f"  note: {note}" for note in verdict.notes)
-
-
-def describe_error(error: MeasuredError) -> dict[str, str]:
-    """Return the measured quantities of an error with their deviations, as text by their names."""
-    lines = dict[str, str]()
-    if error.rotation_deg is not None and error.neighbor_rotation_deg is not None:
-        between = show_measured(error.neighbor_rotation_deg)
-        lines["rotation"] = f"{show_measured(error.rotation_deg)} degrees ({between} from image to image)"
-    if error.position_share is not None:
-        lines["position"] = f"{show_measured(error.position_share, 100)} % of the extent"
-    if error.focal_share is not None:
-        lines["focal length"] = f"{show_measured(error.focal_share, 100, sign='+')} %"
-    if error.principal_point_px is not None:
-        x, y = (show_measured(axis, sign="+") for axis in error.principal_point_px)
-        lines["principal point"] = f"{x}, {y} px"
-    if error.drift_deg is not None:
-        lines["drift"] = f"{show_measured(error.drift_deg)} degrees over the path"
-    return lines
-
-
-def show_measured(measured: Measured, factor: float = 1.0, sign: str = "") -> str:
-    """Return a value and its deviation, as many digits as the deviation allows.
-
-    Examples:
-        >>> from stadia.judge.error import Measured
-        >>> show_measured(Measured(0.02413, 0.0012), 100, "+")
-        '+2.4 ± 0.1'
-    """
-    import math
-
-    value, deviation = factor * measured.value, abs(factor * measured.deviation)
-    digits = 2 if not deviation > 0 else min(max(-math.floor(math.log10(deviation)), 0), 6)
-    return f"{value:{sign}.{digits}f} ± {deviation:.{digits}f}"
 
 
 def write_page(
@@ -292,8 +258,8 @@ def write_page(
     rows = []
     for image in verdict.images:
         found = of_images.get(image.index)
-        rotation = "" if found is None else f"{show_measured(found.rotation_deg)}°"
-        position = "" if found is None else f"{show_measured(found.position_share, 100)} %"
+        rotation = "" if found is None else f"{found.rotation_deg.show()}°"
+        position = "" if found is None else f"{found.position_share.show(100)} %"
         rows.append({**asdict(image), "share": image.share, "rotation": rotation, "position": position})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_reconstruction_page(
@@ -328,9 +294,9 @@ def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
     depth = verdict.depth
     return {
         "grade": verdict.grade,
-        "error": list_measured(verdict.error),
+        "error": verdict.error.to_json(),
         "not_measurable": verdict.error.reason or None,
-        "error_after_fix": list_measured(verdict.error_after_fix),
+        "error_after_fix": verdict.error_after_fix.to_json(),
         "causes": [
             {
                 "name": cause.name,
@@ -356,18 +322,6 @@ def describe_verdict(verdict: ReconstructionVerdict) -> dict[str, Any]:
         "count": verdict.count,
         "notes": verdict.notes,
     }
-
-
-def list_measured(error: MeasuredError) -> dict[str, Any]:
-    """Return the measurements of an error for JSON: value and deviation, or None."""
-    names = ("rotation_deg", "neighbor_rotation_deg", "position_share", "focal_share", "drift_deg", "depth_share")
-    found: dict[str, Any] = {}
-    for name in (*names, "length_share", "inconsistent_px"):
-        measured: Measured | None = getattr(error, name)
-        found[name] = None if measured is None else measured._asdict()
-    center = error.principal_point_px
-    found["principal_point_px"] = None if center is None else [axis._asdict() for axis in center]
-    return {**found, "parts": error.parts, "extent": error.extent}
 
 
 def refine(
@@ -413,7 +367,7 @@ def list_refined_lines(result: Path, out: Path, refined: RefinedReconstruction) 
             f"{result} is refined: held-out matches miss by {gain.after_px:.2f} px, {gain.before_px:.2f} px before "
             f"({gain.count} matches, of images of 640 px)"
         )
-    yield from (f"  {name + ':':17}{text}" for name, text in describe_error(error).items())
+    yield from (f"  {name + ':':17}{text}" for name, text in error.describe().items())
     yield from (f"  note: {note}" for note in refined.notes)
     yield f"{out}: poses, deviations.csv, sparse/0 and transforms.json for splats"
 
@@ -425,7 +379,7 @@ def describe_refined(refined: RefinedReconstruction) -> dict[str, object]:
     return {
         "is_changed": refined.is_changed,
         "gain": asdict(refined.gain),
-        "error": list_measured(refined.error),
+        "error": refined.error.to_json(),
         "images": refined.images.tolist(),
         "deviations_deg": refined.deviations_deg.tolist(),
         "deviations": refined.deviations.tolist(),

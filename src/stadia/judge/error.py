@@ -5,8 +5,9 @@ Without a measurement there is None, and the error says why.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Measured(NamedTuple):
@@ -23,6 +24,17 @@ class Measured(NamedTuple):
             (True, False)
         """
         return abs(self.value) - deviations * self.deviation > bound
+
+    def show(self, factor: float = 1.0, sign: str = "") -> str:
+        """Return value and deviation times a factor, with as many digits as the deviation allows.
+
+        Examples:
+            >>> Measured(0.02413, 0.0012).show(100, "+")
+            '+2.4 ± 0.1'
+        """
+        value, deviation = factor * self.value, abs(factor * self.deviation)
+        digits = 2 if not deviation > 0 else min(max(-math.floor(math.log10(deviation)), 0), 6)
+        return f"{value:{sign}.{digits}f} ± {deviation:.{digits}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +100,31 @@ class MeasuredError:
     def wrong_images(self) -> tuple[ImageError, ...]:
         """Return the images whose pose is wrong."""
         return tuple(image for image in self.images if image.is_wrong)
+
+    def describe(self) -> dict[str, str]:
+        """Return the measured quantities with their deviations, as text by their names."""
+        lines = dict[str, str]()
+        if self.rotation_deg is not None and self.neighbor_rotation_deg is not None:
+            between = self.neighbor_rotation_deg.show()
+            lines["rotation"] = f"{self.rotation_deg.show()} degrees ({between} from image to image)"
+        if self.position_share is not None:
+            lines["position"] = f"{self.position_share.show(100)} % of the extent"
+        if self.focal_share is not None:
+            lines["focal length"] = f"{self.focal_share.show(100, sign='+')} %"
+        if self.principal_point_px is not None:
+            x, y = (axis.show(sign="+") for axis in self.principal_point_px)
+            lines["principal point"] = f"{x}, {y} px"
+        if self.drift_deg is not None:
+            lines["drift"] = f"{self.drift_deg.show()} degrees over the path"
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: value and deviation of each measurement, or None."""
+        names = ("rotation_deg", "neighbor_rotation_deg", "position_share", "focal_share", "drift_deg", "depth_share")
+        found: dict[str, Any] = {}
+        for name in (*names, "length_share", "inconsistent_px"):
+            measured: Measured | None = getattr(self, name)
+            found[name] = None if measured is None else measured._asdict()
+        center = self.principal_point_px
+        found["principal_point_px"] = None if center is None else [axis._asdict() for axis in center]
+        return {**found, "parts": self.parts, "extent": self.extent}

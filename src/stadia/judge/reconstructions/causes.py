@@ -15,7 +15,9 @@ from scipy.optimize import least_squares
 
 from stadia.geometry.poses import so3_exp, so3_log
 from stadia.judge.error import Measured, MeasuredError
-from stadia.judge.reconstructions.pose_error import (
+from stadia.sfm.image_matches import ImageMatches
+from stadia.sfm.match_triangulation import PosedImages
+from stadia.sfm.pose_error import (
     Array,
     PoseDifference,
     compare_poses,
@@ -25,8 +27,6 @@ from stadia.judge.reconstructions.pose_error import (
     select,
     turn_covariance,
 )
-from stadia.sfm.image_matches import ImageMatches
-from stadia.sfm.match_triangulation import PosedImages
 from stadia.sfm.pose_refinement import AdjustedPoses, HeldOutGain, measure_gain
 
 MIN_FOCAL = 0.003

@@ -28,17 +28,11 @@ from stadia.judge.reconstructions.depth_meaning import (
     measure_depth,
     measure_rays,
 )
-from stadia.judge.reconstructions.pose_error import (
-    PoseDifference,
-    find_centers,
-    find_differences,
-    measure_error,
-    open_images,
-)
 from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
 from stadia.sfm.map_evidence import MatchAgreement, group_frames, measure_agreement
 from stadia.sfm.match_triangulation import PosedImages, pose_images, triangulate_view, view_matches
+from stadia.sfm.pose_error import PoseDifference, find_centers, find_differences, measure_error, open_images
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
 
 MIN_SEEN = 15
