@@ -567,6 +567,28 @@ def test_downloads_of_the_page(open_tab: Callable[..., Page]) -> None:
         assert Path(started.value.path()).stat().st_size > 1000
 
 
+def test_a_link_with_the_token_works_from_another_site(chromium: Any) -> None:
+    """Of a chat or a mail in the browser; the page stays open after a reload."""
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse
+    from starlette.routing import Route
+
+    token = "a-token-of-the-test-suite"
+    with run_server(make_app([], token=token)) as address:
+        other = Starlette(routes=[Route("/", lambda _: HTMLResponse(f'<a href="{address}/?token={token}">app</a>'))])
+        with run_server(other) as site:
+            context = chromium.new_context()
+            page = context.new_page()
+            page.goto(site.replace("127.0.0.1", "localhost"))
+            page.click("a")
+            page.wait_for_selector("html[data-ready]")
+            page.reload()
+            page.wait_for_selector("html[data-ready]")
+            assert page.evaluate("fetch('/api/session').then((reply) => reply.status)") == 200
+            assert token not in page.url
+            context.close()
+
+
 # -- runs and checks
 
 

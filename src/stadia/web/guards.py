@@ -60,7 +60,7 @@ def make_guard(
             given = request.query_params.get("token", "")
             if request.method == "GET" and hmac.compare_digest(given.encode(), token.encode()):
                 response: Response = RedirectResponse("/", 303)
-                set_cookie(response, name_cookie(TOKEN_COOKIE, request), token)
+                set_cookie(request, response, TOKEN_COOKIE, token)
                 return response
             return _refuse_without_token(request)
         session = sessions.find(request.cookies.get(name_cookie(SESSION_COOKIE, request)))
@@ -100,14 +100,30 @@ def name_cookie(name: str, request: Request) -> str:
     return f"{name}_{request.url.port or 80}"
 
 
-def set_cookie(response: Response, name: str, value: str) -> None:
-    """Set a cookie that scripts and other sites cannot use."""
-    response.set_cookie(name, value, max_age=COOKIE_S, httponly=True, samesite="strict", path="/")
+def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
+    """Set a cookie that scripts cannot read, and that other sites can send only with a link to the page (SameSite=Lax).
+
+    Requests that change something need the secret of the session too, which other sites cannot read.
+    """
+    is_encrypted = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
+    response.set_cookie(
+        name_cookie(name, request),
+        value,
+        max_age=COOKIE_S,
+        httponly=True,
+        samesite="lax",
+        secure=is_encrypted,
+        path="/",
+    )
 
 
-def is_cross_site(request: Request) -> bool:
-    """Return whether a page of another site made the browser send this request; such a request gets no session."""
-    return request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+def is_embedded(request: Request) -> bool:
+    """Return whether a page of another site loads something of this one; such a request gets no session. A link of
+    another site that a person follows does.
+    """
+    headers = request.headers
+    is_followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not is_followed
 
 
 def require_session(request: Request) -> Session:

@@ -25,15 +25,7 @@ from stadia import __version__, report
 from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
-from stadia.web.guards import (
-    SESSION_COOKIE,
-    is_cross_site,
-    make_guard,
-    name_cookie,
-    refuse,
-    require_session,
-    set_cookie,
-)
+from stadia.web.guards import SESSION_COOKIE, is_embedded, make_guard, refuse, require_session, set_cookie
 from stadia.web.networks import NetworkShelf
 from stadia.web.page_headers import HEADERS
 from stadia.web.sessions import SessionStore
@@ -194,9 +186,9 @@ async def show_page(request: Request) -> Response:
 
 
 def _start_session(request: Request, response: Response) -> Response:
-    if request.state.session is None and not is_cross_site(request):
+    if request.state.session is None and not is_embedded(request):
         request.state.session = get_state(request).sessions.create()
-        set_cookie(response, name_cookie(SESSION_COOKIE, request), request.state.session.key)
+        set_cookie(request, response, SESSION_COOKIE, request.state.session.key)
     return response
 
 
