@@ -567,6 +567,77 @@ def test_downloads_of_the_page(open_tab: Callable[..., Page]) -> None:
         assert Path(started.value.path()).stat().st_size > 1000
 
 
+def test_an_example_is_scrolled_to(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab(viewport={"width": 390, "height": 844})
+    tab.page.click("#example-street")
+    tab.wait_for_result()
+    box = tab.page.locator("#stage").bounding_box()
+    assert 0 <= box["y"] < 400
+    assert box["y"] + box["height"] <= 844
+
+
+def test_measurements_stay_after_a_reload_and_go_with_their_result(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab()
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    tab.click_points((0.6, 0.5), (0.8, 0.5))
+    tab.wait_until("document.getElementById('labels').textContent")
+    before = tab.text("#length")
+    tab.page.reload()
+    tab.wait_until("document.getElementById('labels').textContent")
+    assert tab.text("#length") == before
+    assert "items" in tab.page.get_attribute("#share", "href")
+    tab.choose(encode(make_picture()))
+    tab.wait_for_result()
+    assert tab.text("#labels") == "", "those of another picture"
+    kept = "Object.keys(localStorage).filter((name) => name.startsWith('stadia-measured-')).length"
+    assert tab.page.evaluate(kept) >= 1
+    tab.page.evaluate("localStorage.setItem('stadia-measured-gone', '[]')")
+    tab.page.goto(f"{tab.address}#picture")
+    tab.wait_until("localStorage.getItem('stadia-measured-gone') === null")
+    assert tab.page.evaluate(kept) >= 1
+
+
+def test_two_photos_are_both_kept(open_tab: Callable[..., Page]) -> None:
+    tab, data = open_tab(), encode(make_picture())
+    files = [{"name": name, "mimeType": "image/png", "buffer": data} for name in ("a.png", "b.png")]
+    tab.page.set_input_files("#file", files)
+    tab.wait_until("document.querySelectorAll('#results .kept').length === 2")
+    assert "b.png" in tab.text("#status")
+    assert {tab.text(f"#results .kept:nth-child({number}) .thumb > .small") for number in (1, 2)} == {"a.png", "b.png"}
+
+
+def test_a_file_that_is_dragged_over_the_page_moves_nothing(open_tab: Callable[..., Page]) -> None:
+    tab = open_tab()
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    sizes = "[...document.querySelectorAll('main *')].map((one) => one.getBoundingClientRect().toJSON())"
+    before = tab.page.evaluate(sizes)
+    script = "document.querySelector('main').dispatchEvent(new DragEvent('dragover', { bubbles: true }))"
+    tab.page.evaluate(script)
+    assert tab.page.evaluate(sizes) == before
+
+
+@pytest.mark.parametrize(("typed", "shown"), [("1,5", "1,5"), ("1.5", "1,5")])
+def test_numbers_are_in_the_language_of_the_browser(open_tab: Callable[..., Page], typed: str, shown: str) -> None:
+    tab = open_tab(locale="de-DE")
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    assert tab.page.input_value("#metres") == ""
+    tab.click_points((360.5 / 640, 0.5), (488.5 / 640, 0.5))
+    tab.wait_until("document.getElementById('labels').textContent.startsWith('0,2')")
+    tab.page.fill("#metres", "1.234,5")
+    tab.page.click("#apply")
+    assert "2,5" in tab.text("#error"), "it shows how to write a number"
+    tab.page.fill("#metres", typed)
+    tab.page.click("#apply")
+    tab.wait_until("document.getElementById('labels').textContent.startsWith('1,50 ')")
+    assert tab.page.input_value("#metres") == shown
+    tab.choose(encode(make_picture()))
+    tab.wait_for_result()
+    assert tab.page.input_value("#metres") == "", "a length of the picture before"
+    assert tab.problems == []
+
+
 def test_a_link_with_the_token_works_from_another_site(chromium: Any) -> None:
     """Of a chat or a mail in the browser; the page stays open after a reload."""
     from starlette.applications import Starlette

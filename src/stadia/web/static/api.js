@@ -58,6 +58,20 @@ export function upload(path, file, signal, onShare) {
 export const byId = (id) => document.getElementById(id);
 export const make = (name, properties) => Object.assign(document.createElement(name), properties);
 
+// Numbers are shown, and read, with the decimal separator of the browser's language; a point is read in each language.
+const SEPARATOR = (1.5).toLocaleString().at(1);
+export const localize = (text) => (SEPARATOR === "." ? text : text.replace(/(?<=\d)\.(?=\d)/g, SEPARATOR));
+
+// The number in a field, null for an empty one; throws an error for anything else, and for numbers outside its limits.
+export function readNumber(id) {
+  const field = byId(id), text = field.value.trim(), { least, most } = field.dataset, value = Number(text.replace(",", "."));
+  if (!text && !field.required) return null;
+  if (/^\d*([.,]\d+)?$/.test(text) && text && !/^\d+,\d{3}$/.test(text) && !(value < Number(least)) && !(value > Number(most))) return value;
+  field.focus();
+  const name = field.ariaLabel || field.labels[0]?.textContent || "The number";
+  throw new Error(`${name}: “${text}” is not a number${least ? ` from ${least}` : ""}${most ? ` to ${most}` : ""}. Write it as in ${localize("2.5")}.`);
+}
+
 export function openDetails(id) {
   byId(id).open = true;
   byId(id).scrollIntoView({ block: "nearest" });
@@ -88,7 +102,7 @@ export function listFiles(id, names, base) {
 export function showBar(id, ticks, { colors, labels }) {
   byId(id).style.background = `linear-gradient(to right, ${colors.join(", ")})`;
   byId(ticks).replaceChildren(...labels.map(([share, textContent]) => {
-    const tick = make("span", { textContent, className: share <= 0.04 ? "first" : share >= 0.96 ? "last" : "" });
+    const tick = make("span", { textContent: localize(textContent), className: share <= 0.04 ? "first" : share >= 0.96 ? "last" : "" });
     tick.style.left = `${100 * share}%`;
     return tick;
   }));

@@ -1,7 +1,7 @@
 // The page of checks. Data of the server: findings with cure and picture, and the command. Another program's result: files are
 // dropped, then judged by their images; its address is #check/KEY.
 
-import { byId, get, listItems, make, post, showError, upload } from "./api.js";
+import { byId, get, listItems, make, post, readNumber, showError, upload } from "./api.js";
 import { showFinding } from "./parts.js";
 
 function listSkipped(skipped) {
@@ -109,9 +109,8 @@ function startResult() {
   byId("result-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     showError(null);
-    const fov = Number(byId("result-fov").value);
     try {
-      await post(`/api/drops/${state.key}/check`, fov ? { fov_deg: fov } : {});
+      await post(`/api/drops/${state.key}/check`, { fov_deg: readNumber("result-fov") });
       byId("result-done").hidden = true;
       poll();
     } catch (error) {
@@ -150,7 +149,7 @@ export function startCheck() {
     place.hidden = true;
     byId("check-status").textContent = "Checking, up to half a minute …";
     try {
-      const fov = Number(byId("check-fov").value), form = { name: byId("check-name").value, ...(fov ? { fov_deg: fov } : {}) };
+      const form = { name: byId("check-name").value, fov_deg: readNumber("check-fov") };
       const { command, findings, needs_camera } = await post("/api/check", form);
       const count = (severity) => findings.filter((finding) => finding.severity === severity).length;
       const unknown = needs_camera.length ? ` Not checked, because the field of view is unknown: ${needs_camera.join(", ")}. Enter it above, and check again.` : "";

@@ -39,14 +39,14 @@ async function isVideo(file) {
   return (head.startsWith("RIFF") && head.slice(8, 11) === "AVI") || head.startsWith("\x1a\x45\xdf\xa3");
 }
 
-async function openFile(file, session) {
+async function openFile(file, session, others = []) {
   if (!file) return;
   const page = await isVideo(file) ? "video" : "picture";
   if (location.hash.slice(1).split("/")[0] !== page) {
     history.pushState(null, "", `#${page}`);
     await showPage(session);
   }
-  (await find(page, session)).open(file);
+  (await find(page, session)).open(file, others);
 }
 
 const RESULT = /\.(zip|json|txt|bin|csv|tum|npy|npz|glb|xml|ya?ml|pose)$/i; // of other programs
@@ -71,7 +71,7 @@ async function openDropped(dropped, session) {
 }
 
 // A result of another program, or files for one that waits for its images, are judged; three photos or more become one
-// model; else the first file is opened.
+// model; of two, the first one is opened, and both are kept.
 async function openFiles(files, session) {
   const isCheck = /^#check\/./.test(location.hash);
   if (isCheck || files.some(({ name }) => RESULT.test(name))) {
@@ -84,10 +84,9 @@ async function openFiles(files, session) {
     history.pushState(null, "", "#video");
     await showPage(session);
     (await find("video", session)).openPhotos(files);
-  } else if (files.length > 1) {
-    await openFile(files[0].file, session);
-    showError(new Error(`${files[0].file.name} is opened. Drop the other ${files.length - 1} one by one.`));
-  } else openFile(files[0].file, session);
+  } else if (files.length > 1 && (await Promise.all(files.map(({ file }) => isVideo(file)))).some(Boolean)) {
+    showError(new Error("Drop one video at a time, without other files."));
+  } else openFile(files[0].file, session, files.slice(1).map(({ file }) => file));
 }
 
 try {
@@ -98,7 +97,7 @@ try {
   if (!IS_APPLE_TOUCH) byId("file").accept += ",.heic,.heif"; // iOS converts them to JPEG unless they are listed
   byId("file").addEventListener("change", () => { openFiles([...byId("file").files].map((file) => ({ file, name: file.name })), session); byId("file").value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) {
-    addEventListener(name, (event) => { event.preventDefault(); document.body.classList.toggle("over", name === "dragover"); });
+    addEventListener(name, (event) => { event.preventDefault(); document.body.classList.toggle("dropping", name === "dragover"); });
   }
   addEventListener("drop", (event) => openDropped(event.dataTransfer, session).catch(showError));
   addEventListener("paste", (event) => openFile([...event.clipboardData.files].find((file) => /^(image|video)\//.test(file.type)), session));

@@ -1,7 +1,7 @@
 // The page of one picture: upload or example, depth, distances, scale, lens, points; its address is #picture/KEY. Without a key
 // an example is shown, ready to be measured.
 
-import { byId, get, listItems, listFiles, openDetails, post, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
+import { byId, get, listItems, listFiles, localize, openDetails, post, readNumber, showBar, showError, POINT_BYTES, splitCloud, upload } from "./api.js";
 import { startScale, startStage } from "./stage.js";
 import { EXAMPLES, showStart } from "./start.js";
 
@@ -29,7 +29,7 @@ export function startPicture(session) {
       if (state.request !== controller) return;
       await showResult(result, controller.signal);
       if (state.request !== controller) return;
-      byId("status").textContent = state.isHero ? "" : `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
+      byId("status").textContent = state.isHero ? "" : localize(`Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
     } catch (error) {
       if (state.request !== controller) return;
       showFailure(error);
@@ -79,6 +79,7 @@ export function startPicture(session) {
     byId("welcome").hidden = true;
     byId("result").hidden = false;
     byId("result").classList.replace("opening", "working") || byId("result").classList.add("working");
+    byId("stage-part").scrollIntoView({ block: "nearest" });
     byId("chip").textContent = "";
     const shown = byId("shown");
     shown.onload = () => byId("stage-part").parentElement.style.setProperty("--aspect", shown.naturalWidth / shown.naturalHeight);
@@ -86,20 +87,27 @@ export function startPicture(session) {
     shown.src = src;
   }
 
-  function open(blob) {
+  // others: further pictures, which are predicted after this one, and wait in the list of results.
+  function open(blob, others = []) {
     if (blob.size > session.max_photo_bytes) {
       showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB. The limit is ${session.max_photo_bytes >> 20} MB.`));
       return;
     }
+    const lens = readNumber("first-fov") ?? "", bar = byId("progress");
     begin(URL.createObjectURL(blob));
-    const lens = byId("first-fov").value;
     byId("first-fov").value = "";
-    const query = new URLSearchParams({ network: byId("network").value || 0, fov_deg: lens, name: blob.name ?? "Webcam" }), bar = byId("progress");
-    run("Sending the picture …", (signal) => upload(`/api/photos?${query}`, blob, signal, (share) => {
+    const send = (file, signal, onShare) => upload(`/api/photos?${new URLSearchParams({ network: byId("network").value || 0, fov_deg: lens, name: file.name ?? "Webcam" })}`, file, signal, onShare);
+    run("Sending the picture …", (signal) => send(blob, signal, (share) => {
       bar.hidden = share === 1;
       bar.value = share;
       byId("status").textContent = share === 1 ? "Predicting depth …" : `Sending the picture: ${(100 * share).toFixed(0)} %`;
-    }));
+    })).then(async () => {
+      for (const other of others) {
+        await send(other, new AbortController().signal, () => {});
+        byId("status").textContent += `. ${other.name} is in “Your results”.`;
+      }
+      if (others.length) showStart();
+    }).catch(showError);
   }
 
   // Predict the picture again with some settings changed, once no request is on its way; the others are those of its result.
@@ -140,7 +148,7 @@ export function startPicture(session) {
   }
 
   async function showResult(result, signal) {
-    const base = `/api/photos/${result.photo}`, isNew = result.photo !== state.shown && !(state.isHero && state.shown === HERO.name && state.result), version = `?${Date.now()}`;
+    const base = `/api/photos/${result.photo}`, isNew = !state.result, version = `?${Date.now()}`;
     const isHero = state.isHero && result.photo === HERO.name;
     Object.assign(state, { photo: result.photo, shown: result.photo, result, isHero });
     if (!isHero && location.hash !== `#picture/${result.photo}`) location.hash = `picture/${result.photo}`;
@@ -152,7 +160,9 @@ export function startPicture(session) {
     byId("drawn").parentElement.hidden = !result.has_depth;
     if (!result.has_depth) byId("drawn").value = "depth";
     showDrawn(version);
-    stage.show(result, null, isNew);
+    const about = { ...result, key: result.photo };
+    stage.show(about, null, isNew);
+    if (isNew) scale.clear();
     showSettings(result);
     showBar("bar", "ticks", result.bar);
     byId("chip").textContent = result.chip;
@@ -168,10 +178,10 @@ export function startPicture(session) {
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
     signal.throwIfAborted(); // another picture was chosen meanwhile
     byId("result").classList.remove("opening", "working");
-    if (isHero && isNew) stage.add(HERO.length);
+    if (isHero && isNew && stage.isEmpty()) stage.add(HERO.length);
     const begun = performance.now(), values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
-    stage.show(result, values, false);
-    if (!(isHero && isNew)) await stage.measure(true);
+    stage.show(about, values, false);
+    await stage.measure(!isNew);
     if (!isHero && isNew && (document.activeElement === document.body || byId("strip").contains(document.activeElement))) byId("stage").focus({ preventScroll: true });
     if (!result.has_depth) return;
     if (performance.now() - begun < 1000 * SLOW_S) await showCloud(isNew, signal);

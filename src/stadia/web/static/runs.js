@@ -1,6 +1,6 @@
 // The page of runs: the list, one run as it trains, two beside each other.
 
-import { byId, get, listItems, make, post, showError } from "./api.js";
+import { byId, get, listItems, make, post, readNumber, showError } from "./api.js";
 import { drawCharts, showFinding, showSheet, showTile } from "./parts.js";
 
 const REFRESH_MS = 5000, SHOWN = 200;
@@ -56,7 +56,7 @@ export function startRuns() {
     event.preventDefault();
     showError(null);
     try {
-      showStartState(await post("/api/trainings", { name: byId("start-data").value, preset: byId("start-preset").value, minutes: Number(byId("start-minutes").value), fov_deg: Number(byId("start-fov").value) || null }));
+      showStartState(await post("/api/trainings", { name: byId("start-data").value, preset: byId("start-preset").value, minutes: readNumber("start-minutes"), fov_deg: readNumber("start-fov") }));
     } catch (error) {
       showError(error);
     }

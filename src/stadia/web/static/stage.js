@@ -1,6 +1,6 @@
 // A picture under the pointer: depth at a pixel, measurements that stay, a cross for the keyboard, a divider to depth.
 
-import { byId, make, showError } from "./api.js";
+import { byId, localize, make, readNumber, showError } from "./api.js";
 
 const NEEDED = { length: 2, area: 3, angle: 3, height: 1 }; // points; an area takes more
 const HELP = {
@@ -9,6 +9,19 @@ const HELP = {
 };
 const CLOSE_PX = 12, DRAG_PX = 4, KNOB_PX = 20, MAX_ZOOM = 8, DOUBLE_ZOOM = 2.5, WHOLE = { zoom: 1, x: 0, y: 0 };
 const limit = (value, least, most) => Math.min(Math.max(value, least), most);
+
+// What was measured stays in the browser, by the key of its result, and is measured again after a reload.
+const KEPT = "stadia-measured-";
+function loadMeasured(key) {
+  try { return JSON.parse(localStorage.getItem(KEPT + key)) ?? []; } catch { return []; }
+}
+function saveMeasured(key, items) {
+  const kept = items.map(({ kind, points, frame, isIn3d, found }) => ({ kind, points, frame, ...(isIn3d ? { isIn3d, found } : {}) }));
+  try { kept.length ? localStorage.setItem(KEPT + key, JSON.stringify(kept)) : localStorage.removeItem(KEPT + key); } catch { /* the browser keeps nothing */ }
+}
+export function forgetMeasured(keys) {
+  try { for (const name of Object.keys(localStorage)) if (name.startsWith(KEPT) && !keys.includes(name.slice(KEPT.length))) localStorage.removeItem(name); } catch { /* it kept nothing */ }
+}
 
 // A copy of a part of the page, whose ids begin with `prefix`.
 export function copyPart(id, prefix) {
@@ -27,11 +40,11 @@ export function startStage(id, measureItem, changed) {
   const state = { result: null, values: null, frame: null, items: [], points: [], cross: null, view: WHOLE, before: null };
   const stage = part("stage"), marks = part("marks"), tip = part("tip"), kind = part("kind");
 
-  // result: width, height, values ([rows, columns]), has_depth, depth_scale; values: float32, or null while they load;
+  // result: key, width, height, values ([rows, columns]), has_depth, depth_scale; values: float32, or null while they load;
   // isNew: of another picture, whose measurements are not those of the one before; frame: of a video, or null.
   function show(result, values, isNew, frame = null) {
     if (isNew || frame !== state.frame) Object.assign(state, { points: [], cross: null });
-    if (isNew) Object.assign(state, { items: [], view: WHOLE });
+    if (isNew) Object.assign(state, { items: loadMeasured(result.key), view: WHOLE });
     Object.assign(state, { result, values, frame });
     stage.closest("figure").parentElement.style.setProperty("--aspect", result.width / result.height);
     if (isNew) part("value").textContent = "Point at the picture to see its depth";
@@ -80,7 +93,7 @@ export function startStage(id, measureItem, changed) {
     const value = state.values[row * columns + column];
     if (!(value > 0)) return "no depth (sky)";
     if (!state.result.has_depth) return `${(100 * value).toFixed(0)} of 100 (100 is near)`;
-    return state.result.depth_scale === "metres" ? `${value.toPrecision(3)} m` : `${value.toPrecision(3)} (relative, not metres)`;
+    return localize(state.result.depth_scale === "metres" ? `${value.toPrecision(3)} m` : `${value.toPrecision(3)} (relative, not metres)`);
   }
 
   function place(label, pixel) {
@@ -135,7 +148,7 @@ export function startStage(id, measureItem, changed) {
     marks.replaceChildren(...lines);
     for (const item of shown) {
       if (!item.found) continue;
-      const label = make("span", { className: "tip length", textContent: item.found.label, ariaHidden: "true" });
+      const label = make("span", { className: "tip length", textContent: localize(item.found.label), ariaHidden: "true" });
       place(label, [0, 1].map((axis) => item.points.reduce((sum, point) => sum + point[axis], 0) / item.points.length));
       if (item === shown.at(-1)) label.id = `${id}length`;
       labels.push(label);
@@ -148,12 +161,12 @@ export function startStage(id, measureItem, changed) {
   // The sentences below the picture: the last one, and all of them with what removes them.
   function list() {
     const last = shownItems().at(-1);
-    part("distance").textContent = last?.found?.text ?? last?.error ?? "";
+    part("distance").textContent = localize(last?.found?.text ?? last?.error ?? "");
     part("close").hidden = !(kind.value === "area" && state.points.length >= NEEDED.area);
     part("tools").hidden = !state.items.length;
     part("measured").hidden = state.items.length < 2 && !state.items[0]?.isIn3d;
     part("measured").replaceChildren(...state.items.map((item) => {
-      const line = make("li", { textContent: `${item.frame === null ? "" : `Frame ${item.frame + 1}: `}${item.found?.text ?? item.error ?? "…"} ` });
+      const line = make("li", { textContent: `${item.frame === null ? "" : `Frame ${item.frame + 1}: `}${localize(item.found?.text ?? item.error ?? "…")} ` });
       const remove = make("button", { type: "button", textContent: "✕", ariaLabel: `Remove: ${item.found?.text ?? item.kind}`, className: "bare" });
       remove.addEventListener("click", () => { state.items = state.items.filter((one) => one !== item); notify(); });
       line.append(remove);
@@ -162,6 +175,7 @@ export function startStage(id, measureItem, changed) {
   }
 
   function notify() {
+    saveMeasured(state.result.key, state.items);
     draw();
     changed();
   }
@@ -336,7 +350,7 @@ export function startStage(id, measureItem, changed) {
     return { items, lengths: found.filter((item) => item.isIn3d).map((item) => item.found.points) };
   }
   const marksIn3d = () => state.items.filter((item) => item.found).map(({ kind: what, found }) => ({ points: what === "area" ? [...found.points, found.points[0]] : found.points, text: found.label }));
-  return { show, clear, add, addFound, addPoint, measure, points, form, marksIn3d };
+  return { show, clear, add, addFound, addPoint, measure, points, form, marksIn3d, isEmpty: () => !state.items.length };
 }
 
 // The panel "Set the scale": a length that the user knows, of the two points, of the first, or of the camera's height.
@@ -350,19 +364,28 @@ export function startScale(id, stage, change) {
   kind.addEventListener("change", check);
   part("scale").addEventListener("submit", (event) => {
     event.preventDefault();
-    const [first, second] = stage().points(), length = { kind: kind.value, metres: Number(part("metres").value) };
+    showError(null);
+    try { set(); } catch (error) { showError(error); }
+  });
+  function set() {
+    const [first, second] = stage().points(), length = { kind: kind.value, metres: readNumber(`${id}metres`) };
     if (kind.value !== "height") Object.assign(length, { x: first[0], y: first[1] });
     if (kind.value === "distance") Object.assign(length, { x2: second[0], y2: second[1] });
     change([length]);
-  });
+  }
   part("own-scale").addEventListener("click", () => change([]));
+  // Of another picture: nothing is known yet.
+  function clear() {
+    kind.value = "distance";
+    part("metres").value = "";
+  }
   // known: the lengths of the result; receipt: sentences about its scale.
   function show(known, receipt) {
     if (known.length) Object.assign(kind, { value: known[0].kind });
-    if (known.length) part("metres").value = known[0].metres;
+    if (known.length) part("metres").value = localize(String(known[0].metres));
     part("own-scale").hidden = !known.length;
     part("receipt").replaceChildren(...receipt.map((textContent) => Object.assign(document.createElement("li"), { textContent })));
     check();
   }
-  return { show, check };
+  return { show, check, clear };
 }

@@ -1,6 +1,7 @@
 // The first page: examples, and the pictures and videos of this browser.
 
-import { byId, get, make, post, showError } from "./api.js";
+import { byId, get, localize, make, post, showError } from "./api.js";
+import { forgetMeasured } from "./stage.js";
 
 export const EXAMPLES = { table: "Table", street: "Street", indoors: "Indoors", people: "People", drone: "From a drone", desk: "Desk", night: "Night" };
 
@@ -14,8 +15,9 @@ function makeCard(caption, images) {
 const UNDO_MS = 6000; // a deleted result can be taken back so long
 
 async function showResults() {
-  const { results, max_photos, max_videos, bytes, max_results, max_bytes } = await (await get("/api/results")).json(), gigabytes = (size) => (size < 2 ** 30 ? `${Math.ceil(size / 2 ** 20)} MB` : `${(size / 2 ** 30).toFixed(1)} GB`);
+  const { results, max_photos, max_videos, bytes, max_results, max_bytes } = await (await get("/api/results")).json(), gigabytes = (size) => (size < 2 ** 30 ? `${Math.ceil(size / 2 ** 20)} MB` : localize(`${(size / 2 ** 30).toFixed(1)} GB`));
   byId("results-part").hidden = !results.length;
+  forgetMeasured([...results.map(({ key }) => key), ...Object.keys(EXAMPLES)]);
   byId("results-limit").textContent = max_results ? `${results.length} of at most ${max_results} results, ${gigabytes(bytes)} of ${gigabytes(max_bytes)} on disk; then the oldest go. They survive a restart.`
     : `The last ${max_photos} photos and ${max_videos} videos stay here until the server ends. Download what you want to keep.`;
   byId("results-all").hidden = !max_results;

@@ -1,6 +1,6 @@
 // The page of a video: upload, preview, progress, a timeline of frames and depth, path and points; its address is #video/KEY.
 
-import { byId, get, listFiles, listVerdict, make, post, showError, showVerdict, splitCloud, upload } from "./api.js";
+import { byId, get, listFiles, listVerdict, localize, make, post, readNumber, showError, showVerdict, splitCloud, upload } from "./api.js";
 import { copyPart, startScale, startStage } from "./stage.js";
 
 const POLL_MS = 400, READ_MS = 150, PATH_COLOR = [240, 228, 66], NOW_COLOR = [255, 110, 64], CAMERAS = 12;
@@ -53,8 +53,8 @@ export function startVideo(session) {
     byId("video-cancel").hidden = false;
     const bar = byId("video-progress");
     byId("video-status").textContent = "Sending the video …";
-    const query = new URLSearchParams({ network: byId("network").value || "0", every: byId("video-every").value, fov_deg: byId("first-fov").value, name: file.name ?? "" });
     try {
+      const query = new URLSearchParams({ network: byId("network").value || "0", every: byId("video-every").value, fov_deg: readNumber("first-fov") ?? "", name: file.name ?? "" });
       const { video } = await upload(`/api/videos?${query}`, file, state.upload.signal, (share) => {
         bar.hidden = false;
         Object.assign(bar, { max: 1, value: share });
@@ -71,8 +71,9 @@ export function startVideo(session) {
     clear();
     state.upload = new AbortController();
     byId("video-cancel").hidden = false;
-    const bar = byId("video-progress"), { signal } = state.upload, lens = byId("first-fov").value;
+    const bar = byId("video-progress"), { signal } = state.upload;
     try {
+      const lens = readNumber("first-fov");
       const { drop } = await post("/api/drops");
       for (const [number, { file, name }] of files.entries()) {
         bar.hidden = false;
@@ -81,7 +82,7 @@ export function startVideo(session) {
           byId("video-status").textContent = `Sending photo ${number + 1} of ${files.length}`;
         });
       }
-      const { video } = await post(`/api/drops/${drop}/model`, { network: Number(byId("network").value || 0), fov_deg: lens ? Number(lens) : null });
+      const { video } = await post(`/api/drops/${drop}/model`, { network: Number(byId("network").value || 0), fov_deg: lens });
       location.hash = `video/${video}`;
     } catch (error) {
       leave(error);
@@ -166,10 +167,10 @@ export function startVideo(session) {
     byId("video-chip").textContent = job.chip;
     byId("video-expected-error").textContent = job.expected_error;
     byId("video-title").textContent = /^\d+ photos$/.test(job.name) ? `One model of your ${job.name}` : "Depth and path of your video";
-    byId("video-fov").value = job.fov_deg;
+    byId("video-fov").value = localize(String(job.fov_deg));
     byId("video-lens").textContent = `From left to right, ${job.fov_from}.`;
     byId("second-about").textContent = `minutes; at least ${job.least_minutes}, or empty: as it is`;
-    byId("second-minutes").min = job.least_minutes;
+    byId("second-minutes").dataset.least = job.least_minutes;
     byId("video-licence").textContent = job.licence || "none recorded";
     byId("video-share").href = `${base}/share`;
     byId("video-share").hidden = Boolean(job.not_shared);
@@ -179,6 +180,7 @@ export function startVideo(session) {
     showPair(job);
     byId("video-cloud-part").hidden = !job.files.includes("cloud.ply");
     showFrame(isNew, !isNew);
+    if (isNew) scale.clear();
     scale.show(job.settings.known, job.receipt);
     if (job.files.includes("cloud.ply")) showCloud();
   }
@@ -201,15 +203,15 @@ export function startVideo(session) {
   // Show the frame of the timeline; its depth is read once it stays. isNew: of another video; isAgain: predicted again.
   function showFrame(isNew = false, isAgain = false) {
     const number = Number(byId("video-time").value), name = Number(state.result.frames[number]);
-    byId("video-number").textContent = `${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`;
+    byId("video-number").textContent = localize(`${number + 1} of ${state.result.frames.length}, ${(number / state.result.rate_hz).toFixed(1)} s`);
     byId("video-shown").src = `/api/videos/${state.key}/image/${name}.jpg`;
     byId("video-depth").src = `/api/videos/${state.key}/depth/${name}.jpg?${state.result.depth_scale}`;
     byId("video-bar").src = `/api/videos/${state.key}/bar/${name}.jpg?${state.result.depth_scale}`;
     if (state.result.other) byId("video-depth-other").src = `/api/videos/${state.result.other}/depth/${name}.jpg`;
     const [height, width] = state.result.size, has_depth = state.result.depth_scale !== "affine-inverse" && state.result.depth_scale !== "affine-depth";
-    const about = { width, height, has_depth, depth_scale: state.result.depth_scale, values: [1, 1] };
+    const about = { key: state.key, width, height, has_depth, depth_scale: state.result.depth_scale, values: [1, 1] };
     stage.show(about, null, isNew, name);
-    if (isAgain) stage.measure(true).catch(showError);
+    if (isNew || isAgain) stage.measure(isAgain).catch(showError);
     clearTimeout(state.reading);
     if (has_depth && !state.play) state.reading = setTimeout(() => readValues(name, about).catch(showError), READ_MS);
     showCameras();
@@ -243,10 +245,11 @@ export function startVideo(session) {
   }
 
   // Predict the video again with some settings changed; what is shown stays meanwhile.
-  async function again(update) {
+  // fov: id of a field with another field of view.
+  async function again(update, fov = "") {
     showError(null);
     try {
-      await post(`/api/videos/${state.key}/predict`, { ...state.result.settings, ...update });
+      await post(`/api/videos/${state.key}/predict`, { ...state.result.settings, ...update, ...(fov ? { fov_deg: readNumber(fov) } : {}) });
       clearTimeout(state.timer);
       poll();
     } catch (error) {
@@ -299,14 +302,14 @@ export function startVideo(session) {
   byId("video-full-view").addEventListener("click", () => byId("video-cloud-part").requestFullscreen().catch(showError));
   byId("video-reset-view").addEventListener("click", () => state.cloud?.reset());
   byId("video-time").addEventListener("input", () => showFrame());
-  byId("video-lens-form").addEventListener("submit", (event) => { event.preventDefault(); again({ fov_deg: Number(byId("video-fov").value) }); });
+  byId("video-lens-form").addEventListener("submit", (event) => { event.preventDefault(); again({}, "video-fov"); });
   byId("video-skip").addEventListener("click", () => post(`/api/videos/${state.key}/skip`).catch(showError));
 
   byId("video-second").addEventListener("submit", async (event) => {
     event.preventDefault();
     showError(null);
-    const minutes = byId("second-minutes").value, form = { network: Number(byId("second-network").value), minutes: minutes ? Number(minutes) : null };
     try {
+      const form = { network: Number(byId("second-network").value), minutes: readNumber("second-minutes") };
       const { video } = await post(`/api/videos/${state.result.other || state.key}/second`, form);
       location.hash = `video/${video}`;
     } catch (error) {
