@@ -12,7 +12,6 @@ each verdict how many lengths are within 1 %.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.purposes import parse_purpose
 from stadia.judge.reconstructions.check_reconstruction import judge_reconstruction
-from stadia.sfm.match_triangulation import join_tracks, pose_images, triangulate_tracks, view_matches
+from stadia.sfm.match_triangulation import pose_images, triangulate_tracks, view_matches
 
 STRENGTHS = {
     "rotation-noise": (0.02, 0.05, 0.1, 0.3),
@@ -47,16 +46,14 @@ def draw_lengths(
 ) -> NDArray[np.float64]:
     """Return the ratios (count,) of lengths in the result to true ones; their median is 1."""
     truth = view_matches(pose_images(recording.truth, recording.matches), recording.matches)
-    frame, xy, track = join_tracks(truth)
-    points, kept = triangulate_tracks(truth, frame, xy, track, 1.5)
+    frame, xy, track, _ = truth.list_tracks()
+    points, kept = triangulate_tracks(truth.posed.T_camera_world, truth.camera, frame, xy, track, 1.5)
     posed = pose_images(result, recording.matches)
     K, K_given = truth.posed.K[frame], posed.K[frame]
     pixels = K[:, (0, 1), (0, 1)] * (xy - truth.camera.center_px) / truth.camera.focal_px + K[:, :2, 2]
     rays = (pixels - K_given[:, :2, 2]) / K_given[:, (0, 1), (0, 1)]
-    given = replace(truth, posed=posed)
-    found, seen = triangulate_tracks(
-        given, frame[kept], truth.camera.focal_px * rays[kept] + truth.camera.center_px, track[kept], MISS_PX
-    )
+    moved = truth.camera.focal_px * rays + truth.camera.center_px
+    found, seen = triangulate_tracks(posed.T_camera_world, truth.camera, frame[kept], moved[kept], track[kept], MISS_PX)
     often = np.bincount(track[kept][seen], minlength=len(found))[: len(points)] >= MIN_TRACK
     rows = np.flatnonzero(often)
     ends = random.choice(rows, (2, 20 * count))

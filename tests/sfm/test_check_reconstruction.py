@@ -384,7 +384,7 @@ def test_a_right_result_of_any_lens_is_usable_and_becomes_wrong_without_it(lens:
     assert judge_reconstruction(result, matches).grade == Verdict.USABLE
     view = view_matches(pose_images(result, matches), matches)
     straight = view_matches(pose_images(RIGHT, MATCHES), MATCHES)
-    for pair, other in zip(view.pairs, straight.pairs, strict=True):
+    for pair, other in zip(view.list_pairs(), straight.list_pairs(), strict=True):
         focals = view.camera.focal_px, straight.camera.focal_px
         rays = [(one.xy_first - at.camera.center_px) / focal for one, at, focal in
                 zip((pair, other), (view, straight), focals, strict=True)]  # fmt: skip
@@ -413,9 +413,11 @@ def test_matches_far_off_the_axis_are_left_out_and_counted() -> None:
            for pair in matches.pairs]  # fmt: skip
     view = view_matches(pose_images(result, matches), replace(matches, pairs=far))
     count = sum(len(pair.is_held) for pair in far)
-    assert sum(len(pair.is_held) for pair in view.pairs) == count - sum(-(-len(pair.is_held) // 4) for pair in far)
+    assert sum(len(pair.is_held) for pair in view.list_pairs()) == count - sum(
+        -(-len(pair.is_held) // 4) for pair in far
+    )
     assert any("are left out" in note for note in view.posed.notes)
-    assert all(np.isfinite(pair.xy_first).all() for pair in view.pairs)
+    assert all(np.isfinite(pair.xy_first).all() for pair in view.list_pairs())
 
 
 def draw_depth_maps(values) -> list[NDArray[np.float32]]:  # type: ignore[no-untyped-def]

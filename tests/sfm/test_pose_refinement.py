@@ -18,10 +18,17 @@ from stadia.io.records.read import read_reconstruction
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.judge.reconstructions.refine_reconstruction import RefinedReconstruction, refine_poses, write_refined
 from stadia.sfm.image_matches import ImageMatches, list_following
-from stadia.sfm.match_triangulation import pose_images, view_matches
+from stadia.sfm.map_evidence import measure_epipolar, measure_errors
+from stadia.sfm.match_triangulation import (
+    measure_matches,
+    pose_images,
+    triangulate_features,
+    triangulate_view,
+    view_matches,
+)
 from stadia.sfm.pair_matching import FramePair
 from stadia.sfm.pose_deviations import measure_covariances
-from stadia.sfm.pose_refinement import compare_held_out, keep_world
+from stadia.sfm.pose_refinement import choose_points, compare_held_out, keep_world
 from stadia.sfm.sparse_map import LensCamera, SparseMap, align_cameras, import_pycolmap
 
 Array = NDArray[np.float64]
@@ -221,3 +228,30 @@ def test_the_written_files_have_poses_points_and_deviations(tmp_path: Path) -> N
     assert len(frames) == COUNT
     view = view_matches(pose_images(given, matches), matches)
     assert len(view.posed.images) == model.num_reg_images()
+
+
+def test_a_choice_of_points_keeps_enough_of_each_image_and_the_most_seen_first() -> None:
+    given, matches = refine_disturbed().reconstruction, make_matches()
+    sparse = triangulate_view(view_matches(pose_images(given, matches), matches))
+    chosen = choose_points(sparse, 40)
+    every, kept = (np.bincount(one.observed[:, 0], minlength=COUNT) for one in (sparse, chosen))
+    assert (kept >= np.minimum(every, 40)).all()
+    assert len(chosen.points) < len(sparse.points)
+    np.testing.assert_array_equal(np.bincount(chosen.observed[:, 1]) >= 2, True)
+    np.testing.assert_allclose(chosen.residuals_px(), sparse.residuals_px()[match_rows(sparse.xy, chosen.xy)])
+
+
+def match_rows(xy: Array, wanted: Array) -> NDArray[np.intp]:
+    """Rows of the pixels `wanted` (N, 2) in `xy`."""
+    place = {tuple(pixel): row for row, pixel in enumerate(xy.tolist())}
+    return np.array([place[tuple(pixel)] for pixel in wanted.tolist()])
+
+
+def test_matches_measured_at_once_equal_those_of_each_pair() -> None:
+    given, matches = refine_disturbed().reconstruction, make_matches()
+    view = view_matches(pose_images(given, matches), matches)
+    sparse, of_feature = triangulate_features(view)
+    line, point = measure_matches(view, sparse.points, of_feature, np.arange(len(view.features.pairs)))
+    pairs = view.list_pairs()
+    np.testing.assert_allclose(line, np.concatenate([measure_epipolar(sparse, pair) for pair in pairs]), atol=1e-9)
+    np.testing.assert_allclose(point, np.concatenate([measure_errors(sparse, pair) for pair in pairs]), atol=1e-9)

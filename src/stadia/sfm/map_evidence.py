@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import cv2
@@ -167,8 +167,8 @@ class MatchAgreement:
 
     fits: Array
     misses: Array
-    showing: Array
-    held: Array
+    showing: Array = field(default_factory=lambda: np.empty(0))
+    held: Array = field(default_factory=lambda: np.empty(0))
 
     def usual(self) -> float:
         """Return the median over pairs of keyframes of the share of contradicting matches.

@@ -7,6 +7,7 @@ of several cameras too.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from stadia.core.errors import DataError
 from stadia.geometry.lens import MAX_OFF_AXIS_DEG, distort, undistort
-from stadia.geometry.poses import invert_pose
+from stadia.geometry.poses import hat, invert_pose
 from stadia.io.records.poses import convert_times
 from stadia.io.records.reconstruction import Reconstruction, interpolate_poses
 from stadia.sfm.image_matches import MAX_SIDE_PX, ImageMatches
@@ -36,6 +37,8 @@ MIN_NAMED_SHARE = 0.005
 """A larger share of matches that are left out because of their lens is named."""
 
 _SUB_PIXELS = 64
+_BATCH = 100_000
+_BEHIND_PX = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,17 +204,103 @@ def scale_intrinsics(K: Array, scale: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MatchedFeatures:
+    """The features of matches between posed images, each once, and the tracks that matches join.
+
+    rows: (M,) row of each feature's image among the posed ones.
+    xy: (M, 2) pixels of the images as they are.
+    tracks: (M,) its track by matches that are not held out; -1 for a feature of held-out matches alone.
+    ends: (K, 2) both features of each match.
+    pairs: (K,) the pair of images of each match, from 0.
+    is_held: (K,) whether the match is held out.
+    images: (P, 2) rows of the images of each pair.
+    """
+
+    rows: NDArray[np.intp]
+    xy: Array
+    tracks: NDArray[np.intp]
+    ends: NDArray[np.intp]
+    pairs: NDArray[np.intp]
+    is_held: NDArray[np.bool_]
+    images: NDArray[np.intp]
+
+
+@lru_cache(maxsize=2)
+def list_features(matches: ImageMatches, images: tuple[int, ...]) -> MatchedFeatures:
+    """Return the features of the matches between some images. A second call for the same matches is free.
+
+    matches: matches between images.
+    images: indices of the images, rising.
+    """
+    known = set(images)
+    pairs = [pair for pair in matches.pairs if pair.first in known and pair.second in known and len(pair.is_held)]
+    if not pairs:
+        none = np.empty(0, np.intp)
+        no_ends = np.empty((0, 2), np.intp)
+        return MatchedFeatures(none, np.empty((0, 2)), none, no_ends, none, np.empty(0, bool), no_ends)
+    counts = [len(pair.is_held) for pair in pairs]
+    of_images = np.searchsorted(images, [(pair.first, pair.second) for pair in pairs])
+    row = np.concatenate([np.repeat(of_images[:, end], counts) for end in (0, 1)])
+    xy = np.concatenate([pair.xy_first for pair in pairs] + [pair.xy_second for pair in pairs])
+    steps = np.rint(xy * _SUB_PIXELS).astype(np.int64)
+    key = (steps[:, 0] << 32) + steps[:, 1]
+    order = np.lexsort((key, row))
+    is_new = np.concatenate(([True], (np.diff(key[order]) != 0) | (np.diff(row[order]) != 0)))
+    ids = np.empty(len(order), np.intp)
+    ids[order] = np.cumsum(is_new) - 1
+    ends, once = ids.reshape(2, -1).T, order[is_new]
+    is_held = np.concatenate([pair.is_held for pair in pairs])
+    joined = ends[~is_held]
+    graph = coo_matrix((np.ones(len(joined)), joined.T), (len(once), len(once)))
+    parts = connected_components(graph, directed=False)[1]
+    tracks = np.full(len(once), -1, np.intp)
+    used = np.unique(joined)
+    tracks[used] = np.unique(parts[used], return_inverse=True)[1].ravel()
+    return MatchedFeatures(
+        row[once], xy[once], tracks, ends, np.repeat(np.arange(len(pairs)), counts), is_held, of_images
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class VirtualView:
     """Matches between posed images, as one virtual pinhole camera sees them.
 
     camera: the virtual camera.
-    pairs: the matches of pairs of posed images, in its pixels; `first` and `second` are indices of images.
     posed: the images.
+    features: the features of the matches, in pixels of the images.
+    xy: (M, 2) the same in pixels of the virtual camera; NaN where the lens of their image has no ray near its axis.
     """
 
     camera: LensCamera
-    pairs: list[FramePair]
     posed: PosedImages
+    features: MatchedFeatures
+    xy: Array
+
+    @property
+    def rays(self) -> Array:
+        """The features (M, 2) at a focal length of 1."""
+        return (self.xy - self.camera.center_px) / self.camera.focal_px
+
+    def list_pairs(self) -> list[FramePair]:
+        """Return the matches of each pair of images; `first` and `second` are indices of images."""
+        features, found = self.features, list[FramePair]()
+        starts = np.searchsorted(features.pairs, np.arange(len(features.images) + 1))
+        for (first, second), start, stop in zip(
+            self.posed.images[features.images], starts[:-1], starts[1:], strict=True
+        ):
+            xy_first, xy_second = self.xy[features.ends[start:stop].T]
+            kept = np.isfinite(xy_first[:, 0] + xy_second[:, 0])
+            if kept.any():
+                held = features.is_held[start:stop][kept]
+                found.append(FramePair(int(first), int(second), xy_first[kept], xy_second[kept], held))
+        return found
+
+    def list_tracks(self) -> tuple[NDArray[np.intp], Array, NDArray[np.intp], NDArray[np.intp]]:
+        """Return for each of the features of tracks its row in `posed`, its pixel (N, 2), its track, and its number in
+        `features`.
+        """
+        at = np.flatnonzero((self.features.tracks >= 0) & np.isfinite(self.xy[:, 0]))
+        return self.features.rows[at], self.xy[at], self.features.tracks[at], at
 
     def find_rows(self, pair: FramePair) -> NDArray[np.intp]:
         """Return the rows (2,) of a pair's images in `posed`."""
@@ -227,8 +316,7 @@ def view_matches(posed: PosedImages, matches: ImageMatches, max_side_px: float =
     matches: matches between images.
     max_side_px: longest side of the virtual camera's image, pixels.
     """
-    known = set(posed.images.tolist())
-    pairs = [pair for pair in matches.pairs if pair.first in known and pair.second in known]
+    features = list_features(matches, tuple(posed.images.tolist()))
     sizes = posed.sizes
     width, height = np.median(sizes, axis=0)
     shrink = min(1.0, max_side_px / max(width, height))
@@ -236,37 +324,13 @@ def view_matches(posed: PosedImages, matches: ImageMatches, max_side_px: float =
     focal_px = float(np.median(focal / sizes.max(1))) * max(width, height) * shrink
     h, w = max(round(height * shrink), 1), max(round(width * shrink), 1)
     camera = LensCamera(focal_px, ((w - 1) / 2, (h - 1) / 2), (0.0, 0.0, 0.0, 0.0), h, w)
-    if not pairs:
-        return VirtualView(camera, [], posed)
-    ends = np.concatenate([np.full(len(xy), image) for image, xy in _list_ends(pairs)])
-    features, places = np.unique(
-        np.column_stack((ends, np.concatenate([xy for _, xy in _list_ends(pairs)]))), axis=0, return_inverse=True
-    )
-    row = np.searchsorted(posed.images, features[:, 0].astype(int))
-    moved = focal_px * posed.normalize(row, features[:, 1:]) + camera.center_px
-    split = np.split(moved[places.ravel()], np.cumsum([len(xy) for _, xy in _list_ends(pairs)])[:-1])
-    seen = [
-        replace(pair, xy_first=split[2 * number], xy_second=split[2 * number + 1]) for number, pair in enumerate(pairs)
-    ]
-    count = sum(len(pair.is_held) for pair in seen)
-    seen = [select_matches(pair, np.isfinite(pair.xy_first[:, 0] + pair.xy_second[:, 0])) for pair in seen]
-    share = 1 - sum(len(pair.is_held) for pair in seen) / count
-    if share > MIN_NAMED_SHARE:
-        reach = f"farther than {MAX_OFF_AXIS_DEG:.0f} degrees from the axis of the lens, or out of its reach"
-        posed = replace(posed, notes=(*posed.notes, f"{share:.0%} of the matches are left out: {reach}"))
-    return VirtualView(camera, [pair for pair in seen if len(pair.is_held)], posed)
-
-
-def select_matches(pair: FramePair, kept: NDArray[np.bool_]) -> FramePair:
-    """Return a pair with some of its matches.
-
-    kept: (N,) whether each match is kept.
-    """
-    return replace(pair, xy_first=pair.xy_first[kept], xy_second=pair.xy_second[kept], is_held=pair.is_held[kept])
-
-
-def _list_ends(pairs: list[FramePair]) -> list[tuple[int, Array]]:
-    return [end for pair in pairs for end in ((pair.first, pair.xy_first), (pair.second, pair.xy_second))]
+    xy = focal_px * posed.normalize(features.rows, features.xy) + camera.center_px
+    if len(xy):
+        share = 1 - float(np.isfinite(xy[features.ends, 0]).all(1).mean())
+        if share > MIN_NAMED_SHARE:
+            reach = f"farther than {MAX_OFF_AXIS_DEG:.0f} degrees from the axis of the lens, or out of its reach"
+            posed = replace(posed, notes=(*posed.notes, f"{share:.0%} of the matches are left out: {reach}"))
+    return VirtualView(camera, posed, features, xy)
 
 
 def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> SparseMap:
@@ -277,58 +341,140 @@ def triangulate_view(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> Spa
     view: matches in one virtual camera.
     max_miss_px: largest distance of a match from its point, pixels.
     """
-    frame, xy, track = join_tracks(view)
-    points, kept = triangulate_tracks(view, frame, xy, track, max_miss_px)
+    return triangulate_features(view, max_miss_px)[0]
+
+
+def triangulate_features(view: VirtualView, max_miss_px: float = MAX_MISS_PX) -> tuple[SparseMap, NDArray[np.intp]]:
+    """Triangulate as `triangulate_view`, and return with the map the point (M,) of each feature, -1 without one."""
+    row, xy, track, at = view.list_tracks()
+    points, kept = triangulate_tracks(view.posed.T_camera_world, view.camera, row, xy, track, max_miss_px)
     used, row_of_point = np.unique(track[kept], return_inverse=True)
-    return SparseMap(
+    of_feature = np.full(len(view.xy), -1, np.intp)
+    of_feature[at[kept]] = row_of_point.ravel()
+    sparse = SparseMap(
         camera=view.camera,
         frames=view.posed.images.astype(np.int64),
         T_camera_world=view.posed.T_camera_world,
         points=points[used],
         colors=np.zeros((len(used), 3), np.uint8),
-        observed=np.column_stack((frame[kept], row_of_point.ravel())).astype(np.int64),
+        observed=np.column_stack((row[kept], row_of_point.ravel())).astype(np.int64),
         xy=xy[kept],
     )
+    return sparse, of_feature
+
+
+def measure_matches(
+    view: VirtualView, points: Array, of_feature: NDArray[np.intp], at: NDArray[np.intp]
+) -> tuple[Array, Array]:
+    """Measure how far matches are from the epipolar lines and from the points of a view.
+
+    view: matches in one virtual camera.
+    points: (N, 3) points.
+    of_feature: (M,) the point of each feature, -1 without one (`triangulate_features`).
+    at: (K,) the matches.
+
+    Returns Sampson distances (K,), and the larger distances (K,) of either end's point from the other end, in pixels;
+    NaN without a point, and for matches that the lens leaves out.
+    """
+    features, T = view.features, view.posed.T_camera_world
+    R, t = _find_motions(T, features.images)
+    E, rays = hat(t / np.maximum(np.linalg.norm(t, axis=1), 1e-12)[:, None]) @ R, view.rays
+    lines, distances = np.empty(len(at)), np.empty(len(at))
+    for start in range(0, len(at), _BATCH):
+        batch = at[start : start + _BATCH]
+        ends, of_pair = features.ends[batch].T, features.pairs[batch]
+        first, second = (np.column_stack((rays[end], np.ones(len(end)))) for end in ends)
+        forth = np.einsum("kij,kj->ki", E[of_pair], first)
+        back = np.einsum("kij,ki->kj", E[of_pair], second)
+        slope = np.sqrt((forth[:, :2] ** 2).sum(1) + (back[:, :2] ** 2).sum(1))
+        lines[start : start + _BATCH] = np.abs((second * forth).sum(1)) / np.maximum(slope, 1e-12)
+        missed = [
+            _measure_misses(view, points, of_feature[end], features.rows[other], view.xy[other])
+            for end, other in (ends, ends[::-1])
+        ]
+        distances[start : start + _BATCH] = np.fmax(*missed)
+    return view.camera.focal_px * lines, distances
+
+
+def _find_motions(T: Array, images: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Return rotations (P, 3, 3) and translations (P, 3) from the first to the second image of each pair (P, 2)."""
+    between = T[images[:, 1]] @ invert_pose(T[images[:, 0]])
+    return between[:, :3, :3], between[:, :3, 3]
+
+
+def _measure_misses(
+    view: VirtualView, points: Array, of_match: NDArray[np.intp], rows: NDArray[np.intp], xy: Array
+) -> Array:
+    """Return distances (K,) of points from pixels (K, 2) of the images at `rows`; far off behind an image, and NaN
+    without a point.
+    """
+    missed, known = np.full(len(xy), np.nan), np.flatnonzero(of_match >= 0)
+    T = view.posed.T_camera_world[rows[known]]
+    inside = np.einsum("kij,kj->ki", T[:, :3, :3], points[of_match[known]]) + T[:, :3, 3]
+    ahead = inside[:, 2] > 0
+    missed[known] = _BEHIND_PX
+    missed[known[ahead]] = np.linalg.norm(view.camera.project(inside[ahead]) - xy[known[ahead]], axis=1)
+    return missed
 
 
 def triangulate_tracks(
-    view: VirtualView, frame: NDArray[np.intp], xy: Array, track: NDArray[np.intp], max_miss_px: float
+    T_camera_world: Array,
+    camera: LensCamera,
+    frame: NDArray[np.intp],
+    xy: Array,
+    track: NDArray[np.intp],
+    max_miss_px: float,
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Triangulate tracks; features that miss the point of their track are left out, the worst ones first.
 
-    view: the poses and the virtual camera.
-    frame, xy, track: for each of M features its row in `view.posed`, its pixel (M, 2) and its track (`join_tracks`).
+    T_camera_world: (F, 4, 4) poses, world to camera.
+    camera: the camera of all images, without distortion.
+    frame, xy, track: for each of M features its row among the poses, its pixel (M, 2) and its track.
     max_miss_px: largest distance of a feature from its point, pixels.
 
     Returns the point (N, 3) of each track, and which features (M,) have one.
     """
-    T = view.posed.T_camera_world
-    centers = invert_pose(T)[:, :3, 3]
+    if not len(track):
+        return np.zeros((0, 3)), np.zeros(0, bool)
+    centers = invert_pose(T_camera_world)[:, :3, 3]
     middle, unit = np.median(centers, 0), max(float(np.median(np.abs(centers - np.median(centers, 0)))), 1e-12)
-    local = T.copy()
-    local[:, :3, 3] = (T[:, :3, 3] + T[:, :3, :3] @ middle) / unit
-    camera, count = view.camera, int(track.max(initial=-1)) + 1
-    rays = (xy - camera.center_px) / camera.focal_px
-    weight, kept = np.ones(len(xy)), np.ones(len(xy), bool)
-    points = np.zeros((count, 3))
-    missed = np.zeros(len(xy))
-    for _ in range(ROUNDS):
-        points = _solve_points(local[frame[kept], :3], rays[kept], track[kept], weight[kept], count)
-        inside = np.einsum("mij,mj->mi", local[frame, :3, :3], points[track]) + local[frame, :3, 3]
-        missed = np.full(len(xy), 1e6)
+    local = T_camera_world.copy()
+    local[:, :3, 3] = (T_camera_world[:, :3, 3] + T_camera_world[:, :3, :3] @ middle) / unit
+    order = np.argsort(track, kind="stable")
+    used, of_track = np.unique(track[order], return_inverse=True)
+    row, seen, of_track = frame[order], xy[order], of_track.ravel()
+    rays = (seen - camera.center_px) / camera.focal_px
+    weight, missed, kept = np.ones(len(seen)), np.zeros(len(seen)), np.ones(len(seen), bool)
+    solved, worst = np.zeros((len(used), 3)), np.zeros(len(used))
+    is_active = np.ones(len(used), bool)
+    for number in range(ROUNDS):
+        at = np.flatnonzero(is_active[of_track] & kept)
+        active = np.flatnonzero(is_active)
+        of_active = np.searchsorted(active, of_track[at])
+        solved[active] = _solve_points(local[row[at], :3], rays[at], of_active, weight[at], len(active))
+        inside = np.einsum("mij,mj->mi", local[row[at], :3, :3], solved[of_track[at]]) + local[row[at], :3, 3]
+        errors = np.full(len(at), 1e6)
         ahead = inside[:, 2] > 1e-9
-        missed[ahead] = np.linalg.norm(camera.project(inside[ahead]) - xy[ahead], axis=1)
-        weight = 1 / np.maximum(np.abs(inside[:, 2]), 1e-6)
-        worst = np.zeros(count)
-        np.maximum.at(worst, track[kept], missed[kept])
-        is_worst = kept & (missed >= worst[track]) & (worst[track] > max_miss_px)
-        if not is_worst.any():
+        errors[ahead] = np.linalg.norm(camera.project(inside[ahead]) - seen[at[ahead]], axis=1)
+        missed[at], weight[at] = errors, 1 / np.maximum(np.abs(inside[:, 2]), 1e-6)
+        starts = np.searchsorted(of_active, np.arange(len(active)))
+        worst[active] = np.maximum.reduceat(errors, starts)
+        is_wrong = worst[active] > max_miss_px
+        if not is_wrong.any() or number == ROUNDS - 1:
             break
-        kept &= ~is_worst
-    worst = np.zeros(count)
-    np.maximum.at(worst, track[kept], missed[kept])
-    kept &= (worst <= max_miss_px)[track] & (np.bincount(track[kept], minlength=count) >= 2)[track]
-    return points * unit + middle, kept
+        kept[at[(errors >= worst[active][of_active]) & is_wrong[of_active]]] = False
+        left = np.bincount(of_track[kept], minlength=len(used)) >= 2
+        if number:
+            is_active[active] = is_wrong
+        is_active &= left
+        worst[~left] = np.inf
+        if not is_active.any():
+            break
+    kept &= (worst <= max_miss_px)[of_track]
+    kept &= (np.bincount(of_track[kept], minlength=len(used)) >= 2)[of_track]
+    points, is_kept = np.zeros((int(track.max()) + 1, 3)), np.zeros(len(track), bool)
+    points[used], is_kept[order] = solved * unit + middle, kept
+    return points, is_kept
 
 
 def _solve_points(P: Array, rays: Array, track: NDArray[np.intp], weight: Array, count: int) -> Array:
@@ -336,38 +482,12 @@ def _solve_points(P: Array, rays: Array, track: NDArray[np.intp], weight: Array,
 
     P: (M, 3, 4) world-to-camera poses of the observations.
     rays: (M, 2) their points at a focal length of 1.
-    track: (M,) their tracks.
+    track: (M,) their tracks, sorted; each of the `count` tracks has one.
     weight: (M,) their weights.
     """
     A = (rays[:, :, None] * P[:, 2:3] - P[:, :2]) * weight[:, None, None]
-    normal = np.zeros((count, 4, 4))
-    np.add.at(normal, track, np.einsum("mki,mkj->mij", A, A))
+    normal = np.add.reduceat(A.swapaxes(1, 2) @ A, np.searchsorted(track, np.arange(count)))
     scale = np.maximum(np.trace(normal, axis1=1, axis2=2), 1e-30)[:, None, None]
     X = np.linalg.eigh(normal / scale)[1][:, :, 0]
     w = np.where(np.abs(X[:, 3]) > 1e-9, X[:, 3], 1e-9)
     return np.asarray(X[:, :3] / w[:, None])
-
-
-def join_tracks(view: VirtualView) -> tuple[NDArray[np.intp], Array, NDArray[np.intp]]:
-    """Join matches that are not held out to tracks.
-
-    view: matches in one virtual camera.
-
-    Returns for each of M features its row in `view.posed`, its pixel (M, 2), and its track.
-    """
-    kept = [(pair, ~pair.is_held) for pair in view.pairs]
-    ends = [
-        np.column_stack((np.full(used.sum(), row), xy[used]))
-        for pair, used in kept
-        for row, xy in zip(view.find_rows(pair), (pair.xy_first, pair.xy_second), strict=True)
-    ]
-    if not ends:
-        return np.empty(0, np.intp), np.empty((0, 2)), np.empty(0, np.intp)
-    stacked = np.concatenate(ends)
-    keys = np.rint(stacked * (1, _SUB_PIXELS, _SUB_PIXELS)).astype(np.int64)
-    _, first, ids = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    pieces = np.split(ids.ravel(), np.cumsum([len(end) for end in ends])[:-1])
-    before, after = np.concatenate(pieces[::2]), np.concatenate(pieces[1::2])
-    graph = coo_matrix((np.ones(len(before)), (before, after)), (len(first), len(first)))
-    track = connected_components(graph, directed=False)[1]
-    return stacked[first, 0].astype(np.intp), stacked[first, 1:], track.astype(np.intp)

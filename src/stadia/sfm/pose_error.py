@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.geometry.poses import invert_pose, so3_exp, so3_log
 from stadia.judge.error import ImageError, Measured, MeasuredError
-from stadia.sfm.match_triangulation import PosedImages, VirtualView, triangulate_tracks
+from stadia.sfm.match_triangulation import PosedImages, triangulate_tracks
 from stadia.sfm.pose_refinement import AdjustedPoses
 
 Array = NDArray[np.float64]
@@ -431,7 +431,7 @@ def _measure_lengths(adjusted: AdjustedPoses, part: PoseDifference) -> Measured 
     xy = camera.focal_px * (pixels - given.K[frame, :2, 2]) / f_given + camera.center_px
 
     def triangulate(images: PosedImages, xy: Array) -> tuple[Array, NDArray[np.bool_]]:
-        points, is_seen = triangulate_tracks(VirtualView(camera, [], images), frame, xy, track, WIDE_PX)
+        points, is_seen = triangulate_tracks(images.T_camera_world, camera, frame, xy, track, WIDE_PX)
         return points, np.bincount(track[is_seen], minlength=len(points)) >= MIN_TRACK
 
     points, is_known = triangulate(given, xy)

@@ -21,13 +21,13 @@ from stadia.core.progress import TrackProgress, no_progress
 from stadia.geometry.poses import invert_pose, so3_log
 from stadia.io.records.reconstruction import Reconstruction
 from stadia.sfm.image_matches import ImageMatches
-from stadia.sfm.map_evidence import measure_epipolar, measure_errors
 from stadia.sfm.match_triangulation import (
     MAX_MISS_PX,
     PosedImages,
     VirtualView,
-    join_tracks,
+    measure_matches,
     pose_images,
+    triangulate_features,
     triangulate_tracks,
     triangulate_view,
     view_matches,
@@ -65,10 +65,11 @@ MIN_LIKENESS = 0.5
 another form, and the spreads alone give the scale.
 """
 
-STEPS = 20
-"""Most steps of the last adjustments; FEW_STEPS of those before them."""
+STEPS, FEW_STEPS = 20, 8
+"""Most steps of the last adjustments, and of those before them."""
 
-FEW_STEPS = 8
+FEW_POINTS = 300
+"""Points of each image that are enough before the last adjustments."""
 
 MAX_UNEXPLAINED = 0.1
 """Share of held-out matches farther than EXPLAINED_PX, above which the poses are also started from pairs of images."""
@@ -187,13 +188,23 @@ class _Candidate:
 
 def _judge(posed: PosedImages, matches: ImageMatches) -> _Candidate:
     view = view_matches(posed, matches)
-    sparse, held = triangulate_view(view), list[tuple[Array, Array]]()
-    for pair in view.pairs:
-        at = pair.is_held
-        if at.any():
-            out = replace(pair, xy_first=pair.xy_first[at], xy_second=pair.xy_second[at], is_held=at[at])
-            held.append((measure_epipolar(sparse, out), measure_errors(sparse, out)))
-    return _Candidate(posed, view, sparse, held)
+    sparse, of_feature = triangulate_features(view)
+    at, starts = _find_held(view)
+    measured = measure_matches(view, sparse.points, of_feature, at)
+    held = [(line, point) for line, point in zip(*(np.split(errors, starts) for errors in measured), strict=True)]
+    return _Candidate(posed, view, sparse, held if len(at) else [])
+
+
+def _find_held(view: VirtualView) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the held-out matches (K,) that the lens shows, and where those of another pair of images start."""
+    features = view.features
+    at = np.flatnonzero(features.is_held & np.isfinite(view.xy[features.ends, 0]).all(1))
+    return at, np.flatnonzero(np.diff(features.pairs[at])) + 1
+
+
+def _list_ends(view: VirtualView) -> NDArray[np.intp]:
+    """Return the rows (P, 2) of the images of the pairs with held-out matches."""
+    return view.features.images[np.unique(view.features.pairs[_find_held(view)[0]])]
 
 
 def compare_held_out(before: Sequence[tuple[Array, Array]], after: Sequence[tuple[Array, Array]]) -> HeldOutGain:
@@ -285,8 +296,13 @@ def _adjust(
     free: Sequence[str] = (),
     steps: int = FEW_STEPS,
 ) -> _Candidate:
-    """Triangulate matches within `miss_px` of their points, and adjust poses, points and the `free` parameters."""
+    """Triangulate matches within `miss_px` of their points, and adjust poses, points and the `free` parameters.
+
+    Fewer than STEPS steps adjust a choice of the points alone.
+    """
     sparse = triangulate_view(candidate.view, miss_px)
+    if steps < STEPS:
+        sparse = choose_points(sparse, FEW_POINTS)
     parts, posed = find_parts(sparse), candidate.posed
     if not parts:
         return candidate
@@ -317,11 +333,29 @@ def _adjust(
     return _Candidate(changed, view_matches(changed, matches), candidate.sparse)
 
 
+def choose_points(sparse: SparseMap, count: int) -> SparseMap:
+    """Reduce a map to points that many images see, so that each image keeps at least `count` of its points."""
+    lengths = np.bincount(sparse.observed[:, 1], minlength=len(sparse.points))
+    order = np.argsort(sparse.observed[:, 1], kind="stable")
+    images = np.split(sparse.observed[order, 0], np.cumsum(lengths)[:-1])
+    seen, is_kept = np.zeros(len(sparse.frames), int), np.zeros(len(lengths), bool)
+    for point in np.argsort(-lengths, kind="stable"):
+        if (seen[images[point]] < count).any():
+            seen[images[point]] += 1
+            is_kept[point] = True
+    at = is_kept[sparse.observed[:, 1]]
+    number = np.cumsum(is_kept) - 1
+    observed = np.column_stack((sparse.observed[at, 0], number[sparse.observed[at, 1]]))
+    return replace(
+        sparse, points=sparse.points[is_kept], colors=sparse.colors[is_kept], observed=observed, xy=sparse.xy[at]
+    )
+
+
 def _place_again(candidate: _Candidate, miss_px: float) -> _Candidate:
     """Place images whose features miss their points by the points of other images (two exchanged images, say)."""
     view, T = candidate.view, candidate.posed.T_camera_world.copy()
-    frame, xy, track = join_tracks(view)
-    points, kept = triangulate_tracks(view, frame, xy, track, miss_px)
+    frame, xy, track, _ = view.list_tracks()
+    points, kept = triangulate_tracks(T, view.camera, frame, xy, track, miss_px)
     is_known = np.bincount(track[kept], minlength=len(points)) >= 2
     usable = is_known[track]
     count = np.bincount(frame[usable], minlength=len(T))
@@ -383,7 +417,7 @@ def _search(given: _Candidate, matches: ImageMatches, focal_factor: float, threa
 
 def _finish(start: _Candidate, matches: ImageMatches, threads: int, free: Sequence[str] = ()) -> _Candidate:
     if free:
-        start = _adjust(start, matches, MAX_MISS_PX, threads, free, STEPS)
+        start = _adjust(start, matches, MAX_MISS_PX, threads, free)
     return _judge(_adjust(start, matches, MAX_ERROR_PX, threads, free, STEPS).posed, matches)
 
 
@@ -415,7 +449,7 @@ def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
     """
     pycolmap = import_pycolmap()
     view, count = candidate.view, len(candidate.posed.images)
-    frame, xy, track = join_tracks(view)
+    frame, xy, track, _ = view.list_tracks()
     first = np.unique(np.column_stack((track, frame)), axis=0, return_index=True)[1]  # one feature of an image a track
     first = first[(np.bincount(track[first]) >= 2)[track[first]]]
     tracks = np.unique(track[first], return_inverse=True)[1].ravel()
@@ -423,7 +457,7 @@ def _list_starts(candidate: _Candidate, threads: int) -> Iterator[_Candidate]:
     points = np.random.default_rng(0).normal(size=(int(tracks.max(initial=-1)) + 1, 3))
     every = replace(candidate.sparse, points=points, observed=observed, xy=xy[first], colors=np.zeros((0, 3), np.uint8))
     model, graph = _build_model(candidate, every), pycolmap.PoseGraph()
-    for pair in view.pairs:
+    for pair in view.list_pairs():
         kept = ~pair.is_held
         if kept.sum() < MIN_EDGE:
             continue
@@ -543,7 +577,7 @@ def adjust_poses(
         gain=compare_held_out(given.held, best.held),
         unexplained=_measure_unexplained(best),
         has_converged=has_converged,
-        ends=np.array([given.view.find_rows(pair) for pair in given.view.pairs if pair.is_held.any()]).reshape(-1, 2),
+        ends=_list_ends(given.view),
         held_before=given.held,
         held_after=best.held,
     )

@@ -30,10 +30,18 @@ from stadia.judge.reconstructions.depth_meaning import (
 )
 from stadia.judge.reconstructions.result_convention import GIVEN, Convention, apply_convention
 from stadia.sfm.image_matches import ImageMatches, check_images, match_images
-from stadia.sfm.map_evidence import MatchAgreement, group_frames, measure_agreement
-from stadia.sfm.match_triangulation import PosedImages, pose_images, triangulate_view, view_matches
+from stadia.sfm.map_evidence import MAX_ERROR, MatchAgreement, group_frames
+from stadia.sfm.match_triangulation import (
+    PosedImages,
+    VirtualView,
+    measure_matches,
+    pose_images,
+    triangulate_features,
+    view_matches,
+)
 from stadia.sfm.pose_error import PoseDifference, find_centers, find_differences, measure_error, open_images
 from stadia.sfm.pose_refinement import AdjustedPoses, adjust_poses
+from stadia.sfm.sparse_map import SparseMap
 
 MIN_SEEN = 15
 """Fewest matches of an image with others that judge it."""
@@ -186,8 +194,8 @@ def judge_reconstruction(
     search, base, based, after_fix = measured.search, measured.base, measured.adjusted.given, measured.error
     posed = pose_images(reconstruction, matches)
     view = view_matches(posed, matches)
-    sparse = triangulate_view(view)
-    agreement = measure_agreement(sparse, view.pairs)
+    sparse, of_feature = triangulate_features(view)
+    agreement = _measure_agreement(view, sparse, of_feature)
     causes = [] if search.found is None else [describe_cause(search, posed)]
     explained = find_causes(measured.adjusted, measured.differences, after_fix, matches)
     named = {name for cause in explained.causes for name in cause.images}
@@ -353,6 +361,19 @@ def replace_posed(reconstruction: Reconstruction, before: PosedImages, after: Po
         K[own, 0, 0], K[own, 1, 1] = changed.K[at, 0, 0] * factors[0], changed.K[at, 1, 1] * factors[1]
         K[own, :2, 2] = changed.K[at, :2, 2] + (after.K[row, :2, 2] - before.K[row, :2, 2]) * scale[row]
     return replace(changed, T_camera_world=T, K=K)
+
+
+def _measure_agreement(view: VirtualView, sparse: SparseMap, of_feature: NDArray[np.intp]) -> MatchAgreement:
+    """Count the matches of each pair of images that agree with the result, and those that contradict it."""
+    features, count = view.features, len(view.posed.images)
+    line, distance = measure_matches(view, sparse.points, of_feature, np.arange(len(features.pairs)))
+    errors = np.where(np.isnan(distance), line, distance)
+    fits, misses = np.zeros((2, count, count))
+    limit = MAX_ERROR * max(view.camera.height, view.camera.width)
+    ends = features.images[features.pairs]
+    for counts, at in ((fits, errors <= limit), (misses, errors > limit)):
+        np.add.at(counts, tuple(ends[at].T), 1)
+    return MatchAgreement(fits, misses)
 
 
 def _list_images(agreement: MatchAgreement, posed: PosedImages, matches: ImageMatches) -> tuple[ImageAgreement, ...]:

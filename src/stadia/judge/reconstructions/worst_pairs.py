@@ -54,7 +54,7 @@ def show_worst_pairs(reconstruction: Reconstruction, matches: ImageMatches, coun
     sparse = triangulate_view(view)
     limit = MAX_ERROR * max(view.camera.height, view.camera.width)
     ranked = []
-    for pair in view.pairs:
+    for pair in view.list_pairs():
         if len(pair.is_held) >= MIN_SEEN:
             by_point = measure_errors(sparse, pair)
             errors = np.where(np.isnan(by_point), measure_epipolar(sparse, pair), by_point)
