@@ -92,6 +92,12 @@ def _find_failure_of_machine(error: BaseException) -> StadiaError | None:
     if number == errno.EAGAIN or "can't start new thread" in text:
         fix = "set fewer training.workers, or raise `ulimit -u`"
         return StadiaError("processes", found="the limit of the system", expected="fewer", fix=fix)
+    if isinstance(error, OSError) and number is None:
+        from stadia.io.atomic_files import FULL_DISK, is_full_disk
+
+        if is_full_disk(error):
+            fix = "free some disk space, or raise the limit of `ulimit -f`"
+            return StadiaError("output", found=f"{FULL_DISK} ({error})", expected="free space for the files", fix=fix)
     if isinstance(error, OSError) and number is not None:
         reason = error.strerror or type(error).__name__
         if error.filename is None:

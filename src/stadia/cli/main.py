@@ -30,6 +30,7 @@ from stadia.cli.list_parts import doctor, parts
 from stadia.cli.live import live
 from stadia.cli.networks import activations, adapt, export, import_network
 from stadia.cli.odometry import odometry
+from stadia.cli.options import check_outputs
 from stadia.cli.output import echo
 from stadia.cli.predict import predict
 from stadia.cli.runs import compare, diagnose, explain, report
@@ -185,6 +186,7 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         _check_current_folder()
         _check_locale(line)
         words = _use_new_names([word for word in line if word not in SHARED_OPTIONS])
+        check_outputs(words)
         given = (word.rpartition("=")[2] for word in line)
         if allowed := ["*"] if "--allow-code" in line else [*filter(OWN_PART.fullmatch, given)]:
             allow_code(allowed)
@@ -195,6 +197,6 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
         return ending.code, ""
     except BaseException as error:
         if "--traceback" in line:
-            traceback.print_exception(error)
+            echo("".join(traceback.format_exception(error)), err=True, nl=False)
         message, code = describe_error(error)
         return code, message

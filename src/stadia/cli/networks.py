@@ -39,7 +39,7 @@ def adapt(
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
     minutes: Annotated[float, number("Time of the whole command.", min=0.1, show_default=True)] = 5.0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of updates, in place of --minutes.", show_default=False)
+        int | None, typer.Option(min=1, max=10**9, help="Number of updates, in place of --minutes.", show_default=False)
     ] = None,
     scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),

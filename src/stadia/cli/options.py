@@ -5,7 +5,8 @@ An option that has no effect is refused.
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -83,6 +84,32 @@ RunArgument = Annotated[Path, argument("A run's folder, runs/<date>-<name>.")]
 DataOption = Annotated[Path | None, option("The data: short for data.path=PATH.")]
 
 
+# -- outputs
+OUTPUTS = ("--out", "--fix", "--junit", "--record", "--report", "--runs", "--sheet")
+"""Options of all commands that name a file or folder to write."""
+
+
+def check_outputs(words: Sequence[str]) -> None:
+    """Check the files and folders that a command line names to be written.
+
+    words: the words after `stadia`. Only `stadia predict` of many videos writes to an address.
+
+    Raises ConfigError for an empty name, an address, and a device.
+    """
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name not in OUTPUTS or not (equals or place + 1 < len(words)):
+            continue
+        value = value if equals else words[place + 1]
+        fix = "pass a file or folder of this machine"
+        if not value.strip():
+            raise ConfigError(name, found="an empty name", expected="a file or folder to write", fix=fix)
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", value) and words[0] != "predict":
+            raise ConfigError(name, found=f"the address {value}", expected="a file or folder", fix=fix)
+        if value.startswith("/dev/") and not value.startswith("/dev/shm/"):
+            raise ConfigError(name, found=f"the device {value}", expected="a file or folder", fix=fix)
+
+
 # -- settings of a configuration
 InputSettings = Annotated[
     list[str] | None, argument("How to open INPUT: data.camera.horizontal_fov_deg=69", metavar="KEY=VALUE")
@@ -106,7 +133,6 @@ MetricOption = Annotated[str | None, option("A column of metrics.csv; the recipe
 BetterOption = Annotated[str | None, option("Whether lower or higher values are better.")]
 
 
-# -- outputs
 RUNS = Path("runs")
 
 

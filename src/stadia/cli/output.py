@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from stadia.core.errors import escape_controls
+from stadia.core.errors import clean_text
 from stadia.core.progress import PAUSE_S, SHOWN_PROGRESS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     Raises BrokenPipeError if nobody reads the output any more.
     """
     SHOWN_PROGRESS.shown_s = time.monotonic()
-    typer.echo(escape_controls(str(text)), err=err, nl=nl)
+    typer.echo(clean_text(str(text)), err=err, nl=nl)
 
 
 def print_lines(lines: Iterable[str], *, err: bool = False) -> None:

@@ -343,8 +343,13 @@ def merge_overrides(
 
 def _split_override(override: str) -> tuple[str, str]:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(override, found="no '='", expected="key=value", fix="for example optimizer.lr=2e-4")
+    if not equals or not key or "/" in key:
+        raise ConfigError(
+            override,
+            found="no key in front of '='" if equals else "no '='",
+            expected="key=value",
+            fix="for example optimizer.lr=2e-4",
+        )
     return key, text
 
 

@@ -1,7 +1,7 @@
 """Define the errors that a user can fix. Each message is one line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,28 +16,57 @@ def make_printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def escape_controls(text: str) -> str:
-    """Return a text of several lines with escapes in place of control characters; line ends and tabs stay."""
-    return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
+_ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*):(//?)((?:(?!['\"][\s,:}\])])\S){1,1000})@", re.IGNORECASE)
+_ACCOUNT = re.compile(
+    r"(?<![\w:/.*-])[\w.+-]+:[^\s'\"/]{1,1000}@(?=[\w.\[-])|(?<=://)[^\s/:@\[\]*]+:(?=[^\s/]*[a-z])[^\s/'\"]+",
+    re.IGNORECASE,
+)
+"""A user and a password without the address, or cut off behind them, as messages of libraries quote them."""
 
-
-def format_plot_text(text: str) -> str:
-    r"""Return text that matplotlib draws unchanged: `$` starts no formula, and control characters are escaped."""
-    return escape_controls(text).replace("$", r"\$")
-
-
-_USER = re.compile(r"\b(?!(?:s3|gs|gcs)://)([a-z][a-z0-9+.-]*)://?\S*@", re.IGNORECASE)
-_TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|credential|secret)=)[^&\s'\"]+", re.IGNORECASE)
+_TOKEN = re.compile(r"([?&][\w-]*(?:token|key|sig|signature|password|pwd|credential|secret)=)[^&\s'\"]+", re.IGNORECASE)
+_STORES = ("s3", "gs", "gcs")
+"""In the addresses of these stores, a name may have @ if no user and password can be in front of it."""
 
 
 def mask_secrets(text: str) -> str:
-    """Return a text with users, passwords and tokens in URLs replaced by ***.
+    """Return a text with users, passwords and tokens in addresses replaced by ***.
 
     Examples:
         >>> mask_secrets("https://me:a@b@host/drive.mp4?token=abc"), mask_secrets("s3://drives/a@2.mp4")
         ('https://***@host/drive.mp4?token=***', 's3://drives/a@2.mp4')
     """
-    return _TOKEN.sub(r"\1***", _USER.sub(r"\1://***@", text)) if ":/" in text else text
+    if ":" not in text or ("@" not in text and "/" not in text):
+        return text
+
+    def mask(found: re.Match[str]) -> str:
+        is_name = found[1].lower() in _STORES and ":" not in found[3].partition("/")[0]
+        return found[0] if is_name else f"{found[1]}:{found[2]}***@"
+
+    text = _ACCOUNT.sub(lambda found: "***@" if found[0].endswith("@") else "***", _ADDRESS.sub(mask, text))
+    return _TOKEN.sub(r"\1***", text)
+
+
+def mask_values(value: Any) -> Any:
+    """Return a value of JSON in which `mask_secrets` masks every text."""
+    if isinstance(value, Mapping):
+        return {name: mask_values(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_values(one) for one in value]
+    return mask_secrets(value) if isinstance(value, str) else value
+
+
+def clean_text(text: str) -> str:
+    """Return a text to print: secrets of addresses are masked, and control characters become escapes.
+
+    Line ends and tabs stay.
+    """
+    text = mask_secrets(text)
+    return text if text.isprintable() else "".join(one if one in "\n\t" else make_printable(one) for one in text)
+
+
+def format_plot_text(text: str) -> str:
+    r"""Return text that matplotlib draws unchanged: `$` starts no formula, and control characters are escaped."""
+    return clean_text(text).replace("$", r"\$")
 
 
 def _shorten(text: str, most: int) -> str:

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
-from stadia.core.errors import escape_controls
+from stadia.core.errors import clean_text
 from stadia.core.progress import SHOWN_PROGRESS
 from stadia.core.signals import TERMINATIONS
 
@@ -52,7 +52,7 @@ class Terminal(Console):
         if not self.quiet:
             SHOWN_PROGRESS.shown_s = time.monotonic()
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
+            yield segment if segment.control else Segment(clean_text(segment.text), segment.style)
 
 
 MIN_STEP_S = 10.0

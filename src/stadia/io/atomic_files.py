@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from stadia.core.errors import StadiaError, summarize_exception
+from stadia.core.errors import StadiaError, mask_secrets, summarize_exception
 
 IS_WINDOWS = sys.platform == "win32"
 """Whether this is Windows, which cannot sync folders, or files that are open for reading only."""
@@ -262,9 +262,12 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value to an indented JSON file atomically. Raises ValueError if the value contains NaN or infinity."""
+    """Write a value to an indented JSON file atomically, without the secrets of addresses.
+
+    Raises ValueError if the value contains NaN or infinity.
+    """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))
+        stream.writelines(map(mask_secrets, json.JSONEncoder(indent=2, allow_nan=False).iterencode(value)))
         stream.write("\n")
 
 
@@ -282,6 +285,11 @@ def match_temporary_name(name: str) -> re.Match[str] | None:
     return _TEMPORARY_NAME.fullmatch(name)
 
 
+def is_full_disk(error: OSError) -> bool:
+    """Return whether an error occurred because a disk or a limit of file sizes is full. NumPy's has no number."""
+    return error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error)) is not None)
+
+
 def explain_write_error(error: OSError, path: str | Path) -> None:
     """Raise StadiaError with an explanation if an error occurred because `path` could not be written.
 
@@ -291,7 +299,7 @@ def explain_write_error(error: OSError, path: str | Path) -> None:
     path: the file that was being written.
     """
     reason = error.strerror or summarize_exception(error)
-    if error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error))):
+    if is_full_disk(error):
         expected, fix = "free space for the file", "free some disk space, or raise the limit of `ulimit -f`"
         raise StadiaError(path, found=f"{FULL_DISK} ({reason})", expected=expected, fix=fix) from error
     if error.errno in _NO_ACCESS:

@@ -35,8 +35,17 @@ _JPEG_SCAN, _MAX_SCANS = b"\xff\xda", 200  # start and largest number of a progr
 _FIX = "copy or extract it again, or remove its frame"
 
 
+MAX_ASPECT = 1000
+"""Longer side over shorter side of a picture; a strip would vanish when it is made smaller."""
+
+
 def check_pixel_count(path: object, width: int, height: int) -> None:
-    """Raise DataError if an image or video has more than MAX_PIXELS pixels."""
+    """Raise DataError if an image or video has more than MAX_PIXELS pixels, or one side beyond MAX_ASPECT times the
+    other.
+    """
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        expected = f"a side of at most {MAX_ASPECT} times the other"
+        raise DataError(path, found=f"{width}x{height} pixels", expected=expected, fix="check that it is a picture")
     if width * height > MAX_PIXELS:
         expected = f"at most {MAX_PIXELS} pixels"
         raise DataError(path, found=f"{width}x{height} pixels", expected=expected, fix="pass a smaller image or video")

@@ -13,6 +13,25 @@ from stadia.io.input_files import read_lines
 _KEYED_ROW = re.compile(r"\s*[A-Za-z_]\w*\s*:")
 
 
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+def parse_number(text: str) -> float:
+    """Return the number in a plain decimal text such as 1.5, -3 or 1e6.
+
+    Python's own `float` also reads 1_5 (as 15), nan, and digits of other scripts.
+
+    Raises ValueError for anything else.
+
+    Examples:
+        >>> parse_number("1.5")
+        1.5
+    """
+    if re.fullmatch(_NUMBER, text, re.ASCII) is None:
+        raise ValueError(f"'{text}' is not a plain decimal number")
+    return float(text)
+
+
 def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
     """Convert words to numbers (N,). The result is empty if one of the words is not a finite number."""
     try:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from stadia.core.errors import ConfigError, DataError, summarize_exception
+from stadia.core.errors import ConfigError, DataError, mask_secrets, summarize_exception
 from stadia.io.atomic_files import atomic_write, write_text
 from stadia.io.input_files import MAX_TEXT_BYTES, parse_json_lines, read_bytes, read_text
 
@@ -128,7 +128,7 @@ class Finding:
         values = {name: getattr(self, name) for name in ("measured", "expected", "cause", "fix")}
         named = {"code": self.code, **({"title": self.title} if self.title else {})}
         kind = {**named, "severity": self.severity.value, "stage": self.stage.value}
-        return {**kind, "where": list(self.where), **values, "evidence": _to_json(self.evidence)}
+        return _to_json({**kind, "where": self.where, **values, "evidence": self.evidence})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Finding":
@@ -161,6 +161,8 @@ def _to_json(value: Any) -> Any:
         return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_to_json(item) for item in value]
+    if isinstance(value, str):
+        return mask_secrets(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -58,6 +58,8 @@ def describe_download_error(error: Exception) -> str:
 
 def describe_manual_copy(repository: str) -> str:
     """Return a text that explains how to copy a repository's files to a machine without access to the hub."""
+    if ":" in repository:
+        return "pass the name of a network of the hub, such as owner/name"
     folder = f"models--{repository.replace('/', '--')}"
     cache = huggingface_hub.constants.HF_HUB_CACHE
     return f"on a machine with internet load it once, then copy {folder} from its cache into {cache} (set by HF_HOME)"

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import DataError, RunError, StadiaError, summarize_exception
+from stadia.core.errors import DataError, RunError, StadiaError, mask_secrets, mask_values, summarize_exception
 from stadia.core.progress import TrackProgress
 from stadia.core.verdict import Verdict
 from stadia.data.video.video_list import VideoEntry, read_entries
@@ -198,7 +198,9 @@ class VideoWorker:
         try:
             result = self._predict(item)
         except (StadiaError, OSError, MemoryError) as error:
-            result = VideoResult(video=item.name, state="failed", error=str(error) or type(error).__name__)
+            result = VideoResult(
+                video=item.name, state="failed", error=mask_secrets(str(error)) or type(error).__name__
+            )
         except Exception as error:  # Libraries raise errors of any class; only this video fails.
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{summarize_exception(error)} ({Path(where.filename).name}:{where.lineno})"
@@ -407,7 +409,7 @@ def _list_values(options: PredictOptions) -> dict[str, Any]:
 def _describe_request(request: BatchRequest) -> dict[str, Any]:
     network = request.network if not Path(request.network).exists() else str(make_absolute(request.network))
     shared = {"network": network, "weights": _hash_weights(Path(request.network)), "settings": list(request.settings)}
-    return {**shared, "options": dict(request.options.data), **_list_values(request.options)}
+    return mask_values({**shared, "options": dict(request.options.data), **_list_values(request.options)})
 
 
 def _hash_weights(network: Path) -> str:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from xml.etree import ElementTree
 
-from stadia.core.errors import escape_controls
+from stadia.core.errors import clean_text
 from stadia.io.atomic_files import open_atomic
 
 
@@ -53,16 +53,16 @@ def write_junit(path: Path, title: str, cases: Sequence[PipelineCase]) -> None:
     counts = {name: str(sum(case.outcome is outcome for case in cases)) for outcome, name in _COUNTS.items()}
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(
-        root, "testsuite", {"name": escape_controls(f"stadia check {title}"), "tests": str(len(cases)), **counts}
+        root, "testsuite", {"name": clean_text(f"stadia check {title}"), "tests": str(len(cases)), **counts}
     )
     for case in cases:
-        about = {"classname": escape_controls(title), "name": escape_controls(case.name)}
+        about = {"classname": clean_text(title), "name": clean_text(case.name)}
         element = ElementTree.SubElement(suite, "testcase", about)
         if case.outcome in _ELEMENTS:
-            found = ElementTree.SubElement(element, _ELEMENTS[case.outcome], {"message": escape_controls(case.message)})
-            found.text = escape_controls(case.details)
+            found = ElementTree.SubElement(element, _ELEMENTS[case.outcome], {"message": clean_text(case.message)})
+            found.text = clean_text(case.details)
         else:
-            ElementTree.SubElement(element, "system-out").text = escape_controls(case.message)
+            ElementTree.SubElement(element, "system-out").text = clean_text(case.message)
     ElementTree.indent(root)
     with open_atomic(path) as stream:
         ElementTree.ElementTree(root).write(stream, encoding="utf-8", xml_declaration=True)
@@ -91,7 +91,7 @@ def list_annotations(title: str, cases: Sequence[PipelineCase]) -> Iterator[str]
 
 
 def _escape_data(text: str) -> str:
-    return escape_controls(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return clean_text(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _escape_property(text: str) -> str:

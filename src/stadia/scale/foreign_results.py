@@ -226,7 +226,13 @@ def _parse_ply(path: Path) -> tuple[bytes, NDArray[Any], bytes, list[list[str]] 
     elements = [word for word in words if word[0] == "element"]
     layout = next((word[1] for word in words if word[0] == "format"), "")
     expected, fix = "a PLY file whose first element is its vertices", "write it again with Open3D or MeshLab"
-    if head is None or not elements or elements[0][1] != "vertex" or layout not in _LAYOUTS:
+    if (
+        head is None
+        or not elements
+        or elements[0][1] != "vertex"
+        or layout not in _LAYOUTS
+        or not elements[0][2].isdecimal()
+    ):
         raise DataError(path, found=f"a header of {layout or 'another format'}", expected=expected, fix=fix)
     start = words.index(elements[0]) + 1
     stop = words.index(elements[1]) if len(elements) > 1 else len(words)

@@ -20,6 +20,7 @@ from stadia.data.height_priors import PRIORS, find_prior
 from stadia.io.depth_files import StackedMap, find_depth_files
 from stadia.io.image_io import PICTURE_SUFFIXES
 from stadia.io.input_files import expand_home, name_parser_errors, read_text
+from stadia.io.number_rows import parse_number
 
 GIVEN_SPREAD = 0.05
 """Relative standard deviation that is assumed for an object height that the user gives."""
@@ -145,23 +146,9 @@ def _refuse_value(text: str, value: str) -> None:
         raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=name, fix="leave the value out")
 
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-
-
-def parse_number(text: str) -> float:
-    """Return the number in a plain decimal text such as 1.5, -3 or 1e6.
-
-    Python's own `float` also reads 1_5 (as 15), nan, and digits of other scripts.
-
-    Raises ValueError for anything else.
-
-    Examples:
-        >>> parse_number("1.5")
-        1.5
-    """
-    if re.fullmatch(_NUMBER, text, re.ASCII) is None:
-        raise ValueError(f"'{text}' is not a plain decimal number")
-    return float(text)
+MIN_LENGTH = 1e-6
+MAX_LENGTH = 1e5
+"""Lengths in metres, and speeds in metres per second, that a user measures."""
 
 
 def _parse_metres(text: str, value: str, example: str = "", unit: str = "metres") -> float:
@@ -169,7 +156,7 @@ def _parse_metres(text: str, value: str, example: str = "", unit: str = "metres"
         metres = parse_number(value)
     except ValueError:
         metres = math.nan
-    if not 0 < metres < 1e5:
+    if not MIN_LENGTH <= metres < MAX_LENGTH:
         fix = f"for example {example or text.partition('=')[0] + '=1.5'}"
         raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=unit, fix=fix)
     return metres

@@ -13,6 +13,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.core.progress import TrackProgress, no_progress
 from stadia.data.frame_selection import spread_indices
 from stadia.geometry.image_features import FrameFeatures, find_features, match_sift_features
@@ -147,9 +148,15 @@ def match_images(
     """
     source = Path(images)
     digest = hashlib.blake2b(f"{VERSION} {_hash_images(source)}".encode(), digest_size=12).hexdigest()
-    work = work or find_cache_folder() / f"matches-{digest}"
-    work.mkdir(parents=True, exist_ok=True)
-    with hold_folder(work):
+    with ExitStack() as closing:
+        try:
+            kept = work or find_cache_folder() / f"matches-{digest}"
+            closing.enter_context(hold_folder(kept))
+        except StadiaError:
+            if work is not None:
+                raise
+            kept = Path(closing.enter_context(tempfile.TemporaryDirectory()))  # a cache only saves time
+        work = kept
         if (work / _FILE).is_file() and (found := _read_matches(work / _FILE, source, digest)) is not None:
             return found
         with tempfile.TemporaryDirectory(dir=work) as stages:

@@ -15,7 +15,7 @@ from stadia.geometry.cameras import check_K, make_K
 from stadia.geometry.poses import invert_pose
 from stadia.io.array_files import read_npy, read_npz
 from stadia.io.input_files import check_no_archive, parse_json, read_json, read_lines, read_text
-from stadia.io.number_rows import parse_numbers, read_rows
+from stadia.io.number_rows import parse_number, parse_numbers, read_rows
 from stadia.io.records.camera_keys import (
     UNDISTORT,
     CalibratedCamera,
@@ -674,7 +674,7 @@ def _parse_given(given: str, size: tuple[int, int]) -> Mapping[str, float]:
     for part in given.replace(" ", ",").split(","):
         key, _, text = part.partition("=")
         try:
-            number = float(text) if key else math.nan
+            number = parse_number(text) if key else math.nan
         except ValueError:
             number = math.nan
         if part and (key not in GIVEN_KEYS or not math.isfinite(number)):

@@ -97,7 +97,7 @@ def _list_cameras(
             T = to_world @ OPENGL.T_axes_camera
             R = T[None, :3, :3] / np.cbrt(np.linalg.det(T[:3, :3]))
             T[:3, :3] = find_nearest_rotations(R, lambda _: f"{path}, node {node}")[0]  # noqa: B023 - used at once
-            K, size = _read_perspective(scene["cameras"][nodes[node]["camera"]].get("perspective", {}))
+            K, size = _read_perspective(scene["cameras"][nodes[node]["camera"]])
             yield str(nodes[node].get("name", "")), "camera node", T, K, size
             continue
         if "mesh" not in nodes[node]:
@@ -116,9 +116,12 @@ def _list_cameras(
                 yield "", "cone", cone, none, (0, 0)
 
 
-def _read_perspective(camera: Mapping[str, Any]) -> tuple[Array, tuple[int, int]]:
+def _read_perspective(camera: Any) -> tuple[Array, tuple[int, int]]:
     """Return K and (width, height) of a glTF camera with a longer side of FRUSTUM_SIDE_PX, or NaN without a shape."""
-    yfov, aspect = camera.get("yfov"), camera.get("aspectRatio")
+    perspective = camera.get("perspective") if isinstance(camera, dict) else None
+    if not isinstance(perspective, dict):
+        raise TypeError("a camera without perspective")
+    yfov, aspect = perspective.get("yfov"), perspective.get("aspectRatio")
     if (
         not isinstance(yfov, int | float)
         or not isinstance(aspect, int | float)

@@ -28,7 +28,13 @@ from stadia.io.input_files import (
 from stadia.io.number_rows import parse_numbers
 from stadia.io.records import arrays, colmap, glb, json_scenes, photogrammetry
 from stadia.io.records.formats import ANY_TRAJECTORY, JSON_PROGRAMS, TrajectoryFormat
-from stadia.io.records.reconstruction import Reconstruction, add_depth_folder, find_image_number, make_reconstruction
+from stadia.io.records.reconstruction import (
+    Reconstruction,
+    add_depth_folder,
+    check_numbers,
+    find_image_number,
+    make_reconstruction,
+)
 from stadia.io.records.rows import (
     KAPTURE_POSES,
     find_trajectories,
@@ -418,7 +424,9 @@ def read_reconstruction(path: Path) -> Reconstruction:
         raise DataError(path, found="no such file or folder", expected=EXPECTED, fix="check the path")
     for format in FORMATS.values():
         if format.finds(path):
-            return format.reads(path)
+            reconstruction = format.reads(path)
+            check_numbers(reconstruction)
+            return reconstruction
     raise DataError(path, found="something else", expected=EXPECTED, fix="convert it, or check the path")
 
 

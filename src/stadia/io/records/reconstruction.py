@@ -180,6 +180,49 @@ class Reconstruction:
         return replace(self, K=K, distortion=distortion, lenses=made, sizes=sizes, camera_of_size=None)
 
 
+MAX_POSITION = 1e12
+"""Largest coordinate of a position, in the unit of a result; beyond it, squares lose all digits of a path."""
+
+MIN_FOCAL_PX = 1e-3
+MAX_PX = 1e7
+"""Largest focal length, and largest coordinate of a principal point, of a camera."""
+
+MAX_COEFFICIENT = 1e12
+"""Largest coefficient of a lens, of the highest power of a telephoto lens."""
+
+
+def check_numbers(reconstruction: Reconstruction) -> None:
+    """Refuse numbers that no camera has. Poses and intrinsics that are NaN are missing, and pass.
+
+    Raises DataError for a focal length that is not positive or is infinite, for a principal point beyond MAX_PX, for
+    coefficients beyond MAX_COEFFICIENT, for rotations of another size than 1, and for positions beyond MAX_POSITION.
+    """
+    path, T = reconstruction.path, reconstruction.T_camera_world
+    K = reconstruction.K[~np.isnan(reconstruction.K).any(axis=(1, 2))]
+    focal_px, center_px = K[:, (0, 1), (0, 1)], K[:, (0, 1), (2, 2)]
+    wrong = focal_px[~((focal_px >= MIN_FOCAL_PX) & (focal_px <= MAX_PX))]
+    if wrong.size:
+        fix = "write positive focal lengths; turn the axes of the poses if the image axes point the other way"
+        raise DataError(path, found=f"a focal length of {wrong[0]:.4g} px", expected="above 0", fix=fix)
+    if center_px.size and not (largest := np.abs(center_px).max()) <= MAX_PX:
+        fix = "write the principal point in pixels"
+        raise DataError(path, found=f"a principal point at {largest:.1e} px", expected="a point in the image", fix=fix)
+    if not np.all(np.abs(reconstruction.distortion) <= MAX_COEFFICIENT):
+        found, fix = "coefficients of the lens that are not finite or too large", "calibrate the lens again"
+        raise DataError(path, found=found, expected="k1, k2, p1, p2", fix=fix)
+    T = T[~np.isnan(T).any(axis=(1, 2))]
+    if not np.all(np.abs(T[:, :3, :3]) < MAX_AXIS):
+        found, fix = f"rotations with numbers up to {np.abs(T[:, :3, :3]).max():.1e}", "write rotations"
+        raise DataError(path, found=found, expected="numbers from -1 to 1", fix=fix)
+    if len(T) and not (largest := np.abs(T[:, :3, 3]).max()) < MAX_POSITION:
+        fix = "check the unit of the positions, and the program that wrote them"
+        raise DataError(path, found=f"positions up to {largest:.1e}", expected="a path", fix=fix)
+
+
+MAX_AXIS = 1e6
+"""Largest number in a rotation, which may still be times a scale."""
+
+
 def make_lenses(lenses: Sequence[Lens | None]) -> NDArray[np.object_] | None:
     """Return the lenses of images as an array (N,); None if no image has one."""
     if not any(lenses):

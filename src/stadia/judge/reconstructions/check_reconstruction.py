@@ -14,7 +14,7 @@ from stadia.core.progress import TrackProgress, no_progress
 from stadia.core.verdict import Verdict, find_worst
 from stadia.io.records.calibration import read_given_camera
 from stadia.io.records.read import read_reconstruction
-from stadia.io.records.reconstruction import Reconstruction
+from stadia.io.records.reconstruction import Reconstruction, check_numbers
 from stadia.judge.error import Measured, MeasuredError
 from stadia.judge.purposes import PURPOSES, Purpose, PurposeVerdict, grade_purposes, judge_purpose
 from stadia.judge.questions import QuestionVerdict
@@ -265,7 +265,8 @@ def measure_reconstruction(
 
     Raises DataError if fewer than 3 images have a pose, or the reconstruction has no camera.
     """
-    check_numbers(reconstruction, pose_images(reconstruction, matches))
+    check_numbers(reconstruction)
+    check_path(reconstruction, pose_images(reconstruction, matches))
     search, base = search_conventions(reconstruction, matches), reconstruction
     best, low, high = search.focal_factors
     factor = 1.0 if low <= 1 <= high else best
@@ -281,27 +282,12 @@ def measure_reconstruction(
     )
 
 
-MAX_POSITION = 1e12
-"""Largest coordinate of a position, in the unit of a result; beyond it, squares lose all digits of a path."""
-
-
-def check_numbers(reconstruction: Reconstruction, posed: PosedImages) -> None:
-    """Refuse numbers that no camera has.
+def check_path(reconstruction: Reconstruction, posed: PosedImages) -> None:
+    """Raise DataError if all images have one position.
 
     reconstruction: cameras and poses as read.
     posed: its images.
-
-    Raises DataError for a focal length that is not positive, for positions beyond MAX_POSITION, and for positions that
-    are all equal.
     """
-    focal_px = float(posed.K[:, (0, 1), (0, 1)].min())
-    if not focal_px > 0:
-        fix = "write positive focal lengths; turn the axes of the poses if the image axes point the other way"
-        raise DataError(reconstruction.path, found=f"a focal length of {focal_px:.4g} px", expected="above 0", fix=fix)
-    largest = float(np.abs(posed.T_camera_world[:, :3, 3]).max())
-    if not largest < MAX_POSITION:
-        fix = "check the unit of the positions, and the program that wrote them"
-        raise DataError(reconstruction.path, found=f"positions up to {largest:.1e}", expected="a path", fix=fix)
     centers = find_centers(posed.T_camera_world)
     if np.ptp(centers, axis=0).max() <= 1e-12 * max(np.abs(centers).max(), 1e-12):
         fix = "write the positions; a camera that only turns gives no depth"

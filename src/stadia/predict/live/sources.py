@@ -69,12 +69,14 @@ class SourceKind:
     recognizes: returns whether a text names a source of this kind.
     open: returns the images; when they end or an error occurs, the connection is closed.
     reconnects: whether it is opened again then.
+    is_local: whether it is at this machine, so that it is not opened again if it never opened.
     is_paced: whether images can be read faster than their times, so that reading waits for them.
     """
 
     recognizes: Callable[[str], bool]
     open: Callable[[str], Images]
     reconnects: bool = True
+    is_local: bool = False
     is_paced: bool = False
 
 
@@ -99,7 +101,7 @@ def _open_stream(address: str, format: str | None = None, **options: str) -> Ima
 
 
 def _find_device(address: str) -> Path:
-    number = re.fullmatch(r"(?:/dev/video)?(\d+)", address)
+    number = re.fullmatch(r"([0-9]+)", address)
     return Path(f"/dev/video{number[1]}" if number else address)
 
 
@@ -109,13 +111,23 @@ def _open_camera(address: str) -> Images:
 
 def _open_http(address: str) -> Images:
     """Open a stream of JPEG parts, or any other that FFmpeg recognizes."""
-    from urllib.request import urlopen
+    from urllib import parse, request
 
-    with urlopen(address, timeout=TIMEOUT_S) as response:  # the address begins with http
-        if "multipart" not in response.headers.get("Content-Type", ""):
+    parts = parse.urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    accounts = request.HTTPPasswordMgrWithDefaultRealm()
+    accounts.add_password(None, host, parse.unquote(name), parse.unquote(password))
+    opener = request.build_opener(request.HTTPBasicAuthHandler(accounts), request.HTTPDigestAuthHandler(accounts))
+    with opener.open(parse.urlunsplit(parts._replace(netloc=host)), timeout=TIMEOUT_S) as response:
+        kind = response.headers.get("Content-Type", "")
+        if "multipart" in kind:
+            yield from _read_parts(response)
+        elif kind.startswith("text/html"):
+            fix = "open the page in a browser, and copy the address of its video, such as http://HOST/video"
+            raise DataError(address, found="a web page", expected="a stream of images or a video", fix=fix)
+        else:
             yield from _open_stream(address)
-            return
-        yield from _read_parts(response)
 
 
 MAX_PART_BYTES = 64 << 20
@@ -151,7 +163,9 @@ def _is_bag(address: str) -> bool:
 
 
 SOURCES: dict[str, SourceKind] = {
-    "camera": SourceKind(lambda text: bool(re.fullmatch(r"\d{1,2}|/dev/video\d+", text)), _open_camera),
+    "camera": SourceKind(
+        lambda text: bool(re.fullmatch(r"[0-9]{1,2}|/dev/(?!shm/)\S+", text)), _open_camera, is_local=True
+    ),
     "RTSP stream": SourceKind(
         lambda text: text.startswith(("rtsp://", "rtsps://")), lambda text: _open_stream(text, rtsp_transport="tcp")
     ),
@@ -274,7 +288,7 @@ class LiveSource:
                     reason = "the stream ended"
                 except (StadiaError, OSError, ValueError, HTTPException) as error:  # PyAV: OSError or ValueError
                     reason = summarize_exception(error)
-                if not self.kind.reconnects:
+                if not self.kind.reconnects or (self.kind.is_local and not self.state.connections):
                     self.state.problem = "" if self.state.arrived else f"no image ({reason})"
                     break
                 self.state.problem = f"no connection ({reason})"

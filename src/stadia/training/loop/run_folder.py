@@ -18,7 +18,7 @@ from typing import Any
 
 import stadia
 from stadia.core.config import StrictModel, diff_mappings, select_relevant_changes
-from stadia.core.errors import DataError, RunError
+from stadia.core.errors import DataError, RunError, mask_secrets, mask_values
 from stadia.io.atomic_files import LOCK_FILE, hold_lock, remove_stale_files, write_json, write_text
 from stadia.io.input_files import check_no_links, read_json
 from stadia.io.run_facts import (
@@ -93,7 +93,7 @@ class Run:
             raise RunError("run name", found=repr(name), expected=expected, fix="choose another name")
         started = datetime.now().astimezone()
         wanted = Path(root) / f"{started:%Y-%m-%d-%H%M%S}-{name}"
-        values = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
+        values = mask_values(config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config))
         if not is_main_process():
             return cls(wanted, recipe, values, seed, writes=False)
         for folder in {*Path(root).glob(_RUN_FOLDERS), *(file.parent for file in Path(root).glob("*/run.json"))}:
@@ -106,12 +106,12 @@ class Run:
         facts = RunFacts(
             name=name,
             recipe=recipe,
-            command=command if command is not None else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            command=mask_secrets(command or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
             version=stadia.__version__,
             code=code,
             environment=_describe_environment(),
             seed=seed,
-            data=dict(data or {}),
+            data=mask_values(dict(data or {})),
             started=started.isoformat(timespec="seconds"),
             status="running",
         )
@@ -232,7 +232,7 @@ class Run:
 
     def failed(self, error: BaseException) -> None:
         """Write that the run failed, and the error."""
-        self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+        self.end("failed", mask_secrets(" ".join(f"{type(error).__name__}: {error}".split())))
 
     def resume(self, *, from_start: bool = False) -> None:
         """Record that the run was resumed.
